@@ -1,0 +1,44 @@
+# `make` alone lists the targets. Each creates .venv itself when it is missing.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types bench peers ci clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(STAMP): pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade "pip>=25.1"
+	$(BIN)/python -m pip install -q -c constraints.txt -e . --group dev
+	@touch $@
+
+demo: $(STAMP)  ## a real project end to end, in a temporary folder
+	$(BIN)/whenthen demo
+
+test: $(STAMP)  ## the whole test suite
+	$(PYTEST)
+
+lint: $(STAMP)  ## ruff and the import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: $(STAMP)  ## mypy, strict
+	$(BIN)/mypy
+
+bench: $(STAMP)  ## every benchmark, as JSON
+	$(BIN)/python -m benchmarks
+
+ci:  ## what CI runs: fresh environment, lint, types, contracts, tests
+	rm -rf $(VENV)
+	$(MAKE) lint types
+	$(MAKE) test
+	$(MAKE) demo
+
+clean:  ## remove the virtual environment and build leftovers
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache

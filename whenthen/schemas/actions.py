@@ -1,0 +1,244 @@
+"""Actions as they are written. Execution: `whenthen.actions`.
+
+Short forms: `- do-nothing`, and `- run-deployment: loader` for `{type: run-deployment, deployment: loader}`; the field that the
+short form fills is the model's `primary`.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, ClassVar, Literal, Union
+
+from pydantic import BeforeValidator, Discriminator, Field, Tag
+
+from whenthen.schemas.base import Model, Name, SecretRef, as_list
+from whenthen.schemas.times import Duration
+
+__all__ = [
+    "ACTIONS",
+    "Action",
+    "ActionBase",
+    "CallWebhook",
+    "CancelFlowRun",
+    "DoNothing",
+    "EmitEvent",
+    "PauseAutomation",
+    "PauseDeployment",
+    "PauseSchedule",
+    "ResumeAutomation",
+    "ResumeDeployment",
+    "ResumeSchedule",
+    "Retry",
+    "RunDeployment",
+    "SendNotification",
+]
+
+
+class Retry(Model):
+    """How often and how soon a failed try is repeated: delay * 2^n, at most max_delay, plus or minus jitter."""
+
+    attempts: int = Field(default=5, ge=1, le=100)
+    """All tries, the first included."""
+    delay: Duration = timedelta(seconds=1)
+    max_delay: Duration = timedelta(minutes=5)
+    jitter: float = Field(default=0.2, ge=0, le=1)
+    """Share of the delay by which it varies."""
+
+
+class ActionBase(Model):
+    """What all actions have."""
+
+    primary: ClassVar[str | None] = None  #: the field that the short form fills
+
+    retry: Retry = Retry()
+    timeout: Duration = timedelta(seconds=30)
+    """Of one try."""
+
+
+class RunDeployment(ActionBase):
+    """Start a run of a deployment, exactly once for each firing."""
+
+    primary: ClassVar[str | None] = "deployment"
+    type: Literal["run-deployment"]
+    deployment: str | None = Field(default=None, max_length=4096)
+    """Its name (may be a template). Left out: the deployment that the event is about."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Values; `$.` starts JSONPath and keeps the type, `{{ }}` is Jinja and gives text."""
+    delay: Duration = timedelta(0)
+    """Start this long after the firing."""
+
+
+class PauseDeployment(ActionBase):
+    """Pause all schedules of a deployment."""
+
+    primary: ClassVar[str | None] = "deployment"
+    type: Literal["pause-deployment"]
+    deployment: str | None = Field(default=None, max_length=4096)
+    """Its name (may be a template). Left out: the deployment that the event is about."""
+
+
+class ResumeDeployment(ActionBase):
+    """Resume all schedules of a deployment."""
+
+    primary: ClassVar[str | None] = "deployment"
+    type: Literal["resume-deployment"]
+    deployment: str | None = Field(default=None, max_length=4096)
+    """Its name (may be a template). Left out: the deployment that the event is about."""
+
+
+class PauseSchedule(ActionBase):
+    """Pause one schedule of a deployment."""
+
+    primary: ClassVar[str | None] = "schedule"
+    type: Literal["pause-schedule"]
+    deployment: str | None = Field(default=None, max_length=4096)
+    schedule: str = Field(min_length=1, max_length=4096)
+    """The schedule's name."""
+
+
+class ResumeSchedule(ActionBase):
+    """Resume one schedule of a deployment."""
+
+    primary: ClassVar[str | None] = "schedule"
+    type: Literal["resume-schedule"]
+    deployment: str | None = Field(default=None, max_length=4096)
+    schedule: str = Field(min_length=1, max_length=4096)
+    """The schedule's name."""
+
+
+class CancelFlowRun(ActionBase):
+    """Cancel a flow run."""
+
+    primary: ClassVar[str | None] = "flow_run"
+    type: Literal["cancel-flow-run"]
+    flow_run: str | None = Field(default=None, max_length=4096)
+    """Its id (may be a template). Left out: the run that the event is about."""
+
+
+class PauseAutomation(ActionBase):
+    """Stop an automation from firing until it is resumed."""
+
+    primary: ClassVar[str | None] = "automation"
+    type: Literal["pause-automation"]
+    automation: str | None = Field(default=None, max_length=4096)
+    """Its name (may be a template). Left out: this automation."""
+
+
+class ResumeAutomation(ActionBase):
+    """Let a paused automation fire again."""
+
+    primary: ClassVar[str | None] = "automation"
+    type: Literal["resume-automation"]
+    automation: str | None = Field(default=None, max_length=4096)
+    """Its name (may be a template). Left out: this automation."""
+
+
+class SendNotification(ActionBase):
+    """Send a message through a notifier (Apprise: chat services, email, ...)."""
+
+    primary: ClassVar[str | None] = "notifier"
+    type: Literal["send-notification"]
+    notifier: Name
+    """The name of one of the `notifiers`."""
+    subject: str = Field(default="{{ automation }}: {{ event.event if event else firing.state }}", max_length=20_000)
+    body: str = Field(
+        default="{{ automation }} fired at {{ firing.at }}{% if event %} for {{ event.event }} of {{ event.resource.id }}{% endif %}",
+        max_length=200_000,
+    )
+
+
+class CallWebhook(ActionBase):
+    """Send an HTTP request, with the firing's idempotency key."""
+
+    primary: ClassVar[str | None] = "url"
+    type: Literal["call-webhook"]
+    url: str = Field(min_length=1, max_length=4096)
+    """May have templates in path and query; the host comes from the rule alone unless it is in `allow_hosts`."""
+    method: Literal["GET", "POST", "PUT", "PATCH", "DELETE"] = "POST"
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Templates, or references such as `env:TOKEN` or `Bearer env:TOKEN`."""
+    body: Any = None
+    """JSON with templates; left out: the firing and its event. Text is sent as it renders."""
+    secret: SecretRef | None = None
+    """Sign with Standard Webhooks (`webhook-id`, `webhook-timestamp`, `webhook-signature`)."""
+    allow_hosts: Annotated[list[str], BeforeValidator(as_list)] = Field(default_factory=list)
+    """Host globs that a template in the host may render to."""
+    expect_status: Annotated[list[int], BeforeValidator(as_list)] = Field(default_factory=list)
+    """Statuses that count as success; default: any 2xx."""
+
+
+class EmitEvent(ActionBase):
+    """Publish an event; it carries the lineage of the firing."""
+
+    primary: ClassVar[str | None] = "event"
+    type: Literal["emit-event"]
+    event: str = Field(min_length=1, max_length=4096)
+    resource: dict[str, str] | None = None
+    """Templates; left out: the resource of the triggering event, or the automation."""
+    related: list[dict[str, str]] = Field(default_factory=list)
+    payload: Any = None
+
+
+class DoNothing(ActionBase):
+    """Fire and be counted; for trying a rule out."""
+
+    type: Literal["do-nothing"]
+
+
+ACTIONS: dict[str, type[ActionBase]] = {
+    "run-deployment": RunDeployment,
+    "pause-deployment": PauseDeployment,
+    "resume-deployment": ResumeDeployment,
+    "pause-schedule": PauseSchedule,
+    "resume-schedule": ResumeSchedule,
+    "cancel-flow-run": CancelFlowRun,
+    "pause-automation": PauseAutomation,
+    "resume-automation": ResumeAutomation,
+    "send-notification": SendNotification,
+    "call-webhook": CallWebhook,
+    "emit-event": EmitEvent,
+    "do-nothing": DoNothing,
+}
+
+
+def expand_short_form(value: Any) -> Any:
+    """`"do-nothing"` and `{"run-deployment": "loader", ...}` in their long form; anything else as it is."""
+    if isinstance(value, str):
+        return {"type": value}
+    if isinstance(value, dict) and "type" not in value:
+        named = [key for key in value if key in ACTIONS]
+        if len(named) == 1:
+            rest = {key: item for key, item in value.items() if key != named[0]}
+            primary = ACTIONS[named[0]].primary
+            if primary and primary not in rest and value[named[0]] is not None:
+                rest[primary] = value[named[0]]
+            return {"type": named[0], **rest}
+    return value
+
+
+def _kind(value: Any) -> Any:
+    if isinstance(value, dict):
+        return value.get("type")
+    return getattr(value, "type", None)
+
+
+Action = Annotated[
+    Annotated[
+        Union[
+            Annotated[RunDeployment, Tag("run-deployment")],
+            Annotated[PauseDeployment, Tag("pause-deployment")],
+            Annotated[ResumeDeployment, Tag("resume-deployment")],
+            Annotated[PauseSchedule, Tag("pause-schedule")],
+            Annotated[ResumeSchedule, Tag("resume-schedule")],
+            Annotated[CancelFlowRun, Tag("cancel-flow-run")],
+            Annotated[PauseAutomation, Tag("pause-automation")],
+            Annotated[ResumeAutomation, Tag("resume-automation")],
+            Annotated[SendNotification, Tag("send-notification")],
+            Annotated[CallWebhook, Tag("call-webhook")],
+            Annotated[EmitEvent, Tag("emit-event")],
+            Annotated[DoNothing, Tag("do-nothing")],
+        ],
+        Discriminator(_kind),
+    ],
+    BeforeValidator(expand_short_form),
+]

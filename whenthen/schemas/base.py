@@ -1,0 +1,45 @@
+"""The base of all models that people write in YAML: unknown fields are refused, values are not coerced silently."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+__all__ = ["GlobList", "Model", "Name", "SecretRef", "Texts", "as_list"]
+
+
+class Model(BaseModel):
+    """Frozen, strict about field names. Field docstrings become hover text in editors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+def _check_name(value: str) -> str:
+    if value != value.strip() or re.search(r"[\x00-\x1f\x7f/]", value):
+        raise ValueError(f"{value!r} has a slash, control characters or outer spaces")
+    return value
+
+
+def _check_secret(value: str) -> str:
+    if not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", value):
+        raise ValueError(
+            "a secret is a reference, never the secret itself: write env:NAME (environment variable) or file:/path"
+        )
+    return value
+
+
+def as_list(value: Any) -> Any:
+    """One thing or a list of them, as a list."""
+    return value if isinstance(value, list) else [value]
+
+
+#: the name of an automation, deployment, webhook, ...: text without slashes, at most 200 characters
+Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
+#: `env:NAME` or `file:/path`; resolved when it is used, never stored
+SecretRef = Annotated[str, AfterValidator(_check_secret), Field(max_length=4096)]
+#: a text or a list of texts; kept as a list
+Texts = Annotated[list[Annotated[str, Field(max_length=4096)]], BeforeValidator(as_list), Field(min_length=1, max_length=1000)]
+#: globs for one label; `*` stands for any characters, a leading `!` for "is not"
+GlobList = Texts

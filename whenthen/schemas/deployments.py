@@ -1,0 +1,137 @@
+"""Deployments and flow runs: what can be run, and one execution of it. Execution: `whenthen.flows`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from whenthen.schemas.base import Model, Name, as_list
+from whenthen.schemas.times import Duration
+
+__all__ = ["TERMINAL", "Deployment", "FlowRun", "RunState", "Schedule"]
+
+
+class Schedule(Model):
+    """When a deployment runs by itself."""
+
+    name: Name = "default"
+    cron: str | None = Field(default=None, max_length=256)
+    interval: Duration | None = None
+    anchor: datetime | None = None
+    rrule: str | None = Field(default=None, max_length=4096)
+    timezone: str = Field(default="UTC", max_length=64)
+    active: bool = True
+    """Whether it starts out running; pausing and resuming at run time wins over this."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Schedule:
+        given = [name for name in ("cron", "interval", "rrule") if getattr(self, name) is not None]
+        if len(given) != 1:
+            raise ValueError(f"a schedule is one of cron, interval or rrule; found {', '.join(given) or 'none'}")
+        if self.interval is not None and self.interval < timedelta(seconds=1):
+            raise ValueError("the shortest interval is 1s")
+        return self
+
+
+def _split_command(value: Any) -> Any:
+    import shlex
+
+    if isinstance(value, str):
+        try:
+            return shlex.split(value)
+        except ValueError as error:
+            raise ValueError(f"the command can not be split into words: {error}") from None
+    return value
+
+
+class Deployment(Model):
+    """Something that can be run: a command, or a function of a Python file."""
+
+    name: Name
+    description: str = Field(default="", max_length=20_000)
+    command: Annotated[list[str], BeforeValidator(_split_command)] | None = Field(default=None, max_length=1000)
+    """Words of the command, no shell; `{{ name }}` in a word is the parameter of that name."""
+    entrypoint: str | None = Field(default=None, max_length=4096)
+    """`path/to/file.py:function`, relative to the rules folder; called with the parameters."""
+    parameters: dict[str, Any] = Field(default_factory=dict)
+    """Defaults; a run's own parameters win."""
+    schedules: list[Schedule] = Field(default_factory=list, max_length=100)
+    tags: list[str] = Field(default_factory=list, max_length=100)
+    work_pool: Name = "default"
+    concurrency_limit: int | None = Field(default=None, ge=1, le=10_000)
+    """How many runs may be active at once; further ones wait."""
+    working_dir: str | None = None
+    """Relative to the rules folder."""
+    env: dict[str, str] = Field(default_factory=dict)
+    """Environment variables; values may be references (`env:NAME`, `file:/path`)."""
+    timeout: Duration | None = None
+    retries: int = Field(default=0, ge=0, le=100)
+    retry_delay: Duration = timedelta(seconds=10)
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Deployment:
+        if (self.command is None) == (self.entrypoint is None):
+            raise ValueError("a deployment has either a `command` or an `entrypoint` (file.py:function)")
+        if self.command is not None and not self.command:
+            raise ValueError("the command is empty")
+        if self.entrypoint is not None:
+            path, _, function = self.entrypoint.rpartition(":")
+            if not path or not function.isidentifier():
+                raise ValueError(f"{self.entrypoint!r} is not path/to/file.py:function")
+        names = [schedule.name for schedule in self.schedules]
+        if len(set(names)) != len(names):
+            raise ValueError("schedules of one deployment need different names: add `name:`")
+        return self
+
+
+class RunState(StrEnum):
+    """States of a flow run. The event of a transition is `flow-run.<state>`."""
+
+    SCHEDULED = "Scheduled"
+    LATE = "Late"
+    PENDING = "Pending"
+    RUNNING = "Running"
+    RETRYING = "Retrying"
+    PAUSED = "Paused"
+    SUSPENDED = "Suspended"
+    CANCELLING = "Cancelling"
+    CANCELLED = "Cancelled"
+    COMPLETED = "Completed"
+    FAILED = "Failed"
+    CRASHED = "Crashed"
+    TIMED_OUT = "TimedOut"
+
+
+TERMINAL = frozenset(
+    {RunState.CANCELLED, RunState.COMPLETED, RunState.FAILED, RunState.CRASHED, RunState.TIMED_OUT}
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowRun:
+    """One execution of a deployment. Times are RFC 3339 text, so that the record is its own wire form."""
+
+    id: str  #: derived from the idempotency key, so that one key is one run
+    deployment: str
+    work_pool: str
+    state: RunState
+    parameters: dict[str, Any]
+    key: str  #: the idempotency key: `<firing>.<index>`, `schedule/<name>/<time>`, or a caller's
+    created: str
+    scheduled_for: str
+    changed: str  #: when the state was entered
+    started: str | None = None
+    ended: str | None = None
+    attempt: int = 0  #: 1 for the first try
+    message: str = ""  #: why it is in this state, for people
+    exit_code: int | None = None
+    worker: str | None = None
+    tags: tuple[str, ...] = ()
+    lineage: dict[str, Any] | None = None  #: of the firing that started it
+    related: tuple[dict[str, str], ...] = field(default=())
+    triggered_by: str | None = None  #: `automation:<name>`, `schedule:<name>`, or `api`

@@ -1,0 +1,274 @@
+"""What an event is, how it travels, and how one that comes from outside is checked.
+
+On the wire an event is a JSON object:
+
+    {"id": "github-72d3162e", "event": "github.push", "occurred": "2026-01-31T08:00:00.000000Z",
+     "received": "2026-01-31T08:00:00.100000Z", "source": "webhook:github",
+     "resource": {"id": "github.repository.acme/app", "ref": "refs/heads/main"},
+     "related": [{"id": "github.user.ada", "role": "sender"}],
+     "payload": {...}, "follows": null, "lineage": {"depth": 1, "firing": "...", "automations": ["load"]}}
+
+`Event` wraps the decoded object as it is: the evaluator handles tens of thousands a second and reads a few fields of
+each. Whatever is in the `EVENTS` stream went through `read_event` first, so `Event` does not check again.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import uuid
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from whenthen.schemas.errors import InvalidEvent
+from whenthen.schemas.times import format_time, parse_time, parse_us
+
+__all__ = ["Event", "EventLimits", "decode_event", "new_event", "read_event"]
+
+FIELDS = ("id", "event", "occurred", "resource", "related", "payload", "follows")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EventLimits:
+    """How large one event may be, and how far its time may be off."""
+
+    name_chars: int = 256
+    id_chars: int = 256
+    labels: int = 256  #: of one resource
+    label_chars: int = 4096  #: of one label's value
+    related: int = 256
+    ahead: timedelta = timedelta(hours=1)  #: how far `occurred` may lie ahead of the clock
+
+
+class Event:
+    """One event, read-only. `data` is the decoded wire form; treat it as frozen."""
+
+    __slots__ = ("_time_us", "_variables", "data", "seq")
+
+    def __init__(self, data: dict[str, Any], seq: int = 0) -> None:
+        self.data = data
+        self.seq = seq  #: position in the EVENTS stream; 0 when there is none
+        self._time_us: int | None = None
+        self._variables: dict[str, Any] | None = None
+
+    @property
+    def id(self) -> str:
+        return self.data["id"]  # type: ignore[no-any-return]
+
+    @property
+    def name(self) -> str:
+        return self.data["event"]  # type: ignore[no-any-return]
+
+    @property
+    def resource(self) -> dict[str, str]:
+        return self.data["resource"]  # type: ignore[no-any-return]
+
+    @property
+    def related(self) -> list[dict[str, str]]:
+        return self.data.get("related") or []
+
+    @property
+    def payload(self) -> Any:
+        return self.data.get("payload")
+
+    @property
+    def follows(self) -> str | None:
+        return self.data.get("follows")
+
+    @property
+    def occurred(self) -> datetime:
+        return datetime.fromisoformat(self.data["occurred"])
+
+    @property
+    def depth(self) -> int:
+        """How many firings lie between this event and one from outside."""
+        lineage = self.data.get("lineage")
+        return lineage["depth"] if lineage else 0
+
+    @property
+    def time_us(self) -> int:
+        """When it counts, in microseconds: `occurred`, but never later than `received`.
+
+        A producer whose clock runs ahead can so not push its key's windows into the future.
+        """
+        us = self._time_us
+        if us is None:
+            us = parse_us(self.data["occurred"])
+            received = self.data.get("received")
+            if received is not None:
+                us = min(us, parse_us(received))
+            self._time_us = us
+        return us
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What a condition sees: `event`, with `occurred` and `received` as timestamps."""
+        variables = self._variables
+        if variables is None:
+            event = dict(self.data)
+            event["occurred"] = datetime.fromisoformat(event["occurred"])
+            if event.get("received") is not None:
+                event["received"] = datetime.fromisoformat(event["received"])
+            event.setdefault("related", [])
+            event.setdefault("payload", {})
+            variables = self._variables = {"event": event}
+        return variables
+
+    def encode(self) -> bytes:
+        """The wire form as JSON bytes."""
+        return orjson.dumps(self.data)
+
+    def __repr__(self) -> str:
+        return f"Event({self.data.get('event')!r}, id={self.data.get('id')!r})"
+
+
+def decode_event(data: bytes, seq: int = 0) -> Event:
+    """Read a message of the `EVENTS` stream. It was checked before it was published."""
+    return Event(orjson.loads(data), seq)
+
+
+def new_event(
+    name: str,
+    *,
+    resource: dict[str, str],
+    now: datetime,
+    source: str,
+    related: list[dict[str, str]] | None = None,
+    payload: Any = None,
+    occurred: datetime | None = None,
+    id: str | None = None,
+    follows: str | None = None,
+    lineage: dict[str, Any] | None = None,
+    limits: EventLimits | None = None,
+) -> Event:
+    """Build a checked event from values. `now` becomes `received` and, where none is given, `occurred`.
+
+    Raises:
+        InvalidEvent: a value is out of its limits; the error names the field.
+    """
+    data = {
+        "event": name,
+        "resource": resource,
+        "related": related or [],
+        "payload": {} if payload is None else payload,
+        "occurred": occurred if occurred is not None else now,
+        "follows": follows,
+    }
+    if id is not None:
+        data["id"] = id
+    return read_event(data, now=now, source=source, lineage=lineage, limits=limits)
+
+
+def read_event(
+    data: Any,
+    *,
+    now: datetime,
+    source: str,
+    lineage: dict[str, Any] | None = None,
+    limits: EventLimits | None = None,
+) -> Event:
+    """Check one event from outside, native form, and complete it: id, `occurred`, `received`, `source`.
+
+    Raises:
+        InvalidEvent: with the path of the field, what was found, and the remedy.
+    """
+    limits = limits or EventLimits()
+    if not isinstance(data, dict):
+        raise InvalidEvent("event", f"an event is a JSON object, found {_kind(data)}")
+    for field in data:
+        if field not in FIELDS:
+            near = difflib.get_close_matches(str(field), FIELDS, n=1)
+            hint = f'; did you mean "{near[0]}"?' if near else f"; the fields are {', '.join(FIELDS)}"
+            raise InvalidEvent(str(field)[:80], "unknown field" + hint)
+    name = data.get("event")
+    if name is None:
+        raise InvalidEvent("event", "missing; give the event's name, such as order.created")
+    _check_text("event", name, limits.name_chars)
+    event_id = data.get("id")
+    if event_id is None:
+        event_id = str(uuid.uuid4())
+    _check_text("id", event_id, limits.id_chars)
+    if "resource" not in data:
+        raise InvalidEvent("resource", 'missing; name what it happened to: {"id": "..."}')
+    related = data.get("related") or []
+    if not isinstance(related, list):
+        raise InvalidEvent("related", f"a list of resources, found {_kind(related)}")
+    if len(related) > limits.related:
+        raise InvalidEvent("related", f"{len(related)} resources; at most {limits.related} are allowed")
+    follows = data.get("follows")
+    if follows is not None:
+        _check_text("follows", follows, limits.id_chars)
+    resource = _labels("resource", data["resource"], limits)
+    payload = data.get("payload")
+    checked = {
+        "id": event_id,
+        "event": name,
+        "occurred": format_time(_occurred(data.get("occurred"), now, limits)),
+        "received": format_time(now),
+        "source": source,
+        "resource": resource,
+        "related": [_labels(f"related[{index}]", item, limits) for index, item in enumerate(related)],
+        "payload": {} if payload is None else payload,
+        "follows": follows,
+    }
+    if lineage is not None:
+        checked["lineage"] = lineage
+    return Event(checked)
+
+
+def _occurred(value: Any, now: datetime, limits: EventLimits) -> datetime:
+    if value is None:
+        return now
+    if isinstance(value, str):
+        try:
+            value = parse_time(value)
+        except ValueError as error:
+            raise InvalidEvent("occurred", str(error)) from None
+    if not isinstance(value, datetime):
+        raise InvalidEvent("occurred", f"an RFC 3339 time as text, found {_kind(value)}")
+    if value.tzinfo is None:
+        raise InvalidEvent("occurred", f"{value.isoformat()} has no time zone; add Z or an offset such as +02:00")
+    if value.year < 1970:
+        raise InvalidEvent("occurred", f"{value.isoformat()} lies before 1970; check the producer's clock")
+    if value > now + limits.ahead:
+        raise InvalidEvent(
+            "occurred",
+            f"{value.isoformat()} lies more than {limits.ahead} ahead of {now.isoformat()}; check the producer's clock",
+        )
+    return value.astimezone(UTC)
+
+
+def _labels(field: str, value: Any, limits: EventLimits) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise InvalidEvent(field, f"a mapping of labels to text, found {_kind(value)}")
+    if "id" not in value:
+        raise InvalidEvent(f"{field}.id", "missing; every resource has an id")
+    if len(value) > limits.labels:
+        raise InvalidEvent(field, f"{len(value)} labels; at most {limits.labels} are allowed")
+    for label, text in value.items():
+        if not isinstance(label, str):
+            raise InvalidEvent(field, f"label names are text, found {_kind(label)}")
+        _check_text(f"{field}.{label[:80]}", text, limits.label_chars, empty=label != "id")
+        if len(label) > limits.name_chars or not label:
+            raise InvalidEvent(field, f"a label's name has 1 to {limits.name_chars} characters")
+    return value
+
+
+def _check_text(field: str, value: Any, limit: int, *, empty: bool = False) -> None:
+    if not isinstance(value, str):
+        raise InvalidEvent(field, f"text, found {_kind(value)}; write it in quotes")
+    if not value and not empty:
+        raise InvalidEvent(field, "empty")
+    if len(value) > limit:
+        raise InvalidEvent(field, f"{len(value)} characters; at most {limit} are allowed")
+    if _CONTROL.search(value):
+        raise InvalidEvent(field, "has control characters; remove them")
+
+
+def _kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean", int: "a number", float: "a number"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)

@@ -1,0 +1,88 @@
+"""What the evaluator concludes: decisions with reasons, and firings with the actions they ask for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+__all__ = ["ActionTask", "Decision", "Firing", "FiringState", "Reason", "Ref"]
+
+
+class Reason(StrEnum):
+    """Why a trigger fired for an event (or a moment), or why it did not. A bounded set: metric labels come from it."""
+
+    FIRED = "fired"  #: it fired
+    LABEL_MISMATCH = "label_mismatch"  #: a label of the resource or of the related ones does not match
+    CONDITION_FALSE = "condition_false"  #: `when` is false
+    CONDITION_ERROR = "condition_error"  #: `when` could not be evaluated for this event
+    MISSING_KEY = "missing_key"  #: the event lacks what `for_each`, `correlate` or `value` names
+    BELOW_THRESHOLD = "below_threshold"  #: counted; more are needed
+    COOLDOWN = "cooldown"  #: the key fired recently and is quiet
+    SPENT = "spent"  #: the events it would count with were used by an earlier firing
+    WAITING_FOR_AFTER = "waiting_for_after"  #: no `after` event opened a window
+    WAITING_FOR_SIBLING = "waiting_for_sibling"  #: a part of a composite fired, others have not
+    COLLECTING = "collecting"  #: gathered into a burst that has not ended
+    EXPECTED = "expected"  #: a proactive trigger saw what it waits for
+    OPENED = "opened"  #: an `after` event opened a window
+    RESOLVED = "resolved"  #: the Triggered state ended
+    LATE = "late"  #: older than what its window still covers
+    HELD_FOR_PREDECESSOR = "held_for_predecessor"  #: waits for the event that it follows
+    PAUSED = "paused"  #: the automation is paused or disabled
+    LOOP = "loop"  #: caused by too many firings in a row
+
+
+class FiringState(StrEnum):
+    TRIGGERED = "Triggered"
+    RESOLVED = "Resolved"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Decision:
+    """What one trigger concluded for one event, or for a moment when `event` is None."""
+
+    automation: str
+    reason: Reason
+    at_us: int
+    event: str | None = None  #: id
+    path: str = ""  #: which trigger of a composite: `triggers[1]`; empty for the root
+    key: str = ""  #: the window's key as text
+    detail: str = ""  #: the clause and the value: `match.bucket: "tmp" is not "raw"`
+    firing: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A contributing event, by id and by position in `EVENTS` (0 when there is none)."""
+
+    id: str
+    seq: int
+    time_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Firing:
+    """A decision to act. The same events under the same trigger give the same id, on any machine."""
+
+    id: str
+    automation: str
+    state: FiringState
+    at: str  #: RFC 3339; event time of what completed it, or the deadline that passed
+    key: dict[str, Any]  #: the values of `for_each` / `correlate`
+    event: dict[str, Any] | None  #: the triggering event; None when time fired it
+    refs: tuple[Ref, ...] = ()  #: all contributing events, oldest first
+    depth: int = 0  #: of the events it will cause
+    automations: tuple[str, ...] = ()  #: lineage: which automations led here, this one last
+    edge: bool = True  #: whether the state changed with it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionTask:
+    """One action of one firing, as it waits in `ENGINE`. `key` is its idempotency key, `<firing id>.<index>`."""
+
+    key: str
+    index: int
+    firing: Firing
+    action: dict[str, Any]  #: the action in its long form, as the rule had it when it fired
+    attempt: int = 1
+    extra: dict[str, Any] = field(default_factory=dict)

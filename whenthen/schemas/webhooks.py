@@ -1,0 +1,106 @@
+"""Webhooks as they are written: how a request is verified and becomes events. Translation: `whenthen.sources`."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Annotated, Any, Literal, Union
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from whenthen.schemas.base import Model, Name, SecretRef, as_list
+from whenthen.schemas.times import Duration
+
+__all__ = ["BasicVerification", "BearerVerification", "EventMapping", "HmacVerification", "Verification", "Webhook"]
+
+Secrets = Annotated[list[SecretRef], BeforeValidator(as_list), Field(min_length=1, max_length=10)]
+
+
+class HmacVerification(Model):
+    """A signature of the raw body."""
+
+    type: Literal["hmac"]
+    secret: Secrets
+    """One or several; each is accepted, so that a secret can be rotated."""
+    header: str = Field(min_length=1, max_length=256)
+    algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    prefix: str = Field(default="", max_length=64)
+    """Text before the signature, such as `sha256=`."""
+    timestamp_header: str | None = Field(default=None, max_length=256)
+    """Signed text is `<timestamp>.<body>`, and the time (seconds since 1970) must be recent."""
+    tolerance: Duration = timedelta(minutes=5)
+
+
+class BearerVerification(Model):
+    """`Authorization: Bearer <token>`, or the token alone in another header."""
+
+    type: Literal["bearer"]
+    token: Secrets
+    header: str = Field(default="Authorization", min_length=1, max_length=256)
+
+
+class BasicVerification(Model):
+    """HTTP basic authentication."""
+
+    type: Literal["basic"]
+    username: str = Field(min_length=1, max_length=256)
+    password: Secrets
+
+
+Verification = Annotated[
+    Union[HmacVerification, BearerVerification, BasicVerification], Field(discriminator="type")
+]
+
+
+class EventMapping(Model):
+    """How a request becomes an event. `$.` starts JSONPath and keeps the type; `{{ }}` is Jinja and gives text.
+
+    Both see `body` (decoded JSON or form), `headers` (lower case), `query`, `method`, `name` and, with `each`, `item`.
+    """
+
+    each: str | None = Field(default=None, max_length=512)
+    """JSONPath of a list: one event for each `item` of it."""
+    when: str | None = Field(default=None, max_length=20_000)
+    """A CEL condition over the same variables; what does not hold is dropped (and answered 2xx)."""
+    event: str = Field(min_length=1, max_length=4096)
+    resource: dict[str, str]
+    related: list[dict[str, str]] = Field(default_factory=list)
+    payload: Any = "$.body"
+    occurred: str | None = Field(default=None, max_length=4096)
+    id: str | None = Field(default=None, max_length=4096)
+    """What makes a redelivery the same event, such as `$.headers.x-delivery-id`."""
+
+    @model_validator(mode="after")
+    def _resource_has_id(self) -> EventMapping:
+        if "id" not in self.resource:
+            raise ValueError("resource needs an id, such as {id: \"order.{{ body.number }}\"}")
+        return self
+
+
+class Webhook(Model):
+    """An address, `/hooks/<name>`, and what its requests mean."""
+
+    name: Name
+    preset: Literal["github", "s3"] | None = None
+    """A provider whose requests are understood: no mapping needed."""
+    secret: Secrets | None = None
+    """For a preset with signatures: one or several accepted secrets."""
+    verify: Literal["none"] | Verification | None = None
+    """How requests prove who they are; `none` accepts everyone and must be said."""
+    map: EventMapping | None = None
+    """Without a preset: how a request becomes an event."""
+    when: str | None = Field(default=None, max_length=20_000)
+    """With a preset: a CEL condition over `event`; what does not hold is dropped."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Webhook:
+        if (self.preset is None) == (self.map is None):
+            raise ValueError("a webhook has either a preset or a `map`")
+        if self.preset == "github":
+            if self.secret is None and self.verify is None:
+                raise ValueError("the github preset checks signatures: give `secret: env:NAME`, or say `verify: none`")
+        elif self.verify is None:
+            raise ValueError("say how requests are verified: `verify: {type: hmac, ...}`, bearer, basic, or `verify: none`")
+        if self.secret is not None and self.preset != "github":
+            raise ValueError("`secret` belongs to the github preset; use `verify` here")
+        return self
