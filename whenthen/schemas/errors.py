@@ -19,6 +19,7 @@ WhenthenError
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 
 __all__ = [
     "ActionError",
@@ -119,13 +120,23 @@ class RenderError(WhenthenError):
 
 
 class ActionError(WhenthenError):
-    """One try of an action failed."""
+    """One try of an action failed. `retry_after` is the earliest next try that the other side asked for."""
 
     reason = "action_failed"
 
-    def __init__(self, message: str, *, retryable: bool = True) -> None:
+    def __init__(
+        self,
+        message: str,
+        *,
+        retryable: bool = True,
+        reason: str | None = None,
+        retry_after: timedelta | None = None,
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
+        self.retry_after = retry_after
+        if reason is not None:
+            self.reason = reason
 
 
 class BusUnavailable(WhenthenError):
