@@ -1,0 +1,41 @@
+"""Conditions: CEL expressions compiled to Python functions.
+
+    condition = compile_condition('event.payload.size > 0', variables={"event"})
+    condition.holds({"event": {"payload": {"size": 3}}})    # True
+
+Called by the loader of rules and by the evaluator. Meaning: docs/rules.md, "Conditions".
+"""
+
+from __future__ import annotations
+
+from whenthen.triggers.conditions.condition import Clause, Condition, compile_condition
+from whenthen.triggers.conditions.errors import (
+    ConditionError,
+    ConditionFailed,
+    ConditionRefused,
+    ConditionSyntaxError,
+    Reason,
+)
+from whenthen.triggers.conditions.explain import Verdict
+from whenthen.triggers.conditions.lexer import MAX_CHARS
+from whenthen.triggers.conditions.parser import MAX_DEPTH, MAX_NODES
+from whenthen.triggers.conditions.values import CelType, ExactSpan, ExactTime, Uint
+
+__all__ = [
+    "MAX_CHARS",
+    "MAX_DEPTH",
+    "MAX_NODES",
+    "CelType",
+    "Clause",
+    "Condition",
+    "ConditionError",
+    "ConditionFailed",
+    "ConditionRefused",
+    "ConditionSyntaxError",
+    "ExactSpan",
+    "ExactTime",
+    "Reason",
+    "Uint",
+    "Verdict",
+    "compile_condition",
+]

@@ -1,0 +1,394 @@
+"""Writes a tree as one Python function that is right in the usual case and steps aside in every other.
+
+Called by `template`. The function inlines what conditions mostly do: fields of dicts, comparisons of values of
+one type, text tests, macros over lists. Whatever is unusual (a missing field, mixed types, an overflow, an
+error that `||` may absorb) ends in
+an exception or a helper, and an exception ends in `exact`, which starts over. So this file may decline, but
+never differ: tests/unit/conditions/test_agreement.py holds the two equal.
+
+Literals are parameters (`k0`, `k1`, ...), so one compiled function body serves every condition of a shape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from whenthen.triggers.conditions import functions as f
+from whenthen.triggers.conditions import nodes as n
+from whenthen.triggers.conditions.check import dotted_name
+from whenthen.triggers.conditions.exact import build_map, pairs, pay, ranged, weight
+from whenthen.triggers.conditions.parser import LiteralUse
+from whenthen.triggers.conditions.values import INT_MAX, INT_MIN, KINDS, equal
+
+__all__ = ["CompiledShape", "Recipe", "compile_shape", "constant_of"]
+
+MAX_BRACKETS = 150  #: CPython's own parser stops at 200 nested brackets
+
+#: how a parameter is made of literals: what to make, and the slots of the literals
+Recipe = tuple[str, tuple[int, ...]]
+Maker = Callable[..., tuple[Callable[[Any], Any], Callable[[Any], bool]]]
+
+
+class _Declined(Exception):
+    """The tree holds something that only `exact` evaluates."""
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledShape:
+    """A function factory: `make(exact, exact_holds, *parameters)` gives the value function and the truth function."""
+
+    make: Maker
+    recipes: tuple[Recipe, ...]
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Code:
+    text: str
+    kind: str | None = None  #: the CEL type, when it is certain
+    literal: str | None = None  #: the kind of literal this is, when it is one
+    negative: bool = False
+
+
+def _step_aside() -> Any:
+    raise _Declined
+
+
+def _no_dotted(variables: Any, names: frozenset[str]) -> None:
+    """A variable named `a.b` takes precedence over field `b` of `a`; only `exact` looks for it."""
+    if not names.isdisjoint(variables):
+        raise _Declined
+
+
+_GLOBALS: dict[str, Any] = {
+    "__builtins__": {
+        "type": type, "len": len, "any": any, "all": all, "sum": sum, "map": map, "filter": filter,
+        "list": list, "int": int, "str": str, "float": float, "dict": dict, "frozenset": frozenset,
+        "Exception": Exception,
+    },
+    "eq": equal, "ne": f.unequal, "lt": f.less, "le": f.less_or_equal, "gt": f.greater, "ge": f.greater_or_equal,
+    "add": f.add, "sub": f.subtract, "mul": f.multiply, "div": f.divide, "mod": f.remainder,
+    "neg": f.negate, "member": f.member, "element": f.element,
+    "aside": _step_aside, "no_dotted": _no_dotted, "build_map": build_map,
+    "ranged": ranged, "pairs": pairs, "pay": pay,
+    "ordered": frozenset({int, str, float}),
+    **{f"f_{name}": function for name, (function, _, _) in f.FUNCTIONS.items()},
+    **{f"t_{name}": kind for name, kind in KINDS.items() if "." not in name},
+}  # fmt: skip
+
+_HELPERS = {
+    "==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge",
+    "+": "add", "-": "sub", "*": "mul", "/": "div", "%": "mod",
+}  # fmt: skip
+_PYTHON_CLASS = {"int": "int", "string": "str", "double": "float"}
+_RESULTS = {
+    "size": "int", "type": "type", "int": "int", "uint": "uint", "double": "double", "string": "string",
+    "bytes": "bytes", "bool": "bool", "timestamp": "timestamp", "duration": "duration",
+}  # fmt: skip
+_COMPARABLE = frozenset({"int", "string", "double", "uint", "bytes", "bool"})
+_ARITHMETIC = frozenset({"int", "uint", "double", "string", "bytes", "list"})
+
+
+def compile_shape(
+    tree: n.Node, literals: Sequence[LiteralUse], declared: frozenset[str] | None
+) -> CompiledShape | None:
+    """Compile a tree, or None when only `exact` evaluates it."""
+    writer = _Writer(literals, declared)
+    try:
+        code = writer.write(tree, {})
+    except _Declined:
+        return None
+    source = writer.function(code)
+    if _brackets(source) > MAX_BRACKETS:
+        return None
+    namespace: dict[str, Any] = {}
+    exec(compile(source, "<condition>", "exec"), _GLOBALS, namespace)
+    return CompiledShape(namespace["make"], tuple(writer.recipes), source)
+
+
+def constant_of(recipe: Recipe, constants: Sequence[Any]) -> Any:
+    """The parameter that a recipe makes of the literals of one text.
+
+    Raises:
+        EvaluationFault: a constant pattern, duration or timestamp is not valid.
+    """
+    what, slots = recipe
+    if what == "literal":
+        return constants[slots[0]]
+    if what == "set":
+        return frozenset(constants[slot] for slot in slots)
+    if what == "list":
+        return [constants[slot] for slot in slots]
+    if what == "pattern":
+        return f.compile_pattern(constants[slots[0]])
+    return f.FUNCTIONS[what][0](constants[slots[0]])
+
+
+def _brackets(source: str) -> int:
+    depth = deepest = 0
+    for character in source:
+        if character in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in ")]}":
+            depth -= 1
+    return deepest
+
+
+class _Writer:
+    """Writes expressions; collects the variables, parameters and dotted names that they use."""
+
+    def __init__(self, literals: Sequence[LiteralUse], declared: frozenset[str] | None) -> None:
+        self.literals = literals
+        self.declared = declared
+        self.recipes: list[Recipe] = []
+        self.roots: dict[str, str] = {}
+        self.dotted: set[str] = set()
+        self.temporaries = 0
+        self.has_macros = False
+
+    # -- names
+
+    def fresh(self) -> str:
+        self.temporaries += 1
+        return f"x{self.temporaries}"
+
+    def parameter(self, what: str, *slots: int) -> str:
+        recipe = (what, slots)
+        if recipe not in self.recipes:
+            self.recipes.append(recipe)
+        return f"k{self.recipes.index(recipe)}"
+
+    def function(self, code: _Code) -> str:
+        parameters = "".join(f", k{index}" for index in range(len(self.recipes)))
+        head = [f"{python} = V[{name!r}]" for name, python in self.roots.items()]
+        if self.has_macros:
+            head.append(f"budget = [{f.MAX_STEPS}]")
+        if self.dotted:
+            names = ", ".join(repr(name) for name in sorted(self.dotted))
+            head.append(f"if len(V) != {len(self.roots)}: no_dotted(V, dotted)")
+            dotted = f"    dotted = frozenset(({names},))\n"
+        else:
+            dotted = ""
+        lines = "".join(f"            {line}\n" for line in head)
+        value = (
+            f"    def value(V):\n        try:\n{lines}            return {code.text}\n"
+            "        except Exception:\n            return exact(V)\n"
+        )
+        if code.kind == "bool":
+            holds = "    return value, value\n"
+        else:
+            holds = (
+                "    def holds(V):\n        result = value(V)\n"
+                "        return result if result is True or result is False else exact_holds(V)\n"
+                "    return value, holds\n"
+            )
+        return f"def make(exact, exact_holds{parameters}):\n{dotted}{value}{holds}"
+
+    # -- expressions
+
+    def truth(self, node: n.Node, scope: dict[str, str]) -> str:
+        """An expression that is a bool or steps aside."""
+        code = self.write(node, scope)
+        if code.kind == "bool":
+            return code.text
+        x = self.fresh()
+        return f"({x} if ({x} := {code.text}) is True or {x} is False else aside())"
+
+    def write(self, node: n.Node, scope: dict[str, str]) -> _Code:
+        match node:
+            case n.Literal(slot=slot, kind=kind):
+                negative = self.literals[slot].negative
+                return _Code(self.parameter("literal", slot), kind, kind, negative)
+            case n.Constant(value=value):
+                return _Code(repr(value), "null_type" if value is None else "bool", repr(value))
+            case n.Name():
+                return self.name(node, scope)
+            case n.Select(operand=operand, field=field):
+                self.note_dotted(node, scope)
+                return _Code(f"{self.write(operand, scope).text}[{field!r}]")
+            case n.Has(operand=operand, field=field):
+                x = self.fresh()
+                inner = self.write(operand, scope).text
+                return _Code(f"({field!r} in {x} if type({x} := {inner}) is dict else aside())", "bool")
+            case n.Index():
+                return self.index(node, scope)
+            case n.Unary(operator="!", operand=operand):
+                return _Code(f"(not {self.truth(operand, scope)})", "bool")
+            case n.Unary(operand=operand):
+                inner_code = self.write(operand, scope)
+                return _Code(f"neg({inner_code.text})", inner_code.kind)
+            case n.Binary(operator="in"):
+                return self.membership(node, scope)
+            case n.Binary(operator=operator):
+                if operator in ("+", "-", "*", "/", "%"):
+                    return self.arithmetic(node, scope)
+                return self.comparison(node, scope)
+            case n.Call():
+                return self.call(node, scope)
+            case n.Logic(operator=operator, operands=operands):
+                word = " and " if operator == "&&" else " or "
+                return _Code(f"({word.join(self.truth(operand, scope) for operand in operands)})", "bool")
+            case n.Choose(test=test, yes=yes, no=no):
+                condition, first, second = self.truth(test, scope), self.write(yes, scope), self.write(no, scope)
+                both = first.kind if first.kind == second.kind else None
+                return _Code(f"({first.text} if {condition} else {second.text})", both)
+            case n.ListOf(items=items):
+                return _Code(f"[{', '.join(self.write(item, scope).text for item in items)}]", "list")
+            case n.MapOf(entries=entries):
+                parts = "".join(f"({self.write(k, scope).text}, {self.write(v, scope).text})," for k, v in entries)
+                return _Code(f"build_map(({parts}))", "map")
+            case n.Macro():
+                return self.macro(node, scope)
+        raise _Declined
+
+    def name(self, node: n.Name, scope: dict[str, str]) -> _Code:
+        if node.name in scope and not node.absolute:
+            return _Code(scope[node.name])
+        if node.name in KINDS and (self.declared is None or node.name not in self.declared):
+            if self.declared is not None:
+                return _Code(f"t_{node.name}", "type")
+            return _Code(f"(V[{node.name!r}] if {node.name!r} in V else t_{node.name})")
+        return _Code(self.roots.setdefault(node.name, f"r{len(self.roots)}"))
+
+    def note_dotted(self, node: n.Select, scope: dict[str, str]) -> None:
+        dotted = dotted_name(node, scope)
+        if dotted is None:
+            return
+        if dotted in KINDS or (self.declared is not None and dotted in self.declared):
+            raise _Declined
+        if self.declared is None:
+            self.dotted.add(dotted)
+
+    def index(self, node: n.Index, scope: dict[str, str]) -> _Code:
+        operand, index = self.write(node.operand, scope), self.write(node.index, scope)
+        if index.literal == "string":
+            return _Code(f"{operand.text}[{index.text}]")
+        if index.literal == "int" and not index.negative:
+            x = self.fresh()
+            return _Code(f"({x}[{index.text}] if type({x} := {operand.text}) is list else element({x},
+            {index.text}))")
+        return _Code(f"element({operand.text}, {index.text})")
+
+    def comparison(self, node: n.Binary, scope: dict[str, str]) -> _Code:
+        operator, helper = node.operator, _HELPERS[node.operator]
+        left, right = self.write(node.left, scope), self.write(node.right, scope)
+        if left.kind == right.kind and left.kind in _COMPARABLE:
+            return _Code(f"({left.text} {operator} {right.text})", "bool")
+        for literal, other in ((right, left), (left, right)):
+            if literal.literal is None or other.literal is not None:
+                continue
+            if operator in ("==", "!="):
+                if literal.literal in ("True", "False", "None"):
+                    word = "is" if operator == "==" else "is not"
+                    return _Code(f"({other.text} {word} {literal.text})", "bool")
+                if literal.literal == "string":  # no value of another type equals a str in Python either
+                    return _Code(f"({other.text} {operator} {literal.text})", "bool")
+            if literal.literal in _PYTHON_CLASS:
+                x = self.fresh()
+                sides = f"{x} {operator} {literal.text}" if literal is right else f"{literal.text} {operator} {x}"
+                call = f"{x}, {literal.text}" if literal is right else f"{literal.text}, {x}"
+                test = f"type({x} := {other.text}) is {_PYTHON_CLASS[literal.literal]}"
+                return _Code(f"({sides} if {test} else {helper}({call}))", "bool")
+        x, y = self.fresh(), self.fresh()
+        same = f"type({x} := {left.text}) is type({y} := {right.text})"
+        ready = f"{same} is str" if operator in ("==", "!=") else f"({same}) and type({x}) in ordered"
+        return _Code(f"({x} {operator} {y} if {ready} else {helper}({x}, {y}))", "bool")
+
+    def arithmetic(self, node: n.Binary, scope: dict[str, str]) -> _Code:
+        operator, helper = node.operator, _HELPERS[node.operator]
+        left, right = self.write(node.left, scope), self.write(node.right, scope)
+        kind = next((code.kind for code in (left, right) if code.kind in _ARITHMETIC), None)
+        x, y = self.fresh(), self.fresh()
+        if operator in ("+", "-", "*") and kind in (None, "int"):
+            r = self.fresh()
+            both = f"type({x} := {left.text}) is type({y} := {right.text}) is int"
+            inline = f"({r} if ({both}) and {INT_MIN} <= ({r} := {x} {operator} {y}) <= {INT_MAX} else "
+            return _Code(f"{inline}{self.charged(node, f'{helper}({x}, {y})', scope)})", kind)
+        if operator in ("/", "%") and right.literal == "int" and not right.negative:
+            python = "//" if operator == "/" else "%"
+            test = f"type({x} := {left.text}) is int and {x} >= 0"
+            return _Code(f"({x} {python} {right.text} if {test} else {helper}({x}, {right.text}))", "int")
+        return _Code(self.charged(node, f"{helper}({left.text}, {right.text})", scope), kind)
+
+    def charged(self, node: n.Binary, text: str, scope: dict[str, str]) -> str:
+        return f"pay({text}, budget)" if scope and node.operator == "+" else text
+
+    def membership(self, node: n.Binary, scope: dict[str, str]) -> _Code:
+        left = self.write(node.left, scope)
+        if isinstance(node.right, n.ListOf) and node.right.items:
+            items = node.right.items
+            literals = [item for item in items if isinstance(item, n.Literal)]
+            kinds = {item.kind for item in literals}
+            if len(literals) == len(items) and len(kinds) == 1:
+                slots = tuple(item.slot for item in literals)
+                if kinds == {"string"}:
+                    return _Code(f"({left.text} in {self.parameter('set', *slots)})", "bool")
+                if kinds == {"int"}:
+                    x = self.fresh()
+                    members, whole = self.parameter("set", *slots), self.parameter("list", *slots)
+                    return _Code(
+                        f"({x} in {members} if type({x} := {left.text}) is int else member({x}, {whole}))", "bool"
+                    )
+        right = self.write(node.right, scope)
+        if left.literal == "string":
+            x = self.fresh()
+            test = f"type({x} := {right.text}) is list or type({x}) is dict"
+            return _Code(f"({left.text} in {x} if {test} else member({left.text}, {x}))", "bool")
+        return _Code(f"member({left.text}, {right.text})", "bool")
+
+    def call(self, node: n.Call, scope: dict[str, str]) -> _Code:
+        name = node.function
+        if name not in f.FUNCTIONS:
+            raise _Declined
+        operands = node.operands
+        literal = operands[-1] if isinstance(operands[-1], n.Literal) and operands[-1].kind == "string" else None
+        if name == "matches" and literal is not None:
+            subject = self.write(operands[0], scope).text
+            return _Code(f"{self.parameter('pattern', literal.slot)}({subject})", "bool")
+        if name in ("timestamp", "duration") and literal is not None:
+            return _Code(self.parameter(name, literal.slot), name)
+        codes = [self.write(operand, scope) for operand in operands]
+        if name == "size":
+            return _Code(f"len({codes[0].text})", "int")
+        if name in ("startsWith", "endsWith") and codes[1].kind == "string":
+            method = "startswith" if name == "startsWith" else "endswith"
+            return _Code(f"{codes[0].text}.{method}({codes[1].text})", "bool")
+        if name == "contains" and codes[1].kind == "string":
+            x = self.fresh()
+            return _Code(f"({codes[1].text} in {x} if type({x} := {codes[0].text}) is str else aside())", "bool")
+        if name == "dyn":
+            return _Code(codes[0].text, codes[0].kind)
+        text = f"f_{name}({', '.join(code.text for code in codes)})"
+        if scope and name in ("string", "bytes"):
+            text = f"pay({text}, budget)"
+        kind = "int" if name.startswith("get") else _RESULTS.get(name, "bool")
+        return _Code(text, kind)
+
+    def macro(self, node: n.Macro, scope: dict[str, str]) -> _Code:
+        self.has_macros = True
+        over = self.write(node.over, scope).text
+        inner = dict(scope)
+        for variable in node.variables:
+            inner[variable] = f"v{self.temporaries}_{len(inner)}"
+            self.temporaries += 1
+        names = ", ".join(inner[variable] for variable in node.variables)
+        if len(node.variables) == 1:
+            source = f"ranged({over}, {weight(node)}, budget)"
+        elif node.kind.startswith("transform"):
+            raise _Declined
+        else:
+            source = f"*pairs({over}, {weight(node)}, budget)"
+        test = f"lambda {names}: {self.truth(node.test, inner)}" if node.test is not None else ""
+        if node.kind in ("exists", "all"):
+            return _Code(f"{'any' if node.kind == 'exists' else 'all'}(map({test}, {source}))", "bool")
+        if node.kind == "exists_one":
+            return _Code(f"(sum(map({test}, {source})) == 1)", "bool")
+        if node.kind == "filter":
+            return _Code(f"list(filter({test}, {source}))", "list")
+        assert node.result is not None
+        if test:
+            source = f"filter({test}, {source})"
+        return _Code(f"list(map(lambda {names}: {self.write(node.result, inner).text}, {source}))", "list")

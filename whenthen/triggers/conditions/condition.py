@@ -1,0 +1,226 @@
+"""A condition: the text of a rule's `when`, compiled once and evaluated for every event that could match.
+
+`compile_condition` is the public face; the rest of the package serves it. Meaning: docs/rules.md, "Conditions",
+and the CEL language definition.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from whenthen.triggers.conditions import nodes as n
+from whenthen.triggers.conditions.codegen import constant_of
+from whenthen.triggers.conditions.conjuncts import Path, Tests, conjuncts, tests_of
+from whenthen.triggers.conditions.errors import (
+    ConditionFailed,
+    ConditionRefused,
+    ConditionSyntaxError,
+    Reason,
+    describe,
+)
+from whenthen.triggers.conditions.exact import Frame
+from whenthen.triggers.conditions.explain import Verdict, explain_tree
+from whenthen.triggers.conditions.lexer import Tokens, literal_value, tokenize
+from whenthen.triggers.conditions.parser import ParseFault
+from whenthen.triggers.conditions.template import Template, template
+from whenthen.triggers.conditions.values import EvaluationFault, kind_name
+
+__all__ = ["Clause", "Condition", "compile_condition"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Clause:
+    """A part of a condition that must hold for the whole to hold."""
+
+    text: str
+    position: int  #: of its first character, from 0
+    line: int
+    column: int
+
+
+def compile_condition(text: str, *, variables: Collection[str] | None = None) -> Condition:
+    """Compile a CEL expression.
+
+    With `variables` every name must be one of them, and every function a known one. Without, any name is
+    accepted and looked up at each call, and an unknown function is accepted where CEL lets its error be
+    absorbed.
+
+    Raises:
+        ConditionSyntaxError: the text is not CEL; `line`, `column` and `caret` say where.
+        ConditionRefused: it is CEL, and too large, or names what does not exist, or holds a constant pattern,
+        duration or
+            timestamp that can never be valid.
+    """
+    tokens = tokenize(text)
+    declared = None if variables is None else frozenset(variables)
+    try:
+        shared = template(tokens.shape, declared)
+    except ParseFault as fault:
+        cls = ConditionSyntaxError if fault.reason is Reason.SYNTAX else ConditionRefused
+        raise cls(
+            fault.detail,
+            reason=fault.reason,
+            text=text,
+            position=tokens.starts[fault.token],
+            hint=fault.hint,
+        ) from None
+    constants = tuple(
+        [
+            literal_value(source, use.kind, negative=use.negative, text=text, position=tokens.starts[use.token])
+            for use, source in zip(shared.literals, tokens.literals, strict=True)
+        ]
+    )
+    for recipe, node in shared.constants_checked:
+        try:
+            constant_of(recipe, constants)
+        except EvaluationFault as found:
+            raise ConditionRefused(
+                found.detail,
+                reason=Reason.BAD_CONSTANT,
+                text=text,
+                position=tokens.starts[node.start],
+                clause=tokens.source(node.start, node.end),
+            ) from None
+    return Condition(text, shared, constants)
+
+
+class Condition:
+    """A compiled condition. Calling it with variables gives its CEL value as a plain Python value.
+
+    Values: JSON as it comes (int, float, bool, str, None, list, dict), bytes, datetime (a timestamp; UTC when
+    it names no zone), timedelta (a duration), `Uint`, `CelType`. Nothing is changed, nothing is kept between
+    calls.
+
+    Raises, when called:
+        ConditionFailed: the condition has no value for these variables.
+    """
+
+    __slots__ = ("_constants", "_template", "_tests", "_value", "holds", "text")
+
+    text: str
+    holds: Callable[[Mapping[str, Any]], bool]
+    """Whether the condition is true. Raises `ConditionFailed` when it has no value, or one that is not a bool."""
+
+    def __init__(self, text: str, shared: Template, constants: tuple[Any, ...]) -> None:
+        self.text = text
+        self._template = shared
+        self._constants = constants
+        self._tests: Tests | None = None
+        self._value: Callable[[Mapping[str, Any]], Any] = self._first_value
+        self.holds = self._first_holds
+
+    def __call__(self, variables: Mapping[str, Any]) -> Any:
+        return self._value(variables)
+
+    def __repr__(self) -> str:
+        return f"Condition({self.text!r})"
+
+    # -- what it requires
+
+    @property
+    def equalities(self) -> tuple[tuple[Path, str | int | bool], ...]:
+        """Tests `path == constant` that must hold for the condition to be true, such as `event.payload.ref ==
+        "main"`.
+
+        A clause that is a path alone requires true, a negated one false. CEL compares numbers by value: the
+        constant 1 is also met by 1.0, and never by true; an index over them must look 1.0 up as 1 and keep
+        booleans apart.
+        """
+        return self._required().equalities
+
+    @property
+    def memberships(self) -> tuple[tuple[Path, tuple[str | int | bool, ...]], ...]:
+        """Tests `path in [constants]` that must hold; numbers compare as for `equalities`."""
+        return self._required().memberships
+
+    @property
+    def prefixes(self) -> tuple[tuple[Path, str], ...]:
+        """Tests `path.startsWith("text")` that must hold."""
+        return self._required().prefixes
+
+    @property
+    def clauses(self) -> tuple[Clause, ...]:
+        """The operands of the top-level `&&`; the whole condition when there is none."""
+        tokens = tokenize(self.text)
+        return tuple(_clause(node, tokens) for node in conjuncts(self._template.tree))
+
+    def _required(self) -> Tests:
+        if self._tests is None:
+            self._tests = tests_of(self._template.tree, self._constants)
+        return self._tests
+
+    def explain(self, variables: Mapping[str, Any]) -> Verdict:
+        """The value of the condition and of each part that decided it, with the values compared."""
+        tokens = tokenize(self.text)
+        frame = Frame(variables, self._constants)
+
+        def failed(fault: EvaluationFault) -> ConditionFailed:
+            return self._failed(fault, tokens)
+
+        return explain_tree(self._template.tree, frame, tokens, self._template.declared, failed)
+
+    # -- evaluation
+
+    def _first_value(self, variables: Mapping[str, Any]) -> Any:
+        self._warm()
+        return self._exact(variables)
+
+    def _first_holds(self, variables: Mapping[str, Any]) -> bool:
+        self._warm()
+        return self._exact_holds(variables)
+
+    def _warm(self, *, at_once: bool = False) -> None:
+        """Switch to the compiled function as soon as the shape has one."""
+        compiled = self._template.compiled(at_once=at_once)
+        if compiled is not None:
+            parameters = [constant_of(recipe, self._constants) for recipe in compiled.recipes]
+            self._value, self.holds = compiled.make(self._exact, self._exact_holds, *parameters)
+        elif self._template.settled:
+            self._value, self.holds = self._exact, self._exact_holds
+
+    def _exact(self, variables: Mapping[str, Any]) -> Any:
+        try:
+            return self._template.evaluator(Frame(variables, self._constants))
+        except EvaluationFault as fault:
+            raise self._failed(fault, None) from None
+        except RecursionError:
+            raise ConditionFailed(
+                "a value is nested too deeply to be evaluated", reason=Reason.TOO_DEEP, text=self.text
+            ) from None
+
+    def _exact_holds(self, variables: Mapping[str, Any]) -> bool:
+        value = self._exact(variables)
+        if value is True or value is False:
+            return bool(value)
+        raise ConditionFailed(
+            f"the condition gives {describe(value)}, a {kind_name(value)}, not a bool",
+            reason=Reason.NOT_BOOLEAN,
+            text=self.text,
+            clause=self.text.strip(),
+            value=value,
+        )
+
+    def _failed(self, fault: EvaluationFault, tokens: Tokens | None) -> ConditionFailed:
+        node = fault.node or self._template.tree
+        tokens = tokens or tokenize(self.text)
+        return ConditionFailed(
+            fault.detail,
+            reason=fault.reason,
+            text=self.text,
+            position=tokens.starts[node.at],
+            clause=tokens.source(node.start, node.end),
+            value=fault.value,
+        )
+
+
+def _clause(node: n.Node, tokens: Tokens) -> Clause:
+    position = tokens.starts[node.start]
+    line = tokens.text.count("\n", 0, position) + 1
+    return Clause(
+        text=tokens.source(node.start, node.end),
+        position=position,
+        line=line,
+        column=position - tokens.text.rfind("\n", 0, position),
+    )

@@ -1,0 +1,153 @@
+"""What can be wrong with a condition: refused when it is compiled, or failing when it is evaluated.
+
+    ConditionError
+    ├── ConditionRefused        the text cannot become a condition
+    │   └── ConditionSyntaxError    it is not CEL
+    └── ConditionFailed         this condition has no value for these variables
+
+Every error carries a stable `reason`, the text, the place in it (`line` and `column` count from 1, `position` from 0)
+and a message that ends with the line and a caret. Called by every module of this package.
+"""
+
+from __future__ import annotations
+
+import reprlib
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from whenthen.schemas.errors import InvalidInput, WhenthenError
+
+__all__ = [
+    "ConditionError",
+    "ConditionFailed",
+    "ConditionRefused",
+    "ConditionSyntaxError",
+    "Reason",
+    "describe",
+]
+
+EXCERPT_CHARS = 80  #: how much of a long line the caret message shows
+VALUE_CHARS = 60  #: how much of an offending value is shown
+
+
+class Reason(StrEnum):
+    """Why a condition was refused or failed. The set is bounded: it may become a metric label."""
+
+    SYNTAX = "syntax"  #: the text is not CEL
+    TOO_LARGE = "too_large"  #: too many characters, nodes or levels of nesting
+    UNKNOWN_VARIABLE = "unknown_variable"  #: no variable of that name was declared or given
+    UNKNOWN_FUNCTION = "unknown_function"  #: no function of that name, or not in that form
+    UNKNOWN_TYPE = "unknown_type"  #: a message of a type that is not known here
+    BAD_CONSTANT = "bad_constant"  #: a constant pattern, duration or timestamp that can never be valid
+    NO_SUCH_FIELD = "no_such_field"  #: a map has no such key, or the operand has no fields
+    NO_OVERLOAD = "no_overload"  #: the operator or function does not take operands of these types
+    OVERFLOW = "overflow"  #: a number, timestamp or duration leaves its range
+    DIVISION_BY_ZERO = "division_by_zero"  #: integer division or remainder by zero
+    INDEX_OUT_OF_RANGE = "index_out_of_range"  #: a list has no such element
+    BAD_CONVERSION = "bad_conversion"  #: the value cannot be converted
+    BAD_PATTERN = "bad_pattern"  #: a regular expression that RE2 does not accept
+    DUPLICATE_KEY = "duplicate_key"  #: a map literal repeats a key
+    NOT_BOOLEAN = "not_boolean"  #: a condition was asked for its truth and its value is not a bool
+    BUDGET = "budget"  #: evaluation took too many steps or built too large a value
+    TOO_DEEP = "too_deep"  #: a value is nested too deeply to be compared
+
+
+class _Short(reprlib.Repr):
+    """A repr of bounded length and cost, whatever the value holds."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maxstring = self.maxother = self.maxlong = VALUE_CHARS
+        self.maxdict = self.maxlist = 4
+        self.maxlevel = 3
+
+
+def describe(value: object) -> str:
+    """`value` as a reader of CEL would write it, cut short when it is long."""
+    if value is None:
+        return "null"
+    if value is True or value is False:
+        return "true" if value else "false"
+    if isinstance(value, datetime):
+        return f'timestamp("{value.isoformat()}")'
+    if isinstance(value, timedelta):
+        return f'duration("{value.total_seconds():g}s")'
+    if type(value) is str:
+        text = value if len(value) <= VALUE_CHARS else value[: VALUE_CHARS - 1] + "…"
+        return '"' + text.encode("utf-8", "backslashreplace").decode().replace('"', '\\"') + '"'
+    return _Short().repr(value)
+
+
+class ConditionError(WhenthenError):
+    """Something is wrong with a condition; `str()` says what, where, and what was found."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        reason: Reason,
+        text: str,
+        position: int = 0,
+        clause: str | None = None,
+        hint: str | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail  #: one sentence, without the place
+        self.reason = reason
+        self.text = text
+        self.position = max(0, min(position, len(text)))
+        self.clause = clause  #: source of the sub-expression at fault
+        self.hint = hint  #: the remedy, when one is known
+
+    @property
+    def line(self) -> int:
+        return self.text.count("\n", 0, self.position) + 1
+
+    @property
+    def column(self) -> int:
+        return self.position - (self.text.rfind("\n", 0, self.position) + 1) + 1
+
+    @property
+    def caret(self) -> str:
+        """The line at fault with a caret below the place; a long line is cut around it."""
+        start = self.text.rfind("\n", 0, self.position) + 1
+        end = self.text.find("\n", self.position)
+        line = self.text[start : end if end >= 0 else len(self.text)]
+        at = self.position - start
+        if len(line) > EXCERPT_CHARS:
+            left = max(0, min(at - EXCERPT_CHARS // 2, len(line) - EXCERPT_CHARS))
+            line, at = line[left : left + EXCERPT_CHARS], at - left
+        shown = "".join(c if c.isprintable() else " " for c in line)
+        return f"  {shown}\n  {' ' * at}^"
+
+    def __str__(self) -> str:
+        head = f"{self.line}:{self.column}: {self.detail}"
+        if self.hint:
+            head += f"; {self.hint}"
+        return f"{head}\n{self.caret}"
+
+
+class ConditionRefused(ConditionError, InvalidInput):
+    """The text cannot become a condition; nothing was compiled."""
+
+
+class ConditionSyntaxError(ConditionRefused):
+    """The text is not a CEL expression."""
+
+
+class ConditionFailed(ConditionError):
+    """The condition has no value for these variables. `value` is the operand at fault, when there is one."""
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        reason: Reason,
+        text: str,
+        position: int = 0,
+        clause: str | None = None,
+        hint: str | None = None,
+        value: object = None,
+    ) -> None:
+        super().__init__(detail, reason=reason, text=text, position=position, clause=clause, hint=hint)
+        self.value = value

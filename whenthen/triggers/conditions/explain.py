@@ -1,0 +1,117 @@
+"""Shows why a condition has the value it has: a tree of its parts, each with its own value or error.
+
+Called by `condition`; printed by `whenthen explain`. Every operand of `&&` and `||` is evaluated here, also those that
+evaluation would not have needed, so that one look shows all that stands in the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from whenthen.triggers.conditions import nodes as n
+from whenthen.triggers.conditions.errors import ConditionFailed, Reason, describe
+from whenthen.triggers.conditions.exact import Frame, build
+from whenthen.triggers.conditions.lexer import Tokens
+from whenthen.triggers.conditions.values import EvaluationFault
+
+__all__ = ["Verdict", "explain_tree"]
+
+_MAX_OPERANDS = 8  #: operands listed below a call or a macro
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """A part of a condition and what became of it."""
+
+    text: str  #: its source
+    position: int  #: of its first character, from 0
+    line: int
+    column: int
+    value: Any  #: None when there is an error
+    error: ConditionFailed | None
+    children: tuple[Verdict, ...]
+
+    @property
+    def holds(self) -> bool:
+        """Whether this part is true; not the same as having a value."""
+        return self.error is None and self.value is True
+
+    def render(self) -> str:
+        """The tree as indented lines: `ok` where a part is true, `no` where it is false, `error`, or the value."""
+        lines: list[str] = []
+        stack = [(self, 0)]
+        while stack:
+            verdict, depth = stack.pop()
+            if verdict.error is not None:
+                mark = f"error: {verdict.error.detail}"
+            elif verdict.value is True or verdict.value is False:
+                mark = "true" if verdict.value else "false"
+            else:
+                mark = describe(verdict.value)
+            lines.append(f"{'  ' * depth}{' '.join(verdict.text.split())}  ->  {mark}")
+            stack.extend((child, depth + 1) for child in reversed(verdict.children))
+        return "\n".join(lines)
+
+
+def explain_tree(
+    tree: n.Node,
+    frame: Frame,
+    tokens: Tokens,
+    declared: frozenset[str] | None,
+    failed: Callable[[EvaluationFault], ConditionFailed],
+) -> Verdict:
+    """The verdicts of a tree. Literals get none of their own; a macro shows what it ranges over."""
+
+    def verdict(node: n.Node) -> Verdict:
+        value: Any = None
+        error: ConditionFailed | None = None
+        try:
+            value = build(node, frozenset(), declared)(Frame(frame.variables, frame.constants))
+        except EvaluationFault as fault:
+            error = failed(fault)
+        except RecursionError:
+            error = failed(EvaluationFault(Reason.TOO_DEEP, "a value is nested too deeply to be evaluated"))
+        position = tokens.starts[node.start]
+        return Verdict(
+            text=tokens.source(node.start, node.end),
+            position=position,
+            line=tokens.text.count("\n", 0, position) + 1,
+            column=position - tokens.text.rfind("\n", 0, position),
+            value=value,
+            error=error,
+            children=tuple(verdict(part) for part in _parts(node, value_of(node))),
+        )
+
+    def value_of(node: n.Node) -> Any:
+        """The value of a ternary's test, which says which result to show."""
+        if not isinstance(node, n.Choose):
+            return None
+        try:
+            return build(node.test, frozenset(), declared)(Frame(frame.variables, frame.constants))
+        except (EvaluationFault, RecursionError):
+            return None
+
+    return verdict(tree)
+
+
+def _parts(node: n.Node, test: Any) -> tuple[n.Node, ...]:
+    """The parts of a node that are worth showing: those whose value is not plain from the text."""
+    match node:
+        case n.Choose():
+            chosen = {True: (node.yes,), False: (node.no,)}.get(test, ()) if isinstance(test, bool) else ()
+            found: tuple[n.Node, ...] = (node.test, *chosen)
+        case n.Macro(over=over):
+            found = (over,)
+        case n.Select() | n.Name() | n.Literal() | n.Constant():
+            return ()
+        case n.Logic(operands=operands):
+            return operands
+        case n.Has(operand=operand):
+            found = (operand,) if not isinstance(operand, n.Name) else ()
+        case n.ListOf() | n.MapOf() | n.Message():
+            return ()
+        case _:
+            found = n.children(node)[:_MAX_OPERANDS]
+    return tuple(part for part in found if not isinstance(part, n.Literal | n.Constant | n.ListOf | n.MapOf))

@@ -1,0 +1,248 @@
+"""CEL values as Python values: what kind a value is, when two are equal, and how they order.
+
+    int -> int      uint -> Uint       double -> float     bool -> bool       string -> str     bytes -> bytes
+    null -> None    list -> list       map -> dict         type -> CelType    timestamp -> datetime
+    duration -> timedelta
+
+Time has nanoseconds in CEL; a value that needs more than microseconds is an `ExactTime` or `ExactSpan`, which is the
+datetime or timedelta below it plus the nanoseconds left over. Meaning: cel-spec, langdef, "Values" and "Equality".
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from whenthen.triggers.conditions.errors import Reason, describe
+
+__all__ = [
+    "INT_MAX",
+    "INT_MIN",
+    "KINDS",
+    "UINT_MAX",
+    "CelType",
+    "EvaluationFault",
+    "ExactSpan",
+    "ExactTime",
+    "Uint",
+    "equal",
+    "find",
+    "kind",
+    "kind_name",
+    "order",
+    "span_ns",
+    "time_ns",
+]
+
+INT_MIN, INT_MAX = -(2**63), 2**63 - 1
+UINT_MAX = 2**64 - 1
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
+
+
+class EvaluationFault(Exception):
+    """An operation has no value. The evaluator adds the place; only `ConditionFailed` leaves this package."""
+
+    def __init__(self, reason: Reason, detail: str, value: object = None) -> None:
+        super().__init__(detail)
+        self.reason = reason
+        self.detail = detail
+        self.value = value
+        self.node: Any = None
+
+
+class Uint(int):
+    """A CEL uint: equal to the int of the same value, apart from it in arithmetic."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{int(self)}u"
+
+
+class CelType:
+    """The type of a CEL value, as `type(x)` gives it."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CelType) and other.name == self.name
+
+    def __hash__(self) -> int:
+        return hash((CelType, self.name))
+
+    def __repr__(self) -> str:
+        return self.name
+
+    __str__ = __repr__
+
+
+class ExactTime(datetime):
+    """A timestamp with nanoseconds: `nanos` (1 to 999) come on top of the datetime."""
+
+    nanos: int
+
+
+class ExactSpan(timedelta):
+    """A duration with nanoseconds: `nanos` (1 to 999) come on top of the timedelta."""
+
+    nanos: int
+
+
+def time_ns(value: datetime) -> int:
+    """Nanoseconds since 1970-01-01T00:00:00Z. A datetime without a time zone is UTC."""
+    if value.tzinfo is not UTC:
+        value = value.replace(tzinfo=UTC) if value.tzinfo is None else _to_utc(value)
+    return span_ns(value - _EPOCH) + getattr(value, "nanos", 0)
+
+
+def _to_utc(value: datetime) -> datetime:
+    try:
+        return value.astimezone(UTC)
+    except OverflowError:
+        raise EvaluationFault(Reason.OVERFLOW, "timestamp is outside the years 1 to 9999 in UTC", value) from None
+
+
+def span_ns(value: timedelta) -> int:
+    """A duration in nanoseconds."""
+    return (
+        (value.days * 86_400 + value.seconds) * 1_000_000_000 + value.microseconds * 1_000 + getattr(value, "nanos", 0)
+    )
+
+
+KINDS = {
+    name: CelType(name)
+    for name in ("bool", "int", "uint", "double", "string", "bytes", "list", "map", "null_type", "type")
+}
+KINDS["google.protobuf.Timestamp"] = CelType("google.protobuf.Timestamp")
+KINDS["google.protobuf.Duration"] = CelType("google.protobuf.Duration")
+
+_BY_CLASS: dict[type, CelType] = {
+    bool: KINDS["bool"],
+    int: KINDS["int"],
+    Uint: KINDS["uint"],
+    float: KINDS["double"],
+    str: KINDS["string"],
+    bytes: KINDS["bytes"],
+    list: KINDS["list"],
+    dict: KINDS["map"],
+    type(None): KINDS["null_type"],
+    CelType: KINDS["type"],
+    datetime: KINDS["google.protobuf.Timestamp"],
+    ExactTime: KINDS["google.protobuf.Timestamp"],
+    timedelta: KINDS["google.protobuf.Duration"],
+    ExactSpan: KINDS["google.protobuf.Duration"],
+}
+
+
+def kind(value: object) -> CelType:
+    """The CEL type of a value.
+
+    Raises:
+        EvaluationFault: the value is of a Python type that stands for no CEL type.
+    """
+    found = _BY_CLASS.get(type(value))
+    if found is None:
+        for cls in type(value).__mro__:
+            if cls in _BY_CLASS:
+                return _BY_CLASS[cls]
+        raise EvaluationFault(
+            Reason.NO_OVERLOAD,
+            f"a Python {type(value).__name__} is no CEL value",
+            value,
+        )
+    return found
+
+
+def kind_name(value: object) -> str:
+    """The name of a value's CEL type, for messages."""
+    name = kind(value).name if type(value) in _BY_CLASS else type(value).__name__
+    return name.removeprefix("google.protobuf.").lower()
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _compare_numbers(a: Any, b: Any) -> int | None:
+    """-1, 0 or 1 across int, uint and double; None when a NaN is involved.
+
+    Against a double an integer is rounded to double first, as the published conformance cases have it: the largest int
+    equals 9223372036854775808.0.
+    """
+    if type(a) is float or type(b) is float:
+        try:
+            a, b = float(a), float(b)
+        except OverflowError:  # an int beyond int64 can arrive as JSON
+            pass
+        if a != a or b != b:
+            return None
+    return -1 if a < b else 1 if a > b else 0
+
+
+def find(mapping: dict[Any, Any], key: Any) -> tuple[bool, Any]:
+    """Whether `mapping` has `key` and its value, with its value. As keys 1, 1u and 1.0 are one, and true is another."""
+    if type(key) is str:
+        return (True, mapping[key]) if key in mapping else (False, None)
+    if not isinstance(key, int | float) or key != key:
+        return False, None
+    if key not in mapping:
+        return False, None
+    if key == 0 or key == 1:  # Python finds True under 1
+        wanted = isinstance(key, bool)
+        stored = next(k for k in mapping if k == key and not isinstance(k, str))
+        if isinstance(stored, bool) is not wanted:
+            return False, None
+    return True, mapping[key]
+
+
+def equal(a: Any, b: Any) -> bool:
+    """CEL's `==`: numbers across types by value, lists and maps deeply, values of different types unequal."""
+    if type(a) is type(b) and type(a) in _SCALARS:
+        return bool(a == b)
+    if _is_number(a):
+        return _is_number(b) and _compare_numbers(a, b) == 0
+    if isinstance(a, list):
+        return isinstance(b, list) and len(a) == len(b) and all(map(equal, a, b))
+    if isinstance(a, dict):
+        if not isinstance(b, dict) or len(a) != len(b):
+            return False
+        for key, value in a.items():
+            present, other = find(b, key)
+            if not present or not equal(value, other):
+                return False
+        return True
+    if isinstance(a, datetime):
+        return isinstance(b, datetime) and time_ns(a) == time_ns(b)
+    if isinstance(a, timedelta):
+        return isinstance(b, timedelta) and span_ns(a) == span_ns(b)
+    return kind(a) == kind(b) and bool(a == b)
+
+
+def order(a: Any, b: Any) -> int | None:
+    """-1, 0 or 1 as `a` sorts before, with or after `b`; None when one is NaN.
+
+    Raises:
+        EvaluationFault: values of these types have no order.
+    """
+    if _is_number(a) and _is_number(b):
+        return _compare_numbers(a, b)
+    if (type(a) is type(b) and type(a) in (str, bytes, bool)) or (isinstance(a, str) and isinstance(b, str)):
+        return -1 if a < b else 1 if a > b else 0
+    if isinstance(a, datetime) and isinstance(b, datetime):
+        return _sign(time_ns(a) - time_ns(b))
+    if isinstance(a, timedelta) and isinstance(b, timedelta):
+        return _sign(span_ns(a) - span_ns(b))
+    raise EvaluationFault(
+        Reason.NO_OVERLOAD,
+        f"{kind_name(a)} and {kind_name(b)} have no order: {describe(a)} and {describe(b)}",
+        a if not _is_number(a) else b,
+    )
+
+
+def _sign(number: int) -> int:
+    return (number > 0) - (number < 0)
