@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -9,10 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from whenthen.schemas.base import Model, Name, as_list
+from whenthen.schemas.base import Model, Name
+from whenthen.schemas.calendar import check_timetable
 from whenthen.schemas.times import Duration
 
-__all__ = ["TERMINAL", "Deployment", "FlowRun", "RunState", "Schedule"]
+__all__ = ["ACTIVE", "PLACEHOLDER", "TERMINAL", "WAITING", "Deployment", "FlowRun", "RunState", "Schedule"]
+
+#: `{{ name }}` in a word of a command
+PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 
 class Schedule(Model):
@@ -20,27 +26,30 @@ class Schedule(Model):
 
     name: Name = "default"
     cron: str | None = Field(default=None, max_length=256)
+    """Five fields, minute to weekday, or @hourly, @daily, @weekly, @monthly, @yearly."""
     interval: Duration | None = None
+    """Time between runs; whole days follow the clock on the wall, shorter ones elapsed time."""
     anchor: datetime | None = None
+    """An interval or rrule counts from here; without an offset it is local to `timezone`."""
     rrule: str | None = Field(default=None, max_length=4096)
+    """An RFC 5545 rule, such as FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=18;BYMINUTE=0;BYSECOND=0."""
     timezone: str = Field(default="UTC", max_length=64)
+    """An IANA name, such as Europe/Berlin."""
     active: bool = True
     """Whether it starts out running; pausing and resuming at run time wins over this."""
     parameters: dict[str, Any] = Field(default_factory=dict)
+    """Parameters of its runs; they win over the deployment's defaults."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Schedule:
         given = [name for name in ("cron", "interval", "rrule") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"a schedule is one of cron, interval or rrule; found {', '.join(given) or 'none'}")
-        if self.interval is not None and self.interval < timedelta(seconds=1):
-            raise ValueError("the shortest interval is 1s")
+        check_timetable(self)
         return self
 
 
 def _split_command(value: Any) -> Any:
-    import shlex
-
     if isinstance(value, str):
         try:
             return shlex.split(value)
@@ -70,7 +79,9 @@ class Deployment(Model):
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables; values may be references (`env:NAME`, `file:/path`)."""
     timeout: Duration | None = None
+    """Of one try; then the run's processes are stopped and it is TimedOut."""
     retries: int = Field(default=0, ge=0, le=100)
+    """Further tries after a failure, a time-out or a crash."""
     retry_delay: Duration = timedelta(seconds=10)
 
     @model_validator(mode="after")
@@ -79,6 +90,12 @@ class Deployment(Model):
             raise ValueError("a deployment has either a `command` or an `entrypoint` (file.py:function)")
         if self.command is not None and not self.command:
             raise ValueError("the command is empty")
+        for word in self.command or []:
+            if "\x00" in word:
+                raise ValueError(f"the word {word!r} of the command has a null character")
+            for found in PLACEHOLDER.finditer(word):
+                if not re.fullmatch(r"\s*[^\W\d]\w*\s*", found[1]):
+                    raise ValueError(f"{found[0]!r} in the command is not a parameter; write {{{{ name }}}}")
         if self.entrypoint is not None:
             path, _, function = self.entrypoint.rpartition(":")
             if not path or not function.isidentifier():
@@ -110,6 +127,10 @@ class RunState(StrEnum):
 TERMINAL = frozenset(
     {RunState.CANCELLED, RunState.COMPLETED, RunState.FAILED, RunState.CRASHED, RunState.TIMED_OUT}
 )
+#: a worker has them, or should have
+ACTIVE = frozenset({RunState.PENDING, RunState.RUNNING, RunState.CANCELLING})
+#: they wait in the queue for a worker
+WAITING = frozenset({RunState.SCHEDULED, RunState.LATE, RunState.RETRYING})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,3 +156,7 @@ class FlowRun:
     lineage: dict[str, Any] | None = None  #: of the firing that started it
     related: tuple[dict[str, str], ...] = field(default=())
     triggered_by: str | None = None  #: `automation:<name>`, `schedule:<name>`, or `api`
+    not_before: str | None = None  #: a retry waits until then
+    retries: int = 0  #: of the deployment when the run was created
+    retry_delay_s: float = 0.0
+    result: Any = None  #: what the function returned, when it is JSON and small

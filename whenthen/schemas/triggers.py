@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Union
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from whenthen.schemas.base import GlobList, Model, Texts, as_list
+from whenthen.schemas.calendar import check_timetable
 from whenthen.schemas.times import Duration
 
 __all__ = [
@@ -176,6 +177,7 @@ class ScheduleTrigger(Model):
         given = [name for name in ("cron", "interval", "rrule") if getattr(self, name) is not None]
         if len(given) != 1:
             raise ValueError(f"a schedule is one of cron, interval or rrule; found {', '.join(given) or 'none'}")
+        check_timetable(self)
         return self
 
 
