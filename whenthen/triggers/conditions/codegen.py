@@ -1,8 +1,7 @@
 """Writes a tree as one Python function that is right in the usual case and steps aside in every other.
 
 Called by `template`. The function inlines what conditions mostly do: fields of dicts, comparisons of values of
-one type, text tests, macros over lists. Whatever is unusual (a missing field, mixed types, an overflow, an
-error that `||` may absorb) ends in
+one type, text tests, macros over lists. Whatever is unusual (a missing field, mixed types, an overflow, an error that `||` may absorb) ends in
 an exception or a helper, and an exception ends in `exact`, which starts over. So this file may decline, but
 never differ: tests/unit/conditions/test_agreement.py holds the two equal.
 
@@ -268,8 +267,7 @@ class _Writer:
             return _Code(f"{operand.text}[{index.text}]")
         if index.literal == "int" and not index.negative:
             x = self.fresh()
-            return _Code(f"({x}[{index.text}] if type({x} := {operand.text}) is list else element({x},
-            {index.text}))")
+            return _Code(f"({x}[{index.text}] if type({x} := {operand.text}) is list else element({x}, {index.text}))")
         return _Code(f"element({operand.text}, {index.text})")
 
     def comparison(self, node: n.Binary, scope: dict[str, str]) -> _Code:

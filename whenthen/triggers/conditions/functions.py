@@ -283,10 +283,10 @@ def compile_pattern(pattern: str) -> Pattern:
     try:
         compiled = re2.compile(pattern, options=_pattern_options())
     except (re2.error, UnicodeEncodeError) as error:
-        why = error.args[0] if error.args else error
-        why = why.decode("utf-8", "replace") if isinstance(why, bytes) else str(why)
-        raise EvaluationFault(Reason.BAD_PATTERN, f"RE2 does not accept {describe(pattern)}: {why}", pattern)
-        from None
+        found: object = error.args[0] if error.args else error
+        why = found.decode("utf-8", "replace") if isinstance(found, bytes) else str(found)
+        detail = f"RE2 does not accept {describe(pattern)}: {why}"
+        raise EvaluationFault(Reason.BAD_PATTERN, detail, pattern) from None
     direct = getattr(getattr(compiled, "_regexp", None), "Match", None)
     if direct is None:
         return lambda text: compiled.search(text) is not None
@@ -294,11 +294,11 @@ def compile_pattern(pattern: str) -> Pattern:
     anchor = re2._re2.RE2.Anchor.UNANCHORED
     missing = (-1, -1)
 
-    def found(text: str) -> bool:
+    def search(text: str) -> bool:
         data = text.encode()
         return bool(direct(anchor, data, 0, len(data))[0] != missing)
 
-    return found
+    return search
 
 
 def matches(value: Any, pattern: Any) -> bool:
