@@ -1,14 +1,15 @@
-"""Random trigger rules and event streams in Prefect's format, for `prefect_evaluator.py`. Standard library only.
+"""Random trigger rules and event streams in Prefect's format, for `prefect_evaluator.py`.
 
-Each case belongs to a class (`CLASSES`), one per behaviour: what varies is chosen near the edges at which evaluators differ
-(the last second of a window, the same second twice, an event that is a little late). Streams keep clear of what
-Prefect leaves to wall time: clocks move strictly where composite triggers order their children by processing time,
-children of one composite have event names of their own, and events that are late never follow a tick beyond the
-last `occurred` where an absence is watched (Prefect would take that for lag and hold absences back).
+Standard library only; same seed, same output. Each case belongs to a class (`CLASSES`), one per behaviour:
+what varies is chosen near the edges at which evaluators differ (the last second of a window, the same
+second twice, an event that is a little late). Streams keep clear of what Prefect leaves to wall time:
+clocks move strictly where composite triggers order their children by processing time, children of one
+composite have event names of their own, and late events never follow a tick beyond the last `occurred`
+where an absence is watched (Prefect would take that for lag and hold absences back).
 
     prefect_cases.py --seed 1 --count 300 [--class NAME] > cases.jsonl
 
-Same seed, same output. Called by the differential test and by hand; named cases are in `prefect_named_cases.py`.
+Called by the differential test and by hand; named cases are in `prefect_named_cases.py`.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ import json
 import random
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 __all__ = ["CLASSES", "Stream", "generate", "rule"]
 
-BASE = datetime(2026, 1, 1, tzinfo=timezone.utc)
+BASE = datetime(2026, 1, 1, tzinfo=UTC)
 ROLE = "prefect.resource.role"
 ID = "prefect.resource.id"
 NAME = "prefect.resource.name"
@@ -46,8 +47,16 @@ class Stream:
     def tick(self, at: float) -> None:
         self.lines.append({"tick": stamp(at)})
 
-    def event(self, name: str, at: float, resource: str | Case = "r", *,
-              related: list[Case] | None = None, follows: str | None = None, id: str | None = None) -> str:
+    def event(
+        self,
+        name: str,
+        at: float,
+        resource: str | Case = "r",
+        *,
+        related: list[Case] | None = None,
+        follows: str | None = None,
+        id: str | None = None,
+    ) -> str:
         """Append an event and return its id."""
         id = id or self.id(len(self.lines) + 1)
         labels = {ID: resource} if isinstance(resource, str) else resource
@@ -69,7 +78,10 @@ def stamp(at: float) -> str:
 
 def step(r: random.Random, within: int) -> int:
     """Seconds to the next event: nothing, a little, or about a window."""
-    return max(0, r.choice([0, 1, 1, 2, 3, within // 2, within - 1, within, within + 1, r.randint(0, 2 * within + 2)]))
+    return max(
+        0,
+        r.choice([0, 1, 1, 2, 3, within // 2, within - 1, within, within + 1, r.randint(0, 2 * within + 2)]),
+    )
 
 
 def reactive(r: random.Random) -> tuple[Case, int]:
@@ -92,7 +104,9 @@ def late(r: random.Random, s: Stream) -> list[Case]:
     trigger, within = reactive(r)
     at = 1000
     for _ in range(r.randint(6, 14)):
-        s.event("a", at - (r.choice([1, 2, within, within + 1, 30, 899, 900, 901]) if r.random() < 0.35 else 0))
+        s.event(
+            "a", at - (r.choice([1, 2, within, within + 1, 30, 899, 900, 901]) if r.random() < 0.35 else 0)
+        )
         at += step(r, within)
     return [rule("late", trigger)]
 
@@ -103,7 +117,9 @@ def forgotten(r: random.Random, s: Stream) -> list[Case]:
     at = 1000
     for _ in range(r.randint(5, 10)):
         s.event("a", at - (r.choice([1, 5, 20]) if r.random() < 0.3 else 0))
-        at += r.choice([0, 1, within, within + 59, within + 60, within + 61, 2 * within + 60, 2 * within + 61])
+        at += r.choice(
+            [0, 1, within, within + 59, within + 60, within + 61, 2 * within + 60, 2 * within + 61]
+        )
     return [rule("forgotten", trigger)]
 
 
@@ -113,8 +129,8 @@ def after(r: random.Random, s: Stream) -> list[Case]:
     trigger.update(after=["s"], expect=r.choice([["a"], ["a", "s"], ["a", "c"]]), threshold=r.randint(1, 3))
     at = 0
     for _ in range(r.randint(7, 14)):
-        s.event(r.choice(["s", "a", "a", "c"]), at)
-        at += step(r, within)
+        s.event(r.choice(["s", "s", "a", "a", "c"]), at)
+        at += r.choice([0, 1, 1, 2, step(r, within)])
     return [rule("after", trigger)]
 
 
@@ -132,8 +148,14 @@ def both(r: random.Random, s: Stream) -> list[Case]:
 def heartbeat(r: random.Random, s: Stream) -> list[Case]:
     """Absence of the next heartbeat, per resource: one event opens the window and satisfies the last one."""
     within = r.choice([10, 15, 30])
-    trigger = {"posture": "Proactive", "after": ["beat"], "expect": ["beat", "done"], "for_each": [ID],
-               "threshold": r.choice([1, 1, 2]), "within": within}
+    trigger = {
+        "posture": "Proactive",
+        "after": ["beat"],
+        "expect": ["beat", "done"],
+        "for_each": [ID],
+        "threshold": r.choice([1, 1, 2]),
+        "within": within,
+    }
     at = 0
     for _ in range(r.randint(7, 12)):
         s.event(r.choice(["beat", "beat", "beat", "done"]), at, r.choice(["r1", "r2"]))
@@ -145,8 +167,14 @@ def heartbeat(r: random.Random, s: Stream) -> list[Case]:
 def absence(r: random.Random, s: Stream) -> list[Case]:
     """Absence after an opening event, per resource."""
     within = r.choice([10, 20, 60])
-    trigger = {"posture": "Proactive", "after": ["start"], "expect": ["end"], "for_each": [ID],
-               "threshold": r.choice([1, 1, 1, 2]), "within": within}
+    trigger = {
+        "posture": "Proactive",
+        "after": ["start"],
+        "expect": ["end"],
+        "for_each": [ID],
+        "threshold": r.choice([1, 1, 1, 2]),
+        "within": within,
+    }
     at = 0
     for _ in range(r.randint(7, 12)):
         s.event(r.choice(["start", "start", "end"]), at, r.choice(["r1", "r2", "r3"]))
@@ -160,11 +188,20 @@ def absence(r: random.Random, s: Stream) -> list[Case]:
 def absence_late(r: random.Random, s: Stream) -> list[Case]:
     """Absence after an opening event, with events that are a little late."""
     within = r.choice([10, 20, 30])
-    trigger = {"posture": "Proactive", "after": ["start"], "expect": ["end"], "for_each": [ID], "within": within}
+    trigger = {
+        "posture": "Proactive",
+        "after": ["start"],
+        "expect": ["end"],
+        "for_each": [ID],
+        "within": within,
+    }
     at = 100
     for _ in range(r.randint(7, 12)):
-        s.event(r.choice(["start", "end"]), at - (r.choice([1, 2, 5, 9]) if r.random() < 0.3 else 0),
-                r.choice(["r1", "r2"]))
+        s.event(
+            r.choice(["start", "end"]),
+            at - (r.choice([1, 2, 5, 9]) if r.random() < 0.3 else 0),
+            r.choice(["r1", "r2"]),
+        )
         at += r.choice([0, 1, within // 2, within])
     s.tick(at + 2 * within)
     return [rule("absence-late", trigger)]
@@ -173,8 +210,13 @@ def absence_late(r: random.Random, s: Stream) -> list[Case]:
 def silence(r: random.Random, s: Stream) -> list[Case]:
     """Absence with no opening event; with and without a key."""
     within = r.choice([10, 20, 30])
-    trigger = {"posture": "Proactive", "expect": ["a"], "threshold": r.randint(1, 3), "within": within,
-               "for_each": r.choice([[], [], [ID]])}
+    trigger = {
+        "posture": "Proactive",
+        "expect": ["a"],
+        "threshold": r.randint(1, 3),
+        "within": within,
+        "for_each": r.choice([[], [], [ID]]),
+    }
     at = 0
     s.tick(at)
     for _ in range(r.randint(4, 8)):
@@ -205,9 +247,15 @@ def unkeyed_absence(r: random.Random, s: Stream) -> list[Case]:
 def keyed(r: random.Random, s: Stream) -> list[Case]:
     """A reactive rule per label, per label of a related resource, or both; labels may be missing."""
     trigger, within = reactive(r)
-    trigger["for_each"] = r.choice([
-        [ID], ["team"], ["related:flow:prefect.resource.id"], ["related:flow:env", "team"], [ID, "related:owner:env"],
-    ])
+    trigger["for_each"] = r.choice(
+        [
+            [ID],
+            ["team"],
+            ["related:flow:prefect.resource.id"],
+            ["related:flow:env", "team"],
+            [ID, "related:owner:env"],
+        ]
+    )
     trigger["threshold"] = r.randint(1, 3)
     at = 0
     for _ in range(r.randint(8, 14)):
@@ -237,7 +285,17 @@ def relateds(r: random.Random) -> list[Case]:
 
 def pattern(r: random.Random, label: str) -> str | list[str]:
     choices = {
-        ID: ["prod.*", "*.orders", "*", "prod.orders", "!dev.*", "!prod.users", "dev.?sers.*", "[pd]*.users*", ""],
+        ID: [
+            "prod.*",
+            "*.orders",
+            "*",
+            "prod.orders",
+            "!dev.*",
+            "!prod.users",
+            "dev.?sers.*",
+            "[pd]*.users*",
+            "",
+        ],
         NAME: ["orders", "*s", "!orders", "a[*]b", "[[]x]", "!!x", "?*", "ORDERS"],
         "team": ["red", "b*", "!red", "", "!", "*", "?*"],
         "env": ["prod", "!prod", "*", "d?v"],
@@ -255,7 +313,10 @@ def specification(r: random.Random, names: list[str]) -> Case:
 def matched(r: random.Random, s: Stream) -> list[Case]:
     """Several rules, each with its own match; every event is offered to all."""
     rules = [
-        rule(f"match-{i}", {"posture": "Reactive", "expect": ["a"], "match": specification(r, [ID, NAME, "team"])})
+        rule(
+            f"match-{i}",
+            {"posture": "Reactive", "expect": ["a"], "match": specification(r, [ID, NAME, "team"])},
+        )
         for i in range(r.randint(3, 5))
     ]
     for at in range(r.randint(6, 9)):
@@ -278,10 +339,34 @@ def matched_related(r: random.Random, s: Stream) -> list[Case]:
 
 def named(r: random.Random, s: Stream) -> list[Case]:
     """Several rules with globs for event names."""
-    names = ["flow.run.Completed", "flow.run.Failed", "flow.run.", "flow.run", "flow.runs", "flow.", "task.run.Failed",
-             "flow.run.Completed.late", "flow.ru?", "a", "ab"]
-    globs = ["flow.run.*", "flow.*", "*.Failed", "*", "flow.*.Failed", "flow.run", "flow.run.Completed", "a", "a*",
-             "flow.ru?", "flow.run[s.]", "!flow.*", "**"]
+    names = [
+        "flow.run.Completed",
+        "flow.run.Failed",
+        "flow.run.",
+        "flow.run",
+        "flow.runs",
+        "flow.",
+        "task.run.Failed",
+        "flow.run.Completed.late",
+        "flow.ru?",
+        "a",
+        "ab",
+    ]
+    globs = [
+        "flow.run.*",
+        "flow.*",
+        "*.Failed",
+        "*",
+        "flow.*.Failed",
+        "flow.run",
+        "flow.run.Completed",
+        "a",
+        "a*",
+        "flow.ru?",
+        "flow.run[s.]",
+        "!flow.*",
+        "**",
+    ]
     rules = []
     for i in range(r.randint(3, 5)):
         trigger = {"posture": "Reactive", "expect": r.sample(globs, r.randint(0, 3))}
@@ -320,8 +405,17 @@ def compound(r: random.Random, s: Stream) -> list[Case]:
     within = r.choice([None, 0, 5, 10, 30])
     require = r.choice(["any", "all", "all", r.randint(1, len(names))])
     composite_stream(r, s, names + "z", within)
-    return [rule("compound", {"type": "compound", "require": require, "within": within,
-                              "triggers": [leaf(r, name, keys=True) for name in names]})]
+    return [
+        rule(
+            "compound",
+            {
+                "type": "compound",
+                "require": require,
+                "within": within,
+                "triggers": [leaf(r, name, keys=True) for name in names],
+            },
+        )
+    ]
 
 
 def sequence(r: random.Random, s: Stream) -> list[Case]:
@@ -329,8 +423,12 @@ def sequence(r: random.Random, s: Stream) -> list[Case]:
     names = "abc"[: r.choice([1, 2, 2, 2, 3, 3])]
     within = r.choice([None, 2, 5, 10, 30])
     composite_stream(r, s, names, within)
-    return [rule("sequence", {"type": "sequence", "within": within,
-                              "triggers": [leaf(r, name, keys=True) for name in names]})]
+    return [
+        rule(
+            "sequence",
+            {"type": "sequence", "within": within, "triggers": [leaf(r, name, keys=True) for name in names]},
+        )
+    ]
 
 
 def nested(r: random.Random, s: Stream) -> list[Case]:
@@ -346,8 +444,12 @@ def nested(r: random.Random, s: Stream) -> list[Case]:
         within = r.choice([None, 10, 20])
         if r.random() < 0.4:
             return {"type": "sequence", "within": within, "triggers": children}
-        return {"type": "compound", "require": r.choice(["any", "all", "all", len(children)]), "within": within,
-                "triggers": children}
+        return {
+            "type": "compound",
+            "require": r.choice(["any", "all", "all", len(children)]),
+            "within": within,
+            "triggers": children,
+        }
 
     trees = [grow(2), grow(1)]
     kind = r.choice([{"type": "sequence"}, {"type": "compound", "require": "all"}])
@@ -358,8 +460,14 @@ def nested(r: random.Random, s: Stream) -> list[Case]:
 def composite_absence(r: random.Random, s: Stream) -> list[Case]:
     """A composite in which one child is an absence after an opening event."""
     within = r.choice([10, 15])
-    gone = {"type": "event", "posture": "Proactive", "after": ["start"], "expect": ["end"], "for_each": [ID],
-            "within": within}
+    gone = {
+        "type": "event",
+        "posture": "Proactive",
+        "after": ["start"],
+        "expect": ["end"],
+        "for_each": [ID],
+        "within": within,
+    }
     children = [gone, leaf(r, "a")]
     r.shuffle(children)
     kind = r.choice([{"type": "sequence"}, {"type": "compound", "require": "all"}])
@@ -396,8 +504,17 @@ def many(r: random.Random, s: Stream) -> list[Case]:
         trigger, _ = reactive(r)
         trigger.update(expect=r.choice([["a"], ["b"], ["a", "b"], ["*"], []]), for_each=r.choice([[], [ID]]))
         rules.append({**rule(f"many-{i}", trigger), "enabled": r.random() < 0.85})
-    rules.append(rule("pair", {"type": "compound", "require": "all", "within": r.choice([None, 10]),
-                               "triggers": [leaf(r, "a"), leaf(r, "b")]}))
+    rules.append(
+        rule(
+            "pair",
+            {
+                "type": "compound",
+                "require": "all",
+                "within": r.choice([None, 10]),
+                "triggers": [leaf(r, "a"), leaf(r, "b")],
+            },
+        )
+    )
     at = 0
     for _ in range(r.randint(8, 12)):
         s.event(r.choice("abc"), at, r.choice(["r1", "r2"]))
@@ -406,10 +523,26 @@ def many(r: random.Random, s: Stream) -> list[Case]:
 
 
 CLASSES: dict[str, Callable[[random.Random, Stream], list[Case]]] = {
-    "rapid": rapid, "late": late, "forgotten": forgotten, "after": after, "both": both, "heartbeat": heartbeat,
-    "absence": absence, "absence-late": absence_late, "silence": silence, "unkeyed-absence": unkeyed_absence,
-    "keyed": keyed, "matched": matched, "matched-related": matched_related, "named": named, "compound": compound,
-    "sequence": sequence, "nested": nested, "composite-absence": composite_absence, "causal": causal, "many": many,
+    "rapid": rapid,
+    "late": late,
+    "forgotten": forgotten,
+    "after": after,
+    "both": both,
+    "heartbeat": heartbeat,
+    "absence": absence,
+    "absence-late": absence_late,
+    "silence": silence,
+    "unkeyed-absence": unkeyed_absence,
+    "keyed": keyed,
+    "matched": matched,
+    "matched-related": matched_related,
+    "named": named,
+    "compound": compound,
+    "sequence": sequence,
+    "nested": nested,
+    "composite-absence": composite_absence,
+    "causal": causal,
+    "many": many,
 }
 
 
@@ -420,11 +553,18 @@ def generate(seed: int, count: int, only: str | None = None) -> Iterator[Case]:
         name = classes[number % len(classes)]
         stream = Stream(number + 1)
         automations = CLASSES[name](random.Random(f"{seed}/{number}/{name}"), stream)
-        yield {"name": f"{name}-{seed}-{number}", "class": name, "automations": automations, "events": stream.lines}
+        yield {
+            "name": f"{name}-{seed}-{number}",
+            "class": name,
+            "automations": automations,
+            "events": stream.lines,
+        }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Random rules and events in Prefect's format, one case a line.")
+    parser = argparse.ArgumentParser(
+        description="Random rules and events in Prefect's format, one case a line."
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--class", dest="only", choices=sorted(CLASSES))
