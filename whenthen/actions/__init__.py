@@ -1,1 +1,40 @@
-"""actions"""
+"""What a firing does: actions are compiled when rules are loaded and performed one try at a time.
+
+The engine's way through this room:
+
+    compiled = compile_action(action)                              # at load
+    result = await perform(task, compiled, firing=..., ports=...)  # one try
+    delay = next_delay(retry, task.attempt, random=random())       # after an ActionError with `retryable`
+    event = executed_event(task, result, ...)                      # or failed_event(task, error, ...)
+
+Meaning: docs/actions.md.
+"""
+
+from whenthen.actions.calls import ActionResult
+from whenthen.actions.egress import AddressPolicy, open_pool
+from whenthen.actions.execution import CompiledAction, compile_action, perform, read_action
+from whenthen.actions.outcomes import executed_event, failed_event
+from whenthen.actions.ports import Automations, EventSink, Notifiers, Orchestrator, Ports
+from whenthen.actions.retries import next_delay
+from whenthen.actions.secrets import RedactingFilter, Redactor, Secrets
+
+__all__ = [
+    "ActionResult",
+    "AddressPolicy",
+    "Automations",
+    "CompiledAction",
+    "EventSink",
+    "Notifiers",
+    "Orchestrator",
+    "Ports",
+    "RedactingFilter",
+    "Redactor",
+    "Secrets",
+    "compile_action",
+    "executed_event",
+    "failed_event",
+    "next_delay",
+    "open_pool",
+    "perform",
+    "read_action",
+]

@@ -1,0 +1,111 @@
+"""One try of one action: what it is about, what its templates see, and what comes out of it.
+
+`execution` builds a `Call` for each try and gives it to the action's compiled `Step`; the families (`deployments`,
+`automations`, `notifications`, `webhooks`, `events`) provide the steps.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Protocol
+
+from whenthen.actions.ports import Ports
+from whenthen.schemas.firings import ActionTask, Firing
+
+__all__ = ["EVENT_FIELDS", "VARIABLES", "ActionResult", "Call", "Step", "automation_id", "lineage", "links"]
+
+#: the variables of every template of an action; JSONPath sees them too, beside the fields of the event
+VARIABLES = frozenset({"event", "events", "firing", "automation", "key"})
+#: the fields of an event's wire form; `$.event` is its name, as `$` is the event
+EVENT_FIELDS = frozenset(
+    ("id", "event", "occurred", "received", "source", "resource", "related", "payload", "follows", "lineage")
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionResult:
+    """What a successful try did."""
+
+    details: dict[str, Any] = field(default_factory=dict)  #: for people and rules: `status`, `flow_run`, ...
+    related: tuple[dict[str, str], ...] = ()  #: the resources that it touched, with their roles
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Call:
+    """One try of one action."""
+
+    task: ActionTask
+    firing: Firing
+    event: dict[str, Any] | None  #: the triggering event; None when time fired
+    events: list[dict[str, Any]]  #: all contributing events, oldest first
+    ports: Ports
+    now: datetime
+
+    @property
+    def key(self) -> str:
+        """The idempotency key."""
+        return self.task.key
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """What Jinja sees."""
+        firing = self.firing
+        return {
+            "event": self.event,
+            "events": self.events,
+            "firing": describe_firing(firing),
+            "automation": firing.automation,
+            "key": firing.key,
+        }
+
+    @property
+    def root(self) -> dict[str, Any]:
+        """What JSONPath sees as `$`: the fields of the event, and the variables beside them."""
+        context = self.context
+        event = context.pop("event")
+        return {**(event or {}), **context}
+
+
+class Step(Protocol):
+    """A compiled action: everything that can be decided when a rule is loaded is decided."""
+
+    async def run(self, call: Call) -> ActionResult:
+        """Do it once.
+
+        Raises:
+            ActionError: it did not work; says whether another try may.
+            RenderError: a value is missing or wrong for this event.
+            NotFound, Conflict, BusUnavailable, InvalidEvent: from the ports.
+        """
+
+
+def describe_firing(firing: Firing) -> dict[str, Any]:
+    """The `firing` variable."""
+    return {
+        "id": firing.id,
+        "automation": firing.automation,
+        "state": str(firing.state),
+        "at": firing.at,
+        "key": firing.key,
+        "depth": firing.depth,
+        "automations": list(firing.automations),
+    }
+
+
+def automation_id(name: str) -> str:
+    """The resource id of an automation."""
+    return f"whenthen.automation.{name}"
+
+
+def lineage(firing: Firing) -> dict[str, Any]:
+    """What marks an event or a run as caused by `firing`, so that loops end."""
+    return {"depth": firing.depth, "firing": firing.id, "automations": list(firing.automations)}
+
+
+def links(firing: Firing, event: dict[str, Any] | None) -> list[dict[str, str]]:
+    """Related resources that lead back: to the firing and to the event that set it off."""
+    found = [{"id": f"whenthen.firing.{firing.id}", "role": "firing"}]
+    if event is not None:
+        found.append({"id": f"whenthen.event.{event['id']}", "role": "triggering-event", "name": event["event"]})
+    return found

@@ -1,0 +1,122 @@
+"""Actions on deployments, their schedules and their runs, through the `Orchestrator` port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from whenthen.actions.calls import ActionResult, Call, automation_id, lineage, links
+from whenthen.actions.fields import Field, compile_optional_text, compile_text_field, compile_value_field
+from whenthen.actions.targets import DEPLOYMENT_PREFIX, FLOW_RUN_PREFIX, deployment_of, flow_run_of
+from whenthen.schemas.actions import (
+    CancelFlowRun,
+    PauseDeployment,
+    PauseSchedule,
+    ResumeDeployment,
+    ResumeSchedule,
+    RunDeployment,
+)
+
+__all__ = ["CancelFlowRunStep", "DeploymentStep", "RunDeploymentStep", "ScheduleStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class RunDeploymentStep:
+    """run-deployment: one run for one key, carrying the lineage."""
+
+    action: RunDeployment
+    deployment: Field[str] | None
+    parameters: Field[Any]
+
+    @classmethod
+    def compile(cls, action: RunDeployment) -> RunDeploymentStep:
+        deployment = compile_optional_text("deployment", action.deployment)
+        return cls(action, deployment, compile_value_field("parameters", action.parameters))
+
+    async def run(self, call: Call) -> ActionResult:
+        name = _deployment(self.deployment, call)
+        automation = call.firing.automation
+        run = await call.ports.orchestrator.run_deployment(
+            name,
+            self.parameters.render(call),
+            key=call.key,
+            delay=self.action.delay,
+            lineage=lineage(call.firing),
+            related=[
+                {"id": automation_id(automation), "role": "automation", "name": automation},
+                *links(call.firing, call.event),
+            ],
+            triggered_by=f"automation:{automation}",
+        )
+        return ActionResult(
+            details={"flow_run": run.id, "deployment": run.deployment},
+            related=({"id": FLOW_RUN_PREFIX + run.id, "role": "flow-run"}, _link(run.deployment)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class DeploymentStep:
+    """pause-deployment, resume-deployment: all schedules of a deployment."""
+
+    pause: bool
+    deployment: Field[str] | None
+
+    @classmethod
+    def compile(cls, action: PauseDeployment | ResumeDeployment) -> DeploymentStep:
+        return cls(isinstance(action, PauseDeployment), compile_optional_text("deployment", action.deployment))
+
+    async def run(self, call: Call) -> ActionResult:
+        name = _deployment(self.deployment, call)
+        orchestrator = call.ports.orchestrator
+        await (orchestrator.pause_deployment if self.pause else orchestrator.resume_deployment)(name)
+        return ActionResult(details={"deployment": name}, related=(_link(name),))
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleStep:
+    """pause-schedule, resume-schedule: one schedule of a deployment."""
+
+    pause: bool
+    deployment: Field[str] | None
+    schedule: Field[str]
+
+    @classmethod
+    def compile(cls, action: PauseSchedule | ResumeSchedule) -> ScheduleStep:
+        return cls(
+            isinstance(action, PauseSchedule),
+            compile_optional_text("deployment", action.deployment),
+            compile_text_field("schedule", action.schedule),
+        )
+
+    async def run(self, call: Call) -> ActionResult:
+        name = _deployment(self.deployment, call)
+        schedule = self.schedule.render(call)
+        orchestrator = call.ports.orchestrator
+        await (orchestrator.pause_schedule if self.pause else orchestrator.resume_schedule)(name, schedule)
+        return ActionResult(details={"deployment": name, "schedule": schedule}, related=(_link(name),))
+
+
+@dataclass(frozen=True, slots=True)
+class CancelFlowRunStep:
+    """cancel-flow-run."""
+
+    flow_run: Field[str] | None
+
+    @classmethod
+    def compile(cls, action: CancelFlowRun) -> CancelFlowRunStep:
+        return cls(compile_optional_text("flow_run", action.flow_run))
+
+    async def run(self, call: Call) -> ActionResult:
+        run_id = flow_run_of(call.event) if self.flow_run is None else self.flow_run.render(call)
+        await call.ports.orchestrator.cancel_flow_run(run_id)
+        return ActionResult(
+            details={"flow_run": run_id}, related=({"id": FLOW_RUN_PREFIX + run_id, "role": "flow-run"},)
+        )
+
+
+def _deployment(field: Field[str] | None, call: Call) -> str:
+    return deployment_of(call.event) if field is None else field.render(call)
+
+
+def _link(name: str) -> dict[str, str]:
+    return {"id": DEPLOYMENT_PREFIX + name, "role": "deployment", "name": name}

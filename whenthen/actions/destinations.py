@@ -1,0 +1,130 @@
+"""Where a call-webhook action may send its request: the scheme, host and port come from the rule alone.
+
+A template may fill the path and the query. One that reaches into the host needs `allow_hosts`, and then the rendered
+host must match. The rendered URL is parsed and compared again, so that no text of an event can move the request.
+Meaning: docs/actions.md, "Where requests may go".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from urllib.parse import unquote
+
+import httpx
+
+from whenthen.actions.calls import Call
+from whenthen.actions.fields import Field, compile_text_field
+from whenthen.actions.secrets import is_reference
+from whenthen.schemas.errors import ActionError, InvalidTemplate
+
+__all__ = ["Destination", "compile_destination"]
+
+_TEMPLATE = re.compile(r"\{\{|\{%|\{#")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
+_END_OF_AUTHORITY = re.compile(r"[/?#]")
+_DOT_SEGMENTS = frozenset({".", ".."})
+
+#: scheme, host, port
+Origin = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """A compiled URL."""
+
+    field: str
+    text: Field[str] | None  #: the template, or
+    reference: str  #: a secret that holds the whole URL
+    origin: Origin | None  #: what the rule fixes; None when it is in the secret or up to `allow_hosts`
+    allow_hosts: tuple[str, ...]
+
+    def resolve(self, call: Call) -> httpx.URL:
+        """The URL for this try.
+
+        Raises:
+            ActionError: the rendered URL is unreadable or leads elsewhere; not retryable. Never quotes path or query.
+        """
+        text = call.ports.resolve_secret(self.reference) if self.text is None else self.text.render(call)
+        try:
+            url = _parse(text)
+            found = _origin(url)
+        except ValueError as error:
+            raise self._refused(str(error)) from None
+        if self.origin is not None and found != self.origin:
+            raise self._refused(f"a value of the event would move the request from {self.origin[1]} to {found[1]}")
+        if self.origin is None and self.text is not None and not _allowed(found[1], self.allow_hosts):
+            raise self._refused(f"host {found[1]} is not in allow_hosts ({', '.join(self.allow_hosts)})")
+        return url
+
+    def _refused(self, message: str) -> ActionError:
+        return ActionError(f"{self.field}: {message}", retryable=False, reason="refused_url")
+
+
+def compile_destination(field: str, text: str, *, allow_hosts: Sequence[str]) -> Destination:
+    """Check and compile a rule's URL.
+
+    Raises:
+        InvalidTemplate: not http(s), a template in the host without `allow_hosts`, credentials, or unreadable.
+    """
+    allowed = tuple(host.lower() for host in allow_hosts)
+    if is_reference(text):
+        return Destination(field, None, text, None, allowed)
+    template = compile_text_field(field, text)
+    first = _TEMPLATE.search(text)
+    if text == "$" or text.startswith(("$.", "$[")) or (first and first.start() == 0):
+        return _open_destination(field, template, allowed)
+    scheme, mark, rest = text.partition("://")
+    if not mark or scheme.lower() not in ("http", "https"):
+        found = _SCHEME.match(text)
+        what = f"scheme {found[0][:-1]!r}" if found else f"{text[:40]!r}"
+        raise InvalidTemplate(f"{field}: {what} can not be called; write http://host/... or https://host/...")
+    end = _END_OF_AUTHORITY.search(rest)
+    inside = _TEMPLATE.search(rest)
+    if inside and (end is None or inside.start() < end.start()):
+        return _open_destination(field, template, allowed)
+    fixed = text if first is None else f"{scheme}://{rest[: end.start()] if end else rest}/"
+    try:
+        origin = _origin(_parse(fixed))
+    except ValueError as error:
+        raise InvalidTemplate(f"{field}: {error}") from None
+    return Destination(field, template, "", origin, allowed)
+
+
+def _open_destination(field: str, template: Field[str], allowed: tuple[str, ...]) -> Destination:
+    if not allowed:
+        raise InvalidTemplate(
+            f"{field}: a template decides the host, so an event could send the request anywhere; "
+            'write the host out, or list what it may be in allow_hosts, such as ["*.example.com"]'
+        )
+    return Destination(field, template, "", None, allowed)
+
+
+def _parse(text: str) -> httpx.URL:
+    """Raises `ValueError` with a message that quotes nothing of the URL but scheme and host."""
+    if "\\" in text:
+        raise ValueError("has a backslash; write a forward slash, or %5C")
+    try:
+        url = httpx.URL(text)
+    except (httpx.InvalidURL, UnicodeError):
+        raise ValueError("is not a URL: a control character, a wrong port or host") from None
+    if url.scheme not in ("http", "https"):
+        raise ValueError("is not a URL that starts with http:// or https://")
+    if not url.host:
+        raise ValueError("has no host")
+    if url.userinfo:
+        raise ValueError("has credentials in it; send them as headers: {Authorization: Bearer env:NAME}")
+    path = re.split(r"[?#]", text.partition("://")[2], maxsplit=1)[0]
+    if not _DOT_SEGMENTS.isdisjoint(unquote(path).split("/")):
+        raise ValueError("has a path with . or .. in it, which leads elsewhere on the host; write the path out")
+    return url
+
+
+def _origin(url: httpx.URL) -> Origin:
+    return url.scheme, url.raw_host.decode().lower(), url.port or (443 if url.scheme == "https" else 80)
+
+
+def _allowed(host: str, globs: Sequence[str]) -> bool:
+    return any(fnmatchcase(host, glob) for glob in globs)

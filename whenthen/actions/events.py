@@ -1,0 +1,65 @@
+"""emit-event: publish an event that carries the lineage of the firing, through the `EventSink` port."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from whenthen.actions.calls import ActionResult, Call, automation_id, lineage
+from whenthen.actions.fields import Field, compile_text_field, compile_text_mapping, compile_value_field
+from whenthen.schemas.actions import EmitEvent
+from whenthen.schemas.errors import InvalidTemplate
+from whenthen.schemas.events import new_event
+
+__all__ = ["EmitEventStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class EmitEventStep:
+    """The event's id derives from the idempotency key: a repeated try is the same event."""
+
+    event: Field[str]
+    resource: dict[str, Field[str]] | None
+    related: tuple[dict[str, Field[str]], ...]
+    payload: Field[Any]
+
+    @classmethod
+    def compile(cls, action: EmitEvent) -> EmitEventStep:
+        for place, labels in [("resource", action.resource), *_places(action.related)]:
+            if labels is not None and "id" not in labels:
+                raise InvalidTemplate(f"{place}.id: missing; every resource has an id")
+        return cls(
+            compile_text_field("event", action.event),
+            None if action.resource is None else compile_text_mapping("resource", action.resource),
+            tuple(compile_text_mapping(place, labels) for place, labels in _places(action.related)),
+            compile_value_field("payload", action.payload),
+        )
+
+    async def run(self, call: Call) -> ActionResult:
+        event = new_event(
+            self.event.render(call),
+            resource=self._resource(call),
+            related=[{label: field.render(call) for label, field in item.items()} for item in self.related],
+            payload=self.payload.render(call),
+            id=f"emitted-{call.key}",
+            source=f"automation:{call.firing.automation}",
+            lineage=lineage(call.firing),
+            now=call.now,
+        )
+        await call.ports.events.emit(event)
+        return ActionResult(
+            details={"event": event.name, "id": event.id},
+            related=({"id": f"whenthen.event.{event.id}", "role": "emitted-event", "name": event.name},),
+        )
+
+    def _resource(self, call: Call) -> dict[str, str]:
+        if self.resource is not None:
+            return {label: field.render(call) for label, field in self.resource.items()}
+        if call.event is not None:
+            return dict(call.event["resource"])
+        name = call.firing.automation
+        return {"id": automation_id(name), "name": name}
+
+
+def _places(related: list[dict[str, str]]) -> list[tuple[str, dict[str, str]]]:
+    return [(f"related[{index}]", labels) for index, labels in enumerate(related)]

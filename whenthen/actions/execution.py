@@ -1,0 +1,128 @@
+"""Compiling actions when rules are loaded, and performing one try of one action.
+
+`engine` calls `compile_action` for each action of a rule set (a refusal refuses the set) and `perform` for each task
+that its execution loop takes; retries, dead letters and outcome events are its business, with `retries` and `outcomes`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from pydantic import TypeAdapter
+
+from whenthen.actions.automations import AutomationStep, NothingStep
+from whenthen.actions.calls import ActionResult, Call, Step
+from whenthen.actions.deployments import CancelFlowRunStep, DeploymentStep, RunDeploymentStep, ScheduleStep
+from whenthen.actions.events import EmitEventStep
+from whenthen.actions.notifications import SendNotificationStep
+from whenthen.actions.ports import Ports
+from whenthen.actions.webhooks import CallWebhookStep
+from whenthen.schemas.actions import Action, ActionBase
+from whenthen.schemas.errors import (
+    ActionError,
+    InvalidInput,
+    InvalidTemplate,
+    NotFound,
+    Refused,
+    RenderError,
+    WhenthenError,
+)
+from whenthen.schemas.firings import ActionTask, Firing
+from whenthen.schemas.times import format_duration
+
+__all__ = ["CompiledAction", "compile_action", "perform", "read_action"]
+
+_COMPILERS: Mapping[str, Callable[[Any], Step]] = {
+    "run-deployment": RunDeploymentStep.compile,
+    "pause-deployment": DeploymentStep.compile,
+    "resume-deployment": DeploymentStep.compile,
+    "pause-schedule": ScheduleStep.compile,
+    "resume-schedule": ScheduleStep.compile,
+    "cancel-flow-run": CancelFlowRunStep.compile,
+    "pause-automation": AutomationStep.compile,
+    "resume-automation": AutomationStep.compile,
+    "send-notification": SendNotificationStep.compile,
+    "call-webhook": CallWebhookStep.compile,
+    "emit-event": EmitEventStep.compile,
+    "do-nothing": NothingStep.compile,
+}
+
+#: errors of the ports that another try does not change
+_PERMANENT = (NotFound, InvalidInput, RenderError, Refused)
+
+_ACTIONS: TypeAdapter[ActionBase] = TypeAdapter(Action)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledAction:
+    """An action with everything decided that does not depend on an event. Immutable; share it between tries."""
+
+    action: ActionBase
+    step: Step
+
+    @property
+    def type(self) -> str:
+        """`run-deployment`, ..."""
+        return str(self.action.type)  # type: ignore[attr-defined]
+
+
+def read_action(data: Mapping[str, Any]) -> ActionBase:
+    """The action of `ActionTask.action`. Raises pydantic's `ValidationError` when it is none."""
+    return _ACTIONS.validate_python(dict(data))
+
+
+def compile_action(action: ActionBase) -> CompiledAction:
+    """Check and compile the templates of an action.
+
+    Raises:
+        InvalidTemplate: a template does not compile, names an unknown variable, or may decide where a request goes;
+            the message starts with the field, such as `parameters.path`.
+    """
+    kind: str = action.type  # type: ignore[attr-defined]
+    compiler = _COMPILERS.get(kind)
+    if compiler is None:
+        raise InvalidTemplate(f"type: no action {kind!r}; there are {', '.join(_COMPILERS)}")
+    return CompiledAction(action, compiler(action))
+
+
+async def perform(
+    task: ActionTask,
+    compiled: CompiledAction,
+    *,
+    firing: Firing,
+    event: dict[str, Any] | None,
+    events: Sequence[dict[str, Any]],
+    ports: Ports,
+    now: datetime,
+) -> ActionResult:
+    """Try an action once, for at most its `timeout`.
+
+    `event` and `events` are the wire forms of the triggering event and of all contributing ones, oldest first.
+    At least once: a try whose end was not recorded is repeated with the same `task.key`, which receivers can tell by.
+
+    Raises:
+        ActionError: it did not work. `retryable`, `reason` and `retry_after` say how to go on; the message is redacted.
+    """
+    call = Call(task=task, firing=firing, event=event, events=list(events), ports=ports, now=now)
+    limit = compiled.action.timeout
+    redact = ports.redactor.text
+    try:
+        async with asyncio.timeout(limit.total_seconds()):
+            return await compiled.step.run(call)
+    except ActionError as error:
+        raise ActionError(
+            redact(str(error)), retryable=error.retryable, reason=error.reason, retry_after=error.retry_after
+        ) from None
+    except WhenthenError as error:
+        permanent = isinstance(error, _PERMANENT)
+        raise ActionError(redact(str(error)), retryable=not permanent, reason=error.reason) from None
+    except TimeoutError:
+        message = f"not done within {format_duration(limit)}; raise the action's `timeout` if it needs longer"
+        raise ActionError(message, reason="timeout") from None
+    except Exception as error:
+        # the edge of the room: what a port or a library raises against its contract must not end the execution loop
+        raise ActionError(redact(f"{type(error).__name__}: {error}"), reason="unexpected") from error

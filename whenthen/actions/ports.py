@@ -1,0 +1,97 @@
+"""What actions need from the rest of the process, as protocols. `engine` hands in what implements them.
+
+An implementation raises the errors named here and no others on purpose; `execution` turns each into the outcome of the
+try. `key` is the action's idempotency key: a second call with the same key changes nothing and answers like the first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Protocol
+
+import httpcore
+
+from whenthen.actions.secrets import Redactor
+from whenthen.schemas.deployments import FlowRun
+from whenthen.schemas.events import Event
+
+__all__ = ["Automations", "EventSink", "Notifiers", "Orchestrator", "Ports"]
+
+
+class Orchestrator(Protocol):
+    """What runs deployments: the built-in one, or another server behind the same face.
+
+    Every method raises `NotFound` when the named thing does not exist (not tried again) and `Conflict` when another
+    writer was faster (tried again). Asking for what already holds is no error: pausing what is paused, cancelling what
+    is cancelled or on its way there.
+    """
+
+    async def run_deployment(
+        self,
+        name: str,
+        parameters: dict[str, Any],
+        *,
+        key: str,
+        delay: timedelta,
+        lineage: dict[str, Any],
+        related: Sequence[dict[str, str]],
+        triggered_by: str,
+    ) -> FlowRun:
+        """Create a run that is due `delay` from now, or return the run that `key` created before.
+
+        `lineage` and `related` go onto the run and onto every event about it.
+        """
+
+    async def pause_deployment(self, name: str) -> None:
+        """Pause all schedules of the deployment."""
+
+    async def resume_deployment(self, name: str) -> None:
+        """Resume all schedules of the deployment."""
+
+    async def pause_schedule(self, deployment: str, schedule: str) -> None:
+        """Pause one schedule."""
+
+    async def resume_schedule(self, deployment: str, schedule: str) -> None:
+        """Resume one schedule."""
+
+    async def cancel_flow_run(self, run_id: str) -> None:
+        """Ask for the run to end. A run that ended by itself in the meantime stays as it is."""
+
+
+class EventSink(Protocol):
+    """Where emitted events go."""
+
+    async def emit(self, event: Event) -> None:
+        """Return once the stream acknowledged `event`. Raises `BusUnavailable`."""
+
+
+class Automations(Protocol):
+    """The runtime flags of automations."""
+
+    async def pause(self, name: str) -> None:
+        """From now on the automation does not fire. Raises `NotFound`."""
+
+    async def resume(self, name: str) -> None:
+        """The automation fires again. Raises `NotFound`."""
+
+
+class Notifiers(Protocol):
+    """The `notifiers` of the rules."""
+
+    def urls(self, name: str) -> Sequence[str]:
+        """Apprise URLs, or references to them, as the rules have them. Raises `NotFound`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """Everything outside that an action may touch."""
+
+    orchestrator: Orchestrator
+    events: EventSink
+    automations: Automations
+    notifiers: Notifiers
+    resolve_secret: Callable[[str], str]  #: reference -> value; see `secrets.Secrets`
+    redactor: Redactor  #: knows every value that `resolve_secret` gave
+    http: httpcore.AsyncConnectionPool  #: see `egress.open_pool`; shared by all calls

@@ -1,0 +1,182 @@
+"""Secrets: references become values when they are used, and values become `***` wherever text leaves the process.
+
+`Secrets` resolves `env:NAME` and `file:/path`, anew each time, so that a rotated secret counts at once, and tells the
+`Redactor` every value it gave. `engine` puts `RedactingFilter` on its log handlers; `execution` and `outcomes` pass
+messages through the redactor. Nothing here ever puts a value into an error.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import os
+import re
+import threading
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote, quote_plus, unquote, urlsplit
+
+from whenthen.schemas.errors import NotFound
+
+__all__ = ["MASK", "RedactingFilter", "Redactor", "Secrets", "is_reference"]
+
+MASK = "***"
+#: values shorter than this are replaced only where they stand alone: `abc` must not eat the middle of `fabcde`
+WHOLE_WORD_BELOW = 4
+#: parts of a secret (a path segment of its URL, a line of it) are secret themselves from this length on
+PART_CHARS = 6
+MAX_FILE_BYTES = 64 * 1024
+
+_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+_STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
+
+
+def is_reference(text: str) -> bool:
+    """Whether `text` names a secret (`env:NAME`, `file:/path`) instead of being a value."""
+    return _REFERENCE.fullmatch(text) is not None
+
+
+class Redactor:
+    """Replaces known secret values in text. Thread-safe; values only ever get added."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._values: set[str] = set()
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, value: str) -> None:
+        """From now on replace `value`, its usual encodings, and, when it is a URL or has lines, its telling parts."""
+        if value.strip() and value not in self._values:
+            self._learn({form for part in _parts(value) for form in _forms(part)} | {value})
+
+    def text(self, text: str) -> str:
+        """`text` with every known secret replaced by `***`."""
+        pattern = self._pattern
+        return text if pattern is None else pattern.sub(MASK, text)
+
+    def value(self, value: Any) -> Any:
+        """A JSON-like value with every text in it redacted, mapping keys included."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            return {self.value(key): self.value(item) for key, item in value.items()}
+        if isinstance(value, (list, tuple)):
+            return [self.value(item) for item in value]
+        return value
+
+    def _learn(self, values: set[str]) -> None:
+        with self._lock:
+            self._values |= values
+            # longest first: of a value and its own prefix the whole value must go
+            ordered = sorted(self._values, key=lambda item: (-len(item), item))
+            self._pattern = re.compile("|".join(_expression(item) for item in ordered))
+
+
+class RedactingFilter(logging.Filter):
+    """Redacts the message, the arguments, the traceback and the extra fields of every record. Put it on handlers:
+    a filter on a logger does not see the records of that logger's children."""
+
+    def __init__(self, redactor: Redactor) -> None:
+        super().__init__()
+        self._redactor = redactor
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        redactor = self._redactor
+        record.msg = redactor.text(record.getMessage())
+        record.args = None
+        if record.exc_info and not record.exc_text:
+            record.exc_text = "".join(traceback.format_exception(*record.exc_info)).rstrip("\n")
+        if record.exc_text:
+            record.exc_text = redactor.text(record.exc_text)
+            record.exc_info = None  # handlers that format it themselves would undo this
+        if record.stack_info:
+            record.stack_info = redactor.text(record.stack_info)
+        for name, value in vars(record).items():
+            if name not in _STANDARD_FIELDS:
+                setattr(record, name, redactor.value(value))
+        return True
+
+
+class Secrets:
+    """Resolves references. `environ` is read at each use."""
+
+    def __init__(self, redactor: Redactor, environ: Mapping[str, str] = os.environ) -> None:
+        self._redactor = redactor
+        self._environ = environ
+
+    def resolve(self, reference: str) -> str:
+        """The value that `reference` names, without a trailing line break; the redactor knows it from now on.
+
+        Raises:
+            NotFound: no such variable or file, or it is empty, too large or no text. Names the reference only.
+        """
+        kind, _, name = reference.partition(":")
+        if not is_reference(reference):
+            raise NotFound("a secret is not written as a reference; write env:NAME or file:/path")
+        value = self._variable(name) if kind == "env" else _file(name)
+        value = value.removesuffix("\n").removesuffix("\r")
+        if not value:
+            raise NotFound(f"{reference} is empty; give it a value")
+        self._redactor.add(value)
+        return value
+
+    def _variable(self, name: str) -> str:
+        value = self._environ.get(name)
+        if value is None:
+            raise NotFound(f"env:{name}: the environment variable is not set where whenthen runs; set it and restart")
+        return value
+
+
+def _file(name: str) -> str:
+    try:
+        with Path(name).open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or "not a path"
+        raise NotFound(f"file:{name}: can not be read: {why}; check the path and who may read it") from None
+    if len(data) > MAX_FILE_BYTES:
+        raise NotFound(f"file:{name}: larger than {MAX_FILE_BYTES} bytes; a secret file holds the secret alone")
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        raise NotFound(f"file:{name}: not UTF-8 text; a secret file holds the secret as text") from None
+
+
+def _parts(value: str) -> set[str]:
+    parts = {value}
+    parts.update(line.strip() for line in value.splitlines() if len(line.strip()) >= PART_CHARS)
+    if "://" in value:
+        parts.update(_url_parts(value))
+    return parts
+
+
+def _url_parts(url: str) -> set[str]:
+    """What in a URL can be a credential: user, password, path segments, query values, and for Apprise's short forms
+    (`slack://TokenA/TokenB`) the host too, unless it looks like one."""
+    try:
+        split = urlsplit(url)
+        userinfo, _, host = split.netloc.rpartition("@")
+    except ValueError:
+        return set()
+    found = [*userinfo.split(":"), *split.path.split("/")]
+    found += [pair.partition("=")[2] for pair in split.query.split("&")]
+    if "." not in host and "localhost" not in host and split.scheme not in ("http", "https"):
+        found.append(host)
+    target = split.path + ("?" + split.query if split.query else "")
+    return {part for item in [*found, target] for part in (item, unquote(item)) if len(part) >= PART_CHARS}
+
+
+def _forms(value: str) -> set[str]:
+    """How `value` looks after the encodings that carry it: URL, JSON, repr, base64."""
+    forms = {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
+    if len(value) >= PART_CHARS:
+        forms.add(base64.b64encode(value.encode()).decode())
+    return forms
+
+
+def _expression(value: str) -> str:
+    escaped = re.escape(value)
+    return rf"(?<!\w){escaped}(?!\w)" if len(value) < WHOLE_WORD_BELOW else escaped

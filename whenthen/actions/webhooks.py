@@ -1,0 +1,213 @@
+"""call-webhook: one HTTP request, with the idempotency key, signed when the rule asks for it.
+
+What can be judged when the rule is loaded is judged then (`destinations` for the URL, `_headers` here); what depends
+on the event is checked again with the rendered values. Redirects are not followed.
+Meaning: docs/actions.md, "call-webhook".
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import httpcore
+import httpx
+import orjson
+
+from whenthen import __version__
+from whenthen.actions.calls import ActionResult, Call
+from whenthen.actions.destinations import Destination, compile_destination
+from whenthen.actions.fields import Field, compile_text_field, compile_value_field
+from whenthen.actions.signatures import SIGNATURE_HEADERS, signature_headers
+from whenthen.schemas.actions import CallWebhook
+from whenthen.schemas.errors import ActionError, InvalidTemplate, RenderError
+
+__all__ = ["MAX_RESPONSE_BYTES", "CallWebhookStep", "read_retry_after"]
+
+#: of an answer's body; the rest is not read
+MAX_RESPONSE_BYTES = 64 * 1024
+#: of an answer's body that an error quotes
+QUOTED_CHARS = 200
+#: statuses below 500 that another try may change: Request Timeout, Too Early, Too Many Requests
+RETRYABLE_STATUS = frozenset({408, 425, 429})
+#: headers that the request sets by itself
+OWN_HEADERS = frozenset({"connection", "content-length", "host", "idempotency-key", "transfer-encoding"})
+#: methods whose requests have no default body
+BODILESS = frozenset({"GET", "DELETE"})
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+#: a reference, alone or after the scheme of an Authorization header
+_HEADER_REFERENCE = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9_-]* )?(?P<reference>env:[A-Za-z_][A-Za-z0-9_]*|file:\S+)"
+)
+_NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+
+
+@dataclass(frozen=True, slots=True)
+class _Header:
+    name: str
+    text: Field[str] | None  #: a template, or
+    scheme: str  #: what stands before
+    reference: str  #: a secret
+
+    def render(self, call: Call) -> bytes:
+        value = self.scheme + call.ports.resolve_secret(self.reference) if self.text is None else self.text.render(call)
+        if _NOT_IN_HEADERS.search(value):
+            raise RenderError(f"headers.{self.name}: has control characters; a header is one line of text")
+        return value.strip().encode()
+
+
+@dataclass(frozen=True, slots=True)
+class CallWebhookStep:
+    """One request; the answer's status decides."""
+
+    action: CallWebhook
+    destination: Destination
+    headers: tuple[_Header, ...]
+    body: Field[Any] | None
+
+    @classmethod
+    def compile(cls, action: CallWebhook) -> CallWebhookStep:
+        return cls(
+            action,
+            compile_destination("url", action.url, allow_hosts=action.allow_hosts),
+            _headers(action),
+            None if action.body is None else compile_value_field("body", action.body),
+        )
+
+    async def run(self, call: Call) -> ActionResult:
+        url = self.destination.resolve(call)
+        body, media_type = self._body(call)
+        headers = {
+            b"user-agent": f"whenthen/{__version__}".encode(),
+            b"accept": b"*/*",
+            b"accept-encoding": b"identity",
+            b"idempotency-key": call.key.encode(),
+        }
+        if media_type:
+            headers[b"content-type"] = media_type
+        headers.update((header.name.lower().encode(), header.render(call)) for header in self.headers)
+        if self.action.secret is not None:
+            secret = call.ports.resolve_secret(self.action.secret)
+            signed = signature_headers(secret, id=call.key, now=call.now, body=body, reference=self.action.secret)
+            headers.update((name.encode(), value.encode()) for name, value in signed.items())
+        return await self._send(call, url, headers, body)
+
+    def _body(self, call: Call) -> tuple[bytes, bytes | None]:
+        if self.body is not None:
+            value = self.body.render(call)
+        elif self.action.method in BODILESS:
+            return b"", None
+        else:
+            context = call.context
+            value = {name: context[name] for name in ("automation", "firing", "event", "key")}
+        if isinstance(value, str):
+            return value.encode(), b"text/plain; charset=utf-8"
+        try:
+            return orjson.dumps(value), b"application/json"
+        except TypeError as error:
+            raise RenderError(f"body: can not be written as JSON: {error}") from None
+
+    async def _send(self, call: Call, url: httpx.URL, headers: dict[bytes, bytes], body: bytes) -> ActionResult:
+        where = f"{self.action.method} {url.scheme}://{url.netloc.decode()}"
+        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
+        try:
+            async with call.ports.http.stream(
+                self.action.method, target, headers=list(headers.items()), content=body
+            ) as response:
+                answer = await _read(response)
+        except httpcore.TimeoutException:
+            raise ActionError(f"{where}: timed out", reason="timeout") from None
+        except httpcore.UnsupportedProtocol as error:
+            raise ActionError(f"{where}: {error}", retryable=False, reason="connection") from None
+        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
+            raise ActionError(f"{where}: {error or type(error).__name__}", reason="connection") from None
+        status = response.status
+        expected = self.action.expect_status
+        if status in expected or (not expected and 200 <= status < 300):
+            return ActionResult(details={"status": status, "host": url.host})
+        raise _failure(call, where, status, response.headers, answer, expected)
+
+
+def _headers(action: CallWebhook) -> tuple[_Header, ...]:
+    found = []
+    for name, text in action.headers.items():
+        place = f"headers.{name}"
+        if not _HEADER_NAME.fullmatch(name):
+            raise InvalidTemplate(f"{place}: not a header's name; letters, digits and dashes only")
+        if name.lower() in OWN_HEADERS:
+            raise InvalidTemplate(f"{place}: is set by the request itself; leave it out")
+        if name.lower() in SIGNATURE_HEADERS and action.secret is not None:
+            raise InvalidTemplate(f"{place}: is set by the signature that `secret` asks for; leave one of them out")
+        reference = _HEADER_REFERENCE.fullmatch(text)
+        if reference:
+            found.append(_Header(name, None, reference["scheme"] or "", reference["reference"]))
+        else:
+            found.append(_Header(name, compile_text_field(place, text, empty=True), "", ""))
+    return tuple(found)
+
+
+async def _read(response: httpcore.Response) -> bytes:
+    answer = bytearray()
+    async for part in response.aiter_stream():
+        answer += part
+        if len(answer) >= MAX_RESPONSE_BYTES:
+            break  # leaving the stream closes the connection
+    return bytes(answer[:MAX_RESPONSE_BYTES])
+
+
+def _failure(
+    call: Call,
+    where: str,
+    status: int,
+    headers: Sequence[tuple[bytes, bytes]],
+    answer: bytes,
+    expected: Sequence[int],
+) -> ActionError:
+    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+    if 300 <= status < 400 and "location" in named:
+        return ActionError(
+            f"{where}: answered {status}, a redirect to {_host_of(named['location'])}, and redirects are not followed; "
+            "put the final address into the rule",
+            retryable=False,
+            reason="redirect",
+        )
+    message = f"{where}: answered {status}"
+    if expected:
+        message += f", expected {' or '.join(map(str, expected))}"
+    quoted = " ".join(call.ports.redactor.text(answer.decode("utf-8", "replace")).split())
+    if quoted:
+        message += ": " + (quoted if len(quoted) <= QUOTED_CHARS else quoted[:QUOTED_CHARS] + "…")
+    return ActionError(
+        message,
+        retryable=status >= 500 or status in RETRYABLE_STATUS,
+        reason="http_status",
+        retry_after=read_retry_after(named.get("retry-after"), now=call.now),
+    )
+
+
+def _host_of(location: str) -> str:
+    try:
+        host = httpx.URL(location).host
+    except httpx.InvalidURL:
+        return "an unreadable address"
+    return f"host {host}" if host else "a path of the same host"
+
+
+def read_retry_after(value: str | None, *, now: datetime) -> timedelta | None:
+    """A Retry-After header, seconds or an HTTP date, as a wait from `now`; None when it is missing or unreadable."""
+    if value is None:
+        return None
+    if value.strip().isascii() and value.strip().isdigit():
+        return timedelta(seconds=min(int(value.strip()[:9]), 10**8))
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(moment - now, timedelta(0))
