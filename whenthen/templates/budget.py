@@ -1,0 +1,117 @@
+"""What one render may cost, counted in steps and characters and never in time, so that every
+machine decides the same.
+
+Used by `templates.text` and `templates.guards`. A step is about ten nodes of a template's syntax tree executed, one
+item of a structure walked, or sixty-four characters copied. Meaning: docs/templates.md, "Budget".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from jinja2.runtime import Undefined
+
+from whenthen.schemas.errors import RenderError
+
+__all__ = ["MAX_CHARS", "MAX_STEPS", "Budget"]
+
+#: steps of one render
+MAX_STEPS = 500_000
+#: characters of one rendered text, and of any text made on the way
+MAX_CHARS = 1_000_000
+#: all text written by one render, macro bodies and set blocks included
+MAX_WRITTEN = 4 * MAX_CHARS
+#: characters that are copied for one step
+CHARS_PER_STEP = 64
+
+
+class Budget:
+    """What is left for one render. A render that asks for more ends in `RenderError`."""
+
+    __slots__ = ("steps", "written")
+
+    def __init__(self) -> None:
+        self.steps = MAX_STEPS
+        self.written = MAX_WRITTEN
+
+    def spend(self, steps: int) -> None:
+        """Take `steps` off the budget.
+
+        Raises:
+            RenderError: the budget is spent.
+        """
+        self.steps -= steps
+        if self.steps < 0:
+            raise RenderError(
+                f"the template needs more than {MAX_STEPS} steps; loop over less, or send the event with less data"
+            )
+
+    def write(self, text: str) -> None:
+        """Account for text that goes into an output, at any depth."""
+        self.written -= len(text)
+        if self.written < 0:
+            raise too_long(MAX_WRITTEN)
+
+    def room(self, chars: int) -> None:
+        """Account for a text or list of this length that is about to be made."""
+        if chars > MAX_CHARS:
+            raise too_long(chars)
+        self.spend(chars // CHARS_PER_STEP)
+
+    def glance(self, value: Any) -> None:
+        """Account for work that is proportional to the length of `value`, not to what its items hold."""
+        kind = type(value)
+        if kind is str:
+            self.spend(len(value) // CHARS_PER_STEP)
+        elif kind is list or kind is dict or kind is tuple:
+            self.spend(len(value) // 16)
+
+    def walk(self, value: Any) -> None:
+        """Account for everything inside `value`, shared parts once for each place where they appear.
+
+        Raises:
+            RenderError: it is larger than the budget.
+            UndefinedError: a missing value is part of it.
+        """
+        chars = 0
+        stack = [value]
+        while stack:
+            item = stack.pop()
+            if isinstance(item, str):
+                chars += len(item)
+                if chars > MAX_WRITTEN:
+                    raise too_long(chars)
+            elif isinstance(item, dict):
+                self.spend(1 + len(item))
+                stack.extend(item)
+                stack.extend(item.values())
+            elif isinstance(item, (list, tuple, set, frozenset)):
+                self.spend(1 + len(item))
+                stack.extend(item)
+            elif isinstance(item, Undefined):
+                bool(item)  # a strict undefined value raises with its own message
+        self.spend(chars // CHARS_PER_STEP)
+
+    def meter(self, value: Any, *, deep: bool = False) -> Any:
+        """`value`, accounted for; what is produced item by item is accounted for as it is consumed."""
+        if isinstance(value, Iterator):
+            return self._count(value, deep)
+        if isinstance(value, str) and len(value) > MAX_CHARS:
+            raise too_long(len(value))
+        if deep:
+            self.walk(value)
+        else:
+            self.glance(value)
+        return value
+
+    def _count(self, items: Iterator[Any], deep: bool) -> Iterator[Any]:
+        for item in items:
+            self.spend(1)
+            if deep:
+                self.walk(item)
+            yield item
+
+
+def too_long(chars: int) -> RenderError:
+    return RenderError(f"the text would have {chars} characters or more; at most {MAX_CHARS} are allowed")

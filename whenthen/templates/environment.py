@@ -1,0 +1,340 @@
+"""The sandbox that text templates run in: what they can reach, and hooks that charge a budget for everything they do.
+
+`templates.text` uses it. Binary operators, calls, attribute access, filters, tests and output go through the
+environment; loop bodies, macro bodies, comparisons, literals of lists and mappings, slices and `~` are rewritten
+(`Rewriter`) so that they do as well.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, cast
+
+from jinja2 import StrictUndefined, nodes, pass_context
+from jinja2.exceptions import SecurityError, UndefinedError
+from jinja2.runtime import Context, LoopContext, Macro
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from jinja2.utils import Cycler, Joiner, Namespace, missing
+from jinja2.visitor import NodeTransformer
+
+from whenthen.schemas.errors import InvalidTemplate, RenderError
+from whenthen.templates import guards
+from whenthen.templates.budget import Budget
+
+__all__ = ["BudgetContext", "MissingValue", "Rewriter", "Sandbox"]
+
+#: filters that only the rewriter can name: the space keeps them out of reach
+SPEND, WALK, GLANCE, CONCAT = "budget spend", "budget walk", "budget glance", "budget concat"
+#: syntax nodes executed for one step
+NODES_PER_STEP = 10
+#: what a call of a macro, method or loop costs besides its body
+STEPS_PER_CALL = 8
+Filter = Callable[..., Any]
+_GLOBALS = ("range", "namespace", "cycler", "joiner")
+
+
+class MissingValue(UndefinedError):
+    """A template used something that is not there. `name` is the last step of what it asked for."""
+
+    def __init__(self, message: str, name: str | None) -> None:
+        super().__init__(message)
+        self.name = name
+
+
+class Missing(StrictUndefined):
+    """A missing value: any use of it is an error that says which keys are there."""
+
+    __slots__ = ()
+
+    def __init__(self, hint: Any = None, obj: Any = missing, name: Any = None, exc: Any = UndefinedError) -> None:
+        wanted = None if name is None else str(name)
+        kind: Any = exc if exc is SecurityError else partial(_missing, name=wanted)
+        super().__init__(hint, obj, name, kind)
+        if hint is None and obj is missing:
+            self._undefined_hint = f"there is no variable {str(name)[:80]!r}"
+        elif hint is None and isinstance(obj, Mapping):
+            self._undefined_hint = f"no {str(name)[:80]!r}; {present(obj)}"
+        elif hint is None and isinstance(obj, (list, tuple)):
+            self._undefined_hint = f"no {str(name)[:80]!r} in a list of {len(obj)}"
+
+    __repr__ = StrictUndefined.__str__
+
+
+def _missing(message: str, *, name: str | None) -> MissingValue:
+    return MissingValue(message, name)
+
+
+def present(mapping: Mapping[Any, Any]) -> str:
+    """Which keys a mapping has, for a message; long ones and long lists are cut."""
+    if not mapping:
+        return "there are no keys"
+    keys = [str(key)[:40] for _, key in zip(range(12), mapping, strict=False)]
+    more = f" and {len(mapping) - 12} more" if len(mapping) > 12 else ""
+    return f"there are {', '.join(keys)}{more}"
+
+
+class BudgetContext(Context):
+    """A render's context; `budget` belongs to this render alone."""
+
+    budget: Budget
+
+
+class Sandbox(ImmutableSandboxedEnvironment):
+    """Jinja with strict missing values, no loader, a fixed list of filters, and a budget."""
+
+    context_class = BudgetContext
+    intercepted_binops = frozenset(("+", "*", "**", "%"))
+
+    def __init__(self) -> None:
+        super().__init__(
+            undefined=Missing, autoescape=False, keep_trailing_newline=True, finalize=_finalize, cache_size=0
+        )
+        self.globals = {name: self.globals[name] for name in _GLOBALS}
+        self.globals["dict"] = pass_context(_dict)
+        self.filters = {name: _metered(name, cast("Filter", self.filters[name])) for name in sorted(guards.FILTERS)}
+        self.tests = {name: _metered(name, cast("Filter", test)) for name, test in self.tests.items()}
+        self.filters.update({SPEND: _spend, WALK: _walk, GLANCE: _glance, CONCAT: _concat})
+
+    def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
+        return guards.operate(_budget(context), operator, left, right, self.binop_table[operator])
+
+    def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
+        budget = _budget(__context)
+        budget.spend(STEPS_PER_CALL)
+        guards.check_method(budget, __obj, args)
+        return budget.meter(super().call(__context, __obj, *args, **kwargs))
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        # A key of the data wins over a method: `event.payload.items` is the payload's own `items`.
+        if isinstance(obj, Mapping):
+            try:
+                return obj[attribute]
+            except KeyError:
+                pass
+        return super().getattr(obj, attribute)
+
+    def is_safe_attribute(self, obj: Any, attr: str, value: Any) -> bool:
+        if attr.startswith("_"):
+            return False
+        if isinstance(obj, str):
+            return attr in guards.STRING_METHODS
+        if isinstance(obj, Mapping):
+            return attr in guards.MAPPING_METHODS
+        if isinstance(obj, tuple) and attr in getattr(obj, "_fields", ()):
+            return True
+        if isinstance(obj, (list, tuple)):
+            return attr in guards.LIST_METHODS
+        return isinstance(obj, (*guards.TIME_TYPES, LoopContext, Namespace, Cycler, Joiner, Macro))
+
+    def wrap_str_format(self, value: Any) -> Any:
+        owner = getattr(value, "__self__", None)
+        if not isinstance(owner, str) or getattr(value, "__name__", "") != "format":
+            return None
+        return partial(_format_text, self, owner)
+
+
+def _budget(context: Context) -> Budget:
+    return context.budget  # type: ignore[attr-defined, no-any-return]
+
+
+def _format_text(environment: Sandbox, text: str, /, *args: Any, **kwargs: Any) -> str:
+    return guards.BoundedFormatter(environment).vformat(text, args, kwargs)
+
+
+@pass_context
+def _finalize(context: Context, value: Any) -> Any:
+    """What is written to an output, at any depth."""
+    budget = _budget(context)
+    if not isinstance(value, str):
+        if value is None or isinstance(value, (int, float, *guards.TIME_TYPES)):
+            return value
+        if isinstance(value, (list, tuple, Mapping)):
+            budget.walk(value)
+            value = str(value)
+        elif isinstance(value, Missing):
+            bool(value)
+        else:
+            raise RenderError(f"a {type(value).__name__} has no text; a method needs parentheses, a sequence `| list`")
+    budget.write(value)
+    return value
+
+
+def _dict(context: Context, *args: Any, **kwargs: Any) -> dict[Any, Any]:
+    result = dict(*args, **kwargs)
+    _budget(context).walk(result)
+    return result
+
+
+@pass_context
+def _spend(context: Context, steps: int) -> bool:
+    _budget(context).spend(steps)
+    return True
+
+
+@pass_context
+def _walk(context: Context, value: Any) -> Any:
+    if not isinstance(value, (str, int, float, Missing)):
+        _budget(context).walk(value)
+    return value
+
+
+@pass_context
+def _glance(context: Context, value: Any) -> Any:
+    _budget(context).glance(value)
+    return value
+
+
+@pass_context
+def _concat(context: Context, parts: list[Any]) -> str:
+    budget = _budget(context)
+    texts = []
+    for part in parts:
+        if not isinstance(part, str):
+            budget.walk(part)
+        texts.append(str(part))
+    budget.room(sum(map(len, texts)))
+    return "".join(texts)
+
+
+def _metered(name: str, function: Filter) -> Filter:
+    """A filter or test that pays for what it is given and for what it gives."""
+    own = guards.OWN_FILTERS.get(name)
+    wanted = "context" if own else getattr(getattr(function, "jinja_pass_arg", None), "name", None)
+    function = own or function
+    guard = guards.GUARDS.get(name)
+    deep = name in guards.DEEP
+    nests = name in ("batch", "slice", "groupby")
+
+    @pass_context
+    def metered(context: Context, *args: Any, **kwargs: Any) -> Any:
+        budget = _budget(context)
+        budget.spend(1)
+        for value in (*args, *kwargs.values()):
+            if deep and not isinstance(value, Missing):
+                budget.walk(value)
+            else:
+                budget.glance(value)
+        if guard is not None:
+            guard(budget, *args, **kwargs)
+        match wanted:
+            case "context":
+                result = function(context, *args, **kwargs)
+            case "eval_context":
+                result = function(context.eval_ctx, *args, **kwargs)
+            case "environment":
+                result = function(context.environment, *args, **kwargs)
+            case _:
+                result = function(*args, **kwargs)
+        return budget.meter(result, deep=nests)
+
+    return metered
+
+
+class Rewriter(NodeTransformer):
+    """Puts the budget into a parsed template, and refuses what has no meaning for a single text."""
+
+    def __init__(self, environment: Sandbox) -> None:
+        self._environment = environment
+        self._repeated = 0
+
+    def rewrite(self, template: nodes.Template) -> nodes.Template:
+        """The template with its charges in place.
+
+        Raises:
+            InvalidTemplate: it uses another template, or a filter or test that does not exist.
+        """
+        result: nodes.Template = self.visit(template)
+        result.set_environment(self._environment)
+        return result
+
+    def visit_For(self, node: nodes.For) -> nodes.Node:
+        node = self._visit_body(node)
+        if node.test is not None:
+            node.test = nodes.And(self._charge(1, node.lineno), node.test, lineno=node.lineno)
+        return node
+
+    def visit_Macro(self, node: nodes.Macro) -> Any:
+        return self._visit_body(node)
+
+    def visit_CallBlock(self, node: nodes.CallBlock) -> Any:
+        return self._visit_body(node)
+
+    def _visit_body(self, node: Any) -> Any:
+        weight = 1 + sum(1 for _ in node.find_all(nodes.Node)) // NODES_PER_STEP
+        self._repeated += 1
+        self.generic_visit(node)
+        self._repeated -= 1
+        node.body.insert(0, nodes.ExprStmt(self._charge(weight, node.lineno), lineno=node.lineno))
+        return node
+
+    def visit_TemplateData(self, node: nodes.TemplateData) -> nodes.Node:
+        # Plain text counts once; inside a body it goes the way of an expression, so that each copy is counted.
+        return nodes.Const(node.data, lineno=node.lineno) if self._repeated else node
+
+    def visit_Concat(self, node: nodes.Concat) -> nodes.Node:
+        self.generic_visit(node)
+        parts = nodes.List(node.nodes, lineno=node.lineno)
+        return _filter(CONCAT, parts, node.lineno)
+
+    def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
+        self.generic_visit(node)
+        node.expr = self._walked(node.expr)
+        for operand in node.ops:
+            operand.expr = self._walked(operand.expr)
+        return node
+
+    def visit_List(self, node: nodes.List) -> nodes.Node:
+        return self._literal(node, node.items)
+
+    def visit_Tuple(self, node: nodes.Tuple) -> nodes.Node:
+        return self._literal(node, node.items) if node.ctx == "load" else node
+
+    def visit_Dict(self, node: nodes.Dict) -> nodes.Node:
+        return self._literal(node, [pair.value for pair in node.items])
+
+    def visit_Getitem(self, node: nodes.Getitem) -> nodes.Node:
+        self.generic_visit(node)
+        if isinstance(node.arg, nodes.Slice):
+            node.node = _filter(GLANCE, node.node, node.lineno)
+        return node
+
+    def visit_Filter(self, node: nodes.Filter) -> nodes.Node:
+        self._check_name("filter", node.name, self._environment.filters, node.lineno)
+        self.generic_visit(node)
+        return node
+
+    def visit_Test(self, node: nodes.Test) -> nodes.Node:
+        self._check_name("test", node.name, self._environment.tests, node.lineno)
+        self.generic_visit(node)
+        return node
+
+    def _refuse(self, node: nodes.Node) -> nodes.Node:
+        raise InvalidTemplate(
+            f"line {node.lineno}: a template here stands alone; extends, include, import and block are not supported"
+        )
+
+    visit_Extends = visit_Include = visit_Import = visit_FromImport = visit_Block = _refuse
+
+    def _charge(self, steps: int, lineno: int) -> nodes.Expr:
+        return _filter(SPEND, nodes.Const(steps, lineno=lineno), lineno)
+
+    def _walked(self, node: nodes.Expr) -> nodes.Expr:
+        return node if isinstance(node, nodes.Const) else _filter(WALK, node, node.lineno)
+
+    def _literal(self, node: Any, items: list[nodes.Expr]) -> nodes.Node:
+        constant = all(isinstance(item, nodes.Const) for item in items)
+        self.generic_visit(node)
+        return node if constant else _filter(WALK, node, node.lineno)
+
+    def _check_name(self, kind: str, name: str, known: Mapping[str, Any], lineno: int) -> None:
+        if name not in known:
+            names = [item for item in known if item.isidentifier()]
+            near = difflib.get_close_matches(name, names, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(names))}"
+            raise InvalidTemplate(f"line {lineno}: no {kind} named {name!r}; {hint}")
+
+
+def _filter(name: str, node: nodes.Expr, lineno: int) -> nodes.Filter:
+    return nodes.Filter(node, name, [], [], None, None, lineno=lineno)

@@ -1,0 +1,137 @@
+"""Text templates: Jinja in a sandbox, where a missing value is an error and a render has a budget.
+
+Called by `templates.values` and by whoever needs text alone. Meaning: docs/templates.md.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Mapping
+from types import CodeType, TracebackType
+from typing import Any
+
+from jinja2 import Template, meta, nodes
+from jinja2.exceptions import TemplateError, TemplateSyntaxError
+
+from whenthen.schemas.errors import InvalidTemplate, RenderError
+from whenthen.templates.budget import MAX_CHARS, Budget, too_long
+from whenthen.templates.environment import BudgetContext, MissingValue, Rewriter, Sandbox
+
+__all__ = ["MAX_SOURCE", "Text", "compile_text"]
+
+#: characters of a template
+MAX_SOURCE = 200_000
+_FILE = "<whenthen text>"
+
+
+class Text:
+    """A compiled text template. Rendering is pure: the same context gives the same text."""
+
+    __slots__ = ("_template", "names_used", "text")
+
+    def __init__(self, text: str, template: Template, names_used: frozenset[str]) -> None:
+        self.text = text
+        self.names_used = names_used  #: top-level variables that it reads
+        self._template = template
+
+    def render(self, context: Mapping[str, Any], *, budget: Budget | None = None) -> str:
+        """The text for `context`. `budget` is given where several templates share one.
+
+        Raises:
+            RenderError: a value is missing, an expression failed, or the budget is spent; with the line.
+        """
+        inner = self._template.new_context(dict(context))
+        assert isinstance(inner, BudgetContext)
+        inner.budget = budget or Budget()
+        try:
+            text = "".join(self._template.root_render_func(inner))
+        except MissingValue as error:
+            line = self._line(error.__traceback__)
+            raise RenderError(f"line {line}: {self._expression(error.name, line)}{error.message}") from None
+        except RenderError as error:
+            raise RenderError(f"line {self._line(error.__traceback__)}: {error}") from None
+        except RecursionError:
+            raise RenderError("the template calls itself too deep") from None
+        except MemoryError:
+            raise RenderError("the template needs more memory than there is") from None
+        except TemplateError as error:
+            raise RenderError(f"line {self._line(error.__traceback__)}: {error.message}") from None
+        except Exception as error:
+            # Whatever a filter or operator raises for values that it can not handle.
+            where = self._line(error.__traceback__)
+            raise RenderError(f"line {where}: {type(error).__name__}: {str(error)[:300]}") from error
+        if len(text) > MAX_CHARS:
+            raise too_long(len(text))
+        return text
+
+    def _line(self, traceback: TracebackType | None) -> int:
+        line = 1
+        while traceback is not None:
+            if traceback.tb_frame.f_code.co_filename == _FILE:
+                line = self._template.get_corresponding_lineno(traceback.tb_lineno)
+            traceback = traceback.tb_next
+        return line
+
+    def _expression(self, name: str | None, line: int) -> str:
+        """The whole expression that ends in the missing name: `event.payload.order: `."""
+        tree = Sandbox().parse(self.text)
+        found = {
+            text
+            for node in tree.find_all((nodes.Getattr, nodes.Getitem, nodes.Name))
+            if node.lineno == line and _last_step(node) == name and (text := _spell(node))
+        }
+        return f"{found.pop()}: " if len(found) == 1 else ""
+
+
+def compile_text(text: str, *, known: Iterable[str] | None = None, sandbox: Sandbox | None = None) -> Text:
+    """Compile a Jinja template. With `known`, a top-level variable outside of it is refused.
+
+    Raises:
+        InvalidTemplate: it does not parse, or uses a filter, test or variable that does not exist; with the line.
+    """
+    if len(text) > MAX_SOURCE:
+        raise InvalidTemplate(f"a template of {len(text)} characters; at most {MAX_SOURCE} are allowed")
+    environment = sandbox or Sandbox()
+    try:
+        tree = environment.parse(text)
+        tree = Rewriter(environment).rewrite(tree)
+        names = frozenset(meta.find_undeclared_variables(tree))
+        if known is not None:
+            _check_names(tree, names, frozenset(known))
+        code: CodeType = environment.compile(tree, name=None, filename=_FILE)
+    except TemplateSyntaxError as error:
+        raise InvalidTemplate(f"line {error.lineno}: {error.message}") from None
+    except (RecursionError, MemoryError, SyntaxError):
+        raise InvalidTemplate("the template is nested too deep; simplify it") from None
+    return Text(text, Template.from_code(environment, code, environment.globals), names)
+
+
+def _check_names(tree: nodes.Template, used: frozenset[str], known: frozenset[str]) -> None:
+    for name in sorted(used - known):
+        line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), 1)
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
+        raise InvalidTemplate(f"line {line}: unknown variable {name!r}; {hint}")
+
+
+def _last_step(node: nodes.Node) -> str | None:
+    if isinstance(node, nodes.Name):
+        return node.name
+    if isinstance(node, nodes.Getattr):
+        return node.attr
+    if isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+        return str(node.arg.value)
+    return None
+
+
+def _spell(node: nodes.Node) -> str | None:
+    steps: list[str] = []
+    while not isinstance(node, nodes.Name):
+        if isinstance(node, nodes.Getattr):
+            steps.append(f".{node.attr}")
+        elif isinstance(node, nodes.Getitem) and isinstance(node.arg, nodes.Const):
+            steps.append(f"[{node.arg.value!r}]")
+        else:
+            return None
+        node = node.node
+    return node.name + "".join(reversed(steps))
