@@ -1,9 +1,9 @@
 """Writes a tree as one Python function that is right in the usual case and steps aside in every other.
 
 Called by `template`. The function inlines what conditions mostly do: fields of dicts, comparisons of values of
-one type, text tests, macros over lists. Whatever is unusual (a missing field, mixed types, an overflow, an error that `||` may absorb) ends in
-an exception or a helper, and an exception ends in `exact`, which starts over. So this file may decline, but
-never differ: tests/unit/conditions/test_agreement.py holds the two equal.
+one type, text tests, macros over lists. Whatever is unusual (a missing field, mixed types, an overflow, an error
+that `||` may absorb) ends in a helper or in an exception, and an exception ends in `exact`, which starts over. So
+this file may decline, but never differ: tests/unit/conditions/test_agreement.py holds the two equal.
 
 Literals are parameters (`k0`, `k1`, ...), so one compiled function body serves every condition of a shape.
 """

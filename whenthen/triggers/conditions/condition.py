@@ -155,11 +155,7 @@ class Condition:
         """The value of the condition and of each part that decided it, with the values compared."""
         tokens = tokenize(self.text)
         frame = Frame(variables, self._constants)
-
-        def failed(fault: EvaluationFault) -> ConditionFailed:
-            return self._failed(fault, tokens)
-
-        return explain_tree(self._template.tree, frame, tokens, self._template.declared, failed)
+        return explain_tree(self._template.tree, frame, tokens, self._template.declared, self._failed)
 
     # -- evaluation
 
@@ -184,7 +180,7 @@ class Condition:
         try:
             return self._template.evaluator(Frame(variables, self._constants))
         except EvaluationFault as fault:
-            raise self._failed(fault, None) from None
+            raise self._failed(fault) from None
         except RecursionError:
             raise ConditionFailed(
                 "a value is nested too deeply to be evaluated", reason=Reason.TOO_DEEP, text=self.text
@@ -202,17 +198,14 @@ class Condition:
             value=value,
         )
 
-    def _failed(self, fault: EvaluationFault, tokens: Tokens | None) -> ConditionFailed:
-        node = fault.node or self._template.tree
-        tokens = tokens or tokenize(self.text)
-        return ConditionFailed(
-            fault.detail,
-            reason=fault.reason,
-            text=self.text,
-            position=tokens.starts[node.at],
-            clause=tokens.source(node.start, node.end),
-            value=fault.value,
-        )
+    def _failed(self, fault: EvaluationFault) -> ConditionFailed:
+        node, text = fault.node or self._template.tree, self.text
+
+        def locate() -> tuple[int, str]:
+            tokens = tokenize(text)
+            return tokens.starts[node.at], tokens.source(node.start, node.end)
+
+        return ConditionFailed(fault.detail, reason=fault.reason, text=text, value=fault.value, locate=locate)
 
 
 def _clause(node: n.Node, tokens: Tokens) -> Clause:

@@ -12,6 +12,7 @@ and a message that ends with the line and a caret. Called by every module of thi
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -95,9 +96,19 @@ class ConditionError(WhenthenError):
         self.detail = detail  #: one sentence, without the place
         self.reason = reason
         self.text = text
-        self.position = max(0, min(position, len(text)))
-        self.clause = clause  #: source of the sub-expression at fault
+        self._position = position
+        self._clause = clause
         self.hint = hint  #: the remedy, when one is known
+
+    @property
+    def position(self) -> int:
+        """Where in the text, from 0."""
+        return self._position
+
+    @property
+    def clause(self) -> str | None:
+        """Source of the sub-expression at fault."""
+        return self._clause
 
     @property
     def line(self) -> int:
@@ -146,8 +157,23 @@ class ConditionFailed(ConditionError):
         text: str,
         position: int = 0,
         clause: str | None = None,
-        hint: str | None = None,
         value: object = None,
+        locate: Callable[[], tuple[int, str]] | None = None,
     ) -> None:
-        super().__init__(detail, reason=reason, text=text, position=position, clause=clause, hint=hint)
+        super().__init__(detail, reason=reason, text=text, position=position, clause=clause)
         self.value = value
+        self._locate = locate  #: finds position and clause when somebody asks; most failures are only counted
+
+    @property
+    def position(self) -> int:
+        return self._found()[0]
+
+    @property
+    def clause(self) -> str | None:
+        return self._found()[1]
+
+    def _found(self) -> tuple[int, str | None]:
+        if self._locate is not None:
+            self._position, self._clause = self._locate()
+            self._locate = None
+        return self._position, self._clause

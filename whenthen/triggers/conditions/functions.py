@@ -74,6 +74,8 @@ def _same_integers(a: object, b: object) -> bool:
 
 def add(a: Any, b: Any) -> Any:
     """`a + b`: numbers of one type, text, bytes, lists, times and durations."""
+    if type(a) is datetime and type(b) is timedelta:
+        return _moved(a, b)
     if _same_integers(a, b):
         return _ints("+", a, b, int(a) + int(b))
     if type(a) is float and type(b) is float:
@@ -85,12 +87,21 @@ def add(a: Any, b: Any) -> Any:
             )
         return a + b
     if isinstance(a, datetime) and isinstance(b, timedelta):
-        return times.time_from_ns(time_ns(a) + span_ns(b))
+        return _moved(a, b)
     if isinstance(a, timedelta) and isinstance(b, datetime):
-        return times.time_from_ns(span_ns(a) + time_ns(b))
+        return _moved(b, a)
     if isinstance(a, timedelta) and isinstance(b, timedelta):
         return times.span_from_ns(span_ns(a) + span_ns(b))
     raise no_overload('"+"', a, b)
+
+
+def _moved(moment: datetime, span: timedelta) -> datetime:
+    if type(moment) is datetime and type(span) is timedelta and moment.tzinfo is UTC:
+        try:
+            return moment + span
+        except OverflowError:
+            raise EvaluationFault(Reason.OVERFLOW, "timestamp is outside the years 1 to 9999", moment) from None
+    return times.time_from_ns(time_ns(moment) + span_ns(span))
 
 
 def subtract(a: Any, b: Any) -> Any:

@@ -35,6 +35,16 @@ _MACROS = {
     ("transformList", 3): "transformList", ("transformList", 4): "transformList",
     ("transformMap", 3): "transformMap", ("transformMap", 4): "transformMap",
 }  # fmt: skip
+_FORMS = {
+    "all": "list.all(x, test)",
+    "exists": "list.exists(x, test)",
+    "exists_one": "list.exists_one(x, test)",
+    "existsOne": "list.existsOne(x, test)",
+    "filter": "list.filter(x, test)",
+    "map": "list.map(x, result) or list.map(x, test, result)",
+    "transformList": "list.transformList(i, x, result) or list.transformList(i, x, test, result)",
+    "transformMap": "map.transformMap(k, v, result) or map.transformMap(k, v, test, result)",
+}
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _NUMBERS = frozenset({"\0int", "\0double", "\0uint"})
 _WORD_START = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_")
@@ -321,6 +331,10 @@ class _Parser:
     def method(self, target: n.Node, name: str, at: int, args: tuple[n.Node, ...]) -> n.Node:
         kind = _MACROS.get((name, len(args)))
         if kind is None:
+            if name in _FORMS:
+                raise ParseFault(
+                    f"{name}() is not written with {len(args)} arguments", at, hint="write " + _FORMS[name]
+                )
             return n.Call(target.start, self.at, at, name, target, args)
         pair = (name, len(args)) in _TWO_VARIABLES or kind.startswith("transform")
         count = 2 if pair else 1

@@ -91,6 +91,8 @@ def parse_time(text: str) -> datetime:
         )
     whole, fraction, zulu, offset = match.groups()
     try:
+        if zulu and fraction is None:
+            return datetime.fromisoformat(text)
         value = datetime.fromisoformat(whole + (offset or "+00:00"))
         value = value.replace(tzinfo=UTC) if zulu else value.astimezone(UTC)
     except (ValueError, OverflowError) as error:

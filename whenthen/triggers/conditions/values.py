@@ -233,6 +233,8 @@ def order(a: Any, b: Any) -> int | None:
         return _compare_numbers(a, b)
     if (type(a) is type(b) and type(a) in (str, bytes, bool)) or (isinstance(a, str) and isinstance(b, str)):
         return -1 if a < b else 1 if a > b else 0
+    if type(a) is datetime and type(b) is datetime and a.tzinfo is UTC and b.tzinfo is UTC:
+        return -1 if a < b else 1 if a > b else 0
     if isinstance(a, datetime) and isinstance(b, datetime):
         return _sign(time_ns(a) - time_ns(b))
     if isinstance(a, timedelta) and isinstance(b, timedelta):
