@@ -291,7 +291,7 @@ def stamp(moment: datetime) -> str:
 
 
 def essence(answer: dict[str, Any]) -> Any:
-    """What two runs must share: who fired, in which line, for which event and key; not the order in a line."""
+    """What two runs must share: who fired, in which line, for which event and key; not the order."""
     if "refused" in answer:
         return "refused"
     return sorted(
