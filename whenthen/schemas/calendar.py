@@ -1,13 +1,16 @@
 """When a schedule comes next: cron, interval and RRULE in a time zone. Pure: no clock.
 
-`flows.scheduler` and schedule triggers ask it; `Schedule` and `ScheduleTrigger` check themselves with it when they are loaded.
+`flows.scheduler` and schedule triggers ask it; `Schedule` and `ScheduleTrigger` check themselves with it at load.
 
 What a change of the clocks does (docs/deployments.md, "Schedules"):
 
-- A schedule that names hours (`30 2 * * *`, `FREQ=DAILY`, an interval of whole days) follows the clock on the wall. A time
-  that the change skips comes at the first moment after it; a time that comes twice counts once, the first.
-- A schedule by the hour or faster (an hour field that starts with `*`, `FREQ=HOURLY`, `FREQ=MINUTELY`) follows elapsed time: the
-  repeated hour counts twice, the skipped one does not exist.
+- A schedule that names hours (`30 2 * * *`, `FREQ=DAILY`, an interval of whole days) follows the clock on the wall. A
+  time that the change skips comes at the first moment after it; a time that comes twice counts once, the first.
+- A schedule by the hour or faster (an hour field that starts with `*`, `FREQ=HOURLY`, `FREQ=MINUTELY`) follows elapsed
+  time: the repeated hour counts twice, the skipped one does not exist.
+
+RRULE is dateutil's, which looks for the next match until the year 9999 and can not be stopped on the way. So what could
+match never, or only after millions of steps, is refused here before dateutil is asked.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from math import gcd
 from typing import Protocol
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -39,8 +43,6 @@ _MACROS = {
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
 }
-#: how far ahead an occurrence is looked for: some 10,000 steps of each frequency, so that a rule that never matches ends
-_HORIZON = {MINUTELY: timedelta(days=9), HOURLY: timedelta(days=366), DAILY: timedelta(days=3_000)}
 _STEP = {
     MINUTELY: timedelta(minutes=1),
     HOURLY: timedelta(hours=1),
@@ -244,7 +246,7 @@ def _compile_cron(text: str) -> _Rule:
             + (" (for seconds, use an interval)" if len(fields) in (6, 7) else "")
         )
     if found := re.search(r"(?<![A-Za-z])[HhRr](?![A-Za-z])", written):
-        raise ValueError(f"{text!r} has {found[0]!r}: hashed and random fields are not the same on every machine; write a value")
+        raise ValueError(f"{text!r} has {found[0]!r}: hashed and random fields differ between machines; write a value")
     try:
         croniter(written, datetime(2000, 1, 1))
     except (CroniterError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
@@ -273,7 +275,7 @@ def _compile_rrule(text: str, timezone: str, anchor: str | None) -> _Rule:
         line = line.strip()
         if not line:
             continue
-        name, colon, value = line.rpartition(":")
+        name, _, value = line.rpartition(":")
         if name.upper() == "DTSTART":
             start = _ical_time(value, zone)
         elif parts:
@@ -281,13 +283,17 @@ def _compile_rrule(text: str, timezone: str, anchor: str | None) -> _Rule:
         elif name.upper() in ("", "RRULE"):
             parts = _rrule_parts(text, value)
         else:
-            raise ValueError(f"{line!r} is not understood; an rrule is FREQ=...;... with an optional DTSTART:20260131T080000 line")
+            raise ValueError(
+                f"{line!r} is not understood; an rrule is FREQ=... and maybe a line DTSTART:20260131T080000"
+            )
     if "FREQ" not in parts:
         raise ValueError(f"{text!r} has no FREQ, such as FREQ=WEEKLY;BYDAY=MO")
     if parts["FREQ"] == "SECONDLY":
         raise ValueError("FREQ=SECONDLY is not supported; use an interval")
     if parts["FREQ"] in ("HOURLY", "MINUTELY") and (odd := sorted(set(parts) - _FAST_PARTS)):
-        raise ValueError(f"FREQ={parts['FREQ']} does not go with {', '.join(odd)}; use cron, or FREQ=DAILY with BYHOUR and BYMINUTE")
+        raise ValueError(
+            f"FREQ={parts['FREQ']} does not go with {', '.join(odd)}; use cron, or FREQ=DAILY with BYHOUR and BYMINUTE"
+        )
     if not (parts.get("INTERVAL", "1").isdecimal() and 1 <= int(parts.get("INTERVAL", "1")) <= _MAX_INTERVAL):
         raise ValueError(f"INTERVAL={parts['INTERVAL'][:40]} is not a number from 1 to {_MAX_INTERVAL}")
     counted = "COUNT" in parts
@@ -297,6 +303,8 @@ def _compile_rrule(text: str, timezone: str, anchor: str | None) -> _Rule:
         raise ValueError(f"COUNT={parts['COUNT']} is not a number from 1 to {_MAX_COUNT}")
     until = _ical_time(parts.pop("UNTIL"), zone) if "UNTIL" in parts else None
     start = start or datetime(1970, 1, 1)
+    if _never_in_a_year(parts):
+        raise ValueError(f"{text!r} never comes: no month that it names has such a day")
     try:
         parsed = rrulestr(";".join(f"{key}={value}" for key, value in parts.items()), dtstart=start)
     except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
@@ -305,22 +313,48 @@ def _compile_rrule(text: str, timezone: str, anchor: str | None) -> _Rule:
     rule = parsed
     frequency: int = rule._freq  # type: ignore[attr-defined]
     interval = int(parts.get("INTERVAL", "1"))
-    horizon = _HORIZON.get(frequency, timedelta(days=73_000)) * (interval if frequency >= DAILY else 1)
+    if frequency in (HOURLY, MINUTELY) and not _reached_in_a_week(rule, start, _STEP[frequency] * interval):
+        raise ValueError(f"{text!r} never comes: INTERVAL={interval} steps over every hour and day that it names")
     step = None if counted or frequency not in _STEP else _STEP[frequency] * interval
 
     def next_local(local: datetime, inclusive: bool) -> datetime | None:
         begin = start
         if step is not None and local - start > 2 * step:
-            # occurrences repeat with the step, so counting can begin close by; whole steps keep phase and implied fields
+            # begin close by; whole steps keep the phase and the fields that the start implies
             begin = start + ((local - start) // step - 1) * step
-        end = max(local, begin) + horizon
-        if counted:
-            end = min(end, start + 10 * horizon)
-        end = min(end, until or end, datetime(9990, 1, 1))
-        found = rule.replace(dtstart=begin, until=end).after(local, inc=inclusive)
+        found = rule.replace(dtstart=begin, until=until).after(local, inc=inclusive)
         return found if isinstance(found, datetime) else None
 
     return _Rule(next_local, frequency in (HOURLY, MINUTELY), start)
+
+
+def _never_in_a_year(parts: dict[str, str]) -> bool:
+    """Whether BYMONTH and BYMONTHDAY have no day in common in any year."""
+    months, days = parts.get("BYMONTH", ""), parts.get("BYMONTHDAY", "")
+    longest = [31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31]
+    try:
+        return bool(months and days) and all(
+            abs(int(day)) > longest[int(month) - 1] for month in months.split(",") for day in days.split(",")
+        )
+    except (ValueError, IndexError):
+        return False  # not numbers; the parser says it better
+
+
+def _reached_in_a_week(rule: rrule, start: datetime, step: timedelta) -> bool:
+    """Whether steps from `start` ever meet the weekdays and hours of the rule; both repeat each week."""
+    weekdays, hours = rule._byweekday, rule._byhour  # type: ignore[attr-defined]
+    minutes = rule._byminute  # type: ignore[attr-defined]
+    unit = timedelta(minutes=1)
+    stride = gcd(step // unit, timedelta(days=7) // unit)
+    moments = (start + timedelta(minutes=minute) for minute in range(0, 7 * 24 * 60, stride))
+    if rule._freq == HOURLY:  # type: ignore[attr-defined]
+        minutes = None  # an hourly rule has every minute of its hours
+    return any(
+        (not weekdays or at.weekday() in weekdays)
+        and (not hours or at.hour in hours)
+        and (not minutes or at.minute in minutes)
+        for at in moments
+    )
 
 
 def _rrule_parts(text: str, value: str) -> dict[str, str]:
