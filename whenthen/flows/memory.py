@@ -1,0 +1,260 @@
+"""The stores in one process's memory, for tests and for trying flows out. The same guarantees as over NATS."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+from whenthen.flows.stores import Flag, LogLine, Stored, Stores
+from whenthen.schemas.deployments import Deployment, FlowRun, RunState
+from whenthen.schemas.errors import Conflict
+
+__all__ = [
+    "DeploymentSet",
+    "MemoryFlagStore",
+    "MemoryHeartbeats",
+    "MemoryLogStore",
+    "MemoryRunQueue",
+    "MemoryRunStore",
+    "MemorySlotStore",
+    "memory_stores",
+]
+
+
+class DeploymentSet:
+    """Deployments that can be replaced as a whole, when rules are loaded again."""
+
+    def __init__(self, deployments: Sequence[Deployment] = ()) -> None:
+        self._current: Mapping[str, Deployment] = {}
+        self.replace(deployments)
+
+    def current(self) -> Mapping[str, Deployment]:
+        return self._current
+
+    def replace(self, deployments: Sequence[Deployment]) -> None:
+        self._current = {deployment.name: deployment for deployment in deployments}
+
+
+class MemoryRunStore:
+    """Runs and all their revisions."""
+
+    def __init__(self) -> None:
+        self._runs: dict[str, Stored] = {}
+        self.history: list[Stored] = []  #: every revision, oldest first
+        self._version = 0
+        self._watchers: set[asyncio.Queue[Stored]] = set()
+
+    async def create(self, run: FlowRun) -> Stored:
+        return self._runs.get(run.id) or self._keep(run)
+
+    async def get(self, run_id: str) -> Stored | None:
+        return self._runs.get(run_id)
+
+    async def update(self, run: FlowRun, version: int) -> Stored:
+        self._check(run.id, version)
+        return self._keep(run)
+
+    async def delete(self, run_id: str, version: int) -> None:
+        if run_id in self._runs:
+            self._check(run_id, version)
+            del self._runs[run_id]
+
+    async def list(
+        self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
+    ) -> list[Stored]:
+        found = [
+            stored
+            for stored in self._runs.values()
+            if (deployment is None or stored.run.deployment == deployment)
+            and (states is None or stored.run.state in states)
+        ]
+        return sorted(found, key=lambda stored: (stored.run.created, stored.run.id), reverse=True)[:limit]
+
+    async def watch(self, run_id: str | None = None) -> AsyncIterator[Stored | None]:
+        queue: asyncio.Queue[Stored] = asyncio.Queue()
+        self._watchers.add(queue)
+        try:
+            for stored in list(self._runs.values()):
+                if run_id in (None, stored.run.id):
+                    yield stored
+            yield None
+            while True:
+                stored = await queue.get()
+                if run_id in (None, stored.run.id):
+                    yield stored
+        finally:
+            self._watchers.discard(queue)
+
+    def _check(self, run_id: str, version: int) -> None:
+        stored = self._runs.get(run_id)
+        if stored is None or stored.version != version:
+            raise Conflict(f"flow run {run_id} changed since version {version} was read; read it again")
+
+    def _keep(self, run: FlowRun) -> Stored:
+        self._version += 1
+        stored = Stored(run, self._version)
+        self._runs[run.id] = stored
+        self.history.append(stored)
+        for watcher in self._watchers:
+            watcher.put_nowait(stored)
+        return stored
+
+
+class MemoryFlagStore:
+    def __init__(self) -> None:
+        self._flags: dict[str, tuple[Flag, int]] = {}
+
+    async def get(self, key: str) -> tuple[Flag, int] | None:
+        return self._flags.get(key)
+
+    async def put(self, key: str, flag: Flag, version: int) -> int:
+        newest = self._flags[key][1] if key in self._flags else 0
+        if newest != version:
+            raise Conflict(f"flag {key!r} changed since version {version} was read; read it again")
+        self._flags[key] = (flag, newest + 1)
+        return newest + 1
+
+    async def all(self) -> dict[str, Flag]:
+        return {key: flag for key, (flag, _) in self._flags.items()}
+
+
+class MemoryLogStore:
+    def __init__(self) -> None:
+        self._lines: dict[str, list[LogLine]] = {}
+        self._more = asyncio.Event()
+
+    async def append(self, run_id: str, lines: Sequence[LogLine]) -> None:
+        self._lines.setdefault(run_id, []).extend(lines)
+        self._more.set()
+        self._more = asyncio.Event()
+
+    async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
+        lines = self._lines.get(run_id, [])
+        return lines[len(lines) - min(tail, len(lines)) :] if tail is not None else list(lines)
+
+    async def follow(self, run_id: str) -> AsyncIterator[LogLine]:
+        position = 0
+        while True:
+            more = self._more
+            for line in self._lines.get(run_id, [])[position:]:
+                position += 1
+                yield line
+            await more.wait()
+
+
+@dataclass(slots=True)
+class _Queued:
+    run_id: str
+    pool: str
+    queue: MemoryRunQueue
+    due: float
+    deliveries: int = 0
+    done: bool = field(default=False)
+
+    async def ack(self) -> None:
+        self.done = True
+        self.queue._items.pop(self.run_id, None)
+
+    async def nak(self, delay: timedelta) -> None:
+        if not self.done:
+            self.due = self.queue._time() + delay.total_seconds()
+            self.queue._wake()
+
+    async def in_progress(self) -> None:
+        self.due = self.queue._time() + self.queue.patience.total_seconds()
+
+
+class MemoryRunQueue:
+    def __init__(self, patience: timedelta = timedelta(seconds=30)) -> None:
+        self.patience = patience
+        self._items: dict[str, _Queued] = {}
+        self._changed = asyncio.Event()
+
+    async def put(self, run_id: str, *, pool: str, deployment: str) -> bool:
+        if run_id in self._items:
+            return False
+        self._items[run_id] = _Queued(run_id, pool, self, self._time())
+        self._wake()
+        return True
+
+    async def take(self, pool: str, *, wait: timedelta) -> _Queued | None:
+        until = self._time() + wait.total_seconds()
+        while True:
+            now = self._time()
+            mine = [item for item in self._items.values() if item.pool == pool]
+            for item in mine:
+                if item.due <= now:
+                    item.due = now + self.patience.total_seconds()
+                    item.deliveries += 1
+                    return item
+            if now >= until:
+                return None
+            pause = min([until, *(item.due for item in mine)]) - now
+            try:
+                await asyncio.wait_for(self._changed.wait(), max(pause, 0.001))
+            except TimeoutError:
+                continue
+
+    def _time(self) -> float:
+        return asyncio.get_running_loop().time()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+
+class MemoryHeartbeats:
+    def __init__(self, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._clock = clock
+        self._beats: dict[str, datetime] = {}
+
+    async def beat(self, run_id: str, worker: str) -> None:
+        self._beats[run_id] = self._clock()
+
+    async def last(self, run_id: str) -> datetime | None:
+        return self._beats.get(run_id)
+
+    async def clear(self, run_id: str) -> None:
+        self._beats.pop(run_id, None)
+
+
+class MemorySlotStore:
+    def __init__(self) -> None:
+        self._held: dict[str, deque[str]] = {}
+        self._lock = asyncio.Lock()
+
+    async def acquire(self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]]) -> bool:
+        async with self._lock:
+            held = self._held.setdefault(name, deque())
+            if holder in held:
+                return True
+            if len(held) >= limit:
+                held = self._held[name] = deque([other for other in held if await alive(other)])
+            if len(held) >= limit:
+                return False
+            held.append(holder)
+            return True
+
+    async def release(self, name: str, holder: str) -> None:
+        async with self._lock:
+            held = self._held.get(name)
+            if held and holder in held:
+                held.remove(holder)
+
+    async def holders(self, name: str) -> list[str]:
+        return list(self._held.get(name, ()))
+
+
+def memory_stores(*, patience: timedelta = timedelta(seconds=30)) -> Stores:
+    """A fresh set of them."""
+    return Stores(
+        runs=MemoryRunStore(),
+        flags=MemoryFlagStore(),
+        logs=MemoryLogStore(),
+        queue=MemoryRunQueue(patience),
+        heartbeats=MemoryHeartbeats(),
+        slots=MemorySlotStore(),
+    )

@@ -1,0 +1,208 @@
+"""How a flow run moves: which transitions exist, what each changes, and the event that tells of it. Pure.
+
+Everything that changes a run goes through `transition`; every transition is one revision in the store, and `announcer`
+publishes `flow_run_event` of each revision. Meaning: docs/deployments.md, "States".
+"""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import fields, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun, RunState
+from whenthen.schemas.errors import Conflict
+from whenthen.schemas.events import Event, EventLimits, new_event
+from whenthen.schemas.times import format_time, parse_us
+
+__all__ = ["ALLOWED", "display_name", "flow_run_event", "max_attempts", "new_run", "run_from_record", "run_id_of", "transition"]
+
+_S = RunState
+_STOPPED = {_S.PAUSED, _S.SUSPENDED, _S.CANCELLED, _S.FAILED}
+
+#: from each state, where a run may go next; what has ended stays as it is
+ALLOWED: dict[RunState, frozenset[RunState]] = {
+    _S.SCHEDULED: frozenset({_S.LATE, _S.PENDING, *_STOPPED}),
+    _S.LATE: frozenset({_S.PENDING, *_STOPPED}),
+    _S.RETRYING: frozenset({_S.PENDING, *_STOPPED}),
+    _S.PENDING: frozenset(
+        {_S.RUNNING, _S.SCHEDULED, _S.RETRYING, _S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED}
+    ),
+    _S.RUNNING: frozenset(
+        {
+            *(_S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CRASHED, _S.RETRYING),
+            *(_S.CANCELLING, _S.PAUSED, _S.SUSPENDED, _S.SCHEDULED),
+        }
+    ),
+    _S.PAUSED: frozenset({_S.RUNNING, _S.SCHEDULED, _S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED}),
+    _S.SUSPENDED: frozenset({_S.SCHEDULED, _S.CANCELLED, _S.FAILED}),
+    _S.CANCELLING: frozenset({_S.CANCELLED}),
+    **{state: frozenset() for state in TERMINAL},
+}
+
+#: fixed when the run is created
+_FIXED = frozenset({"id", "deployment", "work_pool", "parameters", "key", "created", "state", "changed"})
+_NAMESPACE = uuid.UUID("9c3f2b6e-5a2f-5a0e-9f0b-6c1d7d0e4a11")
+_MESSAGE_CHARS = 4_000
+_MAX_RELATED = 200
+
+
+def run_id_of(key: str) -> str:
+    """The run's id for an idempotency key: the same on every machine, 32 hexadecimal digits."""
+    return uuid.uuid5(_NAMESPACE, key).hex
+
+
+def new_run(
+    deployment: Deployment,
+    *,
+    key: str,
+    parameters: dict[str, Any],
+    now: datetime,
+    scheduled_for: datetime | None = None,
+    late: bool = False,
+    lineage: dict[str, Any] | None = None,
+    related: tuple[dict[str, str], ...] = (),
+    triggered_by: str | None = None,
+) -> FlowRun:
+    """The first revision of a run: Scheduled, or Late when its time was missed. `parameters` win over the defaults."""
+    return FlowRun(
+        id=run_id_of(key),
+        deployment=deployment.name,
+        work_pool=deployment.work_pool,
+        state=RunState.LATE if late else RunState.SCHEDULED,
+        parameters={**deployment.parameters, **parameters},
+        key=key,
+        created=format_time(now),
+        scheduled_for=format_time(scheduled_for or now),
+        changed=format_time(now),
+        tags=tuple(deployment.tags),
+        lineage=lineage,
+        related=related,
+        triggered_by=triggered_by,
+        retries=deployment.retries,
+        retry_delay_s=deployment.retry_delay.total_seconds(),
+        message="its time was missed" if late else "",
+    )
+
+
+def transition(run: FlowRun, to: RunState, now: datetime, **changes: Any) -> FlowRun:
+    """The run in its next state. `changes` are fields of `FlowRun`; what is not given follows from the state.
+
+    Entering Running counts an attempt; ending sets `ended`; a message lasts for one state. `changed` never goes back,
+    even when `now` comes from a clock that lags.
+
+    Raises:
+        Conflict: there is no such transition; names both states.
+        ValueError: a change of a field that is fixed for the life of the run.
+    """
+    if fixed := sorted(_FIXED & changes.keys()):
+        raise ValueError(f"{', '.join(fixed)} of a flow run can not change")
+    if to not in ALLOWED[run.state]:
+        reason = "it has ended" if run.state in TERMINAL else f"from there it goes to {_listed(ALLOWED[run.state])}"
+        raise Conflict(f"flow run {run.id} is {run.state} and can not become {to}: {reason}")
+    at = max(format_time(now), run.changed)
+    derived: dict[str, Any] = {"message": "", "not_before": None}
+    if to is RunState.RUNNING:
+        derived |= {"started": at, "ended": None, "exit_code": None}
+        derived["attempt"] = run.attempt if run.state is RunState.PAUSED else run.attempt + 1
+    elif to in TERMINAL:
+        derived |= {"ended": at}
+    elif to in (RunState.SCHEDULED, RunState.RETRYING):
+        derived |= {"worker": None}
+    derived |= changes
+    derived["message"] = str(derived["message"])[:_MESSAGE_CHARS]
+    return replace(run, state=to, changed=at, **derived)
+
+
+def max_attempts(run: FlowRun) -> int:
+    """How often the run may be tried in all."""
+    return run.retries + 1
+
+
+def display_name(run: FlowRun) -> str:
+    """The run's name for people."""
+    return f"{run.deployment}-{run.id[:8]}"
+
+
+def flow_run_event(run: FlowRun, version: int, now: datetime) -> Event:
+    """The event of the transition that made revision `version`: `flow-run.<State>`.
+
+    The same revision gives the same id, on any machine and at any time, so that announcing twice is one event.
+    """
+    limits = EventLimits()
+    related = [
+        {"id": f"whenthen.deployment.{run.deployment}", "role": "deployment", "name": run.deployment},
+        {"id": f"whenthen.work-pool.{run.work_pool}", "role": "work-pool", "name": run.work_pool},
+        *({"id": f"whenthen.tag.{tag}", "role": "tag", "name": tag} for tag in run.tags),
+        *run.related,
+    ]
+    occurred = datetime.fromisoformat(run.changed)
+    return new_event(
+        f"flow-run.{run.state}",
+        id=f"{run.id}-{version}",
+        resource={
+            "id": f"whenthen.flow-run.{run.id}",
+            "name": display_name(run),
+            "deployment": run.deployment,
+            "state": run.state.value,
+        },
+        related=[item for item in related if _is_resource(item, limits)][:_MAX_RELATED],
+        payload={
+            "id": run.id,
+            "deployment": run.deployment,
+            "state": run.state.value,
+            "message": run.message,
+            "parameters": run.parameters,
+            "attempt": run.attempt,
+            "attempts": max_attempts(run),
+            "exit_code": run.exit_code,
+            "result": run.result,
+            "created": run.created,
+            "scheduled_for": run.scheduled_for,
+            "started": run.started,
+            "ended": run.ended,
+            "duration": _duration_s(run),
+            "triggered_by": run.triggered_by,
+            "worker": run.worker,
+        },
+        occurred=min(occurred, now + timedelta(minutes=1)),
+        now=now,
+        source="flow-runs",
+        lineage=run.lineage,
+        limits=limits,
+    )
+
+
+def _duration_s(run: FlowRun) -> float | None:
+    if run.started is None:
+        return None
+    return max(parse_us(run.ended or run.changed) - parse_us(run.started), 0) / 1_000_000
+
+
+def _is_resource(labels: Any, limits: EventLimits) -> bool:
+    return (
+        isinstance(labels, dict)
+        and bool(labels.get("id"))
+        and len(labels) <= limits.labels
+        and all(
+            isinstance(text, str) and len(text) <= limits.label_chars and (text.isprintable() or not text)
+            for text in labels.values()
+        )
+    )
+
+
+def _listed(states: frozenset[RunState]) -> str:
+    return ", ".join(state for state in RunState if state in states)
+
+
+_FIELDS = frozenset(field.name for field in fields(FlowRun))
+
+
+def run_from_record(record: dict[str, Any]) -> FlowRun:
+    """A run from its JSON record; fields of a newer version are left out."""
+    known = {key: value for key, value in record.items() if key in _FIELDS}
+    known["state"] = RunState(known["state"])
+    known["tags"] = tuple(known.get("tags") or ())
+    known["related"] = tuple(known.get("related") or ())
+    return FlowRun(**known)
