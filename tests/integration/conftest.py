@@ -1,0 +1,95 @@
+"""A real nats-server for each test that asks for one: from the wheel, on a free port, with JetStream in a temporary
+folder."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from whenthen.engine.embedded import find_server
+
+
+class NatsServer:
+    """A nats-server process that a test may kill and start again on the same port and store."""
+
+    def __init__(self, directory: Path, *, jetstream: bool = True, extra: str = "") -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port = probe.getsockname()[1]
+        directory.mkdir(parents=True, exist_ok=True)
+        self._config = directory / "nats.conf"
+        store = f'jetstream {{ store_dir: "{directory / "store"}" }}' if jetstream else ""
+        self._config.write_text(f"listen: 127.0.0.1:{self.port}\nmax_payload: 8388608\n{store}\n{extra}\n")
+        self._log = directory / "nats.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"nats://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen([str(find_server()), "-c", str(self._config)], stdout=log, stderr=log)
+        deadline = time.monotonic() + 20
+        while True:
+            try:
+                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
+                    if probe.recv(4) == b"INFO":
+                        return
+            except OSError:
+                pass
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < deadline, "nats-server did not come up"
+            time.sleep(0.02)
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash is."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def freeze(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def stop(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.thaw()
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    yield server
+    server.stop()
+
+
+async def eventually(condition: Callable[[], object], *, within_s: float = 20.0) -> None:
+    """Wait until `condition()` is true; fail when it is not `within_s`."""
+    deadline = time.monotonic() + within_s
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        await asyncio.sleep(0.01)

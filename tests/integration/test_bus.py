@@ -1,0 +1,158 @@
+"""The bus against a real server: acknowledged means stored, and a lost server never looks like success."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tests.integration.conftest import NatsServer, eventually
+from whenthen.engine.bus import Bus
+from whenthen.engine.link import LinkReason
+from whenthen.engine.streams import EVENTS, StreamSettings, check_server, ensure_streams, make_room
+from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
+from whenthen.schemas.events import Event, new_event
+
+pytestmark = pytest.mark.anyio
+
+
+def event(name: str = "order.created", **fields: object) -> Event:
+    return new_event(name, resource={"id": "r"}, now=datetime.now(UTC), source="test", **fields)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+    bus = Bus(nats_server.url)
+    await bus.connect()
+    await ensure_streams(bus.js, StreamSettings())
+    yield bus
+    await bus.close()
+
+
+async def test_a_published_event_is_in_the_stream_at_the_acknowledged_position(bus: Bus) -> None:
+    sent = event("a b.*.>..x")
+    ack = await bus.publish(sent)
+    assert not ack.duplicate
+    found = await bus.event_at(ack.seq)
+    assert found is not None
+    assert found.data == sent.data
+    assert await bus.event_at(ack.seq + 1) is None
+
+
+async def test_the_same_event_again_is_recognised(bus: Bus) -> None:
+    sent = event(id="delivery 1 ")
+    first = await bus.publish(sent)
+    again = await bus.publish(sent)
+    assert (again.seq, again.duplicate) == (first.seq, True)
+    assert not (await bus.publish(event(id="delivery 1"))).duplicate
+
+
+async def test_many_events_are_acknowledged_in_order(bus: Bus) -> None:
+    acks = await bus.publish_many(event() for _ in range(3000))
+    assert [ack.seq for ack in acks] == list(range(acks[0].seq, acks[0].seq + 3000))
+
+
+async def test_an_event_that_the_server_would_not_take_is_refused_by_name(bus: Bus) -> None:
+    with pytest.raises(InvalidEvent, match="8388608"):
+        await bus.publish(event(payload="x" * 9_000_000))
+
+
+async def test_publishing_while_the_server_is_killed_fails_or_is_stored_but_never_lies(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    acked: list[tuple[int, str]] = []
+    failed: list[BusUnavailable] = []
+    stop = False
+
+    async def producer() -> None:
+        while not stop:
+            sent = event()
+            try:
+                acked.append(((await bus.publish(sent)).seq, sent.id))
+            except BusUnavailable as error:
+                failed.append(error)
+                await asyncio.sleep(0.01)
+
+    producers = [asyncio.create_task(producer()) for _ in range(20)]
+    for _ in range(3):
+        before, failures = len(acked), len(failed)
+        await eventually(lambda before=before: len(acked) > before + 500)  # type: ignore[misc]
+        nats_server.kill()
+        await eventually(lambda failures=failures: len(failed) > failures + 20)  # type: ignore[misc]
+        assert not bus.connected
+        nats_server.start()
+        await eventually(lambda: bus.connected)
+    stop = True
+    await asyncio.gather(*producers)
+    assert {error.reason for error in failed} <= {LinkReason.DISCONNECTED, LinkReason.NO_STREAM, LinkReason.TIMEOUT}
+    for seq, id in acked[:: max(1, len(acked) // 500)] + acked[-20:]:
+        stored = await bus.event_at(seq)
+        assert stored is not None
+        assert stored.id == id
+
+
+async def test_a_server_that_hangs_gives_an_error_within_the_time_limit(nats_server: NatsServer) -> None:
+    bus = Bus(nats_server.url, publish_timeout_s=0.5)
+    await bus.connect()
+    await ensure_streams(bus.js, StreamSettings())
+    nats_server.freeze()
+    with pytest.raises(BusUnavailable) as caught:
+        await bus.publish(event())
+    assert caught.value.reason == LinkReason.TIMEOUT
+    nats_server.thaw()
+    await bus.publish(event())
+    await bus.close()
+
+
+async def test_a_full_stream_refuses_new_events_and_keeps_the_old_ones_until_room_is_made(
+    nats_server: NatsServer,
+) -> None:
+    settings = StreamSettings(events_max_bytes=200_000)
+    bus = Bus(nats_server.url)
+    await bus.connect()
+    await ensure_streams(bus.js, settings)
+    first = await bus.publish(event())
+    last = first
+
+    async def fill() -> None:
+        nonlocal last
+        while True:
+            last = await bus.publish(event(payload="x" * 5000))
+
+    with pytest.raises(BusUnavailable) as caught:
+        await fill()
+    assert caught.value.reason == LinkReason.FULL
+    assert await bus.event_at(first.seq) is not None
+    assert await make_room(bus.js, settings, read_up_to=0) == 0
+    assert await make_room(bus.js, settings, read_up_to=last.seq) > 0
+    assert await bus.event_at(last.seq) is not None
+    await bus.publish(event(payload="x" * 5000))
+    await bus.close()
+
+
+async def test_streams_can_be_ensured_again_and_with_other_limits(bus: Bus) -> None:
+    before = (await bus.js.stream_info(EVENTS)).config
+    await ensure_streams(bus.js, StreamSettings())
+    assert (await bus.js.stream_info(EVENTS)).config == before
+    await ensure_streams(bus.js, StreamSettings(events_max_age=timedelta(days=1)))
+    assert (await bus.js.stream_info(EVENTS)).config.max_age == 86400
+    await check_server(bus.nc)
+
+
+async def test_a_server_without_jetstream_is_refused_by_name(tmp_path: object) -> None:
+    server = NatsServer(tmp_path / "bare", jetstream=False)  # type: ignore[operator]
+    server.start()
+    bus = Bus(server.url)
+    await bus.connect()
+    with pytest.raises(SetupError, match="JetStream"):
+        await check_server(bus.nc)
+    await bus.close()
+    server.stop()
+
+
+async def test_no_server_at_all_is_a_setup_error_that_names_the_address() -> None:
+    bus = Bus("nats://127.0.0.1:9")
+    with pytest.raises(SetupError, match=r"127\.0\.0\.1:9"):
+        await bus.connect(timeout_s=0.5)

@@ -1,0 +1,160 @@
+"""NATS subjects: how event names and other texts become legal subjects, and which filters cover a set of globs. Pure.
+
+Called by everything in the engine that publishes or reads. A token keeps `A-Z a-z 0-9 _ - : / @ = + , ; ! #`; every other
+character is written as `%XX` for each of its UTF-8 bytes, and an empty token is a lone `%`. So any text is a legal
+token, no two texts share one, and it can be read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable
+from urllib.parse import unquote_to_bytes
+
+__all__ = [
+    "action_subject",
+    "dead_subject",
+    "escape_token",
+    "event_name",
+    "event_subject",
+    "filters_for",
+    "firing_subject",
+    "header_id",
+    "offset_subject",
+    "outcome_subject",
+    "prepared_subject",
+    "shard_subjects",
+    "short_token",
+    "tick_subject",
+    "unescape_token",
+    "window_subject",
+]
+
+EVENTS_PREFIX = "events."
+ALL_EVENTS = "events.>"
+#: more filters than this on one consumer cost the server more than it saves
+MAX_FILTERS = 200
+#: longer tokens are cut and end in a hash; a subject must fit the server's control line of 4096 bytes
+MAX_TOKEN_CHARS = 160
+_UNSAFE = re.compile(r"[^A-Za-z0-9_\-:/@=+,;!#]")
+_WILD = re.compile(r"[*?\[\\]")
+_UNSAFE_HEADER = re.compile(r"[^!-$&-~]")
+
+
+def _percent(found: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in found[0].encode("utf-8", "surrogatepass"))
+
+
+def escape_token(text: str) -> str:
+    """One legal subject token for any `text`, dots included. `unescape_token` reads it back."""
+    return _UNSAFE.sub(_percent, text) or "%"
+
+
+def unescape_token(token: str) -> str:
+    """The text that `escape_token` was given."""
+    return "" if token == "%" else unquote_to_bytes(token).decode("utf-8", "surrogatepass")
+
+
+def short_token(text: str) -> str:
+    """Like `escape_token`, but never longer than `MAX_TOKEN_CHARS`: a longer one ends in a hash and can not be read
+    back.
+
+    `~` before the hash occurs in no escaped token, so a shortened text never meets a short one.
+    """
+    token = escape_token(text)
+    if len(token) <= MAX_TOKEN_CHARS:
+        return token
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+    return f"{token[:48]}~{digest}"
+
+
+def header_id(text: str) -> str:
+    """`text` for use as a header's value: NATS trims values, so spaces and anything not plain ASCII are escaped."""
+    return _UNSAFE_HEADER.sub(_percent, text)
+
+
+def event_subject(name: str) -> str:
+    """The subject of events called `name`: its dots separate tokens, everything else is escaped."""
+    return EVENTS_PREFIX + ".".join(map(escape_token, name.split(".")))
+
+
+def event_name(subject: str) -> str:
+    """The event name that `event_subject` was given."""
+    return ".".join(map(unescape_token, subject.removeprefix(EVENTS_PREFIX).split(".")))
+
+
+def filters_for(patterns: Iterable[str], *, limit: int = MAX_FILTERS) -> list[str]:
+    """The filter subjects that cover every event name which one of the globs can match.
+
+    A star matches any characters, dots included, so a glob is covered by its complete literal tokens and `>`. The
+    result is sorted, and no filter overlaps another one (the server refuses such consumers). More than `limit`
+    become `events.>`. What a filter lets through in addition is left to the evaluator.
+    """
+    exact: set[str] = set()
+    prefixes: set[str] = set()
+    for pattern in patterns:
+        wild = _WILD.search(pattern)
+        if pattern.startswith("!"):
+            prefixes.add(EVENTS_PREFIX)
+        elif wild is None:
+            exact.add(event_subject(pattern))
+        else:
+            tokens = pattern[: wild.start()].split(".")[:-1]
+            prefixes.add(EVENTS_PREFIX + "".join(escape_token(token) + "." for token in tokens))
+    if EVENTS_PREFIX in prefixes:
+        return [ALL_EVENTS]
+    filters = {subject for subject in exact if not _covered(subject, prefixes)}
+    filters |= {prefix + ">" for prefix in prefixes if not _covered(prefix[:-1], prefixes)}
+    return sorted(filters) if len(filters) <= limit else [ALL_EVENTS]
+
+
+def _covered(subject: str, prefixes: set[str]) -> bool:
+    """Whether a prefix, other than `subject` itself, leads to `subject`."""
+    end = subject.rfind(".")
+    while end > 0:
+        if subject[: end + 1] in prefixes:
+            return True
+        end = subject.rfind(".", 0, end)
+    return False
+
+
+def tick_subject(shard: int) -> str:
+    """Where a shard tells itself the time."""
+    return f"ticks.{shard}"
+
+
+def shard_subjects(shard: int) -> str:
+    """Everything that a shard remembers."""
+    return f"engine.shard.{shard}.>"
+
+
+def offset_subject(shard: int) -> str:
+    """The shard's position; every commit ends with it."""
+    return f"engine.shard.{shard}.offset"
+
+
+def prepared_subject(shard: int, index: int) -> str:
+    """One pack of a commit that is larger than an atomic batch."""
+    return f"engine.shard.{shard}.prepared.{index}"
+
+
+def window_subject(shard: int, trigger: str, key: str) -> str:
+    """A window of a trigger; trigger and key are in the message, as long ones can not be read from the subject."""
+    return f"engine.shard.{shard}.window.{short_token(trigger)}.{short_token(key)}"
+
+
+def firing_subject(automation: str, firing: str) -> str:
+    return f"engine.firing.{short_token(automation)}.{short_token(firing)}"
+
+
+def action_subject(automation: str, firing: str, index: int) -> str:
+    return f"engine.action.{short_token(automation)}.{short_token(firing)}.{index}"
+
+
+def outcome_subject(automation: str, firing: str, index: int) -> str:
+    return f"engine.outcome.{short_token(automation)}.{short_token(firing)}.{index}"
+
+
+def dead_subject(automation: str, firing: str, index: int) -> str:
+    return f"engine.dead.{short_token(automation)}.{short_token(firing)}.{index}"
