@@ -68,10 +68,8 @@ async def check_server(nc: Client) -> None:
     missing = []
     version = nc.connected_server_version
     if (version.major, version.minor) < NEEDED_VERSION:
-        missing.append(
-            f"version {NEEDED_VERSION[0]}.{NEEDED_VERSION[1]} or later (found
-            {version.major}.{version.minor}.{version.patch})"
-        )
+        wanted = ".".join(map(str, NEEDED_VERSION))
+        missing.append(f"version {wanted} or later (found {version.major}.{version.minor}.{version.patch})")
     try:
         account = await nc.jetstream().account_info()
     except (nats.js.errors.Error, nats.errors.Error, TimeoutError) as error:

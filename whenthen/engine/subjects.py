@@ -1,8 +1,8 @@
 """NATS subjects: how event names and other texts become legal subjects, and which filters cover a set of globs. Pure.
 
-Called by everything in the engine that publishes or reads. A token keeps `A-Z a-z 0-9 _ - : / @ = + , ; ! #`; every other
-character is written as `%XX` for each of its UTF-8 bytes, and an empty token is a lone `%`. So any text is a legal
-token, no two texts share one, and it can be read back.
+Called by everything in the engine that publishes or reads. A token keeps `A-Z a-z 0-9 _ - : / @ = + , ; ! #`; every
+other character is written as `%XX` for each of its UTF-8 bytes, and an empty token is a lone `%`. So any text is a
+legal token, no two texts share one, and it can be read back.
 """
 
 from __future__ import annotations
