@@ -438,7 +438,7 @@ async def run(options: argparse.Namespace, cases: list[dict[str, Any]]) -> str:
 
 
 def recording(version: str, cases: list[dict[str, Any]]) -> str:
-    """One JSON document, a case a line; random cases whose answer hangs on an arbitrary order are left out."""
+    """One JSON document, a case a line, without random cases whose answer hangs on an arbitrary order."""
     arbitrary = {"order", "tie"}
     kept = [case for case in cases if case["class"] == "named" or not arbitrary & set(case["unstable"])]
     head = compact({"prefect": version, "python": platform.python_version(), "cases": []})
