@@ -1,0 +1,297 @@
+"""In-memory ports, a real HTTP receiver on loopback, and what a test needs to perform one action."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+import pytest
+
+from whenthen.actions import (
+    ActionResult,
+    Automations,
+    EventSink,
+    Notifiers,
+    Orchestrator,
+    Ports,
+    Redactor,
+    Secrets,
+    compile_action,
+    open_pool,
+    perform,
+    read_action,
+)
+from whenthen.schemas.deployments import FlowRun, RunState
+from whenthen.schemas.errors import NotFound
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import ActionTask, Firing, FiringState
+
+NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
+EVENT: dict[str, Any] = {
+    "id": "e-1",
+    "event": "s3.file.uploaded",
+    "occurred": "2026-01-31T07:59:59.000000Z",
+    "received": "2026-01-31T08:00:00.000000Z",
+    "source": "webhook:s3",
+    "resource": {"id": "s3://raw/incoming/a.csv", "bucket": "raw", "key": "incoming/a.csv"},
+    "related": [],
+    "payload": {"size": 1024, "ratio": 0.5, "fresh": True, "nothing": None, "tags": ["a", "b"], "to": "example.org"},
+    "follows": None,
+}
+RUN_EVENT: dict[str, Any] = {
+    **EVENT,
+    "id": "e-2",
+    "event": "flow-run.Failed",
+    "resource": {"id": "whenthen.flow-run.r-17", "name": "loader", "deployment": "loader", "state": "Failed"},
+    "related": [
+        {"id": "whenthen.deployment.loader", "role": "deployment", "name": "loader"},
+        {"id": "whenthen.work-pool.default", "role": "work-pool"},
+    ],
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@dataclass
+class FakeOrchestrator:
+    deployments: set[str] = field(default_factory=lambda: {"loader"})
+    runs: dict[str, FlowRun] = field(default_factory=dict)
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    failure: Exception | None = None
+
+    async def run_deployment(
+        self,
+        name: str,
+        parameters: dict[str, Any],
+        *,
+        key: str,
+        delay: timedelta,
+        lineage: dict[str, Any],
+        related: Sequence[dict[str, str]],
+        triggered_by: str,
+    ) -> FlowRun:
+        self._known(name)
+        self.calls.append(("run", name, delay))
+        if key not in self.runs:
+            self.runs[key] = FlowRun(
+                id=f"run-{len(self.runs) + 1}",
+                deployment=name,
+                work_pool="default",
+                state=RunState.SCHEDULED,
+                parameters=parameters,
+                key=key,
+                created="",
+                scheduled_for="",
+                changed="",
+                lineage=lineage,
+                related=tuple(related),
+                triggered_by=triggered_by,
+            )
+        return self.runs[key]
+
+    async def pause_deployment(self, name: str) -> None:
+        self._known(name)
+        self.calls.append(("pause", name))
+
+    async def resume_deployment(self, name: str) -> None:
+        self._known(name)
+        self.calls.append(("resume", name))
+
+    async def pause_schedule(self, deployment: str, schedule: str) -> None:
+        self._known(deployment)
+        self.calls.append(("pause", deployment, schedule))
+
+    async def resume_schedule(self, deployment: str, schedule: str) -> None:
+        self._known(deployment)
+        self.calls.append(("resume", deployment, schedule))
+
+    async def cancel_flow_run(self, run_id: str) -> None:
+        self.calls.append(("cancel", run_id))
+
+    def _known(self, name: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        if name not in self.deployments:
+            raise NotFound(f"no deployment {name!r}")
+
+
+@dataclass
+class FakeEventSink:
+    events: list[Event] = field(default_factory=list)
+
+    async def emit(self, event: Event) -> None:
+        self.events.append(event)
+
+
+@dataclass
+class FakeAutomations:
+    paused: set[str] = field(default_factory=set)
+
+    async def pause(self, name: str) -> None:
+        self.paused.add(name)
+
+    async def resume(self, name: str) -> None:
+        self.paused.discard(name)
+
+
+@dataclass
+class FakeNotifiers:
+    known: dict[str, list[str]] = field(default_factory=dict)
+
+    def urls(self, name: str) -> Sequence[str]:
+        if name not in self.known:
+            raise NotFound(f"no notifier {name!r}")
+        return self.known[name]
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class Receiver:
+    """A server on loopback. It answers with `status`, `headers` and `body`; with `hold` it waits for `release`."""
+
+    port: int = 0
+    status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    requests: list[Request] = field(default_factory=list)
+    hold: bool = False
+    release: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def answer(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            found.requests.append(Request(self.command, self.path, headers, body))
+            if found.hold:
+                found.release.wait(timeout=30)
+            try:
+                self.send_response(found.status)
+                for name, value in found.headers.items():
+                    self.send_header(name, value)
+                self.send_header("Content-Length", str(len(found.body)))
+                self.end_headers()
+                self.wfile.write(found.body)
+            except ConnectionError:  # the caller has given up, which some tests want
+                self.close_connection = True
+
+        do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = answer
+
+        def log_message(self, format: str, *args: Any) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    found.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield found
+    found.release.set()
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+@dataclass
+class World:
+    """Everything around an action, and `perform` for one try of one."""
+
+    ports: Ports
+    orchestrator: FakeOrchestrator
+    sink: FakeEventSink
+    automations: FakeAutomations
+    notifiers: FakeNotifiers
+    environ: dict[str, str]
+
+    async def perform(
+        self,
+        action: dict[str, Any],
+        *,
+        event: dict[str, Any] | None = EVENT,
+        events: list[dict[str, Any]] | None = None,
+        ports: Ports | None = None,
+    ) -> ActionResult:
+        task = new_task(action, event)
+        return await perform(
+            task,
+            compile_action(read_action(action)),
+            firing=task.firing,
+            event=event,
+            events=events if events is not None else [event] if event else [],
+            ports=ports or self.ports,
+            now=NOW,
+        )
+
+
+def new_task(action: dict[str, Any], event: dict[str, Any] | None = EVENT, *, attempt: int = 1) -> ActionTask:
+    firing = Firing(
+        id="f-1",
+        automation="load-new-csv",
+        state=FiringState.TRIGGERED,
+        at="2026-01-31T08:00:00.000000Z",
+        key={"bucket": "raw"},
+        event=event,
+        depth=2,
+        automations=("first", "load-new-csv"),
+    )
+    return ActionTask(key="f-1.0", index=0, firing=firing, action=action, attempt=attempt)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    orchestrator: Orchestrator = FakeOrchestrator()
+    sink: EventSink = FakeEventSink()
+    automations: Automations = FakeAutomations()
+    notifiers: Notifiers = FakeNotifiers()
+    environ: dict[str, str] = {}
+    redactor = Redactor()
+    async with open_pool() as pool:
+        ports = Ports(
+            orchestrator=orchestrator,
+            events=sink,
+            automations=automations,
+            notifiers=notifiers,
+            resolve_secret=Secrets(redactor, environ).resolve,
+            redactor=redactor,
+            http=pool,
+        )
+        yield World(ports, orchestrator, sink, automations, notifiers, environ)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def task() -> Callable[..., ActionTask]:
+    return new_task
+
+
+@pytest.fixture
+def run_event() -> dict[str, Any]:
+    return RUN_EVENT
+
+
+@pytest.fixture
+def now() -> datetime:
+    return NOW

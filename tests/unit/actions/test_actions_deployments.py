@@ -1,0 +1,206 @@
+"""Actions on deployments, schedules, runs and automations, and events that actions emit."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from whenthen.schemas.errors import ActionError, BusUnavailable, Conflict
+
+pytestmark = pytest.mark.anyio
+
+
+async def test_parameters_keep_their_types(world: Any) -> None:
+    parameters = {
+        "path": "$.resource.id",
+        "size": "$.payload.size",
+        "ratio": "$.payload.ratio",
+        "fresh": "$.payload.fresh",
+        "nothing": "$.payload.nothing",
+        "tags": "$.payload.tags",
+        "nested": {"deep": ["$.payload.size", 7]},
+        "note": "new file {{ event.resource.key }} of {{ key.bucket }}, {{ events | length }} in all",
+        "why": "$.firing.id",
+        "rule": "$.automation",
+        "first": "$.events[0].id",
+        "constant": 3,
+    }
+    result = await world.perform({"type": "run-deployment", "deployment": "loader", "parameters": parameters})
+    assert world.orchestrator.runs["f-1.0"].parameters == {
+        "path": "s3://raw/incoming/a.csv",
+        "size": 1024,
+        "ratio": 0.5,
+        "fresh": True,
+        "nothing": None,
+        "tags": ["a", "b"],
+        "nested": {"deep": [1024, 7]},
+        "note": "new file incoming/a.csv of raw, 1 in all",
+        "why": "f-1",
+        "rule": "load-new-csv",
+        "first": "e-1",
+        "constant": 3,
+    }
+    assert result.details == {"flow_run": "run-1", "deployment": "loader"}
+    assert {"id": "whenthen.flow-run.run-1", "role": "flow-run"} in result.related
+
+
+async def test_a_run_carries_key_lineage_and_links(world: Any) -> None:
+    await world.perform({"run-deployment": "loader", "delay": "5m"})
+    run = world.orchestrator.runs["f-1.0"]
+    assert run.lineage == {"depth": 2, "firing": "f-1", "automations": ["first", "load-new-csv"]}
+    assert run.triggered_by == "automation:load-new-csv"
+    assert [item["role"] for item in run.related] == ["automation", "firing", "triggering-event"]
+    assert world.orchestrator.calls == [("run", "loader", timedelta(minutes=5))]
+
+
+async def test_a_second_try_is_the_same_run(world: Any) -> None:
+    first = await world.perform({"run-deployment": "loader"})
+    second = await world.perform({"run-deployment": "loader"})
+    assert first == second
+    assert len(world.orchestrator.runs) == 1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"size": "$.payload.missing"}, "parameters.size"),
+        ({"a": {"b": ["{{ event.payload.missing }}"]}}, "parameters.a.b[0]"),
+        ({"n": "{{ event.payload.size / 0 }}"}, "parameters.n"),
+    ],
+)
+async def test_a_missing_value_is_an_error_and_never_empty(
+    world: Any, parameters: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ActionError, match="parameters") as caught:
+        await world.perform({"type": "run-deployment", "deployment": "loader", "parameters": parameters})
+    assert message in str(caught.value)
+    assert not caught.value.retryable
+    assert caught.value.reason == "render_error"
+    assert world.orchestrator.runs == {}
+
+
+async def test_a_name_that_renders_to_nothing_is_an_error(world: Any) -> None:
+    with pytest.raises(ActionError, match="deployment: is empty"):
+        await world.perform({"run-deployment": "{{ event.payload.get('x', '') }}"})
+    with pytest.raises(ActionError, match="deployment: needs a text, found a list"):
+        await world.perform({"run-deployment": "$.payload.tags"})
+
+
+async def test_a_target_is_inferred_from_the_event(world: Any, run_event: dict[str, Any]) -> None:
+    await world.perform({"type": "pause-deployment"}, event=run_event)
+    await world.perform({"type": "resume-deployment"}, event=run_event)
+    await world.perform({"pause-schedule": "nightly"}, event=run_event)
+    await world.perform({"resume-schedule": "nightly"}, event=run_event)
+    await world.perform({"type": "cancel-flow-run"}, event=run_event)
+    await world.perform({"type": "run-deployment"}, event=run_event)
+    own = {**run_event, "resource": {"id": "whenthen.deployment.loader"}, "related": []}
+    await world.perform({"type": "pause-deployment"}, event=own)
+    assert world.orchestrator.calls == [
+        ("pause", "loader"),
+        ("resume", "loader"),
+        ("pause", "loader", "nightly"),
+        ("resume", "loader", "nightly"),
+        ("cancel", "r-17"),
+        ("run", "loader", timedelta(0)),
+        ("pause", "loader"),
+    ]
+
+
+async def test_a_target_that_can_not_be_inferred_says_what_to_write(world: Any, run_event: dict[str, Any]) -> None:
+    with pytest.raises(ActionError, match="give `deployment` in the rule") as caught:
+        await world.perform({"type": "pause-deployment"})
+    assert not caught.value.retryable
+    assert caught.value.reason == "no_target"
+    with pytest.raises(ActionError, match="time fired this automation.*give `flow_run`"):
+        await world.perform({"type": "cancel-flow-run"}, event=None)
+    both = {
+        **run_event,
+        "related": [{"id": f"whenthen.deployment.{name}", "role": "deployment"} for name in ("a", "b")],
+    }
+    with pytest.raises(ActionError, match=r"names 2 of them \(a, b\)"):
+        await world.perform({"type": "pause-deployment"}, event=both)
+    assert world.orchestrator.calls == []
+
+
+@pytest.mark.parametrize(
+    ("failure", "retryable", "reason"),
+    [
+        (Conflict("somebody was faster"), True, "conflict"),
+        (BusUnavailable("away"), True, "bus_unavailable"),
+        (RuntimeError("broken"), True, "unexpected"),
+        (TimeoutError(), True, "timeout"),
+    ],
+)
+async def test_an_error_of_a_port_becomes_an_outcome(
+    world: Any, failure: Exception, retryable: bool, reason: str
+) -> None:
+    world.orchestrator.failure = failure
+    with pytest.raises(ActionError) as caught:
+        await world.perform({"run-deployment": "loader"})
+    assert caught.value.retryable is retryable
+    assert caught.value.reason == reason
+
+
+async def test_an_unknown_deployment_is_not_tried_again(world: Any) -> None:
+    with pytest.raises(ActionError, match="no deployment 'loadr'") as caught:
+        await world.perform({"run-deployment": "loadr"})
+    assert not caught.value.retryable
+    assert caught.value.reason == "not_found"
+
+
+async def test_automations_are_paused_and_resumed(world: Any) -> None:
+    result = await world.perform({"type": "pause-automation"})
+    assert result.details == {"automation": "load-new-csv"}
+    await world.perform({"pause-automation": "other-{{ event.resource.bucket }}"})
+    assert world.automations.paused == {"load-new-csv", "other-raw"}
+    await world.perform({"type": "resume-automation"})
+    assert world.automations.paused == {"other-raw"}
+
+
+async def test_doing_nothing_succeeds_even_without_an_event(world: Any) -> None:
+    assert (await world.perform({"type": "do-nothing"}, event=None)).details == {}
+
+
+async def test_an_emitted_event_carries_lineage_and_the_keys_id(world: Any) -> None:
+    action = {
+        "type": "emit-event",
+        "event": "file.checked",
+        "resource": {"id": "file.{{ event.resource.key }}", "size": "$.payload.size", "fresh": "$.payload.fresh"},
+        "related": [{"id": "$.resource.id", "role": "object"}],
+        "payload": {"size": "$.payload.size"},
+    }
+    await world.perform(action)
+    await world.perform(action)
+    first, second = world.sink.events
+    assert first.data == {
+        "id": "emitted-f-1.0",
+        "event": "file.checked",
+        "occurred": "2026-01-31T08:00:00.000000Z",
+        "received": "2026-01-31T08:00:00.000000Z",
+        "source": "automation:load-new-csv",
+        "resource": {"id": "file.incoming/a.csv", "size": "1024", "fresh": "true"},
+        "related": [{"id": "s3://raw/incoming/a.csv", "role": "object"}],
+        "payload": {"size": 1024},
+        "follows": None,
+        "lineage": {"depth": 2, "firing": "f-1", "automations": ["first", "load-new-csv"]},
+    }
+    assert first.data == second.data
+
+
+async def test_an_emitted_event_is_about_the_same_resource_by_default(world: Any) -> None:
+    await world.perform({"emit-event": "file.seen"})
+    await world.perform({"emit-event": "clock.seen"}, event=None)
+    assert [event.resource["id"] for event in world.sink.events] == [
+        "s3://raw/incoming/a.csv",
+        "whenthen.automation.load-new-csv",
+    ]
+
+
+async def test_an_emitted_event_out_of_its_limits_is_refused(world: Any) -> None:
+    with pytest.raises(ActionError, match="event: 300 characters") as caught:
+        await world.perform({"emit-event": "{{ 'x' * 300 }}"})
+    assert not caught.value.retryable
+    assert caught.value.reason == "invalid_event"
+    assert world.sink.events == []
