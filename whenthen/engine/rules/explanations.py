@@ -1,0 +1,272 @@
+"""What pydantic found, in the words of people who write rules.
+
+Called by `folder` for a file that does not validate. An error's location is followed through the models and the data
+at once, which gives the path as it was written (short forms and single values in place of lists included), the model
+whose field it is, and the value. Errors of the branches of one union become one sentence.
+"""
+
+from __future__ import annotations
+
+import difflib
+import typing
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from typing import Any
+
+from pydantic import BaseModel
+
+from whenthen.engine.rules.documents import Path, describe
+from whenthen.schemas.actions import ACTIONS, ActionBase
+
+__all__ = ["Explained", "explain", "near", "path_text"]
+
+MAX_COMPARED = 300  #: names that a misspelt one is compared with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explained:
+    """One problem of a file. `at_key` says that the key is at fault and not its value."""
+
+    path: Path
+    message: str
+    at_key: bool = False
+
+
+@dataclass(slots=True)
+class _Walk:
+    """Where an error's location leads."""
+
+    path: list[str | int] = field(default_factory=list)
+    model: type[BaseModel] | None = None  #: the model that holds the last step
+    holder: Any = None  #: the data of that model
+    branches: Mapping[str, type[BaseModel]] = field(default_factory=dict)  #: what the value may be
+    value: Any = None
+    present: bool = True
+
+
+def explain(errors: Iterable[Mapping[str, Any]], data: Any, root: type[BaseModel], base: Path = ()) -> list[Explained]:
+    """Say each of pydantic's `errors` about `data`, which was to be a `root`; paths start with `base`."""
+    wanted: dict[tuple[Path, str], list[str]] = {}
+    said: list[Explained] = []
+    for error in errors:
+        walk = _follow(error["loc"], data, root)
+        path = (*base, *walk.path)
+        kind = str(error["type"])
+        found = describe(walk.value)
+        if kind in ("too_short", "too_long"):
+            found = _count(len(walk.value) if isinstance(walk.value, (list, dict)) else 1, "item")
+        if kind == "extra_forbidden":
+            said.append(Explained(path=path, message=_unknown_field(walk), at_key=True))
+        elif kind == "missing":
+            field_name = str(walk.path[-1]) if walk.path else ""
+            said.append(Explained(path=path, message=f"missing; add `{field_name}:`{_purpose(walk.model, field_name)}"))
+        elif kind in ("union_tag_invalid", "union_tag_not_found"):
+            if isinstance(walk.value, dict) and "type" in walk.value:
+                path = (*path, "type")
+            said.append(Explained(path=path, message=_unknown_kind(walk)))
+        elif kind == "value_error":
+            message = str(error.get("ctx", {}).get("error", error["msg"]))
+            said.append(Explained(path=path, message=message))
+        else:
+            wanted.setdefault((path, found), []).append(_wanted(kind, error.get("ctx") or {}, walk))
+    specific = {item.path for item in said}
+    for (path, found), wishes in wanted.items():
+        if not any(other[: len(path)] == path for other in specific):
+            unique = list(dict.fromkeys(wishes))
+            said.append(
+                Explained(
+                    path=path, message=f"wanted {' or '.join(unique)}, found {found}{_quotes_hint(unique, found)}"
+                )
+            )
+    return said
+
+
+def near(word: str, known: Iterable[str], *, what: str = "known") -> str:
+    """`; did you mean "x"?`, or `; known are a, b, c` when nothing is near, or nothing when there is nothing."""
+    names = sorted(set(known))
+    word = word[:200]
+    candidates = names
+    if len(names) > MAX_COMPARED:
+        candidates = [name for name in names if name[:3] == word[:3] or name[-3:] == word[-3:]][:MAX_COMPARED]
+    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
+    if not close:
+        folded = word.lower().replace("-", "_")
+        close = [name for name in names if name.lower().replace("-", "_") == folded]
+    if close:
+        return f'; did you mean "{close[0]}"?'
+    if not names:
+        return f"; there are no {what}" if what != "known" else ""
+    more = f" and {len(names) - 12} more" if len(names) > 12 else ""
+    return f"; {what} are {', '.join(names[:12])}{more}"
+
+
+def path_text(path: Path) -> str:
+    """`automations[2].trigger.expct`."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step[:100]}" if text else step[:100]
+    return text
+
+
+def _follow(loc: tuple[Any, ...], data: Any, root: type[BaseModel]) -> _Walk:
+    walk = _Walk(value=data, branches={"": root})
+    _choose(walk, root)
+    short: str | None = None
+    for step in loc:
+        if len(walk.branches) > 1 and isinstance(step, str) and (step in walk.branches or "[" in step):
+            if step in walk.branches:
+                short = (
+                    step if isinstance(walk.value, dict) and "type" not in walk.value and step in walk.value else None
+                )
+                _choose(walk, walk.branches[step])
+        elif isinstance(step, int):
+            if isinstance(walk.value, list) and step < len(walk.value):
+                walk.path.append(step)
+                walk.value = walk.value[step]
+            if len(walk.branches) == 1:
+                _choose(walk, next(iter(walk.branches.values())))
+        elif walk.branches and isinstance(step, str):
+            _into_field(walk, step, short)
+            short = None
+        elif isinstance(walk.value, dict):
+            if step == "[key]":
+                continue
+            walk.path.append(str(step))
+            walk.value = walk.value.get(step)
+    return walk
+
+
+def _choose(walk: _Walk, model: type[BaseModel]) -> None:
+    walk.branches = {"": model}
+
+
+def _into_field(walk: _Walk, step: str, short: str | None) -> None:
+    model = next(iter(walk.branches.values()))
+    walk.model, walk.holder = model, walk.value
+    name = step
+    if short is not None and issubclass(model, ActionBase) and model.primary == step:
+        name = short
+    walk.path.append(name)
+    if isinstance(walk.value, dict) and name in walk.value:
+        walk.value = walk.value[name]
+    elif isinstance(walk.value, dict):
+        walk.value, walk.present = None, False
+    walk.branches = _fields(model).get(step, {})
+
+
+@lru_cache(maxsize=256)
+def _fields(model: type[BaseModel]) -> dict[str, dict[str, type[BaseModel]]]:
+    """For each field, by the name under which it is written, the models that its value may be, by tag."""
+    return {
+        info.alias or name: dict(_models(info.annotation, info.metadata)) for name, info in model.model_fields.items()
+    }
+
+
+def _models(annotation: Any, metadata: Iterable[Any] = ()) -> Iterator[tuple[str, type[BaseModel]]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        kind = annotation.model_fields.get("type")
+        tags = typing.get_args(kind.annotation) if kind is not None else ()
+        yield (str(tags[0]) if tags else annotation.__name__), annotation
+        return
+    for argument in typing.get_args(annotation):
+        yield from _models(argument)
+
+
+def _unknown_field(walk: _Walk) -> str:
+    name = str(walk.path[-1]) if walk.path else ""
+    known = list(_fields(walk.model)) if walk.model is not None else []
+    if walk.model is not None and issubclass(walk.model, ActionBase) and isinstance(walk.holder, dict):
+        known = [field_name for field_name in known if field_name != "type"]
+    return "unknown field" + near(name, known, what="the fields")
+
+
+def _unknown_kind(walk: _Walk) -> str:
+    value = walk.value
+    kinds = list(walk.branches)
+    if isinstance(value, dict) and "type" in value:
+        kind = value["type"]
+        if not isinstance(kind, str):
+            return f"wanted one of {', '.join(kinds)}, found {describe(kind)}"
+        return f'unknown type "{kind[:80]}"' + near(kind, kinds, what="the types")
+    if set(kinds) & set(ACTIONS):
+        if isinstance(value, dict):
+            named = [key for key in value if key in ACTIONS]
+            if len(named) > 1:
+                return f"two actions in one: {' and '.join(named)}; start a list item for each with `- `"
+            guesses = [(key, difflib.get_close_matches(key, kinds, n=1)) for key in value if isinstance(key, str)]
+            for key, close in guesses:
+                if close:
+                    return f'unknown action "{key[:80]}"; did you mean "{close[0]}"?'
+            return f"no action is named; write {kinds[0]}: ... or another of {', '.join(kinds)}"
+        return f"wanted an action such as `run-deployment: name`, found {describe(value)}"
+    if isinstance(value, dict):
+        return f"missing; add `type:`, one of {', '.join(kinds)}"
+    return f"wanted a mapping with a `type` ({', '.join(kinds)}), found {describe(value)}"
+
+
+def _purpose(model: type[BaseModel] | None, name: str) -> str:
+    if model is None:
+        return ""
+    for field_name, info in model.model_fields.items():
+        if name in (field_name, info.alias) and info.description:
+            return f" ({info.description.splitlines()[0].strip().rstrip('.')})"
+    return ""
+
+
+def _wanted(kind: str, context: Mapping[str, Any], walk: _Walk) -> str:
+    simple = {
+        "string_type": "text",
+        "int_type": "a whole number",
+        "int_parsing": "a whole number",
+        "int_parsing_size": "a smaller whole number",
+        "int_from_float": "a whole number",
+        "float_type": "a number",
+        "float_parsing": "a number",
+        "finite_number": "a finite number",
+        "bool_type": "true or false",
+        "bool_parsing": "true or false",
+        "list_type": "a list",
+        "dict_type": "a mapping",
+        "model_type": "a mapping",
+        "model_attributes_type": "a mapping",
+        "none_required": "nothing",
+    }
+    if kind in simple:
+        wish = simple[kind]
+        if kind.startswith("model") and walk.branches:
+            fields = list(_fields(next(iter(walk.branches.values()))))
+            wish += f" with fields such as {', '.join(fields[:4])}"
+        return wish
+    bounds = {"greater_than_equal": ("ge", "at least"), "greater_than": ("gt", "more than"),
+              "less_than_equal": ("le", "at most"), "less_than": ("lt", "less than")}  # fmt: skip
+    if kind in bounds:
+        key, words = bounds[kind]
+        return f"{words} {context.get(key, 0):g}"
+    if kind == "string_too_short":
+        return f"at least {_count(context.get('min_length'), 'character')}"
+    if kind == "string_too_long":
+        return f"at most {_count(context.get('max_length'), 'character')}"
+    if kind == "too_short":
+        return f"at least {_count(context.get('min_length'), 'item')}"
+    if kind == "too_long":
+        return f"at most {_count(context.get('max_length'), 'item')}"
+    if kind == "literal_error":
+        expected = str(context.get("expected", "")).replace("'", "")
+        close = difflib.get_close_matches(str(walk.value)[:80], expected.replace(" or ", ", ").split(", "), n=1)
+        return expected + (f' (did you mean "{close[0]}"?)' if close else "")
+    if kind.startswith(("datetime", "date", "timezone")):
+        return "a time such as 2026-01-31T08:00:00Z"
+    return "something else"
+
+
+def _count(number: Any, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def _quotes_hint(wishes: list[str], found: str) -> str:
+    scalar = found in ("true", "false") or found.startswith("the number")
+    return "; put it in quotes" if "text" in wishes and scalar else ""

@@ -1,0 +1,293 @@
+"""Rules from a folder of YAML files, or one file: all of them checked, or none of them taken.
+
+Called by `whenthen check`, by `serve` at the start, and by `watcher` on every change. What the fields mean is in
+`whenthen.schemas`; what is refused, and how it is said, is in docs/rules.md, "Checking".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path as FilePath
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from whenthen.engine.rules.documents import Path, Places, read_document
+from whenthen.engine.rules.explanations import explain, path_text
+from whenthen.engine.rules.loops import loops
+from whenthen.engine.rules.references import SINGULAR, Finding, Part, duplicates, names_of, unknown_names
+from whenthen.schemas.automations import Automation, Notifier, RuleFile
+from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.errors import InvalidRules, Problem
+from whenthen.schemas.webhooks import Webhook
+
+__all__ = ["Checker", "Rules", "SourceFile", "check_rules", "find_files", "load_rules", "read_files"]
+
+#: Looks at one automation, webhook, deployment or notifier and yields each problem: the path of the field inside it
+#: (`("trigger", "when")`) and what is wrong with the remedy.
+Checker = Callable[[BaseModel], Iterable[tuple[Path, str]]]
+
+MAX_PROBLEMS = 1000  #: reported for one set; the last one says how many more there are
+MAX_FILES = 100_000
+_ITEMS: dict[str, type[BaseModel]] = {
+    "automations": Automation,
+    "webhooks": Webhook,
+    "deployments": Deployment,
+    "notifiers": Notifier,
+}
+_KINDS = frozenset(_ITEMS)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rules:
+    """A set of rules in which everything fits together. Order is that of the files' names, then of the text."""
+
+    automations: tuple[Automation, ...] = ()
+    webhooks: tuple[Webhook, ...] = ()
+    deployments: tuple[Deployment, ...] = ()
+    notifiers: tuple[Notifier, ...] = ()
+    files: tuple[str, ...] = ()  #: relative to `base`
+    base: FilePath = FilePath()  #: what entry points and working directories are relative to
+    revision: str = ""  #: changes when, and only when, the name or content of a file does
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceFile:
+    """One file as it was read. `trouble` says why it could not be."""
+
+    name: str
+    raw: bytes = b""
+    trouble: str = ""
+
+
+def load_rules(path: str | os.PathLike[str], *, checkers: Sequence[Checker] | None = None) -> Rules:
+    """Read and check the rules at `path`, a folder or one file.
+
+    `checkers` stand in for the checks of conditions, templates, calendars and webhooks; None means all that there are.
+
+    Raises:
+        InvalidRules: with every problem found, in file order. Nothing is taken from a set with a problem.
+    """
+    base, files = read_files(path)
+    rules, problems = _examine(base, files, checkers)
+    if problems:
+        raise InvalidRules(problems)
+    return rules
+
+
+def check_rules(path: str | os.PathLike[str], *, checkers: Sequence[Checker] | None = None) -> list[Problem]:
+    """Every problem of the rules at `path`, in file order; empty when `load_rules` would take them."""
+    base, files = read_files(path)
+    return _examine(base, files, checkers)[1]
+
+
+def find_files(path: str | os.PathLike[str]) -> Iterator[FilePath]:
+    """The rules files at `path`: itself, or every `*.yaml` and `*.yml` below it but hidden ones and `*.test.yaml`."""
+    root = FilePath(path)
+    if not root.is_dir():
+        yield root
+        return
+    for folder, folders, names in os.walk(root):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if is_rules_file(name):
+                yield FilePath(folder) / name
+
+
+def is_rules_file(name: str) -> bool:
+    """Whether a file of this name in a rules folder holds rules."""
+    return (
+        name.endswith((".yaml", ".yml")) and not name.startswith(".") and not name.endswith((".test.yaml", ".test.yml"))
+    )
+
+
+def read_files(path: str | os.PathLike[str]) -> tuple[FilePath, list[SourceFile]]:
+    """The folder that paths in rules are relative to, and the files with their bytes, in the order of their names."""
+    root = FilePath(path)
+    base = root if root.is_dir() else root.parent
+    files: list[SourceFile] = []
+    for found in find_files(root):
+        name = str(found.relative_to(base)) if found.is_relative_to(base) else str(found)
+        try:
+            files.append(SourceFile(name=name, raw=found.read_bytes()))
+        except FileNotFoundError:
+            files.append(
+                SourceFile(name=name, trouble="there is no such file or folder; give the path of a rules folder")
+            )
+        except OSError as error:
+            files.append(SourceFile(name=name, trouble=f"can not be read: {error.strerror or error}"))
+        if len(files) > MAX_FILES:
+            trouble = f"more than {MAX_FILES} rules files; is this the folder meant?"
+            return base, [SourceFile(name=str(root), trouble=trouble)]
+    return base, sorted(files, key=lambda file: file.name)
+
+
+class _FileReport:
+    """The problems of one file. Places are looked up only when there is a problem to point at."""
+
+    def __init__(self, file: SourceFile) -> None:
+        self._file = file
+        self._places: Places | None = None
+        self._problems: list[Problem] = []
+
+    @property
+    def places(self) -> Places:
+        if self._places is None:
+            self._places = Places()
+            read_document(self._file.raw, self._places)
+        return self._places
+
+    def add(self, path: Path, message: str, *, at_key: bool = False) -> None:
+        line, column = self.places.key(path) if at_key else self.places.value(path)
+        spelt = self.places.spelling.get(path)
+        for word, spellings in (("found true", _TRUES), ("found false", _FALSES)):
+            if spelt in spellings:
+                message = message.replace(word, f"found {spelt} (which YAML reads as {word.removeprefix('found ')})")
+        self.add_at(line, column, path, message)
+
+    def add_at(self, line: int, column: int, path: Path, message: str) -> None:
+        problem = Problem(file=self._file.name, line=line, column=column, field=path_text(path), message=message)
+        self._problems.append(problem)
+
+    def sorted(self) -> list[Problem]:
+        return sorted(self._problems, key=lambda problem: (problem.line, problem.column, problem.field))
+
+
+_TRUES = frozenset({"on", "On", "ON", "yes", "Yes", "YES"})
+_FALSES = frozenset({"off", "Off", "OFF", "no", "No", "NO"})
+
+
+def _examine(
+    base: FilePath, files: Sequence[SourceFile], checkers: Sequence[Checker] | None
+) -> tuple[Rules, list[Problem]]:
+    if checkers is None:
+        from whenthen.engine.rules.compilation import default_checkers
+
+        checkers = default_checkers()
+    reports = {file.name: _FileReport(file) for file in files}
+    parts: list[Part] = []
+    unsound: list[Part] = []  # known by their names alone
+    unread: set[str] = set()  # kinds of which some names are not known
+    for file in files:
+        reading = _read(file, reports[file.name])
+        parts += reading.parts
+        unsound += reading.unsound
+        unread |= reading.unread
+    named = sorted([*parts, *unsound], key=lambda part: (part.file, *part.path)) if unsound else parts
+    findings: list[Finding] = []
+    for search in (duplicates(named), unknown_names(parts, names_of(named), unread), loops(parts)):
+        findings += islice(search, MAX_PROBLEMS)
+    for finding in findings:
+        part, report = finding.part, reports[finding.part.file]
+        report.add((*part.path, *_as_written(part, finding.path, report)), _with_other(finding, reports))
+    for part, path, message in islice(_compiled(parts, checkers), MAX_PROBLEMS):
+        reports[part.file].add((*part.path, *_as_written(part, path, reports[part.file])), message)
+    problems = [problem for report in reports.values() for problem in report.sorted()]
+    if len(problems) > MAX_PROBLEMS:
+        more = f"and at least {len(problems) - MAX_PROBLEMS} more problems in this set"
+        problems = [*problems[:MAX_PROBLEMS], Problem(file=str(base), line=0, column=0, field="", message=more)]
+    return _rules(base, files, parts), problems
+
+
+def _compiled(parts: Sequence[Part], checkers: Sequence[Checker]) -> Iterator[tuple[Part, Path, str]]:
+    for part in parts:
+        for checker in checkers:
+            for path, message in checker(part.model):
+                yield part, path, message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reading:
+    """What one file gave."""
+
+    parts: Sequence[Part] = ()  #: sound ones
+    unsound: Sequence[Part] = ()  #: ones with problems, with no more than their names
+    unread: frozenset[str] = frozenset()  #: kinds of which there may be more
+
+
+class _Named(BaseModel):
+    """What is known of something that does not validate."""
+
+    name: str
+
+
+def _read(file: SourceFile, report: _FileReport) -> _Reading:
+    if file.trouble:
+        report.add_at(0, 0, (), file.trouble)
+        return _Reading(unread=_KINDS)
+    document = read_document(file.raw)
+    if document.faults:
+        for fault in read_document(file.raw, report.places).faults:
+            report.add_at(fault.line, fault.column, fault.path, fault.message)
+        if document.broken:
+            return _Reading(unread=_KINDS)
+    data = document.data
+    if isinstance(data, dict):
+        # `automations:` with nothing below it is an empty list
+        data = {key: value for key, value in data.items() if value is not None or key not in _ITEMS}
+    elif data is None:
+        return _Reading()
+    try:
+        model = RuleFile.model_validate(data)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_input=False)
+        for item in explain(errors[: 2 * MAX_PROBLEMS], data, RuleFile):
+            report.add(item.path, item.message, at_key=item.at_key)
+        return _salvage(file, data)
+    parts = [
+        Part(file=file.name, path=(kind, index), model=item)
+        for kind in _ITEMS
+        for index, item in enumerate(getattr(model, kind))
+    ]
+    return _Reading(parts=parts)
+
+
+def _salvage(file: SourceFile, data: Any) -> _Reading:
+    """What is sound in a file that is not, so that its other problems are told in the same run."""
+    parts: list[Part] = []
+    unsound: list[Part] = []
+    unread = set() if isinstance(data, dict) else set(_KINDS)
+    for kind, model in _ITEMS.items():
+        items = data.get(kind, []) if isinstance(data, dict) else []
+        if not isinstance(items, list):
+            unread.add(kind)
+        for index, item in enumerate(items if isinstance(items, list) else []):
+            path: Path = (kind, index)
+            try:
+                parts.append(Part(file=file.name, path=path, model=model.model_validate(item)))
+            except ValidationError:
+                name = item.get("name") if isinstance(item, dict) else None
+                if isinstance(name, str):
+                    unsound.append(Part(file=file.name, path=path, model=_Named(name=name)))
+                else:
+                    unread.add(kind)
+    return _Reading(parts=parts, unsound=unsound, unread=frozenset(unread))
+
+
+def _with_other(finding: Finding, reports: dict[str, _FileReport]) -> str:
+    if finding.other is None:
+        return finding.message
+    line, column = reports[finding.other.file].places.value((*finding.other.path, "name"))
+    return f"{finding.message}; the first one is at {finding.other.file}:{line}:{column}"
+
+
+def _as_written(part: Part, path: Path, report: _FileReport) -> Path:
+    """`path` in the spelling of the file: the short form of an action has its field under the action's own name."""
+    if len(path) == 3 and isinstance(path[0], str) and path[0].startswith("actions") and isinstance(path[1], int):
+        action = getattr(part.model, path[0])[path[1]]
+        short = (*path[:2], action.type)
+        if path[2] == action.primary and (*part.path, *short) in report.places.keys:
+            return short
+    return path
+
+
+def _rules(base: FilePath, files: Sequence[SourceFile], parts: Sequence[Part]) -> Rules:
+    found: dict[str, Any] = {kind: tuple(part.model for part in parts if part.kind == kind) for kind in SINGULAR}
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{len(file.name)}:{file.name}:{len(file.raw)}:".encode("utf-8", "surrogateescape") + file.raw)
+    return Rules(**found, files=tuple(file.name for file in files), base=base, revision=digest.hexdigest()[:16])

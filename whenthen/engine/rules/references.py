@@ -1,0 +1,157 @@
+"""What the parts of a set of rules say about one another: names that come twice, and names that nothing has.
+
+Called by `folder` once all files are read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+
+from pydantic import BaseModel
+
+from whenthen.engine.rules.documents import Path
+from whenthen.engine.rules.explanations import near
+from whenthen.schemas.actions import (
+    ActionBase,
+    PauseAutomation,
+    PauseDeployment,
+    PauseSchedule,
+    ResumeAutomation,
+    ResumeDeployment,
+    ResumeSchedule,
+    RunDeployment,
+    SendNotification,
+)
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.deployments import Deployment
+
+__all__ = ["Finding", "Names", "Part", "duplicates", "is_constant", "names_of", "unknown_names", "written_actions"]
+
+SINGULAR = {
+    "automations": "automation",
+    "webhooks": "webhook",
+    "deployments": "deployment",
+    "notifiers": "notifier",
+}
+_LISTS = ("actions", "actions_on_trigger", "actions_on_resolve")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """One automation, webhook, deployment or notifier, and where it was written."""
+
+    file: str
+    path: Path  #: of the whole thing in its file
+    model: BaseModel
+
+    @property
+    def kind(self) -> str:
+        """`automations`, `webhooks`, `deployments` or `notifiers`."""
+        return str(self.path[0])
+
+    @property
+    def name(self) -> str:
+        return str(getattr(self.model, "name", ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """A problem of a part. `path` starts at the part; `other` is a second part that it is about."""
+
+    part: Part
+    path: Path
+    message: str
+    other: Part | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Names:
+    """The names that references may use. `schedules` is by deployment, where they are known."""
+
+    automations: frozenset[str]
+    deployments: frozenset[str]
+    notifiers: frozenset[str]
+    schedules: dict[str, frozenset[str]]
+
+
+def duplicates(parts: Iterable[Part]) -> Iterator[Finding]:
+    """Each part whose name another part of its kind had before."""
+    first: dict[tuple[str, str], Part] = {}
+    for part in parts:
+        earlier = first.setdefault((part.kind, part.name), part)
+        if earlier is not part:
+            message = f'{SINGULAR[part.kind]} "{part.name}" is defined twice; rename or remove one'
+            yield Finding(part=part, path=("name",), message=message, other=earlier)
+
+
+def unknown_names(parts: Iterable[Part], names: Names, unread: Collection[str] = ()) -> Iterator[Finding]:
+    """Each constant name in an action that nothing in the set has. Templates are left to run time.
+
+    Kinds in `unread` are not looked at: some of their names are not known, because a file could not be read.
+    """
+    for part in parts:
+        if isinstance(part.model, Automation):
+            for path, action in written_actions(part.model):
+                for field, message in _unknown(action, names, unread):
+                    yield Finding(part=part, path=(*path, field), message=message)
+
+
+def written_actions(automation: Automation) -> Iterator[tuple[Path, ActionBase]]:
+    """Every action of an automation with its path."""
+    for field in _LISTS:
+        for index, action in enumerate(getattr(automation, field)):
+            yield (field, index), action
+
+
+def is_constant(text: str) -> bool:
+    """Whether a templated field's text stands for itself: neither JSONPath nor Jinja."""
+    return not (text == "$" or text.startswith(("$.", "$[")) or "{{" in text or "{%" in text)
+
+
+def _unknown(action: ActionBase, names: Names, unread: Collection[str]) -> Iterator[tuple[str, str]]:
+    if isinstance(action, (RunDeployment, PauseDeployment, ResumeDeployment, PauseSchedule, ResumeSchedule)):
+        deployment = action.deployment
+        if deployment is None or not is_constant(deployment) or "deployments" in unread:
+            return
+        if deployment not in names.deployments:
+            yield (
+                "deployment",
+                f'no deployment is named "{deployment}"' + near(deployment, names.deployments, what="deployments"),
+            )
+        elif isinstance(action, (PauseSchedule, ResumeSchedule)) and is_constant(action.schedule):
+            schedules = names.schedules.get(deployment)
+            if schedules is not None and action.schedule not in schedules:
+                message = f'deployment "{deployment}" has no schedule "{action.schedule}"'
+                yield "schedule", message + near(action.schedule, schedules, what="its schedules")
+    elif isinstance(action, SendNotification):
+        if action.notifier not in names.notifiers and "notifiers" not in unread:
+            yield (
+                "notifier",
+                f'no notifier is named "{action.notifier}"' + near(action.notifier, names.notifiers, what="notifiers"),
+            )
+    elif isinstance(action, (PauseAutomation, ResumeAutomation)):
+        automation = action.automation
+        if "automations" in unread or automation is None or not is_constant(automation):
+            return
+        if automation not in names.automations:
+            yield (
+                "automation",
+                f'no automation is named "{automation}"' + near(automation, names.automations, what="automations"),
+            )
+
+
+def names_of(parts: Iterable[Part]) -> Names:
+    """The names that `parts` define."""
+    found: dict[str, set[str]] = {kind: set() for kind in SINGULAR}
+    schedules: dict[str, frozenset[str]] = {}
+    for part in parts:
+        found[part.kind].add(part.name)
+        if isinstance(part.model, Deployment):
+            schedules[part.name] = frozenset(schedule.name for schedule in part.model.schedules)
+    return Names(
+        automations=frozenset(found["automations"]),
+        deployments=frozenset(found["deployments"]),
+        notifiers=frozenset(found["notifiers"]),
+        schedules=schedules,
+    )
