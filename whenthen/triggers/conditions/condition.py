@@ -167,6 +167,10 @@ class Condition:
         self._warm()
         return self._exact_holds(variables)
 
+    def compile_now(self) -> None:
+        """Compile without waiting for the shape to prove worth it; for benchmarks and tests."""
+        self._warm(at_once=True)
+
     def _warm(self, *, at_once: bool = False) -> None:
         """Switch to the compiled function as soon as the shape has one."""
         compiled = self._template.compiled(at_once=at_once)

@@ -1,0 +1,87 @@
+"""Compiled code and closures are one language: every expression has one outcome, whichever evaluates it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from condition_expressions import events, expressions, typed_cases
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from whenthen.triggers.conditions import Condition, ConditionFailed, ConditionRefused, compile_condition
+
+
+def outcome(condition: Condition, variables: dict[str, Any]) -> Any:
+    try:
+        return "value", freeze(condition(variables))
+    except ConditionFailed as failure:
+        return "failed", failure.reason, failure.position, failure.clause, failure.detail
+
+
+def freeze(value: Any) -> Any:
+    """A value with its types made visible, so that 1, 1.0 and true differ and NaN is itself."""
+    if isinstance(value, list):
+        return [freeze(item) for item in value]
+    if isinstance(value, dict):
+        return {(type(key), key): freeze(item) for key, item in value.items()}
+    if isinstance(value, float):
+        return "nan" if math.isnan(value) else ("double", value, math.copysign(1, value))
+    return type(value), value, getattr(value, "nanos", 0)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=expressions(), event=events, declared=st.booleans())
+def test_compiled_code_and_closures_have_the_same_outcome(text: str, event: dict[str, Any], declared: bool) -> None:
+    variables = {"event": event}
+    try:
+        closures = compile_condition(text, variables={"event", "nothing"} if declared else None)
+        compiled = compile_condition(text, variables={"event", "nothing"} if declared else None)
+    except ConditionRefused:
+        assume(False)
+        return
+    compiled.compile_now()
+    assert outcome(closures, variables) == outcome(compiled, variables)
+
+
+@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@given(case=typed_cases())
+def test_compiled_code_and_closures_have_the_same_value(case: tuple[str, dict[str, Any]]) -> None:
+    text, variables = case
+    closures, compiled = compile_condition(text), compile_condition(text)
+    compiled.compile_now()
+    assert outcome(closures, variables) == outcome(compiled, variables)
+
+
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=st.text(alphabet="ab.1u'\"\\()[]{}?:,=!<>&|+-*/% \n`xinhs", max_size=40))
+def test_no_text_makes_the_compiler_fail_in_another_way_than_refusing(text: str) -> None:
+    try:
+        condition = compile_condition(text)
+    except ConditionRefused as error:
+        refusal = error
+    else:
+        outcome(condition, {"a": {"b": 1}, "x": [1]})
+        return
+    assert refusal.caret.endswith("^")
+    assert 0 <= refusal.position <= len(text)
+
+
+@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@given(text=expressions(), event=events)
+def test_holds_is_true_exactly_when_the_value_is_true(text: str, event: dict[str, Any]) -> None:
+    try:
+        condition = compile_condition(text)
+    except ConditionRefused:
+        assume(False)
+        return
+    condition.compile_now()
+    found = outcome(condition, {"event": event})
+    try:
+        held = condition.holds({"event": event})
+    except ConditionFailed as error:
+        failure = error
+    else:
+        assert found == ("value", freeze(held))
+        return
+    assert found[0] == "failed" or failure.reason == "not_boolean"
