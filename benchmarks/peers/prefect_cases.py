@@ -369,7 +369,7 @@ def named(r: random.Random, s: Stream) -> list[Case]:
     ]
     rules = []
     for i in range(r.randint(3, 5)):
-        trigger = {"posture": "Reactive", "expect": r.sample(globs, r.randint(0, 3))}
+        trigger: Case = {"posture": "Reactive", "expect": r.sample(globs, r.randint(0, 3))}
         if r.random() < 0.2:
             trigger.update(after=[r.choice(globs)], within=60)
         rules.append(rule(f"named-{i}", trigger))

@@ -12,7 +12,7 @@ A case is `{"automations": [...], "events": [...]}` with optional `name`, `class
 Automations are what `prefect automation create` accepts; events are Prefect's JSON, or `{"tick": "<RFC 3339
 time>"}`. An answer is `{"name", "firings": [...]}`; a firing has `automation`, `states`, `triggered`,
 `line` (index of the input line during which it fired), `event` (id or null), `events` (ids of all child
-firings), `key` (the bucketing key) and `labels`. A case with an automation that Prefect refuses answers
+firings, sorted), `key` (the bucketing key) and `labels`. A case with an automation that Prefect refuses answers
 `{"name", "refused": "..."}`.
 
 How time moves. There is one virtual clock. It starts at the first line's time and is the maximum of every
@@ -141,7 +141,7 @@ class Peer:
                 "triggered": stamp(firing.triggered),
                 "line": self.line,
                 "event": str(firing.triggering_event.id) if firing.triggering_event else None,
-                "events": list(events),
+                "events": sorted(events),
                 "key": [labels[name] for name in sorted(labels)],
                 "labels": labels,
             }
