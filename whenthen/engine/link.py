@@ -115,6 +115,22 @@ class Link:
         """Send a request and wait for its answer. Errors: see `start`."""
         return await (await self.start(subject, data, headers, timeout_s=timeout_s))
 
+    async def publish(self, subject: str, data: bytes, headers: dict[str, Any] | None = None) -> None:
+        """Send without asking for an answer.
+
+        Raises:
+            BusUnavailable: there is no connection; nothing was sent.
+            nats.errors.MaxPayloadError: `data` is larger than the server accepts.
+        """
+        if not self.nc.is_connected:
+            raise unavailable("there is no connection to NATS; it is being restored", LinkReason.DISCONNECTED)
+        try:
+            await self.nc.publish(subject, data, headers=headers)
+        except nats.errors.MaxPayloadError:
+            raise
+        except (nats.errors.Error, OSError) as error:
+            raise unavailable(f"NATS did not take the message: {error!r}", LinkReason.DISCONNECTED) from error
+
     async def api(self, subject: str, body: Any = None, *, timeout_s: float = 5.0) -> dict[str, Any]:
         """Call the JetStream API (`subject` after `$JS.API.`) and give its answer, errors included, as it is."""
         data = b"" if body is None else orjson.dumps(body)

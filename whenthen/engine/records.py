@@ -1,0 +1,221 @@
+"""What lies in `ENGINE`: offsets, windows, firings, action tasks and outcomes, as bytes. Pure.
+
+Written by the evaluation and execution loops, read by them and by the API. JSON throughout, so that `nats` on a
+command line shows what is there; a window's state follows its JSON line as it is.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import orjson
+
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.firings import ActionTask, Firing, FiringState, Ref
+
+__all__ = [
+    "Message",
+    "Offset",
+    "Outcome",
+    "OutcomeState",
+    "as_json",
+    "ask_actions",
+    "decode_firing",
+    "decode_task",
+    "decode_window",
+    "encode_firing",
+    "encode_task",
+    "encode_window",
+    "pack",
+    "unpack",
+]
+
+#: a larger triggering event is not copied into each of its tasks; the task names its position in `EVENTS`
+EMBED_BYTES = 64 << 10
+_FRAME = struct.Struct(">III")  #: seconds to live, length of the subject, length of the data
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message of a commit. `ttl_s` 0 keeps it for ever."""
+
+    subject: str
+    data: bytes
+    ttl_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offset:
+    """Where a shard is. `revision` is the offset message's own sequence in `ENGINE`, 0 when there is none yet."""
+
+    seq: int = 0  #: last position of `EVENTS` that is dealt with
+    clock_us: int = 0  #: the evaluator's clock there
+    commit: str = ""  #: names the commit, so that whoever lost its acknowledgement recognises it
+    writer: str = ""  #: which process wrote it
+    prepared: int = 0  #: packs of a commit larger than an atomic batch
+    applied: int = 0  #: how many of them are applied
+    revision: int = 0
+
+    def encode(self) -> bytes:
+        data = dataclasses.asdict(self)
+        del data["revision"]
+        return orjson.dumps(data)
+
+    @classmethod
+    def decode(cls, data: bytes, revision: int) -> Offset:
+        """Read an offset message; fields that a later version added are left out."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        fields = {key: value for key, value in orjson.loads(data).items() if key in known}
+        return cls(**{**fields, "revision": revision})
+
+
+class OutcomeState(StrEnum):
+    RETRYING = "retrying"  #: a try failed; another one follows
+    EXECUTED = "executed"
+    FAILED = "failed"  #: the last try failed; the task is a dead letter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """How an action stands after a try."""
+
+    key: str
+    state: OutcomeState
+    attempt: int
+    at: str
+    error: str = ""
+    result: Any = None
+    next_at: str | None = None
+
+    @property
+    def final(self) -> bool:
+        return self.state is not OutcomeState.RETRYING
+
+    def encode(self) -> bytes:
+        return orjson.dumps(self)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Outcome:
+        fields = orjson.loads(data)
+        return cls(**{**fields, "state": OutcomeState(fields["state"])})
+
+
+def encode_window(trigger: str, key: str, state: bytes) -> bytes:
+    """A window with its trigger and key: one JSON line, then the state as it is."""
+    return orjson.dumps([trigger, key]) + b"\n" + state
+
+
+def decode_window(data: bytes) -> tuple[str, str, bytes]:
+    """Trigger id, key and state of a window message."""
+    line, _, state = data.partition(b"\n")
+    trigger, key = orjson.loads(line)
+    return trigger, key, state
+
+
+def ask_actions(automation: Automation, firing: Firing) -> list[Any]:
+    """The actions that a firing asks for, in the order of their indexes.
+
+    Those of every firing come first, then those of the edge: on the way to Triggered or to Resolved.
+    """
+    asked: list[Any] = list(automation.actions)
+    if firing.edge:
+        resolved = firing.state is FiringState.RESOLVED
+        asked += automation.actions_on_resolve if resolved else automation.actions_on_trigger
+    return asked
+
+
+def encode_firing(firing: Firing, event: bytes | None, seq: int) -> orjson.Fragment:
+    """A firing as JSON. `event` is its triggering event as JSON already; a large one is named by its position
+    `seq`."""
+    embed = event is not None and (len(event) <= EMBED_BYTES or not seq)
+    return orjson.Fragment(
+        orjson.dumps(
+            {
+                "id": firing.id,
+                "automation": firing.automation,
+                "state": firing.state,
+                "at": firing.at,
+                "key": firing.key,
+                "event": orjson.Fragment(event) if embed and event is not None else None,
+                "event_seq": seq if event is not None else 0,
+                "refs": [[ref.id, ref.seq, ref.time_us] for ref in firing.refs],
+                "depth": firing.depth,
+                "automations": firing.automations,
+                "edge": firing.edge,
+            }
+        )
+    )
+
+
+def decode_firing(data: dict[str, Any]) -> tuple[Firing, int]:
+    """A firing, and the position of its event when that is not embedded (0 otherwise)."""
+    firing = Firing(
+        id=data["id"],
+        automation=data["automation"],
+        state=FiringState(data["state"]),
+        at=data["at"],
+        key=data["key"],
+        event=data["event"],
+        refs=tuple(Ref(*ref) for ref in data["refs"]),
+        depth=data["depth"],
+        automations=tuple(data["automations"]),
+        edge=data["edge"],
+    )
+    return firing, 0 if firing.event is not None else data["event_seq"]
+
+
+def encode_task(firing: Firing, encoded: orjson.Fragment, index: int, action: Any, extra: Any = None) -> bytes:
+    """An action task as JSON; `encoded` is the firing, `action` the spec in long form."""
+    return orjson.dumps(
+        {"key": f"{firing.id}.{index}", "index": index, "firing": encoded, "action": action, "extra": extra or {}}
+    )
+
+
+def decode_task(data: bytes) -> tuple[ActionTask, int]:
+    """An action task, and the position of its event when that is not embedded (0 otherwise)."""
+    fields = orjson.loads(data)
+    firing, seq = decode_firing(fields["firing"])
+    task = ActionTask(
+        key=fields["key"], index=fields["index"], firing=firing, action=fields["action"], extra=fields["extra"]
+    )
+    return task, seq
+
+
+def pack(messages: Iterable[Message], *, max_bytes: int, max_messages: int) -> Iterator[bytes]:
+    """Several messages in one, at most `max_bytes` (one message alone may pass it) and `max_messages` each."""
+    parts: list[bytes] = []
+    size = count = 0
+    for message in messages:
+        subject = message.subject.encode()
+        frame = _FRAME.pack(message.ttl_s, len(subject), len(message.data)) + subject + message.data
+        if parts and (size + len(frame) > max_bytes or count >= max_messages):
+            yield b"".join(parts)
+            parts, size, count = [], 0, 0
+        parts.append(frame)
+        size += len(frame)
+        count += 1
+    if parts:
+        yield b"".join(parts)
+
+
+def unpack(data: bytes) -> Iterator[Message]:
+    """The messages of a pack, in order."""
+    position = 0
+    while position < len(data):
+        ttl_s, subject_len, data_len = _FRAME.unpack_from(data, position)
+        position += _FRAME.size
+        subject = data[position : position + subject_len].decode()
+        position += subject_len
+        yield Message(subject, data[position : position + data_len], ttl_s)
+        position += data_len
+
+
+def as_json(spec: Any) -> orjson.Fragment:
+    """An action model in its long form, encoded once."""
+    dump: Callable[..., Any] | None = getattr(spec, "model_dump", None)
+    return orjson.Fragment(orjson.dumps(dump(mode="json") if dump is not None else spec))
