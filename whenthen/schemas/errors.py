@@ -4,7 +4,8 @@ WhenthenError
 ├── InvalidInput          what came in is wrong; nothing was changed (HTTP 400)
 │   ├── InvalidEvent      an event's field is missing or wrong
 │   ├── InvalidRules      a set of rules is refused; carries every problem found
-│   └── InvalidTemplate   a template or path can not be compiled
+│   ├── InvalidTemplate   a template or path can not be compiled
+│   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
 ├── NotFound              no such automation, deployment, run, webhook
 ├── Conflict              somebody else changed it first, or it is in another state
@@ -34,6 +35,7 @@ __all__ = [
     "Refused",
     "RenderError",
     "SetupError",
+    "UnsupportedMediaType",
     "WhenthenError",
 ]
 
@@ -89,6 +91,13 @@ class InvalidTemplate(InvalidInput):
     """A template, path or glob does not compile. The message names the position."""
 
     reason = "invalid_template"
+
+
+class UnsupportedMediaType(InvalidInput):
+    """A request body of a content type or encoding that is not read. The message names those that are."""
+
+    reason = "unsupported_media_type"
+    status = 415
 
 
 class Refused(WhenthenError):
