@@ -210,7 +210,12 @@ def _unquote(text: str, column: int) -> str:
             raise InvalidTemplate(f"column {column + match.start() + 2}: unknown escape \\{code}")
         return _ESCAPES[code]
 
-    return _ESCAPE.sub(character, text) if "\\" in text else text
+    if "\\" not in text:
+        return text
+    try:
+        return _ESCAPE.sub(character, text).encode("utf-16", "surrogatepass").decode("utf-16")
+    except UnicodeDecodeError:
+        raise InvalidTemplate(f"column {column}: an escape is half of a surrogate pair") from None
 
 
 def _follow(node: Any, step: str | int) -> Any:

@@ -62,6 +62,8 @@ class Text:
             raise RenderError(f"line {where}: {type(error).__name__}: {str(error)[:300]}") from error
         if len(text) > MAX_CHARS:
             raise too_long(len(text))
+        if not text.isascii():
+            _check_unicode(text)
         return text
 
     def _line(self, traceback: TracebackType | None) -> int:
@@ -112,6 +114,13 @@ def _check_names(tree: nodes.Template, used: frozenset[str], known: frozenset[st
         near = difflib.get_close_matches(name, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
         raise InvalidTemplate(f"line {line}: unknown variable {name!r}; {hint}")
+
+
+def _check_unicode(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise RenderError(f"character {error.start + 1} of the text is half of a surrogate pair") from None
 
 
 def _last_step(node: nodes.Node) -> str | None:

@@ -39,13 +39,16 @@ Render = Callable[[Mapping[str, Any], Any, Budget], Any]
 class Value:
     """A compiled value. `render` makes new lists and mappings where templates are; constant parts are shared."""
 
-    __slots__ = ("_constant", "_render", "is_constant", "names_used")
+    __slots__ = ("_constant", "_render", "is_constant", "names_used", "steps_used")
 
-    def __init__(self, constant: Any, render: Render | None, names_used: frozenset[str]) -> None:
+    def __init__(
+        self, constant: Any, render: Render | None, names_used: frozenset[str], steps_used: frozenset[str | int]
+    ) -> None:
         self._constant = constant
         self._render = render
         self.is_constant = render is None  #: nothing in it depends on the context
         self.names_used = names_used  #: top-level variables of the context that its text templates read
+        self.steps_used = steps_used  #: first steps of its paths
 
     def render(self, context: Mapping[str, Any], root: Any = _CONTEXT) -> Any:
         """The value for `context`. Paths start at `root`, by default the context itself.
@@ -75,12 +78,13 @@ def compile_value(
         None if known is None else frozenset(known), None if known_steps is None else frozenset(known_steps)
     )
     constant, render = compiler.compile(spec, field, 0)
-    return Value(constant, render, frozenset(compiler.names))
+    return Value(constant, render, frozenset(compiler.names), frozenset(compiler.steps))
 
 
 class _Compiler:
     def __init__(self, known: frozenset[str] | None, known_steps: frozenset[str] | None) -> None:
         self.names: set[str] = set()
+        self.steps: set[str | int] = set()
         self._known = known
         self._known_steps = known_steps
         self._nodes = 0
@@ -112,6 +116,7 @@ class _Compiler:
             if _PATH.match(spec):
                 path = compile_path(spec)
                 self._check_first_step(path)
+                self.steps.update(path.steps[:1])
                 return None, _path_of(path, field)
             if _ESCAPED.match(spec):
                 spec = spec[1:]
