@@ -40,6 +40,8 @@ Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check
 #: `env:NAME` or `file:/path`; resolved when it is used, never stored
 SecretRef = Annotated[str, AfterValidator(_check_secret), Field(max_length=4096)]
 #: a text or a list of texts; kept as a list
-Texts = Annotated[list[Annotated[str, Field(max_length=4096)]], BeforeValidator(as_list), Field(min_length=1, max_length=1000)]
+Texts = Annotated[
+    list[Annotated[str, Field(max_length=4096)]], BeforeValidator(as_list), Field(min_length=1, max_length=1000)
+]
 #: globs for one label; `*` stands for any characters, a leading `!` for "is not"
 GlobList = Texts

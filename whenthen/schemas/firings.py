@@ -70,6 +70,7 @@ class Firing:
     at: str  #: RFC 3339; event time of what completed it, or the deadline that passed
     key: dict[str, Any]  #: the values of `for_each` / `correlate`
     event: dict[str, Any] | None  #: the triggering event; None when time fired it
+    seq: int = 0  #: position of that event in `EVENTS`; 0 when there is none
     refs: tuple[Ref, ...] = ()  #: all contributing events, oldest first
     depth: int = 0  #: of the events it will cause
     automations: tuple[str, ...] = ()  #: lineage: which automations led here, this one last

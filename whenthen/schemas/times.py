@@ -28,9 +28,7 @@ __all__ = [
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
-_RFC3339 = re.compile(
-    r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII
-)
+_RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|w|d|h|m|s)", re.ASCII)
 _ISO = re.compile(
     r"P(?:(\d+(?:\.\d+)?)W)?(?:(\d+(?:\.\d+)?)D)?(?:T(?:(\d+(?:\.\d+)?)H)?(?:(\d+(?:\.\d+)?)M)?(?:(\d+(?:\.\d+)?)S)?)?",
@@ -93,7 +91,9 @@ def parse_duration(value: Any) -> timedelta:
     elif isinstance(value, str) and len(value) <= 64:
         result = _duration_of_text(value.strip())
     if result is None:
-        raise ValueError(f"{str(value)[:80]!r} is not a duration; write 90s, 5m, 1h30m, 2d, PT5M or a number of seconds")
+        raise ValueError(
+            f"{str(value)[:80]!r} is not a duration; write 90s, 5m, 1h30m, 2d, PT5M or a number of seconds"
+        )
     if result < timedelta(0):
         raise ValueError(f"{value!r} is negative; a duration is zero or more")
     if result > MAX_DURATION:

@@ -25,7 +25,9 @@ __all__ = [
 Match = dict[Annotated[str, Field(min_length=1, max_length=256)], GlobList]
 RelatedMatches = Annotated[list[Match], BeforeValidator(as_list)]
 #: a label of the resource, `related:<role>:<label>`, or JSONPath (`$.payload.order`)
-Keys = Annotated[list[Annotated[str, Field(min_length=1, max_length=512)]], BeforeValidator(as_list), Field(max_length=16)]
+Keys = Annotated[
+    list[Annotated[str, Field(min_length=1, max_length=512)]], BeforeValidator(as_list), Field(max_length=16)
+]
 
 
 class EventFilter(Model):

@@ -47,9 +47,7 @@ class BasicVerification(Model):
     password: Secrets
 
 
-Verification = Annotated[
-    Union[HmacVerification, BearerVerification, BasicVerification], Field(discriminator="type")
-]
+Verification = Annotated[Union[HmacVerification, BearerVerification, BasicVerification], Field(discriminator="type")]
 
 
 class EventMapping(Model):
@@ -73,7 +71,7 @@ class EventMapping(Model):
     @model_validator(mode="after")
     def _resource_has_id(self) -> EventMapping:
         if "id" not in self.resource:
-            raise ValueError("resource needs an id, such as {id: \"order.{{ body.number }}\"}")
+            raise ValueError('resource needs an id, such as {id: "order.{{ body.number }}"}')
         return self
 
 
@@ -100,7 +98,9 @@ class Webhook(Model):
             if self.secret is None and self.verify is None:
                 raise ValueError("the github preset checks signatures: give `secret: env:NAME`, or say `verify: none`")
         elif self.verify is None:
-            raise ValueError("say how requests are verified: `verify: {type: hmac, ...}`, bearer, basic, or `verify: none`")
+            raise ValueError(
+                "say how requests are verified: `verify: {type: hmac, ...}`, bearer, basic, or `verify: none`"
+            )
         if self.secret is not None and self.preset != "github":
             raise ValueError("`secret` belongs to the github preset; use `verify` here")
         return self

@@ -1,0 +1,605 @@
+"""The evaluator: events and the clock in; decisions, firings and changed windows out. Pure: no clock, no bus.
+
+    evaluator = Evaluator(RuleSet.compile(automations))
+    outcome = evaluator.process(event, now_us)      # first moves the clock, then decides for the event
+    outcome.firings                                 # to be acted upon
+    evaluator.drain()                               # windows that changed since, to be stored with the firings
+
+The clock is what the caller says it is (the stream's timestamps in the server, the file's times in a replay); it never goes
+back. Two evaluators that are given the same events at the same times produce the same firings with the same ids, also when
+one of them was stored and restored in between.
+
+Called by `engine.evaluation` and by `replay`, `test`, `explain`. Meaning: docs/rules.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from whenthen.schemas.calendar import next_after
+from whenthen.schemas.errors import RenderError
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Decision, Firing, FiringState, Reason, Ref
+from whenthen.schemas.times import from_us, to_us
+from whenthen.triggers.holding import Holding
+from whenthen.triggers.keys import key_text, parse_key_text
+from whenthen.triggers.rules import Composite, EveryRule, Leaf, Role, RuleSet, ScheduleRule
+from whenthen.triggers.store import WindowStore
+from whenthen.triggers.windows import absence, collecting, composite, metric, sliding, tumbling
+from whenthen.triggers.windows.absence import AbsenceRule
+from whenthen.triggers.windows.collecting import CollectRule
+from whenthen.triggers.windows.metric import MetricRule
+from whenthen.triggers.windows.sliding import SlidingRule
+from whenthen.triggers.windows.steps import State, Step
+from whenthen.triggers.windows.tumbling import TumblingRule
+
+__all__ = ["Evaluator", "Outcome", "Stopped"]
+
+_MAX_OCCURRENCES = 1000  #: of a schedule, when the clock jumps over many
+
+
+@dataclass(frozen=True, slots=True)
+class Stopped:
+    """A firing that was not made because too many firings led to it."""
+
+    automation: str
+    event: Event
+    depth: int
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What one call concluded."""
+
+    firings: list[Firing] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    stopped: list[Stopped] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class _Cause:
+    """What made a node fire: an event, or a moment."""
+
+    event: Event | None
+    depth: int
+    at_us: int
+    due_us: int = 0
+
+
+class Evaluator:
+    """Decides for one shard. Not thread-safe; the caller owns it."""
+
+    def __init__(
+        self, rules: RuleSet, *, max_depth: int = 8, follows_wait: timedelta = timedelta(0), record: bool = True
+    ) -> None:
+        self.rules = rules
+        self.max_depth = max_depth
+        self.record = record  #: whether outcomes list decisions; they are counted in any case
+        self.clock_us = 0
+        self.paused: set[str] = set()
+        self.counts: dict[tuple[str, Reason], int] = {}  #: decisions by automation and reason
+        self._store = WindowStore()
+        self._holding = Holding(wait_us=follows_wait // timedelta(microseconds=1))
+        self._begun: set[str] = set()
+        self._unbegun: list[Leaf] = []
+        self._list_unbegun()
+
+    # -- what the shell calls
+
+    def process(self, event: Event, now_us: int) -> Outcome:
+        """Move the clock to `now_us`, then decide for `event`. Deadlines that are due by then come first."""
+        outcome = Outcome()
+        self._advance(now_us, outcome)
+        self._take(event, outcome)
+        return outcome
+
+    def advance(self, now_us: int) -> Outcome:
+        """Move the clock to `now_us` and do what became due."""
+        outcome = Outcome()
+        self._advance(now_us, outcome)
+        return outcome
+
+    def next_deadline_us(self) -> int | None:
+        """When `advance` should be called at the latest if no event comes; 0 when a first look at the clock is needed."""
+        if self._unbegun:
+            return 0
+        return self._store.next_deadline_us()
+
+    def wants_all_events(self) -> bool:
+        """Whether events were seen that name a predecessor: to tell whether it came, all events are needed."""
+        return self._holding.in_use
+
+    def pending(self) -> int:
+        """How many windows changed since the last `drain`."""
+        return self._store.pending()
+
+    def drain(self) -> list[tuple[str, str, bytes | None]]:
+        """Trigger id, key and state of every window that changed; the state is None when it was forgotten."""
+        return self._store.drain()
+
+    def restore(self, trigger: str, key: str, state: bytes) -> bool:
+        """Take back a stored window. False when no rule knows the trigger any more (then it can be deleted)."""
+        value = orjson.loads(state)
+        base = trigger.partition("~")[0]
+        if base == Holding.ID:
+            self._holding.restore(key, value)
+            self._store.put(trigger, key, value, deadline=value[1])
+            return True
+        node = self.rules.nodes.get(base)
+        if node is None:
+            return False
+        self._begun.add(trigger)
+        self._unbegun = [leaf for leaf in self._unbegun if leaf.id != trigger]
+        self._store.put(trigger, key, value, deadline=self._deadline(trigger, node, value), changed=False)
+        if base == trigger:
+            self._store.expire(trigger, key, _expires(node, value))
+        self.clock_us = max(self.clock_us, value[0])
+        return True
+
+    def replace_rules(self, rules: RuleSet) -> None:
+        """Swap the rules whole. Windows of triggers that mean the same stay; those of others are forgotten."""
+        self.rules = rules
+        for trigger in self._store.triggers():
+            base = trigger.partition("~")[0]
+            if base != Holding.ID and base not in rules.nodes:
+                self._store.forget(trigger)
+        self._begun = {trigger for trigger in self._begun if trigger in rules.nodes}
+        self._list_unbegun()
+
+    def remember(self, event_id: str) -> None:
+        """Note that an event was processed before, so that its followers are not held."""
+        self._holding.note(event_id)
+
+    def windows(self, automation: str) -> list[tuple[str, str, State]]:
+        """Path, key and state of the windows of one automation, for `explain`."""
+        compiled = self.rules.automations[automation]
+        nodes: list[Leaf | Composite] = [*compiled.composites, *compiled.leaves]
+        return [(node.path, key, state) for node in nodes for key, state in self._store.items(node.id)]
+
+    # -- events
+
+    def _take(self, event: Event, outcome: Outcome) -> None:
+        if event.follows is not None:
+            state = self._holding.hold(event, self.clock_us)
+            if state is not None:
+                self._store.put(Holding.ID, event.id, state, deadline=state[1])
+                if self.record:
+                    self._explain_held(event, outcome)
+                return
+        self._decide(event, outcome)
+        for follower in self._holding.seen(event):
+            self._store.drop(Holding.ID, follower.id)
+            self._take(follower, outcome)
+
+    def _decide(self, event: Event, outcome: Outcome) -> None:
+        entries = self.rules.entries
+        waiting: dict[str, tuple[Leaf, int]] = {}
+        for number in self.rules.index.candidates(event):
+            entry = entries[number]
+            leaf = entry.leaf
+            if not entry.filter.admits(event):
+                self._refused(entry.filter, leaf, entry.role, event, outcome)
+                continue
+            if leaf.automation.name in self.paused or not leaf.automation.model.enabled:
+                self._note(outcome, leaf, Reason.PAUSED, event, detail="the automation is paused or disabled")
+            elif entry.role == Role.RESOLVES:
+                self._resolve_on(leaf, event, outcome)
+            elif leaf.after is None:
+                self._matched(leaf, event, True, False, outcome)
+            else:
+                _, roles = waiting.get(leaf.id, (leaf, 0))
+                waiting[leaf.id] = (leaf, roles | entry.role)
+        for leaf, roles in waiting.values():
+            self._matched(leaf, event, bool(roles & Role.EXPECTED), bool(roles & Role.AFTER), outcome)
+
+    def _matched(self, leaf: Leaf, event: Event, counts: bool, opens: bool, outcome: Outcome) -> None:
+        rule = leaf.rule
+        key = leaf.keys.text_or_empty(event) if isinstance(rule, TumblingRule) else leaf.keys.text(event)
+        if key is None:
+            missing = leaf.keys.missing(event)
+            self._note(outcome, leaf, Reason.MISSING_KEY, event, detail=f"for_each: the event has no {missing}")
+            return
+        now_us = self.clock_us
+        time_us = event.time_us
+        ref = Ref(event.data["id"], event.seq, time_us)
+        if isinstance(rule, EveryRule):
+            cause = _Cause(event, event.depth, time_us)
+            self._fired(leaf, key, Step(Reason.FIRED, None, refs=(ref,), at_us=time_us), cause, outcome)
+            return
+        state = self._store.get(leaf.id, key)
+        if isinstance(rule, SlidingRule):
+            step = sliding.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens)
+        elif isinstance(rule, TumblingRule):
+            step = tumbling.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens)
+        elif isinstance(rule, AbsenceRule):
+            step = absence.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, depth=event.depth)
+        elif isinstance(rule, CollectRule):
+            step = collecting.on_event(rule, state, ref, now_us=now_us)
+        elif isinstance(rule, MetricRule):
+            value = self._metric_value(leaf, event, outcome)
+            if value is None:
+                return
+            step = metric.on_event(rule, state, ref, value[0], now_us=now_us)
+        else:
+            return
+        self._settle(leaf, key, step, state)
+        self._conclude(leaf, key, step, _Cause(event, event.depth, step.at_us or time_us), outcome)
+
+    def _metric_value(self, leaf: Leaf, event: Event, outcome: Outcome) -> tuple[Any] | None:
+        """The value in a tuple; None (and a decision that says why) when the event has no usable one."""
+        assert isinstance(leaf.rule, MetricRule)
+        if leaf.value is None:
+            return (None,)
+        try:
+            value = leaf.value.one(event.data)
+        except RenderError as error:
+            self._note(outcome, leaf, Reason.MISSING_KEY, event, detail=f"value: {error}")
+            return None
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not number and leaf.rule.aggregate not in ("count", "distinct"):
+            detail = f"value: {leaf.value.text} is {value!r:.100}, not a number"
+            self._note(outcome, leaf, Reason.CONDITION_ERROR, event, detail=detail)
+            return None
+        return (value,)
+
+    def _conclude(self, leaf: Leaf, key: str, step: Step, cause: _Cause, outcome: Outcome) -> None:
+        """What a step of a leaf means for the automation."""
+        if step.reason is Reason.FIRED:
+            self._fired(leaf, key, step, cause, outcome)
+        elif step.reason is Reason.RESOLVED:
+            self._note(outcome, leaf, Reason.RESOLVED, cause.event, key=key, detail=step.detail)
+            if leaf.parent is None:
+                self._resolved(leaf, key, step.refs or (), cause, outcome)
+        else:
+            self._note(outcome, leaf, step.reason, cause.event, key=key, detail=step.detail)
+            satisfied = step.reason is Reason.EXPECTED and step.refs
+            if satisfied and leaf.parent is None and leaf.automation.keeps_state:
+                self._resolved(leaf, key, step.refs or (), cause, outcome)
+
+    # -- firing and resolving
+
+    def _fired(self, node: Leaf | Composite, key: str, step: Step, cause: _Cause, outcome: Outcome) -> None:
+        parent = node.parent
+        if parent is None:
+            self._root_fired(node, key, step, cause, outcome)
+            return
+        # parts with buckets fire by the clock, as in Prefect; the others in event time
+        by_clock = isinstance(node, Composite) or isinstance(node.rule, TumblingRule)
+        at_us = self.clock_us if by_clock and self._has_buckets(node) else step.at_us
+        above = key_text(parse_key_text(key)[: parent.correlated]) if parent.correlated else ""
+        state = self._store.get(parent.id, above)
+        expires = None if state is None else composite.expires_us(parent.rule, state)
+        if expires is not None and expires <= self.clock_us:
+            state = None
+        if isinstance(node, Leaf):
+            self._note(outcome, node, Reason.FIRED, cause.event, key=key, detail=step.detail)
+        up = composite.on_part_fired(
+            parent.rule, state, node.part, step.refs or (), at_us=at_us, now_us=self.clock_us, depth=cause.depth
+        )
+        self._settle(parent, above, up, state)
+        if up.reason is Reason.FIRED:
+            self._fired(parent, above, up, _Cause(cause.event, cause.depth, up.at_us, cause.due_us), outcome)
+        else:
+            self._note(outcome, parent, up.reason, cause.event, key=above, detail=up.detail)
+
+    def _has_buckets(self, node: Leaf | Composite) -> bool:
+        if isinstance(node, Leaf):
+            return isinstance(node.rule, TumblingRule)
+        return any(self._has_buckets(part) for part in node.parts)
+
+    def _root_fired(self, node: Leaf | Composite, key: str, step: Step, cause: _Cause, outcome: Outcome) -> None:
+        automation = node.automation
+        if cause.depth >= self.max_depth:
+            detail = f"{cause.depth} firings led to it, at most {self.max_depth} are followed"
+            self._note(outcome, node, Reason.LOOP, cause.event, key=key, detail=detail)
+            if cause.event is not None:
+                outcome.stopped.append(Stopped(automation.name, cause.event, cause.depth))
+            return
+        edge = True
+        if automation.keeps_state:
+            edge = self._store.get(f"{automation.id}~state", key) is None
+            self._store.put(f"{automation.id}~state", key, [self.clock_us, step.at_us])
+        firing = self._firing(node, key, FiringState.TRIGGERED, step.refs or (), cause, step.at_us, edge)
+        outcome.firings.append(firing)
+        self._note(outcome, node, Reason.FIRED, cause.event, key=key, detail=step.detail, firing=firing.id)
+
+    def _resolve_on(self, leaf: Leaf, event: Event, outcome: Outcome) -> None:
+        key = leaf.keys.text(event)
+        if key is None:
+            missing = leaf.keys.missing(event)
+            self._note(outcome, leaf, Reason.MISSING_KEY, event, detail=f"resolve_on: the event has no {missing}")
+            return
+        cause = _Cause(event, event.depth, event.time_us)
+        self._resolved(leaf, key, (Ref(event.id, event.seq, event.time_us),), cause, outcome)
+
+    def _resolved(self, leaf: Leaf, key: str, refs: Sequence[Ref], cause: _Cause, outcome: Outcome) -> None:
+        automation = leaf.automation
+        if self._store.get(f"{automation.id}~state", key) is None:
+            return
+        self._store.drop(f"{automation.id}~state", key)
+        firing = self._firing(leaf, key, FiringState.RESOLVED, refs, cause, cause.at_us, True)
+        outcome.firings.append(firing)
+        self._note(outcome, leaf, Reason.RESOLVED, cause.event, key=key, firing=firing.id)
+
+    def _firing(
+        self,
+        node: Leaf | Composite,
+        key: str,
+        state: FiringState,
+        refs: Sequence[Ref],
+        cause: _Cause,
+        at_us: int,
+        edge: bool,
+    ) -> Firing:
+        automation = node.automation
+        event = cause.event
+        lineage = (event.data.get("lineage") or {}).get("automations", ()) if event is not None else ()
+        what = event.data["id"] if event is not None else f"@{cause.due_us}"
+        if isinstance(node, Composite):
+            what += "|" + ",".join(ref.id for ref in refs)
+        text = f"{automation.id}\0{key}\0{state.value}\0{what}"
+        return Firing(
+            id=hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+            automation=automation.name,
+            state=state,
+            at=_format_us(at_us),
+            key=_key_mapping(node, key),
+            event=None if event is None else event.data,
+            seq=0 if event is None else event.seq,
+            refs=tuple(refs),
+            depth=cause.depth + 1,
+            automations=(*lineage[-(self.max_depth + 1) :], automation.name),
+            edge=edge,
+        )
+
+    # -- the clock
+
+    def _advance(self, now_us: int, outcome: Outcome) -> None:
+        if now_us > self.clock_us:
+            self.clock_us = now_us
+        if self._unbegun and self.clock_us:
+            self._begin()
+        due = self._store.pop_due(self.clock_us)
+        while due is not None:
+            self._due(*due, outcome)
+            due = self._store.pop_due(self.clock_us)
+        self._store.collect(self.clock_us, self._expiry)
+
+    def _begin(self) -> None:
+        """Open the windows that are watched before any event came."""
+        for leaf in self._unbegun:
+            rule = leaf.rule
+            self._begun.add(leaf.id)
+            if isinstance(rule, AbsenceRule):
+                self._put(leaf, "", absence.begin(rule, now_us=self.clock_us))
+            elif isinstance(rule, MetricRule):
+                self._put(leaf, "", metric.begin(rule, now_us=self.clock_us))
+            elif isinstance(rule, ScheduleRule):
+                self._put(leaf, "", [self.clock_us, self._next_time(rule, self.clock_us)])
+            elif isinstance(rule, TumblingRule):
+                check = f"{leaf.id}~check"
+                if self._store.get(check, "") is None:
+                    self._store.put(check, "", [self.clock_us, self.clock_us], deadline=self.clock_us)
+        self._unbegun = []
+
+    def _due(self, trigger: str, key: str, state: State, due_us: int, outcome: Outcome) -> None:
+        """Do what a deadline asks for."""
+        if trigger == Holding.ID:
+            event = self._holding.release(key)
+            self._store.drop(trigger, key)
+            if event is not None:
+                self._decide(event, outcome)
+                for follower in self._holding.seen(event):
+                    self._store.drop(Holding.ID, follower.id)
+                    self._take(follower, outcome)
+            return
+        base, _, kind = trigger.partition("~")
+        node = self.rules.nodes.get(base)
+        if not isinstance(node, Leaf):
+            return
+        if kind == "check":
+            self._check_buckets(node, trigger, outcome)
+            return
+        rule = node.rule
+        cause = _Cause(None, 0, due_us, due_us)
+        if isinstance(rule, ScheduleRule):
+            self._schedule_due(node, rule, state, outcome)
+            return
+        if isinstance(rule, AbsenceRule):
+            cause.depth = state[3]
+            step = absence.on_time(rule, state, now_us=self.clock_us)
+        elif isinstance(rule, CollectRule):
+            step = collecting.on_time(rule, state, now_us=due_us)
+        elif isinstance(rule, MetricRule):
+            step = metric.on_time(rule, state, now_us=due_us)
+        else:
+            return
+        self._settle(node, key, step, state)
+        if self._is_paused(node):
+            self._note(outcome, node, Reason.PAUSED, None, key=key, detail="due while the automation is paused")
+        elif step.reason in (Reason.FIRED, Reason.RESOLVED):
+            self._conclude(node, key, step, cause, outcome)
+
+    def _schedule_due(self, leaf: Leaf, rule: ScheduleRule, state: State, outcome: Outcome) -> None:
+        """Fire for every time that passed, the newest thousand at most."""
+        times: list[int] = []
+        due: int | None = state[1]
+        while due is not None and due <= self.clock_us:
+            times.append(due)
+            due = self._next_time(rule, due)
+        self._put(leaf, "", [self.clock_us, due])
+        for at_us in times[-_MAX_OCCURRENCES:]:
+            if self._is_paused(leaf):
+                self._note(outcome, leaf, Reason.PAUSED, None, detail="due while the automation is paused")
+                continue
+            step = Step(Reason.FIRED, None, refs=(), at_us=at_us)
+            self._fired(leaf, "", step, _Cause(None, 0, at_us, at_us), outcome)
+
+    def _check_buckets(self, leaf: Leaf, trigger: str, outcome: Outcome) -> None:
+        """Look at all buckets of a proactive trigger with tumbling windows, as Prefect's periodic check does."""
+        rule = leaf.rule
+        assert isinstance(rule, TumblingRule)
+        now_us = self.clock_us
+        if leaf.watches_from_the_start and not rule.needs_after and self._store.get(leaf.id, "") is None:
+            self._put(leaf, "", tumbling.begin(rule, now_us=now_us))
+        again = now_us + rule.within_us
+        for key, state in sorted(self._store.items(leaf.id), key=lambda item: (item[1][1], item[0])):
+            if tumbling.is_satisfied(rule, state) or tumbling.expires_us(state) <= now_us:
+                self._store.drop(leaf.id, key)
+                continue
+            end = state[2]
+            step = tumbling.on_time(rule, state, now_us=now_us)
+            self._settle(leaf, key, step, state)
+            if step.state is not None and now_us < step.state[2] < again:
+                again = step.state[2]
+            if step.reason is not Reason.FIRED:
+                continue
+            if self._is_paused(leaf):
+                self._note(outcome, leaf, Reason.PAUSED, None, key=key, detail="due while the automation is paused")
+            else:
+                self._fired(leaf, key, step, _Cause(None, 0, end, end), outcome)
+        self._store.put(trigger, "", [now_us, again], deadline=again)
+
+    def _next_time(self, rule: ScheduleRule, after_us: int) -> int | None:
+        following = next_after(rule.calendar, from_us(after_us))
+        return None if following is None else to_us(following)
+
+    # -- windows
+
+    def _settle(self, node: Leaf | Composite, key: str, step: Step, before: State | None) -> None:
+        """Store what a step leaves behind."""
+        if step.state is not None:
+            self._put(node, key, step.state)
+        elif before is not None:
+            self._store.drop(node.id, key)
+
+    def _put(self, node: Leaf | Composite, key: str, state: State) -> None:
+        fresh = self._store.put(node.id, key, state, deadline=self._deadline(node.id, node, state))
+        if fresh:
+            self._store.expire(node.id, key, _expires(node, state))
+            if isinstance(node, Leaf) and isinstance(node.rule, TumblingRule) and node.rule.proactive:
+                self._schedule_check(node, state)
+
+    def _schedule_check(self, leaf: Leaf, state: State) -> None:
+        """Have a new bucket looked at when it ends, if no check is due earlier."""
+        check = f"{leaf.id}~check"
+        known = self._store.get(check, "")
+        if known is None or not known[0] <= known[1] <= state[2]:
+            self._store.put(check, "", [self.clock_us, state[2]], deadline=state[2])
+
+    def _deadline(self, trigger: str, node: Leaf | Composite, state: State) -> int | None:
+        if trigger.endswith("~check"):
+            due: int = state[1]
+            return due
+        if trigger != node.id or isinstance(node, Composite):
+            return None
+        rule = node.rule
+        if isinstance(rule, AbsenceRule):
+            return absence.deadline_us(state)
+        if isinstance(rule, CollectRule):
+            return collecting.deadline_us(rule, state)
+        if isinstance(rule, MetricRule):
+            return metric.deadline_us(rule, state)
+        if isinstance(rule, ScheduleRule):
+            following: int | None = state[1]
+            return following
+        return None
+
+    def _expiry(self, trigger: str, state: State) -> int | None:
+        node = self.rules.nodes.get(trigger)
+        return None if node is None else _expires(node, state)
+
+    def _list_unbegun(self) -> None:
+        self._unbegun = [
+            leaf
+            for automation in self.rules.automations.values()
+            for leaf in automation.leaves
+            if leaf.id not in self._begun and leaf.watches_from_the_start
+        ]
+
+    # -- decisions
+
+    def _is_paused(self, node: Leaf | Composite) -> bool:
+        return node.automation.name in self.paused or not node.automation.model.enabled
+
+    def _refused(self, rule: Any, leaf: Leaf, role: int, event: Event, outcome: Outcome) -> None:
+        refusal = rule.refusal(event)
+        if refusal is not None and role == Role.EXPECTED:
+            self._note(outcome, leaf, refusal.reason, event, detail=refusal.detail)
+
+    def _explain_held(self, event: Event, outcome: Outcome) -> None:
+        entries = self.rules.entries
+        for number in self.rules.index.candidates(event):
+            entry = entries[number]
+            if entry.filter.admits(event):
+                detail = f"waits for event {event.follows}"
+                self._note(outcome, entry.leaf, Reason.HELD_FOR_PREDECESSOR, event, detail=detail)
+
+    def _note(
+        self,
+        outcome: Outcome,
+        node: Leaf | Composite,
+        reason: Reason,
+        event: Event | None,
+        *,
+        key: str = "",
+        detail: str = "",
+        firing: str | None = None,
+    ) -> None:
+        name = node.automation.name
+        counted = (name, reason)
+        self.counts[counted] = self.counts.get(counted, 0) + 1
+        if self.record:
+            outcome.decisions.append(
+                Decision(
+                    automation=name,
+                    reason=reason,
+                    at_us=self.clock_us,
+                    event=None if event is None else event.data["id"],
+                    path=node.path,
+                    key=key,
+                    detail=detail,
+                    firing=firing,
+                )
+            )
+
+
+def _expires(node: Leaf | Composite, state: State) -> int | None:
+    """When a window can be forgotten without changing any decision; None for those that end by themselves."""
+    if isinstance(node, Composite):
+        return composite.expires_us(node.rule, state)
+    rule = node.rule
+    if isinstance(rule, SlidingRule):
+        return sliding.expires_us(rule, state)
+    if isinstance(rule, AbsenceRule):
+        return absence.expires_us(rule, state)
+    if isinstance(rule, TumblingRule):
+        return tumbling.expires_us(state)
+    if isinstance(rule, MetricRule):
+        return metric.expires_us(rule, state)
+    return None
+
+
+def _key_mapping(node: Leaf | Composite, key: str) -> dict[str, Any]:
+    if isinstance(node, Leaf):
+        return node.keys.mapping(key)
+    if not node.correlated:
+        return {}
+    leaf: Leaf | Composite = node
+    while isinstance(leaf, Composite):
+        leaf = leaf.parts[0]
+    return dict(zip(leaf.keys.expressions[: node.correlated], parse_key_text(key), strict=True))
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def _format_us(us: int) -> str:
+    text = (_EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds")
+    return text[:-6] + "Z"

@@ -1,0 +1,144 @@
+"""Whether an event is one that a trigger asks for: name, labels, related resources, condition.
+
+`admits` answers fast; `refusal` says why not, down to the clause and the value. Called by `triggers.evaluator` for what the
+index offers. Meaning: docs/rules.md, "Which events".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Reason
+from whenthen.triggers.conditions import Condition, ConditionError, Verdict
+from whenthen.triggers.patterns import Glob, any_of, compile_glob
+
+__all__ = ["Filter", "LabelTest", "Refusal", "compile_filter"]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a filter does not admit an event."""
+
+    reason: Reason
+    detail: str  #: `match.bucket: "tmp" is not "raw"`
+
+
+@dataclass(frozen=True, slots=True)
+class LabelTest:
+    """One label and the globs of which one must match it."""
+
+    label: str
+    globs: tuple[Glob, ...]
+    matches: Callable[[str], bool]
+
+    def holds(self, labels: Mapping[str, str]) -> bool:
+        value = labels.get(self.label)
+        return value is not None and self.matches(value)
+
+    def failure(self, labels: Mapping[str, str]) -> str:
+        value = labels.get(self.label)
+        wanted = " or ".join(f'"{glob.text}"' for glob in self.globs[:5]) + (" or ..." if len(self.globs) > 5 else "")
+        if value is None:
+            return f"{self.label}: the event has no such label, wanted {wanted}"
+        return f'{self.label}: "{value[:200]}" is not {wanted}'
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Filter:
+    """All tests of one trigger for one role (the events it expects, those it starts after, those that resolve it)."""
+
+    names: tuple[Glob, ...]
+    named: Callable[[str], bool]
+    labels: tuple[LabelTest, ...]
+    related: tuple[tuple[LabelTest, ...], ...]
+    condition: Condition | None
+
+    def admits(self, event: Event) -> bool:
+        """Whether every test holds. A condition that can not be evaluated does not hold."""
+        if not self.named(event.data["event"]):
+            return False
+        if self.labels:
+            labels = event.data["resource"]
+            for test in self.labels:
+                value = labels.get(test.label)
+                if value is None or not test.matches(value):
+                    return False
+        for tests in self.related:
+            if not any(all(test.holds(labels) for test in tests) for labels in event.related):
+                return False
+        if self.condition is not None:
+            try:
+                return self.condition.holds(event.variables)
+            except ConditionError:
+                return False
+        return True
+
+    def refusal(self, event: Event) -> Refusal | None:
+        """The first test that fails, or None when all hold. None is also given when the name does not match."""
+        if not self.named(event.name):
+            return None
+        for test in self.labels:
+            if not test.holds(event.resource):
+                return Refusal(Reason.LABEL_MISMATCH, "match." + test.failure(event.resource))
+        for index, tests in enumerate(self.related):
+            if not any(all(test.holds(labels) for test in tests) for labels in event.related):
+                return Refusal(Reason.LABEL_MISMATCH, f"match_related[{index}]: " + _closest(tests, event.related))
+        if self.condition is not None:
+            try:
+                if not self.condition.holds(event.variables):
+                    return Refusal(Reason.CONDITION_FALSE, f"when: {self._false_clause(event)} is false")
+            except ConditionError as error:
+                return Refusal(Reason.CONDITION_ERROR, "when: " + str(error).partition("\n")[0])
+        return None
+
+    def _false_clause(self, event: Event) -> str:
+        condition = self.condition
+        assert condition is not None
+        verdict = condition.explain(event.variables)
+        while True:
+            below = next((child for child in verdict.children if child.value is False), None)
+            if below is None or "&&" not in verdict.text:
+                return " ".join(verdict.text.split())[:500] + _operands(verdict)
+            verdict = below
+
+
+def compile_filter(
+    *,
+    names: Sequence[str],
+    match: Mapping[str, Sequence[str]],
+    related: Sequence[Mapping[str, Sequence[str]]],
+    condition: Condition | None,
+) -> Filter:
+    """Compile the tests of one role."""
+    globs = tuple(compile_glob(name) for name in names)
+    return Filter(
+        names=globs,
+        named=any_of(globs),
+        labels=_label_tests(match),
+        related=tuple(_label_tests(labels) for labels in related if labels),
+        condition=condition,
+    )
+
+
+def _label_tests(match: Mapping[str, Sequence[str]]) -> tuple[LabelTest, ...]:
+    tests = []
+    for label, texts in match.items():
+        globs = tuple(compile_glob(text) for text in texts)
+        tests.append(LabelTest(label, globs, any_of(globs)))
+    return tuple(tests)
+
+
+def _operands(verdict: Verdict) -> str:
+    """The values that a false comparison compared: ` (event.payload.size is 0)`."""
+    shown = [f"{child.text} is {child.value!r:.200}" for child in verdict.children if child.error is None][:3]
+    return f" ({', '.join(shown)})" if shown else ""
+
+
+def _closest(tests: Sequence[LabelTest], related: Sequence[Mapping[str, str]]) -> str:
+    if not related:
+        return "the event has no related resources"
+    best = max(related, key=lambda labels: sum(test.holds(labels) for test in tests))
+    failing = next(test for test in tests if not test.holds(best))
+    return failing.failure(best) + f" (closest of {len(related)}: {best.get('id', '?')!r})"

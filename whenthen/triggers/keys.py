@@ -1,0 +1,129 @@
+"""Window keys: the values of `for_each` or `correlate` in an event, and their text form.
+
+An expression is a label of the resource (`region`), a label of the first related resource in a role
+(`related:flow:id`), or JSONPath (`$.payload.order`). The text form of a key is stable: it names a window in the store and goes
+into the ids of firings. Meaning: docs/rules.md, "One window for each".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import orjson
+
+from whenthen.schemas.errors import RenderError
+from whenthen.schemas.events import Event
+from whenthen.templates import compile_path
+
+__all__ = ["KeyExtractor", "compile_keys"]
+
+Extract = Callable[[Event], Any]
+MISSING = object()
+
+
+class KeyExtractor:
+    """Compiled expressions of one trigger. Without expressions there is one window, whose key is the empty text."""
+
+    __slots__ = ("_extract", "_single_label", "expressions")
+
+    def __init__(self, expressions: Sequence[str]) -> None:
+        self.expressions = tuple(expressions)
+        self._extract = tuple(_compile(expression) for expression in expressions)
+        only = expressions[0] if len(expressions) == 1 else ""
+        self._single_label = only if only and not only.startswith(("related:", "$")) else None
+
+    def values(self, event: Event) -> list[Any] | None:
+        """The values, in the order of the expressions; None when one is absent. See `missing`."""
+        values = []
+        for extract in self._extract:
+            value = extract(event)
+            if value is MISSING:
+                return None
+            values.append(value)
+        return values
+
+    def values_or_empty(self, event: Event) -> list[Any]:
+        """As `values`, with empty text for what is absent (Prefect's rule, for its buckets)."""
+        return ["" if (value := extract(event)) is MISSING else value for extract in self._extract]
+
+    def text(self, event: Event) -> str | None:
+        """The key's text, or None when a value is absent."""
+        label = self._single_label
+        if label is not None:
+            value = event.data["resource"].get(label)
+            return value if value is None or not value.startswith("[") else key_text([value])
+        if not self._extract:
+            return ""
+        values = self.values(event)
+        return None if values is None else key_text(values)
+
+    def text_or_empty(self, event: Event) -> str:
+        return key_text(self.values_or_empty(event)) if self._extract else ""
+
+    def missing(self, event: Event) -> str:
+        """The first expression that the event has no value for."""
+        for expression, extract in zip(self.expressions, self._extract, strict=True):
+            if extract(event) is MISSING:
+                return expression
+        return ""
+
+    def mapping(self, text: str) -> dict[str, Any]:
+        """The key as an object: expression to value, from its text form."""
+        if not self.expressions:
+            return {}
+        if len(self.expressions) == 1:
+            return {self.expressions[0]: parse_key_text(text)[0]}
+        return dict(zip(self.expressions, parse_key_text(text), strict=True))
+
+
+def key_text(values: Sequence[Any]) -> str:
+    """One text for the values: itself for a single plain text, JSON otherwise."""
+    if len(values) == 1 and type(values[0]) is str and not values[0].startswith("["):
+        return values[0]
+    return orjson.dumps(list(values), option=orjson.OPT_SORT_KEYS).decode()
+
+
+def parse_key_text(text: str) -> list[Any]:
+    """The values that `key_text` wrote."""
+    if text.startswith("["):
+        values: list[Any] = orjson.loads(text)
+        return values
+    return [text]
+
+
+def compile_keys(expressions: Sequence[str]) -> KeyExtractor:
+    """Compile key expressions.
+
+    Raises:
+        InvalidTemplate: an expression starts with `$` and is not JSONPath, or `related:` lacks role or label.
+    """
+    return KeyExtractor(expressions)
+
+
+def _compile(expression: str) -> Extract:
+    if expression.startswith("$"):
+        path = compile_path(expression)
+
+        def by_path(event: Event) -> Any:
+            try:
+                return path.one(event.data)
+            except RenderError:
+                return MISSING
+
+        return by_path
+    if expression.startswith("related:"):
+        role, _, label = expression.removeprefix("related:").rpartition(":")
+
+        def by_role(event: Event) -> Any:
+            for resource in event.related:
+                if resource.get("role") == role:
+                    return resource.get(label, MISSING)
+            return MISSING
+
+        return by_role
+
+    def by_label(event: Event) -> Any:
+        return event.data["resource"].get(expression, MISSING)
+
+    return by_label

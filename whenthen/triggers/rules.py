@@ -1,0 +1,400 @@
+"""A set of automations compiled for evaluation: trees of trigger nodes, their filters, and the index over them.
+
+Immutable once built; a changed set is compiled whole and swapped. A node's id comes from the automation's name and the
+meaning of its whole trigger, so windows survive whatever does not change that meaning.
+
+Called by `triggers.evaluator` and by the loader of rules.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.times import duration_us
+from whenthen.schemas.triggers import (
+    CompoundTrigger,
+    EventFilter,
+    EventTrigger,
+    MetricTrigger,
+    ScheduleTrigger,
+    SequenceTrigger,
+    Trigger,
+)
+from whenthen.templates import Path, compile_path
+from whenthen.triggers.conditions import Condition, compile_condition
+from whenthen.triggers.filters import Filter, compile_filter
+from whenthen.triggers.index import RuleIndex
+from whenthen.triggers.keys import KeyExtractor, compile_keys
+from whenthen.triggers.windows.absence import AbsenceRule
+from whenthen.triggers.windows.collecting import CollectRule
+from whenthen.triggers.windows.composite import CompositeRule
+from whenthen.triggers.windows.metric import MetricRule
+from whenthen.triggers.windows.sliding import SlidingRule
+from whenthen.triggers.windows.tumbling import TumblingRule
+
+__all__ = [
+    "CompiledAutomation",
+    "Composite",
+    "EveryRule",
+    "Leaf",
+    "Role",
+    "RuleSet",
+    "ScheduleRule",
+    "compile_automation",
+    "trigger_id",
+]
+
+_MAX_DEPTH = 20
+
+
+@dataclass(frozen=True, slots=True)
+class EveryRule:
+    """Fires for every event and remembers nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScheduleRule:
+    """Fires at the times of a calendar."""
+
+    calendar: ScheduleTrigger
+
+
+WindowRule = EveryRule | SlidingRule | TumblingRule | AbsenceRule | CollectRule | MetricRule | ScheduleRule
+
+
+class Role:
+    """What an event is to a leaf; a set of bits."""
+
+    EXPECTED = 1
+    AFTER = 2
+    RESOLVES = 4
+
+
+@dataclass(slots=True, eq=False)
+class Composite:
+    """A compound or sequence trigger."""
+
+    id: str
+    path: str
+    rule: CompositeRule
+    correlated: int  #: how many leading values of a part's key are this node's key
+    parent: Composite | None
+    part: int
+    automation: CompiledAutomation
+    parts: list[Leaf | Composite] = field(default_factory=list)
+
+
+@dataclass(slots=True, eq=False)
+class Leaf:
+    """An event, metric or schedule trigger."""
+
+    id: str
+    path: str
+    rule: WindowRule
+    keys: KeyExtractor
+    parent: Composite | None
+    part: int
+    automation: CompiledAutomation
+    expected: Filter | None
+    after: Filter | None
+    resolving: Filter | None
+    value: Path | None = None  #: of a metric
+
+    @property
+    def watches_from_the_start(self) -> bool:
+        """Whether it has a window before any event came: no `for_each`, and time alone can fire it."""
+        rule = self.rule
+        if isinstance(rule, ScheduleRule):
+            return True
+        if self.keys.expressions:
+            return False
+        if isinstance(rule, AbsenceRule):
+            return not rule.needs_after
+        if isinstance(rule, TumblingRule):
+            return rule.proactive
+        return isinstance(rule, MetricRule) and rule.warms_up
+
+
+@dataclass(slots=True, eq=False)
+class CompiledAutomation:
+    """One automation, ready to be evaluated."""
+
+    name: str
+    id: str  #: of the trigger's meaning
+    model: Automation
+    root: Leaf | Composite = field(init=False)
+    leaves: list[Leaf] = field(default_factory=list)
+    composites: list[Composite] = field(default_factory=list)
+    keeps_state: bool = False  #: whether Triggered and Resolved are told apart
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What the index finds: a filter, whose it is, and in which role."""
+
+    leaf: Leaf
+    role: int
+    filter: Filter
+
+
+class RuleSet:
+    """All automations of a shard, compiled."""
+
+    __slots__ = ("automations", "entries", "index", "nodes")
+
+    def __init__(self, automations: Iterable[CompiledAutomation]) -> None:
+        self.automations = {automation.name: automation for automation in automations}
+        self.nodes: dict[str, Leaf | Composite] = {}
+        self.entries: list[Entry] = []
+        for automation in self.automations.values():
+            for composite in automation.composites:
+                self.nodes[composite.id] = composite
+            for leaf in automation.leaves:
+                self.nodes[leaf.id] = leaf
+                for role, rule in (
+                    (Role.EXPECTED, leaf.expected),
+                    (Role.AFTER, leaf.after),
+                    (Role.RESOLVES, leaf.resolving),
+                ):
+                    if rule is not None:
+                        self.entries.append(Entry(leaf, role, rule))
+        self.index = RuleIndex([entry.filter for entry in self.entries])
+
+    @classmethod
+    def compile(cls, automations: Iterable[Automation]) -> RuleSet:
+        """Compile checked automations.
+
+        Raises:
+            InvalidInput: a condition, path or key does not compile; the message names the automation and the field.
+        """
+        return cls([compile_automation(automation) for automation in automations])
+
+    def patterns(self) -> list[str]:
+        """Globs of the event names that some trigger can use, without doubles."""
+        return list(dict.fromkeys(glob.text for entry in self.entries for glob in entry.filter.names))
+
+    def actions(self, automation: str) -> Automation:
+        """The automation whose actions a firing asks for."""
+        return self.automations[automation].model
+
+
+def trigger_id(automation: Automation) -> str:
+    """16 hex digits for the automation's name and what its trigger means; the same on every machine."""
+    meaning = orjson.dumps(
+        [automation.name, automation.trigger.model_dump(mode="json", by_alias=True)], option=orjson.OPT_SORT_KEYS
+    )
+    return hashlib.blake2b(meaning, digest_size=8).hexdigest()
+
+
+def compile_automation(automation: Automation) -> CompiledAutomation:
+    """Compile one automation.
+
+    Raises:
+        InvalidInput: with the automation's name and the field's path.
+    """
+    compiled = CompiledAutomation(automation.name, trigger_id(automation), automation)
+    compiler = _Compiler(compiled)
+    compiled.root = compiler.node(automation.trigger, path="", parent=None, part=0, inherited=(), depth=0)
+    root = compiled.root
+    resolvable = isinstance(root, Leaf) and (
+        root.resolving is not None
+        or isinstance(root.rule, MetricRule)
+        or isinstance(root.rule, AbsenceRule)
+        or (isinstance(root.rule, TumblingRule) and root.rule.proactive)
+    )
+    edges = bool(automation.actions_on_trigger or automation.actions_on_resolve)
+    compiled.keeps_state = resolvable and (
+        edges or (isinstance(root, Leaf) and (root.resolving is not None or isinstance(root.rule, MetricRule)))
+    )
+    return compiled
+
+
+class _Compiler:
+    """Builds the nodes of one automation."""
+
+    def __init__(self, automation: CompiledAutomation) -> None:
+        self.automation = automation
+
+    def node(
+        self,
+        trigger: Trigger,
+        *,
+        path: str,
+        parent: Composite | None,
+        part: int,
+        inherited: tuple[str, ...],
+        depth: int,
+    ) -> Leaf | Composite:
+        if depth > _MAX_DEPTH:
+            raise InvalidInput(f"{self._field(path)}: nested more than {_MAX_DEPTH} deep; flatten the trigger")
+        if isinstance(trigger, (CompoundTrigger, SequenceTrigger)):
+            return self._composite(trigger, path, parent, part, inherited, depth)
+        if isinstance(trigger, EventTrigger):
+            return self._event(trigger, path, parent, part, inherited)
+        if isinstance(trigger, MetricTrigger):
+            return self._metric(trigger, path, parent, part, inherited)
+        return self._schedule(trigger, path, parent, part, inherited)
+
+    def _composite(
+        self,
+        trigger: CompoundTrigger | SequenceTrigger,
+        path: str,
+        parent: Composite | None,
+        part: int,
+        inherited: tuple[str, ...],
+        depth: int,
+    ) -> Composite:
+        keys = (*inherited, *(key for key in trigger.correlate if key not in inherited))
+        count = len(trigger.triggers)
+        if isinstance(trigger, SequenceTrigger) or trigger.require == "all":
+            needed = count
+        else:
+            needed = 1 if trigger.require == "any" else int(trigger.require)
+        composite = Composite(
+            id=self._id(path),
+            path=path,
+            rule=CompositeRule(
+                needed=needed,
+                parts=count,
+                ordered=isinstance(trigger, SequenceTrigger),
+                within_us=None if trigger.within is None else duration_us(trigger.within),
+            ),
+            correlated=len(keys),
+            parent=parent,
+            part=part,
+            automation=self.automation,
+        )
+        self.automation.composites.append(composite)
+        for number, below in enumerate(trigger.triggers):
+            below_path = f"{path}.triggers[{number}]" if path else f"triggers[{number}]"
+            composite.parts.append(
+                self.node(below, path=below_path, parent=composite, part=number, inherited=keys, depth=depth + 1)
+            )
+        return composite
+
+    def _event(
+        self, trigger: EventTrigger, path: str, parent: Composite | None, part: int, inherited: tuple[str, ...]
+    ) -> Leaf:
+        if trigger.resolve_on is not None and parent is not None:
+            raise InvalidInput(f"{self._field(path)}.resolve_on: belongs to the outermost trigger, not to a part")
+        expected = self._filter(trigger, path)
+        after = None
+        if trigger.after:
+            after = compile_filter(
+                names=trigger.after, match=trigger.match, related=trigger.match_related, condition=None
+            )
+        resolving = None
+        if trigger.resolve_on is not None:
+            resolving = self._filter(trigger.resolve_on, f"{path}.resolve_on" if path else "resolve_on")
+        return self._leaf(
+            _window_rule(trigger),
+            (*inherited, *(key for key in trigger.for_each if key not in inherited)),
+            path,
+            parent,
+            part,
+            expected=expected,
+            after=after,
+            resolving=resolving,
+        )
+
+    def _metric(
+        self, trigger: MetricTrigger, path: str, parent: Composite | None, part: int, inherited: tuple[str, ...]
+    ) -> Leaf:
+        rule = MetricRule(
+            aggregate=trigger.aggregate,
+            operator=trigger.operator,
+            threshold=trigger.threshold,
+            within_us=duration_us(trigger.within),
+            hold_us=duration_us(trigger.hold),
+        )
+        keys = (*inherited, *(key for key in trigger.for_each if key not in inherited))
+        leaf = self._leaf(rule, keys, path, parent, part, expected=self._filter(trigger, path))
+        if trigger.value is not None:
+            leaf.value = self._checked(f"{path}.value" if path else "value", compile_path, trigger.value)
+        return leaf
+
+    def _schedule(
+        self, trigger: ScheduleTrigger, path: str, parent: Composite | None, part: int, inherited: tuple[str, ...]
+    ) -> Leaf:
+        if inherited:
+            raise InvalidInput(
+                f"{self._field(path)}: a schedule has no labels, so it can not be part of a correlated trigger"
+            )
+        return self._leaf(ScheduleRule(trigger), (), path, parent, part)
+
+    def _leaf(
+        self,
+        rule: WindowRule,
+        keys: tuple[str, ...],
+        path: str,
+        parent: Composite | None,
+        part: int,
+        *,
+        expected: Filter | None = None,
+        after: Filter | None = None,
+        resolving: Filter | None = None,
+    ) -> Leaf:
+        leaf = Leaf(
+            id=self._id(path),
+            path=path,
+            rule=rule,
+            keys=self._checked(f"{path}.for_each" if path else "for_each", compile_keys, keys),
+            parent=parent,
+            part=part,
+            automation=self.automation,
+            expected=expected,
+            after=after,
+            resolving=resolving,
+        )
+        self.automation.leaves.append(leaf)
+        return leaf
+
+    def _filter(self, spec: EventFilter, path: str) -> Filter:
+        condition: Condition | None = None
+        if spec.when is not None:
+            condition = self._checked(f"{path}.when" if path else "when", _compile_when, spec.when)
+        return compile_filter(names=spec.expect, match=spec.match, related=spec.match_related, condition=condition)
+
+    def _checked(self, path: str, build: Any, value: Any) -> Any:
+        try:
+            return build(value)
+        except (ValueError, InvalidInput) as error:
+            raise InvalidInput(f"{self._field(path)}: {error}") from None
+
+    def _field(self, path: str) -> str:
+        return f"automation {self.automation.name!r}: trigger{'.' + path if path else ''}"
+
+    def _id(self, path: str) -> str:
+        return f"{self.automation.id}.{path}" if path else self.automation.id
+
+
+def _compile_when(text: str) -> Condition:
+    return compile_condition(text, variables=("event",))
+
+
+def _window_rule(trigger: EventTrigger) -> WindowRule:
+    within = duration_us(trigger.within)
+    cooldown = within if trigger.cooldown is None else duration_us(trigger.cooldown)
+    needs_after = bool(trigger.after)
+    if trigger.collect is not None:
+        quiet = trigger.collect.quiet
+        return CollectRule(
+            events=trigger.collect.events,
+            wait_us=duration_us(trigger.collect.wait),
+            quiet_us=None if quiet is None else duration_us(quiet),
+        )
+    proactive = trigger.posture == "proactive"
+    if trigger.window == "tumbling" and (within or trigger.threshold > 1):
+        return TumblingRule(threshold=trigger.threshold, within_us=within, proactive=proactive, needs_after=needs_after)
+    if proactive:
+        return AbsenceRule(threshold=trigger.threshold, within_us=within, cooldown_us=cooldown, needs_after=needs_after)
+    if trigger.threshold == 1 and not cooldown and not needs_after:
+        return EveryRule()
+    return SlidingRule(threshold=trigger.threshold, within_us=within, cooldown_us=cooldown, needs_after=needs_after)

@@ -1,0 +1,138 @@
+"""The windows of an evaluator in memory: states by trigger and key, their deadlines, their expiry, what changed.
+
+Deadlines are a heap with at most one live entry a window; an entry that finds the window moved on is filed again. Expiry
+costs no heap entry a window, since a million keys may wait for it: keys are filed in coarse time buckets and looked at
+when the bucket is over.
+
+Called by `triggers.evaluator`.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+
+import orjson
+
+from whenthen.triggers.windows.steps import State
+
+__all__ = ["WindowStore"]
+
+_BUCKET_US = 10_000_000
+
+
+class WindowStore:
+    """States of windows. Keys and triggers are opaque texts."""
+
+    __slots__ = ("_changed", "_deadlines", "_expiring", "_heap", "_states")
+
+    def __init__(self) -> None:
+        self._states: dict[str, dict[str, State]] = {}
+        self._deadlines: dict[tuple[str, str], int] = {}
+        self._heap: list[tuple[int, str, str]] = []
+        self._expiring: dict[int, list[tuple[str, str]]] = {}
+        self._changed: dict[tuple[str, str], None] = {}
+
+    def get(self, trigger: str, key: str) -> State | None:
+        states = self._states.get(trigger)
+        return None if states is None else states.get(key)
+
+    def put(self, trigger: str, key: str, state: State, *, deadline: int | None = None, changed: bool = True) -> bool:
+        """Store a state. True when the key is new."""
+        states = self._states.get(trigger)
+        if states is None:
+            states = self._states[trigger] = {}
+        fresh = key not in states
+        states[key] = state
+        name = (trigger, key)
+        if changed:
+            self._changed[name] = None
+        if deadline is not None:
+            known = self._deadlines.get(name)
+            if known is None or deadline < known:
+                self._deadlines[name] = deadline
+                heapq.heappush(self._heap, (deadline, trigger, key))
+        return fresh
+
+    def drop(self, trigger: str, key: str) -> None:
+        """Forget one window."""
+        states = self._states.get(trigger)
+        if states is not None and states.pop(key, None) is not None:
+            self._changed[(trigger, key)] = None
+            self._deadlines.pop((trigger, key), None)
+            if not states:
+                del self._states[trigger]
+
+    def forget(self, trigger: str) -> None:
+        """Forget all windows of a trigger."""
+        for key in list(self._states.get(trigger, ())):
+            self.drop(trigger, key)
+
+    def triggers(self) -> list[str]:
+        return list(self._states)
+
+    def items(self, trigger: str) -> list[tuple[str, State]]:
+        return list(self._states.get(trigger, {}).items())
+
+    def __len__(self) -> int:
+        return sum(len(states) for states in self._states.values())
+
+    # -- deadlines
+
+    def next_deadline_us(self) -> int | None:
+        self._drop_stale()
+        return self._heap[0][0] if self._heap else None
+
+    def pop_due(self, now_us: int) -> tuple[str, str, State, int] | None:
+        """The window with the earliest deadline up to `now_us`; it has none any more until it is put again."""
+        self._drop_stale()
+        if not self._heap or self._heap[0][0] > now_us:
+            return None
+        due, trigger, key = heapq.heappop(self._heap)
+        del self._deadlines[(trigger, key)]
+        return trigger, key, self._states[trigger][key], due
+
+    def _drop_stale(self) -> None:
+        heap = self._heap
+        while heap and self._deadlines.get((heap[0][1], heap[0][2])) != heap[0][0]:
+            heapq.heappop(heap)
+
+    # -- expiry
+
+    def expire(self, trigger: str, key: str, at_us: int | None) -> None:
+        """Have the window looked at when `at_us` has passed."""
+        if at_us is not None:
+            self._expiring.setdefault(at_us // _BUCKET_US + 1, []).append((trigger, key))
+
+    def collect(self, now_us: int, expiry: Callable[[str, State], int | None]) -> None:
+        """Forget the windows whose expiry has passed; file those again that have been used since."""
+        over = now_us // _BUCKET_US
+        if not self._expiring or min(self._expiring) > over:
+            return
+        for bucket in [bucket for bucket in self._expiring if bucket <= over]:
+            for trigger, key in self._expiring.pop(bucket):
+                state = self.get(trigger, key)
+                if state is None:
+                    continue
+                at_us = expiry(trigger, state)
+                if at_us is not None and at_us <= now_us:
+                    self.drop(trigger, key)
+                else:
+                    self.expire(trigger, key, at_us if at_us is not None else now_us + 60 * _BUCKET_US)
+
+    # -- changes
+
+    def pending(self) -> int:
+        return len(self._changed)
+
+    def drain(self) -> list[tuple[str, str, bytes | None]]:
+        """What changed since the last call, with the states as they are now."""
+        changes = []
+        for trigger, key in self._changed:
+            state = self.get(trigger, key)
+            changes.append((trigger, key, None if state is None else orjson.dumps(state)))
+        self._changed = {}
+        return changes
+
+    def keys(self, trigger: str) -> Iterable[str]:
+        return self._states.get(trigger, {}).keys()

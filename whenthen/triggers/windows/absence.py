@@ -1,0 +1,151 @@
+"""Proactive triggers with exact windows: fire when fewer than `threshold` events came before the window ended.
+
+With `after`, an `after` event at `a` opens [a, a + within); the window ends satisfied with the `threshold`-th expected event in it, or
+fires at a + within. Further `after` events while it is open change nothing; one that is also expected counts first
+and, when that ended the window, opens the next (heartbeats). Expected events are remembered for `within`, so one that
+arrives before the `after` event it belongs to still counts.
+
+Without `after`, the window always ends `within` after the `threshold`-th newest event (or after it began); when it fires it
+begins again, `cooldown` later at the earliest. Windows that ended unobserved, because the clock jumped over them, fire once.
+
+State: [touched, opened, deadline, depth, time, position, id, ...]; `opened` and `deadline` are 0 when no window is open.
+
+Called by `triggers.evaluator`. Meaning: docs/rules.md, "Absence".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from whenthen.schemas.firings import Reason, Ref
+from whenthen.triggers.windows.steps import State, Step, refs_of
+
+__all__ = ["AbsenceRule", "begin", "deadline_us", "expires_us", "on_event", "on_time"]
+
+_HEAD = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AbsenceRule:
+    threshold: int
+    within_us: int
+    cooldown_us: int
+    needs_after: bool
+
+
+def begin(rule: AbsenceRule, *, now_us: int) -> State:
+    """The window of a key that is watched from now on, before any event."""
+    return [now_us, now_us, now_us + rule.within_us, 0]
+
+
+def deadline_us(state: State) -> int | None:
+    """When the window ends, or None when none is open."""
+    return state[2] or None
+
+
+def expires_us(rule: AbsenceRule, state: State) -> int | None:
+    """From when on a state without open window can be forgotten; None while one is open."""
+    return None if state[2] else state[0] + rule.within_us
+
+
+def on_event(
+    rule: AbsenceRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool, depth: int = 0
+) -> Step:
+    """Decide for one event that passed the filter. Windows that ended before `now_us` were ended by `on_time` first."""
+    if state is None:
+        state = [now_us, 0, 0, 0]
+    state[0] = now_us
+    if not rule.needs_after:
+        return _seen(rule, state, event)
+    step = Step(Reason.OPENED, state)
+    if counts:
+        _remember(rule, state, event, now_us)
+        if not state[2]:
+            step = Step(Reason.WAITING_FOR_AFTER, state, "no window is open")
+        else:
+            count = _covered(state, state[1], state[2])
+            if event.time_us < state[1]:
+                step = Step(Reason.LATE, state, "older than the `after` event that opened the window")
+            elif count >= rule.threshold:
+                refs = refs_of(state[_HEAD:])
+                state[1] = state[2] = 0
+                step = Step(Reason.EXPECTED, state, f"{count} of {rule.threshold} came in time", refs=refs)
+            else:
+                step = Step(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
+    if opens and not state[2]:
+        start, end = event.time_us, event.time_us + rule.within_us
+        if counts:
+            _forget(state, event)
+        if _covered(state, start, end) < rule.threshold:
+            state[1], state[2], state[3] = start, end, depth
+            if step.reason is Reason.OPENED or step.reason is Reason.WAITING_FOR_AFTER:
+                step = Step(Reason.OPENED, state, f"opened a window of {rule.within_us / 1e6:g} s")
+        elif step.reason is Reason.OPENED:
+            step = Step(Reason.EXPECTED, state, "the expected events had arrived before it")
+    return step
+
+
+def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Step:
+    """End the window when its time is over: fire, since it would have been closed had the events come."""
+    due: int = state[2]
+    if not due or now_us < due:
+        return Step(Reason.BELOW_THRESHOLD, state)
+    start = state[1]
+    flat: State = []
+    for i in range(_HEAD, len(state), 3):
+        if start <= state[i] < due:
+            flat += state[i : i + 3]
+    refs = refs_of(flat)
+    detail = f"fewer than {rule.threshold} came within {rule.within_us / 1e6:g} s"
+    if rule.needs_after:
+        state[0] = now_us
+        state[1] = state[2] = 0
+        return Step(Reason.FIRED, state, detail, refs=refs, at_us=due)
+    period = max(rule.within_us, rule.cooldown_us)
+    ended = due + (now_us - due) // period * period
+    return Step(Reason.FIRED, [now_us, ended, ended + period, 0], detail, refs=refs, at_us=due)
+
+
+def _seen(rule: AbsenceRule, state: State, event: Ref) -> Step:
+    """Without `after`: the newest `threshold` events decide when the window ends."""
+    if len(state) > _HEAD and event.time_us <= state[_HEAD] and (len(state) - _HEAD) // 3 >= rule.threshold:
+        return Step(Reason.LATE, state, "older than the events that already count")
+    _insert(state, event)
+    while (len(state) - _HEAD) // 3 > rule.threshold:
+        del state[_HEAD : _HEAD + 3]
+    count = (len(state) - _HEAD) // 3
+    if count >= rule.threshold:
+        refs = refs_of(state[_HEAD:])
+        state[1] = state[_HEAD]
+        state[2] = state[_HEAD] + rule.within_us
+        return Step(Reason.EXPECTED, state, f"the window now ends {rule.within_us / 1e6:g} s after it", refs=refs)
+    if not state[2]:
+        state[1], state[2] = event.time_us, event.time_us + rule.within_us
+    return Step(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
+
+
+def _remember(rule: AbsenceRule, state: State, event: Ref, now_us: int) -> None:
+    _insert(state, event)
+    horizon = state[1] if state[2] else now_us - rule.within_us
+    limit = _HEAD + 3 * rule.threshold
+    while len(state) > _HEAD and (state[_HEAD] < horizon or len(state) > limit):
+        del state[_HEAD : _HEAD + 3]
+
+
+def _insert(state: State, event: Ref) -> None:
+    at = len(state)
+    while at > _HEAD and state[at - 3] > event.time_us:
+        at -= 3
+    state[at:at] = [event.time_us, event.seq, event.id]
+
+
+def _forget(state: State, event: Ref) -> None:
+    """An event that opens a window does not count in it."""
+    for i in range(_HEAD, len(state), 3):
+        if state[i + 2] == event.id:
+            del state[i : i + 3]
+            return
+
+
+def _covered(state: State, start: int, end: int) -> int:
+    return sum(start <= state[i] < end for i in range(_HEAD, len(state), 3))

@@ -1,0 +1,56 @@
+"""Bursts: gather matching events and fire once with all of them.
+
+A burst starts with its first event and ends with the `events`-th one, `wait` after the first, or `quiet` after the latest,
+whichever is first; the waits run on the clock. State: [touched, first, time, position, id, ...].
+
+Called by `triggers.evaluator`. Meaning: docs/rules.md, "Bursts".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from whenthen.schemas.firings import Reason, Ref
+from whenthen.triggers.windows.steps import State, Step, refs_of
+
+__all__ = ["CollectRule", "deadline_us", "on_event", "on_time"]
+
+_HEAD = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectRule:
+    events: int
+    wait_us: int
+    quiet_us: int | None
+
+
+def deadline_us(rule: CollectRule, state: State) -> int:
+    """When the burst ends if nothing more comes."""
+    end: int = state[1] + rule.wait_us
+    return end if rule.quiet_us is None else min(end, state[0] + rule.quiet_us)
+
+
+def on_event(rule: CollectRule, state: State | None, event: Ref, *, now_us: int) -> Step:
+    """Add one event; fires when the burst is full."""
+    if state is None:
+        state = [now_us, now_us]
+    state[0] = now_us
+    state += (event.time_us, event.seq, event.id)
+    count = (len(state) - _HEAD) // 3
+    if count >= rule.events:
+        return _fire(state, event.time_us)
+    return Step(Reason.COLLECTING, state, f"{count} of {rule.events} gathered")
+
+
+def on_time(rule: CollectRule, state: State, *, now_us: int) -> Step:
+    """End the burst when its time is over."""
+    due = deadline_us(rule, state)
+    if now_us < due:
+        return Step(Reason.COLLECTING, state)
+    return _fire(state, due)
+
+
+def _fire(state: State, at_us: int) -> Step:
+    refs = sorted(refs_of(state[_HEAD:]), key=lambda ref: ref.time_us)
+    return Step(Reason.FIRED, None, refs=tuple(refs), at_us=at_us)

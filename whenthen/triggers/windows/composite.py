@@ -1,0 +1,73 @@
+"""Compound and sequence triggers: what the parts' firings add up to.
+
+Of each part the latest firing counts, for as long as it lies at most `within` before the newest one. A compound fires when N parts have
+fired, a sequence when all parts have and the order of their latest firings is the written one; then all are spent. Times
+are those of the parts' firings: event time, or the clock for parts with tumbling buckets.
+
+State: [touched, {part number: [time, depth, [time, position, id, ...]]}]. Called by `triggers.evaluator`.
+Meaning: docs/rules.md, "Composites".
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from whenthen.schemas.firings import Reason, Ref
+from whenthen.triggers.windows.steps import State, Step, refs_of
+
+__all__ = ["CompositeRule", "expires_us", "on_part_fired"]
+
+_MAX_REFS = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompositeRule:
+    needed: int  #: how many parts
+    parts: int
+    ordered: bool
+    within_us: int | None
+
+
+def expires_us(rule: CompositeRule, state: State) -> int | None:
+    """From when on the firings of the parts can not count any more; None without `within`."""
+    if rule.within_us is None:
+        return None
+    newest = max((part[0] for part in state[1].values()), default=0)
+    return int(max(state[0], newest)) + rule.within_us + 1
+
+
+def on_part_fired(
+    rule: CompositeRule, state: State | None, part: int, refs: tuple[Ref, ...], *, at_us: int, now_us: int, depth: int
+) -> Step:
+    """Decide for one firing of one part."""
+    if rule.needed == 1 and not rule.ordered:
+        return Step(Reason.FIRED, None, refs=refs, at_us=at_us)
+    fired: dict[str, list[object]] = dict(state[1]) if state is not None else {}
+    name = str(part)
+    if name in fired and fired[name][0] > at_us:  # type: ignore[operator]
+        return Step(Reason.LATE, state, "a newer firing of this part counts")
+    flat: list[object] = []
+    for ref in refs[:_MAX_REFS]:
+        flat += (ref.time_us, ref.seq, ref.id)
+    fired.pop(name, None)
+    fired[name] = [at_us, depth, flat]
+    if rule.within_us is not None:
+        newest = max(entry[0] for entry in fired.values())  # type: ignore[type-var]
+        fired = {key: entry for key, entry in fired.items() if entry[0] >= newest - rule.within_us}  # type: ignore[operator]
+    kept: State = [now_us, fired]
+    if len(fired) < rule.needed:
+        return Step(Reason.WAITING_FOR_SIBLING, kept, _waiting(rule, fired))
+    if rule.ordered:
+        order = [key for key, _ in sorted(fired.items(), key=lambda item: item[1][0])]  # type: ignore[arg-type,return-value]
+        if order != [str(number) for number in range(rule.parts)]:
+            return Step(Reason.WAITING_FOR_SIBLING, kept, f"fired in the order {', '.join(order)}")
+    every: list[Ref] = []
+    for entry in fired.values():
+        every += refs_of(entry[2])  # type: ignore[arg-type]
+    unique = {ref.id: ref for ref in sorted(every, key=lambda ref: ref.time_us)}
+    return Step(Reason.FIRED, None, refs=tuple(unique.values()), at_us=at_us)
+
+
+def _waiting(rule: CompositeRule, fired: dict[str, list[object]]) -> str:
+    missing = [f"triggers[{number}]" for number in range(rule.parts) if str(number) not in fired]
+    return f"{len(fired)} of {rule.needed} parts fired; waits for {', '.join(missing[:5])}"

@@ -1,0 +1,37 @@
+"""What a window decision gives back."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from whenthen.schemas.firings import Reason, Ref
+
+__all__ = ["State", "Step", "refs_of"]
+
+State = list[Any]
+
+
+class Step:
+    """The outcome of one decision over one window."""
+
+    __slots__ = ("at_us", "detail", "reason", "refs", "state")
+
+    def __init__(
+        self,
+        reason: Reason,
+        state: State | None,
+        detail: str = "",
+        *,
+        refs: tuple[Ref, ...] | None = None,
+        at_us: int = 0,
+    ) -> None:
+        self.reason = reason
+        self.state = state  #: what to store; None forgets the key
+        self.detail = detail
+        self.refs = refs  #: contributing events when it fired (or resolved), else None
+        self.at_us = at_us  #: when it fired, in event time, or the deadline that passed
+
+
+def refs_of(flat: State) -> tuple[Ref, ...]:
+    """References from a flat list of time, position, id, oldest first."""
+    return tuple(Ref(flat[i + 2], flat[i + 1], flat[i]) for i in range(0, len(flat), 3))
