@@ -71,6 +71,8 @@ def compile_destination(field: str, text: str, *, allow_hosts: Sequence[str]) ->
     """
     allowed = tuple(host.lower() for host in allow_hosts)
     if is_reference(text):
+        if _TEMPLATE.search(text):
+            raise InvalidTemplate(f"{field}: a reference to a secret has no templates in it; write the name out")
         return Destination(field, None, text, None, allowed)
     template = compile_text_field(field, text)
     first = _TEMPLATE.search(text)

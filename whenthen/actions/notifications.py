@@ -66,22 +66,18 @@ class SendNotificationStep:
 
     async def run(self, call: Call) -> ActionResult:
         subject, body = self.subject.render(call), self.body.render(call)
-        urls = list(call.ports.notifiers.urls(self.notifier))
-        targets: list[apprise.NotifyBase] = []
-        for index, url in enumerate(urls):
-            if is_reference(url):
-                url = call.ports.resolve_secret(url)
-            else:
-                call.ports.redactor.add(url)
-            target = _target(url)
-            if target is None:
+        urls = [self._url(call, url) for url in call.ports.notifiers.urls(self.notifier)]
+        with _silenced():
+            # in a thread too: the first use of Apprise loads all of its services
+            read = await asyncio.to_thread(_read, urls)
+            targets = [target for target in read if target is not None]
+            if len(targets) < len(read):
                 raise ActionError(
-                    f"{self._place(index)} is not a URL that Apprise can use; `apprise --details` lists the forms",
+                    f"{self._place(read.index(None))} is not a URL that Apprise can use; "
+                    "`apprise --details` lists the forms",
                     retryable=False,
                     reason="notifier",
                 )
-            targets.append(target)
-        with _silenced():
             sent = await asyncio.gather(*(asyncio.to_thread(_send, target, subject, body) for target in targets))
         failed = [index for index, ok in enumerate(sent) if not ok]
         if failed:
@@ -89,18 +85,25 @@ class SendNotificationStep:
             raise ActionError(f"not delivered by {len(failed)} of {len(sent)}: {services}", reason="not_delivered")
         return ActionResult(details={"notifier": self.notifier, "services": [_service(target) for target in targets]})
 
+    @staticmethod
+    def _url(call: Call, url: str) -> str:
+        if is_reference(url):
+            return call.ports.resolve_secret(url)
+        call.ports.redactor.add(url)
+        return url
+
     def _place(self, index: int) -> str:
         return f"notifiers.{self.notifier}.urls[{index}]"
 
 
 def unreadable(urls: Sequence[str]) -> list[int]:
     """Which of a notifier's `urls` Apprise can not read, by index. References are not looked at."""
-    return [index for index, url in enumerate(urls) if not is_reference(url) and _target(url) is None]
-
-
-def _target(url: str) -> apprise.NotifyBase | None:
     with _silenced():
-        return apprise.Apprise.instantiate(url)
+        return [index for index, url in enumerate(urls) if not is_reference(url) and _read([url]) == [None]]
+
+
+def _read(urls: Sequence[str]) -> list[apprise.NotifyBase | None]:
+    return [apprise.Apprise.instantiate(url) for url in urls]
 
 
 def _send(target: apprise.NotifyBase, subject: str, body: str) -> bool:

@@ -26,11 +26,15 @@ __all__ = ["MASK", "RedactingFilter", "Redactor", "Secrets", "is_reference"]
 MASK = "***"
 #: values shorter than this are replaced only where they stand alone: `abc` must not eat the middle of `fabcde`
 WHOLE_WORD_BELOW = 4
-#: parts of a secret (a path segment of its URL, a line of it) are secret themselves from this length on
-PART_CHARS = 6
+#: lines of a secret are secret themselves from this length on
+LINE_CHARS = 6
+#: a part of a URL is taken for a token from this length on, and from 8 characters when it has digits or mixed case
+TOKEN_CHARS = 16
 MAX_FILE_BYTES = 64 * 1024
 
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+#: query parameters whose value is a secret whatever it looks like
+_TELLING = re.compile(r"key|token|secret|pass|sig|auth|code", re.IGNORECASE)
 _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime"}
 
 
@@ -147,32 +151,40 @@ def _file(name: str) -> str:
 
 def _parts(value: str) -> set[str]:
     parts = {value}
-    parts.update(line.strip() for line in value.splitlines() if len(line.strip()) >= PART_CHARS)
+    parts.update(line.strip() for line in value.splitlines() if len(line.strip()) >= LINE_CHARS)
     if "://" in value:
         parts.update(_url_parts(value))
     return parts
 
 
 def _url_parts(url: str) -> set[str]:
-    """What in a URL can be a credential: user, password, path segments, query values, and for Apprise's short forms
-    (`slack://TokenA/TokenB`) the host too, unless it looks like one."""
+    """What in a URL is a credential: the password, and what looks like a token among the user, the path's segments, the
+    query's values and, for Apprise's short forms (`slack://TokenA/TokenB`), the host. Plain words stay: a log in which
+    every `services` is masked is of no use."""
     try:
         split = urlsplit(url)
-        userinfo, _, host = split.netloc.rpartition("@")
     except ValueError:
         return set()
-    found = [*userinfo.split(":"), *split.path.split("/")]
-    found += [pair.partition("=")[2] for pair in split.query.split("&")]
-    if "." not in host and "localhost" not in host and split.scheme not in ("http", "https"):
-        found.append(host)
-    target = split.path + ("?" + split.query if split.query else "")
-    return {part for item in [*found, target] for part in (item, unquote(item)) if len(part) >= PART_CHARS}
+    userinfo, _, host = split.netloc.rpartition("@")
+    user, _, password = userinfo.partition(":")
+    query = [pair.partition("=") for pair in split.query.split("&")]
+    found = [user, "" if "." in host else host, *split.path.split("/"), *(value for _, _, value in query)]
+    secret = [password, *(value for name, _, value in query if _TELLING.search(name))]
+    secret += [part for part in found if _is_token(unquote(part))]
+    return {form for part in secret if part for form in (part, unquote(part))}
+
+
+def _is_token(text: str) -> bool:
+    if len(text) >= TOKEN_CHARS:
+        return True
+    mixed = text != text.lower() and text[1:] != text[1:].lower()
+    return len(text) >= 8 and (mixed or (any(map(str.isdigit, text)) and any(map(str.isalpha, text))))
 
 
 def _forms(value: str) -> set[str]:
     """How `value` looks after the encodings that carry it: URL, JSON, repr, base64."""
     forms = {value, quote(value, safe=""), quote(value), quote_plus(value), json.dumps(value)[1:-1], repr(value)[1:-1]}
-    if len(value) >= PART_CHARS:
+    if len(value) >= LINE_CHARS:
         forms.add(base64.b64encode(value.encode()).decode())
     return forms
 

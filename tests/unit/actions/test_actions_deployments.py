@@ -113,7 +113,7 @@ async def test_a_target_that_can_not_be_inferred_says_what_to_write(world: Any, 
         await world.perform({"type": "pause-deployment"})
     assert not caught.value.retryable
     assert caught.value.reason == "no_target"
-    with pytest.raises(ActionError, match="time fired this automation.*give `flow_run`"):
+    with pytest.raises(ActionError, match=r"time fired this automation.*give `flow_run`"):
         await world.perform({"type": "cancel-flow-run"}, event=None)
     both = {
         **run_event,
