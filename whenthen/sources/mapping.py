@@ -1,0 +1,249 @@
+"""A webhook's `map`, compiled: how one request becomes events.
+
+Called by `sources.webhooks`. Meaning: docs/sources.md, "Mapping".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+from whenthen.schemas.errors import InvalidEvent, InvalidInput, InvalidTemplate, RenderError, WhenthenError
+from whenthen.schemas.events import Event, EventLimits, new_event
+from whenthen.schemas.webhooks import EventMapping
+from whenthen.sources.requests import Request, decode_body, kind_of
+from whenthen.templates import Path, Value, compile_path, compile_value
+
+__all__ = [
+    "CompileCondition",
+    "CompiledMapping",
+    "Condition",
+    "SourceLimits",
+    "Translation",
+    "delivery_event_id",
+    "label_text",
+    "refuse_condition",
+    "reject",
+]
+
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: characters of an event's id
+MAX_ID = 256
+
+
+class Condition(Protocol):
+    """A compiled condition. `holds` raises a WhenthenError when it has no answer, such as for a missing field."""
+
+    def holds(self, variables: Mapping[str, Any], /) -> bool: ...
+
+
+class CompileCondition(Protocol):
+    """Compiles a condition; raises InvalidInput when it is wrong. `variables` are the names that it may use."""
+
+    def __call__(self, text: str, *, variables: Collection[str] | None = None) -> Condition: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceLimits:
+    """How much one request may become."""
+
+    events: int = 1000  #: of one request
+    event: EventLimits = field(default_factory=EventLimits)
+
+
+@dataclass(slots=True, kw_only=True)
+class Translation:
+    """What a request became. `dropped` says for each thing that became no event why; both may be empty."""
+
+    events: list[Event] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+
+class CompiledMapping:
+    """An `EventMapping` whose templates and condition are compiled.
+
+    Raises:
+        InvalidTemplate: a template, path or condition is wrong; starts with the field, `map.resource.id: ...`.
+    """
+
+    def __init__(
+        self, name: str, mapping: EventMapping, *, compile_condition: CompileCondition, limits: SourceLimits
+    ) -> None:
+        self._name = name
+        self._limits = limits
+        known = ("body", "headers", "query", "method", "name") + (("item",) if mapping.each is not None else ())
+
+        def value(spec: Any, field: str) -> Value:
+            return compile_value(spec, known=known, known_steps=known, field=f"map.{field}")
+
+        self._each = _compile_each(mapping.each, known)
+        self._when = None
+        if mapping.when is not None:
+            self._when = refuse_condition(mapping.when, "map.when", known, compile_condition)
+        self._event = value(mapping.event, "event")
+        self._resource = value(mapping.resource, "resource")
+        self._related = value(mapping.related, "related")
+        whole = "$.body" if mapping.each is None else "$.item"
+        self._payload = value(mapping.payload if "payload" in mapping.model_fields_set else whole, "payload")
+        self._occurred = None if mapping.occurred is None else value(mapping.occurred, "occurred")
+        self._id = None if mapping.id is None else value(mapping.id, "id")
+        self._id_of_item = self._id is not None and "item" in self._id.names_used | self._id.steps_used
+
+    def translate(self, request: Request, now: datetime) -> Translation:
+        """The events of one request, in the order of its items.
+
+        Raises:
+            InvalidInput: the request does not fit the mapping; names the field.
+        """
+        body = decode_body(request)
+        if not isinstance(body, (dict, list)) and request.media_type.partition("/")[0] != "text":
+            raise InvalidEvent("body", f"a JSON object or list is expected, found {kind_of(body)}")
+        context = {
+            "body": body,
+            "headers": request.headers,
+            "query": dict(request.query),
+            "method": request.method,
+            "name": self._name,
+        }
+        result = Translation()
+        if self._each is None:
+            self._translate_item(context, None, now, result)
+            return result
+        items = self._items(context)
+        if not items:
+            result.dropped.append(f"map.each: {self._each.text} is an empty list")
+        for index, item in enumerate(items):
+            self._translate_item({**context, "item": item}, index, now, result)
+        return result
+
+    def _items(self, context: dict[str, Any]) -> list[Any]:
+        assert self._each is not None
+        try:
+            items = self._each.one(context)
+        except RenderError as error:
+            raise InvalidInput(f"map.each: {error}") from None
+        if not isinstance(items, list):
+            raise InvalidInput(f"map.each: {self._each.text} is {kind_of(items)}; a list is expected")
+        if len(items) > self._limits.events:
+            raise InvalidInput(f"map.each: {len(items)} items; at most {self._limits.events} are allowed in a request")
+        return items
+
+    def _translate_item(self, context: dict[str, Any], index: int | None, now: datetime, result: Translation) -> None:
+        where = "" if index is None else f"item {index}: "
+        if self._when is not None:
+            reason = reject(self._when, context)
+            if reason is not None:
+                result.dropped.append(f"{where}map.when: {reason}")
+                return
+        try:
+            event = new_event(
+                _text(self._event.render(context), "map.event"),
+                resource=_labels(self._resource.render(context), "map.resource"),
+                related=[
+                    _labels(item, f"map.related[{place}]") for place, item in enumerate(self._related.render(context))
+                ],
+                payload=self._payload.render(context),
+                occurred=None if self._occurred is None else _time(self._occurred.render(context), "map.occurred"),
+                id=self._event_id(context, index),
+                now=now,
+                source=f"webhook:{self._name}",
+                limits=self._limits.event,
+            )
+        except InvalidEvent as error:
+            if where:
+                raise InvalidEvent(f"{where}{error.field}", str(error).removeprefix(f"{error.field}: ")) from None
+            raise
+        except RenderError as error:
+            raise InvalidInput(f"{where}{error}") from None
+        result.events.append(event)
+
+    def _event_id(self, context: dict[str, Any], index: int | None) -> str | None:
+        if self._id is None:
+            return None
+        delivery = label_text(self._id.render(context), "map.id")
+        if not delivery:
+            raise InvalidEvent("map.id", "empty; a redelivery could not be told from a new event")
+        if index is not None and not self._id_of_item:
+            delivery = f"{delivery}-{index}"
+        return delivery_event_id(self._name, delivery)
+
+
+def refuse_condition(text: str, field: str, known: Collection[str], compile_condition: CompileCondition) -> Condition:
+    """The compiled condition.
+
+    Raises:
+        InvalidTemplate: it does not compile; starts with `field`.
+    """
+    try:
+        return compile_condition(text, variables=known)
+    except WhenthenError as error:
+        raise InvalidTemplate(f"{field}: {error}") from None
+
+
+def reject(condition: Condition, variables: Mapping[str, Any]) -> str | None:
+    """Why the condition does not let these variables pass; None when it does. One that fails does not hold."""
+    try:
+        return None if condition.holds(variables) else "does not hold"
+    except WhenthenError as error:
+        return str(error)
+
+
+def delivery_event_id(name: str, delivery: str) -> str:
+    """The event id of a delivery: `<webhook>-<delivery>`, or a digest of the delivery where that is no legal id."""
+    event_id = f"{name}-{delivery}"
+    if len(event_id) > MAX_ID or _CONTROL.search(event_id):
+        return f"{name[:180]}-{hashlib.sha256(event_id.encode()).hexdigest()}"
+    return event_id
+
+
+def label_text(value: Any, field: str) -> str:
+    """A label's text: text as it is, numbers and booleans as JSON writes them.
+
+    Raises:
+        InvalidEvent: null, a list or an object.
+    """
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, (int, float)):
+        return str(value)
+    raise InvalidEvent(field, f"text is expected, found {kind_of(value)}; name one value of it")
+
+
+def _compile_each(text: str | None, known: Collection[str]) -> Path | None:
+    if text is None:
+        return None
+    try:
+        path = compile_path(text)
+        compile_value(text, known_steps=[name for name in known if name != "item"])
+    except InvalidTemplate as error:
+        raise InvalidTemplate(f"map.each: {error}") from None
+    return path
+
+
+def _labels(rendered: Any, field: str) -> dict[str, str]:
+    return {label: label_text(value, f"{field}.{label}") for label, value in rendered.items()}
+
+
+def _text(value: Any, field: str) -> str:
+    if not isinstance(value, str):
+        raise InvalidEvent(field, f"text is expected, found {kind_of(value)}")
+    return value
+
+
+def _time(value: Any, field: str) -> Any:
+    """RFC 3339 text as it is; a number is seconds since 1970, or milliseconds when it is too large for that."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise InvalidEvent(field, f"a time is expected, found {kind_of(value)}; leave the field out to use the arrival")
+    seconds = value / 1000 if abs(value) > 1e11 else value
+    try:
+        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
+    except OverflowError:
+        raise InvalidEvent(field, f"{value} is no time in seconds since 1970") from None

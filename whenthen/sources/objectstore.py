@@ -1,0 +1,257 @@
+"""Notifications of S3-compatible object stores as `s3.file.*` events, however they arrive. Pure.
+
+Called by `sources.webhooks` for `preset: s3`, and by other edges that receive the same documents. Understood: records of
+AWS, MinIO and Ceph, an SNS envelope around them, and EventBridge events. Meaning, with examples: docs/sources.md,
+"Object storage".
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+from urllib.parse import unquote_plus
+
+import orjson
+
+from whenthen.schemas.errors import InvalidEvent, InvalidInput
+from whenthen.schemas.events import Event, new_event
+from whenthen.sources.labels import Labels, dig, label_of
+from whenthen.sources.mapping import SourceLimits, Translation
+from whenthen.sources.requests import decode_json, kind_of
+
+__all__ = ["translate_notification"]
+
+#: envelopes around envelopes
+MAX_ENVELOPES = 3
+
+#: event names of the S3 interface, most specific first: pattern of the name without `s3:`, what it becomes
+_NAMES: tuple[tuple[re.Pattern[str], str | None], ...] = tuple(
+    (re.compile(pattern), name)
+    for pattern, name in (
+        (r"ObjectCreated:PutTagging|ObjectTagging:Put", "s3.file.tagged"),
+        (r"ObjectCreated:DeleteTagging|ObjectTagging:Delete", "s3.file.untagged"),
+        (r"ObjectCreated:Put(Retention|LegalHold)", "s3.file.lock-changed"),
+        (r"ObjectCreated:.*", "s3.file.uploaded"),
+        (r"ObjectRemoved:NoOP", None),  # a delete that found nothing
+        (r"ObjectRemoved:.*|LifecycleExpiration:.*|ObjectLifecycle:Expiration:.*", "s3.file.deleted"),
+        (r"ObjectRestore:Post", "s3.file.restore-started"),
+        (r"ObjectRestore:Completed", "s3.file.restored"),
+        (r"ObjectRestore:Delete", "s3.file.restore-expired"),
+        (r"ObjectAcl:Put", "s3.file.acl-changed"),
+        (r"ObjectAccessed:.*", "s3.file.accessed"),
+        (r"(LifecycleTransition|ObjectTransition|IntelligentTiering|ObjectLifecycle:Transition)(:.*)?",
+         "s3.file.transitioned"),
+        (r"ReducedRedundancyLostObject", "s3.file.lost"),
+        (r"Replication:.*Failed.*", "s3.file.replication-failed"),
+        (r"(Replication|ObjectSynced):.*", "s3.file.replicated"),
+        (r"BucketCreated:.*", "s3.bucket.created"),
+        (r"BucketRemoved:.*", "s3.bucket.deleted"),
+    )
+)  # fmt: skip
+#: what an event that is not listed becomes; the `operation` label has its name
+_OTHER = "s3.file.other"
+#: `detail-type` of EventBridge
+_DETAIL_TYPES = {
+    "Object Created": "s3.file.uploaded",
+    "Object Deleted": "s3.file.deleted",
+    "Object Restore Initiated": "s3.file.restore-started",
+    "Object Restore Completed": "s3.file.restored",
+    "Object Restore Expired": "s3.file.restore-expired",
+    "Object Storage Class Changed": "s3.file.transitioned",
+    "Object Access Tier Changed": "s3.file.transitioned",
+    "Object ACL Updated": "s3.file.acl-changed",
+    "Object Tags Added": "s3.file.tagged",
+    "Object Tags Deleted": "s3.file.untagged",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Notice:
+    """What all forms of a notification have in common."""
+
+    name: str
+    bucket: str
+    key: str  #: decoded; empty for a bucket's own event
+    operation: str
+    time: Any
+    region: Any
+    details: dict[str, Any]
+    record: Mapping[str, Any]
+
+
+def translate_notification(body: Any, *, name: str, now: datetime, limits: SourceLimits) -> Translation:
+    """The events of one notification, in the order of its records.
+
+    Raises:
+        InvalidEvent: it has none of the known forms, or a record lacks something; names the field.
+    """
+    return _translate(body, "body", name, now, limits, 0)
+
+
+def _translate(body: Any, field: str, name: str, now: datetime, limits: SourceLimits, level: int) -> Translation:
+    if not isinstance(body, dict):
+        raise InvalidEvent(field, f"a JSON object is expected, found {kind_of(body)}")
+    if "Records" in body:
+        return _translate_records(body["Records"], f"{field}.Records", name, now, limits)
+    if "detail-type" in body:
+        notice = _of_eventbridge(body, field)
+        return Translation(events=[_event(notice, field, name, now, limits)])
+    if body.get("Event") == "s3:TestEvent":
+        return Translation(dropped=["s3:TestEvent: the store tries this address out"])
+    kind = body.get("Type")
+    if kind == "Notification":
+        if level >= MAX_ENVELOPES:
+            raise InvalidEvent(field, f"more than {MAX_ENVELOPES} envelopes")
+        message = body.get("Message")
+        if not isinstance(message, str):
+            raise InvalidEvent(f"{field}.Message", f"text is expected, found {kind_of(message)}")
+        inner = decode_json(message, f"{field}.Message")
+        return _translate(inner, f"{field}.Message", name, now, limits, level + 1)
+    if kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
+        return Translation(dropped=[f"SNS {kind}: confirm it by opening its SubscribeURL"])
+    raise InvalidEvent(
+        field,
+        "not a notification of an object store: Records, detail-type, or an SNS Message is expected; found "
+        + (", ".join(str(key)[:40] for _, key in zip(range(8), body, strict=False)) or "an empty object"),
+    )
+
+
+def _translate_records(records: Any, field: str, name: str, now: datetime, limits: SourceLimits) -> Translation:
+    if not isinstance(records, list):
+        raise InvalidEvent(field, f"a list is expected, found {kind_of(records)}")
+    if len(records) > limits.events:
+        raise InvalidInput(f"{field}: {len(records)} records; at most {limits.events} are allowed in a request")
+    result = Translation()
+    if not records:
+        result.dropped.append(f"{field} is an empty list")
+    for index, record in enumerate(records):
+        place = f"{field}[{index}]"
+        notice = _of_record(record, place)
+        if notice is None:
+            result.dropped.append(f"{place}: {record['eventName']} changed nothing")
+        else:
+            result.events.append(_event(notice, place, name, now, limits))
+    return result
+
+
+def _of_record(record: Any, field: str) -> _Notice | None:
+    if not isinstance(record, dict):
+        raise InvalidEvent(field, f"a JSON object is expected, found {kind_of(record)}")
+    operation = _text(record, "eventName", field).removeprefix("s3:")
+    name = next((name for pattern, name in _NAMES if pattern.fullmatch(operation)), _OTHER)
+    if name is None:
+        return None
+    bucket = _text(record, "s3.bucket.name", field)
+    key = ""
+    if not name.startswith("s3.bucket."):
+        key = _text(record, "s3.object.key", field)
+        # Ceph sends keys as they are; AWS and MinIO encode them like a form, with + for a space.
+        if record.get("eventSource") != "ceph:s3":
+            try:
+                key = unquote_plus(key, errors="strict")
+            except UnicodeDecodeError:
+                raise InvalidEvent(f"{field}.s3.object.key", f"{key[:80]!r} is not URL-encoded UTF-8") from None
+    return _Notice(
+        name=name,
+        bucket=bucket,
+        key=key,
+        operation=operation,
+        time=record.get("eventTime"),
+        region=record.get("awsRegion"),
+        details={
+            "size": dig(record, "s3.object.size"),
+            "etag": dig(record, "s3.object.eTag"),
+            "version": dig(record, "s3.object.versionId"),
+            "sequencer": dig(record, "s3.object.sequencer"),
+            "content_type": dig(record, "s3.object.contentType"),
+            "metadata": dig(record, "s3.object.userMetadata"),
+            "request": dig(record, "responseElements.x-amz-request-id"),
+            "principal": dig(record, "userIdentity.principalId"),
+            "source_ip": dig(record, "requestParameters.sourceIPAddress"),
+        },
+        record=record,
+    )
+
+
+def _of_eventbridge(body: Mapping[str, Any], field: str) -> _Notice:
+    operation = _text(body, "detail-type", field)
+    if body.get("source") not in (None, "aws.s3"):
+        raise InvalidEvent(f"{field}.source", f"{str(body['source'])[:80]!r} is not aws.s3")
+    detail = body.get("detail")
+    return _Notice(
+        name=_DETAIL_TYPES.get(operation, _OTHER),
+        bucket=_text(body, "detail.bucket.name", field),
+        key=_text(body, "detail.object.key", field),  # not encoded, unlike in records
+        operation=operation,
+        time=body.get("time"),
+        region=body.get("region"),
+        details={
+            "size": dig(detail, "object.size"),
+            "etag": dig(detail, "object.etag"),
+            "version": dig(detail, "object.version-id"),
+            "sequencer": dig(detail, "object.sequencer"),
+            "request": dig(detail, "request-id"),
+            "principal": dig(detail, "requester"),
+            "source_ip": dig(detail, "source-ip-address"),
+            "cause": dig(detail, "reason"),
+        },
+        record=body,
+    )
+
+
+def _event(notice: _Notice, field: str, name: str, now: datetime, limits: SourceLimits) -> Event:
+    labels = Labels(f"s3://{notice.bucket}/{notice.key}" if notice.key else f"s3://{notice.bucket}")
+    labels.put("bucket", notice.bucket)
+    labels.put("key", notice.key)
+    base = notice.key.rstrip("/").rpartition("/")[2]
+    labels.put("name", base)
+    stem, dot, extension = base.rpartition(".")
+    labels.put("extension", extension.lower() if stem and dot else None)
+    labels.put("operation", notice.operation)
+    details = {label: value for label, value in notice.details.items() if value is not None and value != ""}
+    payload = {
+        "bucket": notice.bucket,
+        "key": notice.key,
+        **details,
+        "time": notice.time,
+        "region": notice.region or None,
+        "operation": notice.operation,
+        "record": notice.record,
+    }
+    try:
+        return new_event(
+            notice.name,
+            resource=labels.done(),
+            payload={label: value for label, value in payload.items() if value is not None},
+            occurred=notice.time or None,
+            id=_event_id(notice, name),
+            now=now,
+            source=f"webhook:{name}",
+            limits=limits.event,
+        )
+    except InvalidEvent as error:
+        at = {"occurred": "time" if "detail-type" in notice.record else "eventTime"}.get(error.field, error.field)
+        raise InvalidEvent(f"{field}.{at}", str(error).removeprefix(f"{error.field}: ")) from None
+
+
+def _event_id(notice: _Notice, name: str) -> str:
+    """The same for a redelivery. A sequencer tells two changes of a key apart; without one the whole record does."""
+    parts: list[Any] = [notice.bucket, notice.key, notice.operation]
+    if notice.details.get("sequencer"):
+        parts += [notice.details[part] for part in ("sequencer", "version", "etag")]
+    else:
+        parts += [notice.details["request"], notice.record]
+    digest = hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return f"{name}-{digest[:40]}"
+
+
+def _text(document: Mapping[str, Any], path: str, field: str) -> str:
+    value = dig(document, path)
+    if not isinstance(value, str) or not value:
+        found = "missing" if value is None else f"text is expected, found {label_of(value) or kind_of(value)}"
+        raise InvalidEvent(f"{field}.{path}", found)
+    return value

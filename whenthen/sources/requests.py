@@ -1,0 +1,186 @@
+"""A received HTTP request as a value, and its body decoded. No web framework.
+
+The HTTP edge builds a `Request`; translators read it. Bodies are bounded in size by the edge and in depth here.
+"""
+
+from __future__ import annotations
+
+import codecs
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from whenthen.schemas.errors import InvalidEvent, UnsupportedMediaType
+
+__all__ = ["MAX_DEPTH", "Request", "decode_body", "decode_json", "kind_of"]
+
+#: levels of nesting of a JSON body; what is deeper could not be written again
+MAX_DEPTH = 100
+#: fields of a form
+MAX_FIELDS = 10_000
+_CHARSETS = {"utf-8": "utf-8", "us-ascii": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request. Header names are made lower case; `body` is as it came over the wire."""
+
+    method: str = "POST"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+    def __post_init__(self) -> None:
+        lower = {name.lower(): _writable(value) for name, value in self.headers.items()}
+        object.__setattr__(self, "headers", lower)
+        query = {_writable(name): _writable(value) for name, value in self.query.items()}
+        object.__setattr__(self, "query", query)
+
+    @property
+    def media_type(self) -> str:
+        """`application/json` of `Application/JSON; charset=utf-8`; empty when there is none."""
+        return self.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+    @property
+    def charset(self) -> str:
+        """The encoding of a text or form body.
+
+        Raises:
+            UnsupportedMediaType: it is neither UTF-8, ASCII nor Latin-1.
+        """
+        for parameter in self.headers.get("content-type", "").split(";")[1:]:
+            name, _, value = parameter.partition("=")
+            if name.strip().lower() == "charset":
+                named = value.strip().strip('"')
+                try:
+                    found = _CHARSETS.get(codecs.lookup(named).name)
+                except (LookupError, ValueError):
+                    found = None
+                if found is None:
+                    raise UnsupportedMediaType(f"headers.content-type: charset {named[:40]!r}; send UTF-8")
+                return found
+        return "utf-8"
+
+
+def decode_body(request: Request) -> Any:
+    """The body of a request: decoded JSON, a mapping of form fields, or text.
+
+    A body without a content type is read as JSON. A form field that is given several times is a list.
+
+    Raises:
+        InvalidEvent: the body is not what its content type says; names the position.
+        UnsupportedMediaType: another content type.
+    """
+    media_type = request.media_type
+    if not media_type or media_type == "application/json" or media_type.endswith("+json"):
+        return decode_json(request.body)
+    if media_type == "application/x-www-form-urlencoded":
+        return decode_form(request)
+    if media_type.startswith("text/"):
+        text = _decode_text(request)
+        if not text:
+            raise InvalidEvent("body", "empty; send some text")
+        return text
+    raise UnsupportedMediaType(
+        f"headers.content-type: {media_type[:80]!r} is not understood; send application/json,"
+        " application/x-www-form-urlencoded or text/plain"
+    )
+
+
+def decode_json(body: bytes | str, field: str = "body") -> Any:
+    """Decoded JSON. `field` names it in messages.
+
+    Raises:
+        InvalidEvent: empty, not UTF-8, not JSON, or nested too deep; names line and column.
+    """
+    if not body.strip():
+        raise InvalidEvent(field, "empty; send a JSON document")
+    if isinstance(body, bytes):
+        body = body.removeprefix(codecs.BOM_UTF8)
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidEvent(field, f"byte {error.start} is not valid UTF-8; send UTF-8") from None
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise InvalidEvent(
+            field, f"not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from None
+    _check_depth(value, field)
+    return value
+
+
+def decode_form(request: Request) -> dict[str, Any]:
+    """The fields of a form body.
+
+    Raises:
+        InvalidEvent: empty, JSON that is declared as a form, or not text.
+    """
+    text = _decode_text(request)
+    if not text.strip():
+        raise InvalidEvent("body", "empty; send the form's fields")
+    if text.lstrip()[:1] in ("{", "["):
+        raise InvalidEvent(
+            "body", "looks like JSON and is declared as a form; send the header Content-Type: application/json"
+        )
+    try:
+        pairs = parse_qsl(
+            text,
+            keep_blank_values=True,
+            strict_parsing=False,
+            encoding=request.charset,
+            errors="strict",
+            max_num_fields=MAX_FIELDS,
+        )
+    except UnicodeDecodeError:
+        raise InvalidEvent("body", "a form field is not valid UTF-8; send UTF-8") from None
+    except ValueError:
+        raise InvalidEvent("body", f"more than {MAX_FIELDS} form fields") from None
+    fields: dict[str, Any] = {}
+    for name, value in pairs:
+        if name not in fields:
+            fields[name] = value
+        elif isinstance(fields[name], list):
+            fields[name].append(value)
+        else:
+            fields[name] = [fields[name], value]
+    return fields
+
+
+def kind_of(value: Any) -> str:
+    """What a JSON value is, for messages."""
+    if value is None:
+        return "null"
+    names = {dict: "an object", list: "a list", str: "text", bool: "a boolean"}
+    return names.get(type(value), "a number")
+
+
+def _writable(text: str) -> str:
+    """Text that can be written as UTF-8 again: halves of surrogate pairs become question marks."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode()
+
+
+def _decode_text(request: Request) -> str:
+    try:
+        return request.body.decode(request.charset)
+    except UnicodeDecodeError as error:
+        raise InvalidEvent("body", f"byte {error.start} is not valid UTF-8; send UTF-8") from None
+
+
+def _check_depth(value: Any, field: str) -> None:
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        deeper: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                deeper.extend(part for part in item.values() if isinstance(part, (dict, list)))
+            elif isinstance(item, list):
+                deeper.extend(part for part in item if isinstance(part, (dict, list)))
+        if not deeper:
+            return
+        level = deeper
+    raise InvalidEvent(field, f"JSON nested deeper than {MAX_DEPTH} levels")

@@ -1,0 +1,141 @@
+"""Whether a request proves who it is from: signatures, tokens and passwords, in constant time, on the raw body.
+
+Called by `sources.webhooks` before anything is decoded. It fails closed: a secret that can not be read, or is empty,
+accepts nobody. Secrets and expected signatures are in no message. Meaning: docs/sources.md, "Verification".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import re
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from whenthen.schemas.errors import Refused, WhenthenError
+from whenthen.schemas.webhooks import BasicVerification, BearerVerification, HmacVerification, Verification
+from whenthen.sources.requests import Request
+
+__all__ = ["ResolveSecret", "verify"]
+
+#: the secret that a reference such as `env:NAME` stands for; raises when there is none
+ResolveSecret = Callable[[str], str]
+
+_SECONDS = re.compile(r"[0-9]{1,11}", re.ASCII)
+
+
+def verify(request: Request, verification: Verification, *, now: datetime, resolve_secret: ResolveSecret) -> None:
+    """Return when the request is genuine.
+
+    Raises:
+        Refused: 401 when credentials are missing or unreadable; 403 when they are wrong or too old, or when no secret can
+            be read.
+    """
+    match verification:
+        case HmacVerification():
+            _verify_hmac(request, verification, now, resolve_secret)
+        case BearerVerification():
+            _verify_bearer(request, verification, resolve_secret)
+        case BasicVerification():
+            _verify_basic(request, verification, resolve_secret)
+
+
+def _verify_hmac(request: Request, how: HmacVerification, now: datetime, resolve_secret: ResolveSecret) -> None:
+    given = _credential(request, how.header)
+    signed = request.body
+    stamp: int | None = None
+    if how.timestamp_header is not None:
+        text = _credential(request, how.timestamp_header)
+        if not _SECONDS.fullmatch(text):
+            raise Refused(f"header {how.timestamp_header}: a time in seconds since 1970 is expected", status=403)
+        stamp = int(text)
+        signed = text.encode() + b"." + signed
+    if not given.startswith(how.prefix):
+        raise Refused(f"header {how.header}: the signature starts with {how.prefix!r}", status=403)
+    signature = given[len(how.prefix) :]
+    if how.encoding == "hex":
+        signature = signature.lower()
+    accepted = False
+    for secret in _secrets(how.secret, resolve_secret):
+        digest = hmac.new(secret, signed, getattr(hashlib, how.algorithm)).digest()
+        expected = digest.hex().encode() if how.encoding == "hex" else base64.b64encode(digest)
+        accepted |= hmac.compare_digest(expected, _bytes(signature))
+    if not accepted:
+        raise Refused(
+            f"header {how.header}: the signature does not match the body; compare the secret on both sides", status=403
+        )
+    if stamp is not None and abs(now.timestamp() - stamp) > how.tolerance.total_seconds():
+        raise Refused(
+            f"header {how.timestamp_header}: the request is {_age(now, stamp)}; at most {how.tolerance} are allowed,"
+            " check both clocks",
+            status=403,
+        )
+
+
+def _verify_bearer(request: Request, how: BearerVerification, resolve_secret: ResolveSecret) -> None:
+    given = _credential(request, how.header)
+    if how.header.lower() == "authorization":
+        scheme, _, given = given.partition(" ")
+        given = given.strip()
+        if scheme.lower() != "bearer" or not given:
+            raise Refused(f"header {how.header}: `Bearer <token>` is expected", status=401)
+    accepted = False
+    for secret in _secrets(how.token, resolve_secret):
+        accepted |= hmac.compare_digest(secret, _bytes(given))
+    if not accepted:
+        raise Refused(f"header {how.header}: the token is not accepted", status=403)
+
+
+def _verify_basic(request: Request, how: BasicVerification, resolve_secret: ResolveSecret) -> None:
+    scheme, _, encoded = _credential(request, "Authorization").partition(" ")
+    if scheme.lower() != "basic":
+        raise Refused("header Authorization: HTTP basic authentication is expected", status=401)
+    try:
+        user, colon, password = base64.b64decode(_bytes(encoded.strip()), validate=True).partition(b":")
+    except binascii.Error:
+        raise Refused("header Authorization: the credentials are not valid base64", status=401) from None
+    if not colon:
+        raise Refused("header Authorization: `user:password` is expected inside", status=401)
+    accepted = False
+    for secret in _secrets(how.password, resolve_secret):
+        accepted |= hmac.compare_digest(secret, password)
+    accepted &= hmac.compare_digest(how.username.encode(), user)
+    if not accepted:
+        raise Refused("header Authorization: user or password is not accepted", status=403)
+
+
+def _credential(request: Request, header: str) -> str:
+    value = request.headers.get(header.lower(), "").strip()
+    if not value:
+        raise Refused(f"header {header} is missing", status=401)
+    return value
+
+
+def _secrets(references: list[str], resolve_secret: ResolveSecret) -> list[bytes]:
+    """The secrets that can be read. While one is rotated the other may be gone; with none left nobody is accepted."""
+    secrets: list[bytes] = []
+    cause: Exception | None = None
+    for reference in references:
+        try:
+            secret = resolve_secret(reference).rstrip("\r\n")
+        except (WhenthenError, OSError, LookupError, ValueError) as error:
+            cause = error
+            continue
+        if secret.strip():
+            secrets.append(secret.encode())
+    if not secrets:
+        raise Refused(
+            "no secret of this webhook can be read on the server, so no request is accepted", status=403
+        ) from cause
+    return secrets
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "replace")
+
+
+def _age(now: datetime, stamp: int) -> str:
+    away = timedelta(seconds=round(abs(now.timestamp() - stamp)))
+    return f"{away} old" if stamp <= now.timestamp() else f"{away} ahead of this clock"

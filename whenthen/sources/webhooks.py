@@ -1,0 +1,110 @@
+"""One webhook, compiled when rules are loaded: verify a request, then turn it into events.
+
+Called by the HTTP edge in `engine`. Pure: takes the request and `now`. Meaning: docs/sources.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.webhooks import HmacVerification, Verification, Webhook
+from whenthen.sources.github import SIGNATURE_HEADER, SIGNATURE_PREFIX, translate_github
+from whenthen.sources.mapping import (
+    CompileCondition,
+    CompiledMapping,
+    SourceLimits,
+    Translation,
+    refuse_condition,
+    reject,
+)
+from whenthen.sources.objectstore import translate_notification
+from whenthen.sources.requests import Request, decode_body, decode_json
+from whenthen.sources.verification import ResolveSecret, verify
+
+__all__ = ["WebhookTranslator"]
+
+
+class WebhookTranslator:
+    """Turns the requests of one webhook into events.
+
+    Args:
+        webhook: as it is written in the rules.
+        compile_condition: compiles CEL; `sources` does not know the language.
+        resolve_secret: the secret of a reference; called for every request, so that a rotated secret counts at once.
+        limits: how much one request may become.
+
+    Raises:
+        InvalidInput: a template, path or condition is wrong, or two settings contradict; names the field.
+    """
+
+    def __init__(
+        self,
+        webhook: Webhook,
+        *,
+        compile_condition: CompileCondition,
+        resolve_secret: ResolveSecret,
+        limits: SourceLimits | None = None,
+    ) -> None:
+        self.name = webhook.name
+        self._limits = limits or SourceLimits()
+        self._resolve_secret = resolve_secret
+        self._verification = _verification(webhook)
+        self._when = None
+        self._read: Callable[[Request, datetime], Translation]
+        if webhook.map is not None:
+            if webhook.when is not None:
+                raise InvalidInput("when: belongs to a preset; write it as map.when here")
+            mapping = CompiledMapping(
+                webhook.name, webhook.map, compile_condition=compile_condition, limits=self._limits
+            )
+            self._read = mapping.translate
+        else:
+            self._read = self._read_github if webhook.preset == "github" else self._read_s3
+            if webhook.when is not None:
+                self._when = refuse_condition(webhook.when, "when", ("event",), compile_condition)
+
+    def translate(self, request: Request, now: datetime) -> Translation:
+        """Verify the request and translate it: its events, and for whatever was dropped the reason.
+
+        Raises:
+            Refused: it does not prove who it is from (401, 403).
+            UnsupportedMediaType: its content type is not read (415).
+            InvalidInput: it does not fit the webhook; names the field (400).
+        """
+        if self._verification is not None:
+            verify(request, self._verification, now=now, resolve_secret=self._resolve_secret)
+        result = self._read(request, now)
+        if self._when is None:
+            return result
+        kept = Translation(dropped=result.dropped)
+        for event in result.events:
+            reason = reject(self._when, event.variables)
+            if reason is None:
+                kept.events.append(event)
+            else:
+                kept.dropped.append(f"{event.name} {event.id}: when: {reason}")
+        return kept
+
+    def _read_github(self, request: Request, now: datetime) -> Translation:
+        return translate_github(request, name=self.name, now=now, limits=self._limits)
+
+    def _read_s3(self, request: Request, now: datetime) -> Translation:
+        # SNS declares its JSON as text/plain.
+        plain = request.media_type == "text/plain"
+        body = decode_json(request.body) if plain else decode_body(request)
+        return translate_notification(body, name=self.name, now=now, limits=self._limits)
+
+
+def _verification(webhook: Webhook) -> Verification | None:
+    """How requests are verified; None accepts everyone, which the webhook must have said."""
+    if webhook.secret is not None:
+        if webhook.verify is not None:
+            raise InvalidInput("verify: give either `secret` or `verify`, not both")
+        return HmacVerification(
+            type="hmac", secret=webhook.secret, header=SIGNATURE_HEADER, algorithm="sha256", prefix=SIGNATURE_PREFIX
+        )
+    if webhook.verify is None:
+        raise InvalidInput("verify: say how requests are verified, or `verify: none`")
+    return None if webhook.verify == "none" else webhook.verify
