@@ -1,0 +1,252 @@
+"""Text templates: what they give, what is missing, and what they can not do."""
+
+from __future__ import annotations
+
+import pytest
+
+from whenthen.schemas.errors import InvalidTemplate, RenderError
+from whenthen.templates import compile_text
+
+CONTEXT = {
+    "event": {
+        "event": "order.created",
+        "resource": {"id": "order.17"},
+        "payload": {"items": [1, 2, 3], "_id": "abc", "x.y": 1, "deep": {"a": 1}, "nothing": None},
+    },
+    "names": ["ada", "grace"],
+}
+
+
+def render(text: str, **extra: object) -> str:
+    return compile_text(text).render({**CONTEXT, **extra})
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("plain", "plain"),
+        ("ends with a line\n", "ends with a line\n"),
+        ("{{ event.event }}: {{ event.resource.id }}", "order.created: order.17"),
+        ("{{ event.payload._id }}", "abc"),
+        ("{{ event.payload['x.y'] }}", "1"),
+        ("{{ event.payload.items | length }}", "3"),
+        ("{{ event.payload.items | sum }}", "6"),
+        ("{{ event.payload.deep.items() | list }}", "[('a', 1)]"),
+        ("{% for name in names %}{{ loop.index }}/{{ loop.length }}:{{ name }} {% endfor %}", "1/2:ada 2/2:grace "),
+        ("{{ names | map('upper') | join(', ') }}", "ADA, GRACE"),
+        ("{{ 'a <b> & \"c\" é' | tojson }}", '"a <b> & \\"c\\" é"'),
+        ("{{ event.payload.deep | tojson }}", '{"a": 1}'),
+        ("<b>{{ '<' }}</b>", "<b><</b>"),
+        ("{{ event.payload.gone | default('-') }}", "-"),
+        ("{% if event.payload.gone is defined %}yes{% else %}no{% endif %}", "no"),
+        ("{{ 'v' ~ 1 ~ '.' ~ 2 }}", "v1.2"),
+        ("{{ '%05.1f' % 3.14159 }} {{ '{:>6}'.format('x') }} {{ '%s-%s' | format(1, 2) }}", "003.1      x 1-2"),
+        ("{{ 2 ** 10 }} {{ 'ab' * 3 }} {{ [1] + [2] }}", "1024 ababab [1, 2]"),
+        ("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(1) }}{{ m('a') }}", "<1><a>"),
+        ("{% set ns = namespace(n=0) %}{% for i in range(5) %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}", "10"),
+        ("{% for g in [{'k': 1}, {'k': 2}] | groupby('k') %}{{ g.grouper }}{{ g.list | length }}{% endfor %}", "1121"),
+        ("{% for x in [1, [2]] recursive %}{% if x is iterable %}{{ loop(x) }}{% else %}{{ x }}{% endif %}{% endfor %}",
+         "12"),
+        ("{{ names[:1] }} {{ names[-1] }} {{ 'ada' in names }}", "['ada'] grace True"),
+        ("{{ event.event.split('.')[0].upper() }}", "ORDER"),
+    ],
+)  # fmt: skip
+def test_template_gives_its_text(template: str, text: str) -> None:
+    assert render(template) == text
+
+
+def test_key_of_the_data_wins_over_a_method_of_the_same_name() -> None:
+    assert render("{{ event.payload.items }}") == "[1, 2, 3]"
+
+
+@pytest.mark.parametrize(
+    ("template", "parts"),
+    [
+        ("{{ event.payload.order }}", ["line 1", "event.payload.order", "items"]),
+        ("\n\n{{ event.payload.deep.b.c }}", ["line 3", "event.payload.deep.b", "there are a"]),
+        ("{{ event['payload']['gone'] }}", ["event['payload']['gone']"]),
+        ("{{ evnt.id }}", ["evnt", "no variable"]),
+        ("{% if event.payload.gone %}x{% endif %}", ["event.payload.gone"]),
+        ("{% for x in event.payload.gone %}x{% endfor %}", ["event.payload.gone"]),
+        ("{{ event.payload.gone ~ 'x' }}", ["event.payload.gone"]),
+        ("{{ [event.payload.gone] }}", ["event.payload.gone"]),
+        ("{{ event.payload.gone == 1 }}", ["event.payload.gone"]),
+        ("{{ event.payload.gone | upper }}", ["event.payload.gone"]),
+        ("{{ event.payload.gone | tojson }}", ["event.payload.gone"]),
+        ("{{ {'a': event.payload.gone} | tojson }}", ["event.payload.gone"]),
+        ("{{ 'x' if false }}", ["line 1"]),
+        ("{{ event.payload.deep.items }}", ["parentheses"]),
+        ("{{ names[5] }}", ["list of 2"]),
+    ],
+)
+def test_missing_value_is_an_error_that_names_it(template: str, parts: list[str]) -> None:
+    with pytest.raises(RenderError) as caught:
+        render(template)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{% for i in range(99999) %}{% for j in range(99999) %}x{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) if false %}x{% endfor %}{% endfor %}",
+        "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}",
+        "{% for i in range(10**9) %}{% endfor %}",
+        "{% macro f(n) %}{% if n > 0 %}{{ f(n-1) }}{{ f(n-1) }}{% endif %}{% endmacro %}{{ f(60) }}",
+        "{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}",
+        "{% macro f(n) %}{% if n > 0 %}{{ caller() }}{{ caller() }}{% endif %}{% endmacro %}"
+        "{% macro g(n) %}{% call f(n) %}{{ g(n - 1) }}{% endcall %}{% endmacro %}{{ g(80) }}",
+        "{% for x in [1, 2] recursive %}{% if loop.depth0 < 60 %}{{ loop([1, 2]) }}{% endif %}{% endfor %}",
+        "{{ 'a' * 10**9 }}",
+        "{{ 10**9 * 'a' }}",
+        "{{ [0] * 10**9 }}",
+        "{{ 9**(9**9) }}",
+        "{{ (9**999) * (9**999) }}",
+        "{{ '%1000000000d' % 1 }}",
+        "{{ '%.1000000000f' % 1 }}",
+        "{{ '%*d' % (1000000000, 1) }}",
+        "{{ '%1000000000s' | format('x') }}",
+        "{{ '{:1000000000}'.format(1) }}",
+        "{{ '{:{w}}'.format(1, w=1000000000) }}",
+        "{{ 'x' | center(10**9) }}",
+        "{{ 'x'.center(10**9) }}",
+        "{{ 'x'.ljust(10**9) }}",
+        "{{ 'x'.zfill(10**9) }}",
+        "{{ 'x' | indent(10**9, true) }}",
+        "{{ ('x\n' * 9999) | indent(9999) }}",
+        "{{ [1] | batch(10**9, 'x') | list }}",
+        "{{ [1] | slice(10**9) | list }}",
+        "{{ 1.5 | round(10**9) }}",
+        "{{ ('a' * 9999) | replace('a', 'b' * 9999) }}",
+        "{{ ('a' * 9999).replace('', 'b' * 9999) }}",
+        "{{ range(9999) | join('x' * 9999) }}",
+        "{{ ('x' * 9999).join(['a'] * 9999) }}",
+        "{{ ('%s' * 9999) % ((('x' * 9999),) * 9999) }}",
+        "{{ [1] | tojson(indent=10**9) }}",
+        "{{ 'a b c' | wordwrap(1, wrapstring='x' * 999999) }}",
+        "{% set n = namespace(a='a') %}{% for i in range(99) %}{% set n.a = n.a + n.a %}{% endfor %}{{ n.a }}",
+        "{% set n = namespace(a='a') %}{% for i in range(99) %}{% set n.a = n.a ~ n.a %}{% endfor %}{{ n.a }}",
+        "{% set n = namespace(a='a') %}{% for i in range(99) %}{% set n.a = [n.a, n.a] %}{% endfor %}{{ n.a }}",
+        "{% set n = namespace(a='a') %}{% for i in range(99) %}{% set n.a = {1: n.a, 2: n.a} %}{% endfor %}{{ n.a }}",
+        "{% set n = namespace(a='a') %}{% for i in range(99) %}{% set n.a = dict(a=n.a, b=n.a) %}{% endfor %}{{ n.a }}",
+        "{% set n = namespace(a=[1]) %}{% for i in range(99) %}{% set n.a = (n.a + n.a) | batch(2) | list %}{% endfor %}"
+        "{{ n.a }}",
+        "{% set n = namespace(a='a') %}{% for i in range(99) %}{% set n.a %}{{ n.a }}{{ n.a }}{% endset %}{% endfor %}",
+        "{% for i in range(9999) %}" + "x" * 9999 + "{% endfor %}",
+        "{% set x %}{% for i in range(9999) %}" + "x" * 9999 + "{% endfor %}{% endset %}",
+        "{% for i in range(99999) %}{{ ('x' * 999999)[1:] | length }}{% endfor %}",
+        "{% for i in range(99999) %}{{ range(99999) | select | list | length }}{% endfor %}",
+        "{% for i in range(99999) %}{{ range(99999) | list == range(99999) | list }}{% endfor %}",
+    ],
+)  # fmt: skip
+def test_template_that_loops_or_grows_without_bound_ends_in_an_error(template: str) -> None:
+    with pytest.raises(RenderError):
+        render(template)
+
+
+def test_budget_is_counted_and_gives_the_same_verdict_every_time() -> None:
+    template = compile_text("{% for i in range(n) %}{{ i }}{% endfor %}")
+    low, high = 1, 100_000
+    assert template.render({"n": 10_000}).startswith("012")
+    with pytest.raises(RenderError):
+        compile_text("{% for j in range(99) %}{% for i in range(n) %}{{ i }}{% endfor %}{% endfor %}").render({"n": high})
+    assert template.render({"n": low}) == template.render({"n": low})
+
+
+def test_spent_budget_leaves_the_next_render_whole() -> None:
+    template = compile_text("{% for i in range(n) %}{% for j in range(n) %}{% endfor %}{% endfor %}ok")
+    with pytest.raises(RenderError):
+        template.render({"n": 99_999})
+    assert template.render({"n": 10}) == "ok"
+
+
+def test_large_honest_template_fits_the_budget() -> None:
+    rows = [{"id": index, "name": f"row {index}", "tags": ["a", "b"]} for index in range(5000)]
+    text = compile_text(
+        "{% for row in rows %}{{ row.id }}: {{ row.name | upper }}"
+        "{% for tag in row.tags %} {{ tag }}{% endfor %}{% if not loop.last %};{% endif %}\n{% endfor %}"
+    ).render({"rows": rows})
+    assert text.count("\n") == 5000
+
+
+def test_text_longer_than_a_megabyte_is_refused() -> None:
+    template = compile_text("{{ a }}{{ a }}")
+    assert len(template.render({"a": "x" * 400_000})) == 800_000
+    with pytest.raises(RenderError, match="characters"):
+        template.render({"a": "x" * 600_000})
+
+
+@pytest.mark.parametrize(
+    "template",
+    [
+        "{{ event.__class__ }}",
+        "{{ event['__class__'] }}",
+        "{{ ''.__class__.__mro__ }}",
+        "{{ names.__len__() }}",
+        "{{ '{0.__class__}'.format(1) }}",
+        "{{ 'x'.format_map({}) }}",
+        "{{ 'x'.encode() }}",
+        "{{ names.append(1) }}",
+        "{{ event.update(a=1) }}",
+        "{{ event.pop('event') }}",
+        "{{ cycler.__init__.__globals__ }}",
+        "{{ joiner }}",
+        "{{ self }}",
+        "{{ self._TemplateReference__context }}",
+        "{{ range.__self__ }}",
+        "{{ names | map(attribute='__class__') | list }}",
+        "{{ (1).to_bytes(10**9) }}",
+        "{{ lipsum() }}",
+        "{{ environ }}",
+        "{{ 1 / 0 }}",
+        "{{ 'a' + 1 }}",
+        "{{ names() }}",
+        "{{ '%c' % 55296 }}",
+    ],
+)
+def test_template_reaches_only_data(template: str) -> None:
+    with pytest.raises(RenderError):
+        render(template)
+
+
+@pytest.mark.parametrize(
+    ("template", "parts"),
+    [
+        ("{{ x", ["line 1"]),
+        ("\n\n{{ a b }}", ["line 3"]),
+        ("{% for %}", ["line 1"]),
+        ("{% if a %}", ["line 1"]),
+        ("a\n{{ a | tojsn }}", ["line 2", "tojsn", "'tojson'"]),
+        ("{{ a | random }}", ["random"]),
+        ("{{ a | attr('b') }}", ["attr"]),
+        ("{{ a is definde }}", ["'defined'"]),
+        ("{% include '/etc/passwd' %}", ["stands alone"]),
+        ("{% extends 'x' %}", ["stands alone"]),
+        ("{% import 'x' as y %}", ["stands alone"]),
+        ("{% from 'x' import y %}", ["stands alone"]),
+        ("{% block a %}{% endblock %}", ["stands alone"]),
+        ("{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}", ["nested too deep"]),
+        ("{{ 1" + "+1" * 20_000 + " }}", ["nested too deep"]),
+        ("{% for i in a %}" * 40 + "{% endfor %}" * 40, ["nested too deep"]),
+        ("x" * 200_001, ["200000"]),
+    ],
+)
+def test_template_that_does_not_compile_is_refused_with_its_line(template: str, parts: list[str]) -> None:
+    with pytest.raises(InvalidTemplate) as caught:
+        compile_text(template)
+    for part in parts:
+        assert part in str(caught.value)
+
+
+def test_unknown_variable_is_refused_when_the_known_ones_are_given() -> None:
+    text = "{% set local = event.id %}{% for x in names %}{{ x }}{{ local }}{% endfor %}{{ range(2) | list }}"
+    assert compile_text(text, known={"event", "names"}).names_used == {"event", "names"}
+    with pytest.raises(InvalidTemplate, match="line 2: unknown variable 'evnt'; did you mean 'event'"):
+        compile_text("\n{{ evnt.id }}", known={"event", "firing"})
+
+
+def test_rendering_leaves_the_context_unchanged() -> None:
+    context = {"a": {"b": [1]}}
+    compile_text("{% set a = 1 %}{% set c = 2 %}{{ a }}").render(context)
+    assert context == {"a": {"b": [1]}}
