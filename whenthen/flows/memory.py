@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -73,7 +73,7 @@ class MemoryRunStore:
         ]
         return sorted(found, key=lambda stored: (stored.run.created, stored.run.id), reverse=True)[:limit]
 
-    async def watch(self, run_id: str | None = None) -> AsyncIterator[Stored | None]:
+    async def watch(self, run_id: str | None = None) -> AsyncGenerator[Stored | None, None]:
         queue: asyncio.Queue[Stored] = asyncio.Queue()
         self._watchers.add(queue)
         try:
@@ -135,7 +135,7 @@ class MemoryLogStore:
         lines = self._lines.get(run_id, [])
         return lines[len(lines) - min(tail, len(lines)) :] if tail is not None else list(lines)
 
-    async def follow(self, run_id: str) -> AsyncIterator[LogLine]:
+    async def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
         position = 0
         while True:
             more = self._more

@@ -16,7 +16,18 @@ from whenthen.schemas.errors import Conflict
 from whenthen.schemas.events import Event, EventLimits, new_event
 from whenthen.schemas.times import format_time, parse_us
 
-__all__ = ["ALLOWED", "display_name", "flow_run_event", "max_attempts", "new_run", "run_from_record", "run_id_of", "transition"]
+__all__ = [
+    "ALLOWED",
+    "display_name",
+    "due_at",
+    "flow_run_event",
+    "max_attempts",
+    "new_run",
+    "run_from_record",
+    "run_id_of",
+    "settle",
+    "transition",
+]
 
 _S = RunState
 _STOPPED = {_S.PAUSED, _S.SUSPENDED, _S.CANCELLED, _S.FAILED}
@@ -44,6 +55,7 @@ ALLOWED: dict[RunState, frozenset[RunState]] = {
 #: fixed when the run is created
 _FIXED = frozenset({"id", "deployment", "work_pool", "parameters", "key", "created", "state", "changed"})
 _NAMESPACE = uuid.UUID("9c3f2b6e-5a2f-5a0e-9f0b-6c1d7d0e4a11")
+_RETRIED = frozenset({_S.FAILED, _S.CRASHED, _S.TIMED_OUT})
 _MESSAGE_CHARS = 4_000
 _MAX_RELATED = 200
 
@@ -113,6 +125,27 @@ def transition(run: FlowRun, to: RunState, now: datetime, **changes: Any) -> Flo
     derived |= changes
     derived["message"] = str(derived["message"])[:_MESSAGE_CHARS]
     return replace(run, state=to, changed=at, **derived)
+
+
+def settle(run: FlowRun, to: RunState, now: datetime, *, retry: bool = True, **changes: Any) -> FlowRun:
+    """The run after a try that ended in `to`: there, or Retrying when it failed and tries are left.
+
+    A run that is being cancelled is Cancelled, however the try ended.
+    """
+    if run.state is RunState.CANCELLING:
+        return transition(run, RunState.CANCELLED, now, **{**changes, "message": "cancelled", "result": None})
+    if retry and to in _RETRIED and run.attempt < max_attempts(run):
+        tried = f"try {run.attempt} of {max_attempts(run)}: {to}"
+        said = changes.get("message")
+        changes["message"] = f"{tried}: {said}" if said else tried
+        changes["not_before"] = format_time(now + timedelta(seconds=run.retry_delay_s))
+        return transition(run, RunState.RETRYING, now, **changes)
+    return transition(run, to, now, **changes)
+
+
+def due_at(run: FlowRun) -> datetime:
+    """When a waiting run may start."""
+    return datetime.fromisoformat(run.not_before or run.scheduled_for)
 
 
 def max_attempts(run: FlowRun) -> int:

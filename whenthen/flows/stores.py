@@ -1,12 +1,12 @@
 """What the built-in orchestrator keeps, as protocols: runs, flags, logs, the queue, heartbeats, slots.
 
-`flows.memory` implements them for tests and single processes, `engine.runstore` over NATS; tests/contract runs one suite
-against both. Guarantees are in the docstrings; nothing else may be relied on.
+`flows.memory` implements them for tests and single processes, `engine.runstore` over NATS; tests/contract runs one
+suite against both. Guarantees are in the docstrings; nothing else may be relied on.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -65,10 +65,10 @@ class RunStore(Protocol):
     ) -> list[Stored]:
         """The newest revisions that match, the run that was created last first."""
 
-    def watch(self, run_id: str | None = None) -> AsyncIterator[Stored | None]:
+    def watch(self, run_id: str | None = None) -> AsyncGenerator[Stored | None, None]:
         """First the newest revision of each run (or of this one), then None once, then each further revision.
 
-        Revisions of one run come in order. Intermediate ones may be left out when they follow fast. Ends never; close it.
+        Revisions of one run come in order; intermediate ones may be left out. Ends never; close it.
         """
 
 
@@ -120,7 +120,7 @@ class LogStore(Protocol):
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         """The lines in order; with `tail` only the last ones."""
 
-    def follow(self, run_id: str) -> AsyncIterator[LogLine]:
+    def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
         """All lines from the first, then each further one. Ends never; close it."""
 
 

@@ -1,0 +1,160 @@
+"""What a run starts: the words of the command, its folder and its environment. Pure but for reading secrets.
+
+Called by `worker`. A parameter takes the place of `{{ name }}` inside one word and never becomes more words; there is no
+shell. Meaning: docs/deployments.md, "Commands" and "Functions".
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from whenthen.schemas.deployments import PLACEHOLDER, Deployment, FlowRun
+from whenthen.schemas.errors import NotFound, RenderError
+
+__all__ = ["Launch", "launch_of", "read_secret", "render_words"]
+
+#: longer values are not put into the environment: Linux refuses more than 128 KiB in one variable
+_MAX_VARIABLE_BYTES = 100_000
+_REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", re.DOTALL)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Launch:
+    """One process to start."""
+
+    words: list[str]  #: the first is an existing program
+    cwd: Path
+    env: dict[str, str]
+    secrets: tuple[str, ...] = field(default=(), repr=False)  #: values that must not reach the log
+
+
+def launch_of(
+    deployment: Deployment,
+    run: FlowRun,
+    *,
+    root: Path,
+    scratch: Path,
+    inherited: Mapping[str, str],
+    resolve: Callable[[str], str],
+) -> Launch:
+    """What to start for `run`. `root` is the rules folder; `scratch` is the run's own, and is removed after it.
+
+    Raises:
+        RenderError: a parameter is missing or can not be passed.
+        NotFound: the program, the folder, the file or a secret does not exist.
+    """
+    cwd = root / deployment.working_dir if deployment.working_dir else root
+    if not cwd.is_dir():
+        raise NotFound(f"working_dir {str(cwd)!r} is not a folder")
+    env = {name: value for name, value in inherited.items() if not name.startswith("WHENTHEN_")}
+    secrets = []
+    for name, value in deployment.env.items():
+        if _REFERENCE.fullmatch(value):
+            value = resolve(value)
+            secrets.append(value)
+        env[name] = value
+    env |= _run_variables(run, scratch)
+    if deployment.command is not None:
+        words = render_words(deployment.command, run.parameters)
+        words[0] = _program(words[0], cwd, env.get("PATH", os.defpath))
+    else:
+        words = _function_words(deployment.entrypoint or "", root)
+        env["PYTHONUNBUFFERED"] = "1"
+        package_root = str(Path(__file__).resolve().parents[2])
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH", ""), package_root]))
+    for what, text in [*(("a word of the command", word) for word in words), *env.items()]:
+        if "\x00" in text:
+            raise RenderError(f"{what} would have a null character, which no process can be given")
+    return Launch(words=words, cwd=cwd, env=env, secrets=tuple(secret for secret in secrets if len(secret) >= 4))
+
+
+def render_words(words: list[str], parameters: Mapping[str, Any]) -> list[str]:
+    """The words with each `{{ name }}` replaced: text as it is, other values as JSON.
+
+    Raises:
+        RenderError: a parameter has no value; names it.
+    """
+
+    def value_of(found: re.Match[str]) -> str:
+        name = found[1].strip()
+        if name not in parameters:
+            given = ", ".join(sorted(parameters)) or "none"
+            raise RenderError(f"the command needs parameter {name!r}; given: {given}")
+        return _text(parameters[name])
+
+    return [PLACEHOLDER.sub(value_of, word) for word in words]
+
+
+def read_secret(reference: str) -> str:
+    """The value of `env:NAME` or `file:/path`.
+
+    Raises:
+        NotFound: the variable is not set, or the file can not be read.
+    """
+    kind, _, name = reference.partition(":")
+    if kind == "env":
+        if name not in os.environ:
+            raise NotFound(f"secret {reference}: the variable is not set where the worker runs")
+        return os.environ[name]
+    try:
+        return Path(name).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise NotFound(f"secret {reference}: the file can not be read: {type(error).__name__}") from None
+
+
+def _run_variables(run: FlowRun, scratch: Path) -> dict[str, str]:
+    encoded = orjson.dumps(run.parameters).decode()
+    variables = {
+        "WHENTHEN_RUN_ID": run.id,
+        "WHENTHEN_DEPLOYMENT": run.deployment,
+        "WHENTHEN_ATTEMPT": str(run.attempt),
+        "WHENTHEN_RESULT_FILE": str(scratch / "result.json"),
+    }
+    if run.lineage is not None:
+        variables["WHENTHEN_LINEAGE"] = orjson.dumps(run.lineage).decode()
+    if len(encoded) <= _MAX_VARIABLE_BYTES:
+        variables["WHENTHEN_PARAMETERS"] = encoded
+    file = scratch / "parameters.json"
+    file.write_text(encoded, encoding="utf-8")
+    variables["WHENTHEN_PARAMETERS_FILE"] = str(file)
+    for name, value in run.parameters.items():
+        text = _text(value)
+        if len(text.encode(errors="replace")) <= _MAX_VARIABLE_BYTES:
+            variables["WHENTHEN_PARAM_" + re.sub(r"[^A-Za-z0-9_]", "_", name).upper()] = text
+    return variables
+
+
+def _program(word: str, cwd: Path, path: str) -> str:
+    """The program's full path. A word with a slash is relative to the working folder, as a shell has it."""
+    if os.sep in word:
+        candidate = cwd / word
+        if not candidate.is_file():
+            raise NotFound(f"command {word!r} not found in {cwd}; check `command` and `working_dir`")
+        if not os.access(candidate, os.X_OK):
+            raise NotFound(f"command {word!r} is not executable; run chmod +x {candidate}")
+        return str(candidate.absolute())
+    found = shutil.which(word, path=path) if word else None
+    if found is None:
+        raise NotFound(f"command {word!r} not found in PATH; install it where the worker runs, or give its path")
+    return str(Path(found).absolute())
+
+
+def _function_words(entrypoint: str, root: Path) -> list[str]:
+    path, _, function = entrypoint.rpartition(":")
+    file = root / path
+    if not file.is_file():
+        raise NotFound(f"entrypoint {entrypoint!r}: there is no file {str(file)!r}")
+    return [sys.executable, "-m", "whenthen.flows.runner", str(file.absolute()), function]
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()

@@ -1,0 +1,66 @@
+"""Starts one command in its own process group and ends the whole group when the worker is gone.
+
+`processes` runs this file by its path, isolated from site packages, so it needs nothing but the standard library. Its
+standard input is a pipe that the worker keeps open: when it closes, the worker has died, and what it started must not go
+on. The command's exit code, or the signal that ended it, becomes the guard's own.
+
+    python -I -S guard.py GRACE_SECONDS COMMAND [WORD...]
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import resource
+import select
+import signal
+import subprocess
+import sys
+import time
+
+__all__ = ["main"]
+
+CANNOT_EXECUTE = 126  #: as shells have it
+
+
+def main(arguments: list[str]) -> int:
+    grace_s, words = float(arguments[0]), arguments[1:]
+    # functions, not SIG_IGN: an ignored signal would be ignored by the command too
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
+        signal.signal(number, lambda *_: None)
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_read, False)
+    os.set_blocking(wake_write, False)
+    signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
+    try:
+        command = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+    except OSError as error:
+        print(f"command {words[0]!r} can not be started: {error.strerror or error}", file=sys.stderr, flush=True)
+        return CANNOT_EXECUTE
+    while command.poll() is None:
+        ready, _, _ = select.select([0, wake_read], [], [])
+        if wake_read in ready:
+            with contextlib.suppress(BlockingIOError):
+                os.read(wake_read, 4096)
+        if 0 in ready and not os.read(0, 4096):
+            _end_group(command, grace_s)
+    code = command.returncode
+    if code < 0:
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+        if -code not in (signal.SIGKILL, signal.SIGSTOP):
+            signal.signal(-code, signal.SIG_DFL)
+        os.kill(os.getpid(), -code)
+    return code
+
+
+def _end_group(command: subprocess.Popen[bytes], grace_s: float) -> None:
+    os.killpg(0, signal.SIGTERM)
+    until = time.monotonic() + grace_s
+    while command.poll() is None and time.monotonic() < until:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            command.wait(0.05)
+    os.killpg(0, signal.SIGKILL)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,262 @@
+"""Starts, cancels and lists flow runs, and pauses schedules: the built-in orchestrator.
+
+Implements the `Orchestrator` port of `actions`; the HTTP API and the scheduler call it too. A run is made in two steps,
+a record under the id of its key and a place in the queue. When a crash falls between them, the caller's retry or the
+sweeper does the second step; both steps change nothing when they are done again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from whenthen.flows.states import ALLOWED, new_run, transition
+from whenthen.flows.stores import Deployments, Flag, LogLine, Stored, Stores
+from whenthen.schemas.deployments import TERMINAL, WAITING, Deployment, FlowRun, RunState, Schedule
+from whenthen.schemas.errors import Conflict, InvalidInput, NotFound
+from whenthen.schemas.times import format_time
+
+__all__ = ["BuiltInOrchestrator", "is_paused"]
+
+MAX_PARAMETER_BYTES = 256 * 1024  #: a run and its events must fit into one NATS message
+_TRIES = 20  #: of a compare-and-set that others keep winning
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+def is_paused(deployment: str, schedule: Schedule, flags: dict[str, Flag]) -> bool:
+    """Whether a schedule is paused: what was said last about it or about its deployment counts, else `active`."""
+    said = [flags.get(_deployment_key(deployment)), flags.get(_schedule_key(deployment, schedule.name))]
+    latest = max((flag for flag in said if flag is not None), key=lambda flag: flag.changed, default=None)
+    return not schedule.active if latest is None else latest.paused
+
+
+class BuiltInOrchestrator:
+    """Deployments of the rules, run by workers that share `stores`."""
+
+    def __init__(self, stores: Stores, deployments: Deployments, *, clock: Callable[[], datetime] = _now) -> None:
+        self._stores = stores
+        self._deployments = deployments
+        self._clock = clock
+
+    # Runs
+
+    async def run_deployment(
+        self,
+        name: str,
+        parameters: dict[str, Any],
+        *,
+        key: str,
+        delay: timedelta = timedelta(0),
+        lineage: dict[str, Any] | None = None,
+        related: Sequence[dict[str, str]] = (),
+        triggered_by: str | None = "api",
+    ) -> FlowRun:
+        """Create a run that is due `delay` from now, or return the run that `key` created before.
+
+        Raises:
+            NotFound: no such deployment; lists near names.
+            InvalidInput: the parameters are not JSON or too large.
+        """
+        now = self._clock()
+        run = new_run(
+            self._deployment(name),
+            key=key,
+            parameters=parameters,
+            now=now,
+            scheduled_for=now + delay,
+            lineage=lineage,
+            related=tuple(related),
+            triggered_by=triggered_by,
+        )
+        return await self.submit(run)
+
+    async def submit(self, run: FlowRun) -> FlowRun:
+        """Store and queue `run`, or do what is left to do for the run that has its id already."""
+        _check_size(run.parameters)
+        stored = (await self._stores.runs.create(run)).run
+        if stored.state in WAITING:
+            await self._stores.queue.put(stored.id, pool=stored.work_pool, deployment=stored.deployment)
+        return stored
+
+    async def cancel_flow_run(self, run_id: str) -> None:
+        """Ask for the run to end: at once when no worker has it, else as soon as its worker has stopped its processes.
+
+        A run that has ended, or is being cancelled, stays as it is.
+
+        Raises:
+            NotFound: no such run.
+        """
+        for _ in range(_TRIES):
+            stored = await self.get_flow_run(run_id)
+            if stored.run.state in TERMINAL or stored.run.state is RunState.CANCELLING:
+                return
+            held = stored.run.state in (RunState.PENDING, RunState.RUNNING)
+            to = RunState.CANCELLING if held else RunState.CANCELLED
+            assert to in ALLOWED[stored.run.state]
+            try:
+                await self._stores.runs.update(
+                    transition(stored.run, to, self._clock(), message="cancelled by request"), stored.version
+                )
+                return
+            except Conflict:
+                continue
+        raise Conflict(f"flow run {run_id} keeps changing; try again")
+
+    async def get_flow_run(self, run_id: str) -> Stored:
+        """The run as it is now.
+
+        Raises:
+            NotFound: no such run.
+        """
+        stored = await self._stores.runs.get(run_id)
+        if stored is None:
+            raise NotFound(f"there is no flow run {run_id[:80]!r}; `whenthen runs` lists them")
+        return stored
+
+    async def list_flow_runs(
+        self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
+    ) -> list[FlowRun]:
+        """The runs that match, the newest first."""
+        found = await self._stores.runs.list(deployment=deployment, states=states, limit=limit)
+        return [stored.run for stored in found]
+
+    async def logs(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
+        """What the run wrote so far.
+
+        Raises:
+            NotFound: no such run.
+        """
+        await self.get_flow_run(run_id)
+        return await self._stores.logs.read(run_id, tail=tail)
+
+    async def follow_logs(self, run_id: str) -> AsyncGenerator[LogLine, None]:
+        """What the run writes, from the first line until the run has ended.
+
+        Raises:
+            NotFound: no such run.
+        """
+        await self.get_flow_run(run_id)
+        ended = asyncio.ensure_future(self._ended(run_id))
+        seen = 0
+        last: int | None = None
+        try:
+            async with aclosing(self._stores.logs.follow(run_id)) as lines:
+                coming = asyncio.ensure_future(anext(lines))
+                try:
+                    while last is None or seen < last:
+                        waiting = {coming} if last is not None else {coming, ended}
+                        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+                        if coming.done():
+                            yield coming.result()
+                            seen += 1
+                            coming = asyncio.ensure_future(anext(lines))
+                        if last is None and ended.done():
+                            ended.result()
+                            # a worker stores the last line before the state that ends the run
+                            last = len(await self._stores.logs.read(run_id))
+                finally:
+                    coming.cancel()
+                    await asyncio.wait({coming})
+        finally:
+            ended.cancel()
+            await asyncio.wait({ended})
+
+    async def _ended(self, run_id: str) -> None:
+        async with aclosing(self._stores.runs.watch(run_id)) as revisions:
+            async for stored in revisions:
+                if stored is not None and stored.run.state in TERMINAL:
+                    return
+
+    # Schedules
+
+    async def pause_deployment(self, name: str) -> None:
+        """Pause all schedules of the deployment. Raises `NotFound`."""
+        self._deployment(name)
+        await self._set_paused(_deployment_key(name), True)
+
+    async def resume_deployment(self, name: str) -> None:
+        """Resume all schedules of the deployment; what passed meanwhile is not made up for. Raises `NotFound`."""
+        self._deployment(name)
+        await self._set_paused(_deployment_key(name), False)
+
+    async def pause_schedule(self, deployment: str, schedule: str) -> None:
+        """Pause one schedule. Raises `NotFound`."""
+        self._schedule(deployment, schedule)
+        await self._set_paused(_schedule_key(deployment, schedule), True)
+
+    async def resume_schedule(self, deployment: str, schedule: str) -> None:
+        """Resume one schedule. Raises `NotFound`."""
+        self._schedule(deployment, schedule)
+        await self._set_paused(_schedule_key(deployment, schedule), False)
+
+    async def paused_schedules(self) -> dict[tuple[str, str], bool]:
+        """Whether each schedule of the rules is paused, by deployment and schedule."""
+        flags = await self._stores.flags.all()
+        return {
+            (deployment.name, schedule.name): is_paused(deployment.name, schedule, flags)
+            for deployment in self._deployments.current().values()
+            for schedule in deployment.schedules
+        }
+
+    async def _set_paused(self, key: str, paused: bool) -> None:
+        for _ in range(_TRIES):
+            found = await self._stores.flags.get(key)
+            changed = format_time(self._clock())
+            flag = Flag(paused=paused, changed=changed)
+            if found is not None:
+                # what is said later counts, also when the clock of whoever says it lags
+                flag = replace(flag, changed=max(changed, found[0].changed))
+            try:
+                await self._stores.flags.put(key, flag, found[1] if found else 0)
+                return
+            except Conflict:
+                continue
+        raise Conflict(f"{key} keeps changing; try again")
+
+    def _deployment(self, name: str) -> Deployment:
+        current = self._deployments.current()
+        if name not in current:
+            raise NotFound(f"there is no deployment {name[:200]!r}{_near(name, current)}")
+        return current[name]
+
+    def _schedule(self, deployment: str, name: str) -> Schedule:
+        schedules = {schedule.name: schedule for schedule in self._deployment(deployment).schedules}
+        if name not in schedules:
+            raise NotFound(f"deployment {deployment!r} has no schedule {name[:200]!r}{_near(name, schedules)}")
+        return schedules[name]
+
+
+def _deployment_key(name: str) -> str:
+    return f"deployment/{name}"
+
+
+def _schedule_key(deployment: str, name: str) -> str:
+    return f"schedule/{deployment}/{name}"
+
+
+def _near(name: str, known: Any) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    if near:
+        return f"; did you mean {', '.join(map(repr, near))}?"
+    return f"; there are {', '.join(map(repr, sorted(known)[:10]))}" if known else "; there are none"
+
+
+def _check_size(parameters: dict[str, Any]) -> None:
+    try:
+        size = len(orjson.dumps(parameters))
+    except TypeError as error:
+        raise InvalidInput(f"parameters: not JSON: {error}") from None
+    if size > MAX_PARAMETER_BYTES:
+        raise InvalidInput(
+            f"parameters: {size} bytes as JSON; at most {MAX_PARAMETER_BYTES} are allowed; refer to large data"
+        )

@@ -1,0 +1,130 @@
+"""Calls one function of a Python file with a run's parameters, in the run's own process.
+
+    python -m whenthen.flows.runner FILE FUNCTION
+
+Parameters come from `WHENTHEN_PARAMETERS_FILE` or `WHENTHEN_PARAMETERS` (JSON) as keyword arguments. What the function
+returns is written to `WHENTHEN_RESULT_FILE` when it is JSON; an error ends the process with exit code 1, its traceback on
+standard error and its last line in the result file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+__all__ = ["call", "load_function", "main"]
+
+MAX_RESULT_BYTES = 64 * 1024
+
+
+class CanNotCall(Exception):
+    """The function can not be found or does not take these parameters. The message is for people."""
+
+
+def main(arguments: list[str]) -> int:
+    file, name = arguments
+    report: dict[str, Any] = {}
+    code = 0
+    try:
+        value = call(load_function(Path(file), name), read_parameters())
+        report = result_of(value)
+    except CanNotCall as error:
+        print(error, file=sys.stderr)
+        report, code = {"error": str(error)}, 1
+    except Exception as error:  # noqa: BLE001 - whatever the user's function raises ends the run, and is reported
+        _print_traceback(error)
+        report, code = {"error": traceback.format_exception_only(error)[-1].strip()}, 1
+    sys.stdout.flush()
+    if target := os.environ.get("WHENTHEN_RESULT_FILE"):
+        Path(target).write_text(json.dumps(report), encoding="utf-8")
+    return code
+
+
+def read_parameters() -> dict[str, Any]:
+    """The run's parameters."""
+    if file := os.environ.get("WHENTHEN_PARAMETERS_FILE"):
+        text = Path(file).read_text(encoding="utf-8")
+    else:
+        text = os.environ.get("WHENTHEN_PARAMETERS", "{}")
+    parameters = json.loads(text)
+    if not isinstance(parameters, dict):
+        raise CanNotCall("parameters are not a JSON object")
+    return parameters
+
+
+def load_function(file: Path, name: str) -> Callable[..., Any]:
+    """Run the file as a module of its own and take the function from it. Its folder comes first on the import path.
+
+    Raises:
+        CanNotCall: there is no such function; lists near names.
+    """
+    sys.path.insert(0, str(file.parent))
+    spec = importlib.util.spec_from_file_location(file.stem, file)
+    if spec is None or spec.loader is None:
+        raise CanNotCall(f"{file} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[file.stem] = module
+    spec.loader.exec_module(module)
+    function = getattr(module, name, None)
+    if not callable(function):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        near = difflib.get_close_matches(name, known, n=1)
+        raise CanNotCall(f"{file} has no function {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return function  # type: ignore[no-any-return]
+
+
+def call(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    """What the function returns, awaited when it is asynchronous.
+
+    Raises:
+        CanNotCall: it does not take these parameters; names them.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        signature = None
+    if signature is not None:
+        try:
+            signature.bind(**parameters)
+        except TypeError as error:
+            takes = ", ".join(signature.parameters) or "none"
+            raise CanNotCall(f"{function.__name__}: {error}; it takes: {takes}") from None
+    value = function(**parameters)
+    if inspect.isawaitable(value):
+
+        async def wait() -> Any:
+            return await value
+
+        return asyncio.run(wait())
+    return value
+
+
+def result_of(value: Any) -> dict[str, Any]:
+    """The report of a returned value; without `result` when it is not JSON or too large."""
+    try:
+        text = json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return {}
+    return {"result": value} if value is not None and len(text) <= MAX_RESULT_BYTES else {}
+
+
+def _print_traceback(error: BaseException) -> None:
+    """The traceback without the frames of this file."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
+        frame = frame.tb_next
+    sys.stdout.flush()
+    traceback.print_exception(type(error), error, frame or error.__traceback__)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,172 @@
+"""When schedules make runs: a pure decision, and the loop that acts on it.
+
+Each time of a schedule makes one run, whatever restarts and however many schedulers there are, because the time is in
+the run's key. Times that passed while no scheduler ran: the latest one is made up for once, within a grace period, and its
+run starts out Late; the others are left out. Meaning: docs/deployments.md, "Schedules".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from whenthen.flows.orchestrator import BuiltInOrchestrator, is_paused
+from whenthen.flows.states import new_run
+from whenthen.flows.stores import Deployments, Flag, Stores
+from whenthen.schemas.calendar import next_after, occurrences
+from whenthen.schemas.deployments import Deployment, Schedule
+from whenthen.schemas.errors import Conflict, WhenthenError
+from whenthen.schemas.times import format_time
+
+__all__ = ["Due", "Plan", "Scheduler", "SchedulerSettings", "due", "schedule_run_key"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SchedulerSettings:
+    grace: timedelta = timedelta(hours=1)  #: a missed time older than this is left out
+    late_after: timedelta = timedelta(seconds=30)  #: a time older than this when it is seen was missed
+    longest_wait: timedelta = timedelta(seconds=1)  #: between two looks; changes of rules and flags take this long
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Due:
+    """A run to create."""
+
+    deployment: Deployment
+    schedule: Schedule
+    at: datetime
+    late: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What to do now, oldest first, and when there will be something next."""
+
+    due: tuple[Due, ...]
+    positions: Mapping[str, Flag]  #: flags to store once the runs exist
+    next_at: datetime | None
+
+
+def schedule_run_key(deployment: str, schedule: str, at: datetime) -> str:
+    """The idempotency key of a schedule's run."""
+    return f"schedule/{deployment}/{schedule}/{format_time(at)}"
+
+
+def due(
+    deployments: Iterable[Deployment], flags: Mapping[str, Flag], now: datetime, settings: SchedulerSettings
+) -> Plan:
+    """Which runs the schedules ask for at `now`.
+
+    `flags` hold pauses and, for each schedule, up to when it was followed. A schedule that was never seen, or was
+    edited, begins now; one that was resumed begins at its resumption.
+    """
+    found: list[Due] = []
+    positions: dict[str, Flag] = {}
+    upcoming: list[datetime] = []
+    for deployment in deployments:
+        for schedule in deployment.schedules:
+            if is_paused(deployment.name, schedule, dict(flags)):
+                continue
+            key = _position_key(deployment.name, schedule.name)
+            meaning = _meaning(schedule)
+            position = flags.get(key)
+            if position is None or position.note != meaning:
+                positions[key] = Flag(paused=False, changed=format_time(now), note=meaning)
+                since = now
+            else:
+                switches = (f"deployment/{deployment.name}", f"schedule/{deployment.name}/{schedule.name}")
+                said = [position, *(flags[switch] for switch in switches if switch in flags)]
+                since = max(datetime.fromisoformat(flag.changed) for flag in said)
+            times = list(occurrences(schedule, max(since, now - settings.grace), now))
+            fresh = [at for at in times if now - at <= settings.late_after]
+            chosen = fresh or times[-1:]
+            found.extend(Due(deployment=deployment, schedule=schedule, at=at, late=not fresh) for at in chosen)
+            if times:
+                positions[key] = Flag(paused=False, changed=format_time(times[-1]), note=meaning)
+            if (following := next_after(schedule, now)) is not None:
+                upcoming.append(following)
+    found.sort(key=lambda item: item.at)
+    return Plan(due=tuple(found), positions=positions, next_at=min(upcoming, default=None))
+
+
+def _position_key(deployment: str, schedule: str) -> str:
+    return f"position/{deployment}/{schedule}"
+
+
+def _meaning(schedule: Schedule) -> str:
+    """What identifies the times of a schedule; it changes when the schedule is edited."""
+    times = (schedule.cron, schedule.interval, schedule.anchor, schedule.rrule, schedule.timezone)
+    return hashlib.blake2b(repr(times).encode(), digest_size=8).hexdigest()
+
+
+class Scheduler:
+    """Creates the runs of all schedules. Any number may run at once."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        deployments: Deployments,
+        orchestrator: BuiltInOrchestrator,
+        *,
+        settings: SchedulerSettings | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._stores = stores
+        self._deployments = deployments
+        self._orchestrator = orchestrator
+        self._settings = settings or SchedulerSettings()
+        self._clock = clock
+
+    async def step(self) -> Plan:
+        """Do what is due now."""
+        now = self._clock()
+        plan = due(self._deployments.current().values(), await self._stores.flags.all(), now, self._settings)
+        for item in plan.due:
+            name = schedule_name(item)
+            run = new_run(
+                item.deployment,
+                key=schedule_run_key(item.deployment.name, item.schedule.name, item.at),
+                parameters=item.schedule.parameters,
+                now=now,
+                scheduled_for=item.at,
+                late=item.late,
+                related=({"id": f"whenthen.schedule.{name}", "role": "schedule", "name": item.schedule.name},),
+                triggered_by=f"schedule:{item.schedule.name}",
+            )
+            created = await self._orchestrator.submit(run)
+            log.info("schedule %s: flow run %s for %s", name, created.id, created.scheduled_for)
+        for key, flag in plan.positions.items():
+            await self._advance(key, flag)
+        return plan
+
+    async def run(self) -> None:
+        """Follow the schedules until cancelled. Errors of the store are logged and tried again."""
+        while True:
+            wait = self._settings.longest_wait
+            try:
+                plan = await self.step()
+                if plan.next_at is not None:
+                    wait = min(wait, max(plan.next_at - self._clock(), timedelta(0)))
+            except WhenthenError as error:
+                log.warning("schedules could not be followed, trying again: %s", error)
+            await asyncio.sleep(wait.total_seconds())
+
+    async def _advance(self, key: str, flag: Flag) -> None:
+        found = await self._stores.flags.get(key)
+        if found is not None and found[0].note == flag.note and found[0].changed >= flag.changed:
+            return
+        try:
+            await self._stores.flags.put(key, flag, found[1] if found else 0)
+        except Conflict:
+            log.debug("%s was advanced by another scheduler", key)
+
+
+def schedule_name(item: Due) -> str:
+    """Deployment and schedule, for logs and resource ids."""
+    return f"{item.deployment.name}.{item.schedule.name}"
