@@ -1,7 +1,7 @@
 """The published CEL conformance cases, each evaluated by the closures and by compiled code.
 
-`cel_given.json` is data of the CEL specification's own suite; `cel_excluded.json` names the cases that do not apply, with the
-reason for each.
+`cel_given.json` is data of the CEL specification's own suite; `cel_excluded.json` names the cases that do not
+apply, with the reason for each.
 """
 
 from __future__ import annotations

@@ -126,8 +126,9 @@ def test_without_declared_variables_an_unknown_function_is_refused_unless_its_er
 @pytest.mark.parametrize("depth", [MAX_DEPTH + 1, 1_000, 10_000])
 @pytest.mark.parametrize(
     ("before", "middle", "after"),
-    [("(", "1", ")"), ("[", "1", "]"), ("{1:", "1", "}"), ("!(", "true", ")"), ("size(", "'a'", ")"), ("-(", "1", ")"),
-     ("true ? 1 : ", "2", ""), ("[1].all(x, ", "true", ")"), ("", "event", ".a"), ("", "event", "[0]"), ("1 + ", "1", "")],
+    [("(", "1", ")"), ("[", "1", "]"), ("{1:", "1", "}"), ("!(", "true", ")"), ("size(", "'a'", ")"),
+     ("-(", "1", ")"), ("true ? 1 : ", "2", ""), ("[1].all(x, ", "true", ")"), ("", "event", ".a"),
+     ("", "event", "[0]"), ("1 + ", "1", "")],
 )  # fmt: skip
 def test_deep_nesting_is_refused_not_a_recursion_error(before: str, middle: str, after: str, depth: int) -> None:
     error = refusal(before * depth + middle + after * depth, {"event"})

@@ -195,3 +195,10 @@ def test_a_variable_with_dots_takes_precedence_over_fields() -> None:
     assert built({"a": {"b": {"c": 1}}}) == 1
     assert built({"a": {"b": {"c": 1}}, "a.b": {"c": 2}}) == 2
     assert built({"a": {"b": {"c": 1}}, "a.b": {"c": 2}, "a.b.c": 3}) == 3
+
+
+def test_an_operation_that_python_warns_of_fails_in_the_way_of_cel() -> None:
+    for text in ("true['a'] || true", "[1]['a'] || true", "1.a || true"):
+        built = compile_condition(text)
+        built.compile_now()
+        assert built({}) is True

@@ -10,6 +10,7 @@ Literals are parameters (`k0`, `k1`, ...), so one compiled function body serves 
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,7 +104,10 @@ def compile_shape(
     if _brackets(source) > MAX_BRACKETS:
         return None
     namespace: dict[str, Any] = {}
-    exec(compile(source, "<condition>", "exec"), _GLOBALS, namespace)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SyntaxWarning)  # Python's opinion of `true[0]`, which fails in CEL's own way
+        code_object = compile(source, "<condition>", "exec")
+    exec(code_object, _GLOBALS, namespace)
     return CompiledShape(namespace["make"], tuple(writer.recipes), source)
 
 
