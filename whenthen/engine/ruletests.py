@@ -1,0 +1,339 @@
+"""Runs `*.test.yaml`: the rules' own tests, with the server's evaluator and a virtual clock.
+
+Called by `whenthen test`. Nothing is started and nothing is sent: actions are rendered, not performed. The format is
+`schemas.ruletests`; meaning: docs/testing.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from xml.etree import ElementTree
+
+from pydantic import BaseModel, ValidationError
+
+from whenthen.actions.calls import EVENT_FIELDS, VARIABLES, describe_firing
+from whenthen.engine.records import ask_actions
+from whenthen.engine.rules.documents import Places, read_document
+from whenthen.engine.rules.explanations import explain, path_text
+from whenthen.engine.rules.folder import Rules
+from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem, RenderError
+from whenthen.schemas.events import Event, EventLimits, new_event
+from whenthen.schemas.firings import Decision, Firing, Reason
+from whenthen.schemas.ruletests import ExpectedFiring, NonFiring, RuleTest, RuleTestFile
+from whenthen.schemas.times import format_duration, parse_us, to_us
+from whenthen.templates import compile_value
+from whenthen.triggers.evaluator import Evaluator
+from whenthen.triggers.rules import RuleSet
+
+__all__ = ["TestReport", "TestResult", "junit", "load_tests", "render_actions", "run_tests"]
+
+_LIMITS = EventLimits(ahead=timedelta(days=36500))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestResult:
+    """One test and what was wrong; `failures` is empty when it passed."""
+
+    __test__ = False
+
+    file: str
+    name: str
+    failures: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        return not self.failures
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TestReport:
+    """All results, and the automations that no test says anything about."""
+
+    __test__ = False
+
+    results: tuple[TestResult, ...]
+    uncovered: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(result.passed for result in self.results)
+
+
+@dataclass(slots=True)
+class _Story:
+    """What happened in one test."""
+
+    start_us: int
+    ids: list[str | None] = field(default_factory=list)  #: of each step's event
+    firings: list[Firing] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def step_of(self, event_id: str | None) -> int | None:
+        return self.ids.index(event_id) if event_id is not None and event_id in self.ids else None
+
+
+def load_tests(path: str | os.PathLike[str]) -> list[tuple[str, RuleTestFile]]:
+    """Read every `*.test.yaml` below a folder, or the one file.
+
+    Raises:
+        InvalidRules: with every problem, as for rules.
+    """
+    root = Path(path)
+    files = sorted(root.rglob("*.test.y*ml")) if root.is_dir() else [root]
+    base = root if root.is_dir() else root.parent
+    found: list[tuple[str, RuleTestFile]] = []
+    problems: list[Problem] = []
+    for file in files:
+        name = str(file.relative_to(base))
+        parsed = _read(name, file.read_bytes(), problems)
+        if parsed is not None:
+            found.append((name, parsed))
+    if problems:
+        raise InvalidRules(problems)
+    return found
+
+
+def run_tests(rules: Rules, tests: Sequence[tuple[str, RuleTestFile]]) -> TestReport:
+    """Run all tests against one set of rules."""
+    compiled = RuleSet.compile(rules.automations)
+    results = []
+    covered: set[str] = set()
+    for file, content in tests:
+        for test in content.tests:
+            named = _named(test)
+            unknown = sorted(named - compiled.automations.keys())
+            covered |= named
+            if unknown:
+                failures: tuple[str, ...] = tuple(f"there is no automation {name!r} in the rules" for name in unknown)
+            else:
+                failures = tuple(_run(compiled, test))
+            results.append(TestResult(file=file, name=test.name, failures=failures))
+    uncovered = tuple(automation.name for automation in rules.automations if automation.name not in covered)
+    return TestReport(results=tuple(results), uncovered=uncovered)
+
+
+def render_actions(rules: RuleSet, firing: Firing, events: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The actions that a firing asks for, in long form with every template rendered.
+
+    Raises:
+        RenderError: a value is missing; the message names the action and the field.
+    """
+    context = {
+        "event": firing.event,
+        "events": [events[ref.id] for ref in firing.refs if ref.id in events],
+        "firing": describe_firing(firing),
+        "automation": firing.automation,
+        "key": firing.key,
+    }
+    root = {**{name: value for name, value in context.items() if name != "event"}, **(firing.event or {})}
+    rendered = []
+    for index, action in enumerate(ask_actions(rules.actions(firing.automation), firing)):
+        spec = action.model_dump(mode="json", exclude={"retry", "timeout"}, exclude_none=True)
+        try:
+            rendered.append(
+                compile_value(spec, known=VARIABLES, known_steps=VARIABLES | EVENT_FIELDS).render(context, root)
+            )
+        except RenderError as error:
+            raise RenderError(f"actions[{index}] ({spec['type']}): {error}") from None
+    return rendered
+
+
+def junit(report: TestReport) -> str:
+    """The report as JUnit XML."""
+    suite = ElementTree.Element(
+        "testsuite",
+        name="whenthen",
+        tests=str(len(report.results)),
+        failures=str(sum(not result.passed for result in report.results)),
+    )
+    for result in report.results:
+        case = ElementTree.SubElement(suite, "testcase", classname=result.file, name=result.name)
+        if result.failures:
+            failure = ElementTree.SubElement(case, "failure", message=result.failures[0])
+            failure.text = "\n".join(result.failures)
+    ElementTree.indent(suite)
+    return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _read(name: str, raw: bytes, problems: list[Problem]) -> RuleTestFile | None:
+    places = Places()
+    document = read_document(raw, places)
+    for fault in document.faults:
+        problems.append(
+            Problem(file=name, line=fault.line, column=fault.column, field=path_text(fault.path), message=fault.message)
+        )
+    if document.faults:
+        return None
+    try:
+        return RuleTestFile.model_validate(document.data if document.data is not None else {})
+    except ValidationError as error:
+        model: type[BaseModel] = RuleTestFile
+        for item in explain(error.errors(include_url=False, include_input=False), document.data, model):
+            line, column = places.key(item.path) if item.at_key else places.value(item.path)
+            problems.append(
+                Problem(file=name, line=line, column=column, field=path_text(item.path), message=item.message)
+            )
+        return None
+
+
+def _run(rules: RuleSet, test: RuleTest) -> Iterator[str]:
+    try:
+        story = _play(rules, test)
+    except InvalidInput as error:
+        yield str(error)
+        return
+    watched = set(test.only) or _named(test)
+    left = [firing for firing in story.firings if firing.automation in watched]
+    for number, expected in enumerate(test.fires):
+        match = next((firing for firing in left if not _differences(rules, story, expected, firing)), None)
+        if match is not None:
+            left.remove(match)
+            continue
+        yield f"fires[{number}]: {_missing(rules, story, expected, left)}"
+    for firing in left:
+        yield f"{firing.automation} fired unexpectedly at {_at(story, firing)}{_for_step(story, firing)}"
+    for number, refused in enumerate(test.not_fired):
+        yield from (f"not_fired[{number}]: {failure}" for failure in _check_not_fired(story, refused))
+
+
+def _named(test: RuleTest) -> set[str]:
+    return {item.automation for item in test.fires} | {item.automation for item in test.not_fired}
+
+
+def _play(rules: RuleSet, test: RuleTest) -> _Story:
+    evaluator = Evaluator(rules)
+    story = _Story(start_us=to_us(test.start))
+    outcome = evaluator.advance(story.start_us)
+    story.firings += outcome.firings
+    for number, step in enumerate(test.steps):
+        now = test.start + step.at
+        if step.event is None:
+            story.ids.append(None)
+            outcome = evaluator.advance(to_us(now))
+        else:
+            event = _event(test, number)
+            story.ids.append(event.id)
+            story.events[event.id] = event.data
+            outcome = evaluator.process(event, to_us(now))
+        story.firings += outcome.firings
+        story.decisions += outcome.decisions
+    return story
+
+
+def _event(test: RuleTest, number: int) -> Event:
+    step = test.steps[number]
+    assert step.event is not None
+    now = test.start + step.at
+    try:
+        return new_event(
+            step.event,
+            resource={"id": "test", **step.resource},
+            related=step.related,
+            payload=step.payload,
+            occurred=now if step.occurred is None else test.start + step.occurred,
+            id=step.id or f"step-{number}",
+            follows=step.follows,
+            now=now,
+            source="test",
+            limits=_LIMITS,
+        )
+    except InvalidInput as error:
+        raise InvalidInput(f"steps[{number}]: {error}") from None
+
+
+def _differences(rules: RuleSet, story: _Story, expected: ExpectedFiring, firing: Firing) -> list[str]:
+    """How a firing differs from an expected one; empty when it is that one."""
+    if firing.automation != expected.automation:
+        return [f"automation is {firing.automation}"]
+    found: list[str] = []
+    if firing.state.value != expected.state:
+        found.append(f"state is {firing.state.value}, not {expected.state}")
+    if expected.at is not None and parse_us(firing.at) != story.start_us + expected.at // timedelta(microseconds=1):
+        found.append(f"at is {_at(story, firing)}, not {format_duration(expected.at)}")
+    step = story.step_of(firing.event["id"] if firing.event else None)
+    if expected.step is not None and step != expected.step:
+        found.append(f"it fired for step {step}, not {expected.step}")
+    if expected.key is not None and firing.key != expected.key:
+        found.append(f"key is {firing.key}, not {expected.key}")
+    if expected.events is not None:
+        steps = [story.step_of(ref.id) for ref in firing.refs]
+        if steps != expected.events:
+            found.append(f"events are those of steps {steps}, not {expected.events}")
+    if expected.actions is not None:
+        found += _action_differences(rules, story, expected.actions, firing)
+    return found
+
+
+def _action_differences(
+    rules: RuleSet, story: _Story, expected: Sequence[Mapping[str, Any]], firing: Firing
+) -> Iterator[str]:
+    try:
+        rendered = render_actions(rules, firing, story.events)
+    except RenderError as error:
+        yield str(error)
+        return
+    if len(rendered) != len(expected):
+        yield f"{len(rendered)} actions, not {len(expected)}"
+        return
+    for index, (wanted, got) in enumerate(zip(expected, rendered, strict=True)):
+        for name, value in wanted.items():
+            if got.get(name) != value:
+                yield f"actions[{index}].{name} is {got.get(name)!r}, not {value!r}"
+
+
+def _missing(rules: RuleSet, story: _Story, expected: ExpectedFiring, left: Sequence[Firing]) -> str:
+    same = [firing for firing in left if firing.automation == expected.automation]
+    if same:
+        closest = min((_differences(rules, story, expected, firing) for firing in same), key=len)
+        return f"{expected.automation} fired, but {'; '.join(closest)}"
+    reasons = _reasons(story, expected.automation, expected.step)
+    return f"{expected.automation} did not fire{reasons}"
+
+
+def _check_not_fired(story: _Story, refused: NonFiring) -> Iterator[str]:
+    for firing in story.firings:
+        step = story.step_of(firing.event["id"] if firing.event else None)
+        if firing.automation == refused.automation and (refused.step is None or refused.step == step):
+            yield f"{refused.automation} fired at {_at(story, firing)}{_for_step(story, firing)}"
+            return
+    if refused.reason is None:
+        return
+    reasons = [
+        decision.reason
+        for decision in story.decisions
+        if decision.automation == refused.automation
+        and (refused.step is None or decision.event == story.ids[refused.step])
+    ]
+    if refused.reason not in reasons:
+        yield f"no decision {refused.reason.value}{_reasons(story, refused.automation, refused.step)}"
+
+
+def _reasons(story: _Story, automation: str, step: int | None) -> str:
+    """What the evaluator decided instead, for people."""
+    said = []
+    for decision in story.decisions:
+        if decision.automation != automation or decision.reason is Reason.FIRED:
+            continue
+        at = story.step_of(decision.event)
+        if step is None or at == step:
+            said.append(f"step {at}: {decision.reason.value}" + (f" ({decision.detail})" if decision.detail else ""))
+    if not said:
+        return "; no event passed its name test" if step is None else "; the event did not pass its name test"
+    shown = "; ".join(said[-5:])
+    return f": {shown}"
+
+
+def _at(story: _Story, firing: Firing) -> str:
+    us = parse_us(firing.at) - story.start_us
+    return format_duration(timedelta(microseconds=us)) if us >= 0 else firing.at
+
+
+def _for_step(story: _Story, firing: Firing) -> str:
+    step = story.step_of(firing.event["id"] if firing.event else None)
+    return "" if step is None else f" for step {step}"

@@ -1,0 +1,114 @@
+"""Tests of rules as they are written in `*.test.yaml`: events at times, expected firings and non-firings.
+
+    tests:
+      - name: three failures page once
+        steps:
+          - {at: 0s, event: job.failed, resource: {id: job-7}}
+          - {at: 20s, event: job.failed, resource: {id: job-7}}
+          - {at: 40s, event: job.failed, resource: {id: job-7}}
+          - {at: 2h}                       # no event: the clock moves
+        fires:
+          - {automation: pager, at: 40s, key: {id: job-7}, actions: [{type: send-notification, notifier: ops}]}
+        not_fired:
+          - {automation: pager, step: 1, reason: below_threshold}
+
+Running them: `whenthen.engine.ruletests`. Meaning: docs/testing.md.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import Field, model_validator
+
+from whenthen.schemas.base import Model, Name
+from whenthen.schemas.firings import Reason
+from whenthen.schemas.times import Duration
+
+__all__ = ["ExpectedFiring", "NonFiring", "RuleTest", "RuleTestFile", "TestStep"]
+
+
+class TestStep(Model):
+    """An event at a time from the start; without `event` the clock just moves there."""
+
+    __test__ = False
+
+    at: Duration
+    event: str | None = None
+    id: str | None = None
+    resource: dict[str, str] = Field(default_factory=dict)
+    """Labels; without `id` the resource is called `test`."""
+    related: list[dict[str, str]] = Field(default_factory=list)
+    payload: Any = None
+    occurred: Duration | None = None
+    """When it happened, from the start, if that is not `at` (a late event)."""
+    follows: str | None = None
+
+    @model_validator(mode="after")
+    def _event_or_tick(self) -> TestStep:
+        given = [
+            name for name in ("id", "resource", "related", "payload", "occurred", "follows") if getattr(self, name)
+        ]
+        if self.event is None and given:
+            raise ValueError(f"a step without `event` moves the clock only; it has {', '.join(given)}")
+        return self
+
+
+class ExpectedFiring(Model):
+    """A firing that must be; fields that are left out are not looked at."""
+
+    automation: Name
+    at: Duration | None = None
+    """From the start."""
+    state: Literal["Triggered", "Resolved"] = "Triggered"
+    step: int | None = Field(default=None, ge=0)
+    """The step whose event it fires for, from 0."""
+    key: dict[str, Any] | None = None
+    events: list[int] | None = None
+    """The steps of all contributing events."""
+    actions: list[dict[str, Any]] | None = None
+    """The actions, rendered, in order; each with the fields that are given here."""
+
+
+class NonFiring(Model):
+    """Something that must not fire: the automation at all, or for the event of one step, for this reason."""
+
+    automation: Name
+    step: int | None = Field(default=None, ge=0)
+    reason: Reason | None = None
+
+
+class RuleTest(Model):
+    """One story. Every firing of the automations that it names must be expected, and every expected one must be."""
+
+    name: Name
+    start: datetime = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
+    only: list[Name] = Field(default_factory=list)
+    """Automations that may fire unexpectedly are those not listed here; default: all that `fires` and `not_fired` name."""
+    steps: list[TestStep] = Field(min_length=1, max_length=10_000)
+    fires: list[ExpectedFiring] = Field(default_factory=list)
+    not_fired: list[NonFiring] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _in_order(self) -> RuleTest:
+        if self.start.tzinfo is None:
+            raise ValueError("start has no time zone; add Z or an offset")
+        last = timedelta(0)
+        for number, step in enumerate(self.steps):
+            if step.at < last:
+                raise ValueError(f"steps[{number}] is earlier than the step before it; steps go forward in time")
+            last = step.at
+        if not self.fires and not self.not_fired:
+            raise ValueError("a test expects something: give `fires` or `not_fired`")
+        for kind, items in (("fires", self.fires), ("not_fired", self.not_fired)):
+            for item in items:
+                if item.step is not None and item.step >= len(self.steps):
+                    raise ValueError(f"{kind}: there is no step {item.step}; the last one is {len(self.steps) - 1}")
+        return self
+
+
+class RuleTestFile(Model):
+    """One `*.test.yaml`."""
+
+    tests: list[RuleTest] = Field(min_length=1)
