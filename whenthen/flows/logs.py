@@ -85,11 +85,15 @@ class RunLog:
 
     async def close(self) -> None:
         """Return when everything is stored."""
+        await self._flush()
+        await self.abandon()
+
+    async def abandon(self) -> None:
+        """Store nothing more."""
         if self._timer is not None:
             self._timer.cancel()
             await asyncio.wait({self._timer})
             self._timer = None
-        await self._flush()
 
     async def _take(self, text: str, stream: str) -> str:
         """Store the complete lines of `text` and give the rest, which is shorter than a line may be."""
@@ -127,8 +131,7 @@ class RunLog:
 
     async def _flush_soon(self) -> None:
         await asyncio.sleep(self._limits.batch_wait_s)
-        # a flush that was begun is finished, also when `close` cancels the timer
-        await asyncio.shield(self._flush())
+        await self._flush()
 
     async def _flush(self) -> None:
         async with self._lock:

@@ -72,6 +72,13 @@ class ProcessGroup:
         self._signal(signal.SIGKILL)
         await self._process.wait()
 
+    def close_output(self) -> None:
+        """Stop reading; the streams end. For pipes that a process outside the group holds open."""
+        transport = self._process._transport  # type: ignore[attr-defined]
+        for descriptor in (1, 2):
+            if (pipe := transport.get_pipe_transport(descriptor)) is not None:
+                pipe.close()
+
     async def __aenter__(self) -> ProcessGroup:
         return self
 

@@ -132,9 +132,7 @@ class Reaper:
         except Conflict:
             return Verdict.FINE  # somebody moved it meanwhile; the next look sees where to
         log.warning("flow run %s of %s: %s, now %s", run.id, run.deployment, verdict, kept.run.state)
-        if run.state in ACTIVE:
-            await self._stores.slots.release(run.deployment, run.id)
-            await self._stores.heartbeats.clear(run.id)
+        # its slot is left: whoever needs it sees that the run is not active, and freeing it here could hit the next try
         if kept.run.state in WAITING:
             await self._stores.queue.put(run.id, pool=run.work_pool, deployment=run.deployment)
         return verdict

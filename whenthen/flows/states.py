@@ -37,9 +37,7 @@ ALLOWED: dict[RunState, frozenset[RunState]] = {
     _S.SCHEDULED: frozenset({_S.LATE, _S.PENDING, *_STOPPED}),
     _S.LATE: frozenset({_S.PENDING, *_STOPPED}),
     _S.RETRYING: frozenset({_S.PENDING, *_STOPPED}),
-    _S.PENDING: frozenset(
-        {_S.RUNNING, _S.SCHEDULED, _S.RETRYING, _S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED}
-    ),
+    _S.PENDING: frozenset({_S.RUNNING, _S.SCHEDULED, _S.RETRYING, _S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED}),
     _S.RUNNING: frozenset(
         {
             *(_S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CRASHED, _S.RETRYING),

@@ -1,0 +1,475 @@
+"""Takes runs of one work pool from the queue and runs each in its own process group, never one twice at once.
+
+What holds a run: its state (Pending, then Running, with this worker's name; compare-and-set), heartbeats while it is held,
+and the unanswered place in the queue. A worker that can not renew its heartbeat stops its own processes before anybody else
+may call the run crashed. Meaning: docs/deployments.md, "Workers".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from whenthen.flows.commands import launch_of, read_secret
+from whenthen.flows.logs import LogLimits, RunLog
+from whenthen.flows.processes import ProcessGroup, describe_exit
+from whenthen.flows.reaper import ReaperSettings, Verdict, bury, judge
+from whenthen.flows.states import due_at, settle, transition
+from whenthen.flows.stores import Deployments, QueuedRun, Stored, Stores
+from whenthen.schemas.deployments import ACTIVE, WAITING, Deployment, FlowRun, RunState
+from whenthen.schemas.errors import BusUnavailable, Conflict, NotFound, RenderError, SetupError, WhenthenError
+from whenthen.schemas.times import format_duration
+
+__all__ = ["Ending", "Handling", "Stop", "Worker", "WorkerSettings", "ending_of", "handling"]
+
+log = logging.getLogger(__name__)
+
+_READ_AFTER_EXIT_S = 2.0  #: how long a pipe is read that a process outside the group still holds open
+_LONGEST_NAK = timedelta(hours=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkerSettings:
+    concurrency: int = 10  #: runs at once
+    heartbeat: timedelta = timedelta(seconds=5)
+    lost_after: timedelta = timedelta(seconds=60)  #: the same as the reaper's
+    kill_grace: timedelta = timedelta(seconds=10)  #: between TERM and KILL
+    drain_grace: timedelta = timedelta(seconds=30)  #: for running processes when the worker stops
+    slot_wait: timedelta = timedelta(seconds=1)  #: until a run above the concurrency limit is looked at again
+    take_wait: timedelta = timedelta(seconds=1)
+    retry_pause: timedelta = timedelta(seconds=1)  #: while the store is away
+    logs: LogLimits = field(default_factory=LogLimits)
+
+
+class Handling(StrEnum):
+    """What to do with a run that the queue offered."""
+
+    DROP = "drop"  #: it has ended or is paused: it leaves the queue
+    WAIT = "wait"  #: it is not due
+    BUSY = "busy"  #: another worker has it
+    BURY = "bury"  #: the worker that had it is gone
+    START = "start"
+
+
+def handling(run: FlowRun, beat: datetime | None, now: datetime, lost_after: timedelta) -> tuple[Handling, timedelta]:
+    """What to do, and after how long to look again where that applies."""
+    if run.state in WAITING:
+        wait = due_at(run) - now
+        return (Handling.WAIT, min(wait, _LONGEST_NAK)) if wait > timedelta(0) else (Handling.START, timedelta(0))
+    if run.state in ACTIVE:
+        verdict = judge(run, beat, now, ReaperSettings(lost_after=lost_after))
+        return (Handling.BUSY, lost_after / 4) if verdict is Verdict.FINE else (Handling.BURY, timedelta(0))
+    return Handling.DROP, timedelta(0)
+
+
+class Stop(StrEnum):
+    """Why the worker ended a process that was still running."""
+
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    LOST = "lost"  #: the run is not ours any more, or may soon not be
+    DRAIN = "drain"  #: the worker is stopping
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ending:
+    """How a try ended."""
+
+    state: RunState
+    message: str = ""
+    exit_code: int | None = None
+    result: Any = None
+    retry: bool = True
+
+
+def ending_of(
+    exit_code: int, stop: Stop | None, timeout: timedelta | None, report: Mapping[str, Any], said: str
+) -> Ending:
+    """What the end of a process means. `said` is its last line on stderr."""
+    if stop is Stop.TIMEOUT:
+        limit = format_duration(timeout or timedelta(0))
+        return Ending(state=RunState.TIMED_OUT, message=f"took longer than {limit}", exit_code=exit_code)
+    if exit_code == 0:
+        return Ending(state=RunState.COMPLETED, exit_code=0, result=report.get("result"))
+    message = report.get("error") or ": ".join(filter(None, [describe_exit(exit_code), said]))
+    return Ending(state=RunState.FAILED, message=str(message), exit_code=exit_code)
+
+
+class Worker:
+    """One worker of one pool. `run` until `stop`; several may share a pool, in this process or elsewhere."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        deployments: Deployments,
+        *,
+        root: Path,
+        pool: str = "default",
+        name: str | None = None,
+        settings: WorkerSettings | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+        resolve: Callable[[str], str] = read_secret,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        self.name = name or f"{os.uname().nodename}-{os.getpid()}-{pool}"
+        self.pool = pool
+        self._stores = stores
+        self._deployments = deployments
+        self._root = root
+        self._settings = settings or WorkerSettings()
+        self._clock = clock
+        self._resolve = resolve
+        self._environment = dict(os.environ if environment is None else environment)
+        self._stopping = asyncio.Event()
+        self._hand_back = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._held: dict[str, FlowRun] = {}
+
+    @property
+    def held(self) -> dict[str, FlowRun]:
+        """The runs that this worker has now, by id."""
+        return dict(self._held)
+
+    async def run(self) -> None:
+        """Work until `stop`; then finish what runs within the drain grace, and hand back the rest."""
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            while not self._stopping.is_set():
+                if len(self._tasks) >= self._settings.concurrency:
+                    await asyncio.wait({stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+                    continue
+                item = None
+                try:
+                    item = await self._stores.queue.take(self.pool, wait=self._settings.take_wait)
+                except BusUnavailable as error:
+                    log.warning("worker %s can not take runs, trying again: %s", self.name, error)
+                    await asyncio.sleep(self._settings.retry_pause.total_seconds())
+                if item is not None:
+                    task = asyncio.create_task(self._handle(item))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
+            if self._tasks:
+                log.info("worker %s finishes %d runs", self.name, len(self._tasks))
+                await asyncio.wait(set(self._tasks), timeout=self._settings.drain_grace.total_seconds())
+            self._hand_back.set()
+            if self._tasks:
+                await asyncio.wait(set(self._tasks))
+        finally:
+            left: set[asyncio.Task[Any]] = {stopping, *self._tasks}
+            for pending in left:
+                pending.cancel()
+            await asyncio.wait(left)
+
+    def stop(self) -> None:
+        """Take no more runs; `run` returns when the ones that run are finished or handed back."""
+        self._stopping.set()
+
+    # One offer of the queue
+
+    async def _handle(self, item: QueuedRun) -> None:
+        alive = asyncio.create_task(self._keep(item))
+        try:
+            again = await self._work(item)
+            if again is None:
+                await item.ack()
+            else:
+                await item.nak(again)
+        except WhenthenError as error:
+            # not answered: the queue offers it again after its patience
+            log.warning("flow run %s: %s", item.run_id, error)
+        except Exception:
+            log.exception("flow run %s: unexpected error; it is offered again", item.run_id)
+        finally:
+            alive.cancel()
+            await asyncio.wait({alive})
+
+    async def _keep(self, item: QueuedRun) -> None:
+        pause = self._stores.queue.patience.total_seconds() / 3
+        while True:
+            await asyncio.sleep(pause)
+            with contextlib.suppress(BusUnavailable):
+                await item.in_progress()
+
+    async def _work(self, item: QueuedRun) -> timedelta | None:
+        """Do what the run needs. Gives after how long it is to be offered again; None when it is done with."""
+        stored = await self._stores.runs.get(item.run_id)
+        if stored is None:
+            return None
+        run, now = stored.run, self._clock()
+        beat = await self._stores.heartbeats.last(run.id) if run.state in ACTIVE else None
+        what, delay = handling(run, beat, now, self._settings.lost_after)
+        try:
+            if what is Handling.DROP:
+                return None
+            if what is Handling.BURY:
+                verdict = judge(run, beat, now, ReaperSettings(lost_after=self._settings.lost_after))
+                await self._stores.runs.update(bury(run, verdict, now), stored.version)
+            if what is not Handling.START:
+                return delay
+            deployment = self._deployments.current().get(run.deployment)
+            if deployment is None:
+                message = f"deployment {run.deployment!r} is not in the rules that worker {self.name} has"
+                await self._stores.runs.update(settle(run, RunState.FAILED, now, message=message), stored.version)
+                return None
+            return await self._claim(stored, deployment, item)
+        except Conflict:
+            return timedelta(0)  # somebody moved it meanwhile; look again
+
+    async def _claim(self, stored: Stored, deployment: Deployment, item: QueuedRun) -> timedelta | None:
+        run, limit = stored.run, deployment.concurrency_limit
+        if self._stopping.is_set():
+            return timedelta(0)
+        if limit is not None and not await self._may_have_slot(run, limit):
+            return self._settings.slot_wait * min(item.deliveries, 5)
+        await self._stores.heartbeats.beat(run.id, self.name)
+        stored = await self._stores.runs.update(
+            transition(run, RunState.PENDING, self._clock(), worker=self.name), stored.version
+        )
+        try:
+            slots = self._stores.slots
+            if limit is not None and not await slots.acquire(run.deployment, run.id, limit, self._has_slot):
+                message = f"waits for one of {limit} slots"
+                waits = transition(stored.run, RunState.SCHEDULED, self._clock(), message=message)
+                await self._stores.runs.update(waits, stored.version)
+                return self._settings.slot_wait
+            stored = await self._stores.runs.update(
+                transition(stored.run, RunState.RUNNING, self._clock(), worker=self.name), stored.version
+            )
+            self._held[run.id] = stored.run
+            return await self._try(stored.run, deployment)
+        except Conflict:
+            # a pending run of ours is moved by nothing but a cancellation
+            await self._conclude(stored.run, lambda current, at: settle(current, RunState.FAILED, at))
+            return timedelta(0)
+        finally:
+            self._held.pop(run.id, None)
+
+    async def _may_have_slot(self, run: FlowRun, limit: int) -> bool:
+        """Whether taking a slot may succeed; asked before the run changes its state, to spare it the way back."""
+        held = await self._stores.slots.holders(run.deployment)
+        if len(held) < limit or run.id in held:
+            return True
+        return not all([await self._has_slot(holder) for holder in held])
+
+    async def _has_slot(self, run_id: str) -> bool:
+        stored = await self._stores.runs.get(run_id)
+        return stored is not None and stored.run.state in ACTIVE
+
+    async def _let_go(self, run: FlowRun) -> None:
+        """Free the slot. Only after a state of ours was stored: otherwise the next try may hold it already."""
+        try:
+            await self._stores.slots.release(run.deployment, run.id)
+            await self._stores.heartbeats.clear(run.id)
+        except WhenthenError as error:
+            log.info("flow run %s: slot and heartbeat are left to expire: %s", run.id, error)
+
+    # One try
+
+    async def _try(self, run: FlowRun, deployment: Deployment) -> timedelta | None:
+        """Run the process and store how it ended."""
+        scratch = Path(tempfile.mkdtemp(prefix="whenthen-run-"))
+        stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
+        watchers = [
+            asyncio.create_task(watch) for watch in (self._watch(run, stop), self._beat(run, stop), self._drained(stop))
+        ]
+        try:
+            ending = await self._execute(run, deployment, scratch, stop)
+        finally:
+            for watcher in watchers:
+                watcher.cancel()
+            await asyncio.wait(set(watchers))
+            shutil.rmtree(scratch, ignore_errors=True)
+        if ending is None:
+            if stop.result() is Stop.LOST:
+                log.warning(
+                    "flow run %s is not held by worker %s any more; its processes were stopped", run.id, self.name
+                )
+                return self._settings.retry_pause
+            message = f"handed back by worker {self.name}, which is stopping"
+            await self._conclude(
+                run,
+                lambda current, at: (
+                    settle(current, RunState.CANCELLED, at)
+                    if current.state is RunState.CANCELLING
+                    else transition(current, RunState.SCHEDULED, at, message=message, attempt=run.attempt - 1)
+                ),
+            )
+            return timedelta(0)
+        done = await self._conclude(
+            run,
+            lambda current, at: settle(
+                current,
+                ending.state,
+                at,
+                retry=ending.retry,
+                message=ending.message,
+                exit_code=ending.exit_code,
+                result=ending.result,
+            ),
+        )
+        if done is not None and done.state is RunState.RETRYING:
+            return max(due_at(done) - self._clock(), timedelta(0))
+        return None if done is not None else self._settings.retry_pause
+
+    async def _execute(
+        self, run: FlowRun, deployment: Deployment, scratch: Path, stop: asyncio.Future[Stop]
+    ) -> Ending | None:
+        """Start the process, copy its output, and wait for its end. None when the try does not count."""
+        output = self._log(run)
+        try:
+            launch = launch_of(
+                deployment,
+                run,
+                root=self._root,
+                scratch=scratch,
+                inherited=self._environment,
+                resolve=self._resolve,
+            )
+            output = self._log(run, launch.secrets)
+            group = await ProcessGroup.start(
+                launch.words, cwd=launch.cwd, env=launch.env, grace=self._settings.kill_grace
+            )
+        except (NotFound, RenderError, SetupError) as error:
+            await output.say(str(error))
+            await output.close()
+            return Ending(state=RunState.FAILED, message=str(error), retry=False)
+        async with group:
+            copies = {
+                asyncio.create_task(output.copy(group.stdout, "stdout")),
+                asyncio.create_task(output.copy(group.stderr, "stderr")),
+            }
+            exited = asyncio.create_task(group.wait())
+            timer = None
+            if deployment.timeout:
+                seconds = deployment.timeout.total_seconds()
+                timer = asyncio.get_running_loop().call_later(seconds, _say, stop, Stop.TIMEOUT)
+            try:
+                either: list[asyncio.Future[Any]] = [exited, stop]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                stopped = None if exited.done() else stop.result()
+                if stopped is not None:
+                    await output.say(f"stopping: {stopped}")
+                    await group.stop()
+                exit_code = await exited
+                await asyncio.wait(copies, timeout=_READ_AFTER_EXIT_S)
+                group.close_output()
+                if stopped is not Stop.LOST:
+                    await asyncio.wait(copies)
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                exited.cancel()
+                for copy in copies:
+                    copy.cancel()
+                await asyncio.wait(copies)
+        if stopped is Stop.LOST:
+            await output.abandon()
+            return None
+        await output.close()
+        if stopped is Stop.DRAIN:
+            return None
+        report = _read_report(scratch / "result.json")
+        ending = ending_of(exit_code, stopped, deployment.timeout, report, output.last_error_line)
+        if ending.message:
+            ending = Ending(
+                state=ending.state,
+                message=output.mask(ending.message),
+                exit_code=ending.exit_code,
+                result=ending.result,
+                retry=ending.retry,
+            )
+        return ending
+
+    def _log(self, run: FlowRun, secrets: tuple[str, ...] = ()) -> RunLog:
+        return RunLog(
+            self._stores.logs,
+            run.id,
+            run.attempt,
+            clock=self._clock,
+            limits=self._settings.logs,
+            secrets=secrets,
+        )
+
+    async def _conclude(self, run: FlowRun, change: Callable[[FlowRun, datetime], FlowRun]) -> FlowRun | None:
+        """Store how a run of ours goes on, however long that takes. None when it is not ours any more."""
+        while True:
+            try:
+                stored = await self._stores.runs.get(run.id)
+                if stored is None or not self._is_ours(stored.run, run):
+                    return None
+                kept = (await self._stores.runs.update(change(stored.run, self._clock()), stored.version)).run
+                await self._let_go(kept)
+                return kept
+            except Conflict:
+                continue
+            except BusUnavailable as error:
+                log.warning("flow run %s: its end can not be stored, trying again: %s", run.id, error)
+                await asyncio.sleep(self._settings.retry_pause.total_seconds())
+
+    def _is_ours(self, current: FlowRun, run: FlowRun) -> bool:
+        return current.state in ACTIVE and current.worker == self.name and current.attempt == run.attempt
+
+    # What may end a process early
+
+    async def _watch(self, run: FlowRun, stop: asyncio.Future[Stop]) -> None:
+        """See cancellations, and others that took the run."""
+        while not stop.done():
+            try:
+                async with aclosing(self._stores.runs.watch(run.id)) as revisions:
+                    async for stored in revisions:
+                        if stored is None:
+                            continue
+                        if not self._is_ours(stored.run, run):
+                            _say(stop, Stop.LOST)
+                        elif stored.run.state is RunState.CANCELLING:
+                            _say(stop, Stop.CANCELLED)
+            except BusUnavailable:
+                await asyncio.sleep(self._settings.retry_pause.total_seconds())
+
+    async def _beat(self, run: FlowRun, stop: asyncio.Future[Stop]) -> None:
+        """Renew the heartbeat; when that fails for too long, give up before others may take over."""
+        loop = asyncio.get_running_loop()
+        # the processes must be gone when the reaper's patience ends
+        patience = max(self._settings.lost_after - self._settings.kill_grace, self._settings.lost_after / 2) * 0.8
+        beaten = loop.time()
+        while True:
+            began = loop.time()
+            try:
+                await asyncio.wait_for(self._stores.heartbeats.beat(run.id, self.name), patience.total_seconds())
+                beaten = began
+            except (BusUnavailable, TimeoutError):
+                if loop.time() - beaten > patience.total_seconds():
+                    _say(stop, Stop.LOST)
+            await asyncio.sleep(self._settings.heartbeat.total_seconds())
+
+    async def _drained(self, stop: asyncio.Future[Stop]) -> None:
+        await self._hand_back.wait()
+        _say(stop, Stop.DRAIN)
+
+
+def _say(stop: asyncio.Future[Stop], reason: Stop) -> None:
+    if not stop.done():
+        stop.set_result(reason)
+
+
+def _read_report(file: Path) -> Mapping[str, Any]:
+    try:
+        if file.stat().st_size > 128 * 1024:
+            return {}
+        report = orjson.loads(file.read_bytes())
+    except (OSError, orjson.JSONDecodeError):
+        return {}
+    return report if isinstance(report, dict) else {}
