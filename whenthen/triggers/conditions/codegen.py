@@ -15,11 +15,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.triggers.conditions import functions as f
 from whenthen.triggers.conditions import nodes as n
+from whenthen.triggers.conditions import operators as o
+from whenthen.triggers.conditions.budget import MAX_STEPS, pairs, pay, ranged, weight
 from whenthen.triggers.conditions.check import dotted_name
-from whenthen.triggers.conditions.exact import build_map, pairs, pay, ranged, weight
+from whenthen.triggers.conditions.exact import build_map
+from whenthen.triggers.conditions.functions import FUNCTIONS
 from whenthen.triggers.conditions.parser import LiteralUse
+from whenthen.triggers.conditions.patterns import compile_pattern
 from whenthen.triggers.conditions.values import INT_MAX, INT_MIN, KINDS, equal
 
 __all__ = ["CompiledShape", "Recipe", "compile_shape", "constant_of"]
@@ -68,13 +71,13 @@ _GLOBALS: dict[str, Any] = {
         "list": list, "int": int, "str": str, "float": float, "dict": dict, "frozenset": frozenset,
         "Exception": Exception,
     },
-    "eq": equal, "ne": f.unequal, "lt": f.less, "le": f.less_or_equal, "gt": f.greater, "ge": f.greater_or_equal,
-    "add": f.add, "sub": f.subtract, "mul": f.multiply, "div": f.divide, "mod": f.remainder,
-    "neg": f.negate, "member": f.member, "element": f.element,
+    "eq": equal, "ne": o.unequal, "lt": o.less, "le": o.less_or_equal, "gt": o.greater, "ge": o.greater_or_equal,
+    "add": o.add, "sub": o.subtract, "mul": o.multiply, "div": o.divide, "mod": o.remainder,
+    "neg": o.negate, "member": o.member, "element": o.element,
     "aside": _step_aside, "no_dotted": _no_dotted, "build_map": build_map,
     "ranged": ranged, "pairs": pairs, "pay": pay,
     "ordered": frozenset({int, str, float}),
-    **{f"f_{name}": function for name, (function, _, _) in f.FUNCTIONS.items()},
+    **{f"f_{name}": function for name, (function, _, _) in FUNCTIONS.items()},
     **{f"t_{name}": kind for name, kind in KINDS.items() if "." not in name},
 }  # fmt: skip
 
@@ -125,8 +128,8 @@ def constant_of(recipe: Recipe, constants: Sequence[Any]) -> Any:
     if what == "list":
         return [constants[slot] for slot in slots]
     if what == "pattern":
-        return f.compile_pattern(constants[slots[0]])
-    return f.FUNCTIONS[what][0](constants[slots[0]])
+        return compile_pattern(constants[slots[0]])
+    return FUNCTIONS[what][0](constants[slots[0]])
 
 
 def _brackets(source: str) -> int:
@@ -168,7 +171,7 @@ class _Writer:
         parameters = "".join(f", k{index}" for index in range(len(self.recipes)))
         head = [f"{python} = V[{name!r}]" for name, python in self.roots.items()]
         if self.has_macros:
-            head.append(f"budget = [{f.MAX_STEPS}]")
+            head.append(f"budget = [{MAX_STEPS}]")
         if self.dotted:
             names = ", ".join(repr(name) for name in sorted(self.dotted))
             head.append(f"if len(V) != {len(self.roots)}: no_dotted(V, dotted)")
@@ -343,7 +346,7 @@ class _Writer:
 
     def call(self, node: n.Call, scope: dict[str, str]) -> _Code:
         name = node.function
-        if name not in f.FUNCTIONS:
+        if name not in FUNCTIONS:
             raise _Declined
         operands = node.operands
         literal = operands[-1] if isinstance(operands[-1], n.Literal) and operands[-1].kind == "string" else None

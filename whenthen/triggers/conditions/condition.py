@@ -195,7 +195,7 @@ class Condition:
         if value is True or value is False:
             return bool(value)
         raise ConditionFailed(
-            f"the condition gives {describe(value)}, a {kind_name(value)}, not a bool",
+            f"the condition gives {describe(value)} ({kind_name(value)}), not a bool",
             reason=Reason.NOT_BOOLEAN,
             text=self.text,
             clause=self.text.strip(),

@@ -62,6 +62,11 @@ class _Short(reprlib.Repr):
         self.maxdict = self.maxlist = 4
         self.maxlevel = 3
 
+    def repr_int(self, x: int, level: int) -> str:
+        if x.bit_length() > 256:  # repr() of thousands of digits is slow, then an error
+            return f"<an integer of {x.bit_length():,} bits>"
+        return super().repr_int(x, level)
+
 
 def describe(value: object) -> str:
     """`value` as a reader of CEL would write it, cut short when it is long."""

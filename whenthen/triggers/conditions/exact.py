@@ -9,14 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from whenthen.triggers.conditions import functions as f
 from whenthen.triggers.conditions import nodes as n
+from whenthen.triggers.conditions import operators as o
+from whenthen.triggers.conditions.budget import MAX_STEPS, pairs, pay, weight
 from whenthen.triggers.conditions.check import dotted_name
 from whenthen.triggers.conditions.errors import Reason, describe
+from whenthen.triggers.conditions.functions import FUNCTIONS
 from whenthen.triggers.conditions.messages import build_message
 from whenthen.triggers.conditions.values import KINDS, EvaluationFault, find, kind_name
 
-__all__ = ["Evaluator", "Frame", "build", "build_map", "pairs", "pay", "ranged", "weight"]
+__all__ = ["Evaluator", "Frame", "build", "build_map"]
 
 
 class Frame:
@@ -28,51 +30,10 @@ class Frame:
         self.variables = variables
         self.constants = constants
         self.locals: dict[str, Any] = {}
-        self.budget = [f.MAX_STEPS]
+        self.budget = [MAX_STEPS]
 
 
 Evaluator = Callable[[Frame], Any]
-
-
-# -- the budget; compiled code calls these too
-
-
-def weight(node: n.Macro) -> int:
-    """Steps that one element costs: the nodes of the macro's body, and one."""
-    return 1 + sum(1 for part in (node.test, node.result) if part is not None for _ in n.walk(part))
-
-
-def _spend(steps: int, budget: list[int]) -> None:
-    budget[0] -= steps
-    if budget[0] < 0:
-        raise EvaluationFault(Reason.BUDGET, f"the macros of this condition would take more than {f.MAX_STEPS:,} steps")
-
-
-def ranged(value: Any, cost: int, budget: list[int]) -> Iterable[Any]:
-    """What a one-variable macro ranges over: the elements of a list, the keys of a map. Charged in advance."""
-    if not isinstance(value, list | dict):
-        raise EvaluationFault(
-            Reason.NO_OVERLOAD,
-            f"a macro ranges over a list or a map, not a {kind_name(value)}: {describe(value)}",
-            value,
-        )
-    _spend(len(value) * cost, budget)
-    return value
-
-
-def pairs(value: Any, cost: int, budget: list[int]) -> tuple[Iterable[Any], Iterable[Any]]:
-    """What a two-variable macro ranges over: indexes and elements, or keys and values. Charged in advance."""
-    ranged(value, cost, budget)
-    if isinstance(value, dict):
-        return value.keys(), value.values()
-    return range(len(value)), value
-
-
-def pay(value: Any, budget: list[int]) -> Any:
-    """Charge for a value built inside a macro, a step for every 16 characters or elements."""
-    if isinstance(value, str | bytes | list):
-        _spend(len(value) >> 4, budget)
-    return value
 
 
 def build_map(entries: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -80,7 +41,7 @@ def build_map(entries: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
     result: dict[Any, Any] = {}
     for key, value in entries:
         if not isinstance(key, int | str):
-            raise EvaluationFault(Reason.NO_OVERLOAD, f"a {kind_name(key)} cannot be a key: {describe(key)}", key)
+            raise EvaluationFault(Reason.NO_OVERLOAD, f"{kind_name(key)} cannot be a key: {describe(key)}", key)
         if key in result:
             if find(result, key)[0]:
                 raise EvaluationFault(Reason.DUPLICATE_KEY, f"the key {describe(key)} is given twice", key)
@@ -109,14 +70,14 @@ def build(node: n.Node, scope: frozenset[str] = frozenset(), declared: frozenset
         case n.Select():
             return _select(node, scope, declared)
         case n.Has(operand=operand, field=field):
-            return _apply(node, f.has, [build(operand, scope, declared), lambda frame: field])
+            return _apply(node, o.has, [build(operand, scope, declared), lambda frame: field])
         case n.Index(operand=operand, index=index):
-            return _apply(node, f.element, [build(operand, scope, declared), build(index, scope, declared)])
+            return _apply(node, o.element, [build(operand, scope, declared), build(index, scope, declared)])
         case n.Unary(operator=operator, operand=operand):
-            return _apply(node, f.invert if operator == "!" else f.negate, [build(operand, scope, declared)])
+            return _apply(node, o.invert if operator == "!" else o.negate, [build(operand, scope, declared)])
         case n.Binary(operator=operator, left=left, right=right):
             sides = [build(left, scope, declared), build(right, scope, declared)]
-            return _apply(node, f.BINARY[operator], sides, paid=bool(scope) and operator == "+")
+            return _apply(node, o.BINARY[operator], sides, paid=bool(scope) and operator == "+")
         case n.Call():
             return _call(node, scope, declared)
         case n.Logic():
@@ -190,7 +151,7 @@ def _select(node: n.Select, scope: frozenset[str], declared: frozenset[str] | No
     def plain(frame: Frame) -> Any:
         value = operand(frame)
         try:
-            return f.select(value, field)
+            return o.select(value, field)
         except EvaluationFault as fault:
             fault.node = node
             raise
@@ -210,7 +171,7 @@ def _select(node: n.Select, scope: frozenset[str], declared: frozenset[str] | No
 
 def _call(node: n.Call, scope: frozenset[str], declared: frozenset[str] | None) -> Evaluator:
     parts = [build(operand, scope, declared) for operand in node.operands]
-    found = f.FUNCTIONS.get(node.function)
+    found = FUNCTIONS.get(node.function)
     if found is None:
 
         def unknown(frame: Frame) -> Any:
@@ -248,7 +209,7 @@ def _logic(node: n.Logic, scope: frozenset[str], declared: frozenset[str] | None
 
 
 def _not_bool(node: n.Node, what: str, value: object) -> EvaluationFault:
-    return _fault(node, Reason.NO_OVERLOAD, f"{what} takes a bool, not a {kind_name(value)}: {describe(value)}", value)
+    return _fault(node, Reason.NO_OVERLOAD, f"{what} takes a bool, not {kind_name(value)}: {describe(value)}", value)
 
 
 def _choose(node: n.Choose, scope: frozenset[str], declared: frozenset[str] | None) -> Evaluator:

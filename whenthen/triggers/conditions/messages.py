@@ -22,7 +22,7 @@ _PREFIX = "google.protobuf."
 
 def _wrong(type_name: str, value: object) -> EvaluationFault:
     return EvaluationFault(
-        Reason.NO_OVERLOAD, f"{type_name} does not take a {kind_name(value)}: {describe(value)}", value
+        Reason.NO_OVERLOAD, f"{type_name} does not take {kind_name(value)}: {describe(value)}", value
     )
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "find",
     "kind",
     "kind_name",
+    "no_overload",
     "order",
     "span_ns",
     "time_ns",
@@ -91,6 +92,13 @@ class ExactSpan(timedelta):
     """A duration with nanoseconds: `nanos` (1 to 999) come on top of the timedelta."""
 
     nanos: int
+
+
+def no_overload(name: str, *operands: object) -> EvaluationFault:
+    """The fault of an operator or function that does not take operands of these types."""
+    kinds = ", ".join(kind_name(operand) for operand in operands)
+    values = ", ".join(describe(operand) for operand in operands)
+    return EvaluationFault(Reason.NO_OVERLOAD, f"{name} does not take ({kinds}): {values}", operands[0])
 
 
 def time_ns(value: datetime) -> int:

@@ -1,0 +1,255 @@
+"""The operators of CEL, exactly: arithmetic, comparison, membership, fields and elements.
+
+Called by `exact` for every operation, and by the compiled code of `codegen` where its inlined case does not apply.
+Each takes plain values and returns one or raises `EvaluationFault`. Meaning: cel-spec, langdef, "Standard
+definitions".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from whenthen.triggers.conditions import times
+from whenthen.triggers.conditions.errors import Reason, describe
+from whenthen.triggers.conditions.values import (
+    INT_MAX,
+    INT_MIN,
+    UINT_MAX,
+    EvaluationFault,
+    Uint,
+    equal,
+    find,
+    kind_name,
+    no_overload,
+    order,
+    span_ns,
+    time_ns,
+)
+
+__all__ = [
+    "BINARY",
+    "MAX_RESULT",
+    "add",
+    "divide",
+    "element",
+    "greater",
+    "greater_or_equal",
+    "has",
+    "invert",
+    "less",
+    "less_or_equal",
+    "member",
+    "multiply",
+    "negate",
+    "remainder",
+    "select",
+    "subtract",
+    "unequal",
+]
+
+MAX_RESULT = 4_194_304  #: characters, bytes or elements that a concatenation may yield
+
+
+def _overflow(kind_: str, name: str, a: object, b: object) -> EvaluationFault:
+    return EvaluationFault(Reason.OVERFLOW, f"{kind_} overflow: {describe(a)} {name} {describe(b)}", a)
+
+
+# -- arithmetic
+
+
+def _ints(name: str, a: Any, b: Any, result: int) -> int:
+    if type(a) is int and type(b) is int:
+        if not INT_MIN <= result <= INT_MAX:
+            raise _overflow("int", name, a, b)
+        return result
+    if type(a) is Uint and type(b) is Uint:
+        if not 0 <= result <= UINT_MAX:
+            raise _overflow("uint", name, a, b)
+        return Uint(result)
+    raise no_overload(f'"{name}"', a, b)
+
+
+def _same_integers(a: object, b: object) -> bool:
+    return (type(a) is int and type(b) is int) or (type(a) is Uint and type(b) is Uint)
+
+
+def add(a: Any, b: Any) -> Any:
+    """`a + b`: numbers of one type, text, bytes, lists, times and durations."""
+    if type(a) is datetime and type(b) is timedelta:
+        return _moved(a, b)
+    if _same_integers(a, b):
+        return _ints("+", a, b, int(a) + int(b))
+    if type(a) is float and type(b) is float:
+        return a + b
+    if any(isinstance(a, cls) and isinstance(b, cls) for cls in (str, bytes, list)):
+        if len(a) + len(b) > MAX_RESULT:
+            raise EvaluationFault(
+                Reason.BUDGET, f"a result of {len(a) + len(b):,} elements; the limit is {MAX_RESULT:,}"
+            )
+        return a + b
+    if isinstance(a, datetime) and isinstance(b, timedelta):
+        return _moved(a, b)
+    if isinstance(a, timedelta) and isinstance(b, datetime):
+        return _moved(b, a)
+    if isinstance(a, timedelta) and isinstance(b, timedelta):
+        return times.span_from_ns(span_ns(a) + span_ns(b))
+    raise no_overload('"+"', a, b)
+
+
+def _moved(moment: datetime, span: timedelta) -> datetime:
+    if type(moment) is datetime and type(span) is timedelta and moment.tzinfo is UTC:
+        try:
+            return moment + span
+        except OverflowError:
+            raise EvaluationFault(Reason.OVERFLOW, "timestamp is outside the years 1 to 9999", moment) from None
+    return times.time_from_ns(time_ns(moment) + span_ns(span))
+
+
+def subtract(a: Any, b: Any) -> Any:
+    """`a - b`: numbers of one type, times and durations."""
+    if _same_integers(a, b):
+        return _ints("-", a, b, int(a) - int(b))
+    if type(a) is float and type(b) is float:
+        return a - b
+    if isinstance(a, datetime) and isinstance(b, datetime):
+        return times.span_from_ns(time_ns(a) - time_ns(b))
+    if isinstance(a, datetime) and isinstance(b, timedelta):
+        return times.time_from_ns(time_ns(a) - span_ns(b))
+    if isinstance(a, timedelta) and isinstance(b, timedelta):
+        return times.span_from_ns(span_ns(a) - span_ns(b))
+    raise no_overload('"-"', a, b)
+
+
+def multiply(a: Any, b: Any) -> Any:
+    """`a * b` of two numbers of one type."""
+    if _same_integers(a, b):
+        return _ints("*", a, b, int(a) * int(b))
+    if type(a) is float and type(b) is float:
+        return a * b
+    raise no_overload('"*"', a, b)
+
+
+def divide(a: Any, b: Any) -> Any:
+    """`a / b` of two numbers of one type; integers truncate towards zero, doubles follow IEEE 754."""
+    if _same_integers(a, b):
+        if b == 0:
+            raise EvaluationFault(Reason.DIVISION_BY_ZERO, f"division by zero: {describe(a)} / 0", a)
+        quotient = abs(int(a)) // abs(int(b))
+        return _ints("/", a, b, -quotient if (a < 0) is not (b < 0) else quotient)
+    if type(a) is float and type(b) is float:
+        if b:
+            return a / b
+        if a != a or not a:
+            return math.nan
+        return math.copysign(math.inf, a) * math.copysign(1.0, b)
+    raise no_overload('"/"', a, b)
+
+
+def remainder(a: Any, b: Any) -> Any:
+    """`a % b` of two integers of one type; the sign is that of `a`."""
+    if _same_integers(a, b):
+        if b == 0:
+            raise EvaluationFault(Reason.DIVISION_BY_ZERO, f"remainder by zero: {describe(a)} % 0", a)
+        rest = abs(int(a)) % abs(int(b))
+        return _ints("%", a, b, -rest if a < 0 else rest)
+    raise no_overload('"%"', a, b)
+
+
+def negate(a: Any) -> Any:
+    """`-a` of an int or a double."""
+    if type(a) is int:
+        return _ints("-", 0, a, -a)
+    if type(a) is float:
+        return -a
+    raise no_overload('unary "-"', a)
+
+
+def invert(a: Any) -> bool:
+    """`!a` of a bool."""
+    if a is True or a is False:
+        return not a
+    raise no_overload('"!"', a)
+
+
+# -- comparison and membership
+
+
+def unequal(a: Any, b: Any) -> bool:
+    return not equal(a, b)
+
+
+def less(a: Any, b: Any) -> bool:
+    return order(a, b) == -1
+
+
+def less_or_equal(a: Any, b: Any) -> bool:
+    return order(a, b) in (-1, 0)
+
+
+def greater(a: Any, b: Any) -> bool:
+    return order(a, b) == 1
+
+
+def greater_or_equal(a: Any, b: Any) -> bool:
+    return order(a, b) in (0, 1)
+
+
+def member(a: Any, b: Any) -> bool:
+    """`a in b`: an element of a list, or a key of a map."""
+    if isinstance(b, list):
+        return any(equal(a, item) for item in b)
+    if isinstance(b, dict):
+        return find(b, a)[0]
+    raise no_overload('"in"', a, b)
+
+
+# -- fields and elements
+
+
+def select(operand: Any, field: str) -> Any:
+    """`operand.field` of a map."""
+    if not isinstance(operand, dict):
+        raise EvaluationFault(
+            Reason.NO_SUCH_FIELD, f"{kind_name(operand)} has no field {field!r}: {describe(operand)}", operand
+        )
+    if field not in operand:
+        raise EvaluationFault(Reason.NO_SUCH_FIELD, f"no such field: {field!r}", operand)
+    return operand[field]
+
+
+def has(operand: Any, field: str) -> bool:
+    """Whether a map has a field."""
+    if not isinstance(operand, dict):
+        raise EvaluationFault(
+            Reason.NO_OVERLOAD, f"has() looks into a map, not {kind_name(operand)}: {describe(operand)}", operand
+        )
+    return field in operand
+
+
+def element(operand: Any, index: Any) -> Any:
+    """`operand[index]` of a list or a map."""
+    if isinstance(operand, dict):
+        present, value = find(operand, index)
+        if not present:
+            raise EvaluationFault(Reason.NO_SUCH_FIELD, f"no such key: {describe(index)}", operand)
+        return value
+    if isinstance(operand, list):
+        if isinstance(index, float) and index.is_integer():
+            index = int(index)
+        if not isinstance(index, int) or isinstance(index, bool):
+            raise EvaluationFault(Reason.NO_OVERLOAD, f"a list is indexed by an int, not by {describe(index)}", index)
+        if not 0 <= index < len(operand):
+            raise EvaluationFault(
+                Reason.INDEX_OUT_OF_RANGE, f"index {index} of a list of {len(operand)} elements", index
+            )
+        return operand[index]
+    raise no_overload('"[]"', operand, index)
+
+
+BINARY: dict[str, Callable[[Any, Any], Any]] = {
+    "+": add, "-": subtract, "*": multiply, "/": divide, "%": remainder,
+    "==": equal, "!=": unequal, "<": less, "<=": less_or_equal, ">": greater, ">=": greater_or_equal, "in": member,
+}  # fmt: skip
