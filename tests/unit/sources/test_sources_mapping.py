@@ -1,0 +1,253 @@
+"""Webhooks with a mapping: how requests become events, what is dropped, what is refused."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from whenthen.schemas.errors import InvalidEvent, InvalidInput, InvalidTemplate, Refused, UnsupportedMediaType
+from whenthen.sources import Request
+
+ORDER = {"number": 17, "total": 9.5, "paid": True, "customer": {"name": "Ada"}, "note": None, "at": "2026-01-31T07:00:00Z"}
+MAP: dict[str, Any] = {"event": "order.{{ body.customer.name | lower }}", "resource": {"id": "order.{{ body.number }}"}}
+
+
+def post(body: Any, *, type: str | None = "application/json", **headers: str) -> Request:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    found = {name.replace("_", "-"): value for name, value in headers.items()}
+    return Request(headers={**found, **({"Content-Type": type} if type else {})}, body=raw)
+
+
+def test_request_becomes_an_event_with_types_kept(build: Any, now: datetime) -> None:
+    hook = build(
+        map={
+            "event": "order.paid",
+            "resource": {"id": "order.{{ body.number }}", "number": "$.body.number", "paid": "$.body.paid"},
+            "related": [{"id": "customer.{{ body.customer.name }}", "role": "customer"}],
+            "payload": {"order": "$.body", "agent": "$.headers.user-agent", "q": "$.query.q", "m": "{{ method }} {{ name }}"},
+            "occurred": "$.body.at",
+            "id": "$.headers.x-delivery",
+        }
+    )
+    request = Request(
+        headers={"Content-Type": "application/json", "User-Agent": "shop/1", "X-Delivery": "d1"},
+        query={"q": "1"},
+        body=json.dumps(ORDER).encode(),
+    )
+    result = hook.translate(request, now)
+    [event] = result.events
+    assert result.dropped == []
+    assert event.data == {
+        "id": "hook-d1",
+        "event": "order.paid",
+        "occurred": "2026-01-31T07:00:00.000000Z",
+        "received": "2026-01-31T08:00:00.000000Z",
+        "source": "webhook:hook",
+        "resource": {"id": "order.17", "number": "17", "paid": "true"},
+        "related": [{"id": "customer.Ada", "role": "customer"}],
+        "payload": {"order": ORDER, "agent": "shop/1", "q": "1", "m": "POST hook"},
+        "follows": None,
+    }
+    assert hook.translate(request, now).events[0].id == event.id
+
+
+def test_whole_body_is_the_payload_and_the_id_is_random_by_default(build: Any, now: datetime) -> None:
+    hook = build(map=MAP)
+    first, second = (hook.translate(post(ORDER), now).events[0] for _ in range(2))
+    assert first.payload == ORDER
+    assert first.name == "order.ada"
+    assert first.occurred == now
+    assert first.id != second.id
+
+
+def test_each_item_of_a_list_is_an_event_with_its_own_id(build: Any, now: datetime) -> None:
+    mapping = {"each": "$.body.rows", "event": "row", "resource": {"id": "row.{{ item.n }}"}, "id": "$.body.delivery"}
+    body = {"delivery": "d", "rows": [{"n": 1}, {"n": 2}]}
+    events = build(map=mapping).translate(post(body), now).events
+    assert [event.id for event in events] == ["hook-d-0", "hook-d-1"]
+    assert [event.payload for event in events] == [{"n": 1}, {"n": 2}]
+    by_item = build(map={**mapping, "id": "{{ item.n }}"}).translate(post(body), now).events
+    assert [event.id for event in by_item] == ["hook-1", "hook-2"]
+
+
+def test_list_body_can_be_taken_apart(build: Any, now: datetime) -> None:
+    hook = build(map={"each": "$.body[*].x", "event": "e", "resource": {"id": "$.item"}})
+    assert [event.resource["id"] for event in hook.translate(post([{"x": 1}, {"y": 0}, {"x": 2}]), now).events] == ["1", "2"]
+
+
+def test_condition_drops_with_the_reason(build: Any, now: datetime) -> None:
+    hook = build(map={**MAP, "when": "body.total > 5.0"})
+    assert len(hook.translate(post(ORDER), now).events) == 1
+    small = hook.translate(post({**ORDER, "total": 1.5}), now)
+    assert small.events == []
+    assert small.dropped == ["map.when: does not hold"]
+    missing = hook.translate(post({"number": 1}), now)
+    assert missing.events == []
+    assert "total" in missing.dropped[0]
+    assert missing.dropped[0].startswith("map.when: ")
+
+
+def test_condition_sees_each_item_alone(build: Any, now: datetime) -> None:
+    mapping = {"each": "$.body", "when": "item.n > 1", "event": "e", "resource": {"id": "{{ item.n }}"}}
+    result = build(map=mapping).translate(post([{"n": 1}, {"n": 2}, {}]), now)
+    assert [event.resource["id"] for event in result.events] == ["2"]
+    assert [reason[:7] for reason in result.dropped] == ["item 0:", "item 2:"]
+
+
+def test_empty_list_is_no_event_and_says_so(build: Any, now: datetime) -> None:
+    result = build(map={"each": "$.body", "event": "e", "resource": {"id": "x"}}).translate(post([]), now)
+    assert (result.events, len(result.dropped)) == ([], 1)
+
+
+def test_form_text_and_json_bodies_are_understood(build: Any, now: datetime) -> None:
+    hook = build(map={"event": "e", "resource": {"id": "x"}})
+
+    def payload(body: bytes, type: str | None) -> Any:
+        return hook.translate(post(body, type=type), now).events[0].payload
+
+    assert payload(b'{"a": 1}', "application/vnd.api+json; charset=utf-8") == {"a": 1}
+    assert payload(b'\xef\xbb\xbf{"a": 1}', None) == {"a": 1}
+    assert payload(b"a=1&b=x+y&b=%C3%A9&c=", "application/x-www-form-urlencoded") == {"a": "1", "b": ["x y", "é"], "c": ""}
+    assert payload("grüße".encode(), "text/plain") == "grüße"
+    assert payload("grüße".encode("latin-1"), "text/plain; charset=ISO-8859-1") == "grüße"
+
+
+@pytest.mark.parametrize(
+    "type", ["image/png", "multipart/form-data; boundary=x", "application/octet-stream", "text/plain; charset=utf-7", "x"]
+)
+def test_other_content_types_are_refused_with_415(build: Any, now: datetime, type: str) -> None:
+    with pytest.raises(UnsupportedMediaType) as caught:
+        build(map=MAP).translate(post(b"{}", type=type), now)
+    assert caught.value.status == 415
+
+
+@pytest.mark.parametrize(
+    ("body", "type", "part"),
+    [
+        (b"", "application/json", "body: empty"),
+        (b"  \n", "application/json", "body: empty"),
+        (b"", "application/x-www-form-urlencoded", "body: empty"),
+        (b"", "text/plain", "body: empty"),
+        (b'{"a": 1,\n "b" 2}', "application/json", "line 2, column 6"),
+        (b'{"a": NaN}', "application/json", "column 7"),
+        (b"\xff\xfe", "application/json", "byte 0"),
+        (b'{"a": "\xff"}', "application/json", "byte 7"),
+        (b"\xff", "text/plain", "byte 0"),
+        (b"a=%ff", "application/x-www-form-urlencoded", "UTF-8"),
+        (b'{"a": "\\ud800"}', "application/json", "not valid JSON"),
+        (b"[" * 10_000 + b"]" * 10_000, "application/json", "body"),
+        (b'{"a":' * 10_000 + b"1" + b"}" * 10_000, "application/json", "body"),
+        (b"[" * 300 + b"]" * 300, "application/json", "deeper than 100"),
+        (b"5", "application/json", "found a number"),
+        (b"null", "application/json", "found null"),
+        (b'"text"', "application/json", "found text"),
+        (b'{"a": 1}', "application/x-www-form-urlencoded", "Content-Type: application/json"),
+        (b"&".join(b"a%d=1" % n for n in range(10_001)), "application/x-www-form-urlencoded", "form fields"),
+    ],
+)
+def test_body_that_can_not_be_read_is_refused_with_the_place(
+    build: Any, now: datetime, body: bytes, type: str, part: str
+) -> None:
+    with pytest.raises(InvalidInput) as caught:
+        build(map=MAP).translate(post(body, type=type), now)
+    assert part in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("mapping", "part"),
+    [
+        ({"event": "{{ body.gone }}"}, "map.event: line 1: body.gone"),
+        ({"event": "$.body.number"}, "map.event: text is expected, found a number"),
+        ({"event": "a\nb"}, "event: has control characters"),
+        ({"resource": {"id": "$.body.gone"}}, "map.resource.id: $.body.gone: no 'gone' in $.body"),
+        ({"resource": {"id": "$.body.customer"}}, "map.resource.id: text is expected, found an object"),
+        ({"resource": {"id": "x", "note": "$.body.note"}}, "map.resource.note: text is expected, found null"),
+        ({"resource": {"id": ""}}, "resource.id: empty"),
+        ({"related": [{"id": "$.body.note"}]}, "map.related[0].id"),
+        ({"occurred": "$.body.customer.name"}, "occurred: 'Ada' is not a time"),
+        ({"occurred": "$.body.note"}, "map.occurred: a time is expected, found null"),
+        ({"occurred": "2026-01-31T07:00:00"}, "no time zone"),
+        ({"occurred": "9999-01-01T00:00:00Z"}, "ahead"),
+        ({"id": "$.headers.x-delivery"}, "map.id: $.headers.x-delivery"),
+        ({"id": "{{ '' }}"}, "map.id: empty"),
+        ({"each": "$.body.customer"}, "map.each: $.body.customer is an object"),
+        ({"each": "$.body.gone"}, "map.each: $.body.gone: no 'gone'"),
+    ],
+)
+def test_request_that_does_not_fit_is_refused_with_the_field(
+    build: Any, now: datetime, mapping: dict[str, Any], part: str
+) -> None:
+    hook = build(map={**MAP, **mapping})
+    with pytest.raises(InvalidInput) as caught:
+        hook.translate(post(ORDER), now)
+    assert part in str(caught.value)
+
+
+def test_error_in_one_item_names_the_item_and_refuses_all(build: Any, now: datetime) -> None:
+    hook = build(map={"each": "$.body", "event": "e", "resource": {"id": "$.item.id"}})
+    with pytest.raises(InvalidEvent, match=r"item 1: map\.resource\.id") as caught:
+        hook.translate(post([{"id": "a"}, {"id": None}]), now)
+    assert caught.value.field == "item 1: map.resource.id"
+    with pytest.raises(InvalidInput, match="1001 items"):
+        hook.translate(post([{"id": "a"}] * 1001), now)
+
+
+@pytest.mark.parametrize(("stamp", "year"), [(1_700_000_000, 2023), (1_700_000_000_000, 2023), (1_700_000_000.5, 2023)])
+def test_number_is_a_time_in_seconds_or_milliseconds(build: Any, now: datetime, stamp: float, year: int) -> None:
+    hook = build(map={**MAP, "occurred": "$.body.at"})
+    assert hook.translate(post({**ORDER, "at": stamp}), now).events[0].occurred.year == year
+
+
+@pytest.mark.parametrize("stamp", [1e300, -5e10, -(10**15), True, [1]])
+def test_number_that_is_no_time_is_refused(build: Any, now: datetime, stamp: Any) -> None:
+    hook = build(map={**MAP, "occurred": "$.body.at"})
+    with pytest.raises(InvalidInput, match="occurred"):
+        hook.translate(post({**ORDER, "at": stamp}), now)
+
+
+def test_delivery_id_that_is_no_legal_event_id_still_makes_redeliveries_the_same(build: Any, now: datetime) -> None:
+    hook = build(map={**MAP, "id": "$.body.at"})
+    for delivery in ("x" * 1000, "a\x00b", "a b/*>."):
+        first, second = (hook.translate(post({**ORDER, "at": delivery}), now).events[0] for _ in range(2))
+        assert first.id == second.id
+        assert first.id.startswith("hook-")
+
+
+@pytest.mark.parametrize(
+    ("mapping", "part"),
+    [
+        ({"event": "{{ bdy.x }}"}, "map.event: line 1: unknown variable 'bdy'; did you mean 'body'?"),
+        ({"event": "{{ item.x }}"}, "map.event: line 1: unknown variable 'item'"),
+        ({"event": "{{ x"}, "map.event: line 1"),
+        ({"resource": {"id": "$.bdy.x"}}, "did you mean $.body?"),
+        ({"payload": [{"x": "$.body["}]}, "map.payload[0].x: column"),
+        ({"each": "body.x"}, "map.each: column 1"),
+        ({"each": "$.item.x"}, "map.each: column 2"),
+        ({"when": "body.x >"}, "map.when: "),
+        ({"when": "bdy.x == 1"}, "map.when: "),
+        ({"id": "$.headrs.x"}, "map.id: "),
+    ],
+)
+def test_wrong_mapping_is_refused_when_it_is_loaded(build: Any, mapping: dict[str, Any], part: str) -> None:
+    with pytest.raises(InvalidTemplate) as caught:
+        build(map={**MAP, **mapping})
+    assert part in str(caught.value)
+
+
+def test_settings_that_contradict_are_refused_when_they_are_loaded(build: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"map\.when"):
+        build(map=MAP, when="event.payload.x == 1")
+    with pytest.raises(InvalidInput, match="not both"):
+        build(preset="github", secret="env:NEW", verify="none")
+    with pytest.raises(InvalidTemplate, match="^when: "):
+        build(preset="s3", when="body.x == 1")
+
+
+def test_unverified_request_is_refused_before_its_body_is_read(build: Any, now: datetime) -> None:
+    hook = build(map=MAP, verify={"type": "bearer", "token": "env:NEW"})
+    with pytest.raises(Refused) as caught:
+        hook.translate(post(b"not json"), now)
+    assert caught.value.status == 401
