@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -162,7 +163,8 @@ class Request:
 
 @dataclass
 class Receiver:
-    """A server on loopback. It answers with `status`, `headers` and `body`; with `hold` it waits for `release`."""
+    """A server on loopback. It answers with `status`, `headers` and `body`; with `hold` it waits for `release`, and with
+    `endless` the body goes on until the caller hangs up."""
 
     port: int = 0
     status: int = 200
@@ -170,6 +172,7 @@ class Receiver:
     body: bytes = b""
     requests: list[Request] = field(default_factory=list)
     hold: bool = False
+    endless: bool = False
     release: threading.Event = field(default_factory=threading.Event)
 
     @property
@@ -194,6 +197,10 @@ def receiver() -> Iterator[Receiver]:
                 self.send_response(found.status)
                 for name, value in found.headers.items():
                     self.send_header(name, value)
+                if found.endless:
+                    self.end_headers()
+                    while not found.release.is_set():
+                        self.wfile.write(b"x" * 10_000)
                 self.send_header("Content-Length", str(len(found.body)))
                 self.end_headers()
                 self.wfile.write(found.body)
@@ -291,7 +298,7 @@ def task() -> Callable[..., ActionTask]:
 
 @pytest.fixture
 def run_event() -> dict[str, Any]:
-    return RUN_EVENT
+    return copy.deepcopy(RUN_EVENT)
 
 
 @pytest.fixture

@@ -110,3 +110,8 @@ def test_every_action_of_the_schema_can_be_compiled() -> None:
     }
     for name in ACTIONS:
         assert compiled({"type": name, **needed.get(name, {})}).type == name
+
+
+def test_an_action_survives_the_way_through_the_stream() -> None:
+    action = read_action({"call-webhook": "http://host", "timeout": "1500ms", "retry": {"delay": "2s", "attempts": 3}})
+    assert read_action(action.model_dump(mode="json")) == action

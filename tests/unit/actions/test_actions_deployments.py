@@ -95,6 +95,8 @@ async def test_a_target_is_inferred_from_the_event(world: Any, run_event: dict[s
     await world.perform({"resume-schedule": "nightly"}, event=run_event)
     await world.perform({"type": "cancel-flow-run"}, event=run_event)
     await world.perform({"type": "run-deployment"}, event=run_event)
+    run_event["related"].insert(0, {"id": "whenthen.deployment.other", "role": "parent"})
+    await world.perform({"type": "resume-deployment"}, event=run_event)
     own = {**run_event, "resource": {"id": "whenthen.deployment.loader"}, "related": []}
     await world.perform({"type": "pause-deployment"}, event=own)
     assert world.orchestrator.calls == [
@@ -104,6 +106,7 @@ async def test_a_target_is_inferred_from_the_event(world: Any, run_event: dict[s
         ("resume", "loader", "nightly"),
         ("cancel", "r-17"),
         ("run", "loader", timedelta(0)),
+        ("resume", "loader"),
         ("pause", "loader"),
     ]
 

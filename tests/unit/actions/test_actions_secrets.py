@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from whenthen.actions import RedactingFilter, Redactor, Secrets
 from whenthen.actions.secrets import is_reference
+from whenthen.actions.webhooks import QUOTED_CHARS
 from whenthen.schemas.errors import ActionError, NotFound
 
 
@@ -170,6 +171,17 @@ async def test_a_receiver_that_echoes_a_secret_does_not_get_it_into_the_error(
     assert "pl4nted" not in str(caught.value)
     assert "pl4nted" not in caplog.text
     assert receiver.requests[0].headers["authorization"] == "Bearer pl4nted-token"
+
+
+@pytest.mark.anyio
+async def test_a_quote_that_is_cut_inside_a_secret_shows_no_part_of_it(world: Any, receiver: Any) -> None:
+    world.environ["TOKEN"] = "pl4nted-token"
+    receiver.status = 400
+    for before in range(QUOTED_CHARS - 20, QUOTED_CHARS + 1):
+        receiver.body = b"x" * before + b" pl4nted-token and more"
+        with pytest.raises(ActionError) as caught:
+            await world.perform({"call-webhook": receiver.url, "headers": {"X-Token": "env:TOKEN"}})
+        assert "pl4" not in str(caught.value)
 
 
 @pytest.mark.anyio
