@@ -1,1 +1,1 @@
-"""cli"""
+"""The `whenthen` command: thin, over the HTTP API and the pure core."""

@@ -1,0 +1,168 @@
+"""Commands about rules alone; nothing runs and nothing is asked over the network: check, test, replay, explain, schema, import."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from whenthen.cli.output import errors, fail, print_json, print_lines, stdout
+from whenthen.engine.rules import Rules, load_rules
+from whenthen.schemas.errors import InvalidInput
+
+__all__ = ["add_commands"]
+
+RulesArgument = Annotated[Path, typer.Argument(help="A folder of YAML files, or one file.", show_default=False)]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command()(check)
+    app.command("test")(run_tests)
+    app.command()(replay)
+    app.command()(explain)
+    app.command()(schema)
+    app.command("import")(import_rules)
+
+
+@errors
+def check(
+    rules: RulesArgument,
+    before: Annotated[
+        Path | None, typer.Option("--against", help="Earlier rules: say which automations keep their windows.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Check rules: every problem with file, line and column; exit 1 if there is one."""
+    loaded = load_rules(rules)
+    changes = None if before is None else _changes(load_rules(before), loaded)
+    if as_json:
+        print_json({"ok": True, **_counts(loaded), **({"windows": changes} if changes is not None else {})})
+        return
+    counts = ", ".join(f"{count} {kind}" for kind, count in _counts(loaded).items())
+    stdout().print(f"ok: {counts}")
+    for name, what in (changes or {}).items():
+        stdout().print(f"  {escape(name)}: {what}")
+
+
+@errors
+def run_tests(
+    rules: RulesArgument,
+    junit: Annotated[Path | None, typer.Option(help="Write the report as JUnit XML.")] = None,
+) -> None:
+    """Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."""
+    from whenthen.engine import ruletests
+
+    report = ruletests.run_tests(load_rules(rules), ruletests.load_tests(rules))
+    out = stdout()
+    file = None
+    for result in report.results:
+        if result.file != file:
+            file = result.file
+            out.print(f"[bold]{escape(file)}[/]")
+        out.print(f"  {'[green]✓[/]' if result.passed else '[red]✗[/]'} {escape(result.name)}")
+        for failure in result.failures:
+            out.print(f"      [red]{escape(failure)}[/]")
+    failed = sum(not result.passed for result in report.results)
+    out.print(f"\n{len(report.results) - failed} passed, {failed} failed")
+    if report.uncovered:
+        out.print(f"[yellow]not covered by any test:[/] {escape(', '.join(report.uncovered))}")
+    if junit is not None:
+        junit.write_text(ruletests.junit(report), encoding="utf-8")
+    if not report.results:
+        fail(f"no tests in {rules}; write them in files named *.test.yaml")
+    if failed:
+        raise typer.Exit(1)
+
+
+@errors
+def replay(
+    rules: RulesArgument,
+    events: Annotated[
+        Path, typer.Option("--events", help="Events and ticks, a JSON object a line; - is standard input.")
+    ],
+    until: Annotated[str | None, typer.Option(help="Go on to this time (RFC 3339) after the last line.")] = None,
+    form: Annotated[str, typer.Option("--format", help="native (CloudEvents too) or prefect.")] = "native",
+    decisions: Annotated[bool, typer.Option("--decisions", help="Print every decision with its reason.")] = False,
+) -> None:
+    """Replay events through rules in virtual time; one JSON line a firing."""
+    from whenthen.engine.replay import replay as run
+
+    loaded = load_rules(rules)
+    print_lines(run(loaded, _lines(events), until=until, format=form, decisions=decisions))
+
+
+@errors
+def explain(
+    automation: Annotated[str, typer.Argument(help="Its name.", show_default=False)],
+    event: Annotated[Path, typer.Argument(help="An event as JSON; - is standard input.", show_default=False)],
+    rules: Annotated[Path, typer.Option("--rules", help="A folder of YAML files, or one file.")],
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Why an automation takes an event or does not: each clause with its verdict and the actual value."""
+    from whenthen.engine.explaining import explain_event
+
+    raw = sys.stdin.buffer.read() if str(event) == "-" else _bytes(event)
+    tree = explain_event(load_rules(rules), automation, raw)
+    if as_json:
+        print_json(tree.as_json())
+        return
+    marks = {"holds": "[green]✓[/]", "fails": "[red]✗[/]", "error": "[red]![/]", "needs": "[yellow]…[/]"}
+    out = stdout()
+    for depth, clause in tree.lines():
+        found = f"  [dim]{escape(clause.found)}[/]" if clause.found else ""
+        out.print(f"{'  ' * depth}{marks[clause.mark.value]} {escape(clause.text)}{found}")
+
+
+@errors
+def schema() -> None:
+    """Print the JSON Schema of the rules files, for completion and hover text in editors."""
+    from whenthen.engine.rules.jsonschema import rules_schema
+
+    print_json(rules_schema())
+
+
+@errors
+def import_rules(
+    system: Annotated[str, typer.Argument(help="Where the rules come from: prefect.", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="YAML or JSON as that system writes it; - is standard input.")],
+) -> None:
+    """Translate the automations of another system; what has no counterpart is named in the output."""
+    from whenthen.engine.prefect_import import import_prefect_file
+
+    if system != "prefect":
+        fail(f"there is no import from {system!r}; known is: prefect", 2)
+    raw = sys.stdin.buffer.read() if str(file) == "-" else _bytes(file)
+    sys.stdout.write(import_prefect_file(raw, name=str(file)))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    if str(path) == "-":
+        yield from sys.stdin.buffer
+        return
+    try:
+        with path.open("rb") as file:
+            yield from file
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from None
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from None
+
+
+def _counts(rules: Rules) -> dict[str, int]:
+    return {kind: len(getattr(rules, kind)) for kind in ("automations", "webhooks", "deployments", "notifiers")}
+
+
+def _changes(before: Rules, after: Rules) -> dict[str, Any]:
+    from whenthen.engine.rules.changes import window_changes
+
+    return window_changes(before, after)

@@ -1,0 +1,50 @@
+"""`whenthen explain` without a server: the clause tree of one automation for one event. Pure."""
+
+from __future__ import annotations
+
+import difflib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from whenthen.engine.rules.folder import Rules
+from whenthen.schemas.errors import InvalidInput, NotFound
+from whenthen.schemas.events import Event, EventLimits, read_event
+from whenthen.triggers.explain import Clause, explain_automation
+from whenthen.triggers.rules import compile_automation
+
+__all__ = ["explain_event"]
+
+#: what a stored event has beside the fields that one may send
+_STORED = ("received", "source", "lineage")
+
+
+def explain_event(rules: Rules, automation: str, raw: bytes) -> Clause:
+    """Explain an event given as JSON, as it would be sent or as it is stored.
+
+    Raises:
+        NotFound: no such automation; lists near names.
+        InvalidInput: not an event; names the field.
+    """
+    found = next((item for item in rules.automations if item.name == automation), None)
+    if found is None:
+        near = difflib.get_close_matches(automation, [item.name for item in rules.automations], n=3)
+        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        raise NotFound(f"there is no automation {automation!r} in these rules{hint}")
+    try:
+        data: Any = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        raise InvalidInput(f"the event is not JSON: {error}") from None
+    return explain_automation(compile_automation(found), _event(data))
+
+
+def _event(data: Any) -> Event:
+    stored: dict[str, Any] = {}
+    if isinstance(data, dict):
+        stored = {name: data[name] for name in _STORED if name in data}
+        data = {name: value for name, value in data.items() if name not in _STORED}
+    limits = EventLimits(ahead=timedelta(days=36500))
+    event = read_event(data, now=datetime.now(UTC), source=str(stored.get("source", "explain")), limits=limits)
+    lineage = stored.get("lineage")
+    return Event({**event.data, "lineage": lineage}) if isinstance(lineage, dict) else event
