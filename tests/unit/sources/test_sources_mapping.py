@@ -242,7 +242,7 @@ def test_settings_that_contradict_are_refused_when_they_are_loaded(build: Any) -
         build(map=MAP, when="event.payload.x == 1")
     with pytest.raises(InvalidInput, match="not both"):
         build(preset="github", secret="env:NEW", verify="none")
-    with pytest.raises(InvalidTemplate, match="^when: "):
+    with pytest.raises(InvalidTemplate, match=r"^when: "):
         build(preset="s3", when="body.x == 1")
 
 

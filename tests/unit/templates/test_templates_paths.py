@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whenthen.schemas.errors import InvalidTemplate, RenderError, WhenthenError
@@ -134,6 +134,7 @@ def test_descent_into_a_deep_document_ends_with_an_answer_or_a_render_error() ->
     assert found == [1]
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.integers(0, 3)), max_size=6)
 )
@@ -144,6 +145,7 @@ def test_any_key_can_be_reached_as_its_step_is_spelled(steps: list[str | int]) -
     assert compile_path("$" + "".join(map(spell_step, steps))).one(document) == "here"
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="$.[]'\"*?@()ab01:,-\\`~=<&| ", max_size=30))
 def test_no_text_crashes_the_compiler_or_the_search(text: str) -> None:
     try:

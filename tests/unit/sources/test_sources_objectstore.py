@@ -1,0 +1,298 @@
+"""Notifications of object stores in every form in which they arrive. The documents have the producers' shapes."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+
+from whenthen.schemas.errors import InvalidEvent, InvalidInput
+from whenthen.schemas.events import Event
+from whenthen.sources import Request
+
+
+def aws(**changes: Any) -> dict[str, Any]:
+    key = changes.pop("key", "incoming/2026/red+flower%2B1.CSV")
+    sequencer = changes.pop("sequencer", "0055AED6DCD90281E5")
+    record: dict[str, Any] = {
+        "eventVersion": "2.1",
+        "eventSource": "aws:s3",
+        "awsRegion": "eu-central-1",
+        "eventTime": "2026-01-31T07:59:58.123Z",
+        "eventName": "ObjectCreated:Put",
+        "userIdentity": {"principalId": "AWS:AIDAJDPLRKLG7UEXAMPLE"},
+        "requestParameters": {"sourceIPAddress": "192.0.2.3"},
+        "responseElements": {"x-amz-request-id": "C3D13FE58DE4C810", "x-amz-id-2": "FMyUVURIY8"},
+        "s3": {
+            "s3SchemaVersion": "1.0",
+            "configurationId": "all",
+            "bucket": {"name": "raw", "ownerIdentity": {"principalId": "A3NL1KOZZKExample"}, "arn": "arn:aws:s3:::raw"},
+            "object": {"key": key, "size": 1024, "eTag": "d41d8cd98f00b204e9800998ecf8427e", "versionId": "v1"},
+        },
+    }
+    if sequencer:
+        record["s3"]["object"]["sequencer"] = sequencer
+    return {**record, **changes}
+
+
+def minio() -> dict[str, Any]:
+    record = aws(
+        eventSource="minio:s3", awsRegion="", eventName="s3:ObjectCreated:Put", key="incoming%2Fa+b.csv",
+        source={"host": "10.0.0.5", "port": "", "userAgent": "MinIO"},
+    )  # fmt: skip
+    record["s3"]["object"] |= {"contentType": "text/csv", "userMetadata": {"content-type": "text/csv"}}
+    return {"EventName": "s3:ObjectCreated:Put", "Key": "raw/incoming/a b.csv", "Records": [record]}
+
+
+def ceph() -> dict[str, Any]:
+    record = aws(
+        eventVersion="2.2", eventSource="ceph:s3", awsRegion="default", eventTime="2026-01-31T07:59:58.123456Z",
+        key="incoming/a+b c.csv", eventId="1575221657.102001.80dbbe", opaqueData="",
+    )  # fmt: skip
+    record["s3"]["object"] |= {"metadata": [], "tags": []}
+    return {"Records": [record]}
+
+
+def eventbridge(kind: str = "Object Created") -> dict[str, Any]:
+    return {
+        "version": "0",
+        "id": "17793124-05d4-b198-2fde-7ededc63b103",
+        "detail-type": kind,
+        "source": "aws.s3",
+        "account": "111122223333",
+        "time": "2026-01-31T07:59:58Z",
+        "region": "ca-central-1",
+        "resources": ["arn:aws:s3:::raw"],
+        "detail": {
+            "version": "0",
+            "bucket": {"name": "raw"},
+            "object": {"key": "incoming/a+b c.csv", "size": 5, "etag": "b1946ac9", "version-id": "IYV3p45BT0ac",
+                       "sequencer": "00617F08299329D189"},
+            "request-id": "N4N7GDK58NMKJ12R",
+            "requester": "123456789012",
+            "source-ip-address": "1.2.3.4",
+            "reason": "PutObject",
+        },
+    }  # fmt: skip
+
+
+def sns(message: Any, kind: str = "Notification") -> dict[str, Any]:
+    return {
+        "Type": kind,
+        "MessageId": "da41e39f-ea4d-435a-b922-c6aae3915ebe",
+        "TopicArn": "arn:aws:sns:us-east-1:123456789012:uploads",
+        "Subject": "Amazon S3 Notification",
+        "Message": message if isinstance(message, str) else json.dumps(message),
+        "Timestamp": "2026-01-31T07:59:59.000Z",
+        "SubscribeURL": "https://sns.example/?Token=secret-token",
+    }
+
+
+def events(build: Any, now: datetime, body: Any, type: str = "application/json") -> list[Event]:
+    request = Request(headers={"Content-Type": type}, body=json.dumps(body).encode())
+    found: list[Event] = build(name="s3", preset="s3").translate(request, now).events
+    return found
+
+
+def dropped(build: Any, now: datetime, body: Any) -> list[str]:
+    result = build(name="s3", preset="s3").translate(Request(body=json.dumps(body).encode()), now)
+    assert result.events == []
+    reasons: list[str] = result.dropped
+    return reasons
+
+
+def test_record_of_aws_is_an_uploaded_file(build: Any, now: datetime) -> None:
+    record = aws()
+    [event] = events(build, now, {"Records": [record]})
+    assert event.name == "s3.file.uploaded"
+    assert event.resource == {
+        "id": "s3://raw/incoming/2026/red flower+1.CSV",
+        "bucket": "raw",
+        "key": "incoming/2026/red flower+1.CSV",
+        "name": "red flower+1.CSV",
+        "extension": "csv",
+        "operation": "ObjectCreated:Put",
+    }
+    assert event.payload == {
+        "bucket": "raw",
+        "key": "incoming/2026/red flower+1.CSV",
+        "size": 1024,
+        "etag": "d41d8cd98f00b204e9800998ecf8427e",
+        "version": "v1",
+        "sequencer": "0055AED6DCD90281E5",
+        "request": "C3D13FE58DE4C810",
+        "principal": "AWS:AIDAJDPLRKLG7UEXAMPLE",
+        "source_ip": "192.0.2.3",
+        "time": "2026-01-31T07:59:58.123Z",
+        "region": "eu-central-1",
+        "operation": "ObjectCreated:Put",
+        "record": record,
+    }
+    assert event.data["occurred"] == "2026-01-31T07:59:58.123000Z"
+    assert event.data["source"] == "webhook:s3"
+
+
+@pytest.mark.parametrize(
+    ("body", "key"),
+    [
+        (minio(), "incoming/a b.csv"),
+        (ceph(), "incoming/a+b c.csv"),
+        (eventbridge(), "incoming/a+b c.csv"),
+        (sns({"Records": [aws(key="a+b")]}), "a b"),
+        (sns(sns(eventbridge())), "incoming/a+b c.csv"),
+    ],
+)
+def test_other_forms_are_the_same_event(build: Any, now: datetime, body: Any, key: str) -> None:
+    [event] = events(build, now, body)
+    assert event.name == "s3.file.uploaded"
+    assert event.resource["id"] == f"s3://raw/{key}"
+    assert event.payload["key"] == key
+    assert {"size", "etag", "version", "sequencer", "time"} <= event.payload.keys()
+
+
+def test_sns_declares_its_json_as_text(build: Any, now: datetime) -> None:
+    assert len(events(build, now, sns({"Records": [aws()]}), "text/plain; charset=UTF-8")) == 1
+
+
+@pytest.mark.parametrize(
+    ("operation", "name"),
+    [
+        ("ObjectCreated:CompleteMultipartUpload", "s3.file.uploaded"),
+        ("s3:ObjectCreated:Copy", "s3.file.uploaded"),
+        ("s3:ObjectCreated:PutTagging", "s3.file.tagged"),
+        ("s3:ObjectCreated:PutRetention", "s3.file.lock-changed"),
+        ("ObjectRemoved:Delete", "s3.file.deleted"),
+        ("ObjectRemoved:DeleteMarkerCreated", "s3.file.deleted"),
+        ("LifecycleExpiration:Delete", "s3.file.deleted"),
+        ("ObjectLifecycle:Expiration:Current", "s3.file.deleted"),
+        ("ObjectRestore:Post", "s3.file.restore-started"),
+        ("ObjectRestore:Completed", "s3.file.restored"),
+        ("ObjectRestore:Delete", "s3.file.restore-expired"),
+        ("ObjectTagging:Put", "s3.file.tagged"),
+        ("ObjectTagging:Delete", "s3.file.untagged"),
+        ("ObjectAcl:Put", "s3.file.acl-changed"),
+        ("s3:ObjectAccessed:Get", "s3.file.accessed"),
+        ("LifecycleTransition", "s3.file.transitioned"),
+        ("IntelligentTiering", "s3.file.transitioned"),
+        ("ReducedRedundancyLostObject", "s3.file.lost"),
+        ("Replication:OperationFailedReplication", "s3.file.replication-failed"),
+        ("s3:ObjectSynced:Create", "s3.file.replicated"),
+        ("s3:Scanner:ManyVersions", "s3.file.other"),
+    ],
+)
+def test_operation_decides_the_name(build: Any, now: datetime, operation: str, name: str) -> None:
+    [event] = events(build, now, {"Records": [aws(eventName=operation)]})
+    assert event.name == name
+    assert event.resource["operation"] == operation.removeprefix("s3:")
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("Object Deleted", "s3.file.deleted"),
+        ("Object Restore Completed", "s3.file.restored"),
+        ("Object Tags Added", "s3.file.tagged"),
+        ("Object Access Tier Changed", "s3.file.transitioned"),
+        ("Object Something New", "s3.file.other"),
+    ],
+)
+def test_detail_type_decides_the_name(build: Any, now: datetime, kind: str, name: str) -> None:
+    assert events(build, now, eventbridge(kind))[0].name == name
+
+
+def test_event_of_a_bucket_has_no_key(build: Any, now: datetime) -> None:
+    record = aws(eventName="s3:BucketCreated:*")
+    [event] = events(build, now, {"Records": [record]})
+    assert (event.name, event.resource["id"]) == ("s3.bucket.created", "s3://raw")
+    assert "key" not in event.resource
+
+
+def test_redelivery_is_the_same_event_and_a_second_upload_another(build: Any, now: datetime) -> None:
+    def id_of(**changes: Any) -> str:
+        return events(build, now, {"Records": [aws(**changes)]})[0].id
+
+    assert id_of() == id_of()
+    assert id_of() == id_of(responseElements={"x-amz-request-id": "another"})
+    assert len({id_of(), id_of(sequencer="B"), id_of(key="b"), id_of(eventName="ObjectRemoved:Delete")}) == 4
+    assert id_of(sequencer=None) == id_of(sequencer=None)
+    assert id_of(sequencer=None) != id_of(sequencer=None, eventTime="2026-01-31T07:59:59Z")
+    assert id_of().startswith("s3-")
+    assert events(build, now, sns({"Records": [aws()]}))[0].id == id_of()
+
+
+def test_records_keep_their_order(build: Any, now: datetime) -> None:
+    body = {"Records": [aws(key=f"k{index}") for index in range(5)]}
+    assert [event.resource["key"] for event in events(build, now, body)] == ["k0", "k1", "k2", "k3", "k4"]
+
+
+def test_what_is_no_change_of_a_file_is_dropped_with_a_reason(build: Any, now: datetime) -> None:
+    trial = {"Service": "Amazon S3", "Event": "s3:TestEvent", "Time": "2026-01-31T07:59:59Z", "Bucket": "raw"}
+    assert "TestEvent" in dropped(build, now, trial)[0]
+    assert "TestEvent" in dropped(build, now, sns(trial))[0]
+    assert "changed nothing" in dropped(build, now, {"Records": [aws(eventName="s3:ObjectRemoved:NoOP")]})[0]
+    assert "empty" in dropped(build, now, {"Records": []})[0]
+    [confirmation] = dropped(build, now, sns("You have chosen to subscribe", "SubscriptionConfirmation"))
+    assert "SubscribeURL" in confirmation
+    assert "secret-token" not in confirmation
+
+
+def test_condition_sees_size_and_key(build: Any, now: datetime) -> None:
+    hook = build(preset="s3", when="event.payload.size > 0 && event.resource.key.endsWith('.csv')")
+    body = {"Records": [aws(key="a.csv"), aws(key="b.txt")]}
+    result = hook.translate(Request(body=json.dumps(body).encode()), now)
+    assert [event.resource["key"] for event in result.events] == ["a.csv"]
+    assert len(result.dropped) == 1
+
+
+def test_key_with_control_characters_is_a_legal_label_and_exact_in_the_payload(build: Any, now: datetime) -> None:
+    [event] = events(build, now, {"Records": [aws(key="a%0Ab")]})
+    assert event.resource["key"] == "a%0Ab"
+    assert event.payload["key"] == "a\nb"
+
+
+def _record_without(path: str) -> dict[str, Any]:
+    record = aws()
+    parent: Any = record
+    *parents, last = path.split(".")
+    for key in parents:
+        parent = parent[key]
+    del parent[last]
+    return {"Records": [aws(), record]}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({}, "body"),
+        ([], "body"),
+        ({"hello": 1}, "body"),
+        ({"Records": {}}, "body.Records"),
+        ({"Records": [5]}, "body.Records[0]"),
+        (_record_without("eventName"), "body.Records[1].eventName"),
+        (_record_without("s3"), "body.Records[1].s3.bucket.name"),
+        (_record_without("s3.bucket.name"), "body.Records[1].s3.bucket.name"),
+        (_record_without("s3.object.key"), "body.Records[1].s3.object.key"),
+        ({"Records": [aws(key="%ff")]}, "body.Records[0].s3.object.key"),
+        ({"Records": [aws(eventTime="yesterday")]}, "body.Records[0].eventTime"),
+        ({"Records": [aws(eventTime="2030-01-01T00:00:00Z")]}, "body.Records[0].eventTime"),
+        ({**eventbridge(), "detail": None}, "body.detail.bucket.name"),
+        ({**eventbridge(), "source": "aws.ec2"}, "body.source"),
+        ({**eventbridge(), "time": 5}, "body.time"),
+        (sns("not json"), "body.Message"),
+        (sns({"hello": 1}), "body.Message"),
+        (sns({"Records": [5]}), "body.Message.Records[0]"),
+        ({"Type": "Notification"}, "body.Message"),
+        (sns(sns(sns(sns({"Records": []})))), "body.Message.Message.Message"),
+    ],
+)
+def test_what_is_no_notification_is_refused_with_the_field(build: Any, now: datetime, body: Any, field: str) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        events(build, now, body)
+    assert caught.value.field == field
+
+
+def test_too_many_records_are_refused(build: Any, now: datetime) -> None:
+    with pytest.raises(InvalidInput, match="1001 records"):
+        events(build, now, {"Records": [aws()] * 1001})
