@@ -1,0 +1,146 @@
+"""The routes for the command line, probes and the OpenAPI document."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import httpx
+import pytest
+from http_fakes import FakeApi, app_over, client_of
+
+from whenthen.schemas.errors import BusUnavailable
+
+
+def call(api: FakeApi, method: str, path: str, **request: Any) -> httpx.Response:
+    async def run() -> httpx.Response:
+        async with client_of(app_over(api)) as client:
+            return await client.request(method, path, **request)
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "called"),
+    [
+        ("GET", "/api/automations", ("list_automations", {})),
+        ("GET", "/api/automations/a%20b", ("get_automation", "a b", {})),
+        ("POST", "/api/automations/a/pause", ("pause_automation", "a", {})),
+        ("POST", "/api/automations/a/resume", ("resume_automation", "a", {})),
+        ("GET", "/api/deployments", ("list_deployments", {})),
+        ("POST", "/api/deployments/d/pause?schedule=s", ("pause_deployment", "d", "s", {})),
+        ("POST", "/api/deployments/d/resume", ("resume_deployment", "d", None, {})),
+        ("GET", "/api/runs/r", ("get_run", "r", {})),
+        ("GET", "/api/runs/r/logs?after=5", ("run_logs", "r", {"after": 5, "limit": 1000})),
+        ("POST", "/api/runs/r/cancel", ("cancel_run", "r", {})),
+        ("POST", "/api/actions/k.0/redrive", ("redrive_action", "k.0", {})),
+    ],
+)
+def test_a_route_asks_for_one_thing(method: str, path: str, called: tuple[Any, ...]) -> None:
+    api = FakeApi()
+    response = call(api, method, path)
+    assert response.status_code == 200
+    assert response.json() == {"called": called[0]}
+    assert api.calls == [called]
+
+
+def test_filters_and_limits_of_a_list_are_handed_on() -> None:
+    api = FakeApi()
+    call(api, "GET", "/api/runs?limit=5&before=x&state=Failed")
+    (_, page, _) = api.calls[0]
+    assert (page.limit, page.before, page.filters) == (5, "x", {"state": "Failed"})
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=100000", "limit=x"])
+def test_a_bad_parameter_is_400_in_the_one_form(query: str) -> None:
+    response = call(FakeApi(), "GET", f"/api/events?{query}")
+    assert response.status_code == 400
+    assert response.json()["error"]["field"] == "limit"
+
+
+def test_a_run_is_started_with_parameters_and_key() -> None:
+    api = FakeApi()
+    response = call(api, "POST", "/api/deployments/loader/run", json={"parameters": {"a": 1}, "key": "k", "delay": 2})
+    assert (response.status_code, response.json()) == (201, {"id": "run-1"})
+    assert api.calls == [("run", "loader", {"a": 1}, "k", 2.0)]
+    assert call(api, "POST", "/api/deployments/loader/run").status_code == 201
+
+
+@pytest.mark.parametrize(
+    "body", [[], {"parameters": []}, {"key": ""}, {"delay": -1}, {"delay": True}, {"paramters": {}}]
+)
+def test_a_bad_request_for_a_run_is_400(body: Any) -> None:
+    api = FakeApi()
+    assert call(api, "POST", "/api/deployments/loader/run", json=body).status_code == 400
+    assert api.calls == []
+
+
+def test_what_does_not_exist_is_404_with_the_nearest() -> None:
+    response = call(FakeApi(), "POST", "/api/deployments/loadr/run")
+    assert response.status_code == 404
+    assert 'did you mean "loader"?' in response.json()["error"]["message"]
+    assert call(FakeApi(), "GET", "/api/nothing").json()["error"]["reason"] == "not_found"
+    assert call(FakeApi(), "GET", "/api/events/e1").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allow"),
+    [
+        ("DELETE", "/api/events", "GET, POST"),
+        ("GET", "/api/automations/a/pause", "POST"),
+        ("POST", "/healthz", "GET"),
+        ("PUT", "/api/runs", "GET"),
+    ],
+)
+def test_another_method_is_405_with_all_that_are_allowed(method: str, path: str, allow: str) -> None:
+    response = call(FakeApi(), method, path)
+    assert response.status_code == 405
+    assert response.headers["allow"] == allow
+    assert response.json()["error"]["reason"] == "method_not_allowed"
+
+
+def test_readiness_names_what_is_missing() -> None:
+    assert call(FakeApi(), "GET", "/readyz").json() == {"ready": True, "missing": []}
+    response = call(FakeApi(missing=["NATS is not connected"]), "GET", "/readyz")
+    assert (response.status_code, response.json()["missing"]) == (503, ["NATS is not connected"])
+    assert call(FakeApi(missing=["x"]), "GET", "/healthz").status_code == 200
+
+
+def test_metrics_are_prometheus_text() -> None:
+    response = call(FakeApi(), "GET", "/metrics")
+    assert response.headers["content-type"].startswith("text/plain")
+    assert "whenthen_build_info" in response.text
+
+
+def test_a_refused_reload_is_400_with_the_problems() -> None:
+    assert call(FakeApi(), "POST", "/api/rules/reload").status_code == 200
+    response = call(FakeApi(missing=["x"]), "POST", "/api/rules/reload")
+    assert (response.status_code, response.json()["problems"]) == (400, [{"file": "a.yaml"}])
+
+
+def test_an_unexpected_failure_is_500_and_says_nothing_of_the_inside() -> None:
+    response = call(FakeApi(), "GET", "/api/automations/broken")
+    assert response.status_code == 500
+    assert "secret" not in response.text
+
+
+def test_a_list_while_the_bus_is_away_is_503() -> None:
+    class Away(FakeApi):
+        async def status(self) -> dict[str, Any]:
+            raise BusUnavailable("no answer")
+
+    response = call(Away(), "GET", "/api/status")
+    assert response.status_code == 503
+    assert "retry-after" in response.headers
+
+
+def test_the_openapi_document_names_every_route_and_the_one_form_of_errors() -> None:
+    document = call(FakeApi(), "GET", "/openapi.json").json()
+    assert {"get", "post"} == set(document["paths"]["/api/events"])
+    assert "post" in document["paths"]["/hooks/{name}"]
+    assert "422" not in str(document["paths"])
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            assert operation.get("summary"), (method, path)
+            assert any(status.startswith("2") for status in operation["responses"])

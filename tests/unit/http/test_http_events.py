@@ -1,0 +1,324 @@
+"""Events over HTTP: what is acknowledged, what is refused and how."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+from http_fakes import FakeApi, app_over, client_of
+from hypothesis import given
+from hypothesis import strategies as st
+
+from whenthen.schemas.errors import BusUnavailable
+
+EVENT = {"event": "order.created", "resource": {"id": "order.1"}}
+
+
+def call(api: FakeApi, method: str, path: str, *, app: dict[str, Any] | None = None, **request: Any) -> httpx.Response:
+    async def run() -> httpx.Response:
+        async with client_of(app_over(api, **(app or {}))) as client:
+            return await client.request(method, path, **request)
+
+    return asyncio.run(run())
+
+
+def post(api: FakeApi, body: Any, path: str = "/api/events", **request: Any) -> httpx.Response:
+    if not isinstance(body, bytes):
+        body = orjson.dumps(body)
+    headers = {"content-type": "application/json", **request.pop("headers", {})}
+    return call(api, "POST", path, content=body, headers=headers, **request)
+
+
+def test_one_event_is_answered_with_its_id_once_it_is_stored() -> None:
+    api = FakeApi()
+    response = post(api, {**EVENT, "id": "e1"})
+    assert (response.status_code, response.json()) == (202, {"ids": ["e1"], "duplicates": []})
+    assert api.stored["e1"].data["source"] == "api"
+
+
+def test_an_event_without_an_id_gets_one() -> None:
+    api = FakeApi()
+    response = post(api, EVENT)
+    assert response.json()["ids"] == list(api.stored)
+
+
+def test_the_same_event_again_is_told_as_a_duplicate() -> None:
+    api = FakeApi()
+    post(api, {**EVENT, "id": "e1"})
+    assert post(api, {**EVENT, "id": "e1"}).json() == {"ids": ["e1"], "duplicates": ["e1"]}
+
+
+def test_a_list_is_stored_in_order() -> None:
+    api = FakeApi()
+    response = post(api, [{**EVENT, "id": f"e{i}"} for i in range(50)])
+    assert response.status_code == 202
+    assert api.order == response.json()["ids"] == [f"e{i}" for i in range(50)]
+
+
+def test_of_a_list_with_one_bad_event_none_is_stored() -> None:
+    api = FakeApi()
+    response = post(api, [EVENT, {**EVENT, "resource": {"id": 3}}])
+    assert response.status_code == 400
+    assert response.json()["error"]["field"] == "[1].resource.id"
+    assert api.stored == {}
+
+
+@pytest.mark.parametrize(
+    ("body", "field", "message"),
+    [
+        (b"", None, "the body is empty"),
+        (b"  \n", None, "the body is empty"),
+        (b'{"event": }', None, "not JSON at line 1, column 11"),
+        (b'{"event": "\xff"}', None, "byte 11 (0xff) is not UTF-8"),
+        (b"[" * 10_000 + b"]" * 10_000, None, "nested more than 100 deep"),
+        (orjson.dumps(EVENT)[:-1] + b',"payload":' + b"[" * 100 + b"]" * 100 + b"}", None, "nested more than 100 deep"),
+        (b"3", "event", "an event is a JSON object, found a number"),
+        (b"[]", "events", "the list is empty"),
+        (b"[3]", "[0].event", "an event is a JSON object"),
+        (b"{}", "event", "missing"),
+        (b'{"evnt": 1}', "evnt", 'did you mean "event"?'),
+        (b'{"event": "a", "resource": {}}', "resource.id", "missing"),
+    ],
+)
+def test_what_is_wrong_is_answered_400_with_the_field_at_fault(body: bytes, field: str | None, message: str) -> None:
+    api = FakeApi()
+    response = post(api, body)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert error["field"] == field
+    assert message in error["message"]
+    assert error["reason"] in ("invalid_json", "invalid_event")
+    assert api.stored == {}
+
+
+def test_nesting_up_to_the_limit_is_taken() -> None:
+    body = orjson.dumps(EVENT)[:-1] + b',"payload":' + b"[" * 99 + b"]" * 99 + b"}"
+    assert post(FakeApi(), body).status_code == 202
+
+
+def test_more_events_than_allowed_are_refused() -> None:
+    response = post(FakeApi(), [EVENT] * 3, app={"events_per_request": 2})
+    assert response.json()["error"]["message"] == "3 events in one request; at most 2 are taken"
+
+
+def test_an_announced_body_past_the_limit_is_refused_before_it_is_read() -> None:
+    async def run() -> tuple[int, int]:
+        reads = 0
+
+        async def receive() -> dict[str, Any]:
+            nonlocal reads
+            reads += 1
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        sent: list[Any] = []
+
+        async def send(message: Any) -> None:
+            sent.append(message)
+
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": "/api/events",
+            "query_string": b"",
+            "headers": [(b"content-type", b"application/json"), (b"content-length", b"100000000")],
+        }
+        await app_over(FakeApi())(scope, receive, send)
+        assert (b"connection", b"close") in sent[0]["headers"]
+        return sent[0]["status"], reads
+
+    assert asyncio.run(run()) == (413, 0)
+
+
+def test_a_streamed_body_is_refused_as_soon_as_it_passes_the_limit() -> None:
+    sent = 0
+
+    async def stream() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 1
+            yield b"x" * 1000
+
+    async def run() -> httpx.Response:
+        async with client_of(app_over(FakeApi(), body_limit=10_000)) as client:
+            return await client.post("/api/events", content=stream(), headers={"content-type": "application/json"})
+
+    response = asyncio.run(run())
+    assert response.status_code == 413
+    assert response.json()["error"]["reason"] == "body_too_large"
+    assert sent < 20
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"content-type": "application/x-www-form-urlencoded"},
+        {"content-type": "text/plain"},
+        {"content-encoding": "gzip"},
+        {"content-type": "application/json; charset=utf-16"},
+    ],
+)
+def test_another_kind_of_body_is_refused(headers: dict[str, str]) -> None:
+    assert post(FakeApi(), EVENT, headers=headers).status_code == 415
+
+
+def test_a_charset_of_utf_8_and_a_missing_content_type_are_fine() -> None:
+    assert post(FakeApi(), EVENT, headers={"content-type": "Application/JSON; charset=UTF-8"}).status_code == 202
+    assert call(FakeApi(), "POST", "/api/events", content=orjson.dumps(EVENT)).status_code == 202
+
+
+def test_a_cloudevent_is_taken() -> None:
+    api = FakeApi()
+    body = {"specversion": "1.0", "type": "a.b", "id": "c1", "source": "/x"}
+    assert post(api, body, headers={"content-type": "application/cloudevents+json"}).json()["ids"] == ["c1"]
+    headers = {"content-type": "application/cloudevents-batch+json"}
+    assert post(api, [body, {**body, "id": "c2"}], headers=headers).json()["ids"] == ["c1", "c2"]
+
+
+def test_while_the_bus_is_away_the_answer_is_503_with_retry_after() -> None:
+    api = FakeApi(fail={"*": BusUnavailable("the bus is not connected")})
+    response = post(api, {**EVENT, "id": "e1"})
+    assert response.status_code == 503
+    assert int(response.headers["retry-after"]) >= 1
+    assert response.json()["error"]["reason"] == "bus_unavailable"
+    assert response.json()["accepted"] == []
+
+
+def test_a_list_that_was_stored_in_part_says_which_and_can_be_sent_again() -> None:
+    api = FakeApi(fail={"e1": BusUnavailable("full")})
+    body = [{**EVENT, "id": f"e{i}"} for i in range(3)]
+    response = post(api, body)
+    assert response.status_code == 503
+    assert response.json()["ids"] == ["e0", "e1", "e2"]
+    assert response.json()["accepted"] == ["e0", "e2"]
+    api.fail.clear()
+    assert post(api, body).json() == {"ids": ["e0", "e1", "e2"], "duplicates": ["e0", "e2"]}
+
+
+def test_an_unexpected_failure_is_500_and_says_nothing_of_the_inside() -> None:
+    response = post(FakeApi(fail={"*": RuntimeError("secret detail")}), EVENT)
+    assert response.status_code == 500
+    assert "secret" not in response.text
+
+
+TOKEN = {"token": "t" * 20}
+
+
+@pytest.mark.parametrize(
+    "given", [None, "Bearer wrong", "Basic " + "t" * 20, "t" * 20, "Bearer", "Bearer " + "t" * 19, "é"]
+)
+def test_without_the_token_the_api_is_closed(given: str | None) -> None:
+    api = FakeApi()
+    headers = {} if given is None else {"authorization": given.encode()}
+    for method, path in (("POST", "/api/events"), ("GET", "/api/automations"), ("GET", "/api/nothing")):
+        response = call(api, method, path, headers=headers, app=TOKEN, content=orjson.dumps(EVENT))
+        assert response.status_code == 401
+        assert response.headers["www-authenticate"] == "Bearer"
+    assert api.stored == {}
+
+
+def test_with_the_token_the_api_is_open_and_hooks_and_probes_need_none() -> None:
+    api = FakeApi()
+    for scheme in ("Bearer ", "bearer "):
+        assert post(api, EVENT, headers={"authorization": scheme + "t" * 20}, app=TOKEN).status_code == 202
+    assert call(api, "GET", "/healthz", app=TOKEN).status_code == 200
+    assert post(api, {"number": 1}, "/hooks/orders", headers={"x-token": "right"}, app=TOKEN).status_code == 202
+
+
+# Webhooks
+
+
+def test_a_webhook_stores_what_it_translates() -> None:
+    api = FakeApi()
+    response = post(api, {"number": 7, "id": "d1"}, "/hooks/orders", headers={"X-Token": "right"})
+    assert (response.status_code, response.json()) == (202, {"ids": ["d1"], "duplicates": []})
+    assert api.stored["d1"].resource == {"id": "order.7"}
+    assert post(api, {"number": 7, "id": "d1"}, "/hooks/orders", headers={"X-Token": "right"}).json()["duplicates"] == [
+        "d1"
+    ]
+
+
+def test_a_request_that_gives_no_event_is_fine() -> None:
+    response = post(FakeApi(), {}, "/hooks/orders?drop=1", headers={"x-token": "right"})
+    assert (response.status_code, response.json()) == (202, {"ids": [], "duplicates": []})
+
+
+def test_a_handshake_is_answered_as_the_provider_wants() -> None:
+    assert post(FakeApi(), {}, "/hooks/hand").json() == {"challenge": 1}
+
+
+def test_a_bad_signature_is_401_and_a_bad_body_400() -> None:
+    api = FakeApi()
+    assert post(api, {"number": 1}, "/hooks/orders").status_code == 401
+    assert post(api, b"{", "/hooks/orders", headers={"x-token": "right"}).status_code == 400
+    response = post(api, {}, "/hooks/orders", headers={"x-token": "right"})
+    assert (response.status_code, response.json()["error"]["field"]) == (400, "resource.id")
+    assert api.stored == {}
+
+
+def test_an_unknown_webhook_is_404_with_the_nearest_name() -> None:
+    response = post(FakeApi(), {}, "/hooks/order")
+    assert response.status_code == 404
+    assert response.json()["error"]["message"] == 'no webhook is named "order"; did you mean "orders"?'
+    assert "orders" not in post(FakeApi(), {}, "/hooks/zzz").text
+
+
+def test_another_method_on_a_webhook_is_405_with_allow() -> None:
+    response = call(FakeApi(), "GET", "/hooks/orders")
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+
+
+def test_a_webhook_past_the_body_limit_is_413() -> None:
+    assert post(FakeApi(), b"x" * 5000, "/hooks/orders", app={"body_limit": 2000}).status_code == 413
+
+
+def test_a_failure_inside_a_webhook_is_500_without_its_text() -> None:
+    response = post(FakeApi(), {"number": 1}, "/hooks/orders?crash=1", headers={"x-token": "right"})
+    assert response.status_code == 500
+    assert "secret" not in response.text
+
+
+def test_what_was_received_and_refused_is_counted_by_source() -> None:
+    api = FakeApi()
+    post(api, {**EVENT, "id": "e1"})
+    post(api, {**EVENT, "id": "e1"})
+    post(api, b"{")
+    post(api, {"number": 1}, "/hooks/orders", headers={"x-token": "right"})
+    post(api, {}, "/hooks/made-up-by-a-stranger")
+    text = api.metrics().decode()
+    assert 'whenthen_events_received_total{source="api"} 2.0' in text
+    assert 'whenthen_events_duplicate_total{source="api"} 1.0' in text
+    assert 'whenthen_events_received_total{source="webhook:orders"} 1.0' in text
+    assert 'whenthen_events_refused_total{reason="invalid_json",source="api"} 1.0' in text
+    assert 'whenthen_events_refused_total{reason="not_found",source="webhook"} 1.0' in text
+    assert "stranger" not in text
+
+
+@given(
+    body=st.binary(max_size=200)
+    | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(str).map(str.encode)
+)
+def test_no_body_is_answered_500(body: bytes) -> None:
+    api = FakeApi()
+    for path in ("/api/events", "/hooks/orders"):
+        assert post(api, body, path, headers={"x-token": "right"}).status_code in (202, 400)
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["event", "id", "occurred", "resource", "related", "payload", "follows"]),
+        st.recursive(
+            st.none() | st.integers(-(2**53), 2**53) | st.text(max_size=5) | st.booleans(),
+            lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+        ),
+    )
+)
+def test_no_event_is_answered_500(event: dict[str, Any]) -> None:
+    response = post(FakeApi(), orjson.dumps(event))
+    assert response.status_code in (202, 400)
+    if response.status_code == 400:
+        assert response.json()["error"]["field"]

@@ -1,0 +1,191 @@
+"""The HTTP application: hot routes first, everything else through FastAPI.
+
+Built by the wiring with `create_app` and served by uvicorn. `/api` needs the bearer token where one is set; webhooks verify
+their requests themselves; probes, metrics and the OpenAPI document are open.
+"""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import unquote_to_bytes
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from whenthen.engine.http.answers import HttpError, Receive, Scope, Send, answer_of, error_answer, send_answer
+from whenthen.engine.http.bodies import ClientGone, header
+from whenthen.engine.http.ingest import Ingest
+from whenthen.engine.http.openapi import complete
+from whenthen.engine.http.ports import Api
+from whenthen.engine.http.routes import api_router, as_response, state_router
+from whenthen.engine.metrics import Metrics
+from whenthen.schemas.errors import WhenthenError
+from whenthen.schemas.events import EventLimits
+
+__all__ = ["HttpApp", "create_app"]
+
+
+def utc_now() -> datetime:
+    """The wall clock."""
+    return datetime.now(UTC)
+
+
+def create_app(
+    api: Api,
+    *,
+    metrics: Metrics,
+    token: str | None = None,
+    body_limit: int = 4_000_000,
+    events_per_request: int = 1000,
+    limits: EventLimits | None = None,
+    clock: Callable[[], datetime] = utc_now,
+    version: str = "0",
+) -> HttpApp:
+    """The ASGI application over `api`. `token` is what callers of `/api` must send; None leaves it open."""
+    ingest = Ingest(
+        api,
+        metrics=metrics,
+        clock=clock,
+        body_limit=body_limit,
+        events_per_request=events_per_request,
+        limits=limits,
+    )
+    return HttpApp(ingest, _fastapi(api, version), metrics=metrics, token=token)
+
+
+class HttpApp:
+    """The ASGI application."""
+
+    def __init__(self, ingest: Ingest, rest: FastAPI, *, metrics: Metrics, token: str | None) -> None:
+        self.rest = rest
+        self._ingest = ingest
+        self._authorization = None if token is None else f"Bearer {token}".encode()
+        self._requests = metrics.http_requests
+        self._counters: dict[tuple[str, int], Any] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.rest(scope, receive, send)
+            return
+        path: str = scope["path"]
+        status: int | None
+        if path.startswith("/hooks/"):
+            route = "hooks"
+            name = _hook_name(scope)
+            status = await self._ingest.hook(scope, receive, send, name)
+        elif path.startswith("/api"):
+            route = "api"
+            if self._authorization is not None and not self._allowed(scope):
+                status = 401
+                await send_answer(send, _no_token(scope), close=True)
+            elif path == "/api/events" and scope["method"] == "POST":
+                route = "events"
+                status = await self._ingest.events(scope, receive, send)
+            else:
+                status = await self._rest(scope, receive, send)
+        else:
+            route = "other"
+            status = await self._rest(scope, receive, send)
+        if status is not None:
+            counter = self._counters.get((route, status))
+            if counter is None:
+                counter = self._counters[(route, status)] = self._requests.labels(route, str(status))
+            counter.inc()
+
+    def _allowed(self, scope: Scope) -> bool:
+        given = header(scope, b"authorization") or ""
+        kind, _, token = given.partition(" ")
+        offered = f"{'Bearer' if kind.lower() == 'bearer' else kind} {token.strip()}".encode()
+        return hmac.compare_digest(offered, self._authorization or b"")
+
+    async def _rest(self, scope: Scope, receive: Receive, send: Send) -> int | None:
+        status: int | None = None
+
+        async def watch(message: Any) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self.rest(scope, receive, watch)
+        except ClientGone:
+            return None
+        except Exception:
+            if status is None:
+                raise
+            # answered and logged by the handler of unexpected errors, after which Starlette raises it again
+        return status
+
+
+def _hook_name(scope: Scope) -> str:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    # the raw path keeps an escaped slash apart from a real one; uvicorn may leave the query in it
+    return unquote_to_bytes(raw.partition(b"?")[0].removeprefix(b"/hooks/")).decode("utf-8", "replace")
+
+
+def _no_token(scope: Scope) -> Any:
+    given = header(scope, b"authorization")
+    message = "the token is not the one of this server" if given else "send `Authorization: Bearer <token>`"
+    return error_answer(401, "unauthorized", message, (b"www-authenticate", b"Bearer"))
+
+
+def _fastapi(api: Api, version: str) -> FastAPI:
+    app = FastAPI(title="whenthen", version=version, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.include_router(state_router(api))
+    app.include_router(api_router(api))
+
+    async def ours(_request: Request, error: Exception) -> Response:
+        return as_response(answer_of(error))
+
+    async def invalid(_request: Request, error: Exception) -> Response:
+        assert isinstance(error, RequestValidationError)
+        first = error.errors()[0]
+        field = ".".join(str(step) for step in first["loc"][1:])
+        return as_response(error_answer(400, "invalid_request", str(first["msg"]), field=field))
+
+    async def http(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:
+            allowed = ", ".join(sorted(_methods(app, request.scope["path"])))
+            refused = HttpError(405, "method_not_allowed", f"{request.method} is not taken here; {allowed} is")
+            refused.headers = ((b"allow", allowed.encode()),)
+            return as_response(answer_of(refused))
+        if error.status_code == 404:
+            message = "there is nothing at this address; /openapi.json lists what there is"
+            return as_response(error_answer(404, "not_found", message))
+        return as_response(error_answer(error.status_code, "invalid_request", str(error.detail)))
+
+    async def unexpected(_request: Request, error: Exception) -> Response:
+        return as_response(answer_of(error))
+
+    app.add_exception_handler(WhenthenError, ours)
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    app.add_exception_handler(Exception, unexpected)
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = complete(get_openapi(title=app.title, version=version, routes=app.routes))
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+    return app
+
+
+def _methods(app: FastAPI, path: str) -> set[str]:
+    """Every method that some route takes at `path`."""
+    found = {"POST"} if path == "/api/events" else set()
+    for template, operations in app.openapi()["paths"].items():
+        steps, wanted = path.split("/"), template.split("/")
+        if len(steps) == len(wanted) and all(
+            want == step or (want.startswith("{") and step) for step, want in zip(steps, wanted, strict=True)
+        ):
+            found |= {method.upper() for method in operations}
+    return found

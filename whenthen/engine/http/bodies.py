@@ -1,0 +1,150 @@
+"""Request bodies: read within a limit, and decoded with the place of what is wrong.
+
+Called by `ingest` for each event request and by `routes` for the small bodies of the API.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from whenthen.engine.http.answers import HttpError, Receive, Scope
+
+__all__ = ["MAX_DEPTH", "ClientGone", "content_type", "decode_json", "header", "read_body", "refuse_compressed"]
+
+MAX_DEPTH = 100  #: of nested JSON, as in `sources.requests`
+#: the encoder of the stream's messages refuses what is deeper than 254: a value padded by this much stops it at ours
+_PADDING = 254 - MAX_DEPTH
+
+
+class ClientGone(Exception):
+    """The client went away before its request was complete."""
+
+
+def header(scope: Scope, name: bytes) -> str | None:
+    """A request header; `name` in lower case."""
+    for key, value in scope["headers"]:
+        if key == name:
+            text: str = value.decode("latin-1")
+            return text
+    return None
+
+
+def content_type(scope: Scope) -> str:
+    """The media type without parameters, in lower case; empty when there is none.
+
+    Raises:
+        HttpError: 415 for a compressed body, or a character set that is not UTF-8.
+    """
+    refuse_compressed(scope)
+    kind, _, parameters = (header(scope, b"content-type") or "").lower().partition(";")
+    charset = parameters.partition("charset=")[2].partition(";")[0].strip(' "')
+    if charset not in ("", "utf-8", "utf8", "us-ascii"):
+        raise HttpError(415, "unsupported_media_type", f"charset {charset[:40]} is not taken; send UTF-8")
+    return kind.strip()
+
+
+def refuse_compressed(scope: Scope) -> None:
+    """Take bodies as they are: what is compressed can grow without bound.
+
+    Raises:
+        HttpError: 415.
+    """
+    encoding = header(scope, b"content-encoding")
+    if encoding and encoding.strip().lower() != "identity":
+        raise HttpError(415, "unsupported_media_type", f"content-encoding {encoding[:40]} is not taken; send it plain")
+
+
+async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
+    """The whole body, at most `limit` bytes of it; no more than that is ever held.
+
+    Raises:
+        HttpError: 413, before reading when the length is announced, else as soon as the limit is passed.
+        ClientGone: the client went away.
+    """
+    announced = header(scope, b"content-length")
+    if announced is not None:
+        if not (announced.isascii() and announced.isdigit()):
+            raise HttpError(400, "invalid_request", f"content-length {announced[:40]!r} is not a number")
+        if int(announced[:20]) > limit:
+            raise _too_large(limit)
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise ClientGone
+    body: bytes = message.get("body", b"")
+    if message.get("more_body", False):
+        parts = [body]
+        size = len(body)
+        while message.get("more_body", False):
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+        body = b"".join(parts)
+    if len(body) > limit:
+        raise _too_large(limit)
+    return body
+
+
+def decode_json(body: bytes) -> Any:
+    """The JSON value in `body`.
+
+    Raises:
+        HttpError: 400 with the place for what is not JSON, for invalid UTF-8, and for what nests too deeply.
+    """
+    if not body or body.isspace():
+        raise HttpError(400, "invalid_json", "the body is empty; send JSON")
+    try:
+        value = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise _not_json(body, error) from None
+    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
+        padded = value
+        for _ in range(_PADDING):
+            padded = [padded]
+        try:
+            orjson.dumps(padded)
+        except TypeError:
+            raise HttpError(400, "invalid_json", f"nested more than {MAX_DEPTH} deep; flatten it") from None
+    return value
+
+
+def _not_json(body: bytes, error: orjson.JSONDecodeError) -> HttpError:
+    try:
+        body.decode("utf-8")
+    except UnicodeDecodeError as found:
+        message = f"byte {found.start} (0x{body[found.start]:02x}) is not UTF-8; send JSON in UTF-8"
+        return HttpError(400, "invalid_json", message)
+    if _depth(body[: error.pos]) > MAX_DEPTH:
+        return HttpError(400, "invalid_json", f"nested more than {MAX_DEPTH} deep; flatten it")
+    return HttpError(400, "invalid_json", f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}")
+
+
+def _depth(text: bytes) -> int:
+    """How many lists and objects are open at the end of a piece of JSON."""
+    depth = 0
+    inside = escaped = False
+    for byte in text:
+        if inside:
+            if escaped:
+                escaped = False
+            elif byte == 0x5C:
+                escaped = True
+            elif byte == 0x22:
+                inside = False
+        elif byte == 0x22:
+            inside = True
+        elif byte in b"[{":
+            depth += 1
+        elif byte in b"]}":
+            depth -= 1
+    return depth
+
+
+def _too_large(limit: int) -> HttpError:
+    return HttpError(413, "body_too_large", f"the body has more than {limit} bytes; send less, or raise body_limit")

@@ -1,0 +1,155 @@
+"""The two hot routes, `POST /api/events` and `POST /hooks/<name>`: a request becomes acknowledged events.
+
+Plain ASGI: nothing between the server and this but a comparison of the path. 202 is sent only after JetStream has
+acknowledged every event of the request. Of a list all events are checked before the first one is published, and when the bus
+fails on the way the answer says which were accepted; sending the same list again with the ids it names changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+from urllib.parse import parse_qsl
+
+import orjson
+
+from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, send_answer
+from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, read_body, refuse_compressed
+from whenthen.engine.http.ports import Ack, Api
+from whenthen.engine.metrics import Metrics
+from whenthen.engine.rules.explanations import near
+from whenthen.schemas.errors import BusUnavailable, InvalidEvent, NotFound, WhenthenError
+from whenthen.schemas.events import Event, EventLimits, read_event
+from whenthen.sources import Request
+
+__all__ = ["Ingest"]
+
+_JSON = "application/json"
+_CLOUDEVENT = "application/cloudevents+json"
+_CLOUDEVENTS = "application/cloudevents-batch+json"
+
+
+class Ingest:
+    """Takes events. `clock` gives the time that an event is received, timezone-aware."""
+
+    def __init__(
+        self,
+        api: Api,
+        *,
+        metrics: Metrics,
+        clock: Callable[[], datetime],
+        body_limit: int,
+        events_per_request: int,
+        limits: EventLimits | None = None,
+    ) -> None:
+        self._api = api
+        self._metrics = metrics
+        self._clock = clock
+        self._body_limit = body_limit
+        self._most = events_per_request
+        self._limits = limits or EventLimits()
+
+    async def events(self, scope: Scope, receive: Receive, send: Send) -> int | None:
+        """Answer `POST /api/events`; gives the status that was sent."""
+        try:
+            kind = content_type(scope)
+            if kind not in ("", _JSON, _CLOUDEVENT, _CLOUDEVENTS):
+                raise HttpError(
+                    415,
+                    "unsupported_media_type",
+                    f"content-type {kind[:80]} is not taken; send {_JSON} or {_CLOUDEVENT}",
+                )
+            body = await read_body(scope, receive, self._body_limit)
+            data = decode_json(body)
+            if kind in (_CLOUDEVENT, _CLOUDEVENTS):
+                data = self._api.cloudevents(data)
+            events = self._read(data)
+        except ClientGone:
+            return None
+        except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
+            return await self._refuse(send, error, "api")
+        return await self._publish(send, events, "api")
+
+    async def hook(self, scope: Scope, receive: Receive, send: Send, name: str) -> int | None:
+        """Answer a request to `/hooks/<name>`; gives the status that was sent."""
+        source = f"webhook:{name}"
+        try:
+            if name not in self._api.hook_names():
+                source = "webhook"
+                close = near(name, self._api.hook_names(), what="known")
+                raise NotFound(f'no webhook is named "{name[:200]}"' + (close if "did you mean" in close else ""))
+            if scope["method"] != "POST":
+                raise HttpError(405, "method_not_allowed", "a webhook is called with POST", (b"allow", b"POST"))
+            refuse_compressed(scope)
+            body = await read_body(scope, receive, self._body_limit)
+            query = scope.get("query_string", b"")
+            request = Request(
+                headers={key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]},
+                query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+                body=body,
+            )
+            result = self._api.translate(name, request, self._clock())
+        except ClientGone:
+            return None
+        except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
+            return await self._refuse(send, error, source)
+        if result.answer is not None and not result.events:
+            answer = Answer(200, result.answer, ((b"content-type", result.answer_type.encode()),))
+            await send_answer(send, answer)
+            return 200
+        return await self._publish(send, result.events, source)
+
+    def _read(self, data: Any) -> list[Event]:
+        now = self._clock()
+        if not isinstance(data, list):
+            return [read_event(data, now=now, source="api", limits=self._limits)]
+        if not data:
+            raise InvalidEvent("events", "the list is empty; send at least one event")
+        if len(data) > self._most:
+            raise InvalidEvent("events", f"{len(data)} events in one request; at most {self._most} are taken")
+        events = []
+        for index, item in enumerate(data):
+            try:
+                events.append(read_event(item, now=now, source="api", limits=self._limits))
+            except InvalidEvent as error:
+                message = str(error).removeprefix(f"{error.field}: ")
+                raise InvalidEvent(f"[{index}].{error.field}", message) from None
+        return events
+
+    async def _publish(self, send: Send, events: Sequence[Event], source: str) -> int:
+        results: Sequence[Ack | BaseException]
+        if len(events) == 1:
+            try:
+                results = [await self._api.publish(events[0])]
+            except Exception as error:  # noqa: BLE001 - answered below
+                results = [error]
+        else:
+            # all are on their way before the first answer is awaited, in order
+            results = await asyncio.gather(*map(self._api.publish, events), return_exceptions=True)
+        accepted: list[str] = []
+        duplicates: list[str] = []
+        failed: Exception | None = None
+        for event, result in zip(events, results, strict=True):
+            if isinstance(result, Exception):
+                failed = failed if isinstance(failed, BusUnavailable) else result
+            elif isinstance(result, BaseException):
+                raise result
+            else:
+                accepted.append(event.id)
+                if result.duplicate:
+                    duplicates.append(event.id)
+                self._metrics.received(source, duplicate=result.duplicate)
+        if failed is not None:
+            more = {"ids": [event.id for event in events], "accepted": accepted}
+            return await self._refuse(send, failed, source, more=more)
+        await send_answer(send, Answer(202, orjson.dumps({"ids": accepted, "duplicates": duplicates})))
+        return 202
+
+    async def _refuse(self, send: Send, error: Exception, source: str, *, more: dict[str, Any] | None = None) -> int:
+        answer = answer_of(error, more=more)
+        reason = error.reason if isinstance(error, WhenthenError) else "internal"
+        self._metrics.events_refused.labels(source, reason).inc()
+        await send_answer(send, answer, close=answer.status in (404, 405, 413, 415))
+        return answer.status

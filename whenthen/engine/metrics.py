@@ -1,0 +1,178 @@
+"""What a process tells Prometheus. One object with its own registry; the wiring builds it and hands it around.
+
+Names start with `whenthen_`. Label values come from rules and settings, never from events, so that nobody outside can make
+the number of series grow; series of automations that left the rules are removed. The alerts in
+`deploy/prometheus/whenthen.rules.yaml` use these names.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from datetime import timedelta
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+from prometheus_client.registry import Collector
+
+from whenthen.schemas.firings import Reason
+
+__all__ = ["Metrics"]
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_PARTS_OF_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+
+class Metrics:
+    """All metrics of one process. `clock` gives seconds since 1970."""
+
+    def __init__(self, *, version: str, clock: Callable[[], float] = time.time) -> None:
+        registry = self.registry = CollectorRegistry(auto_describe=True)
+        self._clock = clock
+        self._automations: frozenset[str] = frozenset()
+        self._last = _LastFirings(clock)
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        registry.register(self._last)
+
+        def counter(name: str, text: str, *labels: str) -> Counter:
+            return Counter(f"whenthen_{name}", text, labels, registry=registry)
+
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"whenthen_{name}", text, labels, registry=registry)
+
+        self.build = Info("whenthen_build", "Version of the running code.", registry=registry)
+        self.build.info({"version": version})
+        self.events_received = counter("events_received", "Events acknowledged by the stream.", "source")
+        self.events_duplicate = counter("events_duplicate", "Events that the stream had already.", "source")
+        self.events_refused = counter("events_refused", "Requests refused before the stream.", "source", "reason")
+        self.http_requests = counter("http_requests", "Requests answered.", "route", "status")
+        self.matched = counter("automation_matched", "Events that matched a trigger of the automation.", "automation")
+        self.fired = counter("automation_fired", "Firings.", "automation")
+        self.paused = gauge("automation_paused", "1 while the automation is paused.", "automation")
+        self.decisions = counter("decisions", "Decisions of the evaluator.", "reason")
+        self.evaluated = counter("evaluated_events", "Events read by the evaluator.", "shard")
+        self.lag_messages = gauge("evaluation_lag_messages", "Events in the stream that are not evaluated.", "shard")
+        self.lag_seconds = gauge("evaluation_lag_seconds", "Age of the oldest event not yet evaluated.", "shard")
+        self.commit_seconds = Histogram(
+            "whenthen_commit_duration_seconds", "Atomic commits.", registry=registry, buckets=_PARTS_OF_SECONDS
+        )
+        self.actions = counter("actions", "Tries of actions.", "automation", "type", "outcome")
+        self.action_seconds = Histogram(
+            "whenthen_action_duration_seconds", "One try of an action.", ("type",), registry=registry, buckets=_SECONDS
+        )
+        self.actions_waiting = gauge("actions_waiting", "Actions that wait to be performed, retries included.")
+        self.dead_letters = gauge("dead_letters", "Actions that used up their tries.", "automation")
+        self.rules_loaded = gauge("rules_loaded", "Parts of the rules in force.", "kind")
+        self.rules_rejected = counter("rules_rejected", "Sets of rules that were refused.")
+        self.rules_refused = gauge(
+            "rules_refused", "1 while the rules on disk are refused and older ones are in force."
+        )
+        self.rules_taken = gauge("rules_loaded_timestamp_seconds", "When the rules in force were taken.")
+        self.bus_connected = gauge("bus_connected", "1 while NATS is connected.")
+        self.stream_bytes = gauge("stream_bytes", "Bytes in a stream.", "stream")
+        self.stream_limit_bytes = gauge("stream_limit_bytes", "Limit of a stream; absent without one.", "stream")
+        self.stream_messages = gauge("stream_messages", "Messages in a stream.", "stream")
+        self.runs = counter("flow_runs", "Flow runs by the state that they ended in.", "deployment", "state")
+        for reason in Reason:
+            self.decisions.labels(reason.value)
+
+    def received(self, source: str, *, duplicate: bool = False) -> None:
+        """Count an event that the stream acknowledged."""
+        self.events_received.labels(source).inc()
+        if duplicate:
+            self.events_duplicate.labels(source).inc()
+
+    def fire(self, automation: str, at: float | None = None) -> None:
+        """Count a firing, `at` seconds since 1970."""
+        if automation in self._automations:
+            self.fired.labels(automation).inc()
+            self._last.fired(automation, self._clock() if at is None else at)
+
+    def acted(self, automation: str, kind: str, outcome: str, seconds: float) -> None:
+        """Count one try of an action."""
+        if automation in self._automations:
+            self.actions.labels(automation, kind, outcome).inc()
+        self.action_seconds.labels(kind).observe(seconds)
+
+    def decide(self, reasons: Mapping[Reason, int]) -> None:
+        """Count decisions."""
+        for reason, count in reasons.items():
+            self.decisions.labels(reason.value).inc(count)
+
+    def take_rules(self, automations: Mapping[str, timedelta | None], counts: Mapping[str, int]) -> None:
+        """Note that rules are in force: automations with what they say of `expected_every`, and how many of each kind."""
+        names = frozenset(automations)
+        for gone in self._automations - names:
+            for metric in (self.matched, self.fired, self.paused, self.actions, self.dead_letters):
+                metric.remove_by_labels({"automation": gone})
+        self._automations = names
+        self._last.keep({name: every.total_seconds() if every else None for name, every in automations.items()})
+        for name in names:
+            self.fired.labels(name)
+            self.matched.labels(name)
+            self.paused.labels(name)
+        for kind, count in counts.items():
+            self.rules_loaded.labels(kind).set(count)
+        self.rules_refused.set(0)
+        self.rules_taken.set(self._clock())
+
+    def refuse_rules(self) -> None:
+        """Note that a set of rules was refused and the last good one stays."""
+        self.rules_rejected.inc()
+        self.rules_refused.set(1)
+
+    def set_stream(self, stream: str, *, messages: int, size: int, limit: int) -> None:
+        """Note how full a stream is; `limit` is -1 when it has none."""
+        self.stream_messages.labels(stream).set(messages)
+        self.stream_bytes.labels(stream).set(size)
+        if limit > 0:
+            self.stream_limit_bytes.labels(stream).set(limit)
+
+    def text(self) -> bytes:
+        """The exposition that `/metrics` serves."""
+        return generate_latest(self.registry)
+
+
+class _LastFirings(Collector):
+    """How long each automation has been silent, counted at the moment of the scrape."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._every: dict[str, float | None] = {}
+        self._since: dict[str, float] = {}
+
+    def keep(self, automations: Mapping[str, float | None]) -> None:
+        now = self._clock()
+        self._every = dict(automations)
+        # one that never fired is silent since it was loaded
+        self._since = {name: self._since.get(name, now) for name in automations}
+
+    def fired(self, automation: str, at: float) -> None:
+        self._since[automation] = max(at, self._since.get(automation, 0.0))
+
+    def describe(self) -> Iterable[Metric]:
+        return []
+
+    def collect(self) -> Iterable[Metric]:
+        now = self._clock()
+        silent = GaugeMetricFamily(
+            "whenthen_automation_silent_seconds",
+            "Since the automation fired last, or was loaded when it never did.",
+            labels=["automation"],
+        )
+        every = GaugeMetricFamily(
+            "whenthen_automation_expected_every_seconds",
+            "How often the automation says that it should fire.",
+            labels=["automation"],
+        )
+        for name, since in self._since.items():
+            silent.add_metric([name], max(now - since, 0.0))
+            expected = self._every.get(name)
+            if expected:
+                every.add_metric([name], expected)
+        return [silent, every]

@@ -1,0 +1,240 @@
+"""How one process runs: from flags, environment (`WHENTHEN_...`) and a file, in that order.
+
+Read once by the command line and handed to the wiring. The file is `whenthen.toml` or `whenthen.yaml` in the data directory
+or the working directory, or the one that `config` names. Every name here is a flag, an environment variable and a key.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from whenthen.engine.rules.documents import read_document
+from whenthen.engine.rules.explanations import explain, path_text
+from whenthen.schemas.errors import SetupError
+from whenthen.schemas.times import Duration
+
+__all__ = ["FILE_NAMES", "Settings", "load_settings", "parse_bytes"]
+
+FILE_NAMES = ("whenthen.toml", "whenthen.yaml", "whenthen.yml")
+_UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12, "ki": 2**10, "mi": 2**20, "gi": 2**30, "ti": 2**40}
+
+
+def parse_bytes(value: Any) -> Any:
+    """A number of bytes: 4000000, `4MB`, `1.5GiB`; -1 or `unlimited` for no limit.
+
+    Raises:
+        ValueError: not a size; the message has the remedy.
+    """
+    if isinstance(value, str):
+        if value.strip().lower() == "unlimited":
+            return -1
+        found = re.fullmatch(r"(-?\d{1,18}(?:\.\d{1,6})?)\s*([kmgt]i?)?b?", value.strip().lower(), re.ASCII)
+        if found is None:
+            raise ValueError(f"{value[:40]!r} is not a size; write 4MB, 512MiB, 10GB or a number of bytes")
+        return int(float(found[1]) * _UNITS[found[2] or ""])
+    return value
+
+
+Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. Durations are written like `5m`, sizes like `4MB`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="WHENTHEN_", env_ignore_empty=True, extra="forbid", frozen=True, use_attribute_docstrings=True
+    )
+
+    data_dir: Path = Path(".whenthen")
+    """Where the embedded NATS server keeps its streams, and the process its lock and logs of runs."""
+    config: Path | None = None
+    """A file of settings, in place of whenthen.toml or whenthen.yaml."""
+    nats_url: str | None = Field(default=None, max_length=4096)
+    """An existing NATS server (`nats://host:4222`, several with commas); left out: an embedded one is started."""
+    nats_credentials: Path | None = None
+    """A NATS credentials file."""
+    host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    """The address to listen on; anything but loopback needs `api_token`."""
+    port: int = Field(default=4280, ge=0, le=65535)
+    """0 takes a free one."""
+    api_token: SecretStr | None = None
+    """What callers of /api send as `Authorization: Bearer`; `file:/path` and `env:NAME` are references to it."""
+    body_limit: Bytes = Field(default=4_000_000, ge=1024, le=64_000_000)
+    """The largest request body; what passes it is answered 413."""
+    events_per_request: int = Field(default=1000, ge=1, le=100_000)
+    """The longest list of events in one request."""
+    publish_timeout: Duration = timedelta(seconds=5)
+    """How long a request waits for JetStream before it is answered 503."""
+
+    retain_events: Duration = timedelta(days=7)
+    retain_events_bytes: Bytes = Field(default=10_000_000_000, ge=-1)
+    retain_firings: Duration = timedelta(days=7)
+    retain_outcomes: Duration = timedelta(days=7)
+    retain_runs: Duration = timedelta(days=30)
+    retain_logs: Duration = timedelta(days=7)
+    retain_logs_bytes: Bytes = Field(default=1_000_000_000, ge=-1)
+    engine_bytes: Bytes = Field(default=10_000_000_000, ge=-1)
+    """The most that windows, firings and actions may take."""
+
+    shards: int = Field(default=1, ge=1, le=256)
+    """How many parts the automations are divided into; each is evaluated by one process at a time."""
+    replicas: int = Field(default=1, ge=1, le=5)
+    """Copies of each stream in a NATS cluster: 1, 3 or 5."""
+    lease: Duration = timedelta(seconds=3)
+    """How long a shard stays with a process that says nothing."""
+    follows_wait: Duration = timedelta(minutes=2)
+    """How long an event waits for the one that it follows."""
+    max_depth: int = Field(default=8, ge=1, le=1000)
+    """How many firings may lead to one another before the chain is stopped."""
+    decisions_kept: int = Field(default=100, ge=0, le=100_000)
+    """Decisions remembered for each automation."""
+    action_concurrency: int = Field(default=64, ge=1, le=10_000)
+    """Actions performed at once."""
+    target_concurrency: int = Field(default=16, ge=1, le=10_000)
+    """Of these, at one target (a host, a notifier)."""
+    worker_concurrency: int = Field(default=4, ge=1, le=1000)
+    """Flow runs at once in one worker."""
+    drain_grace: Duration = timedelta(seconds=20)
+    """How long a stopping process lets actions finish before they are handed back."""
+
+    log_format: Literal["console", "json"] = "console"
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether `host` can be reached from this machine only."""
+        host = self.host.strip("[]").lower()
+        if host in ("localhost", "localhost.localdomain"):
+            return True
+        try:
+            return ipaddress.ip_address(host).is_loopback
+        except ValueError:
+            return False
+
+    def token(self) -> str | None:
+        """The API token itself, with a reference followed.
+
+        Raises:
+            SetupError: what the reference names does not exist or is empty.
+        """
+        if self.api_token is None:
+            return None
+        written = self.api_token.get_secret_value()
+        if written.startswith("env:"):
+            found = os.environ.get(written[4:], "")
+        elif written.startswith("file:"):
+            try:
+                found = Path(written[5:]).read_text(encoding="utf-8").strip()
+            except (OSError, UnicodeDecodeError, ValueError) as error:
+                raise SetupError(f"api_token: {written[5:]} can not be read: {type(error).__name__}") from None
+        else:
+            return written
+        if not found:
+            raise SetupError(f"api_token: {written} is empty or not set")
+        return found
+
+
+def load_settings(flags: Mapping[str, Any] | None = None, *, cwd: Path | None = None) -> Settings:
+    """Settings from `flags` (those that were given), the environment and a file.
+
+    Raises:
+        SetupError: every value that is wrong with its remedy, or an address that is not safe.
+    """
+    flags = {name: value for name, value in (flags or {}).items() if value is not None}
+    path = _file(flags, cwd or Path.cwd())
+    from_file = _read(path) if path is not None else {}
+
+    class Loaded(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=from_file)
+
+    try:
+        settings = Loaded(**flags)
+    except ValidationError as error:
+        raise SetupError(_told(error, flags, from_file, path)) from None
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    token = settings.token()
+    if not settings.loopback and token is None:
+        raise SetupError(
+            f"host {settings.host} can be reached from other machines, and there is no API token; "
+            "set WHENTHEN_API_TOKEN (or api_token: file:/path), or listen on 127.0.0.1"
+        )
+    if token is not None and len(token) < 16:
+        raise SetupError(f"the API token has {len(token)} characters; take at least 16 random ones")
+    if settings.replicas not in (1, 3, 5):
+        raise SetupError(f"replicas: {settings.replicas} copies can not agree better than one fewer; take 1, 3 or 5")
+    if settings.replicas > 1 and settings.nats_url is None:
+        raise SetupError("replicas: the embedded NATS server is one server; name a cluster with --nats for more copies")
+
+
+def _file(flags: Mapping[str, Any], cwd: Path) -> Path | None:
+    named = flags.get("config") or os.environ.get("WHENTHEN_CONFIG")
+    if named:
+        return cwd / str(named)
+    data_dir = cwd / str(flags.get("data_dir") or os.environ.get("WHENTHEN_DATA_DIR") or ".whenthen")
+    for folder in (data_dir, cwd):
+        for name in FILE_NAMES:
+            if (folder / name).is_file():
+                return folder / name
+    return None
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        raw = path.read_bytes()
+    except OSError as error:
+        raise SetupError(f"{path}: the settings can not be read: {error.strerror}") from None
+    if path.suffix == ".toml":
+        try:
+            return tomllib.loads(raw.decode("utf-8"))
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise SetupError(f"{path}: not TOML: {error}") from None
+    document = read_document(raw)
+    if document.faults:
+        faults = "\n".join(f"{path}:{fault.line}:{fault.column}: {fault.message}" for fault in document.faults)
+        raise SetupError(faults)
+    if document.data is not None and not isinstance(document.data, dict):
+        raise SetupError(f"{path}: settings are a mapping, such as `port: 4280`")
+    return document.data or {}
+
+
+def _told(error: ValidationError, flags: Mapping[str, Any], from_file: Mapping[str, Any], path: Path | None) -> str:
+    environment = {
+        name: os.environ[key] for name in Settings.model_fields if (key := f"WHENTHEN_{name.upper()}") in os.environ
+    }
+    lines = []
+    secret = {"api_token": "***"}
+    values = {**from_file, **environment, **flags}
+    values.update({key: value for key, value in secret.items() if key in values})
+    for item in explain(error.errors(include_url=False, include_input=False), values, Settings):
+        name = str(item.path[0]) if item.path else ""
+        if name in flags:
+            where = f"--{name.replace('_', '-')}"
+        elif name in environment:
+            where = f"WHENTHEN_{name.upper()}"
+        else:
+            where = f"{path}: {path_text(item.path)}"
+        lines.append(f"{where}: {item.message}")
+    return "\n".join(lines)
