@@ -34,7 +34,7 @@ from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import offset_subject, prepared_subject, shard_subjects
 from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
 
-__all__ = ["BATCH_MESSAGES", "Fenced", "ShardLog", "publish_batch", "read_offset"]
+__all__ = ["BATCH_MESSAGES", "Fenced", "ShardLog", "StaleBatch", "publish_batch", "read_offset"]
 
 log = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class Fenced(WhenthenError):
     reason = "fenced"
 
 
-class _Stale(Exception):
+class StaleBatch(Exception):
     """The expected sequence of the offset is not the last one."""
 
 
@@ -66,7 +66,7 @@ async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int 
     `expect` is the last sequence of the last message's subject, 0 for none; None does not ask.
 
     Raises:
-        _Stale: it is another one; nothing was stored.
+        StaleBatch: it is another one; nothing was stored.
         BusUnavailable: not stored, or not known to be.
     """
     batch = uuid.uuid4().hex
@@ -94,7 +94,7 @@ async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int 
     if error is None:
         return int(result["seq"])
     if error.get("err_code") in WRONG_SEQUENCE:
-        raise _Stale(error.get("description"))
+        raise StaleBatch(error.get("description"))
     reason = LinkReason.FULL if error.get("err_code") in FULL else LinkReason.REFUSED
     raise unavailable(f"commit refused: {error.get('description')} ({error.get('err_code')})", reason)
 
@@ -197,7 +197,7 @@ class ShardLog:
         while True:
             try:
                 revision = await publish_batch(self.link, batch, expect=self.offset.revision)
-            except _Stale:
+            except StaleBatch:
                 found = await self._reread()
                 if found.commit == target.commit:
                     revision = found.revision  # an earlier sending of this very batch was applied

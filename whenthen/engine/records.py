@@ -129,10 +129,9 @@ def ask_actions(automation: Automation, firing: Firing) -> list[Any]:
     return asked
 
 
-def encode_firing(firing: Firing, event: bytes | None, seq: int) -> orjson.Fragment:
-    """A firing as JSON. `event` is its triggering event as JSON already; a large one is named by its position
-    `seq`."""
-    embed = event is not None and (len(event) <= EMBED_BYTES or not seq)
+def encode_firing(firing: Firing, event: bytes | None) -> orjson.Fragment:
+    """A firing as JSON. `event` is its triggering event as JSON already; a large one is named by its position."""
+    embed = event is not None and (len(event) <= EMBED_BYTES or not firing.seq)
     return orjson.Fragment(
         orjson.dumps(
             {
@@ -142,7 +141,8 @@ def encode_firing(firing: Firing, event: bytes | None, seq: int) -> orjson.Fragm
                 "at": firing.at,
                 "key": firing.key,
                 "event": orjson.Fragment(event) if embed and event is not None else None,
-                "event_seq": seq if event is not None else 0,
+                "by_seq": event is not None and not embed,
+                "seq": firing.seq,
                 "refs": [[ref.id, ref.seq, ref.time_us] for ref in firing.refs],
                 "depth": firing.depth,
                 "automations": firing.automations,
@@ -155,6 +155,7 @@ def encode_firing(firing: Firing, event: bytes | None, seq: int) -> orjson.Fragm
 def decode_firing(data: dict[str, Any]) -> tuple[Firing, int]:
     """A firing, and the position of its event when that is not embedded (0 otherwise)."""
     firing = Firing(
+        seq=data["seq"],
         id=data["id"],
         automation=data["automation"],
         state=FiringState(data["state"]),
@@ -166,7 +167,7 @@ def decode_firing(data: dict[str, Any]) -> tuple[Firing, int]:
         automations=tuple(data["automations"]),
         edge=data["edge"],
     )
-    return firing, 0 if firing.event is not None else data["event_seq"]
+    return firing, firing.seq if data["by_seq"] else 0
 
 
 def encode_task(firing: Firing, encoded: orjson.Fragment, index: int, action: Any, extra: Any = None) -> bytes:

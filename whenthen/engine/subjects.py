@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
 __all__ = [
+    "ALL_EVENTS",
     "action_subject",
     "dead_subject",
     "escape_token",

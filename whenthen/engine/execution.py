@@ -1,0 +1,428 @@
+"""The execution loop: action tasks from `ENGINE`, each performed at least once, with retries and dead letters.
+
+Called by the wiring; several processes share the work through one durable consumer, oldest first. A task is
+acknowledged only after its outcome is stored; a crash in between performs it again under the same key. What a task
+does is not known here: `perform` does one try and raises `ActionError`, `describe` makes the outcome event, `target`
+names what is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import nats.errors
+import orjson
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from whenthen.actions.retries import next_delay
+from whenthen.engine.bus import Bus
+from whenthen.engine.commit import publish_batch
+from whenthen.engine.link import LinkReason, unavailable
+from whenthen.engine.records import Message, Outcome, OutcomeState, decode_task
+from whenthen.engine.streams import ENGINE
+from whenthen.engine.subjects import dead_subject, outcome_subject
+from whenthen.engine.targets import TargetLimits, Targets
+from whenthen.schemas.actions import Retry
+from whenthen.schemas.errors import ActionError, BusUnavailable
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import ActionTask
+from whenthen.schemas.times import format_time
+
+__all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
+
+log = logging.getLogger(__name__)
+
+CONSUMER = "actions"
+HEARTBEAT_S = 2.0
+SILENCE_S = 7.0
+EXPIRES_S = 30.0
+RETRY_S = 0.2
+#: a task that was delivered so often without an end brings its executor down; it is buried
+MAX_CRASHES = 20
+
+Describe = Callable[[ActionTask, Any, timedelta, timedelta | None], Event | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionSettings:
+    concurrency: int = 128  #: tasks that run at once in this process
+    targets: TargetLimits = dataclasses.field(default_factory=TargetLimits)
+    ack_wait_s: float = 15.0  #: after which a task of a dead executor is given to another one
+    stop_s: float = 20.0  #: how long tasks may go on when the loop stops, before they are handed back
+    outcome_ttl_s: int = 30 * 86400
+    dead_ttl_s: int = 0  #: dead letters stay until they are redriven or dropped
+
+
+class ExecutionObserver:
+    """Told what happens; does nothing. Metrics override what they want to know."""
+
+    def executed(self, task: ActionTask, seconds: float) -> None:
+        """An action is done, and that is stored."""
+
+    def failed(self, task: ActionTask, error: ActionError, seconds: float, *, final: bool) -> None:
+        """A try failed, and that is stored. `final`: the task is a dead letter."""
+
+
+class Executor:
+    """Takes action tasks and performs them. `run` until `stop`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        perform: Callable[[ActionTask], Awaitable[Any]],
+        *,
+        describe: Describe | None = None,
+        target: Callable[[ActionTask], str] | None = None,
+        settings: ExecutionSettings | None = None,
+        observer: ExecutionObserver | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.bus = bus
+        self.settings = settings or ExecutionSettings()
+        self.observer = observer or ExecutionObserver()
+        self.targets = Targets(self.settings.targets)
+        self.ready = asyncio.Event()
+        self._perform = perform
+        self._describe = describe or (lambda task, result, duration, retry_in: None)
+        self._target = target or (lambda task: str(task.action.get("type")))
+        self._now = now
+        self._running = 0
+        self._freed = asyncio.Condition()
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by the reply subject that acknowledges
+        self._asked = 0
+        self._heard = 0.0
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._renew = True
+
+    @property
+    def busy(self) -> int:
+        """Tasks that this process has taken and not ended."""
+        return len(self._tasks)
+
+    def stop(self) -> None:
+        """Take no more; `run` returns when what was taken is done or handed back."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Perform tasks until `stop`."""
+        unlisten = self.bus.on_connection(self._connection)
+        keeper = asyncio.create_task(self._keep_alive(), name="action keep-alive")
+        sub: Subscription | None = None
+        inbox = ""
+        try:
+            while not self._stopping:
+                try:
+                    if self._renew:
+                        sub, inbox = await self._subscribe(sub)
+                    await self._ask(inbox)
+                except (BusUnavailable, nats.errors.Error, OSError) as error:
+                    log.info("action tasks can not be read: %s; trying again", error)
+                    self._renew = True
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                self.ready.set()
+                self._wake.clear()
+                try:
+                    await asyncio.wait_for(self._wake.wait(), HEARTBEAT_S)
+                except TimeoutError:
+                    if self._asked and time.monotonic() - self._heard > SILENCE_S:
+                        log.warning("the consumer of action tasks fell silent; asking again")
+                        self._renew = True
+        finally:
+            unlisten()
+            await self._finish(sub)
+            keeper.cancel()
+            await asyncio.wait([keeper])
+
+    async def _subscribe(self, old: Subscription | None) -> tuple[Subscription, str]:
+        """The durable consumer, created or as it is, and a fresh inbox."""
+        if old is not None and self.bus.connected:
+            await old.unsubscribe()
+        config = {
+            "durable_name": CONSUMER,
+            "filter_subject": "engine.action.>",
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": int(self.settings.ack_wait_s * 1e9),
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+            "max_waiting": 4096,
+            "replay_policy": "instant",
+        }
+        body = {"stream_name": ENGINE, "config": config}
+        answer = await self.bus.link.api(f"CONSUMER.CREATE.{ENGINE}.{CONSUMER}.engine.action.>", body)
+        if error := answer.get("error"):
+            raise unavailable(f"no consumer of actions: {error.get('description')}", LinkReason.REFUSED)
+        inbox = self.bus.nc.new_inbox()
+        sub = await self.bus.nc.subscribe(inbox, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=0)
+        self._asked = 0
+        self._heard = time.monotonic()
+        self._renew = False
+        return sub, inbox
+
+    async def _ask(self, inbox: str) -> None:
+        """Ask for as many tasks as there is room for."""
+        room = 2 * self.settings.concurrency - len(self._tasks) - self._asked
+        if room <= 0 or (self._asked and room < self.settings.concurrency // 2):
+            return
+        request = {
+            "batch": room,
+            "expires": int(EXPIRES_S * 1e9),
+            "idle_heartbeat": int(HEARTBEAT_S * 1e9),
+        }
+        if not self.bus.connected:
+            raise unavailable("there is no connection to NATS", LinkReason.DISCONNECTED)
+        self._asked += room
+        await self.bus.nc.publish(f"$JS.API.CONSUMER.MSG.NEXT.{ENGINE}.{CONSUMER}", orjson.dumps(request), reply=inbox)
+
+    def _connection(self, connected: bool) -> None:
+        self._renew = True
+        self._wake.set()
+
+    async def _receive(self, message: Msg) -> None:
+        self._heard = time.monotonic()
+        reply = message.reply
+        if not reply.startswith("$JS.ACK."):
+            headers = message.headers or {}
+            if headers.get("Status") not in (None, "100"):
+                left = headers.get("Nats-Pending-Messages")
+                if left is None or "Delet" in headers.get("Description", ""):
+                    self._renew = True
+                self._asked = max(0, self._asked - int(left or 0))
+                self._wake.set()
+            return
+        self._asked = max(0, self._asked - 1)
+        if self._stopping:
+            await self._answer(reply, b"-NAK")
+            return
+        if reply in self._tasks:
+            return
+        task = asyncio.create_task(self._handle(message), name=f"action {message.subject}")
+        self._tasks[reply] = task
+        task.add_done_callback(lambda done: self._done(reply, done))
+
+    def _done(self, reply: str, done: asyncio.Task[None]) -> None:
+        self._tasks.pop(reply, None)
+        self._wake.set()
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("an action task could not be handled; it will be delivered again", exc_info=error)
+
+    async def _handle(self, message: Msg) -> None:
+        """One delivery: decide whether it still is to be done, do it, store what came of it, acknowledge."""
+        if not message.data:
+            await self._answer(message.reply, b"+ACK")
+            return
+        tokens = message.reply.split(".")
+        delivered, seq = (int(tokens[4]), int(tokens[5])) if len(tokens) == 9 else (int(tokens[6]), int(tokens[7]))
+        try:
+            task, event_seq = decode_task(message.data)
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("sequence %d of %s is no action task (%r); it is passed over", seq, ENGINE, error)
+            await self._answer(message.reply, b"+TERM")
+            return
+        try:
+            attempt = int(task.extra.get("attempts", 0)) + 1
+            if delivered > 1:
+                before = await self._outcome(task)
+                if before is not None:
+                    if before.final:
+                        await self._close(message.reply, seq)
+                        return
+                    attempt = before.attempt + 1
+            task = dataclasses.replace(task, attempt=attempt)
+            if event_seq:
+                event = await self.bus.event_at(event_seq)
+                data = event.data if event is not None else None
+                task = dataclasses.replace(task, firing=dataclasses.replace(task.firing, event=data))
+            if event_seq and task.firing.event is None:
+                why = f"the triggering event (position {event_seq}) is no longer kept"
+                await self._failed(message, seq, task, ActionError(why, retryable=False), 0.0)
+            elif delivered > MAX_CRASHES + attempt:
+                why = f"delivered {delivered} times without an end; it seems to bring its executor down"
+                await self._failed(message, seq, task, ActionError(why, retryable=False), 0.0)
+            else:
+                await self._try(message, seq, task)
+        except BusUnavailable as error:
+            log.warning("action %s: %s; it will be delivered again", task.key, error)
+
+    async def _try(self, message: Msg, seq: int, task: ActionTask) -> None:
+        target = self._target(task)
+        if hold_s := self.targets.refuse_s(target, time.monotonic()):
+            await self._nak(message.reply, hold_s * random.uniform(1.0, 1.5))
+            return
+        gate = self.targets.enter(target)
+        began = False
+        worked: bool | None = None
+        started = time.monotonic()
+        try:
+            async with self._freed:
+                await self._freed.wait_for(
+                    lambda: self._running < self.settings.concurrency and self.targets.free(gate)
+                )
+                self._running += 1
+                self.targets.begin(gate)
+                began = True
+            started = time.monotonic()
+            try:
+                result = await self._perform(task)
+                worked, failure = True, None
+            except ActionError as error:
+                worked, failure = not error.retryable, error
+            except Exception as error:  # a defect in an action is its failure, not the loop's
+                log.exception("action %s failed in an unforeseen way", task.key)
+                worked, failure = None, ActionError(f"{type(error).__name__}: {error}", retryable=True)
+        finally:
+            if began:
+                self._running -= 1
+                self.targets.end(target, gate, worked=worked, now=time.monotonic())
+            else:
+                gate.waiting -= 1
+            async with self._freed:
+                self._freed.notify_all()
+        seconds = time.monotonic() - started
+        if failure is not None:
+            await self._failed(message, seq, task, failure, seconds)
+            return
+        await self._record(task, OutcomeState.EXECUTED, result=result)
+        await self._announce(task, result, seconds, None)
+        await self._close(message.reply, seq)
+        self.observer.executed(task, seconds)
+
+    async def _failed(self, message: Msg, seq: int, task: ActionTask, error: ActionError, seconds: float) -> None:
+        delay = None
+        if error.retryable:
+            retry = Retry.model_validate(task.action.get("retry") or {})
+            tried = task.attempt - int(task.extra.get("attempts", 0))
+            delay = next_delay(retry, tried, random=random.random(), retry_after=error.retry_after)
+        if delay is not None:
+            await self._record(task, OutcomeState.RETRYING, error=error, next_at=self._now() + delay)
+            await self._announce(task, error, seconds, delay)
+            await self._nak(message.reply, delay.total_seconds())
+            self.observer.failed(task, error, seconds, final=False)
+            return
+        letter = {
+            "task": orjson.Fragment(message.data),
+            "error": str(error),
+            "reason": error.reason,
+            "attempts": task.attempt,
+            "at": format_time(self._now()),
+        }
+        subject = dead_subject(task.firing.automation, task.firing.id, task.index)
+        dead = Message(subject, orjson.dumps(letter), self.settings.dead_ttl_s)
+        await self._record(task, OutcomeState.FAILED, error=error, along=dead)
+        await self._announce(task, error, seconds, None)
+        await self._close(message.reply, seq)
+        self.observer.failed(task, error, seconds, final=True)
+
+    async def _record(
+        self,
+        task: ActionTask,
+        state: OutcomeState,
+        *,
+        result: Any = None,
+        error: ActionError | None = None,
+        next_at: datetime | None = None,
+        along: Message | None = None,
+    ) -> None:
+        """Store how the action stands, a dead letter along with it; tries until it is stored or the connection is gone."""
+        outcome = Outcome(
+            key=task.key,
+            state=state,
+            attempt=task.attempt,
+            at=format_time(self._now()),
+            error=str(error) if error is not None else "",
+            result=_plain(result),
+            next_at=format_time(next_at) if next_at is not None else None,
+        )
+        subject = outcome_subject(task.firing.automation, task.firing.id, task.index)
+        message = Message(subject, outcome.encode(), self.settings.outcome_ttl_s)
+        messages = [message] if along is None else [along, message]
+        await _persist(lambda: publish_batch(self.bus.link, messages, expect=None))
+
+    async def _announce(self, task: ActionTask, result: Any, seconds: float, retry_in: timedelta | None) -> None:
+        event = self._describe(task, result, timedelta(seconds=seconds), retry_in)
+        if event is not None:
+            await _persist(lambda: self.bus.publish(event))
+
+    async def _outcome(self, task: ActionTask) -> Outcome | None:
+        subject = outcome_subject(task.firing.automation, task.firing.id, task.index)
+        message = await self.bus.link.request(f"$JS.API.DIRECT.GET.{ENGINE}", orjson.dumps({"last_by_subj": subject}))
+        if (message.headers and "Status" in message.headers) or not message.data:
+            return None
+        return Outcome.decode(message.data)
+
+    async def _close(self, reply: str, seq: int) -> None:
+        """Acknowledge, and take the task out of the stream; a copy that stays behind expires with its time to live."""
+        await self._answer(reply, b"+ACK")
+        try:
+            await self.bus.link.publish(
+                f"$JS.API.STREAM.MSG.DELETE.{ENGINE}", orjson.dumps({"seq": seq, "no_erase": True})
+            )
+        except BusUnavailable:
+            log.debug("sequence %d of %s stays until it expires", seq, ENGINE)
+
+    async def _nak(self, reply: str, delay_s: float) -> None:
+        await self._answer(reply, b"-NAK " + orjson.dumps({"delay": int(delay_s * 1e9)}))
+
+    async def _answer(self, reply: str, verb: bytes) -> None:
+        """Tell the consumer; when that is lost the task comes again after `ack_wait_s` and its outcome is found."""
+        try:
+            await self.bus.link.publish(reply, verb)
+        except BusUnavailable:
+            log.debug("%r was not sent; the task will be delivered again", verb)
+
+    async def _keep_alive(self) -> None:
+        """Tell the server about every task that is still being worked on."""
+        while True:
+            await asyncio.sleep(self.settings.ack_wait_s / 3)
+            for reply in list(self._tasks):
+                await self._answer(reply, b"+WPI")
+
+    async def _finish(self, sub: Subscription | None) -> None:
+        """Let tasks end for a while, then hand the others back."""
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=self.settings.stop_s)
+        late = dict(self._tasks)
+        for reply, task in late.items():
+            task.cancel()
+            await self._answer(reply, b"-NAK")
+        if late:
+            log.info("handing back %d unfinished actions", len(late))
+            await asyncio.wait(list(late.values()))
+        if sub is not None and self.bus.connected:
+            await sub.unsubscribe()
+
+
+async def _persist(send: Callable[[], Awaitable[Any]]) -> None:
+    """Send until it is acknowledged. Everything sent here is idempotent."""
+    pause = 0.05
+    for _ in range(30):
+        try:
+            await send()
+            return
+        except BusUnavailable as error:
+            log.info("not stored yet: %s", error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, 2.0)
+    await send()
+
+
+def _plain(result: Any) -> Any:
+    """What of an action's result goes into its outcome: JSON values as they are, details of an `ActionResult`."""
+    details = getattr(result, "details", result)
+    try:
+        orjson.dumps(details)
+    except TypeError:
+        return str(details)
+    return details

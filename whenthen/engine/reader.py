@@ -1,0 +1,270 @@
+"""Reading `EVENTS` in order and without gaps from a given position: pull requests into one inbox, with a callback.
+
+Called by the evaluation loop. The consumer is ephemeral, in memory and acknowledges nothing, as the position is the
+shard's offset alone. It is created anew after the last message received when the connection or the server went away,
+when the server forgot it, when a gap shows, and when it falls silent. What is buffered is bounded in messages and
+bytes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import nats.errors
+import orjson
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from whenthen.engine.bus import Bus
+from whenthen.engine.link import LinkReason, unavailable
+from whenthen.engine.streams import EVENTS
+from whenthen.schemas.errors import BusUnavailable
+
+__all__ = ["EventReader", "Received"]
+
+log = logging.getLogger(__name__)
+
+PULL_MESSAGES = 2000
+PULL_BYTES = 32 << 20  #: of one pull request; above max_payload, or a large message would never come
+LOW_WATER = 1000  #: buffered and asked-for messages below which more are asked for
+EXPIRES_S = 30.0  #: of a pull request
+HEARTBEAT_S = 2.0
+SILENCE_S = 7.0  #: without message or heartbeat: the consumer is gone
+INACTIVE_S = 60.0  #: after which the server forgets an abandoned consumer
+RETRY_S = (0.05, 2.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """One message of `EVENTS`."""
+
+    seq: int
+    time_us: int  #: when the server stored it
+    pending: int  #: how many more the server had when it sent this one
+    subject: str
+    data: bytes
+
+
+class EventReader:
+    """A self-healing reader. `start`, then `wait` and `take`, and `stop`. For one task."""
+
+    def __init__(self, bus: Bus) -> None:
+        self.bus = bus
+        self.received = 0  #: messages, over all consumers
+        self.consumers = 0  #: how many were created
+        self._buffer: deque[Received] = deque()
+        self._arrived = asyncio.Event()
+        self._filters: list[str] = []
+        self._last_seq = 0
+        self._pending = 0
+        self._created = False
+        self._task: asyncio.Task[None] | None = None
+        self._renew = asyncio.Event()
+        self._sub: Subscription | None = None
+        self._name = ""
+        self._inbox = ""
+        self._consumer_seq = 0
+        self._asked = 0
+        self._heard = 0.0
+        self._unlisten = bus.on_connection(self._connection)
+
+    async def start(self, after: int, filters: Sequence[str]) -> None:
+        """Read what follows position `after` on subjects that pass `filters`; what was buffered is dropped."""
+        await self._halt()
+        self._buffer.clear()
+        self._last_seq, self._filters = after, list(filters)
+        self._task = asyncio.create_task(self._keep(), name="event reader")
+
+    async def stop(self) -> None:
+        self._unlisten()
+        await self._halt()
+
+    @property
+    def buffered(self) -> int:
+        return len(self._buffer)
+
+    @property
+    def pending(self) -> int:
+        """Messages known to wait: buffered here and not sent yet."""
+        return self._pending + len(self._buffer)
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether everything that was there has been taken."""
+        return self._created and not self._buffer and self._pending == 0
+
+    def take(self) -> Received | None:
+        """The next message, or None when none has arrived."""
+        if not self._buffer:
+            return None
+        message = self._buffer.popleft()
+        if self._asked + len(self._buffer) < LOW_WATER:
+            self._renew.set()  # wakes the task that asks for more
+        return message
+
+    async def wait(self, timeout_s: float) -> bool:
+        """Wait until a message is buffered, at most `timeout_s`; whether there is one."""
+        if not self._buffer:
+            self._arrived.clear()
+            try:
+                await asyncio.wait_for(self._arrived.wait(), timeout_s)
+            except TimeoutError:
+                return bool(self._buffer)
+        return bool(self._buffer)
+
+    def wake(self) -> None:
+        """End a `wait` early."""
+        self._arrived.set()
+
+    def _connection(self, connected: bool) -> None:
+        self._created = False
+        self._renew.set()
+
+    async def _halt(self) -> None:
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+            self._task = None
+        await self._drop()
+
+    async def _keep(self) -> None:
+        """Keep a consumer alive and asked."""
+        pause = RETRY_S[0]
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                if not self._created:
+                    await self._drop()
+                    await self._create()
+                    pause = RETRY_S[0]
+                if self._asked + len(self._buffer) < LOW_WATER:
+                    await self._ask()
+            except BusUnavailable as error:
+                log.info("reading %s from %d on: %s; trying again", EVENTS, self._last_seq + 1, error)
+                self._created = False
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, RETRY_S[1])
+                continue
+            self._renew.clear()
+            if self._created and self._asked + len(self._buffer) >= LOW_WATER:
+                try:
+                    await asyncio.wait_for(self._renew.wait(), HEARTBEAT_S)
+                except TimeoutError:
+                    if self._asked > 0 and loop.time() - self._heard > SILENCE_S:
+                        log.warning("the consumer of %s fell silent; creating it again", EVENTS)
+                        self._created = False
+
+    async def _create(self) -> None:
+        self._name = f"wt-eval-{uuid.uuid4().hex}"
+        self._inbox = self.bus.nc.new_inbox()
+        self._consumer_seq = self._asked = 0
+        inbox = self._inbox
+
+        async def receive(message: Msg) -> None:
+            if inbox == self._inbox:
+                self._receive(message)
+
+        try:
+            self._sub = await self.bus.nc.subscribe(inbox, cb=receive, pending_msgs_limit=0, pending_bytes_limit=0)
+        except (nats.errors.Error, OSError) as error:
+            raise unavailable(f"no subscription: {error!r}", LinkReason.DISCONNECTED) from error
+        config: dict[str, object] = {
+            "name": self._name,
+            "deliver_policy": "by_start_sequence",
+            "opt_start_seq": self._last_seq + 1,
+            "ack_policy": "none",
+            "replay_policy": "instant",
+            "inactive_threshold": int(INACTIVE_S * 1e9),
+            "mem_storage": True,
+            "num_replicas": 1,
+            "max_waiting": 16,
+        }
+        if len(self._filters) == 1:
+            config["filter_subject"] = self._filters[0]
+        elif self._filters:
+            config["filter_subjects"] = self._filters
+        body = {"stream_name": EVENTS, "config": config, "action": "create"}
+        answer = await self.bus.link.api(f"CONSUMER.CREATE.{EVENTS}.{self._name}", body)
+        if refusal := answer.get("error"):
+            why = f"no consumer: {refusal.get('description')} ({refusal.get('err_code')})"
+            raise unavailable(why, LinkReason.REFUSED)
+        self._pending = answer.get("num_pending", 0)
+        self._heard = asyncio.get_running_loop().time()
+        self._created = True
+        self.consumers += 1
+        if self._pending == 0:
+            self._arrived.set()  # whoever waits may want to know that it has caught up
+
+    async def _ask(self) -> None:
+        request = {
+            "batch": PULL_MESSAGES,
+            "max_bytes": PULL_BYTES,
+            "expires": int(EXPIRES_S * 1e9),
+            "idle_heartbeat": int(HEARTBEAT_S * 1e9),
+        }
+        nc = self.bus.nc
+        if not nc.is_connected:
+            raise unavailable("there is no connection to NATS", LinkReason.DISCONNECTED)
+        self._asked += PULL_MESSAGES
+        try:
+            await nc.publish(
+                f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}", orjson.dumps(request), reply=self._inbox
+            )
+        except (nats.errors.Error, OSError) as error:
+            raise unavailable(f"no pull request: {error!r}", LinkReason.DISCONNECTED) from error
+
+    async def _drop(self) -> None:
+        """Forget the consumer here and, where there is a connection, on the server."""
+        sub, self._sub = self._sub, None
+        self._created = False
+        self._inbox = ""
+        if sub is not None and self.bus.connected:
+            try:
+                await sub.unsubscribe()
+                await self.bus.nc.publish(f"$JS.API.CONSUMER.DELETE.{EVENTS}.{self._name}", b"")
+            except (nats.errors.Error, OSError) as error:
+                log.debug("consumer %s is left to expire: %r", self._name, error)
+
+    def _receive(self, message: Msg) -> None:
+        self._heard = asyncio.get_running_loop().time()
+        headers = message.headers
+        if headers is not None and "Status" in headers and not message.reply.startswith("$JS.ACK."):
+            self._status(headers)
+            return
+        tokens = message.reply.split(".")
+        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with domain and
+        # account before the stream and a random token at the end
+        seq, consumer_seq, time_ns, pending = tokens[5:9] if len(tokens) == 9 else tokens[7:11]
+        if int(consumer_seq) != self._consumer_seq + 1:
+            log.warning("messages of %s were lost on the way; reading again from %d", EVENTS, self._last_seq + 1)
+            self._created = False
+            self._inbox = ""
+            self._renew.set()
+            return
+        self._consumer_seq += 1
+        self._asked -= 1
+        self.received += 1
+        self._last_seq = int(seq)
+        self._pending = int(pending)
+        self._buffer.append(
+            Received(self._last_seq, int(time_ns) // 1000, self._pending, message.subject, message.data)
+        )
+        self._arrived.set()
+
+    def _status(self, headers: dict[str, str]) -> None:
+        status = headers["Status"]
+        if status == "100":
+            return
+        left = headers.get("Nats-Pending-Messages")
+        if left is not None and status in ("408", "409"):
+            self._asked = max(0, self._asked - int(left))  # that request is over
+        else:
+            self._created = False
+        if "Deleted" in headers.get("Description", "") or "Leadership" in headers.get("Description", ""):
+            self._created = False
+        self._renew.set()
