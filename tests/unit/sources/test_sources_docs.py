@@ -1,0 +1,34 @@
+"""docs/sources.md: its examples load, and its tables name what the code makes."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from whenthen.schemas.automations import RuleFile
+from whenthen.sources import WebhookTranslator
+from whenthen.sources.objectstore import _DETAIL_TYPES, _NAMES, _OTHER
+from whenthen.triggers.conditions import compile_condition
+
+PAGE = (Path(__file__).parents[3] / "docs" / "sources.md").read_text()
+
+
+def _examples() -> list[Any]:
+    return [yaml.safe_load(block) for block in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
+
+
+def test_examples_of_the_page_load() -> None:
+    files = [RuleFile.model_validate(example) for example in _examples()]
+    webhooks = [webhook for file in files for webhook in file.webhooks]
+    for webhook in webhooks:
+        WebhookTranslator(webhook, compile_condition=compile_condition, resolve_secret=lambda reference: reference)
+    assert len(webhooks) == 3
+    assert sum(len(file.automations) for file in files) == 3
+
+
+def test_page_names_every_event_of_an_object_store() -> None:
+    made = {name for _, name in _NAMES if name} | set(_DETAIL_TYPES.values()) | {_OTHER}
+    assert made == set(re.findall(r"`(s3\.(?:file|bucket)\.[a-z-]+)`", PAGE))
