@@ -44,6 +44,7 @@ BATCH_MESSAGES = 1000
 PACK_BYTES = 700_000
 YIELD_BYTES = 1 << 20  #: after so much was written, let the connection send it
 RETRY_S = (0.05, 2.0)  #: first and longest pause before a commit is sent again
+CLAIMS = 20  #: how often a shard is claimed before another process is believed to have it
 LOAD_MESSAGES = 10_000  #: of one request of the loader
 LOAD_BYTES = 16 << 20
 WRONG_SEQUENCE = frozenset({10071, 10164})
@@ -137,8 +138,7 @@ class ShardLog:
             BusUnavailable: the bus went away; load again.
             SetupError: the stream holds windows that no commit covers.
         """
-        self.offset = await read_offset(self.link, self.shard)
-        await self._store([], dataclasses.replace(self.offset, commit=uuid.uuid4().hex, writer=self.writer))
+        await self._claim()
         await self._apply_prepared()
         position = 0
         for _ in range(100):
@@ -166,6 +166,17 @@ class ShardLog:
         await self._store(prepared, dataclasses.replace(target, prepared=len(packs)))
         await self._apply(packs)
         return self.offset
+
+    async def _claim(self) -> None:
+        """Write the offset as it is under our name. A commit that comes in between is the last one of who had it."""
+        for attempt in range(CLAIMS):
+            self.offset = await read_offset(self.link, self.shard)
+            try:
+                await self._store([], dataclasses.replace(self.offset, commit=uuid.uuid4().hex, writer=self.writer))
+                return
+            except Fenced:
+                if attempt == CLAIMS - 1:
+                    raise
 
     async def _apply_prepared(self) -> None:
         if not self.offset.prepared:

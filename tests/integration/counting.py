@@ -1,0 +1,124 @@
+"""A tiny evaluator with the interface of the real one: counts events for each resource and fires at every
+`threshold`th.
+
+Its firings can be told from the stream alone, so a test can compare what was stored with what must have been.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Decision, Firing, FiringState
+from whenthen.schemas.times import format_time, from_us
+
+
+@dataclass
+class CountingRules:
+    globs: Sequence[str] = ("order.*", "burst", "arm")
+    actions_of: Sequence[Any] = ("do-nothing",)
+    triggers: frozenset[str] = frozenset({"count", "due"})
+
+    def patterns(self) -> Iterable[str]:
+        return self.globs
+
+    def actions(self, automation: str) -> Automation:
+        return Automation.model_validate(
+            {"name": automation, "trigger": {"expect": "x"}, "actions": list(self.actions_of)}
+        )
+
+
+@dataclass
+class CountingOutcome:
+    firings: list[Firing] = field(default_factory=list)
+    decisions: list[Decision] = field(default_factory=list)
+    stopped: list[Any] = field(default_factory=list)
+
+
+@dataclass
+class CountingEvaluator:
+    threshold: int = 3
+    rules: CountingRules = field(default_factory=CountingRules)
+    clock_us: int = 0
+    counts: dict[str, int] = field(default_factory=dict)
+    due: dict[str, int] = field(default_factory=dict)
+    changed: set[tuple[str, str]] = field(default_factory=set)
+    processed: list[int] = field(default_factory=list)
+    restored: int = 0
+
+    def process(self, event: Event, now_us: int) -> CountingOutcome:
+        outcome = self.advance(now_us)
+        self.processed.append(event.seq)
+        key = event.resource["id"]
+        if event.name == "poison":
+            raise RuntimeError("this event can not be evaluated")
+        if event.name == "burst":
+            for number in range(int(event.resource["fan"])):
+                outcome.firings.append(self._fire(f"wide-{number}", f"{event.id}-{number}", event))
+                self._touch("count", f"wide-{number}", 1)
+        elif event.name == "arm":
+            self.due[key] = now_us + int(event.resource["after_us"])
+            self.changed.add(("due", key))
+        else:
+            self._touch("count", key, self.counts.get(key, 0) + 1)
+            if self.counts[key] % self.threshold == 0:
+                outcome.firings.append(self._fire("count", f"{key}-{self.counts[key]}", event))
+        return outcome
+
+    def advance(self, now_us: int) -> CountingOutcome:
+        assert now_us >= self.clock_us
+        self.clock_us = now_us
+        outcome = CountingOutcome()
+        for key, due in list(self.due.items()):
+            if due <= now_us:
+                del self.due[key]
+                self.changed.add(("due", key))
+                outcome.firings.append(self._fire("due", f"{key}-{due}", None))
+        return outcome
+
+    def next_deadline_us(self) -> int | None:
+        return min(self.due.values(), default=None)
+
+    def wants_all_events(self) -> bool:
+        return False
+
+    def pending(self) -> int:
+        return len(self.changed)
+
+    def drain(self) -> list[tuple[str, str, bytes | None]]:
+        changed, self.changed = self.changed, set()
+        values = {"count": self.counts, "due": self.due}
+        return [
+            (trigger, key, orjson.dumps(values[trigger][key]) if key in values[trigger] else None)
+            for trigger, key in sorted(changed)
+        ]
+
+    def restore(self, trigger: str, key: str, state: bytes) -> bool:
+        if trigger not in self.rules.triggers:
+            return False
+        {"count": self.counts, "due": self.due}[trigger][key] = orjson.loads(state)
+        self.restored += 1
+        return True
+
+    def replace_rules(self, rules: CountingRules) -> None:
+        self.rules = rules
+
+    def _touch(self, trigger: str, key: str, value: int) -> None:
+        self.counts[key] = value
+        self.changed.add((trigger, key))
+
+    def _fire(self, automation: str, id: str, event: Event | None) -> Firing:
+        return Firing(
+            id=id,
+            automation=automation,
+            state=FiringState.TRIGGERED,
+            at=format_time(from_us(self.clock_us)),
+            key={},
+            event=event.data if event is not None else None,
+            seq=event.seq if event is not None else 0,
+        )
