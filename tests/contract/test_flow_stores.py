@@ -1,0 +1,253 @@
+"""What the orchestrator relies on, held by every implementation of its stores."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import aclosing
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from whenthen.flows.states import new_run, transition
+from whenthen.flows.stores import Flag, LogLine, Stores
+from whenthen.schemas.deployments import Deployment, FlowRun, RunState
+from whenthen.schemas.errors import Conflict
+
+pytestmark = pytest.mark.anyio
+
+NOW = datetime(2026, 3, 1, 12, tzinfo=UTC)
+SHORT = timedelta(milliseconds=200)
+LONG = timedelta(seconds=10)
+
+
+def a_run(deployment: str, key: str = "k", *, now: datetime = NOW) -> FlowRun:
+    return new_run(Deployment(name=deployment, command=["true"]), key=f"{deployment}/{key}", parameters={}, now=now)
+
+
+async def test_a_created_run_is_read_back_as_it_was(stores: Stores, unique: str) -> None:
+    run = replace(a_run(unique), parameters={"n": 1, "ü": [None, "\x00"]}, lineage={"depth": 1}, tags=("a",))
+    created = await stores.runs.create(run)
+    assert created.run == run
+    assert await stores.runs.get(run.id) == created
+    assert await stores.runs.get("0" * 32) is None
+
+
+async def test_creating_a_run_again_gives_what_is_stored(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    first = await stores.runs.create(run)
+    moved = await stores.runs.update(transition(run, RunState.PENDING, NOW), first.version)
+    assert await stores.runs.create(run) == moved
+
+
+async def test_of_many_creators_one_wins_and_all_see_the_same(stores: Stores, unique: str) -> None:
+    runs = [replace(a_run(unique), message=str(number)) for number in range(10)]
+    created = await asyncio.gather(*(stores.runs.create(run) for run in runs))
+    assert len({(stored.version, stored.run.message) for stored in created}) == 1
+
+
+async def test_of_two_updates_from_one_version_one_is_refused_and_changes_nothing(stores: Stores, unique: str) -> None:
+    first = await stores.runs.create(a_run(unique))
+    kept = await stores.runs.update(transition(first.run, RunState.PENDING, NOW), first.version)
+    assert kept.version > first.version
+    with pytest.raises(Conflict, match=first.run.id):
+        await stores.runs.update(transition(first.run, RunState.CANCELLED, NOW), first.version)
+    assert await stores.runs.get(first.run.id) == kept
+
+
+async def test_a_deleted_run_is_gone_and_can_be_created_again(stores: Stores, unique: str) -> None:
+    first = await stores.runs.create(a_run(unique))
+    kept = await stores.runs.update(transition(first.run, RunState.PENDING, NOW), first.version)
+    with pytest.raises(Conflict):
+        await stores.runs.delete(first.run.id, first.version)
+    await stores.runs.delete(first.run.id, kept.version)
+    await stores.runs.delete(first.run.id, kept.version)
+    assert await stores.runs.get(first.run.id) is None
+    assert await stores.runs.list(deployment=unique) == []
+    assert (await stores.runs.create(a_run(unique))).run.state is RunState.SCHEDULED
+
+
+async def test_runs_are_listed_newest_first_and_filtered(stores: Stores, unique: str) -> None:
+    runs = [a_run(unique, str(minute), now=NOW + timedelta(minutes=minute)) for minute in (2, 0, 1)]
+    for run in runs:
+        await stores.runs.create(run)
+    other = await stores.runs.create(a_run(unique + "x"))
+    assert [s.run.id for s in await stores.runs.list(deployment=unique)] == [runs[0].id, runs[2].id, runs[1].id]
+    assert [s.run.id for s in await stores.runs.list(deployment=unique, limit=1)] == [runs[0].id]
+    stored = await stores.runs.get(runs[1].id)
+    assert stored is not None
+    await stores.runs.update(transition(stored.run, RunState.CANCELLED, NOW), stored.version)
+    cancelled = await stores.runs.list(deployment=unique, states=frozenset({RunState.CANCELLED}))
+    assert [s.run.id for s in cancelled] == [runs[1].id]
+    assert other.run.id in {s.run.id for s in await stores.runs.list(limit=10_000)}
+
+
+async def test_a_watch_gives_what_is_there_then_what_comes(stores: Stores, unique: str) -> None:
+    first = await stores.runs.create(a_run(unique))
+    await stores.runs.create(a_run(unique + "x"))
+    async with asyncio.timeout(20):
+        async with aclosing(stores.runs.watch(first.run.id)) as one:
+            assert await anext(one) == first
+            assert await anext(one) is None
+            moved = await stores.runs.update(transition(first.run, RunState.PENDING, NOW), first.version)
+            assert await anext(one) == moved
+        async with aclosing(stores.runs.watch()) as every:
+            seen = []
+            async for stored in every:
+                if stored is None:
+                    break
+                seen.append(stored)
+            assert moved in seen
+            await stores.runs.update(transition(moved.run, RunState.CANCELLED, NOW), moved.version)
+            async for stored in every:
+                if stored is not None and stored.run.id == first.run.id:
+                    assert stored.run.state is RunState.CANCELLED
+                    break
+
+
+async def test_a_watch_of_nothing_says_so_at_once(stores: Stores) -> None:
+    async with asyncio.timeout(20), aclosing(stores.runs.watch("f" * 32)) as nothing:
+        assert await anext(nothing) is None
+
+
+async def test_flags_have_compare_and_set(stores: Stores, unique: str) -> None:
+    key = f"schedule/{unique}/every day, *>.é"
+    flag = Flag(paused=True, changed="2026-03-01T12:00:00.000000Z")
+    assert await stores.flags.get(key) is None
+    version = await stores.flags.put(key, flag, 0)
+    with pytest.raises(Conflict):
+        await stores.flags.put(key, flag, 0)
+    assert await stores.flags.get(key) == (flag, version)
+    newer = await stores.flags.put(key, replace(flag, paused=False, note="n"), version)
+    with pytest.raises(Conflict):
+        await stores.flags.put(key, flag, version)
+    assert (await stores.flags.all())[key] == replace(flag, paused=False, note="n")
+    assert newer != version
+
+
+async def test_log_lines_come_back_in_order_and_tail_gives_the_last(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    lines = [LogLine(at="t", stream="stdout", text=f"line {number} \x1b é", attempt=2) for number in range(7)]
+    await stores.logs.append(run.id, lines[:3])
+    await stores.logs.append(run.id, [])
+    await stores.logs.append(run.id, lines[3:])
+    assert await stores.logs.read(run.id) == lines
+    assert await stores.logs.read(run.id, tail=2) == lines[-2:]
+    assert await stores.logs.read(run.id, tail=0) == []
+    assert await stores.logs.read(run.id, tail=100) == lines
+    assert await stores.logs.read("e" * 32) == []
+
+
+async def test_more_log_lines_than_fit_a_message_are_kept(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    lines = [LogLine(at="t", stream="stdout", text="\x01" * 16_000) for _ in range(30)]
+    await stores.logs.append(run.id, lines)
+    assert await stores.logs.read(run.id) == lines
+
+
+async def test_following_a_log_gives_old_lines_and_new_ones(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    lines = [LogLine(at="t", stream="stdout", text=str(number)) for number in range(3)]
+    await stores.logs.append(run.id, lines[:2])
+    async with asyncio.timeout(20), aclosing(stores.logs.follow(run.id)) as following:
+        assert [await anext(following), await anext(following)] == lines[:2]
+        await stores.logs.append(run.id, lines[2:])
+        assert await anext(following) == lines[2]
+
+
+async def test_a_run_is_queued_once_until_it_was_answered(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    queue = stores.queue
+    assert await queue.put(run.id, pool=unique, deployment=unique)
+    assert not await queue.put(run.id, pool=unique, deployment=unique)
+    item = await queue.take(unique, wait=LONG)
+    assert item is not None
+    assert (item.run_id, item.deliveries) == (run.id, 1)
+    assert not await queue.put(run.id, pool=unique, deployment=unique)
+    assert await queue.take(unique, wait=SHORT) is None
+    await item.ack()
+    assert await queue.put(run.id, pool=unique, deployment=unique)
+
+
+async def test_a_pool_gets_its_own_runs_only(stores: Stores, unique: str) -> None:
+    await stores.queue.put(a_run(unique).id, pool=unique + ".a *>", deployment="d")
+    assert await stores.queue.take(unique + ".b", wait=SHORT) is None
+    item = await stores.queue.take(unique + ".a *>", wait=LONG)
+    assert item is not None
+    await item.ack()
+
+
+async def test_a_run_that_is_handed_back_comes_again_after_the_delay(stores: Stores, unique: str) -> None:
+    await stores.queue.put(a_run(unique).id, pool=unique, deployment="d")
+    item = await stores.queue.take(unique, wait=LONG)
+    assert item is not None
+    await item.nak(timedelta(seconds=0.5))
+    assert await stores.queue.take(unique, wait=timedelta(seconds=0.1)) is None
+    again = await stores.queue.take(unique, wait=LONG)
+    assert again is not None
+    assert again.deliveries == 2
+    await again.nak(timedelta(0))
+    third = await stores.queue.take(unique, wait=LONG)
+    assert third is not None
+    await third.ack()
+    assert await stores.queue.take(unique, wait=SHORT) is None
+
+
+async def test_a_run_whose_taker_fell_silent_comes_again_and_one_in_progress_does_not(
+    stores: Stores, unique: str
+) -> None:
+    await stores.queue.put(a_run(unique, "silent").id, pool=unique, deployment="d")
+    await stores.queue.put(a_run(unique, "busy").id, pool=unique, deployment="d")
+    taken = [await stores.queue.take(unique, wait=LONG), await stores.queue.take(unique, wait=LONG)]
+    busy = next(item for item in taken if item is not None and item.run_id == a_run(unique, "busy").id)
+
+    async def keep_busy() -> None:
+        while True:
+            await busy.in_progress()
+            await asyncio.sleep(stores.queue.patience.total_seconds() / 4)
+
+    keeper = asyncio.create_task(keep_busy())
+    again = await stores.queue.take(unique, wait=LONG)
+    assert again is not None
+    assert again.run_id == a_run(unique, "silent").id
+    await again.ack()
+    assert await stores.queue.take(unique, wait=stores.queue.patience + SHORT) is None
+    keeper.cancel()
+    await busy.ack()
+
+
+async def test_heartbeats_tell_when_the_last_one_came(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    assert await stores.heartbeats.last(run.id) is None
+    before = datetime.now(UTC)
+    await stores.heartbeats.beat(run.id, "w")
+    last = await stores.heartbeats.last(run.id)
+    assert last is not None
+    assert abs(last - before) < timedelta(seconds=10)
+    await stores.heartbeats.clear(run.id)
+    assert await stores.heartbeats.last(run.id) is None
+
+
+async def test_slots_are_never_given_to_more_than_the_limit(stores: Stores, unique: str) -> None:
+    async def alive(_: str) -> bool:
+        return True
+
+    asked = [str(number) for number in range(8)]
+    got = await asyncio.gather(*(stores.slots.acquire(unique, holder, 3, alive) for holder in asked))
+    assert sum(got) == 3
+    holders = await stores.slots.holders(unique)
+    assert len(holders) == 3
+    assert await stores.slots.acquire(unique, holders[0], 3, alive)
+    await stores.slots.release(unique, holders[0])
+    await stores.slots.release(unique, "nobody")
+    assert await stores.slots.acquire(unique, "next", 3, alive)
+    assert not await stores.slots.acquire(unique, "after", 3, alive)
+
+
+async def test_slots_of_holders_that_are_gone_are_freed(stores: Stores, unique: str) -> None:
+    async def alive(holder: str) -> bool:
+        return holder != "gone"
+
+    assert await stores.slots.acquire(unique, "gone", 1, alive)
+    assert await stores.slots.acquire(unique, "here", 1, alive)
+    assert await stores.slots.holders(unique) == ["here"]
