@@ -169,7 +169,8 @@ def _dict(context: Context, *args: Any, **kwargs: Any) -> dict[Any, Any]:
 
 @pass_context
 def _spend(context: Context, steps: int) -> bool:
-    _budget(context).spend(steps)
+    # `map` takes a filter's name as text and so reaches this one: a template must not earn steps.
+    _budget(context).spend(max(steps, 1))
     return True
 
 
@@ -204,14 +205,14 @@ def _metered(name: str, function: Filter) -> Filter:
     wanted = "context" if own else getattr(getattr(function, "jinja_pass_arg", None), "name", None)
     function = own or function
     guard = guards.GUARDS.get(name)
-    deep = name in guards.DEEP
+    constant, deep = name in guards.CONSTANT, name in guards.DEEP
     nests = name in ("batch", "slice", "groupby")
 
     @pass_context
     def metered(context: Context, *args: Any, **kwargs: Any) -> Any:
         budget = _budget(context)
         budget.spend(1)
-        for value in (*args, *kwargs.values()):
+        for value in () if constant else (*args, *kwargs.values()):
             if deep and not isinstance(value, Missing):
                 budget.walk(value)
             else:
@@ -227,7 +228,7 @@ def _metered(name: str, function: Filter) -> Filter:
                 result = function(context.environment, *args, **kwargs)
             case _:
                 result = function(*args, **kwargs)
-        return budget.meter(result, deep=nests)
+        return result if constant else budget.meter(result, deep=nests)
 
     return metered
 

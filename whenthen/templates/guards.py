@@ -21,6 +21,7 @@ from whenthen.schemas.errors import RenderError
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
 
 __all__ = [
+    "CONSTANT",
     "DEEP",
     "FILTERS",
     "GUARDS",
@@ -49,6 +50,8 @@ FILTERS = frozenset(
         "wordwrap",
     )
 )
+#: filters and tests whose work does not depend on the size of their arguments
+CONSTANT = frozenset(("count", "d", "default", "defined", "first", "last", "length", "mapping", "none"))
 #: filters and tests whose work depends on everything inside their arguments
 DEEP = frozenset(
     (
@@ -227,6 +230,7 @@ def _guard_wordwrap(
     _check_width(width, "wordwrap")
     _check_width(len(wrapstring or ""), "wordwrap: the length of wrapstring", 100)
     budget.room(len(str(s)) * (1 + len(wrapstring or "\n")))
+    budget.spend(len(str(s)) // 2)  # it is slow: about half a step a character
 
 
 GUARDS: dict[str, Callable[..., None]] = {

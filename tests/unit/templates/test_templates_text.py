@@ -133,6 +133,10 @@ def test_missing_value_is_an_error_that_names_it(template: str, parts: list[str]
         "{% set n = namespace(a=[1]) %}{% for i in range(99) %}{% set n.a = (n.a + n.a) | batch(2) | list %}{% endfor %}"
         "{{ n.a }}",
         "{% set n = namespace(a='a') %}{% for i in range(99) %}{% set n.a %}{{ n.a }}{{ n.a }}{% endset %}{% endfor %}",
+        "{% set x = [-(10**9)] | map('budget spend') | list %}{% for i in range(99999) %}{% for j in range(99999) %}"
+        "{% endfor %}{% endfor %}",
+        "{% filter center(10**9) %}x{% endfilter %}",
+        "{{ range(99999) | map('center', 9999) | list | length }}",
         "{% for i in range(9999) %}" + "x" * 9999 + "{% endfor %}",
         "{% set x %}{% for i in range(9999) %}" + "x" * 9999 + "{% endfor %}{% endset %}",
         "{% for i in range(99999) %}{{ ('x' * 999999)[1:] | length }}{% endfor %}",
@@ -165,7 +169,7 @@ def test_large_honest_template_fits_the_budget() -> None:
     rows = [{"id": index, "name": f"row {index}", "tags": ["a", "b"]} for index in range(5000)]
     text = compile_text(
         "{% for row in rows %}{{ row.id }}: {{ row.name | upper }}"
-        "{% for tag in row.tags %} {{ tag }}{% endfor %}{% if not loop.last %};{% endif %}\n{% endfor %}"
+        "{% for tag in row.tags %} {{ tag }}{% endfor %}{% if not loop.last %};{% endif %} of {{ rows | length }}\n{% endfor %}"
     ).render({"rows": rows})
     assert text.count("\n") == 5000
 
