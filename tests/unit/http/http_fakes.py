@@ -10,11 +10,10 @@ from typing import Any
 import httpx
 import orjson
 
-from whenthen.engine.http import HookResult, HttpApp, Page, create_app
+from whenthen.engine.http import HookRequest, HookResult, HttpApp, Page, create_app
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import InvalidEvent, InvalidInput, NotFound, Refused
 from whenthen.schemas.events import Event, new_event
-from whenthen.sources import Request
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 
@@ -43,15 +42,15 @@ class FakeApi:
         self.stored.setdefault(event.id, event)
         return FakeAck(duplicate)
 
-    def translate(self, name: str, request: Request, now: datetime) -> HookResult:
-        if name == "hand":
+    def translate(self, request: HookRequest) -> HookResult:
+        if request.name == "hand":
             return HookResult(answer=b'{"challenge":1}')
         if request.headers.get("x-token") != "right":
             raise Refused("x-token does not hold the token", status=401)
         if request.query.get("crash"):
             raise RuntimeError("secret detail")
         if request.query.get("drop"):
-            return HookResult()
+            return HookResult(dropped=["when: false"])
         try:
             data = orjson.loads(request.body)
         except orjson.JSONDecodeError as error:

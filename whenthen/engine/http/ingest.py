@@ -17,12 +17,11 @@ import orjson
 
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, send_answer
 from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, read_body, refuse_compressed
-from whenthen.engine.http.ports import Ack, Api
+from whenthen.engine.http.ports import Ack, Api, HookRequest
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.rules.explanations import near
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, NotFound, WhenthenError
 from whenthen.schemas.events import Event, EventLimits, read_event
-from whenthen.sources import Request
 
 __all__ = ["Ingest"]
 
@@ -85,12 +84,14 @@ class Ingest:
             refuse_compressed(scope)
             body = await read_body(scope, receive, self._body_limit)
             query = scope.get("query_string", b"")
-            request = Request(
+            request = HookRequest(
+                name=name,
+                method="POST",
                 headers={key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]},
                 query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
                 body=body,
             )
-            result = self._api.translate(name, request, self._clock())
+            result = self._api.translate(request)
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
@@ -99,7 +100,7 @@ class Ingest:
             answer = Answer(200, result.answer, ((b"content-type", result.answer_type.encode()),))
             await send_answer(send, answer)
             return 200
-        return await self._publish(send, result.events, source)
+        return await self._publish(send, result.events, source, result.dropped)
 
     def _read(self, data: Any) -> list[Event]:
         now = self._clock()
@@ -118,7 +119,7 @@ class Ingest:
                 raise InvalidEvent(f"[{index}].{error.field}", message) from None
         return events
 
-    async def _publish(self, send: Send, events: Sequence[Event], source: str) -> int:
+    async def _publish(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str] = ()) -> int:
         results: Sequence[Ack | BaseException]
         if len(events) == 1:
             try:
@@ -144,7 +145,10 @@ class Ingest:
         if failed is not None:
             more = {"ids": [event.id for event in events], "accepted": accepted}
             return await self._refuse(send, failed, source, more=more)
-        await send_answer(send, Answer(202, orjson.dumps({"ids": accepted, "duplicates": duplicates})))
+        body: dict[str, Any] = {"ids": accepted, "duplicates": duplicates}
+        if dropped:
+            body["dropped"] = list(dropped)
+        await send_answer(send, Answer(202, orjson.dumps(body)))
         return 202
 
     async def _refuse(self, send: Send, error: Exception, source: str, *, more: dict[str, Any] | None = None) -> int:

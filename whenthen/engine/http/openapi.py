@@ -51,6 +51,7 @@ _SCHEMAS: dict[str, Any] = {
         "properties": {
             "ids": {"type": "array", "items": {"type": "string"}, "description": "Stored by JetStream."},
             "duplicates": {"type": "array", "items": {"type": "string"}, "description": "Of these, had been before."},
+            "dropped": {"type": "array", "items": {"type": "string"}, "description": "What gave no event, and why."},
         },
     },
 }

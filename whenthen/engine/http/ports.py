@@ -8,13 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any, Protocol
 
 from whenthen.schemas.events import Event
-from whenthen.sources import Request
 
-__all__ = ["Ack", "Api", "HookResult", "Json", "Page"]
+__all__ = ["Ack", "Api", "HookRequest", "HookResult", "Json", "Page"]
 
 Json = dict[str, Any]
 
@@ -25,6 +23,17 @@ class Ack(Protocol):
     @property
     def duplicate(self) -> bool:
         """Whether it had it before: an event of this id came within the duplicate window."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HookRequest:
+    """A request to a webhook, as it came. Header names are lower case; of one that comes twice, the last counts."""
+
+    name: str
+    method: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str]
+    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +63,7 @@ class Api(Protocol):
     async def publish(self, event: Event) -> Ack:
         """Store one event; returns once JetStream acknowledged it. Raises BusUnavailable, InvalidEvent (too large)."""
 
-    def translate(self, name: str, request: Request, now: datetime) -> HookResult:
+    def translate(self, request: HookRequest) -> HookResult:
         """Verify and translate. Raises NotFound, Refused (its `status`), UnsupportedMediaType, InvalidInput."""
 
     def hook_names(self) -> Collection[str]:
