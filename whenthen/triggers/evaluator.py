@@ -15,6 +15,7 @@ Called by `engine.evaluation` and by `replay`, `test`, `explain`. Meaning: docs/
 from __future__ import annotations
 
 import hashlib
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -30,7 +31,7 @@ from whenthen.schemas.times import from_us, to_us
 from whenthen.triggers.holding import Holding
 from whenthen.triggers.keys import key_text, parse_key_text
 from whenthen.triggers.rules import Composite, EveryRule, Leaf, Role, RuleSet, ScheduleRule
-from whenthen.triggers.store import WindowStore
+from whenthen.triggers.store import LOOK_AGAIN_US, WindowStore
 from whenthen.triggers.windows import absence, collecting, composite, metric, sliding, tumbling
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
@@ -41,6 +42,7 @@ from whenthen.triggers.windows.tumbling import TumblingRule
 
 __all__ = ["Evaluator", "Outcome", "Stopped"]
 
+_MAX_EXACT = 2**53  #: larger whole numbers are kept as floats
 _MAX_OCCURRENCES = 1000  #: of a schedule, when the clock jumps over many
 
 
@@ -129,7 +131,8 @@ class Evaluator:
         base = trigger.partition("~")[0]
         if base == Holding.ID:
             self._holding.restore(key, value)
-            self._store.put(trigger, key, value, deadline=value[1])
+            self._store.put(trigger, key, value, deadline=value[1], changed=False)
+            self.clock_us = max(self.clock_us, value[0])
             return True
         node = self.rules.nodes.get(base)
         if node is None:
@@ -138,7 +141,7 @@ class Evaluator:
         self._unbegun = [leaf for leaf in self._unbegun if leaf.id != trigger]
         self._store.put(trigger, key, value, deadline=self._deadline(trigger, node, value), changed=False)
         if base == trigger:
-            self._store.expire(trigger, key, _expires(node, value))
+            self._file_expiry(node, key, value)
         self.clock_us = max(self.clock_us, value[0])
         return True
 
@@ -169,34 +172,45 @@ class Evaluator:
             state = self._holding.hold(event, self.clock_us)
             if state is not None:
                 self._store.put(Holding.ID, event.id, state, deadline=state[1])
-                if self.record:
-                    self._explain_held(event, outcome)
+                self._note_held(event, outcome)
                 return
         self._decide(event, outcome)
-        for follower in self._holding.seen(event):
+        self._release_followers(event, outcome)
+
+    def _release_followers(self, event: Event, outcome: Outcome) -> None:
+        """Decide for the events that waited for `event`, for those that waited for them, and so on."""
+        released = self._holding.seen(event)
+        for follower in released:  # grows while it is walked through
             self._store.drop(Holding.ID, follower.id)
-            self._take(follower, outcome)
+            self._decide(follower, outcome)
+            released += self._holding.seen(follower)
 
     def _decide(self, event: Event, outcome: Outcome) -> None:
+        """Decide for every trigger that the event concerns, in the order of the rules."""
         entries = self.rules.entries
-        waiting: dict[str, tuple[Leaf, int]] = {}
+        both: Leaf | None = None  #: a leaf with `after` that expects the event; its next entry says if it opens too
         for number in self.rules.index.candidates(event):
             entry = entries[number]
             leaf = entry.leaf
+            role = entry.role
+            if both is not None and (both is not leaf or role != Role.AFTER):
+                self._matched(both, event, True, False, outcome)
+                both = None
             if not entry.filter.admits(event):
-                self._refused(entry.filter, leaf, entry.role, event, outcome)
-                continue
-            if leaf.automation.name in self.paused or not leaf.automation.model.enabled:
+                self._refused(entry.filter, leaf, role, event, outcome)
+            elif leaf.automation.name in self.paused or not leaf.automation.model.enabled:
                 self._note(outcome, leaf, Reason.PAUSED, event, detail="the automation is paused or disabled")
-            elif entry.role == Role.RESOLVES:
+            elif role == Role.RESOLVES:
                 self._resolve_on(leaf, event, outcome)
             elif leaf.after is None:
                 self._matched(leaf, event, True, False, outcome)
+            elif role == Role.EXPECTED:
+                both = leaf
             else:
-                _, roles = waiting.get(leaf.id, (leaf, 0))
-                waiting[leaf.id] = (leaf, roles | entry.role)
-        for leaf, roles in waiting.values():
-            self._matched(leaf, event, bool(roles & Role.EXPECTED), bool(roles & Role.AFTER), outcome)
+                self._matched(leaf, event, both is leaf, True, outcome)
+                both = None
+        if both is not None:
+            self._matched(both, event, True, False, outcome)
 
     def _matched(self, leaf: Leaf, event: Event, counts: bool, opens: bool, outcome: Outcome) -> None:
         rule = leaf.rule
@@ -220,16 +234,16 @@ class Evaluator:
         elif isinstance(rule, AbsenceRule):
             step = absence.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, depth=event.depth)
         elif isinstance(rule, CollectRule):
-            step = collecting.on_event(rule, state, ref, now_us=now_us)
+            step = collecting.on_event(rule, state, ref, now_us=now_us, depth=event.depth)
         elif isinstance(rule, MetricRule):
             value = self._metric_value(leaf, event, outcome)
             if value is None:
                 return
-            step = metric.on_event(rule, state, ref, value[0], now_us=now_us)
+            step = metric.on_event(rule, state, ref, value[0], now_us=now_us, depth=event.depth)
         else:
             return
         self._settle(leaf, key, step, state)
-        self._conclude(leaf, key, step, _Cause(event, event.depth, step.at_us or time_us), outcome)
+        self._conclude(leaf, key, step, _Cause(event, max(event.depth, step.depth), step.at_us or time_us), outcome)
 
     def _metric_value(self, leaf: Leaf, event: Event, outcome: Outcome) -> tuple[Any] | None:
         """The value in a tuple; None (and a decision that says why) when the event has no usable one."""
@@ -241,11 +255,13 @@ class Evaluator:
         except RenderError as error:
             self._note(outcome, leaf, Reason.MISSING_KEY, event, detail=f"value: {error}")
             return None
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
         if not number and leaf.rule.aggregate not in ("count", "distinct"):
             detail = f"value: {leaf.value.text} is {value!r:.100}, not a number"
             self._note(outcome, leaf, Reason.CONDITION_ERROR, event, detail=detail)
             return None
+        if isinstance(value, int) and abs(value) > _MAX_EXACT and leaf.rule.aggregate != "distinct":
+            value = float(value)
         return (value,)
 
     def _conclude(self, leaf: Leaf, key: str, step: Step, cause: _Cause, outcome: Outcome) -> None:
@@ -253,14 +269,14 @@ class Evaluator:
         if step.reason is Reason.FIRED:
             self._fired(leaf, key, step, cause, outcome)
         elif step.reason is Reason.RESOLVED:
-            self._note(outcome, leaf, Reason.RESOLVED, cause.event, key=key, detail=step.detail)
-            if leaf.parent is None:
-                self._resolved(leaf, key, step.refs or (), cause, outcome)
+            refs = step.refs or ()
+            if leaf.parent is not None or not self._resolved(leaf, key, refs, cause, outcome, detail=step.detail):
+                self._note(outcome, leaf, Reason.RESOLVED, cause.event, key=key, detail=step.detail)
         else:
             self._note(outcome, leaf, step.reason, cause.event, key=key, detail=step.detail)
             satisfied = step.reason is Reason.EXPECTED and step.refs
             if satisfied and leaf.parent is None and leaf.automation.keeps_state:
-                self._resolved(leaf, key, step.refs or (), cause, outcome)
+                self._resolved(leaf, key, step.refs or (), cause, outcome, detail="what it waits for came")
 
     # -- firing and resolving
 
@@ -284,7 +300,8 @@ class Evaluator:
         )
         self._settle(parent, above, up, state)
         if up.reason is Reason.FIRED:
-            self._fired(parent, above, up, _Cause(cause.event, cause.depth, up.at_us, cause.due_us), outcome)
+            above_cause = _Cause(cause.event, max(cause.depth, up.depth), up.at_us, cause.due_us)
+            self._fired(parent, above, up, above_cause, outcome)
         else:
             self._note(outcome, parent, up.reason, cause.event, key=above, detail=up.detail)
 
@@ -306,6 +323,10 @@ class Evaluator:
             edge = self._store.get(f"{automation.id}~state", key) is None
             self._store.put(f"{automation.id}~state", key, [self.clock_us, step.at_us])
         firing = self._firing(node, key, FiringState.TRIGGERED, step.refs or (), cause, step.at_us, edge)
+        if node is not automation.leaves[0] and any(firing.id == known.id for known in outcome.firings):
+            detail = "the event made it fire through another part"
+            self._note(outcome, node, Reason.SPENT, cause.event, key=key, detail=detail, firing=firing.id)
+            return
         outcome.firings.append(firing)
         self._note(outcome, node, Reason.FIRED, cause.event, key=key, detail=step.detail, firing=firing.id)
 
@@ -316,16 +337,20 @@ class Evaluator:
             self._note(outcome, leaf, Reason.MISSING_KEY, event, detail=f"resolve_on: the event has no {missing}")
             return
         cause = _Cause(event, event.depth, event.time_us)
-        self._resolved(leaf, key, (Ref(event.id, event.seq, event.time_us),), cause, outcome)
+        self._resolved(leaf, key, (Ref(event.id, event.seq, event.time_us),), cause, outcome, detail="resolve_on")
 
-    def _resolved(self, leaf: Leaf, key: str, refs: Sequence[Ref], cause: _Cause, outcome: Outcome) -> None:
+    def _resolved(
+        self, leaf: Leaf, key: str, refs: Sequence[Ref], cause: _Cause, outcome: Outcome, *, detail: str
+    ) -> bool:
+        """End the Triggered state of a key. False when it is not Triggered."""
         automation = leaf.automation
         if self._store.get(f"{automation.id}~state", key) is None:
-            return
+            return False
         self._store.drop(f"{automation.id}~state", key)
         firing = self._firing(leaf, key, FiringState.RESOLVED, refs, cause, cause.at_us, True)
         outcome.firings.append(firing)
-        self._note(outcome, leaf, Reason.RESOLVED, cause.event, key=key, firing=firing.id)
+        self._note(outcome, leaf, Reason.RESOLVED, cause.event, key=key, detail=detail, firing=firing.id)
+        return True
 
     def _firing(
         self,
@@ -395,9 +420,7 @@ class Evaluator:
             self._store.drop(trigger, key)
             if event is not None:
                 self._decide(event, outcome)
-                for follower in self._holding.seen(event):
-                    self._store.drop(Holding.ID, follower.id)
-                    self._take(follower, outcome)
+                self._release_followers(event, outcome)
             return
         base, _, kind = trigger.partition("~")
         node = self.rules.nodes.get(base)
@@ -416,14 +439,18 @@ class Evaluator:
             step = absence.on_time(rule, state, now_us=self.clock_us)
         elif isinstance(rule, CollectRule):
             step = collecting.on_time(rule, state, now_us=due_us)
+            cause.depth = step.depth
         elif isinstance(rule, MetricRule):
+            cause.depth = state[4]
             step = metric.on_time(rule, state, now_us=due_us)
         else:
             return
         self._settle(node, key, step, state)
+        if step.reason not in (Reason.FIRED, Reason.RESOLVED):
+            return
         if self._is_paused(node):
             self._note(outcome, node, Reason.PAUSED, None, key=key, detail="due while the automation is paused")
-        elif step.reason in (Reason.FIRED, Reason.RESOLVED):
+        else:
             self._conclude(node, key, step, cause, outcome)
 
     def _schedule_due(self, leaf: Leaf, rule: ScheduleRule, state: State, outcome: Outcome) -> None:
@@ -474,6 +501,8 @@ class Evaluator:
 
     def _settle(self, node: Leaf | Composite, key: str, step: Step, before: State | None) -> None:
         """Store what a step leaves behind."""
+        if not step.changed:
+            return
         if step.state is not None:
             self._put(node, key, step.state)
         elif before is not None:
@@ -482,9 +511,14 @@ class Evaluator:
     def _put(self, node: Leaf | Composite, key: str, state: State) -> None:
         fresh = self._store.put(node.id, key, state, deadline=self._deadline(node.id, node, state))
         if fresh:
-            self._store.expire(node.id, key, _expires(node, state))
+            self._file_expiry(node, key, state)
             if isinstance(node, Leaf) and isinstance(node.rule, TumblingRule) and node.rule.proactive:
                 self._schedule_check(node, state)
+
+    def _file_expiry(self, node: Leaf | Composite, key: str, state: State) -> None:
+        if _can_expire(node):
+            at_us = _expires(node, state)
+            self._store.expire(node.id, key, self.clock_us + LOOK_AGAIN_US if at_us is None else at_us)
 
     def _schedule_check(self, leaf: Leaf, state: State) -> None:
         """Have a new bucket looked at when it ends, if no check is due earlier."""
@@ -533,11 +567,13 @@ class Evaluator:
         if refusal is not None and role == Role.EXPECTED:
             self._note(outcome, leaf, refusal.reason, event, detail=refusal.detail)
 
-    def _explain_held(self, event: Event, outcome: Outcome) -> None:
+    def _note_held(self, event: Event, outcome: Outcome) -> None:
         entries = self.rules.entries
+        last: Leaf | None = None
         for number in self.rules.index.candidates(event):
             entry = entries[number]
-            if entry.filter.admits(event):
+            if entry.leaf is not last and entry.filter.admits(event):
+                last = entry.leaf
                 detail = f"waits for event {event.follows}"
                 self._note(outcome, entry.leaf, Reason.HELD_FOR_PREDECESSOR, event, detail=detail)
 
@@ -568,6 +604,12 @@ class Evaluator:
                     firing=firing,
                 )
             )
+
+
+def _can_expire(node: Leaf | Composite) -> bool:
+    if isinstance(node, Composite):
+        return node.rule.within_us is not None
+    return isinstance(node.rule, (SlidingRule, AbsenceRule, TumblingRule, MetricRule))
 
 
 def _expires(node: Leaf | Composite, state: State) -> int | None:

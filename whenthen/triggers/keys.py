@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas.errors import RenderError
+from whenthen.schemas.errors import InvalidInput, RenderError
 from whenthen.schemas.events import Event
 from whenthen.templates import compile_path
 
@@ -96,7 +96,8 @@ def compile_keys(expressions: Sequence[str]) -> KeyExtractor:
     """Compile key expressions.
 
     Raises:
-        InvalidTemplate: an expression starts with `$` and is not JSONPath, or `related:` lacks role or label.
+        InvalidTemplate: an expression starts with `$` and is not JSONPath.
+        InvalidInput: `related:` lacks role or label.
     """
     return KeyExtractor(expressions)
 
@@ -114,6 +115,8 @@ def _compile(expression: str) -> Extract:
         return by_path
     if expression.startswith("related:"):
         role, _, label = expression.removeprefix("related:").rpartition(":")
+        if not role or not label:
+            raise InvalidInput(f"{expression!r} lacks a role or a label; write related:<role>:<label>")
 
         def by_role(event: Event) -> Any:
             for resource in event.related:

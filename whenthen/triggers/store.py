@@ -1,8 +1,10 @@
 """The windows of an evaluator in memory: states by trigger and key, their deadlines, their expiry, what changed.
 
-Deadlines are a heap with at most one live entry a window; an entry that finds the window moved on is filed again. Expiry
-costs no heap entry a window, since a million keys may wait for it: keys are filed in coarse time buckets and looked at
-when the bucket is over.
+Deadlines are a heap with one entry a window. A deadline that moves back leaves its entry where it is; the entry is filed again when
+it comes up, so heartbeats cost the heap nothing. Expiry costs no heap entry a window, since a million keys may wait for
+it: keys are filed in coarse time buckets and looked at when the bucket is over.
+
+Invariant: what is due, and in which order, depends on the states alone and not on how they came about.
 
 Called by `triggers.evaluator`.
 """
@@ -16,21 +18,25 @@ import orjson
 
 from whenthen.triggers.windows.steps import State
 
-__all__ = ["WindowStore"]
+__all__ = ["LOOK_AGAIN_US", "WindowStore"]
 
 _BUCKET_US = 10_000_000
+#: when a window that can not be forgotten as it is now is looked at again
+LOOK_AGAIN_US = 60 * _BUCKET_US
 
 
 class WindowStore:
     """States of windows. Keys and triggers are opaque texts."""
 
-    __slots__ = ("_changed", "_deadlines", "_expiring", "_heap", "_states")
+    __slots__ = ("_buckets", "_changed", "_deadlines", "_expiring", "_filed", "_heap", "_states")
 
     def __init__(self) -> None:
         self._states: dict[str, dict[str, State]] = {}
         self._deadlines: dict[tuple[str, str], int] = {}
+        self._filed: dict[tuple[str, str], int] = {}  #: where the heap has the window, at its deadline or earlier
         self._heap: list[tuple[int, str, str]] = []
         self._expiring: dict[int, list[tuple[str, str]]] = {}
+        self._buckets: list[int] = []  #: a heap of the keys of `_expiring`
         self._changed: dict[tuple[str, str], None] = {}
 
     def get(self, trigger: str, key: str) -> State | None:
@@ -38,7 +44,7 @@ class WindowStore:
         return None if states is None else states.get(key)
 
     def put(self, trigger: str, key: str, state: State, *, deadline: int | None = None, changed: bool = True) -> bool:
-        """Store a state. True when the key is new."""
+        """Store a state and its deadline, if it has one. True when the key is new."""
         states = self._states.get(trigger)
         if states is None:
             states = self._states[trigger] = {}
@@ -48,10 +54,13 @@ class WindowStore:
         if changed:
             self._changed[name] = None
         if deadline is not None:
-            known = self._deadlines.get(name)
-            if known is None or deadline < known:
-                self._deadlines[name] = deadline
+            self._deadlines[name] = deadline
+            filed = self._filed.get(name)
+            if filed is None or deadline < filed:
+                self._filed[name] = deadline
                 heapq.heappush(self._heap, (deadline, trigger, key))
+        elif self._deadlines:
+            self._deadlines.pop(name, None)
         return fresh
 
     def drop(self, trigger: str, key: str) -> None:
@@ -85,32 +94,50 @@ class WindowStore:
 
     def pop_due(self, now_us: int) -> tuple[str, str, State, int] | None:
         """The window with the earliest deadline up to `now_us`; it has none any more until it is put again."""
+        if not self._heap or self._heap[0][0] > now_us:
+            return None
         self._drop_stale()
         if not self._heap or self._heap[0][0] > now_us:
             return None
         due, trigger, key = heapq.heappop(self._heap)
-        del self._deadlines[(trigger, key)]
+        del self._deadlines[(trigger, key)], self._filed[(trigger, key)]
         return trigger, key, self._states[trigger][key], due
 
     def _drop_stale(self) -> None:
+        """Bring an entry to the top of the heap that stands where its window's deadline is."""
         heap = self._heap
-        while heap and self._deadlines.get((heap[0][1], heap[0][2])) != heap[0][0]:
-            heapq.heappop(heap)
+        while heap:
+            filed, trigger, key = heap[0]
+            name = (trigger, key)
+            if self._filed.get(name) != filed:
+                heapq.heappop(heap)
+                continue
+            deadline = self._deadlines.get(name)
+            if deadline == filed:
+                return
+            if deadline is None:
+                heapq.heappop(heap)
+                del self._filed[name]
+            else:
+                self._filed[name] = deadline
+                heapq.heapreplace(heap, (deadline, trigger, key))
 
     # -- expiry
 
-    def expire(self, trigger: str, key: str, at_us: int | None) -> None:
+    def expire(self, trigger: str, key: str, at_us: int) -> None:
         """Have the window looked at when `at_us` has passed."""
-        if at_us is not None:
-            self._expiring.setdefault(at_us // _BUCKET_US + 1, []).append((trigger, key))
+        bucket = at_us // _BUCKET_US + 1
+        names = self._expiring.get(bucket)
+        if names is None:
+            names = self._expiring[bucket] = []
+            heapq.heappush(self._buckets, bucket)
+        names.append((trigger, key))
 
     def collect(self, now_us: int, expiry: Callable[[str, State], int | None]) -> None:
         """Forget the windows whose expiry has passed; file those again that have been used since."""
         over = now_us // _BUCKET_US
-        if not self._expiring or min(self._expiring) > over:
-            return
-        for bucket in [bucket for bucket in self._expiring if bucket <= over]:
-            for trigger, key in self._expiring.pop(bucket):
+        while self._buckets and self._buckets[0] <= over:
+            for trigger, key in dict.fromkeys(self._expiring.pop(heapq.heappop(self._buckets))):
                 state = self.get(trigger, key)
                 if state is None:
                     continue
@@ -118,7 +145,7 @@ class WindowStore:
                 if at_us is not None and at_us <= now_us:
                     self.drop(trigger, key)
                 else:
-                    self.expire(trigger, key, at_us if at_us is not None else now_us + 60 * _BUCKET_US)
+                    self.expire(trigger, key, at_us if at_us is not None else now_us + LOOK_AGAIN_US)
 
     # -- changes
 

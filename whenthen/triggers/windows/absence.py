@@ -3,12 +3,15 @@
 With `after`, an `after` event at `a` opens [a, a + within); the window ends satisfied with the `threshold`-th expected event in it, or
 fires at a + within. Further `after` events while it is open change nothing; one that is also expected counts first
 and, when that ended the window, opens the next (heartbeats). Expected events are remembered for `within`, so one that
-arrives before the `after` event it belongs to still counts.
+arrives before the `after` event it belongs to still counts. After a firing no window opens for events that lie before
+its deadline plus `cooldown` (when one is given).
 
-Without `after`, the window always ends `within` after the `threshold`-th newest event (or after it began); when it fires it
-begins again, `cooldown` later at the earliest. Windows that ended unobserved, because the clock jumped over them, fire once.
+Without `after`, the window always ends `within` after the `threshold`-th newest event (or after it began). When it fires it
+begins again, and the next firing comes `cooldown` later at the earliest. Windows that ended unobserved, because the clock
+jumped over them, fire once. An event that is older than `within` of the clock is late.
 
-State: [touched, opened, deadline, depth, time, position, id, ...]; `opened` and `deadline` are 0 when no window is open.
+State: [touched, opened, deadline, depth, time, position, id, ...]; `deadline` is 0 when no window is open, and `opened` is then
+the end of the quiet time after a firing. Without `after`, `opened` plus `within` is the earliest deadline.
 
 Called by `triggers.evaluator`. Meaning: docs/rules.md, "Absence".
 """
@@ -45,15 +48,19 @@ def deadline_us(state: State) -> int | None:
 
 def expires_us(rule: AbsenceRule, state: State) -> int | None:
     """From when on a state without open window can be forgotten; None while one is open."""
-    return None if state[2] else state[0] + rule.within_us
+    return None if state[2] else max(state[0] + rule.within_us, state[1])
 
 
 def on_event(
     rule: AbsenceRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool, depth: int = 0
 ) -> Step:
     """Decide for one event that passed the filter. Windows that ended before `now_us` were ended by `on_time` first."""
-    if state is None:
+    if not rule.needs_after and event.time_us <= now_us - rule.within_us:
+        return Step(Reason.LATE, state, "older than the window that ends now", changed=False)
+    if state is None or (not state[2] and max(state[0] + rule.within_us, state[1]) <= now_us):
         state = [now_us, 0, 0, 0]
+    if _has(state, event):
+        return Step(Reason.SPENT, state, "this event counts already", changed=False)
     state[0] = now_us
     if not rule.needs_after:
         return _seen(rule, state, event)
@@ -72,7 +79,10 @@ def on_event(
                 step = Step(Reason.EXPECTED, state, f"{count} of {rule.threshold} came in time", refs=refs)
             else:
                 step = Step(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
-    if opens and not state[2]:
+    if opens and not state[2] and event.time_us < state[1]:
+        left = (state[1] - event.time_us) / 1e6
+        step = Step(Reason.COOLDOWN, state, f"quiet for another {left:g} s after a firing")
+    elif opens and not state[2]:
         start, end = event.time_us, event.time_us + rule.within_us
         if counts:
             _forget(state, event)
@@ -90,7 +100,7 @@ def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Step:
     due: int = state[2]
     if not due or now_us < due:
         return Step(Reason.BELOW_THRESHOLD, state)
-    start = state[1]
+    start = state[1] if rule.needs_after else due - rule.within_us
     flat: State = []
     for i in range(_HEAD, len(state), 3):
         if start <= state[i] < due:
@@ -99,11 +109,12 @@ def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Step:
     detail = f"fewer than {rule.threshold} came within {rule.within_us / 1e6:g} s"
     if rule.needs_after:
         state[0] = now_us
-        state[1] = state[2] = 0
+        state[1] = due + rule.cooldown_us if rule.cooldown_us else 0
+        state[2] = 0
         return Step(Reason.FIRED, state, detail, refs=refs, at_us=due)
     period = max(rule.within_us, rule.cooldown_us)
-    ended = due + (now_us - due) // period * period
-    return Step(Reason.FIRED, [now_us, ended, ended + period, 0], detail, refs=refs, at_us=due)
+    deadline = due + ((now_us - due) // period + 1) * period
+    return Step(Reason.FIRED, [now_us, deadline - rule.within_us, deadline, 0], detail, refs=refs, at_us=due)
 
 
 def _seen(rule: AbsenceRule, state: State, event: Ref) -> Step:
@@ -116,9 +127,9 @@ def _seen(rule: AbsenceRule, state: State, event: Ref) -> Step:
     count = (len(state) - _HEAD) // 3
     if count >= rule.threshold:
         refs = refs_of(state[_HEAD:])
-        state[1] = state[_HEAD]
-        state[2] = state[_HEAD] + rule.within_us
-        return Step(Reason.EXPECTED, state, f"the window now ends {rule.within_us / 1e6:g} s after it", refs=refs)
+        state[2] = max(state[1], state[_HEAD]) + rule.within_us
+        detail = f"{count} of {rule.threshold} came within {rule.within_us / 1e6:g} s"
+        return Step(Reason.EXPECTED, state, detail, refs=refs)
     if not state[2]:
         state[1], state[2] = event.time_us, event.time_us + rule.within_us
     return Step(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
@@ -130,6 +141,10 @@ def _remember(rule: AbsenceRule, state: State, event: Ref, now_us: int) -> None:
     limit = _HEAD + 3 * rule.threshold
     while len(state) > _HEAD and (state[_HEAD] < horizon or len(state) > limit):
         del state[_HEAD : _HEAD + 3]
+
+
+def _has(state: State, event: Ref) -> bool:
+    return any(state[i] == event.time_us and state[i + 2] == event.id for i in range(_HEAD, len(state), 3))
 
 
 def _insert(state: State, event: Ref) -> None:

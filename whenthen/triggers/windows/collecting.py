@@ -1,7 +1,8 @@
 """Bursts: gather matching events and fire once with all of them.
 
 A burst starts with its first event and ends with the `events`-th one, `wait` after the first, or `quiet` after the latest,
-whichever is first; the waits run on the clock. State: [touched, first, time, position, id, ...].
+whichever is first; the waits run on the clock. An event that is in the burst already is not gathered twice.
+State: [touched, first, depth, time, position, id, ...]; `depth` is the largest of the events'.
 
 Called by `triggers.evaluator`. Meaning: docs/rules.md, "Bursts".
 """
@@ -15,7 +16,7 @@ from whenthen.triggers.windows.steps import State, Step, refs_of
 
 __all__ = ["CollectRule", "deadline_us", "on_event", "on_time"]
 
-_HEAD = 2
+_HEAD = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,11 +32,14 @@ def deadline_us(rule: CollectRule, state: State) -> int:
     return end if rule.quiet_us is None else min(end, state[0] + rule.quiet_us)
 
 
-def on_event(rule: CollectRule, state: State | None, event: Ref, *, now_us: int) -> Step:
+def on_event(rule: CollectRule, state: State | None, event: Ref, *, now_us: int, depth: int = 0) -> Step:
     """Add one event; fires when the burst is full."""
     if state is None:
-        state = [now_us, now_us]
+        state = [now_us, now_us, 0]
+    elif event.id in state[_HEAD + 2 :: 3]:
+        return Step(Reason.SPENT, state, "this event is in the burst already", changed=False)
     state[0] = now_us
+    state[2] = max(state[2], depth)
     state += (event.time_us, event.seq, event.id)
     count = (len(state) - _HEAD) // 3
     if count >= rule.events:
@@ -53,4 +57,4 @@ def on_time(rule: CollectRule, state: State, *, now_us: int) -> Step:
 
 def _fire(state: State, at_us: int) -> Step:
     refs = sorted(refs_of(state[_HEAD:]), key=lambda ref: ref.time_us)
-    return Step(Reason.FIRED, None, refs=tuple(refs), at_us=at_us)
+    return Step(Reason.FIRED, None, refs=tuple(refs), at_us=at_us, depth=state[2])

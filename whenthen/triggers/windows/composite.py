@@ -2,7 +2,8 @@
 
 Of each part the latest firing counts, for as long as it lies at most `within` before the newest one. A compound fires when N parts have
 fired, a sequence when all parts have and the order of their latest firings is the written one; then all are spent. Times
-are those of the parts' firings: event time, or the clock for parts with tumbling buckets.
+are those of the parts' firings: event time, or the clock for parts with tumbling buckets; firings of one time are in the order
+in which they came. A composite fires at the time of its newest part.
 
 State: [touched, {part number: [time, depth, [time, position, id, ...]]}]. Called by `triggers.evaluator`.
 Meaning: docs/rules.md, "Composites".
@@ -41,11 +42,11 @@ def on_part_fired(
 ) -> Step:
     """Decide for one firing of one part."""
     if rule.needed == 1 and not rule.ordered:
-        return Step(Reason.FIRED, None, refs=refs, at_us=at_us)
+        return Step(Reason.FIRED, None, refs=refs, at_us=at_us, depth=depth)
     fired: dict[str, list[object]] = dict(state[1]) if state is not None else {}
     name = str(part)
     if name in fired and fired[name][0] > at_us:  # type: ignore[operator]
-        return Step(Reason.LATE, state, "a newer firing of this part counts")
+        return Step(Reason.LATE, state, "a newer firing of this part counts", changed=False)
     flat: list[object] = []
     for ref in refs[:_MAX_REFS]:
         flat += (ref.time_us, ref.seq, ref.id)
@@ -53,6 +54,8 @@ def on_part_fired(
     fired[name] = [at_us, depth, flat]
     if rule.within_us is not None:
         newest = max(entry[0] for entry in fired.values())  # type: ignore[type-var]
+        if at_us < newest - rule.within_us:  # type: ignore[operator]
+            return Step(Reason.LATE, state, "older than `within` before the newest firing of a part", changed=False)
         fired = {key: entry for key, entry in fired.items() if entry[0] >= newest - rule.within_us}  # type: ignore[operator]
     kept: State = [now_us, fired]
     if len(fired) < rule.needed:
@@ -65,7 +68,9 @@ def on_part_fired(
     for entry in fired.values():
         every += refs_of(entry[2])  # type: ignore[arg-type]
     unique = {ref.id: ref for ref in sorted(every, key=lambda ref: ref.time_us)}
-    return Step(Reason.FIRED, None, refs=tuple(unique.values()), at_us=at_us)
+    newest_us = max(entry[0] for entry in fired.values())  # type: ignore[type-var]
+    deepest = max(entry[1] for entry in fired.values())  # type: ignore[type-var]
+    return Step(Reason.FIRED, None, refs=tuple(unique.values()), at_us=newest_us, depth=deepest)  # type: ignore[arg-type]
 
 
 def _waiting(rule: CompositeRule, fired: dict[str, list[object]]) -> str:

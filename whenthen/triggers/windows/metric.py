@@ -6,7 +6,11 @@ events `count`, `sum` and `distinct` are 0; the other aggregates have no value, 
 hold. Comparisons that an incomplete window could satisfy by being incomplete (`<`, `<=`, `==`, `!=` of a count, sum or distinct)
 wait until the key has been watched for `within`. Percentiles are nearest-rank.
 
-State: [touched, triggered, since, started, time, position, id, value, ...]; `since` is 0 while the comparison does not hold.
+A key for which nothing came for 2 * `within` of the clock begins afresh, unless it is triggered or about to be. A sum or an
+average that no number can hold is infinite. An event that is in the window already does not count twice.
+
+State: [touched, triggered, since, started, depth, time, position, id, value, ...]; `since` is 0 while the comparison does not
+hold, `depth` is that of the newest event.
 
 Called by `triggers.evaluator`. Meaning: docs/rules.md, "Metrics".
 """
@@ -26,7 +30,7 @@ from whenthen.triggers.windows.steps import State, Step
 
 __all__ = ["MetricRule", "aggregate", "begin", "deadline_us", "expires_us", "on_event", "on_time"]
 
-_HEAD = 4
+_HEAD = 5
 _STEP = 4
 _MAX_EVENTS = 100_000
 _COMPARE: dict[str, Callable[[float, float], bool]] = {
@@ -46,6 +50,7 @@ class MetricRule:
     threshold: float
     within_us: int
     hold_us: int
+    keyed: bool = False  #: whether there is a window for each key
 
     @property
     def warms_up(self) -> bool:
@@ -54,12 +59,12 @@ class MetricRule:
 
 def begin(rule: MetricRule, *, now_us: int) -> State:
     """The window of a key that is watched from now on."""
-    return [now_us, 0, 0, now_us]
+    return [now_us, 0, 0, now_us, 0]
 
 
 def expires_us(rule: MetricRule, state: State) -> int | None:
     """From when on the key can be forgotten: nothing in the window, nothing triggered, nothing about to be."""
-    if state[1] or state[2]:
+    if state[1] or state[2] or (rule.warms_up and not rule.keyed):
         return None
     newest = state[-_STEP] if len(state) > _HEAD else state[0]
     return int(max(newest, state[0], state[3])) + 2 * rule.within_us
@@ -77,16 +82,17 @@ def deadline_us(rule: MetricRule, state: State) -> int | None:
     return min(times) if times else None
 
 
-def on_event(rule: MetricRule, state: State | None, event: Ref, value: Any, *, now_us: int) -> Step:
+def on_event(rule: MetricRule, state: State | None, event: Ref, value: Any, *, now_us: int, depth: int = 0) -> Step:
     """Add one event with its value. `value` must be a number unless the aggregate is `count` or `distinct`."""
-    if state is None:
-        state = begin(rule, now_us=now_us)
     if event.time_us <= now_us - rule.within_us:
         return Step(
             Reason.LATE,
             state,
             f"{(now_us - event.time_us) / 1e6:g} s old, the window covers {rule.within_us / 1e6:g} s",
+            changed=False,
         )
+    if state is None or ((end := expires_us(rule, state)) is not None and end <= now_us):
+        state = begin(rule, now_us=now_us)
     if rule.aggregate == "distinct":
         value = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     elif rule.aggregate == "count":
@@ -94,6 +100,12 @@ def on_event(rule: MetricRule, state: State | None, event: Ref, value: Any, *, n
     at = len(state)
     while at > _HEAD and state[at - _STEP] > event.time_us:
         at -= _STEP
+    same = at
+    while same > _HEAD and state[same - _STEP] == event.time_us:
+        same -= _STEP
+        if state[same + 2] == event.id:
+            return Step(Reason.SPENT, state, "this event counts already", changed=False)
+    state[4] = depth
     state[at:at] = [event.time_us, event.seq, event.id, value]
     if len(state) > _HEAD + _STEP * _MAX_EVENTS:
         del state[_HEAD : _HEAD + _STEP]
@@ -113,17 +125,24 @@ def aggregate(rule: MetricRule, values: list[Any]) -> float | None:
     if kind == "distinct":
         return len(set(values))
     if kind == "sum":
-        return math.fsum(values)
+        return _sum(values)
     if not values:
         return None
     if kind == "avg":
-        return math.fsum(values) / len(values)
+        return _sum(values) / len(values)
     if kind == "min":
         return float(min(values))
     if kind == "max":
         return float(max(values))
     ordered = sorted(values)
     return float(ordered[max(0, math.ceil(int(kind[1:]) * len(ordered) / 100) - 1)])
+
+
+def _sum(values: list[Any]) -> float:
+    try:
+        return math.fsum(values)
+    except OverflowError:  # a partial sum is too large for a float
+        return float(sum(map(float, values)))
 
 
 def _look(rule: MetricRule, state: State, *, now_us: int) -> Step:

@@ -1,18 +1,22 @@
 """Reactive triggers with exact windows: fire when `threshold` events lie within any span of `within`.
 
 Windows are half-open: events `a` and `b` lie within one another when b - a < within. The events of a firing are spent. After a
-firing the key is quiet until the newest of its events plus `cooldown`: what comes then neither fires nor counts. Events may
-arrive out of order by up to `within`; an older one is late. With `after`, an event counts only in [a, a + within) of an
-`after` event, a firing closes those windows, and an event that is both counts first and opens then.
+firing the key is quiet until the newest of its events plus `cooldown`: what lies before that neither fires nor counts, also
+when it came earlier. Events may arrive out of order by up to `within`; an older one is late. With `after`, all events of a
+firing lie in the window [a, a + within) of one `after` event, a firing closes the windows up to its newest event, and an
+event that is both counts first and opens then. An event that is in the window already does not count twice. A key for
+which nothing came for 2 * `within` of the clock, and whose quiet time is over, begins afresh.
 
 State: [touched, quiet_until, spent_until, after times, time, position, id, time, position, id, ...] with the unspent events in
-order of time. Invariant: no `threshold` of them lie within one another, so the list is short.
+order of time; spent_until is the newest spent event plus `within`. Invariant: no `threshold` of them lie within one another
+(and within one window of an `after` event), so the list is short.
 
 Called by `triggers.evaluator`. Meaning: docs/rules.md, "Sliding windows".
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from dataclasses import dataclass
 
 from whenthen.schemas.firings import Reason, Ref
@@ -34,7 +38,8 @@ class SlidingRule:
 
 def expires_us(rule: SlidingRule, state: State) -> int:
     """From when on nothing in `state` can change a decision."""
-    return int(max(state[0] + 2 * rule.within_us, state[1]))
+    end: int = state[0] + 2 * rule.within_us
+    return end if end > state[1] else state[1]
 
 
 def on_event(rule: SlidingRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool) -> Step:
@@ -44,12 +49,15 @@ def on_event(rule: SlidingRule, state: State | None, event: Ref, *, now_us: int,
     """
     if state is None or expires_us(rule, state) <= now_us:
         state = [now_us, 0, 0, 0]
+    elif counts and not opens and event.time_us < state[1]:
+        return Step(Reason.COOLDOWN, state, _quiet(state, event), changed=False)
     step = _count(rule, state, event) if counts else Step(Reason.OPENED, state, "opened a window")
-    if opens and step.state is not None:
-        _open(rule, step.state, event.time_us)
-    if step.state is not None:
-        step.state[0] = now_us
-        if len(step.state) == _HEAD and not step.state[3] and step.state[1] <= event.time_us and not step.state[2]:
+    if opens:
+        _open(rule, state, event.time_us)
+        step.changed = True
+    if step.changed:
+        state[0] = now_us
+        if len(state) == _HEAD and not state[3] and state[1] <= event.time_us and not state[2]:
             step.state = None
     return step
 
@@ -58,38 +66,47 @@ def _count(rule: SlidingRule, state: State, event: Ref) -> Step:
     time_us = event.time_us
     within = rule.within_us
     if time_us < state[1]:
-        return Step(Reason.COOLDOWN, state, f"quiet for another {(state[1] - time_us) / 1e6:g} s after a firing")
+        return Step(Reason.COOLDOWN, state, _quiet(state, event))
     size = len(state)
-    if size > _HEAD and time_us <= state[size - 3] - within:
-        return Step(
-            Reason.LATE, state, f"{(state[size - 3] - time_us) / 1e6:g} s older than the newest event of its key"
-        )
-    floor = -1
+    newest = state[2] - within if state[2] else 0
+    if size > _HEAD and state[size - 3] > newest:
+        newest = state[size - 3]
+    if newest and time_us <= newest - within:
+        detail = f"{(newest - time_us) / 1e6:g} s older than the newest event of its key"
+        return Step(Reason.LATE, state, detail, changed=False)
+    covering: list[int] = []
     if rule.needs_after:
-        openings = state[3] or []
-        covering = [opened for opened in openings if opened <= time_us < opened + within]
+        covering = [opened for opened in state[3] or () if opened <= time_us < opened + within]
         if not covering:
             return Step(Reason.WAITING_FOR_AFTER, state, "no `after` event opened a window that covers it")
-        floor = covering[0]
     if rule.threshold == 1:
         return _fire(rule, state, [time_us, event.seq, event.id])
     at = size
-    while at > _HEAD and state[at - 3] > time_us:
+    while at > _HEAD and state[at - 3] >= time_us:
         at -= 3
-    state[at:at] = [time_us, event.seq, event.id]
+        if state[at] == time_us and state[at + 2] == event.id:
+            return Step(Reason.SPENT, state, "this event counts already", changed=False)
+    while at < size and state[at] == time_us:
+        at += 3
+    if at == size:
+        state += (time_us, event.seq, event.id)
+    else:
+        state[at:at] = (time_us, event.seq, event.id)
     span = 3 * rule.threshold
     for start in range(max(_HEAD, at - span + 3), at + 1, 3):
         end = start + span
         if end > len(state):
             break
-        if state[end - 3] - state[start] < within and state[start] >= floor:
+        if state[end - 3] - state[start] < within and (
+            not rule.needs_after or any(a <= state[start] and state[end - 3] < a + within for a in covering)
+        ):
             fired = state[start:end]
             del state[start:end]
             return _fire(rule, state, fired)
-    newest = state[-3]
-    while state[_HEAD] <= newest - 2 * within:
+    horizon = state[-3] - 2 * within
+    while state[_HEAD] <= horizon:
         del state[_HEAD : _HEAD + 3]
-    near = sum(abs(state[i] - time_us) < within for i in range(_HEAD, len(state), 3))
+    near = 1 if len(state) == _HEAD + 3 else sum(abs(at - time_us) < within for at in state[_HEAD::3])
     spent = time_us < state[2]
     return Step(
         Reason.SPENT if spent else Reason.BELOW_THRESHOLD,
@@ -103,8 +120,11 @@ def _fire(rule: SlidingRule, state: State, fired: State) -> Step:
     at_us = fired[-3]
     if rule.cooldown_us:
         state[1] = at_us + rule.cooldown_us
-    elif rule.threshold > 1:
-        state[2] = at_us + rule.within_us
+        for i in range(len(state) - 3, _HEAD - 1, -3):
+            if at_us < state[i] < state[1]:
+                del state[i : i + 3]
+    if rule.threshold > 1:
+        state[2] = max(state[2], at_us + rule.within_us)
     if rule.needs_after:
         state[3] = [opened for opened in state[3] if opened > at_us] or 0
     return Step(Reason.FIRED, state, refs=refs_of(fired), at_us=at_us)
@@ -113,4 +133,15 @@ def _fire(rule: SlidingRule, state: State, fired: State) -> Step:
 def _open(rule: SlidingRule, state: State, time_us: int) -> None:
     openings = state[3] or []
     horizon = max([time_us, *openings[-1:]]) - 2 * rule.within_us
-    state[3] = sorted({time_us, *(opened for opened in openings if opened > horizon)})[-_MAX_OPENINGS:]
+    kept = sorted({time_us, *(opened for opened in openings if opened > horizon)})
+    if len(kept) > _MAX_OPENINGS:
+        # of several openings with no counted event between them, the latest serves them all
+        needed = {bisect_right(kept, state[i]) - 1 for i in range(_HEAD, len(state), 3)}
+        surplus = [number for number in range(len(kept) - _MAX_OPENINGS // 2) if number not in needed]
+        for number in reversed(surplus):
+            del kept[number]
+    state[3] = kept
+
+
+def _quiet(state: State, event: Ref) -> str:
+    return f"quiet for another {(state[1] - event.time_us) / 1e6:g} s after a firing"

@@ -14,7 +14,7 @@ State = list[Any]
 class Step:
     """The outcome of one decision over one window."""
 
-    __slots__ = ("at_us", "detail", "reason", "refs", "state")
+    __slots__ = ("at_us", "changed", "depth", "detail", "event", "reason", "refs", "state")
 
     def __init__(
         self,
@@ -24,12 +24,18 @@ class Step:
         *,
         refs: tuple[Ref, ...] | None = None,
         at_us: int = 0,
+        event: list[Any] | None = None,
+        depth: int = 0,
+        changed: bool = True,
     ) -> None:
         self.reason = reason
         self.state = state  #: what to store; None forgets the key
         self.detail = detail
         self.refs = refs  #: contributing events when it fired (or resolved), else None
         self.at_us = at_us  #: when it fired, in event time, or the deadline that passed
+        self.event = event  #: time, position and data of the triggering event, where the window kept it
+        self.depth = depth  #: the most firings that led to an event of a composite or a burst
+        self.changed = changed  #: False when the window stays as it is stored
 
 
 def refs_of(flat: State) -> tuple[Ref, ...]:
