@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from whenthen import __version__
-from whenthen.cli import rules
+from whenthen.cli import rules, serve
 
 __all__ = ["app", "main"]
 
@@ -35,6 +35,7 @@ def whenthen(
     """When this happens, then do that."""
 
 
+serve.add_commands(app)
 rules.add_commands(app)
 
 

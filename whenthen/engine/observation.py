@@ -55,6 +55,12 @@ class Observation(Observer):
         self._metrics = metrics
         self.decisions = decisions
         self.unreadable_count = 0
+        self.fired: Counter[str] = Counter()  #: firings of each automation since the process began
+        self.last_fired: dict[str, str] = {}  #: RFC 3339, of each automation
+
+    def seed(self, automation: str, at: str) -> None:
+        """Note a firing from before the process began."""
+        self.last_fired[automation] = max(at, self.last_fired.get(automation, ""))
 
     def evaluated(self, shard: int, events: int, decisions: Sequence[Decision], firings: Sequence[Firing]) -> None:
         self._metrics.evaluated.labels(str(shard)).inc(events)
@@ -75,6 +81,8 @@ class Observation(Observer):
         for firing in firings:
             if firing.state is FiringState.TRIGGERED:
                 self._metrics.fire(firing.automation, datetime.fromisoformat(firing.at).timestamp())
+                self.fired[firing.automation] += 1
+                self.seed(firing.automation, firing.at)
             log.info(
                 "%s: %s",
                 firing.automation,

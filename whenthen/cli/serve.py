@@ -1,0 +1,132 @@
+"""`whenthen serve` and `whenthen worker`: run a process until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from whenthen import __version__
+from whenthen.actions import Redactor
+from whenthen.cli.output import errors, stdout
+from whenthen.engine.logs import configure_logs
+from whenthen.engine.server import Role, Server
+from whenthen.engine.settings import Settings, load_settings
+
+__all__ = ["add_commands"]
+
+DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the embedded NATS server keeps its streams.")]
+NatsUrl = Annotated[str | None, typer.Option("--nats", help="An existing NATS server, several with commas.")]
+Config = Annotated[Path | None, typer.Option("--config", help="A file of settings (TOML or YAML).")]
+LogFormat = Annotated[str | None, typer.Option("--log-format", help="console or json.")]
+LogLevel = Annotated[str | None, typer.Option("--log-level", help="debug, info, warning or error.")]
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    app.command()(serve)
+    app.command()(worker)
+
+
+@errors
+def serve(
+    rules: Annotated[Path, typer.Argument(help="A folder of YAML files, or one file.", show_default=False)],
+    host: Annotated[str | None, typer.Option(help="The address to listen on; 127.0.0.1 unless told otherwise.")] = None,
+    port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes a free one. Default: 4280.")] = None,
+    data_dir: DataDir = None,
+    nats: NatsUrl = None,
+    role: Annotated[
+        list[Role] | None, typer.Option(help="Do only this; may be given several times. Default: everything.")
+    ] = None,
+    pool: Annotated[list[str] | None, typer.Option(help="Work pools to take runs of. Default: all.")] = None,
+    shards: Annotated[int | None, typer.Option(help="Into how many parts the automations are divided.")] = None,
+    replicas: Annotated[int | None, typer.Option(help="Copies of each stream in a NATS cluster.")] = None,
+    config: Config = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Run everything on this machine, or a part of a cluster. Ctrl-C drains and stops."""
+    settings = load_settings(
+        {
+            "host": host,
+            "port": port,
+            "data_dir": data_dir,
+            "nats_url": nats,
+            "shards": shards,
+            "replicas": replicas,
+            "config": config,
+            "log_format": log_format,
+            "log_level": log_level,
+        }
+    )
+    _run(settings, rules, frozenset(role) if role else Role.all(), tuple(pool or ()))
+
+
+@errors
+def worker(
+    rules: Annotated[Path, typer.Argument(help="A folder of YAML files, or one file.", show_default=False)],
+    nats: NatsUrl = None,
+    pool: Annotated[list[str] | None, typer.Option(help="Work pools to take runs of. Default: all.")] = None,
+    data_dir: DataDir = None,
+    config: Config = None,
+    log_format: LogFormat = None,
+    log_level: LogLevel = None,
+) -> None:
+    """Take flow runs and nothing else; needs --nats."""
+    settings = load_settings(
+        {"data_dir": data_dir, "nats_url": nats, "config": config, "log_format": log_format, "log_level": log_level}
+    )
+    _run(settings, rules, frozenset({Role.WORKER}), tuple(pool or ()))
+
+
+def _run(settings: Settings, rules: Path, roles: frozenset[Role], pools: tuple[str, ...]) -> None:
+    redactor = Redactor()
+    configure_logs(form=settings.log_format, level=settings.log_level, redact=redactor.text)
+    asyncio.run(_serve(settings, rules, roles, pools, redactor))
+
+
+async def _serve(
+    settings: Settings, rules: Path, roles: frozenset[Role], pools: tuple[str, ...], redactor: Redactor
+) -> None:
+    loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+    assert starting is not None
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, starting.cancel)
+    server = Server(settings, rules, roles=roles, pools=pools, redactor=redactor)
+    with contextlib.suppress(asyncio.CancelledError):
+        async with server:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, server.stop)
+            _say(server)
+            await server.stopped()
+        return
+    # cancelled while starting: what had started was stopped
+    starting.uncancel()
+
+
+def _say(server: Server) -> None:
+    """The one screen that says what listens and what was loaded."""
+    status = server.describe()
+    rules = status["rules"]
+    out = stdout()
+    out.print(f"[bold]whenthen {__version__}[/] is running (process {status['pid']})")
+    if server.address:
+        out.print(f"  HTTP      {server.address}  (/api, /hooks/<name>, /metrics, /healthz)")
+    kind = "embedded, " if status["embedded"] else ""
+    out.print(f"  NATS      {status['nats']}  ({kind}data in {escape(str(server.settings.data_dir))})")
+    out.print(f"  rules     {escape(rules['path'])}, revision {rules['revision']}")
+    counts = ", ".join(f"{rules[name]} {name}" for name in ("automations", "webhooks", "deployments", "notifiers"))
+    out.print(f"            {counts}")
+    for name in server.rulebook.now.webhooks:
+        out.print(f"  webhook   {server.address}/hooks/{escape(name)}")
+    if server.roles != Role.all():
+        out.print(f"  roles     {', '.join(status['roles'])}")
+    if status["pools"]:
+        out.print(f"  worker    pools {', '.join(status['pools'])}")
+    out.print("  Ctrl-C drains and stops.")

@@ -1,0 +1,591 @@
+"""The running process: every part built, connected, started and stopped in order.
+
+    async with Server(settings, rules_path, roles=Role.all()) as server:
+        await server.stopped()
+
+Called by `whenthen serve` and `whenthen worker`. What a part does is in its own module; this one says which parts there are,
+what each gets, and in which order they come and go (docs/architecture.md, "The process").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from enum import StrEnum
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import orjson
+import uvicorn
+
+from whenthen import __version__
+from whenthen.actions import Ports, Redactor, Secrets, open_pool
+from whenthen.engine.acting import Acting, ActionMetrics
+from whenthen.engine.announcer import Announcer
+from whenthen.engine.api import ServerApi
+from whenthen.engine.bus import Bus
+from whenthen.engine.datadir import DataDir
+from whenthen.engine.deadletters import letters
+from whenthen.engine.embedded import EmbeddedServer
+from whenthen.engine.evaluation import EvaluationSettings, ShardLoop
+from whenthen.engine.execution import ExecutionSettings, Executor
+from whenthen.engine.flags import AutomationFlags
+from whenthen.engine.history import Kept, newest
+from whenthen.engine.http import create_app
+from whenthen.engine.leases import LeaseSettings, ShardHolder
+from whenthen.engine.metrics import Metrics
+from whenthen.engine.observation import DecisionLog, Observation
+from whenthen.engine.rulebook import Compiled, Rulebook
+from whenthen.engine.rules import Rules, RulesWatcher, load_rules
+from whenthen.engine.rules.changes import window_changes
+from whenthen.engine.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
+from whenthen.engine.settings import Settings
+from whenthen.engine.streams import ENGINE, EVENTS, StreamSettings, check_server, ensure_streams, make_room
+from whenthen.engine.targets import TargetLimits
+from whenthen.flows.orchestrator import BuiltInOrchestrator
+from whenthen.flows.reaper import Reaper
+from whenthen.flows.scheduler import Scheduler
+from whenthen.flows.worker import Worker, WorkerSettings
+from whenthen.schemas.errors import BusUnavailable, InvalidInput, InvalidRules, Problem, SetupError, WhenthenError
+from whenthen.schemas.events import Event
+from whenthen.triggers.evaluator import Evaluator
+
+__all__ = ["Role", "Server"]
+
+log = logging.getLogger(__name__)
+
+_WATCH_S = 5.0  #: how often streams and dead letters are counted
+_RETRY_S = 1.0
+
+
+class Role(StrEnum):
+    """What a process does. One process may have all roles, or a cluster many processes with one each."""
+
+    API = "api"  #: requests in, lists out
+    EVALUATOR = "evaluator"  #: events to firings
+    EXECUTOR = "executor"  #: firings to actions
+    WORKER = "worker"  #: flow runs
+    SCHEDULER = "scheduler"  #: schedules, lost runs, announcements of flow runs
+
+    @classmethod
+    def all(cls) -> frozenset[Role]:
+        return frozenset(cls)
+
+
+class Server:
+    """One process. Enter it to start; leaving it drains: no new requests, actions finish, the last commit is written."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        rules: Path,
+        *,
+        roles: Iterable[Role] = tuple(Role),
+        pools: Iterable[str] = (),
+        redactor: Redactor | None = None,
+    ) -> None:
+        self.settings = settings
+        self.roles = frozenset(roles)
+        self.rules_path = rules
+        self.metrics = Metrics(version=__version__)
+        self.redactor = redactor or Redactor()
+        self.started = time.time()
+        self.address = ""  #: where HTTP listens; empty without the role
+        self.problems: tuple[Problem, ...] = ()
+        self._pools = tuple(pools)
+        self._stop = asyncio.Event()
+        self._ready = False
+        self._failure: BaseException | None = None
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._cleanup = contextlib.AsyncExitStack()
+        self._workers: dict[str, Worker] = {}
+        self._loops: dict[int, ShardLoop] = {}
+        self._holder: ShardHolder | None = None
+        self._executor: Executor | None = None
+        self._http: uvicorn.Server | None = None
+        self.embedded: EmbeddedServer | None = None
+
+    # -- life
+
+    async def __aenter__(self) -> Server:
+        try:
+            await self._start()
+        except BaseException:
+            await self._drain()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._drain()
+
+    def stop(self) -> None:
+        """Ask the process to drain and end."""
+        self._stop.set()
+
+    async def stopped(self) -> None:
+        """Wait until `stop` was called.
+
+        Raises:
+            SetupError: a part can not go on.
+        """
+        await self._stop.wait()
+        if self._failure is not None:
+            raise self._failure
+
+    def missing(self) -> list[str]:
+        """What is not ready yet; empty when the process does its work."""
+        if not self._ready:
+            return ["starting"]
+        waiting = []
+        if not self.bus.connected:
+            waiting.append("the connection to NATS")
+        if self._holder is not None:
+            waiting += [f"shard {shard}" for shard, loop in self._loops.items() if not loop.ready.is_set()]
+            if not self._loops and self.settings.shards == 1 and Role.API in self.roles and len(self.roles) > 3:
+                waiting.append("shard 0")
+        return waiting
+
+    async def wait_until_ready(self, timeout_s: float = 120.0) -> None:
+        """Wait until nothing is missing."""
+        async with asyncio.timeout(timeout_s):
+            while self.missing() and not self._stop.is_set():
+                await asyncio.sleep(0.02)
+
+    async def _start(self) -> None:
+        settings = self.settings
+        rules = await asyncio.to_thread(load_rules, self.rules_path)
+        await self._connect()
+        secrets = Secrets(self.redactor)
+        self.rulebook = Rulebook(rules, shards=settings.shards, resolve_secret=secrets.resolve)
+        flow_settings = self._flow_settings()
+        self.stores = await nats_stores(self.bus.js, flow_settings)
+        self.orchestrator = BuiltInOrchestrator(self.stores, self.rulebook)
+        self.flags = AutomationFlags(self.stores.flags, self.rulebook, changed=self._paused)
+        self.observation = Observation(self.metrics, DecisionLog(settings.decisions_kept))
+        self.rulebook.on_change(self._took)
+        self._took(self.rulebook.now)
+        await self.flags.look()
+        await self._seed()
+        self._watcher = RulesWatcher(self.rules_path, rules, self._changed)
+        if Role.API in self.roles:
+            await self._serve_http()
+        if Role.EVALUATOR in self.roles:
+            self._evaluate()
+        if Role.EXECUTOR in self.roles:
+            await self._execute(secrets)
+        if Role.SCHEDULER in self.roles:
+            self._keep("scheduler", Scheduler(self.stores, self.rulebook, self.orchestrator).run)
+            self._keep("reaper", Reaper(self.stores).run)
+            self._keep("announcer", Announcer(self.bus.js, self.bus.publish).run)
+        if Role.WORKER in self.roles:
+            self._work(self.rulebook.now.rules)
+        self._keep("rules", lambda: self._watcher.run(self._stop))
+        self._keep("flags", self.flags.run)
+        self._keep("watch", self._watch)
+        self._ready = True
+        await self.wait_until_ready()
+
+    async def _connect(self) -> None:
+        settings = self.settings
+        if settings.nats_url is None:
+            data_dir = DataDir(settings.data_dir)
+            data_dir.acquire()
+            self._cleanup.callback(data_dir.release)
+            self.embedded = EmbeddedServer(settings.data_dir)
+            await self.embedded.start()
+            self._cleanup.push_async_callback(self.embedded.stop)
+            urls = [self.embedded.url]
+        else:
+            urls = [url.strip() for url in settings.nats_url.split(",") if url.strip()]
+        options: dict[str, Any] = {}
+        if settings.nats_credentials is not None:
+            options["user_credentials"] = str(settings.nats_credentials)
+        self.bus = Bus(urls, publish_timeout_s=settings.publish_timeout.total_seconds(), **options)
+        await self.bus.connect()
+        self._cleanup.push_async_callback(self.bus.close)
+        self.bus.on_connection(lambda connected: self.metrics.bus_connected.set(int(connected)))
+        self.metrics.bus_connected.set(1)
+        await check_server(self.bus.nc)
+        await ensure_streams(self.bus.js, self._stream_settings())
+        await ensure_flow_stores(self.bus.js, self._flow_settings())
+
+    def _stream_settings(self) -> StreamSettings:
+        settings = self.settings
+        return StreamSettings(
+            replicas=settings.replicas,
+            events_max_age=settings.retain_events,
+            events_max_bytes=settings.retain_events_bytes,
+            engine_max_bytes=settings.engine_bytes,
+            run_states_max_age=settings.retain_runs,
+        )
+
+    def _flow_settings(self) -> FlowStoreSettings:
+        settings = self.settings
+        return FlowStoreSettings(
+            replicas=settings.replicas,
+            logs_max_age=settings.retain_logs,
+            logs_max_bytes=settings.retain_logs_bytes,
+        )
+
+    async def _drain(self) -> None:
+        """Stop in the order in which things depend on each other."""
+        self._stop.set()
+        grace = self.settings.drain_grace.total_seconds()
+        if self._http is not None:
+            self._http.should_exit = True
+            await self._end("http", grace)
+        for name in ("rules", "scheduler", "reaper"):
+            await self._end(name, 0)
+        for worker in self._workers.values():
+            worker.stop()
+        if self._executor is not None:
+            self._executor.stop()
+        if self._holder is not None:
+            self._holder.stop()
+        for name in [*(f"worker {pool}" for pool in self._workers), "executor", "evaluator"]:
+            await self._end(name, grace + 15)
+        if "announcer" in self._tasks:
+            await self._announced()
+        for name in list(self._tasks):
+            await self._end(name, 0)
+        await self._cleanup.aclose()
+
+    async def _announced(self) -> None:
+        """Give the announcer a moment for what the workers changed last; the rest waits for the next start."""
+        with contextlib.suppress(WhenthenError, TimeoutError):
+            async with asyncio.timeout(2):
+                while (await self.bus.js.consumer_info("KV_WT_runs", "announcer")).num_pending:
+                    await asyncio.sleep(0.05)
+
+    async def _end(self, name: str, grace_s: float) -> None:
+        task = self._tasks.pop(name, None)
+        if task is None:
+            return
+        if grace_s:
+            await asyncio.wait([task], timeout=grace_s)
+        if not task.done():
+            if grace_s:
+                log.warning("%s did not stop within %g s and is cut off", name, grace_s)
+            task.cancel()
+            await asyncio.wait([task])
+        if not task.cancelled() and (error := task.exception()) is not None and self._failure is None:
+            log.error("%s ended with an error", name, exc_info=error)
+
+    # -- parts
+
+    def _start_task(self, name: str, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work, name=name)
+        self._tasks[name] = task
+        task.add_done_callback(lambda done: self._ended(name, done))
+
+    def _ended(self, name: str, done: asyncio.Task[None]) -> None:
+        if self._stop.is_set() or done.cancelled():
+            return
+        error = done.exception()
+        self._failure = error or SetupError(f"{name} ended by itself")
+        log.critical("%s can not go on, the process stops: %s", name, self._failure)
+        self._stop.set()
+
+    def _keep(self, name: str, run: Callable[[], Awaitable[None]]) -> None:
+        """Run a part that must not end; one that fails is started again."""
+
+        async def forever() -> None:
+            while not self._stop.is_set():
+                try:
+                    await run()
+                    return
+                except SetupError:
+                    raise
+                except Exception:
+                    log.exception("%s failed and starts again", name)
+                    await asyncio.sleep(_RETRY_S)
+
+        self._start_task(name, forever())
+
+    async def _serve_http(self) -> None:
+        settings = self.settings
+        api = ServerApi(
+            bus=self.bus,
+            rulebook=self.rulebook,
+            stores=self.stores,
+            orchestrator=self.orchestrator,
+            flags=self.flags,
+            metrics=self.metrics,
+            observation=self.observation,
+            reload=self._reload,
+            missing=self.missing,
+            describe=self.describe,
+        )
+        app = create_app(
+            api,
+            metrics=self.metrics,
+            token=settings.token(),
+            body_limit=settings.body_limit,
+            events_per_request=settings.events_per_request,
+            version=__version__,
+        )
+        listening = _listen(settings.host, settings.port)
+        host, port = listening.getsockname()[:2]
+        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            lifespan="off",
+            timeout_graceful_shutdown=int(settings.drain_grace.total_seconds()) or 1,
+            timeout_keep_alive=75,
+            backlog=4096,
+        )
+        self._http = _Http(config)
+        self._start_task("http", self._http.serve(sockets=[listening]))
+
+    def _evaluate(self) -> None:
+        settings = self.settings
+        self._holder = ShardHolder(
+            self.bus,
+            settings.shards,
+            self._start_shard,
+            settings=LeaseSettings(lease_s=settings.lease.total_seconds()),
+        )
+        self._start_task("evaluator", self._holder.run())
+
+    def _start_shard(self, shard: int) -> ShardLoop:
+        settings = self.settings
+        evaluator = Evaluator(
+            self.rulebook.now.shards[shard],
+            max_depth=settings.max_depth,
+            follows_wait=settings.follows_wait,
+            record=settings.decisions_kept > 0,
+        )
+        evaluator.paused = self.flags.paused
+        loop = ShardLoop(
+            self.bus,
+            shard,
+            evaluator,
+            settings=EvaluationSettings(
+                firing_ttl_s=int(settings.retain_firings.total_seconds()),
+                task_ttl_s=max(int(settings.retain_firings.total_seconds()), 30 * 86400),
+            ),
+            observer=self.observation,
+        )
+        self._loops[shard] = loop
+        return loop
+
+    async def _execute(self, secrets: Secrets) -> None:
+        settings = self.settings
+        pool = await self._cleanup.enter_async_context(open_pool())
+        ports = Ports(
+            orchestrator=self.orchestrator,
+            events=_Sink(self.bus),
+            automations=self.flags,
+            notifiers=self.rulebook,
+            resolve_secret=secrets.resolve,
+            redactor=self.redactor,
+            http=pool,
+        )
+        acting = Acting(self.bus, ports)
+        self._executor = Executor(
+            self.bus,
+            acting.perform,
+            describe=acting.describe,
+            target=acting.target,
+            settings=ExecutionSettings(
+                concurrency=settings.action_concurrency,
+                targets=TargetLimits(at_once=settings.target_concurrency),
+                stop_s=settings.drain_grace.total_seconds(),
+                outcome_ttl_s=int(settings.retain_outcomes.total_seconds()),
+            ),
+            observer=ActionMetrics(self.metrics),
+        )
+        self._start_task("executor", self._executor.run())
+
+    def _work(self, rules: Rules) -> None:
+        """One worker for each pool: those that were named, or all that the rules have."""
+        pools = self._pools or {deployment.work_pool for deployment in rules.deployments}
+        for pool in pools:
+            if pool in self._workers:
+                continue
+            worker = Worker(
+                self.stores,
+                self.rulebook,
+                root=rules.base.resolve(),
+                pool=pool,
+                settings=WorkerSettings(
+                    concurrency=self.settings.worker_concurrency, drain_grace=self.settings.drain_grace
+                ),
+                resolve=Secrets(self.redactor).resolve,
+            )
+            self._workers[pool] = worker
+            self._keep(f"worker {pool}", worker.run)
+
+    # -- rules
+
+    def _changed(self, rules: Rules | None, problems: Iterable[Problem]) -> None:
+        """The rules on disk changed, to a good set or to one with problems."""
+        self.problems = tuple(problems)
+        if rules is None:
+            self.metrics.refuse_rules()
+            for problem in self.problems[:20]:
+                log.error("rules refused: %s", problem)
+            log.error("%d problems in the changed rules; the last good ones stay in force", len(self.problems))
+            return
+        before = self.rulebook.now.rules
+        try:
+            compiled = self.rulebook.compile(rules)
+        except InvalidInput as error:
+            self.metrics.refuse_rules()
+            raise InvalidRules([Problem(file="", line=0, column=0, field="", message=str(error))]) from None
+        for name, what in window_changes(before, rules).items():
+            log.info("automation %s: %s", name, what)
+        self.rulebook.take(compiled)
+        log.info("rules %s are in force: %s", rules.revision, _counts(rules))
+
+    def _took(self, compiled: Compiled) -> None:
+        """Hand a set in force to whoever keeps a part of it."""
+        rules = compiled.rules
+        self.metrics.take_rules(
+            {automation.name: automation.expected_every for automation in rules.automations},
+            {kind: len(getattr(rules, kind)) for kind in _KINDS},
+        )
+        self._paused(self.flags.paused)
+        self.observation.decisions.keep_only(list(compiled.automations))
+        for shard, loop in self._loops.items():
+            loop.replace_rules(compiled.shards[shard])
+        if self._ready and Role.WORKER in self.roles:
+            self._work(rules)
+
+    def _paused(self, paused: set[str]) -> None:
+        for automation in self.rulebook.now.rules.automations:
+            off = automation.name in paused or not automation.enabled
+            self.metrics.paused.labels(automation.name).set(int(off))
+
+    async def _reload(self) -> dict[str, Any]:
+        taken = await self._watcher.reload()
+        return {
+            "taken": taken,
+            "revision": self.rulebook.now.rules.revision,
+            "problems": [_problem(problem) for problem in self.problems],
+        }
+
+    # -- looking
+
+    def describe(self) -> dict[str, Any]:
+        """What runs here, for `GET /api/status`."""
+        rules = self.rulebook.now.rules
+        return {
+            "version": __version__,
+            "pid": os.getpid(),
+            "roles": sorted(self.roles),
+            "address": self.address,
+            "nats": self.embedded.url if self.embedded else self.settings.nats_url,
+            "embedded": self.embedded is not None,
+            "up_seconds": round(time.time() - self.started, 1),
+            "missing": self.missing(),
+            "rules": {
+                "path": str(self.rules_path),
+                "revision": rules.revision,
+                "files": list(rules.files),
+                **{kind: len(getattr(rules, kind)) for kind in _KINDS},
+            },
+            "problems": [_problem(problem) for problem in self.problems],
+            "shards": {str(shard): loop.seq for shard, loop in self._loops.items()},
+            "pools": sorted(self._workers),
+        }
+
+    async def _seed(self) -> None:
+        """Learn when automations fired last, before this process began."""
+
+        def pick(kept: Kept) -> tuple[str, str] | None:
+            firing = orjson.loads(kept.data) if kept.data else {}
+            return (firing["automation"], firing["at"]) if firing.get("state") == "Triggered" else None
+
+        for automation, at in await newest(self.bus.link, ENGINE, "engine.firing.>", limit=2000, pick=pick):
+            self.observation.seed(automation, at)
+
+    async def _watch(self) -> None:
+        """Count what lies in the streams, and make room before a limit refuses events."""
+        settings = self._stream_settings()
+        while not self._stop.is_set():
+            try:
+                for stream in (EVENTS, ENGINE, "RUNS", "LOGS"):
+                    info = await self.bus.js.stream_info(stream)
+                    limit = info.config.max_bytes or -1
+                    self.metrics.set_stream(stream, messages=info.state.messages, size=info.state.bytes, limit=limit)
+                if self._loops and len(self._loops) == self.settings.shards:
+                    read = min(loop.committed for loop in self._loops.values())
+                    freed = await make_room(self.bus.js, settings, read_up_to=read)
+                    if freed:
+                        log.warning("EVENTS neared its limit: the oldest %d events that were evaluated are gone", freed)
+                if Role.EXECUTOR in self.roles:
+                    await self._count_dead()
+            except (BusUnavailable, OSError) as error:
+                log.debug("streams were not counted: %s", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stop.wait(), _WATCH_S)
+
+    async def _count_dead(self) -> None:
+        found: dict[str, int] = dict.fromkeys(self.rulebook.now.automations, 0)
+        for letter in await letters(self.bus.link, limit=10_000):
+            name = letter.task.firing.automation
+            if name in found:
+                found[name] += 1
+        for name, count in found.items():
+            self.metrics.dead_letters.labels(name).set(count)
+
+
+_KINDS = ("automations", "webhooks", "deployments", "notifiers")
+
+
+class _Http(uvicorn.Server):
+    """Signals are the command's business."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+class _Sink:
+    """Where emitted events go."""
+
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def emit(self, event: Event) -> None:
+        await self._bus.publish(event)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket, so that a port in use is an error before anything starts."""
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, proto)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.set_inheritable(True)
+    except OSError as error:
+        raise SetupError(f"can not listen on {host}:{port}: {error.strerror}; choose another --port") from None
+    return listening
+
+
+def _counts(rules: Rules) -> str:
+    return ", ".join(f"{len(getattr(rules, kind))} {kind}" for kind in _KINDS)
+
+
+def _problem(problem: Problem) -> dict[str, Any]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "field": problem.field,
+        "message": problem.message,
+    }
