@@ -1,0 +1,180 @@
+"""What is shipped beside the code: alert rules, compose file, configurations. Each is checked by its own tool."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from whenthen.engine.metrics import Metrics
+from whenthen.engine.rules import load_rules
+from whenthen.engine.settings import Settings
+
+ROOT = Path(__file__).parents[3]
+DEPLOY = ROOT / "deploy"
+RULES = DEPLOY / "prometheus" / "whenthen.rules.yaml"
+
+
+def read(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+COMPOSE = read(ROOT / "compose.yaml")
+
+
+def promtool(*arguments: str, cwd: Path = DEPLOY / "prometheus") -> subprocess.CompletedProcess[str]:
+    """Run promtool. Where it is not installed the test steps aside, but never in CI."""
+    tool = shutil.which("promtool")
+    if tool is None:
+        if os.environ.get("CI"):
+            pytest.fail("promtool is missing in CI; install the Debian package prometheus")
+        pytest.skip("promtool is not installed (Debian package prometheus); CI runs this test")
+    return subprocess.run([tool, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_the_alerts_fire_when_they_should_and_not_when_they_should_not() -> None:
+    done = promtool("test", "rules", "whenthen.rules.test.yaml")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("written", "spoilt"),
+    [
+        ('up{job="whenthen"} == 0', 'up{job="whenthen"} == 2'),
+        ("whenthen_bus_connected == 0", "whenthen_bus_connected == 2"),
+        (">= 3", ">= 300"),
+        ("(max by (automation, job) (whenthen_dead_letters))", "(whenthen_dead_letters)"),
+        ("whenthen_evaluation_lag_seconds) > 30", "whenthen_evaluation_lag_seconds) > 3000"),
+        ("unless on (automation) max by (automation) (whenthen_automation_paused) == 1", ""),
+        ("min by (automation) (whenthen_automation_silent", "max by (automation) (whenthen_automation_silent"),
+        ("whenthen_rules_refused == 1", "whenthen_rules_refused == 2"),
+        ("> 0.85", "> 0.95"),
+    ],
+)
+def test_the_tests_of_the_alerts_notice_a_spoilt_one(tmp_path: Path, written: str, spoilt: str) -> None:
+    text = RULES.read_text(encoding="utf-8")
+    assert written in text
+    (tmp_path / RULES.name).write_text(text.replace(written, spoilt), encoding="utf-8")
+    shutil.copy(RULES.with_name("whenthen.rules.test.yaml"), tmp_path)
+    assert promtool("test", "rules", "whenthen.rules.test.yaml", cwd=tmp_path).returncode != 0
+
+
+def test_prometheus_takes_its_configuration() -> None:
+    done = promtool("check", "config", "--syntax-only", "prometheus.yml")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert read(DEPLOY / "prometheus" / "prometheus.yml")["rule_files"] == [RULES.name]
+
+
+def test_every_alert_is_tested_and_says_what_to_do() -> None:
+    alerts = {rule["alert"]: rule for group in read(RULES)["groups"] for rule in group["rules"]}
+    tests = read(RULES.with_name("whenthen.rules.test.yaml"))["tests"]
+    firing = {case["alertname"] for test in tests for case in test["alert_rule_test"] if case["exp_alerts"]}
+    silent = {case["alertname"] for test in tests for case in test["alert_rule_test"] if not case["exp_alerts"]}
+    assert set(alerts) == firing == silent
+    for rule in alerts.values():
+        assert set(rule["annotations"]) == {"summary", "description"}
+
+
+def test_every_metric_that_an_alert_uses_exists() -> None:
+    metrics = Metrics(version="1")
+    metrics.take_rules({}, {})
+    known = {sample for family in metrics.registry.collect() for sample in (family.name, f"{family.name}_total")}
+    used = set(re.findall(r"whenthen_[a-z_]+", " ".join(r["expr"] for g in read(RULES)["groups"] for r in g["rules"])))
+    assert used
+    assert used <= known
+
+
+def test_the_compose_file_follows_the_compose_specification() -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-m",
+            "check_jsonschema",
+            "--builtin-schema",
+            "vendor.compose-spec",
+            str(ROOT / "compose.yaml"),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_the_check_of_the_compose_file_notices_a_misspelt_key(tmp_path: Path) -> None:
+    spoilt = tmp_path / "compose.yaml"
+    spoilt.write_text((ROOT / "compose.yaml").read_text().replace("    healthcheck:", "    healthchek:", 1))
+    done = subprocess.run(
+        [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(spoilt)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode != 0
+
+
+def test_the_compose_file_has_every_part() -> None:
+    services = COMPOSE["services"]
+    assert {"nats", "server", "worker", "minio", "prometheus", "alertmanager"} <= set(services)
+    assert [name for name, service in services.items() if service.get("profiles") == ["cluster"]] == [
+        "nats-1",
+        "nats-2",
+        "nats-3",
+    ]
+
+
+def test_what_the_compose_file_names_exists() -> None:
+    volumes = set(COMPOSE["volumes"])
+    for service in COMPOSE["services"].values():
+        for other in service.get("depends_on", {}):
+            assert "healthcheck" in COMPOSE["services"][other]
+        for secret in service.get("secrets", []):
+            assert secret in COMPOSE["secrets"]
+        for volume in service.get("volumes", []):
+            source = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", volume).partition(":")[0]
+            assert (ROOT / source).exists() if source.startswith(".") else source in volumes
+    assert (ROOT / COMPOSE["services"]["server"]["build"]["dockerfile"]).is_file()
+
+
+def test_nothing_in_the_compose_file_listens_beyond_this_machine() -> None:
+    for service in COMPOSE["services"].values():
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_our_environment_variables_are_settings() -> None:
+    text = "\n".join(
+        path.read_text() for path in (ROOT / "compose.yaml", DEPLOY / "Dockerfile", DEPLOY / "cluster.env")
+    )
+    used = set(re.findall(r"\bWHENTHEN_[A-Z_]+(?==|:\s)", text))
+    assert {"WHENTHEN_NATS_URL", "WHENTHEN_HOST", "WHENTHEN_API_TOKEN", "WHENTHEN_REPLICAS"} <= used
+    known = {f"WHENTHEN_{name.upper()}" for name in Settings.model_fields}
+    assert used <= known
+
+
+def test_every_value_that_must_be_given_is_in_the_example() -> None:
+    text = (ROOT / "compose.yaml").read_text()
+    needed = set(re.findall(r"\$\{(\w+):\?", text)) | {secret["environment"] for secret in COMPOSE["secrets"].values()}
+    given = set(re.findall(r"^(\w+)=", (DEPLOY / "example.env").read_text(), re.MULTILINE))
+    assert needed == given
+
+
+def test_minio_and_alertmanager_call_webhooks_that_the_rules_have() -> None:
+    rules = load_rules(DEPLOY / "rules")
+    webhooks = {webhook.name for webhook in rules.webhooks}
+    environment = COMPOSE["services"]["minio"]["environment"]
+    receiver = read(DEPLOY / "alertmanager" / "alertmanager.yml")["receivers"][0]["webhook_configs"][0]
+    for url in (environment["MINIO_NOTIFY_WEBHOOK_ENDPOINT_WHENTHEN"], receiver["url"]):
+        base, _, name = url.rpartition("/")
+        assert base == "http://server:4280/hooks"
+        assert name in webhooks
+    (secret,) = COMPOSE["secrets"]
+    assert receiver["http_config"]["authorization"]["credentials_file"] == f"/run/secrets/{secret}"
