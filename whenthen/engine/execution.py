@@ -320,7 +320,7 @@ class Executor:
         }
         subject = dead_subject(task.firing.automation, task.firing.id, task.index)
         dead = Message(subject, orjson.dumps(letter), self.settings.dead_ttl_s)
-        await self._record(task, OutcomeState.FAILED, error=error, along=dead)
+        await self._record(task, OutcomeState.DEAD, error=error, along=dead)
         await self._announce(task, error, seconds, None)
         await self._close(message.reply, seq)
         self.observer.failed(task, error, seconds, final=True)
@@ -338,6 +338,9 @@ class Executor:
         """Store how the action stands, a dead letter along with it; tries until it is stored or the connection is gone."""
         outcome = Outcome(
             key=task.key,
+            automation=task.firing.automation,
+            firing=task.firing.id,
+            action=str(task.action.get("type")),
             state=state,
             attempt=task.attempt,
             at=format_time(self._now()),

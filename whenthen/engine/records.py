@@ -77,7 +77,8 @@ class Offset:
 class OutcomeState(StrEnum):
     RETRYING = "retrying"  #: a try failed; another one follows
     EXECUTED = "executed"
-    FAILED = "failed"  #: the last try failed; the task is a dead letter
+    DEAD = "dead"  #: the last try failed; the task is a dead letter
+    DROPPED = "dropped"  #: a dead letter that was given up
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +86,9 @@ class Outcome:
     """How an action stands after a try."""
 
     key: str
+    automation: str
+    firing: str
+    action: str  #: its type
     state: OutcomeState
     attempt: int
     at: str

@@ -16,6 +16,7 @@ __all__ = [
     "ALL_EVENTS",
     "action_subject",
     "dead_subject",
+    "dead_subjects",
     "escape_token",
     "event_name",
     "event_subject",
@@ -155,6 +156,11 @@ def action_subject(automation: str, firing: str, index: int) -> str:
 
 def outcome_subject(automation: str, firing: str, index: int) -> str:
     return f"engine.outcome.{short_token(automation)}.{short_token(firing)}.{index}"
+
+
+def dead_subjects(firing: str, index: int) -> str:
+    """Matches the dead letter of an action whose automation is not known."""
+    return f"engine.dead.*.{short_token(firing)}.{index}"
 
 
 def dead_subject(automation: str, firing: str, index: int) -> str:

@@ -1,0 +1,332 @@
+"""The execution loop against a real server: at least once under one key, retried, buried, redriven, oldest first."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.integration.conftest import NatsServer, eventually
+from whenthen.engine.bus import Bus
+from whenthen.engine.commit import publish_batch
+from whenthen.engine.deadletters import DeadLetters
+from whenthen.engine.execution import ExecutionSettings, Executor
+from whenthen.engine.records import Message, as_json, encode_firing, encode_task
+from whenthen.engine.streams import ENGINE, StreamSettings, ensure_streams
+from whenthen.engine.subjects import action_subject
+from whenthen.engine.targets import TargetLimits
+from whenthen.schemas.errors import ActionError, NotFound
+from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.firings import ActionTask, Firing, FiringState
+
+pytestmark = pytest.mark.anyio
+
+FAST = {"attempts": 3, "delay": "10ms", "jitter": 0}
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+    bus = Bus(nats_server.url)
+    await bus.connect()
+    await ensure_streams(bus.js, StreamSettings())
+    yield bus
+    await bus.close()
+
+
+def firing(id: str, seq: int = 0, event: dict[str, Any] | None = None) -> Firing:
+    return Firing(
+        id=id, automation="a b", state=FiringState.TRIGGERED, at="2026-01-01T00:00:00Z", key={}, event=event, seq=seq
+    )
+
+
+def task(
+    id: str, kind: str = "x", retry: object = FAST, of: Firing | None = None, event: bytes | None = None
+) -> Message:
+    spec = {"type": kind, "retry": retry}
+    whole = of or firing(id)
+    return Message(
+        action_subject("a b", id, 0), encode_task(whole, encode_firing(whole, event), 0, as_json(spec)), 3600
+    )
+
+
+async def ask(bus: Bus, *tasks: Message) -> None:
+    for start in range(0, len(tasks), 1000):
+        await publish_batch(bus.link, tasks[start : start + 1000], expect=None)
+
+
+@asynccontextmanager
+async def executing(
+    bus: Bus, perform: Callable[[ActionTask], Awaitable[Any]], **options: Any
+) -> AsyncIterator[Executor]:
+    executor = Executor(bus, perform, **options)
+    running = asyncio.create_task(executor.run())
+    try:
+        await eventually(lambda: executor.ready.is_set() or running.done())
+        yield executor
+        executor.stop()
+        await asyncio.wait_for(running, 30)
+    finally:
+        if not running.done():
+            running.cancel()
+            await asyncio.wait([running])
+
+
+async def waiting(bus: Bus) -> int:
+    info = await bus.js.stream_info(ENGINE, subjects_filter="engine.action.>")
+    return len(info.state.subjects or {})
+
+
+async def emptied(bus: Bus) -> None:
+    async with asyncio.timeout(20):
+        while await waiting(bus):
+            await asyncio.sleep(0.01)
+
+
+async def test_each_task_is_performed_its_outcome_stored_and_the_task_removed(bus: Bus) -> None:
+    done: list[str] = []
+    events: list[Event] = []
+
+    async def perform(one: ActionTask) -> dict[str, str]:
+        done.append(one.key)
+        return {"by": one.key}
+
+    def describe(one: ActionTask, result: Any, duration: timedelta, retry_in: timedelta | None) -> Event:
+        events.append(
+            new_event("done", resource={"id": "r"}, now=datetime.now(UTC), source="t", id=f"{one.key}.executed")
+        )
+        return events[-1]
+
+    await ask(bus, *(task(f"f{number}") for number in range(300)))
+    async with executing(bus, perform, describe=describe):
+        await emptied(bus)
+    assert Counter(done) == Counter(f"f{number}.0" for number in range(300))
+    listed = await DeadLetters(bus.link).list_actions(limit=500)
+    assert {(item["key"], item["outcome"], item["attempt"]) for item in listed} == {
+        (key, "executed", 1) for key in done
+    }
+    assert (await bus.js.stream_info("EVENTS")).state.messages == 300
+
+
+async def test_a_failed_try_is_repeated_and_the_last_one_buries_the_task(bus: Bus) -> None:
+    tries: list[int] = []
+
+    async def perform(one: ActionTask) -> None:
+        tries.append(one.attempt)
+        raise ActionError("nobody answers")
+
+    letters = DeadLetters(bus.link)
+    await ask(bus, task("f"))
+    async with executing(bus, perform):
+        await emptied(bus)
+        assert tries == [1, 2, 3]
+        (letter,) = await letters.letters()
+        assert (letter.key, letter.error, letter.attempts) == ("f.0", "nobody answers", 3)
+        await letters.redrive("f.0")
+        await eventually(lambda: len(tries) == 6)
+        await emptied(bus)
+    assert tries == [1, 2, 3, 4, 5, 6]
+    await letters.drop("f.0")
+    assert await letters.letters() == []
+    (listed,) = await letters.list_actions()
+    assert listed["outcome"] == "dropped"
+    with pytest.raises(NotFound):
+        await letters.redrive("f.0")
+
+
+async def test_what_can_not_work_is_not_tried_again(bus: Bus) -> None:
+    tries: list[int] = []
+
+    async def perform(one: ActionTask) -> None:
+        tries.append(one.attempt)
+        raise ActionError("no such deployment", retryable=False)
+
+    await ask(bus, task("f"))
+    async with executing(bus, perform):
+        await emptied(bus)
+    assert tries == [1]
+
+
+async def test_a_redriven_task_that_works_leaves_no_letter(bus: Bus) -> None:
+    works = False
+
+    async def perform(one: ActionTask) -> str:
+        if not works:
+            raise ActionError("down", retryable=False)
+        return "ok"
+
+    letters = DeadLetters(bus.link)
+    await ask(bus, task("f"))
+    async with executing(bus, perform):
+        await emptied(bus)
+        works = True
+        await letters.redrive("f.0")
+        await emptied(bus)
+    assert await letters.letters() == []
+    (listed,) = await letters.list_actions(outcome="executed")
+    assert listed["result"] == "ok"
+
+
+async def test_a_task_whose_executor_died_is_performed_again_under_the_same_key(bus: Bus) -> None:
+    keys: list[str] = []
+    hang = asyncio.Event()
+
+    async def hanging(one: ActionTask) -> None:
+        keys.append(one.key)
+        await hang.wait()
+
+    async def perform(one: ActionTask) -> None:
+        keys.append(one.key)
+
+    settings = ExecutionSettings(ack_wait_s=1.0)
+    await ask(bus, task("f"))
+    dead = Executor(bus, hanging, settings=settings)
+    running = asyncio.create_task(dead.run())
+    await eventually(lambda: keys == ["f.0"])
+    dead._answer = _nothing  # type: ignore[method-assign]  # a dead process says nothing more
+    for one in [running, *dead._tasks.values()]:
+        one.cancel()
+    async with executing(bus, perform, settings=settings):
+        await emptied(bus)
+    assert keys == ["f.0", "f.0"]
+
+
+async def _nothing(reply: str, verb: bytes) -> None:
+    return None
+
+
+async def test_a_task_whose_acknowledgement_was_lost_is_not_performed_again(bus: Bus) -> None:
+    keys: list[str] = []
+
+    async def perform(one: ActionTask) -> None:
+        keys.append(one.key)
+
+    settings = ExecutionSettings(ack_wait_s=1.0)
+    await ask(bus, task("f"))
+    async with executing(bus, perform, settings=settings) as executor:
+        original, executor._close = executor._close, _lost  # type: ignore[method-assign]
+        await eventually(lambda: keys and not executor.busy)
+        executor._close = original  # type: ignore[method-assign]
+        await emptied(bus)
+    assert keys == ["f.0"]
+
+
+async def _lost(reply: str, seq: int) -> None:
+    return None
+
+
+async def test_a_long_action_is_not_given_to_somebody_else(bus: Bus) -> None:
+    keys: list[str] = []
+
+    async def perform(one: ActionTask) -> None:
+        keys.append(one.key)
+        await asyncio.sleep(2.5)  # the action itself takes that long, more than twice the acknowledgement's limit
+
+    settings = ExecutionSettings(ack_wait_s=1.0)
+    await ask(bus, task("f"))
+    async with executing(bus, perform, settings=settings), executing(bus, perform, settings=settings):
+        await emptied(bus)
+    assert keys == ["f.0"]
+
+
+async def test_two_executors_share_the_work_and_oldest_comes_first(bus: Bus) -> None:
+    order: list[int] = []
+    by: Counter[str] = Counter()
+
+    def performer(name: str) -> Callable[[ActionTask], Awaitable[None]]:
+        async def perform(one: ActionTask) -> None:
+            order.append(int(one.firing.id))
+            by[name] += 1
+            await asyncio.sleep(0)
+
+        return perform
+
+    await ask(bus, *(task(str(number)) for number in range(2000)))
+    settings = ExecutionSettings(concurrency=8)
+    async with (
+        executing(bus, performer("one"), settings=settings),
+        executing(bus, performer("two"), settings=settings),
+    ):
+        await emptied(bus)
+    assert sorted(order) == list(range(2000))
+    assert max(abs(place - number) for place, number in enumerate(order)) <= 200
+    assert min(by.values()) > 100
+
+
+async def test_a_target_that_hangs_does_not_hold_up_the_others(bus: Bus) -> None:
+    hang = asyncio.Event()
+    done: list[str] = []
+
+    async def perform(one: ActionTask) -> None:
+        if one.action["type"] == "hanging":
+            await hang.wait()
+        done.append(one.action["type"])
+
+    settings = ExecutionSettings(concurrency=16, targets=TargetLimits(at_once=4, waiting=4))
+    await ask(bus, *(task(f"h{number}", "hanging") for number in range(300)))
+    await ask(bus, *(task(f"q{number}", "quick") for number in range(300)))
+    async with executing(bus, perform, settings=settings):
+        await eventually(lambda: done.count("quick") == 300)
+        assert "hanging" not in done
+        hang.set()
+        await emptied(bus)
+    assert done.count("hanging") == 300
+
+
+async def test_a_large_event_is_fetched_and_one_that_is_gone_buries_the_task(bus: Bus) -> None:
+    seen: list[Any] = []
+
+    async def perform(one: ActionTask) -> None:
+        seen.append(one.firing.event)
+
+    big = new_event("big", resource={"id": "r"}, now=datetime.now(UTC), source="t", payload="x" * 70_000)
+    ack = await bus.publish(big)
+    here = firing("here", ack.seq, big.data)
+    gone = firing("gone", ack.seq + 7, big.data)
+    await ask(bus, task("here", of=here, event=big.encode()), task("gone", of=gone, event=big.encode()))
+    async with executing(bus, perform):
+        await emptied(bus)
+    assert seen == [big.data]
+    (letter,) = await DeadLetters(bus.link).letters()
+    assert "no longer kept" in letter.error
+
+
+async def test_stopping_hands_unfinished_tasks_back_at_once(bus: Bus) -> None:
+    started: list[str] = []
+
+    async def hanging(one: ActionTask) -> None:
+        started.append(one.key)
+        await asyncio.Event().wait()
+
+    async def perform(one: ActionTask) -> None:
+        started.append(one.key)
+
+    settings = ExecutionSettings(ack_wait_s=60.0, stop_s=0.2)
+    await ask(bus, task("f"))
+    async with executing(bus, hanging, settings=settings):
+        await eventually(lambda: started == ["f.0"])
+    async with executing(bus, perform, settings=settings):
+        await emptied(bus)
+    assert started == ["f.0", "f.0"]
+
+
+async def test_tasks_go_on_after_the_server_was_killed(bus: Bus, nats_server: NatsServer) -> None:
+    done: Counter[str] = Counter()
+
+    async def perform(one: ActionTask) -> None:
+        done[one.key] += 1
+        await asyncio.sleep(0.001)
+
+    settings = ExecutionSettings(concurrency=8, ack_wait_s=2.0)
+    await ask(bus, *(task(str(number)) for number in range(1500)))
+    async with executing(bus, perform, settings=settings):
+        await eventually(lambda: len(done) > 200)
+        nats_server.kill()
+        nats_server.start()
+        await eventually(lambda: bus.connected)
+        await eventually(lambda: len(done) == 1500)
+        await emptied(bus)
