@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Union
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from whenthen.schemas.base import Model, Name, SecretRef, as_list
+from whenthen.schemas.base import Model, Name, OneOrMany, SecretRef, as_list
 from whenthen.schemas.times import Duration
 
 __all__ = [
@@ -161,9 +161,9 @@ class CallWebhook(ActionBase):
     """JSON with templates; left out: the firing and its event. Text is sent as it renders."""
     secret: SecretRef | None = None
     """Sign with Standard Webhooks (`webhook-id`, `webhook-timestamp`, `webhook-signature`)."""
-    allow_hosts: Annotated[list[str], BeforeValidator(as_list)] = Field(default_factory=list)
+    allow_hosts: Annotated[list[str], BeforeValidator(as_list), OneOrMany()] = Field(default_factory=list)
     """Host globs that a template in the host may render to."""
-    expect_status: Annotated[list[int], BeforeValidator(as_list)] = Field(default_factory=list)
+    expect_status: Annotated[list[int], BeforeValidator(as_list), OneOrMany()] = Field(default_factory=list)
     """Statuses that count as success; default: any 2xx."""
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from whenthen.schemas.actions import Action
-from whenthen.schemas.base import Model, Name, as_list
+from whenthen.schemas.base import Model, Name, OneOrMany, as_list
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.times import Duration
 from whenthen.schemas.triggers import Trigger
@@ -15,7 +15,7 @@ from whenthen.schemas.webhooks import Webhook
 
 __all__ = ["Automation", "Notifier", "RuleFile"]
 
-Actions = Annotated[list[Action], BeforeValidator(as_list), Field(max_length=100)]
+Actions = Annotated[list[Action], BeforeValidator(as_list), OneOrMany(), Field(max_length=100)]
 
 
 class Automation(Model):
@@ -40,7 +40,7 @@ class Notifier(Model):
     """Where notifications go: Apprise URLs, or references (`env:NAME`, `file:/path`) to them."""
 
     name: Name
-    urls: Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], BeforeValidator(as_list)] = Field(
+    urls: Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], BeforeValidator(as_list), OneOrMany()] = Field(
         min_length=1
     )
 

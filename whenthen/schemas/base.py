@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic_core import CoreSchema
 
-__all__ = ["GlobList", "Model", "Name", "SecretRef", "Texts", "as_list"]
+__all__ = ["GlobList", "Model", "Name", "OneOrMany", "SecretRef", "Texts", "as_list"]
 
 
 class Model(BaseModel):
@@ -30,6 +31,14 @@ def _check_secret(value: str) -> str:
     return value
 
 
+class OneOrMany:
+    """Beside `BeforeValidator(as_list)`: tells the JSON Schema that one item alone is written without a list."""
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        schema = handler(core_schema)
+        return {"anyOf": [handler.resolve_ref_schema(schema).get("items", {}), schema]}
+
+
 def as_list(value: Any) -> Any:
     """One thing or a list of them, as a list."""
     return value if isinstance(value, list) else [value]
@@ -41,7 +50,10 @@ Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check
 SecretRef = Annotated[str, AfterValidator(_check_secret), Field(max_length=4096)]
 #: a text or a list of texts; kept as a list
 Texts = Annotated[
-    list[Annotated[str, Field(max_length=4096)]], BeforeValidator(as_list), Field(min_length=1, max_length=1000)
+    list[Annotated[str, Field(max_length=4096)]],
+    BeforeValidator(as_list),
+    OneOrMany(),
+    Field(min_length=1, max_length=1000),
 ]
 #: globs for one label; `*` stands for any characters, a leading `!` for "is not"
 GlobList = Texts

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from whenthen.schemas.base import Model, Name
+from whenthen.schemas.base import Model, Name, OneOrMany
 from whenthen.schemas.calendar import check_timetable
 from whenthen.schemas.times import Duration
 
@@ -63,7 +63,7 @@ class Deployment(Model):
 
     name: Name
     description: str = Field(default="", max_length=20_000)
-    command: Annotated[list[str], BeforeValidator(_split_command)] | None = Field(default=None, max_length=1000)
+    command: Annotated[list[str], BeforeValidator(_split_command), OneOrMany()] | None = Field(default=None, max_length=1000)
     """Words of the command, no shell; `{{ name }}` in a word is the parameter of that name."""
     entrypoint: str | None = Field(default=None, max_length=4096)
     """`path/to/file.py:function`, relative to the rules folder; called with the parameters."""

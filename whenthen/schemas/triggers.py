@@ -5,9 +5,10 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, Tag, field_validator, model_validator
+from pydantic_core import CoreSchema
 
-from whenthen.schemas.base import GlobList, Model, Texts, as_list
+from whenthen.schemas.base import GlobList, Model, OneOrMany, Texts, as_list
 from whenthen.schemas.calendar import check_timetable
 from whenthen.schemas.times import Duration
 
@@ -23,10 +24,10 @@ __all__ = [
 ]
 
 Match = dict[Annotated[str, Field(min_length=1, max_length=256)], GlobList]
-RelatedMatches = Annotated[list[Match], BeforeValidator(as_list)]
+RelatedMatches = Annotated[list[Match], BeforeValidator(as_list), OneOrMany()]
 #: a label of the resource, `related:<role>:<label>`, or JSONPath (`$.payload.order`)
 Keys = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=512)]], BeforeValidator(as_list), Field(max_length=16)
+    list[Annotated[str, Field(min_length=1, max_length=512)]], BeforeValidator(as_list), OneOrMany(), Field(max_length=16)
 ]
 
 
@@ -41,6 +42,14 @@ class EventFilter(Model):
     """Labels of related resources; each mapping must hold for at least one related resource."""
     when: str | None = Field(default=None, max_length=20_000)
     """A CEL condition over `event`."""
+
+
+class _OrNames:
+    """Beside `BeforeValidator(_as_filter)`: tells the JSON Schema that names alone stand for a filter."""
+
+    def __get_pydantic_json_schema__(self, core_schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        names: list[dict[str, Any]] = [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]
+        return {"anyOf": [*names, handler(core_schema)]}
 
 
 def _as_filter(value: Any) -> Any:
@@ -62,7 +71,7 @@ class EventTrigger(EventFilter):
     """Fires when events come (reactive) or stay away (proactive)."""
 
     type: Literal["event"] = "event"
-    after: Annotated[list[str], BeforeValidator(as_list)] = Field(default_factory=list, max_length=1000)
+    after: Annotated[list[str], BeforeValidator(as_list), OneOrMany()] = Field(default_factory=list, max_length=1000)
     """Events that open a window; without it every matching event counts."""
     for_each: Keys = Field(default_factory=list)
     """One window for each value of these: labels, `related:<role>:<label>`, or JSONPath."""
@@ -76,7 +85,7 @@ class EventTrigger(EventFilter):
     """sliding: any span of that length counts; tumbling: Prefect's buckets."""
     cooldown: Duration | None = None
     """How long a key is quiet after a firing; default: `within`."""
-    resolve_on: Annotated[EventFilter, BeforeValidator(_as_filter)] | None = None
+    resolve_on: Annotated[EventFilter, BeforeValidator(_as_filter), _OrNames()] | None = None
     """Events that end the Triggered state of their key."""
     collect: Collect | None = None
     """Gather a burst into one firing."""
@@ -100,9 +109,10 @@ class EventTrigger(EventFilter):
         else:
             if self.threshold < 1:
                 raise ValueError("a reactive trigger needs a threshold of at least 1")
-            if self.threshold > 1 and not self.within:
+            buckets = self.window == "tumbling"
+            if self.threshold > 1 and not self.within and not buckets:
                 raise ValueError(f"threshold {self.threshold} needs `within`: how close together the events must lie")
-            if self.after and not self.within:
+            if self.after and not self.within and not buckets:
                 raise ValueError("`after` needs `within`: how long after that event the others count")
         if self.collect and (self.threshold > 1 or self.after):
             raise ValueError("`collect` and a threshold or `after` do not go together; use one of them")

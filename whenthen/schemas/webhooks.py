@@ -7,12 +7,12 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from whenthen.schemas.base import Model, Name, SecretRef, as_list
+from whenthen.schemas.base import Model, Name, OneOrMany, SecretRef, as_list
 from whenthen.schemas.times import Duration
 
 __all__ = ["BasicVerification", "BearerVerification", "EventMapping", "HmacVerification", "Verification", "Webhook"]
 
-Secrets = Annotated[list[SecretRef], BeforeValidator(as_list), Field(min_length=1, max_length=10)]
+Secrets = Annotated[list[SecretRef], BeforeValidator(as_list), OneOrMany(), Field(min_length=1, max_length=10)]
 
 
 class HmacVerification(Model):
