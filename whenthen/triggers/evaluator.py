@@ -44,6 +44,7 @@ __all__ = ["Evaluator", "Outcome", "Stopped"]
 
 _MAX_EXACT = 2**53  #: larger whole numbers are kept as floats
 _MAX_OCCURRENCES = 1000  #: of a schedule, when the clock jumps over many
+_MAX_CHECKS = 20_000  #: of one trigger's buckets, when the clock jumps over many
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +85,8 @@ class Evaluator:
         self.max_depth = max_depth
         self.record = record  #: whether outcomes list decisions; they are counted in any case
         self.clock_us = 0
+        self._moment_us = 0  #: the clock of what is being decided: a deadline's time while the clock passes it
+        self._stop_us = 0  #: the moment before this one at which the clock stood
         self.paused: set[str] = set()
         self.counts: dict[tuple[str, Reason], int] = {}  #: decisions by automation and reason
         self._store = WindowStore()
@@ -157,7 +160,11 @@ class Evaluator:
 
     def remember(self, event_id: str) -> None:
         """Note that an event was processed before, so that its followers are not held."""
-        self._holding.note(event_id)
+        self._holding.note(event_id, self.clock_us)
+
+    def holds(self, event_id: str) -> bool:
+        """Whether an event of this id waits for the one that it follows."""
+        return self._holding.holds(event_id)
 
     def windows(self, automation: str) -> list[tuple[str, str, State]]:
         """Path, key and state of the windows of one automation, for `explain`."""
@@ -179,11 +186,12 @@ class Evaluator:
 
     def _release_followers(self, event: Event, outcome: Outcome) -> None:
         """Decide for the events that waited for `event`, for those that waited for them, and so on."""
-        released = self._holding.seen(event)
-        for follower in released:  # grows while it is walked through
+        released = self._holding.seen(event, self.clock_us)[::-1]
+        while released:  # the next one last; those that waited for it come before the rest
+            follower = released.pop()
             self._store.drop(Holding.ID, follower.id)
             self._decide(follower, outcome)
-            released += self._holding.seen(follower)
+            released += self._holding.seen(follower, self.clock_us)[::-1]
 
     def _decide(self, event: Event, outcome: Outcome) -> None:
         """Decide for every trigger that the event concerns, in the order of the rules."""
@@ -214,7 +222,10 @@ class Evaluator:
 
     def _matched(self, leaf: Leaf, event: Event, counts: bool, opens: bool, outcome: Outcome) -> None:
         rule = leaf.rule
-        key = leaf.keys.text_or_empty(event) if isinstance(rule, TumblingRule) else leaf.keys.text(event)
+        if isinstance(rule, TumblingRule):
+            self._bucketed(leaf, rule, event, counts, opens, outcome)
+            return
+        key = leaf.keys.text(event)
         if key is None:
             missing = leaf.keys.missing(event)
             self._note(outcome, leaf, Reason.MISSING_KEY, event, detail=f"for_each: the event has no {missing}")
@@ -229,8 +240,6 @@ class Evaluator:
         state = self._store.get(leaf.id, key)
         if isinstance(rule, SlidingRule):
             step = sliding.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens)
-        elif isinstance(rule, TumblingRule):
-            step = tumbling.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens)
         elif isinstance(rule, AbsenceRule):
             step = absence.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, depth=event.depth)
         elif isinstance(rule, CollectRule):
@@ -244,6 +253,22 @@ class Evaluator:
             return
         self._settle(leaf, key, step, state)
         self._conclude(leaf, key, step, _Cause(event, max(event.depth, step.depth), step.at_us or time_us), outcome)
+
+    def _bucketed(
+        self, leaf: Leaf, rule: TumblingRule, event: Event, counts: bool, opens: bool, outcome: Outcome
+    ) -> None:
+        """As `_matched`, for a trigger with buckets. What the event lacks of the key is empty text."""
+        key = leaf.keys.text_or_empty(event)
+        now_us = self._moment_us
+        ref = Ref(event.data["id"], event.seq, event.time_us)
+        cause = _Cause(event, event.depth, now_us)
+        if not rule.remembers:
+            self._fired(leaf, key, Step(Reason.FIRED, None, refs=(ref,), at_us=now_us), cause, outcome)
+            return
+        state = self._store.get(leaf.id, key)
+        step = tumbling.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, data=event.data)
+        self._settle(leaf, key, step, state)
+        self._conclude(leaf, key, step, cause, outcome)
 
     def _metric_value(self, leaf: Leaf, event: Event, outcome: Outcome) -> tuple[Any] | None:
         """The value in a tuple; None (and a decision that says why) when the event has no usable one."""
@@ -285,18 +310,17 @@ class Evaluator:
         if parent is None:
             self._root_fired(node, key, step, cause, outcome)
             return
-        # parts with buckets fire by the clock, as in Prefect; the others in event time
-        by_clock = isinstance(node, Composite) or isinstance(node.rule, TumblingRule)
-        at_us = self.clock_us if by_clock and self._has_buckets(node) else step.at_us
+        at_us = self._moment_us if parent.by_clock else step.at_us
         above = key_text(parse_key_text(key)[: parent.correlated]) if parent.correlated else ""
         state = self._store.get(parent.id, above)
         expires = None if state is None else composite.expires_us(parent.rule, state)
-        if expires is not None and expires <= self.clock_us:
+        now_us = self._moment_us if parent.by_clock else self.clock_us
+        if expires is not None and expires <= now_us:
             state = None
         if isinstance(node, Leaf):
             self._note(outcome, node, Reason.FIRED, cause.event, key=key, detail=step.detail)
         up = composite.on_part_fired(
-            parent.rule, state, node.part, step.refs or (), at_us=at_us, now_us=self.clock_us, depth=cause.depth
+            parent.rule, state, node.part, step.refs or (), at_us=at_us, now_us=now_us, depth=cause.depth
         )
         self._settle(parent, above, up, state)
         if up.reason is Reason.FIRED:
@@ -304,11 +328,6 @@ class Evaluator:
             self._fired(parent, above, up, above_cause, outcome)
         else:
             self._note(outcome, parent, up.reason, cause.event, key=above, detail=up.detail)
-
-    def _has_buckets(self, node: Leaf | Composite) -> bool:
-        if isinstance(node, Leaf):
-            return isinstance(node.rule, TumblingRule)
-        return any(self._has_buckets(part) for part in node.parts)
 
     def _root_fired(self, node: Leaf | Composite, key: str, step: Step, cause: _Cause, outcome: Outcome) -> None:
         automation = node.automation
@@ -323,7 +342,7 @@ class Evaluator:
             edge = self._store.get(f"{automation.id}~state", key) is None
             self._store.put(f"{automation.id}~state", key, [self.clock_us, step.at_us])
         firing = self._firing(node, key, FiringState.TRIGGERED, step.refs or (), cause, step.at_us, edge)
-        if node is not automation.leaves[0] and any(firing.id == known.id for known in outcome.firings):
+        if isinstance(node, Composite) and any(firing.id == known.id for known in outcome.firings):
             detail = "the event made it fire through another part"
             self._note(outcome, node, Reason.SPENT, cause.event, key=key, detail=detail, firing=firing.id)
             return
@@ -365,7 +384,9 @@ class Evaluator:
         automation = node.automation
         event = cause.event
         lineage = (event.data.get("lineage") or {}).get("automations", ()) if event is not None else ()
-        what = event.data["id"] if event is not None else f"@{cause.due_us}"
+        what = event.data["id"] if event is not None else ""
+        if cause.due_us:
+            what += f"@{cause.due_us}"
         if isinstance(node, Composite):
             what += "|" + ",".join(ref.id for ref in refs)
         text = f"{automation.id}\0{key}\0{state.value}\0{what}"
@@ -386,6 +407,7 @@ class Evaluator:
     # -- the clock
 
     def _advance(self, now_us: int, outcome: Outcome) -> None:
+        self._stop_us = self._moment_us = self.clock_us
         if now_us > self.clock_us:
             self.clock_us = now_us
         if self._unbegun and self.clock_us:
@@ -394,6 +416,7 @@ class Evaluator:
         while due is not None:
             self._due(*due, outcome)
             due = self._store.pop_due(self.clock_us)
+        self._moment_us = self.clock_us
         self._store.collect(self.clock_us, self._expiry)
 
     def _begin(self) -> None:
@@ -415,6 +438,8 @@ class Evaluator:
 
     def _due(self, trigger: str, key: str, state: State, due_us: int, outcome: Outcome) -> None:
         """Do what a deadline asks for."""
+        if due_us > self._moment_us:
+            self._stop_us, self._moment_us = self._moment_us, due_us
         if trigger == Holding.ID:
             event = self._holding.release(key)
             self._store.drop(trigger, key)
@@ -427,7 +452,7 @@ class Evaluator:
         if not isinstance(node, Leaf):
             return
         if kind == "check":
-            self._check_buckets(node, trigger, outcome)
+            self._check_buckets(node, trigger, due_us, outcome)
             return
         rule = node.rule
         cause = _Cause(None, 0, due_us, due_us)
@@ -468,16 +493,18 @@ class Evaluator:
             step = Step(Reason.FIRED, None, refs=(), at_us=at_us)
             self._fired(leaf, "", step, _Cause(None, 0, at_us, at_us), outcome)
 
-    def _check_buckets(self, leaf: Leaf, trigger: str, outcome: Outcome) -> None:
+    def _check_buckets(self, leaf: Leaf, trigger: str, due_us: int, outcome: Outcome) -> None:
         """Look at all buckets of a proactive trigger with tumbling windows, as Prefect's periodic check does."""
         rule = leaf.rule
         assert isinstance(rule, TumblingRule)
-        now_us = self.clock_us
-        if leaf.watches_from_the_start and not rule.needs_after and self._store.get(leaf.id, "") is None:
+        now_us = max(due_us, self._moment_us, self.clock_us - _MAX_CHECKS * rule.within_us)
+        if now_us > self._moment_us:
+            self._stop_us, self._moment_us = self._moment_us, now_us
+        if not leaf.keys.expressions and not rule.needs_after and self._store.get(leaf.id, "") is None:
             self._put(leaf, "", tumbling.begin(rule, now_us=now_us))
         again = now_us + rule.within_us
         for key, state in sorted(self._store.items(leaf.id), key=lambda item: (item[1][1], item[0])):
-            if tumbling.is_satisfied(rule, state) or tumbling.expires_us(state) <= now_us:
+            if tumbling.is_satisfied(rule, state) or tumbling.expires_us(state) <= self._stop_us:
                 self._store.drop(leaf.id, key)
                 continue
             end = state[2]
@@ -490,8 +517,11 @@ class Evaluator:
             if self._is_paused(leaf):
                 self._note(outcome, leaf, Reason.PAUSED, None, key=key, detail="due while the automation is paused")
             else:
-                self._fired(leaf, key, step, _Cause(None, 0, end, end), outcome)
-        self._store.put(trigger, "", [now_us, again], deadline=again)
+                event = None if step.event is None else Event(step.event[2], step.event[1])
+                cause = _Cause(event, 0 if event is None else event.depth, now_us, end)
+                self._fired(leaf, key, step, cause, outcome)
+        watched = self._store.has(leaf.id)
+        self._store.put(trigger, "", [now_us, again], deadline=again if watched else None)
 
     def _next_time(self, rule: ScheduleRule, after_us: int) -> int | None:
         following = next_after(rule.calendar, from_us(after_us))
@@ -513,19 +543,22 @@ class Evaluator:
         if fresh:
             self._file_expiry(node, key, state)
             if isinstance(node, Leaf) and isinstance(node.rule, TumblingRule) and node.rule.proactive:
-                self._schedule_check(node, state)
+                self._schedule_check(node, node.rule)
 
     def _file_expiry(self, node: Leaf | Composite, key: str, state: State) -> None:
         if _can_expire(node):
             at_us = _expires(node, state)
             self._store.expire(node.id, key, self.clock_us + LOOK_AGAIN_US if at_us is None else at_us)
 
-    def _schedule_check(self, leaf: Leaf, state: State) -> None:
-        """Have a new bucket looked at when it ends, if no check is due earlier."""
+    def _schedule_check(self, leaf: Leaf, rule: TumblingRule) -> None:
+        """Have a new bucket looked at by the next check. While there was no bucket, checks went on in steps of `within`."""
         check = f"{leaf.id}~check"
+        now_us = self._moment_us
         known = self._store.get(check, "")
-        if known is None or not known[0] <= known[1] <= state[2]:
-            self._store.put(check, "", [self.clock_us, state[2]], deadline=state[2])
+        following = now_us + rule.within_us if known is None else known[1]
+        if following <= now_us:
+            following += ((now_us - following) // rule.within_us + 1) * rule.within_us
+        self._store.put(check, "", [now_us, following], deadline=following)
 
     def _deadline(self, trigger: str, node: Leaf | Composite, state: State) -> int | None:
         if trigger.endswith("~check"):
