@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from whenthen import __version__
-from whenthen.cli import rules, serve
+from whenthen.cli import emit, inspect, rules, runs, serve
 
 __all__ = ["app", "main"]
 
@@ -37,6 +37,9 @@ def whenthen(
 
 serve.add_commands(app)
 rules.add_commands(app)
+emit.add_commands(app)
+inspect.add_commands(app)
+runs.add_commands(app)
 
 
 def main() -> None:

@@ -1,0 +1,201 @@
+"""The command line's side of the HTTP API: where the server is, one request, and what an error means for people.
+
+Called by every command that needs a running server. The address comes from `--url` or `WHENTHEN_URL`, the token from
+`WHENTHEN_API_TOKEN` (itself, or a reference to it: `env:NAME`, `file:/path`); a token is never an argument, as arguments
+are seen by everybody on the machine.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import httpx
+import orjson
+import typer
+
+from whenthen.schemas.errors import SetupError, WhenthenError
+
+__all__ = [
+    "DEFAULT_URL",
+    "ApiError",
+    "Client",
+    "JsonOption",
+    "LimitOption",
+    "Unreachable",
+    "UrlOption",
+    "api_token",
+    "quoted",
+]
+
+DEFAULT_URL = "http://127.0.0.1:4280"
+TIMEOUT_S = 30.0
+#: of one page of a listing, as the API has it
+MAX_PAGE = 1000
+
+UrlOption = Annotated[
+    str,
+    typer.Option("--url", envvar="WHENTHEN_URL", help="Where the server is.", metavar="URL", rich_help_panel="Server"),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many at most.")]
+
+
+class Unreachable(WhenthenError):
+    """No server answers at the address."""
+
+    reason = "unreachable"
+
+
+class ApiError(WhenthenError):
+    """The server refused a request. `reason` and `status` are those of its answer."""
+
+    def __init__(self, status: int, reason: str, message: str, body: Mapping[str, Any]) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.body = body  #: the whole answer
+
+
+def api_token(environment: Mapping[str, str] | None = None) -> str | None:
+    """The token of the environment, with a reference followed.
+
+    Raises:
+        SetupError: what the reference names can not be read.
+    """
+    environment = os.environ if environment is None else environment
+    written = environment.get("WHENTHEN_API_TOKEN") or None
+    if written is not None and written.startswith("env:"):
+        found = environment.get(written[4:])
+        if not found:
+            raise SetupError(f"WHENTHEN_API_TOKEN: {written} is empty or not set")
+        return found
+    if written is not None and written.startswith("file:"):
+        try:
+            return Path(written[5:]).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SetupError(f"WHENTHEN_API_TOKEN: {written} can not be read: {type(error).__name__}") from None
+    return written
+
+
+class Client:
+    """Requests to one server. Use it as a context manager."""
+
+    def __init__(
+        self, url: str = DEFAULT_URL, *, token: str | None = None, transport: httpx.BaseTransport | None = None
+    ) -> None:
+        self.url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
+        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        try:
+            # the environment's proxies are for the outside; a server of one's own is asked directly
+            self._http = httpx.Client(
+                base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport, trust_env=False
+            )
+        except (httpx.InvalidURL, ValueError) as error:
+            raise SetupError(f"--url {url[:200]!r} is not an address: {error}; write {DEFAULT_URL}") from None
+
+    @classmethod
+    def connect(cls, url: str) -> Client:
+        """A client with the token of the environment."""
+        return cls(url, token=api_token())
+
+    def get(self, path: str, **query: Any) -> Any:
+        """The JSON answer of a GET. Parameters that are None are left out. Raises `ApiError`, `Unreachable`."""
+        return self._ask("GET", path, params={name: value for name, value in query.items() if value is not None})
+
+    def post(self, path: str, body: Any = None, **query: Any) -> Any:
+        """The JSON answer of a POST. Raises `ApiError`, `Unreachable`."""
+        content = None if body is None else orjson.dumps(body)
+        headers = {} if body is None else {"Content-Type": "application/json"}
+        params = {name: value for name, value in query.items() if value is not None}
+        return self._ask("POST", path, params=params, content=content, headers=headers)
+
+    def pages(self, path: str, *, limit: int, **query: Any) -> Iterator[dict[str, Any]]:
+        """Items of a listing, newest first, page by page up to `limit`."""
+        before: str | None = None
+        while limit > 0:
+            size = min(limit, MAX_PAGE)
+            items = self.get(path, limit=size, before=before, **query)
+            yield from items
+            limit -= len(items)
+            if len(items) < size or "seq" not in items[-1]:
+                return
+            before = str(items[-1]["seq"])
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _ask(self, method: str, path: str, **options: Any) -> Any:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TimeoutException:
+            raise Unreachable(f"{self.url} did not answer within {TIMEOUT_S:.0f} seconds") from None
+        except httpx.UnsupportedProtocol:
+            raise SetupError(f"--url {self.url}: the address starts with http:// or https://") from None
+        except httpx.TransportError as error:
+            raise Unreachable(
+                f"no server answers at {self.url} ({_cause(error)}); start one with `whenthen serve RULES`, "
+                "or name another with --url or WHENTHEN_URL"
+            ) from None
+        try:
+            body = orjson.loads(response.content) if response.content else None
+        except orjson.JSONDecodeError:
+            body = None
+        if response.is_success and (body is not None or not response.content):
+            return body
+        raise self._error(response, body)
+
+    def _error(self, response: httpx.Response, body: Any) -> ApiError:
+        told = body.get("error") if isinstance(body, dict) else None
+        if not isinstance(told, dict):
+            if isinstance(body, dict) and body.get("problems"):  # of rules that were not taken
+                problems = "\n".join(map(_problem, body["problems"]))
+                return ApiError(response.status_code, "invalid_rules", problems, body)
+            message = (
+                f"{self.url} answered {response.status_code} and not as whenthen does; "
+                "is another program behind this address? Check --url"
+            )
+            return ApiError(response.status_code, "not_whenthen", message, {})
+        reason, message = str(told.get("reason", "error")), str(told.get("message", ""))
+        if told.get("field"):
+            message = f"{told['field']}: {message}"
+        if response.status_code == 401:
+            message += "; set WHENTHEN_API_TOKEN to the server's API token"
+        elif response.status_code == 503:
+            message += f"; try again in {response.headers.get('retry-after', 'a few')} seconds"
+        return ApiError(response.status_code, reason, f"{message} ({reason})", body)
+
+
+def quoted(name: str) -> str:
+    """A name as one step of a path."""
+    return quote(name, safe="")
+
+
+def _problem(problem: Any) -> str:
+    if not isinstance(problem, dict):
+        return str(problem)
+    where = ":".join(str(problem[part]) for part in ("file", "line", "column") if problem.get(part))
+    field = f"{problem['field']}: " if problem.get("field") else ""
+    return f"{where}: {field}{problem.get('message', '')}"
+
+
+def _cause(error: BaseException) -> str:
+    """The error of the system beneath, which says more than `All connection attempts failed`."""
+    beneath = error.__cause__ or error.__context__
+    while beneath is not None:
+        if isinstance(beneath, OSError) and beneath.strerror:
+            return beneath.strerror.lower()
+        error, beneath = beneath, beneath.__cause__ or beneath.__context__
+    return str(error) or type(error).__name__
