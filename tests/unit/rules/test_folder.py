@@ -297,7 +297,40 @@ def test_the_number_of_problems_told_is_bounded(tmp_path: Path) -> None:
 
 
 WORDS = st.sampled_from(
-    ["automations", "name", "trigger", "type", "event", "compound", "triggers", "actions", "expect", "match", "when", "webhooks", "verify", "hmac", "deployments", "command", "schedules", "cron", "run-deployment", "emit-event", "within", "retry", "notifiers", "urls", "map", "resource", "sequence", "require", "*", "5m", "resolve_on", "collect"]
+    [
+        "automations",
+        "name",
+        "trigger",
+        "type",
+        "event",
+        "compound",
+        "triggers",
+        "actions",
+        "expect",
+        "match",
+        "when",
+        "webhooks",
+        "verify",
+        "hmac",
+        "deployments",
+        "command",
+        "schedules",
+        "cron",
+        "run-deployment",
+        "emit-event",
+        "within",
+        "retry",
+        "notifiers",
+        "urls",
+        "map",
+        "resource",
+        "sequence",
+        "require",
+        "*",
+        "5m",
+        "resolve_on",
+        "collect",
+    ]
 )
 STRUCTURES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5) | WORDS,

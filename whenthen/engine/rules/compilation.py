@@ -6,36 +6,113 @@ automation or webhook and what is wrong with it, in the compiler's own words.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
+from typing import Any
 
 from pydantic import BaseModel
 
+from whenthen.actions import compile_action
 from whenthen.engine.rules.documents import Path
 from whenthen.engine.rules.folder import Checker
+from whenthen.engine.rules.references import written_actions
 from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.triggers import CompoundTrigger, EventFilter, EventTrigger, SequenceTrigger, Trigger
+from whenthen.schemas.webhooks import Webhook
+from whenthen.sources import WebhookTranslator
 from whenthen.triggers.conditions import ConditionError, compile_condition
+from whenthen.triggers.rules import compile_automation
 
-__all__ = ["check_conditions", "default_checkers"]
+__all__ = ["check_actions", "check_triggers", "check_webhook", "default_checkers"]
 
 _VARIABLES = frozenset({"event"})
+#: `automation 'a': trigger.when: what is wrong`, as the compilers say it
+_FIELD_FIRST = re.compile(r"(?:automation .*?: (?=trigger))?([A-Za-z_][^:\s]*): (.+)", re.DOTALL)
 
 
 def default_checkers() -> tuple[Checker, ...]:
     """All checks there are."""
-    return (check_conditions,)
+    return check_triggers, check_actions, check_webhook
 
 
-def check_conditions(model: BaseModel) -> Iterator[tuple[Path, str]]:
-    """Compile every `when` of an automation's triggers."""
+def check_triggers(model: BaseModel) -> Iterator[tuple[Path, str]]:
+    """Every `when` of an automation's triggers, then whatever else of them does not compile."""
+    if not isinstance(model, Automation):
+        return
+    try:
+        compile_automation(model)
+        return
+    except InvalidInput as error:
+        path, message = _placed(error, model)
+    told = set()
+    for at, part in _triggers(model.trigger, ("trigger",)):
+        for place, filter_ in _filters(part, at):
+            if filter_.when is not None:
+                try:
+                    compile_condition(filter_.when, variables=_VARIABLES)
+                except ConditionError as refused:
+                    told.add((*place, "when"))
+                    yield (*place, "when"), _said(refused)
+    if path not in told:
+        yield path or ("trigger",), message
+
+
+def check_actions(model: BaseModel) -> Iterator[tuple[Path, str]]:
+    """The templates of each action."""
     if isinstance(model, Automation):
-        for path, part in _triggers(model.trigger, ("trigger",)):
-            for at, filter_ in _filters(part, path):
-                if filter_.when is not None:
-                    try:
-                        compile_condition(filter_.when, variables=_VARIABLES)
-                    except ConditionError as error:
-                        yield (*at, "when"), _said(error)
+        for path, action in written_actions(model):
+            try:
+                compile_action(action)
+            except InvalidInput as error:
+                field, message = _placed(error, action)
+                yield (*path, *field), message
+
+
+def check_webhook(model: BaseModel) -> Iterator[tuple[Path, str]]:
+    """The mapping and the condition of a webhook."""
+    if isinstance(model, Webhook):
+        try:
+            WebhookTranslator(model, compile_condition=compile_condition, resolve_secret=_never)
+        except InvalidInput as error:
+            yield _placed(error, model)
+
+
+def _never(reference: str) -> str:
+    raise InvalidInput(f"{reference}: secrets are resolved when a request comes, not at load")
+
+
+def _placed(error: InvalidInput, model: BaseModel) -> tuple[Path, str]:
+    """The field that a compiler's message starts with, as a path in `model`, and the rest of the message."""
+    # below the first line some compilers draw the text with a caret, which has no place in a list of problems
+    text = str(error).partition("\n")[0]
+    found = _FIELD_FIRST.match(text)
+    if found is None:
+        return (), text
+    path = _steps(found[1], model)
+    return (path, found[2]) if path else ((), text)
+
+
+def _steps(text: str, value: Any) -> Path:
+    """`parameters.path[0]` as steps into `value`; as far as they lead, for keys may hold dots themselves."""
+    steps: list[str | int] = []
+    while text:
+        if index := re.match(r"\[(\d+)\]\.?", text):
+            if not isinstance(value, (list, tuple)) or int(index[1]) >= len(value):
+                break
+            steps.append(int(index[1]))
+            value = value[int(index[1])]
+            text = text[index.end() :]
+            continue
+        known = dict(value) if isinstance(value, (dict, BaseModel)) else {}
+        fits = [key for key in known if text == key or text.startswith((f"{key}.", f"{key}["))]
+        if not fits:
+            break
+        key = max(fits, key=len)
+        steps.append(key)
+        value = known[key]
+        text = text[len(key) :].removeprefix(".")
+    return tuple(steps)
 
 
 def _said(error: ConditionError) -> str:

@@ -4,8 +4,9 @@ Called by `folder` for each file: once for the data alone, which is fast, and a 
 has a problem to point at. Works on the event stream of libyaml and not on PyYAML's constructors: nothing recurses, so
 nesting can be bounded; aliases are shared and their expanded size is counted; a key that comes twice is seen.
 
-Scalars are read as YAML 1.1 reads `yes`, `no`, `on` and `off` (so that a text field refuses them instead of one editor
-seeing `on` and another `true`), and as YAML 1.2 does the rest: no base-60 numbers, no dates; both stay text.
+Scalars are what they are to PyYAML (YAML 1.1: `yes`, `no`, `on` and `off` are booleans, so that a text field refuses them
+instead of one editor seeing `on` and another `true`), but for base-60 numbers and dates, which stay text, and octal
+numbers, which are refused.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ for _word, _value in {"yes": True, "no": False, "on": True, "off": False, "true"
     _WORDS |= {_word: _value, _word.capitalize(): _value, _word.upper(): _value}
 _SPECIAL_START = frozenset("0123456789+-.~nNyYoOtTfF")  #: what is not text starts with one of these
 _INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)")
-_BASED = re.compile(r"0x[0-9a-fA-F_]+|0o[0-7_]+|0b[01_]+")
-_LEADING_ZERO = re.compile(r"[-+]?0[0-9_]+")
-_FLOAT = re.compile(r"[-+]?(?:\.[0-9]+|[0-9][0-9_]*\.[0-9_]*)(?:[eE][-+]?[0-9]+)?|[-+]?[0-9]+[eE][-+]?[0-9]+")
+_BASED = re.compile(r"[-+]?(?:0x_*[0-9a-fA-F][0-9a-fA-F_]*|0b_*[01][01_]*)")
+_OCTAL = re.compile(r"[-+]?0[0-7_]+")
+_FLOAT = re.compile(r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?")
 _NOT_JSON = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NO_KEY = object()
@@ -386,7 +387,7 @@ def _number(text: str) -> Any:
             if -(2**63) <= number < 2**64:
                 return number
         raise ValueError(f"the number {_short(text)} does not fit into 64 bits; put it in quotes to make it text")
-    if _LEADING_ZERO.fullmatch(text):
+    if _OCTAL.fullmatch(text):
         raise ValueError(
             f"{_short(text)} is octal to some YAML readers and decimal to others; put it in quotes, or drop the zero"
         )
