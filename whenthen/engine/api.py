@@ -16,7 +16,7 @@ from uuid import uuid4
 import orjson
 
 from whenthen.engine.bus import Ack, Bus
-from whenthen.engine.deadletters import letters, redrive
+from whenthen.engine.deadletters import DeadLetters
 from whenthen.engine.flags import AutomationFlags
 from whenthen.engine.history import Kept, newest
 from whenthen.engine.http.ports import HookRequest, HookResult, Json, Page
@@ -24,7 +24,7 @@ from whenthen.engine.metrics import Metrics
 from whenthen.engine.observation import Observation
 from whenthen.engine.rulebook import Rulebook
 from whenthen.engine.streams import ENGINE, EVENTS
-from whenthen.engine.subjects import escape_token, unescape_token
+from whenthen.engine.subjects import escape_token
 from whenthen.flows.orchestrator import BuiltInOrchestrator, is_paused
 from whenthen.flows.stores import Stores
 from whenthen.schemas.automations import Automation
@@ -54,6 +54,7 @@ class ServerApi:
         flags: AutomationFlags,
         metrics: Metrics,
         observation: Observation,
+        dead_letters: DeadLetters,
         reload: Callable[[], Awaitable[Json]],
         missing: Callable[[], list[str]],
         describe: Callable[[], Json],
@@ -65,6 +66,7 @@ class ServerApi:
         self._flags = flags
         self._metrics = metrics
         self._observation = observation
+        self._dead = dead_letters
         self._reload = reload
         self._missing = missing
         self._describe = describe
@@ -278,54 +280,26 @@ class ServerApi:
 
     async def list_actions(self, page: Page) -> list[Json]:
         wanted = page.filters
-        if wanted.get("outcome") == "dead":
+        automation, kind, outcome = wanted.get("automation"), wanted.get("type"), wanted.get("outcome")
+        if outcome == "dead":
             return await self._dead_letters(page)
-        automation = wanted.get("automation")
-        within = f"{escape_token(automation)}.>" if automation else ">"
-        tasks: dict[str, Json] = {}
-
-        def pick_task(kept: Kept) -> Json | None:
-            if not kept.data:
-                return None
-            task: Json = orjson.loads(kept.data)
-            return _action(task, "waiting", kept)
-
-        def pick_outcome(kept: Kept) -> Json | None:
-            if not kept.data:
-                return None
-            outcome: Json = orjson.loads(kept.data)
-            return {
-                "key": outcome["key"],
-                "automation": unescape_token(kept.subject.split(".")[2]),
-                "type": outcome.get("type"),
-                "outcome": outcome["state"],
-                "attempt": outcome["attempt"],
-                "at": outcome["at"],
-                "error": outcome["error"] or None,
-                "result": outcome.get("result"),
-                "next_at": outcome.get("next_at"),
-                "seq": kept.seq,
-            }
-
         before = _before(page.before)
-        link = self._bus.link
-        for item in await newest(
-            link, ENGINE, f"engine.action.{within}", limit=page.limit, pick=pick_task, before=before
-        ):
-            tasks[item["key"]] = item
-        for item in await newest(
-            link, ENGINE, f"engine.outcome.{within}", limit=page.limit, pick=pick_outcome, before=before
-        ):
-            known = tasks.get(item["key"], {})
-            tasks[item["key"]] = {**known, **{name: value for name, value in item.items() if value is not None}}
-        found = sorted(tasks.values(), key=lambda item: -int(item["seq"]))
-        for name in ("type", "outcome"):
-            if name in wanted:
-                found = [item for item in found if item.get(name) == wanted[name]]
-        return found[: page.limit]
+        found: dict[str, Json] = {}
+        if outcome in (None, "waiting"):
+            within = f"{escape_token(automation)}.>" if automation else ">"
+            waiting = await newest(
+                self._bus.link, ENGINE, f"engine.action.{within}", limit=page.limit, pick=_waiting, before=before
+            )
+            found = {item["key"]: item for item in waiting if kind in (None, item["type"])}
+        if outcome != "waiting":
+            for item in await self._dead.list_actions(
+                limit=page.limit, before=before, automation=automation, kind=kind, outcome=outcome
+            ):
+                found[item["key"]] = {**found.get(item["key"], {}), **item}
+        return sorted(found.values(), key=lambda item: -int(item["seq"]))[: page.limit]
 
     async def _dead_letters(self, page: Page) -> list[Json]:
-        found = await letters(self._bus.link, automation=page.filters.get("automation"))
+        found = await self._dead.letters(automation=page.filters.get("automation"))
         items = [
             {
                 "key": letter.key,
@@ -345,19 +319,19 @@ class ServerApi:
         return [item for item in reversed(items) if kind is None or item["type"] == kind][: page.limit]
 
     async def redrive_action(self, key: str) -> Json:
-        for letter in await letters(self._bus.link, limit=10_000):
-            if letter.key == key:
-                await redrive(self._bus.link, letter)
-                return {"key": key, "automation": letter.task.firing.automation, "outcome": "waiting"}
-        raise NotFound(f"there is no dead letter {key[:200]!r}; `whenthen actions dead` lists them")
+        return await self._dead.redrive(key)
 
 
-def _action(task: Json, outcome: str, kept: Kept) -> Json:
+def _waiting(kept: Kept) -> Json | None:
+    """An action that no try has ended yet."""
+    if not kept.data:
+        return None
+    task: Json = orjson.loads(kept.data)
     return {
         "key": task["key"],
         "automation": task["firing"]["automation"],
         "type": task["action"].get("type"),
-        "outcome": outcome,
+        "outcome": "waiting",
         "attempt": 0,
         "at": kept.time,
         "firing": task["firing"]["id"],

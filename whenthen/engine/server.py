@@ -31,7 +31,7 @@ from whenthen.engine.announcer import Announcer
 from whenthen.engine.api import ServerApi
 from whenthen.engine.bus import Bus
 from whenthen.engine.datadir import DataDir
-from whenthen.engine.deadletters import letters
+from whenthen.engine.deadletters import DeadLetters
 from whenthen.engine.embedded import EmbeddedServer
 from whenthen.engine.evaluation import EvaluationSettings, ShardLoop
 from whenthen.engine.execution import ExecutionSettings, Executor
@@ -170,6 +170,7 @@ class Server:
         self.orchestrator = BuiltInOrchestrator(self.stores, self.rulebook)
         self.flags = AutomationFlags(self.stores.flags, self.rulebook, changed=self._paused)
         self.observation = Observation(self.metrics, DecisionLog(settings.decisions_kept))
+        self.dead_letters = DeadLetters(self.bus.link, outcome_ttl_s=int(settings.retain_outcomes.total_seconds()))
         self.rulebook.on_change(self._took)
         self._took(self.rulebook.now)
         await self.flags.look()
@@ -320,6 +321,7 @@ class Server:
             flags=self.flags,
             metrics=self.metrics,
             observation=self.observation,
+            dead_letters=self.dead_letters,
             reload=self._reload,
             missing=self.missing,
             describe=self.describe,
@@ -535,7 +537,7 @@ class Server:
 
     async def _count_dead(self) -> None:
         found: dict[str, int] = dict.fromkeys(self.rulebook.now.automations, 0)
-        for letter in await letters(self.bus.link, limit=10_000):
+        for letter in await self.dead_letters.letters(limit=10_000):
             name = letter.task.firing.automation
             if name in found:
                 found[name] += 1
