@@ -74,14 +74,15 @@ async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int 
     last = len(messages)
     size = 0
     for number, message in enumerate(messages, 1):
-        headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+        headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)} if last > 1 else {}
         if message.ttl_s:
             headers["Nats-TTL"] = f"{message.ttl_s}s"
         if number == last:
-            headers["Nats-Batch-Commit"] = "1"
+            if last > 1:  # one message is atomic by itself, and far cheaper
+                headers["Nats-Batch-Commit"] = "1"
             if expect is not None:
                 headers["Nats-Expected-Last-Subject-Sequence"] = str(expect)
-            answer = await link.request(message.subject, message.data, headers, timeout_s=timeout_s)
+            answer = await link.request(message.subject, message.data, headers or None, timeout_s=timeout_s)
             break
         await link.publish(message.subject, message.data, headers)
         size += len(message.data)

@@ -393,7 +393,15 @@ class Executor:
                 await self._answer(reply, b"+WPI")
 
     async def _finish(self, sub: Subscription | None) -> None:
-        """Let tasks end for a while, then hand the others back."""
+        """Let tasks end for a while, then hand the others back.
+
+        The inbox goes first: what is handed back must not come here again through a request that is still open.
+        """
+        if sub is not None and self.bus.connected:
+            try:
+                await sub.drain()
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                log.debug("tasks on their way here will be delivered again: %r", error)
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=self.settings.stop_s)
         late = dict(self._tasks)
@@ -403,8 +411,6 @@ class Executor:
         if late:
             log.info("handing back %d unfinished actions", len(late))
             await asyncio.wait(list(late.values()))
-        if sub is not None and self.bus.connected:
-            await sub.unsubscribe()
 
 
 async def _persist(send: Callable[[], Awaitable[Any]]) -> None:
