@@ -1,4 +1,7 @@
-"""`whenthen serve` and `whenthen worker`: run a process until it is told to stop."""
+"""`whenthen serve` and `whenthen worker`: run a process until it is told to stop.
+
+The engine is imported when it is needed: other commands start without it.
+"""
 
 from __future__ import annotations
 
@@ -6,17 +9,19 @@ import asyncio
 import contextlib
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from whenthen import __version__
-from whenthen.actions import Redactor
 from whenthen.cli.output import errors, stdout
-from whenthen.engine.logs import configure_logs
-from whenthen.engine.server import Role, Server
-from whenthen.engine.settings import Settings, load_settings
+from whenthen.engine.roles import Role
+
+if TYPE_CHECKING:
+    from whenthen.actions import Redactor
+    from whenthen.engine.server import Server
+    from whenthen.engine.settings import Settings
 
 __all__ = ["add_commands"]
 
@@ -51,6 +56,8 @@ def serve(
     log_level: LogLevel = None,
 ) -> None:
     """Run everything on this machine, or a part of a cluster. Ctrl-C drains and stops."""
+    from whenthen.engine.settings import load_settings
+
     settings = load_settings(
         {
             "host": host,
@@ -78,6 +85,8 @@ def worker(
     log_level: LogLevel = None,
 ) -> None:
     """Take flow runs and nothing else; needs --nats."""
+    from whenthen.engine.settings import load_settings
+
     settings = load_settings(
         {"data_dir": data_dir, "nats_url": nats, "config": config, "log_format": log_format, "log_level": log_level}
     )
@@ -85,6 +94,9 @@ def worker(
 
 
 def _run(settings: Settings, rules: Path, roles: frozenset[Role], pools: tuple[str, ...]) -> None:
+    from whenthen.actions import Redactor
+    from whenthen.engine.logs import configure_logs
+
     redactor = Redactor()
     configure_logs(form=settings.log_format, level=settings.log_level, redact=redactor.text)
     asyncio.run(_serve(settings, rules, roles, pools, redactor))
@@ -93,6 +105,8 @@ def _run(settings: Settings, rules: Path, roles: frozenset[Role], pools: tuple[s
 async def _serve(
     settings: Settings, rules: Path, roles: frozenset[Role], pools: tuple[str, ...], redactor: Redactor
 ) -> None:
+    from whenthen.engine.server import Server
+
     loop = asyncio.get_running_loop()
     starting = asyncio.current_task()
     assert starting is not None

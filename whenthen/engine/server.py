@@ -16,7 +16,6 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from enum import StrEnum
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -41,6 +40,7 @@ from whenthen.engine.http import create_app
 from whenthen.engine.leases import LeaseSettings, ShardHolder
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.observation import DecisionLog, Observation
+from whenthen.engine.roles import Role
 from whenthen.engine.rulebook import Compiled, Rulebook
 from whenthen.engine.rules import Rules, RulesWatcher, load_rules
 from whenthen.engine.rules.changes import window_changes
@@ -56,26 +56,12 @@ from whenthen.schemas.errors import BusUnavailable, InvalidInput, InvalidRules, 
 from whenthen.schemas.events import Event
 from whenthen.triggers.evaluator import Evaluator
 
-__all__ = ["Role", "Server"]
+__all__ = ["Server"]
 
 log = logging.getLogger(__name__)
 
 _WATCH_S = 5.0  #: how often streams and dead letters are counted
 _RETRY_S = 1.0
-
-
-class Role(StrEnum):
-    """What a process does. One process may have all roles, or a cluster many processes with one each."""
-
-    API = "api"  #: requests in, lists out
-    EVALUATOR = "evaluator"  #: events to firings
-    EXECUTOR = "executor"  #: firings to actions
-    WORKER = "worker"  #: flow runs
-    SCHEDULER = "scheduler"  #: schedules, lost runs, announcements of flow runs
-
-    @classmethod
-    def all(cls) -> frozenset[Role]:
-        return frozenset(cls)
 
 
 class Server:

@@ -1,0 +1,87 @@
+"""CloudEvents 1.0 (structured JSON) as events in their native form, before they are checked. Pure.
+
+| CloudEvent | event |
+| --- | --- |
+| `type` | `event` |
+| `source` and `id` | `id`: `<source>#<id>`, the pair that the specification calls unique |
+| `subject`, else `source` | `resource.id` |
+| `source`, `subject`, text extensions | labels of the resource |
+| `time` | `occurred` |
+| `data`, or `data_base64` decoded | `payload` |
+
+Called by the HTTP edge and by `replay`. Specification: CloudEvents 1.0.2, JSON event format.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from typing import Any
+
+import orjson
+
+from whenthen.schemas.errors import InvalidEvent
+
+__all__ = ["event_of_cloudevent", "is_cloudevent"]
+
+_KNOWN = frozenset(
+    ("specversion", "id", "source", "type", "subject", "time", "data", "data_base64", "datacontenttype", "dataschema")
+)
+_REQUIRED = ("id", "source", "type")
+
+
+def is_cloudevent(data: Any) -> bool:
+    """Whether an object says that it is a CloudEvent."""
+    return isinstance(data, dict) and "specversion" in data
+
+
+def event_of_cloudevent(data: Any) -> dict[str, Any]:
+    """The native form of one structured CloudEvent.
+
+    Raises:
+        InvalidEvent: an attribute is missing or wrong; names it.
+    """
+    if not isinstance(data, dict):
+        raise InvalidEvent("event", "a CloudEvent is a JSON object")
+    version = data.get("specversion")
+    if version is None:
+        raise InvalidEvent("specversion", 'missing; a CloudEvent says "specversion": "1.0"')
+    if version != "1.0":
+        raise InvalidEvent("specversion", f"{str(version)[:40]!r} is not known; 1.0 is")
+    for name in (*_REQUIRED, *(name for name in ("subject", "time") if data.get(name) is not None)):
+        value = data.get(name)
+        if not isinstance(value, str) or not value:
+            found = "missing" if value is None else "not text, or empty"
+            raise InvalidEvent(name, f"{found}; a CloudEvent needs id, source and type as text")
+    source, subject = data["source"], data.get("subject")
+    labels = {"id": subject or source, "source": source}
+    if subject:
+        labels["subject"] = subject
+    for name, value in data.items():
+        if name not in _KNOWN and isinstance(value, (str, int, bool)):
+            labels.setdefault(name, value if isinstance(value, str) else orjson.dumps(value).decode())
+    event: dict[str, Any] = {
+        "event": data["type"],
+        "id": f"{source}#{data['id']}",
+        "resource": labels,
+        "payload": _payload(data),
+    }
+    if data.get("time") is not None:
+        event["occurred"] = data["time"]
+    return event
+
+
+def _payload(data: dict[str, Any]) -> Any:
+    if data.get("data_base64") is None:
+        return data.get("data")
+    try:
+        raw = base64.b64decode(data["data_base64"], validate=True)
+    except (binascii.Error, ValueError, TypeError):
+        raise InvalidEvent("data_base64", "not base64") from None
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError:
+            return data["data_base64"]
