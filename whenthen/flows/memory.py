@@ -194,7 +194,8 @@ class MemoryRunQueue:
                 return None
             pause = min([until, *(item.due for item in mine)]) - now
             try:
-                await asyncio.wait_for(self._changed.wait(), max(pause, 0.001))
+                async with asyncio.timeout(max(pause, 0.001)):
+                    await self._changed.wait()
             except TimeoutError:
                 continue
 

@@ -19,17 +19,33 @@ from whenthen.schemas.errors import SetupError
 __all__ = ["ProcessGroup", "describe_exit"]
 
 _GUARD = Path(__file__).with_name("guard.py")
+_BUFFER_BYTES = 64 * 1024
+
+
+class _Pipes(asyncio.subprocess.SubprocessStreamProtocol):
+    """Knows when the process has exited. `Process.wait` of some Python versions waits for its pipes to close, too, and
+    those stay open as long as anything that the process started has them."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(limit=_BUFFER_BYTES, loop=loop)
+        self.exited = asyncio.Event()
+
+    def process_exited(self) -> None:
+        super().process_exited()
+        self.exited.set()
 
 
 class ProcessGroup:
     """A started command. Use as an asynchronous context manager: leaving it kills what is left."""
 
-    def __init__(self, process: asyncio.subprocess.Process, grace: timedelta) -> None:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        self.stdout: asyncio.StreamReader = process.stdout
-        self.stderr: asyncio.StreamReader = process.stderr
-        self._process = process
+    def __init__(self, transport: asyncio.SubprocessTransport, pipes: _Pipes, grace: timedelta) -> None:
+        assert pipes.stdout is not None
+        assert pipes.stderr is not None
+        self.stdout: asyncio.StreamReader = pipes.stdout
+        self.stderr: asyncio.StreamReader = pipes.stderr
+        self.pid: int = transport.get_pid()  #: also the group's id
+        self._transport = transport
+        self._exited = pipes.exited
         self._grace = grace
 
     @classmethod
@@ -39,8 +55,10 @@ class ProcessGroup:
         Raises:
             SetupError: the system refuses, such as when arguments and environment are too large.
         """
+        loop = asyncio.get_running_loop()
         try:
-            process = await asyncio.create_subprocess_exec(
+            transport, pipes = await loop.subprocess_exec(
+                lambda: _Pipes(loop),
                 *(sys.executable, "-I", "-S", str(_GUARD), str(grace.total_seconds()), *words),
                 stdin=asyncio.subprocess.PIPE,  # held open for the guard: it ends the group when we are gone
                 stdout=asyncio.subprocess.PIPE,
@@ -51,32 +69,29 @@ class ProcessGroup:
             )
         except OSError as error:
             raise SetupError(f"the command can not be started: {error.strerror or error}") from error
-        return cls(process, grace)
-
-    @property
-    def pid(self) -> int:
-        """The group's id."""
-        return self._process.pid
+        return cls(transport, pipes, grace)
 
     async def wait(self) -> int:
         """The exit code; negative for a signal. Whatever the command left in its group is killed."""
-        code = await self._process.wait()
+        await self._exited.wait()
         self._signal(signal.SIGKILL)
+        code = self._transport.get_returncode()
+        assert code is not None
         return code
 
     async def stop(self) -> None:
         """Ask the group to end, and kill it when it has not after the grace period. Returns when it is gone."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._process.wait(), self._grace.total_seconds())
+            async with asyncio.timeout(self._grace.total_seconds()):
+                await self._exited.wait()
         self._signal(signal.SIGKILL)
-        await self._process.wait()
+        await self._exited.wait()
 
     def close_output(self) -> None:
         """Stop reading; the streams end. For pipes that a process outside the group holds open."""
-        transport = self._process._transport  # type: ignore[attr-defined]
         for descriptor in (1, 2):
-            if (pipe := transport.get_pipe_transport(descriptor)) is not None:
+            if (pipe := self._transport.get_pipe_transport(descriptor)) is not None:
                 pipe.close()
 
     async def __aenter__(self) -> ProcessGroup:
@@ -84,11 +99,12 @@ class ProcessGroup:
 
     async def __aexit__(self, *_: object) -> None:
         self._signal(signal.SIGKILL)
-        await self._process.wait()
+        await self._exited.wait()
+        self._transport.close()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, number)
+            os.killpg(self.pid, number)
 
 
 def describe_exit(code: int) -> str:

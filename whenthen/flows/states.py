@@ -132,7 +132,7 @@ def settle(run: FlowRun, to: RunState, now: datetime, *, retry: bool = True, **c
     """
     if run.state is RunState.CANCELLING:
         return transition(run, RunState.CANCELLED, now, **{**changes, "message": "cancelled", "result": None})
-    if retry and to in _RETRIED and run.attempt < max_attempts(run):
+    if retry and run.state is RunState.RUNNING and to in _RETRIED and run.attempt < max_attempts(run):
         tried = f"try {run.attempt} of {max_attempts(run)}: {to}"
         said = changes.get("message")
         changes["message"] = f"{tried}: {said}" if said else tried

@@ -448,7 +448,8 @@ class Worker:
         while True:
             began = loop.time()
             try:
-                await asyncio.wait_for(self._stores.heartbeats.beat(run.id, self.name), patience.total_seconds())
+                async with asyncio.timeout(patience.total_seconds()):
+                    await self._stores.heartbeats.beat(run.id, self.name)
                 beaten = began
             except (BusUnavailable, TimeoutError):
                 if loop.time() - beaten > patience.total_seconds():

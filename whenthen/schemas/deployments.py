@@ -51,6 +51,8 @@ class Schedule(Model):
 
 def _split_command(value: Any) -> Any:
     if isinstance(value, str):
+        # the spaces inside `{{ name }}` do not end a word
+        value = PLACEHOLDER.sub(lambda found: "{{" + found[1].strip() + "}}", value)
         try:
             return shlex.split(value)
         except ValueError as error:

@@ -1,0 +1,452 @@
+"""Workers run real processes; with the stores in memory and over NATS."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whenthen.flows.logs import LogLimits
+from whenthen.flows.memory import DeploymentSet
+from whenthen.flows.orchestrator import BuiltInOrchestrator
+from whenthen.flows.reaper import Reaper, ReaperSettings
+from whenthen.flows.states import transition
+from whenthen.flows.stores import Stores
+from whenthen.flows.worker import Worker, WorkerSettings
+from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun, RunState
+from whenthen.schemas.errors import NotFound
+
+pytestmark = pytest.mark.anyio
+Eventually = Callable[..., Awaitable[None]]
+
+FAST = WorkerSettings(
+    heartbeat=timedelta(seconds=0.2),
+    lost_after=timedelta(seconds=3),
+    kill_grace=timedelta(seconds=0.5),
+    drain_grace=timedelta(seconds=0.2),
+    slot_wait=timedelta(seconds=0.1),
+    take_wait=timedelta(seconds=0.3),
+    retry_pause=timedelta(seconds=0.1),
+)
+
+
+class House:
+    """One deployment, its orchestrator, and workers of its own pool."""
+
+    def __init__(self, stores: Stores, root: Path, unique: str, eventually: Eventually) -> None:
+        self.stores = stores
+        self.root = root
+        self.pool = unique
+        self.deployments = DeploymentSet()
+        self.orchestrator = BuiltInOrchestrator(stores, self.deployments)
+        self._eventually = eventually
+
+    def deploy(self, **fields: Any) -> str:
+        name = fields.pop("name", self.pool)
+        known = [d for d in self.deployments.current().values() if d.name != name]
+        self.deployments.replace([*known, Deployment(name=name, work_pool=self.pool, **fields)])
+        return str(name)
+
+    async def start(self, key: str = "k", name: str | None = None, **parameters: Any) -> FlowRun:
+        return await self.orchestrator.run_deployment(name or self.pool, parameters, key=f"{self.pool}/{key}")
+
+    async def reaches(self, run: FlowRun, *states: RunState) -> FlowRun:
+        await self._eventually(lambda: self._is_in(run.id, states))
+        return await self.now(run)
+
+    async def ends(self, run: FlowRun) -> FlowRun:
+        return await self.reaches(run, *TERMINAL)
+
+    async def now(self, run: FlowRun) -> FlowRun:
+        return (await self.orchestrator.get_flow_run(run.id)).run
+
+    async def text(self, run: FlowRun, stream: str = "stdout") -> list[str]:
+        return [line.text for line in await self.stores.logs.read(run.id) if line.stream == stream]
+
+    @asynccontextmanager
+    async def worker(self, **changes: Any) -> AsyncIterator[Worker]:
+        name = changes.pop("name", None)
+        worker = Worker(
+            self.stores,
+            self.deployments,
+            root=self.root,
+            pool=self.pool,
+            name=name,
+            settings=replace(FAST, **changes),
+        )
+        task = asyncio.create_task(worker.run())
+        try:
+            yield worker
+        finally:
+            worker.stop()
+            await asyncio.wait_for(task, 30)
+
+    async def _is_in(self, run_id: str, states: tuple[RunState, ...]) -> bool:
+        return (await self.orchestrator.get_flow_run(run_id)).run.state in states
+
+
+@pytest.fixture
+def house(stores: Stores, tmp_path: Path, unique: str, eventually: Eventually) -> House:
+    root = tmp_path / "rules"
+    root.mkdir()
+    return House(stores, root, unique, eventually)
+
+
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+async def test_a_command_gets_its_parameters_as_words_and_variables(house: House) -> None:
+    script = 'printf "%s|" "$@"; echo; echo "$WHENTHEN_PARAM_PATH_1"; echo "$WHENTHEN_DEPLOYMENT" >&2'
+    house.deploy(command=["sh", "-c", script, "sh", "--in={{ path_1 }}", "{{ n }}"])
+    run = await house.start(path_1='a b"; rm -rf $HOME; `x`', n=[1, None])
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.exit_code, ended.attempt) == (RunState.COMPLETED, 0, 1)
+    assert ended.started is not None
+    assert ended.ended is not None
+    assert await house.text(run) == ['--in=a b"; rm -rf $HOME; `x`|[1,null]|', 'a b"; rm -rf $HOME; `x`']
+    assert await house.text(run, "stderr") == [house.pool]
+
+
+async def test_the_same_key_is_one_run(house: House) -> None:
+    house.deploy(command="sh -c 'echo ran'")
+    runs = await asyncio.gather(*(house.start() for _ in range(5)))
+    assert len({run.id for run in runs}) == 1
+    async with house.worker(), house.worker():
+        await house.ends(runs[0])
+        again = await house.start()
+    assert again.state is RunState.COMPLETED
+    assert await house.text(runs[0]) == ["ran"]
+
+
+async def test_an_unknown_deployment_is_refused_with_near_names(house: House) -> None:
+    house.deploy(name="loader", command="true")
+    with pytest.raises(NotFound, match="did you mean 'loader'"):
+        await house.start(name="loadr")
+
+
+async def test_a_command_that_does_not_exist_fails_the_run_with_a_clear_message(house: House) -> None:
+    house.deploy(command="no-such-program --x", retries=3)
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.FAILED
+    assert ended.message.startswith("command 'no-such-program' not found in PATH;")
+    assert (await house.text(run, "system"))[0] == ended.message
+
+
+async def test_a_missing_parameter_fails_the_run_and_names_it(house: House) -> None:
+    house.deploy(command="echo {{ path }}")
+    run = await house.start(pth="x")
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.FAILED
+    assert "'path'" in ended.message
+    assert "pth" in ended.message
+
+
+async def test_a_file_that_is_no_program_fails_the_run(house: House) -> None:
+    (house.root / "tool").write_bytes(b"\x00\x01not a program")
+    (house.root / "tool").chmod(0o755)
+    house.deploy(command="./tool")
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.FAILED
+    assert "can not be started" in ended.message
+
+
+async def test_parameters_too_large_for_a_command_line_fail_the_run(house: House) -> None:
+    house.deploy(command="echo {{ text }}")
+    run = await house.start(text="x" * 200_000)
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.FAILED
+    assert "too long" in ended.message
+
+
+async def test_a_failing_command_tells_its_exit_code_and_last_words(house: House) -> None:
+    house.deploy(command=["sh", "-c", "echo first >&2; echo 'no such table' >&2; exit 3"])
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.exit_code, ended.message) == (RunState.FAILED, 3, "exit code 3: no such table")
+
+
+async def test_a_command_that_a_signal_ends_says_which(house: House) -> None:
+    house.deploy(command=["sh", "-c", "kill -SEGV $$"])
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.exit_code, ended.message) == (RunState.FAILED, -11, "killed by SIGSEGV")
+
+
+async def test_a_function_is_called_and_its_result_kept(house: House) -> None:
+    (house.root / "flows.py").write_text(
+        "import helper\nasync def load(path, n=2):\n    print('loading', path)\n    return {'rows': helper.rows(n)}\n"
+    )
+    (house.root / "helper.py").write_text("def rows(n):\n    return n * 21\n")
+    house.deploy(entrypoint="flows.py:load")
+    run = await house.start(path="p" * 200_000)
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.message, ended.result) == (RunState.COMPLETED, "", {"rows": 42})
+    assert "".join(await house.text(run)).startswith("loading ppp")
+
+
+async def test_an_exception_fails_the_run_with_its_traceback_in_the_log(house: House) -> None:
+    (house.root / "flows.py").write_text("def load():\n    raise KeyError('orders')\n")
+    house.deploy(entrypoint="flows.py:load")
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.exit_code, ended.message) == (RunState.FAILED, 1, "KeyError: 'orders'")
+    log = await house.text(run, "stderr")
+    assert log[0] == "Traceback (most recent call last):"
+    assert any("raise KeyError('orders')" in line for line in log)
+    assert not any("runner.py" in line for line in log)
+
+
+@pytest.mark.parametrize(
+    ("entrypoint", "parameters", "message"),
+    [
+        ("flows.py:laod", {}, "did you mean 'load'"),
+        ("flows.py:load", {"pth": 1}, "it takes: path"),
+        ("nothing.py:load", {}, "there is no file"),
+        ("broken.py:load", {}, "SyntaxError"),
+    ],
+)
+async def test_a_function_that_can_not_be_called_fails_the_run(
+    house: House, entrypoint: str, parameters: dict[str, Any], message: str
+) -> None:
+    (house.root / "flows.py").write_text("def load(path): ...\n")
+    (house.root / "broken.py").write_text("def load(:\n")
+    house.deploy(entrypoint=entrypoint)
+    run = await house.start(**parameters)
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.FAILED
+    assert message in ended.message
+
+
+async def test_a_run_that_takes_too_long_is_stopped_also_when_it_ignores_the_request(house: House) -> None:
+    script = "trap '' TERM; echo $$; sleep 60 & echo $!; wait; sleep 60"
+    house.deploy(command=["sh", "-c", script], timeout=0.6)
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.message) == (RunState.TIMED_OUT, "took longer than 600ms")
+    pids = [int(text) for text in await house.text(run)]
+    assert len(pids) == 2
+    assert not any(alive(pid) for pid in pids)
+
+
+async def test_a_failing_run_is_retried_until_it_succeeds(house: House) -> None:
+    script = 'test -e done && exit 0; [ "$WHENTHEN_ATTEMPT" = 2 ] && touch done; echo "try $WHENTHEN_ATTEMPT"; exit 1'
+    house.deploy(command=["sh", "-c", script], retries=5, retry_delay=0.1)
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.attempt) == (RunState.COMPLETED, 3)
+    assert await house.text(run) == ["try 1", "try 2"]
+
+
+async def test_the_last_failed_try_fails_the_run(house: House) -> None:
+    house.deploy(command=["sh", "-c", "exit 7"], retries=1, retry_delay=0)
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.attempt, ended.message) == (RunState.FAILED, 2, "exit code 7")
+
+
+async def test_a_cancelled_run_and_its_children_are_stopped(house: House, eventually: Eventually) -> None:
+    house.deploy(command=["sh", "-c", "sleep 60 & echo $!; echo $$; wait"])
+    run = await house.start()
+    async with house.worker():
+
+        async def both_said() -> bool:
+            return len(await house.text(run)) == 2
+
+        await eventually(both_said)
+        await house.orchestrator.cancel_flow_run(run.id)
+        ended = await house.ends(run)
+        await house.orchestrator.cancel_flow_run(run.id)
+    assert (ended.state, ended.message) == (RunState.CANCELLED, "cancelled")
+    assert not any(alive(int(text)) for text in await house.text(run))
+
+
+async def test_a_waiting_run_is_cancelled_at_once_and_never_starts(house: House) -> None:
+    house.deploy(command="sh -c 'echo ran'")
+    run = await house.start()
+    await house.orchestrator.cancel_flow_run(run.id)
+    assert (await house.now(run)).state is RunState.CANCELLED
+    other = await house.start("other")
+    async with house.worker():
+        await house.ends(other)
+    assert await house.text(run) == []
+
+
+async def test_no_more_runs_than_the_limit_are_active_across_workers(house: House) -> None:
+    script = 'echo x >> active; wc -l < active; sleep 0.3; sed -i "\\$d" active; echo done'
+    house.deploy(command=["flock", "lock", "sh", "-c", "exit 0"], concurrency_limit=1)
+    house.deploy(command=["sh", "-c", script], concurrency_limit=1)
+    runs = [await house.start(str(number)) for number in range(4)]
+    async with house.worker(name="one"), house.worker(name="two"):
+        ended = [await house.ends(run) for run in runs]
+    assert {run.state for run in ended} == {RunState.COMPLETED}
+    assert [(await house.text(run))[0].strip() for run in runs] == ["1"] * 4
+    spans = sorted((run.started or "", run.ended or "") for run in ended)
+    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+
+
+async def test_a_run_that_another_worker_has_is_not_started_again(house: House) -> None:
+    house.deploy(command="sh -c 'echo ran'")
+    run = await house.start()
+    stored = await house.orchestrator.get_flow_run(run.id)
+    for state in (RunState.PENDING, RunState.RUNNING):
+        changed = transition(stored.run, state, datetime.now(UTC), worker="another")
+        stored = await house.stores.runs.update(changed, stored.version)
+    async with asyncio.timeout(30), house.worker():
+        for _ in range(12):
+            await house.stores.heartbeats.beat(run.id, "another")
+            await asyncio.sleep(0.3)
+        assert (await house.orchestrator.get_flow_run(run.id)) == stored
+        assert await house.text(run) == []
+        ended = await house.ends(run)
+    assert ended.state is RunState.CRASHED
+    assert "another" in ended.message
+
+
+async def test_a_stopping_worker_hands_back_what_it_can_not_finish(house: House) -> None:
+    house.deploy(command=["sh", "-c", 'echo $$; test -e again && exit 0; touch again; sleep 60'])
+    run = await house.start()
+    async with house.worker(name="first"):
+        await house.reaches(run, RunState.RUNNING)
+        while not await house.text(run):
+            await asyncio.sleep(0.02)
+    back = await house.now(run)
+    assert (back.state, back.attempt) == (RunState.SCHEDULED, 0)
+    assert "first" in back.message
+    assert not alive(int((await house.text(run))[0]))
+    async with house.worker(name="second"):
+        ended = await house.ends(run)
+    assert (ended.state, ended.attempt) == (RunState.COMPLETED, 1)
+
+
+async def test_a_stopping_worker_finishes_what_ends_in_time(house: House) -> None:
+    house.deploy(command=["sleep", "0.5"])
+    run = await house.start()
+    async with house.worker(drain_grace=timedelta(seconds=20)):
+        await house.reaches(run, RunState.RUNNING)
+    assert (await house.now(run)).state is RunState.COMPLETED
+
+
+async def test_long_lines_are_split_and_the_log_is_cut_at_its_limit(house: House) -> None:
+    script = "head -c 2500 /dev/zero | tr '\\0' a; echo; yes b | head -c 100000; echo >&2; exit 2"
+    house.deploy(command=["sh", "-c", script])
+    run = await house.start()
+    async with house.worker(logs=LogLimits(line_chars=1000, try_bytes=4000)):
+        ended = await house.ends(run)
+    lines = await house.text(run)
+    assert [len(line) for line in lines[:3]] == [1000, 1000, 500]
+    assert sum(len(line) + 1 for line in lines) <= 4000
+    assert any("log cut here: more than 4000 bytes" in text for text in await house.text(run, "system"))
+    assert ended.exit_code == 2
+
+
+async def test_what_a_run_leaves_in_the_background_ends_with_it(house: House) -> None:
+    house.deploy(command=["sh", "-c", "sleep 60 & echo $!"])
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.COMPLETED
+    assert not alive(int((await house.text(run))[0]))
+
+
+async def test_a_daemon_that_left_the_group_does_not_hold_the_run(house: House) -> None:
+    house.deploy(command=["sh", "-c", "echo before; setsid sleep 15 & echo after"])
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.COMPLETED
+    assert sorted(await house.text(run)) == ["after", "before"]
+
+
+async def test_secrets_of_the_environment_do_not_reach_the_log(
+    house: House, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "token").write_text("s3cr3t-file\n")
+    monkeypatch.setenv("PLANTED", "s3cr3t-env")
+    monkeypatch.setenv("WHENTHEN_API_TOKEN", "s3cr3t-api")
+    script = 'echo "$A and $B"; env | grep -c API_TOKEN; echo "bad $A" >&2; exit 1'
+    house.deploy(command=["sh", "-c", script], env={"A": "env:PLANTED", "B": f"file:{tmp_path}/token"})
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert await house.text(run) == ["*** and ***", "0"]
+    assert ended.message == "exit code 1: bad ***"
+
+
+async def test_a_missing_secret_fails_the_run_and_names_the_reference(house: House) -> None:
+    house.deploy(command="true", env={"A": "env:NOT_SET_ANYWHERE"})
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.FAILED
+    assert "env:NOT_SET_ANYWHERE" in ended.message
+
+
+async def test_a_deployment_that_left_the_rules_fails_its_waiting_runs(house: House) -> None:
+    house.deploy(command="true")
+    run = await house.start()
+    house.deployments.replace([])
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.FAILED
+    assert "not in the rules" in ended.message
+
+
+async def test_a_delayed_run_starts_when_it_is_due(house: House) -> None:
+    house.deploy(command="true")
+    async with house.worker():
+        run = await house.orchestrator.run_deployment(
+            house.pool, {}, key=f"{house.pool}/late", delay=timedelta(seconds=1)
+        )
+        ended = await house.ends(run)
+    assert ended.started is not None
+    assert ended.started >= run.scheduled_for
+
+
+async def test_logs_are_followed_until_the_run_ends(house: House) -> None:
+    house.deploy(command=["sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"])
+    run = await house.start()
+    async with asyncio.timeout(30), house.worker():
+        seen = [line.text async for line in house.orchestrator.follow_logs(run.id)]
+    assert seen == ["1", "2", "3", "4", "5"]
+
+
+async def test_a_run_that_was_stored_but_not_queued_is_queued_by_the_reaper(house: House) -> None:
+    house.deploy(command="sh -c 'echo ran'")
+    run = await house.start()
+    item = await house.stores.queue.take(house.pool, wait=timedelta(seconds=10))
+    assert item is not None
+    await item.ack()
+    settings = ReaperSettings(requeue_after=timedelta(seconds=0.3), interval=timedelta(seconds=0.1))
+    reaping = asyncio.create_task(Reaper(house.stores, settings=settings).run())
+    async with house.worker():
+        ended = await house.ends(run)
+    reaping.cancel()
+    assert ended.state is RunState.COMPLETED
+    assert await house.text(run) == ["ran"]
