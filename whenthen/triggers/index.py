@@ -32,7 +32,7 @@ from whenthen.triggers.patterns import Glob, GlobKind
 __all__ = ["RuleIndex"]
 
 #: added to the number of filters that share a test: an exact test before a prefix, a prefix before a suffix
-_PENALTY = {"exact": 0.0, "prefix": 0.5, "suffix": 0.75}
+_PENALTY = {"exact": 0.0, "number": 0.0, "prefix": 0.5, "suffix": 0.75}
 _NAME = ("name",)
 
 
@@ -41,7 +41,7 @@ class _Slot:
     """One place where a filter can be filed: a field, how it is compared, with what."""
 
     field: tuple[str, ...]  #: ("name",), ("label", l), ("related", l), ("path", *steps)
-    kind: str  #: exact, prefix, suffix
+    kind: str  #: exact (a text or a boolean), number, prefix, suffix: True and 1 are one value to Python
     value: Any
 
 
@@ -113,8 +113,9 @@ class _Field:
 
     def file(self, slot: _Slot, number: int) -> None:
         if slot.kind == "exact":
-            table = self.exact if isinstance(slot.value, (str, bool)) else self.numbers
-            table.setdefault(slot.value, []).append(number)
+            self.exact.setdefault(slot.value, []).append(number)
+        elif slot.kind == "number":
+            self.numbers.setdefault(slot.value, []).append(number)
         elif slot.kind == "prefix":
             self.prefix.setdefault(slot.value, []).append(number)
             if len(slot.value) not in self.prefix_lengths:
@@ -190,7 +191,7 @@ class _Trie:
 
 def _cost(slots: Sequence[_Slot], shared: Counter[_Slot]) -> float:
     return sum(
-        shared[slot] + _PENALTY[slot.kind] + (1 / len(slot.value) if slot.kind != "exact" else 0) for slot in slots
+        shared[slot] + _PENALTY[slot.kind] + (1 / len(slot.value) if slot.kind in ("prefix", "suffix") else 0) for slot in slots
     )
 
 
@@ -237,4 +238,5 @@ def _path_slot(path: tuple[str, ...], constant: Any) -> _Slot | None:
         return _Slot(_NAME, "exact", constant) if isinstance(constant, str) else None
     if path[1] == "resource" and len(path) == 3:
         return _Slot(("label", path[2]), "exact", constant) if isinstance(constant, str) else None
-    return _Slot(("path", *path[1:]), "exact", constant)
+    exact = isinstance(constant, (str, bool))
+    return _Slot(("path", *path[1:]), "exact" if exact else "number", constant)
