@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from whenthen import __version__
-from whenthen.cli import emit, inspect, rules, runs, serve
+from whenthen.cli import demo, emit, inspect, rules, runs, serve
 
 __all__ = ["app", "main"]
 
@@ -40,6 +40,7 @@ rules.add_commands(app)
 emit.add_commands(app)
 inspect.add_commands(app)
 runs.add_commands(app)
+demo.add_commands(app)
 
 
 def main() -> None:
