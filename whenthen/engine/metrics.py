@@ -33,6 +33,7 @@ class Metrics:
         registry = self.registry = CollectorRegistry(auto_describe=True)
         self._clock = clock
         self._automations: frozenset[str] = frozenset()
+        self._received: dict[str, Counter] = {}  #: looked up for every event, so kept apart
         self._last = _LastFirings(clock)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -83,7 +84,10 @@ class Metrics:
 
     def received(self, source: str, *, duplicate: bool = False) -> None:
         """Count an event that the stream acknowledged."""
-        self.events_received.labels(source).inc()
+        counter = self._received.get(source)
+        if counter is None:
+            counter = self._received[source] = self.events_received.labels(source)
+        counter.inc()
         if duplicate:
             self.events_duplicate.labels(source).inc()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -40,13 +41,14 @@ async def follow(folder: Path, watcher: RulesWatcher, heard: Heard) -> None:
     stop = asyncio.Event()
     task = asyncio.create_task(watcher.run(stop))
     try:
-        # a watcher needs a moment to begin, so the change is repeated until it is seen
-        count = 0
+        # a watcher needs a moment to begin, so the change is repeated now and then until it is seen
+        written: dict[str, float] = {}
 
         def changed(text: str, seen: Callable[[], bool]) -> bool:
-            nonlocal count
-            count += 1
-            (folder / "a.yaml").write_text(text + f"# {count}\n")
+            now = time.monotonic()
+            if now - written.get(text, 0.0) > 1:
+                written[text] = now
+                (folder / "a.yaml").write_text(f"{text}# {now}\n")
             return seen()
 
         await until(lambda: changed(OTHER, lambda: bool(heard.rules)))
@@ -100,6 +102,23 @@ def test_taking_a_bad_change_back_is_told(tmp_path: Path) -> None:
     assert len(heard.problems) == 1
     assert len(heard.rules) == 1
     assert watcher.problems == ()
+
+
+def test_a_file_that_is_empty_for_a_moment_takes_nothing_away(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(GOOD)
+    heard = Heard()
+    watcher = RulesWatcher(tmp_path, load_rules(tmp_path), heard, debounce_ms=300)
+
+    async def run() -> None:
+        file.write_text("")
+        reading = asyncio.create_task(watcher.reload())
+        await asyncio.sleep(0)
+        await asyncio.to_thread(file.write_text, OTHER)
+        await reading
+
+    asyncio.run(run())
+    assert [[automation.name for automation in rules.automations] for rules in heard.rules] == [["b"]]
 
 
 def test_a_folder_that_disappears_is_a_refused_set(tmp_path: Path) -> None:

@@ -3,10 +3,6 @@
 Called by `folder` for each file: once for the data alone, which is fast, and a second time with places for a file that
 has a problem to point at. Works on the event stream of libyaml and not on PyYAML's constructors: nothing recurses, so
 nesting can be bounded; aliases are shared and their expanded size is counted; a key that comes twice is seen.
-
-Scalars are what they are to PyYAML (YAML 1.1: `yes`, `no`, `on` and `off` are booleans, so that a text field refuses them
-instead of one editor seeing `on` and another `true`), but for base-60 numbers and dates, which stay text, and octal
-numbers, which are refused.
 """
 
 from __future__ import annotations
@@ -27,24 +23,16 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
+from whenthen.engine.rules.scalars import SPECIAL_START, WORDS, describe, number, short
+
 __all__ = ["MAX_DEPTH", "MAX_EXPANDED", "MAX_FILE_BYTES", "Document", "Fault", "Path", "Places", "read_document"]
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 100  #: lists and mappings inside one another
 MAX_EXPANDED = 100_000  #: values that the aliases of one file may stand for
-MAX_NUMBER_CHARS = 400
 
 Path = tuple[str | int, ...]  #: `("automations", 2, "trigger")`
 
-_WORDS: dict[str, Any] = {"": None, "~": None, "null": None, "Null": None, "NULL": None}
-for _word, _value in {"yes": True, "no": False, "on": True, "off": False, "true": True, "false": False}.items():
-    _WORDS |= {_word: _value, _word.capitalize(): _value, _word.upper(): _value}
-_SPECIAL_START = frozenset("0123456789+-.~nNyYoOtTfF")  #: what is not text starts with one of these
-_INTEGER = re.compile(r"[-+]?(?:0|[1-9][0-9_]*)")
-_BASED = re.compile(r"[-+]?(?:0x_*[0-9a-fA-F][0-9a-fA-F_]*|0b_*[01][01_]*)")
-_OCTAL = re.compile(r"[-+]?0[0-7_]+")
-_FLOAT = re.compile(r"(?:[-+]?[0-9][0-9_]*\.[0-9_]*|\.[0-9][0-9_]*)(?:[eE][-+][0-9]+)?")
-_NOT_JSON = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NO_KEY = object()
 _MERGE = object()
@@ -169,7 +157,7 @@ class _Reader:
         """Read all events. The hot loop: plain text scalars in a mapping or list pass through the first branch only."""
         next_event: Any = self._parser.get_event
         stack = self._stack
-        special = _SPECIAL_START
+        special = SPECIAL_START
         places = self._places
         documents = 0
         while (event := next_event()) is not None:
@@ -324,7 +312,7 @@ class _Reader:
             first = self._places.keys.get((*top.path, key))
             where = f" (first in line {first[0]})" if first else ""
         self._add(
-            event.start_mark, f"the key {_short(key)} comes twice in this mapping{where}; remove one", (*top.path, key)
+            event.start_mark, f"the key {short(key)} comes twice in this mapping{where}; remove one", (*top.path, key)
         )
 
     def _odd_key(self, top: _Frame, value: Any, event: Any) -> None:
@@ -343,62 +331,22 @@ class _Reader:
 
     def _resolve(self, event: Any) -> Any:
         value: str = event.value
-        if value in _WORDS:
-            return _WORDS[value]
+        if value in WORDS:
+            return WORDS[value]
         if value[0] in "+-.0123456789":
             try:
-                return _number(value)
+                return number(value)
             except ValueError as error:
                 self._add(event.start_mark, str(error), self._where(self._stack[-1] if self._stack else None))
         return value
 
     def _refuse_tag(self, event: Any) -> None:
-        tag = _short(event.tag.replace("tag:yaml.org,2002:", "!!"))
+        tag = short(event.tag.replace("tag:yaml.org,2002:", "!!"))
         self._add(event.start_mark, f"the tag {tag} is not used here; remove it, and put text in quotes", ())
 
     def _add(self, mark: Any, message: str, path: Path) -> None:
         if len(self.faults) < 1000:
             self.faults.append(_fault(mark, message, path))
-
-
-def describe(value: Any) -> str:
-    """What kind of thing a value is, in words."""
-    if value is None:
-        return "nothing (null)"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return f"the number {_short(str(value))}"
-    if isinstance(value, str):
-        return f'the text "{_short(value)}"'
-    return "a list" if isinstance(value, list) else "a mapping"
-
-
-def _number(text: str) -> Any:
-    """The number that `text` spells, or the text itself.
-
-    Raises:
-        ValueError: a number that YAML readers or JSON would take differently; the message has the remedy.
-    """
-    if _INTEGER.fullmatch(text) or _BASED.fullmatch(text):
-        digits = text.replace("_", "")
-        if len(digits) <= MAX_NUMBER_CHARS:
-            number = int(digits, 0)
-            if -(2**63) <= number < 2**64:
-                return number
-        raise ValueError(f"the number {_short(text)} does not fit into 64 bits; put it in quotes to make it text")
-    if _OCTAL.fullmatch(text):
-        raise ValueError(
-            f"{_short(text)} is octal to some YAML readers and decimal to others; put it in quotes, or drop the zero"
-        )
-    if _FLOAT.fullmatch(text):
-        real = float(text.replace("_", "")) if len(text) <= MAX_NUMBER_CHARS else float("inf")
-        if real in (float("inf"), float("-inf")):
-            raise ValueError(f"the number {_short(text)} is too large; put it in quotes to make it text")
-        return real
-    if _NOT_JSON.fullmatch(text):
-        raise ValueError(f"{text} is no number in JSON; write a finite one")
-    return text
 
 
 def _syntax_message(text: str, mark: Any, error: MarkedYAMLError) -> str:
@@ -428,7 +376,3 @@ def _position(mark: Any) -> tuple[int, int]:
 
 def _refused(fault: Fault) -> Document:
     return Document(data=None, faults=(fault,), broken=True)
-
-
-def _short(text: str, limit: int = 60) -> str:
-    return text if len(text) <= limit else text[:limit] + "..."

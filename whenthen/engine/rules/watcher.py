@@ -22,6 +22,9 @@ __all__ = ["RulesWatcher"]
 
 log = logging.getLogger(__name__)
 
+#: readings of files that keep changing before one is taken as it is
+SETTLING_TRIES = 20
+
 #: called with new rules and no problems, or with None and the problems of a set that was refused
 Changed = Callable[[Rules | None, Sequence[Problem]], None]
 
@@ -60,9 +63,13 @@ class RulesWatcher:
             await self.reload()
 
     async def reload(self) -> bool:
-        """Read the rules now; say whether another set was taken. Reading happens in a thread."""
+        """Read the rules now; say whether another set was taken. Reading happens in a thread.
+
+        A set counts once its files have not changed for the debounce time: an editor that empties a file before it
+        writes the new text does not take all rules away in between.
+        """
         try:
-            rules = await asyncio.to_thread(load_rules, self._path, checkers=self._checkers)
+            rules = await self._settled()
             if rules.revision == self.rules.revision and not self.problems:
                 return False
             self._changed(rules, ())
@@ -76,6 +83,24 @@ class RulesWatcher:
         self.rules = rules
         self.problems = ()
         return taken
+
+    async def _settled(self) -> Rules:
+        for _ in range(SETTLING_TRIES):
+            before = await asyncio.to_thread(self._fingerprint)
+            refused: InvalidRules | None = None
+            rules = self.rules
+            try:
+                rules = await asyncio.to_thread(load_rules, self._path, checkers=self._checkers)
+            except InvalidRules as error:
+                refused = error
+            if refused is None and rules.revision == self.rules.revision:
+                break
+            await asyncio.sleep(self._debounce_ms / 1000)
+            if await asyncio.to_thread(self._fingerprint) == before:
+                break
+        if refused is not None:
+            raise refused
+        return rules
 
     async def _changes(self, stop: asyncio.Event) -> AsyncIterator[None]:
         try:
