@@ -110,12 +110,13 @@ def compile_filter(
     match: Mapping[str, Sequence[str]],
     related: Sequence[Mapping[str, Sequence[str]]],
     condition: Condition | None,
+    named: Callable[[str], bool] | None = None,
 ) -> Filter:
-    """Compile the tests of one role."""
+    """Compile the tests of one role. `named`, where given, decides for names in place of the globs, among what they match."""
     globs = tuple(compile_glob(name) for name in names)
     return Filter(
         names=globs,
-        named=any_of(globs),
+        named=any_of(globs) if named is None else named,
         labels=_label_tests(match),
         related=tuple(_label_tests(labels) for labels in related if labels),
         condition=condition,

@@ -1,7 +1,7 @@
 """Events that follow another one: held until that one was seen, or for at most a set time.
 
-Remembers the ids of recent events (the last hundred thousand or two). Called by `triggers.evaluator`; held events are stored
-like windows, so a restart does not lose them. Meaning: docs/rules.md, "Order".
+Remembers the ids of recent events: of the last half hour, two hundred thousand at most. Called by `triggers.evaluator`; held
+events are stored like windows, so a restart does not lose them. Meaning: docs/rules.md, "Order".
 """
 
 from __future__ import annotations
@@ -12,7 +12,8 @@ from whenthen.schemas.events import Event
 
 __all__ = ["Holding"]
 
-_GENERATION = 100_000
+_MAX_IDS = 200_000
+_MEMORY_US = 30 * 60 * 1_000_000
 
 
 class Holding:
@@ -20,13 +21,12 @@ class Holding:
 
     ID = "held"  #: the trigger id under which held events are stored
 
-    __slots__ = ("_before", "_events", "_recent", "_waiting", "in_use", "wait_us")
+    __slots__ = ("_events", "_seen", "_waiting", "in_use", "wait_us")
 
     def __init__(self, *, wait_us: int) -> None:
         self.wait_us = wait_us
         self.in_use = False  #: whether any event named a predecessor
-        self._recent: set[str] = set()
-        self._before: set[str] = set()
+        self._seen: dict[str, int] = {}  #: id to when it was seen, oldest first
         self._events: dict[str, Event] = {}
         self._waiting: dict[str, list[str]] = {}
 
@@ -37,11 +37,17 @@ class Holding:
         self.in_use = True
         leader = event.follows
         assert leader is not None
-        if leader in self._recent or leader in self._before or leader == event.id:
+        if leader == event.id or self.was_seen(leader, now_us):
             return None
         self._events[event.id] = event
-        self._waiting.setdefault(leader, []).append(event.id)
+        waiting = self._waiting.setdefault(leader, [])
+        if event.id not in waiting:
+            waiting.append(event.id)
         return [now_us, now_us + self.wait_us, event.data, event.seq]
+
+    def holds(self, event_id: str) -> bool:
+        """Whether an event of this id waits."""
+        return event_id in self._events
 
     def restore(self, key: str, state: list[Any]) -> None:
         event = Event(state[2], state[3])
@@ -50,18 +56,25 @@ class Holding:
         if event.follows is not None:
             self._waiting.setdefault(event.follows, []).append(key)
 
-    def note(self, event_id: str) -> None:
+    def note(self, event_id: str, now_us: int) -> None:
         if not self.wait_us:
             return
-        self._recent.add(event_id)
-        if len(self._recent) >= _GENERATION:
-            self._before, self._recent = self._recent, set()
+        seen = self._seen
+        seen.pop(event_id, None)
+        seen[event_id] = now_us
+        if len(seen) > _MAX_IDS or now_us - seen[next(iter(seen))] >= _MEMORY_US:
+            del seen[next(iter(seen))]
 
-    def seen(self, event: Event) -> list[Event]:
+    def was_seen(self, event_id: str, now_us: int) -> bool:
+        """Whether an event of this id was decided in the last half hour."""
+        at_us = self._seen.get(event_id)
+        return at_us is not None and now_us - at_us < _MEMORY_US
+
+    def seen(self, event: Event, now_us: int) -> list[Event]:
         """Note that `event` was decided; gives the events that waited for it, in order of their times."""
         if not self.wait_us:
             return []
-        self.note(event.id)
+        self.note(event.id, now_us)
         if not self._waiting:
             return []
         waiting = [self._events.pop(key) for key in self._waiting.pop(event.id, ()) if key in self._events]

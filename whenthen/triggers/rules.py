@@ -9,7 +9,7 @@ Called by `triggers.evaluator` and by the loader of rules.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from whenthen.schemas.triggers import (
 )
 from whenthen.templates import Path, compile_path
 from whenthen.triggers.conditions import Condition, compile_condition
+from whenthen.triggers.eventnames import compile_names
 from whenthen.triggers.filters import Filter, compile_filter
 from whenthen.triggers.index import RuleIndex
 from whenthen.triggers.keys import KeyExtractor, compile_keys
@@ -89,6 +90,7 @@ class Composite:
     part: int
     automation: CompiledAutomation
     parts: list[Leaf | Composite] = field(default_factory=list)
+    by_clock: bool = False  #: whether parts fire by the clock, as in Prefect, and not in event time: some have buckets
 
 
 @dataclass(slots=True, eq=False)
@@ -109,16 +111,16 @@ class Leaf:
 
     @property
     def watches_from_the_start(self) -> bool:
-        """Whether it has a window before any event came: no `for_each`, and time alone can fire it."""
+        """Whether time concerns it before any event came: a window without `for_each` that time can fire, or periodic checks."""
         rule = self.rule
         if isinstance(rule, ScheduleRule):
             return True
+        if isinstance(rule, TumblingRule):
+            return rule.proactive
         if self.keys.expressions:
             return False
         if isinstance(rule, AbsenceRule):
             return not rule.needs_after
-        if isinstance(rule, TumblingRule):
-            return rule.proactive
         return isinstance(rule, MetricRule) and rule.warms_up
 
 
@@ -277,6 +279,10 @@ class _Compiler:
             composite.parts.append(
                 self.node(below, path=below_path, parent=composite, part=number, inherited=keys, depth=depth + 1)
             )
+        composite.by_clock = any(
+            below.by_clock if isinstance(below, Composite) else isinstance(below.rule, TumblingRule)
+            for below in composite.parts
+        )
         return composite
 
     def _event(
@@ -288,7 +294,11 @@ class _Compiler:
         after = None
         if trigger.after:
             after = compile_filter(
-                names=trigger.after, match=trigger.match, related=trigger.match_related, condition=None
+                names=trigger.after,
+                match=trigger.match,
+                related=trigger.match_related,
+                condition=None,
+                named=_bucket_names(trigger, trigger.after),
             )
         resolving = None
         if trigger.resolve_on is not None:
@@ -307,14 +317,15 @@ class _Compiler:
     def _metric(
         self, trigger: MetricTrigger, path: str, parent: Composite | None, part: int, inherited: tuple[str, ...]
     ) -> Leaf:
+        keys = (*inherited, *(key for key in trigger.for_each if key not in inherited))
         rule = MetricRule(
             aggregate=trigger.aggregate,
             operator=trigger.operator,
             threshold=trigger.threshold,
             within_us=duration_us(trigger.within),
             hold_us=duration_us(trigger.hold),
+            keyed=bool(keys),
         )
-        keys = (*inherited, *(key for key in trigger.for_each if key not in inherited))
         leaf = self._leaf(rule, keys, path, parent, part, expected=self._filter(trigger, path))
         if trigger.value is not None:
             leaf.value = self._checked(f"{path}.value" if path else "value", compile_path, trigger.value)
@@ -360,7 +371,13 @@ class _Compiler:
         condition: Condition | None = None
         if spec.when is not None:
             condition = self._checked(f"{path}.when" if path else "when", _compile_when, spec.when)
-        return compile_filter(names=spec.expect, match=spec.match, related=spec.match_related, condition=condition)
+        return compile_filter(
+            names=spec.expect,
+            match=spec.match,
+            related=spec.match_related,
+            condition=condition,
+            named=_bucket_names(spec, spec.expect),
+        )
 
     def _checked(self, path: str, build: Any, value: Any) -> Any:
         try:
@@ -373,6 +390,13 @@ class _Compiler:
 
     def _id(self, path: str) -> str:
         return f"{self.automation.id}.{path}" if path else self.automation.id
+
+
+def _bucket_names(spec: EventFilter, names: list[str]) -> Callable[[str], bool] | None:
+    """The test of names for one role of a trigger with buckets; None for other triggers."""
+    if not isinstance(spec, EventTrigger) or spec.window != "tumbling":
+        return None
+    return compile_names(names, [*spec.expect, *spec.after])
 
 
 def _compile_when(text: str) -> Condition:
@@ -391,9 +415,11 @@ def _window_rule(trigger: EventTrigger) -> WindowRule:
             quiet_us=None if quiet is None else duration_us(quiet),
         )
     proactive = trigger.posture == "proactive"
-    if trigger.window == "tumbling" and (within or trigger.threshold > 1):
+    if trigger.window == "tumbling":
         return TumblingRule(threshold=trigger.threshold, within_us=within, proactive=proactive, needs_after=needs_after)
     if proactive:
+        if needs_after and trigger.cooldown is None:
+            cooldown = 0
         return AbsenceRule(threshold=trigger.threshold, within_us=within, cooldown_us=cooldown, needs_after=needs_after)
     if trigger.threshold == 1 and not cooldown and not needs_after:
         return EveryRule()

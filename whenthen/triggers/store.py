@@ -77,6 +77,10 @@ class WindowStore:
         for key in list(self._states.get(trigger, ())):
             self.drop(trigger, key)
 
+    def has(self, trigger: str) -> bool:
+        """Whether the trigger has any window."""
+        return trigger in self._states
+
     def triggers(self) -> list[str]:
         return list(self._states)
 

@@ -7,31 +7,34 @@ imported automation fires on the same events:
   out of order; with `after`, such an event at t opens [t, t + within) and only that;
 - a reactive bucket fires as soon as it holds `threshold` events; the next bucket follows on its end, so the rest is quiet;
 - an event past the end of a reactive bucket opens a new bucket at its own time and counts there;
-- a proactive bucket fires when its end has passed and it holds fewer than `threshold` events;
+- without `within` a reactive bucket takes every event until it is forgotten: each `threshold`-th one fires;
+- a proactive bucket fires when its end has passed and it holds fewer than `threshold` events, with the last event that
+  it saw as the triggering one;
 - an event that is in both `after` and `expect` opens a bucket at -1, and re-opens a satisfied proactive one;
-- buckets that ended more than 60 s ago are swept.
+- a bucket is forgotten 60 s after its end, at the earliest when the clock moves on from its last change.
 
 Boundaries: an event belongs to [start, end). A periodic check looks at proactive buckets; it is due at the earliest bucket's end
 or after `within`. Where Prefect is plainly at fault ours differs: docs/rules.md, "Differences from Prefect".
 
-State: [touched, start, end, count, time, position, id, ...]. Called by `triggers.evaluator`.
+State: [touched, start, end, count, last] where `last` is [time, position, event] in a proactive bucket that saw one, else None.
+Called by `triggers.evaluator`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.windows.steps import State, Step, refs_of
+from whenthen.triggers.windows.steps import State, Step
 
 __all__ = ["TumblingRule", "begin", "expires_us", "is_satisfied", "on_event", "on_time"]
 
-_HEAD = 4
 #: how much older than a bucket's first event others may be (Prefect's lookback for out-of-order events)
 _LOOKBACK_US = 15 * 60 * 1_000_000
 #: how long after its end a bucket is swept (Prefect's default buffer for expired buckets)
 _SWEEP_US = 60 * 1_000_000
-_MAX_REFS = 1000
+_TOUCHED, _START, _END, _COUNT, _LAST = range(5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,90 +44,108 @@ class TumblingRule:
     proactive: bool
     needs_after: bool
 
+    @property
+    def remembers(self) -> bool:
+        """False when every expected event fires, whatever came before."""
+        return self.proactive or self.needs_after or self.threshold > 1 or self.within_us > 0
+
 
 def expires_us(state: State) -> int:
     """When the bucket is swept."""
-    end: int = state[2]
-    return end + _SWEEP_US
+    return max(int(state[_END]) + _SWEEP_US, int(state[_TOUCHED]) + 1)
 
 
 def is_satisfied(rule: TumblingRule, state: State) -> bool:
     """Whether a proactive bucket holds what it waits for; a check drops such a bucket before its end."""
-    return bool(state[3] >= rule.threshold)
+    return bool(state[_COUNT] >= rule.threshold)
 
 
 def begin(rule: TumblingRule, *, now_us: int) -> State:
     """The bucket of a proactive trigger that is watched from now on."""
-    return [now_us, now_us, now_us + rule.within_us, 0]
+    return [now_us, now_us, now_us + rule.within_us, 0, None]
 
 
-def on_event(rule: TumblingRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool) -> Step:
-    """Decide for one event that passed the filter."""
+def on_event(
+    rule: TumblingRule,
+    state: State | None,
+    event: Ref,
+    *,
+    now_us: int,
+    counts: bool,
+    opens: bool,
+    data: dict[str, Any] | None = None,
+) -> Step:
+    """Decide for one event that passed the filter. `data` is the event itself, which a proactive bucket keeps."""
     if state is not None and expires_us(state) <= now_us:
         state = None
     time_us = event.time_us
-    opened = False
-    if opens and state is None:
-        state = [now_us, time_us, time_us + rule.within_us, -1 if counts else 0]
-        opened = True
-    if not rule.needs_after and counts and state is None:
-        state = [now_us, time_us - _LOOKBACK_US, time_us + rule.within_us, 0]
-    if state is None:
+    last = [time_us, event.seq, data] if rule.proactive else None
+    opened = state is None
+    if state is None and opens:
+        state = [now_us, time_us, time_us + rule.within_us, -1 if counts else 0, last]
+    elif state is None and counts and not rule.needs_after:
+        state = [now_us, time_us - _LOOKBACK_US, time_us + rule.within_us, 0, last]
+    elif state is None:
         return Step(Reason.WAITING_FOR_AFTER, None, "no `after` event opened a bucket")
-    state[0] = now_us
+    elif opens or not rule.needs_after:
+        state[_LAST] = last
+    state[_TOUCHED] = now_us
     if not counts:
         return Step(Reason.OPENED, state, "opened a bucket" if opened else "its bucket was open")
-    return _evaluate(rule, state, time_us, event, opens=opens)
+    return _evaluate(rule, state, time_us, event, last, now_us=now_us, opens=opens)
 
 
 def on_time(rule: TumblingRule, state: State, *, now_us: int) -> Step:
     """Check one proactive bucket at the clock's time."""
-    return _evaluate(rule, state, now_us, None, opens=False)
+    return _evaluate(rule, state, now_us, None, None, now_us=now_us, opens=False)
 
 
-def _evaluate(rule: TumblingRule, state: State, time_us: int, event: Ref | None, *, opens: bool) -> Step:
-    touched, start, end, _ = state[:_HEAD]
+def _evaluate(
+    rule: TumblingRule,
+    state: State,
+    time_us: int,
+    event: Ref | None,
+    last: list[Any] | None,
+    *,
+    now_us: int,
+    opens: bool,
+) -> Step:
+    _, start, end, count, _ = state
     if time_us < start:
         quiet = not rule.proactive and start - time_us <= rule.within_us
         return Step(Reason.COOLDOWN if quiet else Reason.LATE, state, "before the start of the current bucket")
     unspent = event is not None
     if event is not None and ((not rule.proactive and not rule.within_us) or time_us < end):
-        state[3] += 1
-        if len(state) < _HEAD + 3 * _MAX_REFS:
-            state += (time_us, event.seq, event.id)
+        count = state[_COUNT] = count + 1
+        state[_LAST] = last
         unspent = False
-    meets = state[3] < rule.threshold if rule.proactive else state[3] >= rule.threshold
+    meets = count < rule.threshold if rule.proactive else count >= rule.threshold
+    detail = f"{max(count, 0)} of {rule.threshold} in the bucket"
     if meets and (not rule.proactive or end <= time_us):
-        refs = refs_of(state[_HEAD:])
-        if event is not None and unspent:
-            refs = (*refs, event)
-        at_us = time_us if event is not None else end
-        detail = f"{max(state[3], 0)} of {rule.threshold} in the bucket"
-        if rule.needs_after or not rule.within_us:
-            return Step(Reason.FIRED, None, detail, refs=refs, at_us=at_us)
-        start = max(end, time_us)
-        following: State = [touched, start, start + rule.within_us, 0]
-        if unspent and event is not None:
-            following[3] = 1
-            following += (event.time_us, event.seq, event.id)
-        return Step(Reason.FIRED, following, detail, refs=refs, at_us=at_us)
-    detail = f"{max(state[3], 0)} of {rule.threshold} in the bucket"
+        fired = state[_LAST] if event is None else last
+        ref = event if event is not None else None if fired is None else Ref(fired[2]["id"], fired[1], fired[0])
+        following = None
+        if not rule.needs_after and rule.within_us:
+            following = _following(rule, state, time_us, now_us, count=1 if unspent else 0)
+        refs = () if ref is None else (ref,)
+        return Step(Reason.FIRED, following, detail, refs=refs, at_us=now_us, event=fired)
     if time_us < end:
         if event is not None and rule.proactive and not meets and opens:
-            return Step(
-                Reason.EXPECTED, [touched, event.time_us, event.time_us + rule.within_us, 0], "opened the next bucket"
-            )
-        reason = Reason.EXPECTED if rule.proactive and not meets else Reason.BELOW_THRESHOLD
-        return Step(reason, state, detail)
+            again = [now_us, time_us, time_us + rule.within_us, 0, last]
+            return Step(Reason.EXPECTED, again, "opened the next bucket")
+        return Step(Reason.EXPECTED if rule.proactive and not meets else Reason.BELOW_THRESHOLD, state, detail)
     if rule.needs_after:
         return Step(Reason.WAITING_FOR_AFTER, None, "its bucket had ended")
     if not rule.within_us:
         return Step(Reason.BELOW_THRESHOLD, state, detail)
-    start = max(end, time_us)
-    following = [touched, start, start + rule.within_us, 0]
-    if unspent and event is not None:
-        if not rule.proactive:
-            return _evaluate(rule, following, time_us, event, opens=opens)
-        following[3] = 1
-        following += (event.time_us, event.seq, event.id)
+    if event is not None and not rule.proactive:
+        following = _following(rule, state, time_us, now_us, count=0)
+        return _evaluate(rule, following, time_us, event, last, now_us=now_us, opens=opens)
+    following = _following(rule, state, time_us, now_us, count=1 if unspent else 0)
     return Step(Reason.EXPECTED if rule.proactive else Reason.BELOW_THRESHOLD, following, detail)
+
+
+def _following(rule: TumblingRule, state: State, time_us: int, now_us: int, *, count: int) -> State:
+    """The bucket after this one: from its end, or from the event past it."""
+    start = max(state[_END], time_us)
+    return [now_us, start, start + rule.within_us, count, None]

@@ -1,0 +1,41 @@
+"""Event names as Prefect matches them, for triggers with tumbling windows.
+
+Prefect finds a trigger by its names in one place and decides by them in another, and the two read a name differently. An
+event is expected when all of these hold for its name, each perhaps by another one of the patterns:
+
+- one of `expect` or `after` is a glob that matches it (`*`, `?` and sets have their meaning, `!` has none);
+- it starts like one of `expect` or `after`, where `*` stands for at least one character and all else for itself;
+- one of `expect` is a glob that matches it, where a leading `!` negates.
+
+The same with `after` in the last line says whether an event opens a bucket. With plain names and trailing stars the effect is
+one: `*` does not match the empty text. Called by `triggers.rules`. Meaning: docs/rules.md, "Tumbling windows".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from whenthen.triggers.patterns import any_of, compile_glob, compile_glob_body
+
+__all__ = ["compile_names"]
+
+
+def compile_names(names: Sequence[str], every: Sequence[str]) -> Callable[[str], bool]:
+    """A test for one role: `names` are those of the role, `every` those of all roles of the trigger."""
+    plain = not any(mark in text for text in every for mark in "*?[!")
+    decides = any_of([compile_glob(text) for text in names])
+    if plain or (len(every) == 1 and every[0] == "*"):
+        return decides
+    found = any_of([compile_glob_body(text) for text in every])
+    begins = any_of([compile_glob_body(_beginning(text)) for text in every])
+    return partial(_all, (decides, found, begins))
+
+
+def _beginning(text: str) -> str:
+    """A glob for what starts like `text`, with at least one character for each star."""
+    return "".join("?*" if char == "*" else f"[{char}]" if char in "?[" else char for char in text) + "*"
+
+
+def _all(tests: tuple[Callable[[str], bool], ...], text: str) -> bool:
+    return all(test(text) for test in tests)
