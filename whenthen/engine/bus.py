@@ -34,6 +34,7 @@ log = logging.getLogger(__name__)
 #: JetStream error codes that say: no room (maximum bytes, messages, storage, memory, insufficient resources)
 FULL_CODES = frozenset({10023, 10028, 10047, 10054, 10077, 10122})
 RETRY_PAUSE_S = 0.1
+ATTEMPT_S = 1.5  #: a leader that died does not answer; the next one may
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +173,7 @@ class Bus:
     async def store(self, subject: str, data: bytes, message_id: str | None = None) -> Ack:
         """Publish one message into whichever stream has `subject`. Errors: see `publish`.
 
-        With a `message_id`, a stream that has no leader just now is tried again until the time is up.
+        With a `message_id`, a stream whose leader is missing or silent is tried again until the time is up.
         """
         if self._link is None:
             raise unavailable("the bus is not connected", LinkReason.DISCONNECTED)
@@ -184,9 +185,10 @@ class Bus:
                 while True:
                     try:
                         left = max(deadline - loop.time(), 0.001)
-                        return _ack(await self._link.request(subject, data, headers, timeout_s=left))
+                        wait = left if message_id is None else min(left, ATTEMPT_S)
+                        return _ack(await self._link.request(subject, data, headers, timeout_s=wait))
                     except BusUnavailable as error:
-                        retry = error.reason == LinkReason.NO_STREAM and message_id is not None
+                        retry = message_id is not None and error.reason in (LinkReason.NO_STREAM, LinkReason.TIMEOUT)
                         if not retry or loop.time() + RETRY_PAUSE_S > deadline:
                             raise
                     await asyncio.sleep(RETRY_PAUSE_S)

@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 BATCH_MESSAGES = 1000
 #: of one pack: far below the 8 MB of max_payload, and of servers with the default of 1 MB
 PACK_BYTES = 700_000
+ANSWER_S = 2.5  #: how long the answer to a commit may take, and this much longer for each so many bytes
+ANSWER_BYTES_PER_S = 10 << 20
 YIELD_BYTES = 1 << 20  #: after so much was written, let the connection send it
 RETRY_S = (0.05, 2.0)  #: first and longest pause before a commit is sent again
 CLAIMS = 20  #: how often a shard is claimed before another process is believed to have it
@@ -61,7 +63,7 @@ class StaleBatch(Exception):
     """The expected sequence of the offset is not the last one."""
 
 
-async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int | None, timeout_s: float = 10.0) -> int:
+async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int | None) -> int:
     """Publish up to 1,000 messages as one atomic batch and give the last one's sequence.
 
     `expect` is the last sequence of the last message's subject, 0 for none; None does not ask.
@@ -72,6 +74,8 @@ async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int 
     """
     batch = uuid.uuid4().hex
     last = len(messages)
+    # a leader that died does not answer; whoever sends a batch sends it again, so a short wait costs nothing
+    timeout_s = ANSWER_S + sum(len(message.data) for message in messages) / ANSWER_BYTES_PER_S
     size = 0
     for number, message in enumerate(messages, 1):
         headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)} if last > 1 else {}

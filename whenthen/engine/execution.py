@@ -103,6 +103,7 @@ class Executor:
         self._wake = asyncio.Event()
         self._stopping = False
         self._renew = True
+        self._sub: Subscription | None = None
 
     @property
     def busy(self) -> int:
@@ -118,13 +119,12 @@ class Executor:
         """Perform tasks until `stop`."""
         unlisten = self.bus.on_connection(self._connection)
         keeper = asyncio.create_task(self._keep_alive(), name="action keep-alive")
-        sub: Subscription | None = None
         inbox = ""
         try:
             while not self._stopping:
                 try:
                     if self._renew:
-                        sub, inbox = await self._subscribe(sub)
+                        inbox = await self._subscribe()
                     await self._ask(inbox)
                 except (BusUnavailable, nats.errors.Error, OSError) as error:
                     log.info("action tasks can not be read: %s; trying again", error)
@@ -141,12 +141,13 @@ class Executor:
                         self._renew = True
         finally:
             unlisten()
-            await self._finish(sub)
+            await self._finish()
             keeper.cancel()
             await asyncio.wait([keeper])
 
-    async def _subscribe(self, old: Subscription | None) -> tuple[Subscription, str]:
+    async def _subscribe(self) -> str:
         """The durable consumer, created or as it is, and a fresh inbox."""
+        old, self._sub = self._sub, None  # given up even when what follows fails
         if old is not None and self.bus.connected:
             await old.unsubscribe()
         config = {
@@ -165,11 +166,11 @@ class Executor:
         if error := answer.get("error"):
             raise unavailable(f"no consumer of actions: {error.get('description')}", LinkReason.REFUSED)
         inbox = self.bus.nc.new_inbox()
-        sub = await self.bus.nc.subscribe(inbox, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=0)
+        self._sub = await self.bus.nc.subscribe(inbox, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=0)
         self._asked = 0
         self._heard = time.monotonic()
         self._renew = False
-        return sub, inbox
+        return inbox
 
     async def _ask(self, inbox: str) -> None:
         """Ask for as many tasks as there is room for."""
@@ -392,14 +393,14 @@ class Executor:
             for reply in list(self._tasks):
                 await self._answer(reply, b"+WPI")
 
-    async def _finish(self, sub: Subscription | None) -> None:
+    async def _finish(self) -> None:
         """Let tasks end for a while, then hand the others back.
 
         The inbox goes first: what is handed back must not come here again through a request that is still open.
         """
-        if sub is not None and self.bus.connected:
+        if self._sub is not None and self.bus.connected:
             try:
-                await sub.drain()
+                await self._sub.drain()  # type: ignore[no-untyped-call]
             except (nats.errors.Error, OSError, TimeoutError) as error:
                 log.debug("tasks on their way here will be delivered again: %r", error)
         if self._tasks:

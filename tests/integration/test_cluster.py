@@ -1,0 +1,107 @@
+"""Three servers, R3 streams: killing any one of them, leaders included, loses nothing, doubles nothing, stops nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import nats.js.errors
+import pytest
+
+from tests.integration.conftest import NatsServer, eventually
+from tests.integration.counting import CountingEvaluator
+from whenthen.engine.bus import Bus
+from whenthen.engine.evaluation import ShardLoop
+from whenthen.engine.execution import ExecutionSettings, Executor
+from whenthen.engine.streams import ENGINE, StreamSettings, check_server, ensure_streams
+from whenthen.schemas.errors import BusUnavailable, SetupError
+from whenthen.schemas.events import new_event
+from whenthen.schemas.firings import ActionTask
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[list[NatsServer]]:
+    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
+    routes = [probe.getsockname()[1] for probe in probes]
+    for probe in probes:
+        probe.close()
+    urls = ", ".join(f"nats://127.0.0.1:{port}" for port in routes)
+    servers = [
+        NatsServer(
+            tmp_path / f"n{number}",
+            extra=f"server_name: n{number}\ncluster {{ name: c, listen: 127.0.0.1:{port}, routes: [{urls}] }}",
+        )
+        for number, port in enumerate(routes)
+    ]
+    for server in servers:
+        server.start()
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+async def prepared(bus: Bus) -> None:
+    """The streams exist; a young cluster takes a while to elect its leader."""
+    async with asyncio.timeout(40):
+        while True:
+            try:
+                await check_server(bus.nc)
+                await ensure_streams(bus.js, StreamSettings(replicas=3))
+                return
+            except (SetupError, nats.js.errors.Error, nats.errors.Error, TimeoutError):
+                await asyncio.sleep(0.2)
+
+
+@pytest.mark.timeout(180)
+async def test_killing_each_server_in_turn_loses_nothing_and_doubles_nothing(cluster: list[NatsServer]) -> None:
+    bus = Bus([server.url for server in cluster])
+    await bus.connect()
+    await prepared(bus)
+    sent: Counter[str] = Counter()
+    performed: Counter[str] = Counter()
+    stop = False
+
+    async def produce(key: str) -> None:
+        while not stop:
+            one = new_event("order.created", resource={"id": key}, now=datetime.now(UTC), source="test")
+            while True:
+                try:
+                    await bus.publish(one)
+                    break
+                except BusUnavailable:
+                    await asyncio.sleep(0.02)
+            sent[key] += 1
+            await asyncio.sleep(0.005)
+
+    async def perform(task: ActionTask) -> None:
+        performed[task.key] += 1
+
+    loop = ShardLoop(bus, 0, CountingEvaluator())
+    executor = Executor(bus, perform, settings=ExecutionSettings(ack_wait_s=3.0))
+    running = [asyncio.create_task(loop.run()), asyncio.create_task(executor.run())]
+    producers = [asyncio.create_task(produce(f"k{number}")) for number in range(4)]
+    for server in cluster:
+        before, acted = loop.committed, len(performed)
+        await eventually(lambda before=before: loop.committed > before + 100)  # type: ignore[misc]
+        server.kill()
+        before, acted = loop.committed, len(performed)
+        await eventually(lambda before=before: loop.committed > before + 50, within_s=30)  # type: ignore[misc]
+        await eventually(lambda acted=acted: len(performed) > acted + 20, within_s=30)  # type: ignore[misc]
+        server.start()
+    stop = True
+    await asyncio.gather(*producers)
+    expected = {f"{key}-{n}.0" for key, count in sent.items() for n in range(3, count + 1, 3)}
+    await eventually(lambda: set(performed) >= expected, within_s=30)
+    loop.stop()
+    executor.stop()
+    await asyncio.wait_for(asyncio.gather(*running), 30)
+    assert set(performed) == expected
+    stored = (await bus.js.stream_info(ENGINE, subjects_filter="engine.firing.>")).state.subjects or {}
+    assert {subject.split(".")[3] + ".0" for subject in stored} == expected
+    await bus.close()
