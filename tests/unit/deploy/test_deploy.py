@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -82,13 +83,31 @@ def test_every_alert_is_tested_and_says_what_to_do() -> None:
         assert set(rule["annotations"]) == {"summary", "description"}
 
 
-def test_every_metric_that_an_alert_uses_exists() -> None:
+def known_metrics() -> set[str]:
     metrics = Metrics(version="1")
     metrics.take_rules({}, {})
-    known = {sample for family in metrics.registry.collect() for sample in (family.name, f"{family.name}_total")}
+    endings = ("", "_total", "_bucket", "_count", "_sum", "_info")
+    return {f"{family.name}{ending}" for family in metrics.registry.collect() for ending in endings}
+
+
+def test_every_metric_that_an_alert_uses_exists() -> None:
     used = set(re.findall(r"whenthen_[a-z_]+", " ".join(r["expr"] for g in read(RULES)["groups"] for r in g["rules"])))
     assert used
-    assert used <= known
+    assert used <= known_metrics()
+
+
+def test_every_metric_of_the_dashboard_exists_and_is_asked_for_in_valid_promql(tmp_path: Path) -> None:
+    dashboard = json.loads((DEPLOY / "grafana" / "whenthen.json").read_text(encoding="utf-8"))
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    assert len(asked) > 10
+    assert set(re.findall(r"whenthen_[a-z_]+", " ".join(asked))) <= known_metrics()
+    records = [
+        {"record": f"panel:{number}", "expr": query.replace("$__rate_interval", "5m")}
+        for number, query in enumerate(asked)
+    ]
+    (tmp_path / "panels.yaml").write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": records}]}))
+    done = promtool("check", "rules", "panels.yaml", cwd=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_the_compose_file_follows_the_compose_specification() -> None:
