@@ -330,7 +330,7 @@ async def test_a_run_that_another_worker_has_is_not_started_again(house: House) 
 
 
 async def test_a_stopping_worker_hands_back_what_it_can_not_finish(house: House) -> None:
-    house.deploy(command=["sh", "-c", 'echo $$; test -e again && exit 0; touch again; sleep 60'])
+    house.deploy(command=["sh", "-c", "echo $$; test -e again && exit 0; touch again; sleep 60"])
     run = await house.start()
     async with house.worker(name="first"):
         await house.reaches(run, RunState.RUNNING)

@@ -87,7 +87,9 @@ class Announcer:
         request = json.dumps({"batch": 1, "expires": int(self._wait.total_seconds() * 1e9)}).encode()
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{_STREAM}.{_CONSUMER}"
         try:
-            message = await self._js._nc.request(subject, request, timeout=self._wait.total_seconds() + 2, old_style=True)
+            message = await self._js._nc.request(
+                subject, request, timeout=self._wait.total_seconds() + 2, old_style=True
+            )
         except nats.errors.NoRespondersError:
             self._ready = False
             raise

@@ -304,7 +304,9 @@ class NatsRunQueue:
             request = json.dumps({"batch": 1, "expires": max(int(wait.total_seconds() * 1e9), 1_000_000)})
             subject = f"$JS.API.CONSUMER.MSG.NEXT.{RUNS}.{consumer}"
             try:
-                message = await self._js._nc.request(subject, request.encode(), timeout=wait.total_seconds() + 5, old_style=True)
+                message = await self._js._nc.request(
+                    subject, request.encode(), timeout=wait.total_seconds() + 5, old_style=True
+                )
             except nats.errors.NoRespondersError:
                 self._consumers.pop(pool, None)  # deleted behind our back: made anew next time
                 raise

@@ -65,7 +65,9 @@ class Deployment(Model):
 
     name: Name
     description: str = Field(default="", max_length=20_000)
-    command: Annotated[list[str], BeforeValidator(_split_command), OneOrMany()] | None = Field(default=None, max_length=1000)
+    command: Annotated[list[str], BeforeValidator(_split_command), OneOrMany()] | None = Field(
+        default=None, max_length=1000
+    )
     """Words of the command, no shell; `{{ name }}` in a word is the parameter of that name."""
     entrypoint: str | None = Field(default=None, max_length=4096)
     """`path/to/file.py:function`, relative to the rules folder; called with the parameters."""
@@ -126,9 +128,7 @@ class RunState(StrEnum):
     TIMED_OUT = "TimedOut"
 
 
-TERMINAL = frozenset(
-    {RunState.CANCELLED, RunState.COMPLETED, RunState.FAILED, RunState.CRASHED, RunState.TIMED_OUT}
-)
+TERMINAL = frozenset({RunState.CANCELLED, RunState.COMPLETED, RunState.FAILED, RunState.CRASHED, RunState.TIMED_OUT})
 #: a worker has them, or should have
 ACTIVE = frozenset({RunState.PENDING, RunState.RUNNING, RunState.CANCELLING})
 #: they wait in the queue for a worker

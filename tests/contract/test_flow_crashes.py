@@ -1,0 +1,231 @@
+"""Killed workers, killed servers, and announcements that were cut short, over a real nats-server."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from conftest import FlowServer, connect, open_stores
+from nats.aio.client import Client
+
+from whenthen.engine.announcer import Announcer
+from whenthen.flows.memory import DeploymentSet
+from whenthen.flows.orchestrator import BuiltInOrchestrator
+from whenthen.flows.reaper import Reaper, ReaperSettings
+from whenthen.flows.worker import Worker
+from whenthen.schemas.deployments import TERMINAL, Deployment, RunState
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.events import Event
+
+pytestmark = pytest.mark.anyio
+Eventually = Callable[..., Awaitable[None]]
+
+WORKER = """
+import asyncio, sys
+from datetime import timedelta
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from conftest import *
+from whenthen.flows.memory import DeploymentSet
+from whenthen.flows.worker import Worker, WorkerSettings
+from whenthen.schemas.deployments import Deployment
+
+class At:
+    url = sys.argv[2]
+
+async def main():
+    stores = await open_stores(await connect(At))
+    deployments = DeploymentSet([Deployment.model_validate_json(sys.argv[3])])
+    settings = WorkerSettings(heartbeat=timedelta(seconds=0.3), lost_after=timedelta(seconds=3),
+                              kill_grace=timedelta(seconds=0.3), take_wait=timedelta(seconds=0.5))
+    await Worker(stores, deployments, root=Path(sys.argv[4]), settings=settings).run()
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+async def client(own_server: FlowServer) -> AsyncIterator[Client]:
+    nc = await connect(own_server)
+    yield nc
+    await nc.close()
+
+
+def start_worker(server: FlowServer, deployment: Deployment, root: Path) -> subprocess.Popen[bytes]:
+    here = str(Path(__file__).parent)
+    words = [sys.executable, "-c", WORKER, here, server.url, deployment.model_dump_json(), str(root)]
+    return subprocess.Popen(words)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
+
+
+async def test_a_killed_worker_leaves_no_process_and_its_run_is_tried_again_never_twice_at_once(
+    own_server: FlowServer, client: Client, tmp_path: Path, eventually: Eventually
+) -> None:
+    script = 'mkdir busy || echo TWICE >> twice; echo $$ >> pids; test "$WHENTHEN_ATTEMPT" = 2 && exit 0; sleep 60'
+    deployment = Deployment(name="d", command=["sh", "-c", f"trap '' TERM; {script}"], retries=1, retry_delay=0)
+    stores = await open_stores(client)
+    orchestrator = BuiltInOrchestrator(stores, DeploymentSet([deployment]))
+    settings = ReaperSettings(lost_after=timedelta(seconds=3), interval=timedelta(seconds=0.2))
+    reaping = asyncio.create_task(Reaper(stores, settings=settings).run())
+    run = await orchestrator.run_deployment("d", {}, key="k")
+    pids = tmp_path / "pids"
+    workers = [start_worker(own_server, deployment, tmp_path)]
+    try:
+
+        async def started() -> bool:
+            return pids.exists() and bool(pids.read_text().strip())
+
+        await eventually(started)
+        first = int(pids.read_text().split()[0])
+        workers[0].send_signal(signal.SIGKILL)
+
+        async def gone() -> bool:
+            return not alive(first)
+
+        await eventually(gone)
+        (tmp_path / "busy").rmdir()
+        workers.append(start_worker(own_server, deployment, tmp_path))
+
+        async def ended() -> bool:
+            return (await orchestrator.get_flow_run(run.id)).run.state in TERMINAL
+
+        await eventually(ended, within_s=60)
+    finally:
+        reaping.cancel()
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    last = (await orchestrator.get_flow_run(run.id)).run
+    assert (last.state, last.attempt) == (RunState.COMPLETED, 2)
+    assert not (tmp_path / "twice").exists()
+    assert len(pids.read_text().split()) == 2
+
+
+async def test_a_run_without_retries_is_crashed_when_its_worker_is_killed(
+    own_server: FlowServer, client: Client, tmp_path: Path, eventually: Eventually
+) -> None:
+    deployment = Deployment(name="d", command=["sh", "-c", "touch started; sleep 60"])
+    stores = await open_stores(client)
+    orchestrator = BuiltInOrchestrator(stores, DeploymentSet([deployment]))
+    run = await orchestrator.run_deployment("d", {}, key="k")
+    worker = start_worker(own_server, deployment, tmp_path)
+
+    async def started() -> bool:
+        return (tmp_path / "started").exists()
+
+    await eventually(started)
+    worker.kill()
+    worker.wait()
+    settings = ReaperSettings(lost_after=timedelta(seconds=1), interval=timedelta(seconds=0.2))
+    reaping = asyncio.create_task(Reaper(stores, settings=settings).run())
+
+    async def crashed() -> bool:
+        return (await orchestrator.get_flow_run(run.id)).run.state is RunState.CRASHED
+
+    await eventually(crashed)
+    reaping.cancel()
+
+
+async def test_a_run_survives_a_restart_of_the_server(
+    own_server: FlowServer, client: Client, tmp_path: Path, eventually: Eventually
+) -> None:
+    script = "echo first; touch started; while ! test -e go; do sleep 0.1; done; echo last"
+    deployments = DeploymentSet([Deployment(name="d", command=["sh", "-c", script])])
+    stores = await open_stores(client)
+    orchestrator = BuiltInOrchestrator(stores, deployments)
+    run = await orchestrator.run_deployment("d", {}, key="k")
+    worker = Worker(stores, deployments, root=tmp_path)
+    working = asyncio.create_task(worker.run())
+
+    async def started() -> bool:
+        return (tmp_path / "started").exists()
+
+    await eventually(started)
+    own_server.kill()
+    (tmp_path / "go").touch()
+    own_server.start()
+
+    async def ended() -> bool:
+        try:
+            return (await orchestrator.get_flow_run(run.id)).run.state in TERMINAL
+        except BusUnavailable:
+            return False
+
+    await eventually(ended, within_s=60)
+    worker.stop()
+    await working
+    assert (await orchestrator.get_flow_run(run.id)).run.state is RunState.COMPLETED
+    assert [line.text for line in await stores.logs.read(run.id)] == ["first", "last"]
+
+
+async def test_every_transition_is_announced_in_order_also_when_announcing_is_cut_short(
+    client: Client, tmp_path: Path, eventually: Eventually
+) -> None:
+    deployments = DeploymentSet([Deployment(name="d", command="true", tags=["nightly"])])
+    stores = await open_stores(client)
+    orchestrator = BuiltInOrchestrator(stores, deployments)
+    lineage = {"depth": 2, "firing": "f", "automations": ["a"]}
+    related = [{"id": "whenthen.firing.f", "role": "firing"}, {"id": "bad\x00label"}]
+    run = await orchestrator.run_deployment("d", {"n": 1}, key="k", lineage=lineage, related=related)
+    seen: list[Event] = []
+    failures = iter([True, False, True, False, False, True])
+
+    async def publish(event: Event) -> None:
+        seen.append(event)
+        if next(failures, False):
+            raise BusUnavailable("stored, but the answer was lost")
+
+    announcing = asyncio.create_task(Announcer(client.jetstream(), publish).run())
+    worker = Worker(stores, deployments, root=tmp_path)
+    working = asyncio.create_task(worker.run())
+
+    async def told() -> bool:
+        return any(event.name == "flow-run.Completed" for event in seen)
+
+    await eventually(told)
+    announcing.cancel()
+    worker.stop()
+    await working
+    ids = list(dict.fromkeys(event.id for event in seen))
+    names = list(dict.fromkeys(event.name for event in seen))
+    assert names == [f"flow-run.{state}" for state in ("Scheduled", "Pending", "Running", "Completed")]
+    assert len(ids) == 4
+    assert len(seen) > 4
+    last = seen[-1]
+    assert last.resource == {
+        "id": f"whenthen.flow-run.{run.id}",
+        "name": f"d-{run.id[:8]}",
+        "deployment": "d",
+        "state": "Completed",
+    }
+    assert [item["role"] for item in last.related] == ["deployment", "work-pool", "tag", "firing"]
+    assert last.data["lineage"] == lineage
+    assert last.payload["parameters"] == {"n": 1}
+
+
+def test_the_guard_ends_the_group_when_its_parent_is_killed(tmp_path: Path) -> None:
+    from whenthen.flows import guard
+
+    read, write = os.pipe()
+    words = [sys.executable, "-I", "-S", str(guard.__file__), "0.2", "sh", "-c", "trap '' TERM; echo up; sleep 60"]
+    process = subprocess.Popen(words, stdin=read, stdout=subprocess.PIPE, start_new_session=True)
+    os.close(read)
+    assert process.stdout is not None
+    assert process.stdout.readline() == b"up\n"
+    os.close(write)
+    assert process.wait(20) == -signal.SIGKILL
+    assert process.stdout.read() == b""
+    process.stdout.close()

@@ -1,0 +1,117 @@
+"""Which runs schedules ask for."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from whenthen.flows.memory import DeploymentSet, memory_stores
+from whenthen.flows.orchestrator import BuiltInOrchestrator
+from whenthen.flows.scheduler import Scheduler
+from whenthen.flows.stores import Stores
+from whenthen.schemas.deployments import Deployment, RunState, Schedule
+
+pytestmark = pytest.mark.anyio
+
+NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOON + timedelta(seconds=1)
+
+    def __call__(self) -> datetime:
+        return self.now
+
+
+class House:
+    def __init__(self, **schedule: object) -> None:
+        self.clock = Clock()
+        self.stores: Stores = memory_stores()
+        self.deployments = DeploymentSet()
+        self.orchestrator = BuiltInOrchestrator(self.stores, self.deployments, clock=self.clock)
+        self.edit(**schedule)
+
+    def edit(self, **schedule: object) -> None:
+        self.deployments.replace([Deployment(name="d", command=["true"], schedules=[Schedule(**schedule)])])
+
+    def scheduler(self) -> Scheduler:
+        return Scheduler(self.stores, self.deployments, self.orchestrator, clock=self.clock)
+
+    async def at(self, now: datetime) -> None:
+        self.clock.now = now
+        await asyncio.gather(self.scheduler().step(), self.scheduler().step())
+
+    async def runs(self) -> list[tuple[str, RunState]]:
+        runs = await self.orchestrator.list_flow_runs(limit=1000)
+        return sorted((run.scheduled_for[11:16], run.state) for run in runs)
+
+
+async def test_each_time_makes_one_run_with_two_schedulers_that_restart_all_the_time() -> None:
+    house = House(cron="* * * * *", parameters={"day": 1})
+    for second in range(0, 200, 5):
+        await house.at(NOON + timedelta(seconds=second + 1))
+    assert await house.runs() == [(f"12:0{minute}", RunState.SCHEDULED) for minute in (1, 2, 3)]
+    run = (await house.orchestrator.list_flow_runs())[0]
+    assert (run.parameters, run.triggered_by) == ({"day": 1}, "schedule:default")
+    assert run.key == "schedule/d/default/2026-03-01T12:03:00.000000Z"
+
+
+async def test_of_missed_times_the_latest_is_made_up_for_once_and_late() -> None:
+    house = House(cron="*/10 * * * *")
+    await house.at(NOON)
+    await house.at(NOON + 35 * MINUTE)
+    await house.at(NOON + 36 * MINUTE)
+    assert await house.runs() == [("12:30", RunState.LATE)]
+
+
+async def test_what_was_missed_longer_ago_than_the_grace_period_is_left_out() -> None:
+    house = House(cron="0 0 * * *")
+    await house.at(NOON)
+    await house.at(NOON + timedelta(hours=20))
+    assert await house.runs() == []
+
+
+async def test_a_paused_schedule_makes_no_runs_and_does_not_make_up_for_them() -> None:
+    house = House(cron="* * * * *")
+    await house.at(NOON)
+    await house.orchestrator.pause_deployment("d")
+    await house.at(NOON + 5 * MINUTE)
+    await house.orchestrator.resume_schedule("d", "default")
+    await house.at(NOON + 5 * MINUTE + timedelta(seconds=5))
+    assert await house.runs() == []
+    await house.at(NOON + 6 * MINUTE)
+    assert await house.runs() == [("12:06", RunState.SCHEDULED)]
+
+
+async def test_what_is_said_last_about_a_schedule_counts() -> None:
+    house = House(cron="* * * * *", active=False)
+    assert await house.orchestrator.paused_schedules() == {("d", "default"): True}
+    for step, (change, paused) in enumerate(
+        [
+            (house.orchestrator.resume_deployment("d"), False),
+            (house.orchestrator.pause_schedule("d", "default"), True),
+            (house.orchestrator.resume_deployment("d"), False),
+        ]
+    ):
+        house.clock.now = NOON + step * MINUTE
+        await change
+        assert await house.orchestrator.paused_schedules() == {("d", "default"): paused}
+
+
+async def test_an_edited_schedule_begins_when_it_is_first_seen() -> None:
+    house = House(cron="0 * * * *")
+    await house.at(NOON + MINUTE)
+    house.edit(cron="*/15 * * * *")
+    await house.at(NOON + 50 * MINUTE)
+    assert await house.runs() == []
+    await house.at(NOON + 60 * MINUTE)
+    assert await house.runs() == [("13:00", RunState.SCHEDULED)]
