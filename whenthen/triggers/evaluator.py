@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -182,7 +183,8 @@ class Evaluator:
                 self._note_held(event, outcome)
                 return
         self._decide(event, outcome)
-        self._release_followers(event, outcome)
+        if self._holding.wait_us:
+            self._release_followers(event, outcome)
 
     def _release_followers(self, event: Event, outcome: Outcome) -> None:
         """Decide for the events that waited for `event`, for those that waited for them, and so on."""
@@ -234,8 +236,12 @@ class Evaluator:
         time_us = event.time_us
         ref = Ref(event.data["id"], event.seq, time_us)
         if isinstance(rule, EveryRule):
-            cause = _Cause(event, event.depth, time_us)
-            self._fired(leaf, key, Step(Reason.FIRED, None, refs=(ref,), at_us=time_us), cause, outcome)
+            depth = event.depth
+            if leaf.parent is None and depth < self.max_depth and not leaf.automation.keeps_state:
+                self._make_firing(leaf, key, FiringState.TRIGGERED, (ref,), event, depth, time_us, outcome)
+            else:
+                step = Step(Reason.FIRED, None, refs=(ref,), at_us=time_us)
+                self._fired(leaf, key, step, _Cause(event, depth, time_us), outcome)
             return
         state = self._store.get(leaf.id, key)
         if isinstance(rule, SlidingRule):
@@ -371,6 +377,38 @@ class Evaluator:
         self._note(outcome, leaf, Reason.RESOLVED, cause.event, key=key, detail=detail, firing=firing.id)
         return True
 
+    def _make_firing(
+        self,
+        leaf: Leaf,
+        key: str,
+        state: FiringState,
+        refs: tuple[Ref, ...],
+        event: Event,
+        depth: int,
+        at_us: int,
+        outcome: Outcome,
+    ) -> None:
+        """A firing of an automation without windows or states: what most events lead to, so it takes no detours."""
+        automation = leaf.automation
+        name = automation.name
+        data = event.data
+        lineage = data.get("lineage")
+        before = lineage.get("automations", ())[-(self.max_depth + 1) :] if lineage else ()
+        firing = Firing(
+            id=_firing_id(automation.id, key, state, data["id"]),
+            automation=name,
+            state=state,
+            at=_format_us(at_us),
+            key=leaf.keys.mapping(key) if leaf.keys.expressions else {},
+            event=data,
+            seq=event.seq,
+            refs=refs,
+            depth=depth + 1,
+            automations=(*before, name),
+        )
+        outcome.firings.append(firing)
+        self._note(outcome, leaf, Reason.FIRED, event, key=key, firing=firing.id)
+
     def _firing(
         self,
         node: Leaf | Composite,
@@ -389,9 +427,8 @@ class Evaluator:
             what += f"@{cause.due_us}"
         if isinstance(node, Composite):
             what += "|" + ",".join(ref.id for ref in refs)
-        text = f"{automation.id}\0{key}\0{state.value}\0{what}"
         return Firing(
-            id=hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest(),
+            id=_firing_id(automation.id, key, state, what),
             automation=automation.name,
             state=state,
             at=_format_us(at_us),
@@ -412,6 +449,9 @@ class Evaluator:
             self.clock_us = now_us
         if self._unbegun and self.clock_us:
             self._begin()
+        if self._store.is_idle(self.clock_us):
+            self._moment_us = self.clock_us
+            return
         due = self._store.pop_due(self.clock_us)
         while due is not None:
             self._due(*due, outcome)
@@ -500,7 +540,8 @@ class Evaluator:
         now_us = max(due_us, self._moment_us, self.clock_us - _MAX_CHECKS * rule.within_us)
         if now_us > self._moment_us:
             self._stop_us, self._moment_us = self._moment_us, now_us
-        if not leaf.keys.expressions and not rule.needs_after and self._store.get(leaf.id, "") is None:
+        opens_itself = not leaf.keys.expressions and not rule.needs_after
+        if opens_itself and self._store.get(leaf.id, "") is None:
             self._put(leaf, "", tumbling.begin(rule, now_us=now_us))
         again = now_us + rule.within_us
         for key, state in sorted(self._store.items(leaf.id), key=lambda item: (item[1][1], item[0])):
@@ -520,7 +561,7 @@ class Evaluator:
                 event = None if step.event is None else Event(step.event[2], step.event[1])
                 cause = _Cause(event, 0 if event is None else event.depth, now_us, end)
                 self._fired(leaf, key, step, cause, outcome)
-        watched = self._store.has(leaf.id)
+        watched = opens_itself or self._store.has(leaf.id)
         self._store.put(trigger, "", [now_us, again], deadline=again if watched else None)
 
     def _next_time(self, rule: ScheduleRule, after_us: int) -> int | None:
@@ -675,6 +716,17 @@ def _key_mapping(node: Leaf | Composite, key: str) -> dict[str, Any]:
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+def _firing_id(trigger: str, key: str, state: FiringState, what: str) -> str:
+    """32 hex digits that name what fired, for which key, and what completed it."""
+    text = f"{trigger}\0{key}\0{state}\0{what}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
 def _format_us(us: int) -> str:
-    text = (_EPOCH + timedelta(microseconds=us)).isoformat(timespec="microseconds")
-    return text[:-6] + "Z"
+    second, rest = divmod(us, 1_000_000)
+    return f"{_format_second(second)}.{rest:06}Z"
+
+
+@lru_cache(maxsize=4096)
+def _format_second(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]
