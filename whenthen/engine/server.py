@@ -16,6 +16,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -49,7 +50,7 @@ from whenthen.engine.settings import Settings
 from whenthen.engine.streams import ENGINE, EVENTS, StreamSettings, check_server, ensure_streams, make_room
 from whenthen.engine.targets import TargetLimits
 from whenthen.flows.orchestrator import BuiltInOrchestrator
-from whenthen.flows.reaper import Reaper
+from whenthen.flows.reaper import Reaper, ReaperSettings
 from whenthen.flows.scheduler import Scheduler
 from whenthen.flows.worker import Worker, WorkerSettings
 from whenthen.schemas.errors import BusUnavailable, InvalidInput, InvalidRules, Problem, SetupError, WhenthenError
@@ -170,7 +171,9 @@ class Server:
             await self._execute(secrets)
         if Role.SCHEDULER in self.roles:
             self._keep("scheduler", Scheduler(self.stores, self.rulebook, self.orchestrator).run)
-            self._keep("reaper", Reaper(self.stores).run)
+            lost_after = self.settings.worker_lost_after
+            watch = ReaperSettings(lost_after=lost_after, interval=min(timedelta(seconds=5), lost_after / 4))
+            self._keep("reaper", Reaper(self.stores, settings=watch).run)
             self._keep("announcer", Announcer(self.bus.js, self.bus.publish).run)
         if Role.WORKER in self.roles:
             self._work(self.rulebook.now.rules)
@@ -220,6 +223,7 @@ class Server:
             replicas=settings.replicas,
             logs_max_age=settings.retain_logs,
             logs_max_bytes=settings.retain_logs_bytes,
+            queue_patience=min(timedelta(seconds=30), settings.worker_lost_after / 2),
         )
 
     async def _drain(self) -> None:
@@ -390,6 +394,7 @@ class Server:
             settings=ExecutionSettings(
                 concurrency=settings.action_concurrency,
                 targets=TargetLimits(at_once=settings.target_concurrency),
+                ack_wait_s=settings.executor_lost_after.total_seconds(),
                 stop_s=settings.drain_grace.total_seconds(),
                 outcome_ttl_s=int(settings.retain_outcomes.total_seconds()),
             ),
@@ -400,6 +405,7 @@ class Server:
     def _work(self, rules: Rules) -> None:
         """One worker for each pool: those that were named, or all that the rules have."""
         pools = self._pools or {deployment.work_pool for deployment in rules.deployments}
+        lost_after = self.settings.worker_lost_after
         for pool in pools:
             if pool in self._workers:
                 continue
@@ -409,7 +415,11 @@ class Server:
                 root=rules.base.resolve(),
                 pool=pool,
                 settings=WorkerSettings(
-                    concurrency=self.settings.worker_concurrency, drain_grace=self.settings.drain_grace
+                    concurrency=self.settings.worker_concurrency,
+                    drain_grace=self.settings.drain_grace,
+                    lost_after=lost_after,
+                    heartbeat=min(timedelta(seconds=5), lost_after / 12),
+                    kill_grace=min(timedelta(seconds=10), lost_after / 6),
                 ),
                 resolve=Secrets(self.redactor).resolve,
             )

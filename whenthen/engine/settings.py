@@ -104,6 +104,10 @@ class Settings(BaseSettings):
     """Of these, at one target (a host, a notifier)."""
     worker_concurrency: int = Field(default=4, ge=1, le=1000)
     """Flow runs at once in one worker."""
+    worker_lost_after: Duration = Field(default=timedelta(seconds=60), ge=timedelta(seconds=3))
+    """How long a worker gives no sign of life until its runs are Crashed; the same for all processes."""
+    executor_lost_after: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
+    """How long an executor gives no sign of life until its actions go to another one; the same for all processes."""
     drain_grace: Duration = timedelta(seconds=20)
     """How long a stopping process lets actions finish before they are handed back."""
 
