@@ -93,7 +93,7 @@ class Evaluator:
         self._store = WindowStore()
         self._holding = Holding(wait_us=follows_wait // timedelta(microseconds=1))
         self._begun: set[str] = set()
-        self._unbegun: list[Leaf] = []
+        self._unbegun: dict[str, Leaf] = {}
         self._list_unbegun()
 
     # -- what the shell calls
@@ -142,7 +142,7 @@ class Evaluator:
         if node is None:
             return False
         self._begun.add(trigger)
-        self._unbegun = [leaf for leaf in self._unbegun if leaf.id != trigger]
+        self._unbegun.pop(trigger, None)
         self._store.put(trigger, key, value, deadline=self._deadline(trigger, node, value), changed=False)
         if base == trigger:
             self._file_expiry(node, key, value)
@@ -461,7 +461,7 @@ class Evaluator:
 
     def _begin(self) -> None:
         """Open the windows that are watched before any event came."""
-        for leaf in self._unbegun:
+        for leaf in self._unbegun.values():
             rule = leaf.rule
             self._begun.add(leaf.id)
             if isinstance(rule, AbsenceRule):
@@ -474,7 +474,7 @@ class Evaluator:
                 check = f"{leaf.id}~check"
                 if self._store.get(check, "") is None:
                     self._store.put(check, "", [self.clock_us, self.clock_us], deadline=self.clock_us)
-        self._unbegun = []
+        self._unbegun = {}
 
     def _due(self, trigger: str, key: str, state: State, due_us: int, outcome: Outcome) -> None:
         """Do what a deadline asks for."""
@@ -624,12 +624,12 @@ class Evaluator:
         return None if node is None else _expires(node, state)
 
     def _list_unbegun(self) -> None:
-        self._unbegun = [
-            leaf
+        self._unbegun = {
+            leaf.id: leaf
             for automation in self.rules.automations.values()
             for leaf in automation.leaves
             if leaf.id not in self._begun and leaf.watches_from_the_start
-        ]
+        }
 
     # -- decisions
 
