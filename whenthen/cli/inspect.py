@@ -11,7 +11,6 @@ from datetime import datetime
 from typing import Annotated, Any
 
 import typer
-import yaml
 from rich.markup import escape
 
 from whenthen.cli.client import DEFAULT_URL, MAX_PAGE, Client, JsonOption, LimitOption, UrlOption, quoted
@@ -250,6 +249,8 @@ def print_document(value: Any, *, as_json: bool) -> None:
     if as_json:
         print_json(value)
     else:
+        import yaml
+
         text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
         typer.echo(text.rstrip("\n"))
 

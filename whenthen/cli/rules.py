@@ -1,18 +1,23 @@
-"""Commands about rules alone; nothing runs and nothing is asked over the network: check, test, replay, explain, schema, import."""
+"""Commands about rules alone: check, test, replay, explain, schema, import.
+
+Nothing runs and nothing is asked over the network. The engine is imported when it is needed: other commands start without it.
+"""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 
 from whenthen.cli.output import errors, fail, print_json, print_lines, stdout
-from whenthen.engine.rules import Rules, load_rules
 from whenthen.schemas.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from whenthen.engine.rules import Rules
 
 __all__ = ["add_commands"]
 
@@ -38,6 +43,8 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check rules: every problem with file, line and column; exit 1 if there is one."""
+    from whenthen.engine.rules import load_rules
+
     loaded = load_rules(rules)
     changes = None if before is None else _changes(load_rules(before), loaded)
     if as_json:
@@ -56,6 +63,7 @@ def run_tests(
 ) -> None:
     """Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."""
     from whenthen.engine import ruletests
+    from whenthen.engine.rules import load_rules
 
     report = ruletests.run_tests(load_rules(rules), ruletests.load_tests(rules))
     out = stdout()
@@ -91,6 +99,7 @@ def replay(
 ) -> None:
     """Replay events through rules in virtual time; one JSON line a firing."""
     from whenthen.engine.replay import replay as run
+    from whenthen.engine.rules import load_rules
 
     loaded = load_rules(rules)
     print_lines(run(loaded, _lines(events), until=until, format=form, decisions=decisions))
@@ -105,6 +114,7 @@ def explain(
 ) -> None:
     """Why an automation takes an event or does not: each clause with its verdict and the actual value."""
     from whenthen.engine.explaining import explain_event
+    from whenthen.engine.rules import load_rules
 
     raw = sys.stdin.buffer.read() if str(event) == "-" else _bytes(event)
     tree = explain_event(load_rules(rules), automation, raw)

@@ -13,14 +13,12 @@ from rich.markup import escape
 from whenthen.cli.client import DEFAULT_URL, MAX_PAGE, ApiError, Client, JsonOption, LimitOption, UrlOption, quoted
 from whenthen.cli.inspect import asked, group, local_time, print_document
 from whenthen.cli.output import cell, errors, fail, print_json, print_lines, print_table, stdout
-from whenthen.schemas.deployments import TERMINAL
 from whenthen.schemas.errors import InvalidInput
 
 __all__ = ["add_commands", "read_parameters"]
 
 FOLLOW_EVERY_S = 0.3
 _LOG_PAGE = 1000
-_ENDED = frozenset(state.value for state in TERMINAL)
 
 DeploymentArgument = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="The deployment's name.", show_default=False)
@@ -358,9 +356,11 @@ def _run_id(client: Client, text: str) -> str:
 
 def _ended(client: Client, run_id: str) -> dict[str, Any]:
     """The run once it has ended."""
+    from whenthen.schemas.deployments import TERMINAL
+
     while True:
         run: dict[str, Any] = client.get(f"/api/runs/{quoted(run_id)}")
-        if run["state"] in _ENDED:
+        if run["state"] in TERMINAL:
             return run
         time.sleep(FOLLOW_EVERY_S)
 

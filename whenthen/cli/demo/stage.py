@@ -19,7 +19,9 @@ from pathlib import Path
 from types import TracebackType
 
 import httpx
+import orjson
 
+from whenthen.engine.rules.jsonschema import rules_schema
 from whenthen.schemas.errors import SetupError
 
 __all__ = ["Stage", "copy_project"]
@@ -34,6 +36,8 @@ def copy_project(folder: Path) -> Path:
     target = folder / "project"
     with importlib.resources.as_file(importlib.resources.files("whenthen.cli.demo") / "project") as source:
         shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    schema = orjson.dumps(rules_schema(), option=orjson.OPT_INDENT_2)
+    (target / "rules.schema.json").write_bytes(schema)  # what the first line of each file names, for editors
     return target
 
 

@@ -1,4 +1,4 @@
-"""The command: sets the stage, sends the requests, watches until everything was seen, tells it, and cleans up."""
+"""Sets the stage, sends the requests, watches until everything was seen, tells it, and cleans up."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any
+from typing import Any
 
 import httpx
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,9 +24,9 @@ from whenthen.cli.demo.receiver import Receiver
 from whenthen.cli.demo.requests import Delivery, push, upload
 from whenthen.cli.demo.stage import Stage, copy_project
 from whenthen.cli.demo.story import CHAPTERS, INCIDENTS, NOTIFICATIONS, Line, Missing, Seen, Sent
-from whenthen.cli.output import errors, stdout
+from whenthen.cli.output import stdout
 
-__all__ = ["add_commands"]
+__all__ = ["play"]
 
 WITHIN_S = 20.0  #: from the first request until everything was seen
 LOOK_EVERY_S = 0.15
@@ -35,18 +34,8 @@ ID_CHARS = 20  #: of an id in the timeline
 LOG_TAIL = 40  #: lines of the server's log that are shown when something is missing
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Register the command of this module."""
-    app.command()(demo)
-
-
-@errors
-def demo(
-    keep: Annotated[
-        Path | None, typer.Option(help="Leave the project, its data and the server's log in this (new) folder.")
-    ] = None,
-) -> None:
-    """Run a small project end to end, without a network, and tell what happened."""
+def play(keep: Path | None) -> bool:
+    """Whether every step was observed. Whatever happens, the server is stopped and, without `keep`, nothing is left."""
     signal.signal(signal.SIGTERM, _interrupt)
     began = time.monotonic()
     out = stdout()
@@ -62,7 +51,7 @@ def demo(
             with stage, Client(stage.url) as client:
                 out.print("[bold]whenthen demo[/]: a push, an upload, and a schedule that keeps failing")
                 out.print(f"  server {stage.url} (process {stage.pid}), rules in {escape(str(rules))}\n")
-                seen = _play(client, receiver, used)
+                seen = _watch(client, receiver, used)
                 missing = _tell(out, seen)
                 if missing is not None:
                     _explain(out, client, missing)
@@ -70,7 +59,7 @@ def demo(
         if missing is not None:
             out.print(f"[bold red]not observed:[/] {escape(str(missing))}")
             out.print("\n".join(["the server's log ends with:", *stage.log().splitlines()[-LOG_TAIL:]]), markup=False)
-            raise typer.Exit(1)
+            return False
         out.print(
             f"[bold green]Every step was observed[/] in {time.monotonic() - began:.1f} s; the server drained and ended with 0."
         )
@@ -78,6 +67,7 @@ def demo(
             out.print(
                 f"The project is in {escape(str(rules))}; `whenthen test {escape(str(rules))}` runs its own tests."
             )
+    return True
 
 
 def _secrets(receiver: Receiver) -> dict[str, str]:
@@ -91,7 +81,7 @@ def _secrets(receiver: Receiver) -> dict[str, str]:
     }
 
 
-def _play(client: Client, receiver: Receiver, used: dict[str, str]) -> Seen:
+def _watch(client: Client, receiver: Receiver, used: dict[str, str]) -> Seen:
     """Send the requests, and look until every chapter can be told or the time is up."""
     now = datetime.now(UTC)
     pushed = push(used["DEMO_GITHUB_SECRET"], now)
