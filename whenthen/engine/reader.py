@@ -36,7 +36,7 @@ EXPIRES_S = 30.0  #: of a pull request
 HEARTBEAT_S = 2.0
 SILENCE_S = 7.0  #: without message or heartbeat: the consumer is gone
 INACTIVE_S = 60.0  #: after which the server forgets an abandoned consumer
-RETRY_S = (0.05, 2.0)
+RETRY_S = (0.05, 0.5)
 
 
 @dataclass(frozen=True, slots=True)
