@@ -3,58 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from datetime import timedelta
 from pathlib import Path
 
-import nats
 import pytest
-from nats.aio.client import Client
+from flow_server import PATIENCE, FlowServer, connect, open_stores
 
-from whenthen.engine.embedded import find_server
-from whenthen.engine.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
-from whenthen.engine.streams import StreamSettings, ensure_streams
 from whenthen.flows.memory import memory_stores
 from whenthen.flows.stores import Stores
-
-PATIENCE = timedelta(seconds=2)
-
-
-class FlowServer:
-    """A nats-server on a port of its own that can be killed and started again on the same data."""
-
-    def __init__(self, directory: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self._directory = directory
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def url(self) -> str:
-        return f"nats://127.0.0.1:{self.port}"
-
-    def start(self) -> None:
-        words = [str(find_server()), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self._directory)]
-        self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 20
-        while True:
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
-                    if probe.recv(4) == b"INFO":
-                        return
-            except OSError:
-                assert time.monotonic() < until, "nats-server did not come up"
-                time.sleep(0.02)
-
-    def kill(self) -> None:
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
 
 
 @pytest.fixture
@@ -76,18 +34,6 @@ def own_server(tmp_path: Path) -> Iterator[FlowServer]:
     server.start()
     yield server
     server.kill()
-
-
-async def connect(server: FlowServer) -> Client:
-    return await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1, pending_size=0)
-
-
-async def open_stores(nc: Client) -> Stores:
-    js = nc.jetstream()
-    await ensure_streams(js, StreamSettings())
-    settings = FlowStoreSettings(queue_patience=PATIENCE)
-    await ensure_flow_stores(js, settings)
-    return await nats_stores(js, settings)
 
 
 @pytest.fixture(params=["memory", "nats"])

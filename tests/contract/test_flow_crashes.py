@@ -12,7 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from conftest import FlowServer, connect, open_stores
+from flow_server import FlowServer, connect, open_stores
 from nats.aio.client import Client
 
 from whenthen.engine.announcer import Announcer
@@ -32,7 +32,7 @@ import asyncio, sys
 from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
-from conftest import *
+from flow_server import *
 from whenthen.flows.memory import DeploymentSet
 from whenthen.flows.worker import Worker, WorkerSettings
 from whenthen.schemas.deployments import Deployment

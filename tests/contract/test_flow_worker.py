@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -308,7 +309,7 @@ async def test_no_more_runs_than_the_limit_are_active_across_workers(house: Hous
     assert {run.state for run in ended} == {RunState.COMPLETED}
     assert [(await house.text(run))[0].strip() for run in runs] == ["1"] * 4
     spans = sorted((run.started or "", run.ended or "") for run in ended)
-    assert all(before[1] <= after[0] for before, after in zip(spans, spans[1:], strict=False))
+    assert all(before[1] <= after[0] for before, after in pairwise(spans))
 
 
 async def test_a_run_that_another_worker_has_is_not_started_again(house: House) -> None:

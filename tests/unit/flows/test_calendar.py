@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, pairwise
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -135,4 +135,4 @@ def test_a_daily_time_comes_once_each_local_day(after: datetime, zone: str, hour
     found = list(occurrences(schedule, after, after + timedelta(days=40)))
     days = [at.astimezone(ZoneInfo(zone)).date() for at in found]
     assert len(set(days)) == len(days)
-    assert all(later - earlier == timedelta(days=1) for earlier, later in zip(days, days[1:], strict=False))
+    assert all(later - earlier == timedelta(days=1) for earlier, later in pairwise(days))
