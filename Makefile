@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PEERS := .peers-venv
+PEERS_STAMP := $(PEERS)/.installed
+CASES ?= 1000
+SEED ?= 1
 PYTEST := $(BIN)/python -m pytest
 
 .DEFAULT_GOAL := help
@@ -34,6 +38,14 @@ types: $(STAMP)  ## mypy, strict
 bench: $(STAMP)  ## every benchmark, as JSON
 	$(BIN)/python -m benchmarks
 
+$(PEERS_STAMP): benchmarks/peers/requirements.txt
+	@test -x $(PEERS)/bin/python || $(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install -q -r benchmarks/peers/requirements.txt
+	@touch $@
+
+peers: $(STAMP) $(PEERS_STAMP)  ## Prefect's own evaluator and ours on the same random cases (CASES=1000 SEED=1)
+	$(BIN)/python benchmarks/peers/differential.py --peer $(PEERS)/bin/python --seed $(SEED) --count $(CASES)
+
 ci:  ## what CI runs: fresh environment, lint, types, contracts, tests
 	rm -rf $(VENV)
 	$(MAKE) lint types
@@ -41,4 +53,4 @@ ci:  ## what CI runs: fresh environment, lint, types, contracts, tests
 	$(MAKE) demo
 
 clean:  ## remove the virtual environment and build leftovers
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache
+	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache

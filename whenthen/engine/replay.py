@@ -1,0 +1,241 @@
+"""Replays events through rules in virtual time: the server's evaluator, without a server. Pure.
+
+A line is an event or `{"tick": "<RFC 3339>"}`. The clock is the latest time that any line named, so it never goes back; deadlines
+that it passes come before the event that moved it. Nothing depends on the wall clock, and an event without id gets one from
+its line, so one input always has one output.
+
+Called by `whenthen replay`. Meaning: docs/rules.md, "Replaying".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Protocol
+
+import orjson
+
+from whenthen.engine.prefect_import.labels import prefect_event
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.events import Event, EventLimits, read_event
+from whenthen.schemas.firings import Decision, Firing
+from whenthen.schemas.times import format_time, from_us, parse_time, to_us
+from whenthen.sources.cloudevents import event_of_cloudevent, is_cloudevent
+from whenthen.triggers.evaluator import Evaluator, Outcome
+from whenthen.triggers.rules import RuleSet
+
+__all__ = ["FORMATS", "RuleSource", "replay"]
+
+FORMATS = ("native", "cloudevents", "prefect")
+_LONGEST_JUMP = timedelta(days=3653)
+_LAST_YEAR = 2500
+#: what a stored event has beside what is written by hand
+_STORED = ("received", "source", "lineage")
+#: of Prefect's, which its triggers never see
+_UNSEEN = "prefect.log.write"
+
+
+class RuleSource(Protocol):
+    """Anything that has automations: a loaded set of rules."""
+
+    @property
+    def automations(self) -> Iterable[Automation]: ...
+
+
+class _Kind:
+    """How the lines of one format are read, and what the system behind them does with events."""
+
+    def __init__(self, name: str) -> None:
+        prefect = name == "prefect"
+        self.name = name
+        self.limits = EventLimits(name_chars=1024, labels=512) if prefect else EventLimits()
+        #: how long an event waits for the one that it follows
+        self.follows_wait = timedelta(minutes=15) if prefect else timedelta(minutes=2)
+        #: within what span an id that comes again is the same event
+        self.same_us = (30 if prefect else 2) * 60 * 1_000_000
+
+
+def replay(
+    rules: RuleSource | Sequence[Automation],
+    lines: Iterable[bytes | str],
+    *,
+    until: str | datetime | None = None,
+    format: str = "native",
+    decisions: bool = False,
+) -> Iterator[dict[str, Any]]:
+    """Firings, and with `decisions` also every decision, as JSON-like mappings in the order in which they happen.
+
+    `until` moves the clock on after the last line.
+
+    Raises:
+        InvalidInput: a line is no event and no tick, or its time is out of range; the message starts with its number.
+    """
+    if format not in FORMATS:
+        raise InvalidInput(f"format {format!r} is not known; it is one of {', '.join(FORMATS)}")
+    end = _until(until)
+    automations: Iterable[Automation] = getattr(rules, "automations", None) or ()
+    if isinstance(rules, (list, tuple)):
+        automations = rules
+    run = _Run(RuleSet.compile(automations), _Kind(format), decisions=decisions)
+    return run.all(lines, end)
+
+
+class _Run:
+    def __init__(self, rules: RuleSet, kind: _Kind, *, decisions: bool) -> None:
+        self._kind = kind
+        self._evaluator = Evaluator(rules, follows_wait=kind.follows_wait, record=decisions)
+        self._clock_us = 0
+        self._seen: dict[str, int] = {}  #: id to when it was decided, oldest first
+
+    def all(self, lines: Iterable[bytes | str], end: datetime | None) -> Iterator[dict[str, Any]]:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                outcome = self._line(number, line)
+            except InvalidInput as error:
+                raise InvalidInput(f"line {number}: {error}") from None
+            yield from _printed(outcome)
+        if end is not None and to_us(end) > self._clock_us:
+            self._move(end)
+            yield from _printed(self._evaluator.advance(self._clock_us))
+
+    def _line(self, number: int, line: bytes | str) -> Outcome:
+        try:
+            data = orjson.loads(line)
+        except orjson.JSONDecodeError as error:
+            raise InvalidInput(f"not JSON: {error}; a line is one event or one tick") from None
+        if isinstance(data, dict) and "tick" in data and "event" not in data:
+            self._move(_time("tick", data["tick"]))
+            return self._evaluator.advance(self._clock_us)
+        event = self._event(number, data)
+        if self._kind.name == "prefect" and event.name == _UNSEEN:
+            return self._evaluator.advance(self._clock_us)
+        now_us = self._clock_us
+        before = self._seen.get(event.id)
+        if before is not None and now_us - before < self._kind.same_us:
+            return self._evaluator.advance(now_us)
+        outcome = self._evaluator.process(event, now_us)
+        if not self._evaluator.holds(event.id):
+            self._note(event.id)
+        return outcome
+
+    def _note(self, event_id: str) -> None:
+        seen = self._seen
+        seen.pop(event_id, None)
+        seen[event_id] = self._clock_us
+        horizon = self._clock_us - self._kind.same_us
+        while seen[oldest := next(iter(seen))] <= horizon:
+            del seen[oldest]
+
+    def _event(self, number: int, data: Any) -> Event:
+        data, stored = self._native(data)
+        if isinstance(data, dict) and data.get("id") is None:
+            text = orjson.dumps([number, data], option=orjson.OPT_SORT_KEYS)
+            data = {**data, "id": "line-" + hashlib.blake2b(text, digest_size=12).hexdigest()}
+        received = stored.get("received")
+        moments = [_time("received", received)] if received is not None else []
+        if isinstance(data, dict) and data.get("occurred") is not None and received is None:
+            moments.append(_time("occurred", data["occurred"]))
+        if not moments and not self._clock_us:
+            raise InvalidInput("occurred: missing, and no line before it gave a time; add it, or begin with a tick")
+        for moment in moments:
+            self._move(moment)
+        now = from_us(self._clock_us)
+        lineage = stored.get("lineage")
+        event = read_event(
+            data,
+            now=now,
+            source=str(stored.get("source", "replay")),
+            lineage=_lineage(lineage) if lineage is not None else None,
+            limits=self._kind.limits,
+        )
+        if received is not None:
+            event.data["received"] = format_time(moments[0])
+        return event
+
+    def _native(self, data: Any) -> tuple[Any, dict[str, Any]]:
+        """The event as `read_event` takes it, and what it has beside that."""
+        if self._kind.name == "prefect":
+            return prefect_event(data), {}
+        if self._kind.name == "cloudevents" or is_cloudevent(data):
+            return event_of_cloudevent(data), {}
+        if not isinstance(data, dict):
+            return data, {}
+        stored = {name: data[name] for name in _STORED if data.get(name) is not None}
+        return {name: value for name, value in data.items() if name not in _STORED}, stored
+
+    def _move(self, moment: datetime) -> None:
+        us = to_us(moment)
+        if self._clock_us and us - self._clock_us > _LONGEST_JUMP // timedelta(microseconds=1):
+            raise InvalidInput(
+                f"{moment.isoformat()} lies more than 10 years after {from_us(self._clock_us).isoformat()}; check the time"
+            )
+        self._clock_us = max(self._clock_us, us)
+
+
+def _until(value: str | datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise InvalidInput(f"until: {value.isoformat()} has no time zone")
+        return value.astimezone(UTC)
+    return _time("until", value)
+
+
+def _time(field: str, value: Any) -> datetime:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{field}: an RFC 3339 time as text, such as 2026-01-31T08:00:00Z")
+    try:
+        moment = parse_time(value)
+    except ValueError as error:
+        raise InvalidInput(f"{field}: {error}") from None
+    if not 1970 <= moment.year <= _LAST_YEAR:
+        raise InvalidInput(f"{field}: {value} is not between the years 1970 and {_LAST_YEAR}")
+    return moment
+
+
+def _lineage(value: Any) -> dict[str, Any]:
+    """What an event says of the firings that led to it, checked."""
+    names = value.get("automations", []) if isinstance(value, dict) else None
+    depth = value.get("depth", 0) if isinstance(value, dict) else None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise InvalidInput("lineage.automations: a list of names of automations")
+    if not isinstance(depth, int) or isinstance(depth, bool) or not 0 <= depth <= 1_000_000:
+        raise InvalidInput("lineage.depth: how many firings led to the event, a number from 0")
+    return {**value, "depth": depth, "automations": names}
+
+
+def _printed(outcome: Outcome) -> Iterator[dict[str, Any]]:
+    for decision in outcome.decisions:
+        yield _decision(decision)
+    for firing in outcome.firings:
+        yield _firing(firing)
+
+
+def _firing(firing: Firing) -> dict[str, Any]:
+    return {
+        "automation": firing.automation,
+        "firing": firing.id,
+        "at": firing.at,
+        "key": firing.key,
+        "event": None if firing.event is None else firing.event["id"],
+        "events": [ref.id for ref in firing.refs],
+        "state": firing.state.value,
+    }
+
+
+def _decision(decision: Decision) -> dict[str, Any]:
+    return {
+        "automation": decision.automation,
+        "decision": decision.reason.value,
+        "at": format_time(from_us(decision.at_us)),
+        "trigger": decision.path,
+        "key": decision.key,
+        "event": decision.event,
+        "detail": decision.detail,
+        "firing": decision.firing,
+    }
