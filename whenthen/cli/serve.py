@@ -99,7 +99,17 @@ def _run(settings: Settings, rules: Path, roles: frozenset[Role], pools: tuple[s
 
     redactor = Redactor()
     configure_logs(form=settings.log_format, level=settings.log_level, redact=redactor.text)
-    asyncio.run(_serve(settings, rules, roles, pools, redactor))
+    with asyncio.Runner(loop_factory=_event_loop) as runner:
+        runner.run(_serve(settings, rules, roles, pools, redactor))
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it exists (uvicorn brings it, but not on Windows): the server spends most of its time in the loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _serve(
