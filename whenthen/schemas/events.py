@@ -97,10 +97,14 @@ class Event:
         """
         us = self._time_us
         if us is None:
-            us = parse_us(self.data["occurred"])
+            occurred = self.data["occurred"]
             received = self.data.get("received")
-            if received is not None:
-                us = min(us, parse_us(received))
+            if received is None or received == occurred:
+                us = parse_us(occurred)
+            elif len(occurred) == len(received) == 27:  # both as `format_time` writes them
+                us = parse_us(min(occurred, received))
+            else:
+                us = min(parse_us(occurred), parse_us(received))
             self._time_us = us
         return us
 

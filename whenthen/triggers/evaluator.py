@@ -208,7 +208,7 @@ class Evaluator:
                 both = None
             if not entry.filter.admits(event):
                 self._refused(entry.filter, leaf, role, event, outcome)
-            elif leaf.automation.name in self.paused or not leaf.automation.model.enabled:
+            elif not leaf.automation.enabled or leaf.automation.name in self.paused:
                 self._note(outcome, leaf, Reason.PAUSED, event, detail="the automation is paused or disabled")
             elif role == Role.RESOLVES:
                 self._resolve_on(leaf, event, outcome)
@@ -634,7 +634,7 @@ class Evaluator:
     # -- decisions
 
     def _is_paused(self, node: Leaf | Composite) -> bool:
-        return node.automation.name in self.paused or not node.automation.model.enabled
+        return node.automation.name in self.paused or not node.automation.enabled
 
     def _refused(self, rule: Any, leaf: Leaf, role: int, event: Event, outcome: Outcome) -> None:
         refusal = rule.refusal(event)

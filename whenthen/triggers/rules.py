@@ -134,6 +134,7 @@ class CompiledAutomation:
     root: Leaf | Composite = field(init=False)
     leaves: list[Leaf] = field(default_factory=list)
     composites: list[Composite] = field(default_factory=list)
+    enabled: bool = True
     keeps_state: bool = False  #: whether Triggered and Resolved are told apart
 
 
@@ -201,7 +202,7 @@ def compile_automation(automation: Automation) -> CompiledAutomation:
     Raises:
         InvalidInput: with the automation's name and the field's path.
     """
-    compiled = CompiledAutomation(automation.name, trigger_id(automation), automation)
+    compiled = CompiledAutomation(automation.name, trigger_id(automation), automation, enabled=automation.enabled)
     compiler = _Compiler(compiled)
     compiled.root = compiler.node(automation.trigger, path="", parent=None, part=0, inherited=(), depth=0)
     root = compiled.root

@@ -96,6 +96,12 @@ class WindowStore:
         self._drop_stale()
         return self._heap[0][0] if self._heap else None
 
+    def is_idle(self, now_us: int) -> bool:
+        """Whether nothing can be due or forgotten by `now_us`. False may be wrong, True is not."""
+        heap = self._heap
+        buckets = self._buckets
+        return not (heap and heap[0][0] <= now_us) and not (buckets and buckets[0] <= now_us // _BUCKET_US)
+
     def pop_due(self, now_us: int) -> tuple[str, str, State, int] | None:
         """The window with the earliest deadline up to `now_us`; it has none any more until it is put again."""
         if not self._heap or self._heap[0][0] > now_us:

@@ -5,7 +5,8 @@ firing the key is quiet until the newest of its events plus `cooldown`: what lie
 when it came earlier. Events may arrive out of order by up to `within`; an older one is late. With `after`, all events of a
 firing lie in the window [a, a + within) of one `after` event, a firing closes the windows up to its newest event, and an
 event that is both counts first and opens then. An event that is in the window already does not count twice. A key for
-which nothing came for 2 * `within` of the clock, and whose quiet time is over, begins afresh.
+which nothing came for 2 * `within` of the clock begins afresh, after a firing not before its quiet time is over and has passed
+once more, since events may be late.
 
 State: [touched, quiet_until, spent_until, after times, time, position, id, time, position, id, ...] with the unspent events in
 order of time; spent_until is the newest spent event plus `within`. Invariant: no `threshold` of them lie within one another
@@ -39,7 +40,9 @@ class SlidingRule:
 def expires_us(rule: SlidingRule, state: State) -> int:
     """From when on nothing in `state` can change a decision."""
     end: int = state[0] + 2 * rule.within_us
-    return end if end > state[1] else state[1]
+    if state[1]:
+        end = max(end, state[1] + max(rule.within_us, rule.cooldown_us))
+    return end
 
 
 def on_event(rule: SlidingRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool) -> Step:

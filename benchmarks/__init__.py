@@ -1,0 +1,1 @@
+"""Benchmarks: each checks its answers before it reports a figure. `python -m benchmarks` runs them all."""
