@@ -1,0 +1,195 @@
+"""The `whenthen` command as a user runs it: as a process, with its own data directory, over HTTP and its exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import orjson
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+
+
+def whenthen_command() -> list[str]:
+    """The installed command, or the module where the checkout is not installed."""
+    installed = Path(sys.executable).parent / "whenthen"
+    return [str(installed)] if installed.exists() else [sys.executable, "-m", "whenthen.cli.main"]
+
+
+def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The caller's environment without settings of whenthen."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("WHENTHEN_")}
+    path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
+    return {
+        **kept,
+        "PYTHONPATH": path,
+        "COLUMNS": "200",
+        "NO_PROXY": "127.0.0.1",
+        "no_proxy": "127.0.0.1",
+        **(extra or {}),
+    }
+
+
+def run_command(
+    *arguments: str | Path,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    stdin: str | None = None,
+) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    return subprocess.run(
+        [*whenthen_command(), *map(str, arguments)],
+        env=environment(env),
+        cwd=cwd,
+        input=stdin if stdin is not None else "",
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+
+
+def eventually(look: Callable[[], T], *, within_s: float = 20.0) -> T:
+    """What `look` gives once it is true; fails when it is not `within_s`."""
+    deadline = time.monotonic() + within_s
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < deadline, f"did not come true in time; last seen: {found!r}"
+        time.sleep(0.03)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Serving:
+    """A `whenthen serve` of a test. `rules` is a folder that the test may write to."""
+
+    def __init__(self, folder: Path, rules: Mapping[str, str], *, env: Mapping[str, str] | None = None) -> None:
+        self.rules = folder / "rules"
+        self.data_dir = folder / "data"
+        self.log_path = folder / "server.log"
+        self.screen_path = folder / "server.out"
+        self.env = dict(env or {})
+        self.rules.mkdir(parents=True, exist_ok=True)
+        for name, text in rules.items():
+            self.write(name, text)
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def write(self, name: str, text: str) -> None:
+        """Put a file into the rules folder, whole at once."""
+        path = self.rules / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_name(f".{path.name}.draft")
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+
+    def start(self, *options: str) -> None:
+        """Start it and wait until it is ready."""
+        command = [*whenthen_command(), "serve", str(self.rules), "--port", str(self.port)]
+        command += ["--data-dir", str(self.data_dir), *options]
+        with self.log_path.open("ab") as log, self.screen_path.open("ab") as screen:
+            self._process = subprocess.Popen(
+                command,
+                env=environment(self.env),
+                cwd=self.rules.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=screen,
+                stderr=log,
+                start_new_session=True,
+            )
+        eventually(self._ready, within_s=30)
+
+    def _ready(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"serve ended with {self._process.returncode}:\n{self.log}"
+        try:
+            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def screen(self) -> str:
+        return self.screen_path.read_text(encoding="utf-8", errors="replace")
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Tell it to end, wait for it, and give its exit code."""
+        assert self._process is not None
+        if self._process.poll() is None:
+            self._process.send_signal(number)
+            try:
+                self._process.wait(60)
+            except subprocess.TimeoutExpired:
+                os.killpg(self._process.pid, signal.SIGKILL)
+                raise
+        return self._process.returncode
+
+    def run(self, *arguments: str, stdin: str | None = None) -> str:
+        """Run a command of the command line against this server; gives what it prints, and fails when it fails."""
+        done = run_command(*arguments, env={"WHENTHEN_URL": self.url, **self.env}, stdin=stdin)
+        assert done.returncode == 0, f"whenthen {' '.join(arguments)}:\n{done.stdout}{done.stderr}"
+        return done.stdout
+
+    def json(self, *arguments: str) -> Any:
+        """What a command prints with `--json`."""
+        return orjson.loads(self.run(*arguments, "--json"))
+
+    def refuse(self, *arguments: str) -> str:
+        """Run a command that is to fail with exit code 1; gives what it says."""
+        done = run_command(*arguments, env={"WHENTHEN_URL": self.url, **self.env})
+        assert done.returncode == 1, f"{done.returncode}: {done.stdout}{done.stderr}"
+        assert "Traceback" not in done.stderr
+        return done.stderr
+
+    def client(self) -> httpx.Client:
+        return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+
+    def get(self, path: str, **query: Any) -> Any:
+        answer = httpx.get(self.url + path, params=query, trust_env=False, timeout=30)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def post(self, path: str, body: Any = None) -> httpx.Response:
+        return httpx.post(self.url + path, json=body, trust_env=False, timeout=30)
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Callable[..., Serving]]:
+    """Makes servers that are stopped after the test."""
+    made: list[Serving] = []
+
+    def make(rules: Mapping[str, str], *options: str, env: Mapping[str, str] | None = None) -> Serving:
+        server = Serving(tmp_path / f"server-{len(made)}", rules, env=env)
+        made.append(server)
+        server.start(*options)
+        return server
+
+    yield make
+    for server in made:
+        server.stop()
