@@ -59,7 +59,7 @@ def _as_filter(value: Any) -> Any:
 class Collect(Model):
     """Gather matching events and fire once with all of them."""
 
-    events: int = Field(default=1000, ge=1, le=10_000)
+    events: int = Field(default=1000, ge=1, le=10_000, strict=True)
     """Fire as soon as this many are gathered."""
     wait: Duration = timedelta(seconds=30)
     """Fire at the latest this long after the first one."""
@@ -77,7 +77,7 @@ class EventTrigger(EventFilter):
     """One window for each value of these: labels, `related:<role>:<label>`, or JSONPath."""
     posture: Literal["reactive", "proactive"] = "reactive"
     """reactive: fire when they come; proactive: fire when they stay away."""
-    threshold: int = Field(default=1, ge=0, le=100_000)
+    threshold: int = Field(default=1, ge=0, le=100_000, strict=True)
     """How many events."""
     within: Duration = timedelta(0)
     """The length of the window."""
@@ -116,6 +116,10 @@ class EventTrigger(EventFilter):
                 raise ValueError("`after` needs `within`: how long after that event the others count")
         if self.collect and (self.threshold > 1 or self.after):
             raise ValueError("`collect` and a threshold or `after` do not go together; use one of them")
+        if self.collect and (self.within or self.cooldown is not None or self.window == "tumbling"):
+            raise ValueError("a burst ends by `collect` alone: `wait`, `quiet`, `events`; remove within, cooldown, window")
+        if self.window == "tumbling" and self.cooldown is not None:
+            raise ValueError("a tumbling bucket is quiet until it ends; `cooldown` belongs to `window: sliding`")
         return self
 
 
@@ -123,7 +127,7 @@ class CompoundTrigger(Model):
     """Fires when any, all, or N of its triggers have fired within a span."""
 
     type: Literal["compound"]
-    require: Literal["any", "all"] | Annotated[int, Field(ge=1)] = "all"
+    require: Literal["any", "all"] | Annotated[int, Field(ge=1, strict=True)] = "all"
     """any, all, or how many."""
     triggers: list[Trigger] = Field(min_length=1, max_length=100)
     within: Duration | None = None
@@ -157,7 +161,7 @@ class MetricTrigger(EventFilter):
     value: str | None = Field(default=None, max_length=512)
     """JSONPath of the number (or, for `distinct`, of any value) in each event."""
     operator: Literal["<", "<=", ">", ">=", "==", "!="]
-    threshold: float = Field(allow_inf_nan=False)
+    threshold: float = Field(allow_inf_nan=False, strict=True)
     within: Duration
     """The span of events that the aggregate covers, ending now."""
     hold: Duration = Field(default=timedelta(0), alias="for")
