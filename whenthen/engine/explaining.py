@@ -17,7 +17,7 @@ from whenthen.triggers.rules import compile_automation
 __all__ = ["explain_event"]
 
 #: what a stored event has beside the fields that one may send
-_STORED = ("received", "source", "lineage")
+_STORED = ("received", "source", "lineage", "seq")
 
 
 def explain_event(rules: Rules, automation: str, raw: bytes) -> Clause:
