@@ -13,7 +13,7 @@ from rich.markup import escape
 from whenthen.cli.client import DEFAULT_URL, MAX_PAGE, ApiError, Client, JsonOption, LimitOption, UrlOption, quoted
 from whenthen.cli.inspect import asked, group, local_time, print_document
 from whenthen.cli.output import cell, errors, fail, print_json, print_lines, print_table, stdout
-from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.errors import InvalidInput, NotFound
 
 __all__ = ["add_commands", "read_parameters"]
 
@@ -23,7 +23,9 @@ _LOG_PAGE = 1000
 DeploymentArgument = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="The deployment's name.", show_default=False)
 ]
-RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id, or how it begins.", show_default=False)]
+RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="The run's id, how it begins, or `last`.", show_default=False)
+]
 ScheduleOption = Annotated[str | None, typer.Option("--schedule", "-s", help="Only this schedule; default: all.")]
 
 
@@ -345,7 +347,12 @@ def read_parameters(texts: list[str]) -> dict[str, Any]:
 
 
 def _run_id(client: Client, text: str) -> str:
-    """The full id for the beginning of one among the last runs; a full one is not looked up."""
+    """The full id of `last`, or for the beginning of one among the last runs; a full one is not looked up."""
+    if text == "last":
+        runs = client.get("/api/runs", limit=1)
+        if not runs:
+            raise NotFound("there are no runs yet")
+        return str(runs[0]["id"])
     if len(text) >= 32 or len(text) < 4:
         return text
     found = [run["id"] for run in client.get("/api/runs", limit=MAX_PAGE) if run["id"].startswith(text)]
