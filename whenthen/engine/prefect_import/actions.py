@@ -193,8 +193,10 @@ class _Texts:
         """A text with templates; a variable that has no counterpart stands there by its name."""
         text = value if isinstance(value, str) else orjson.dumps(value).decode()
         if "{%" in text or "{#" in text:
-            self._say(at, "has statements of Jinja, which are not translated; the text stands without its templates")
-            return re.sub(r"\{[{%#].*?[}%#]\}", "", text, flags=re.DOTALL) or " "
+            self._say(
+                at, f"statements of Jinja are not translated; the text is there without them, it was {text[:500]!r}"
+            )
+            text = re.sub(r"\{[%#].*?[%#]\}", "", text, flags=re.DOTALL) or " "
 
         def replaced(found: re.Match[str]) -> str:
             steps = _steps(found[1])

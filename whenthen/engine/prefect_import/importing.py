@@ -174,7 +174,8 @@ def _local_deployment(spec: dict[str, Any], name: str, notes: list[str]) -> dict
         ours["work_pool"] = pool["name"]
     if isinstance(spec.get("concurrency_limit"), int):
         ours["concurrency_limit"] = spec["concurrency_limit"]
-    schedules = list(spec.get("schedules") or [])
+    listed = spec.get("schedules")
+    schedules = list(listed) if isinstance(listed, list) else []
     if isinstance(spec.get("schedule"), dict):
         schedules.append(spec["schedule"])
     if schedules:
@@ -234,7 +235,11 @@ def _rule(spec: dict[str, Any], name: str, known: Known, said: Notes, *, typed: 
             said.add(str(field)[:80], "has no counterpart; left out")
     actions: list[dict[str, Any]] = []
     for field in _LISTS:
-        for number, action in enumerate(spec.get(field) or []):
+        listed = spec.get(field) or []
+        if not isinstance(listed, list):
+            said.add(field, "not a list of actions; left out")
+            continue
+        for number, action in enumerate(listed):
             path = f"{field}[{number}]"
             if field == "actions_on_resolve":
                 said.add(path, f"Prefect never resolves a trigger of type {kind_of(spec['trigger'])}; left out")

@@ -168,7 +168,9 @@ def _composite(kind: str, spec: dict[str, Any], notes: Notes, path: str, depth: 
         import_trigger(part, notes, f"{path}.triggers[{number}]", depth + 1) for number, part in enumerate(parts)
     ]
     within = spec.get("within")
-    if within is not None and needed > 1:
+    if within is not None and needed == 1:
+        notes.add(f"{path}.within", "one part suffices, so Prefect does not look at it; left out")
+    elif within is not None:
         trigger["within"] = format_duration(_duration(within, f"{path}.within"))
     return trigger
 
