@@ -21,6 +21,7 @@ from whenthen.engine.evaluation import Observer, ShardLoop
 from whenthen.engine.leases import LeaseSettings, ShardHolder
 from whenthen.engine.records import decode_task
 from whenthen.engine.streams import ENGINE, StreamSettings, ensure_streams
+from whenthen.engine.tasks import end_task
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
 
@@ -49,8 +50,7 @@ async def running(loop: Any) -> AsyncIterator[asyncio.Task[None]]:
         await asyncio.wait_for(task, 30)
     finally:
         if not task.done():
-            task.cancel()
-            await asyncio.wait([task])
+            await end_task(task)
 
 
 async def ids(bus: Bus, kind: str) -> list[str]:
@@ -195,8 +195,7 @@ async def test_whatever_dies_each_firing_is_stored_once_and_none_is_missing(bus:
             nats_server.start()
             before = loop.committed
             await eventually(lambda loop=loop, before=before: loop.committed > before + 200)  # type: ignore[misc]
-        task.cancel()  # nothing is stored on the way out, as in a crash
-        await asyncio.wait([task])
+        await end_task(task)  # nothing is stored on the way out, as in a crash
     stop = True
     await asyncio.gather(*producers)
     total = (await bus.js.stream_info("EVENTS")).state.last_seq

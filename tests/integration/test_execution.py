@@ -20,6 +20,7 @@ from whenthen.engine.records import Message, as_json, encode_firing, encode_task
 from whenthen.engine.streams import ENGINE, StreamSettings, ensure_streams
 from whenthen.engine.subjects import action_subject
 from whenthen.engine.targets import TargetLimits
+from whenthen.engine.tasks import end_task
 from whenthen.schemas.errors import ActionError, NotFound
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState
@@ -72,8 +73,7 @@ async def executing(
         await asyncio.wait_for(running, 30)
     finally:
         if not running.done():
-            running.cancel()
-            await asyncio.wait([running])
+            await end_task(running)
 
 
 async def waiting(bus: Bus) -> int:

@@ -23,6 +23,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from whenthen.engine.tasks import end_task
 from whenthen.schemas.errors import SetupError
 
 __all__ = ["EmbeddedServer", "EmbeddedSettings", "find_server"]
@@ -114,8 +115,7 @@ class EmbeddedServer:
     async def stop(self) -> None:
         """Let the child finish its writes and end; what does not end in time is killed."""
         if self._supervisor is not None:
-            self._supervisor.cancel()
-            await asyncio.wait([self._supervisor])
+            await end_task(self._supervisor)
             self._supervisor = None
         process, self._process = self._process, None
         if process is not None and process.returncode is None:

@@ -27,6 +27,7 @@ from whenthen.engine.subjects import (
     tick_subject,
     window_subject,
 )
+from whenthen.engine.tasks import end_task
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, decode_event
@@ -195,8 +196,7 @@ class ShardLoop:
         finally:
             self.ready.clear()
             if self._commit is not None:
-                self._commit.cancel()
-                await asyncio.wait([self._commit])
+                await end_task(self._commit)
             await self._reader.stop()
 
     async def _load(self) -> None:
@@ -241,10 +241,9 @@ class ShardLoop:
         if not self._reader.buffered:
             # idle: a commit that failed for good shows here as well
             if self._commit is not None:
-                waiting = asyncio.ensure_future(self._reader.wait(IDLE_COMMIT_S))
+                waiting = asyncio.create_task(self._reader.wait(IDLE_COMMIT_S))
                 await asyncio.wait([self._commit, waiting], return_when=asyncio.FIRST_COMPLETED)
-                waiting.cancel()
-                await asyncio.wait([waiting])
+                await end_task(waiting)
                 if self._commit.done():
                     await self._settle()
             else:

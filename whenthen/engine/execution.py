@@ -31,6 +31,7 @@ from whenthen.engine.records import Message, Outcome, OutcomeState, decode_task
 from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import dead_subject, outcome_subject
 from whenthen.engine.targets import TargetLimits, Targets
+from whenthen.engine.tasks import end_task, wait_event
 from whenthen.schemas.actions import Retry
 from whenthen.schemas.errors import ActionError, BusUnavailable
 from whenthen.schemas.events import Event
@@ -133,17 +134,14 @@ class Executor:
                     continue
                 self.ready.set()
                 self._wake.clear()
-                try:
-                    await asyncio.wait_for(self._wake.wait(), HEARTBEAT_S)
-                except TimeoutError:
-                    if self._asked and time.monotonic() - self._heard > SILENCE_S:
-                        log.warning("the consumer of action tasks fell silent; asking again")
-                        self._renew = True
+                woken = await wait_event(self._wake, HEARTBEAT_S)
+                if not woken and self._asked and time.monotonic() - self._heard > SILENCE_S:
+                    log.warning("the consumer of action tasks fell silent; asking again")
+                    self._renew = True
         finally:
             unlisten()
             await self._finish()
-            keeper.cancel()
-            await asyncio.wait([keeper])
+            await end_task(keeper)
 
     async def _subscribe(self) -> str:
         """The durable consumer, created or as it is, and a fresh inbox."""
@@ -407,11 +405,10 @@ class Executor:
             await asyncio.wait(list(self._tasks.values()), timeout=self.settings.stop_s)
         late = dict(self._tasks)
         for reply, task in late.items():
-            task.cancel()
+            await end_task(task)
             await self._answer(reply, b"-NAK")
         if late:
-            log.info("handing back %d unfinished actions", len(late))
-            await asyncio.wait(list(late.values()))
+            log.info("handed back %d unfinished actions", len(late))
 
 
 async def _persist(send: Callable[[], Awaitable[Any]]) -> None:

@@ -25,6 +25,7 @@ from nats.js.kv import KeyValue
 from whenthen.engine.bus import Bus
 from whenthen.engine.commit import Fenced
 from whenthen.engine.streams import LEASES
+from whenthen.engine.tasks import end_task, wait_event
 from whenthen.schemas.errors import BusUnavailable, SetupError
 
 __all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign", "shard_of"]
@@ -170,15 +171,13 @@ class ShardHolder:
             while not self._stopping.is_set() and self.failed is None:
                 started = self._clock()
                 try:
-                    await asyncio.wait_for(self._round(), self.settings.lease_s)
+                    async with asyncio.timeout(self.settings.lease_s):
+                        await self._round()
                 except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
                     log.info("leases can not be renewed: %r", error)
                 self._drop_lapsed()
                 left = self.settings.renew_s - (self._clock() - started)
-                try:
-                    await asyncio.wait_for(self._stopping.wait(), max(left, 0.01))
-                except TimeoutError:
-                    continue
+                await wait_event(self._stopping, max(left, 0.01))
         finally:
             await self._leave()
         if self.failed is not None:
@@ -319,9 +318,7 @@ class ShardHolder:
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=self.settings.stop_s)
             for task in late:
-                task.cancel()
-            if late:
-                await asyncio.wait(late)
+                await end_task(task)
         try:
             bucket = await self.bus.js.key_value(LEASES)
             for shard, held in list(self._held.items()):

@@ -23,6 +23,7 @@ from nats.aio.subscription import Subscription
 from whenthen.engine.bus import Bus
 from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.streams import EVENTS
+from whenthen.engine.tasks import end_task, wait_event
 from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["EventReader", "Received"]
@@ -111,10 +112,7 @@ class EventReader:
         """Wait until a message is buffered, at most `timeout_s`; whether there is one."""
         if not self._buffer:
             self._arrived.clear()
-            try:
-                await asyncio.wait_for(self._arrived.wait(), timeout_s)
-            except TimeoutError:
-                return bool(self._buffer)
+            await wait_event(self._arrived, timeout_s)
         return bool(self._buffer)
 
     def wake(self) -> None:
@@ -127,8 +125,7 @@ class EventReader:
 
     async def _halt(self) -> None:
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.wait([self._task])
+            await end_task(self._task)
             self._task = None
         await self._drop()
 
@@ -152,12 +149,10 @@ class EventReader:
                 continue
             self._renew.clear()
             if self._created and self._asked + len(self._buffer) >= LOW_WATER:
-                try:
-                    await asyncio.wait_for(self._renew.wait(), HEARTBEAT_S)
-                except TimeoutError:
-                    if self._asked > 0 and loop.time() - self._heard > SILENCE_S:
-                        log.warning("the consumer of %s fell silent; creating it again", EVENTS)
-                        self._created = False
+                woken = await wait_event(self._renew, HEARTBEAT_S)
+                if not woken and self._asked > 0 and loop.time() - self._heard > SILENCE_S:
+                    log.warning("the consumer of %s fell silent; creating it again", EVENTS)
+                    self._created = False
 
     async def _create(self) -> None:
         self._name = f"wt-eval-{uuid.uuid4().hex}"

@@ -1,0 +1,31 @@
+"""Ending tasks and waiting for events without losing a cancellation. Called by the loops of the engine.
+
+`asyncio.wait_for` of Python 3.11 forgets a cancellation that comes as what it waits for is done, and nats-py
+swallows one while it flushes; a loop that was cancelled at such a moment would run for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+__all__ = ["end_task", "wait_event"]
+
+AGAIN_S = 1.0
+
+
+async def wait_event(event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait until `event` is set, at most `timeout_s`; whether it is."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            await event.wait()
+    except TimeoutError:
+        return event.is_set()
+    return True
+
+
+async def end_task(task: asyncio.Task[Any]) -> None:
+    """Cancel `task`, again when it did not take notice, and wait until it has ended."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=AGAIN_S)
