@@ -71,7 +71,10 @@ def s3_event(number: int, serial: int) -> dict[str, Any]:
             "sequencer": "0055AED6DCD90281E5",
             "name": "ObjectCreated:Put",
             "time": "2026-01-31T07:59:59.871Z",
-            "request": {"id": "C3D13FE58DE4C810", "host": "FMyUVURIY8/IgAtTv8xRjskZQpcIZ9KG4V5Wp6S7S/JRWeUWerMUE5JgHvANOjpD"},
+            "request": {
+                "id": "C3D13FE58DE4C810",
+                "host": "FMyUVURIY8/IgAtTv8xRjskZQpcIZ9KG4V5Wp6S7S/JRWeUWerMUE5JgHvANOjpD",
+            },
             "source_ip": "203.0.113.77",
             "principal": "AWS:AROAEXAMPLE:loader",
         },

@@ -142,13 +142,42 @@ values = st.recursive(
     max_leaves=5,
 )
 fields = st.sampled_from(
-    "type expect match match_related when after for_each posture threshold within window cooldown resolve_on "
-    "collect require triggers correlate aggregate value operator for cron interval anchor rrule timezone".split()
+    [
+        "type",
+        "expect",
+        "match",
+        "match_related",
+        "when",
+        "after",
+        "for_each",
+        "posture",
+        "threshold",
+        "within",
+        "window",
+        "cooldown",
+        "resolve_on",
+        "collect",
+        "require",
+        "triggers",
+        "correlate",
+        "aggregate",
+        "value",
+        "operator",
+        "for",
+        "cron",
+        "interval",
+        "anchor",
+        "rrule",
+        "timezone",
+    ]
 )
 
 
 @settings(deadline=None, max_examples=500)
-@given(st.dictionaries(fields, values, max_size=5), st.sampled_from(["event", "compound", "sequence", "metric", "schedule"]))
+@given(
+    st.dictionaries(fields, values, max_size=5),
+    st.sampled_from(["event", "compound", "sequence", "metric", "schedule"]),
+)
 def test_no_value_of_any_field_crashes_the_check(given_fields: dict[str, Any], kind: str) -> None:
     try:
         compile_automation(automation({"type": kind, **given_fields}))

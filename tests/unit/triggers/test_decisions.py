@@ -6,7 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from trigger_samples import event, evaluator, reasons, rule, run, take, us
+from trigger_samples import evaluator, event, reasons, rule, run, take, us
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason
@@ -125,7 +125,9 @@ def test_a_composite_is_as_deep_as_its_deepest_part() -> None:
 
 
 def test_what_comes_while_an_automation_is_paused_does_not_count_and_what_is_due_does_not_fire() -> None:
-    engine = evaluator({"expect": "a", "threshold": 2, "within": 60}, {"expect": "a", "posture": "proactive", "within": 5})
+    engine = evaluator(
+        {"expect": "a", "threshold": 2, "within": 60}, {"expect": "a", "posture": "proactive", "within": 5}
+    )
     engine.advance(us(0))
     engine.paused |= {"rule0", "rule1"}
     assert set(reasons(take(engine, event("a", 1), event("a", 2)))) == {"paused"}
@@ -275,7 +277,9 @@ def test_a_long_chain_of_followers_in_reverse_order_is_decided_in_order() -> Non
     chain = [event("a", number, id=f"e{number}", follows=f"e{number - 1}", received=5000) for number in range(1, 3000)]
     take(engine, *reversed(chain))
     (outcome,) = take(engine, event("a", 0, id="e0", received=5000))
-    assert [firing.event["id"] for firing in outcome.firings if firing.event] == [f"e{number}" for number in range(3000)]
+    assert [firing.event["id"] for firing in outcome.firings if firing.event] == [
+        f"e{number}" for number in range(3000)
+    ]
 
 
 # -- editing

@@ -22,7 +22,9 @@ from whenthen.triggers.rules import RuleSet
 thorough = settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
 
 texts = st.text("ab.*?[]!-é", max_size=6)
-globs = st.one_of(texts, st.sampled_from(["*", "a*", "*b", "a.*", "?.a", "!a*", "!", "", "a?b", "[ab]*", "[!a]*", "**"]))
+globs = st.one_of(
+    texts, st.sampled_from(["*", "a*", "*b", "a.*", "?.a", "!a*", "!", "", "a?b", "[ab]*", "[!a]*", "**"])
+)
 glob_lists = st.lists(globs, min_size=1, max_size=3)
 matches = st.dictionaries(st.sampled_from(["k", "l", "id"]), glob_lists, max_size=2)
 constants = st.sampled_from(["1", "1.0", "true", "false", '"a"', '"a.b"', "2", "9007199254740993", '"1"'])

@@ -7,7 +7,7 @@ from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from trigger_samples import Stimulus, event, evaluator, rule, rule_sets, run, streams, us
+from trigger_samples import Stimulus, evaluator, event, rule, rule_sets, run, streams, us
 
 from whenthen.schemas.automations import Automation
 from whenthen.triggers.evaluator import Evaluator
