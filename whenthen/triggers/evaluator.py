@@ -29,6 +29,7 @@ from whenthen.schemas.errors import RenderError
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing, FiringState, Reason, Ref
 from whenthen.schemas.times import from_us, to_us
+from whenthen.triggers.ends import BucketEnds
 from whenthen.triggers.holding import Holding
 from whenthen.triggers.keys import key_text, parse_key_text
 from whenthen.triggers.rules import Composite, EveryRule, Leaf, Role, RuleSet, ScheduleRule
@@ -92,6 +93,7 @@ class Evaluator:
         self.counts: dict[tuple[str, Reason], int] = {}  #: decisions by automation and reason
         self._store = WindowStore()
         self._holding = Holding(wait_us=follows_wait // timedelta(microseconds=1))
+        self._ends: dict[str, BucketEnds] = {}
         self._begun: set[str] = set()
         self._unbegun: dict[str, Leaf] = {}
         self._list_unbegun()
@@ -146,6 +148,8 @@ class Evaluator:
         self._store.put(trigger, key, value, deadline=self._deadline(trigger, node, value), changed=False)
         if base == trigger:
             self._file_expiry(node, key, value)
+            if isinstance(node, Leaf) and isinstance(node.rule, TumblingRule):
+                self._note_end(node, node.rule, key, value)
         self.clock_us = max(self.clock_us, value[0])
         return True
 
@@ -157,6 +161,7 @@ class Evaluator:
             if base != Holding.ID and base not in rules.nodes:
                 self._store.forget(trigger)
         self._begun = {trigger for trigger in self._begun if trigger in rules.nodes}
+        self._ends = {trigger: ends for trigger, ends in self._ends.items() if trigger in rules.nodes}
         self._list_unbegun()
 
     def remember(self, event_id: str) -> None:
@@ -274,6 +279,7 @@ class Evaluator:
         state = self._store.get(leaf.id, key)
         step = tumbling.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, data=event.data)
         self._settle(leaf, key, step, state)
+        self._note_end(leaf, rule, key, step.state)
         self._conclude(leaf, key, step, cause, outcome)
 
     def _metric_value(self, leaf: Leaf, event: Event, outcome: Outcome) -> tuple[Any] | None:
@@ -542,17 +548,24 @@ class Evaluator:
             self._stop_us, self._moment_us = self._moment_us, now_us
         opens_itself = not leaf.keys.expressions and not rule.needs_after
         if opens_itself and self._store.get(leaf.id, "") is None:
-            self._put(leaf, "", tumbling.begin(rule, now_us=now_us))
-        again = now_us + rule.within_us
-        for key, state in sorted(self._store.items(leaf.id), key=lambda item: (item[1][1], item[0])):
-            if tumbling.is_satisfied(rule, state) or tumbling.expires_us(state) <= self._stop_us:
+            bucket = tumbling.begin(rule, now_us=now_us)
+            self._put(leaf, "", bucket)
+            self._note_end(leaf, rule, "", bucket)
+        ends = self._ends.setdefault(leaf.id, BucketEnds())
+        for key in ends.take_satisfied():
+            state = self._store.get(leaf.id, key)
+            if state is not None and tumbling.is_satisfied(rule, state):
+                self._store.drop(leaf.id, key)
+                ends.forget(key)
+        ended = [(key, state) for key in ends.take_ended(now_us) if (state := self._store.get(leaf.id, key)) is not None]
+        for key, state in sorted(ended, key=lambda item: (item[1][1], item[0])):
+            if tumbling.expires_us(state) <= self._stop_us:
                 self._store.drop(leaf.id, key)
                 continue
             end = state[2]
             step = tumbling.on_time(rule, state, now_us=now_us)
             self._settle(leaf, key, step, state)
-            if step.state is not None and now_us < step.state[2] < again:
-                again = step.state[2]
+            self._note_end(leaf, rule, key, step.state)
             if step.reason is not Reason.FIRED:
                 continue
             if self._is_paused(leaf):
@@ -561,6 +574,7 @@ class Evaluator:
                 event = None if step.event is None else Event(step.event[2], step.event[1])
                 cause = _Cause(event, 0 if event is None else event.depth, now_us, end)
                 self._fired(leaf, key, step, cause, outcome)
+        again = min(now_us + rule.within_us, ends.next_end() or now_us + rule.within_us)
         watched = opens_itself or self._store.has(leaf.id)
         self._store.put(trigger, "", [now_us, again], deadline=again if watched else None)
 
@@ -590,6 +604,18 @@ class Evaluator:
         if _can_expire(node):
             at_us = _expires(node, state)
             self._store.expire(node.id, key, self.clock_us + LOOK_AGAIN_US if at_us is None else at_us)
+
+    def _note_end(self, leaf: Leaf, rule: TumblingRule, key: str, state: State | None) -> None:
+        """Let the checks of a proactive trigger know of a bucket."""
+        if not rule.proactive:
+            return
+        ends = self._ends.get(leaf.id)
+        if ends is None:
+            ends = self._ends[leaf.id] = BucketEnds()
+        if state is None:
+            ends.forget(key)
+        else:
+            ends.note(key, state[2], satisfied=tumbling.is_satisfied(rule, state))
 
     def _schedule_check(self, leaf: Leaf, rule: TumblingRule) -> None:
         """Have a new bucket looked at by the next check. While there was no bucket, checks went on in steps of `within`."""
