@@ -1,6 +1,7 @@
 """Whether an event is one that a trigger asks for: name, labels, related resources, condition.
 
-`admits` answers fast; `refusal` says why not, down to the clause and the value. Called by `triggers.evaluator` for what the
+`admits` answers fast; `refusal` says why not: the label and its value, or the condition. It is asked for every rule that an event
+could have matched, so it does not look into the condition; `explain` does, down to the clause and the value. Called by `triggers.evaluator` for what the
 index offers. Meaning: docs/rules.md, "Which events".
 """
 
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason
-from whenthen.triggers.conditions import Condition, ConditionError, Verdict
+from whenthen.triggers.conditions import Condition, ConditionError
 from whenthen.triggers.patterns import Glob, any_of, compile_glob
 
 __all__ = ["Filter", "LabelTest", "Refusal", "compile_filter"]
@@ -75,6 +76,10 @@ class Filter:
                 return False
         return True
 
+    @property
+    def _shown_condition(self) -> str:
+        return "" if self.condition is None else " ".join(self.condition.text[:500].split())
+
     def refusal(self, event: Event) -> Refusal | None:
         """The first test that fails, or None when all hold. None is also given when the name does not match."""
         if not self.named(event.name):
@@ -88,20 +93,10 @@ class Filter:
         if self.condition is not None:
             try:
                 if not self.condition.holds(event.variables):
-                    return Refusal(Reason.CONDITION_FALSE, f"when: {self._false_clause(event)} is false")
+                    return Refusal(Reason.CONDITION_FALSE, f"when: {self._shown_condition} is false")
             except ConditionError as error:
-                return Refusal(Reason.CONDITION_ERROR, "when: " + str(error).partition("\n")[0])
+                return Refusal(Reason.CONDITION_ERROR, f"when: {error.detail}")
         return None
-
-    def _false_clause(self, event: Event) -> str:
-        condition = self.condition
-        assert condition is not None
-        verdict = condition.explain(event.variables)
-        while True:
-            below = next((child for child in verdict.children if child.value is False), None)
-            if below is None or "&&" not in verdict.text:
-                return " ".join(verdict.text.split())[:500] + _operands(verdict)
-            verdict = below
 
 
 def compile_filter(
@@ -129,12 +124,6 @@ def _label_tests(match: Mapping[str, Sequence[str]]) -> tuple[LabelTest, ...]:
         globs = tuple(compile_glob(text) for text in texts)
         tests.append(LabelTest(label, globs, any_of(globs)))
     return tuple(tests)
-
-
-def _operands(verdict: Verdict) -> str:
-    """The values that a false comparison compared: ` (event.payload.size is 0)`."""
-    shown = [f"{child.text} is {child.value!r:.200}" for child in verdict.children if child.error is None][:3]
-    return f" ({', '.join(shown)})" if shown else ""
 
 
 def _closest(tests: Sequence[LabelTest], related: Sequence[Mapping[str, str]]) -> str:
