@@ -41,7 +41,7 @@ def test_after_an_hour_away_nothing_that_is_in_the_backlog_is_absent_and_what_is
             fired += engine.process(event("beat", minute * 60, labels={"id": key}), us(minute * 60)).firings
     fired += engine.advance(us(HOUR + 1)).firings
     assert keys(fired) == silent
-    assert {firing.at for firing in fired} == {"2026-01-01T00:05:00.000000Z"} or len({f.at for f in fired}) == 1
+    assert len({firing.at for firing in fired}) == 1, "both at the end of the same window"
 
 
 def test_what_became_due_while_nothing_was_stored_fires_once_each_on_the_way_up() -> None:
@@ -80,7 +80,7 @@ def test_an_hour_of_backlog_gives_what_was_given_without_the_outage() -> None:
         return ids + [firing.id for firing in engine.advance(us(2 * HOUR)).firings]
 
     whole = through(set())
-    assert len(whole) == len(set(whole)) > 100
+    assert len(whole) == len(set(whole)) > 40
     assert through({10, 11, 200}) == whole
 
 

@@ -1,0 +1,167 @@
+"""The processes under test in their two forms, with receivers: `embedded` (one server and a worker beside it) and `split` (a
+nats-server and one process, or two, for each role).
+
+A house knows which of its processes may be killed, brings all of them back, and leaves none behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+
+from tests.chaos.processes import Supervised, embedded_nats, free_ports, ready, until, whenthen
+from tests.chaos.receiver import received
+from tests.chaos.scenario import SECRET, write_rules
+from whenthen.engine.embedded import find_server
+
+__all__ = ["House"]
+
+
+class House:
+    """Enter it to start everything. `victims` are the kinds of processes to kill, each with a function that kills one."""
+
+    def __init__(self, folder: Path, form: str) -> None:
+        assert form in ("embedded", "split"), form
+        self.folder = folder
+        self.form = form
+        self.shards = 1 if form == "embedded" else 4
+        self.runs = folder / "runs.txt"
+        self.data_dir = folder / "data"
+        ports = free_ports(4)
+        self.url = f"http://127.0.0.1:{ports[0]}"
+        self._port, self._nats_port = str(ports[0]), ports[1]
+        self.rules = write_rules(folder / "rules", receivers=(ports[2], ports[3]), runs=self.runs)
+        self.processes: dict[str, Supervised] = {}
+        self.nats_kills = 0
+        self._receivers = ports[2:]
+
+    # -- what it is
+
+    @property
+    def nats_url(self) -> str:
+        """Where NATS listens."""
+        if self.form == "split":
+            return f"nats://127.0.0.1:{self._nats_port}"
+        return f"nats://127.0.0.1:{(self.data_dir / 'nats' / 'port').read_text().strip()}"
+
+    def called(self) -> list[tuple[str, str]]:
+        """Path and key of every request that a receiver took."""
+        return [one for number in (0, 1) for one in received(self.folder / f"receiver-{number}.txt")]
+
+    def victims(self) -> dict[str, tuple[float, Callable[[], bool]]]:
+        """For each kind its weight, and a kill of it that says whether there was something to kill."""
+        weights = {"server": 4, "api": 2, "evaluator": 4, "executor": 3, "worker": 2, "receiver": 2, "nats": 3}
+        kinds: dict[str, list[Supervised]] = {}
+        for name, process in self.processes.items():
+            kinds.setdefault(name.partition("-")[0], []).append(process)
+        found: dict[str, tuple[float, Callable[[], bool]]] = {}
+        for kind, processes in kinds.items():
+            found[kind] = (weights[kind], _one_of(processes))
+        if self.form == "embedded":
+            found["nats"] = (weights["nats"], self._kill_embedded)
+        return found
+
+    def kills(self) -> dict[str, int]:
+        """How often each kind was killed."""
+        counts: dict[str, int] = {"nats": self.nats_kills} if self.form == "embedded" else {}
+        for name, process in self.processes.items():
+            kind = name.partition("-")[0]
+            counts[kind] = counts.get(kind, 0) + process.kills
+        return counts
+
+    def ended_by_themselves(self) -> dict[str, list[int]]:
+        """Exit codes of processes that went away without being killed."""
+        return {name: process.ended_by_itself for name, process in self.processes.items() if process.ended_by_itself}
+
+    # -- life
+
+    async def __aenter__(self) -> House:
+        try:
+            await self._start()
+        except BaseException:
+            await self._end()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._end()
+
+    async def _start(self) -> None:
+        for number, port in enumerate(self._receivers):
+            log = self.folder / f"receiver-{number}.txt"
+            words = [*whenthen()[:1], "-m", "tests.chaos.receiver", str(port), str(log)]
+            self._run(f"receiver-{number}", words)
+        if self.form == "embedded":
+            self._run("server", whenthen("serve", self.rules, "--data-dir", self.data_dir, "--port", self._port))
+            await self.ready()
+            self._run("worker-0", whenthen("worker", self.rules, "--nats", self.nats_url))
+            return
+        config = self.folder / "nats.conf"
+        store = self.folder / "store"
+        config.write_text(
+            f'listen: "127.0.0.1:{self._nats_port}"\nmax_payload: 8388608\njetstream {{ store_dir: "{store}" }}\n'
+        )
+        self._run("nats", [str(find_server()), "-c", str(config)])
+        serve = whenthen("serve", self.rules, "--nats", self.nats_url, "--shards", str(self.shards))
+        self._run("api", [*serve, "--role", "api", "--port", self._port])
+        for number in (0, 1):
+            self._run(f"evaluator-{number}", [*serve, "--role", "evaluator"])
+        self._run("executor-0", [*serve, "--role", "executor", "--role", "scheduler"])
+        self._run("worker-0", [*serve, "--role", "worker"])
+        await self.ready()
+
+    async def ready(self, within_s: float = 180.0) -> None:
+        """Wait until the HTTP side says that it does its work."""
+        try:
+            await ready(self.url, within_s)
+        except AssertionError as error:
+            name = "server" if self.form == "embedded" else "api"
+            raise AssertionError(f"{error}\n{self.processes[name].said()}") from None
+
+    def _run(self, name: str, words: list[str]) -> None:
+        environment = {
+            "CHAOS_SECRET": SECRET,
+            # the dead are missed sooner than by default, so that the end does not wait for them
+            "WHENTHEN_WORKER_LOST_AFTER": "6s",
+            "WHENTHEN_EXECUTOR_LOST_AFTER": "4s",
+        }
+        process = self.processes[name] = Supervised(name, words, self.folder, env=environment)
+        process.start()
+
+    def _kill_embedded(self) -> bool:
+        pid = embedded_nats(self.data_dir)
+        if pid is None:
+            return False
+        try:
+            os.kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return False
+        self.nats_kills += 1
+        return True
+
+    async def _end(self) -> None:
+        """Whoever talks to NATS first, NATS last."""
+        order = sorted(self.processes.values(), key=lambda process: process.name == "nats")
+        await asyncio.gather(*(process.halt() for process in order if process.name != "nats"))
+        if "nats" in self.processes:
+            await self.processes["nats"].halt()
+
+        async def gone() -> bool:
+            return embedded_nats(self.data_dir) is None
+
+        if not await gone():  # the kernel tells it that its parent is gone; one that stays is ended here
+            try:
+                await until(gone, within_s=10, what="the embedded nats-server ends")
+            except AssertionError:
+                self._kill_embedded()
+
+
+def _one_of(processes: list[Supervised]) -> Callable[[], bool]:
+    """A kill of the one that was killed least."""
+    return lambda: min(processes, key=lambda process: process.kills).kill()

@@ -1,0 +1,139 @@
+"""What must have come of the stream: its messages, ticks included, through the pure evaluator at the times that the server
+gave them, without a crash.
+
+Reads with JetStream's direct get alone, none of the engine's readers. Every message is fed to every shard, also those that
+the shard's own filter would not have let through; that must make no difference.
+"""
+
+from __future__ import annotations
+
+import calendar
+import re
+from collections import Counter
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+from nats.aio.msg import Msg
+
+from whenthen.engine.bus import Bus
+from whenthen.engine.records import ask_actions, encode_firing
+from whenthen.engine.rulebook import Rulebook
+from whenthen.engine.rules import Rules
+from whenthen.engine.streams import EVENTS
+from whenthen.schemas.events import decode_event
+from whenthen.triggers.evaluator import Evaluator
+from whenthen.triggers.evaluator import Outcome as Decided
+
+__all__ = ["Oracle", "Stored", "read_stream", "stored_us"]
+
+_BATCH = 5000
+_TIME = re.compile(r"(\d+)-(\d+)-(\d+)T(\d+):(\d+):(\d+)(?:\.(\d{1,9}))?Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One message of a stream."""
+
+    seq: int
+    time_us: int
+    subject: str
+    data: bytes
+
+
+def stored_us(text: str) -> int:
+    """The server's RFC 3339 time with nanoseconds, in microseconds; what is below is cut."""
+    found = _TIME.fullmatch(text)
+    assert found is not None, text
+    whole = calendar.timegm(tuple(int(part) for part in found.groups()[:6]))
+    return whole * 1_000_000 + int((found[7] or "").ljust(9, "0")) // 1000
+
+
+async def read_stream(bus: Bus, stream: str, subjects: str = ">", *, after: int = 0) -> AsyncIterator[Stored]:
+    """Everything in `stream` behind position `after`, in order."""
+    more = True
+    while more:
+        found: list[Stored] = []
+
+        def receive(message: Msg, found: list[Stored] = found) -> bool:
+            nonlocal more
+            headers = message.headers or {}
+            status = headers.get("Status")
+            if status is None:
+                seq, time_us = int(headers["Nats-Sequence"]), stored_us(headers["Nats-Time-Stamp"])
+                found.append(Stored(seq, time_us, headers["Nats-Subject"], message.data))
+                return True
+            assert status in ("204", "404"), headers
+            more = status == "204" and headers.get("Nats-Num-Pending", "0") != "0"
+            return False
+
+        request = {"seq": after + 1, "next_by_subj": subjects, "batch": _BATCH, "max_bytes": 16 << 20}
+        await bus.link.stream_of(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), receive)
+        for message in found:
+            after = message.seq
+            yield message
+
+
+@dataclass(slots=True)
+class Oracle:
+    """Follows the stream. `follow` again takes what came since."""
+
+    rules: Rules
+    shards: int = 1
+    firings: dict[str, dict[str, Any]] = field(default_factory=dict)  #: by id, as they are stored
+    doubled: list[str] = field(default_factory=list)  #: ids that fired twice, which no id may
+    actions: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)  #: by key: automation and action
+    event_ids: Counter[str] = field(default_factory=Counter)
+    seq: int = 0
+    last_of_shard: dict[int, int] = field(default_factory=dict)  #: last position that a shard must have dealt with
+    evaluators: list[Evaluator] = field(default_factory=list)
+    clock_us: int = 0
+
+    def __post_init__(self) -> None:
+        book = Rulebook(self.rules, shards=self.shards, resolve_secret=lambda reference: "unused")
+        self.evaluators = [Evaluator(part) for part in book.now.shards]
+
+    async def follow(self, bus: Bus) -> None:
+        """Take everything that the stream has by now."""
+        async for message in read_stream(bus, EVENTS, after=self.seq):
+            self._take(message)
+
+    def take(self, message: Stored) -> None:
+        """One message, at its time."""
+        self._take(message)
+
+    def next_deadline_us(self) -> int | None:
+        """When something is due that no message has brought yet."""
+        due = [evaluator.next_deadline_us() for evaluator in self.evaluators]
+        return min((moment for moment in due if moment is not None), default=None)
+
+    def _take(self, message: Stored) -> None:
+        self.seq = message.seq
+        self.clock_us = max(self.clock_us, message.time_us)
+        kind, _, shard = message.subject.partition(".")
+        for number, evaluator in enumerate(self.evaluators):
+            if kind == "ticks":
+                if int(shard) == number:
+                    self._note(evaluator, evaluator.advance(self.clock_us), None)
+                    self.last_of_shard[number] = message.seq
+                continue
+            event = decode_event(message.data, message.seq)
+            self._note(evaluator, evaluator.process(event, self.clock_us), message)
+            if any(True for _ in evaluator.rules.index.candidates(event)):
+                self.last_of_shard[number] = message.seq
+        if kind == "events":
+            self.event_ids[orjson.loads(message.data)["id"]] += 1
+
+    def _note(self, evaluator: Evaluator, decided: Decided, message: Stored | None) -> None:
+        evaluator.drain()
+        for firing in decided.firings:
+            event = None
+            if firing.event is not None:
+                at_hand = message is not None and message.seq == firing.seq
+                event = message.data if message is not None and at_hand else orjson.dumps(firing.event)
+            if firing.id in self.firings:
+                self.doubled.append(firing.id)
+            self.firings[firing.id] = orjson.loads(orjson.dumps(encode_firing(firing, event)))
+            for index, action in enumerate(ask_actions(evaluator.rules.actions(firing.automation), firing)):
+                self.actions[f"{firing.id}.{index}"] = (firing.automation, action.model_dump(mode="json"))

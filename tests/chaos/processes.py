@@ -1,0 +1,155 @@
+"""Real processes under supervision: started, killed, started again at once, and ended for certain.
+
+`Supervised` is one process that is brought back whenever it is gone, as a service manager does. `embedded_nats` finds the
+nats-server that a `whenthen serve` has started.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import httpx
+
+__all__ = ["ROOT", "Supervised", "embedded_nats", "end", "free_ports", "until", "whenthen"]
+
+ROOT = Path(__file__).resolve().parents[2]
+_LOOK_S = 0.05
+
+
+def free_ports(count: int) -> list[int]:
+    """So many ports that nobody listens on now."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def whenthen(*arguments: str | Path) -> list[str]:
+    """The words of a `whenthen` command, run by this Python."""
+    return [sys.executable, "-m", "whenthen.cli.main", *map(str, arguments)]
+
+
+async def until(
+    condition: Callable[[], Awaitable[object]], *, within_s: float, what: str, every_s: float = _LOOK_S
+) -> None:
+    """Wait until `condition()` is true; an error after `within_s` says `what` did not come."""
+    deadline = time.monotonic() + within_s
+    while not await condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {within_s:g} s: {what}")
+        await asyncio.sleep(every_s)
+
+
+class Supervised:
+    """One process by name. Its output goes to `<folder>/<name>.log`."""
+
+    def __init__(self, name: str, words: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = None) -> None:
+        self.name = name
+        self.words = list(words)
+        self.log = folder / f"{name}.log"
+        self.starts = 0
+        self.kills = 0
+        self.ended_by_itself: list[int] = []  #: exit codes that no kill of ours explains
+        self._env = {**os.environ, **(env or {})}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._keeper: asyncio.Task[None] | None = None
+        self._killed: set[int] = set()
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, f"{self.name} was not started"
+        return self._process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it, and again whenever it is gone."""
+        self._spawn()
+        self._keeper = asyncio.create_task(self._keep(), name=f"keeper of {self.name}")
+
+    def kill(self) -> bool:
+        """SIGKILL. False when it is not there just now."""
+        if not self.alive:
+            return False
+        self._killed.add(self.pid)
+        os.kill(self.pid, signal.SIGKILL)
+        self.kills += 1
+        return True
+
+    async def halt(self) -> None:
+        """End it and leave it ended."""
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.wait([self._keeper])
+            self._keeper = None
+        if self._process is not None:
+            await asyncio.to_thread(end, self._process)
+
+    def said(self, lines: int = 20) -> str:
+        """The last lines of its output."""
+        return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def _spawn(self) -> None:
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(self.words, cwd=ROOT, env=self._env, stdout=log, stderr=log)
+        self.starts += 1
+
+    async def _keep(self) -> None:
+        while True:
+            assert self._process is not None
+            if (code := self._process.poll()) is not None:
+                if self._process.pid not in self._killed:
+                    self.ended_by_itself.append(code)
+                self._spawn()
+            await asyncio.sleep(_LOOK_S)
+
+
+def end(process: subprocess.Popen[bytes], within_s: float = 20.0) -> None:
+    """SIGTERM, and SIGKILL to what does not end."""
+    if process.poll() is None:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGCONT)
+        process.terminate()
+        try:
+            process.wait(within_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def embedded_nats(data_dir: Path) -> int | None:
+    """The process id of the nats-server on this data directory, when it runs."""
+    try:
+        pid = int((data_dir / "nats" / "pid").read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return None
+    return pid if str(data_dir / "nats").encode() in command else None
+
+
+async def ready(url: str, within_s: float = 60.0) -> None:
+    """Wait until a server says that it does its work."""
+    async with httpx.AsyncClient(trust_env=False) as client:
+
+        async def answers() -> bool:
+            try:
+                return (await client.get(f"{url}/readyz", timeout=5)).status_code == 200
+            except httpx.TransportError:
+                return False
+
+        await until(answers, within_s=within_s, what=f"{url} is ready")

@@ -1,0 +1,102 @@
+"""One crash test from beginning to end: load and kills at the same time, quiet, verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.house import House
+from tests.chaos.killer import kill_at_random
+from tests.chaos.oracle import Oracle
+from tests.chaos.scenario import deliveries
+from tests.chaos.sender import Sender
+from tests.chaos.verdict import Found, judge, look, unfinished
+from whenthen.engine.bus import Bus
+from whenthen.engine.rules import load_rules
+
+__all__ = ["run_chaos"]
+
+
+async def run_chaos(
+    folder: Path,
+    form: str,
+    seed: int,
+    *,
+    kills: int,
+    every_s: float,
+    rate: float,
+    until_s: float,
+    settle_s: float = 300.0,
+) -> dict[str, Any]:
+    """Load and kill for at most `until_s`, and give the summary; its `faults` are the promises that were broken."""
+    async with House(folder, form) as house:
+        sender = Sender(f"{house.url}/hooks/shop", seed)
+        killed = asyncio.Event()
+        sending = asyncio.create_task(sender.run(deliveries(seed, rate), killed.is_set))
+        killing = asyncio.create_task(
+            kill_at_random(
+                house,
+                seed,
+                kills=kills,
+                every_s=every_s,
+                progress=lambda: len(sender.sent.taken),
+                until_s=until_s,
+            )
+        )
+        try:
+            await asyncio.wait([sending, killing], return_when=asyncio.FIRST_COMPLETED)
+            killed.set()
+            sent = await sending
+            blackouts = await killing
+        finally:
+            for task in (sending, killing):
+                task.cancel()
+            await asyncio.wait([sending, killing])
+        began = time.monotonic()
+        await house.ready()
+        bus = Bus(house.nats_url)
+        await bus.connect(timeout_s=60)
+        try:
+            oracle = Oracle(load_rules(house.rules), house.shards)
+            found = await _quiet(bus, oracle, house.shards, settle_s)
+        finally:
+            await bus.close()
+        faults = judge(house, oracle, found, sent)
+        return {
+            "form": form,
+            "seed": seed,
+            "kills": {**house.kills(), "in_all": sum(house.kills().values()), "everything_at_once": blackouts},
+            "deliveries": sent.deliveries,
+            "requests": sent.requests,
+            "redeliveries": sent.repeated,
+            "retried_without_answer": sent.retried,
+            "events_in_stream": sum(oracle.event_ids.values()),
+            "firings": dict(sorted(Counter(one["automation"] for one in oracle.firings.values()).items())),
+            "actions": len(oracle.actions),
+            "requests_received": len(house.called()),
+            "runs": len(found.runs),
+            "runs_tried_again": sum(run["attempt"] > 1 for run in found.runs.values()),
+            "longest_without_2xx_s": round(sent.gap_s, 2),
+            "longest_delivery_s": round(sent.longest_s, 2),
+            "settled_after_s": round(time.monotonic() - began, 1),
+            "faults": faults,
+        }
+
+
+async def _quiet(bus: Bus, oracle: Oracle, shards: int, limit_s: float) -> Found:
+    """Wait until nothing is under way and nothing more comes, at most `limit_s`; the verdict names what is left."""
+    deadline = time.monotonic() + limit_s
+    before = -1
+    while True:
+        await oracle.follow(bus)
+        found = await look(bus, shards)
+        left = unfinished(oracle, found)
+        if not left and oracle.seq == before:
+            return found
+        if time.monotonic() > deadline:
+            return found
+        before = -1 if left else oracle.seq
+        await asyncio.sleep(0.5)

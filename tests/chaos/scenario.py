@@ -1,0 +1,145 @@
+"""What is sent, and the rules that it meets: one automation for each way of remembering. Seeded, so a run can be repeated.
+
+The moments of kills do differ from run to run; the judgement does not depend on them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+__all__ = ["SECRET", "Delivery", "deliveries", "write_rules"]
+
+SECRET = "chaos-secret-of-the-shop"
+
+_RULES = """
+webhooks:
+  - name: shop
+    verify: {{type: hmac, secret: env:CHAOS_SECRET, header: X-Shop-Signature}}
+    map:
+      event: $.body.event
+      resource: {{id: $.body.id, order: $.body.order}}
+      payload: $.body
+      occurred: $.body.occurred
+      id: $.headers.x-shop-delivery
+
+deployments:
+  - name: ledger
+    command:
+      - sh
+      - -c
+      - printf '%s %s %s\\n' "$WHENTHEN_RUN_ID" "$WHENTHEN_ATTEMPT" "$WHENTHEN_PARAM_ORDER" >> {runs}; sleep 0.2
+    retries: 20
+    retry_delay: 500ms
+
+automations:
+  - name: every-order
+    trigger: {{expect: shop.order.placed}}
+    actions: [{call_a}]
+  - name: failing-payments
+    trigger: {{expect: shop.payment.failed, for_each: id, threshold: 4, within: 20s}}
+    actions: [{call_b}]
+  - name: logins-with-cooldown
+    trigger: {{expect: shop.login, for_each: id, threshold: 2, within: 10s, cooldown: 3s}}
+    actions: [{call_a}]
+  - name: paid-then-shipped
+    trigger:
+      type: sequence
+      within: 1m
+      correlate: order
+      triggers: [{{expect: shop.order.placed}}, {{expect: shop.order.shipped}}]
+    actions: [{call_b}]
+  - name: files-collected
+    trigger: {{expect: shop.file.stored, collect: {{events: 25, wait: 3s}}}}
+    actions: [{call_a}]
+  - name: parcel-missing
+    trigger:
+      after: shop.parcel.sent
+      expect: shop.parcel.arrived
+      for_each: id
+      posture: proactive
+      within: 4s
+    actions: [{call_b}]
+  - name: book-refund
+    trigger: {{expect: shop.refund}}
+    actions:
+      - run-deployment: ledger
+        parameters: {{order: $.resource.order}}
+        retry: {retry}
+  - name: ledger-written
+    trigger: {{expect: flow-run.Completed}}
+    actions: [{call_a}]
+"""
+#: far more tries than any outage of a receiver lasts, so that nothing may end as a dead letter
+_RETRY = "{attempts: 100, delay: 200ms, max_delay: 2s}"
+
+
+def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path) -> Path:
+    """The rules, with actions that call the two receivers and runs that write a line each to `runs`."""
+
+    def call(port: int) -> str:
+        return f'{{call-webhook: "http://127.0.0.1:{port}/hook", timeout: 5s, retry: {_RETRY}}}'
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = _RULES.format(call_a=call(receivers[0]), call_b=call(receivers[1]), retry=_RETRY, runs=runs)
+    (folder / "rules.yaml").write_text(text)
+    return folder
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Delivery:
+    """One event of the producer. `again_s`: after how long it is delivered once more, though it was taken."""
+
+    id: str
+    at_s: float  #: from the beginning of the load
+    event: str
+    key: str
+    order: str
+    lag_s: float  #: how long before it is sent it occurred; negative for a producer whose clock runs ahead
+    again_s: tuple[float, ...] = field(default=())
+
+    def body(self, occurred: str) -> dict[str, Any]:
+        return {"event": self.event, "id": self.key, "order": self.order, "occurred": occurred}
+
+
+def deliveries(seed: int, rate: float) -> Iterator[Delivery]:
+    """Deliveries without end, about `rate` events a second, nearly in the order of sending."""
+    chance = random.Random(seed)
+    numbers = itertools.count()
+
+    def one(at_s: float, event: str, key: str, order: str = "none") -> Delivery:
+        again = tuple(chance.uniform(0, 6) for _ in range(chance.choice((0, 0, 0, 0, 0, 1, 1, 2))))
+        lag_s = chance.choice((0.0, 0.0, chance.uniform(0, 0.5), chance.uniform(0, 6), -chance.uniform(0, 2)))
+        return Delivery(
+            id=f"{seed}-{next(numbers)}", at_s=at_s, event=event, key=key, order=order, lag_s=lag_s, again_s=again
+        )
+
+    at_s = 0.0
+    for number in itertools.count():
+        at_s += chance.expovariate(rate / 3.5)  # a step makes about so many events
+        what = chance.random()
+        if what < 0.30:
+            order = f"o{number}"
+            yield one(at_s, "shop.order.placed", f"customer-{chance.randrange(20)}", order)
+            if chance.random() < 0.7:
+                yield one(at_s + chance.uniform(-0.5, 4), "shop.order.shipped", f"van-{chance.randrange(5)}", order)
+        elif what < 0.50:
+            for _ in range(chance.randrange(1, 9)):
+                yield one(at_s + chance.uniform(0, 1), "shop.payment.failed", f"card-{chance.randrange(6)}")
+        elif what < 0.65:
+            for _ in range(chance.randrange(1, 4)):
+                yield one(at_s, "shop.login", f"user-{chance.randrange(8)}")
+        elif what < 0.80:
+            parcel = f"p{number}"
+            yield one(at_s, "shop.parcel.sent", parcel)
+            if chance.random() < 0.6:
+                yield one(at_s + chance.uniform(0, 6), "shop.parcel.arrived", parcel)
+        elif what < 0.93:
+            for _ in range(chance.randrange(1, 15)):
+                yield one(at_s, "shop.file.stored", "bucket")
+        else:
+            yield one(at_s, "shop.refund", f"customer-{chance.randrange(20)}", f"r{number}")
