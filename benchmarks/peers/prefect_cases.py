@@ -104,9 +104,7 @@ def late(r: random.Random, s: Stream) -> list[Case]:
     trigger, within = reactive(r)
     at = 1000
     for _ in range(r.randint(6, 14)):
-        s.event(
-            "a", at - (r.choice([1, 2, within, within + 1, 30, 899, 900, 901]) if r.random() < 0.35 else 0)
-        )
+        s.event("a", at - (r.choice([1, 2, within, within + 1, 30, 899, 900, 901]) if r.random() < 0.35 else 0))
         at += step(r, within)
     return [rule("late", trigger)]
 
@@ -117,9 +115,7 @@ def forgotten(r: random.Random, s: Stream) -> list[Case]:
     at = 1000
     for _ in range(r.randint(5, 10)):
         s.event("a", at - (r.choice([1, 5, 20]) if r.random() < 0.3 else 0))
-        at += r.choice(
-            [0, 1, within, within + 59, within + 60, within + 61, 2 * within + 60, 2 * within + 61]
-        )
+        at += r.choice([0, 1, within, within + 59, within + 60, within + 61, 2 * within + 60, 2 * within + 61])
     return [rule("forgotten", trigger)]
 
 
@@ -562,9 +558,7 @@ def generate(seed: int, count: int, only: str | None = None) -> Iterator[Case]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description="Random rules and events in Prefect's format, one case a line."
-    )
+    parser = argparse.ArgumentParser(description="Random rules and events in Prefect's format, one case a line.")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--count", type=int, default=300)
     parser.add_argument("--class", dest="only", choices=sorted(CLASSES))

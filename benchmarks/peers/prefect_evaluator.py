@@ -147,9 +147,7 @@ class Peer:
             }
         )
 
-    async def answer(
-        self, case: dict[str, Any], *, reverse: bool = False, ungated: bool = False
-    ) -> dict[str, Any]:
+    async def answer(self, case: dict[str, Any], *, reverse: bool = False, ungated: bool = False) -> dict[str, Any]:
         """What Prefect fires for `case`. `ungated` sweeps each second, whatever Prefect scheduled."""
         lines = [(moment_of(line), line) for line in case["events"]]
         name = case.get("name", "")
@@ -199,9 +197,7 @@ class Peer:
                 session.add(self.db.Automation(**automation.model_dump()))
         await self.triggers.reconcile_automations(force=True)
         # loaded in no given order; sweeps go through this mapping
-        loaded = sorted(
-            self.triggers.triggers.items(), key=lambda item: self._rank[item[0]], reverse=self.reverse
-        )
+        loaded = sorted(self.triggers.triggers.items(), key=lambda item: self._rank[item[0]], reverse=self.reverse)
         self.triggers.triggers.clear()
         self.triggers.triggers.update(loaded)
 
@@ -219,9 +215,7 @@ class Peer:
                 following = min(planned, default=moment)
             self.clock = min(datetime.fromtimestamp(following.timestamp(), UTC), moment)
             await self._sweep(ungated)
-        raise SystemExit(
-            f"more than {MOST_STOPS} sweeps before {moment}; bring the lines nearer to each other"
-        )
+        raise SystemExit(f"more than {MOST_STOPS} sweeps before {moment}; bring the lines nearer to each other")
 
     async def _sweep(self, ungated: bool) -> None:
         if ungated:
@@ -295,8 +289,7 @@ def essence(answer: dict[str, Any]) -> Any:
     if "refused" in answer:
         return "refused"
     return sorted(
-        (f["line"], f["automation"], f["key"], f["event"] or "", sorted(f["events"]))
-        for f in answer["firings"]
+        (f["line"], f["automation"], f["key"], f["event"] or "", sorted(f["events"])) for f in answer["firings"]
     )
 
 
@@ -305,9 +298,7 @@ def read_cases(source: TextIO) -> Iterator[dict[str, Any]]:
         if text.strip():
             case = json.loads(text)
             if not case.get("events"):
-                raise SystemExit(
-                    f"line {number}: events: none found; a case needs at least one event or tick"
-                )
+                raise SystemExit(f"line {number}: events: none found; a case needs at least one event or tick")
             yield {"name": f"case-{number}", "class": "", **case}
 
 
@@ -350,9 +341,7 @@ def event_at(index: int, *, bucket: str, name: str = "s3.file.uploaded") -> Any:
     )
 
 
-async def timed_reactive(
-    peer: Peer, specs: list[dict[str, Any]], count: int, expected: int
-) -> dict[str, Any]:
+async def timed_reactive(peer: Peer, specs: list[dict[str, Any]], count: int, expected: int) -> dict[str, Any]:
     acted = peer.count_actions()
     await peer.load_benchmark(specs)
     events = [event_at(index, bucket=f"bucket-{index % len(specs)}") for index in range(count)]
@@ -373,9 +362,7 @@ async def timed_reactive(
 
 async def bench_reactive(peer: Peer, count: int) -> dict[str, Any]:
     uploaded = ["s3.file.uploaded"]
-    windowed = automation(
-        "windowed", expect=uploaded, match={"bucket": "bucket-0"}, threshold=10**9, within=3600
-    )
+    windowed = automation("windowed", expect=uploaded, match={"bucket": "bucket-0"}, threshold=10**9, within=3600)
     plain = automation("plain", expect=uploaded, match={"bucket": "bucket-0"})
     many = [automation(f"one-{i}", expect=uploaded, match={"bucket": f"bucket-{i}"}) for i in range(1000)]
     return {
@@ -400,9 +387,7 @@ async def bench_find_interested(peer: Peer, sizes: list[int], least_seconds: flo
             events = []
             for i in range(min(size, 200)):
                 bucket = f"bucket-{size - 1 - i}"
-                events.append(
-                    event_at(i, bucket=bucket, name=f"s3.{bucket}.uploaded" if named else uploaded[0])
-                )
+                events.append(event_at(i, bucket=bucket, name=f"s3.{bucket}.uploaded" if named else uploaded[0]))
             for event in events:
                 own = event.resource["bucket"].replace("bucket-", "a")
                 found = {trigger.automation.name for trigger in peer.triggers.find_interested_triggers(event)}
@@ -428,9 +413,7 @@ async def run(options: argparse.Namespace, cases: list[dict[str, Any]]) -> str:
     if options.bench == "reactive":
         return peer.report("reactive", await bench_reactive(peer, options.events))
     if options.bench == "find_interested":
-        return peer.report(
-            "find_interested", await bench_find_interested(peer, options.sizes, options.seconds)
-        )
+        return peer.report("find_interested", await bench_find_interested(peer, options.sizes, options.seconds))
     answers = await answer_cases(peer, cases, variants=options.variants or bool(options.record))
     if not options.record:
         return "".join(compact(answer) + "\n" for answer in answers)
@@ -458,9 +441,7 @@ def main() -> None:
         default=[10, 1000],
         help="numbers of automations for --bench find_interested",
     )
-    parser.add_argument(
-        "--seconds", type=float, default=1.0, help="least time for each --bench find_interested figure"
-    )
+    parser.add_argument("--seconds", type=float, default=1.0, help="least time for each --bench find_interested figure")
     options = parser.parse_args()
     if options.bench:
         cases = []

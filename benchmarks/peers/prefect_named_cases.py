@@ -585,10 +585,7 @@ def matching() -> Iterator[Case]:
     yield case(
         "name-globs",
         "a star in an event name needs at least one character; other marks are literal; no negation",
-        [
-            on(g)
-            for g in ("flow.run.*", "*.Failed", "flow.*.Failed", "flow.ru?", "flow.ru[n]", "!flow.*", "*")
-        ],
+        [on(g) for g in ("flow.run.*", "*.Failed", "flow.*.Failed", "flow.ru?", "flow.ru[n]", "!flow.*", "*")],
         ("flow.run.", 0),
         ("flow.run.Failed", 1),
         ("flow.run", 2),

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -526,18 +527,33 @@ class Evaluator:
 
     def _schedule_due(self, leaf: Leaf, rule: ScheduleRule, state: State, outcome: Outcome) -> None:
         """Fire for every time that passed, the newest thousand at most."""
-        times: list[int] = []
-        due: int | None = state[1]
-        while due is not None and due <= self.clock_us:
-            times.append(due)
-            due = self._next_time(rule, due)
+        times, due = self._times_due(rule, state[1])
         self._put(leaf, "", [self.clock_us, due])
-        for at_us in times[-_MAX_OCCURRENCES:]:
+        for at_us in times:
             if self._is_paused(leaf):
                 self._note(outcome, leaf, Reason.PAUSED, None, detail="due while the automation is paused")
                 continue
             step = Step(Reason.FIRED, None, refs=(), at_us=at_us)
             self._fired(leaf, "", step, _Cause(None, 0, at_us, at_us), outcome)
+
+    def _times_due(self, rule: ScheduleRule, first_us: int | None) -> tuple[deque[int], int | None]:
+        """The newest times from `first_us` to the clock, a thousand at most, and the one that comes after them.
+
+        After a long jump the search starts near the clock, and again further back while it finds too few: a schedule of
+        every second is not walked through years.
+        """
+        back_us = _MAX_OCCURRENCES * 1_000_000  # none comes more often than once a second
+        while True:
+            start_us = self.clock_us - back_us
+            near = first_us is None or first_us > start_us
+            due = first_us if near else self._next_time(rule, start_us)
+            times: deque[int] = deque(maxlen=_MAX_OCCURRENCES)
+            while due is not None and due <= self.clock_us:
+                times.append(due)
+                due = self._next_time(rule, due)
+            if near or len(times) == _MAX_OCCURRENCES:
+                return times, due
+            back_us *= 2
 
     def _check_buckets(self, leaf: Leaf, trigger: str, due_us: int, outcome: Outcome) -> None:
         """Look at all buckets of a proactive trigger with tumbling windows, as Prefect's periodic check does."""
@@ -557,7 +573,9 @@ class Evaluator:
             if state is not None and tumbling.is_satisfied(rule, state):
                 self._store.drop(leaf.id, key)
                 ends.forget(key)
-        ended = [(key, state) for key in ends.take_ended(now_us) if (state := self._store.get(leaf.id, key)) is not None]
+        ended = [
+            (key, state) for key in ends.take_ended(now_us) if (state := self._store.get(leaf.id, key)) is not None
+        ]
         for key, state in sorted(ended, key=lambda item: (item[1][1], item[0])):
             if tumbling.expires_us(state) <= self._stop_us:
                 self._store.drop(leaf.id, key)
