@@ -32,7 +32,7 @@ deployments:
     command:
       - sh
       - -c
-      - printf '%s %s %s\\n' "$WHENTHEN_RUN_ID" "$WHENTHEN_ATTEMPT" "$WHENTHEN_PARAM_ORDER" >> {runs}; sleep 0.2
+      - printf '%s %s %s\\n' "$WHENTHEN_RUN_ID" "$WHENTHEN_ATTEMPT" "$WHENTHEN_PARAM_ORDER" >> {runs}; sleep 1
     retries: 20
     retry_delay: 500ms
 
@@ -138,7 +138,7 @@ def deliveries(seed: int, rate: float) -> Iterator[Delivery]:
             yield one(at_s, "shop.parcel.sent", parcel)
             if chance.random() < 0.6:
                 yield one(at_s + chance.uniform(0, 6), "shop.parcel.arrived", parcel)
-        elif what < 0.93:
+        elif what < 0.88:
             for _ in range(chance.randrange(1, 15)):
                 yield one(at_s, "shop.file.stored", "bucket")
         else:
