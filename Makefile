@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PEERS := .peers-venv
 PEERS_STAMP := $(PEERS)/.installed
-CASES ?= 1000
+CASES ?= 400
 SEED ?= 1
 PYTEST := $(BIN)/python -m pytest
 
@@ -43,7 +43,7 @@ $(PEERS_STAMP): benchmarks/peers/requirements.txt
 	$(PEERS)/bin/python -m pip install -q -r benchmarks/peers/requirements.txt
 	@touch $@
 
-peers: $(STAMP) $(PEERS_STAMP)  ## Prefect's own evaluator and ours on the same random cases (CASES=1000 SEED=1)
+peers: $(STAMP) $(PEERS_STAMP)  ## Prefect's own evaluator and ours on the same random cases (CASES=400 SEED=1)
 	$(BIN)/python benchmarks/peers/differential.py --peer $(PEERS)/bin/python --seed $(SEED) --count $(CASES)
 
 ci:  ## what CI runs: fresh environment, lint, types, contracts, tests
