@@ -227,11 +227,10 @@ def _run(seen: Seen, deployment: str, firing: Json, *, log: str) -> list[Line]:
 
 
 def _outcome(seen: Seen, firing: Json, action: str) -> Json:
-    for event in seen.events:
+    executed = [event for event in seen.events if event["event"] == "automation.action.executed"]
+    for event in executed:
         payload = event["payload"]
-        if event["event"] != "automation.action.executed" or payload["action"] != action:
-            continue
-        if payload["key"].startswith(f"{firing['id']}."):
+        if payload["action"] == action and payload["key"].startswith(f"{firing['id']}."):
             return event
     raise Missing(f"{firing['automation']} reports that {action} was executed", firing["automation"])
 

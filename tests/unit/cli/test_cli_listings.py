@@ -1,0 +1,222 @@
+"""Listings, documents and changes against a fake API: what is asked, and what is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+import pytest
+
+AT = "2026-01-31T08:00:00.000000Z"
+RUN = {
+    "id": "4f2a" + "0" * 28, "deployment": "load", "work_pool": "default", "state": "Completed", "parameters": {"a": 1},
+    "key": "k", "created": AT, "scheduled_for": AT, "changed": AT, "started": AT, "ended": "2026-01-31T08:00:02.500000Z",
+    "message": "", "result": None, "triggered_by": "api",
+}  # fmt: skip
+DEPLOYMENT = {
+    "name": "load", "runs": "sh load.sh", "work_pool": "default", "tags": ["nightly"], "description": "",
+    "schedules": [
+        {"name": "night", "when": "0 2 * * *", "timezone": "Europe/Paris", "paused": False, "next": AT},
+        {"name": "hour", "when": "0 * * * *", "timezone": "UTC", "paused": True, "next": None},
+    ],
+}  # fmt: skip
+ACTION = {
+    "key": "f1.0", "automation": "load", "type": "call-webhook", "outcome": "dead", "attempt": 5, "at": AT,
+    "error": "POST http://x: refused\nmore", "seq": 9,
+}  # fmt: skip
+LISTINGS = {
+    "events": [{"id": "e-1", "event": "order.paid", "occurred": AT, "resource": {"id": "order.17"}, "seq": 7}],
+    "automations": [
+        {"name": "load", "state": "active", "trigger": "event", "actions": ["do-nothing"], "fired": 3, "last_fired": AT}
+    ],
+    "firings": [
+        {
+            "id": "f1",
+            "automation": "load",
+            "state": "Triggered",
+            "at": AT,
+            "key": {"bucket": "raw"},
+            "event": None,
+            "seq": 1,
+        }
+    ],
+    "deployments": [DEPLOYMENT],
+    "runs": [RUN],
+    "actions": [ACTION],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("events", ["order.paid", "order.17", "e-1"]),
+        ("automations", ["load", "active", "event", "do-nothing", "3"]),
+        ("firings", ["load", "Triggered", "bucket=raw", "(time)", "f1"]),
+        ("deployments", ["sh load.sh", "night: 0 2 * * * Europe/Paris (next 2026-01-31", "hour: 0 * * * * (paused)"]),
+        ("runs", ["load", "Completed", "2.5s", "api", "4f2a"]),
+        ("actions", ["call-webhook", "dead", "5", "f1.0", "POST http://x: refused"]),
+    ],
+)
+def test_a_group_alone_is_its_listing_as_a_table_or_as_json(
+    run: Callable[..., Any], server: Any, name: str, shown: list[str]
+) -> None:
+    server.answers[f"GET /api/{name}"] = LISTINGS[name]
+    table = run(name).output
+    for text in shown:
+        assert text in table
+    assert orjson.loads(run(name, "--json").output) == LISTINGS[name]
+    if name != "firings":
+        assert run(name, "list").output == table
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("events", "no events"), ("automations", "no automations"), ("firings", "no firings"),
+        ("deployments", "no deployments"), ("runs", "no runs"), ("actions", "no actions"),
+    ],
+)  # fmt: skip
+def test_an_empty_listing_says_so(run: Callable[..., Any], server: Any, name: str, said: str) -> None:
+    server.answers[f"GET /api/{name}"] = []
+    assert run(name).output == f"{said}\n"
+
+
+def test_filters_are_handed_to_the_server(run: Callable[..., Any], server: Any) -> None:
+    for name in ("events", "runs", "actions", "firings"):
+        server.answers[f"GET /api/{name}"] = []
+    run("events", "--event", "github.*", "--source", "api", "--resource", "order.*", "--limit", "3")
+    run("runs", "--deployment", "load", "--state", "Failed", "--work-pool", "gpu")
+    run("actions", "--automation", "a", "--type", "emit-event", "--outcome", "executed")
+    run("actions", "dead", "--automation", "a")
+    run("firings", "--automation", "a")
+    assert [asked.query for asked in server.asked] == [
+        {"limit": "3", "event": "github.*", "source": "api", "resource": "order.*"},
+        {"limit": "25", "deployment": "load", "state": "Failed", "work_pool": "gpu"},
+        {"limit": "25", "automation": "a", "type": "emit-event", "outcome": "executed"},
+        {"limit": "25", "automation": "a", "outcome": "dead"},
+        {"limit": "25", "automation": "a"},
+    ]
+
+
+def test_options_before_a_command_of_a_group_are_refused_and_not_ignored(run: Callable[..., Any], server: Any) -> None:
+    assert "options of `show` come after it" in run("runs", "--json", "show", "x", code=2).output
+    assert not server.asked
+
+
+def test_an_automation_is_shown_with_its_rule_and_its_decisions(run: Callable[..., Any], server: Any) -> None:
+    decisions = [
+        {
+            "at": AT,
+            "reason": "label_mismatch",
+            "event": "e-1",
+            "path": "",
+            "key": "",
+            "detail": 'bucket: "tmp"',
+            "firing": None,
+        }
+    ]
+    server.answers["GET /api/automations/load"] = {
+        "name": "load",
+        "trigger": {"expect": ["a.b"]},
+        "decisions": decisions,
+    }
+    shown = run("automations", "show", "load").output
+    assert "expect:" in shown
+    assert "label_mismatch" in shown
+    assert 'bucket: "tmp"' in shown
+
+
+def test_names_with_odd_characters_reach_the_server_whole(run: Callable[..., Any], server: Any) -> None:
+    server.answers["POST /api/automations/a b?c#d%/pause"] = {"name": "a b?c#d%", "state": "paused"}
+    assert run("automations", "pause", "a b?c#d%").output == "a b?c#d% is paused\n"
+
+
+def test_parameters_keep_their_types(run: Callable[..., Any], server: Any) -> None:
+    server.answers["POST /api/deployments/load/run"] = (201, {**RUN, "state": "Scheduled"})
+    run(
+        "deployments",
+        "run",
+        "load",
+        "-p",
+        "n=3",
+        "-p",
+        "on=true",
+        "-p",
+        "s=a b",
+        "-p",
+        'q="3"',
+        "--key",
+        "k",
+        "--delay",
+        "2",
+    )
+    assert server.asked[0].body == {
+        "parameters": {"n": 3, "on": True, "s": "a b", "q": "3"},
+        "key": "k",
+        "delay": 2.0,
+    }
+    assert "is not name=value" in run("deployments", "run", "load", "-p", "n", code=1).output
+
+
+def test_waiting_for_a_run_shows_its_log_and_its_end(run: Callable[..., Any], server: Any) -> None:
+    states = iter(["Running", "Failed"])
+    server.answers["POST /api/deployments/load/run"] = (201, {**RUN, "state": "Scheduled", "started": None})
+    server.answers[f"GET /api/runs/{RUN['id']}/logs"] = {
+        "lines": [{"at": AT, "stream": "stdout", "attempt": 1, "text": "[half] way"}], "next": 1, "done": True,
+    }  # fmt: skip
+    server.answers[f"GET /api/runs/{RUN['id']}"] = lambda _asked: {
+        **RUN,
+        "state": next(states),
+        "message": "exit code 3",
+    }
+    shown = run("deployments", "run", "load", "--wait", code=1).output
+    assert "[half] way" in shown
+    assert "Failed after 2.5s: exit code 3" in shown
+
+
+def test_a_log_is_followed_until_the_run_ends(run: Callable[..., Any], server: Any) -> None:
+    def logs(asked: Any) -> Any:
+        after = int(asked.query["after"])
+        return {"lines": [{"at": AT, "stream": "stdout", "attempt": 1, "text": f"line {after}"}], "next": after + 1, "done": after == 2}  # fmt: skip
+
+    server.answers[f"GET /api/runs/{RUN['id']}/logs"] = logs
+    assert run("runs", "logs", RUN["id"], "--follow").output == "line 0\nline 1\nline 2\n"
+    assert run("runs", "logs", RUN["id"]).output == "line 0\n"
+    assert "08:00:00.000  line 0" in run("runs", "logs", RUN["id"], "--times").output
+
+
+def test_a_run_is_named_by_the_beginning_of_its_id_or_as_the_last(run: Callable[..., Any], server: Any) -> None:
+    other = {**RUN, "id": "4f2b" + "0" * 28}
+    server.answers["GET /api/runs"] = [RUN, other]
+    server.answers[f"GET /api/runs/{RUN['id']}"] = RUN
+    assert RUN["id"] in run("runs", "show", "4f2a").output
+    assert RUN["id"] in run("runs", "show", "last").output
+    server.answers["GET /api/runs"] = [RUN, {**other, "id": "4f2a" + "1" * 28}]
+    assert "2 runs begin with 4f2a" in run("runs", "show", "4f2a", code=1).output
+    server.answers["GET /api/runs"] = []
+    assert "there are no runs yet" in run("runs", "show", "last", code=1).output
+
+
+def test_dead_letters_are_redriven_by_key_or_all_and_refusals_told(run: Callable[..., Any], server: Any) -> None:
+    server.answers["GET /api/actions"] = [ACTION, {**ACTION, "key": "f2.0"}]
+    server.answers["POST /api/actions/f1.0/redrive"] = {"key": "f1.0"}
+    server.answers["POST /api/actions/f2.0/redrive"] = (
+        409,
+        {"error": {"reason": "conflict", "field": None, "message": "redriven by somebody else"}},
+    )
+    assert run("actions", "redrive", "f1.0").output == "f1.0 is tried again\n"
+    result = run("actions", "redrive", "--all", code=1)
+    assert "f1.0 is tried again" in result.output
+    assert "f2.0: redriven by somebody else" in result.output
+    assert "give the keys of dead letters, or --all" in run("actions", "redrive", code=2).output
+    assert "give the keys of dead letters, or --all" in run("actions", "redrive", "f1.0", "--all", code=2).output
+
+
+def test_text_of_events_is_shown_as_it_is_and_not_as_markup(run: Callable[..., Any], server: Any) -> None:
+    server.answers["GET /api/events"] = [
+        {"id": "[bold]e[/]", "event": "[red]x", "occurred": AT, "resource": {"id": "a[/]b"}, "seq": 1}
+    ]
+    shown = run("events").output
+    for text in ("[bold]e[/]", "[red]x", "a[/]b"):
+        assert text in shown
