@@ -43,7 +43,10 @@ from whenthen.triggers.windows.sliding import SlidingRule
 from whenthen.triggers.windows.steps import State, Step
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["Evaluator", "Outcome", "Stopped"]
+__all__ = ["LOOP_STOPPED", "Evaluator", "Outcome", "Stopped"]
+
+#: the event that says that a chain of firings was stopped
+LOOP_STOPPED = "automation.loop-stopped"
 
 _MAX_EXACT = 2**53  #: larger whole numbers are kept as floats
 _MAX_OCCURRENCES = 1000  #: of a schedule, when the clock jumps over many
@@ -243,7 +246,7 @@ class Evaluator:
         ref = Ref(event.data["id"], event.seq, time_us)
         if isinstance(rule, EveryRule):
             depth = event.depth
-            if leaf.parent is None and depth < self.max_depth and not leaf.automation.keeps_state:
+            if leaf.parent is None and not depth and not leaf.automation.keeps_state:
                 self._make_firing(leaf, key, FiringState.TRIGGERED, (ref,), event, depth, time_us, outcome)
             else:
                 step = Step(Reason.FIRED, None, refs=(ref,), at_us=time_us)
@@ -344,10 +347,11 @@ class Evaluator:
 
     def _root_fired(self, node: Leaf | Composite, key: str, step: Step, cause: _Cause, outcome: Outcome) -> None:
         automation = node.automation
-        if cause.depth >= self.max_depth:
+        tells_of_it = cause.event is not None and _tells_of(cause.event, automation.name)
+        if cause.depth >= self.max_depth or tells_of_it:
             detail = f"{cause.depth} firings led to it, at most {self.max_depth} are followed"
             self._note(outcome, node, Reason.LOOP, cause.event, key=key, detail=detail)
-            if cause.event is not None:
+            if cause.event is not None and not tells_of_it:
                 outcome.stopped.append(Stopped(automation.name, cause.event, cause.depth))
             return
         edge = True
@@ -728,6 +732,11 @@ def _can_expire(node: Leaf | Composite) -> bool:
     if isinstance(node, Composite):
         return node.rule.within_us is not None
     return isinstance(node.rule, (SlidingRule, AbsenceRule, TumblingRule, MetricRule))
+
+
+def _tells_of(event: Event, automation: str) -> bool:
+    """Whether the event says that a chain was stopped which this automation is part of."""
+    return event.name == LOOP_STOPPED and automation in (event.data.get("lineage") or {}).get("automations", ())
 
 
 def _expires(node: Leaf | Composite, state: State) -> int | None:
