@@ -204,6 +204,14 @@ def test_an_absence_does_not_fire_again_before_its_cooldown_is_over() -> None:
     assert len(engine.advance(us(70)).firings) == 1
 
 
+def test_a_window_that_fired_is_not_opened_again_by_an_event_of_the_same_time() -> None:
+    engine = evaluator({"expect": "a", "after": "b", "posture": "proactive", "within": 5})
+    take(engine, event("b", 0, id="first"))
+    assert len(engine.advance(us(5)).firings) == 1
+    assert reasons(take(engine, event("b", 0, id="second", received=6))) == ["cooldown"]
+    assert not engine.advance(us(60)).firings
+
+
 def test_events_of_two_after_windows_do_not_count_together_in_either_order() -> None:
     trigger = {"expect": "a", "after": "b", "threshold": 2, "within": 10}
     opened = [event("b", 0), event("b", 8)]

@@ -4,7 +4,7 @@ With `after`, an `after` event at `a` opens [a, a + within); the window ends sat
 fires at a + within. Further `after` events while it is open change nothing; one that is also expected counts first
 and, when that ended the window, opens the next (heartbeats). Expected events are remembered for `within`, so one that
 arrives before the `after` event it belongs to still counts. After a firing no window opens for events that lie before
-its deadline plus `cooldown` (when one is given).
+its deadline plus `cooldown`, when one is given, and none for events that are not newer than the one that opened it.
 
 Without `after`, the window always ends `within` after the `threshold`-th newest event (or after it began). When it fires it
 begins again, and the next firing comes `cooldown` later at the earliest. Windows that ended unobserved, because the clock
@@ -109,7 +109,7 @@ def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Step:
     detail = f"fewer than {rule.threshold} came within {rule.within_us / 1e6:g} s"
     if rule.needs_after:
         state[0] = now_us
-        state[1] = due + rule.cooldown_us if rule.cooldown_us else 0
+        state[1] = due + rule.cooldown_us if rule.cooldown_us else start + 1
         state[2] = 0
         return Step(Reason.FIRED, state, detail, refs=refs, at_us=due)
     period = max(rule.within_us, rule.cooldown_us)
