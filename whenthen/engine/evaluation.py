@@ -17,6 +17,7 @@ import orjson
 
 from whenthen.engine.bus import Bus
 from whenthen.engine.commit import ShardLog
+from whenthen.engine.loops import loop_stopped_event
 from whenthen.engine.reader import EventReader, Received
 from whenthen.engine.records import Message, as_json, ask_actions, encode_firing, encode_task, encode_window
 from whenthen.engine.subjects import (
@@ -32,6 +33,7 @@ from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, decode_event
 from whenthen.schemas.firings import Decision, Firing
+from whenthen.schemas.times import from_us
 
 __all__ = ["Evaluates", "EvaluationSettings", "Observer", "Rules", "ShardLoop"]
 
@@ -48,6 +50,7 @@ IDLE_EVENTS = 20_000
 IDLE_COMMIT_S = 1.0
 TICK_EVERY_S = 0.05  #: at most one tick in this time
 TICK_LOST_S = 2.0  #: a tick that was not read back is sent again
+NOTIFY_RETRY_S = 0.2
 TOMBSTONE_S = 3600  #: how long a forgotten window stays in the stream as an empty one
 
 
@@ -116,12 +119,13 @@ class EvaluationSettings:
 class _Batch:
     """What was evaluated and is not committed yet."""
 
-    __slots__ = ("events", "firings", "messages", "started")
+    __slots__ = ("events", "firings", "messages", "notices", "started")
 
     def __init__(self) -> None:
         self.events = 0
         self.firings: list[Firing] = []
         self.messages: list[Message] = []
+        self.notices: list[Event] = []  #: published before the commit: their ids make a repetition harmless
         self.started = time.monotonic()
 
 
@@ -311,6 +315,8 @@ class ShardLoop:
             return
         decisions.extend(outcome.decisions)
         if outcome.stopped:
+            now = from_us(self._wall_us())
+            batch.notices += [loop_stopped_event(stopped, now=now) for stopped in outcome.stopped]
             self.observer.stopped(self.shard, outcome.stopped)
         if outcome.firings:
             self._collect(batch, outcome, message)
@@ -355,15 +361,33 @@ class ShardLoop:
         messages += batch.messages
         unmoved = self.seq - self.committed
         now = time.monotonic()
-        if not messages and not always and unmoved < IDLE_EVENTS and now < self._moved + IDLE_COMMIT_S:
+        if (
+            not messages
+            and not batch.notices
+            and not always
+            and unmoved < IDLE_EVENTS
+            and now < self._moved + IDLE_COMMIT_S
+        ):
             return
         self._moved = now
         self._commit = asyncio.create_task(self._store(messages, batch, self.seq, self.evaluator.clock_us))
 
     async def _store(self, messages: list[Message], batch: _Batch, seq: int, clock_us: int) -> None:
+        for notice in batch.notices:
+            await self._notify(notice)
         started = time.monotonic()
         await self._log.commit(messages, seq=seq, clock_us=clock_us)
         self.observer.committed(self.shard, batch.firings, len(messages) + 1, time.monotonic() - started)
+
+    async def _notify(self, notice: Event) -> None:
+        """Publish, until it is acknowledged."""
+        while True:
+            try:
+                await self.bus.publish(notice)
+                return
+            except BusUnavailable as error:
+                log.warning("shard %d: %s is not published yet: %s", self.shard, notice.name, error)
+                await asyncio.sleep(NOTIFY_RETRY_S)
 
     async def _settle(self) -> None:
         """Wait for the commit under way, and raise what became of it."""

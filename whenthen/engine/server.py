@@ -347,6 +347,8 @@ class Server:
             self.bus,
             settings.shards,
             self._start_shard,
+            # the lock of the data directory makes this process the only one: after a crash it takes its own lease back
+            member="embedded" if self.embedded is not None else "",
             settings=LeaseSettings(lease_s=settings.lease.total_seconds()),
         )
         self._start_task("evaluator", self._holder.run())
