@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import hmac
 import signal
+import socket
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,9 @@ from typing import Any
 import httpx
 import pytest
 
-from .conftest import Serving, eventually, run_command
+from whenthen.engine.embedded import find_server
+
+from .conftest import Serving, eventually, free_port, run_command
 
 PLANTED = "planted-5e1f0c-secret"
 
@@ -280,6 +284,24 @@ def test_other_machines_are_let_in_with_a_token_only(serving: Callable[..., Serv
     assert "set WHENTHEN_API_TOKEN" in without.stderr
     assert server.get("/healthz") == {"ok": True}
     assert "sixteen-letters-x" not in server.log + server.screen
+
+
+def test_a_nats_server_that_lacks_what_is_needed_is_refused_naming_it(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text("automations: []")
+    port = free_port()
+    with subprocess.Popen([str(find_server()), "-a", "127.0.0.1", "-p", str(port)], stderr=subprocess.DEVNULL) as nats:
+        eventually(lambda: _listens(port))
+        url = f"nats://127.0.0.1:{port}"
+        done = run_command("serve", tmp_path, "--port", "0", "--data-dir", tmp_path / "data", "--nats", url)
+        nats.terminate()
+    assert done.returncode == 1
+    assert "JetStream" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def test_no_server_is_said_with_what_to_start() -> None:

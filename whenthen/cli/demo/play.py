@@ -175,12 +175,13 @@ def _timeline(lines: list[Line], start: datetime) -> Table:
 
 
 def _explain(out: Console, client: Client, missing: Missing) -> None:
-    """The decisions of the automation in question."""
-    if missing.automation is None:
-        return
-    out.print(f"decisions of {escape(missing.automation)}, newest first:")
-    for item in client.get(f"/api/automations/{quoted(missing.automation)}/decisions", limit=20):
-        out.print(escape(f"  {item['at']}  {item['reason']}  {item['event'] or ''}  {item['detail']}"))
+    """The last decisions of the automation in question, or of all."""
+    names = [missing.automation] if missing.automation else [item["name"] for item in client.get("/api/automations")]
+    for name in names:
+        out.print(f"decisions of {escape(name)}, newest first:")
+        for item in client.get(f"/api/automations/{quoted(name)}/decisions", limit=10):
+            out.print(escape(f"  {item['at']}  {item['reason']}  {item['event'] or ''}  {item['detail']}"))
+    out.print()
 
 
 def _check_ending(stage: Stage, used: dict[str, str]) -> Missing | None:
