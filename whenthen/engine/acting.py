@@ -6,6 +6,7 @@ Built by the wiring; the loop (`engine.execution`) knows nothing of actions, the
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -35,6 +36,9 @@ __all__ = ["Acting", "ActionMetrics"]
 
 _COMPILED = 10_000  #: compiled actions kept
 _EVENTS_AT_ONCE = 64
+#: an action whose JSON has none of these names no contributing event but the triggering one; a path may start with `$` alone, `$..`,
+#: `$.*` or `$[`, and reach them without their name
+_READS_EVENTS = re.compile(rb'events|"\$"|\$\.\.|\$\.?[\[*]')
 
 
 class Acting:
@@ -43,7 +47,7 @@ class Acting:
     def __init__(self, bus: Bus, ports: Ports) -> None:
         self._bus = bus
         self._ports = ports
-        self._compiled: OrderedDict[bytes, CompiledAction] = OrderedDict()
+        self._compiled: OrderedDict[bytes, tuple[CompiledAction, bool]] = OrderedDict()
 
     async def perform(self, task: ActionTask) -> ActionResult:
         """One try of one task.
@@ -51,11 +55,12 @@ class Acting:
         Raises:
             ActionError: it did not work; `retryable` says whether another try may help.
         """
-        compiled = self._compile(task.action)
+        compiled, reads_events = self._compile(task.action)
         firing = task.firing
-        own = None if firing.event is None else firing.event["id"]
-        others = [ref for ref in firing.refs if ref.id != own]
-        events = await self._events(others)
+        events: list[dict[str, Any]] = []
+        if reads_events:
+            own = None if firing.event is None else firing.event["id"]
+            events = await self._events([ref for ref in firing.refs if ref.id != own])
         if firing.event is not None:
             events.append(firing.event)
         return await perform(
@@ -87,14 +92,15 @@ class Acting:
             return f"{kind} {action.get('notifier')}"
         return kind
 
-    def _compile(self, spec: dict[str, Any]) -> CompiledAction:
+    def _compile(self, spec: dict[str, Any]) -> tuple[CompiledAction, bool]:
+        """The compiled action, and whether it may read all contributing events."""
         name = orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)
         found = self._compiled.get(name)
         if found is not None:
             self._compiled.move_to_end(name)
             return found
         try:
-            found = compile_action(read_action(spec))
+            found = compile_action(read_action(spec)), _READS_EVENTS.search(name) is not None
         except (InvalidInput, ValidationError) as error:
             # the rule was checked when it was loaded: another version of whenthen wrote the task
             raise ActionError(f"this version can not perform the action: {error}", retryable=False) from None

@@ -12,8 +12,8 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NamedTuple
 
 import nats.errors
 import orjson
@@ -40,8 +40,7 @@ INACTIVE_S = 60.0  #: after which the server forgets an abandoned consumer
 RETRY_S = (0.05, 0.5)
 
 
-@dataclass(frozen=True, slots=True)
-class Received:
+class Received(NamedTuple):
     """One message of `EVENTS`."""
 
     seq: int
@@ -158,14 +157,11 @@ class EventReader:
         self._name = f"wt-eval-{uuid.uuid4().hex}"
         self._inbox = self.bus.nc.new_inbox()
         self._consumer_seq = self._asked = 0
-        inbox = self._inbox
-
-        async def receive(message: Msg) -> None:
-            if inbox == self._inbox:
-                self._receive(message)
-
+        receive = self._receiver(self._inbox)
         try:
-            self._sub = await self.bus.nc.subscribe(inbox, cb=receive, pending_msgs_limit=0, pending_bytes_limit=0)
+            self._sub = await self.bus.nc.subscribe(
+                self._inbox, cb=receive, pending_msgs_limit=0, pending_bytes_limit=0
+            )
         except (nats.errors.Error, OSError) as error:
             raise unavailable(f"no subscription: {error!r}", LinkReason.DISCONNECTED) from error
         config: dict[str, object] = {
@@ -225,35 +221,43 @@ class EventReader:
             except (nats.errors.Error, OSError) as error:
                 log.debug("consumer %s is left to expire: %r", self._name, error)
 
-    def _receive(self, message: Msg) -> None:
-        self._heard = asyncio.get_running_loop().time()
-        headers = message.headers
-        if headers is not None and "Status" in headers and not message.reply.startswith("$JS.ACK."):
-            self._status(headers)
-            return
-        tokens = message.reply.split(".")
-        # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with domain and
-        # account before the stream and a random token at the end
-        seq, consumer_seq, time_ns, pending = tokens[5:9] if len(tokens) == 9 else tokens[7:11]
-        if int(consumer_seq) != self._consumer_seq + 1:
-            log.warning("messages of %s were lost on the way; reading again from %d", EVENTS, self._last_seq + 1)
-            self._created = False
-            self._inbox = ""
-            self._renew.set()
-            return
-        self._consumer_seq += 1
-        self._asked -= 1
-        self.received += 1
-        self._last_seq = int(seq)
-        self._pending = int(pending)
-        self._buffer.append(
-            Received(self._last_seq, int(time_ns) // 1000, self._pending, message.subject, message.data)
-        )
-        self._arrived.set()
+    def _receiver(self, inbox: str) -> Callable[[Msg], Awaitable[None]]:
+        """What takes the messages of one consumer. It runs for every event, so it does no more than it must."""
+        now = asyncio.get_running_loop().time
+        buffer = self._buffer
+        arrived = self._arrived
+
+        async def receive(message: Msg) -> None:
+            if inbox != self._inbox:
+                return  # of a consumer that was given up
+            self._heard = now()
+            reply = message.reply
+            if not reply.startswith("$JS.ACK."):
+                self._status(message.headers or {})
+                return
+            tokens = reply.split(".")
+            # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with domain and
+            # account before the stream and a random token at the end
+            seq, consumer_seq, time_ns, pending = tokens[5:9] if len(tokens) == 9 else tokens[7:11]
+            if int(consumer_seq) != self._consumer_seq + 1:
+                log.warning("messages of %s were lost on the way; reading again from %d", EVENTS, self._last_seq + 1)
+                self._created = False
+                self._inbox = ""
+                self._renew.set()
+                return
+            self._consumer_seq += 1
+            self._asked -= 1
+            self.received += 1
+            self._last_seq = int(seq)
+            self._pending = int(pending)
+            buffer.append(Received(self._last_seq, int(time_ns) // 1000, self._pending, message.subject, message.data))
+            arrived.set()
+
+        return receive
 
     def _status(self, headers: dict[str, str]) -> None:
-        status = headers["Status"]
-        if status == "100":
+        status = headers.get("Status")
+        if status is None or status == "100":
             return
         left = headers.get("Nats-Pending-Messages")
         if left is not None and status in ("408", "409"):
