@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,8 @@ __all__ = [
     "ServerProcess",
     "bed",
     "fill",
+    "folder",
+    "free_port",
     "machine",
     "main_loop",
     "memory_mb",
@@ -40,6 +42,7 @@ __all__ = [
     "prefect_python",
     "prefect_rates",
     "upload",
+    "wait_for",
 ]
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,10 +79,10 @@ def memory_mb(pid: int) -> float:
 
 
 @contextlib.asynccontextmanager
-async def bed() -> AsyncIterator[Bus]:
-    """An embedded nats-server in a temporary folder, with the streams, and a connection to it."""
+async def bed(data: Path | None = None) -> AsyncIterator[Bus]:
+    """An embedded nats-server in `data` or in a temporary folder, with the streams, and a connection to it."""
     with tempfile.TemporaryDirectory(prefix="whenthen-bench-") as name:
-        server = EmbeddedServer(Path(name))
+        server = EmbeddedServer(data or Path(name))
         await server.start()
         try:
             bus = Bus(server.url)
@@ -133,7 +136,7 @@ def upload(number: int, *, bucket: str, key: str = "", prefix: str = "e") -> tup
 class ServerProcess:
     """`whenthen serve` as a process of its own, on rules given as text."""
 
-    def __init__(self, folder: Path, rules: str, *options: str) -> None:
+    def __init__(self, folder: Path, rules: str, *options: str, environment: Mapping[str, str] | None = None) -> None:
         self.folder = folder
         self.data = folder / "data"
         self.log = folder / "serve.log"
@@ -141,6 +144,7 @@ class ServerProcess:
         self.rules.mkdir(parents=True, exist_ok=True)
         (self.rules / "rules.yaml").write_text(rules, encoding="utf-8")
         self.options = options
+        self.environment = environment or {}
         self.url = ""
         self.seconds_to_ready = 0.0
         self._process: subprocess.Popen[bytes] | None = None
@@ -150,17 +154,24 @@ class ServerProcess:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def nats_url(self) -> str:
+        """Of the embedded server."""
+        return f"nats://127.0.0.1:{(self.data / 'nats' / 'port').read_text().strip()}"
+
     def start(self, timeout_s: float = 120.0) -> None:
         """Start and wait until `/readyz` says 200."""
         import http.client
 
-        port = _free_port()
+        port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         command = [sys.executable, "-m", "whenthen.cli.main", "serve", str(self.rules), "--data-dir", str(self.data)]
         command += ["--port", str(port), *self.options]
         began = time.monotonic()
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, env=_environment())
+            self._process = subprocess.Popen(
+                command, stdout=log, stderr=log, cwd=self.folder, env=_environment(self.environment)
+            )
         while True:
             with contextlib.suppress(OSError):
                 connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
@@ -202,12 +213,12 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
-def _environment() -> dict[str, str]:
+def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WHENTHEN_")}
-    return {**kept, "PYTHONPATH": str(ROOT)}
+    return {**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", **extra}
 
 
-def _free_port() -> int:
+def free_port() -> int:
     import socket
 
     with socket.socket() as probe:

@@ -1,0 +1,220 @@
+"""Webhook requests a second that JetStream has acknowledged, beside the same HTTP server with a handler that does nothing.
+
+    python -m benchmarks.ingest [--seconds 4] [--rounds 5] [--connections 64]
+
+`whenthen serve --role api` takes requests at `/hooks/orders`: read, checked for a bearer token, mapped to an event, published
+and acknowledged, then answered 202. The other server is uvicorn with the same settings on the same event loop, with an
+application that answers 202 at once. Both are processes of their own; the load comes from `wrk` where it is installed and
+otherwise from a process with raw sockets, over kept connections, with the same requests. Rounds alternate, medians count.
+
+Checked: every answer is a 2xx, and the stream holds an event for each request that was answered.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import uvicorn
+
+from benchmarks._shared import ServerProcess, folder, free_port, machine, main_loop, wait_for
+from whenthen.engine.bus import Bus
+from whenthen.engine.streams import EVENTS
+
+__all__ = ["main"]
+
+#: the goal: this share of what the server does with an empty handler
+SHARE = 0.5
+
+TOKEN = "a-token-for-the-benchmark"
+RULES = """
+webhooks:
+  - name: orders
+    verify: {type: bearer, token: env:BENCH_TOKEN}
+    map:
+      event: "order.{{ body.status }}"
+      resource: {id: "order.{{ body.order }}", country: $.body.country}
+      payload: $.body
+"""
+BODY = json.dumps(
+    {
+        "order": 4711,
+        "status": "paid",
+        "country": "de",
+        "total": 129.5,
+        "items": [{"sku": f"sku-{number}", "count": number, "price": 9.5} for number in range(1, 6)],
+    }
+).encode()
+
+
+async def answer_at_once(scope: Any, receive: Any, send: Any) -> None:
+    """The application of the other server."""
+    body = b'{"ids":["0a0b0c0d-0000-4000-8000-000000000000"],"duplicates":[]}'
+    headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": 202, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def serve_at_once(port: int) -> None:
+    """As `engine.server` runs uvicorn."""
+    config = uvicorn.Config(
+        answer_at_once,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        lifespan="off",
+        timeout_keep_alive=75,
+        backlog=4096,
+    )
+    await uvicorn.Server(config).serve()
+
+
+# -- load
+
+
+def load(url: str, seconds: float, connections: int, scratch: Path) -> tuple[int, float]:
+    """Post `BODY` to `url` over kept connections; how many were answered 2xx, and in how many seconds."""
+    wrk = shutil.which("wrk")
+    if wrk is None:
+        command = [sys.executable, "-m", "benchmarks.ingest", "--load", url]
+        command += ["--seconds", str(seconds), "--connections", str(connections)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        answered, took = json.loads(done.stdout)
+        return answered, took
+    script = scratch / "post.lua"
+    script.write_text(
+        f"wrk.method = 'POST'\nwrk.body = [==[{BODY.decode()}]==]\n"
+        f"wrk.headers['content-type'] = 'application/json'\nwrk.headers['authorization'] = 'Bearer {TOKEN}'\n"
+    )
+    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), url]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\d+) requests in ([\d.]+)(m?s)", text)
+    if found is None or "Non-2xx" in text or "Socket errors" in text:
+        raise SystemExit(f"{url}: not every request was answered 2xx:\n{text}")
+    return int(found[1]), float(found[2]) / (1000 if found[3] == "ms" else 1)
+
+
+async def load_here(url: str, seconds: float, connections: int) -> tuple[int, float]:
+    host, _, path = url.removeprefix("http://").partition("/")
+    name, _, port = host.partition(":")
+    head = f"POST /{path} HTTP/1.1\r\nhost: {host}\r\ncontent-type: application/json\r\n"
+    head += f"authorization: Bearer {TOKEN}\r\ncontent-length: {len(BODY)}\r\n\r\n"
+    request = head.encode() + BODY
+    answered = 0
+    began = time.perf_counter()
+
+    async def one() -> None:
+        nonlocal answered
+        reader, writer = await asyncio.open_connection(name, int(port))
+        while time.perf_counter() < began + seconds:
+            writer.write(request)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = re.search(rb"content-length: (\d+)", answer)
+            if not answer.startswith(b"HTTP/1.1 2") or length is None:
+                raise SystemExit(f"{url}: {answer!r}")
+            await reader.readexactly(int(length[1]))
+            answered += 1
+        writer.close()
+
+    await asyncio.gather(*(one() for _ in range(connections)))
+    return answered, time.perf_counter() - began
+
+
+# -- the measurement
+
+
+async def stored(nats_url: str) -> int:
+    bus = Bus(nats_url)
+    await bus.connect()
+    try:
+        return int((await bus.js.stream_info(EVENTS)).state.messages)
+    finally:
+        await bus.close()
+
+
+def measure(seconds: float, rounds: int, connections: int) -> dict[str, Any]:
+    ours: list[float] = []
+    empty: list[float] = []
+    answered = 0
+    port = free_port()
+    with folder() as scratch:
+        other = subprocess.Popen([sys.executable, "-m", "benchmarks.ingest", "--serve-at-once", str(port)])
+        server = ServerProcess(scratch, RULES, "--role", "api", environment={"BENCH_TOKEN": TOKEN})
+        try:
+            with server:
+                hook = f"{server.url}/hooks/orders"
+                plain = f"http://127.0.0.1:{port}/hooks/orders"
+                wait_for(lambda: _listens(port), "the empty server")
+                for url in (hook, plain):
+                    count, _ = load(url, 1, connections, scratch)
+                    answered += count if url == hook else 0
+                for _ in range(rounds):
+                    count, took = load(hook, seconds, connections, scratch)
+                    ours.append(count / took)
+                    answered += count
+                    count, took = load(plain, seconds, connections, scratch)
+                    empty.append(count / took)
+                kept = main_loop(stored(server.nats_url))
+        finally:
+            other.terminate()
+            other.wait(10)
+    # wrk leaves with requests under way, which it does not count; those were stored as well
+    if not answered <= kept <= answered + connections * (rounds + 1):
+        raise SystemExit(f"{answered} requests were answered, {kept} events are stored")
+    share = statistics.median(mine / theirs for mine, theirs in zip(ours, empty, strict=True))
+    return {
+        "benchmark": "ingest",
+        **machine(),
+        "load": "wrk" if shutil.which("wrk") else "asyncio",
+        "connections": connections,
+        "body_bytes": len(BODY),
+        "rounds": rounds,
+        "requests_per_s": round(statistics.median(ours)),
+        "empty_handler_per_s": round(statistics.median(empty)),
+        "events_stored": kept,
+        "share": round(share, 2),
+        "limit": SHARE,
+        "holds": share >= SHARE,
+    }
+
+
+def _listens(port: int) -> bool:
+    import socket
+
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def main() -> int:
+    """Print the figures; 1 when the goal is missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=float, default=4.0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--load", metavar="URL", help=argparse.SUPPRESS)
+    parser.add_argument("--serve-at-once", type=int, metavar="PORT", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.serve_at_once:
+        main_loop(serve_at_once(given.serve_at_once))
+        return 0
+    if given.load:
+        print(json.dumps(main_loop(load_here(given.load, given.seconds, given.connections))))
+        return 0
+    report = measure(given.seconds, given.rounds, given.connections)
+    print(json.dumps(report))
+    return 0 if report["holds"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
