@@ -8,9 +8,11 @@ PEERS_STAMP := $(PEERS)/.installed
 CASES ?= 400
 SEED ?= 1
 PYTEST := $(BIN)/python -m pytest
+SECONDS ?= 60
+TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types bench peers ci clean
+.PHONY: help demo test lint types fuzz bench peers ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -34,6 +36,10 @@ lint: $(STAMP)  ## ruff and the import contracts
 
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
+
+fuzz: $(STAMP)  ## every fuzz target and the HTTP API, SECONDS each; TARGETS names some
+	$(BIN)/python -m pip install -q --group fuzz
+	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
 
 bench: $(STAMP)  ## every benchmark, as JSON
 	$(BIN)/python -m benchmarks
