@@ -144,3 +144,17 @@ def test_the_openapi_document_names_every_route_and_the_one_form_of_errors() -> 
         for method, operation in operations.items():
             assert operation.get("summary"), (method, path)
             assert any(status.startswith("2") for status in operation["responses"])
+
+
+def test_the_openapi_document_says_which_answers_are_lists_and_which_objects() -> None:
+    paths = call(FakeApi(), "GET", "/openapi.json").json()["paths"]
+
+    def answered(path: str, method: str = "get", status: str = "200") -> str:
+        content = paths[path][method]["responses"][status]["content"]
+        kind: str = content["application/json"]["schema"]["type"]
+        return kind
+
+    assert answered("/api/automations") == answered("/api/events") == answered("/api/actions") == "array"
+    assert answered("/healthz") == answered("/api/status") == answered("/api/runs/{run_id}/logs") == "object"
+    assert answered("/api/deployments/{name}/run", "post", "201") == "object"
+    assert answered("/api/rules/reload", "post", "400") == answered("/readyz", status="503") == "object"

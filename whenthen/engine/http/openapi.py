@@ -66,6 +66,8 @@ _TEXTS = {
     "415": "The body is of another kind than is taken.",
     "503": "NATS is away or full; try again after `Retry-After` seconds.",
 }
+_OBJECT: dict[str, Any] = {"type": "object"}
+_OBJECTS: dict[str, Any] = {"type": "array", "items": _OBJECT}
 _ACCEPTED = {
     "description": "JetStream has acknowledged every event.",
     "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Accepted"}}},
@@ -82,13 +84,22 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for path, operations in document["paths"].items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
+            _describe_value(operation)
             if path.startswith("/api/"):
                 operation["security"] = [{"token": []}, {}]
                 _add_errors(operation, "400", "401", "404", "409", "503")
                 if "requestBody" in operation:
                     _add_errors(operation, "413", "415")
             elif path == "/readyz":
-                operation["responses"]["503"] = {"description": "Not ready; the body names what is missing."}
+                operation["responses"]["503"] = {
+                    "description": "Not ready; the body names what is missing.",
+                    "content": {"application/json": {"schema": _OBJECT}},
+                }
+            if path == "/api/rules/reload":
+                operation["responses"]["400"] = {
+                    "description": "The rules have problems, which the body lists; the last good ones stay.",
+                    "content": {"application/json": {"schema": _OBJECT}},
+                }
     event = {"$ref": "#/components/schemas/Event"}
     publish: dict[str, Any] = {
         "summary": "Publish events",
@@ -120,6 +131,15 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     _add_errors(hook, "400", "401", "403", "404", "405", "413", "415", "503")
     document["paths"]["/hooks/{name}"] = {"post": hook}
     return document
+
+
+def _describe_value(operation: dict[str, Any]) -> None:
+    """Say that what is asked for is a list or an object: FastAPI takes an answer that is JSON already for text."""
+    value = _OBJECTS if operation["operationId"].startswith("list_") else _OBJECT
+    for status in ("200", "201"):
+        content = operation["responses"].get(status, {}).get("content", {})
+        if "application/json" in content:
+            content["application/json"]["schema"] = value
 
 
 def _add_errors(operation: dict[str, Any], *statuses: str) -> None:
