@@ -79,6 +79,7 @@ class _Cause:
     depth: int
     at_us: int
     due_us: int = 0
+    opener: str = ""  #: id of the event that opened a window that ended
 
 
 class Evaluator:
@@ -340,7 +341,7 @@ class Evaluator:
         )
         self._settle(parent, above, up, state)
         if up.reason is Reason.FIRED:
-            above_cause = _Cause(cause.event, max(cause.depth, up.depth), up.at_us, cause.due_us)
+            above_cause = _Cause(cause.event, max(cause.depth, up.depth), up.at_us, cause.due_us, cause.opener)
             self._fired(parent, above, up, above_cause, outcome)
         else:
             self._note(outcome, parent, up.reason, cause.event, key=above, detail=up.detail)
@@ -435,7 +436,7 @@ class Evaluator:
         lineage = (event.data.get("lineage") or {}).get("automations", ()) if event is not None else ()
         what = event.data["id"] if event is not None else ""
         if cause.due_us:
-            what += f"@{cause.due_us}"
+            what += f"{cause.opener}@{cause.due_us}"
         if isinstance(node, Composite):
             what += "|" + ",".join(ref.id for ref in refs)
         return Firing(
@@ -511,11 +512,12 @@ class Evaluator:
             self._schedule_due(node, rule, state, outcome)
             return
         if isinstance(rule, AbsenceRule):
-            cause.depth = state[3]
+            cause.depth, cause.opener = state[3], state[4]
             step = absence.on_time(rule, state, now_us=self.clock_us)
         elif isinstance(rule, CollectRule):
             step = collecting.on_time(rule, state, now_us=due_us)
             cause.depth = step.depth
+            cause.opener = step.refs[0].id if step.refs else ""
         elif isinstance(rule, MetricRule):
             cause.depth = state[4]
             step = metric.on_time(rule, state, now_us=due_us)

@@ -10,7 +10,8 @@ Without `after`, the window always ends `within` after the `threshold`-th newest
 begins again, and the next firing comes `cooldown` later at the earliest. Windows that ended unobserved, because the clock
 jumped over them, fire once. An event that is older than `within` of the clock is late.
 
-State: [touched, opened, deadline, depth, time, position, id, ...]; `deadline` is 0 when no window is open, and `opened` is then
+State: [touched, opened, deadline, depth, opener, time, position, id, ...]; `opener` is the id of the event that opened the window, `depth`
+its depth; `deadline` is 0 when no window is open, and `opened` is then
 the end of the quiet time after a firing. Without `after`, `opened` plus `within` is the earliest deadline.
 
 Called by `triggers.evaluator`. Meaning: docs/rules.md, "Absence".
@@ -25,7 +26,7 @@ from whenthen.triggers.windows.steps import State, Step, refs_of
 
 __all__ = ["AbsenceRule", "begin", "deadline_us", "expires_us", "on_event", "on_time"]
 
-_HEAD = 4
+_HEAD = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +39,7 @@ class AbsenceRule:
 
 def begin(rule: AbsenceRule, *, now_us: int) -> State:
     """The window of a key that is watched from now on, before any event."""
-    return [now_us, now_us, now_us + rule.within_us, 0]
+    return [now_us, now_us, now_us + rule.within_us, 0, ""]
 
 
 def deadline_us(state: State) -> int | None:
@@ -58,7 +59,7 @@ def on_event(
     if not rule.needs_after and event.time_us <= now_us - rule.within_us:
         return Step(Reason.LATE, state, "older than the window that ends now", changed=False)
     if state is None or (not state[2] and max(state[0] + rule.within_us, state[1]) <= now_us):
-        state = [now_us, 0, 0, 0]
+        state = [now_us, 0, 0, 0, ""]
     if _has(state, event):
         return Step(Reason.SPENT, state, "this event counts already", changed=False)
     state[0] = now_us
@@ -87,7 +88,7 @@ def on_event(
         if counts:
             _forget(state, event)
         if _covered(state, start, end) < rule.threshold:
-            state[1], state[2], state[3] = start, end, depth
+            state[1], state[2], state[3], state[4] = start, end, depth, event.id
             if step.reason is Reason.OPENED or step.reason is Reason.WAITING_FOR_AFTER:
                 step = Step(Reason.OPENED, state, f"opened a window of {rule.within_us / 1e6:g} s")
         elif step.reason is Reason.OPENED:
@@ -114,7 +115,7 @@ def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Step:
         return Step(Reason.FIRED, state, detail, refs=refs, at_us=due)
     period = max(rule.within_us, rule.cooldown_us)
     deadline = due + ((now_us - due) // period + 1) * period
-    return Step(Reason.FIRED, [now_us, deadline - rule.within_us, deadline, 0], detail, refs=refs, at_us=due)
+    return Step(Reason.FIRED, [now_us, deadline - rule.within_us, deadline, 0, ""], detail, refs=refs, at_us=due)
 
 
 def _seen(rule: AbsenceRule, state: State, event: Ref) -> Step:
