@@ -485,7 +485,7 @@ class Evaluator:
             elif isinstance(rule, TumblingRule):
                 check = f"{leaf.id}~check"
                 if self._store.get(check, "") is None:
-                    self._store.put(check, "", [self.clock_us, self.clock_us], deadline=self.clock_us)
+                    self._store.put(check, "", [self.clock_us, self.clock_us, 1], deadline=self.clock_us)
         self._unbegun = {}
 
     def _due(self, trigger: str, key: str, state: State, due_us: int, outcome: Outcome) -> None:
@@ -600,7 +600,7 @@ class Evaluator:
                 self._fired(leaf, key, step, cause, outcome)
         again = min(now_us + rule.within_us, ends.next_end() or now_us + rule.within_us)
         watched = opens_itself or self._store.has(leaf.id)
-        self._store.put(trigger, "", [now_us, again], deadline=again if watched else None)
+        self._store.put(trigger, "", [now_us, again, int(watched)], deadline=again if watched else None)
 
     def _next_time(self, rule: ScheduleRule, after_us: int) -> int | None:
         following = next_after(rule.calendar, from_us(after_us))
@@ -649,11 +649,11 @@ class Evaluator:
         following = now_us + rule.within_us if known is None else known[1]
         if following <= now_us:
             following += ((now_us - following) // rule.within_us + 1) * rule.within_us
-        self._store.put(check, "", [now_us, following], deadline=following)
+        self._store.put(check, "", [now_us, following, 1], deadline=following)
 
     def _deadline(self, trigger: str, node: Leaf | Composite, state: State) -> int | None:
         if trigger.endswith("~check"):
-            due: int = state[1]
+            due: int | None = state[1] if state[2] else None  # without a bucket the checks rest
             return due
         if trigger != node.id or isinstance(node, Composite):
             return None
@@ -722,6 +722,7 @@ class Evaluator:
                     reason=reason,
                     at_us=self.clock_us,
                     event=None if event is None else event.data["id"],
+                    seq=0 if event is None else event.seq,
                     path=node.path,
                     key=key,
                     detail=detail,

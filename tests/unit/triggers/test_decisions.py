@@ -339,3 +339,14 @@ def test_an_event_in_the_quiet_time_writes_nothing() -> None:
     assert len(engine.drain()) == 1
     take(engine, event("a", 1))
     assert engine.drain() == []
+
+
+def test_checks_that_rest_without_a_bucket_rest_after_a_restart_too() -> None:
+    trigger = {"expect": "a", "for_each": "k", "posture": "proactive", "within": 60, "window": "tumbling"}
+    whole = evaluator(trigger)
+    run(whole, [(None, 0), (None, 30)])
+    again = evaluator(trigger)
+    for stored, key, state in whole.drain():
+        assert state is not None
+        assert again.restore(stored, key, state)
+    assert again.next_deadline_us() == whole.next_deadline_us()
