@@ -47,8 +47,11 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 7.0
 EXPIRES_S = 30.0
 RETRY_S = 0.2
-#: a task that was delivered so often without an end brings its executor down; it is buried
-MAX_CRASHES = 20
+HAND_BACK_S = 1.0  #: after which a task is offered again that the loss of the connection has cut off
+#: a task that was delivered so often beyond its tries may bring its executor down; its tries are counted from their start
+SUSPECT = 20
+#: errors of the bus that trying again at once does not mend; they are a failure of the action that met them
+_LASTING = frozenset({LinkReason.FULL, LinkReason.REFUSED})
 
 Describe = Callable[[ActionTask, Any, timedelta, timedelta | None], Event | None]
 
@@ -247,15 +250,21 @@ class Executor:
             if event_seq and task.firing.event is None:
                 why = f"the triggering event (position {event_seq}) is no longer kept"
                 await self._failed(message, seq, task, ActionError(why, retryable=False), 0.0)
-            elif delivered > MAX_CRASHES + attempt:
-                why = f"delivered {delivered} times without an end; it seems to bring its executor down"
+            elif self._tries(task) > _retry(task).attempts:
+                why = "its last try was begun and never ended; it seems to bring its executor down"
                 await self._failed(message, seq, task, ActionError(why, retryable=False), 0.0)
             else:
-                await self._try(message, seq, task)
+                # being handed back, as while its target is left in peace, counts as a delivery, too
+                await self._try(message, seq, task, suspect=delivered > SUSPECT + attempt)
         except BusUnavailable as error:
             log.warning("action %s: %s; it will be delivered again", task.key, error)
 
-    async def _try(self, message: Msg, seq: int, task: ActionTask) -> None:
+    @staticmethod
+    def _tries(task: ActionTask) -> int:
+        """Which try this is since the task was made or redriven."""
+        return task.attempt - int(task.extra.get("attempts", 0))
+
+    async def _try(self, message: Msg, seq: int, task: ActionTask, *, suspect: bool = False) -> None:
         target = self._target(task)
         if hold_s := self.targets.refuse_s(target, time.monotonic()):
             await self._nak(message.reply, hold_s * random.uniform(1.0, 1.5))
@@ -263,6 +272,8 @@ class Executor:
         gate = self.targets.enter(target)
         began = False
         worked: bool | None = None
+        failure: ActionError | None = None
+        cut_off: BusUnavailable | None = None
         started = time.monotonic()
         try:
             async with self._freed:
@@ -272,12 +283,21 @@ class Executor:
                 self._running += 1
                 self.targets.begin(gate)
                 began = True
+            if suspect:
+                begun = ActionError("the try was begun, and no end of it was stored")
+                await self._record(task, OutcomeState.RETRYING, error=begun)
             started = time.monotonic()
             try:
                 result = await self._perform(task)
-                worked, failure = True, None
+                worked = True
             except ActionError as error:
                 worked, failure = not error.retryable, error
+            except BusUnavailable as error:
+                # our own connection is away: no fault of the action, and none of its tries
+                if error.reason in _LASTING:
+                    failure = ActionError(str(error), retryable=True)
+                else:
+                    cut_off = error
             except Exception as error:  # a defect in an action is its failure, not the loop's
                 log.exception("action %s failed in an unforeseen way", task.key)
                 worked, failure = None, ActionError(f"{type(error).__name__}: {error}", retryable=True)
@@ -290,6 +310,10 @@ class Executor:
             async with self._freed:
                 self._freed.notify_all()
         seconds = time.monotonic() - started
+        if cut_off is not None:
+            log.info("action %s was cut off: %s; it is handed back", task.key, cut_off)
+            await self._nak(message.reply, HAND_BACK_S)
+            return
         if failure is not None:
             await self._failed(message, seq, task, failure, seconds)
             return
@@ -301,9 +325,7 @@ class Executor:
     async def _failed(self, message: Msg, seq: int, task: ActionTask, error: ActionError, seconds: float) -> None:
         delay = None
         if error.retryable:
-            retry = Retry.model_validate(task.action.get("retry") or {})
-            tried = task.attempt - int(task.extra.get("attempts", 0))
-            delay = next_delay(retry, tried, random=random.random(), retry_after=error.retry_after)
+            delay = next_delay(_retry(task), self._tries(task), random=random.random(), retry_after=error.retry_after)
         if delay is not None:
             await self._record(task, OutcomeState.RETRYING, error=error, next_at=self._now() + delay)
             await self._announce(task, error, seconds, delay)
@@ -409,6 +431,10 @@ class Executor:
             await self._answer(reply, b"-NAK")
         if late:
             log.info("handed back %d unfinished actions", len(late))
+
+
+def _retry(task: ActionTask) -> Retry:
+    return Retry.model_validate(task.action.get("retry") or {})
 
 
 async def _persist(send: Callable[[], Awaitable[Any]]) -> None:
