@@ -21,6 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import nats.errors
 import orjson
 import uvicorn
 
@@ -213,6 +214,7 @@ class Server:
             replicas=settings.replicas,
             events_max_age=settings.retain_events,
             events_max_bytes=settings.retain_events_bytes,
+            duplicate_window=settings.duplicate_window,
             engine_max_bytes=settings.engine_bytes,
             run_states_max_age=settings.retain_runs,
         )
@@ -528,8 +530,8 @@ class Server:
                         log.warning("EVENTS neared its limit: the oldest %d events that were evaluated are gone", freed)
                 if Role.EXECUTOR in self.roles:
                     await self._count_dead()
-            except (BusUnavailable, OSError) as error:
-                log.debug("streams were not counted: %s", error)
+            except (BusUnavailable, nats.errors.Error, OSError) as error:
+                log.debug("streams were not counted: %r", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._stop.wait(), _WATCH_S)
 

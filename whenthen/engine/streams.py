@@ -54,6 +54,7 @@ class StreamSettings:
     replicas: int = 1
     events_max_age: timedelta = timedelta(days=7)
     events_max_bytes: int = 8 << 30
+    duplicate_window: timedelta = timedelta(seconds=DUPLICATE_WINDOW_S)
     engine_max_bytes: int = -1
     runs_max_bytes: int = -1
     run_states_max_age: timedelta = timedelta(days=30)
@@ -122,7 +123,7 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
             discard=api.DiscardPolicy.NEW,
             max_age=settings.events_max_age.total_seconds(),
             max_bytes=settings.events_max_bytes,
-            duplicate_window=min(DUPLICATE_WINDOW_S, settings.events_max_age.total_seconds()),
+            duplicate_window=min(settings.duplicate_window, settings.events_max_age).total_seconds(),
             allow_direct=True,
             num_replicas=settings.replicas,
             storage=api.StorageType.FILE,
