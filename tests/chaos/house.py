@@ -130,6 +130,8 @@ class House:
             # the dead are missed sooner than by default, so that the end does not wait for them
             "WHENTHEN_WORKER_LOST_AFTER": "6s",
             "WHENTHEN_EXECUTOR_LOST_AFTER": "4s",
+            # on a busy machine a delivery may take longer than the two minutes in which it is recognised by default
+            "WHENTHEN_DUPLICATE_WINDOW": "1h",
         }
         process = self.processes[name] = Supervised(name, words, self.folder, env=environment)
         process.start()

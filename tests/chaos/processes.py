@@ -91,12 +91,14 @@ class Supervised:
         self.kills += 1
         return True
 
-    async def halt(self) -> None:
-        """End it and leave it ended."""
+    async def halt(self, *, kill: bool = False) -> None:
+        """End it, with SIGKILL at once if wanted, and leave it ended."""
         if self._keeper is not None:
             self._keeper.cancel()
             await asyncio.wait([self._keeper])
             self._keeper = None
+        if kill:
+            self.kill()
         if self._process is not None:
             await asyncio.to_thread(end, self._process)
 
