@@ -6,6 +6,7 @@ Built by the wiring; the loop (`engine.execution`) knows nothing of actions, the
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import OrderedDict
 from datetime import UTC, datetime, timedelta
@@ -33,6 +34,8 @@ from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask, Ref
 
 __all__ = ["Acting", "ActionMetrics"]
+
+log = logging.getLogger(__name__)
 
 _COMPILED = 10_000  #: compiled actions kept
 _EVENTS_AT_ONCE = 64
@@ -120,14 +123,24 @@ class Acting:
 
 
 class ActionMetrics(ExecutionObserver):
-    """Counts tries, and logs those that failed for good."""
+    """Counts tries and logs how they ended."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics
 
     def executed(self, task: ActionTask, seconds: float) -> None:
+        kind = task.action["type"]
+        log.info("%s: %s done", task.firing.automation, kind, extra={"firing": task.firing.id, "action": task.key})
         self._metrics.acted(task.firing.automation, str(task.action["type"]), "executed", seconds)
 
     def failed(self, task: ActionTask, error: ActionError, seconds: float, *, final: bool) -> None:
         outcome = "dead" if final else "failed"
+        log.warning(
+            "%s: %s failed%s: %s",
+            task.firing.automation,
+            task.action["type"],
+            " for good, it is a dead letter" if final else "",
+            error,
+            extra={"firing": task.firing.id, "action": task.key, "attempt": task.attempt},
+        )
         self._metrics.acted(task.firing.automation, str(task.action["type"]), outcome, seconds)

@@ -6,6 +6,7 @@ streams, so every process of a cluster gives the same; decisions are those of th
 
 from __future__ import annotations
 
+import asyncio
 import fnmatch
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
@@ -32,9 +33,11 @@ from whenthen.schemas.calendar import next_after
 from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Decision, Reason
 from whenthen.schemas.times import format_time, from_us
 from whenthen.sources import Request
 from whenthen.sources.cloudevents import event_of_cloudevent
+from whenthen.triggers.explain import why_not
 
 __all__ = ["ServerApi"]
 
@@ -172,15 +175,37 @@ class ServerApi:
             "state": self._state(automation),
             "fired": self._observation.fired[name],
             "last_fired": self._observation.last_fired.get(name),
-            "decisions": _decisions(self._observation.decisions.of(name)[:10]),
+            "decisions": await self._told(name, self._observation.decisions.of(name)[:10]),
         }
 
     async def list_decisions(self, automation: str, page: Page) -> list[Json]:
         self._rulebook.automation(automation)
-        found = _decisions(self._observation.decisions.of(automation))
+        found = self._observation.decisions.of(automation)
         if "reason" in page.filters:
-            found = [item for item in found if item["reason"] == page.filters["reason"]]
-        return found[: page.limit]
+            found = [decision for decision in found if decision.reason == page.filters["reason"]]
+        return await self._told(automation, found[: page.limit])
+
+    async def _told(self, automation: str, decisions: Sequence[Decision]) -> list[Json]:
+        """Decisions for people. Of a condition that was false the values are looked up now, in the stored event."""
+        compiled = self._rulebook.now.automations[automation]
+        false = [decision for decision in decisions if decision.reason is Reason.CONDITION_FALSE and decision.seq]
+        events = await asyncio.gather(*(self._bus.event_at(decision.seq) for decision in false))
+        details: dict[int, str] = {}
+        for decision, event in zip(false, events, strict=True):
+            if event is not None and (why := why_not(compiled, event, decision.path)):
+                details[id(decision)] = "; ".join(why)
+        return [
+            {
+                "at": format_time(from_us(decision.at_us)),
+                "reason": decision.reason.value,
+                "event": decision.event,
+                "path": decision.path,
+                "key": decision.key,
+                "detail": details.get(id(decision), decision.detail),
+                "firing": decision.firing,
+            }
+            for decision in decisions
+        ]
 
     async def list_firings(self, page: Page) -> list[Json]:
         automation = page.filters.get("automation")
@@ -347,21 +372,6 @@ def _before(text: str | None) -> int | None:
             f"before: {text[:80]!r} is not a position; give the `seq` of the last item of the page before"
         )
     return int(text)
-
-
-def _decisions(decisions: Sequence[Any]) -> list[Json]:
-    return [
-        {
-            "at": format_time(from_us(item.at_us)),
-            "reason": item.reason.value,
-            "event": item.event,
-            "path": item.path,
-            "key": item.key,
-            "detail": item.detail,
-            "firing": item.firing,
-        }
-        for item in decisions
-    ]
 
 
 def _deployment(deployment: Deployment, flags: Mapping[str, Any], now: datetime) -> Json:

@@ -28,6 +28,7 @@ from whenthen.schemas.ruletests import ExpectedFiring, NonFiring, RuleTest, Rule
 from whenthen.schemas.times import format_duration, parse_us, to_us
 from whenthen.templates import compile_value
 from whenthen.triggers.evaluator import Evaluator
+from whenthen.triggers.explain import why_not
 from whenthen.triggers.rules import RuleSet
 
 __all__ = ["TestReport", "TestResult", "junit", "load_tests", "render_actions", "run_tests"]
@@ -199,7 +200,7 @@ def _run(rules: RuleSet, test: RuleTest) -> Iterator[str]:
     for firing in left:
         yield f"{firing.automation} fired unexpectedly at {_at(story, firing)}{_for_step(story, firing)}"
     for number, refused in enumerate(test.not_fired):
-        yield from (f"not_fired[{number}]: {failure}" for failure in _check_not_fired(story, refused))
+        yield from (f"not_fired[{number}]: {failure}" for failure in _check_not_fired(rules, story, refused))
 
 
 def _named(test: RuleTest) -> set[str]:
@@ -292,11 +293,11 @@ def _missing(rules: RuleSet, story: _Story, expected: ExpectedFiring, left: Sequ
     if same:
         closest = min((_differences(rules, story, expected, firing) for firing in same), key=len)
         return f"{expected.automation} fired, but {'; '.join(closest)}"
-    reasons = _reasons(story, expected.automation, expected.step)
+    reasons = _reasons(rules, story, expected.automation, expected.step)
     return f"{expected.automation} did not fire{reasons}"
 
 
-def _check_not_fired(story: _Story, refused: NonFiring) -> Iterator[str]:
+def _check_not_fired(rules: RuleSet, story: _Story, refused: NonFiring) -> Iterator[str]:
     for firing in story.firings:
         step = story.step_of(firing.event["id"] if firing.event else None)
         if firing.automation == refused.automation and (refused.step is None or refused.step == step):
@@ -311,10 +312,10 @@ def _check_not_fired(story: _Story, refused: NonFiring) -> Iterator[str]:
         and (refused.step is None or decision.event == story.ids[refused.step])
     ]
     if refused.reason not in reasons:
-        yield f"no decision {refused.reason.value}{_reasons(story, refused.automation, refused.step)}"
+        yield f"no decision {refused.reason.value}{_reasons(rules, story, refused.automation, refused.step)}"
 
 
-def _reasons(story: _Story, automation: str, step: int | None) -> str:
+def _reasons(rules: RuleSet, story: _Story, automation: str, step: int | None) -> str:
     """What the evaluator decided instead, for people."""
     said = []
     for decision in story.decisions:
@@ -324,9 +325,20 @@ def _reasons(story: _Story, automation: str, step: int | None) -> str:
         if step is None or at == step:
             said.append(f"step {at}: {decision.reason.value}" + (f" ({decision.detail})" if decision.detail else ""))
     if not said:
-        return "; no event passed its name test" if step is None else "; the event did not pass its name test"
+        said = list(_why_not(rules, story, automation, step))
+    if not said:
+        return "; nothing happened that it could fire for"
     shown = "; ".join(said[-5:])
     return f": {shown}"
+
+
+def _why_not(rules: RuleSet, story: _Story, automation: str, step: int | None) -> Iterator[str]:
+    """What stands in the way of events that the index did not offer to the automation."""
+    for number, event_id in enumerate(story.ids):
+        if event_id is not None and step in (None, number):
+            why = why_not(rules.automations[automation], Event(story.events[event_id]))
+            if why:
+                yield f"step {number}: {'; '.join(why)}"
 
 
 def _at(story: _Story, firing: Firing) -> str:

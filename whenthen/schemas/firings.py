@@ -49,6 +49,7 @@ class Decision:
     reason: Reason
     at_us: int
     event: str | None = None  #: id
+    seq: int = 0  #: its position in `EVENTS`; 0 when there is none
     path: str = ""  #: which trigger of a composite: `triggers[1]`; empty for the root
     key: str = ""  #: the window's key as text
     detail: str = ""  #: the clause and the value: `match.bucket: "tmp" is not "raw"`

@@ -29,7 +29,7 @@ from whenthen.triggers.windows.metric import MetricRule
 from whenthen.triggers.windows.sliding import SlidingRule
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["Clause", "Mark", "explain_automation"]
+__all__ = ["Clause", "Mark", "explain_automation", "why_not"]
 
 
 class Mark(StrEnum):
@@ -75,6 +75,27 @@ def explain_automation(automation: CompiledAutomation, event: Event) -> Clause:
         mark=_all([state, tree]),
         children=(state, tree) if not automation.model.enabled else (tree,),
     )
+
+
+def why_not(automation: CompiledAutomation, event: Event, path: str = "") -> list[str]:
+    """The innermost clauses that fail, each with the values that it compared; empty when none does.
+
+    `path` names one trigger of a composite; the whole automation otherwise.
+    """
+    leaf = next((leaf for leaf in automation.leaves if leaf.path == path), None)
+    tree = explain_automation(automation, event) if leaf is None else _leaf(leaf, event)
+    return list(_failing(tree))
+
+
+def _failing(clause: Clause) -> Iterator[str]:
+    if clause.mark not in (Mark.FAILS, Mark.ERROR):
+        return
+    below = [text for child in clause.children for text in _failing(child)]
+    if below:
+        yield from below
+        return
+    values = ", ".join(f"{child.text} is {child.found}" for child in clause.children if child.found)
+    yield clause.text + (f" ({values})" if values else f", found {clause.found}" if clause.found else "")
 
 
 def _node(node: Leaf | Composite, event: Event) -> Clause:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import orjson
@@ -10,7 +11,9 @@ import pytest
 from whenthen.engine.explaining import explain_event
 from whenthen.engine.rules import Rules, load_rules
 from whenthen.schemas.errors import InvalidInput, NotFound
-from whenthen.triggers.explain import Clause, Mark
+from whenthen.schemas.events import new_event
+from whenthen.triggers.explain import Clause, Mark, why_not
+from whenthen.triggers.rules import compile_automation
 
 RULES = """
 automations:
@@ -121,3 +124,19 @@ def test_what_is_no_event_is_refused(rules: Rules, raw: bytes) -> None:
 def test_a_stored_event_is_taken_with_its_lineage(rules: Rules) -> None:
     tree = explained(rules, "plain", received="2026-01-01T00:00:00.000000Z", source="api", lineage={"depth": 2})
     assert tree.as_json()["verdict"] == "holds"
+
+
+def test_why_not_names_the_innermost_clauses_with_their_values(rules: Rules) -> None:
+    automation = compile_automation(next(item for item in rules.automations if item.name == "pager"))
+    event = new_event(
+        "job.failed",
+        resource={"id": "job-7", "team": "web", "region": "eu"},
+        related=[{"id": "team-9", "role": "owner"}],
+        payload={"attempt": 1, "kind": "hard"},
+        now=datetime(2026, 1, 31, tzinfo=UTC),
+        source="test",
+    )
+    assert why_not(automation, event) == [
+        "match.team: data-*, found web",
+        "event.payload.attempt > 2 (event.payload.attempt is 1)",
+    ]

@@ -190,3 +190,10 @@ def test_the_junit_report_counts_and_names_failures(folder: Path) -> None:
     failure = suite.find("testcase/failure")
     assert failure is not None
     assert "silent did not fire" in failure.attrib["message"]
+
+
+def test_an_event_that_no_rule_asks_for_is_explained_as_well(folder: Path) -> None:
+    failure = only_failure(
+        folder, "\n  - name: w\n    steps: [{at: 0s, event: job.faild}]\n    fires: [{automation: pager}]\n"
+    )
+    assert failure.startswith("fires[0]: pager did not fire: step 0: expect: job.failed, found job.faild")
