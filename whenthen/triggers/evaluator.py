@@ -148,8 +148,9 @@ class Evaluator:
         node = self.rules.nodes.get(base)
         if node is None:
             return False
-        self._begun.add(trigger)
-        self._unbegun.pop(trigger, None)
+        if not trigger.endswith("~state"):
+            self._begun.add(base)
+            self._unbegun.pop(base, None)
         self._store.put(trigger, key, value, deadline=self._deadline(trigger, node, value), changed=False)
         if base == trigger:
             self._file_expiry(node, key, value)
