@@ -12,7 +12,7 @@ SECONDS ?= 60
 TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fuzz bench peers ci clean
+.PHONY: help demo test lint types fuzz chaos bench peers ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -40,6 +40,12 @@ types: $(STAMP)  ## mypy, strict
 fuzz: $(STAMP)  ## every fuzz target and the HTTP API, SECONDS each; TARGETS names some
 	$(BIN)/python -m pip install -q --group fuzz
 	PYTHONPATH=tests $(BIN)/python -m fuzz --seconds $(SECONDS) $(TARGETS)
+
+CHAOS_SECONDS ?= 1800
+KILLS ?= 220
+
+chaos: $(STAMP)  ## kill everything at random under load, then compare with a replay (SEED, KILLS, at most CHAOS_SECONDS)
+	$(BIN)/python -m tests.chaos --seed $(SEED) --seconds $(CHAOS_SECONDS) --kills $(KILLS)
 
 bench: $(STAMP)  ## every benchmark, as JSON
 	$(BIN)/python -m benchmarks

@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -17,12 +17,13 @@ import pytest
 from tests.chaos.oracle import Oracle, read_stream
 from tests.chaos.processes import Supervised, until, whenthen
 from tests.integration.conftest import NatsServer
-from whenthen.engine.bus import Bus
+from whenthen.engine.bus import Ack, Bus
 from whenthen.engine.commit import read_offset
 from whenthen.engine.records import Offset
 from whenthen.engine.rules import load_rules
 from whenthen.engine.streams import ENGINE, EVENTS, LEASES, StreamSettings, ensure_streams
 from whenthen.engine.subjects import prepared_subject
+from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
@@ -228,3 +229,25 @@ automations:
         assert [firing["key"] for firing in found.values()] == [{"id": "late"}]
         ticks = [one async for one in read_stream(bus, EVENTS, "ticks.>")]
         assert ticks, "nothing but the stream's own clock tells the time"
+
+
+async def test_a_redelivery_is_recognised_though_nats_was_killed_since(nats_server: NatsServer, bus: Bus) -> None:
+    await ensure_streams(bus.js, StreamSettings(duplicate_window=timedelta(hours=1)))
+    assert (await bus.js.stream_info(EVENTS)).config.duplicate_window == 3600
+    events = [new_event("order", resource={"id": "r"}, now=datetime.now(UTC), source="test") for _ in range(50)]
+    stored = [ack.seq for ack in await bus.publish_many(events)]
+    nats_server.kill()
+    nats_server.start()
+
+    again: list[Ack] = []
+
+    async def taken() -> bool:
+        try:
+            again[:] = await bus.publish_many(events)
+        except BusUnavailable:
+            return False
+        return True
+
+    await until(taken, within_s=30, what="the connection is back")
+    assert [ack.seq for ack in again] == stored
+    assert all(ack.duplicate for ack in again)
