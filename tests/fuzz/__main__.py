@@ -47,7 +47,7 @@ def _run(name: str, seconds: int, work: Path) -> bool:
     found.mkdir(exist_ok=True)
     command = [sys.executable, "-m", "fuzz.driver", name]
     command += [f"-max_total_time={seconds}", f"-timeout={HANG_S}", f"-rss_limit_mb={MEMORY_MB}", "-max_len=8192"]
-    command += [f"-artifact_prefix={failures}", "-print_final_stats=0", "-verbosity=0", "-use_value_profile=1"]
+    command += [f"-artifact_prefix={failures}", "-print_final_stats=1", "-verbosity=0", "-use_value_profile=1"]
     words = HERE / "words" / f"{name}.dict"
     if words.exists():
         command.append(f"-dict={words}")

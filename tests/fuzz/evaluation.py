@@ -49,6 +49,7 @@ KEYS: tuple[Any, ...] = (
 )
 SPANS: tuple[Any, ...] = (1, 2, 5, 60, "1us", "1ms", "1h", "1d", "3653d", 0, 0.5)
 PACES = (0, 0, 0.000001, 0.5, 1, 1, 2, 5, 11, 25, 61, 3600, 86_400, 31_536_000, 3 * 31_536_000)
+LEAP = timedelta(days=1)
 
 
 def _filter(draws: Draws) -> dict[str, Any]:
@@ -85,6 +86,8 @@ def _event_trigger(draws: Draws, root: bool) -> dict[str, Any]:
         trigger["collect"] = {"events": draws.number(1, 4), "wait": draws.pick(SPANS)}
         if draws.one_in(2):
             trigger["collect"]["quiet"] = draws.pick(SPANS)
+    if trigger.get("posture") == "proactive" and trigger["within"] in ("1us", "1ms", 0.5):
+        trigger["within"] = 5  # checked so often that one input would take seconds
     if root and draws.one_in(3):
         trigger["resolve_on"] = draws.pick(GLOBS)
     return trigger
@@ -144,8 +147,12 @@ def _stream(draws: Draws) -> list[tuple[Event | None, int]]:
     """Events, late ones too, and ticks; with the clock, which never goes back."""
     stimuli: list[tuple[Event | None, int]] = []
     clock = timedelta(0)
+    leapt = False
     while draws.left and len(stimuli) < 24:
-        clock = min(clock + timedelta(seconds=draws.pick(PACES)), timedelta(days=3600))
+        pace = timedelta(seconds=draws.pick(PACES))
+        if pace >= LEAP:  # one is enough: a tick of each second of many years takes its time
+            pace, leapt = (timedelta(seconds=61) if leapt else pace), True
+        clock += pace
         now_us = START_US + clock // timedelta(microseconds=1)
         if draws.one_in(6):
             stimuli.append((None, now_us))
