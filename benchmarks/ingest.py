@@ -1,6 +1,6 @@
 """Webhook requests a second that JetStream has acknowledged, beside the same HTTP server with a handler that does nothing.
 
-    python -m benchmarks.ingest [--seconds 4] [--rounds 5] [--connections 64]
+    python -m benchmarks.ingest [--seconds 4] [--rounds 5] [--connections 256]
 
 `whenthen serve --role api` takes requests at `/hooks/orders`: read, checked for a bearer token, mapped to an event, published
 and acknowledged, then answered 202. The other server is uvicorn with the same settings on the same event loop, with an
@@ -97,7 +97,7 @@ def load(url: str, seconds: float, connections: int, scratch: Path) -> tuple[int
         f"wrk.method = 'POST'\nwrk.body = [==[{BODY.decode()}]==]\n"
         f"wrk.headers['content-type'] = 'application/json'\nwrk.headers['authorization'] = 'Bearer {TOKEN}'\n"
     )
-    command = [wrk, "-t1", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), url]
+    command = [wrk, "-t1", "--timeout", "60s", f"-c{connections}", f"-d{seconds:g}s", "-s", str(script), url]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     found = re.search(r"(\d+) requests in ([\d.]+)(m?s)", text)
     if found is None or "Non-2xx" in text or "Socket errors" in text:
@@ -201,7 +201,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=4.0)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--connections", type=int, default=64)
+    parser.add_argument("--connections", type=int, default=256)
     parser.add_argument("--load", metavar="URL", help=argparse.SUPPRESS)
     parser.add_argument("--serve-at-once", type=int, metavar="PORT", help=argparse.SUPPRESS)
     given = parser.parse_args()
