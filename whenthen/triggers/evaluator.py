@@ -14,27 +14,24 @@ Called by `engine.evaluation` and by `replay`, `test`, `explain`. Meaning: docs/
 
 from __future__ import annotations
 
-import hashlib
 import sys
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
+from datetime import timedelta
 from typing import Any
 
 import orjson
 
-from whenthen.schemas.calendar import next_after
 from whenthen.schemas.errors import RenderError
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing, FiringState, Reason, Ref
-from whenthen.schemas.times import from_us, to_us
 from whenthen.triggers.ends import BucketEnds
+from whenthen.triggers.firings import Cause, make_firing, make_plain_firing, tells_of
 from whenthen.triggers.holding import Holding
 from whenthen.triggers.keys import key_text, parse_key_text
 from whenthen.triggers.rules import Composite, EveryRule, Leaf, Role, RuleSet, ScheduleRule
 from whenthen.triggers.store import LOOK_AGAIN_US, WindowStore
+from whenthen.triggers.timing import can_expire, deadline_us, expires_us, next_time_us, times_due
 from whenthen.triggers.windows import absence, collecting, composite, metric, sliding, tumbling
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
@@ -43,13 +40,9 @@ from whenthen.triggers.windows.sliding import SlidingRule
 from whenthen.triggers.windows.steps import State, Step
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["LOOP_STOPPED", "Evaluator", "Outcome", "Stopped"]
-
-#: the event that says that a chain of firings was stopped
-LOOP_STOPPED = "automation.loop-stopped"
+__all__ = ["Evaluator", "Outcome", "Stopped"]
 
 _MAX_EXACT = 2**53  #: larger whole numbers are kept as floats
-_MAX_OCCURRENCES = 1000  #: of a schedule, when the clock jumps over many
 _MAX_CHECKS = 20_000  #: of one trigger's buckets, when the clock jumps over many
 
 
@@ -71,17 +64,6 @@ class Outcome:
     stopped: list[Stopped] = field(default_factory=list)
 
 
-@dataclass(slots=True)
-class _Cause:
-    """What made a node fire: an event, or a moment."""
-
-    event: Event | None
-    depth: int
-    at_us: int
-    due_us: int = 0
-    opener: str = ""  #: id of the event that opened a window that ended
-
-
 class Evaluator:
     """Decides for one shard. Not thread-safe; the caller owns it."""
 
@@ -90,6 +72,7 @@ class Evaluator:
     ) -> None:
         self.rules = rules
         self.max_depth = max_depth
+        self._lineage = max_depth + 1  #: automations that a firing names as having led to it
         self.record = record  #: whether outcomes list decisions; they are counted in any case
         self.clock_us = 0
         self._moment_us = 0  #: the clock of what is being decided: a deadline's time while the clock passes it
@@ -151,7 +134,7 @@ class Evaluator:
         if not trigger.endswith("~state"):
             self._begun.add(base)
             self._unbegun.pop(base, None)
-        self._store.put(trigger, key, value, deadline=self._deadline(trigger, node, value), changed=False)
+        self._store.put(trigger, key, value, deadline=deadline_us(trigger, node, value), changed=False)
         if base == trigger:
             self._file_expiry(node, key, value)
             if isinstance(node, Leaf) and isinstance(node.rule, TumblingRule):
@@ -249,10 +232,12 @@ class Evaluator:
         if isinstance(rule, EveryRule):
             depth = event.depth
             if leaf.parent is None and not depth and not leaf.automation.keeps_state:
-                self._make_firing(leaf, key, FiringState.TRIGGERED, (ref,), event, depth, time_us, outcome)
+                firing = make_plain_firing(leaf, key, (ref,), event, depth=depth, at_us=time_us, lineage=self._lineage)
+                outcome.firings.append(firing)
+                self._note(outcome, leaf, Reason.FIRED, event, key=key, firing=firing.id)
             else:
                 step = Step(Reason.FIRED, None, refs=(ref,), at_us=time_us)
-                self._fired(leaf, key, step, _Cause(event, depth, time_us), outcome)
+                self._fired(leaf, key, step, Cause(event, depth, time_us), outcome)
             return
         state = self._store.get(leaf.id, key)
         if isinstance(rule, SlidingRule):
@@ -269,7 +254,7 @@ class Evaluator:
         else:
             return
         self._settle(leaf, key, step, state)
-        self._conclude(leaf, key, step, _Cause(event, max(event.depth, step.depth), step.at_us or time_us), outcome)
+        self._conclude(leaf, key, step, Cause(event, max(event.depth, step.depth), step.at_us or time_us), outcome)
 
     def _bucketed(
         self, leaf: Leaf, rule: TumblingRule, event: Event, counts: bool, opens: bool, outcome: Outcome
@@ -278,7 +263,7 @@ class Evaluator:
         key = leaf.keys.text_or_empty(event)
         now_us = self._moment_us
         ref = Ref(event.data["id"], event.seq, event.time_us)
-        cause = _Cause(event, event.depth, now_us)
+        cause = Cause(event, event.depth, now_us)
         if not rule.remembers:
             self._fired(leaf, key, Step(Reason.FIRED, None, refs=(ref,), at_us=now_us), cause, outcome)
             return
@@ -307,7 +292,7 @@ class Evaluator:
             value = float(value)
         return (value,)
 
-    def _conclude(self, leaf: Leaf, key: str, step: Step, cause: _Cause, outcome: Outcome) -> None:
+    def _conclude(self, leaf: Leaf, key: str, step: Step, cause: Cause, outcome: Outcome) -> None:
         """What a step of a leaf means for the automation."""
         if step.reason is Reason.FIRED:
             self._fired(leaf, key, step, cause, outcome)
@@ -323,7 +308,7 @@ class Evaluator:
 
     # -- firing and resolving
 
-    def _fired(self, node: Leaf | Composite, key: str, step: Step, cause: _Cause, outcome: Outcome) -> None:
+    def _fired(self, node: Leaf | Composite, key: str, step: Step, cause: Cause, outcome: Outcome) -> None:
         parent = node.parent
         if parent is None:
             self._root_fired(node, key, step, cause, outcome)
@@ -342,14 +327,14 @@ class Evaluator:
         )
         self._settle(parent, above, up, state)
         if up.reason is Reason.FIRED:
-            above_cause = _Cause(cause.event, max(cause.depth, up.depth), up.at_us, cause.due_us, cause.opener)
+            above_cause = Cause(cause.event, max(cause.depth, up.depth), up.at_us, cause.due_us, cause.opener)
             self._fired(parent, above, up, above_cause, outcome)
         else:
             self._note(outcome, parent, up.reason, cause.event, key=above, detail=up.detail)
 
-    def _root_fired(self, node: Leaf | Composite, key: str, step: Step, cause: _Cause, outcome: Outcome) -> None:
+    def _root_fired(self, node: Leaf | Composite, key: str, step: Step, cause: Cause, outcome: Outcome) -> None:
         automation = node.automation
-        tells_of_it = cause.event is not None and _tells_of(cause.event, automation.name)
+        tells_of_it = cause.event is not None and tells_of(cause.event, automation.name)
         if cause.depth >= self.max_depth or tells_of_it:
             detail = f"{cause.depth} firings led to it, at most {self.max_depth} are followed"
             self._note(outcome, node, Reason.LOOP, cause.event, key=key, detail=detail)
@@ -360,7 +345,10 @@ class Evaluator:
         if automation.keeps_state:
             edge = self._store.get(f"{automation.id}~state", key) is None
             self._store.put(f"{automation.id}~state", key, [self.clock_us, step.at_us])
-        firing = self._firing(node, key, FiringState.TRIGGERED, step.refs or (), cause, step.at_us, edge)
+        refs = step.refs or ()
+        firing = make_firing(
+            node, key, FiringState.TRIGGERED, refs, cause, at_us=step.at_us, edge=edge, lineage=self._lineage
+        )
         if isinstance(node, Composite) and any(firing.id == known.id for known in outcome.firings):
             detail = "the event made it fire through another part"
             self._note(outcome, node, Reason.SPENT, cause.event, key=key, detail=detail, firing=firing.id)
@@ -374,85 +362,23 @@ class Evaluator:
             missing = leaf.keys.missing(event)
             self._note(outcome, leaf, Reason.MISSING_KEY, event, detail=f"resolve_on: the event has no {missing}")
             return
-        cause = _Cause(event, event.depth, event.time_us)
+        cause = Cause(event, event.depth, event.time_us)
         self._resolved(leaf, key, (Ref(event.id, event.seq, event.time_us),), cause, outcome, detail="resolve_on")
 
     def _resolved(
-        self, leaf: Leaf, key: str, refs: Sequence[Ref], cause: _Cause, outcome: Outcome, *, detail: str
+        self, leaf: Leaf, key: str, refs: Sequence[Ref], cause: Cause, outcome: Outcome, *, detail: str
     ) -> bool:
         """End the Triggered state of a key. False when it is not Triggered."""
         automation = leaf.automation
         if self._store.get(f"{automation.id}~state", key) is None:
             return False
         self._store.drop(f"{automation.id}~state", key)
-        firing = self._firing(leaf, key, FiringState.RESOLVED, refs, cause, cause.at_us, True)
+        firing = make_firing(
+            leaf, key, FiringState.RESOLVED, refs, cause, at_us=cause.at_us, edge=True, lineage=self._lineage
+        )
         outcome.firings.append(firing)
         self._note(outcome, leaf, Reason.RESOLVED, cause.event, key=key, detail=detail, firing=firing.id)
         return True
-
-    def _make_firing(
-        self,
-        leaf: Leaf,
-        key: str,
-        state: FiringState,
-        refs: tuple[Ref, ...],
-        event: Event,
-        depth: int,
-        at_us: int,
-        outcome: Outcome,
-    ) -> None:
-        """A firing of an automation without windows or states: what most events lead to, so it takes no detours."""
-        automation = leaf.automation
-        name = automation.name
-        data = event.data
-        lineage = data.get("lineage")
-        before = lineage.get("automations", ())[-(self.max_depth + 1) :] if lineage else ()
-        firing = Firing(
-            id=_firing_id(automation.id, key, state, data["id"]),
-            automation=name,
-            state=state,
-            at=_format_us(at_us),
-            key=leaf.keys.mapping(key) if leaf.keys.expressions else {},
-            event=data,
-            seq=event.seq,
-            refs=refs,
-            depth=depth + 1,
-            automations=(*before, name),
-        )
-        outcome.firings.append(firing)
-        self._note(outcome, leaf, Reason.FIRED, event, key=key, firing=firing.id)
-
-    def _firing(
-        self,
-        node: Leaf | Composite,
-        key: str,
-        state: FiringState,
-        refs: Sequence[Ref],
-        cause: _Cause,
-        at_us: int,
-        edge: bool,
-    ) -> Firing:
-        automation = node.automation
-        event = cause.event
-        lineage = (event.data.get("lineage") or {}).get("automations", ()) if event is not None else ()
-        what = event.data["id"] if event is not None else ""
-        if cause.due_us:
-            what += f"{cause.opener}@{cause.due_us}"
-        if isinstance(node, Composite):
-            what += "|" + ",".join(ref.id for ref in refs)
-        return Firing(
-            id=_firing_id(automation.id, key, state, what),
-            automation=automation.name,
-            state=state,
-            at=_format_us(at_us),
-            key=_key_mapping(node, key),
-            event=None if event is None else event.data,
-            seq=0 if event is None else event.seq,
-            refs=tuple(refs),
-            depth=cause.depth + 1,
-            automations=(*lineage[-(self.max_depth + 1) :], automation.name),
-            edge=edge,
-        )
 
     # -- the clock
 
@@ -482,7 +408,7 @@ class Evaluator:
             elif isinstance(rule, MetricRule):
                 self._put(leaf, "", metric.begin(rule, now_us=self.clock_us))
             elif isinstance(rule, ScheduleRule):
-                self._put(leaf, "", [self.clock_us, self._next_time(rule, self.clock_us)])
+                self._put(leaf, "", [self.clock_us, next_time_us(rule, self.clock_us)])
             elif isinstance(rule, TumblingRule):
                 check = f"{leaf.id}~check"
                 if self._store.get(check, "") is None:
@@ -508,7 +434,7 @@ class Evaluator:
             self._check_buckets(node, trigger, due_us, outcome)
             return
         rule = node.rule
-        cause = _Cause(None, 0, due_us, due_us)
+        cause = Cause(None, 0, due_us, due_us)
         if isinstance(rule, ScheduleRule):
             self._schedule_due(node, rule, state, outcome)
             return
@@ -534,33 +460,14 @@ class Evaluator:
 
     def _schedule_due(self, leaf: Leaf, rule: ScheduleRule, state: State, outcome: Outcome) -> None:
         """Fire for every time that passed, the newest thousand at most."""
-        times, due = self._times_due(rule, state[1])
+        times, due = times_due(rule, state[1], self.clock_us)
         self._put(leaf, "", [self.clock_us, due])
         for at_us in times:
             if self._is_paused(leaf):
                 self._note(outcome, leaf, Reason.PAUSED, None, detail="due while the automation is paused")
                 continue
             step = Step(Reason.FIRED, None, refs=(), at_us=at_us)
-            self._fired(leaf, "", step, _Cause(None, 0, at_us, at_us), outcome)
-
-    def _times_due(self, rule: ScheduleRule, first_us: int | None) -> tuple[deque[int], int | None]:
-        """The newest times from `first_us` to the clock, a thousand at most, and the one that comes after them.
-
-        After a long jump the search starts near the clock, and again further back while it finds too few: a schedule of
-        every second is not walked through years.
-        """
-        back_us = _MAX_OCCURRENCES * 1_000_000  # none comes more often than once a second
-        while True:
-            start_us = self.clock_us - back_us
-            near = first_us is None or first_us > start_us
-            due = first_us if near else self._next_time(rule, start_us)
-            times: deque[int] = deque(maxlen=_MAX_OCCURRENCES)
-            while due is not None and due <= self.clock_us:
-                times.append(due)
-                due = self._next_time(rule, due)
-            if near or len(times) == _MAX_OCCURRENCES:
-                return times, due
-            back_us *= 2
+            self._fired(leaf, "", step, Cause(None, 0, at_us, at_us), outcome)
 
     def _check_buckets(self, leaf: Leaf, trigger: str, due_us: int, outcome: Outcome) -> None:
         """Look at all buckets of a proactive trigger with tumbling windows, as Prefect's periodic check does."""
@@ -597,15 +504,11 @@ class Evaluator:
                 self._note(outcome, leaf, Reason.PAUSED, None, key=key, detail="due while the automation is paused")
             else:
                 event = None if step.event is None else Event(step.event[2], step.event[1])
-                cause = _Cause(event, 0 if event is None else event.depth, now_us, end)
+                cause = Cause(event, 0 if event is None else event.depth, now_us, end)
                 self._fired(leaf, key, step, cause, outcome)
         again = min(now_us + rule.within_us, ends.next_end() or now_us + rule.within_us)
         watched = opens_itself or self._store.has(leaf.id)
         self._store.put(trigger, "", [now_us, again, int(watched)], deadline=again if watched else None)
-
-    def _next_time(self, rule: ScheduleRule, after_us: int) -> int | None:
-        following = next_after(rule.calendar, from_us(after_us))
-        return None if following is None else to_us(following)
 
     # -- windows
 
@@ -619,15 +522,15 @@ class Evaluator:
             self._store.drop(node.id, key)
 
     def _put(self, node: Leaf | Composite, key: str, state: State) -> None:
-        fresh = self._store.put(node.id, key, state, deadline=self._deadline(node.id, node, state))
+        fresh = self._store.put(node.id, key, state, deadline=deadline_us(node.id, node, state))
         if fresh:
             self._file_expiry(node, key, state)
             if isinstance(node, Leaf) and isinstance(node.rule, TumblingRule) and node.rule.proactive:
                 self._schedule_check(node, node.rule)
 
     def _file_expiry(self, node: Leaf | Composite, key: str, state: State) -> None:
-        if _can_expire(node):
-            at_us = _expires(node, state)
+        if can_expire(node):
+            at_us = expires_us(node, state)
             self._store.expire(node.id, key, self.clock_us + LOOK_AGAIN_US if at_us is None else at_us)
 
     def _note_end(self, leaf: Leaf, rule: TumblingRule, key: str, state: State | None) -> None:
@@ -652,27 +555,9 @@ class Evaluator:
             following += ((now_us - following) // rule.within_us + 1) * rule.within_us
         self._store.put(check, "", [now_us, following, 1], deadline=following)
 
-    def _deadline(self, trigger: str, node: Leaf | Composite, state: State) -> int | None:
-        if trigger.endswith("~check"):
-            due: int | None = state[1] if state[2] else None  # without a bucket the checks rest
-            return due
-        if trigger != node.id or isinstance(node, Composite):
-            return None
-        rule = node.rule
-        if isinstance(rule, AbsenceRule):
-            return absence.deadline_us(state)
-        if isinstance(rule, CollectRule):
-            return collecting.deadline_us(rule, state)
-        if isinstance(rule, MetricRule):
-            return metric.deadline_us(rule, state)
-        if isinstance(rule, ScheduleRule):
-            following: int | None = state[1]
-            return following
-        return None
-
     def _expiry(self, trigger: str, state: State) -> int | None:
         node = self.rules.nodes.get(trigger)
-        return None if node is None else _expires(node, state)
+        return None if node is None else expires_us(node, state)
 
     def _list_unbegun(self) -> None:
         self._unbegun = {
@@ -730,60 +615,3 @@ class Evaluator:
                     firing=firing,
                 )
             )
-
-
-def _can_expire(node: Leaf | Composite) -> bool:
-    if isinstance(node, Composite):
-        return node.rule.within_us is not None
-    return isinstance(node.rule, (SlidingRule, AbsenceRule, TumblingRule, MetricRule))
-
-
-def _tells_of(event: Event, automation: str) -> bool:
-    """Whether the event says that a chain was stopped which this automation is part of."""
-    return event.name == LOOP_STOPPED and automation in (event.data.get("lineage") or {}).get("automations", ())
-
-
-def _expires(node: Leaf | Composite, state: State) -> int | None:
-    """When a window can be forgotten without changing any decision; None for those that end by themselves."""
-    if isinstance(node, Composite):
-        return composite.expires_us(node.rule, state)
-    rule = node.rule
-    if isinstance(rule, SlidingRule):
-        return sliding.expires_us(rule, state)
-    if isinstance(rule, AbsenceRule):
-        return absence.expires_us(rule, state)
-    if isinstance(rule, TumblingRule):
-        return tumbling.expires_us(state)
-    if isinstance(rule, MetricRule):
-        return metric.expires_us(rule, state)
-    return None
-
-
-def _key_mapping(node: Leaf | Composite, key: str) -> dict[str, Any]:
-    if isinstance(node, Leaf):
-        return node.keys.mapping(key)
-    if not node.correlated:
-        return {}
-    leaf: Leaf | Composite = node
-    while isinstance(leaf, Composite):
-        leaf = leaf.parts[0]
-    return dict(zip(leaf.keys.expressions[: node.correlated], parse_key_text(key), strict=True))
-
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-def _firing_id(trigger: str, key: str, state: FiringState, what: str) -> str:
-    """32 hex digits that name what fired, for which key, and what completed it."""
-    text = f"{trigger}\0{key}\0{state}\0{what}"
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
-
-
-def _format_us(us: int) -> str:
-    second, rest = divmod(us, 1_000_000)
-    return f"{_format_second(second)}.{rest:06}Z"
-
-
-@lru_cache(maxsize=4096)
-def _format_second(second: int) -> str:
-    return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]

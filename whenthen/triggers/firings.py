@@ -1,0 +1,128 @@
+"""Firings from what fired: their ids, times, keys and lineage. Pure.
+
+Called by `triggers.evaluator`. Meaning: docs/rules.md, "Firings" and "Loops".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Firing, FiringState, Ref
+from whenthen.triggers.keys import parse_key_text
+from whenthen.triggers.rules import Composite, Leaf
+
+__all__ = ["LOOP_STOPPED", "Cause", "make_firing", "make_plain_firing", "tells_of"]
+
+#: the event that says that a chain of firings was stopped
+LOOP_STOPPED = "automation.loop-stopped"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(slots=True)
+class Cause:
+    """What made a node fire: an event, or a moment."""
+
+    event: Event | None
+    depth: int
+    at_us: int
+    due_us: int = 0
+    opener: str = ""  #: id of the event that opened a window that ended
+
+
+def make_plain_firing(
+    leaf: Leaf, key: str, refs: tuple[Ref, ...], event: Event, *, depth: int, at_us: int, lineage: int
+) -> Firing:
+    """As `make_firing`, for one event without window or state: what most events lead to, so it takes no detours."""
+    automation = leaf.automation
+    name = automation.name
+    data = event.data
+    before = data["lineage"].get("automations", ())[-lineage:] if data.get("lineage") else ()
+    return Firing(
+        id=_firing_id(automation.id, key, FiringState.TRIGGERED, data["id"]),
+        automation=name,
+        state=FiringState.TRIGGERED,
+        at=_format_us(at_us),
+        key=leaf.keys.mapping(key) if leaf.keys.expressions else {},
+        event=data,
+        seq=event.seq,
+        refs=refs,
+        depth=depth + 1,
+        automations=(*before, name),
+    )
+
+
+def make_firing(
+    node: Leaf | Composite,
+    key: str,
+    state: FiringState,
+    refs: Sequence[Ref],
+    cause: Cause,
+    *,
+    at_us: int,
+    edge: bool,
+    lineage: int,
+) -> Firing:
+    """The firing of an automation whose outermost trigger is `node`.
+
+    Of the automations that led to it the last `lineage` are kept. `edge` says whether the state changed with it.
+    """
+    automation = node.automation
+    event = cause.event
+    before = (event.data.get("lineage") or {}).get("automations", ()) if event is not None else ()
+    what = event.data["id"] if event is not None else ""
+    if cause.due_us:
+        what += f"{cause.opener}@{cause.due_us}"
+    if isinstance(node, Composite):
+        what += "|" + ",".join(ref.id for ref in refs)
+    return Firing(
+        id=_firing_id(automation.id, key, state, what),
+        automation=automation.name,
+        state=state,
+        at=_format_us(at_us),
+        key=_key_mapping(node, key),
+        event=None if event is None else event.data,
+        seq=0 if event is None else event.seq,
+        refs=tuple(refs),
+        depth=cause.depth + 1,
+        automations=(*before[-lineage:], automation.name),
+        edge=edge,
+    )
+
+
+def tells_of(event: Event, automation: str) -> bool:
+    """Whether the event says that a chain was stopped which this automation is part of."""
+    return event.name == LOOP_STOPPED and automation in (event.data.get("lineage") or {}).get("automations", ())
+
+
+def _key_mapping(node: Leaf | Composite, key: str) -> dict[str, Any]:
+    if isinstance(node, Leaf):
+        return node.keys.mapping(key)
+    if not node.correlated:
+        return {}
+    leaf: Leaf | Composite = node
+    while isinstance(leaf, Composite):
+        leaf = leaf.parts[0]
+    return dict(zip(leaf.keys.expressions[: node.correlated], parse_key_text(key), strict=True))
+
+
+def _firing_id(trigger: str, key: str, state: FiringState, what: str) -> str:
+    """32 hex digits that name what fired, for which key, and what completed it."""
+    text = f"{trigger}\0{key}\0{state}\0{what}"
+    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
+
+
+def _format_us(us: int) -> str:
+    second, rest = divmod(us, 1_000_000)
+    return f"{_format_second(second)}.{rest:06}Z"
+
+
+@lru_cache(maxsize=4096)
+def _format_second(second: int) -> str:
+    return (_EPOCH + timedelta(seconds=second)).isoformat()[:19]

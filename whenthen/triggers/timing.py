@@ -1,0 +1,92 @@
+"""When windows want attention, and when they can be forgotten; the times of schedules. Pure.
+
+Called by `triggers.evaluator`. What the times mean is in the modules of `triggers.windows`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from whenthen.schemas.calendar import next_after
+from whenthen.schemas.times import from_us, to_us
+from whenthen.triggers.rules import Composite, Leaf, ScheduleRule
+from whenthen.triggers.windows import absence, collecting, composite, metric, sliding, tumbling
+from whenthen.triggers.windows.absence import AbsenceRule
+from whenthen.triggers.windows.collecting import CollectRule
+from whenthen.triggers.windows.metric import MetricRule
+from whenthen.triggers.windows.sliding import SlidingRule
+from whenthen.triggers.windows.steps import State
+from whenthen.triggers.windows.tumbling import TumblingRule
+
+__all__ = ["can_expire", "deadline_us", "expires_us", "next_time_us", "times_due"]
+
+_MAX_OCCURRENCES = 1000  #: of a schedule, when the clock jumps over many
+
+
+def deadline_us(trigger: str, node: Leaf | Composite, state: State) -> int | None:
+    """When the record `trigger` of `node` (the window itself, or its checks) is due if no event comes."""
+    if trigger.endswith("~check"):
+        due: int | None = state[1] if state[2] else None  # without a bucket the checks rest
+        return due
+    if trigger != node.id or isinstance(node, Composite):
+        return None
+    rule = node.rule
+    if isinstance(rule, AbsenceRule):
+        return absence.deadline_us(state)
+    if isinstance(rule, CollectRule):
+        return collecting.deadline_us(rule, state)
+    if isinstance(rule, MetricRule):
+        return metric.deadline_us(rule, state)
+    if isinstance(rule, ScheduleRule):
+        following: int | None = state[1]
+        return following
+    return None
+
+
+def can_expire(node: Leaf | Composite) -> bool:
+    """Whether windows of the node are forgotten by time; the others end by themselves."""
+    if isinstance(node, Composite):
+        return node.rule.within_us is not None
+    return isinstance(node.rule, (SlidingRule, AbsenceRule, TumblingRule, MetricRule))
+
+
+def expires_us(node: Leaf | Composite, state: State) -> int | None:
+    """When a window can be forgotten without changing any decision; None for those that end by themselves."""
+    if isinstance(node, Composite):
+        return composite.expires_us(node.rule, state)
+    rule = node.rule
+    if isinstance(rule, SlidingRule):
+        return sliding.expires_us(rule, state)
+    if isinstance(rule, AbsenceRule):
+        return absence.expires_us(rule, state)
+    if isinstance(rule, TumblingRule):
+        return tumbling.expires_us(state)
+    if isinstance(rule, MetricRule):
+        return metric.expires_us(rule, state)
+    return None
+
+
+def next_time_us(rule: ScheduleRule, after_us: int) -> int | None:
+    """The schedule's first time after a moment; None when there is none."""
+    following = next_after(rule.calendar, from_us(after_us))
+    return None if following is None else to_us(following)
+
+
+def times_due(rule: ScheduleRule, first_us: int | None, now_us: int) -> tuple[deque[int], int | None]:
+    """The newest times from `first_us` to `now_us`, a thousand at most, and the one that comes after them.
+
+    After a long jump the search starts near its end, and again further back while it finds too few: a schedule of
+    every second is not walked through years.
+    """
+    back_us = _MAX_OCCURRENCES * 1_000_000  # none comes more often than once a second
+    while True:
+        start_us = now_us - back_us
+        near = first_us is None or first_us > start_us
+        due = first_us if near else next_time_us(rule, start_us)
+        times: deque[int] = deque(maxlen=_MAX_OCCURRENCES)
+        while due is not None and due <= now_us:
+            times.append(due)
+            due = next_time_us(rule, due)
+        if near or len(times) == _MAX_OCCURRENCES:
+            return times, due
+        back_us *= 2
