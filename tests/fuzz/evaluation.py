@@ -185,15 +185,12 @@ class _Run:
         self._wait = wait
         self._engine = self._new()
         self._kept: dict[tuple[str, str], bytes] = {}
-        self._passed: list[str] = []
 
     def _new(self) -> Evaluator:
         return Evaluator(RuleSet.compile(self._automations), follows_wait=self._wait)
 
     def step(self, event: Event | None, now_us: int) -> tuple[list[Firing], Any]:
         outcome = self._engine.advance(now_us) if event is None else self._engine.process(event, now_us)
-        if event is not None:
-            self._passed.append(event.id)
         for trigger, key, state in self._engine.drain():
             if state is None:
                 self._kept.pop((trigger, key), None)
@@ -208,10 +205,8 @@ class _Run:
         self._engine.clock_us = before.clock_us
         for (trigger, key), state in self._kept.items():
             assert self._engine.restore(trigger, key, state), f"{trigger} is not known"
-        held = {key for trigger, key in self._kept if trigger == "held"}
-        for passed in self._passed:
-            if passed not in held:
-                self._engine.remember(passed)
+        # which ids were decided lately is read from the stream again, with the times
+        self._engine._holding._seen.update(before._holding._seen)
 
 
 def evaluator(data: bytes) -> None:
