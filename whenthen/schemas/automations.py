@@ -40,9 +40,9 @@ class Notifier(Model):
     """Where notifications go: Apprise URLs, or references (`env:NAME`, `file:/path`) to them."""
 
     name: Name
-    urls: Annotated[list[Annotated[str, Field(min_length=1, max_length=4096)]], BeforeValidator(as_list), OneOrMany()] = Field(
-        min_length=1
-    )
+    urls: Annotated[
+        list[Annotated[str, Field(min_length=1, max_length=4096)]], BeforeValidator(as_list), OneOrMany()
+    ] = Field(min_length=1)
 
 
 class RuleFile(Model):

@@ -27,7 +27,10 @@ Match = dict[Annotated[str, Field(min_length=1, max_length=256)], GlobList]
 RelatedMatches = Annotated[list[Match], BeforeValidator(as_list), OneOrMany()]
 #: a label of the resource, `related:<role>:<label>`, or JSONPath (`$.payload.order`)
 Keys = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=512)]], BeforeValidator(as_list), OneOrMany(), Field(max_length=16)
+    list[Annotated[str, Field(min_length=1, max_length=512)]],
+    BeforeValidator(as_list),
+    OneOrMany(),
+    Field(max_length=16),
 ]
 
 
@@ -117,7 +120,9 @@ class EventTrigger(EventFilter):
         if self.collect and (self.threshold > 1 or self.after):
             raise ValueError("`collect` and a threshold or `after` do not go together; use one of them")
         if self.collect and (self.within or self.cooldown is not None or self.window == "tumbling"):
-            raise ValueError("a burst ends by `collect` alone: `wait`, `quiet`, `events`; remove within, cooldown, window")
+            raise ValueError(
+                "a burst ends by `collect` alone: `wait`, `quiet`, `events`; remove within, cooldown, window"
+            )
         if self.window == "tumbling" and self.cooldown is not None:
             raise ValueError("a tumbling bucket is quiet until it ends; `cooldown` belongs to `window: sliding`")
         return self

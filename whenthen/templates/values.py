@@ -164,9 +164,7 @@ def _mapping_of(keys: list[Any], parts: list[tuple[Any, Render | None]]) -> Rend
     fields = [(key, constant, render) for key, (constant, render) in zip(keys, parts, strict=True)]
 
     def render_mapping(context: Mapping[str, Any], root: Any, budget: Budget) -> Any:
-        return {
-            key: constant if render is None else render(context, root, budget) for key, constant, render in fields
-        }
+        return {key: constant if render is None else render(context, root, budget) for key, constant, render in fields}
 
     return render_mapping
 

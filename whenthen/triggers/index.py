@@ -191,7 +191,8 @@ class _Trie:
 
 def _cost(slots: Sequence[_Slot], shared: Counter[_Slot]) -> float:
     return sum(
-        shared[slot] + _PENALTY[slot.kind] + (1 / len(slot.value) if slot.kind in ("prefix", "suffix") else 0) for slot in slots
+        shared[slot] + _PENALTY[slot.kind] + (1 / len(slot.value) if slot.kind in ("prefix", "suffix") else 0)
+        for slot in slots
     )
 
 

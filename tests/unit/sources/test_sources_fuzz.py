@@ -34,7 +34,14 @@ HOOKS = [
     )
     for form in FORMS
 ]
-TYPES = ["application/json", "application/x-www-form-urlencoded", "text/plain", "text/plain; charset=latin-1", "", "a/b"]
+TYPES = [
+    "application/json",
+    "application/x-www-form-urlencoded",
+    "text/plain",
+    "text/plain; charset=latin-1",
+    "",
+    "a/b",
+]
 WORDS = [
     "a", "b", "id", "action", "ref", "repository", "full_name", "sender", "login", "issue", "number", "Records", "s3",
     "bucket", "name", "object", "key", "eventName", "eventTime", "detail-type", "detail", "Type", "Message",

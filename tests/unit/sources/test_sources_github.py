@@ -175,9 +175,7 @@ def test_condition_of_a_preset_drops_events(build: Any, now: datetime) -> None:
         ("push", {"action": 5}, "body.action"),
     ],
 )
-def test_wrong_delivery_is_refused_with_the_field(
-    build: Any, now: datetime, kind: str, body: Any, field: str
-) -> None:
+def test_wrong_delivery_is_refused_with_the_field(build: Any, now: datetime, kind: str, body: Any, field: str) -> None:
     with pytest.raises(InvalidEvent) as caught:
         build(preset="github").translate(deliver(kind, body), now)
     assert caught.value.field == field

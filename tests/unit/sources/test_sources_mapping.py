@@ -11,7 +11,14 @@ import pytest
 from whenthen.schemas.errors import InvalidEvent, InvalidInput, InvalidTemplate, Refused, UnsupportedMediaType
 from whenthen.sources import Request
 
-ORDER = {"number": 17, "total": 9.5, "paid": True, "customer": {"name": "Ada"}, "note": None, "at": "2026-01-31T07:00:00Z"}
+ORDER = {
+    "number": 17,
+    "total": 9.5,
+    "paid": True,
+    "customer": {"name": "Ada"},
+    "note": None,
+    "at": "2026-01-31T07:00:00Z",
+}
 MAP: dict[str, Any] = {"event": "order.{{ body.customer.name | lower }}", "resource": {"id": "order.{{ body.number }}"}}
 
 
@@ -27,7 +34,12 @@ def test_request_becomes_an_event_with_types_kept(build: Any, now: datetime) -> 
             "event": "order.paid",
             "resource": {"id": "order.{{ body.number }}", "number": "$.body.number", "paid": "$.body.paid"},
             "related": [{"id": "customer.{{ body.customer.name }}", "role": "customer"}],
-            "payload": {"order": "$.body", "agent": "$.headers.user-agent", "q": "$.query.q", "m": "{{ method }} {{ name }}"},
+            "payload": {
+                "order": "$.body",
+                "agent": "$.headers.user-agent",
+                "q": "$.query.q",
+                "m": "{{ method }} {{ name }}",
+            },
             "occurred": "$.body.at",
             "id": "$.headers.x-delivery",
         }
@@ -75,7 +87,10 @@ def test_each_item_of_a_list_is_an_event_with_its_own_id(build: Any, now: dateti
 
 def test_list_body_can_be_taken_apart(build: Any, now: datetime) -> None:
     hook = build(map={"each": "$.body[*].x", "event": "e", "resource": {"id": "$.item"}})
-    assert [event.resource["id"] for event in hook.translate(post([{"x": 1}, {"y": 0}, {"x": 2}]), now).events] == ["1", "2"]
+    assert [event.resource["id"] for event in hook.translate(post([{"x": 1}, {"y": 0}, {"x": 2}]), now).events] == [
+        "1",
+        "2",
+    ]
 
 
 def test_condition_drops_with_the_reason(build: Any, now: datetime) -> None:
@@ -110,13 +125,18 @@ def test_form_text_and_json_bodies_are_understood(build: Any, now: datetime) -> 
 
     assert payload(b'{"a": 1}', "application/vnd.api+json; charset=utf-8") == {"a": 1}
     assert payload(b'\xef\xbb\xbf{"a": 1}', None) == {"a": 1}
-    assert payload(b"a=1&b=x+y&b=%C3%A9&c=", "application/x-www-form-urlencoded") == {"a": "1", "b": ["x y", "é"], "c": ""}
+    assert payload(b"a=1&b=x+y&b=%C3%A9&c=", "application/x-www-form-urlencoded") == {
+        "a": "1",
+        "b": ["x y", "é"],
+        "c": "",
+    }
     assert payload("grüße".encode(), "text/plain") == "grüße"
     assert payload("grüße".encode("latin-1"), "text/plain; charset=ISO-8859-1") == "grüße"
 
 
 @pytest.mark.parametrize(
-    "type", ["image/png", "multipart/form-data; boundary=x", "application/octet-stream", "text/plain; charset=utf-7", "x"]
+    "type",
+    ["image/png", "multipart/form-data; boundary=x", "application/octet-stream", "text/plain; charset=utf-7", "x"],
 )
 def test_other_content_types_are_refused_with_415(build: Any, now: datetime, type: str) -> None:
     with pytest.raises(UnsupportedMediaType) as caught:

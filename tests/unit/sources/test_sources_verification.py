@@ -18,7 +18,13 @@ from whenthen.schemas.times import parse_time
 from whenthen.schemas.webhooks import Verification
 from whenthen.sources import Request, verify
 
-SECRETS = {"env:OLD": "old secret", "env:NEW": "new secret", "env:EMPTY": "", "env:BLANK": " \n", "env:LINE": "new secret\n"}
+SECRETS = {
+    "env:OLD": "old secret",
+    "env:NEW": "new secret",
+    "env:EMPTY": "",
+    "env:BLANK": " \n",
+    "env:LINE": "new secret\n",
+}
 NOW = parse_time("2026-01-31T08:00:00Z")
 BODY = b'{"a": 1}'
 

@@ -154,7 +154,9 @@ def test_budget_is_counted_and_gives_the_same_verdict_every_time() -> None:
     low, high = 1, 100_000
     assert template.render({"n": 10_000}).startswith("012")
     with pytest.raises(RenderError):
-        compile_text("{% for j in range(99) %}{% for i in range(n) %}{{ i }}{% endfor %}{% endfor %}").render({"n": high})
+        compile_text("{% for j in range(99) %}{% for i in range(n) %}{{ i }}{% endfor %}{% endfor %}").render(
+            {"n": high}
+        )
     assert template.render({"n": low}) == template.render({"n": low})
 
 

@@ -83,7 +83,9 @@ def test_escaped_data_renders_to_itself(data: object) -> None:
             return {key: escape(item) for key, item in value.items()}
         if isinstance(value, list):
             return [escape(item) for item in value]
-        return f"${value}" if isinstance(value, str) and (value.startswith(("$.", "$[", "$$")) or value == "$") else value
+        return (
+            f"${value}" if isinstance(value, str) and (value.startswith(("$.", "$[", "$$")) or value == "$") else value
+        )
 
     def is_escapable(value: object) -> bool:
         if isinstance(value, dict):
