@@ -67,12 +67,14 @@ class Observation(Observer):
         if not decisions:
             return
         self.decisions.add(decisions)
-        self._metrics.decide(Counter(decision.reason for decision in decisions))
-        matched = Counter(
-            decision.automation
-            for decision in decisions
-            if decision.event is not None and not decision.path and decision.reason not in _NO_MATCH
-        )
+        reasons: dict[Reason, int] = {}
+        matched: dict[str, int] = {}
+        for decision in decisions:  # once for every event: one loop, no generators
+            reason = decision.reason
+            reasons[reason] = reasons.get(reason, 0) + 1
+            if decision.event is not None and not decision.path and reason not in _NO_MATCH:
+                matched[decision.automation] = matched.get(decision.automation, 0) + 1
+        self._metrics.decide(reasons)
         for automation, count in matched.items():
             self._metrics.matched.labels(automation).inc(count)
 

@@ -35,6 +35,8 @@ class Reason(StrEnum):
     PAUSED = "paused"  #: the automation is paused or disabled
     LOOP = "loop"  #: caused by too many firings in a row
 
+    __hash__ = str.__hash__  # an enumeration's own one is written in Python, and reasons are counted for every event
+
 
 class FiringState(StrEnum):
     TRIGGERED = "Triggered"
