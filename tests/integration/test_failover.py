@@ -125,7 +125,8 @@ async def test_a_stopped_evaluator_is_replaced_within_seconds_and_can_not_commit
 
         async def load() -> None:
             while loading:
-                await asyncio.gather(*(publish(bus, "tick") for _ in range(20)))
+                await asyncio.gather(*(publish(bus, "tick") for _ in range(10)))
+                await asyncio.sleep(0.05)  # about 200 a second
 
         sending = asyncio.create_task(load())
         try:
