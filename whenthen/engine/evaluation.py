@@ -19,6 +19,7 @@ from whenthen.engine.bus import Bus
 from whenthen.engine.commit import ShardLog
 from whenthen.engine.loops import loop_stopped_event
 from whenthen.engine.reader import EventReader, Received
+from whenthen.engine.recall import recent_ids
 from whenthen.engine.records import Message, as_json, ask_actions, encode_firing, encode_task, encode_window
 from whenthen.engine.subjects import (
     ALL_EVENTS,
@@ -51,6 +52,10 @@ IDLE_COMMIT_S = 1.0
 TICK_EVERY_S = 0.05  #: at most one tick in this time
 TICK_LOST_S = 2.0  #: a tick that was not read back is sent again
 NOTIFY_RETRY_S = 0.2
+#: in an event as it is stored: it names a predecessor
+FOLLOWS = b'"follows":"'
+#: how far back predecessors are looked for, as far as the evaluator remembers
+RECALL_US = 30 * 60 * 1_000_000
 TOMBSTONE_S = 3600  #: how long a forgotten window stays in the stream as an empty one
 
 
@@ -81,6 +86,8 @@ class Evaluates(Protocol):
     def advance(self, now_us: int) -> Any: ...
     def next_deadline_us(self) -> int | None: ...
     def wants_all_events(self) -> bool: ...
+    def remember(self, event_id: str, at_us: int) -> None: ...
+    def holds(self, event_id: str) -> bool: ...
     def pending(self) -> int: ...
     def drain(self) -> list[tuple[str, str, bytes | None]]: ...
     def restore(self, trigger: str, key: str, state: bytes) -> bool: ...
@@ -157,6 +164,7 @@ class ShardLoop:
         self._actions: dict[str, list[orjson.Fragment]] = {}
         self._filters: list[str] = []
         self._stopping = False
+        self._recalled = False
         self._commit: asyncio.Task[None] | None = None
         self._stream_clock: tuple[int, float] | None = None  # server's time, and ours (monotonic) when we read it
         self._tick_sent: float | None = None
@@ -223,11 +231,26 @@ class ShardLoop:
             if count % 2000 == 0:
                 await asyncio.sleep(0)
         self.seq = offset.seq
+        if self.evaluator.wants_all_events():
+            await self._recall(offset.seq + 1)
         log.info("shard %d: loaded %d windows at position %d", self.shard, len(latest) - len(unknown), offset.seq)
         if unknown:
             log.info("shard %d: forgetting %d windows of rules that are gone", self.shard, len(unknown))
             forgotten = [self._window(trigger, key, None) for trigger, key in unknown]
             await self._log.commit(forgotten, seq=offset.seq, clock_us=offset.clock_us)
+
+    async def _recall(self, before: int) -> None:
+        """Learn which events came lately, for one that names its predecessor. Done once: from then on all are read."""
+        since_us = self.evaluator.clock_us - RECALL_US
+        while not self._recalled and not self._stopping:
+            try:
+                for event_id, at_us in await recent_ids(self.bus.link, since_us=since_us, before=before):
+                    if not self.evaluator.holds(event_id):
+                        self.evaluator.remember(event_id, at_us)
+                self._recalled = True
+            except BusUnavailable as error:
+                log.warning("shard %d: recent events are not read yet: %s", self.shard, error)
+                await asyncio.sleep(NOTIFY_RETRY_S)
 
     def _wanted(self) -> list[str]:
         """The subjects that the evaluator must see now."""
@@ -277,6 +300,8 @@ class ShardLoop:
         last: Received | None = None
         while (message := self._reader.take()) is not None:
             last = message
+            if not self._recalled and FOLLOWS in message.data:
+                await self._recall(message.seq)
             if message.pending == 0:
                 self._stream_clock = (message.time_us, time.monotonic())
             self._one(batch, message, decisions)

@@ -153,9 +153,9 @@ class Evaluator:
         self._ends = {trigger: ends for trigger, ends in self._ends.items() if trigger in rules.nodes}
         self._list_unbegun()
 
-    def remember(self, event_id: str) -> None:
-        """Note that an event was processed before, so that its followers are not held."""
-        self._holding.note(event_id, self.clock_us)
+    def remember(self, event_id: str, at_us: int | None = None) -> None:
+        """Note that an event came before, at `at_us` or now, so that its followers are not held."""
+        self._holding.note(event_id, self.clock_us if at_us is None else at_us)
 
     def holds(self, event_id: str) -> bool:
         """Whether an event of this id waits for the one that it follows."""
