@@ -77,6 +77,9 @@ class Metrics:
         self.bus_connected = gauge("bus_connected", "1 while NATS is connected.")
         self.stream_bytes = gauge("stream_bytes", "Bytes in a stream.", "stream")
         self.stream_limit_bytes = gauge("stream_limit_bytes", "Limit of a stream; absent without one.", "stream")
+        self.unread_share = gauge(
+            "events_unread_age_share", "How much of its time in the stream the oldest unread event has spent."
+        )
         self.stream_messages = gauge("stream_messages", "Messages in a stream.", "stream")
         self.runs = counter("flow_runs", "Flow runs by the state that they ended in.", "deployment", "state")
         for reason in Reason:

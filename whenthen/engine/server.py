@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import socket
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
@@ -21,9 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import nats.errors
 import orjson
-import uvicorn
 
 from whenthen import __version__
 from whenthen.actions import Ports, Redactor, Secrets, open_pool
@@ -39,6 +36,7 @@ from whenthen.engine.execution import ExecutionSettings, Executor
 from whenthen.engine.flags import AutomationFlags
 from whenthen.engine.history import Kept, newest
 from whenthen.engine.http import create_app
+from whenthen.engine.http.serving import HttpServer, listen
 from whenthen.engine.leases import LeaseSettings, ShardHolder
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.observation import DecisionLog, Observation
@@ -48,13 +46,14 @@ from whenthen.engine.rules import Rules, RulesWatcher, load_rules
 from whenthen.engine.rules.changes import window_changes
 from whenthen.engine.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.engine.settings import Settings
-from whenthen.engine.streams import ENGINE, EVENTS, StreamSettings, check_server, ensure_streams, make_room
+from whenthen.engine.streams import ENGINE, StreamSettings, check_server, ensure_streams
 from whenthen.engine.targets import TargetLimits
+from whenthen.engine.upkeep import Upkeep
 from whenthen.flows.orchestrator import BuiltInOrchestrator
 from whenthen.flows.reaper import Reaper, ReaperSettings
 from whenthen.flows.scheduler import Scheduler
 from whenthen.flows.worker import Worker, WorkerSettings
-from whenthen.schemas.errors import BusUnavailable, InvalidInput, InvalidRules, Problem, SetupError, WhenthenError
+from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem, SetupError, WhenthenError
 from whenthen.schemas.events import Event
 from whenthen.triggers.evaluator import Evaluator
 
@@ -62,7 +61,6 @@ __all__ = ["Server"]
 
 log = logging.getLogger(__name__)
 
-_WATCH_S = 5.0  #: how often streams and dead letters are counted
 _RETRY_S = 1.0
 
 
@@ -96,7 +94,7 @@ class Server:
         self._loops: dict[int, ShardLoop] = {}
         self._holder: ShardHolder | None = None
         self._executor: Executor | None = None
-        self._http: uvicorn.Server | None = None
+        self._http: HttpServer | None = None
         self.embedded: EmbeddedServer | None = None
 
     # -- life
@@ -180,7 +178,16 @@ class Server:
             self._work(self.rulebook.now.rules)
         self._keep("rules", lambda: self._watcher.run(self._stop))
         self._keep("flags", self.flags.run)
-        self._keep("watch", self._watch)
+        upkeep = Upkeep(
+            self.bus.js,
+            self.bus.link,
+            metrics=self.metrics,
+            settings=self._stream_settings(),
+            shards=settings.shards,
+            dead_letters=self.dead_letters if Role.EXECUTOR in self.roles else None,
+            automations=lambda: self.rulebook.now.automations,
+        )
+        self._keep("upkeep", lambda: upkeep.run(self._stop))
         self._ready = True
         await self.wait_until_ready()
 
@@ -326,21 +333,8 @@ class Server:
             events_per_request=settings.events_per_request,
             version=__version__,
         )
-        listening = _listen(settings.host, settings.port)
-        host, port = listening.getsockname()[:2]
-        self.address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            date_header=False,
-            lifespan="off",
-            timeout_graceful_shutdown=int(settings.drain_grace.total_seconds()) or 1,
-            timeout_keep_alive=75,
-            backlog=4096,
-        )
-        self._http = _Http(config)
+        listening, self.address = listen(settings.host, settings.port)
+        self._http = HttpServer(app, drain_s=settings.drain_grace.total_seconds())
         self._start_task("http", self._http.serve(sockets=[listening]))
 
     def _evaluate(self) -> None:
@@ -514,46 +508,8 @@ class Server:
         for automation, at in await newest(self.bus.link, ENGINE, "engine.firing.>", limit=2000, pick=pick):
             self.observation.seed(automation, at)
 
-    async def _watch(self) -> None:
-        """Count what lies in the streams, and make room before a limit refuses events."""
-        settings = self._stream_settings()
-        while not self._stop.is_set():
-            try:
-                for stream in (EVENTS, ENGINE, "RUNS", "LOGS"):
-                    info = await self.bus.js.stream_info(stream)
-                    limit = info.config.max_bytes or -1
-                    self.metrics.set_stream(stream, messages=info.state.messages, size=info.state.bytes, limit=limit)
-                if self._loops and len(self._loops) == self.settings.shards:
-                    read = min(loop.committed for loop in self._loops.values())
-                    freed = await make_room(self.bus.js, settings, read_up_to=read)
-                    if freed:
-                        log.warning("EVENTS neared its limit: the oldest %d events that were evaluated are gone", freed)
-                if Role.EXECUTOR in self.roles:
-                    await self._count_dead()
-            except (BusUnavailable, nats.errors.Error, OSError) as error:
-                log.debug("streams were not counted: %r", error)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stop.wait(), _WATCH_S)
-
-    async def _count_dead(self) -> None:
-        found: dict[str, int] = dict.fromkeys(self.rulebook.now.automations, 0)
-        for letter in await self.dead_letters.letters(limit=10_000):
-            name = letter.task.firing.automation
-            if name in found:
-                found[name] += 1
-        for name, count in found.items():
-            self.metrics.dead_letters.labels(name).set(count)
-
 
 _KINDS = ("automations", "webhooks", "deployments", "notifiers")
-
-
-class _Http(uvicorn.Server):
-    """Signals are the command's business."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Any:
-        yield
 
 
 class _Sink:
@@ -564,19 +520,6 @@ class _Sink:
 
     async def emit(self, event: Event) -> None:
         await self._bus.publish(event)
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket, so that a port in use is an error before anything starts."""
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listening = socket.socket(family, kind, proto)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
-        listening.set_inheritable(True)
-    except OSError as error:
-        raise SetupError(f"can not listen on {host}:{port}: {error.strerror}; choose another --port") from None
-    return listening
 
 
 def _counts(rules: Rules) -> str:

@@ -1,0 +1,58 @@
+"""The HTTP server under the application: a listening socket and uvicorn, whose signals are the command's business."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any
+
+import uvicorn
+
+from whenthen.schemas.errors import SetupError
+
+__all__ = ["HttpServer", "listen"]
+
+_BACKLOG = 4096
+_KEEP_ALIVE_S = 75
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn without access log, dates and signal handlers. `serve(sockets=[...])` until `should_exit`."""
+
+    def __init__(self, app: Any, *, drain_s: float) -> None:
+        super().__init__(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                lifespan="off",
+                timeout_graceful_shutdown=int(drain_s) or 1,
+                timeout_keep_alive=_KEEP_ALIVE_S,
+                backlog=_BACKLOG,
+            )
+        )
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def listen(host: str, port: int) -> tuple[socket.socket, str]:
+    """A listening socket and its URL, so that a port in use is an error before anything starts.
+
+    Raises:
+        SetupError: the address can not be had.
+    """
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(address)
+        listening.set_inheritable(True)
+    except OSError as error:
+        raise SetupError(f"can not listen on {host}:{port}: {error.strerror}; choose another --port") from None
+    bound, taken = listening.getsockname()[:2]
+    return listening, f"http://{f'[{bound}]' if ':' in bound else bound}:{taken}"
