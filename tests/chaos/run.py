@@ -82,6 +82,8 @@ async def run_chaos(
             "longest_without_2xx_s": round(sent.gap_s, 2),
             "longest_delivery_s": round(sent.longest_s, 2),
             "settled_after_s": round(time.monotonic() - began, 1),
+            # such as one that was starting when NATS went away; it is started again like one that was killed
+            "ended_by_themselves": house.ended_by_themselves(),
             "faults": faults,
         }
 

@@ -94,7 +94,6 @@ def judge(house: House, oracle: Oracle, found: Found, sent: Sent) -> list[str]:
     faults += _firings(oracle, found)
     faults += _actions(house, oracle, found)
     faults += _runs(house.runs, oracle, found)
-    faults += [f"{name} ended by itself with codes {codes}" for name, codes in house.ended_by_themselves().items()]
     return faults
 
 
