@@ -1,0 +1,164 @@
+"""What is kept for how long: the settings hold in a real server, and nothing unread goes without a warning."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.integration.conftest import NatsServer
+from whenthen.engine.bus import Bus
+from whenthen.engine.link import LinkReason
+from whenthen.engine.metrics import Metrics
+from whenthen.engine.runstore import ensure_flow_stores
+from whenthen.engine.server import Server
+from whenthen.engine.settings import load_settings
+from whenthen.engine.streams import StreamSettings, ensure_streams
+from whenthen.engine.upkeep import Upkeep, unread_share
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.events import Event, new_event
+
+pytestmark = pytest.mark.anyio
+
+RULES = f"""
+automations:
+  - name: run
+    trigger: {{expect: order.created}}
+    actions: [{{run-deployment: hello}}]
+deployments:
+  - {{name: hello, command: ["{sys.executable}", -c, "print('hello')"]}}
+"""
+
+
+async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 30.0) -> None:
+    async with asyncio.timeout(within_s):
+        while not await condition():
+            await asyncio.sleep(0.05)
+
+
+def event(number: int = 0, size: int = 0) -> Event:
+    return new_event(
+        "order.created",
+        id=f"e-{number}",
+        resource={"id": "o"},
+        payload={"x": "x" * size},
+        now=datetime.now(UTC),
+        source="test",
+    )
+
+
+@pytest.fixture
+async def server(tmp_path: Path) -> AsyncIterator[Server]:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "rules.yaml").write_text(RULES)
+    settings = load_settings(
+        {
+            "data_dir": tmp_path / "data",
+            "port": 0,
+            "retain_events": "3s",
+            "retain_firings": "3s",
+            "retain_outcomes": "3s",
+            "retain_logs": "3s",
+            "retain_runs": "6s",
+        }
+    )
+    async with Server(settings, rules) as server:
+        yield server
+
+
+async def test_everything_is_kept_as_long_as_the_settings_say_and_then_gone(server: Server) -> None:
+    async with httpx.AsyncClient(base_url=server.address) as client:
+
+        async def listed(path: str) -> list[object]:
+            found = (await client.get(f"/api/{path}")).raise_for_status().json()
+            return list(found["lines"] if isinstance(found, dict) else found)
+
+        async def ran() -> bool:
+            runs = (await client.get("/api/runs")).json()
+            return bool(runs) and runs[0]["state"] == "Completed"
+
+        sent = await client.post("/api/events", json={"event": "order.created", "resource": {"id": "o"}})
+        assert sent.status_code == 202
+        await until(ran)
+        run = (await client.get("/api/runs")).json()[0]["id"]
+        assert await listed("events")
+        assert await listed("firings")
+        assert await listed("actions")
+        assert await listed(f"runs/{run}/logs")
+        await until(lambda: _empty(listed, f"runs/{run}/logs"))
+        for what in ("firings", "events", "actions", "runs"):
+            await until(lambda what=what: _empty(listed, what))
+
+
+async def _empty(listed: Callable[[str], Awaitable[list[object]]], what: str) -> bool:
+    return not await listed(what)
+
+
+async def test_a_full_stream_refuses_new_events_and_keeps_the_unread_ones(nats_server: NatsServer) -> None:
+    bus = Bus(nats_server.url)
+    await bus.connect()
+    settings = StreamSettings(events_max_bytes=200_000)
+    try:
+        await ensure_streams(bus.js, settings)
+        await ensure_flow_stores(bus.js)
+        metrics = Metrics(version="test")
+        upkeep = _upkeep(bus, metrics, settings)
+        stored = 0
+        with pytest.raises(BusUnavailable) as refused:  # noqa: PT012 - how many fit is the server's business
+            for number in range(1000):
+                await bus.publish(event(number, size=4000))
+                stored += 1
+        assert refused.value.reason == LinkReason.FULL
+        assert (await bus.event_at(1)) is not None
+        await upkeep.look(datetime.now(UTC))
+        assert (await bus.js.stream_info("EVENTS")).state.messages == stored
+        assert metrics.registry.get_sample_value("whenthen_stream_bytes", {"stream": "EVENTS"}) > 160_000
+    finally:
+        await bus.close()
+
+
+async def test_events_that_wait_too_long_are_told_before_they_expire(
+    nats_server: NatsServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus = Bus(nats_server.url)
+    await bus.connect()
+    settings = StreamSettings(events_max_age=timedelta(hours=1))
+    try:
+        await ensure_streams(bus.js, settings)
+        await ensure_flow_stores(bus.js)
+        metrics = Metrics(version="test")
+        upkeep = _upkeep(bus, metrics, settings)
+        now = datetime.now(UTC)
+        await upkeep.look(now)
+        assert metrics.registry.get_sample_value("whenthen_events_unread_age_share") == 0
+        await bus.publish(event())
+        with caplog.at_level(logging.ERROR):
+            await upkeep.look(now + timedelta(minutes=30))
+            assert not caplog.records
+            await upkeep.look(now + timedelta(minutes=54))
+            await upkeep.look(now + timedelta(minutes=55))
+        share = metrics.registry.get_sample_value("whenthen_events_unread_age_share")
+        assert share == pytest.approx(55 / 60, abs=0.02)
+        assert len(caplog.records) == 1
+        assert "will be dropped unread" in caplog.text
+    finally:
+        await bus.close()
+
+
+def test_the_share_of_its_time_is_that_of_the_oldest_unread_event() -> None:
+    now = datetime(2026, 1, 31, tzinfo=UTC)
+    assert unread_share(None, now=now, max_age_s=60) == 0
+    assert unread_share(now - timedelta(seconds=30), now=now, max_age_s=60) == 0.5
+    assert unread_share(now + timedelta(seconds=1), now=now, max_age_s=60) == 0
+    assert unread_share(now, now=now, max_age_s=0) == 0
+
+
+def _upkeep(bus: Bus, metrics: Metrics, settings: StreamSettings) -> Upkeep:
+    return Upkeep(bus.js, bus.link, metrics=metrics, settings=settings, shards=1, dead_letters=None, automations=list)
