@@ -18,8 +18,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 
+import nats.errors
 import orjson
 
 from whenthen import __version__
@@ -37,7 +38,7 @@ from whenthen.engine.flags import AutomationFlags
 from whenthen.engine.history import Kept, newest
 from whenthen.engine.http import create_app
 from whenthen.engine.http.serving import HttpServer, listen
-from whenthen.engine.leases import LeaseSettings, ShardHolder
+from whenthen.engine.leases import LeaseSettings, ShardHolder, ShardWork
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.observation import DecisionLog, Observation
 from whenthen.engine.roles import Role
@@ -52,8 +53,9 @@ from whenthen.engine.upkeep import Upkeep
 from whenthen.flows.orchestrator import BuiltInOrchestrator
 from whenthen.flows.reaper import Reaper, ReaperSettings
 from whenthen.flows.scheduler import Scheduler
+from whenthen.flows.stores import Stores
 from whenthen.flows.worker import Worker, WorkerSettings
-from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem, SetupError, WhenthenError
+from whenthen.schemas.errors import BusUnavailable, InvalidInput, InvalidRules, Problem, SetupError, WhenthenError
 from whenthen.schemas.events import Event
 from whenthen.triggers.evaluator import Evaluator
 
@@ -62,6 +64,9 @@ __all__ = ["Server"]
 log = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
+_PATIENCE_S = 30.0  #: with a NATS server that goes away while the process starts
+
+T = TypeVar("T")
 
 
 class Server:
@@ -135,8 +140,8 @@ class Server:
             waiting.append("the connection to NATS")
         if self._holder is not None:
             waiting += [f"shard {shard}" for shard, loop in self._loops.items() if not loop.ready.is_set()]
-            if not self._loops and self.settings.shards == 1 and Role.API in self.roles and len(self.roles) > 3:
-                waiting.append("shard 0")
+            if self.embedded is not None:  # nobody else evaluates
+                waiting += [f"shard {shard}" for shard in range(self.settings.shards) if shard not in self._loops]
         return waiting
 
     async def wait_until_ready(self, timeout_s: float = 120.0) -> None:
@@ -151,16 +156,14 @@ class Server:
         await self._connect()
         secrets = Secrets(self.redactor)
         self.rulebook = Rulebook(rules, shards=settings.shards, resolve_secret=secrets.resolve)
-        flow_settings = self._flow_settings()
-        self.stores = await nats_stores(self.bus.js, flow_settings)
         self.orchestrator = BuiltInOrchestrator(self.stores, self.rulebook)
         self.flags = AutomationFlags(self.stores.flags, self.rulebook, changed=self._paused)
         self.observation = Observation(self.metrics, DecisionLog(settings.decisions_kept))
         self.dead_letters = DeadLetters(self.bus.link, outcome_ttl_s=int(settings.retain_outcomes.total_seconds()))
         self.rulebook.on_change(self._took)
         self._took(self.rulebook.now)
-        await self.flags.look()
-        await self._seed()
+        await self._patiently(self.flags.look)
+        await self._patiently(self._seed)
         self._watcher = RulesWatcher(self.rules_path, rules, self._changed)
         if Role.API in self.roles:
             await self._serve_http()
@@ -211,9 +214,29 @@ class Server:
         self._cleanup.push_async_callback(self.bus.close)
         self.bus.on_connection(lambda connected: self.metrics.bus_connected.set(int(connected)))
         self.metrics.bus_connected.set(1)
+        self.stores = await self._patiently(self._prepare_streams)
+
+    async def _prepare_streams(self) -> Stores:
         await check_server(self.bus.nc)
         await ensure_streams(self.bus.js, self._stream_settings())
         await ensure_flow_stores(self.bus.js, self._flow_settings())
+        return await nats_stores(self.bus.js, self._flow_settings())
+
+    async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
+        """Do a step of the start that changes nothing when it is done again; NATS may go away and come back meanwhile.
+
+        Raises:
+            SetupError: it did not work for half a minute, or never will.
+        """
+        deadline = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return await step()
+            except (BusUnavailable, nats.errors.Error, TimeoutError, OSError) as error:
+                if time.monotonic() > deadline:
+                    raise SetupError(f"NATS does not answer while starting: {error or type(error).__name__}") from error
+                log.info("NATS does not answer while starting, trying again: %r", error)
+                await asyncio.sleep(_RETRY_S)
 
     def _stream_settings(self) -> StreamSettings:
         settings = self.settings
@@ -349,7 +372,7 @@ class Server:
         )
         self._start_task("evaluator", self._holder.run())
 
-    def _start_shard(self, shard: int) -> ShardLoop:
+    def _start_shard(self, shard: int) -> ShardWork:
         settings = self.settings
         evaluator = Evaluator(
             self.rulebook.now.shards[shard],
@@ -368,8 +391,7 @@ class Server:
             ),
             observer=self.observation,
         )
-        self._loops[shard] = loop
-        return loop
+        return _Shard(self._loops, shard, loop)
 
     async def _execute(self, secrets: Secrets) -> None:
         settings = self.settings
@@ -510,6 +532,26 @@ class Server:
 
 
 _KINDS = ("automations", "webhooks", "deployments", "notifiers")
+
+
+class _Shard:
+    """A shard's loop, listed among the loops of the process for as long as it runs."""
+
+    def __init__(self, loops: dict[int, ShardLoop], shard: int, loop: ShardLoop) -> None:
+        self._loops = loops
+        self._shard = shard
+        self._loop = loop
+        loops[shard] = loop
+
+    async def run(self) -> None:
+        try:
+            await self._loop.run()
+        finally:
+            if self._loops.get(self._shard) is self._loop:
+                del self._loops[self._shard]
+
+    def stop(self) -> None:
+        self._loop.stop()
 
 
 class _Sink:

@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     publish_timeout: Duration = timedelta(seconds=5)
     """How long a request waits for JetStream before it is answered 503."""
 
-    duplicate_window: Duration = Field(default=timedelta(minutes=2), ge=timedelta(minutes=2))
+    duplicate_window: Duration = Field(default=timedelta(minutes=10), ge=timedelta(minutes=2))
     """How long a redelivered event is recognised by its id; costs NATS about 150 bytes of memory for each event in it."""
     retain_events: Duration = timedelta(days=7)
     retain_events_bytes: Bytes = Field(default=10_000_000_000, ge=-1)
