@@ -9,12 +9,14 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from whenthen.engine.bus import Bus
 from whenthen.engine.embedded import find_server
+from whenthen.engine.streams import StreamSettings, ensure_streams
 
 
 class NatsServer:
@@ -93,3 +95,13 @@ async def eventually(condition: Callable[[], object], *, within_s: float = 20.0)
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
+    """A connection to the server, with the streams made."""
+    bus = Bus(nats_server.url)
+    await bus.connect()
+    await ensure_streams(bus.js, StreamSettings())
+    yield bus
+    await bus.close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -20,15 +19,6 @@ pytestmark = pytest.mark.anyio
 
 def event(name: str = "order.created", **fields: object) -> Event:
     return new_event(name, resource={"id": "r"}, now=datetime.now(UTC), source="test", **fields)  # type: ignore[arg-type]
-
-
-@pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
-    bus = Bus(nats_server.url)
-    await bus.connect()
-    await ensure_streams(bus.js, StreamSettings())
-    yield bus
-    await bus.close()
 
 
 async def test_a_published_event_is_in_the_stream_at_the_acknowledged_position(bus: Bus) -> None:

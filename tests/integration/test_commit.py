@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 
 import orjson
 import pytest
@@ -14,20 +13,11 @@ from whenthen.engine.bus import Bus
 from whenthen.engine.commit import Fenced, ShardLog, publish_batch, read_offset
 from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.records import Message, encode_window
-from whenthen.engine.streams import ENGINE, StreamSettings, ensure_streams
+from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import window_subject
 from whenthen.schemas.errors import SetupError
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
-    bus = Bus(nats_server.url)
-    await bus.connect()
-    await ensure_streams(bus.js, StreamSettings())
-    yield bus
-    await bus.close()
 
 
 def window(key: str, state: bytes = b"s", shard: int = 0) -> Message:

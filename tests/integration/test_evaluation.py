@@ -20,7 +20,7 @@ from whenthen.engine.commit import Fenced
 from whenthen.engine.evaluation import Observer, ShardLoop
 from whenthen.engine.leases import LeaseSettings, ShardHolder
 from whenthen.engine.records import decode_task
-from whenthen.engine.streams import ENGINE, StreamSettings, ensure_streams
+from whenthen.engine.streams import ENGINE
 from whenthen.engine.tasks import end_task
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
@@ -30,15 +30,6 @@ pytestmark = pytest.mark.anyio
 
 def event(name: str = "order.created", id: str = "r", **labels: str) -> Event:
     return new_event(name, resource={"id": id, **labels}, now=datetime.now(UTC), source="test")
-
-
-@pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
-    bus = Bus(nats_server.url)
-    await bus.connect()
-    await ensure_streams(bus.js, StreamSettings())
-    yield bus
-    await bus.close()
 
 
 @asynccontextmanager

@@ -17,7 +17,7 @@ from whenthen.engine.commit import publish_batch
 from whenthen.engine.deadletters import DeadLetters
 from whenthen.engine.execution import ExecutionSettings, Executor
 from whenthen.engine.records import Message, as_json, encode_firing, encode_task
-from whenthen.engine.streams import ENGINE, StreamSettings, ensure_streams
+from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import action_subject
 from whenthen.engine.targets import TargetLimits
 from whenthen.engine.tasks import end_task
@@ -28,15 +28,6 @@ from whenthen.schemas.firings import ActionTask, Firing, FiringState
 pytestmark = pytest.mark.anyio
 
 FAST = {"attempts": 3, "delay": "10ms", "jitter": 0}
-
-
-@pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
-    bus = Bus(nats_server.url)
-    await bus.connect()
-    await ensure_streams(bus.js, StreamSettings())
-    yield bus
-    await bus.close()
 
 
 def firing(id: str, seq: int = 0, event: dict[str, Any] | None = None) -> Firing:

@@ -3,33 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from tests.integration.conftest import NatsServer, eventually
+from tests.integration.conftest import eventually
 from tests.integration.test_execution import ask, emptied, executing, task
 from whenthen.engine import execution
 from whenthen.engine.bus import Bus
 from whenthen.engine.deadletters import DeadLetters
 from whenthen.engine.execution import ExecutionSettings, Executor
 from whenthen.engine.link import LinkReason, unavailable
-from whenthen.engine.streams import StreamSettings, ensure_streams
 from whenthen.engine.targets import TargetLimits
 from whenthen.engine.tasks import end_task
 from whenthen.schemas.firings import ActionTask
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-async def bus(tmp_path: Path, nats_server: NatsServer) -> AsyncIterator[Bus]:
-    bus = Bus(nats_server.url)
-    await bus.connect()
-    await ensure_streams(bus.js, StreamSettings())
-    yield bus
-    await bus.close()
 
 
 async def test_tasks_that_were_handed_back_while_their_target_was_busy_are_all_performed(

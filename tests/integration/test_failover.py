@@ -31,15 +31,6 @@ pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
 START_S = 90.0  #: a process on a busy machine
 
 
-@pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
-    bus = Bus(nats_server.url)
-    await bus.connect()
-    await ensure_streams(bus.js, StreamSettings())
-    yield bus
-    await bus.close()
-
-
 class Evaluators:
     """Evaluator processes on one rules folder."""
 

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.integration.conftest import NatsServer, eventually
+from tests.integration.conftest import eventually
 from tests.integration.test_evaluation import ids, running
 from whenthen.engine.bus import Bus
 from whenthen.engine.evaluation import ShardLoop
 from whenthen.engine.recall import recent_ids
-from whenthen.engine.streams import StreamSettings, ensure_streams
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event, new_event
 from whenthen.triggers.evaluator import Evaluator
@@ -22,15 +20,6 @@ from whenthen.triggers.rules import RuleSet
 pytestmark = pytest.mark.anyio
 
 RULE = Automation.model_validate({"name": "shipped", "trigger": {"expect": "order.shipped"}})
-
-
-@pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
-    bus = Bus(nats_server.url)
-    await bus.connect()
-    await ensure_streams(bus.js, StreamSettings())
-    yield bus
-    await bus.close()
 
 
 def event(name: str, id: str, follows: str | None = None) -> Event:
