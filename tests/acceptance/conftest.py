@@ -116,6 +116,7 @@ class Serving:
                 start_new_session=True,
             )
         eventually(self._ready, within_s=30)
+        eventually(lambda: "Ctrl-C drains" in self.screen, within_s=30)
 
     def _ready(self) -> bool:
         assert self._process is not None
