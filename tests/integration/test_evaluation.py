@@ -21,9 +21,9 @@ from whenthen.engine.evaluation import Observer, ShardLoop
 from whenthen.engine.leases import LeaseSettings, ShardHolder
 from whenthen.engine.records import decode_task
 from whenthen.engine.streams import ENGINE
-from whenthen.engine.tasks import end_task
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
+from whenthen.tasks import end_task
 
 pytestmark = pytest.mark.anyio
 

@@ -20,10 +20,10 @@ from whenthen.engine.records import Message, as_json, encode_firing, encode_task
 from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import action_subject
 from whenthen.engine.targets import TargetLimits
-from whenthen.engine.tasks import end_task
 from whenthen.schemas.errors import ActionError, NotFound
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState
+from whenthen.tasks import end_task
 
 pytestmark = pytest.mark.anyio
 

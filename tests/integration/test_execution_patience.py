@@ -14,8 +14,8 @@ from whenthen.engine.deadletters import DeadLetters
 from whenthen.engine.execution import ExecutionSettings, Executor
 from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.targets import TargetLimits
-from whenthen.engine.tasks import end_task
 from whenthen.schemas.firings import ActionTask
+from whenthen.tasks import end_task
 
 pytestmark = pytest.mark.anyio
 

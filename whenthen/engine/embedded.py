@@ -23,8 +23,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from whenthen.engine.tasks import end_task
 from whenthen.schemas.errors import SetupError
+from whenthen.tasks import end_task
 
 __all__ = ["EmbeddedServer", "EmbeddedSettings", "find_server"]
 

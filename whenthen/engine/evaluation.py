@@ -29,12 +29,12 @@ from whenthen.engine.subjects import (
     tick_subject,
     window_subject,
 )
-from whenthen.engine.tasks import end_task
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, decode_event
 from whenthen.schemas.firings import Decision, Firing
 from whenthen.schemas.times import from_us
+from whenthen.tasks import end_task
 
 __all__ = ["Evaluates", "EvaluationSettings", "Observer", "Rules", "ShardLoop"]
 

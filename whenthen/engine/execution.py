@@ -31,12 +31,12 @@ from whenthen.engine.records import Message, Outcome, OutcomeState, decode_task
 from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import dead_subject, outcome_subject
 from whenthen.engine.targets import TargetLimits, Targets
-from whenthen.engine.tasks import end_task, wait_event
 from whenthen.schemas.actions import Retry
 from whenthen.schemas.errors import ActionError, BusUnavailable
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask
 from whenthen.schemas.times import format_time
+from whenthen.tasks import end_task, wait_event
 
 __all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
 

@@ -25,8 +25,8 @@ from nats.js.kv import KeyValue
 from whenthen.engine.bus import Bus
 from whenthen.engine.commit import Fenced
 from whenthen.engine.streams import LEASES
-from whenthen.engine.tasks import end_task, wait_event
 from whenthen.schemas.errors import BusUnavailable, SetupError
+from whenthen.tasks import end_task, wait_event
 
 __all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign", "shard_of"]
 

@@ -23,8 +23,8 @@ from nats.aio.subscription import Subscription
 from whenthen.engine.bus import Bus
 from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.streams import EVENTS
-from whenthen.engine.tasks import end_task, wait_event
 from whenthen.schemas.errors import BusUnavailable
+from whenthen.tasks import end_task, wait_event
 
 __all__ = ["EventReader", "Received"]
 

@@ -57,6 +57,7 @@ from whenthen.flows.stores import Stores
 from whenthen.flows.worker import Worker, WorkerSettings
 from whenthen.schemas.errors import BusUnavailable, InvalidInput, InvalidRules, Problem, SetupError, WhenthenError
 from whenthen.schemas.events import Event
+from whenthen.tasks import end_task
 from whenthen.triggers.evaluator import Evaluator
 
 __all__ = ["Server"]
@@ -297,8 +298,7 @@ class Server:
         if not task.done():
             if grace_s:
                 log.warning("%s did not stop within %g s and is cut off", name, grace_s)
-            task.cancel()
-            await asyncio.wait([task])
+            await end_task(task)
         if not task.cancelled() and (error := task.exception()) is not None and self._failure is None:
             log.error("%s ended with an error", name, exc_info=error)
 

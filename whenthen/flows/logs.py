@@ -16,6 +16,7 @@ from typing import Protocol
 from whenthen.flows.stores import LogLine, LogStore
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.times import format_time
+from whenthen.tasks import end_task
 
 __all__ = ["LogLimits", "RunLog"]
 
@@ -91,8 +92,7 @@ class RunLog:
     async def abandon(self) -> None:
         """Store nothing more."""
         if self._timer is not None:
-            self._timer.cancel()
-            await asyncio.wait({self._timer})
+            await end_task(self._timer)
             self._timer = None
 
     async def _take(self, text: str, stream: str) -> str:

@@ -22,6 +22,7 @@ from whenthen.flows.stores import Deployments, Flag, LogLine, Stored, Stores
 from whenthen.schemas.deployments import TERMINAL, WAITING, Deployment, FlowRun, RunState, Schedule
 from whenthen.schemas.errors import Conflict, InvalidInput, NotFound
 from whenthen.schemas.times import format_time
+from whenthen.tasks import end_task
 
 __all__ = ["BuiltInOrchestrator", "is_paused"]
 
@@ -165,11 +166,9 @@ class BuiltInOrchestrator:
                             # a worker stores the last line before the state that ends the run
                             last = len(await self._stores.logs.read(run_id))
                 finally:
-                    coming.cancel()
-                    await asyncio.wait({coming})
+                    await end_task(coming)
         finally:
-            ended.cancel()
-            await asyncio.wait({ended})
+            await end_task(ended)
 
     async def _ended(self, run_id: str) -> None:
         async with aclosing(self._stores.runs.watch(run_id)) as revisions:

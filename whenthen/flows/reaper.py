@@ -18,6 +18,7 @@ from whenthen.flows.states import due_at, settle, transition
 from whenthen.flows.stores import Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, FlowRun, RunState
 from whenthen.schemas.errors import Conflict, WhenthenError
+from whenthen.tasks import end_task
 
 __all__ = ["Reaper", "ReaperSettings", "Verdict", "bury", "judge"]
 
@@ -104,8 +105,7 @@ class Reaper:
                 log.warning("flow runs could not be watched over, trying again: %s", error)
                 await asyncio.sleep(self._settings.interval.total_seconds())
             finally:
-                follow.cancel()
-                await asyncio.wait({follow})
+                await end_task(follow)
 
     async def look(self, runs: list[Stored] | None = None) -> dict[str, Verdict]:
         """Judge `runs` (without them: all that are known to be open) and act. Gives each verdict that is not fine."""

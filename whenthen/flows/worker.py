@@ -32,6 +32,7 @@ from whenthen.flows.stores import Deployments, QueuedRun, Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, WAITING, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import BusUnavailable, Conflict, NotFound, RenderError, SetupError, WhenthenError
 from whenthen.schemas.times import format_duration
+from whenthen.tasks import end_task
 
 __all__ = ["Ending", "Handling", "Stop", "Worker", "WorkerSettings", "ending_of", "handling"]
 
@@ -168,10 +169,7 @@ class Worker:
             if self._tasks:
                 await asyncio.wait(set(self._tasks))
         finally:
-            left: set[asyncio.Task[Any]] = {stopping, *self._tasks}
-            for pending in left:
-                pending.cancel()
-            await asyncio.wait(left)
+            await end_task(stopping, *self._tasks)
 
     def stop(self) -> None:
         """Take no more runs; `run` returns when the ones that run are finished or handed back."""
@@ -193,8 +191,7 @@ class Worker:
         except Exception:
             log.exception("flow run %s: unexpected error; it is offered again", item.run_id)
         finally:
-            alive.cancel()
-            await asyncio.wait({alive})
+            await end_task(alive)
 
     async def _keep(self, item: QueuedRun) -> None:
         pause = self._stores.queue.patience.total_seconds() / 3
@@ -288,9 +285,7 @@ class Worker:
         try:
             ending = await self._execute(run, deployment, scratch, stop)
         finally:
-            for watcher in watchers:
-                watcher.cancel()
-            await asyncio.wait(set(watchers))
+            await end_task(*watchers)
             shutil.rmtree(scratch, ignore_errors=True)
         if ending is None:
             if stop.result() is Stop.LOST:
@@ -371,10 +366,7 @@ class Worker:
             finally:
                 if timer is not None:
                     timer.cancel()
-                exited.cancel()
-                for copy in copies:
-                    copy.cancel()
-                await asyncio.wait(copies)
+                await end_task(exited, *copies)
         if stopped is Stop.LOST:
             await output.abandon()
             return None

@@ -1,4 +1,4 @@
-"""Ending tasks and waiting for events without losing a cancellation. Called by the loops of the engine.
+"""Ending tasks and waiting for events without losing a cancellation. Called by the loops of `flows` and `engine`.
 
 `asyncio.wait_for` of Python 3.11 forgets a cancellation that comes as what it waits for is done, and nats-py
 swallows one while it flushes; a loop that was cancelled at such a moment would run for ever.
@@ -24,8 +24,11 @@ async def wait_event(event: asyncio.Event, timeout_s: float) -> bool:
     return True
 
 
-async def end_task(task: asyncio.Task[Any]) -> None:
-    """Cancel `task`, again when it did not take notice, and wait until it has ended."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait([task], timeout=AGAIN_S)
+async def end_task(*tasks: asyncio.Future[Any]) -> None:
+    """Cancel tasks, again those that did not take notice, and wait until they have ended."""
+    left = [task for task in tasks if not task.done()]
+    while left:
+        for task in left:
+            task.cancel()
+        await asyncio.wait(left, timeout=AGAIN_S)
+        left = [task for task in left if not task.done()]
