@@ -48,6 +48,7 @@ chaos: $(STAMP)  ## kill everything at random under load, then compare with a re
 	$(BIN)/python -m tests.chaos --seed $(SEED) --seconds $(CHAOS_SECONDS) --kills $(KILLS)
 
 bench: $(STAMP)  ## every benchmark, as JSON
+	$(BIN)/python -m pip install -q --group bench
 	$(BIN)/python -m benchmarks
 
 $(PEERS_STAMP): benchmarks/peers/requirements.txt
