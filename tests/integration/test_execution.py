@@ -72,8 +72,8 @@ async def waiting(bus: Bus) -> int:
     return len(info.state.subjects or {})
 
 
-async def emptied(bus: Bus) -> None:
-    async with asyncio.timeout(20):
+async def emptied(bus: Bus, *, within_s: float = 20) -> None:
+    async with asyncio.timeout(within_s):
         while await waiting(bus):
             await asyncio.sleep(0.01)
 
@@ -246,6 +246,29 @@ async def test_two_executors_share_the_work_and_oldest_comes_first(bus: Bus) -> 
     assert sorted(order) == list(range(2000))
     assert max(abs(place - number) for place, number in enumerate(order)) <= 200
     assert min(by.values()) > 100
+
+
+async def test_ten_thousand_at_once_are_worked_off_in_order_of_age_though_a_target_hangs(bus: Bus) -> None:
+    hang = asyncio.Event()
+    order: list[int] = []
+
+    async def perform(one: ActionTask) -> None:
+        if one.action["type"] == "stuck":
+            await hang.wait()
+        else:
+            order.append(int(one.firing.id))
+
+    stuck = [task(f"stuck-{number}", "stuck") for number in range(100)]
+    await ask(bus, *stuck, *(task(str(number)) for number in range(10_000)))
+    settings = ExecutionSettings(concurrency=64)
+    async with executing(bus, perform, settings=settings):
+        async with asyncio.timeout(90):
+            while len(order) < 10_000:
+                await asyncio.sleep(0.05)
+        assert max(abs(place - number) for place, number in enumerate(order)) <= 4 * settings.concurrency
+        hang.set()
+        await emptied(bus, within_s=60)
+    assert sorted(order) == list(range(10_000))
 
 
 async def test_a_target_that_hangs_does_not_hold_up_the_others(bus: Bus) -> None:
