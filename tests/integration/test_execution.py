@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
+from whenthen.engine.batches import publish_batch
 from whenthen.engine.bus import Bus
-from whenthen.engine.commit import publish_batch
 from whenthen.engine.deadletters import DeadLetters
 from whenthen.engine.execution import ExecutionSettings, Executor
 from whenthen.engine.records import Message, as_json, encode_firing, encode_task

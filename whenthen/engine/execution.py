@@ -24,8 +24,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from whenthen.actions.retries import next_delay
+from whenthen.engine.batches import publish_batch
 from whenthen.engine.bus import Bus
-from whenthen.engine.commit import publish_batch
 from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.records import Message, Outcome, OutcomeState, decode_task
 from whenthen.engine.streams import ENGINE
