@@ -266,11 +266,10 @@ class ShardLoop:
         if self._rules is not None:
             await self._swap(self._rules)
         if not self._reader.buffered:
-            # idle: a commit that failed for good shows here as well
+            # idle: a commit that failed for good shows here as well; its end wakes the reader
             if self._commit is not None:
-                waiting = asyncio.create_task(self._reader.wait(IDLE_COMMIT_S))
-                await asyncio.wait([self._commit, waiting], return_when=asyncio.FIRST_COMPLETED)
-                await end_task(waiting)
+                if not self._commit.done():
+                    await self._reader.wait(IDLE_COMMIT_S)
                 if self._commit.done():
                     await self._settle()
             else:
@@ -396,6 +395,7 @@ class ShardLoop:
             return
         self._moved = now
         self._commit = asyncio.create_task(self._store(messages, batch, self.seq, self.evaluator.clock_us))
+        self._commit.add_done_callback(lambda _: self._reader.wake())
 
     async def _store(self, messages: list[Message], batch: _Batch, seq: int, clock_us: int) -> None:
         for notice in batch.notices:
