@@ -291,7 +291,9 @@ async def test_a_change_that_comes_through_late_is_refused(bus: Bus, monkeypatch
     assert (await bus.js.stream_info(ENGINE)).state.last_seq == last
 
 
-async def test_a_refusal_that_is_no_takeover_is_no_fence(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refusal_that_is_no_takeover_is_no_fence_and_batches_follow(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
     refused: list[int] = []
 
     async def busy(*args: Any, **kwargs: Any) -> None:
@@ -305,6 +307,9 @@ async def test_a_refusal_that_is_no_takeover_is_no_fence(bus: Bus, monkeypatch: 
     await log.commit(changes(1), seq=1, clock_us=1)
     assert len(refused) == 3
     assert await stored(bus) == uninterrupted(1)
+    offset = await log.commit(changes(2), seq=2, clock_us=2)
+    assert not offset.packed
+    assert await stored(bus) == uninterrupted(1, 2)
 
 
 @pytest.mark.parametrize("crash", [False, True])

@@ -174,6 +174,10 @@ class ShardLog:
         except (StaleBatch, BusUnavailable) as error:
             log.warning("shard %d: not all changes are known to be stored (%s)", self.shard, error)
             await self._rewrite()
+            if isinstance(
+                error, StaleBatch
+            ):  # and the shard is ours: the stream was given replicas since it was loaded
+                self._packs = False
             await self._finish()
 
     async def _finish(self) -> None:
