@@ -9,8 +9,9 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from whenthen.engine import commit as commit_module
+from whenthen.engine.batches import publish_batch
 from whenthen.engine.bus import Bus
-from whenthen.engine.commit import Fenced, ShardLog, publish_batch, read_offset
+from whenthen.engine.commit import Fenced, ShardLog, read_offset
 from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.records import Message, encode_window
 from whenthen.engine.streams import ENGINE
@@ -56,12 +57,13 @@ async def test_what_was_committed_is_loaded_again(bus: Bus) -> None:
     assert windows == {"one": b"two", odd: b"\x00\nraw"}
 
 
-async def test_whoever_lost_the_shard_is_refused_whole(bus: Bus) -> None:
+@pytest.mark.parametrize("amount", [1, 100])
+async def test_whoever_lost_the_shard_is_refused_whole(bus: Bus, amount: int) -> None:
     old, _ = await loaded(bus)
     await old.commit([window("k", b"1")], seq=1, clock_us=1)
     new, windows = await loaded(bus)
     with pytest.raises(Fenced):
-        await old.commit([window("k", b"old"), firing(1)], seq=2, clock_us=2)
+        await old.commit([window("k", b"old"), *map(firing, range(amount))], seq=2, clock_us=2)
     await new.commit([window("k", b"new")], seq=2, clock_us=2)
     _, windows = await loaded(bus)
     assert windows == {"k": b"new"}
@@ -78,8 +80,9 @@ async def test_shards_do_not_fence_each_other(bus: Bus) -> None:
     assert (await loaded(bus, 10))[1] == {"k": b"10"}
 
 
+@pytest.mark.parametrize("amount", [1, 2, 100])
 async def test_a_commit_whose_acknowledgement_was_lost_is_applied_once(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, amount: int
 ) -> None:
     log, _ = await loaded(bus)
     before = log.offset.revision
@@ -93,15 +96,16 @@ async def test_a_commit_whose_acknowledgement_was_lost_is_applied_once(
         return seq
 
     monkeypatch.setattr(commit_module, "publish_batch", deaf)
-    offset = await log.commit([window("k"), firing(1)], seq=5, clock_us=5)
+    offset = await log.commit([firing(number) for number in range(amount)], seq=5, clock_us=5)
     assert lost == [offset.revision]
-    assert offset.revision == before + 3
+    assert (await bus.js.stream_info(ENGINE)).state.last_seq == before + amount + 1
     await log.commit([], seq=6, clock_us=6)
-    assert (await bus.js.stream_info(ENGINE)).state.last_seq == before + 4
+    assert (await bus.js.stream_info(ENGINE)).state.last_seq == before + amount + 2
 
 
+@pytest.mark.parametrize("amount", [1, 100])
 async def test_a_commit_that_arrives_after_it_was_given_up_is_recognised(
-    bus: Bus, monkeypatch: pytest.MonkeyPatch
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, amount: int
 ) -> None:
     log, _ = await loaded(bus)
     held: list[tuple[tuple[object, ...], dict[str, object]]] = []
@@ -116,9 +120,10 @@ async def test_a_commit_that_arrives_after_it_was_given_up_is_recognised(
         return await publish_batch(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(commit_module, "publish_batch", late)
-    await log.commit([window("k", b"1")], seq=5, clock_us=5)
-    await log.commit([window("k", b"2")], seq=6, clock_us=6)
-    assert (await loaded(bus))[1] == {"k": b"2"}
+    await log.commit([window(str(number), b"1") for number in range(amount)], seq=5, clock_us=5)
+    await log.commit([window("0", b"2")], seq=6, clock_us=6)
+    windows = (await loaded(bus))[1]
+    assert windows == {str(number): b"1" for number in range(amount)} | {"0": b"2"}
 
 
 @pytest.mark.parametrize("amount", [999, 1000, 4500])

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
+from whenthen.engine.batches import publish_batch
 from whenthen.engine.bus import Bus
-from whenthen.engine.commit import publish_batch
 from whenthen.engine.deadletters import DeadLetters
 from whenthen.engine.execution import ExecutionSettings, Executor
 from whenthen.engine.records import Message, as_json, encode_firing, encode_task
@@ -204,6 +204,31 @@ async def test_a_task_whose_acknowledgement_was_lost_is_not_performed_again(bus:
         executor._close = original  # type: ignore[method-assign]
         await emptied(bus)
     assert keys == ["f.0"]
+
+
+async def test_a_try_that_fails_after_another_one_is_done_changes_nothing(bus: Bus) -> None:
+    tries: list[str] = []
+    release = asyncio.Event()
+
+    async def hanging(one: ActionTask) -> None:
+        tries.append(one.key)
+        await release.wait()
+        raise ActionError("NATS did not answer")
+
+    async def perform(one: ActionTask) -> None:
+        return None
+
+    settings = ExecutionSettings(ack_wait_s=1.0)
+    await ask(bus, task("f"))
+    async with executing(bus, hanging, settings=settings) as slow:
+        slow._answer = _nothing  # type: ignore[method-assign]  # it does not say that it works on the task
+        await eventually(lambda: tries)
+        async with executing(bus, perform, settings=settings):
+            await emptied(bus)
+        release.set()
+        await eventually(lambda: not slow.busy)
+    (listed,) = await DeadLetters(bus.link).list_actions()
+    assert (listed["outcome"], listed["error"]) == ("executed", "")
 
 
 async def _lost(reply: str, seq: int) -> None:

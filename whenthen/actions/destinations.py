@@ -11,6 +11,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from urllib.parse import unquote
 
 import httpx
@@ -104,6 +105,7 @@ def _open_destination(field: str, template: Field[str], allowed: tuple[str, ...]
     return Destination(field, template, "", None, allowed)
 
 
+@lru_cache(maxsize=1024)  # most rules call the same URL each time
 def _parse(text: str) -> httpx.URL:
     """Raises `ValueError` with a message that quotes nothing of the URL but scheme and host."""
     if "\\" in text:

@@ -1,8 +1,18 @@
 """The commit: windows, firings, action tasks and the shard's offset move together, or not at all.
 
-Called by the evaluation loop. One commit is one atomic batch (NATS ADR-50) to `ENGINE` whose last message is the
-shard's offset, with the expected last sequence of the offset subject: whoever lost the shard is refused whole
-(`Fenced`).
+Called by the evaluation loop. Each commit writes the shard's offset with the expected last sequence of the offset
+subject: whoever lost the shard is refused (`Fenced`).
+
+**Small commits** (`SMALL_MESSAGES`, `SMALL_BYTES`) are one message: the offset, with the changes packed behind it. For a
+stream with one copy the server keeps a file store for each atomic batch, which takes longer than everything else that
+a firing goes through. Once the offset is acknowledged the changes are published as the messages they are, each
+under the fence of this offset's revision, and all are acknowledged before the next commit goes out, which replaces the
+pack. When it is not known whether they are all stored, the offset is written again as it is, so that nothing which is
+still on its way can come through any more, and then what is missing is published (`engine.packs`). Whoever loads
+the shard does the same. With replicas a batch waits in memory, and the server lets only one message at a time expect
+something of a subject; there every commit is a batch.
+
+**Other commits** are one atomic batch (NATS ADR-50) to `ENGINE` whose last message is the offset.
 
 **Lost acknowledgements.** Each commit has a name, which is in the offset message. A commit without an answer is sent
 again as it is; if the first one had been applied, the second is refused, and the offset that is read back bears its
@@ -24,11 +34,14 @@ import dataclasses
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import orjson
 from nats.aio.msg import Msg
 
+from whenthen.engine.batches import BATCH_MESSAGES, StaleBatch, publish_batch, publish_fenced
 from whenthen.engine.link import Link, LinkReason, unavailable
+from whenthen.engine.packs import missing
 from whenthen.engine.records import Message, Offset, decode_window, pack, unpack
 from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import offset_subject, prepared_subject, shard_subjects
@@ -38,71 +51,21 @@ __all__ = ["BATCH_MESSAGES", "Fenced", "ShardLog", "StaleBatch", "publish_batch"
 
 log = logging.getLogger(__name__)
 
-#: messages of an atomic batch, the server's limit
-BATCH_MESSAGES = 1000
+#: a commit of at most so many messages and bytes is one message; beyond them a batch takes less time
+SMALL_MESSAGES = 32
+SMALL_BYTES = 64 << 10
 #: of one pack: far below the 8 MB of max_payload, and of servers with the default of 1 MB
 PACK_BYTES = 700_000
-ANSWER_S = 2.5  #: how long the answer to a commit may take, and this much longer for each so many bytes
-ANSWER_BYTES_PER_S = 10 << 20
-YIELD_BYTES = 1 << 20  #: after so much was written, let the connection send it
 RETRY_S = (0.05, 0.5)  #: first and longest pause before a commit is sent again
 CLAIMS = 20  #: how often a shard is claimed before another process is believed to have it
 LOAD_MESSAGES = 10_000  #: of one request of the loader
 LOAD_BYTES = 16 << 20
-WRONG_SEQUENCE = frozenset({10071, 10164})
-FULL = frozenset({10023, 10028, 10047, 10054, 10077, 10122})
 
 
 class Fenced(WhenthenError):
     """Another process has committed for this shard. Whatever is held in memory is void; load the shard again."""
 
     reason = "fenced"
-
-
-class StaleBatch(Exception):
-    """The expected sequence of the offset is not the last one."""
-
-
-async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int | None) -> int:
-    """Publish up to 1,000 messages as one atomic batch and give the last one's sequence.
-
-    `expect` is the last sequence of the last message's subject, 0 for none; None does not ask.
-
-    Raises:
-        StaleBatch: it is another one; nothing was stored.
-        BusUnavailable: not stored, or not known to be.
-    """
-    batch = uuid.uuid4().hex
-    last = len(messages)
-    # a leader that died does not answer; whoever sends a batch sends it again, so a short wait costs nothing
-    timeout_s = ANSWER_S + sum(len(message.data) for message in messages) / ANSWER_BYTES_PER_S
-    size = 0
-    for number, message in enumerate(messages, 1):
-        headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)} if last > 1 else {}
-        if message.ttl_s:
-            headers["Nats-TTL"] = f"{message.ttl_s}s"
-        if number == last:
-            if last > 1:  # one message is atomic by itself, and far cheaper
-                headers["Nats-Batch-Commit"] = "1"
-            if expect is not None:
-                headers["Nats-Expected-Last-Subject-Sequence"] = str(expect)
-            answer = await link.request(message.subject, message.data, headers or None, timeout_s=timeout_s)
-            break
-        await link.publish(message.subject, message.data, headers)
-        size += len(message.data)
-        if size > YIELD_BYTES:
-            size = 0
-            await asyncio.sleep(0)
-    if not answer.data:
-        raise unavailable("the server did not commit the batch", LinkReason.REFUSED)
-    result = orjson.loads(answer.data)
-    error = result.get("error")
-    if error is None:
-        return int(result["seq"])
-    if error.get("err_code") in WRONG_SEQUENCE:
-        raise StaleBatch(error.get("description"))
-    reason = LinkReason.FULL if error.get("err_code") in FULL else LinkReason.REFUSED
-    raise unavailable(f"commit refused: {error.get('description')} ({error.get('err_code')})", reason)
 
 
 async def read_offset(link: Link, shard: int) -> Offset:
@@ -131,26 +94,39 @@ class ShardLog:
         self.shard = shard
         self.writer = writer or uuid.uuid4().hex
         self.offset = Offset()
+        self.stored = 0  #: the position up to which every change is in its place
+        self._packs = False  #: whether small commits are packed
+
+    @property
+    def settled(self) -> bool:
+        """Whether the offset in the stream holds no changes any more, which a crash would have to look after."""
+        return not self.offset.packed
 
     async def load(self, on_window: Callable[[str, str, bytes], None]) -> Offset:
         """Take over the shard: fence out whoever had it, finish a half-applied commit, and hand over every window.
 
         A later message of a window replaces an earlier one; an empty state means that it is forgotten. Replicas that
-        lag are noticed, because the offset is the last message of each commit.
+        lag are noticed, because the offset is the last message that the shard has then.
 
         Raises:
             Fenced: another process took it over meanwhile.
             BusUnavailable: the bus went away; load again.
             SetupError: the stream holds windows that no commit covers.
         """
+        self._packs = await self._one_copy()
         await self._claim()
         await self._apply_prepared()
+        if self.offset.packed:
+            log.warning("shard %d: looking after the changes of the last commit", self.shard)
+            await self._finish()
+            await self._rewrite(packed=b"")
         position = 0
         for _ in range(100):
             position = await self._read(position, on_window)
             if position > self.offset.revision:
                 raise await self._beyond(position)
             if position == self.offset.revision:
+                self.stored = self.offset.seq
                 return self.offset
             await asyncio.sleep(0.05)  # a replica that lags answered
         raise unavailable("no replica of the ENGINE stream is up to date", LinkReason.TIMEOUT)
@@ -162,22 +138,78 @@ class ShardLog:
             Fenced: another process took the shard over; nothing of this was stored.
         """
         target = dataclasses.replace(
-            self.offset, seq=seq, clock_us=clock_us, commit=uuid.uuid4().hex, writer=self.writer, prepared=0, applied=0
+            self.offset,
+            seq=seq,
+            clock_us=clock_us,
+            commit=uuid.uuid4().hex,
+            writer=self.writer,
+            prepared=0,
+            applied=0,
+            packed=b"",
         )
-        if len(messages) < BATCH_MESSAGES:
-            return await self._store(messages, target)
-        packs = list(pack(messages, max_bytes=PACK_BYTES, max_messages=BATCH_MESSAGES - 1))
-        prepared = [Message(prepared_subject(self.shard, index), data) for index, data in enumerate(packs)]
-        await self._store(prepared, dataclasses.replace(target, prepared=len(packs)))
-        await self._apply(packs)
+        if messages and self._packs and _small(messages):
+            await self._store([], dataclasses.replace(target, packed=_packed(messages)))
+            await self._spread(messages)
+        elif len(messages) < BATCH_MESSAGES:
+            await self._store(messages, target)
+        else:
+            packs = list(pack(messages, max_bytes=PACK_BYTES, max_messages=BATCH_MESSAGES - 1))
+            prepared = [Message(prepared_subject(self.shard, index), data) for index, data in enumerate(packs)]
+            await self._store(prepared, dataclasses.replace(target, prepared=len(packs)))
+            await self._apply(packs)
+        self.stored = seq
         return self.offset
+
+    async def _one_copy(self) -> bool:
+        answer = await self.link.api(f"STREAM.INFO.{ENGINE}")
+        if error := answer.get("error"):
+            raise unavailable(f"stream {ENGINE} is not there: {error.get('description')}", LinkReason.REFUSED)
+        return int(answer["config"].get("num_replicas") or 1) == 1
+
+    async def _spread(self, messages: Sequence[Message]) -> None:
+        """Publish the changes that the offset holds."""
+        try:
+            subject = offset_subject(self.shard)
+            await publish_fenced(self.link, messages, subject=subject, expect=self.offset.revision)
+        except (StaleBatch, BusUnavailable) as error:
+            log.warning("shard %d: not all changes are known to be stored (%s)", self.shard, error)
+            await self._rewrite()
+            if isinstance(
+                error, StaleBatch
+            ):  # and the shard is ours: the stream was given replicas since it was loaded
+                self._packs = False
+            await self._finish()
+
+    async def _finish(self) -> None:
+        """Publish those changes of the offset that are missing. The offset must have been written since they were sent:
+        then none of them is on its way any more.
+
+        Raises:
+            Fenced: another process took the shard over.
+        """
+        pause = RETRY_S[0]
+        subject = offset_subject(self.shard)
+        while True:
+            try:
+                for message in await missing(self.link, list(unpack(self.offset.packed))):
+                    await publish_fenced(self.link, [message], subject=subject, expect=self.offset.revision)
+                return
+            except (StaleBatch, BusUnavailable) as error:
+                log.warning("shard %d: changes are still not stored (%s); trying again", self.shard, error)
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_S[1])
+            await self._rewrite()
+
+    async def _rewrite(self, **changes: Any) -> None:
+        """Write the offset again under our name, as it is but for `changes`."""
+        await self._store([], dataclasses.replace(self.offset, commit=uuid.uuid4().hex, writer=self.writer, **changes))
 
     async def _claim(self) -> None:
         """Write the offset as it is under our name. A commit that comes in between is the last one of who had it."""
         for attempt in range(CLAIMS):
             self.offset = await read_offset(self.link, self.shard)
             try:
-                await self._store([], dataclasses.replace(self.offset, commit=uuid.uuid4().hex, writer=self.writer))
+                await self._rewrite()
                 return
             except Fenced:
                 if attempt == CLAIMS - 1:
@@ -283,3 +315,11 @@ class ShardLog:
             f"shard {self.shard}: stream {ENGINE} holds sequence {position} after the offset's {found.revision}, "
             "which no commit covers; the server stored part of an atomic batch. Restore the store from a backup"
         )
+
+
+def _small(messages: Sequence[Message]) -> bool:
+    return len(messages) <= SMALL_MESSAGES and sum(len(message.data) for message in messages) <= SMALL_BYTES
+
+
+def _packed(messages: Sequence[Message]) -> bytes:
+    return b"".join(pack(messages, max_bytes=PACK_BYTES, max_messages=SMALL_MESSAGES))

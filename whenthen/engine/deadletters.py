@@ -13,7 +13,7 @@ from typing import Any
 import orjson
 from nats.aio.msg import Msg
 
-from whenthen.engine.commit import StaleBatch, publish_batch
+from whenthen.engine.batches import StaleBatch, publish_batch
 from whenthen.engine.history import Kept, newest
 from whenthen.engine.link import Link
 from whenthen.engine.records import Message, Outcome, OutcomeState, decode_task

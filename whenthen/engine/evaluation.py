@@ -172,8 +172,8 @@ class ShardLoop:
 
     @property
     def committed(self) -> int:
-        """Last position that is stored."""
-        return self._log.offset.seq
+        """Last position that is stored, and everything that came of it."""
+        return self._log.stored
 
     @property
     def caught_up(self) -> bool:
@@ -203,7 +203,7 @@ class ShardLoop:
             while not self._stopping:
                 await self._step()
             await self._settle()
-            if self.seq > self.committed:
+            if self._behind():
                 await self._log.commit([], seq=self.seq, clock_us=self.evaluator.clock_us)
         finally:
             self.ready.clear()
@@ -266,11 +266,10 @@ class ShardLoop:
         if self._rules is not None:
             await self._swap(self._rules)
         if not self._reader.buffered:
-            # idle: a commit that failed for good shows here as well
+            # idle: a commit that failed for good shows here as well; its end wakes the reader
             if self._commit is not None:
-                waiting = asyncio.create_task(self._reader.wait(IDLE_COMMIT_S))
-                await asyncio.wait([self._commit, waiting], return_when=asyncio.FIRST_COMPLETED)
-                await end_task(waiting)
+                if not self._commit.done():
+                    await self._reader.wait(IDLE_COMMIT_S)
                 if self._commit.done():
                     await self._settle()
             else:
@@ -396,6 +395,7 @@ class ShardLoop:
             return
         self._moved = now
         self._commit = asyncio.create_task(self._store(messages, batch, self.seq, self.evaluator.clock_us))
+        self._commit.add_done_callback(lambda _: self._reader.wake())
 
     async def _store(self, messages: list[Message], batch: _Batch, seq: int, clock_us: int) -> None:
         for notice in batch.notices:
@@ -424,10 +424,14 @@ class ShardLoop:
                 commit.cancel()
                 raise
 
+    def _behind(self) -> bool:
+        """Whether there is something that an empty commit would store: the position, or that a small one is finished."""
+        return self.seq > self.committed or not self._log.settled
+
     async def _idle(self) -> None:
         """Nothing to read: store the position now and then, and send a tick when something is due."""
         now = time.monotonic()
-        if self.seq > self.committed and now >= self._moved + IDLE_COMMIT_S:
+        if self._behind() and now >= self._moved + IDLE_COMMIT_S:
             self._moved = now
             await self._log.commit([], seq=self.seq, clock_us=self.evaluator.clock_us)
         if self._reader.caught_up:

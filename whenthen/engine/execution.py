@@ -24,8 +24,8 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from whenthen.actions.retries import next_delay
+from whenthen.engine.batches import publish_batch
 from whenthen.engine.bus import Bus
-from whenthen.engine.commit import publish_batch
 from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.records import Message, Outcome, OutcomeState, decode_task
 from whenthen.engine.streams import ENGINE
@@ -323,6 +323,12 @@ class Executor:
         self.observer.executed(task, seconds)
 
     async def _failed(self, message: Msg, seq: int, task: ActionTask, error: ActionError, seconds: float) -> None:
+        before = await self._outcome(task)
+        if before is not None and before.state is OutcomeState.EXECUTED:
+            # the task came again while this try hung, as after a crash of NATS, and the other try is done
+            log.info("action %s: a try failed (%s) after another one was done", task.key, error)
+            await self._close(message.reply, seq)
+            return
         delay = None
         if error.retryable:
             delay = next_delay(_retry(task), self._tries(task), random=random.random(), retry_after=error.retry_after)

@@ -59,19 +59,22 @@ class Offset:
     writer: str = ""  #: which process wrote it
     prepared: int = 0  #: packs of a commit larger than an atomic batch
     applied: int = 0  #: how many of them are applied
+    packed: bytes = b""  #: the changes of a small commit, packed; behind the JSON line
     revision: int = 0
 
     def encode(self) -> bytes:
-        data = dataclasses.asdict(self)
-        del data["revision"]
-        return orjson.dumps(data)
+        line = orjson.dumps({name: getattr(self, name) for name in _OFFSET_LINE})
+        return line + b"\n" + self.packed if self.packed else line
 
     @classmethod
     def decode(cls, data: bytes, revision: int) -> Offset:
         """Read an offset message; fields that a later version added are left out."""
-        known = {field.name for field in dataclasses.fields(cls)}
-        fields = {key: value for key, value in orjson.loads(data).items() if key in known}
-        return cls(**{**fields, "revision": revision})
+        line, _, packed = data.partition(b"\n")
+        fields = {key: value for key, value in orjson.loads(line).items() if key in _OFFSET_LINE}
+        return cls(**fields, packed=packed, revision=revision)
+
+
+_OFFSET_LINE = tuple(field.name for field in dataclasses.fields(Offset) if field.name not in ("packed", "revision"))
 
 
 class OutcomeState(StrEnum):

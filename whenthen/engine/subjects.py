@@ -24,6 +24,7 @@ __all__ = [
     "firing_subject",
     "header_id",
     "offset_subject",
+    "outcome_of",
     "outcome_subject",
     "prepared_subject",
     "shard_subjects",
@@ -156,6 +157,12 @@ def action_subject(automation: str, firing: str, index: int) -> str:
 
 def outcome_subject(automation: str, firing: str, index: int) -> str:
     return f"engine.outcome.{short_token(automation)}.{short_token(firing)}.{index}"
+
+
+def outcome_of(subject: str) -> str | None:
+    """The outcome's subject of an action task's; None when `subject` is something else's."""
+    prefix = "engine.action."
+    return "engine.outcome." + subject[len(prefix) :] if subject.startswith(prefix) else None
 
 
 def dead_subjects(firing: str, index: int) -> str:

@@ -15,7 +15,7 @@ __all__ = ["Gate", "TargetLimits", "Targets"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TargetLimits:
     at_once: int = 16  #: tasks of one target that run together
-    waiting: int = 32  #: tasks of one target that may wait here for a slot; more are handed back for a moment
+    waiting: int = 96  #: tasks of one target that may wait here for a slot; more are handed back for a moment
     failures: int = 10  #: in a row, after which the target is left in peace
     pause_s: float = 5.0  #: for how long at first; doubles up to `max_pause_s`
     max_pause_s: float = 60.0
