@@ -24,26 +24,17 @@ from whenthen.engine.evaluation import ShardLoop
 from whenthen.engine.execution import ExecutionSettings, Executor
 from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.records import Message, as_json, encode_firing, encode_task, encode_window
-from whenthen.engine.streams import ENGINE, StreamSettings, ensure_streams
+from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import action_subject, firing_subject, offset_subject, window_subject
-from whenthen.engine.tasks import end_task
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState
+from whenthen.tasks import end_task
 
 pytestmark = pytest.mark.anyio
 
 MESSAGES = 5  #: of `changes`
 Start = Callable[..., Awaitable["asyncio.Future[Msg]"]]
-
-
-@pytest.fixture
-async def bus(nats_server: NatsServer) -> AsyncIterator[Bus]:
-    bus = Bus(nats_server.url)
-    await bus.connect()
-    await ensure_streams(bus.js, StreamSettings())
-    yield bus
-    await bus.close()
 
 
 @pytest.fixture
