@@ -7,6 +7,7 @@ looked at again.
 from __future__ import annotations
 
 import importlib
+import logging
 import sys
 
 import atheris
@@ -19,6 +20,7 @@ def main() -> None:
     name, arguments = sys.argv[1], sys.argv[2:]
     with atheris.instrument_imports(include=["whenthen"]):
         target = importlib.import_module("fuzz.targets").TARGETS[name]
+    logging.getLogger("whenthen").setLevel(logging.CRITICAL)  # thousands of refusals a second
     atheris.Setup([sys.argv[0], *arguments], target)
     atheris.Fuzz()
 

@@ -6,7 +6,6 @@ import asyncio
 import base64
 import contextlib
 import hashlib
-import logging
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
@@ -265,7 +264,6 @@ class _MemoryApi:
 
 @cache
 def _app() -> tuple[HttpApp, asyncio.AbstractEventLoop]:
-    logging.getLogger("whenthen").setLevel(logging.CRITICAL)
     app = create_app(
         _MemoryApi(), metrics=Metrics(version="0"), clock=lambda: NOW, body_limit=4096, events_per_request=20
     )
