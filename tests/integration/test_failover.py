@@ -191,14 +191,15 @@ async def test_a_deadline_that_passes_while_the_evaluator_is_down_fires_once_whe
     rules = """
 automations:
   - name: missing
-    trigger: {after: started, expect: done, for_each: id, posture: proactive, within: 6s}
+    trigger: {after: started, expect: done, for_each: id, posture: proactive, within: 8s}
     actions: [do-nothing]
 """
     async with evaluators(tmp_path, rules, nats_server.url) as house:
         first = house.start()
+        await committed(bus, await publish(bus, "done", "nobody"), within_s=START_S)  # the evaluator is at work
         await publish(bus, "started", "late")
         await committed(bus, await publish(bus, "started", "backlog"), within_s=START_S)
-        due = time.monotonic() + 6
+        due = time.monotonic() + 8
         await first.halt(kill=True)
         await publish(bus, "done", "backlog")  # in time, but nobody has seen it yet
         assert not await firings(bus)
@@ -206,7 +207,7 @@ automations:
         async def passed() -> bool:
             return time.monotonic() > due
 
-        await until(passed, within_s=10, what="the deadline has passed")
+        await until(passed, within_s=12, what="the deadline has passed")
         house.start()
 
         async def fired() -> bool:
