@@ -7,7 +7,7 @@ PEERS := .peers-venv
 PEERS_STAMP := $(PEERS)/.installed
 CASES ?= 400
 SEED ?= 1
-PYTEST := $(BIN)/python -m pytest -n 4 --dist loadfile --durations 12
+PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --durations 12
 SECONDS ?= 60
 TARGETS ?=
 
