@@ -378,7 +378,6 @@ class Server:
             self.rulebook.now.shards[shard],
             max_depth=settings.max_depth,
             follows_wait=settings.follows_wait,
-            record=settings.decisions_kept > 0,
         )
         evaluator.paused = self.flags.paused
         loop = ShardLoop(

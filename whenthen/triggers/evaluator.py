@@ -161,12 +161,6 @@ class Evaluator:
         """Whether an event of this id waits for the one that it follows."""
         return self._holding.holds(event_id)
 
-    def windows(self, automation: str) -> list[tuple[str, str, State]]:
-        """Path, key and state of the windows of one automation, for `explain`."""
-        compiled = self.rules.automations[automation]
-        nodes: list[Leaf | Composite] = [*compiled.composites, *compiled.leaves]
-        return [(node.path, key, state) for node in nodes for key, state in self._store.items(node.id)]
-
     # -- events
 
     def _take(self, event: Event, outcome: Outcome) -> None:
