@@ -70,6 +70,9 @@ class Path:
             return self._search(root)
         node = root
         for step in self.steps:
+            if type(node) is dict and step in node and type(step) is str:
+                node = node[step]  # by far the most common step, without a call
+                continue
             try:
                 node = _follow(node, step)
             except LookupError:

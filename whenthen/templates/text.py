@@ -16,6 +16,7 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from whenthen.schemas.errors import InvalidTemplate, RenderError
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
 from whenthen.templates.environment import BudgetContext, MissingValue, Rewriter, Sandbox
+from whenthen.templates.lookups import Piece, join_pieces, pieces_of
 
 __all__ = ["MAX_SOURCE", "Text", "compile_text"]
 
@@ -27,12 +28,15 @@ _FILE = "<whenthen text>"
 class Text:
     """A compiled text template. Rendering is pure: the same context gives the same text."""
 
-    __slots__ = ("_template", "names_used", "text")
+    __slots__ = ("_pieces", "_template", "names_used", "text")
 
-    def __init__(self, text: str, template: Template, names_used: frozenset[str]) -> None:
+    def __init__(
+        self, text: str, template: Template, names_used: frozenset[str], pieces: tuple[Piece, ...] | None = None
+    ) -> None:
         self.text = text
         self.names_used = names_used  #: top-level variables that it reads
         self._template = template
+        self._pieces = pieces  # of a text of words and look-ups, which mostly needs no Jinja
 
     def render(self, context: Mapping[str, Any], *, budget: Budget | None = None) -> str:
         """The text for `context`. `budget` is given where several templates share one.
@@ -40,11 +44,22 @@ class Text:
         Raises:
             RenderError: a value is missing, an expression failed, or the budget is spent; with the line.
         """
+        budget = budget or Budget()
+        text = None if self._pieces is None else join_pieces(self._pieces, context, budget)
+        if text is None:
+            text = self._render(context, budget)
+        if len(text) > MAX_CHARS:
+            raise too_long(len(text))
+        if not text.isascii():
+            _check_unicode(text)
+        return text
+
+    def _render(self, context: Mapping[str, Any], budget: Budget) -> str:
         inner = self._template.new_context(dict(context))
         assert isinstance(inner, BudgetContext)
-        inner.budget = budget or Budget()
+        inner.budget = budget
         try:
-            text = "".join(self._template.root_render_func(inner))
+            return "".join(self._template.root_render_func(inner))
         except MissingValue as error:
             line = self._line(error.__traceback__)
             raise RenderError(f"line {line}: {self._expression(error.name, line)}{error.message}") from None
@@ -60,11 +75,6 @@ class Text:
             # Whatever a filter or operator raises for values that it can not handle.
             where = self._line(error.__traceback__)
             raise RenderError(f"line {where}: {type(error).__name__}: {str(error)[:300]}") from error
-        if len(text) > MAX_CHARS:
-            raise too_long(len(text))
-        if not text.isascii():
-            _check_unicode(text)
-        return text
 
     def _line(self, traceback: TracebackType | None) -> int:
         line = 1
@@ -100,12 +110,13 @@ def compile_text(text: str, *, known: Iterable[str] | None = None, sandbox: Sand
         names = frozenset(meta.find_undeclared_variables(tree))
         if known is not None:
             _check_names(tree, names, frozenset(known))
+        pieces = pieces_of(tree, environment.globals)
         code: CodeType = environment.compile(tree, name=None, filename=_FILE)
     except TemplateSyntaxError as error:
         raise InvalidTemplate(f"line {error.lineno}: {error.message}") from None
     except (RecursionError, MemoryError, SyntaxError):
         raise InvalidTemplate("the template is nested too deep; simplify it") from None
-    return Text(text, Template.from_code(environment, code, environment.globals), names)
+    return Text(text, Template.from_code(environment, code, environment.globals), names, pieces)
 
 
 def _check_names(tree: nodes.Template, used: frozenset[str], known: frozenset[str]) -> None:
