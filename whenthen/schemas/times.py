@@ -72,7 +72,8 @@ def parse_us(text: str) -> int:
 
 def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds: `2026-01-31T08:00:00.000000Z`, always of one length."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # `isoformat` takes a tenth of the time of `strftime`; in UTC it ends in +00:00
+    return moment.astimezone(UTC).isoformat("T", "microseconds")[:-6] + "Z"
 
 
 def parse_duration(value: Any) -> timedelta:
