@@ -109,13 +109,13 @@ def interrupt(
     original = bus.link.start
     sent = 0
 
-    async def start(subject: str, data: bytes, headers: Any = None, *, timeout_s: float = 5.0) -> Any:
+    async def start(subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0) -> Any:
         nonlocal sent
-        if EXPECT_OF in (headers or {}):
+        if EXPECT_OF.encode() in head:
             sent += 1
             if sent == at + 1:
-                return await by(original, (subject, data, headers))
-        return await original(subject, data, headers, timeout_s=timeout_s)
+                return await by(original, (subject, data, head))
+        return await original(subject, data, head, timeout_s=timeout_s)
 
     monkeypatch.setattr(bus.link, "start", start)
 

@@ -11,10 +11,10 @@ import uuid
 from collections.abc import Sequence
 
 import orjson
-from nats.aio.msg import Msg
 
 from whenthen.engine.link import Link, LinkReason, unavailable
 from whenthen.engine.records import Message
+from whenthen.engine.wire import Delivery, encode_headers
 from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["BATCH_MESSAGES", "StaleBatch", "publish_batch", "publish_fenced"]
@@ -58,9 +58,10 @@ async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int 
                 headers["Nats-Batch-Commit"] = "1"
             if expect is not None:
                 headers[EXPECT] = str(expect)
-            answer = await link.request(message.subject, message.data, headers or None, timeout_s=timeout_s)
+            head = encode_headers(headers) if headers else b""
+            answer = await link.request(message.subject, message.data, head, timeout_s=timeout_s)
             break
-        await link.publish(message.subject, message.data, headers)
+        await link.publish(message.subject, message.data, encode_headers(headers))
         size += len(message.data)
         if size > YIELD_BYTES:
             size = 0
@@ -78,12 +79,13 @@ async def publish_fenced(link: Link, messages: Sequence[Message], *, subject: st
         BusUnavailable: not all are stored, or not known to be.
     """
     fence = {EXPECT: str(expect), EXPECT_OF: subject}
+    plain = encode_headers(fence)
     timeout_s = ANSWER_S + sum(len(message.data) for message in messages) / ANSWER_BYTES_PER_S
-    waiting: list[asyncio.Future[Msg]] = []
+    waiting: list[asyncio.Future[Delivery]] = []
     try:
         for message in messages:
-            headers = {**fence, "Nats-TTL": f"{message.ttl_s}s"} if message.ttl_s else fence
-            waiting.append(await link.start(message.subject, message.data, headers, timeout_s=timeout_s))
+            head = encode_headers({**fence, "Nats-TTL": f"{message.ttl_s}s"}) if message.ttl_s else plain
+            waiting.append(await link.start(message.subject, message.data, head, timeout_s=timeout_s))
         answers = await asyncio.gather(*waiting, return_exceptions=True)
     finally:
         for future in waiting:
@@ -100,7 +102,7 @@ async def publish_fenced(link: Link, messages: Sequence[Message], *, subject: st
         raise failed
 
 
-def _stored(answer: Msg) -> int:
+def _stored(answer: Delivery) -> int:
     """The sequence that the server gave, or what it says instead."""
     if not answer.data:
         raise unavailable("the server did not commit the batch", LinkReason.REFUSED)

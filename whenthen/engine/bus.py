@@ -18,12 +18,12 @@ import nats.errors
 import orjson
 from faststream.nats import NatsBroker
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 
 from whenthen.engine.link import Link, LinkReason, unavailable
 from whenthen.engine.streams import EVENTS
 from whenthen.engine.subjects import event_subject, header_id
+from whenthen.engine.wire import Delivery, Wire, encode_headers
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
 from whenthen.schemas.events import Event, decode_event
 
@@ -101,6 +101,10 @@ class Bus:
         return self._link
 
     @property
+    def wire(self) -> Wire:
+        return self.link.wire
+
+    @property
     def connected(self) -> bool:
         return self._nc is not None and self._nc.is_connected
 
@@ -175,9 +179,10 @@ class Bus:
 
         With a `message_id`, a stream whose leader is missing or silent is tried again until the time is up.
         """
-        if self._link is None:
+        link = self._link
+        if link is None:
             raise unavailable("the bus is not connected", LinkReason.DISCONNECTED)
-        headers = {"Nats-Msg-Id": message_id} if message_id is not None else None
+        head = encode_headers({"Nats-Msg-Id": message_id}) if message_id is not None else b""
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.publish_timeout_s
         try:
@@ -186,7 +191,7 @@ class Bus:
                     try:
                         left = max(deadline - loop.time(), 0.001)
                         wait = left if message_id is None else min(left, ATTEMPT_S)
-                        return _ack(await self._link.request(subject, data, headers, timeout_s=wait))
+                        return _ack(await link.request(subject, data, head, timeout_s=wait))
                     except BusUnavailable as error:
                         retry = message_id is not None and error.reason in (LinkReason.NO_STREAM, LinkReason.TIMEOUT)
                         if not retry or loop.time() + RETRY_PAUSE_S > deadline:
@@ -203,7 +208,7 @@ class Bus:
             BusUnavailable: no answer.
         """
         message = await self.link.request(f"$JS.API.DIRECT.GET.{EVENTS}", orjson.dumps({"seq": seq}))
-        if message.headers and message.headers.get("Status"):
+        if message.headers.get("Status"):
             return None
         return decode_event(message.data, seq)
 
@@ -229,7 +234,7 @@ class Bus:
             log.warning("NATS connection: %r", error)
 
 
-def _ack(message: Msg) -> Ack:
+def _ack(message: Delivery) -> Ack:
     answer = orjson.loads(message.data)
     error = answer.get("error")
     if error is None:

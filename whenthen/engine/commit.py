@@ -37,7 +37,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
-from nats.aio.msg import Msg
 
 from whenthen.engine.batches import BATCH_MESSAGES, StaleBatch, publish_batch, publish_fenced
 from whenthen.engine.link import Link, LinkReason, unavailable
@@ -45,6 +44,7 @@ from whenthen.engine.packs import missing
 from whenthen.engine.records import Message, Offset, decode_window, pack, unpack
 from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import offset_subject, prepared_subject, shard_subjects
+from whenthen.engine.wire import Delivery
 from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
 
 __all__ = ["BATCH_MESSAGES", "Fenced", "ShardLog", "StaleBatch", "publish_batch", "read_offset"]
@@ -279,9 +279,9 @@ class ShardLog:
         seen = position
         more = True
 
-        def receive(message: Msg) -> bool:
+        def receive(message: Delivery) -> bool:
             nonlocal seen, more
-            headers = message.headers or {}
+            headers = message.headers
             status = headers.get("Status")
             if status is None:
                 seen = int(headers["Nats-Sequence"])

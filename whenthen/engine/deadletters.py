@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 import orjson
-from nats.aio.msg import Msg
 
 from whenthen.engine.batches import StaleBatch, publish_batch
 from whenthen.engine.history import Kept, newest
@@ -19,6 +18,7 @@ from whenthen.engine.link import Link
 from whenthen.engine.records import Message, Outcome, OutcomeState, decode_task
 from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import action_subject, dead_subjects, outcome_subject
+from whenthen.engine.wire import Delivery
 from whenthen.schemas.errors import Conflict, NotFound
 from whenthen.schemas.firings import ActionTask
 from whenthen.schemas.times import format_time
@@ -122,8 +122,8 @@ class DeadLetters:
     async def _read(self, subject: str, limit: int) -> list[DeadLetter]:
         found: list[DeadLetter] = []
 
-        def receive(message: Msg) -> bool:
-            headers = message.headers or {}
+        def receive(message: Delivery) -> bool:
+            headers = message.headers
             if "Status" in headers:
                 return False
             if message.data:

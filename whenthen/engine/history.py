@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import orjson
-from nats.aio.msg import Msg
 
 from whenthen.engine.link import Link
+from whenthen.engine.wire import Delivery
 
 __all__ = ["Kept", "newest"]
 
@@ -70,9 +70,9 @@ async def _between(link: Link, stream: str, subject: str, start: int, end: int) 
     while start < end:
         more = False
 
-        def receive(message: Msg) -> bool:
+        def receive(message: Delivery) -> bool:
             nonlocal more, start
-            headers = message.headers or {}
+            headers = message.headers
             if headers.get("Status"):
                 more = headers.get("Status") == "204" and int(headers.get("Nats-Num-Pending") or 0) > 0
                 return False

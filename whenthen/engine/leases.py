@@ -19,12 +19,12 @@ from typing import Protocol
 import nats.errors
 import nats.js.errors
 import orjson
-from nats.aio.msg import Msg
 from nats.js.kv import KeyValue
 
 from whenthen.engine.bus import Bus
 from whenthen.engine.commit import Fenced
 from whenthen.engine.streams import LEASES
+from whenthen.engine.wire import Delivery
 from whenthen.schemas.errors import BusUnavailable, SetupError
 from whenthen.tasks import end_task, wait_event
 
@@ -210,8 +210,8 @@ class ShardHolder:
         members: dict[str, _Seen] = {}
         leases: dict[int, _Seen] = {}
 
-        def receive(message: Msg) -> bool:
-            headers = message.headers or {}
+        def receive(message: Delivery) -> bool:
+            headers = message.headers
             if "Status" in headers:
                 return False
             kind, _, name = headers["Nats-Subject"].removeprefix(f"$KV.{LEASES}.").partition(".")

@@ -3,25 +3,29 @@ connection.
 
 Called by the bus, the commit and the loaders. A request that got no answer has an unknown outcome; whoever sends one
 must be able to send it again (a message id, an expected sequence). `nats.aio.client.Client.request` does the same,
-but keeps waiting through a reconnection for an answer that can not come any more.
+but keeps waiting through a reconnection for an answer that can not come any more, and costs more (`engine.wire`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import nats.errors
 import orjson
 from nats.aio.client import Client
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
+from whenthen.engine.wire import Delivery, Receive, Wire
 from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["Link", "LinkReason", "unavailable"]
+
+SWEEP_S = 0.05  #: how often requests are looked through for those whose time is up
+_NO_RESPONDERS = b"NATS/1.0 503"
 
 
 class LinkReason:
@@ -41,95 +45,83 @@ def unavailable(message: str, reason: str) -> BusUnavailable:
     return error
 
 
+class _Waiting(NamedTuple):
+    """A request that has no answer yet."""
+
+    future: asyncio.Future[Delivery]
+    until: float  #: of the loop's clock
+    timeout_s: float
+    subject: str
+
+
 class Link:
     """Pipelined requests on `nc`. `open` before use; `lost` when the connection went away."""
 
     def __init__(self, nc: Client) -> None:
         self.nc = nc
+        self.wire = Wire(nc)
         self._prefix = ""
         self._sub: Subscription | None = None
         self._numbers = itertools.count(1)
-        self._waiting: dict[str, asyncio.Future[Msg]] = {}
+        self._waiting: dict[bytes, _Waiting] = {}
+        self._sweeping = False
 
     @property
     def in_flight(self) -> int:
+        """Requests without an answer; one that was given up counts until the next sweep."""
         return len(self._waiting)
 
     async def open(self) -> None:
         """Subscribe the inbox."""
         self._prefix = self.nc.new_inbox() + "."
-        self._sub = await self.nc.subscribe(
-            self._prefix + "*", cb=self._answer, pending_msgs_limit=0, pending_bytes_limit=0
-        )
+        self._sub = await self.wire.subscribe(self._prefix + "*", self._answerer(len(self._prefix)))
 
     async def close(self) -> None:
         """Give up the inbox and fail what still waits."""
         self.lost("the connection is being closed")
         if self._sub is not None and self.nc.is_connected:
-            await self._sub.unsubscribe()
+            await self.wire.unsubscribe(self._sub)
         self._sub = None
 
     def lost(self, why: str = "the connection to NATS was lost before the answer came") -> None:
         """Fail every request that still waits; its outcome is unknown."""
-        waiting, self._waiting = self._waiting, {}
-        for future in waiting.values():
-            if not future.done():
-                future.set_exception(unavailable(why, LinkReason.DISCONNECTED))
-                future.exception()  # whoever waits gets it; a sender that was cancelled leaves no warning behind
+        for waiting in self._waiting.values():
+            if not waiting.future.done():
+                _fail(waiting.future, unavailable(why, LinkReason.DISCONNECTED))
+        self._waiting.clear()  # in place: the receiver of answers holds it
 
     async def start(
-        self, subject: str, data: bytes, headers: dict[str, Any] | None = None, *, timeout_s: float = 5.0
-    ) -> asyncio.Future[Msg]:
-        """Send a request; the future gives the answer, or raises `BusUnavailable` after `timeout_s`.
+        self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0
+    ) -> asyncio.Future[Delivery]:
+        """Send a request, `head` being its header block; the future gives the answer, or raises `BusUnavailable` after
+        `timeout_s`.
 
         Raises:
             BusUnavailable: there is no connection; nothing was sent.
             nats.errors.MaxPayloadError: `data` is larger than the server accepts.
         """
-        if not self.nc.is_connected:
-            raise unavailable("there is no connection to NATS; it is being restored", LinkReason.DISCONNECTED)
-        loop = asyncio.get_running_loop()
         token = str(next(self._numbers))
-        future: asyncio.Future[Msg] = loop.create_future()
-        self._waiting[token] = future
-        timer = loop.call_later(timeout_s, self._expire, token, subject, timeout_s)
-
-        def forget(_: asyncio.Future[Msg]) -> None:
-            timer.cancel()
-            self._waiting.pop(token, None)
-
-        future.add_done_callback(forget)
-        try:
-            await self.nc.publish(subject, data, reply=self._prefix + token, headers=headers)
-        except nats.errors.MaxPayloadError:
-            future.cancel()
-            raise
-        except (nats.errors.Error, OSError) as error:
-            future.cancel()
-            raise unavailable(f"NATS did not take the message: {error!r}", LinkReason.DISCONNECTED) from error
+        self._send(subject, data, head, reply=self._prefix + token)
+        loop = asyncio.get_running_loop()
+        future: asyncio.Future[Delivery] = loop.create_future()
+        self._waiting[token.encode()] = _Waiting(future, loop.time() + timeout_s, timeout_s, subject)
+        if not self._sweeping:
+            self._sweeping = True
+            loop.call_later(SWEEP_S, self._sweep)
         return future
 
-    async def request(
-        self, subject: str, data: bytes, headers: dict[str, Any] | None = None, *, timeout_s: float = 5.0
-    ) -> Msg:
+    async def request(self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0) -> Delivery:
         """Send a request and wait for its answer. Errors: see `start`."""
-        return await (await self.start(subject, data, headers, timeout_s=timeout_s))
+        return await (await self.start(subject, data, head, timeout_s=timeout_s))
 
-    async def publish(self, subject: str, data: bytes, headers: dict[str, Any] | None = None) -> None:
+    async def publish(self, subject: str, data: bytes, head: bytes = b"") -> None:
         """Send without asking for an answer.
 
         Raises:
             BusUnavailable: there is no connection; nothing was sent.
             nats.errors.MaxPayloadError: `data` is larger than the server accepts.
         """
-        if not self.nc.is_connected:
-            raise unavailable("there is no connection to NATS; it is being restored", LinkReason.DISCONNECTED)
-        try:
-            await self.nc.publish(subject, data, headers=headers)
-        except nats.errors.MaxPayloadError:
-            raise
-        except (nats.errors.Error, OSError) as error:
-            raise unavailable(f"NATS did not take the message: {error!r}", LinkReason.DISCONNECTED) from error
+        self._send(subject, data, head)
 
     async def api(self, subject: str, body: Any = None, *, timeout_s: float = 5.0) -> dict[str, Any]:
         """Call the JetStream API (`subject` after `$JS.API.`) and give its answer, errors included, as it is."""
@@ -139,7 +131,7 @@ class Link:
         return answer
 
     async def stream_of(
-        self, subject: str, data: bytes, receive: Callable[[Msg], bool], *, idle_s: float = 10.0
+        self, subject: str, data: bytes, receive: Callable[[Delivery], bool], *, idle_s: float = 10.0
     ) -> None:
         """Send a request that many messages answer; `receive` gets each and says whether more are to come.
 
@@ -147,54 +139,80 @@ class Link:
             BusUnavailable: nothing came for `idle_s`, or the connection was lost.
         """
         loop = asyncio.get_running_loop()
-        done: asyncio.Future[Msg] = loop.create_future()
-        token = str(next(self._numbers))
-        self._waiting[token] = done
+        done: asyncio.Future[Delivery] = loop.create_future()
+        token = str(next(self._numbers)).encode()
         last = loop.time()
 
-        async def collect(message: Msg) -> None:
+        def collect(*parts: bytes) -> None:
             nonlocal last
             last = loop.time()
             if not done.done():
                 try:
+                    message = Delivery(*parts)
                     if not receive(message):
                         done.set_result(message)
                 except Exception as error:  # noqa: BLE001 - handed to whoever waits below
                     done.set_exception(error)
 
         inbox = self.nc.new_inbox()
-        sub = await self.nc.subscribe(inbox, cb=collect, pending_msgs_limit=0, pending_bytes_limit=0)
         try:
-            if not self.nc.is_connected:
-                raise unavailable("there is no connection to NATS", LinkReason.DISCONNECTED)
-            await self.nc.publish(subject, data, reply=inbox)
+            sub = await self.wire.subscribe(inbox, collect)
+        except (nats.errors.Error, OSError) as error:
+            raise unavailable(f"no subscription: {error!r}", LinkReason.DISCONNECTED) from error
+        self._waiting[token] = _Waiting(done, math.inf, idle_s, subject)  # so that a lost connection ends it
+        try:
+            self._send(subject, data, b"", reply=inbox)
             while not done.done():
                 left = last + idle_s - loop.time()
                 if left <= 0:
                     raise unavailable(f"NATS sent nothing for {idle_s:g} s on {subject}", LinkReason.TIMEOUT)
                 await asyncio.wait([done], timeout=left)
             done.result()
-        except (nats.errors.Error, OSError) as error:
-            raise unavailable(f"NATS did not take the request: {error!r}", LinkReason.DISCONNECTED) from error
         finally:
             self._waiting.pop(token, None)
             if not done.done():
                 done.cancel()
             if self.nc.is_connected:
-                await sub.unsubscribe()
+                await self.wire.unsubscribe(sub)
 
-    async def _answer(self, message: Msg) -> None:
-        future = self._waiting.get(message.subject[len(self._prefix) :])
-        if future is None or future.done():
-            return
-        if message.headers and message.headers.get("Status") == "503":
-            future.set_exception(unavailable("no stream or service answers on the subject", LinkReason.NO_STREAM))
-        else:
-            future.set_result(message)
+    def _send(self, subject: str, data: bytes, head: bytes, *, reply: str = "") -> None:
+        try:
+            self.wire.send(subject, data, reply=reply, head=head)
+        except nats.errors.ConnectionClosedError:
+            why = "there is no connection to NATS; it is being restored"
+            raise unavailable(why, LinkReason.DISCONNECTED) from None
 
-    def _expire(self, token: str, subject: str, timeout_s: float) -> None:
-        future = self._waiting.get(token)
-        if future is not None and not future.done():
-            future.set_exception(
-                unavailable(f"NATS did not answer within {timeout_s:g} s on {subject[:200]}", LinkReason.TIMEOUT)
-            )
+    def _answerer(self, prefix: int) -> Receive:
+        """What takes the answers. It runs for every message that is stored, so it does no more than it must."""
+        waiting = self._waiting
+
+        def answer(subject: bytes, reply: bytes, head: bytes, data: bytes) -> None:
+            found = waiting.pop(subject[prefix:], None)
+            if found is None or found.future.done():
+                return
+            if head.startswith(_NO_RESPONDERS):
+                why = "no stream or service answers on the subject"
+                _fail(found.future, unavailable(why, LinkReason.NO_STREAM))
+            else:
+                found.future.set_result(Delivery(subject, reply, head, data))
+
+        return answer
+
+    def _sweep(self) -> None:
+        """End the requests whose time is up, and forget those that nobody waits for any more."""
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        over = [token for token, waiting in self._waiting.items() if waiting.until <= now or waiting.future.done()]
+        for token in over:
+            waiting = self._waiting.pop(token)
+            if not waiting.future.done():
+                why = f"NATS did not answer within {waiting.timeout_s:g} s on {waiting.subject[:200]}"
+                _fail(waiting.future, unavailable(why, LinkReason.TIMEOUT))
+        self._sweeping = bool(self._waiting)
+        if self._sweeping:
+            loop.call_later(SWEEP_S, self._sweep)
+
+
+def _fail(future: asyncio.Future[Delivery], error: BusUnavailable) -> None:
+    future.set_exception(error)
+    future.exception()  # whoever waits gets it; a sender that was cancelled leaves no warning behind

@@ -12,17 +12,17 @@ import asyncio
 import logging
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import nats.errors
 import orjson
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from whenthen.engine.bus import Bus
 from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.streams import EVENTS
+from whenthen.engine.wire import ACK, Receive, read_headers, read_position
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.tasks import end_task, wait_event
 
@@ -159,9 +159,7 @@ class EventReader:
         self._consumer_seq = self._asked = 0
         receive = self._receiver(self._inbox)
         try:
-            self._sub = await self.bus.nc.subscribe(
-                self._inbox, cb=receive, pending_msgs_limit=0, pending_bytes_limit=0
-            )
+            self._sub = await self.bus.wire.subscribe(self._inbox, receive)
         except (nats.errors.Error, OSError) as error:
             raise unavailable(f"no subscription: {error!r}", LinkReason.DISCONNECTED) from error
         config: dict[str, object] = {
@@ -198,16 +196,12 @@ class EventReader:
             "expires": int(EXPIRES_S * 1e9),
             "idle_heartbeat": int(HEARTBEAT_S * 1e9),
         }
-        nc = self.bus.nc
-        if not nc.is_connected:
-            raise unavailable("there is no connection to NATS", LinkReason.DISCONNECTED)
-        self._asked += PULL_MESSAGES
+        subject = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}"
         try:
-            await nc.publish(
-                f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}", orjson.dumps(request), reply=self._inbox
-            )
-        except (nats.errors.Error, OSError) as error:
+            self.bus.wire.send(subject, orjson.dumps(request), reply=self._inbox)
+        except nats.errors.Error as error:
             raise unavailable(f"no pull request: {error!r}", LinkReason.DISCONNECTED) from error
+        self._asked += PULL_MESSAGES
 
     async def _drop(self) -> None:
         """Forget the consumer here and, where there is a connection, on the server."""
@@ -216,30 +210,26 @@ class EventReader:
         self._inbox = ""
         if sub is not None and self.bus.connected:
             try:
-                await sub.unsubscribe()
-                await self.bus.nc.publish(f"$JS.API.CONSUMER.DELETE.{EVENTS}.{self._name}", b"")
+                await self.bus.wire.unsubscribe(sub)
+                self.bus.wire.send(f"$JS.API.CONSUMER.DELETE.{EVENTS}.{self._name}", b"")
             except (nats.errors.Error, OSError) as error:
                 log.debug("consumer %s is left to expire: %r", self._name, error)
 
-    def _receiver(self, inbox: str) -> Callable[[Msg], Awaitable[None]]:
+    def _receiver(self, inbox: str) -> Receive:
         """What takes the messages of one consumer. It runs for every event, so it does no more than it must."""
         now = asyncio.get_running_loop().time
         buffer = self._buffer
         arrived = self._arrived
 
-        async def receive(message: Msg) -> None:
+        def receive(subject: bytes, reply: bytes, head: bytes, data: bytes) -> None:
             if inbox != self._inbox:
                 return  # of a consumer that was given up
             self._heard = now()
-            reply = message.reply
-            if not reply.startswith("$JS.ACK."):
-                self._status(message.headers or {})
+            if not reply.startswith(ACK):
+                self._status(read_headers(head))
                 return
-            tokens = reply.split(".")
-            # $JS.ACK.<stream>.<consumer>.<delivered>.<stream seq>.<consumer seq>.<time>.<pending>, or with domain and
-            # account before the stream and a random token at the end
-            seq, consumer_seq, time_ns, pending = tokens[5:9] if len(tokens) == 9 else tokens[7:11]
-            if int(consumer_seq) != self._consumer_seq + 1:
+            _, seq, consumer_seq, time_us, pending = read_position(reply)
+            if consumer_seq != self._consumer_seq + 1:
                 log.warning("messages of %s were lost on the way; reading again from %d", EVENTS, self._last_seq + 1)
                 self._created = False
                 self._inbox = ""
@@ -248,9 +238,9 @@ class EventReader:
             self._consumer_seq += 1
             self._asked -= 1
             self.received += 1
-            self._last_seq = int(seq)
-            self._pending = int(pending)
-            buffer.append(Received(self._last_seq, int(time_ns) // 1000, self._pending, message.subject, message.data))
+            self._last_seq = seq
+            self._pending = pending
+            buffer.append(Received(seq, time_us, pending, subject.decode(), data))
             arrived.set()
 
         return receive

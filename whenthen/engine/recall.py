@@ -9,11 +9,11 @@ from __future__ import annotations
 from urllib.parse import unquote
 
 import orjson
-from nats.aio.msg import Msg
 
 from whenthen.engine.link import Link, LinkReason, unavailable
 from whenthen.engine.streams import EVENTS
-from whenthen.schemas.times import format_time, from_us, to_us
+from whenthen.engine.wire import ACK, Delivery, read_position
+from whenthen.schemas.times import format_time, from_us
 
 __all__ = ["recent_ids"]
 
@@ -33,17 +33,18 @@ async def recent_ids(link: Link, *, since_us: int, before: int) -> list[tuple[st
     left = 0  #: of the batch that was asked for
     more = True
 
-    def receive(message: Msg) -> bool:
+    def receive(message: Delivery) -> bool:
         nonlocal left, more
-        if not message.reply.startswith("$JS.ACK."):
+        reply = message.reply.encode()
+        if not reply.startswith(ACK):
             more = False
             return False
-        meta = message.metadata
+        at = read_position(reply)
         left -= 1
-        more = meta.sequence.stream < before and meta.num_pending > 0
-        name = (message.headers or {}).get("Nats-Msg-Id")
-        if name is not None and meta.sequence.stream < before:
-            found.append((unquote(name), to_us(meta.timestamp)))
+        more = at.seq < before and at.pending > 0
+        name = message.headers.get("Nats-Msg-Id")
+        if name is not None and at.seq < before:
+            found.append((unquote(name), at.time_us))
         return more and left > 0
 
     while more and len(found) < _MAX_IDS:
