@@ -35,7 +35,6 @@ from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Reason
 from whenthen.schemas.times import format_time, from_us
-from whenthen.sources import Request
 from whenthen.sources.cloudevents import event_of_cloudevent
 from whenthen.triggers.explain import why_not
 
@@ -89,8 +88,7 @@ class ServerApi:
     def translate(self, request: HookRequest) -> HookResult:
         """Verify a webhook's request and translate it."""
         translator = self._rulebook.webhook(request.name)
-        asked = Request(method=request.method, headers=request.headers, query=request.query, body=request.body)
-        found = translator.translate(asked, datetime.now(UTC))
+        found = translator.translate(request, datetime.now(UTC))
         if not found.events:
             return HookResult(answer=orjson.dumps({"ids": [], "dropped": found.dropped}))
         return HookResult(events=found.events)

@@ -74,6 +74,7 @@ class CompiledMapping:
         self, name: str, mapping: EventMapping, *, compile_condition: CompileCondition, limits: SourceLimits
     ) -> None:
         self._name = name
+        self._source = f"webhook:{name}"
         self._limits = limits
         known = ("body", "headers", "query", "method", "name") + (("item",) if mapping.each is not None else ())
 
@@ -150,7 +151,7 @@ class CompiledMapping:
                 occurred=None if self._occurred is None else _time(self._occurred.render(context), "map.occurred"),
                 id=self._event_id(context, index),
                 now=now,
-                source=f"webhook:{self._name}",
+                source=self._source,
                 limits=self._limits.event,
             )
         except InvalidEvent as error:
@@ -227,7 +228,11 @@ def _compile_each(text: str | None, known: Collection[str]) -> Path | None:
 
 
 def _labels(rendered: Any, field: str) -> dict[str, str]:
-    return {label: label_text(value, f"{field}.{label}") for label, value in rendered.items()}
+    # most values are text already, and need neither the call nor the name of their field
+    return {
+        label: value if type(value) is str else label_text(value, f"{field}.{label}")
+        for label, value in rendered.items()
+    }
 
 
 def _text(value: Any, field: str) -> str:

@@ -47,9 +47,9 @@ _JSON = (b"content-type", b"application/json")
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Answer:
-    """A whole response."""
+    """A whole response, read-only. Not frozen: there is one for every request, and frozen ones take longer to make."""
 
     status: int
     body: bytes
@@ -114,7 +114,7 @@ def answer_of(error: Exception, *, more: dict[str, Any] | None = None) -> Answer
 
 async def send_answer(send: Send, answer: Answer, *, close: bool = False) -> None:
     """Send a whole response; `close` ends the connection, as a body that is not read has to."""
-    headers = [*answer.headers, (b"content-length", str(len(answer.body)).encode())]
+    headers = [*answer.headers, (b"content-length", b"%d" % len(answer.body))]
     if close:
         headers.append((b"connection", b"close"))
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})

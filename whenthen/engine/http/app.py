@@ -127,7 +127,8 @@ class HttpApp:
 def _hook_name(scope: Scope) -> str:
     raw: bytes = scope.get("raw_path") or scope["path"].encode()
     # the raw path keeps an escaped slash apart from a real one; uvicorn may leave the query in it
-    return unquote_to_bytes(raw.partition(b"?")[0].removeprefix(b"/hooks/")).decode("utf-8", "replace")
+    name = raw.partition(b"?")[0].removeprefix(b"/hooks/")
+    return (unquote_to_bytes(name) if b"%" in name else name).decode("utf-8", "replace")
 
 
 def _no_token(scope: Scope) -> Any:

@@ -56,14 +56,13 @@ def refuse_compressed(scope: Scope) -> None:
         raise HttpError(415, "unsupported_media_type", f"content-encoding {encoding[:40]} is not taken; send it plain")
 
 
-async def read_body(scope: Scope, receive: Receive, limit: int) -> bytes:
-    """The whole body, at most `limit` bytes of it; no more than that is ever held.
+async def read_body(receive: Receive, limit: int, announced: str | None) -> bytes:
+    """The whole body, at most `limit` bytes of it; no more than that is ever held. `announced` is the content length.
 
     Raises:
         HttpError: 413, before reading when the length is announced, else as soon as the limit is passed.
         ClientGone: the client went away.
     """
-    announced = header(scope, b"content-length")
     if announced is not None:
         if not (announced.isascii() and announced.isdigit()):
             raise HttpError(400, "invalid_request", f"content-length {announced[:40]!r} is not a number")

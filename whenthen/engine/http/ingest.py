@@ -16,8 +16,8 @@ from urllib.parse import parse_qsl
 import orjson
 
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, send_answer
-from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, read_body, refuse_compressed
-from whenthen.engine.http.ports import Ack, Api, HookRequest
+from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, header, read_body, refuse_compressed
+from whenthen.engine.http.ports import Api, HookRequest
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.rules.explanations import near
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, NotFound, WhenthenError
@@ -60,7 +60,7 @@ class Ingest:
                     "unsupported_media_type",
                     f"content-type {kind[:80]} is not taken; send {_JSON} or {_CLOUDEVENT}",
                 )
-            body = await read_body(scope, receive, self._body_limit)
+            body = await read_body(receive, self._body_limit, header(scope, b"content-length"))
             data = decode_json(body)
             if kind in (_CLOUDEVENT, _CLOUDEVENTS):
                 data = self._api.cloudevents(data)
@@ -81,13 +81,15 @@ class Ingest:
                 raise NotFound(f'no webhook is named "{name[:200]}"' + (close if "did you mean" in close else ""))
             if scope["method"] != "POST":
                 raise HttpError(405, "method_not_allowed", "a webhook is called with POST", (b"allow", b"POST"))
-            refuse_compressed(scope)
-            body = await read_body(scope, receive, self._body_limit)
+            headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
+            if "content-encoding" in headers:
+                refuse_compressed(scope)
+            body = await read_body(receive, self._body_limit, headers.get("content-length"))
             query = scope.get("query_string", b"")
             request = HookRequest(
                 name=name,
                 method="POST",
-                headers={key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]},
+                headers=headers,
                 query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
                 body=body,
             )
@@ -120,15 +122,10 @@ class Ingest:
         return events
 
     async def _publish(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str] = ()) -> int:
-        results: Sequence[Ack | BaseException]
         if len(events) == 1:
-            try:
-                results = [await self._api.publish(events[0])]
-            except Exception as error:  # noqa: BLE001 - answered below
-                results = [error]
-        else:
-            # all are on their way before the first answer is awaited, in order
-            results = await asyncio.gather(*map(self._api.publish, events), return_exceptions=True)
+            return await self._publish_one(send, events[0], source, dropped)
+        # all are on their way before the first answer is awaited, in order
+        results = await asyncio.gather(*map(self._api.publish, events), return_exceptions=True)
         accepted: list[str] = []
         duplicates: list[str] = []
         failed: Exception | None = None
@@ -145,6 +142,19 @@ class Ingest:
         if failed is not None:
             more = {"ids": [event.id for event in events], "accepted": accepted}
             return await self._refuse(send, failed, source, more=more)
+        return await self._accept(send, accepted, duplicates, dropped)
+
+    async def _publish_one(self, send: Send, event: Event, source: str, dropped: Sequence[str]) -> int:
+        """`_publish` of what nearly every request is, without the lists and tasks of many."""
+        try:
+            ack = await self._api.publish(event)
+        except Exception as error:  # noqa: BLE001 - answered here
+            return await self._refuse(send, error, source, more={"ids": [event.id], "accepted": []})
+        duplicate = ack.duplicate
+        self._metrics.received(source, duplicate=duplicate)
+        return await self._accept(send, [event.id], [event.id] if duplicate else [], dropped)
+
+    async def _accept(self, send: Send, accepted: list[str], duplicates: list[str], dropped: Sequence[str]) -> int:
         body: dict[str, Any] = {"ids": accepted, "duplicates": duplicates}
         if dropped:
             body["dropped"] = list(dropped)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from whenthen.schemas.events import Event
+from whenthen.sources import Request
 
 __all__ = ["Ack", "Api", "HookRequest", "HookResult", "Json", "Page"]
 
@@ -25,20 +26,22 @@ class Ack(Protocol):
         """Whether it had it before: an event of this id came within the duplicate window."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HookRequest:
-    """A request to a webhook, as it came. Header names are lower case; of one that comes twice, the last counts."""
+@dataclass(slots=True, kw_only=True)
+class HookRequest(Request):
+    """A request to the webhook `name`, as it came. Of a header that comes twice, the last counts."""
 
     name: str
-    method: str
-    headers: Mapping[str, str]
-    query: Mapping[str, str]
-    body: bytes
+
+    def __post_init__(self) -> None:
+        """Nothing to do: ASGI gives header names in lower case, and text from Latin-1 can always be written."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(slots=True, kw_only=True)
 class HookResult:
-    """What a webhook made of a request: events to publish, and what a provider's handshake wants as the answer."""
+    """What a webhook made of a request: events to publish, and what a provider's handshake wants as the answer.
+
+    Read-only; there is one for every request, and frozen ones take three times as long to make.
+    """
 
     events: Sequence[Event] = ()
     dropped: Sequence[str] = ()  #: what gave no event on purpose, and why

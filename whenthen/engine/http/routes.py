@@ -11,7 +11,7 @@ from fastapi import APIRouter, Path, Query, Request
 from starlette.responses import Response
 
 from whenthen.engine.http.answers import Answer, HttpError, json_answer
-from whenthen.engine.http.bodies import content_type, decode_json, read_body
+from whenthen.engine.http.bodies import content_type, decode_json, header, read_body
 from whenthen.engine.http.ports import Api, Page
 
 __all__ = ["api_router", "as_response", "state_router"]
@@ -208,7 +208,7 @@ async def _run_request(request: Request) -> tuple[dict[str, Any], str | None, fl
     kind = content_type(request.scope)
     if kind not in ("", "application/json"):
         raise HttpError(415, "unsupported_media_type", f"content-type {kind[:80]} is not taken; send application/json")
-    body = await read_body(request.scope, request.receive, BODY_LIMIT)
+    body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"))
     data = decode_json(body) if body else {}
     if not isinstance(data, dict):
         raise HttpError(400, "invalid_request", 'the body is an object, such as {"parameters": {}}')
