@@ -9,22 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import select
+import os
 import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-import httpcore
 import httpx
 
+from whenthen.actions.connections import Answer, Broken, Connection, Headers, Unanswered, encode_request
 from whenthen.schemas.errors import ActionError
 
-__all__ = ["AddressPolicy", "Resolve", "open_pool", "refusal", "resolve_host"]
+__all__ = ["AddressPolicy", "Pool", "Resolve", "open_pool", "refusal", "resolve_host"]
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-SocketOption = tuple[int, int, int] | tuple[int, int, bytes | bytearray] | tuple[int, int, None, int]
+#: TLS, host, port
+Origin = tuple[bool, str, int]
 #: host, port -> addresses as text, in the order of preference
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
 
@@ -79,85 +79,162 @@ async def resolve_host(host: str, port: int) -> Sequence[str]:
     return list(dict.fromkeys(str(info[4][0]) for info in found))
 
 
-class _Stream(httpcore.AsyncNetworkStream):
-    """A connection that is asked cheaply whether it is still open.
+class Pool:
+    """Connections to many hosts, kept for the next request. For `Ports.http`; close it, or use `async with`.
 
-    The pool asks every idle connection before and after each request, and to find the socket took longer than to send
-    the request.
+    At most `max_connections` are open; more requests wait. Nothing is waited for with a limit of its own: whoever calls
+    gives the request as a whole a time.
     """
 
-    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
-        self._inner = inner
-        self._socket = inner.get_extra_info("socket")
-        self._poll = None
-        if hasattr(select, "poll"):
-            self._poll = select.poll()
-            self._poll.register(self._socket, select.POLLIN)
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return await self._inner.read(max_bytes, timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(
-        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        return _Stream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        if info == "is_readable" and self._poll is not None:
-            return self._socket.fileno() < 0 or bool(self._poll.poll(0))
-        return self._inner.get_extra_info(info)
-
-
-class _CheckedBackend(httpcore.AsyncNetworkBackend):
-    def __init__(self, policy: AddressPolicy, resolve: Resolve) -> None:
+    def __init__(
+        self, policy: AddressPolicy, resolve: Resolve, tls: ssl.SSLContext, *, max_connections: int, keepalive_s: float
+    ) -> None:
         self._policy = policy
         self._resolve = resolve
-        self._inner = httpcore.AnyIOBackend()
+        self._tls = tls
+        self._max = max_connections
+        self._keepalive_s = keepalive_s
+        self._slots = asyncio.Semaphore(max_connections)
+        self._open: set[Connection] = set()
+        self._connecting = 0
+        self._idle: dict[Origin, list[Connection]] = {}  #: the last one used comes last
+        self._sweeper: asyncio.TimerHandle | None = None
 
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[SocketOption] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
+    async def __aenter__(self) -> Pool:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close every connection; requests that are under way fail."""
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        self._idle.clear()
+        for connection in list(self._open):
+            connection.close()
+        self._open.clear()
+
+    async def request(self, method: str, url: httpx.URL, headers: Headers, body: bytes) -> Answer:
+        """Send one request and give its answer, whatever its status.
+
+        A kept connection that ends before a byte of the answer comes was most likely closed by the other side while it
+        was idle: the request is sent once more on a new one. It may arrive twice, as may every action; `headers` have the
+        key by which the receiver can tell.
+
+        Raises:
+            ActionError: the host's addresses must not be reached.
+            Broken: no connection, or no complete answer.
+        """
+        request = encode_request(method, url.raw_path, [(b"host", url.netloc), *headers], body)
+        origin = url.scheme == "https", url.raw_host.decode(), url.port or (443 if url.scheme == "https" else 80)
+        async with self._slots:
+            connection = self._take(origin)
+            if connection is not None:
+                try:
+                    return await self._exchange(origin, connection, request)
+                except Unanswered:
+                    pass
+            return await self._exchange(origin, await self._connect(origin), request)
+
+    async def _exchange(self, origin: Origin, connection: Connection, request: bytes) -> Answer:
+        try:
+            answer = await connection.exchange(request)
+        except BaseException:
+            connection.close()
+            raise
+        finally:
+            if connection.usable:
+                self._keep(origin, connection)
+            else:
+                self._open.discard(connection)
+        return answer
+
+    def _take(self, origin: Origin) -> Connection | None:
+        idle = self._idle.get(origin)
+        oldest = asyncio.get_running_loop().time() - self._keepalive_s
+        found = None
+        while idle and found is None:
+            found = idle.pop()
+            if not found.usable or found.idle_since < oldest:
+                self._forget(found)
+                found = None
+        if idle is not None and not idle:
+            del self._idle[origin]
+        return found
+
+    def _keep(self, origin: Origin, connection: Connection) -> None:
+        loop = asyncio.get_running_loop()
+        connection.idle_since = loop.time()
+        self._idle.setdefault(origin, []).append(connection)
+        if self._sweeper is None:
+            self._sweeper = loop.call_later(self._keepalive_s, self._sweep, loop)
+
+    def _sweep(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Close what nobody used for `keepalive_s`."""
+        oldest = loop.time() - self._keepalive_s
+        for origin, idle in list(self._idle.items()):
+            left = [connection for connection in idle if connection.usable and connection.idle_since >= oldest]
+            for connection in set(idle).difference(left):
+                self._forget(connection)
+            if left:
+                self._idle[origin] = left
+            else:
+                del self._idle[origin]
+        self._sweeper = loop.call_later(self._keepalive_s, self._sweep, loop) if self._idle else None
+
+    def _forget(self, connection: Connection) -> None:
+        connection.close()
+        self._open.discard(connection)
+
+    def _make_room(self) -> None:
+        """Close the connection that was idle longest when as many are open as may be."""
+        if len(self._open) + self._connecting < self._max:
+            return
+        origin, idle = min(self._idle.items(), key=lambda item: item[1][0].idle_since)
+        self._forget(idle.pop(0))
+        if not idle:
+            del self._idle[origin]
+
+    async def _connect(self, origin: Origin) -> Connection:
+        """A new connection to the first address that may be reached and answers."""
+        secure, host, port = origin
         try:
             addresses = await self._resolve(host, port)
         except (socket.gaierror, UnicodeError) as error:
-            raise httpcore.ConnectError(f"the name {host} can not be resolved: {error}") from None
-        failure: httpcore.ConnectError | httpcore.ConnectTimeout | None = None
-        refused = ""
+            raise Broken(f"the name {host} can not be resolved: {error}") from None
+        failure = refused = ""
         for address in addresses:
             if why := refusal(address, self._policy):
                 refused = f"{host} is {address}, a {why}"
                 continue
+            self._make_room()
+            self._connecting += 1
             try:
-                stream = await self._inner.connect_tcp(address, port, timeout, local_address, socket_options)
-                return _Stream(stream)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
-                failure = error
-        if failure is not None:
-            raise failure
+                _, connection = await asyncio.get_running_loop().create_connection(
+                    Connection,
+                    address,
+                    port,
+                    ssl=self._tls if secure else None,
+                    server_hostname=host if secure else None,
+                )
+            except ssl.SSLError as error:
+                raise Broken(f"no trusted TLS connection: {error}") from None
+            except OSError as error:
+                failure = (os.strerror(error.errno) if error.errno else str(error)) or type(error).__name__
+                continue
+            finally:
+                self._connecting -= 1
+            self._open.add(connection)
+            return connection
+        if failure:
+            raise Broken(f"can not connect: {failure}")
         if refused:
             raise ActionError(
                 f"refused to connect: {refused}; actions never reach it", retryable=False, reason="refused_address"
             )
-        raise httpcore.ConnectError(f"the name {host} has no address")
-
-    async def connect_unix_socket(
-        self, path: str, timeout: float | None = None, socket_options: Iterable[SocketOption] | None = None
-    ) -> httpcore.AsyncNetworkStream:
-        raise httpcore.UnsupportedProtocol("actions do not connect to Unix sockets")
-
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
+        raise Broken(f"the name {host} has no address")
 
 
 def open_pool(
@@ -165,15 +242,12 @@ def open_pool(
     *,
     resolve: Resolve = resolve_host,
     max_connections: int = 100,
-    keepalive: float = 15.0,
-) -> httpcore.AsyncConnectionPool:
-    """A pool for `Ports.http`; close it with `aclose()` or `async with`. `keepalive` is in seconds.
+    keepalive_s: float = 15.0,
+) -> Pool:
+    """A pool for `Ports.http`.
 
     Certificates are verified against certifi's roots, or `SSL_CERT_FILE` / `SSL_CERT_DIR` where these are set.
     """
-    return httpcore.AsyncConnectionPool(
-        ssl_context=httpx.create_ssl_context(),
-        max_connections=max_connections,
-        keepalive_expiry=keepalive,
-        network_backend=_CheckedBackend(policy or AddressPolicy(), resolve),
-    )
+    tls = httpx.create_ssl_context()
+    tls.set_alpn_protocols(["http/1.1"])
+    return Pool(policy or AddressPolicy(), resolve, tls, max_connections=max_connections, keepalive_s=keepalive_s)

@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-import httpcore
-
+from whenthen.actions.egress import Pool
 from whenthen.actions.secrets import Redactor
 from whenthen.schemas.deployments import FlowRun
 from whenthen.schemas.events import Event
@@ -94,4 +93,4 @@ class Ports:
     notifiers: Notifiers
     resolve_secret: Callable[[str], str]  #: reference -> value; see `secrets.Secrets`
     redactor: Redactor  #: knows every value that `resolve_secret` gave
-    http: httpcore.AsyncConnectionPool  #: see `egress.open_pool`; shared by all calls
+    http: Pool  #: see `egress.open_pool`; shared by all calls

@@ -14,22 +14,20 @@ from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-import httpcore
 import httpx
 import orjson
 
 from whenthen import __version__
 from whenthen.actions.calls import ActionResult, Call
+from whenthen.actions.connections import Answer, Broken
 from whenthen.actions.destinations import Destination, compile_destination
 from whenthen.actions.fields import Field, compile_text_field, compile_value_field
 from whenthen.actions.signatures import SIGNATURE_HEADERS, signature_headers
 from whenthen.schemas.actions import CallWebhook
 from whenthen.schemas.errors import ActionError, InvalidTemplate, RenderError
 
-__all__ = ["MAX_RESPONSE_BYTES", "CallWebhookStep", "read_retry_after"]
+__all__ = ["CallWebhookStep", "read_retry_after"]
 
-#: of an answer's body; the rest is not read
-MAX_RESPONSE_BYTES = 64 * 1024
 #: of an answer's body that an error quotes
 QUOTED_CHARS = 200
 #: statuses below 500 that another try may change: Request Timeout, Too Early, Too Many Requests
@@ -90,6 +88,8 @@ class CallWebhookStep:
         }
         if media_type:
             headers[b"content-type"] = media_type
+        if body or self.action.method not in BODILESS:
+            headers[b"content-length"] = b"%d" % len(body)
         headers.update((header.name.lower().encode(), header.render(call)) for header in self.headers)
         if self.action.secret is not None:
             secret = call.ports.resolve_secret(self.action.secret)
@@ -114,23 +114,15 @@ class CallWebhookStep:
 
     async def _send(self, call: Call, url: httpx.URL, headers: dict[bytes, bytes], body: bytes) -> ActionResult:
         where = f"{self.action.method} {url.scheme}://{url.netloc.decode()}"
-        target = httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path)
         try:
-            async with call.ports.http.stream(
-                self.action.method, target, headers=list(headers.items()), content=body
-            ) as response:
-                answer = await _read(response)
-        except httpcore.TimeoutException:
-            raise ActionError(f"{where}: timed out", reason="timeout") from None
-        except httpcore.UnsupportedProtocol as error:
-            raise ActionError(f"{where}: {error}", retryable=False, reason="connection") from None
-        except (httpcore.NetworkError, httpcore.ProtocolError) as error:
-            raise ActionError(f"{where}: {error or type(error).__name__}", reason="connection") from None
-        status = response.status
+            answer = await call.ports.http.request(self.action.method, url, list(headers.items()), body)
+        except Broken as error:
+            raise ActionError(f"{where}: {error}", reason="connection") from None
+        status = answer.status
         expected = self.action.expect_status
         if status in expected or (not expected and 200 <= status < 300):
             return ActionResult(details={"status": status, "host": url.host})
-        raise _failure(call, where, status, response.headers, answer, expected)
+        raise _failure(call, where, answer, expected)
 
 
 def _headers(action: CallWebhook) -> tuple[_Header, ...]:
@@ -151,24 +143,9 @@ def _headers(action: CallWebhook) -> tuple[_Header, ...]:
     return tuple(found)
 
 
-async def _read(response: httpcore.Response) -> bytes:
-    answer = bytearray()
-    async for part in response.aiter_stream():
-        answer += part
-        if len(answer) >= MAX_RESPONSE_BYTES:
-            break  # leaving the stream closes the connection
-    return bytes(answer[:MAX_RESPONSE_BYTES])
-
-
-def _failure(
-    call: Call,
-    where: str,
-    status: int,
-    headers: Sequence[tuple[bytes, bytes]],
-    answer: bytes,
-    expected: Sequence[int],
-) -> ActionError:
-    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in headers}
+def _failure(call: Call, where: str, answer: Answer, expected: Sequence[int]) -> ActionError:
+    status = answer.status
+    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
     if 300 <= status < 400 and "location" in named:
         return ActionError(
             f"{where}: answered {status}, a redirect to {_host_of(named['location'])}, and redirects are not followed; "
@@ -179,7 +156,7 @@ def _failure(
     message = f"{where}: answered {status}"
     if expected:
         message += f", expected {' or '.join(map(str, expected))}"
-    quoted = " ".join(call.ports.redactor.text(answer.decode("utf-8", "replace")).split())
+    quoted = " ".join(call.ports.redactor.text(answer.body.decode("utf-8", "replace")).split())
     if quoted:
         message += ": " + (quoted if len(quoted) <= QUOTED_CHARS else quoted[:QUOTED_CHARS] + "…")
     return ActionError(

@@ -1,0 +1,317 @@
+"""The connections of call-webhook: what is kept, what is sent again, and what an answer may look like."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from whenthen.actions import open_pool
+from whenthen.actions.connections import MAX_BODY_BYTES, encode_request
+from whenthen.schemas.errors import ActionError
+
+pytestmark = pytest.mark.anyio
+
+CERTIFICATE = Path(__file__).parent / "certificates" / "receiver.pem"
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+
+
+@dataclass
+class Peer:
+    """A server that answers request number n (from 1, over all connections) as a test says; None closes instead."""
+
+    answer: Callable[[int], bytes | None]
+    port: int = 0
+    keeps: bool = True  #: whether the connection stays open after an answer
+    requests: list[bytes] = field(default_factory=list)
+    connections: int = 0
+    closed: int = 0  #: by the caller, or at its end
+    open: list[asyncio.StreamWriter] = field(default_factory=list)
+    hold: asyncio.Event | None = None
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self.open.append(writer)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
+                self.requests.append(head + await reader.readexactly(length))
+                while not (self.hold is None or self.hold.is_set() or reader.at_eof() or reader.exception()):
+                    await asyncio.sleep(0.005)
+                answer = self.answer(len(self.requests))
+                if answer is not None:
+                    writer.write(answer)
+                    await writer.drain()
+                if answer is None or not self.keeps:
+                    return
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            self.closed += 1
+            writer.close()
+
+
+@asynccontextmanager
+async def listening(
+    answer: bytes | Callable[[int], bytes | None], *, tls: ssl.SSLContext | None = None, **options: Any
+) -> AsyncIterator[Peer]:
+    peer = Peer(answer if callable(answer) else lambda _: answer, **options)
+    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=tls)
+    peer.port = server.sockets[0].getsockname()[1]
+    try:
+        yield peer
+    finally:
+        server.close()
+        for writer in peer.open:
+            writer.close()
+        await eventually(lambda: peer.closed == peer.connections)
+
+
+async def eventually(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not holds():
+            await asyncio.sleep(0.005)
+
+
+Calling = Callable[..., Awaitable[Any]]
+
+
+@pytest.fixture
+async def call(world: Any) -> AsyncIterator[Calling]:
+    """Perform a call-webhook through a pool of its own."""
+    async with open_pool() as pool:
+
+        async def perform(url: str, **action: Any) -> Any:
+            ports = dataclasses.replace(world.ports, http=pool)
+            return await world.perform({"call-webhook": url, **action}, ports=ports)
+
+        yield perform
+
+
+async def test_a_connection_is_kept_and_used_again(call: Calling) -> None:
+    async with listening(OK) as peer:
+        for _ in range(3):
+            await call(peer.url)
+    assert (len(peer.requests), peer.connections) == (3, 1)
+
+
+async def test_requests_at_once_have_a_connection_each(call: Calling) -> None:
+    async with listening(OK, hold=asyncio.Event()) as peer:
+        assert peer.hold is not None
+        running = [asyncio.ensure_future(call(peer.url)) for _ in range(5)]
+        await eventually(lambda: len(peer.requests) == 5)
+        peer.hold.set()
+        await asyncio.gather(*running)
+        await call(peer.url)
+    assert peer.connections == 5
+
+
+async def test_a_kept_connection_that_the_other_side_closes_is_no_failed_try(call: Calling) -> None:
+    """The other side takes the second request on a kept connection and hangs up: it comes again, under its key."""
+    async with listening(lambda number: None if number == 2 else OK) as peer:
+        await call(peer.url)
+        assert (await call(peer.url)).details["status"] == 200
+    assert peer.connections == 2
+    assert peer.requests[1] == peer.requests[2]
+    assert b"\r\nidempotency-key: f-1.0\r\n" in peer.requests[2]
+
+
+async def test_a_connection_that_was_closed_while_idle_is_not_used(call: Calling) -> None:
+    async with listening(OK, keeps=False) as peer:
+        await call(peer.url)
+        await eventually(lambda: peer.closed == 1)
+        await call(peer.url)
+    assert (len(peer.requests), peer.connections) == (2, 2)
+
+
+async def test_a_new_connection_that_ends_without_an_answer_is_a_failed_try(call: Calling) -> None:
+    async with listening(lambda _: None) as peer:
+        with pytest.raises(ActionError, match="closed without an answer") as caught:
+            await call(peer.url)
+    assert caught.value.retryable
+    assert caught.value.reason == "connection"
+    assert len(peer.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nabc",
+        b"HTTP/1.1 200 OK\r\nx: y",
+    ],
+)
+async def test_an_answer_that_is_cut_off_is_a_failed_try_and_not_sent_again(call: Calling, answer: bytes) -> None:
+    async with listening(lambda number: OK if number == 1 else answer) as peer:
+        await call(peer.url)
+        peer.keeps = False
+        with pytest.raises(ActionError, match="closed in the middle of the answer") as caught:
+            await call(peer.url)
+    assert caught.value.retryable
+    assert len(peer.requests) == 2
+
+
+@pytest.mark.parametrize(
+    ("answer", "keeps"),
+    [
+        (b"HTTP/1.1 500 No\r\ncontent-length: 3\r\n\r\nabc", True),
+        (b"HTTP/1.1 500 No\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n2\r\nbc\r\n0\r\nretry-after: 9\r\n\r\n", True),
+        (b"HTTP/1.1 500 No\r\n\r\nabc", False),
+        (b"HTTP/1.0 500 No\r\ncontent-length: 3\r\n\r\nabc", False),
+        (b"HTTP/1.1 500 No\r\ncontent-length: 3\r\nconnection: close\r\n\r\nabc", False),
+        (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early\r\nretry-after: 9\r\n\r\n"
+         b"HTTP/1.1 500 No\r\ncontent-length: 3\r\n\r\nabc", True),
+    ],
+)  # fmt: skip
+async def test_every_way_to_end_an_answer_is_understood(call: Calling, answer: bytes, keeps: bool) -> None:
+    async with listening(answer, keeps=keeps) as peer:
+        for _ in range(2):
+            with pytest.raises(ActionError, match=r"answered 500: abc$") as caught:
+                await call(peer.url)
+            assert caught.value.retry_after is None
+    assert peer.connections == (1 if keeps else 2)
+
+
+async def test_an_answer_without_a_body_needs_no_length(call: Calling) -> None:
+    async with listening(b"HTTP/1.1 204 No Content\r\n\r\n") as peer:
+        for _ in range(2):
+            assert (await call(peer.url)).details["status"] == 204
+    assert peer.connections == 1
+
+
+@pytest.mark.parametrize(
+    "behind", [b"x", b"HTTP/1.1 500 No\r\nretry-after: 9\r\ncontent-length: 0\r\n\r\n", b"HTTP/1.1 200 OK\r\n"]
+)
+async def test_bytes_behind_an_answer_answer_no_other_request(call: Calling, behind: bytes) -> None:
+    async with listening(lambda number: OK + behind if number == 1 else OK) as peer:
+        for _ in range(2):
+            assert (await call(peer.url)).details["status"] == 200
+    assert peer.connections == 2
+
+
+async def test_bytes_that_nobody_asked_for_end_a_kept_connection(call: Calling) -> None:
+    async with listening(OK) as peer:
+        await call(peer.url)
+        peer.open[0].write(b"HTTP/1.1 500 No\r\ncontent-length: 0\r\n\r\n")
+        await eventually(lambda: peer.closed == 1)
+        await call(peer.url)
+    assert peer.connections == 2
+
+
+@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 two hundred\r\n\r\n", b"\0\0\0"])
+async def test_an_answer_that_is_not_http_is_a_failed_try(call: Calling, answer: bytes) -> None:
+    async with listening(answer) as peer:
+        with pytest.raises(ActionError, match="is not HTTP") as caught:
+            await call(peer.url)
+    assert caught.value.reason == "connection"
+
+
+async def test_headers_without_end_are_given_up(call: Calling) -> None:
+    async with listening(b"HTTP/1.1 200 OK\r\nx: " + b"y" * 3_000_000) as peer:
+        with pytest.raises(ActionError, match="has no end within 1048576 bytes"):
+            await call(peer.url)
+
+
+async def test_a_long_answer_is_cut_and_its_connection_not_used_again(call: Calling) -> None:
+    size = 4 * MAX_BODY_BYTES
+    async with listening(b"HTTP/1.1 200 OK\r\ncontent-length: %d\r\n\r\n" % size + b"y" * size) as peer:
+        for _ in range(2):
+            assert (await call(peer.url)).details["status"] == 200
+    assert peer.connections == 2
+
+
+async def test_a_large_request_arrives_whole(call: Calling) -> None:
+    async with listening(OK) as peer:
+        await call(peer.url, body="x" * 3_000_000)
+    assert peer.requests[0].endswith(b"\r\n\r\n" + b"x" * 3_000_000)
+
+
+async def test_giving_up_a_try_closes_its_connection(call: Calling) -> None:
+    async with listening(OK, hold=asyncio.Event()) as peer:
+        assert peer.hold is not None
+        with pytest.raises(ActionError, match="not done within 100ms"):
+            await call(peer.url, timeout="100ms")
+        await eventually(lambda: peer.closed == 1)
+        peer.hold.set()
+        await call(peer.url)
+    assert peer.connections == 2
+
+
+async def test_more_requests_than_connections_wait_and_a_cancelled_one_keeps_no_place(world: Any) -> None:
+    async with open_pool(max_connections=2) as pool, listening(OK, hold=asyncio.Event()) as peer:
+        assert peer.hold is not None
+        ports = dataclasses.replace(world.ports, http=pool)
+        running = [asyncio.ensure_future(world.perform({"call-webhook": peer.url}, ports=ports)) for _ in range(6)]
+        await eventually(lambda: len(peer.requests) == 2)
+        for one in (running[0], running[4]):
+            one.cancel()
+        peer.hold.set()
+        ended = await asyncio.gather(*running, return_exceptions=True)
+        assert [isinstance(end, asyncio.CancelledError) for end in ended] == [True, False, False, False, True, False]
+        assert len(peer.open) - peer.closed <= 2
+
+
+async def test_a_full_pool_closes_what_was_idle_longest(world: Any) -> None:
+    async with (
+        open_pool(max_connections=2) as pool,
+        listening(OK) as first,
+        listening(OK) as second,
+        listening(OK) as third,
+    ):
+        ports = dataclasses.replace(world.ports, http=pool)
+        for peer in (first, second, third, second):
+            await world.perform({"call-webhook": peer.url}, ports=ports)
+        await eventually(lambda: first.closed == 1)
+        assert (second.connections, second.closed, third.closed) == (1, 0, 0)
+
+
+async def test_a_connection_that_nobody_uses_is_closed_after_a_while(world: Any) -> None:
+    async with open_pool(keepalive_s=0.05) as pool, listening(OK) as peer:
+        await world.perform({"call-webhook": peer.url}, ports=dataclasses.replace(world.ports, http=pool))
+        await eventually(lambda: peer.closed == 1)
+
+
+@pytest.mark.parametrize("value", [b"a\r\nX-Evil: 1", b"a\nb", b"a\rb", b"a\0b"])
+def test_a_value_with_a_line_break_makes_no_request(value: bytes) -> None:
+    with pytest.raises(ValueError, match="line break"):
+        encode_request("POST", b"/", [(b"x", value)], b"")
+    with pytest.raises(ValueError, match="line break"):
+        encode_request("POST", b"/" + value, [], b"")
+
+
+async def test_tls_needs_a_trusted_certificate_of_the_host(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(CERTIFICATE)
+    async with listening(OK, tls=tls) as peer:
+
+        async def call(host: str) -> Any:
+            async with open_pool(resolve=resolve) as pool:
+                ports = dataclasses.replace(world.ports, http=pool)
+                for _ in range(2):
+                    found = await world.perform({"call-webhook": f"https://{host}:{peer.port}/"}, ports=ports)
+                return found
+
+        with pytest.raises(ActionError, match=r"no trusted TLS connection: .*self.signed"):
+            await call("receiver.example.com")
+        monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+        with pytest.raises(ActionError, match=r"not valid for 'other\.example\.com'") as caught:
+            await call("other.example.com")
+        assert caught.value.reason == "connection"
+        assert peer.requests == []
+        assert (await call("receiver.example.com")).details["status"] == 200
+        assert len(peer.requests) == 2
