@@ -96,6 +96,34 @@ async def test_a_server_that_hangs_gives_an_error_within_the_time_limit(nats_ser
     await bus.close()
 
 
+async def test_no_more_are_in_flight_than_allowed_and_everyone_gets_a_turn_beside_those_who_give_up(
+    nats_server: NatsServer,
+) -> None:
+    bus = Bus(nats_server.url, max_in_flight=5)
+    await bus.connect()
+    await ensure_streams(bus.js, StreamSettings())
+    most = 0
+    begin = bus.link.begin
+
+    def counted(*args: object, **options: object) -> object:
+        nonlocal most
+        most = max(most, sum(not waiting.future.done() for waiting in bus.link._waiting.values()) + 1)
+        return begin(*args, **options)  # type: ignore[arg-type]
+
+    bus.link.begin = counted  # type: ignore[method-assign, assignment]
+    sending = [asyncio.create_task(bus.publish(event())) for _ in range(300)]
+    await asyncio.sleep(0)
+    for task in sending[100:300:3]:
+        task.cancel()
+    done = await asyncio.gather(*sending, return_exceptions=True)
+    assert most == 5
+    assert sum(isinstance(ack, asyncio.CancelledError) for ack in done) == len(range(100, 300, 3))
+    assert {ack.seq for ack in done if not isinstance(ack, BaseException)} == set(
+        range(1, 301 - len(range(100, 300, 3)))
+    )
+    await bus.close()
+
+
 async def test_a_full_stream_refuses_new_events_and_keeps_the_old_ones_until_room_is_made(
     nats_server: NatsServer,
 ) -> None:

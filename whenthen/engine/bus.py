@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from nats.js import JetStreamContext
 from whenthen.engine.link import Link, LinkReason, unavailable
 from whenthen.engine.streams import EVENTS
 from whenthen.engine.subjects import event_subject, header_id
-from whenthen.engine.wire import Delivery, Wire, encode_headers
+from whenthen.engine.wire import Delivery, Wire
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
 from whenthen.schemas.events import Event, decode_event
 
@@ -78,7 +79,9 @@ class Bus:
             logger=None,
             **broker_options,
         )
-        self._room = asyncio.Semaphore(max_in_flight)
+        self._most_in_flight = max_in_flight
+        self._in_flight = 0
+        self._turns: deque[asyncio.Future[None]] = deque()
         self._closing = False
         self._nc: Client | None = None
         self._link: Link | None = None
@@ -182,24 +185,48 @@ class Bus:
         link = self._link
         if link is None:
             raise unavailable("the bus is not connected", LinkReason.DISCONNECTED)
-        head = encode_headers({"Nats-Msg-Id": message_id}) if message_id is not None else b""
-        loop = asyncio.get_running_loop()
-        deadline = loop.time() + self.publish_timeout_s
+        head = b"" if message_id is None else f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n\r\n".encode()
+        now = asyncio.get_running_loop().time
+        deadline = now() + self.publish_timeout_s
+        while self._in_flight >= self._most_in_flight:
+            await self._turn()
+        self._in_flight += 1
         try:
-            async with self._room:
-                while True:
-                    try:
-                        left = max(deadline - loop.time(), 0.001)
-                        wait = left if message_id is None else min(left, ATTEMPT_S)
-                        return _ack(await link.request(subject, data, head, timeout_s=wait))
-                    except BusUnavailable as error:
-                        retry = message_id is not None and error.reason in (LinkReason.NO_STREAM, LinkReason.TIMEOUT)
-                        if not retry or loop.time() + RETRY_PAUSE_S > deadline:
-                            raise
-                    await asyncio.sleep(RETRY_PAUSE_S)
+            while True:
+                try:
+                    left = max(deadline - now(), 0.001)
+                    wait = left if message_id is None else min(left, ATTEMPT_S)
+                    return _ack(await link.begin(subject, data, head, timeout_s=wait))
+                except BusUnavailable as error:
+                    retry = message_id is not None and error.reason in (LinkReason.NO_STREAM, LinkReason.TIMEOUT)
+                    if not retry or now() + RETRY_PAUSE_S > deadline:
+                        raise
+                await asyncio.sleep(RETRY_PAUSE_S)
         except nats.errors.MaxPayloadError:
             limit = self.nc.max_payload
             raise InvalidEvent("event", f"{len(data)} bytes; the NATS server accepts at most {limit}") from None
+        finally:
+            self._in_flight -= 1
+            if self._turns:
+                self._next()
+
+    async def _turn(self) -> None:
+        """Wait until one of the messages in flight has ended, in the order of arrival."""
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._next()  # it was this one's turn; the next one has it now
+            raise
+
+    def _next(self) -> None:
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
 
     async def event_at(self, seq: int) -> Event | None:
         """The event at a position of `EVENTS`; None when it is no longer kept.

@@ -90,7 +90,7 @@ class Link:
                 _fail(waiting.future, unavailable(why, LinkReason.DISCONNECTED))
         self._waiting.clear()  # in place: the receiver of answers holds it
 
-    async def start(
+    def begin(
         self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0
     ) -> asyncio.Future[Delivery]:
         """Send a request, `head` being its header block; the future gives the answer, or raises `BusUnavailable` after
@@ -110,8 +110,14 @@ class Link:
             loop.call_later(SWEEP_S, self._sweep)
         return future
 
+    async def start(
+        self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0
+    ) -> asyncio.Future[Delivery]:
+        """`begin`, for senders of many that let others go on in between."""
+        return self.begin(subject, data, head, timeout_s=timeout_s)
+
     async def request(self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0) -> Delivery:
-        """Send a request and wait for its answer. Errors: see `start`."""
+        """Send a request and wait for its answer. Errors: see `begin`."""
         return await (await self.start(subject, data, head, timeout_s=timeout_s))
 
     async def publish(self, subject: str, data: bytes, head: bytes = b"") -> None:

@@ -40,16 +40,25 @@ _M, _H = b"MH"
 
 
 class Delivery:
-    """One message as it came. `headers` are decoded when somebody asks."""
+    """One message as it came. Texts and headers are decoded when somebody asks."""
 
-    __slots__ = ("_head", "_headers", "data", "reply", "subject")
+    __slots__ = ("_head", "_headers", "_reply", "_subject", "data")
 
     def __init__(self, subject: bytes, reply: bytes, head: bytes, data: bytes) -> None:
-        self.subject = subject.decode()
-        self.reply = reply.decode()
         self.data = data
+        self._subject = subject
+        self._reply = reply
         self._head = head
         self._headers: dict[str, str] | None = None
+
+    @property
+    def subject(self) -> str:
+        return self._subject.decode()
+
+    @property
+    def reply(self) -> str:
+        """The subject of an answer; empty when none is expected."""
+        return self._reply.decode()
 
     @property
     def headers(self) -> dict[str, str]:
