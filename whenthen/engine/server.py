@@ -31,7 +31,8 @@ from whenthen.engine.api import ServerApi
 from whenthen.engine.bus import Bus
 from whenthen.engine.datadir import DataDir
 from whenthen.engine.deadletters import DeadLetters
-from whenthen.engine.embedded import EmbeddedServer
+from whenthen.engine.disk import DiskRoom
+from whenthen.engine.embedded import EmbeddedServer, EmbeddedSettings
 from whenthen.engine.evaluation import EvaluationSettings, ShardLoop
 from whenthen.engine.execution import ExecutionSettings, Executor
 from whenthen.engine.flags import AutomationFlags
@@ -102,6 +103,7 @@ class Server:
         self._executor: Executor | None = None
         self._http: HttpServer | None = None
         self.embedded: EmbeddedServer | None = None
+        self._disk: DiskRoom | None = None
 
     # -- life
 
@@ -190,6 +192,7 @@ class Server:
             shards=settings.shards,
             dead_letters=self.dead_letters if Role.EXECUTOR in self.roles else None,
             automations=lambda: self.rulebook.now.automations,
+            disk=self._disk,
         )
         self._keep("upkeep", lambda: upkeep.run(self._stop))
         self._ready = True
@@ -201,7 +204,8 @@ class Server:
             data_dir = DataDir(settings.data_dir)
             data_dir.acquire()
             self._cleanup.callback(data_dir.release)
-            self.embedded = EmbeddedServer(settings.data_dir)
+            self.embedded = EmbeddedServer(settings.data_dir, EmbeddedSettings(reserve_bytes=settings.disk_reserve))
+            self._disk = DiskRoom(settings.data_dir, reserve_bytes=settings.disk_reserve, metrics=self.metrics)
             await self.embedded.start()
             self._cleanup.push_async_callback(self.embedded.stop)
             urls = [self.embedded.url]
@@ -347,6 +351,7 @@ class Server:
             reload=self._reload,
             missing=self.missing,
             describe=self.describe,
+            admit=self._disk.admit if self._disk is not None else None,
         )
         app = create_app(
             api,

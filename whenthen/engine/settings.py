@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     retain_logs_bytes: Bytes = Field(default=1_000_000_000, ge=-1)
     engine_bytes: Bytes = Field(default=10_000_000_000, ge=-1)
     """The most that windows, firings and actions may take."""
+    disk_reserve: Bytes = Field(default=256_000_000, ge=0)
+    """With the embedded NATS server: events are refused with 503 when less than this is free on its disk."""
 
     shards: int = Field(default=1, ge=1, le=256)
     """How many parts the automations are divided into; each is evaluated by one process at a time."""

@@ -1,4 +1,4 @@
-"""What a process looks after beside its work: how full streams are, what could expire unread, and dead letters.
+"""What a process looks after beside its work: how full disk and streams are, what could expire unread, and dead letters.
 
 One loop a process, every few seconds; built by the wiring. Any number may run at once.
 """
@@ -17,6 +17,7 @@ from nats.js import JetStreamContext
 
 from whenthen.engine.commit import read_offset
 from whenthen.engine.deadletters import DeadLetters
+from whenthen.engine.disk import DiskRoom
 from whenthen.engine.link import Link
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.streams import ENGINE, EVENTS, RUNS, StreamSettings, make_room
@@ -52,6 +53,7 @@ class Upkeep:
         shards: int,
         dead_letters: DeadLetters | None,
         automations: Callable[[], Collection[str]],
+        disk: DiskRoom | None = None,
     ) -> None:
         self._js = js
         self._link = link
@@ -60,6 +62,7 @@ class Upkeep:
         self._shards = shards
         self._dead_letters = dead_letters
         self._automations = automations
+        self._disk = disk
         self._warned = False
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -74,6 +77,8 @@ class Upkeep:
 
     async def look(self, now: datetime) -> None:
         """Look once."""
+        if self._disk is not None:
+            self._disk.look()
         for stream in _STREAMS:
             info = await self._js.stream_info(stream)
             limit = info.config.max_bytes or -1
