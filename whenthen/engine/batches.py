@@ -48,24 +48,25 @@ async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int 
     last = len(messages)
     # a leader that died does not answer; whoever sends a batch sends it again, so a short wait costs nothing
     timeout_s = ANSWER_S + sum(len(message.data) for message in messages) / ANSWER_BYTES_PER_S
+    start = f"NATS/1.0\r\nNats-Batch-Id: {batch}\r\nNats-Batch-Sequence: "
     size = 0
-    for number, message in enumerate(messages, 1):
-        headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)} if last > 1 else {}
-        if message.ttl_s:
-            headers["Nats-TTL"] = f"{message.ttl_s}s"
-        if number == last:
-            if last > 1:  # one message is atomic by itself, and far cheaper
-                headers["Nats-Batch-Commit"] = "1"
-            if expect is not None:
-                headers[EXPECT] = str(expect)
-            head = encode_headers(headers) if headers else b""
-            answer = await link.request(message.subject, message.data, head, timeout_s=timeout_s)
-            break
-        await link.publish(message.subject, message.data, encode_headers(headers))
+    for number, message in enumerate(messages[:-1], 1):
+        ends = f"\r\nNats-TTL: {message.ttl_s}s\r\n\r\n" if message.ttl_s else "\r\n\r\n"
+        link.tell(message.subject, message.data, f"{start}{number}{ends}".encode())
         size += len(message.data)
         if size > YIELD_BYTES:
             size = 0
             await asyncio.sleep(0)
+    closing = messages[-1]
+    headers = {}
+    if last > 1:  # one message is atomic by itself, and far cheaper
+        headers = {"Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(last), "Nats-Batch-Commit": "1"}
+    if closing.ttl_s:
+        headers["Nats-TTL"] = f"{closing.ttl_s}s"
+    if expect is not None:
+        headers[EXPECT] = str(expect)
+    head = encode_headers(headers) if headers else b""
+    answer = await link.request(closing.subject, closing.data, head, timeout_s=timeout_s)
     return _stored(answer)
 
 

@@ -120,13 +120,17 @@ class Link:
         """Send a request and wait for its answer. Errors: see `begin`."""
         return await (await self.start(subject, data, head, timeout_s=timeout_s))
 
-    async def publish(self, subject: str, data: bytes, head: bytes = b"") -> None:
+    def tell(self, subject: str, data: bytes, head: bytes = b"") -> None:
         """Send without asking for an answer.
 
         Raises:
             BusUnavailable: there is no connection; nothing was sent.
             nats.errors.MaxPayloadError: `data` is larger than the server accepts.
         """
+        self._send(subject, data, head)
+
+    async def publish(self, subject: str, data: bytes, head: bytes = b"") -> None:
+        """`tell`, for those who wait for what they send."""
         self._send(subject, data, head)
 
     async def api(self, subject: str, body: Any = None, *, timeout_s: float = 5.0) -> dict[str, Any]:
