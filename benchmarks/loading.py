@@ -20,7 +20,9 @@ from typing import Any
 import yaml
 
 from whenthen.engine.rules import Rules, load_rules
-from whenthen.triggers.rules import RuleSet, compile_automation
+from whenthen.schemas.events import read_event
+from whenthen.schemas.times import from_us
+from whenthen.triggers.rules import RuleSet
 
 #: the goal: loading and indexing within this many times of the parser alone
 LIMIT = 10.0
@@ -55,12 +57,20 @@ def rules_text(count: int) -> str:
 def load_and_index(folder: Path) -> tuple[Rules, RuleSet]:
     """What a server does: read, check, compile, index."""
     rules = load_rules(folder)
-    return rules, RuleSet([compile_automation(automation) for automation in rules.automations])
+    return rules, RuleSet(rules.compiled.values())
 
 
-def verify(rules: Rules, parsed: Any, count: int) -> None:
-    """Fail unless every automation came through as it was written."""
-    assert len(rules.automations) == count, len(rules.automations)
+def verify(rules: Rules, index: RuleSet, parsed: Any, count: int) -> None:
+    """Fail unless every automation came through as it was written, and can be found."""
+    assert len(rules.automations) == len(index.automations) == count, len(rules.automations)
+    assert [compiled.model for compiled in index.automations.values()] == list(rules.automations)
+    event = {
+        "event": "s3.file.uploaded",
+        "resource": {"id": "one", "bucket": f"customer-{count - 1}-x", "key": "incoming/a.csv"},
+        "payload": {"size": count, "region": f"r{count - 1}"},
+    }
+    found = index.index.candidates(read_event(event, now=from_us(0), source="api"))
+    assert [index.entries[number].leaf.automation.name for number in found] == [f"load-{count - 1}"], found
     for model, written in zip(rules.automations, parsed["automations"], strict=True):
         assert model.name == written["name"]
         assert model.trigger.type == "event"
@@ -90,9 +100,9 @@ def measure(count: int, rounds: int) -> dict[str, Any]:
             parser.append(seconds)
             seconds, rules = timed(lambda: load_rules(folder, checkers=[]))
             check.append(seconds)
-            seconds, (rules, _index) = timed(lambda: load_and_index(folder))
+            seconds, (rules, index) = timed(lambda: load_and_index(folder))
             whole.append(seconds)
-            verify(rules, parsed, count)
+            verify(rules, index, parsed, count)
     return {
         "benchmark": "loading",
         "automations": count,

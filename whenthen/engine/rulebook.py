@@ -56,12 +56,10 @@ class Rulebook:
         Raises:
             InvalidInput: something does not compile that the checks let pass; nothing was changed.
         """
-        kept = {} if not hasattr(self, "now") else self.now.automations
-        automations: dict[str, CompiledAutomation] = {}
-        for automation in rules.automations:
-            known = kept.get(automation.name)
-            same = known is not None and known.model == automation
-            automations[automation.name] = known if same and known is not None else compile_automation(automation)
+        automations = {
+            automation.name: rules.compiled.get(automation.name) or compile_automation(automation)
+            for automation in rules.automations
+        }
         parts: list[list[CompiledAutomation]] = [[] for _ in range(self._shards)]
         for name, compiled in automations.items():
             parts[shard_of(name, self._shards)].append(compiled)

@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine.rules import check_rules
+from whenthen.engine.rulebook import Rulebook
+from whenthen.engine.rules import check_rules, load_rules
+from whenthen.schemas.errors import InvalidRules
 
 
 def problems(folder: Path, text: str) -> list[str]:
@@ -79,3 +81,60 @@ def test_a_schedule_is_checked(tmp_path: Path) -> None:
         tmp_path, "deployments: [{name: d, command: x, schedules: [{cron: '* * * * *', timezone: Europe/Berln}]}]"
     )
     assert any("Europe/Berlin" in line for line in told)
+
+
+TWO = """
+automations:
+- {name: a, trigger: {expect: x}, actions: [{emit-event: seen, payload: {number: 1}}]}
+- {name: b, trigger: {expect: y}}
+"""
+
+
+def test_what_the_checks_compiled_is_what_was_loaded(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(TWO)
+    rules = load_rules(tmp_path)
+    assert list(rules.compiled) == ["a", "b"]
+    assert all(rules.compiled[automation.name].model is automation for automation in rules.automations)
+
+
+def test_the_rulebook_takes_what_the_checks_compiled(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(TWO)
+    rules = load_rules(tmp_path)
+    book = Rulebook(rules, shards=3, resolve_secret=str)
+    assert all(book.now.automations[name] is compiled for name, compiled in rules.compiled.items())
+    assert sorted(name for shard in book.now.shards for name in shard.automations) == ["a", "b"]
+
+
+def test_rules_that_other_checks_let_pass_are_compiled_by_the_rulebook(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(TWO)
+    rules = load_rules(tmp_path, checkers=[])
+    assert not rules.compiled
+    assert sorted(Rulebook(rules, shards=3, resolve_secret=str).now.automations) == ["a", "b"]
+
+
+def test_an_automation_that_stayed_the_same_is_not_compiled_again(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(TWO)
+    before = load_rules(tmp_path)
+    (tmp_path / "a.yaml").write_text(TWO.replace("expect: y", "expect: z"))
+    after = load_rules(tmp_path, kept=before)
+    assert after.compiled["a"] is before.compiled["a"]
+    assert after.compiled["b"].model.trigger == after.automations[1].trigger != before.automations[1].trigger
+
+
+@pytest.mark.parametrize("other", ["true", "1.0"])
+def test_a_value_of_another_type_is_a_change(tmp_path: Path, other: str) -> None:
+    (tmp_path / "a.yaml").write_text(TWO)
+    before = load_rules(tmp_path)
+    (tmp_path / "a.yaml").write_text(TWO.replace("number: 1", f"number: {other}"))
+    after = load_rules(tmp_path, kept=before)
+    assert after.compiled["a"].model is after.automations[0]
+    assert after.compiled["b"] is before.compiled["b"]
+
+
+def test_a_changed_automation_is_checked_also_beside_kept_ones(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(TWO)
+    before = load_rules(tmp_path)
+    (tmp_path / "a.yaml").write_text(TWO.replace("number: 1", "number: '{{ nothing'"))
+    with pytest.raises(InvalidRules) as refused:
+        load_rules(tmp_path, kept=before)
+    assert [problem.field for problem in refused.value.problems] == ["automations[0].actions[0].payload.number"]

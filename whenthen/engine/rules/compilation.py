@@ -1,20 +1,20 @@
 """The checks that compile what a rule holds as text: conditions, paths and templates, webhooks.
 
 Handed to `folder`, which knows where each field was written. Each check yields the path of the field inside the
-automation or webhook and what is wrong with it, in the compiler's own words.
+automation or webhook and what is wrong with it, in the compiler's own words. What it compiled of an automation's trigger
+is kept for the rulebook, and an automation that an earlier sound set had is neither checked nor compiled again.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel
 
 from whenthen.actions import compile_action
 from whenthen.engine.rules.documents import Path
-from whenthen.engine.rules.folder import Checker
 from whenthen.engine.rules.references import written_actions
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
@@ -22,29 +22,52 @@ from whenthen.schemas.triggers import CompoundTrigger, EventFilter, EventTrigger
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import WebhookTranslator
 from whenthen.triggers.conditions import ConditionError, compile_condition
-from whenthen.triggers.rules import compile_automation
+from whenthen.triggers.rules import CompiledAutomation, compile_automation
 
-__all__ = ["check_actions", "check_triggers", "check_webhook", "default_checkers"]
+__all__ = ["Compilation"]
 
 _VARIABLES = frozenset({"event"})
 #: `automation 'a': trigger.when: what is wrong`, as the compilers say it
 _FIELD_FIRST = re.compile(r"(?:automation .*?: (?=trigger))?([A-Za-z_][^:\s]*): (.+)", re.DOTALL)
 
 
-def default_checkers() -> tuple[Checker, ...]:
-    """All checks there are."""
-    return check_triggers, check_actions, check_webhook
+class Compilation:
+    """The checks of one set of rules, and what they compiled.
+
+    `kept` has the automations of a set in which everything was sound.
+    """
+
+    def __init__(self, kept: Mapping[str, CompiledAutomation] | None = None) -> None:
+        self.automations: dict[str, CompiledAutomation] = {}  #: those checked whose triggers are sound, by name
+        self._kept = kept or {}
+
+    def check(self, model: BaseModel) -> Iterator[tuple[Path, str]]:
+        """Every problem of an automation or a webhook."""
+        if isinstance(model, Automation):
+            known = self._kept.get(model.name)
+            if known is not None and _same(known.model, model):
+                self.automations[model.name] = known
+                return
+            yield from self._check_triggers(model)
+            yield from _check_actions(model)
+        elif isinstance(model, Webhook):
+            yield from _check_webhook(model)
+
+    def _check_triggers(self, model: Automation) -> Iterator[tuple[Path, str]]:
+        """Every `when` of an automation's triggers, then whatever else of them does not compile."""
+        try:
+            self.automations[model.name] = compile_automation(model)
+        except InvalidInput as error:
+            yield from _trigger_problems(error, model)
 
 
-def check_triggers(model: BaseModel) -> Iterator[tuple[Path, str]]:
-    """Every `when` of an automation's triggers, then whatever else of them does not compile."""
-    if not isinstance(model, Automation):
-        return
-    try:
-        compile_automation(model)
-        return
-    except InvalidInput as error:
-        path, message = _placed(error, model)
+def _same(one: Automation, other: Automation) -> bool:
+    """Whether two automations do the same; to `==` alone 1, 1.0 and true are one value, also where they are sent as JSON."""
+    return one == other and one.model_dump_json() == other.model_dump_json()
+
+
+def _trigger_problems(error: InvalidInput, model: Automation) -> Iterator[tuple[Path, str]]:
+    path, message = _placed(error, model)
     told = set()
     for at, part in _triggers(model.trigger, ("trigger",)):
         for place, filter_ in _filters(part, at):
@@ -58,24 +81,22 @@ def check_triggers(model: BaseModel) -> Iterator[tuple[Path, str]]:
         yield path or ("trigger",), message
 
 
-def check_actions(model: BaseModel) -> Iterator[tuple[Path, str]]:
+def _check_actions(model: Automation) -> Iterator[tuple[Path, str]]:
     """The templates of each action."""
-    if isinstance(model, Automation):
-        for path, action in written_actions(model):
-            try:
-                compile_action(action)
-            except InvalidInput as error:
-                field, message = _placed(error, action)
-                yield (*path, *field), message
-
-
-def check_webhook(model: BaseModel) -> Iterator[tuple[Path, str]]:
-    """The mapping and the condition of a webhook."""
-    if isinstance(model, Webhook):
+    for path, action in written_actions(model):
         try:
-            WebhookTranslator(model, compile_condition=compile_condition, resolve_secret=_never)
+            compile_action(action)
         except InvalidInput as error:
-            yield _placed(error, model)
+            field, message = _placed(error, action)
+            yield (*path, *field), message
+
+
+def _check_webhook(model: Webhook) -> Iterator[tuple[Path, str]]:
+    """The mapping and the condition of a webhook."""
+    try:
+        WebhookTranslator(model, compile_condition=compile_condition, resolve_secret=_never)
+    except InvalidInput as error:
+        yield _placed(error, model)
 
 
 def _never(reference: str) -> str:

@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path as FilePath
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
+from whenthen.engine.rules.compilation import Compilation
 from whenthen.engine.rules.documents import Path, Places, read_document
 from whenthen.engine.rules.explanations import explain, path_text
 from whenthen.engine.rules.loops import loops
@@ -24,6 +25,7 @@ from whenthen.schemas.automations import Automation, Notifier, RuleFile
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import InvalidRules, Problem
 from whenthen.schemas.webhooks import Webhook
+from whenthen.triggers.rules import CompiledAutomation
 
 __all__ = ["Checker", "Rules", "SourceFile", "check_rules", "find_files", "load_rules", "read_files"]
 
@@ -53,6 +55,8 @@ class Rules:
     files: tuple[str, ...] = ()  #: relative to `base`
     base: FilePath = FilePath()  #: what entry points and working directories are relative to
     revision: str = ""  #: changes when, and only when, the name or content of a file does
+    #: by name, what the checks compiled; empty when others stood in for them
+    compiled: Mapping[str, CompiledAutomation] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,16 +68,20 @@ class SourceFile:
     trouble: str = ""
 
 
-def load_rules(path: str | os.PathLike[str], *, checkers: Sequence[Checker] | None = None) -> Rules:
+def load_rules(
+    path: str | os.PathLike[str], *, checkers: Sequence[Checker] | None = None, kept: Rules | None = None
+) -> Rules:
     """Read and check the rules at `path`, a folder or one file.
 
-    `checkers` stand in for the checks of conditions, templates, calendars and webhooks; None means all that there are.
+    `checkers` stand in for the checks of conditions, templates and webhooks; None means all that there are.
+    What those compiled is in the result. Automations that are the same in `kept`, rules that were loaded before, are
+    taken from there as they were compiled.
 
     Raises:
         InvalidRules: with every problem found, in file order. Nothing is taken from a set with a problem.
     """
     base, files = read_files(path)
-    rules, problems = _examine(base, files, checkers)
+    rules, problems = _examine(base, files, checkers, kept)
     if problems:
         raise InvalidRules(problems)
     return rules
@@ -162,12 +170,11 @@ _FALSES = frozenset({"off", "Off", "OFF", "no", "No", "NO"})
 
 
 def _examine(
-    base: FilePath, files: Sequence[SourceFile], checkers: Sequence[Checker] | None
+    base: FilePath, files: Sequence[SourceFile], checkers: Sequence[Checker] | None, kept: Rules | None = None
 ) -> tuple[Rules, list[Problem]]:
+    compilation = Compilation(kept.compiled if kept is not None else None)
     if checkers is None:
-        from whenthen.engine.rules.compilation import default_checkers
-
-        checkers = default_checkers()
+        checkers = (compilation.check,)
     reports = {file.name: _FileReport(file) for file in files}
     parts: list[Part] = []
     unsound: list[Part] = []  # known by their names alone
@@ -184,16 +191,16 @@ def _examine(
     for finding in findings:
         part, report = finding.part, reports[finding.part.file]
         report.add((*part.path, *_as_written(part, finding.path, report)), _with_other(finding, reports))
-    for part, path, message in islice(_compiled(parts, checkers), MAX_PROBLEMS):
+    for part, path, message in islice(_checked(parts, checkers), MAX_PROBLEMS):
         reports[part.file].add((*part.path, *_as_written(part, path, reports[part.file])), message)
     problems = [problem for report in reports.values() for problem in report.sorted()]
     if len(problems) > MAX_PROBLEMS:
         more = f"and at least {len(problems) - MAX_PROBLEMS} more problems in this set"
         problems = [*problems[:MAX_PROBLEMS], Problem(file=str(base), line=0, column=0, field="", message=more)]
-    return _rules(base, files, parts), problems
+    return _rules(base, files, parts, compilation.automations), problems
 
 
-def _compiled(parts: Sequence[Part], checkers: Sequence[Checker]) -> Iterator[tuple[Part, Path, str]]:
+def _checked(parts: Sequence[Part], checkers: Sequence[Checker]) -> Iterator[tuple[Part, Path, str]]:
     for part in parts:
         for checker in checkers:
             for path, message in checker(part.model):
@@ -285,9 +292,12 @@ def _as_written(part: Part, path: Path, report: _FileReport) -> Path:
     return path
 
 
-def _rules(base: FilePath, files: Sequence[SourceFile], parts: Sequence[Part]) -> Rules:
+def _rules(
+    base: FilePath, files: Sequence[SourceFile], parts: Sequence[Part], compiled: Mapping[str, CompiledAutomation]
+) -> Rules:
     found: dict[str, Any] = {kind: tuple(part.model for part in parts if part.kind == kind) for kind in SINGULAR}
     digest = hashlib.sha256()
     for file in files:
         digest.update(f"{len(file.name)}:{file.name}:{len(file.raw)}:".encode("utf-8", "surrogateescape") + file.raw)
-    return Rules(**found, files=tuple(file.name for file in files), base=base, revision=digest.hexdigest()[:16])
+    names = tuple(file.name for file in files)
+    return Rules(**found, files=names, base=base, revision=digest.hexdigest()[:16], compiled=compiled)

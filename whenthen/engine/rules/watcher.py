@@ -90,7 +90,7 @@ class RulesWatcher:
             refused: InvalidRules | None = None
             rules = self.rules
             try:
-                rules = await asyncio.to_thread(load_rules, self._path, checkers=self._checkers)
+                rules = await asyncio.to_thread(load_rules, self._path, checkers=self._checkers, kept=self.rules)
             except InvalidRules as error:
                 refused = error
             if refused is None and rules.revision == self.rules.revision:
