@@ -40,6 +40,8 @@ _STANDARD_FIELDS = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asc
 
 def is_reference(text: str) -> bool:
     """Whether `text` names a secret (`env:NAME`, `file:/path`) instead of being a value."""
+    if text.startswith("env:") and text.isascii() and text[4:].isidentifier():
+        return True  # the same words as the expression's, without a search: it is asked for every webhook request
     return _REFERENCE.fullmatch(text) is not None
 
 

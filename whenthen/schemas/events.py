@@ -31,7 +31,7 @@ __all__ = ["Event", "EventLimits", "decode_event", "new_event", "read_event"]
 FIELDS = ("id", "event", "occurred", "resource", "related", "payload", "follows")
 _FIELDS = frozenset(FIELDS)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_ABSENT: Final = object()  # a field that is not there, which is not the same as null
+_ABSENT: Any = object()  # a field that is not there, which is not the same as null
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,19 +159,40 @@ def new_event(
     Raises:
         InvalidEvent: a value is out of its limits; the error names the field.
     """
-    return _complete(
-        name=name,
-        event_id=id,
-        resource=resource,
-        related=related,
-        payload=payload,
-        occurred=occurred,
-        follows=follows,
-        now=now,
-        source=source,
-        lineage=lineage,
-        limits=limits or _LIMITS,
-    )
+    limits = limits or _LIMITS
+    if name is None:
+        raise InvalidEvent("event", "missing; give the event's name, such as order.created")
+    _check_text("event", name, limits.name_chars)
+    if id is None:
+        id = _random_id()
+    _check_text("id", id, limits.id_chars)
+    if resource is _ABSENT:
+        raise InvalidEvent("resource", 'missing; name what it happened to: {"id": "..."}')
+    related = related or []
+    if not isinstance(related, list):
+        raise InvalidEvent("related", f"a list of resources, found {_kind(related)}")
+    if len(related) > limits.related:
+        raise InvalidEvent("related", f"{len(related)} resources; at most {limits.related} are allowed")
+    if follows is not None:
+        _check_text("follows", follows, limits.id_chars)
+    resource = _labels("resource", resource, limits)
+    received = format_time(now)
+    checked = {
+        "id": id,
+        "event": name,
+        "occurred": received if occurred is None else format_time(_occurred(occurred, now, limits)),
+        "received": received,
+        "source": source,
+        "resource": resource,
+        "related": [_labels(f"related[{index}]", item, limits) for index, item in enumerate(related)]
+        if related
+        else [],
+        "payload": {} if payload is None else payload,
+        "follows": follows,
+    }
+    if lineage is not None:
+        checked["lineage"] = lineage
+    return Event(checked)
 
 
 def read_event(
@@ -194,69 +215,20 @@ def read_event(
         near = difflib.get_close_matches(str(field), FIELDS, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else f"; the fields are {', '.join(FIELDS)}"
         raise InvalidEvent(str(field)[:80], "unknown field" + hint)
-    return _complete(
-        name=data.get("event"),
-        event_id=data.get("id"),
+    name: Any = data.get("event")
+    return new_event(
+        name,
         resource=data.get("resource", _ABSENT),
+        now=now,
+        source=source,
         related=data.get("related"),
         payload=data.get("payload"),
         occurred=data.get("occurred"),
+        id=data.get("id"),
         follows=data.get("follows"),
-        now=now,
-        source=source,
         lineage=lineage,
-        limits=limits or _LIMITS,
+        limits=limits,
     )
-
-
-def _complete(
-    *,
-    name: Any,
-    event_id: Any,
-    resource: Any,
-    related: Any,
-    payload: Any,
-    occurred: Any,
-    follows: Any,
-    now: datetime,
-    source: str,
-    lineage: dict[str, Any] | None,
-    limits: EventLimits,
-) -> Event:
-    """The checked event of fields as they were given; None where one was not."""
-    if name is None:
-        raise InvalidEvent("event", "missing; give the event's name, such as order.created")
-    _check_text("event", name, limits.name_chars)
-    if event_id is None:
-        event_id = _random_id()
-    _check_text("id", event_id, limits.id_chars)
-    if resource is _ABSENT:
-        raise InvalidEvent("resource", 'missing; name what it happened to: {"id": "..."}')
-    related = related or []
-    if not isinstance(related, list):
-        raise InvalidEvent("related", f"a list of resources, found {_kind(related)}")
-    if len(related) > limits.related:
-        raise InvalidEvent("related", f"{len(related)} resources; at most {limits.related} are allowed")
-    if follows is not None:
-        _check_text("follows", follows, limits.id_chars)
-    resource = _labels("resource", resource, limits)
-    received = format_time(now)
-    checked = {
-        "id": event_id,
-        "event": name,
-        "occurred": received if occurred is None else format_time(_occurred(occurred, now, limits)),
-        "received": received,
-        "source": source,
-        "resource": resource,
-        "related": [_labels(f"related[{index}]", item, limits) for index, item in enumerate(related)]
-        if related
-        else [],
-        "payload": {} if payload is None else payload,
-        "follows": follows,
-    }
-    if lineage is not None:
-        checked["lineage"] = lineage
-    return Event(checked)
 
 
 def _random_id() -> str:

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import nodes
 
-from whenthen.templates.budget import Budget
+from whenthen.templates.budget import MAX_CHARS, Budget
 
 __all__ = ["Piece", "join_pieces", "pieces_of"]
 
@@ -54,7 +54,8 @@ def _steps(node: nodes.Expr) -> tuple[str, ...] | None:
 
 
 def join_pieces(pieces: tuple[Piece, ...], context: Mapping[str, Any], budget: Budget) -> str | None:
-    """The text, paid for as Jinja's output is; None, and nothing paid, when it takes Jinja to say what it is."""
+    """The text, paid for as Jinja's output is; None, and nothing paid, when it takes Jinja to say what it is, or that it
+    is too long or can not be written."""
     texts: list[str] = []
     written = 0
     for piece in pieces:
@@ -76,7 +77,17 @@ def join_pieces(pieces: tuple[Piece, ...], context: Mapping[str, Any], budget: B
                 return None
         else:
             return None
-    if written > budget.written:
+    text = "".join(texts)
+    if written > budget.written or len(text) > MAX_CHARS or not (text.isascii() or is_unicode(text)):
         return None
     budget.written -= written
-    return "".join(texts)
+    return text
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: it has no half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

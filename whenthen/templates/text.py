@@ -28,7 +28,7 @@ _FILE = "<whenthen text>"
 class Text:
     """A compiled text template. Rendering is pure: the same context gives the same text."""
 
-    __slots__ = ("_pieces", "_template", "names_used", "text")
+    __slots__ = ("_template", "names_used", "pieces", "text")
 
     def __init__(
         self, text: str, template: Template, names_used: frozenset[str], pieces: tuple[Piece, ...] | None = None
@@ -36,7 +36,7 @@ class Text:
         self.text = text
         self.names_used = names_used  #: top-level variables that it reads
         self._template = template
-        self._pieces = pieces  # of a text of words and look-ups, which mostly needs no Jinja
+        self.pieces = pieces  #: of a text of words and look-ups alone, which `lookups.join_pieces` mostly can render
 
     def render(self, context: Mapping[str, Any], *, budget: Budget | None = None) -> str:
         """The text for `context`. `budget` is given where several templates share one.
@@ -45,9 +45,9 @@ class Text:
             RenderError: a value is missing, an expression failed, or the budget is spent; with the line.
         """
         budget = budget or Budget()
-        text = None if self._pieces is None else join_pieces(self._pieces, context, budget)
-        if text is None:
-            text = self._render(context, budget)
+        if self.pieces is not None and (found := join_pieces(self.pieces, context, budget)) is not None:
+            return found
+        text = self._render(context, budget)
         if len(text) > MAX_CHARS:
             raise too_long(len(text))
         if not text.isascii():

@@ -8,7 +8,7 @@ fails on the way the answer says which were accepted; sending the same list agai
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -121,9 +121,24 @@ class Ingest:
                 raise InvalidEvent(f"[{index}].{error.field}", message) from None
         return events
 
-    async def _publish(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str] = ()) -> int:
+    def _publish(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str] = ()) -> Awaitable[int]:
         if len(events) == 1:
-            return await self._publish_one(send, events[0], source, dropped)
+            return self._publish_one(send, events[0], source, dropped)
+        return self._publish_many(send, events, source, dropped)
+
+    async def _publish_one(self, send: Send, event: Event, source: str, dropped: Sequence[str]) -> int:
+        """What nearly every request comes to, without the lists and tasks of many."""
+        try:
+            ack = await self._api.publish(event)
+        except Exception as error:  # noqa: BLE001 - answered here
+            return await self._refuse(send, error, source, more={"ids": [event.id], "accepted": []})
+        duplicate = ack.duplicate
+        self._metrics.received(source, duplicate=duplicate)
+        ids = [event.id]
+        await send_answer(send, _accepted(ids, ids if duplicate else [], dropped))
+        return 202
+
+    async def _publish_many(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str]) -> int:
         # all are on their way before the first answer is awaited, in order
         results = await asyncio.gather(*map(self._api.publish, events), return_exceptions=True)
         accepted: list[str] = []
@@ -142,23 +157,7 @@ class Ingest:
         if failed is not None:
             more = {"ids": [event.id for event in events], "accepted": accepted}
             return await self._refuse(send, failed, source, more=more)
-        return await self._accept(send, accepted, duplicates, dropped)
-
-    async def _publish_one(self, send: Send, event: Event, source: str, dropped: Sequence[str]) -> int:
-        """`_publish` of what nearly every request is, without the lists and tasks of many."""
-        try:
-            ack = await self._api.publish(event)
-        except Exception as error:  # noqa: BLE001 - answered here
-            return await self._refuse(send, error, source, more={"ids": [event.id], "accepted": []})
-        duplicate = ack.duplicate
-        self._metrics.received(source, duplicate=duplicate)
-        return await self._accept(send, [event.id], [event.id] if duplicate else [], dropped)
-
-    async def _accept(self, send: Send, accepted: list[str], duplicates: list[str], dropped: Sequence[str]) -> int:
-        body: dict[str, Any] = {"ids": accepted, "duplicates": duplicates}
-        if dropped:
-            body["dropped"] = list(dropped)
-        await send_answer(send, Answer(202, orjson.dumps(body)))
+        await send_answer(send, _accepted(accepted, duplicates, dropped))
         return 202
 
     async def _refuse(self, send: Send, error: Exception, source: str, *, more: dict[str, Any] | None = None) -> int:
@@ -167,3 +166,10 @@ class Ingest:
         self._metrics.events_refused.labels(source, reason).inc()
         await send_answer(send, answer, close=answer.status in (404, 405, 413, 415))
         return answer.status
+
+
+def _accepted(ids: list[str], duplicates: list[str], dropped: Sequence[str]) -> Answer:
+    body: dict[str, Any] = {"ids": ids, "duplicates": duplicates}
+    if dropped:
+        body["dropped"] = list(dropped)
+    return Answer(202, orjson.dumps(body))
