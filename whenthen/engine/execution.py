@@ -16,26 +16,26 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Any
 
 import nats.errors
 import orjson
-from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from whenthen.actions.retries import next_delay
-from whenthen.engine.batches import publish_batch
+from whenthen.engine.admission import Admission
 from whenthen.engine.bus import Bus
 from whenthen.engine.link import LinkReason, unavailable
-from whenthen.engine.records import Message, Outcome, OutcomeState, decode_task
+from whenthen.engine.outcomes import Outcomes
+from whenthen.engine.records import OutcomeState, decode_task
 from whenthen.engine.streams import ENGINE
-from whenthen.engine.subjects import dead_subject, outcome_subject
-from whenthen.engine.targets import TargetLimits, Targets
+from whenthen.engine.targets import TargetLimits
+from whenthen.engine.wire import ACK, read_headers, read_position
 from whenthen.schemas.actions import Retry
 from whenthen.schemas.errors import ActionError, BusUnavailable
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask
-from whenthen.schemas.times import format_time
 from whenthen.tasks import end_task, wait_event
 
 __all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
@@ -76,6 +76,21 @@ class ExecutionObserver:
         """A try failed, and that is stored. `final`: the task is a dead letter."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """A task that is to be tried."""
+
+    reply: str  #: the subject that acknowledges
+    seq: int
+    data: bytes  #: as it lies in the stream
+    task: ActionTask
+
+    @property
+    def tries(self) -> int:
+        """Which try this is since the task was made or redriven."""
+        return self.task.attempt - int(self.task.extra.get("attempts", 0))
+
+
 class Executor:
     """Takes action tasks and performs them. `run` until `stop`."""
 
@@ -93,14 +108,13 @@ class Executor:
         self.bus = bus
         self.settings = settings or ExecutionSettings()
         self.observer = observer or ExecutionObserver()
-        self.targets = Targets(self.settings.targets)
+        self.admission = Admission(self.settings.concurrency, self.settings.targets)
+        self.outcomes = Outcomes(bus, ttl_s=self.settings.outcome_ttl_s, dead_ttl_s=self.settings.dead_ttl_s, now=now)
         self.ready = asyncio.Event()
         self._perform = perform
         self._describe = describe or (lambda task, result, duration, retry_in: None)
         self._target = target or (lambda task: str(task.action.get("type")))
         self._now = now
-        self._running = 0
-        self._freed = asyncio.Condition()
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by the reply subject that acknowledges
         self._asked = 0
         self._heard = 0.0
@@ -150,7 +164,7 @@ class Executor:
         """The durable consumer, created or as it is, and a fresh inbox."""
         old, self._sub = self._sub, None  # given up even when what follows fails
         if old is not None and self.bus.connected:
-            await old.unsubscribe()
+            await self.bus.wire.unsubscribe(old)
         config = {
             "durable_name": CONSUMER,
             "filter_subject": "engine.action.>",
@@ -167,16 +181,21 @@ class Executor:
         if error := answer.get("error"):
             raise unavailable(f"no consumer of actions: {error.get('description')}", LinkReason.REFUSED)
         inbox = self.bus.nc.new_inbox()
-        self._sub = await self.bus.nc.subscribe(inbox, cb=self._receive, pending_msgs_limit=0, pending_bytes_limit=0)
+        self._sub = await self.bus.wire.subscribe(inbox, self._receive)
         self._asked = 0
         self._heard = time.monotonic()
         self._renew = False
         return inbox
 
+    def _room(self) -> int:
+        """For how many tasks to ask now; 0 when it is not worth a request."""
+        room = 2 * self.settings.concurrency - len(self._tasks) - self._asked
+        return 0 if room <= 0 or (self._asked and room < self.settings.concurrency // 2) else room
+
     async def _ask(self, inbox: str) -> None:
         """Ask for as many tasks as there is room for."""
-        room = 2 * self.settings.concurrency - len(self._tasks) - self._asked
-        if room <= 0 or (self._asked and room < self.settings.concurrency // 2):
+        room = self._room()
+        if not room:
             return
         request = {
             "batch": room,
@@ -192,11 +211,10 @@ class Executor:
         self._renew = True
         self._wake.set()
 
-    async def _receive(self, message: Msg) -> None:
+    def _receive(self, subject: bytes, reply: bytes, head: bytes, data: bytes) -> None:
         self._heard = time.monotonic()
-        reply = message.reply
-        if not reply.startswith("$JS.ACK."):
-            headers = message.headers or {}
+        if not reply.startswith(ACK):
+            headers = read_headers(head)
             if headers.get("Status") not in (None, "100"):
                 left = headers.get("Nats-Pending-Messages")
                 if left is None or "Delet" in headers.get("Description", ""):
@@ -205,87 +223,79 @@ class Executor:
                 self._wake.set()
             return
         self._asked = max(0, self._asked - 1)
-        if self._stopping:
-            await self._answer(reply, b"-NAK")
+        name = reply.decode()
+        if name in self._tasks:
             return
-        if reply in self._tasks:
-            return
-        task = asyncio.create_task(self._handle(message), name=f"action {message.subject}")
-        self._tasks[reply] = task
-        task.add_done_callback(lambda done: self._done(reply, done))
+        task = asyncio.create_task(self._handle(name, data) if not self._stopping else self._answer(name, b"-NAK"))
+        self._tasks[name] = task
+        task.add_done_callback(lambda done: self._done(name, done))
 
     def _done(self, reply: str, done: asyncio.Task[None]) -> None:
         self._tasks.pop(reply, None)
-        self._wake.set()
+        if self._room():
+            self._wake.set()
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("an action task could not be handled; it will be delivered again", exc_info=error)
 
-    async def _handle(self, message: Msg) -> None:
+    async def _handle(self, reply: str, data: bytes) -> None:
         """One delivery: decide whether it still is to be done, do it, store what came of it, acknowledge."""
-        if not message.data:
-            await self._answer(message.reply, b"+ACK")
+        if not data:
+            await self._answer(reply, b"+ACK")
             return
-        tokens = message.reply.split(".")
-        delivered, seq = (int(tokens[4]), int(tokens[5])) if len(tokens) == 9 else (int(tokens[6]), int(tokens[7]))
+        position = read_position(reply.encode())
+        delivered, seq = position.delivered, position.seq
         try:
-            task, event_seq = decode_task(message.data)
+            task, event_seq = decode_task(data)
         except (ValueError, KeyError, TypeError) as error:
             log.error("sequence %d of %s is no action task (%r); it is passed over", seq, ENGINE, error)
-            await self._answer(message.reply, b"+TERM")
+            await self._answer(reply, b"+TERM")
             return
         try:
             attempt = int(task.extra.get("attempts", 0)) + 1
             if delivered > 1:
-                before = await self._outcome(task)
+                before = await self.outcomes.find(task)
                 if before is not None:
                     if before.final:
-                        await self._close(message.reply, seq)
+                        await self._close(reply, seq)
                         return
                     attempt = before.attempt + 1
-            task = dataclasses.replace(task, attempt=attempt)
+            if attempt != task.attempt:
+                task = dataclasses.replace(task, attempt=attempt)
             if event_seq:
                 event = await self.bus.event_at(event_seq)
-                data = event.data if event is not None else None
-                task = dataclasses.replace(task, firing=dataclasses.replace(task.firing, event=data))
+                data_of_event = event.data if event is not None else None
+                task = dataclasses.replace(task, firing=dataclasses.replace(task.firing, event=data_of_event))
+            one = _Delivery(reply, seq, data, task)
             if event_seq and task.firing.event is None:
                 why = f"the triggering event (position {event_seq}) is no longer kept"
-                await self._failed(message, seq, task, ActionError(why, retryable=False), 0.0)
-            elif self._tries(task) > _retry(task).attempts:
+                await self._failed(one, ActionError(why, retryable=False), 0.0)
+            elif one.tries > 1 and one.tries > _retry(task).attempts:
                 why = "its last try was begun and never ended; it seems to bring its executor down"
-                await self._failed(message, seq, task, ActionError(why, retryable=False), 0.0)
+                await self._failed(one, ActionError(why, retryable=False), 0.0)
             else:
                 # being handed back, as while its target is left in peace, counts as a delivery, too
-                await self._try(message, seq, task, suspect=delivered > SUSPECT + attempt)
+                await self._try(one, suspect=delivered > SUSPECT + attempt)
         except BusUnavailable as error:
             log.warning("action %s: %s; it will be delivered again", task.key, error)
 
-    @staticmethod
-    def _tries(task: ActionTask) -> int:
-        """Which try this is since the task was made or redriven."""
-        return task.attempt - int(task.extra.get("attempts", 0))
-
-    async def _try(self, message: Msg, seq: int, task: ActionTask, *, suspect: bool = False) -> None:
+    async def _try(self, one: _Delivery, *, suspect: bool = False) -> None:
+        task = one.task
         target = self._target(task)
-        if hold_s := self.targets.refuse_s(target, time.monotonic()):
-            await self._nak(message.reply, hold_s * random.uniform(1.0, 1.5))
+        if hold_s := self.admission.refuse_s(target, time.monotonic()):
+            await self._nak(one.reply, hold_s * random.uniform(1.0, 1.5))
             return
-        gate = self.targets.enter(target)
-        began = False
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket = self.admission.enter(target, lambda: None if turn.done() else turn.set_result(None))
         worked: bool | None = None
         failure: ActionError | None = None
         cut_off: BusUnavailable | None = None
-        started = time.monotonic()
+        result: Any = None
         try:
-            async with self._freed:
-                await self._freed.wait_for(
-                    lambda: self._running < self.settings.concurrency and self.targets.free(gate)
-                )
-                self._running += 1
-                self.targets.begin(gate)
-                began = True
+            if not ticket.running:
+                await turn
             if suspect:
                 begun = ActionError("the try was begun, and no end of it was stored")
-                await self._record(task, OutcomeState.RETRYING, error=begun)
+                await self.outcomes.store(task, OutcomeState.RETRYING, error=begun)
             started = time.monotonic()
             try:
                 result = await self._perform(task)
@@ -302,103 +312,47 @@ class Executor:
                 log.exception("action %s failed in an unforeseen way", task.key)
                 worked, failure = None, ActionError(f"{type(error).__name__}: {error}", retryable=True)
         finally:
-            if began:
-                self._running -= 1
-                self.targets.end(target, gate, worked=worked, now=time.monotonic())
-            else:
-                gate.waiting -= 1
-            async with self._freed:
-                self._freed.notify_all()
+            self.admission.leave(ticket, worked=worked, now=time.monotonic())
         seconds = time.monotonic() - started
         if cut_off is not None:
             log.info("action %s was cut off: %s; it is handed back", task.key, cut_off)
-            await self._nak(message.reply, HAND_BACK_S)
+            await self._nak(one.reply, HAND_BACK_S)
             return
         if failure is not None:
-            await self._failed(message, seq, task, failure, seconds)
+            await self._failed(one, failure, seconds)
             return
-        await self._record(task, OutcomeState.EXECUTED, result=result)
-        await self._announce(task, result, seconds, None)
-        await self._close(message.reply, seq)
+        event = self._describe(task, result, timedelta(seconds=seconds), None)
+        await self.outcomes.store(task, OutcomeState.EXECUTED, result=result, event=event)
+        await self._close(one.reply, one.seq)
         self.observer.executed(task, seconds)
 
-    async def _failed(self, message: Msg, seq: int, task: ActionTask, error: ActionError, seconds: float) -> None:
-        before = await self._outcome(task)
+    async def _failed(self, one: _Delivery, error: ActionError, seconds: float) -> None:
+        task = one.task
+        before = await self.outcomes.find(task)
         if before is not None and before.state is OutcomeState.EXECUTED:
             # the task came again while this try hung, as after a crash of NATS, and the other try is done
             log.info("action %s: a try failed (%s) after another one was done", task.key, error)
-            await self._close(message.reply, seq)
+            await self._close(one.reply, one.seq)
             return
         delay = None
         if error.retryable:
-            delay = next_delay(_retry(task), self._tries(task), random=random.random(), retry_after=error.retry_after)
+            delay = next_delay(_retry(task), one.tries, random=random.random(), retry_after=error.retry_after)
+        event = self._describe(task, error, timedelta(seconds=seconds), delay)
         if delay is not None:
-            await self._record(task, OutcomeState.RETRYING, error=error, next_at=self._now() + delay)
-            await self._announce(task, error, seconds, delay)
-            await self._nak(message.reply, delay.total_seconds())
+            next_at = self._now() + delay
+            await self.outcomes.store(task, OutcomeState.RETRYING, error=error, next_at=next_at, event=event)
+            await self._nak(one.reply, delay.total_seconds())
             self.observer.failed(task, error, seconds, final=False)
             return
-        letter = {
-            "task": orjson.Fragment(message.data),
-            "error": str(error),
-            "reason": error.reason,
-            "attempts": task.attempt,
-            "at": format_time(self._now()),
-        }
-        subject = dead_subject(task.firing.automation, task.firing.id, task.index)
-        dead = Message(subject, orjson.dumps(letter), self.settings.dead_ttl_s)
-        await self._record(task, OutcomeState.DEAD, error=error, along=dead)
-        await self._announce(task, error, seconds, None)
-        await self._close(message.reply, seq)
+        await self.outcomes.bury(task, one.data, error, event=event)
+        await self._close(one.reply, one.seq)
         self.observer.failed(task, error, seconds, final=True)
-
-    async def _record(
-        self,
-        task: ActionTask,
-        state: OutcomeState,
-        *,
-        result: Any = None,
-        error: ActionError | None = None,
-        next_at: datetime | None = None,
-        along: Message | None = None,
-    ) -> None:
-        """Store how the action stands, a dead letter along with it; tries until it is stored or the connection is gone."""
-        outcome = Outcome(
-            key=task.key,
-            automation=task.firing.automation,
-            firing=task.firing.id,
-            action=str(task.action.get("type")),
-            state=state,
-            attempt=task.attempt,
-            at=format_time(self._now()),
-            error=str(error) if error is not None else "",
-            result=_plain(result),
-            next_at=format_time(next_at) if next_at is not None else None,
-        )
-        subject = outcome_subject(task.firing.automation, task.firing.id, task.index)
-        message = Message(subject, outcome.encode(), self.settings.outcome_ttl_s)
-        messages = [message] if along is None else [along, message]
-        await _persist(lambda: publish_batch(self.bus.link, messages, expect=None))
-
-    async def _announce(self, task: ActionTask, result: Any, seconds: float, retry_in: timedelta | None) -> None:
-        event = self._describe(task, result, timedelta(seconds=seconds), retry_in)
-        if event is not None:
-            await _persist(lambda: self.bus.publish(event))
-
-    async def _outcome(self, task: ActionTask) -> Outcome | None:
-        subject = outcome_subject(task.firing.automation, task.firing.id, task.index)
-        message = await self.bus.link.request(f"$JS.API.DIRECT.GET.{ENGINE}", orjson.dumps({"last_by_subj": subject}))
-        if (message.headers and "Status" in message.headers) or not message.data:
-            return None
-        return Outcome.decode(message.data)
 
     async def _close(self, reply: str, seq: int) -> None:
         """Acknowledge, and take the task out of the stream; a copy that stays behind expires with its time to live."""
         await self._answer(reply, b"+ACK")
         try:
-            await self.bus.link.publish(
-                f"$JS.API.STREAM.MSG.DELETE.{ENGINE}", orjson.dumps({"seq": seq, "no_erase": True})
-            )
+            self.bus.link.tell(f"$JS.API.STREAM.MSG.DELETE.{ENGINE}", orjson.dumps({"seq": seq, "no_erase": True}))
         except BusUnavailable:
             log.debug("sequence %d of %s stays until it expires", seq, ENGINE)
 
@@ -408,7 +362,7 @@ class Executor:
     async def _answer(self, reply: str, verb: bytes) -> None:
         """Tell the consumer; when that is lost the task comes again after `ack_wait_s` and its outcome is found."""
         try:
-            await self.bus.link.publish(reply, verb)
+            self.bus.link.tell(reply, verb)
         except BusUnavailable:
             log.debug("%r was not sent; the task will be delivered again", verb)
 
@@ -440,28 +394,9 @@ class Executor:
 
 
 def _retry(task: ActionTask) -> Retry:
-    return Retry.model_validate(task.action.get("retry") or {})
+    return _read_retry(orjson.dumps(task.action.get("retry") or {}))
 
 
-async def _persist(send: Callable[[], Awaitable[Any]]) -> None:
-    """Send until it is acknowledged. Everything sent here is idempotent."""
-    pause = 0.05
-    for _ in range(30):
-        try:
-            await send()
-            return
-        except BusUnavailable as error:
-            log.info("not stored yet: %s", error)
-            await asyncio.sleep(pause)
-            pause = min(pause * 2, 2.0)
-    await send()
-
-
-def _plain(result: Any) -> Any:
-    """What of an action's result goes into its outcome: JSON values as they are, details of an `ActionResult`."""
-    details = getattr(result, "details", result)
-    try:
-        orjson.dumps(details)
-    except TypeError:
-        return str(details)
-    return details
+@lru_cache(maxsize=1024)  # the same for all tasks of a rule
+def _read_retry(data: bytes) -> Retry:
+    return Retry.model_validate(orjson.loads(data))

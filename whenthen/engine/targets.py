@@ -1,15 +1,15 @@
-"""How many actions may run at once against one target, and when a failing one is left in peace for a while. Pure.
+"""When a target of actions that keeps failing is left in peace for a while, and what of it runs and waits. Pure.
 
-Called by the execution loop, which gives each task's target a name (an action type and a host, a notifier, ...). A
-target that hangs takes its own share of the slots and no more; one that keeps failing is not tried for a while, and
-then by one task alone until that succeeds.
+Called by `engine.admission`, which gives each task its turn. A target is a name for what an action calls: its type and
+a host, a notifier, ... One that failed often in a row is closed for a pause, and then tried by one task alone (the probe)
+until that succeeds.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-__all__ = ["Gate", "TargetLimits", "Targets"]
+__all__ = ["Gate", "TargetLimits"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,58 +27,33 @@ class Gate:
 
     running: int = 0
     waiting: int = 0
-    failures: int = 0
+    failures: int = 0  #: in a row
     closed_until: float = 0.0
-    pause_s: float = 0.0
-    probing: bool = False
+    pause_s: float = 0.0  #: of the last closure; 0 when the target works
+    probing: bool = False  #: the probe is here, waiting or running
 
+    @property
+    def idle(self) -> bool:
+        """Nothing is here, and there is nothing to remember."""
+        return not self.running and not self.waiting and not self.failures
 
-@dataclass(slots=True)
-class Targets:
-    """The gates of all targets; idle ones that work are forgotten."""
-
-    limits: TargetLimits = field(default_factory=TargetLimits)
-    gates: dict[str, Gate] = field(default_factory=dict)
-
-    def refuse_s(self, target: str, now: float) -> float:
+    def refuse_s(self, limits: TargetLimits, now: float) -> float:
         """0 when a task may come in and wait for its slot, else for how many seconds it should be handed back."""
-        gate = self.gates.get(target)
-        if gate is None:
-            return 0.0
-        if now < gate.closed_until:
-            return gate.closed_until - now
-        if gate.pause_s and gate.probing:
-            return min(1.0, gate.pause_s)
-        if gate.waiting >= self.limits.waiting:
+        if now < self.closed_until:
+            return self.closed_until - now
+        if self.pause_s and self.probing:
+            return min(1.0, self.pause_s)
+        if self.waiting >= limits.waiting:
             return 1.0
         return 0.0
 
-    def enter(self, target: str) -> Gate:
-        """Wait for a slot: counts as waiting until `begin`."""
-        gate = self.gates.setdefault(target, Gate())
-        gate.waiting += 1
-        if gate.pause_s:
-            gate.probing = True
-        return gate
-
-    def free(self, gate: Gate) -> bool:
-        return gate.running < self.limits.at_once
-
-    def begin(self, gate: Gate) -> None:
-        gate.waiting -= 1
-        gate.running += 1
-
-    def end(self, target: str, gate: Gate, *, worked: bool | None, now: float) -> None:
-        """The task left its slot. `worked` None says nothing about the target (it was interrupted)."""
-        gate.running -= 1
-        gate.probing = False
+    def tried(self, limits: TargetLimits, *, worked: bool, now: float) -> None:
+        """Note how a try of the target ended."""
         if worked:
-            gate.failures, gate.pause_s, gate.closed_until = 0, 0.0, 0.0
-        elif worked is False:
-            gate.failures += 1
-            if gate.failures >= self.limits.failures:
-                doubled = gate.pause_s * 2 or self.limits.pause_s
-                gate.pause_s = min(doubled, self.limits.max_pause_s)
-                gate.closed_until = now + gate.pause_s
-        if not gate.running and not gate.waiting and not gate.failures:
-            self.gates.pop(target, None)
+            self.failures, self.pause_s, self.closed_until = 0, 0.0, 0.0
+            return
+        self.failures += 1
+        if self.failures >= limits.failures:
+            doubled = self.pause_s * 2 or limits.pause_s
+            self.pause_s = min(doubled, limits.max_pause_s)
+            self.closed_until = now + self.pause_s
