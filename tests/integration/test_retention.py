@@ -101,6 +101,91 @@ async def _empty(listed: Callable[[str], Awaitable[list[object]]], what: str) ->
     return not await listed(what)
 
 
+SIZED = """
+automations:
+  - name: each
+    trigger: {expect: order.created}
+    actions: [do-nothing]
+  - name: all
+    trigger: {expect: order.created, for_each: shop, threshold: 3000, within: 1h}
+    actions: [do-nothing]
+"""
+
+
+async def test_events_firings_and_outcomes_keep_to_their_sizes_and_nothing_that_is_needed_makes_room(
+    tmp_path: Path,
+) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    (rules / "rules.yaml").write_text(SIZED)
+    sizes = {"EVENTS": 2_000_000, "ENGINE": 4_000_000}
+    settings = load_settings(
+        {
+            "data_dir": tmp_path / "data",
+            "port": 0,
+            "retain_events_bytes": sizes["EVENTS"],
+            "engine_bytes": sizes["ENGINE"],
+        }
+    )
+    async with Server(settings, rules) as server, httpx.AsyncClient(base_url=server.address) as client:
+
+        async def sent(first: int) -> bool:
+            batch = [
+                {
+                    "id": f"o-{n}",
+                    "event": "order.created",
+                    "resource": {"id": f"{n}", "shop": "s"},
+                    "payload": "x" * 1000,
+                }
+                for n in range(first, first + 50)
+            ]
+            answer = await client.post("/api/events", json=batch)
+            assert answer.status_code == 202 or answer.json()["error"]["reason"] == "stream_full"
+            return answer.status_code == 202
+
+        for first in range(0, 3000, 50):  # twice as much as either may hold
+            await until(lambda first=first: sent(first))
+        value = server.metrics.registry.get_sample_value
+
+        async def acted() -> bool:
+            done = [
+                value("whenthen_actions_total", {"automation": name, "type": "do-nothing", "outcome": "executed"})
+                for name in ("each", "all")
+            ]
+            return done == [3000, 1]
+
+        await until(acted, within_s=60)
+        for stream, limit in sizes.items():
+            assert (await server.bus.js.stream_info(stream)).state.bytes <= limit
+            assert value("whenthen_stream_made_room_total", {"stream": stream}) > 100
+        firings = (await client.get("/api/firings", params={"limit": 500, "automation": "each"})).json()
+        kept = [firing["event"] for firing in firings]
+        assert kept[0] == "o-2999"
+        assert "o-0" not in kept
+        assert server.metrics.registry.get_sample_value("whenthen_evaluation_lag_messages", {"shard": "0"}) == 0
+
+
+async def test_lines_of_runs_keep_to_their_size_and_the_newest_stay(tmp_path: Path) -> None:
+    rules = tmp_path / "rules"
+    rules.mkdir()
+    script = "for n in range(3000): print(n, 'x' * 500)"
+    command = f'["{sys.executable}", -c, "{script}"]'
+    (rules / "rules.yaml").write_text(f"deployments:\n  - {{name: chatty, command: {command}}}\n")
+    settings = load_settings({"data_dir": tmp_path / "data", "port": 0, "retain_logs_bytes": 300_000})
+    async with Server(settings, rules) as server, httpx.AsyncClient(base_url=server.address) as client:
+        run = (await client.post("/api/deployments/chatty/run", json={})).json()["id"]
+
+        async def ended() -> bool:
+            return bool((await client.get(f"/api/runs/{run}")).json()["state"] == "Completed")
+
+        await until(ended)
+        state = (await server.bus.js.stream_info("LOGS")).state
+        assert 0 < state.bytes <= 300_000
+        lines = (await client.get(f"/api/runs/{run}/logs", params={"limit": 1000})).json()["lines"]
+        assert lines[-1]["text"].startswith("2999 ")
+        assert int(lines[0]["text"].split()[0]) > 1000
+
+
 async def test_a_full_stream_refuses_new_events_and_keeps_the_unread_ones(nats_server: NatsServer) -> None:
     bus = Bus(nats_server.url)
     await bus.connect()

@@ -77,6 +77,9 @@ class Metrics:
         self.bus_connected = gauge("bus_connected", "1 while NATS is connected.")
         self.stream_bytes = gauge("stream_bytes", "Bytes in a stream.", "stream")
         self.stream_limit_bytes = gauge("stream_limit_bytes", "Limit of a stream; absent without one.", "stream")
+        self.made_room = counter(
+            "stream_made_room", "Messages dropped before their time, as a stream neared its limit in bytes.", "stream"
+        )
         self.disk_free = gauge("disk_free_bytes", "Free on the disk of the embedded NATS server.")
         self.disk_reserve = gauge("disk_reserve_bytes", "Below so many free bytes events from outside are refused.")
         self.unread_share = gauge(

@@ -86,7 +86,7 @@ class Settings(BaseSettings):
     retain_logs: Duration = timedelta(days=7)
     retain_logs_bytes: Bytes = Field(default=1_000_000_000, ge=-1)
     engine_bytes: Bytes = Field(default=10_000_000_000, ge=-1)
-    """The most that windows, firings and actions may take."""
+    """The most that windows, firings and actions may take; near it the oldest firings and outcomes make room."""
     disk_reserve: Bytes = Field(default=256_000_000, ge=0)
     """With the embedded NATS server: events are refused with 503 when less than this is free on its disk."""
 

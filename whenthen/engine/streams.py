@@ -3,7 +3,8 @@ docs/architecture.md, "The log".
 
 Called once at start, by whoever connects. `EVENTS` discards nothing to make room: at `events_max_bytes` it refuses
 new events (HTTP 503) rather than dropping unread ones, and `make_room` purges what every shard has read before that
-happens.
+happens. Nor does `ENGINE`, where a commit that is refused is tried until it is stored; `make_room_in_engine` purges the oldest
+firings and outcomes, which only tell what was.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
+from whenthen.engine.link import Link
 from whenthen.schemas.errors import SetupError
 
 __all__ = [
@@ -30,6 +32,7 @@ __all__ = [
     "check_server",
     "ensure_streams",
     "make_room",
+    "make_room_in_engine",
 ]
 
 EVENTS = "EVENTS"
@@ -43,8 +46,9 @@ LEASES = "WT_leases"
 NEEDED_VERSION = (2, 12)
 NEEDED_API_LEVEL = 2
 DUPLICATE_WINDOW_S = 120.0
-ROOM_FROM = 0.8  #: share of `events_max_bytes` from which read events are purged
+ROOM_FROM = 0.8  #: share of a stream's limit from which what is not needed any more is purged
 ROOM_TO = 0.6  #: and down to which
+_HISTORY = ("engine.firing.>", "engine.outcome.>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +116,34 @@ async def make_room(js: JetStreamContext, settings: StreamSettings, *, read_up_t
         return 0
     await js.purge_stream(EVENTS, seq=target)
     return target - state.first_seq
+
+
+async def make_room_in_engine(link: Link, settings: StreamSettings, *, needed_from: int) -> int:
+    """Purge the oldest firings and outcomes below sequence `needed_from` when `ENGINE` nears its limit.
+
+    Gives how many messages went. What a shard must know (offsets, windows, prepared packs), tasks that wait and dead letters
+    are kept whatever their age.
+
+    Raises:
+        BusUnavailable: no answer.
+    """
+    if settings.engine_max_bytes <= 0:
+        return 0
+    state = (await link.api(f"STREAM.INFO.{ENGINE}")).get("state")
+    if state is None or state["bytes"] < ROOM_FROM * settings.engine_max_bytes:
+        return 0
+    share = 1 - ROOM_TO * settings.engine_max_bytes / state["bytes"]
+    purged = 0
+    for subject in _HISTORY:
+        answer = await link.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": subject})
+        if "message" not in answer:
+            continue
+        oldest = int(answer["message"]["seq"])
+        target = min(needed_from, oldest + 1 + int((state["last_seq"] - oldest) * share))
+        if target > oldest:
+            answer = await link.api(f"STREAM.PURGE.{ENGINE}", {"filter": subject, "seq": target}, timeout_s=30)
+            purged += int(answer.get("purged", 0))
+    return purged
 
 
 def _streams(settings: StreamSettings) -> list[api.StreamConfig]:

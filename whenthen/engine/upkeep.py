@@ -20,7 +20,7 @@ from whenthen.engine.deadletters import DeadLetters
 from whenthen.engine.disk import DiskRoom
 from whenthen.engine.link import Link
 from whenthen.engine.metrics import Metrics
-from whenthen.engine.streams import ENGINE, EVENTS, RUNS, StreamSettings, make_room
+from whenthen.engine.streams import ENGINE, EVENTS, RUNS, StreamSettings, make_room, make_room_in_engine
 from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["Upkeep", "unread_share"]
@@ -28,6 +28,7 @@ __all__ = ["Upkeep", "unread_share"]
 log = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
+_SOON_S = 0.5  #: after a look that made room: whatever filled the stream goes on
 _STREAMS = (EVENTS, ENGINE, RUNS, "LOGS")
 _WARN_FROM = 0.8  #: share of its time that an unread event has been kept
 _MAX_LETTERS = 10_000
@@ -64,6 +65,7 @@ class Upkeep:
         self._automations = automations
         self._disk = disk
         self._warned = False
+        self._made_room = False
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop` is set."""
@@ -73,7 +75,7 @@ class Upkeep:
             except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, OSError) as error:
                 log.debug("streams were not counted: %r", error)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _EVERY_S)
+                await asyncio.wait_for(stop.wait(), _SOON_S if self._made_room else _EVERY_S)
 
     async def look(self, now: datetime) -> None:
         """Look once."""
@@ -88,6 +90,14 @@ class Upkeep:
         freed = await make_room(self._js, self._settings, read_up_to=read)
         if freed:
             log.warning("EVENTS neared its limit: the oldest %d events, all evaluated, made room", freed)
+            self._metrics.made_room.labels(EVENTS).inc(freed)
+        # whoever finishes the commit that an offset still holds looks for the outcomes of its actions
+        needed = min((offset.revision for offset in offsets if offset.packed), default=1 << 62)
+        dropped = await make_room_in_engine(self._link, self._settings, needed_from=needed)
+        if dropped:
+            log.warning("ENGINE neared its limit: %d messages, the oldest firings and outcomes, made room", dropped)
+            self._metrics.made_room.labels(ENGINE).inc(dropped)
+        self._made_room = bool(freed or dropped)
         self._warn(
             unread_share(await self._stored(read + 1), now=now, max_age_s=self._settings.events_max_age.total_seconds())
         )
