@@ -36,16 +36,17 @@ from whenthen.engine.embedded import EmbeddedServer, EmbeddedSettings
 from whenthen.engine.evaluation import EvaluationSettings, ShardLoop
 from whenthen.engine.execution import ExecutionSettings, Executor
 from whenthen.engine.flags import AutomationFlags
+from whenthen.engine.heap import filling, thaw
 from whenthen.engine.history import Kept, newest
 from whenthen.engine.http import create_app
 from whenthen.engine.http.serving import HttpServer, listen
 from whenthen.engine.leases import LeaseSettings, ShardHolder, ShardWork
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.observation import DecisionLog, Observation
+from whenthen.engine.reloading import Reloading
 from whenthen.engine.roles import Role
 from whenthen.engine.rulebook import Compiled, Rulebook
-from whenthen.engine.rules import Rules, RulesWatcher, load_rules
-from whenthen.engine.rules.changes import window_changes
+from whenthen.engine.rules import Rules, load_rules
 from whenthen.engine.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.engine.settings import Settings
 from whenthen.engine.streams import ENGINE, StreamSettings, check_server, ensure_streams
@@ -56,7 +57,7 @@ from whenthen.flows.reaper import Reaper, ReaperSettings
 from whenthen.flows.scheduler import Scheduler
 from whenthen.flows.stores import Stores
 from whenthen.flows.worker import Worker, WorkerSettings
-from whenthen.schemas.errors import BusUnavailable, InvalidInput, InvalidRules, Problem, SetupError, WhenthenError
+from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
 from whenthen.schemas.events import Event
 from whenthen.tasks import end_task
 from whenthen.triggers.evaluator import Evaluator
@@ -90,7 +91,6 @@ class Server:
         self.redactor = redactor or Redactor()
         self.started = time.time()
         self.address = ""  #: where HTTP listens; empty without the role
-        self.problems: tuple[Problem, ...] = ()
         self._pools = tuple(pools)
         self._stop = asyncio.Event()
         self._ready = False
@@ -155,19 +155,21 @@ class Server:
 
     async def _start(self) -> None:
         settings = self.settings
-        rules = await asyncio.to_thread(load_rules, self.rules_path)
-        await self._connect()
         secrets = Secrets(self.redactor)
-        self.rulebook = Rulebook(rules, shards=settings.shards, resolve_secret=secrets.resolve)
-        self.orchestrator = BuiltInOrchestrator(self.stores, self.rulebook)
-        self.flags = AutomationFlags(self.stores.flags, self.rulebook, changed=self._paused)
-        self.observation = Observation(self.metrics, DecisionLog(settings.decisions_kept))
-        self.dead_letters = DeadLetters(self.bus.link, outcome_ttl_s=int(settings.retain_outcomes.total_seconds()))
-        self.rulebook.on_change(self._took)
-        self._took(self.rulebook.now)
+        self._cleanup.callback(thaw)
+        with filling():
+            rules = await asyncio.to_thread(load_rules, self.rules_path)
+            await self._connect()
+            self.rulebook = Rulebook(rules, shards=settings.shards, resolve_secret=secrets.resolve)
+            self.orchestrator = BuiltInOrchestrator(self.stores, self.rulebook)
+            self.flags = AutomationFlags(self.stores.flags, self.rulebook, changed=self._paused)
+            self.observation = Observation(self.metrics, DecisionLog(settings.decisions_kept))
+            self.dead_letters = DeadLetters(self.bus.link, outcome_ttl_s=int(settings.retain_outcomes.total_seconds()))
+            self.rulebook.on_change(self._took)
+            self._took(self.rulebook.now)
         await self._patiently(self.flags.look)
         await self._patiently(self._seed)
-        self._watcher = RulesWatcher(self.rules_path, rules, self._changed)
+        self._reloading = Reloading(self.rules_path, self.rulebook, self.metrics)
         if Role.API in self.roles:
             await self._serve_http()
         if Role.EVALUATOR in self.roles:
@@ -182,7 +184,7 @@ class Server:
             self._keep("announcer", Announcer(self.bus.js, self.bus.publish).run)
         if Role.WORKER in self.roles:
             self._work(self.rulebook.now.rules)
-        self._keep("rules", lambda: self._watcher.run(self._stop))
+        self._keep("rules", lambda: self._reloading.run(self._stop))
         self._keep("flags", self.flags.run)
         upkeep = Upkeep(
             self.bus.js,
@@ -348,7 +350,7 @@ class Server:
             metrics=self.metrics,
             observation=self.observation,
             dead_letters=self.dead_letters,
-            reload=self._reload,
+            reload=self._reloading.reload,
             missing=self.missing,
             describe=self.describe,
             admit=self._disk.admit if self._disk is not None else None,
@@ -452,32 +454,12 @@ class Server:
 
     # -- rules
 
-    def _changed(self, rules: Rules | None, problems: Iterable[Problem]) -> None:
-        """The rules on disk changed, to a good set or to one with problems."""
-        self.problems = tuple(problems)
-        if rules is None:
-            self.metrics.refuse_rules()
-            for problem in self.problems[:20]:
-                log.error("rules refused: %s", problem)
-            log.error("%d problems in the changed rules; the last good ones stay in force", len(self.problems))
-            return
-        before = self.rulebook.now.rules
-        try:
-            compiled = self.rulebook.compile(rules)
-        except InvalidInput as error:
-            self.metrics.refuse_rules()
-            raise InvalidRules([Problem(file="", line=0, column=0, field="", message=str(error))]) from None
-        for name, what in window_changes(before, rules).items():
-            log.info("automation %s: %s", name, what)
-        self.rulebook.take(compiled)
-        log.info("rules %s are in force: %s", rules.revision, _counts(rules))
-
     def _took(self, compiled: Compiled) -> None:
         """Hand a set in force to whoever keeps a part of it."""
         rules = compiled.rules
         self.metrics.take_rules(
             {automation.name: automation.expected_every for automation in rules.automations},
-            {kind: len(getattr(rules, kind)) for kind in _KINDS},
+            rules.counts(),
         )
         self._paused(self.flags.paused)
         self.observation.decisions.keep_only(list(compiled.automations))
@@ -490,14 +472,6 @@ class Server:
         for automation in self.rulebook.now.rules.automations:
             off = automation.name in paused or not automation.enabled
             self.metrics.paused.labels(automation.name).set(int(off))
-
-    async def _reload(self) -> dict[str, Any]:
-        taken = await self._watcher.reload()
-        return {
-            "taken": taken,
-            "revision": self.rulebook.now.rules.revision,
-            "problems": [_problem(problem) for problem in self.problems],
-        }
 
     # -- looking
 
@@ -517,9 +491,9 @@ class Server:
                 "path": str(self.rules_path),
                 "revision": rules.revision,
                 "files": list(rules.files),
-                **{kind: len(getattr(rules, kind)) for kind in _KINDS},
+                **rules.counts(),
             },
-            "problems": [_problem(problem) for problem in self.problems],
+            "problems": self._reloading.problems(),
             "shards": {str(shard): loop.seq for shard, loop in self._loops.items()},
             "pools": sorted(self._workers),
         }
@@ -533,9 +507,6 @@ class Server:
 
         for automation, at in await newest(self.bus.link, ENGINE, "engine.firing.>", limit=2000, pick=pick):
             self.observation.seed(automation, at)
-
-
-_KINDS = ("automations", "webhooks", "deployments", "notifiers")
 
 
 class _Shard:
@@ -566,17 +537,3 @@ class _Sink:
 
     async def emit(self, event: Event) -> None:
         await self._bus.publish(event)
-
-
-def _counts(rules: Rules) -> str:
-    return ", ".join(f"{len(getattr(rules, kind))} {kind}" for kind in _KINDS)
-
-
-def _problem(problem: Problem) -> dict[str, Any]:
-    return {
-        "file": problem.file,
-        "line": problem.line,
-        "column": problem.column,
-        "field": problem.field,
-        "message": problem.message,
-    }

@@ -58,6 +58,10 @@ class Rules:
     #: by name, what the checks compiled; empty when others stood in for them
     compiled: Mapping[str, CompiledAutomation] = field(default_factory=dict, compare=False, repr=False)
 
+    def counts(self) -> dict[str, int]:
+        """How many there are of each kind."""
+        return {kind: len(getattr(self, kind)) for kind in _ITEMS}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:

@@ -1,0 +1,49 @@
+"""What is left out of garbage collections."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import pytest
+
+from whenthen.engine.heap import filling, thaw
+
+
+class Loop:
+    """Refers to itself."""
+
+    def __init__(self) -> None:
+        self.itself = self
+
+
+def test_cycles_that_are_dropped_while_filling_are_collected() -> None:
+    with filling():
+        first = weakref.ref(Loop())
+        held = []
+        while first() is not None:
+            held.append([Loop()])
+            assert len(held) < 1_000_000
+    thaw()
+
+
+def test_what_is_there_in_the_end_is_left_out_until_thawed() -> None:
+    before = gc.get_threshold()
+    with filling():
+        assert gc.get_threshold() != before
+        kept = Loop()
+    assert gc.get_threshold() == before
+    dropped = weakref.ref(kept)
+    del kept
+    gc.collect()
+    assert dropped() is not None
+    thaw()
+    gc.collect()
+    assert dropped() is None
+
+
+def test_a_failure_leaves_the_collector_as_it_was() -> None:
+    before = gc.get_threshold(), gc.get_freeze_count()
+    with pytest.raises(ValueError, match="no"), filling():
+        raise ValueError("no")
+    assert (gc.get_threshold(), gc.get_freeze_count()) == before

@@ -1,0 +1,95 @@
+"""Rules on disk that come into force, or do not, while a process runs."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+import pytest
+
+from whenthen.engine.metrics import Metrics
+from whenthen.engine.reloading import Reloading
+from whenthen.engine.rulebook import Rulebook
+from whenthen.engine.rules import Rules, load_rules
+from whenthen.schemas.errors import InvalidInput
+
+GOOD = "automations:\n- {name: a, trigger: {expect: x}}\n- {name: b, trigger: {expect: y}}\n"
+OTHER = "automations:\n- {name: a, trigger: {expect: x}}\n- {name: b, trigger: {expect: z}}\n"
+BAD = "automations:\n- {name: a, trigger: {expct: x}}\n"
+
+
+class Bed:
+    """A folder whose rules are in force."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "a.yaml"
+        self.file.write_text(GOOD)
+        self.book = Rulebook(load_rules(folder), shards=2, resolve_secret=str)
+        self.metrics = Metrics(version="1")
+        self.taken: list[str] = []
+        self.book.on_change(lambda compiled: self.taken.append(compiled.rules.revision))
+        self.reloading = Reloading(folder, self.book, self.metrics)
+
+    def reload(self, text: str) -> dict[str, object]:
+        self.file.write_text(text)
+        return asyncio.run(self.reloading.reload())
+
+    def metric(self, name: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"whenthen_{name}")
+
+
+@pytest.fixture
+def bed(tmp_path: Path) -> Bed:
+    return Bed(tmp_path)
+
+
+def test_a_changed_set_comes_into_force_and_what_stayed_is_not_compiled_again(
+    bed: Bed, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = bed.book.now
+    with caplog.at_level(logging.INFO, "whenthen.engine.reloading"):
+        report = bed.reload(OTHER)
+    assert report == {"taken": True, "revision": bed.book.now.rules.revision, "problems": []}
+    assert bed.taken == [bed.book.now.rules.revision] != [before.rules.revision]
+    assert bed.book.now.automations["a"] is before.automations["a"]
+    assert bed.book.automation("b") == bed.book.now.rules.automations[1] != before.rules.automations[1]
+    assert "automation b: trigger changed; starts afresh" in caplog.messages
+    assert caplog.messages[-1].endswith("are in force: 2 automations, 0 webhooks, 0 deployments, 0 notifiers")
+
+
+def test_a_bad_set_changes_nothing_and_its_problems_are_told(bed: Bed, caplog: pytest.LogCaptureFixture) -> None:
+    before = bed.book.now
+    report = bed.reload(BAD)
+    assert bed.book.now is before
+    assert (report["taken"], report["revision"]) == (False, before.rules.revision)
+    (problem,) = bed.reloading.problems()
+    assert report["problems"] == [problem]
+    assert (problem["file"], problem["line"], problem["column"]) == ("a.yaml", 2, 23)
+    assert problem["field"] == "automations[0].trigger.expct"
+    assert bed.metric("rules_refused") == 1
+    assert any("a.yaml:2:23" in message for message in caplog.messages)
+
+
+def test_what_the_rulebook_refuses_is_told_once_and_for_as_long_as_it_is_there(
+    bed: Bed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(_rules: Rules) -> None:
+        raise InvalidInput("the rulebook does not want it")
+
+    before = bed.book.now
+    with monkeypatch.context() as patched:
+        patched.setattr(bed.book, "compile", refuse)
+        for _ in range(2):
+            report = bed.reload(OTHER)
+            assert [problem["message"] for problem in bed.reloading.problems()] == ["the rulebook does not want it"]
+            assert report["taken"] is False
+            assert bed.book.now is before
+    assert bed.metric("rules_rejected_total") == 1
+    assert bed.reload(OTHER)["problems"] == []
+    assert bed.book.now is not before
+
+
+def test_a_bad_set_that_is_taken_back_leaves_no_problems(bed: Bed) -> None:
+    bed.reload(BAD)
+    assert bed.reload(GOOD) == {"taken": False, "revision": bed.book.now.rules.revision, "problems": []}
