@@ -130,7 +130,7 @@ class ActionMetrics(ExecutionObserver):
 
     def executed(self, task: ActionTask, seconds: float) -> None:
         kind = task.action["type"]
-        log.info("%s: %s done", task.firing.automation, kind, extra={"firing": task.firing.id, "action": task.key})
+        log.debug("%s: %s done", task.firing.automation, kind, extra={"firing": task.firing.id, "action": task.key})
         self._metrics.acted(task.firing.automation, str(task.action["type"]), "executed", seconds)
 
     def failed(self, task: ActionTask, error: ActionError, seconds: float, *, final: bool) -> None:

@@ -47,6 +47,8 @@ HEARTBEAT_S = 2.0
 SILENCE_S = 7.0
 EXPIRES_S = 30.0
 RETRY_S = 0.2
+CLOSE_S = 0.02  #: how long the acknowledgement of a finished task may wait for company
+DELETE = f"$JS.API.STREAM.MSG.DELETE.{ENGINE}"
 HAND_BACK_S = 1.0  #: after which a task is offered again that the loss of the connection has cut off
 #: a task that was delivered so often beyond its tries may bring its executor down; its tries are counted from their start
 SUSPECT = 20
@@ -116,6 +118,8 @@ class Executor:
         self._target = target or (lambda task: str(task.action.get("type")))
         self._now = now
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by the reply subject that acknowledges
+        self._closing: list[tuple[str, int]] = []  # done, and the server does not know
+        self._closer: asyncio.TimerHandle | None = None
         self._asked = 0
         self._heard = 0.0
         self._wake = asyncio.Event()
@@ -157,8 +161,11 @@ class Executor:
                     self._renew = True
         finally:
             unlisten()
-            await self._finish()
-            await end_task(keeper)
+            try:
+                await self._finish()
+            finally:
+                self._send_closing()
+                await end_task(keeper)
 
     async def _subscribe(self) -> str:
         """The durable consumer, created or as it is, and a fresh inbox."""
@@ -322,6 +329,7 @@ class Executor:
             await self._failed(one, failure, seconds)
             return
         event = self._describe(task, result, timedelta(seconds=seconds), None)
+        self._send_closing()
         await self.outcomes.store(task, OutcomeState.EXECUTED, result=result, event=event)
         await self._close(one.reply, one.seq)
         self.observer.executed(task, seconds)
@@ -349,12 +357,27 @@ class Executor:
         self.observer.failed(task, error, seconds, final=True)
 
     async def _close(self, reply: str, seq: int) -> None:
-        """Acknowledge, and take the task out of the stream; a copy that stays behind expires with its time to live."""
-        await self._answer(reply, b"+ACK")
+        """Have the task acknowledged and taken out of the stream, with the next outcome that is sent or after `CLOSE_S`.
+
+        Its outcome is stored: nothing waits for this, and each write costs the process and the server more than what is
+        in it. When it gets lost the task comes again, and its outcome is found.
+        """
+        self._closing.append((reply, seq))
+        if self._closer is None:
+            self._closer = asyncio.get_running_loop().call_later(CLOSE_S, self._send_closing)
+
+    def _send_closing(self) -> None:
+        if self._closer is not None:
+            self._closer.cancel()
+            self._closer = None
+        closing, self._closing = self._closing, []
         try:
-            self.bus.link.tell(f"$JS.API.STREAM.MSG.DELETE.{ENGINE}", orjson.dumps({"seq": seq, "no_erase": True}))
+            for reply, seq in closing:
+                self.bus.link.tell(reply, b"+ACK")
+                # a copy that stays behind expires with its time to live
+                self.bus.link.tell(DELETE, b'{"seq":%d,"no_erase":true}' % seq)
         except BusUnavailable:
-            log.debug("sequence %d of %s stays until it expires", seq, ENGINE)
+            log.debug("some of %d tasks were not acknowledged; they will be delivered again", len(closing))
 
     async def _nak(self, reply: str, delay_s: float) -> None:
         await self._answer(reply, b"-NAK " + orjson.dumps({"delay": int(delay_s * 1e9)}))
