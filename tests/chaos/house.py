@@ -1,5 +1,5 @@
 """The processes under test in their two forms, with receivers: `embedded` (one server and a worker beside it) and `split` (a
-nats-server and one process, or two, for each role).
+nats-server, one process that takes requests, and two for each other role, which share its work).
 
 A house knows which of its processes may be killed, brings all of them back, and leaves none behind.
 """
@@ -9,16 +9,19 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from tests.chaos.processes import Supervised, embedded_nats, free_ports, ready, until, whenthen
+from tests.chaos.processes import Supervised, embedded_nats, free_ports, lines_of, ready, until, whenthen
 from tests.chaos.receiver import received
 from tests.chaos.scenario import SECRET, write_rules
 from whenthen.engine.embedded import find_server
 
 __all__ = ["House"]
+
+_SHARE = ("evaluator-", "executor-", "worker-")  #: processes that may have a second one
 
 
 class House:
@@ -49,7 +52,7 @@ class House:
         return f"nats://127.0.0.1:{(self.data_dir / 'nats' / 'port').read_text().strip()}"
 
     def called(self) -> list[tuple[str, str]]:
-        """Path and key of every request that a receiver took."""
+        """Sender and key of every request that a receiver took."""
         return [one for number in (0, 1) for one in received(self.folder / f"receiver-{number}.txt")]
 
     def victims(self) -> dict[str, tuple[float, Callable[[], bool]]]:
@@ -72,6 +75,15 @@ class House:
             kind = name.partition("-")[0]
             counts[kind] = counts.get(kind, 0) + process.kills
         return counts
+
+    def shared(self) -> dict[str, int]:
+        """How much each process did of what two of them share: shards taken, calls made, runs executed."""
+        did = Counter(sender for sender, _ in self.called())
+        did.update(line.split()[-1] for line in lines_of(self.runs))
+        for name, process in self.processes.items():
+            if name.startswith("evaluator"):
+                did[name] = sum(": taken" in line for line in lines_of(process.log))
+        return {name: did[name] for name in self.processes if name.startswith(_SHARE)}
 
     def ended_by_themselves(self) -> dict[str, list[int]]:
         """Exit codes of processes that went away without being killed."""
@@ -112,8 +124,9 @@ class House:
         self._run("api", [*serve, "--role", "api", "--port", self._port])
         for number in (0, 1):
             self._run(f"evaluator-{number}", [*serve, "--role", "evaluator"])
-        self._run("executor-0", [*serve, "--role", "executor", "--role", "scheduler"])
-        self._run("worker-0", [*serve, "--role", "worker"])
+        for number in (0, 1):
+            self._run(f"executor-{number}", [*serve, "--role", "executor", "--role", "scheduler"])
+            self._run(f"worker-{number}", [*serve, "--role", "worker"])
         await self.ready()
 
     async def ready(self, within_s: float = 180.0) -> None:
@@ -127,6 +140,7 @@ class House:
     def _run(self, name: str, words: list[str]) -> None:
         environment = {
             "CHAOS_SECRET": SECRET,
+            "CHAOS_PROCESS": name,
             # the dead are missed sooner than by default, so that the end does not wait for them
             "WHENTHEN_WORKER_LOST_AFTER": "6s",
             "WHENTHEN_EXECUTOR_LOST_AFTER": "4s",

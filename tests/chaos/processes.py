@@ -19,7 +19,7 @@ from pathlib import Path
 
 import httpx
 
-__all__ = ["ROOT", "Supervised", "embedded_nats", "end", "free_ports", "until", "whenthen"]
+__all__ = ["ROOT", "Supervised", "embedded_nats", "end", "free_ports", "lines_of", "until", "whenthen"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOOK_S = 0.05
@@ -35,6 +35,11 @@ def free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
+
+
+def lines_of(file: Path) -> list[str]:
+    """The lines of a text file; none when there is no file."""
+    return file.read_text(errors="replace").splitlines() if file.exists() else []
 
 
 def whenthen(*arguments: str | Path) -> list[str]:

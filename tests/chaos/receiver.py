@@ -1,4 +1,4 @@
-"""A process that actions call: writes each request's `Idempotency-Key` to a file before it answers.
+"""A process that actions call: writes each request's `Idempotency-Key`, and who sent it, to a file before it answers.
 
     python -m tests.chaos.receiver PORT LOG
 
@@ -34,7 +34,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", "0")))
         key = self.headers.get("Idempotency-Key", "")
-        os.write(self.server.log, f"{self.path} {key}\n".encode())
+        os.write(self.server.log, f"{self.headers.get('X-Chaos-Process', '-')} {key}\n".encode())
         self.send_response(204)
         self.end_headers()
 
@@ -43,11 +43,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def received(log: Path) -> list[tuple[str, str]]:
-    """Path and key of every request that was taken, in order."""
+    """Sender and key of every request that was taken, in order."""
     if not log.exists():
         return []
     lines = [line.split(" ", 1) for line in log.read_text().splitlines()]
-    return [(path, key) for path, key in lines]
+    return [(sender, key) for sender, key in lines]
 
 
 def main(arguments: list[str]) -> None:

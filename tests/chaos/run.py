@@ -65,6 +65,9 @@ async def run_chaos(
         finally:
             await bus.close()
         faults = judge(house, oracle, found, sent)
+        # of so much that chance can not have given it all to one of two
+        busy = len(found.outcomes) > 100 and len(found.runs) > 30
+        faults += [f"{name} did nothing of what it shares" for name, did in house.shared().items() if busy and not did]
         return {
             "form": form,
             "seed": seed,
@@ -79,6 +82,7 @@ async def run_chaos(
             "requests_received": len(house.called()),
             "runs": len(found.runs),
             "runs_tried_again": sum(run["attempt"] > 1 for run in found.runs.values()),
+            "shared": house.shared(),
             "longest_without_2xx_s": round(sent.gap_s, 2),
             "longest_delivery_s": round(sent.longest_s, 2),
             "settled_after_s": round(time.monotonic() - began, 1),

@@ -32,7 +32,10 @@ deployments:
     command:
       - sh
       - -c
-      - printf '%s %s %s\\n' "$WHENTHEN_RUN_ID" "$WHENTHEN_ATTEMPT" "$WHENTHEN_PARAM_ORDER" >> {runs}; sleep 1
+      - |
+        printf '%s %s %s %s\\n' "$WHENTHEN_RUN_ID" "$WHENTHEN_ATTEMPT" "$WHENTHEN_PARAM_ORDER" "$CHAOS_PROCESS" >> {runs}
+        sleep 1
+    env: {{CHAOS_PROCESS: env:CHAOS_PROCESS}}
     retries: 20
     retry_delay: 500ms
 
@@ -74,6 +77,7 @@ automations:
     trigger: {{expect: flow-run.Completed}}
     actions: [{call_a}]
 """
+_SENDER = "X-Chaos-Process: env:CHAOS_PROCESS"  #: which of the processes that share the actions performs one
 #: far more tries than any outage of a receiver lasts, so that nothing may end as a dead letter
 _RETRY = "{attempts: 100, delay: 200ms, max_delay: 2s}"
 
@@ -82,7 +86,8 @@ def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path) -> Path
     """The rules, with actions that call the two receivers and runs that write a line each to `runs`."""
 
     def call(port: int) -> str:
-        return f'{{call-webhook: "http://127.0.0.1:{port}/hook", timeout: 5s, retry: {_RETRY}}}'
+        url = f'"http://127.0.0.1:{port}/hook"'
+        return f"{{call-webhook: {url}, headers: {{{_SENDER}}}, timeout: 5s, retry: {_RETRY}}}"
 
     folder.mkdir(parents=True, exist_ok=True)
     text = _RULES.format(call_a=call(receivers[0]), call_b=call(receivers[1]), retry=_RETRY, runs=runs)

@@ -11,6 +11,7 @@ import orjson
 
 from tests.chaos.house import House
 from tests.chaos.oracle import Oracle, read_stream
+from tests.chaos.processes import lines_of
 from tests.chaos.sender import Sent
 from whenthen.engine.bus import Bus
 from whenthen.engine.commit import read_offset
@@ -142,7 +143,7 @@ def _actions(house: House, oracle: Oracle, found: Found) -> list[str]:
 def _runs(log: Path, oracle: Oracle, found: Found) -> list[str]:
     keys = {key for key, (_, action) in oracle.actions.items() if action["type"] == "run-deployment"}
     by_key = Counter(run["key"] for run in found.runs.values())
-    tries = Counter((line.split()[0], int(line.split()[1])) for line in _lines(log))
+    tries = Counter((line.split()[0], int(line.split()[1])) for line in lines_of(log))
     executed = Counter(run for run, _ in tries)
     unfinished_runs = [
         f"{run['id']} is {run['state']}: {run['message']}" for run in found.runs.values() if run["state"] != "Completed"
@@ -158,10 +159,6 @@ def _runs(log: Path, oracle: Oracle, found: Found) -> list[str]:
         *_named("completed runs that were never executed", found.runs.keys() - executed.keys()),
         *_named("executions of unknown runs", executed.keys() - found.runs.keys()),
     ]
-
-
-def _lines(log: Path) -> list[str]:
-    return log.read_text().splitlines() if log.exists() else []
 
 
 def _named(what: str, items: Any) -> list[str]:
