@@ -76,6 +76,8 @@ def unfinished(oracle: Oracle, found: Found) -> list[str]:
             left.append(f"shard {shard} is at {found.offsets[shard]} of {seq}")
     open_runs = [run for run in found.runs.values() if RunState(run["state"]) not in TERMINAL]
     for what, count in (
+        # a deadline that an event of another shard has brought here is brought there by a tick
+        ("firings are to come", len(oracle.firings.keys() - found.firings.keys())),
         ("actions wait", len(found.waiting)),
         ("runs have not ended", len(open_runs)),
         ("runs are queued", found.queued),

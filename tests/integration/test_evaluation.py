@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -144,6 +145,22 @@ async def test_a_deadline_fires_without_any_event_and_also_when_it_passed_while_
         while len(found) < 2:
             found = await ids(bus, "firing")
     assert [name[0] for name in found] == ["a", "b"]
+
+
+async def test_a_deadline_that_passed_while_its_event_waited_is_not_counted_from_when_it_was_read(bus: Bus) -> None:
+    """Two hours by the wall clock lie between the event and its reading; the stream, asked once, says otherwise."""
+    armed = await bus.publish(event("arm", id="a", after_us=str(3600 * 10**6)))
+    loop = ShardLoop(bus, 0, CountingEvaluator(), wall_us=lambda: time.time_ns() // 1000 + 2 * 3600 * 10**6)
+    async with running(loop):
+        await eventually(lambda: loop.seq > armed.seq)
+        clock_us = loop.evaluator.clock_us
+        await bus.publish(event())
+        await eventually(lambda: loop.seq >= armed.seq + 3)
+        assert loop.evaluator.clock_us > clock_us
+        await eventually(lambda: loop.caught_up and loop.committed >= armed.seq + 3)
+    ticks = (await bus.js.stream_info("EVENTS", subjects_filter="ticks.>")).state.subjects
+    assert ticks == {"ticks.0": 2}, "one for each time that events were read to their end"
+    assert not await ids(bus, "firing")
 
 
 async def test_a_backlog_does_not_make_anything_look_absent(bus: Bus) -> None:

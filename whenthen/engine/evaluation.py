@@ -168,6 +168,7 @@ class ShardLoop:
         self._commit: asyncio.Task[None] | None = None
         self._stream_clock: tuple[int, float] | None = None  # server's time, and ours (monotonic) when we read it
         self._tick_sent: float | None = None
+        self._tick_read = False  #: the last message was a tick, which nobody kept waiting
         self._moved = time.monotonic()
 
     @property
@@ -330,8 +331,10 @@ class ShardLoop:
         try:
             if message.subject.startswith("ticks."):
                 self._tick_sent = None
+                self._tick_read = True
                 outcome = self.evaluator.advance(now_us)
             else:
+                self._tick_read = False
                 outcome = self.evaluator.process(decode_event(message.data, message.seq), now_us)
         except Exception as error:  # one message must not stop the shard for ever; it is reported and counted
             log.exception("shard %d: the message at position %d is passed over", self.shard, message.seq)
@@ -437,7 +440,7 @@ class ShardLoop:
         if self._reader.caught_up:
             self.observer.lag(self.shard, 0, 0.0)
             due = self.evaluator.next_deadline_us()
-            if due is not None and due <= self._now_us():
+            if due is not None and (due <= self._now_us() or self._passed_unread(due)):
                 await self._tick(now)
 
     def _now_us(self) -> int:
@@ -446,6 +449,13 @@ class ShardLoop:
             return self._wall_us()
         at_us, mono = self._stream_clock
         return at_us + int((time.monotonic() - mono) * 1e6)
+
+    def _passed_unread(self, due: int) -> bool:
+        """Whether `due` may have come while the last event waited to be read, so that its time is long ago.
+
+        Only the wall clock can tell, and it may be wrong: the stream is asked, once after events that were read.
+        """
+        return not self._tick_read and due <= self._wall_us()
 
     def _patience(self) -> float:
         """How long to wait for events before looking at the clock."""
