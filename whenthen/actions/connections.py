@@ -1,6 +1,6 @@
 """One HTTP/1.1 connection of a caller: one request at a time, its answer read up to a limit, and kept when that is safe.
 
-The answer is parsed by httptools, the parser that the server uses as well; a general client costs three to eight times
+The answer is parsed by httptools, the parser that the server uses as well; a general client costs two to five times
 the processor time. Called by the pool of `egress`, which decides where a connection may go. Where the text says so, see
 RFC 9112 (HTTP/1.1).
 """
