@@ -10,6 +10,7 @@ import asyncio
 import errno
 import os
 import re
+import signal
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
@@ -253,6 +254,32 @@ async def test_events_are_refused_before_the_disk_is_full_and_all_that_were_take
     await until(takes_again, within_s=20, what="events are taken again")
     await house.check(load)
     assert "starting nats-server" not in house.said
+
+
+async def test_nats_server_that_dies_on_a_full_disk_comes_back_when_there_is_room(
+    house: House, disk: SmallDisk, client: httpx.AsyncClient
+) -> None:
+    await house.serve(reserve="2MB")
+    load = Load(house.url)
+    while len(load.taken) < 100:
+        await load.send(client)
+    disk.fill()
+    while not load.refused:
+        await load.send(client)
+    pid = int((disk.seen / "data" / "nats" / "pid").read_text())
+    os.kill(pid, signal.SIGKILL)
+    await eventually(lambda: "died with code -9; starting it again" in house.said)
+    for _ in range(3):
+        await load.send(client)
+    disk.free()
+    taken = len(load.taken)
+
+    async def takes_again() -> bool:
+        await load.send(client, at_once=1)
+        return len(load.taken) > taken + 20
+
+    await until(takes_again, within_s=90, what="events are taken again")
+    await house.check(load)
 
 
 @pytest.mark.parametrize("filled_by", ["its own events", "somebody else"])
