@@ -3,10 +3,11 @@
 Called by the execution loop, which acknowledges a task after `store` or `bury` returned and not before. Everything sent here
 may be sent twice: an outcome replaces the last one of its subject, an event has an id made of the action's key.
 
-What a crash leaves behind: `store` sends the event and then the outcome, in one write and without waiting in between, so
-the server has the event if it has the outcome. When it has neither, or the event alone, the task comes again, is
-performed under its key, and its event is recognised by its id. When it has both, the task comes again and its
-outcome is found. Only while `EVENTS` refuses the event (it is full, or has no leader) can the outcome be there without it.
+What a crash leaves behind: `store` sends the event and then the outcome, in one write and without waiting in between. When
+the server has neither, or the event alone, the task comes again, is performed under its key, and its event is
+recognised by its id. When it has both, the task comes again and its outcome is found. The outcome can be there without the
+event when `EVENTS` refused it (it is full, or has no leader) or nats-server died between the two; the event is then sent
+until it is stored, and is lost only if this process dies before that, too.
 A dead letter and its outcome are one atomic batch, stored before the event says that no try follows.
 """
 
