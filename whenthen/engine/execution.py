@@ -43,8 +43,8 @@ __all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
 log = logging.getLogger(__name__)
 
 CONSUMER = "actions"
-HEARTBEAT_S = 2.0
-SILENCE_S = 7.0
+HEARTBEAT_S = 1.0
+SILENCE_S = 3.0
 EXPIRES_S = 30.0
 RETRY_S = 0.2
 CLOSE_S = 0.02  #: how long the acknowledgement of a finished task may wait for company
@@ -184,7 +184,7 @@ class Executor:
             "replay_policy": "instant",
         }
         body = {"stream_name": ENGINE, "config": config}
-        answer = await self.bus.link.api(f"CONSUMER.CREATE.{ENGINE}.{CONSUMER}.engine.action.>", body)
+        answer = await self.bus.link.api(f"CONSUMER.CREATE.{ENGINE}.{CONSUMER}.engine.action.>", body, timeout_s=1.0)
         if error := answer.get("error"):
             raise unavailable(f"no consumer of actions: {error.get('description')}", LinkReason.REFUSED)
         inbox = self.bus.nc.new_inbox()

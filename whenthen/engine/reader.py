@@ -34,10 +34,14 @@ PULL_MESSAGES = 2000
 PULL_BYTES = 32 << 20  #: of one pull request; above max_payload, or a large message would never come
 LOW_WATER = 1000  #: buffered and asked-for messages below which more are asked for
 EXPIRES_S = 30.0  #: of a pull request
-HEARTBEAT_S = 2.0
-SILENCE_S = 7.0  #: without message or heartbeat: the consumer is gone
+HEARTBEAT_S = 1.0
+SILENCE_S = 3.0  #: without message or heartbeat: the consumer is gone
 INACTIVE_S = 60.0  #: after which the server forgets an abandoned consumer
-RETRY_S = (0.05, 0.5)
+#: how long a new consumer may take, while fewer than so many tries in a row failed, and after that: a cluster whose leader
+#: died does not answer, nor does it when it has given the consumer to the server that died; the next try goes elsewhere
+CREATE_S = (0.75, 5.0)
+CREATE_HASTY = 12
+RETRY_S = (0.05, 0.25)
 
 
 class Received(NamedTuple):
@@ -65,6 +69,8 @@ class EventReader:
         self._created = False
         self._task: asyncio.Task[None] | None = None
         self._renew = asyncio.Event()
+        self._failed = 0  #: tries to create a consumer, since one worked
+        self._reconnected = False  #: and the consumer may have outlived the connection
         self._sub: Subscription | None = None
         self._name = ""
         self._inbox = ""
@@ -120,6 +126,7 @@ class EventReader:
 
     def _connection(self, connected: bool) -> None:
         self._created = False
+        self._reconnected = True
         self._renew.set()
 
     async def _halt(self) -> None:
@@ -135,14 +142,16 @@ class EventReader:
         while True:
             try:
                 if not self._created:
-                    await self._drop()
-                    await self._create()
+                    if not await self._outlived():
+                        await self._drop()
+                        await self._create()
                     pause = RETRY_S[0]
                 if self._asked + len(self._buffer) < LOW_WATER:
                     await self._ask()
             except BusUnavailable as error:
                 log.info("reading %s from %d on: %s; trying again", EVENTS, self._last_seq + 1, error)
                 self._created = False
+                self._failed += 1
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_S[1])
                 continue
@@ -152,6 +161,30 @@ class EventReader:
                 if not woken and self._asked > 0 and loop.time() - self._heard > SILENCE_S:
                     log.warning("the consumer of %s fell silent; creating it again", EVENTS)
                     self._created = False
+
+    async def _outlived(self) -> bool:
+        """Whether the consumer outlived the connection, and nothing that it sent was lost; then it need not be created.
+
+        In a cluster that lacks the leader who creates consumers this is how reading goes on. Its own server answers.
+        """
+        if not self._reconnected or not self._inbox:
+            return False
+        try:
+            answer = await self.bus.link.api(f"CONSUMER.INFO.{EVENTS}.{self._name}", timeout_s=CREATE_S[0])
+        except BusUnavailable as error:
+            self._reconnected = error.reason == LinkReason.DISCONNECTED
+            if self._reconnected:
+                raise
+            return False
+        self._reconnected = False
+        if answer.get("error") or answer["delivered"]["consumer_seq"] != self._consumer_seq or not self._inbox:
+            return False
+        self._pending = answer["num_pending"]
+        self._asked = 0
+        self._heard = asyncio.get_running_loop().time()
+        self._created = True
+        log.info("reading %s from %d on: the consumer is still there", EVENTS, self._last_seq + 1)
+        return True
 
     async def _create(self) -> None:
         self._name = f"wt-eval-{uuid.uuid4().hex}"
@@ -177,14 +210,17 @@ class EventReader:
             config["filter_subject"] = self._filters[0]
         elif self._filters:
             config["filter_subjects"] = self._filters
+        patience = CREATE_S[self._failed >= CREATE_HASTY]
         body = {"stream_name": EVENTS, "config": config, "action": "create"}
-        answer = await self.bus.link.api(f"CONSUMER.CREATE.{EVENTS}.{self._name}", body)
+        answer = await self.bus.link.api(f"CONSUMER.CREATE.{EVENTS}.{self._name}", body, timeout_s=patience)
         if refusal := answer.get("error"):
             why = f"no consumer: {refusal.get('description')} ({refusal.get('err_code')})"
             raise unavailable(why, LinkReason.REFUSED)
         self._pending = answer.get("num_pending", 0)
         self._heard = asyncio.get_running_loop().time()
         self._created = True
+        self._reconnected = False
+        self._failed = 0
         self.consumers += 1
         if self._pending == 0:
             self._arrived.set()  # whoever waits may want to know that it has caught up
