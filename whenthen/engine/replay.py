@@ -10,6 +10,7 @@ Called by `whenthen replay`. Meaning: docs/rules.md, "Replaying".
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -87,7 +88,7 @@ class _Run:
         self._kind = kind
         self._evaluator = Evaluator(rules, follows_wait=kind.follows_wait, record=decisions)
         self._clock_us = 0
-        self._seen: dict[str, int] = {}  #: id to when it was decided, oldest first
+        self._seen: OrderedDict[str, int] = OrderedDict()  #: id to when it was decided, oldest first
 
     def all(self, lines: Iterable[bytes | str], end: datetime | None) -> Iterator[dict[str, Any]]:
         for number, line in enumerate(lines, start=1):
@@ -127,8 +128,8 @@ class _Run:
         seen.pop(event_id, None)
         seen[event_id] = self._clock_us
         horizon = self._clock_us - self._kind.same_us
-        while seen[oldest := next(iter(seen))] <= horizon:
-            del seen[oldest]
+        while seen[next(iter(seen))] <= horizon:
+            seen.popitem(last=False)
 
     def _event(self, number: int, data: Any) -> Event:
         data, stored = self._native(data)
