@@ -1,6 +1,6 @@
 """Firings from what fired: their ids, times, keys and lineage. Pure.
 
-Called by `triggers.evaluator`. Meaning: docs/rules.md, "Firings" and "Loops".
+Called by `triggers.conclusions` and `triggers.windowing`. Meaning: docs/rules.md, "Firings" and "Loops".
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """When windows want attention, and when they can be forgotten; the times of schedules. Pure.
 
-Called by `triggers.evaluator`. What the times mean is in the modules of `triggers.windows`.
+Called by `triggers.shard` and `triggers.deadlines`. What the times mean is in the modules of `triggers.windows`.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ State: [touched, opened, deadline, depth, opener, time, position, id, ...]; `ope
 its depth; `deadline` is 0 when no window is open, and `opened` is then
 the end of the quiet time after a firing. Without `after`, `opened` plus `within` is the earliest deadline.
 
-Called by `triggers.evaluator`. Meaning: docs/rules.md, "Absence".
+Called by `triggers.windowing` and `triggers.deadlines`. Meaning: docs/rules.md, "Absence".
 """
 
 from __future__ import annotations

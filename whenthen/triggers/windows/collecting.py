@@ -4,7 +4,7 @@ A burst starts with its first event and ends with the `events`-th one, `wait` af
 whichever is first; the waits run on the clock. An event that is in the burst already is not gathered twice.
 State: [touched, first, depth, time, position, id, ...]; `depth` is the largest of the events'.
 
-Called by `triggers.evaluator`. Meaning: docs/rules.md, "Bursts".
+Called by `triggers.windowing` and `triggers.deadlines`. Meaning: docs/rules.md, "Bursts".
 """
 
 from __future__ import annotations

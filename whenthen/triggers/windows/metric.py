@@ -12,7 +12,7 @@ average that no number can hold is infinite. An event that is in the window alre
 State: [touched, triggered, since, started, depth, time, position, id, value, ...]; `since` is 0 while the comparison does not
 hold, `depth` is that of the newest event.
 
-Called by `triggers.evaluator`. Meaning: docs/rules.md, "Metrics".
+Called by `triggers.windowing` and `triggers.deadlines`. Meaning: docs/rules.md, "Metrics".
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ State: [touched, quiet_until, spent_until, after times, time, position, id, time
 order of time; spent_until is the newest spent event plus `within`. Invariant: no `threshold` of them lie within one another
 (and within one window of an `after` event), so the list is short.
 
-Called by `triggers.evaluator`. Meaning: docs/rules.md, "Sliding windows".
+Called by `triggers.windowing`. Meaning: docs/rules.md, "Sliding windows".
 """
 
 from __future__ import annotations

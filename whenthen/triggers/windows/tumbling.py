@@ -17,7 +17,7 @@ Boundaries: an event belongs to [start, end). A periodic check looks at proactiv
 or after `within`. Where Prefect is plainly at fault ours differs: docs/rules.md, "Differences from Prefect".
 
 State: [touched, start, end, count, last] where `last` is [time, position, event] in a proactive bucket that saw one, else None.
-Called by `triggers.evaluator`.
+Called by `triggers.buckets`.
 """
 
 from __future__ import annotations

@@ -1,0 +1,87 @@
+"""What time alone leads to: windows that end, checks that are due, times of schedules, windows that are watched from the start.
+
+Called by `triggers.evaluator` as the clock moves on. When something is due is in `triggers.timing`; what a step means for the
+automation is in `triggers.conclusions`.
+"""
+
+from __future__ import annotations
+
+from whenthen.schemas.firings import Reason
+from whenthen.triggers import buckets
+from whenthen.triggers.conclusions import conclude, fire
+from whenthen.triggers.decisions import Outcome, note
+from whenthen.triggers.firings import Cause
+from whenthen.triggers.rules import Leaf, ScheduleRule
+from whenthen.triggers.shard import Shard
+from whenthen.triggers.timing import next_time_us, times_due
+from whenthen.triggers.windows import absence, collecting, metric
+from whenthen.triggers.windows.absence import AbsenceRule
+from whenthen.triggers.windows.collecting import CollectRule
+from whenthen.triggers.windows.metric import MetricRule
+from whenthen.triggers.windows.steps import State, Step
+from whenthen.triggers.windows.tumbling import TumblingRule
+
+__all__ = ["begin", "meet"]
+
+
+def begin(shard: Shard) -> None:
+    """Open the windows that are watched before any event came."""
+    for leaf in shard.unbegun.values():
+        rule = leaf.rule
+        shard.begun.add(leaf.id)
+        if isinstance(rule, AbsenceRule):
+            shard.put(leaf, "", absence.begin(rule, now_us=shard.clock_us))
+        elif isinstance(rule, MetricRule):
+            shard.put(leaf, "", metric.begin(rule, now_us=shard.clock_us))
+        elif isinstance(rule, ScheduleRule):
+            shard.put(leaf, "", [shard.clock_us, next_time_us(rule, shard.clock_us)])
+        elif isinstance(rule, TumblingRule):
+            buckets.begin_checks(shard, leaf)
+    shard.unbegun = {}
+
+
+def meet(shard: Shard, trigger: str, key: str, state: State, due_us: int, outcome: Outcome) -> None:
+    """Do what the deadline of a window, or of a record beside one, asks for. `shard.moment_us` has reached it."""
+    base, _, kind = trigger.partition("~")
+    node = shard.rules.nodes.get(base)
+    if not isinstance(node, Leaf):
+        return
+    if kind == "check":
+        buckets.check(shard, node, trigger, due_us, outcome)
+        return
+    rule = node.rule
+    cause = Cause(None, 0, due_us, due_us)
+    if isinstance(rule, ScheduleRule):
+        _meet_times(shard, node, rule, state, outcome)
+        return
+    if isinstance(rule, AbsenceRule):
+        cause.depth, cause.opener = state[3], state[4]
+        step = absence.on_time(rule, state, now_us=shard.clock_us)
+    elif isinstance(rule, CollectRule):
+        step = collecting.on_time(rule, state, now_us=due_us)
+        cause.depth = step.depth
+        cause.opener = step.refs[0].id if step.refs else ""
+    elif isinstance(rule, MetricRule):
+        cause.depth = state[4]
+        step = metric.on_time(rule, state, now_us=due_us)
+    else:
+        return
+    shard.settle(node, key, step, state)
+    if step.reason not in (Reason.FIRED, Reason.RESOLVED):
+        return
+    if shard.is_paused(node):
+        note(shard, outcome, node, Reason.PAUSED, None, key=key, detail="due while the automation is paused")
+    else:
+        conclude(shard, node, key, step, cause, outcome)
+
+
+def _meet_times(shard: Shard, leaf: Leaf, rule: ScheduleRule, state: State, outcome: Outcome) -> None:
+    """Fire for every time that passed, the newest thousand at most."""
+    times, due = times_due(rule, state[1], shard.clock_us)
+    shard.put(leaf, "", [shard.clock_us, due])
+    for at_us in times:
+        if shard.is_paused(leaf):
+            note(shard, outcome, leaf, Reason.PAUSED, None, detail="due while the automation is paused")
+            continue
+        step = Step(Reason.FIRED, None, refs=(), at_us=at_us)
+        fire(shard, leaf, "", step, Cause(None, 0, at_us, at_us), outcome)

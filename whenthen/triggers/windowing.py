@@ -1,0 +1,96 @@
+"""What an event does to the window of a trigger that it matches: the key, the value, the step of the window.
+
+Called by `triggers.evaluator` for every event that a filter admitted. Windows with buckets are in `triggers.buckets`; what a
+step means for the automation is in `triggers.conclusions`.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from whenthen.schemas.errors import RenderError
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Reason, Ref
+from whenthen.triggers import buckets
+from whenthen.triggers.conclusions import conclude, fire
+from whenthen.triggers.decisions import Outcome, note
+from whenthen.triggers.firings import Cause, make_plain_firing
+from whenthen.triggers.rules import EveryRule, Leaf
+from whenthen.triggers.shard import Shard
+from whenthen.triggers.windows import absence, collecting, metric, sliding
+from whenthen.triggers.windows.absence import AbsenceRule
+from whenthen.triggers.windows.collecting import CollectRule
+from whenthen.triggers.windows.metric import MetricRule
+from whenthen.triggers.windows.sliding import SlidingRule
+from whenthen.triggers.windows.steps import Step
+from whenthen.triggers.windows.tumbling import TumblingRule
+
+__all__ = ["feed"]
+
+_MAX_EXACT = 2**53  #: larger whole numbers are kept as floats
+
+
+def feed(shard: Shard, leaf: Leaf, event: Event, counts: bool, opens: bool, outcome: Outcome) -> None:
+    """Give an event that a filter of `leaf` admitted to the window of its key.
+
+    `counts` says whether it matches `expect`, `opens` whether it matches `after`.
+    """
+    rule = leaf.rule
+    if isinstance(rule, TumblingRule):
+        buckets.feed(shard, leaf, rule, event, counts, opens, outcome)
+        return
+    key = leaf.keys.text(event)
+    if key is None:
+        missing = leaf.keys.missing(event)
+        note(shard, outcome, leaf, Reason.MISSING_KEY, event, detail=f"for_each: the event has no {missing}")
+        return
+    now_us = shard.clock_us
+    time_us = event.time_us
+    ref = Ref(event.data["id"], event.seq, time_us)
+    if isinstance(rule, EveryRule):
+        depth = event.depth
+        if leaf.parent is None and not depth and not leaf.automation.keeps_state:
+            firing = make_plain_firing(leaf, key, (ref,), event, depth=depth, at_us=time_us, lineage=shard.lineage)
+            outcome.firings.append(firing)
+            note(shard, outcome, leaf, Reason.FIRED, event, key=key, firing=firing.id)
+        else:
+            step = Step(Reason.FIRED, None, refs=(ref,), at_us=time_us)
+            fire(shard, leaf, key, step, Cause(event, depth, time_us), outcome)
+        return
+    state = shard.store.get(leaf.id, key)
+    if isinstance(rule, SlidingRule):
+        step = sliding.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens)
+    elif isinstance(rule, AbsenceRule):
+        step = absence.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, depth=event.depth)
+    elif isinstance(rule, CollectRule):
+        step = collecting.on_event(rule, state, ref, now_us=now_us, depth=event.depth)
+    elif isinstance(rule, MetricRule):
+        value = _metric_value(shard, leaf, event, outcome)
+        if value is None:
+            return
+        step = metric.on_event(rule, state, ref, value[0], now_us=now_us, depth=event.depth)
+    else:
+        return
+    shard.settle(leaf, key, step, state)
+    conclude(shard, leaf, key, step, Cause(event, max(event.depth, step.depth), step.at_us or time_us), outcome)
+
+
+def _metric_value(shard: Shard, leaf: Leaf, event: Event, outcome: Outcome) -> tuple[Any] | None:
+    """The value in a tuple; None (and a decision that says why) when the event has no usable one."""
+    assert isinstance(leaf.rule, MetricRule)
+    if leaf.value is None:
+        return (None,)
+    try:
+        value = leaf.value.one(event.data)
+    except RenderError as error:
+        note(shard, outcome, leaf, Reason.MISSING_KEY, event, detail=f"value: {error}")
+        return None
+    number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    if not number and leaf.rule.aggregate not in ("count", "distinct"):
+        detail = f"value: {leaf.value.text} is {value!r:.100}, not a number"
+        note(shard, outcome, leaf, Reason.CONDITION_ERROR, event, detail=detail)
+        return None
+    if isinstance(value, int) and abs(value) > _MAX_EXACT and leaf.rule.aggregate != "distinct":
+        value = float(value)
+    return (value,)
