@@ -45,7 +45,7 @@ async def test_many_events_are_acknowledged_in_order(bus: Bus) -> None:
 
 
 async def test_an_event_that_the_server_would_not_take_is_refused_by_name(bus: Bus) -> None:
-    with pytest.raises(InvalidEvent, match="8388608"):
+    with pytest.raises(InvalidEvent, match="8372224"):
         await bus.publish(event(payload="x" * 9_000_000))
 
 
@@ -94,6 +94,41 @@ async def test_a_server_that_hangs_gives_an_error_within_the_time_limit(nats_ser
     nats_server.thaw()
     await bus.publish(event())
     await bus.close()
+
+
+async def test_a_connection_that_the_server_ends_for_good_is_told_and_not_taken_for_one_that_comes_back(
+    bus: Bus,
+) -> None:
+    assert not bus.closed.is_set()
+    bus.nc._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
+    await asyncio.wait_for(bus.closed.wait(), 20)
+    assert not bus.connected
+
+
+async def test_who_waits_for_a_turn_goes_before_who_comes_later(nats_server: NatsServer) -> None:
+    bus = Bus(nats_server.url, max_in_flight=1)
+    await bus.connect()
+    await ensure_streams(bus.js, StreamSettings())
+    acks: list[asyncio.Task[int]] = []
+
+    async def send(then: int) -> int:
+        seq = (await bus.publish(event())).seq
+        if then:
+            acks.append(asyncio.create_task(send(then - 1)))
+        return seq
+
+    waiting = [asyncio.create_task(send(5)) for _ in range(4)]
+    assert [await task for task in waiting] == [1, 2, 3, 4]
+    await eventually(lambda: len(acks) == 20)
+    assert sorted([await task for task in acks]) == list(range(5, 25))
+    await bus.close()
+
+
+async def test_an_event_that_would_not_fit_beside_what_wraps_it_is_refused(bus: Bus) -> None:
+    for size in (bus.nc.max_payload, bus.nc.max_payload - 2000):
+        with pytest.raises(InvalidEvent, match="accepts at most"):
+            await bus.publish(event(payload="x" * size))
+    await bus.publish(event())
 
 
 async def test_no_more_are_in_flight_than_allowed_and_everyone_gets_a_turn_beside_those_who_give_up(

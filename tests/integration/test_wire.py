@@ -76,6 +76,28 @@ async def test_a_message_above_the_servers_limit_is_refused_and_the_connection_s
     assert bus.connected
 
 
+async def test_headers_count_for_the_servers_limit_which_would_end_the_connection(bus: Bus) -> None:
+    with pytest.raises(nats.errors.MaxPayloadError):
+        bus.wire.send("here", b"x" * (bus.nc.max_payload - 10), head=encode_headers({"Name": "value"}))
+    await bus.nc.flush()
+    assert bus.connected
+
+
+async def test_subscriptions_that_end_while_the_connection_is_away_do_not_come_back(
+    bus: Bus, nats_server: NatsServer
+) -> None:
+    kept = len(bus.nc._subs)
+    sub = await bus.wire.subscribe("here", lambda *_: None)
+    nats_server.kill()
+    await eventually(lambda: not bus.connected)
+    await bus.wire.unsubscribe(sub)
+    with pytest.raises(Exception, match="no connection"):
+        await bus.link.stream_of("nobody", b"", lambda _: True)
+    nats_server.start()
+    await eventually(lambda: bus.connected)
+    assert len(bus.nc._subs) == kept
+
+
 async def test_answers_find_their_requests_and_late_ones_nobody(bus: Bus) -> None:
     async def echo(message: object) -> None:
         data: bytes = message.data  # type: ignore[attr-defined]

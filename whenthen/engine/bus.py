@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 #: JetStream error codes that say: no room (maximum bytes, messages, storage, memory, insufficient resources)
 FULL_CODES = frozenset({10023, 10028, 10047, 10054, 10077, 10122})
 RETRY_PAUSE_S = 0.1
+#: what an event is wrapped in where it is stored again: subject, headers, the key and times of an event that waits
+ENVELOPE_BYTES = 16 << 10
 ATTEMPT_S = 1.5  #: a leader that died does not answer; the next one may
 
 
@@ -74,7 +76,7 @@ class Bus:
             specification_url=[_without_secrets(url) for url in self.servers],
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
-            closed_cb=self._disconnected,
+            closed_cb=self._ended,
             error_cb=self._failed,
             logger=None,
             **broker_options,
@@ -82,6 +84,7 @@ class Bus:
         self._most_in_flight = max_in_flight
         self._in_flight = 0
         self._turns: deque[asyncio.Future[None]] = deque()
+        self.closed = asyncio.Event()  #: the server has ended the connection for good, and nothing restores it
         self._closing = False
         self._nc: Client | None = None
         self._link: Link | None = None
@@ -160,7 +163,10 @@ class Bus:
             BusUnavailable: not stored, or not known to be; publish the same event again. `reason` says why
             (`LinkReason`). InvalidEvent: larger than the server accepts.
         """
-        return await self.store(event_subject(event.name), event.encode(), header_id(event.id))
+        data = event.encode()
+        if self._nc is not None and len(data) > self._nc.max_payload - ENVELOPE_BYTES:
+            raise self._too_large(data)
+        return await self.store(event_subject(event.name), data, header_id(event.id))
 
     async def publish_many(self, events: Iterable[Event]) -> list[Ack]:
         """Store events in order; all are sent before the first acknowledgement is awaited.
@@ -188,13 +194,16 @@ class Bus:
         head = b"" if message_id is None else f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n\r\n".encode()
         now = asyncio.get_running_loop().time
         deadline = now() + self.publish_timeout_s
-        while self._in_flight >= self._most_in_flight:
+        if self._in_flight < self._most_in_flight and not self._turns:
+            self._in_flight += 1
+        else:
             await self._turn()
-        self._in_flight += 1
         try:
             while True:
                 try:
-                    left = max(deadline - now(), 0.001)
+                    left = deadline - now()
+                    if left <= 0:
+                        raise unavailable(f"not sent within {self.publish_timeout_s:g} s", LinkReason.TIMEOUT)
                     wait = left if message_id is None else min(left, ATTEMPT_S)
                     return _ack(await link.begin(subject, data, head, timeout_s=wait))
                 except BusUnavailable as error:
@@ -203,30 +212,33 @@ class Bus:
                         raise
                 await asyncio.sleep(RETRY_PAUSE_S)
         except nats.errors.MaxPayloadError:
-            limit = self.nc.max_payload
-            raise InvalidEvent("event", f"{len(data)} bytes; the NATS server accepts at most {limit}") from None
+            raise self._too_large(data) from None
         finally:
-            self._in_flight -= 1
-            if self._turns:
-                self._next()
+            self._leave()
 
     async def _turn(self) -> None:
-        """Wait until one of the messages in flight has ended, in the order of arrival."""
+        """Wait for the place of a message that has ended, in the order of arrival."""
         turn = asyncio.get_running_loop().create_future()
         self._turns.append(turn)
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
-                self._next()  # it was this one's turn; the next one has it now
+                self._leave()
             raise
 
-    def _next(self) -> None:
+    def _leave(self) -> None:
+        """Hand the place of a message that has ended to whoever waits for one."""
         while self._turns:
             turn = self._turns.popleft()
             if not turn.done():
                 turn.set_result(None)
                 return
+        self._in_flight -= 1
+
+    def _too_large(self, data: bytes) -> InvalidEvent:
+        limit = self.nc.max_payload - ENVELOPE_BYTES
+        return InvalidEvent("event", f"{len(data)} bytes; the NATS server accepts at most {limit}")
 
     async def event_at(self, seq: int) -> Event | None:
         """The event at a position of `EVENTS`; None when it is no longer kept.
@@ -245,6 +257,13 @@ class Bus:
         if not self._closing:
             log.warning("the connection to NATS is lost; it is being restored")
         await self._tell(False)
+
+    async def _ended(self) -> None:
+        await self._disconnected()
+        if not self._closing:
+            why = self._nc.last_error if self._nc is not None else None
+            log.critical("NATS has ended the connection for good: %s", why or "it gave no reason")
+            self.closed.set()
 
     async def _reconnected(self) -> None:
         log.info("the connection to NATS is back")

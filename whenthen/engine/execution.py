@@ -170,7 +170,7 @@ class Executor:
     async def _subscribe(self) -> str:
         """The durable consumer, created or as it is, and a fresh inbox."""
         old, self._sub = self._sub, None  # given up even when what follows fails
-        if old is not None and self.bus.connected:
+        if old is not None:
             await self.bus.wire.unsubscribe(old)
         config = {
             "durable_name": CONSUMER,

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import orjson
 
-from whenthen.engine.link import Link
+from whenthen.engine.link import Link, LinkReason, unavailable
 from whenthen.engine.wire import Delivery
 
 __all__ = ["Kept", "newest"]
@@ -73,8 +73,10 @@ async def _between(link: Link, stream: str, subject: str, start: int, end: int) 
         def receive(message: Delivery) -> bool:
             nonlocal more, start
             headers = message.headers
-            if headers.get("Status"):
-                more = headers.get("Status") == "204" and int(headers.get("Nats-Num-Pending") or 0) > 0
+            if status := headers.get("Status"):
+                if status not in ("204", "404"):
+                    raise unavailable(f"{stream} can not be read: {headers.get('Description')}", LinkReason.REFUSED)
+                more = status == "204" and int(headers.get("Nats-Num-Pending") or 0) > 0
                 return False
             seq = int(headers["Nats-Sequence"])
             if seq < end:

@@ -79,7 +79,7 @@ class Link:
     async def close(self) -> None:
         """Give up the inbox and fail what still waits."""
         self.lost("the connection is being closed")
-        if self._sub is not None and self.nc.is_connected:
+        if self._sub is not None:
             await self.wire.unsubscribe(self._sub)
         self._sub = None
 
@@ -164,6 +164,8 @@ class Link:
                 except Exception as error:  # noqa: BLE001 - handed to whoever waits below
                     done.set_exception(error)
 
+        if not self.nc.is_connected:
+            raise unavailable("there is no connection to NATS; it is being restored", LinkReason.DISCONNECTED)
         inbox = self.nc.new_inbox()
         try:
             sub = await self.wire.subscribe(inbox, collect)
@@ -182,8 +184,7 @@ class Link:
             self._waiting.pop(token, None)
             if not done.done():
                 done.cancel()
-            if self.nc.is_connected:
-                await self.wire.unsubscribe(sub)
+            await self.wire.unsubscribe(sub)
 
     def _send(self, subject: str, data: bytes, head: bytes, *, reply: str = "") -> None:
         try:

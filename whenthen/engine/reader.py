@@ -76,6 +76,7 @@ class EventReader:
         self._inbox = ""
         self._consumer_seq = 0
         self._asked = 0
+        self._bytes = 0  #: of what is buffered
         self._heard = 0.0
         self._unlisten = bus.on_connection(self._connection)
 
@@ -83,6 +84,7 @@ class EventReader:
         """Read what follows position `after` on subjects that pass `filters`; what was buffered is dropped."""
         await self._halt()
         self._buffer.clear()
+        self._bytes = 0
         self._last_seq, self._filters = after, list(filters)
         self._task = asyncio.create_task(self._keep(), name="event reader")
 
@@ -109,7 +111,8 @@ class EventReader:
         if not self._buffer:
             return None
         message = self._buffer.popleft()
-        if self._asked + len(self._buffer) < LOW_WATER:
+        self._bytes -= len(message.data)
+        if self._low():
             self._renew.set()  # wakes the task that asks for more
         return message
 
@@ -119,6 +122,10 @@ class EventReader:
             self._arrived.clear()
             await wait_event(self._arrived, timeout_s)
         return bool(self._buffer)
+
+    def _low(self) -> bool:
+        """Whether it is time to ask for more."""
+        return self._asked + len(self._buffer) < LOW_WATER and self._bytes < PULL_BYTES
 
     def wake(self) -> None:
         """End a `wait` early."""
@@ -146,17 +153,17 @@ class EventReader:
                         await self._drop()
                         await self._create()
                     pause = RETRY_S[0]
-                if self._asked + len(self._buffer) < LOW_WATER:
+                if self._low():
                     await self._ask()
             except BusUnavailable as error:
                 log.info("reading %s from %d on: %s; trying again", EVENTS, self._last_seq + 1, error)
                 self._created = False
-                self._failed += 1
+                self._failed += error.reason != LinkReason.DISCONNECTED
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_S[1])
                 continue
             self._renew.clear()
-            if self._created and self._asked + len(self._buffer) >= LOW_WATER:
+            if self._created and not self._low():
                 woken = await wait_event(self._renew, HEARTBEAT_S)
                 if not woken and self._asked > 0 and loop.time() - self._heard > SILENCE_S:
                     log.warning("the consumer of %s fell silent; creating it again", EVENTS)
@@ -180,7 +187,9 @@ class EventReader:
         if answer.get("error") or answer["delivered"]["consumer_seq"] != self._consumer_seq or not self._inbox:
             return False
         self._pending = answer["num_pending"]
-        self._asked = 0
+        if not answer.get("num_waiting"):
+            self._asked = 0  # else what was asked for before the connection was lost is still to come
+        self._failed = 0
         self._heard = asyncio.get_running_loop().time()
         self._created = True
         log.info("reading %s from %d on: the consumer is still there", EVENTS, self._last_seq + 1)
@@ -244,12 +253,13 @@ class EventReader:
         sub, self._sub = self._sub, None
         self._created = False
         self._inbox = ""
-        if sub is not None and self.bus.connected:
-            try:
-                await self.bus.wire.unsubscribe(sub)
-                self.bus.wire.send(f"$JS.API.CONSUMER.DELETE.{EVENTS}.{self._name}", b"")
-            except (nats.errors.Error, OSError) as error:
-                log.debug("consumer %s is left to expire: %r", self._name, error)
+        if sub is None:
+            return
+        await self.bus.wire.unsubscribe(sub)
+        try:
+            self.bus.wire.send(f"$JS.API.CONSUMER.DELETE.{EVENTS}.{self._name}", b"")
+        except nats.errors.Error as error:
+            log.debug("consumer %s is left to expire: %r", self._name, error)
 
     def _receiver(self, inbox: str) -> Receive:
         """What takes the messages of one consumer. It runs for every event, so it does no more than it must."""
@@ -266,24 +276,32 @@ class EventReader:
                 return
             _, seq, consumer_seq, time_us, pending = read_position(reply)
             if consumer_seq != self._consumer_seq + 1:
-                log.warning("messages of %s were lost on the way; reading again from %d", EVENTS, self._last_seq + 1)
-                self._created = False
-                self._inbox = ""
-                self._renew.set()
+                self._gap()
                 return
             self._consumer_seq += 1
             self._asked -= 1
             self.received += 1
             self._last_seq = seq
             self._pending = pending
+            self._bytes += len(data)
             buffer.append(Received(seq, time_us, pending, subject.decode(), data))
             arrived.set()
 
         return receive
 
+    def _gap(self) -> None:
+        log.warning("messages of %s were lost on the way; reading again from %d", EVENTS, self._last_seq + 1)
+        self._created = False
+        self._inbox = ""
+        self._renew.set()
+
     def _status(self, headers: dict[str, str]) -> None:
         status = headers.get("Status")
-        if status is None or status == "100":
+        if status is None:
+            return
+        if status == "100":
+            if int(headers.get("Nats-Last-Consumer") or 0) > self._consumer_seq:
+                self._gap()  # the last message that was sent is not here, and none after it would show that
             return
         left = headers.get("Nats-Pending-Messages")
         if left is not None and status in ("408", "409"):

@@ -37,6 +37,9 @@ async def recent_ids(link: Link, *, since_us: int, before: int) -> list[tuple[st
         nonlocal left, more
         reply = message.reply.encode()
         if not reply.startswith(ACK):
+            if message.headers.get("Status") not in ("404", "408"):
+                why = f"recent events can not be read: {message.headers.get('Description')}"
+                raise unavailable(why, LinkReason.REFUSED)
             more = False
             return False
         at = read_position(reply)

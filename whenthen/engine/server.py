@@ -221,7 +221,18 @@ class Server:
         self._cleanup.push_async_callback(self.bus.close)
         self.bus.on_connection(lambda connected: self.metrics.bus_connected.set(int(connected)))
         self.metrics.bus_connected.set(1)
+        self._start_task("NATS connection", self._connected())
         self.stores = await self._patiently(self._prepare_streams)
+
+    async def _connected(self) -> None:
+        """Last as long as the connection is there or is being restored.
+
+        Raises:
+            SetupError: it will not come back; the process has to start again.
+        """
+        await self.bus.closed.wait()
+        why = self.bus.nc.last_error
+        raise SetupError(f"NATS has ended the connection for good: {why}; see to the cause and start again")
 
     async def _prepare_streams(self) -> Stores:
         await check_server(self.bus.nc)

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 Receive = Callable[[bytes, bytes, bytes, bytes], None]
 
 PARSER = "_ps"  #: of nats-py's client: gets each chunk that was read
-NEEDED = (PARSER, "_process_msg", "_pending", "_pending_data_size", "_transport")
+NEEDED = (PARSER, "_process_msg", "_pending", "_pending_data_size", "_transport", "_reading_task")
 HEADER_LINE = b"NATS/1.0"
 ACK = b"$JS.ACK."  #: starts the reply subject of every message from a consumer
 #: a protocol line; the longest is what a server says about itself and its cluster
@@ -142,21 +142,25 @@ class Wire:
         return sub
 
     async def unsubscribe(self, sub: Subscription) -> None:
-        """No message of `sub` is handed on any more."""
+        """No message of `sub` is handed on any more, and it does not come back with the connection."""
         self._receivers.pop(str(sub._id).encode(), None)
-        await sub.unsubscribe()
+        if not self.nc.is_closed:
+            try:
+                await sub.unsubscribe()
+            except (nats.errors.Error, OSError) as error:
+                log.debug("a subscription was not ended on the server: %r", error)
 
     def send(self, subject: str, data: bytes, *, reply: str = "", head: bytes = b"") -> None:
         """Send one message with whatever else is sent in this turn of the loop; `head` is a header block.
 
         Raises:
             nats.errors.ConnectionClosedError: there is no connection; nothing was sent.
-            nats.errors.MaxPayloadError: `data` is larger than the server accepts.
+            nats.errors.MaxPayloadError: `head` and `data` are larger than the server accepts; it would end the connection.
         """
         nc = self.nc
         if not nc.is_connected:
             raise nats.errors.ConnectionClosedError
-        if len(data) > nc.max_payload:
+        if len(head) + len(data) > nc.max_payload:
             raise nats.errors.MaxPayloadError
         to = f"{subject} {reply}" if reply else subject
         if head:
@@ -176,7 +180,10 @@ class Wire:
             out[:0] = nc._pending
             nc._pending = []
             nc._pending_data_size = 0
-        nc._transport.write(b"".join(out))
+        try:
+            nc._transport.write(b"".join(out))
+        except RuntimeError:  # uvloop's transport is closed already, and nats-py has not noticed
+            log.debug("%d messages were not sent: the connection is lost", len(out) // 4)
 
 
 async def _nobody(_: Msg) -> None:
@@ -194,6 +201,7 @@ class _Parser:
         self._have = len(self._parts[0])
         self._need = 0  #: bytes without which nothing more can be made out
         self._other.reset()
+        self._reading = self._nc._reading_task  #: what reads the connection that the parts came from
 
     def reset(self) -> None:
         """Forget what is incomplete; the connection is a new one."""
@@ -207,6 +215,12 @@ class _Parser:
         Raises:
             nats.errors.ProtocolError: it is not the NATS protocol.
         """
+        nc = self._nc
+        if nc.is_reconnecting or nc.is_closed:
+            return  # of the connection that was lost
+        if self._reading is not nc._reading_task:
+            self._reading = nc._reading_task
+            self.reset()
         if self._have:
             self._parts.append(data)
             self._have += len(data)
@@ -251,7 +265,7 @@ class _Parser:
             receive = receivers.get(sid)
             if receive is None:
                 head = data[start:body] or None
-                await self._nc._process_msg(int(sid), subject, reply, data[body:stop], head)
+                await nc._process_msg(int(sid), subject, reply, data[body:stop], head)
                 continue
             try:
                 receive(subject, reply, data[start:body], data[body:stop])

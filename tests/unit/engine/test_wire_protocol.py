@@ -39,6 +39,8 @@ class Client_:
         self._pending: list[bytes] = []
         self._pending_data_size = 0
         self._transport = None
+        self._reading_task = None
+        self.is_reconnecting = self.is_closed = False
         self.passed_on: list[tuple[Any, ...]] = []
 
     async def _process_msg(self, *message: Any) -> None:
@@ -131,6 +133,21 @@ def test_what_is_not_the_protocol_is_an_error(line: bytes) -> None:
     _, _, parser = wired()
     with pytest.raises(nats.errors.ProtocolError):
         asyncio.run(parser.parse(line))
+
+
+def test_what_a_lost_connection_left_is_not_read_on_with_the_next_one() -> None:
+    client, wire, parser = wired()
+    came: list[bytes] = []
+    wire._receivers[b"1"] = lambda subject, reply, head, data: came.append(data)
+    half = frame(1, b"s", b"", {}, b"half")[:-4]
+    asyncio.run(parser.parse(half))
+    client._reading_task = "of the next connection"
+    asyncio.run(parser.parse(frame(1, b"s", b"", {}, b"whole")))
+    client.is_reconnecting = True
+    asyncio.run(parser.parse(half))
+    client.is_reconnecting = False
+    asyncio.run(parser.parse(frame(1, b"s", b"", {}, b"whole too")))
+    assert came == [b"whole", b"whole too"]
 
 
 def test_what_was_half_read_is_forgotten_with_the_connection() -> None:
