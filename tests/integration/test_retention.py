@@ -19,7 +19,7 @@ from whenthen.engine.metrics import Metrics
 from whenthen.engine.runstore import ensure_flow_stores
 from whenthen.engine.server import Server
 from whenthen.engine.settings import load_settings
-from whenthen.engine.streams import StreamSettings, ensure_streams
+from whenthen.engine.streams import StreamSettings, ensure_streams, make_room_in_engine
 from whenthen.engine.upkeep import Upkeep, unread_share
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
@@ -163,6 +163,29 @@ async def test_events_firings_and_outcomes_keep_to_their_sizes_and_nothing_that_
         assert kept[0] == "o-2999"
         assert "o-0" not in kept
         assert server.metrics.registry.get_sample_value("whenthen_evaluation_lag_messages", {"shard": "0"}) == 0
+
+
+async def test_the_outcome_of_a_task_that_still_waits_makes_no_room(nats_server: NatsServer) -> None:
+    bus = Bus(nats_server.url)
+    await bus.connect()
+    settings = StreamSettings(engine_max_bytes=400_000)
+    try:
+        await ensure_streams(bus.js, settings)
+        await bus.store("engine.outcome.a.before.0", b"done")
+        await bus.store("engine.action.a.waits.0", b"task")
+        await bus.store("engine.outcome.a.waits.0", b"retrying")
+        for number in range(80):
+            await bus.store(f"engine.firing.a.f{number}", b"x" * 4000)
+            await bus.store(f"engine.outcome.a.f{number}.0", b"done")
+        assert await make_room_in_engine(bus.link, settings, needed_from=1 << 62) > 10
+        kept = (await bus.js.stream_info("ENGINE", subjects_filter=">")).state.subjects or {}
+        assert "engine.outcome.a.before.0" not in kept
+        assert "engine.outcome.a.waits.0" in kept
+        assert "engine.firing.a.f0" not in kept
+        assert "engine.firing.a.f79" in kept
+        assert "engine.outcome.a.f0.0" in kept
+    finally:
+        await bus.close()
 
 
 async def test_lines_of_runs_keep_to_their_size_and_the_newest_stay(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ class Connection(asyncio.Protocol):
             raise Unanswered("the connection is closed")
         self._reset()
         self._parser = httptools.HttpResponseParser(self)
+        self._parser.set_dangerous_leniencies(lenient_optional_cr_before_lf=True)  # RFC 9112, 2.2
         done: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._done = done
         self._transport.write(request)
@@ -133,6 +134,10 @@ class Connection(asyncio.Protocol):
         self._usable = False
 
     def connection_lost(self, error: Exception | None) -> None:
+        if error is None and self._status and not self._delimited:
+            self._answer(
+                keep=False
+            )  # as at the end of input, which uvloop does not tell when TLS ends without a goodbye
         self._usable = False
         self._parser = None
         kind = Broken if self._received else Unanswered

@@ -36,8 +36,9 @@ METADATA = {
     ipaddress.ip_address("168.63.129.16"): "Azure",
     ipaddress.ip_address("192.0.0.192"): "Oracle Cloud",
 }
-#: RFC 6052: IPv4 inside IPv6 for translators
-NAT64 = ipaddress.ip_network("64:ff9b::/96")
+#: IPv4 in the last 32 bits of IPv6, for translators: RFC 6052, RFC 8215, RFC 2765
+TRANSLATED = tuple(map(ipaddress.ip_network, ("64:ff9b::/96", "64:ff9b:1::/48", "::ffff:0:0:0/96")))
+CONNECT_S = 5.0  #: for an address after which there is another one to try
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,7 +70,9 @@ def _embedded(address: Address) -> Iterable[ipaddress.IPv4Address]:
         yield address.ipv4_mapped
     if address.sixtofour is not None:
         yield address.sixtofour
-    if address in NAT64 or (int(address) >> 32 == 0 and int(address) > 0xFFFF):  # the latter: `::a.b.c.d`, RFC 4291
+    if any(address in net for net in TRANSLATED) or (
+        int(address) >> 32 == 0 and int(address) > 0xFFFF
+    ):  # the latter: `::a.b.c.d`, RFC 4291
         yield ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
 
 
@@ -205,20 +208,21 @@ class Pool:
         except (socket.gaierror, UnicodeError) as error:
             raise Broken(f"the name {host} can not be resolved: {error}") from None
         failure = refused = ""
-        for address in addresses:
+        for number, address in enumerate(addresses, 1):
             if why := refusal(address, self._policy):
                 refused = f"{host} is {address}, a {why}"
                 continue
             self._make_room()
             self._connecting += 1
             try:
-                _, connection = await asyncio.get_running_loop().create_connection(
-                    Connection,
-                    address,
-                    port,
-                    ssl=self._tls if secure else None,
-                    server_hostname=host if secure else None,
-                )
+                async with asyncio.timeout(CONNECT_S if number < len(addresses) else None):
+                    _, connection = await asyncio.get_running_loop().create_connection(
+                        Connection,
+                        address,
+                        port,
+                        ssl=self._tls if secure else None,
+                        server_hostname=host if secure else None,
+                    )
             except ssl.SSLError as error:
                 raise Broken(f"no trusted TLS connection: {error}") from None
             except OSError as error:

@@ -70,7 +70,12 @@ class DiskRoom:
     def look(self) -> None:
         """Measure now."""
         self._looked = self._clock()
-        left = self._left = self._free(self._directory)
+        try:
+            left = self._free(self._directory)
+        except OSError as error:  # what was found last counts
+            log.warning("the room on the disk of %s can not be measured: %s", self._directory, error)
+            return
+        self._left = left
         self._metrics.disk_free.set(left)
         was = self._refusing
         # a tenth above the reserve, so that it does not go back and forth

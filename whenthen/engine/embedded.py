@@ -43,6 +43,7 @@ STOP_TIMEOUT_S = 15.0
 LEAST_ROOM_BYTES = 1_000_000  #: with which a server that can not write is started again
 BACKOFF_S = (0.1, 5.0)  #: first and longest pause before a dead child is started again
 HEALTH_EVERY_S = 2.0
+HEAL_PAUSE_S = 300.0  #: the longest pause after a start that did not help
 HEALTH_TIMEOUT_S = 5.0
 SICK_LOOKS = 2  #: so many looks in a row that find it unwell
 STABLE_S = 30.0  #: a child that lived this long starts again without a pause
@@ -234,9 +235,14 @@ class EmbeddedServer:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, BACKOFF_S[1])
             try:
+                self._write_config()  # somebody may have taken the port of its health meanwhile
+            except OSError as error:
+                log.warning("the configuration of nats-server is left as it was: %s", error)
+            try:
                 await self._spawn(program)
-            except SetupError as error:
+            except (SetupError, OSError) as error:
                 log.error("nats-server did not start again: %s", error)
+                await asyncio.sleep(pause)
                 continue
             self.restarts += 1
             log.warning("nats-server runs again (pid %d, port %d)", self._process.pid, self.port)
@@ -247,15 +253,18 @@ class EmbeddedServer:
         """Start the child again when it says that it can not write any more, as soon as there is room."""
         room = max(self.settings.reserve_bytes // 2, LEAST_ROOM_BYTES)
         sick = 0
+        pause = HEALTH_EVERY_S  # twice as long after each start that did not help: there are ailments that none heals
         while True:
             await asyncio.sleep(HEALTH_EVERY_S)
             ailment = await self._ailment()
             sick = sick + 1 if ailment else 0
+            if ailment == "":
+                pause = HEALTH_EVERY_S
             process = self._process
             if sick < SICK_LOOKS or process is None:
                 continue
             log.error("nats-server (pid %d) does not store any more: %s", process.pid, ailment)
-            while free_bytes(self.directory) < room:
+            while not self._has_room(room):
                 await asyncio.sleep(HEALTH_EVERY_S)
             if process.returncode is None:
                 log.warning(
@@ -270,9 +279,18 @@ class EmbeddedServer:
                 except TimeoutError:
                     process.kill()
             sick = 0
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, HEAL_PAUSE_S)
 
-    async def _ailment(self) -> str:
-        """What the child says is wrong with it; empty when it is well, or does not answer just now."""
+    def _has_room(self, room: int) -> bool:
+        try:
+            return free_bytes(self.directory) >= room
+        except OSError as error:
+            log.warning("the room on the disk of %s can not be measured: %s", self.directory, error)
+            return False
+
+    async def _ailment(self) -> str | None:
+        """What the child says is wrong with it; empty when it is well, None when it does not answer just now."""
         try:
             async with asyncio.timeout(HEALTH_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._health_port)
@@ -281,11 +299,12 @@ class EmbeddedServer:
                     head, _, body = (await reader.read()).partition(b"\r\n\r\n")
                 finally:
                     writer.close()
-            if b" 503 " not in head.partition(b"\r\n")[0]:
-                return ""
-            return str(json.loads(body).get("error") or "unavailable")
+            status = head.partition(b"\r\n")[0]
+            if b" 503 " in status:
+                return str(json.loads(body).get("error") or "unavailable")
+            return "" if b" 200 " in status else None
         except (TimeoutError, ValueError, OSError):
-            return ""
+            return None
 
     def _note_pid(self, pid: int) -> None:
         try:

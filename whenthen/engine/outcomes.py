@@ -28,7 +28,7 @@ from whenthen.engine.records import Message, Outcome, OutcomeState
 from whenthen.engine.streams import ENGINE
 from whenthen.engine.subjects import dead_subject, event_subject, header_id, outcome_subject
 from whenthen.engine.wire import Delivery, encode_headers
-from whenthen.schemas.errors import ActionError, BusUnavailable
+from whenthen.schemas.errors import ActionError, BusUnavailable, InvalidEvent
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask
 from whenthen.schemas.times import format_time
@@ -118,7 +118,10 @@ class Outcomes:
                 future.cancel()
 
     async def _tell(self, event: Event) -> None:
-        await _persist(lambda: self._bus.publish(event))
+        try:
+            await _persist(lambda: self._bus.publish(event))
+        except InvalidEvent as error:  # the outcome is stored; the task must not come back for this
+            log.error("the event %s of an action is not told: %s", event.name, error)
 
     def _message(
         self,

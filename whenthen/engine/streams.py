@@ -48,7 +48,6 @@ NEEDED_API_LEVEL = 2
 DUPLICATE_WINDOW_S = 120.0
 ROOM_FROM = 0.8  #: share of a stream's limit from which what is not needed any more is purged
 ROOM_TO = 0.6  #: and down to which
-_HISTORY = ("engine.firing.>", "engine.outcome.>")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,8 +120,8 @@ async def make_room(js: JetStreamContext, settings: StreamSettings, *, read_up_t
 async def make_room_in_engine(link: Link, settings: StreamSettings, *, needed_from: int) -> int:
     """Purge the oldest firings and outcomes below sequence `needed_from` when `ENGINE` nears its limit.
 
-    Gives how many messages went. What a shard must know (offsets, windows, prepared packs), tasks that wait and dead letters
-    are kept whatever their age.
+    Gives how many messages went. What a shard must know (offsets, windows, prepared packs), tasks that wait, their outcomes
+    and dead letters are kept whatever their age.
 
     Raises:
         BusUnavailable: no answer.
@@ -134,12 +133,15 @@ async def make_room_in_engine(link: Link, settings: StreamSettings, *, needed_fr
         return 0
     share = 1 - ROOM_TO * settings.engine_max_bytes / state["bytes"]
     purged = 0
-    for subject in _HISTORY:
+    # an outcome is younger than its task, and says how many tries a task that waits has had
+    waiting = await link.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": "engine.action.>"})
+    oldest_task = int(waiting["message"]["seq"]) if "message" in waiting else needed_from
+    for subject, keep_from in (("engine.firing.>", needed_from), ("engine.outcome.>", min(needed_from, oldest_task))):
         answer = await link.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": subject})
         if "message" not in answer:
             continue
         oldest = int(answer["message"]["seq"])
-        target = min(needed_from, oldest + 1 + int((state["last_seq"] - oldest) * share))
+        target = min(keep_from, oldest + 1 + int((state["last_seq"] - oldest) * share))
         if target > oldest:
             answer = await link.api(f"STREAM.PURGE.{ENGINE}", {"filter": subject, "seq": target}, timeout_s=30)
             purged += int(answer.get("purged", 0))

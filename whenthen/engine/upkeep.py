@@ -66,6 +66,7 @@ class Upkeep:
         self._disk = disk
         self._warned = False
         self._made_room = False
+        self._engine_bytes = 0  #: at the last look
 
     async def run(self, stop: asyncio.Event) -> None:
         """Look until `stop` is set."""
@@ -81,10 +82,13 @@ class Upkeep:
         """Look once."""
         if self._disk is not None:
             self._disk.look()
+        size = 0
         for stream in _STREAMS:
             info = await self._js.stream_info(stream)
             limit = info.config.max_bytes or -1
             self._metrics.set_stream(stream, messages=info.state.messages, size=info.state.bytes, limit=limit)
+            if stream == ENGINE:
+                size = info.state.bytes
         offsets = [await read_offset(self._link, shard) for shard in range(self._shards)]
         read = min(offset.seq for offset in offsets)
         freed = await make_room(self._js, self._settings, read_up_to=read)
@@ -97,7 +101,9 @@ class Upkeep:
         if dropped:
             log.warning("ENGINE neared its limit: %d messages, the oldest firings and outcomes, made room", dropped)
             self._metrics.made_room.labels(ENGINE).inc(dropped)
-        self._made_room = bool(freed or dropped)
+        # what drops history and gains nothing, as tasks or windows fill the stream, need not be done in haste
+        self._made_room = bool(freed or (dropped and not 0 < self._engine_bytes <= size))
+        self._engine_bytes = size if dropped else 0
         self._warn(
             unread_share(await self._stored(read + 1), now=now, max_age_s=self._settings.events_max_age.total_seconds())
         )

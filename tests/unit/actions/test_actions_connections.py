@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,13 +12,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from whenthen.actions import open_pool
-from whenthen.actions.connections import MAX_BODY_BYTES, encode_request
+from whenthen.actions.connections import MAX_BODY_BYTES, Broken, encode_request
 from whenthen.schemas.errors import ActionError
 
 pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture(params=[False, True], ids=["asyncio", "uvloop"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]:
+    """The loop of the tests, and the one that `whenthen serve` runs on."""
+    return "asyncio", {"use_uvloop": request.param}
+
 
 CERTIFICATE = Path(__file__).parent / "certificates" / "receiver.pem"
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
@@ -289,6 +298,42 @@ def test_a_value_with_a_line_break_makes_no_request(value: bytes) -> None:
         encode_request("POST", b"/", [(b"x", value)], b"")
     with pytest.raises(ValueError, match="line break"):
         encode_request("POST", b"/" + value, [], b"")
+
+
+async def test_line_ends_may_be_bare() -> None:
+    async with listening(b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok") as peer, open_pool() as pool:
+        answer = await pool.request("POST", httpx.URL(peer.url), [], b"")
+    assert (answer.status, answer.body) == (200, b"ok")
+
+
+async def test_an_answer_may_end_with_a_connection_that_says_no_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of many small servers: the socket is closed under TLS."""
+
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["127.0.0.1"]
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(CERTIFICATE)
+    monkeypatch.setenv("SSL_CERT_FILE", str(CERTIFICATE))
+
+    def serve(listener: socket.socket) -> None:
+        for answer in (b"HTTP/1.1 200 OK\r\n\r\nok", b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nok"):
+            plain, _ = listener.accept()
+            with tls.wrap_socket(plain, server_side=True) as secure:
+                secure.recv(65536)
+                secure.sendall(answer)
+                with socket.socket(fileno=secure.detach()) as under:
+                    under.shutdown(socket.SHUT_RDWR)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        served = asyncio.create_task(asyncio.to_thread(serve, listener))
+        url = httpx.URL(f"https://receiver.example.com:{listener.getsockname()[1]}/")
+        async with open_pool(resolve=resolve) as pool:
+            answer = await pool.request("POST", url, [], b"")
+            assert (answer.status, answer.body) == (200, b"ok")
+            with pytest.raises(Broken, match="in the middle of the answer"):
+                await pool.request("POST", url, [], b"")
+        await served
 
 
 async def test_tls_needs_a_trusted_certificate_of_the_host(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -306,6 +306,8 @@ async def test_a_url_may_be_a_secret(world: Any, receiver: Any) -> None:
         "[::ffff:169.254.169.254]",
         "[::169.254.169.254]",
         "[64:ff9b::a9fe:a9fe]",
+        "[64:ff9b:1::a9fe:a9fe]",
+        "[::ffff:0:a9fe:a9fe]",
         "[2002:a9fe:a9fe::1]",
         "[fd00:ec2::254]",
         "100.100.100.200",
