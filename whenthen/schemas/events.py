@@ -168,7 +168,8 @@ def new_event(
     _check_text("id", id, limits.id_chars)
     if resource is _ABSENT:
         raise InvalidEvent("resource", 'missing; name what it happened to: {"id": "..."}')
-    related = related or []
+    if related is None:
+        related = []
     if not isinstance(related, list):
         raise InvalidEvent("related", f"a list of resources, found {_kind(related)}")
     if len(related) > limits.related:

@@ -193,7 +193,7 @@ _RUN_BODY: dict[str, Any] = {
                     "type": "object",
                     "properties": {
                         "parameters": {"type": "object"},
-                        "key": {"type": "string", "minLength": 1, "maxLength": 512},
+                        "key": {"type": ["string", "null"], "minLength": 1, "maxLength": 512},
                         "delay": {"type": "number", "minimum": 0, "maximum": 31_536_000},
                     },
                     "additionalProperties": False,
