@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import eventually
+from whenthen.engine import embedded
 from whenthen.engine.bus import Bus
 from whenthen.engine.datadir import DataDir
 from whenthen.engine.embedded import EmbeddedServer, EmbeddedSettings
@@ -134,3 +135,28 @@ def test_a_second_process_on_the_same_directory_is_refused_and_told_who_has_it(t
     with pytest.raises(SetupError, match=f"process {os.getpid()}"):
         DataDir(tmp_path).acquire()
     mine.release()
+
+
+async def test_an_ailment_that_no_start_heals_is_answered_with_ever_rarer_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sleep = asyncio.sleep
+    pauses: list[float] = []
+
+    async def spy(seconds: float) -> None:
+        pauses.append(seconds)
+        await sleep(min(seconds, 0.02))
+
+    async def ill() -> str:
+        return "a stream could not be recovered"
+
+    server = EmbeddedServer(tmp_path)
+    monkeypatch.setattr(embedded, "HEALTH_EVERY_S", 0.01)
+    monkeypatch.setattr(server, "_ailment", ill)
+    monkeypatch.setattr(asyncio, "sleep", spy)
+    await server.start()
+    try:
+        await eventually(lambda: server.restarts >= 6, within_s=60)
+    finally:
+        await server.stop()
+    assert {0.01, 0.02, 0.04, 0.08, 0.16} <= set(pauses)
