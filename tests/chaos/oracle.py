@@ -18,6 +18,7 @@ import orjson
 from nats.aio.msg import Msg
 
 from whenthen.engine.bus import Bus
+from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.records import ask_actions, encode_firing
 from whenthen.engine.rulebook import Rulebook
 from whenthen.engine.rules import Rules
@@ -64,7 +65,8 @@ async def read_stream(bus: Bus, stream: str, subjects: str = ">", *, after: int 
                 seq, time_us = int(headers["Nats-Sequence"]), stored_us(headers["Nats-Time-Stamp"])
                 found.append(Stored(seq, time_us, headers["Nats-Subject"], message.data))
                 return True
-            assert status in ("204", "404"), headers
+            if status not in ("204", "404"):
+                raise unavailable(f"{stream} can not be read: {headers}", LinkReason.NO_STREAM)
             more = status == "204" and headers.get("Nats-Num-Pending", "0") != "0"
             return False
 
