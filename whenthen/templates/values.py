@@ -18,7 +18,6 @@ from typing import Any, Final
 from whenthen.schemas.errors import InvalidTemplate, RenderError
 from whenthen.templates.budget import Budget
 from whenthen.templates.environment import Sandbox
-from whenthen.templates.lookups import join_pieces
 from whenthen.templates.paths import Path, compile_path
 from whenthen.templates.text import Text, compile_text
 
@@ -152,11 +151,7 @@ def _path_of(path: Path, field: str) -> Render:
 
 
 def _text_of(text: Text, field: str) -> Render:
-    pieces = text.pieces
-
     def render(context: Mapping[str, Any], root: Any, budget: Budget) -> Any:
-        if pieces is not None and (found := join_pieces(pieces, context, budget)) is not None:
-            return found  # asked here already, as most texts end here
         try:
             return text.render(context, budget=budget)
         except RenderError as error:
