@@ -15,14 +15,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
-from nats.aio.msg import Msg
 
 from whenthen.engine.bus import Bus
-from whenthen.engine.link import LinkReason, unavailable
 from whenthen.engine.records import ask_actions, encode_firing
 from whenthen.engine.rulebook import Rulebook
 from whenthen.engine.rules import Rules
 from whenthen.engine.streams import EVENTS
+from whenthen.engine.wire import Delivery
 from whenthen.schemas.events import decode_event
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.evaluator import Outcome as Decided
@@ -57,21 +56,13 @@ async def read_stream(bus: Bus, stream: str, subjects: str = ">", *, after: int 
     while more:
         found: list[Stored] = []
 
-        def receive(message: Msg, found: list[Stored] = found) -> bool:
-            nonlocal more
-            headers = message.headers or {}
-            status = headers.get("Status")
-            if status is None:
-                seq, time_us = int(headers["Nats-Sequence"]), stored_us(headers["Nats-Time-Stamp"])
-                found.append(Stored(seq, time_us, headers["Nats-Subject"], message.data))
-                return True
-            if status not in ("204", "404"):
-                raise unavailable(f"{stream} can not be read: {headers}", LinkReason.NO_STREAM)
-            more = status == "204" and headers.get("Nats-Num-Pending", "0") != "0"
-            return False
+        def receive(message: Delivery, found: list[Stored] = found) -> None:
+            headers = message.headers
+            seq, time_us = int(headers["Nats-Sequence"]), stored_us(headers["Nats-Time-Stamp"])
+            found.append(Stored(seq, time_us, headers["Nats-Subject"], message.data))
 
         request = {"seq": after + 1, "next_by_subj": subjects, "batch": _BATCH, "max_bytes": 16 << 20}
-        await bus.link.stream_of(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), receive)
+        more = await bus.link.read_stored(stream, request, receive)
         for message in found:
             after = message.seq
             yield message

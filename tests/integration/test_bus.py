@@ -138,14 +138,14 @@ async def test_no_more_are_in_flight_than_allowed_and_everyone_gets_a_turn_besid
     await bus.connect()
     await ensure_streams(bus.js, StreamSettings())
     most = 0
-    begin = bus.link.begin
+    start = bus.link.start
 
-    def counted(*args: object, **options: object) -> object:
+    async def counted(*args: object, **options: object) -> object:
         nonlocal most
         most = max(most, sum(not waiting.future.done() for waiting in bus.link._waiting.values()) + 1)
-        return begin(*args, **options)  # type: ignore[arg-type]
+        return await start(*args, **options)  # type: ignore[arg-type]
 
-    bus.link.begin = counted  # type: ignore[method-assign, assignment]
+    bus.link.start = counted  # type: ignore[method-assign, assignment]
     sending = [asyncio.create_task(bus.publish(event())) for _ in range(300)]
     await asyncio.sleep(0)
     for task in sending[100:300:3]:

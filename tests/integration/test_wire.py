@@ -9,7 +9,9 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from whenthen.engine.bus import Bus
+from whenthen.engine.link import LinkReason
 from whenthen.engine.wire import Delivery, encode_headers
+from whenthen.schemas.errors import BusUnavailable
 
 pytestmark = pytest.mark.anyio
 
@@ -114,3 +116,17 @@ async def test_answers_find_their_requests_and_late_ones_nobody(bus: Bus) -> Non
     await asyncio.sleep(0)
     given_up.cancel()
     await eventually(lambda: bus.link.in_flight == 0)
+
+
+async def test_stored_messages_that_nobody_can_give_are_an_error_and_not_an_empty_stream(bus: Bus) -> None:
+    for number in range(3):
+        await bus.store(f"events.e{number}", b"%d" % number)
+    came: list[bytes] = []
+    request = {"seq": 1, "next_by_subj": "events.>", "batch": 2}
+    assert await bus.link.read_stored("EVENTS", request, lambda message: came.append(message.data))
+    assert not await bus.link.read_stored("EVENTS", {**request, "seq": 3}, lambda message: came.append(message.data))
+    assert not await bus.link.read_stored("EVENTS", {**request, "seq": 9}, lambda message: came.append(message.data))
+    assert came == [b"0", b"1", b"2"]
+    with pytest.raises(BusUnavailable, match="NOWHERE can not be read") as caught:
+        await bus.link.read_stored("NOWHERE", request, lambda message: came.append(message.data))
+    assert caught.value.reason == LinkReason.NO_STREAM

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import orjson
 
-from whenthen.engine.link import Link, LinkReason, unavailable
+from whenthen.engine.link import Link, LinkReason, refusal, unavailable
 from whenthen.engine.records import Message
 from whenthen.engine.wire import Delivery, encode_headers
 from whenthen.schemas.errors import BusUnavailable
@@ -28,7 +28,6 @@ EXPECT = "Nats-Expected-Last-Subject-Sequence"
 EXPECT_OF = "Nats-Expected-Last-Subject-Sequence-Subject"
 #: another sequence is the last one; or, with replicas, a message under the same expectation is being stored
 WRONG_SEQUENCE = frozenset({10071, 10164})
-FULL = frozenset({10023, 10028, 10047, 10054, 10077, 10122})
 
 
 class StaleBatch(Exception):
@@ -113,5 +112,4 @@ def _stored(answer: Delivery) -> int:
         return int(result["seq"])
     if error.get("err_code") in WRONG_SEQUENCE:
         raise StaleBatch(error.get("description"))
-    reason = LinkReason.FULL if error.get("err_code") in FULL else LinkReason.REFUSED
-    raise unavailable(f"commit refused: {error.get('description')} ({error.get('err_code')})", reason)
+    raise refusal("commit refused", error)

@@ -21,10 +21,10 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from whenthen.engine.link import Link, LinkReason, unavailable
+from whenthen.engine.link import Link, LinkReason, refusal, unavailable
 from whenthen.engine.streams import EVENTS
 from whenthen.engine.subjects import event_subject, header_id
-from whenthen.engine.wire import Delivery, Wire
+from whenthen.engine.wire import Delivery, Wire, encode_headers
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
 from whenthen.schemas.events import Event, decode_event
 
@@ -32,8 +32,6 @@ __all__ = ["Ack", "Bus"]
 
 log = logging.getLogger(__name__)
 
-#: JetStream error codes that say: no room (maximum bytes, messages, storage, memory, insufficient resources)
-FULL_CODES = frozenset({10023, 10028, 10047, 10054, 10077, 10122})
 RETRY_PAUSE_S = 0.1
 #: what an event is wrapped in where it is stored again: subject, headers, the key and times of an event that waits
 ENVELOPE_BYTES = 16 << 10
@@ -191,7 +189,7 @@ class Bus:
         link = self._link
         if link is None:
             raise unavailable("the bus is not connected", LinkReason.DISCONNECTED)
-        head = b"" if message_id is None else f"NATS/1.0\r\nNats-Msg-Id: {message_id}\r\n\r\n".encode()
+        head = b"" if message_id is None else encode_headers({"Nats-Msg-Id": message_id})
         now = asyncio.get_running_loop().time
         deadline = now() + self.publish_timeout_s
         if self._in_flight < self._most_in_flight and not self._turns:
@@ -205,7 +203,7 @@ class Bus:
                     if left <= 0:
                         raise unavailable(f"not sent within {self.publish_timeout_s:g} s", LinkReason.TIMEOUT)
                     wait = left if message_id is None else min(left, ATTEMPT_S)
-                    return _ack(await link.begin(subject, data, head, timeout_s=wait))
+                    return _ack(await link.request(subject, data, head, timeout_s=wait))
                 except BusUnavailable as error:
                     retry = message_id is not None and error.reason in (LinkReason.NO_STREAM, LinkReason.TIMEOUT)
                     if not retry or now() + RETRY_PAUSE_S > deadline:
@@ -285,10 +283,7 @@ def _ack(message: Delivery) -> Ack:
     error = answer.get("error")
     if error is None:
         return Ack(answer["seq"], bool(answer.get("duplicate")))
-    reason = LinkReason.FULL if error.get("err_code") in FULL_CODES else LinkReason.REFUSED
-    raise unavailable(
-        f"JetStream did not store the message: {error.get('description')} ({error.get('err_code')})", reason
-    )
+    raise refusal("JetStream did not store the message", error)
 
 
 def _without_secrets(url: str) -> str:

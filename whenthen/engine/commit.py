@@ -36,8 +36,6 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import orjson
-
 from whenthen.engine.batches import BATCH_MESSAGES, StaleBatch, publish_batch, publish_fenced
 from whenthen.engine.link import Link, LinkReason, unavailable
 from whenthen.engine.packs import missing
@@ -279,22 +277,11 @@ class ShardLog:
         seen = position
         more = True
 
-        def receive(message: Delivery) -> bool:
-            nonlocal seen, more
-            headers = message.headers
-            status = headers.get("Status")
-            if status is None:
-                seen = int(headers["Nats-Sequence"])
-                if headers["Nats-Subject"].startswith(prefix):
-                    on_window(*decode_window(message.data))
-                return True
-            if status == "204":
-                more = headers.get("Nats-Num-Pending", "0") != "0"
-            elif status == "404":
-                more = False
-            else:
-                raise unavailable(f"windows can not be read: {headers.get('Description')}", LinkReason.REFUSED)
-            return False
+        def receive(message: Delivery) -> None:
+            nonlocal seen
+            seen = int(message.headers["Nats-Sequence"])
+            if message.headers["Nats-Subject"].startswith(prefix):
+                on_window(*decode_window(message.data))
 
         while more:
             request = {
@@ -303,7 +290,7 @@ class ShardLog:
                 "batch": LOAD_MESSAGES,
                 "max_bytes": LOAD_BYTES,
             }
-            await self.link.stream_of(f"$JS.API.DIRECT.GET.{ENGINE}", orjson.dumps(request), receive)
+            more = await self.link.read_stored(ENGINE, request, receive)
         return seen
 
     async def _beyond(self, position: int) -> WhenthenError:

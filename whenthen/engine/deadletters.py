@@ -122,30 +122,19 @@ class DeadLetters:
     async def _read(self, subject: str, limit: int) -> list[DeadLetter]:
         found: list[DeadLetter] = []
 
-        def receive(message: Delivery) -> bool:
+        def receive(message: Delivery) -> None:
             headers = message.headers
-            if "Status" in headers:
-                return False
             if message.data:
                 found.append(_decode(message.data, headers["Nats-Subject"], int(headers["Nats-Sequence"])))
-            return True
 
         request = {"seq": 1, "next_by_subj": subject, "batch": limit, "max_bytes": 32 << 20}
-        await self._link.stream_of(f"$JS.API.DIRECT.GET.{ENGINE}", orjson.dumps(request), receive)
+        await self._link.read_stored(ENGINE, request, receive)
         return found
 
     async def _replace(self, letter: DeadLetter, state: OutcomeState, messages: list[Message]) -> None:
         task = letter.task
-        outcome = Outcome(
-            key=letter.key,
-            automation=task.firing.automation,
-            firing=task.firing.id,
-            action=str(task.action.get("type")),
-            state=state,
-            attempt=letter.attempts,
-            at=format_time(datetime.now(UTC)),
-            error=letter.error,
-        )
+        now = format_time(datetime.now(UTC))
+        outcome = Outcome.of(task, state, attempt=letter.attempts, at=now, error=letter.error)
         subject = outcome_subject(task.firing.automation, task.firing.id, task.index)
         batch = [
             *messages,

@@ -147,7 +147,7 @@ class Executor:
                 try:
                     if self._renew:
                         inbox = await self._subscribe()
-                    await self._ask(inbox)
+                    self._ask(inbox)
                 except (BusUnavailable, nats.errors.Error, OSError) as error:
                     log.info("action tasks can not be read: %s; trying again", error)
                     self._renew = True
@@ -199,7 +199,7 @@ class Executor:
         room = 2 * self.settings.concurrency - len(self._tasks) - self._asked
         return 0 if room <= 0 or (self._asked and room < self.settings.concurrency // 2) else room
 
-    async def _ask(self, inbox: str) -> None:
+    def _ask(self, inbox: str) -> None:
         """Ask for as many tasks as there is room for."""
         room = self._room()
         if not room:
@@ -209,10 +209,8 @@ class Executor:
             "expires": int(EXPIRES_S * 1e9),
             "idle_heartbeat": int(HEARTBEAT_S * 1e9),
         }
-        if not self.bus.connected:
-            raise unavailable("there is no connection to NATS", LinkReason.DISCONNECTED)
+        self.bus.link.tell(f"$JS.API.CONSUMER.MSG.NEXT.{ENGINE}.{CONSUMER}", orjson.dumps(request), reply=inbox)
         self._asked += room
-        await self.bus.nc.publish(f"$JS.API.CONSUMER.MSG.NEXT.{ENGINE}.{CONSUMER}", orjson.dumps(request), reply=inbox)
 
     def _connection(self, connected: bool) -> None:
         self._renew = True

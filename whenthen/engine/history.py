@@ -9,9 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-import orjson
-
-from whenthen.engine.link import Link, LinkReason, unavailable
+from whenthen.engine.link import Link
 from whenthen.engine.wire import Delivery
 
 __all__ = ["Kept", "newest"]
@@ -67,25 +65,17 @@ async def newest(
 async def _between(link: Link, stream: str, subject: str, start: int, end: int) -> list[Kept]:
     """Messages of `subject` with positions in [start, end), ascending."""
     found: list[Kept] = []
-    while start < end:
-        more = False
+    more = True
 
-        def receive(message: Delivery) -> bool:
-            nonlocal more, start
-            headers = message.headers
-            if status := headers.get("Status"):
-                if status not in ("204", "404"):
-                    raise unavailable(f"{stream} can not be read: {headers.get('Description')}", LinkReason.REFUSED)
-                more = status == "204" and int(headers.get("Nats-Num-Pending") or 0) > 0
-                return False
-            seq = int(headers["Nats-Sequence"])
-            if seq < end:
-                found.append(Kept(headers["Nats-Subject"], seq, headers["Nats-Time-Stamp"], message.data))
-            start = max(start, seq + 1)
-            return True
+    def receive(message: Delivery) -> None:
+        nonlocal start
+        headers = message.headers
+        seq = int(headers["Nats-Sequence"])
+        if seq < end:
+            found.append(Kept(headers["Nats-Subject"], seq, headers["Nats-Time-Stamp"], message.data))
+        start = max(start, seq + 1)
 
+    while more and start < end:
         request = {"seq": start, "next_by_subj": subject, "batch": end - start, "max_bytes": _MAX_BYTES}
-        await link.stream_of(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), receive)
-        if not more:
-            break
+        more = await link.read_stored(stream, request, receive)
     return found

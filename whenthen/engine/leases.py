@@ -210,13 +210,11 @@ class ShardHolder:
         members: dict[str, _Seen] = {}
         leases: dict[int, _Seen] = {}
 
-        def receive(message: Delivery) -> bool:
+        def receive(message: Delivery) -> None:
             headers = message.headers
-            if "Status" in headers:
-                return False
             kind, _, name = headers["Nats-Subject"].removeprefix(f"$KV.{LEASES}.").partition(".")
             if "KV-Operation" in headers:
-                return True
+                return
             revision = int(headers["Nats-Sequence"])
             known = self._view.members.get(name) if kind == "member" else self._view.leases.get(int(name))
             if known is None or known.revision != revision:
@@ -225,10 +223,9 @@ class ShardHolder:
                 members[name] = known
             else:
                 leases[int(name)] = known
-            return True
 
         request = {"seq": 1, "next_by_subj": f"$KV.{LEASES}.>", "batch": 10_000}
-        await self.bus.link.stream_of(f"$JS.API.DIRECT.GET.KV_{LEASES}", orjson.dumps(request), receive, idle_s=2)
+        await self.bus.link.read_stored(f"KV_{LEASES}", request, receive, idle_s=2)
         for name, seen in members.items():
             if now - seen.since > 20 * self.settings.lease_s:
                 await bucket.delete(f"member.{name}")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import nats.errors
@@ -22,10 +22,13 @@ from nats.aio.subscription import Subscription
 from whenthen.engine.wire import Delivery, Receive, Wire
 from whenthen.schemas.errors import BusUnavailable
 
-__all__ = ["Link", "LinkReason", "unavailable"]
+__all__ = ["Link", "LinkReason", "refusal", "unavailable"]
 
 SWEEP_S = 0.05  #: how often requests are looked through for those whose time is up
 _NO_RESPONDERS = b"NATS/1.0 503"
+_AWAY = "there is no connection to NATS; it is being restored"
+#: JetStream error codes that say: no room (maximum bytes, messages, storage, memory, insufficient resources)
+_FULL_CODES = frozenset({10023, 10028, 10047, 10054, 10077, 10122})
 
 
 class LinkReason:
@@ -43,6 +46,12 @@ def unavailable(message: str, reason: str) -> BusUnavailable:
     error = BusUnavailable(message)
     error.reason = reason
     return error
+
+
+def refusal(what: str, error: Mapping[str, Any]) -> BusUnavailable:
+    """What an error in an answer of JetStream's means: `what` did not work, as there is no room or for another reason."""
+    reason = LinkReason.FULL if error.get("err_code") in _FULL_CODES else LinkReason.REFUSED
+    return unavailable(f"{what}: {error.get('description')} ({error.get('err_code')})", reason)
 
 
 class _Waiting(NamedTuple):
@@ -90,18 +99,18 @@ class Link:
                 _fail(waiting.future, unavailable(why, LinkReason.DISCONNECTED))
         self._waiting.clear()  # in place: the receiver of answers holds it
 
-    def begin(
+    async def start(
         self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0
     ) -> asyncio.Future[Delivery]:
         """Send a request, `head` being its header block; the future gives the answer, or raises `BusUnavailable` after
-        `timeout_s`.
+        `timeout_s`. Nothing is waited for: what is started one after the other goes out in one write.
 
         Raises:
             BusUnavailable: there is no connection; nothing was sent.
             nats.errors.MaxPayloadError: `data` is larger than the server accepts.
         """
         token = str(next(self._numbers))
-        self._send(subject, data, head, reply=self._prefix + token)
+        self.tell(subject, data, head, reply=self._prefix + token)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Delivery] = loop.create_future()
         self._waiting[token.encode()] = _Waiting(future, loop.time() + timeout_s, timeout_s, subject)
@@ -110,28 +119,21 @@ class Link:
             loop.call_later(SWEEP_S, self._sweep)
         return future
 
-    async def start(
-        self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0
-    ) -> asyncio.Future[Delivery]:
-        """`begin`, for senders of many that let others go on in between."""
-        return self.begin(subject, data, head, timeout_s=timeout_s)
-
     async def request(self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0) -> Delivery:
-        """Send a request and wait for its answer. Errors: see `begin`."""
+        """Send a request and wait for its answer. Errors: see `start`."""
         return await (await self.start(subject, data, head, timeout_s=timeout_s))
 
-    def tell(self, subject: str, data: bytes, head: bytes = b"") -> None:
-        """Send without asking for an answer.
+    def tell(self, subject: str, data: bytes, head: bytes = b"", *, reply: str = "") -> None:
+        """Send without waiting for an answer.
 
         Raises:
             BusUnavailable: there is no connection; nothing was sent.
             nats.errors.MaxPayloadError: `data` is larger than the server accepts.
         """
-        self._send(subject, data, head)
-
-    async def publish(self, subject: str, data: bytes, head: bytes = b"") -> None:
-        """`tell`, for those who wait for what they send."""
-        self._send(subject, data, head)
+        try:
+            self.wire.send(subject, data, reply=reply, head=head)
+        except nats.errors.ConnectionClosedError:
+            raise unavailable(_AWAY, LinkReason.DISCONNECTED) from None
 
     async def api(self, subject: str, body: Any = None, *, timeout_s: float = 5.0) -> dict[str, Any]:
         """Call the JetStream API (`subject` after `$JS.API.`) and give its answer, errors included, as it is."""
@@ -139,6 +141,33 @@ class Link:
         message = await self.request("$JS.API." + subject, data, timeout_s=timeout_s)
         answer: dict[str, Any] = orjson.loads(message.data)
         return answer
+
+    async def read_stored(
+        self, stream: str, request: Mapping[str, Any], receive: Callable[[Delivery], None], *, idle_s: float = 10.0
+    ) -> bool:
+        """Hand stored messages of a stream to `receive`, in order: one batch, which `request` describes as the JetStream
+        API `DIRECT.GET` wants it. Gives whether the stream holds more of the kind.
+
+        Raises:
+            BusUnavailable: the batch did not come, or not to its end.
+        """
+        more = False
+
+        def take(message: Delivery) -> bool:
+            nonlocal more
+            headers = message.headers
+            status = headers.get("Status")
+            if status is None:
+                receive(message)
+                return True
+            if status not in ("204", "404"):
+                reason = LinkReason.NO_STREAM if status == "503" else LinkReason.REFUSED
+                raise unavailable(f"{stream} can not be read: {headers.get('Description') or status}", reason)
+            more = status == "204" and headers.get("Nats-Num-Pending", "0") != "0"
+            return False
+
+        await self.stream_of(f"$JS.API.DIRECT.GET.{stream}", orjson.dumps(request), take, idle_s=idle_s)
+        return more
 
     async def stream_of(
         self, subject: str, data: bytes, receive: Callable[[Delivery], bool], *, idle_s: float = 10.0
@@ -165,7 +194,7 @@ class Link:
                     done.set_exception(error)
 
         if not self.nc.is_connected:
-            raise unavailable("there is no connection to NATS; it is being restored", LinkReason.DISCONNECTED)
+            raise unavailable(_AWAY, LinkReason.DISCONNECTED)
         inbox = self.nc.new_inbox()
         try:
             sub = await self.wire.subscribe(inbox, collect)
@@ -173,7 +202,7 @@ class Link:
             raise unavailable(f"no subscription: {error!r}", LinkReason.DISCONNECTED) from error
         self._waiting[token] = _Waiting(done, math.inf, idle_s, subject)  # so that a lost connection ends it
         try:
-            self._send(subject, data, b"", reply=inbox)
+            self.tell(subject, data, reply=inbox)
             while not done.done():
                 left = last + idle_s - loop.time()
                 if left <= 0:
@@ -185,13 +214,6 @@ class Link:
             if not done.done():
                 done.cancel()
             await self.wire.unsubscribe(sub)
-
-    def _send(self, subject: str, data: bytes, head: bytes, *, reply: str = "") -> None:
-        try:
-            self.wire.send(subject, data, reply=reply, head=head)
-        except nats.errors.ConnectionClosedError:
-            why = "there is no connection to NATS; it is being restored"
-            raise unavailable(why, LinkReason.DISCONNECTED) from None
 
     def _answerer(self, prefix: int) -> Receive:
         """What takes the answers. It runs for every message that is stored, so it does no more than it must."""

@@ -107,8 +107,8 @@ class Outcomes:
         waiting: list[asyncio.Future[Delivery]] = []
         try:
             head = encode_headers({"Nats-Msg-Id": header_id(event.id)})
-            waiting.append(link.begin(event_subject(event.name), event.encode(), head, timeout_s=ANSWER_S))
-            waiting.append(link.begin(message.subject, message.data, self._ttl, timeout_s=ANSWER_S))
+            waiting.append(await link.start(event_subject(event.name), event.encode(), head, timeout_s=ANSWER_S))
+            waiting.append(await link.start(message.subject, message.data, self._ttl, timeout_s=ANSWER_S))
             return await _stored(waiting[0]), await _stored(waiting[1])
         except (BusUnavailable, nats.errors.MaxPayloadError) as error:  # not sent; the patient way says why
             log.debug("not sent: %r", error)
@@ -132,12 +132,9 @@ class Outcomes:
         error: ActionError | None = None,
         next_at: datetime | None = None,
     ) -> Message:
-        outcome = Outcome(
-            key=task.key,
-            automation=task.firing.automation,
-            firing=task.firing.id,
-            action=str(task.action.get("type")),
-            state=state,
+        outcome = Outcome.of(
+            task,
+            state,
             attempt=task.attempt,
             at=format_time(self._now()),
             error=str(error) if error is not None else "",

@@ -154,7 +154,7 @@ class EventReader:
                         await self._create()
                     pause = RETRY_S[0]
                 if self._low():
-                    await self._ask()
+                    self._ask()
             except BusUnavailable as error:
                 log.info("reading %s from %d on: %s; trying again", EVENTS, self._last_seq + 1, error)
                 self._created = False
@@ -234,7 +234,7 @@ class EventReader:
         if self._pending == 0:
             self._arrived.set()  # whoever waits may want to know that it has caught up
 
-    async def _ask(self) -> None:
+    def _ask(self) -> None:
         request = {
             "batch": PULL_MESSAGES,
             "max_bytes": PULL_BYTES,
@@ -242,10 +242,7 @@ class EventReader:
             "idle_heartbeat": int(HEARTBEAT_S * 1e9),
         }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}"
-        try:
-            self.bus.wire.send(subject, orjson.dumps(request), reply=self._inbox)
-        except nats.errors.Error as error:
-            raise unavailable(f"no pull request: {error!r}", LinkReason.DISCONNECTED) from error
+        self.bus.link.tell(subject, orjson.dumps(request), reply=self._inbox)
         self._asked += PULL_MESSAGES
 
     async def _drop(self) -> None:
@@ -257,9 +254,9 @@ class EventReader:
             return
         await self.bus.wire.unsubscribe(sub)
         try:
-            self.bus.wire.send(f"$JS.API.CONSUMER.DELETE.{EVENTS}.{self._name}", b"")
-        except nats.errors.Error as error:
-            log.debug("consumer %s is left to expire: %r", self._name, error)
+            self.bus.link.tell(f"$JS.API.CONSUMER.DELETE.{EVENTS}.{self._name}", b"")
+        except BusUnavailable as error:
+            log.debug("consumer %s is left to expire: %s", self._name, error)
 
     def _receiver(self, inbox: str) -> Receive:
         """What takes the messages of one consumer. It runs for every event, so it does no more than it must."""

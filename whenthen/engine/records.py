@@ -99,6 +99,20 @@ class Outcome:
     result: Any = None
     next_at: str | None = None
 
+    @classmethod
+    def of(cls, task: ActionTask, state: OutcomeState, *, attempt: int, at: str, **more: Any) -> Outcome:
+        """The outcome of a task's action; `more` are the fields that not every one has."""
+        return cls(
+            key=task.key,
+            automation=task.firing.automation,
+            firing=task.firing.id,
+            action=str(task.action.get("type")),
+            state=state,
+            attempt=attempt,
+            at=at,
+            **more,
+        )
+
     @property
     def final(self) -> bool:
         return self.state is not OutcomeState.RETRYING

@@ -31,7 +31,7 @@ class Bus:
         self.sent: list[str] = []
         self.under_way = self.most_under_way = 0
 
-    def begin(self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float) -> asyncio.Future[Any]:
+    async def start(self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float) -> asyncio.Future[Any]:
         self.sent.append(subject)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
@@ -49,7 +49,7 @@ class Bus:
         return future
 
     async def request(self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float) -> Any:
-        return await self.begin(subject, data, head, timeout_s=timeout_s)
+        return await (await self.start(subject, data, head, timeout_s=timeout_s))
 
     def tell(self, subject: str, data: bytes, head: bytes = b"") -> None:
         self.sent.append(subject)
