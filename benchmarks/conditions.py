@@ -22,7 +22,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from whenthen.triggers.conditions import compile_condition
+from whenthen.conditions import compile_condition
 
 REQUIRED = {"cel-python": 200.0, "cel-expr-python": 3.0}
 LOADED = 10_000  #: conditions of the load measurement

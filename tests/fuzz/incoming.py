@@ -14,6 +14,7 @@ from typing import Any
 import orjson
 
 from fuzz.draws import Draws
+from whenthen.conditions import compile_condition
 from whenthen.engine.http import HookRequest, HookResult, HttpApp, create_app
 from whenthen.engine.http.answers import HttpError
 from whenthen.engine.http.bodies import decode_json
@@ -25,7 +26,6 @@ from whenthen.schemas.times import format_time
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import Request, WebhookTranslator
 from whenthen.sources.cloudevents import event_of_cloudevent, is_cloudevent
-from whenthen.triggers.conditions import compile_condition
 
 __all__ = ["check_event", "events", "requests", "signatures", "webhooks"]
 

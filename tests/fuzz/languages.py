@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from fuzz.draws import Draws
+from whenthen.conditions import Condition, ConditionError, ConditionFailed, compile_condition
 from whenthen.engine.subjects import (
     ALL_EVENTS,
     escape_token,
@@ -21,7 +22,6 @@ from whenthen.engine.subjects import (
 )
 from whenthen.schemas.errors import InvalidInput, InvalidTemplate, RenderError
 from whenthen.templates import compile_path, compile_value
-from whenthen.triggers.conditions import Condition, ConditionError, ConditionFailed, compile_condition
 from whenthen.triggers.patterns import compile_glob
 
 __all__ = ["conditions", "paths", "subjects", "templates"]

@@ -9,6 +9,7 @@ import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from whenthen.conditions import compile_condition
 from whenthen.engine.leases import shard_of
 from whenthen.engine.rules import Rules
 from whenthen.schemas.automations import Automation
@@ -16,7 +17,6 @@ from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import NotFound
 from whenthen.schemas.events import EventLimits
 from whenthen.sources import SourceLimits, WebhookTranslator
-from whenthen.triggers.conditions import compile_condition
 from whenthen.triggers.rules import CompiledAutomation, RuleSet, compile_automation
 
 __all__ = ["Compiled", "Rulebook"]

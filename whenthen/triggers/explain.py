@@ -11,10 +11,10 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
+from whenthen.conditions import Verdict
+from whenthen.conditions.errors import describe
 from whenthen.schemas.events import Event
 from whenthen.schemas.times import format_duration
-from whenthen.triggers.conditions import Verdict
-from whenthen.triggers.conditions.errors import describe
 from whenthen.triggers.filters import Filter, LabelTest
 from whenthen.triggers.rules import (
     CompiledAutomation,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
+from whenthen.conditions import Condition, ConditionError
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason
-from whenthen.triggers.conditions import Condition, ConditionError
 from whenthen.triggers.patterns import Glob, any_of, compile_glob
 
 __all__ = ["Filter", "LabelTest", "Refusal", "compile_filter"]

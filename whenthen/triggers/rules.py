@@ -15,6 +15,7 @@ from typing import Any
 
 import orjson
 
+from whenthen.conditions import Condition, compile_condition
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.times import duration_us
@@ -28,7 +29,6 @@ from whenthen.schemas.triggers import (
     Trigger,
 )
 from whenthen.templates import Path, compile_path
-from whenthen.triggers.conditions import Condition, compile_condition
 from whenthen.triggers.eventnames import compile_names
 from whenthen.triggers.filters import Filter, compile_filter
 from whenthen.triggers.index import RuleIndex

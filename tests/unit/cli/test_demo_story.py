@@ -14,10 +14,10 @@ from whenthen.cli.demo.receiver import Received, is_signed
 from whenthen.cli.demo.requests import push, upload
 from whenthen.cli.demo.stage import copy_project
 from whenthen.cli.demo.story import CHAPTERS, Line, Missing, Seen, Sent
+from whenthen.conditions import compile_condition
 from whenthen.engine.rules import load_rules
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import Request, WebhookTranslator
-from whenthen.triggers.conditions import compile_condition
 
 START = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 SECRET = "whsec_c2VjcmV0LXNlY3JldC1zZWNyZXQ="

@@ -9,7 +9,7 @@ from condition_expressions import events, expressions, typed_cases
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from whenthen.triggers.conditions import Condition, ConditionFailed, ConditionRefused, compile_condition
+from whenthen.conditions import Condition, ConditionFailed, ConditionRefused, compile_condition
 
 
 def outcome(condition: Condition, variables: dict[str, Any]) -> Any:

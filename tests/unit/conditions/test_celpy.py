@@ -17,7 +17,7 @@ from celpy import celtypes
 from condition_expressions import typed_cases
 from hypothesis import HealthCheck, given, settings
 
-from whenthen.triggers.conditions import ConditionError, Uint, compile_condition
+from whenthen.conditions import ConditionError, Uint, compile_condition
 
 logging.getLogger("celpy").setLevel(logging.CRITICAL)
 MISSING = object()

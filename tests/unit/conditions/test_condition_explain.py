@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whenthen.triggers.conditions import Verdict, compile_condition
+from whenthen.conditions import Verdict, compile_condition
 
 
 def outline(verdict: Verdict) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from whenthen.triggers.conditions import (
+from whenthen.conditions import (
     MAX_CHARS,
     MAX_DEPTH,
     MAX_NODES,

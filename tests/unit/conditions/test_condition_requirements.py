@@ -8,7 +8,7 @@ import pytest
 from condition_expressions import typed_cases
 from hypothesis import HealthCheck, given, settings
 
-from whenthen.triggers.conditions import ConditionError, compile_condition
+from whenthen.conditions import ConditionError, compile_condition
 
 REF = ("event", "payload", "ref")
 

@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from whenthen.triggers.conditions import (
+from whenthen.conditions import (
     CelType,
     Condition,
     ConditionError,

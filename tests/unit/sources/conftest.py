@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from whenthen.conditions import compile_condition
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import WebhookTranslator
-from whenthen.triggers.conditions import compile_condition
 
 SECRETS = {"env:OLD": "old secret", "env:NEW": "new secret", "env:EMPTY": "", "env:LINE": "new secret\n"}
 

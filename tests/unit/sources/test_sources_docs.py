@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from whenthen.conditions import compile_condition
 from whenthen.schemas.automations import RuleFile
 from whenthen.sources import WebhookTranslator
 from whenthen.sources.objectstore import _DETAIL_TYPES, _NAMES, _OTHER
-from whenthen.triggers.conditions import compile_condition
 
 PAGE = (Path(__file__).parents[3] / "docs" / "sources.md").read_text()
 

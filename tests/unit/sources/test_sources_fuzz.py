@@ -10,11 +10,11 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from whenthen.conditions import compile_condition
 from whenthen.schemas.errors import WhenthenError
 from whenthen.schemas.events import decode_event
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import Request, WebhookTranslator
-from whenthen.triggers.conditions import compile_condition
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 FORMS: list[dict[str, Any]] = [

@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trigger_samples import Stimulus, event, rule, rule_sets, run, streams
 
+from whenthen.conditions import compile_condition
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event
-from whenthen.triggers.conditions import compile_condition
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.filters import Filter, compile_filter
 from whenthen.triggers.index import RuleIndex

@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from whenthen.actions import compile_action
+from whenthen.conditions import ConditionError, compile_condition
 from whenthen.engine.rules.documents import Path
 from whenthen.engine.rules.references import written_actions
 from whenthen.schemas.automations import Automation
@@ -21,7 +22,6 @@ from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.triggers import CompoundTrigger, EventFilter, EventTrigger, SequenceTrigger, Trigger
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import WebhookTranslator
-from whenthen.triggers.conditions import ConditionError, compile_condition
 from whenthen.triggers.rules import CompiledAutomation, compile_automation
 
 __all__ = ["Compilation"]

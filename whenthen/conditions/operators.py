@@ -12,9 +12,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from whenthen.triggers.conditions import times
-from whenthen.triggers.conditions.errors import Reason, describe
-from whenthen.triggers.conditions.values import (
+from whenthen.conditions import times
+from whenthen.conditions.errors import Reason, describe
+from whenthen.conditions.values import (
     INT_MAX,
     INT_MIN,
     UINT_MAX,

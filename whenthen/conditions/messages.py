@@ -11,9 +11,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from whenthen.triggers.conditions import times
-from whenthen.triggers.conditions.errors import Reason, describe
-from whenthen.triggers.conditions.values import INT_MAX, INT_MIN, UINT_MAX, EvaluationFault, Uint, kind_name
+from whenthen.conditions import times
+from whenthen.conditions.errors import Reason, describe
+from whenthen.conditions.values import INT_MAX, INT_MIN, UINT_MAX, EvaluationFault, Uint, kind_name
 
 __all__ = ["MESSAGES", "build_message", "fields_of"]
 

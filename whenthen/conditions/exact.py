@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from whenthen.triggers.conditions import nodes as n
-from whenthen.triggers.conditions import operators as o
-from whenthen.triggers.conditions.budget import MAX_STEPS, pairs, pay, weight
-from whenthen.triggers.conditions.check import dotted_name
-from whenthen.triggers.conditions.errors import Reason, describe
-from whenthen.triggers.conditions.functions import FUNCTIONS
-from whenthen.triggers.conditions.messages import build_message
-from whenthen.triggers.conditions.values import KINDS, EvaluationFault, find, kind_name
+from whenthen.conditions import nodes as n
+from whenthen.conditions import operators as o
+from whenthen.conditions.budget import MAX_STEPS, pairs, pay, weight
+from whenthen.conditions.check import dotted_name
+from whenthen.conditions.errors import Reason, describe
+from whenthen.conditions.functions import FUNCTIONS
+from whenthen.conditions.messages import build_message
+from whenthen.conditions.values import KINDS, EvaluationFault, find, kind_name
 
 __all__ = ["Evaluator", "Frame", "build", "build_map"]
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.triggers.conditions import nodes as n
-from whenthen.triggers.conditions.errors import ConditionFailed, Reason, describe
-from whenthen.triggers.conditions.exact import Frame, build
-from whenthen.triggers.conditions.lexer import Tokens
-from whenthen.triggers.conditions.values import EvaluationFault
+from whenthen.conditions import nodes as n
+from whenthen.conditions.errors import ConditionFailed, Reason, describe
+from whenthen.conditions.exact import Frame, build
+from whenthen.conditions.lexer import Tokens
+from whenthen.conditions.values import EvaluationFault
 
 __all__ = ["Verdict", "explain_tree"]
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.triggers.conditions import nodes as n
-from whenthen.triggers.conditions.values import KINDS
+from whenthen.conditions import nodes as n
+from whenthen.conditions.values import KINDS
 
 __all__ = ["Path", "Tests", "conjuncts", "tests_of"]
 

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from whenthen.triggers.conditions import conversions, times
-from whenthen.triggers.conditions.patterns import matches
-from whenthen.triggers.conditions.values import kind, no_overload, span_ns
+from whenthen.conditions import conversions, times
+from whenthen.conditions.patterns import matches
+from whenthen.conditions.values import kind, no_overload, span_ns
 
 __all__ = ["FUNCTIONS"]
 

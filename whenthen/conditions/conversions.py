@@ -9,9 +9,9 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from whenthen.triggers.conditions import times
-from whenthen.triggers.conditions.errors import Reason, describe
-from whenthen.triggers.conditions.values import INT_MAX, INT_MIN, UINT_MAX, EvaluationFault, Uint, no_overload, time_ns
+from whenthen.conditions import times
+from whenthen.conditions.errors import Reason, describe
+from whenthen.conditions.values import INT_MAX, INT_MIN, UINT_MAX, EvaluationFault, Uint, no_overload, time_ns
 
 __all__ = [
     "to_bool",

@@ -11,12 +11,12 @@ import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from whenthen.triggers.conditions import nodes as n
-from whenthen.triggers.conditions.errors import Reason
-from whenthen.triggers.conditions.functions import FUNCTIONS
-from whenthen.triggers.conditions.messages import MESSAGES, fields_of
-from whenthen.triggers.conditions.parser import MAX_DEPTH, MAX_NODES, ParseFault
-from whenthen.triggers.conditions.values import KINDS
+from whenthen.conditions import nodes as n
+from whenthen.conditions.errors import Reason
+from whenthen.conditions.functions import FUNCTIONS
+from whenthen.conditions.messages import MESSAGES, fields_of
+from whenthen.conditions.parser import MAX_DEPTH, MAX_NODES, ParseFault
+from whenthen.conditions.values import KINDS
 
 __all__ = ["check", "dotted_name", "is_known_type"]
 

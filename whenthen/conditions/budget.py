@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from whenthen.triggers.conditions import nodes as n
-from whenthen.triggers.conditions.errors import Reason, describe
-from whenthen.triggers.conditions.values import EvaluationFault, kind_name
+from whenthen.conditions import nodes as n
+from whenthen.conditions.errors import Reason, describe
+from whenthen.conditions.values import EvaluationFault, kind_name
 
 __all__ = ["MAX_STEPS", "pairs", "pay", "ranged", "weight"]
 

@@ -8,18 +8,18 @@ Called by the loader of rules and by the evaluator. Meaning: docs/rules.md, "Con
 
 from __future__ import annotations
 
-from whenthen.triggers.conditions.condition import Clause, Condition, compile_condition
-from whenthen.triggers.conditions.errors import (
+from whenthen.conditions.condition import Clause, Condition, compile_condition
+from whenthen.conditions.errors import (
     ConditionError,
     ConditionFailed,
     ConditionRefused,
     ConditionSyntaxError,
     Reason,
 )
-from whenthen.triggers.conditions.explain import Verdict
-from whenthen.triggers.conditions.lexer import MAX_CHARS
-from whenthen.triggers.conditions.parser import MAX_DEPTH, MAX_NODES
-from whenthen.triggers.conditions.values import CelType, ExactSpan, ExactTime, Uint
+from whenthen.conditions.explain import Verdict
+from whenthen.conditions.lexer import MAX_CHARS
+from whenthen.conditions.parser import MAX_DEPTH, MAX_NODES
+from whenthen.conditions.values import CelType, ExactSpan, ExactTime, Uint
 
 __all__ = [
     "MAX_CHARS",

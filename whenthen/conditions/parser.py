@@ -9,9 +9,9 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from whenthen.triggers.conditions import nodes as n
-from whenthen.triggers.conditions.errors import Reason
-from whenthen.triggers.conditions.lexer import END, LITERAL_KINDS
+from whenthen.conditions import nodes as n
+from whenthen.conditions.errors import Reason
+from whenthen.conditions.lexer import END, LITERAL_KINDS
 
 __all__ = ["MAX_DEPTH", "MAX_NODES", "LiteralUse", "ParseFault", "Parsed", "parse"]
 

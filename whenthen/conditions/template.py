@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from whenthen.triggers.conditions import nodes as n
-from whenthen.triggers.conditions.check import check
-from whenthen.triggers.conditions.codegen import CompiledShape, Recipe, compile_shape
-from whenthen.triggers.conditions.exact import Evaluator, build
-from whenthen.triggers.conditions.parser import LiteralUse, parse
+from whenthen.conditions import nodes as n
+from whenthen.conditions.check import check
+from whenthen.conditions.codegen import CompiledShape, Recipe, compile_shape
+from whenthen.conditions.exact import Evaluator, build
+from whenthen.conditions.parser import LiteralUse, parse
 
 __all__ = ["Template", "template"]
 

@@ -10,22 +10,22 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.triggers.conditions import nodes as n
-from whenthen.triggers.conditions.codegen import constant_of
-from whenthen.triggers.conditions.conjuncts import Path, Tests, conjuncts, tests_of
-from whenthen.triggers.conditions.errors import (
+from whenthen.conditions import nodes as n
+from whenthen.conditions.codegen import constant_of
+from whenthen.conditions.conjuncts import Path, Tests, conjuncts, tests_of
+from whenthen.conditions.errors import (
     ConditionFailed,
     ConditionRefused,
     ConditionSyntaxError,
     Reason,
     describe,
 )
-from whenthen.triggers.conditions.exact import Frame
-from whenthen.triggers.conditions.explain import Verdict, explain_tree
-from whenthen.triggers.conditions.lexer import Tokens, literal_value, tokenize
-from whenthen.triggers.conditions.parser import ParseFault
-from whenthen.triggers.conditions.template import Template, template
-from whenthen.triggers.conditions.values import EvaluationFault, kind_name
+from whenthen.conditions.exact import Frame
+from whenthen.conditions.explain import Verdict, explain_tree
+from whenthen.conditions.lexer import Tokens, literal_value, tokenize
+from whenthen.conditions.parser import ParseFault
+from whenthen.conditions.template import Template, template
+from whenthen.conditions.values import EvaluationFault, kind_name
 
 __all__ = ["Clause", "Condition", "compile_condition"]
 

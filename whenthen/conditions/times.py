@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from whenthen.triggers.conditions.errors import Reason, describe
-from whenthen.triggers.conditions.values import (
+from whenthen.conditions.errors import Reason, describe
+from whenthen.conditions.values import (
     INT_MAX,
     INT_MIN,
     EvaluationFault,

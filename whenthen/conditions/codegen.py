@@ -15,15 +15,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.triggers.conditions import nodes as n
-from whenthen.triggers.conditions import operators as o
-from whenthen.triggers.conditions.budget import MAX_STEPS, pairs, pay, ranged, weight
-from whenthen.triggers.conditions.check import dotted_name
-from whenthen.triggers.conditions.exact import build_map
-from whenthen.triggers.conditions.functions import FUNCTIONS
-from whenthen.triggers.conditions.parser import LiteralUse
-from whenthen.triggers.conditions.patterns import compile_pattern
-from whenthen.triggers.conditions.values import INT_MAX, INT_MIN, KINDS, equal
+from whenthen.conditions import nodes as n
+from whenthen.conditions import operators as o
+from whenthen.conditions.budget import MAX_STEPS, pairs, pay, ranged, weight
+from whenthen.conditions.check import dotted_name
+from whenthen.conditions.exact import build_map
+from whenthen.conditions.functions import FUNCTIONS
+from whenthen.conditions.parser import LiteralUse
+from whenthen.conditions.patterns import compile_pattern
+from whenthen.conditions.values import INT_MAX, INT_MIN, KINDS, equal
 
 __all__ = ["CompiledShape", "Recipe", "compile_shape", "constant_of"]
 
