@@ -1,4 +1,4 @@
-"""Ending tasks and waiting for events without losing a cancellation. Called by the loops of `flows` and `engine`.
+"""Ending tasks and waiting for events without losing a cancellation. Called by the loops of `runs` and `engine`.
 
 `asyncio.wait_for` of Python 3.11 forgets a cancellation that comes as what it waits for is done, and nats-py
 swallows one while it flushes; a loop that was cancelled at such a moment would run for ever.

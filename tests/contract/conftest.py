@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from flow_server import PATIENCE, FlowServer, connect, open_stores
 
-from whenthen.flows.memory import memory_stores
-from whenthen.flows.stores import Stores
+from whenthen.runs.memory import memory_stores
+from whenthen.runs.stores import Stores
 
 
 @pytest.fixture

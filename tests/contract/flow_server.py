@@ -14,7 +14,7 @@ from nats.aio.client import Client
 from whenthen.engine.embedded import find_server
 from whenthen.engine.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.engine.streams import StreamSettings, ensure_streams
-from whenthen.flows.stores import Stores
+from whenthen.runs.stores import Stores
 
 PATIENCE = timedelta(seconds=2)
 

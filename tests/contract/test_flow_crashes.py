@@ -16,10 +16,10 @@ from flow_server import FlowServer, connect, open_stores
 from nats.aio.client import Client
 
 from whenthen.engine.announcer import Announcer
-from whenthen.flows.memory import DeploymentSet
-from whenthen.flows.orchestrator import BuiltInOrchestrator
-from whenthen.flows.reaper import Reaper, ReaperSettings
-from whenthen.flows.worker import Worker
+from whenthen.runs.memory import DeploymentSet
+from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.reaper import Reaper, ReaperSettings
+from whenthen.runs.worker import Worker
 from whenthen.schemas.deployments import TERMINAL, Deployment, RunState
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event
@@ -33,8 +33,8 @@ from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from flow_server import *
-from whenthen.flows.memory import DeploymentSet
-from whenthen.flows.worker import Worker, WorkerSettings
+from whenthen.runs.memory import DeploymentSet
+from whenthen.runs.worker import Worker, WorkerSettings
 from whenthen.schemas.deployments import Deployment
 
 class At:
@@ -217,7 +217,7 @@ async def test_every_transition_is_announced_in_order_also_when_announcing_is_cu
 
 
 def test_the_guard_ends_the_group_when_its_parent_is_killed(tmp_path: Path) -> None:
-    from whenthen.flows import guard
+    from whenthen.runs import guard
 
     read, write = os.pipe()
     words = [sys.executable, "-I", "-S", str(guard.__file__), "0.2", "sh", "-c", "trap '' TERM; echo up; sleep 60"]

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from whenthen.flows.states import new_run, transition
-from whenthen.flows.stores import Flag, LogLine, Stores
+from whenthen.runs.states import new_run, transition
+from whenthen.runs.stores import Flag, LogLine, Stores
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict
 

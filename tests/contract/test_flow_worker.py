@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from whenthen.flows.logs import LogLimits
-from whenthen.flows.memory import DeploymentSet
-from whenthen.flows.orchestrator import BuiltInOrchestrator
-from whenthen.flows.reaper import Reaper, ReaperSettings
-from whenthen.flows.states import transition
-from whenthen.flows.stores import Stores
-from whenthen.flows.worker import Worker, WorkerSettings
+from whenthen.runs.logs import LogLimits
+from whenthen.runs.memory import DeploymentSet
+from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.reaper import Reaper, ReaperSettings
+from whenthen.runs.states import transition
+from whenthen.runs.stores import Stores
+from whenthen.runs.worker import Worker, WorkerSettings
 from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import NotFound
 

@@ -21,7 +21,7 @@ from nats.js import JetStreamContext, api
 
 from whenthen.engine.runstore import run_of_message
 from whenthen.engine.streams import RUN_STATES
-from whenthen.flows.states import flow_run_event
+from whenthen.runs.states import flow_run_event
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
 from whenthen.schemas.events import Event
 

@@ -26,8 +26,8 @@ from whenthen.engine.observation import Observation
 from whenthen.engine.rulebook import Rulebook
 from whenthen.engine.streams import ENGINE, EVENTS
 from whenthen.engine.subjects import escape_token
-from whenthen.flows.orchestrator import BuiltInOrchestrator, is_paused
-from whenthen.flows.stores import Stores
+from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
+from whenthen.runs.stores import Stores
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.calendar import next_after
 from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun, RunState

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from whenthen.engine.rulebook import Rulebook
-from whenthen.flows.stores import Flag, FlagStore
+from whenthen.runs.stores import Flag, FlagStore
 from whenthen.schemas.errors import Conflict, WhenthenError
 from whenthen.schemas.times import format_time
 

@@ -1,6 +1,6 @@
 """The stores of the built-in orchestrator over NATS: runs, flags, heartbeats and slots in KV, logs in a stream, and the queue.
 
-Implements the protocols of `flows.stores`; their guarantees are there. Runs are read from the stream's leader, not from a
+Implements the protocols of `runs.stores`; their guarantees are there. Runs are read from the stream's leader, not from a
 replica, so that what was acknowledged is seen.
 """
 
@@ -25,8 +25,8 @@ from nats.js.kv import KeyValue
 
 from whenthen.engine.streams import RUN_STATES, RUNS, STATE
 from whenthen.engine.subjects import short_token
-from whenthen.flows.states import run_from_record
-from whenthen.flows.stores import Flag, LogLine, Stored, Stores
+from whenthen.runs.states import run_from_record
+from whenthen.runs.stores import Flag, LogLine, Stored, Stores
 from whenthen.schemas.deployments import FlowRun, RunState
 from whenthen.schemas.errors import BusUnavailable, Conflict, InvalidInput, SetupError
 

@@ -52,11 +52,11 @@ from whenthen.engine.settings import Settings
 from whenthen.engine.streams import ENGINE, StreamSettings, check_server, ensure_streams
 from whenthen.engine.targets import TargetLimits
 from whenthen.engine.upkeep import Upkeep
-from whenthen.flows.orchestrator import BuiltInOrchestrator
-from whenthen.flows.reaper import Reaper, ReaperSettings
-from whenthen.flows.scheduler import Scheduler
-from whenthen.flows.stores import Stores
-from whenthen.flows.worker import Worker, WorkerSettings
+from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.reaper import Reaper, ReaperSettings
+from whenthen.runs.scheduler import Scheduler
+from whenthen.runs.stores import Stores
+from whenthen.runs.worker import Worker, WorkerSettings
 from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
 from whenthen.schemas.events import Event
 from whenthen.tasks import end_task

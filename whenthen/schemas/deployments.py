@@ -1,4 +1,4 @@
-"""Deployments and flow runs: what can be run, and one execution of it. Execution: `whenthen.flows`."""
+"""Deployments and flow runs: what can be run, and one execution of it. Execution: `whenthen.runs`."""
 
 from __future__ import annotations
 

@@ -99,14 +99,14 @@ def test_a_trigger_without_type_is_told_by_its_fields(spec: dict[str, Any], kind
 def test_triggers_of_deployments_start_their_deployment(tmp_path: Path) -> None:
     trigger = {"expect": ["a"], "parameters": {"path": "{{ event.resource.id }}"}, "schedule_after": 10}
     sequence = {"type": "sequence", "name": "both", "triggers": [{"expect": ["a"]}, {"expect": ["b"]}], "within": 5}
-    deployment = {"name": "loader", "entrypoint": "flows/load.py:load", "triggers": [trigger, sequence]}
+    deployment = {"name": "loader", "entrypoint": "runs/load.py:load", "triggers": [trigger, sequence]}
     rules = loaded(import_prefect({"name": "project", "deployments": [deployment]}), tmp_path)
     first, second = rules.automations
     assert (first.name, second.name) == ("loader__automation_1", "both")
     assert first.actions[0].deployment == "loader"
     assert first.actions[0].parameters == {"path": "$.resource.id"}
     assert first.actions[0].delay.total_seconds() == 10
-    assert rules.deployments[0].entrypoint == "flows/load.py:load"
+    assert rules.deployments[0].entrypoint == "runs/load.py:load"
 
 
 def test_what_has_no_counterpart_is_named_in_the_text() -> None:

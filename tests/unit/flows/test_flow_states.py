@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.flows.reaper import ReaperSettings, Verdict, bury, judge
-from whenthen.flows.states import ALLOWED, flow_run_event, max_attempts, new_run, run_id_of, settle, transition
-from whenthen.flows.worker import Handling, handling
+from whenthen.runs.reaper import ReaperSettings, Verdict, bury, judge
+from whenthen.runs.states import ALLOWED, flow_run_event, max_attempts, new_run, run_id_of, settle, transition
+from whenthen.runs.worker import Handling, handling
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict
 

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from whenthen.flows.memory import DeploymentSet, memory_stores
-from whenthen.flows.orchestrator import BuiltInOrchestrator
-from whenthen.flows.scheduler import Scheduler
-from whenthen.flows.stores import Stores
+from whenthen.runs.memory import DeploymentSet, memory_stores
+from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.scheduler import Scheduler
+from whenthen.runs.stores import Stores
 from whenthen.schemas.deployments import Deployment, RunState, Schedule
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from whenthen.flows.stores import Flag, LogLine, Stored, Stores
+from whenthen.runs.stores import Flag, LogLine, Stored, Stores
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from whenthen.flows.states import due_at, settle, transition
-from whenthen.flows.stores import Stored, Stores
+from whenthen.runs.states import due_at, settle, transition
+from whenthen.runs.stores import Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, FlowRun, RunState
 from whenthen.schemas.errors import Conflict, WhenthenError
 from whenthen.tasks import end_task

@@ -17,8 +17,8 @@ from typing import Any
 
 import orjson
 
-from whenthen.flows.states import ALLOWED, new_run, transition
-from whenthen.flows.stores import Deployments, Flag, LogLine, Stored, Stores
+from whenthen.runs.states import ALLOWED, new_run, transition
+from whenthen.runs.stores import Deployments, Flag, LogLine, Stored, Stores
 from whenthen.schemas.deployments import TERMINAL, WAITING, Deployment, FlowRun, RunState, Schedule
 from whenthen.schemas.errors import Conflict, InvalidInput, NotFound
 from whenthen.schemas.times import format_time

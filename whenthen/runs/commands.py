@@ -153,7 +153,7 @@ def _function_words(entrypoint: str, root: Path) -> list[str]:
     file = root / path
     if not file.is_file():
         raise NotFound(f"entrypoint {entrypoint!r}: there is no file {str(file)!r}")
-    return [sys.executable, "-m", "whenthen.flows.runner", str(file.absolute()), function]
+    return [sys.executable, "-m", "whenthen.runs.runner", str(file.absolute()), function]
 
 
 def _text(value: Any) -> str:

@@ -23,12 +23,12 @@ from typing import Any
 
 import orjson
 
-from whenthen.flows.commands import launch_of, read_secret
-from whenthen.flows.logs import LogLimits, RunLog
-from whenthen.flows.processes import ProcessGroup, describe_exit
-from whenthen.flows.reaper import ReaperSettings, Verdict, bury, judge
-from whenthen.flows.states import due_at, settle, transition
-from whenthen.flows.stores import Deployments, QueuedRun, Stored, Stores
+from whenthen.runs.commands import launch_of, read_secret
+from whenthen.runs.logs import LogLimits, RunLog
+from whenthen.runs.processes import ProcessGroup, describe_exit
+from whenthen.runs.reaper import ReaperSettings, Verdict, bury, judge
+from whenthen.runs.states import due_at, settle, transition
+from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, WAITING, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import BusUnavailable, Conflict, NotFound, RenderError, SetupError, WhenthenError
 from whenthen.schemas.times import format_duration

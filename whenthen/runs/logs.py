@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from whenthen.flows.stores import LogLine, LogStore
+from whenthen.runs.stores import LogLine, LogStore
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.times import format_time
 from whenthen.tasks import end_task

@@ -1,6 +1,6 @@
 """Calls one function of a Python file with a run's parameters, in the run's own process.
 
-    python -m whenthen.flows.runner FILE FUNCTION
+    python -m whenthen.runs.runner FILE FUNCTION
 
 Parameters come from `WHENTHEN_PARAMETERS_FILE` or `WHENTHEN_PARAMETERS` (JSON) as keyword arguments. What the function
 returns is written to `WHENTHEN_RESULT_FILE` when it is JSON; an error ends the process with exit code 1, its traceback on

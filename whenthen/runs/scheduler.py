@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from whenthen.flows.orchestrator import BuiltInOrchestrator, is_paused
-from whenthen.flows.states import new_run
-from whenthen.flows.stores import Deployments, Flag, Stores
+from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
+from whenthen.runs.states import new_run
+from whenthen.runs.stores import Deployments, Flag, Stores
 from whenthen.schemas.calendar import next_after, occurrences
 from whenthen.schemas.deployments import Deployment, Schedule
 from whenthen.schemas.errors import Conflict, WhenthenError
