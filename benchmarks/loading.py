@@ -19,7 +19,7 @@ from typing import Any
 
 import yaml
 
-from whenthen.engine.rules import Rules, load_rules
+from whenthen.rules import Rules, load_rules
 from whenthen.schemas.events import read_event
 from whenthen.schemas.times import from_us
 from whenthen.triggers.rules import RuleSet

@@ -23,9 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from whenthen.engine.prefect_import import import_prefect
-from whenthen.engine.replay import replay
-from whenthen.engine.rules import Rules, load_rules
+from whenthen.rules import Rules, load_rules
+from whenthen.rules.prefect_import import import_prefect
+from whenthen.rules.replay import replay
 
 __all__ = ["DIFFERENCES", "Difference", "agreement", "load_imported", "our_firings"]
 

@@ -6,8 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine import ruletests
-from whenthen.engine.rules import load_rules
+from whenthen.rules import load_rules, ruletests
 
 from .conftest import ROOT, run_command
 

@@ -19,9 +19,9 @@ import orjson
 from whenthen.engine.bus import Bus
 from whenthen.engine.records import ask_actions, encode_firing
 from whenthen.engine.rulebook import Rulebook
-from whenthen.engine.rules import Rules
 from whenthen.engine.streams import EVENTS
 from whenthen.engine.wire import Delivery
+from whenthen.rules import Rules
 from whenthen.schemas.events import decode_event
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.evaluator import Outcome as Decided

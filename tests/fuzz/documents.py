@@ -28,9 +28,9 @@ from whenthen.engine.records import (
     pack,
     unpack,
 )
-from whenthen.engine.replay import FORMATS, replay
-from whenthen.engine.rules import Rules, check_rules, load_rules
-from whenthen.engine.ruletests import junit, load_tests, run_tests
+from whenthen.rules import Rules, check_rules, load_rules
+from whenthen.rules.replay import FORMATS, replay
+from whenthen.rules.ruletests import junit, load_tests, run_tests
 from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem
 from whenthen.schemas.firings import Firing, FiringState, Ref
 from whenthen.triggers.rules import RuleSet

@@ -20,9 +20,9 @@ from tests.integration.conftest import NatsServer
 from whenthen.engine.bus import Ack, Bus
 from whenthen.engine.commit import read_offset
 from whenthen.engine.records import Offset
-from whenthen.engine.rules import load_rules
 from whenthen.engine.streams import ENGINE, EVENTS, LEASES, StreamSettings, ensure_streams
 from whenthen.engine.subjects import prepared_subject
+from whenthen.rules import load_rules
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
 

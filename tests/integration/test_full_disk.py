@@ -25,7 +25,7 @@ from tests.chaos.receiver import received
 from tests.chaos.verdict import Found, look, unfinished
 from tests.integration.conftest import eventually
 from whenthen.engine.bus import Bus
-from whenthen.engine.rules import load_rules
+from whenthen.rules import load_rules
 from whenthen.schemas.errors import BusUnavailable
 
 pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]

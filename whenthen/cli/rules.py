@@ -17,7 +17,7 @@ from whenthen.cli.output import errors, fail, print_json, print_lines, stdout
 from whenthen.schemas.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from whenthen.engine.rules import Rules
+    from whenthen.rules import Rules
 
 __all__ = ["add_commands"]
 
@@ -43,7 +43,7 @@ def check(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check rules: every problem with file, line and column; exit 1 if there is one."""
-    from whenthen.engine.rules import load_rules
+    from whenthen.rules import load_rules
 
     loaded = load_rules(rules)
     changes = None if before is None else _changes(load_rules(before), loaded)
@@ -62,8 +62,7 @@ def run_tests(
     junit: Annotated[Path | None, typer.Option(help="Write the report as JUnit XML.")] = None,
 ) -> None:
     """Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."""
-    from whenthen.engine import ruletests
-    from whenthen.engine.rules import load_rules
+    from whenthen.rules import load_rules, ruletests
 
     report = ruletests.run_tests(load_rules(rules), ruletests.load_tests(rules))
     out = stdout()
@@ -98,8 +97,8 @@ def replay(
     decisions: Annotated[bool, typer.Option("--decisions", help="Print every decision with its reason.")] = False,
 ) -> None:
     """Replay events through rules in virtual time; one JSON line a firing."""
-    from whenthen.engine.replay import replay as run
-    from whenthen.engine.rules import load_rules
+    from whenthen.rules import load_rules
+    from whenthen.rules.replay import replay as run
 
     loaded = load_rules(rules)
     print_lines(run(loaded, _lines(events), until=until, format=form, decisions=decisions))
@@ -113,8 +112,8 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Why an automation takes an event or does not: each clause with its verdict and the actual value."""
-    from whenthen.engine.explaining import explain_event
-    from whenthen.engine.rules import load_rules
+    from whenthen.rules import load_rules
+    from whenthen.rules.explaining import explain_event
 
     raw = sys.stdin.buffer.read() if str(event) == "-" else _bytes(event)
     tree = explain_event(load_rules(rules), automation, raw)
@@ -131,7 +130,7 @@ def explain(
 @errors
 def schema() -> None:
     """Print the JSON Schema of the rules files, for completion and hover text in editors."""
-    from whenthen.engine.rules.jsonschema import rules_schema
+    from whenthen.rules.jsonschema import rules_schema
 
     print_json(rules_schema())
 
@@ -142,7 +141,7 @@ def import_rules(
     file: Annotated[Path, typer.Argument(help="YAML or JSON as that system writes it; - is standard input.")],
 ) -> None:
     """Translate the automations of another system; what has no counterpart is named in the output."""
-    from whenthen.engine.prefect_import import import_prefect_file
+    from whenthen.rules.prefect_import import import_prefect_file
 
     if system != "prefect":
         fail(f"there is no import from {system!r}; known is: prefect", 2)
@@ -173,6 +172,6 @@ def _counts(rules: Rules) -> dict[str, int]:
 
 
 def _changes(before: Rules, after: Rules) -> dict[str, Any]:
-    from whenthen.engine.rules.changes import window_changes
+    from whenthen.rules.changes import window_changes
 
     return window_changes(before, after)

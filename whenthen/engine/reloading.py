@@ -14,8 +14,8 @@ from typing import Any
 from whenthen.engine.heap import thaw
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.rulebook import Rulebook
-from whenthen.engine.rules import Rules, RulesWatcher
-from whenthen.engine.rules.changes import window_changes
+from whenthen.rules import Rules, RulesWatcher
+from whenthen.rules.changes import window_changes
 from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem
 
 __all__ = ["Reloading"]

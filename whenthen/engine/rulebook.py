@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from whenthen.conditions import compile_condition
 from whenthen.engine.leases import shard_of
-from whenthen.engine.rules import Rules
+from whenthen.rules import Rules
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import NotFound

@@ -46,12 +46,12 @@ from whenthen.engine.observation import DecisionLog, Observation
 from whenthen.engine.reloading import Reloading
 from whenthen.engine.roles import Role
 from whenthen.engine.rulebook import Compiled, Rulebook
-from whenthen.engine.rules import Rules, load_rules
 from whenthen.engine.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.engine.settings import Settings
 from whenthen.engine.streams import ENGINE, StreamSettings, check_server, ensure_streams
 from whenthen.engine.targets import TargetLimits
 from whenthen.engine.upkeep import Upkeep
+from whenthen.rules import Rules, load_rules
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings
 from whenthen.runs.scheduler import Scheduler

@@ -18,8 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from whenthen.engine.rules.documents import read_document
-from whenthen.engine.rules.explanations import explain, path_text
+from whenthen.rules.documents import read_document
+from whenthen.rules.explanations import explain, path_text
 from whenthen.schemas.errors import SetupError
 from whenthen.schemas.times import Duration
 

@@ -15,7 +15,7 @@ from whenthen.cli.demo.requests import push, upload
 from whenthen.cli.demo.stage import copy_project
 from whenthen.cli.demo.story import CHAPTERS, Line, Missing, Seen, Sent
 from whenthen.conditions import compile_condition
-from whenthen.engine.rules import load_rules
+from whenthen.rules import load_rules
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import Request, WebhookTranslator
 

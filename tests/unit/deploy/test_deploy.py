@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from whenthen.engine.metrics import Metrics
-from whenthen.engine.rules import load_rules
 from whenthen.engine.settings import Settings
+from whenthen.rules import load_rules
 
 ROOT = Path(__file__).parents[3]
 DEPLOY = ROOT / "deploy"

@@ -8,8 +8,8 @@ from pathlib import Path
 import orjson
 import pytest
 
-from whenthen.engine.explaining import explain_event
-from whenthen.engine.rules import Rules, load_rules
+from whenthen.rules import Rules, load_rules
+from whenthen.rules.explaining import explain_event
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import new_event
 from whenthen.triggers.explain import Clause, Mark, why_not

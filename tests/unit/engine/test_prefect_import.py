@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whenthen.engine.prefect_import import ImportResult, import_prefect, import_prefect_file, prefect_event
-from whenthen.engine.rules import load_rules
+from whenthen.rules import load_rules
+from whenthen.rules.prefect_import import ImportResult, import_prefect, import_prefect_file, prefect_event
 from whenthen.schemas.errors import InvalidInput, WhenthenError
 
 NOTHING = [{"type": "do-nothing"}]

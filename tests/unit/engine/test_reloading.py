@@ -11,7 +11,7 @@ import pytest
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.reloading import Reloading
 from whenthen.engine.rulebook import Rulebook
-from whenthen.engine.rules import Rules, load_rules
+from whenthen.rules import Rules, load_rules
 from whenthen.schemas.errors import InvalidInput
 
 GOOD = "automations:\n- {name: a, trigger: {expect: x}}\n- {name: b, trigger: {expect: y}}\n"

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from whenthen.engine.replay import replay
+from whenthen.rules.replay import replay
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput, WhenthenError
 

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from whenthen.engine.rules import check_rules, load_rules
-from whenthen.engine.rules.folder import Checker
+from whenthen.rules import check_rules, load_rules
+from whenthen.rules.folder import Checker
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidRules
 

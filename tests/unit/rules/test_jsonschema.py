@@ -8,7 +8,7 @@ import jsonschema
 import pytest
 import yaml
 
-from whenthen.engine.rules.jsonschema import rules_schema
+from whenthen.rules.jsonschema import rules_schema
 from whenthen.schemas.automations import RuleFile
 
 

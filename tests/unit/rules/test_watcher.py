@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine.rules import Rules, RulesWatcher, load_rules
+from whenthen.rules import Rules, RulesWatcher, load_rules
 from whenthen.schemas.errors import Problem
 
 GOOD = "automations: [{name: a, trigger: {expect: x}}]\n"
@@ -74,7 +74,7 @@ def test_where_watching_fails_files_are_compared(tmp_path: Path, monkeypatch: py
     def fail(*_args: object, **_kwargs: object) -> None:
         raise OSError("no notifications here")
 
-    monkeypatch.setattr("whenthen.engine.rules.watcher.awatch", fail)
+    monkeypatch.setattr("whenthen.rules.watcher.awatch", fail)
     (tmp_path / "a.yaml").write_text(GOOD)
     heard = Heard()
     watcher = RulesWatcher(tmp_path, load_rules(tmp_path), heard, poll_s=0.02)

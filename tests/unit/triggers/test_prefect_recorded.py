@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from whenthen.engine.prefect_import import import_prefect
+from whenthen.rules.prefect_import import import_prefect
 
 PEERS = Path(__file__).parents[3] / "benchmarks" / "peers" / "differential.py"
 SPEC = importlib.util.spec_from_file_location("differential", PEERS)

@@ -21,7 +21,7 @@ from types import TracebackType
 import httpx
 import orjson
 
-from whenthen.engine.rules.jsonschema import rules_schema
+from whenthen.rules.jsonschema import rules_schema
 from whenthen.schemas.errors import SetupError
 
 __all__ = ["Stage", "copy_project"]

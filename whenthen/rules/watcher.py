@@ -15,7 +15,7 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from whenthen.engine.rules.folder import Checker, Rules, find_files, is_rules_file, load_rules
+from whenthen.rules.folder import Checker, Rules, find_files, is_rules_file, load_rules
 from whenthen.schemas.errors import InvalidRules, Problem
 
 __all__ = ["RulesWatcher"]

@@ -16,11 +16,11 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from whenthen.engine.rules.compilation import Compilation
-from whenthen.engine.rules.documents import Path, Places, read_document
-from whenthen.engine.rules.explanations import explain, path_text
-from whenthen.engine.rules.loops import loops
-from whenthen.engine.rules.references import SINGULAR, Finding, Part, duplicates, names_of, unknown_names
+from whenthen.rules.compilation import Compilation
+from whenthen.rules.documents import Path, Places, read_document
+from whenthen.rules.explanations import explain, path_text
+from whenthen.rules.loops import loops
+from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, unknown_names
 from whenthen.schemas.automations import Automation, Notifier, RuleFile
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import InvalidRules, Problem

@@ -23,7 +23,7 @@ from yaml.events import (
     SequenceStartEvent,
 )
 
-from whenthen.engine.rules.scalars import SPECIAL_START, WORDS, describe, number, short
+from whenthen.rules.scalars import SPECIAL_START, WORDS, describe, number, short
 
 __all__ = ["MAX_DEPTH", "MAX_EXPANDED", "MAX_FILE_BYTES", "Document", "Fault", "Path", "Places", "read_document"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.rules.folder import Rules
+from whenthen.rules.folder import Rules
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import Event, EventLimits, read_event
 from whenthen.triggers.explain import Clause, explain_automation

@@ -10,8 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from whenthen.engine.rules.documents import Path
-from whenthen.engine.rules.references import Finding, Part, is_constant
+from whenthen.rules.documents import Path
+from whenthen.rules.references import Finding, Part, is_constant
 from whenthen.schemas.actions import EmitEvent
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.triggers import CompoundTrigger, EventTrigger

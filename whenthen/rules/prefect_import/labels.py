@@ -2,7 +2,7 @@
 
 `prefect.resource.id`, `.name` and `.role` are `id`, `name` and `role` here. A label that Prefect's users have named `id`, `name` or
 `role` themselves is another one; it gets an underscore in front, so that the two never meet. Called by the importer and by
-`engine.replay`. Meaning: docs/prefect.md.
+`rules.replay`. Meaning: docs/prefect.md.
 """
 
 from __future__ import annotations

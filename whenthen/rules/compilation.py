@@ -15,8 +15,8 @@ from pydantic import BaseModel
 
 from whenthen.actions import compile_action
 from whenthen.conditions import ConditionError, compile_condition
-from whenthen.engine.rules.documents import Path
-from whenthen.engine.rules.references import written_actions
+from whenthen.rules.documents import Path
+from whenthen.rules.references import written_actions
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.triggers import CompoundTrigger, EventFilter, EventTrigger, SequenceTrigger, Trigger

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from whenthen.engine.rules.documents import Path
-from whenthen.engine.rules.explanations import near
+from whenthen.rules.documents import Path
+from whenthen.rules.explanations import near
 from whenthen.schemas.actions import (
     ActionBase,
     PauseAutomation,

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 
 from whenthen.actions.calls import EVENT_FIELDS, VARIABLES, describe_firing
 from whenthen.engine.records import ask_actions
-from whenthen.engine.rules.documents import Places, read_document
-from whenthen.engine.rules.explanations import explain, path_text
-from whenthen.engine.rules.folder import Rules
+from whenthen.rules.documents import Places, read_document
+from whenthen.rules.explanations import explain, path_text
+from whenthen.rules.folder import Rules
 from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem, RenderError
 from whenthen.schemas.events import Event, EventLimits, new_event
 from whenthen.schemas.firings import Decision, Firing, Reason

@@ -16,8 +16,8 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from whenthen.engine.rules.documents import Path
-from whenthen.engine.rules.scalars import describe
+from whenthen.rules.documents import Path
+from whenthen.rules.scalars import describe
 from whenthen.schemas.actions import ACTIONS, ActionBase
 
 __all__ = ["Explained", "explain", "near", "path_text"]

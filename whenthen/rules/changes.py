@@ -6,7 +6,7 @@ meaning of its whole trigger are the same. Meaning: docs/rules.md, "Editing a ru
 
 from __future__ import annotations
 
-from whenthen.engine.rules.folder import Rules
+from whenthen.rules.folder import Rules
 from whenthen.triggers.rules import trigger_id
 
 __all__ = ["window_changes"]
