@@ -25,8 +25,8 @@ from typing import Any
 import httpx
 
 from benchmarks._shared import ServerProcess, bed, fill, machine, main_loop, memory_mb, upload
-from whenthen.engine.bus import Bus
-from whenthen.engine.streams import ENGINE, EVENTS
+from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.streams import ENGINE, EVENTS
 
 __all__ = ["main"]
 

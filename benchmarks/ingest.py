@@ -32,8 +32,8 @@ import uvicorn
 from fastapi import FastAPI
 
 from benchmarks._shared import ServerProcess, folder, free_port, machine, main_loop, wait_for
-from whenthen.engine.bus import Bus
-from whenthen.engine.streams import EVENTS
+from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.streams import EVENTS
 
 __all__ = ["main"]
 
@@ -81,7 +81,7 @@ def route_at_once() -> FastAPI:
 
 
 async def serve_at_once(port: int, form: str) -> None:
-    """As `engine.server` runs uvicorn."""
+    """As `engine.process.server` runs uvicorn."""
     config = uvicorn.Config(
         answer_at_once if form == "bare" else route_at_once(),
         port=port,

@@ -31,12 +31,12 @@ from typing import Any
 import orjson
 
 from benchmarks._shared import bed, fill, machine, main_loop, prefect_python, prefect_rates, upload
-from whenthen.engine.bus import Bus
-from whenthen.engine.commit import ShardLog
-from whenthen.engine.evaluation import ShardLoop
-from whenthen.engine.metrics import Metrics
-from whenthen.engine.observation import DecisionLog, Observation
-from whenthen.engine.streams import ENGINE, EVENTS
+from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.streams import ENGINE, EVENTS
+from whenthen.engine.evaluation.commit import ShardLog
+from whenthen.engine.evaluation.evaluation import ShardLoop
+from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.schemas.automations import Automation
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.rules import RuleSet, compile_automation

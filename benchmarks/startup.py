@@ -27,10 +27,10 @@ import httpx
 
 from benchmarks import loading
 from benchmarks._shared import ROOT, ServerProcess, bed, machine, main_loop, memory_mb, wait_for
-from whenthen.engine.commit import ShardLog
-from whenthen.engine.records import encode_window
-from whenthen.engine.streams import ENGINE
-from whenthen.engine.subjects import window_subject
+from whenthen.engine.bus.records import encode_window
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import window_subject
+from whenthen.engine.evaluation.commit import ShardLog
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import read_event
 from whenthen.schemas.times import from_us

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
-from whenthen.engine.embedded import find_server
+from whenthen.engine.bus.embedded import find_server
 
 from .conftest import Serving, eventually, free_port, run_command
 

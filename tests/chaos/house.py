@@ -17,7 +17,7 @@ from types import TracebackType
 from tests.chaos.processes import Supervised, embedded_nats, free_ports, lines_of, ready, until, whenthen
 from tests.chaos.receiver import received
 from tests.chaos.scenario import SECRET, write_rules
-from whenthen.engine.embedded import find_server
+from whenthen.engine.bus.embedded import find_server
 
 __all__ = ["House"]
 

@@ -16,11 +16,11 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.bus import Bus
-from whenthen.engine.records import ask_actions, encode_firing
-from whenthen.engine.rulebook import Rulebook
-from whenthen.engine.streams import EVENTS
-from whenthen.engine.wire import Delivery
+from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.records import ask_actions, encode_firing
+from whenthen.engine.bus.streams import EVENTS
+from whenthen.engine.bus.wire import Delivery
+from whenthen.engine.process.rulebook import Rulebook
 from whenthen.rules import Rules
 from whenthen.schemas.events import decode_event
 from whenthen.triggers.evaluator import Evaluator

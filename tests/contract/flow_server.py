@@ -11,9 +11,9 @@ from pathlib import Path
 import nats
 from nats.aio.client import Client
 
-from whenthen.engine.embedded import find_server
-from whenthen.engine.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
-from whenthen.engine.streams import StreamSettings, ensure_streams
+from whenthen.engine.bus.embedded import find_server
+from whenthen.engine.bus.streams import StreamSettings, ensure_streams
+from whenthen.engine.process.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.runs.stores import Stores
 
 PATIENCE = timedelta(seconds=2)

@@ -13,7 +13,7 @@ from xml.etree import ElementTree
 import orjson
 
 from fuzz.draws import Draws
-from whenthen.engine.records import (
+from whenthen.engine.bus.records import (
     Message,
     Offset,
     Outcome,

@@ -10,7 +10,7 @@ import orjson
 
 from fuzz.draws import Draws
 from whenthen.conditions import Condition, ConditionError, ConditionFailed, compile_condition
-from whenthen.engine.subjects import (
+from whenthen.engine.bus.subjects import (
     ALL_EVENTS,
     escape_token,
     event_name,

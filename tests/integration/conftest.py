@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine.bus import Bus
-from whenthen.engine.embedded import find_server
-from whenthen.engine.streams import StreamSettings, ensure_streams
+from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.embedded import find_server
+from whenthen.engine.bus.streams import StreamSettings, ensure_streams
 
 
 class NatsServer:

@@ -12,18 +12,17 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import eventually
-from whenthen.engine import embedded
-from whenthen.engine.bus import Bus
-from whenthen.engine.datadir import DataDir
-from whenthen.engine.embedded import EmbeddedServer, EmbeddedSettings
-from whenthen.engine.streams import EVENTS, StreamSettings, check_server, ensure_streams
+from whenthen.engine.bus.bus import Bus, embedded
+from whenthen.engine.bus.datadir import DataDir
+from whenthen.engine.bus.embedded import EmbeddedServer, EmbeddedSettings
+from whenthen.engine.bus.streams import EVENTS, StreamSettings, check_server, ensure_streams
 from whenthen.schemas.errors import SetupError
 
 pytestmark = pytest.mark.anyio
 
 PARENT = """
 import asyncio, sys, pathlib
-from whenthen.engine.embedded import EmbeddedServer
+from whenthen.engine.bus.embedded import EmbeddedServer
 async def main():
     server = EmbeddedServer(pathlib.Path(sys.argv[1]))
     await server.start()
@@ -34,7 +33,7 @@ asyncio.run(main())
 
 HOLDER = """
 import sys, pathlib
-from whenthen.engine.datadir import DataDir
+from whenthen.engine.bus.datadir import DataDir
 directory = DataDir(pathlib.Path(sys.argv[1]))
 directory.acquire()
 print("locked", flush=True)

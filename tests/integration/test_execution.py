@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
-from whenthen.engine.batches import publish_batch
-from whenthen.engine.bus import Bus
-from whenthen.engine.deadletters import DeadLetters
-from whenthen.engine.execution import ExecutionSettings, Executor
-from whenthen.engine.records import Message, as_json, encode_firing, encode_task
-from whenthen.engine.streams import ENGINE
-from whenthen.engine.subjects import action_subject
-from whenthen.engine.targets import TargetLimits
+from whenthen.engine.bus.batches import publish_batch
+from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.records import Message, as_json, encode_firing, encode_task
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import action_subject
+from whenthen.engine.execution.deadletters import DeadLetters
+from whenthen.engine.execution.execution import ExecutionSettings, Executor
+from whenthen.engine.execution.targets import TargetLimits
 from whenthen.schemas.errors import ActionError, NotFound
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState

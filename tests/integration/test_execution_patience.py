@@ -8,12 +8,11 @@ import pytest
 
 from tests.integration.conftest import eventually
 from tests.integration.test_execution import ask, emptied, executing, task
-from whenthen.engine import execution
-from whenthen.engine.bus import Bus
-from whenthen.engine.deadletters import DeadLetters
-from whenthen.engine.execution import ExecutionSettings, Executor
-from whenthen.engine.link import LinkReason, unavailable
-from whenthen.engine.targets import TargetLimits
+from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.link import LinkReason, unavailable
+from whenthen.engine.execution.deadletters import DeadLetters
+from whenthen.engine.execution.execution import ExecutionSettings, Executor, execution
+from whenthen.engine.execution.targets import TargetLimits
 from whenthen.schemas.firings import ActionTask
 from whenthen.tasks import end_task
 

@@ -17,11 +17,11 @@ import pytest
 from tests.chaos.oracle import Oracle, read_stream
 from tests.chaos.processes import Supervised, until, whenthen
 from tests.integration.conftest import NatsServer
-from whenthen.engine.bus import Ack, Bus
-from whenthen.engine.commit import read_offset
-from whenthen.engine.records import Offset
-from whenthen.engine.streams import ENGINE, EVENTS, LEASES, StreamSettings, ensure_streams
-from whenthen.engine.subjects import prepared_subject
+from whenthen.engine.bus.bus import Ack, Bus
+from whenthen.engine.bus.records import Offset
+from whenthen.engine.bus.streams import ENGINE, EVENTS, LEASES, StreamSettings, ensure_streams
+from whenthen.engine.bus.subjects import prepared_subject
+from whenthen.engine.evaluation.commit import read_offset
 from whenthen.rules import load_rules
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event

@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from pydantic import BaseModel, ValidationError
 
 from whenthen.actions.calls import EVENT_FIELDS, VARIABLES, describe_firing
-from whenthen.engine.records import ask_actions
+from whenthen.engine.bus.records import ask_actions
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.explanations import explain, path_text
 from whenthen.rules.folder import Rules

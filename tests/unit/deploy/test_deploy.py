@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from whenthen.engine.metrics import Metrics
-from whenthen.engine.settings import Settings
+from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.process.settings import Settings
 from whenthen.rules import load_rules
 
 ROOT = Path(__file__).parents[3]

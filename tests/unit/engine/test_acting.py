@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from whenthen.actions import Redactor
-from whenthen.engine.acting import Acting
+from whenthen.engine.execution.acting import Acting
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState, Ref
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine.settings import load_settings, parse_bytes
+from whenthen.engine.process.settings import load_settings, parse_bytes
 from whenthen.schemas.errors import SetupError
 
 TOKEN = "a-token-of-some-length"

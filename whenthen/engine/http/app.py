@@ -24,7 +24,7 @@ from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.openapi import complete
 from whenthen.engine.http.ports import Api
 from whenthen.engine.http.routes import api_router, as_response, state_router
-from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.metrics import Metrics
 from whenthen.schemas.errors import WhenthenError
 from whenthen.schemas.events import EventLimits
 

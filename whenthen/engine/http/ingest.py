@@ -18,7 +18,7 @@ import orjson
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, send_answer
 from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, header, read_body, refuse_compressed
 from whenthen.engine.http.ports import Api, HookRequest
-from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.metrics import Metrics
 from whenthen.rules.explanations import near
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, NotFound, WhenthenError
 from whenthen.schemas.events import Event, EventLimits, read_event

@@ -1,0 +1,291 @@
+"""The bus: FastStream's NatsBroker as the application's connection, and events published with an acknowledgement.
+
+Called by the HTTP layer, sources, actions and loops. `publish` returns after JetStream stored the event; everything
+else raises `BusUnavailable`, and publishing the same event again is safe, as its id is the message's id
+(docs/architecture.md, "The log").
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+import nats.errors
+import orjson
+from faststream.nats import NatsBroker
+from nats.aio.client import Client
+from nats.js import JetStreamContext
+
+from whenthen.engine.bus.link import Link, LinkReason, refusal, unavailable
+from whenthen.engine.bus.streams import EVENTS
+from whenthen.engine.bus.subjects import event_subject, header_id
+from whenthen.engine.bus.wire import Delivery, Wire, encode_headers
+from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
+from whenthen.schemas.events import Event, decode_event
+
+__all__ = ["Ack", "Bus"]
+
+log = logging.getLogger(__name__)
+
+RETRY_PAUSE_S = 0.1
+#: what an event is wrapped in where it is stored again: subject, headers, the key and times of an event that waits
+ENVELOPE_BYTES = 16 << 10
+ATTEMPT_S = 1.5  #: a leader that died does not answer; the next one may
+
+
+@dataclass(frozen=True, slots=True)
+class Ack:
+    """JetStream has the event: its position in `EVENTS`, and whether it was there already."""
+
+    seq: int
+    duplicate: bool
+
+
+class Bus:
+    """One connection to NATS. `connect` before use; `nc`, `js`, `link` and `broker` serve whoever needs more than
+    events."""
+
+    def __init__(
+        self,
+        servers: str | Sequence[str],
+        *,
+        name: str = "whenthen",
+        publish_timeout_s: float = 5.0,
+        max_in_flight: int = 8192,
+        **broker_options: Any,
+    ) -> None:
+        self.servers = [servers] if isinstance(servers, str) else list(servers)
+        self.publish_timeout_s = publish_timeout_s
+        self.broker = NatsBroker(
+            self.servers,
+            name=name,
+            allow_reconnect=True,
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.2,  # type: ignore[arg-type]  # nats-py sleeps for any number
+            connect_timeout=2,
+            ping_interval=5,
+            max_outstanding_pings=2,
+            pending_size=0,  # nothing is buffered while the connection is away: a publish then fails at once
+            specification_url=[_without_secrets(url) for url in self.servers],
+            disconnected_cb=self._disconnected,
+            reconnected_cb=self._reconnected,
+            closed_cb=self._ended,
+            error_cb=self._failed,
+            logger=None,
+            **broker_options,
+        )
+        self._most_in_flight = max_in_flight
+        self._in_flight = 0
+        self._turns: deque[asyncio.Future[None]] = deque()
+        self.closed = asyncio.Event()  #: the server has ended the connection for good, and nothing restores it
+        self._closing = False
+        self._nc: Client | None = None
+        self._link: Link | None = None
+        self._js: JetStreamContext | None = None
+        self._listeners: list[Callable[[bool], Awaitable[None] | None]] = []
+
+    @property
+    def nc(self) -> Client:
+        assert self._nc is not None, "connect first"
+        return self._nc
+
+    @property
+    def js(self) -> JetStreamContext:
+        assert self._js is not None, "connect first"
+        return self._js
+
+    @property
+    def link(self) -> Link:
+        assert self._link is not None, "connect first"
+        return self._link
+
+    @property
+    def wire(self) -> Wire:
+        return self.link.wire
+
+    @property
+    def connected(self) -> bool:
+        return self._nc is not None and self._nc.is_connected
+
+    def on_connection(self, listener: Callable[[bool], Awaitable[None] | None]) -> Callable[[], None]:
+        """Call `listener` with False when the connection is lost and with True when it is back. Gives what ends
+        that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    async def connect(self, *, timeout_s: float = 10.0) -> None:
+        """Connect, trying for `timeout_s`.
+
+        Raises:
+            SetupError: no server answers.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
+        while True:
+            try:
+                # nats-py retries a first connection for ever when reconnecting is allowed without a limit
+                connection = await asyncio.wait_for(self.broker.connect(), max(deadline - loop.time(), 0.1))
+                break
+            except (OSError, nats.errors.Error, TimeoutError) as error:
+                if loop.time() + RETRY_PAUSE_S > deadline:
+                    urls = ", ".join(map(_without_secrets, self.servers))
+                    raise SetupError(f"no NATS server answers at {urls}: {error or type(error).__name__}") from error
+                await asyncio.sleep(RETRY_PAUSE_S)
+        self._nc = connection
+        self._js = connection.jetstream(timeout=5)
+        self._link = Link(connection)
+        await self._link.open()
+
+    async def close(self) -> None:
+        """Send what is buffered and disconnect."""
+        self._closing = True
+        if self._link is not None:
+            await self._link.close()
+        try:
+            await self.broker.stop()
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            log.warning("NATS connection was not closed cleanly: %r", error)
+            if self._nc is not None:
+                await self._nc.close()
+        self._nc = self._js = self._link = None
+
+    async def publish(self, event: Event) -> Ack:
+        """Store one event. Many callers at once share the connection; each waits for its own acknowledgement.
+
+        Raises:
+            BusUnavailable: not stored, or not known to be; publish the same event again. `reason` says why
+            (`LinkReason`). InvalidEvent: larger than the server accepts.
+        """
+        data = event.encode()
+        if self._nc is not None and len(data) > self._nc.max_payload - ENVELOPE_BYTES:
+            raise self._too_large(data)
+        return await self.store(event_subject(event.name), data, header_id(event.id))
+
+    async def publish_many(self, events: Iterable[Event]) -> list[Ack]:
+        """Store events in order; all are sent before the first acknowledgement is awaited.
+
+        Raises:
+            BusUnavailable: at least one is not known to be stored; publish all again, those stored are recognised.
+            InvalidEvent: one is larger than the server accepts.
+        """
+        results = await asyncio.gather(*(self.publish(event) for event in events), return_exceptions=True)
+        acks = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            acks.append(result)
+        return acks
+
+    async def store(self, subject: str, data: bytes, message_id: str | None = None) -> Ack:
+        """Publish one message into whichever stream has `subject`. Errors: see `publish`.
+
+        With a `message_id`, a stream whose leader is missing or silent is tried again until the time is up.
+        """
+        link = self._link
+        if link is None:
+            raise unavailable("the bus is not connected", LinkReason.DISCONNECTED)
+        head = b"" if message_id is None else encode_headers({"Nats-Msg-Id": message_id})
+        now = asyncio.get_running_loop().time
+        deadline = now() + self.publish_timeout_s
+        if self._in_flight < self._most_in_flight and not self._turns:
+            self._in_flight += 1
+        else:
+            await self._turn()
+        try:
+            while True:
+                try:
+                    left = deadline - now()
+                    if left <= 0:
+                        raise unavailable(f"not sent within {self.publish_timeout_s:g} s", LinkReason.TIMEOUT)
+                    wait = left if message_id is None else min(left, ATTEMPT_S)
+                    return _ack(await link.request(subject, data, head, timeout_s=wait))
+                except BusUnavailable as error:
+                    retry = message_id is not None and error.reason in (LinkReason.NO_STREAM, LinkReason.TIMEOUT)
+                    if not retry or now() + RETRY_PAUSE_S > deadline:
+                        raise
+                await asyncio.sleep(RETRY_PAUSE_S)
+        except nats.errors.MaxPayloadError:
+            raise self._too_large(data) from None
+        finally:
+            self._leave()
+
+    async def _turn(self) -> None:
+        """Wait for the place of a message that has ended, in the order of arrival."""
+        turn = asyncio.get_running_loop().create_future()
+        self._turns.append(turn)
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled():
+                self._leave()
+            raise
+
+    def _leave(self) -> None:
+        """Hand the place of a message that has ended to whoever waits for one."""
+        while self._turns:
+            turn = self._turns.popleft()
+            if not turn.done():
+                turn.set_result(None)
+                return
+        self._in_flight -= 1
+
+    def _too_large(self, data: bytes) -> InvalidEvent:
+        limit = self.nc.max_payload - ENVELOPE_BYTES
+        return InvalidEvent("event", f"{len(data)} bytes; the NATS server accepts at most {limit}")
+
+    async def event_at(self, seq: int) -> Event | None:
+        """The event at a position of `EVENTS`; None when it is no longer kept.
+
+        Raises:
+            BusUnavailable: no answer.
+        """
+        message = await self.link.request(f"$JS.API.DIRECT.GET.{EVENTS}", orjson.dumps({"seq": seq}))
+        if message.headers.get("Status"):
+            return None
+        return decode_event(message.data, seq)
+
+    async def _disconnected(self) -> None:
+        if self._link is not None:
+            self._link.lost()
+        if not self._closing:
+            log.warning("the connection to NATS is lost; it is being restored")
+        await self._tell(False)
+
+    async def _ended(self) -> None:
+        await self._disconnected()
+        if not self._closing:
+            why = self._nc.last_error if self._nc is not None else None
+            log.critical("NATS has ended the connection for good: %s", why or "it gave no reason")
+            self.closed.set()
+
+    async def _reconnected(self) -> None:
+        log.info("the connection to NATS is back")
+        await self._tell(True)
+
+    async def _tell(self, connected: bool) -> None:
+        for listener in list(self._listeners):
+            result = listener(connected)
+            if result is not None:
+                await result
+
+    async def _failed(self, error: Exception) -> None:
+        if self.connected:
+            log.warning("NATS connection: %r", error)
+
+
+def _ack(message: Delivery) -> Ack:
+    answer = orjson.loads(message.data)
+    error = answer.get("error")
+    if error is None:
+        return Ack(answer["seq"], bool(answer.get("duplicate")))
+    raise refusal("JetStream did not store the message", error)
+
+
+def _without_secrets(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

@@ -1,0 +1,243 @@
+"""The streams and key-value buckets that whenthen keeps, and whether a server can hold them. See
+docs/architecture.md, "The log".
+
+Called once at start, by whoever connects. `EVENTS` discards nothing to make room: at `events_max_bytes` it refuses
+new events (HTTP 503) rather than dropping unread ones, and `make_room` purges what every shard has read before that
+happens. Nor does `ENGINE`, where a commit that is refused is tried until it is stored; `make_room_in_engine` purges the oldest
+firings and outcomes, which only tell what was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from datetime import timedelta
+
+import nats.errors
+import nats.js.errors
+from nats.aio.client import Client
+from nats.js import JetStreamContext, api
+
+from whenthen.engine.bus.link import Link
+from whenthen.schemas.errors import SetupError
+
+__all__ = [
+    "ENGINE",
+    "EVENTS",
+    "LEASES",
+    "RUNS",
+    "RUN_STATES",
+    "STATE",
+    "StreamSettings",
+    "check_server",
+    "ensure_streams",
+    "make_room",
+    "make_room_in_engine",
+]
+
+EVENTS = "EVENTS"
+ENGINE = "ENGINE"
+RUNS = "RUNS"
+RUN_STATES = "WT_runs"
+STATE = "WT_state"
+LEASES = "WT_leases"
+
+#: nats-server 2.12 brought atomic batches (ADR-50); its JetStream API level is 2
+NEEDED_VERSION = (2, 12)
+NEEDED_API_LEVEL = 2
+DUPLICATE_WINDOW_S = 120.0
+ROOM_FROM = 0.8  #: share of a stream's limit from which what is not needed any more is purged
+ROOM_TO = 0.6  #: and down to which
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StreamSettings:
+    """How much is kept, and on how many servers. -1 bytes means no limit but the disk's."""
+
+    replicas: int = 1
+    events_max_age: timedelta = timedelta(days=7)
+    events_max_bytes: int = 8 << 30
+    duplicate_window: timedelta = timedelta(seconds=DUPLICATE_WINDOW_S)
+    engine_max_bytes: int = -1
+    runs_max_bytes: int = -1
+    run_states_max_age: timedelta = timedelta(days=30)
+
+
+async def check_server(nc: Client) -> None:
+    """Refuse a server that lacks what whenthen needs.
+
+    Raises:
+        SetupError: naming everything that is missing and what was found.
+    """
+    missing = []
+    version = nc.connected_server_version
+    if (version.major, version.minor) < NEEDED_VERSION:
+        wanted = ".".join(map(str, NEEDED_VERSION))
+        missing.append(f"version {wanted} or later (found {version.major}.{version.minor}.{version.patch})")
+    try:
+        account = await nc.jetstream().account_info()
+    except (nats.js.errors.Error, nats.errors.Error, TimeoutError) as error:
+        missing.append(f"JetStream, enabled for this account ({type(error).__name__}); start nats-server with -js")
+    else:
+        level = getattr(account.api, "level", None)
+        if level is not None and level < NEEDED_API_LEVEL:
+            missing.append(f"atomic batches (JetStream API level {NEEDED_API_LEVEL}, found {level})")
+    if missing:
+        url = nc.connected_url.netloc.rpartition("@")[2] if nc.connected_url else "?"
+        raise SetupError(f"the NATS server at {url} lacks: {'; '.join(missing)}")
+
+
+async def ensure_streams(js: JetStreamContext, settings: StreamSettings) -> None:
+    """Create what is missing and bring what exists up to `settings`. Called again it changes nothing.
+
+    Raises:
+        SetupError: the server refuses a stream, or did not understand an option of it.
+    """
+    for config in _streams(settings):
+        await _ensure(js, config)
+    for bucket in _buckets(settings):
+        await _ensure_bucket(js, bucket)
+
+
+async def make_room(js: JetStreamContext, settings: StreamSettings, *, read_up_to: int) -> int:
+    """Purge the oldest events that every shard has read (up to sequence `read_up_to`) when `EVENTS` nears its limit.
+
+    Gives how many sequences were freed; 0 when there is room, or when everything kept is still unread.
+    """
+    if settings.events_max_bytes <= 0:
+        return 0
+    state = (await js.stream_info(EVENTS)).state
+    if state.bytes < ROOM_FROM * settings.events_max_bytes or not state.messages:
+        return 0
+    share = 1 - ROOM_TO * settings.events_max_bytes / state.bytes
+    target = min(read_up_to, state.first_seq + int((state.last_seq - state.first_seq) * share))
+    if target <= state.first_seq:
+        return 0
+    await js.purge_stream(EVENTS, seq=target)
+    return target - state.first_seq
+
+
+async def make_room_in_engine(link: Link, settings: StreamSettings, *, needed_from: int) -> int:
+    """Purge the oldest firings and outcomes below sequence `needed_from` when `ENGINE` nears its limit.
+
+    Gives how many messages went. What a shard must know (offsets, windows, prepared packs), tasks that wait, their outcomes
+    and dead letters are kept whatever their age.
+
+    Raises:
+        BusUnavailable: no answer.
+    """
+    if settings.engine_max_bytes <= 0:
+        return 0
+    state = (await link.api(f"STREAM.INFO.{ENGINE}")).get("state")
+    if state is None or state["bytes"] < ROOM_FROM * settings.engine_max_bytes:
+        return 0
+    share = 1 - ROOM_TO * settings.engine_max_bytes / state["bytes"]
+    purged = 0
+    # an outcome is younger than its task, and says how many tries a task that waits has had
+    waiting = await link.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": "engine.action.>"})
+    oldest_task = int(waiting["message"]["seq"]) if "message" in waiting else needed_from
+    for subject, keep_from in (("engine.firing.>", needed_from), ("engine.outcome.>", min(needed_from, oldest_task))):
+        answer = await link.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": subject})
+        if "message" not in answer:
+            continue
+        oldest = int(answer["message"]["seq"])
+        target = min(keep_from, oldest + 1 + int((state["last_seq"] - oldest) * share))
+        if target > oldest:
+            answer = await link.api(f"STREAM.PURGE.{ENGINE}", {"filter": subject, "seq": target}, timeout_s=30)
+            purged += int(answer.get("purged", 0))
+    return purged
+
+
+def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
+    return [
+        api.StreamConfig(
+            name=EVENTS,
+            subjects=["events.>", "ticks.*"],
+            retention=api.RetentionPolicy.LIMITS,
+            discard=api.DiscardPolicy.NEW,
+            max_age=settings.events_max_age.total_seconds(),
+            max_bytes=settings.events_max_bytes,
+            duplicate_window=min(settings.duplicate_window, settings.events_max_age).total_seconds(),
+            allow_direct=True,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        ),
+        api.StreamConfig(
+            name=ENGINE,
+            subjects=["engine.>"],
+            retention=api.RetentionPolicy.LIMITS,
+            discard=api.DiscardPolicy.NEW,
+            max_bytes=settings.engine_max_bytes,
+            max_msgs_per_subject=1,
+            allow_atomic=True,
+            allow_msg_ttl=True,
+            allow_direct=True,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        ),
+        api.StreamConfig(
+            name=RUNS,
+            subjects=["runs.>"],
+            retention=api.RetentionPolicy.WORK_QUEUE,
+            discard=api.DiscardPolicy.NEW,
+            max_bytes=settings.runs_max_bytes,
+            duplicate_window=DUPLICATE_WINDOW_S,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        ),
+    ]
+
+
+def _buckets(settings: StreamSettings) -> list[api.KeyValueConfig]:
+    return [
+        api.KeyValueConfig(
+            bucket=RUN_STATES,
+            history=64,
+            ttl=settings.run_states_max_age.total_seconds(),
+            replicas=settings.replicas,
+            direct=True,
+        ),
+        api.KeyValueConfig(bucket=STATE, history=1, replicas=settings.replicas, direct=True),
+        api.KeyValueConfig(bucket=LEASES, history=1, replicas=settings.replicas, direct=True),
+    ]
+
+
+async def _ensure(js: JetStreamContext, config: api.StreamConfig) -> None:
+    try:
+        found = (await js.stream_info(config.name or "")).config
+    except nats.js.errors.NotFoundError:
+        found = None
+    try:
+        if found is None:
+            found = (await js.add_stream(config)).config
+        elif _differs(found, config):
+            found = (await js.update_stream(config)).config
+    except nats.js.errors.APIError as error:
+        raise SetupError(f"stream {config.name}: the NATS server refuses it: {error.description}") from error
+    if config.allow_atomic and not found.allow_atomic:
+        raise SetupError(
+            f"stream {config.name}: the NATS server does not know atomic batches; use nats-server 2.12 or later"
+        )
+
+
+async def _ensure_bucket(js: JetStreamContext, bucket: api.KeyValueConfig) -> None:
+    try:
+        await js.key_value(bucket.bucket)
+    except nats.js.errors.NotFoundError:
+        try:
+            await js.create_key_value(bucket)
+        except nats.js.errors.APIError as error:
+            raise SetupError(f"bucket {bucket.bucket}: the NATS server refuses it: {error.description}") from error
+        return
+    stream = (await js.stream_info(f"KV_{bucket.bucket}")).config
+    if (stream.num_replicas or 1) != bucket.replicas:
+        await js.update_stream(dataclasses.replace(stream, num_replicas=bucket.replicas))
+
+
+def _differs(found: api.StreamConfig, wanted: api.StreamConfig) -> bool:
+    """Whether one of the fields that whenthen sets has another value on the server; it fills in the ones left out."""
+    for field in dataclasses.fields(wanted):
+        value = getattr(wanted, field.name)
+        if value is not None and value != field.default and getattr(found, field.name) != value:
+            return True
+    return False

@@ -1,0 +1,279 @@
+"""What goes over a NATS connection and comes back, at the cost of the bytes: messages handed to a function as they are read,
+and messages sent in one write for each turn of the event loop.
+
+Called by `engine.bus.link` and whatever reads streams. nats-py keeps what it is good at: connecting, authentication, TLS,
+pings, reconnecting, and subscribing again. Its way of a message (a pattern tried for each protocol verb, headers decoded,
+an object, a queue, a task for each subscription) costs several times what the engine does with the message, so the wire
+takes the place of its parser: `PARSER` is handed what was read, and what this one does not know goes on to the one that was
+there. Which parts of nats-py that needs is checked by `Wire` and by tests/integration/test_wire.py.
+Protocol: https://docs.nats.io/reference/reference-protocols/nats-protocol
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import nats.errors
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
+
+from whenthen.schemas.errors import SetupError
+
+__all__ = ["ACK", "Delivery", "Position", "Receive", "Wire", "encode_headers", "read_headers", "read_position"]
+
+log = logging.getLogger(__name__)
+
+#: gets subject, reply subject, header block and data of one message; the second and third may be empty
+Receive = Callable[[bytes, bytes, bytes, bytes], None]
+
+PARSER = "_ps"  #: of nats-py's client: gets each chunk that was read
+NEEDED = (PARSER, "_process_msg", "_pending", "_pending_data_size", "_transport", "_reading_task")
+HEADER_LINE = b"NATS/1.0"
+ACK = b"$JS.ACK."  #: starts the reply subject of every message from a consumer
+#: a protocol line; the longest is what a server says about itself and its cluster
+MAX_LINE_BYTES = 1 << 20
+_M, _H = b"MH"
+
+
+class Delivery:
+    """One message as it came. Texts and headers are decoded when somebody asks."""
+
+    __slots__ = ("_head", "_headers", "_reply", "_subject", "data")
+
+    def __init__(self, subject: bytes, reply: bytes, head: bytes, data: bytes) -> None:
+        self.data = data
+        self._subject = subject
+        self._reply = reply
+        self._head = head
+        self._headers: dict[str, str] | None = None
+
+    @property
+    def subject(self) -> str:
+        return self._subject.decode()
+
+    @property
+    def reply(self) -> str:
+        """The subject of an answer; empty when none is expected."""
+        return self._reply.decode()
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """By name, as they were sent; a status of the server's is `Status`, and what it says to it `Description`."""
+        if self._headers is None:
+            self._headers = read_headers(self._head)
+        return self._headers
+
+
+def read_headers(head: bytes) -> dict[str, str]:
+    """The headers in a header block; of several with one name the last. What is no header is left out."""
+    if not head:
+        return {}
+    first, _, rest = head.partition(b"\r\n")
+    headers = {}
+    status, _, description = first[len(HEADER_LINE) :].strip().partition(b" ")
+    if status:
+        headers["Status"] = status.decode("latin-1")
+        if description:
+            headers["Description"] = description.decode("utf-8", "replace")
+    for line in rest.split(b"\r\n"):
+        name, colon, value = line.partition(b":")
+        if colon:
+            headers[name.decode("latin-1")] = value.strip().decode("utf-8", "replace")
+    return headers
+
+
+def encode_headers(headers: dict[str, str]) -> bytes:
+    """The header block. Values must be one line each (`subjects.header_id`)."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    return f"NATS/1.0\r\n{lines}\r\n".encode()
+
+
+class Position(NamedTuple):
+    """Where a consumer's message stands."""
+
+    delivered: int  #: how many times, this one included
+    seq: int  #: in the stream
+    consumer_seq: int  #: among what the consumer sent
+    time_us: int  #: when the server stored it
+    pending: int  #: how many more the consumer had when it sent this one
+
+
+def read_position(reply: bytes) -> Position:
+    """What the reply subject of a consumer's message says:
+    `$JS.ACK.<stream>.<consumer>.<delivered>.<seq>.<consumer seq>.<time>.<pending>`, or with domain and account before
+    the stream and a random token at the end."""
+    words = reply.split(b".")
+    delivered, seq, consumer_seq, time_ns, pending = words[4:9] if len(words) == 9 else words[6:11]
+    return Position(int(delivered), int(seq), int(consumer_seq), int(time_ns) // 1000, int(pending))
+
+
+class Wire:
+    """The messages of one connected client. Not for two at once on one client.
+
+    Raises:
+        SetupError: this version of nats-py is built differently.
+    """
+
+    def __init__(self, nc: Client) -> None:
+        absent = [name for name in NEEDED if not hasattr(nc, name)]
+        if absent:
+            raise SetupError(
+                f"nats-py is a version that whenthen does not know (no {', '.join(absent)}); install nats-py 2.16"
+            )
+        self.nc = nc
+        self._receivers: dict[bytes, Receive] = {}
+        self._out: list[bytes] = []
+        self._parser = _Parser(nc, self._receivers)
+        setattr(nc, PARSER, self._parser)
+
+    async def subscribe(self, subject: str, receive: Receive) -> Subscription:
+        """Hand every message on `subject` to `receive`, also after a reconnection. End it with `unsubscribe`, or drain it.
+
+        Raises:
+            nats.errors.Error, OSError: there is no connection.
+        """
+        sub = await self.nc.subscribe(subject, cb=_nobody, pending_msgs_limit=0, pending_bytes_limit=0)
+        # nothing has come yet: whoever subscribes asks for messages afterwards
+        self._receivers[str(sub._id).encode()] = receive
+        return sub
+
+    async def unsubscribe(self, sub: Subscription) -> None:
+        """No message of `sub` is handed on any more, and it does not come back with the connection."""
+        self._receivers.pop(str(sub._id).encode(), None)
+        if not self.nc.is_closed:
+            try:
+                await sub.unsubscribe()
+            except (nats.errors.Error, OSError) as error:
+                log.debug("a subscription was not ended on the server: %r", error)
+
+    def send(self, subject: str, data: bytes, *, reply: str = "", head: bytes = b"") -> None:
+        """Send one message with whatever else is sent in this turn of the loop; `head` is a header block.
+
+        Raises:
+            nats.errors.ConnectionClosedError: there is no connection; nothing was sent.
+            nats.errors.MaxPayloadError: `head` and `data` are larger than the server accepts; it would end the connection.
+        """
+        nc = self.nc
+        if not nc.is_connected:
+            raise nats.errors.ConnectionClosedError
+        if len(head) + len(data) > nc.max_payload:
+            raise nats.errors.MaxPayloadError
+        to = f"{subject} {reply}" if reply else subject
+        if head:
+            line = f"HPUB {to} {len(head)} {len(head) + len(data)}\r\n"
+        else:
+            line = f"PUB {to} {len(data)}\r\n"
+        if not self._out:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._out += (line.encode(), head, data, b"\r\n")
+
+    def _flush(self) -> None:
+        out, self._out = self._out, []
+        nc: Any = self.nc
+        if not nc.is_connected or nc._transport is None:
+            return  # as if it had been lost on the way: whoever needs an answer is told that there is none
+        if nc._pending:  # such as the subscription that the answer will come through
+            out[:0] = nc._pending
+            nc._pending = []
+            nc._pending_data_size = 0
+        try:
+            nc._transport.write(b"".join(out))
+        except RuntimeError:  # uvloop's transport is closed already, and nats-py has not noticed
+            log.debug("%d messages were not sent: the connection is lost", len(out) // 4)
+
+
+async def _nobody(_: Msg) -> None:
+    """What nats-py calls for a subscription whose messages do not come to it."""
+
+
+class _Parser:
+    """Reads the protocol in nats-py's place: `parse` and `reset` are what its client calls."""
+
+    def __init__(self, nc: Client, receivers: dict[bytes, Receive]) -> None:
+        self._nc: Any = nc
+        self._other: Any = getattr(nc, PARSER)
+        self._receivers = receivers
+        self._parts: list[bytes] = [bytes(self._other.buf)]  #: read, and not complete
+        self._have = len(self._parts[0])
+        self._need = 0  #: bytes without which nothing more can be made out
+        self._other.reset()
+        self._reading = self._nc._reading_task  #: what reads the connection that the parts came from
+
+    def reset(self) -> None:
+        """Forget what is incomplete; the connection is a new one."""
+        self._parts.clear()
+        self._have = self._need = 0
+        self._other.reset()
+
+    async def parse(self, data: bytes = b"") -> None:
+        """Take what was read.
+
+        Raises:
+            nats.errors.ProtocolError: it is not the NATS protocol.
+        """
+        nc = self._nc
+        if nc.is_reconnecting or nc.is_closed:
+            return  # of the connection that was lost
+        if self._reading is not nc._reading_task:
+            self._reading = nc._reading_task
+            self.reset()
+        if self._have:
+            self._parts.append(data)
+            self._have += len(data)
+            if self._have < self._need:
+                return
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._have = 0
+        position = 0
+        size = len(data)
+        receivers = self._receivers
+        while position < size:
+            end = data.find(b"\r\n", position)
+            if end < 0:
+                if size - position > MAX_LINE_BYTES:
+                    raise nats.errors.ProtocolError
+                self._keep(data[position:], 0)
+                return
+            verb = data[position]
+            if verb != _M and verb != _H:
+                await self._other.parse(data[position : end + 2])
+                position = end + 2
+                continue
+            try:
+                # MSG <subject> <sid> [reply] <bytes>, HMSG <subject> <sid> [reply] <header bytes> <bytes>
+                words = data[position:end].split()
+                size_of_head = int(words.pop(-2)) if verb == _H else 0
+                if len(words) == 4:
+                    _, subject, sid, total = words
+                    reply = b""
+                else:
+                    _, subject, sid, reply, total = words
+                start = end + 2
+                stop = start + int(total)
+                body = start + size_of_head
+            except (ValueError, IndexError):
+                raise nats.errors.ProtocolError from None
+            if stop + 2 > size:
+                self._keep(data[position:], stop + 2 - position)
+                return
+            position = stop + 2
+            receive = receivers.get(sid)
+            if receive is None:
+                head = data[start:body] or None
+                await nc._process_msg(int(sid), subject, reply, data[body:stop], head)
+                continue
+            try:
+                receive(subject, reply, data[start:body], data[body:stop])
+            except Exception:
+                # it would end the reading of the connection
+                log.exception("a message on %s was not handled", subject.decode("utf-8", "replace"))
+
+    def _keep(self, rest: bytes, need: int) -> None:
+        self._parts = [rest]
+        self._have = len(rest)
+        self._need = need

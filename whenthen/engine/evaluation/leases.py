@@ -1,0 +1,325 @@
+"""Who evaluates which shard: members, leases in the bucket `WT_leases`, and the loop that holds them.
+
+Called by the wiring. A lease is only about liveness: that somebody evaluates each shard and that nobody works in vain.
+Correctness is the commit's (`engine.evaluation.commit`), which fences whoever is late. Clocks are never compared between
+machines: a holder judges its own lease by its monotonic clock, and others by how long their entry's revision has not
+changed as seen from here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import nats.errors
+import nats.js.errors
+import orjson
+from nats.js.kv import KeyValue
+
+from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.streams import LEASES
+from whenthen.engine.bus.wire import Delivery
+from whenthen.engine.evaluation.commit import Fenced
+from whenthen.schemas.errors import BusUnavailable, SetupError
+from whenthen.tasks import end_task, wait_event
+
+__all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign", "shard_of"]
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseSettings:
+    """`lease_s` plus one `renew_s` is how long a shard stands still when its holder dies."""
+
+    lease_s: float = 3.0
+    renew_s: float = 0.5
+    stop_s: float = 20.0  #: how long a shard may take to commit and stop before it is cut off
+
+
+@dataclass(slots=True)
+class Lease:
+    """A shard's lease as its holder has it."""
+
+    shard: int
+    revision: int
+    until: float  #: by the holder's monotonic clock
+
+    def held(self, now: float) -> bool:
+        """Whether nobody else can have taken it by `now` (monotonic)."""
+        return now < self.until
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Another entry of the bucket: its revision, and since when it is the same, by our monotonic clock."""
+
+    revision: int
+    since: float
+    value: bytes = b""
+
+
+class ShardWork(Protocol):
+    """What is run for a shard; `whenthen.engine.evaluation.evaluation.ShardLoop` is one."""
+
+    async def run(self) -> None: ...
+    def stop(self) -> None: ...
+
+
+def shard_of(automation: str, shards: int) -> int:
+    """The shard of an automation, by its name; the same on every machine and for ever."""
+    value = 0xCBF29CE484222325
+    for byte in automation.encode():
+        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
+    return (value ^ (value >> 32)) % shards
+
+
+def assign(members: Iterable[str], shards: int, holders: dict[int, str] | None = None) -> dict[int, str]:
+    """Which member evaluates which shard: loads differ by at most one, and few shards move when members come and go.
+
+    A present holder keeps its shards as far as its fair share goes. Every member computes the same from the same view.
+    """
+    present = sorted(set(members))
+    if not present:
+        return {}
+    low, extra = divmod(shards, len(present))
+    load = dict.fromkeys(present, 0)
+    result: dict[int, str] = {}
+    larger = extra  # how many members may still have one more than `low`
+    for shard in range(shards):
+        holder = (holders or {}).get(shard)
+        if holder not in load:
+            continue
+        if load[holder] < low:
+            load[holder] += 1
+        elif load[holder] == low and larger:
+            load[holder] += 1
+            larger -= 1
+        else:
+            continue
+        result[shard] = holder
+    for shard in range(shards):
+        if shard not in result:
+            member = min(present, key=lambda name: (load[name], name))
+            load[member] += 1
+            result[shard] = member
+    return result
+
+
+@dataclass(slots=True)
+class _Held:
+    lease: Lease
+    work: ShardWork
+    task: asyncio.Task[None]
+    stopping_since: float | None = None
+
+
+@dataclass(slots=True)
+class _View:
+    """What the bucket looks like from here."""
+
+    members: dict[str, _Seen] = field(default_factory=dict)
+    leases: dict[int, _Seen] = field(default_factory=dict)
+
+
+class ShardHolder:
+    """Takes a fair share of the shards, keeps their leases and runs their work until `stop`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        shards: int,
+        start_work: Callable[[int], ShardWork | Awaitable[ShardWork]],
+        *,
+        member: str = "",
+        settings: LeaseSettings | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.bus = bus
+        self.shards = shards
+        self.member = member or uuid.uuid4().hex
+        self.settings = settings or LeaseSettings()
+        self.failed: BaseException | None = None  #: what ended a shard for good, such as `SetupError`
+        self._start_work = start_work
+        self._clock = clock
+        self._view = _View()
+        self._held: dict[int, _Held] = {}
+        self._beat = 0
+        self._stopping = asyncio.Event()
+
+    @property
+    def held(self) -> dict[int, ShardWork]:
+        """The shards that are evaluated here now."""
+        now = self._clock()
+        return {shard: held.work for shard, held in self._held.items() if held.lease.held(now)}
+
+    def stop(self) -> None:
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Hold shards until `stop`, then commit, release the leases and leave.
+
+        Raises:
+            SetupError: a shard can not be evaluated here or anywhere.
+        """
+        try:
+            while not self._stopping.is_set() and self.failed is None:
+                started = self._clock()
+                try:
+                    async with asyncio.timeout(self.settings.lease_s):
+                        await self._round()
+                except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
+                    log.info("leases can not be renewed: %r", error)
+                self._drop_lapsed()
+                left = self.settings.renew_s - (self._clock() - started)
+                await wait_event(self._stopping, max(left, 0.01))
+        finally:
+            await self._leave()
+        if self.failed is not None:
+            raise self.failed
+
+    async def _round(self) -> None:
+        """Renew, look around, take and release."""
+        bucket = await self.bus.js.key_value(LEASES)
+        self._beat += 1
+        await bucket.put(f"member.{self.member}", str(self._beat).encode())
+        for held in list(self._held.values()):
+            await self._renew(bucket, held)
+        await self._look(bucket)
+        wanted = assign(self._alive(), self.shards, self._holders())
+        for shard, member in wanted.items():
+            if member == self.member and shard not in self._held and self._free(shard):
+                await self._take(bucket, shard)
+        for shard, held in list(self._held.items()):
+            if held.task.done():
+                await self._ended(bucket, shard, held)
+            elif wanted.get(shard) != self.member and held.stopping_since is None:
+                log.info("shard %d: handing over to %s", shard, wanted.get(shard))
+                held.stopping_since = self._clock()
+                held.work.stop()
+            elif held.stopping_since is not None and self._clock() > held.stopping_since + self.settings.stop_s:
+                held.task.cancel()
+
+    async def _look(self, bucket: KeyValue) -> None:
+        now = self._clock()
+        members: dict[str, _Seen] = {}
+        leases: dict[int, _Seen] = {}
+
+        def receive(message: Delivery) -> None:
+            headers = message.headers
+            kind, _, name = headers["Nats-Subject"].removeprefix(f"$KV.{LEASES}.").partition(".")
+            if "KV-Operation" in headers:
+                return
+            revision = int(headers["Nats-Sequence"])
+            known = self._view.members.get(name) if kind == "member" else self._view.leases.get(int(name))
+            if known is None or known.revision != revision:
+                known = _Seen(revision, now, message.data)
+            if kind == "member":
+                members[name] = known
+            else:
+                leases[int(name)] = known
+
+        request = {"seq": 1, "next_by_subj": f"$KV.{LEASES}.>", "batch": 10_000}
+        await self.bus.link.read_stored(f"KV_{LEASES}", request, receive, idle_s=2)
+        for name, seen in members.items():
+            if now - seen.since > 20 * self.settings.lease_s:
+                await bucket.delete(f"member.{name}")
+        self._view = _View(members, leases)
+
+    def _alive(self) -> list[str]:
+        now = self._clock()
+        present = [name for name, seen in self._view.members.items() if now - seen.since <= self.settings.lease_s]
+        return [*present, self.member]
+
+    def _holders(self) -> dict[int, str]:
+        return {shard: orjson.loads(seen.value)["holder"] for shard, seen in self._view.leases.items() if seen.value}
+
+    def _free(self, shard: int) -> bool:
+        seen = self._view.leases.get(shard)
+        if seen is None or not seen.value or orjson.loads(seen.value)["holder"] in ("", self.member):
+            return True
+        return self._clock() - seen.since > self.settings.lease_s
+
+    def _record(self, holder: str) -> bytes:
+        return orjson.dumps({"holder": holder, "beat": self._beat})
+
+    async def _take(self, bucket: KeyValue, shard: int) -> None:
+        started = self._clock()
+        seen = self._view.leases.get(shard)
+        try:
+            revision = await bucket.update(
+                f"shard.{shard}", self._record(self.member), last=seen.revision if seen else 0
+            )
+        except nats.js.errors.KeyWrongLastSequenceError:
+            return  # somebody was faster
+        lease = Lease(shard, revision, started + self.settings.lease_s)
+        made = self._start_work(shard)
+        work = await made if isinstance(made, Awaitable) else made
+        log.info("shard %d: taken", shard)
+        self._held[shard] = _Held(lease, work, asyncio.create_task(work.run(), name=f"shard {shard}"))
+
+    async def _renew(self, bucket: KeyValue, held: _Held) -> None:
+        started = self._clock()
+        lease = held.lease
+        try:
+            lease.revision = await bucket.update(f"shard.{lease.shard}", self._record(self.member), last=lease.revision)
+        except nats.js.errors.KeyWrongLastSequenceError:
+            entry = await bucket.get(f"shard.{lease.shard}")
+            if orjson.loads(entry.value or b"{}").get("holder") == self.member:
+                lease.revision = entry.revision or 0  # our own renewal, whose answer was lost
+                return
+            lease.until = 0.0
+            log.warning("shard %d: the lease was taken by another process", lease.shard)
+            return
+        lease.until = started + self.settings.lease_s
+
+    def _drop_lapsed(self) -> None:
+        """Stop what is not ours any more. Its commits would be refused; what it evaluates is wasted."""
+        now = self._clock()
+        for held in self._held.values():
+            if held.lease.until == 0.0 and not held.task.done():
+                held.task.cancel()
+            elif not held.lease.held(now):
+                log.debug("shard %d: the lease lapsed; it goes on until somebody else commits", held.lease.shard)
+
+    async def _ended(self, bucket: KeyValue, shard: int, held: _Held) -> None:
+        del self._held[shard]
+        error = None if held.task.cancelled() else held.task.exception()
+        if isinstance(error, Fenced):
+            log.warning("%s", error)
+        elif isinstance(error, SetupError):
+            self.failed = error
+        elif error is not None:
+            log.error("shard %d: evaluation failed; it will be loaded again", shard, exc_info=error)
+        await self._release(bucket, held.lease)
+
+    async def _release(self, bucket: KeyValue, lease: Lease) -> None:
+        """Let others take it at once."""
+        if lease.until == 0.0:
+            return
+        try:
+            await bucket.update(f"shard.{lease.shard}", self._record(""), last=lease.revision)
+        except nats.js.errors.KeyWrongLastSequenceError:
+            log.debug("shard %d: already taken by another process", lease.shard)
+
+    async def _leave(self) -> None:
+        """Commit and stop every shard, then say goodbye."""
+        for held in self._held.values():
+            held.work.stop()
+        tasks = [held.task for held in self._held.values()]
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=self.settings.stop_s)
+            for task in late:
+                await end_task(task)
+        try:
+            bucket = await self.bus.js.key_value(LEASES)
+            for shard, held in list(self._held.items()):
+                await self._ended(bucket, shard, held)
+            await bucket.delete(f"member.{self.member}")
+        except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
+            log.info("leases were not released and will lapse: %r", error)

@@ -1,0 +1,134 @@
+"""Which of the tasks that wait to be performed goes next: the oldest whose target has a free slot. No clock, no tasks.
+
+Called by the execution loop. At most `concurrency` tickets run, of one target at most `at_once`; a target that hangs takes its
+own share of the slots and no more. A slot that becomes free wakes exactly those who may use it, so a hundred that
+wait cost the one that ends no more than one does.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Callable
+
+from whenthen.engine.execution.targets import Gate, TargetLimits
+
+__all__ = ["Admission", "Ticket"]
+
+
+class Ticket:
+    """A task at its target: it waits, runs, or has left."""
+
+    __slots__ = ("gate", "number", "probe", "running", "target", "waiting", "wake")
+
+    def __init__(self, number: int, target: str, gate: Gate, probe: bool, wake: Callable[[], None]) -> None:
+        self.number = number  #: in the order of arrival
+        self.target = target
+        self.gate = gate
+        self.probe = probe
+        self.wake = wake  #: called once when a ticket that had to wait runs, unless it has left
+        self.waiting = True
+        self.running = False
+
+
+class Admission:
+    """Who runs and who waits."""
+
+    def __init__(self, concurrency: int, limits: TargetLimits | None = None) -> None:
+        self.concurrency = concurrency
+        self.limits = limits or TargetLimits()
+        self.gates: dict[str, Gate] = {}  #: of targets where something is, or that failed last
+        self.running = 0
+        self._numbers = itertools.count()
+        self._lines: dict[str, deque[Ticket]] = {}  #: who waits, oldest first; those who left are passed over later
+        #: the first of each line whose target has a free slot, by age. Its number is that of a ticket that was the first
+        #: once: the line may have moved on
+        self._next: list[tuple[int, str]] = []
+        self._listed: set[str] = set()  #: the targets in `_next`
+
+    def refuse_s(self, target: str, now: float) -> float:
+        """0 when a task may come in and wait for its slot, else for how many seconds it should be handed back."""
+        gate = self.gates.get(target)
+        return 0.0 if gate is None else gate.refuse_s(self.limits, now)
+
+    def enter(self, target: str, wake: Callable[[], None]) -> Ticket:
+        """A ticket that runs already, or waits and is woken when it does. `leave` with it, whatever happens."""
+        gate = self.gates.get(target)
+        if gate is None:
+            gate = self.gates[target] = Gate()
+        probe = bool(gate.pause_s) and not gate.probing
+        if probe:
+            gate.probing = True
+        ticket = Ticket(next(self._numbers), target, gate, probe, wake)
+        gate.waiting += 1
+        if self.running < self.concurrency and gate.waiting == 1 and gate.running < self.limits.at_once:
+            self._begin(ticket)  # nobody older could go: a free slot never waits for anybody
+        else:
+            self._lines.setdefault(target, deque()).append(ticket)
+            self._list(target, gate)
+        return ticket
+
+    def leave(self, ticket: Ticket, *, worked: bool | None, now: float) -> None:
+        """The ticket's task is done or given up, whether it ran or still waited; its slot goes to whoever is next.
+
+        `worked` None says nothing about the target (it was interrupted, or never tried).
+        """
+        gate = ticket.gate
+        if ticket.probe:
+            gate.probing = False
+        if ticket.running:
+            ticket.running = False
+            gate.running -= 1
+            self.running -= 1
+            if worked is not None:
+                gate.tried(self.limits, worked=worked, now=now)
+            self._list(ticket.target, gate)
+        elif ticket.waiting:
+            ticket.waiting = False
+            gate.waiting -= 1
+            if not gate.waiting:
+                self._lines.pop(ticket.target, None)
+        else:
+            return
+        if gate.idle:
+            self.gates.pop(ticket.target, None)
+        self._admit()
+
+    def _begin(self, ticket: Ticket) -> None:
+        ticket.waiting = False
+        ticket.running = True
+        ticket.gate.waiting -= 1
+        ticket.gate.running += 1
+        self.running += 1
+
+    def _list(self, target: str, gate: Gate) -> None:
+        """See to it that the target is in `_next` when somebody waits for it and it has a slot."""
+        if gate.waiting and gate.running < self.limits.at_once and target not in self._listed:
+            self._listed.add(target)
+            heapq.heappush(self._next, (self._first(target).number, target))
+
+    def _first(self, target: str) -> Ticket:
+        line = self._lines[target]
+        while not line[0].waiting:
+            line.popleft()
+        return line[0]
+
+    def _admit(self) -> None:
+        """Let run who may, oldest first."""
+        while self._next and self.running < self.concurrency:
+            number, target = heapq.heappop(self._next)
+            self._listed.discard(target)
+            gate = self.gates.get(target)
+            if gate is None or not gate.waiting or gate.running >= self.limits.at_once:
+                continue
+            ticket = self._first(target)
+            if ticket.number != number:
+                self._list(target, gate)  # whoever was the first has left; others may be older than the next
+                continue
+            self._lines[target].popleft()
+            self._begin(ticket)
+            if not gate.waiting:
+                del self._lines[target]
+            self._list(target, gate)
+            ticket.wake()

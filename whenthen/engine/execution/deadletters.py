@@ -1,0 +1,164 @@
+"""What became of actions, and dead letters: those whose last try failed. List them, send them again, drop them.
+
+Called by the HTTP API. A letter holds the task as it was; sending it again puts the task back and takes the letter
+away in one atomic batch, with tries counted on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from whenthen.engine.bus.batches import StaleBatch, publish_batch
+from whenthen.engine.bus.history import Kept, newest
+from whenthen.engine.bus.link import Link
+from whenthen.engine.bus.records import Message, Outcome, OutcomeState, decode_task
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import action_subject, dead_subjects, outcome_subject
+from whenthen.engine.bus.wire import Delivery
+from whenthen.schemas.errors import Conflict, NotFound
+from whenthen.schemas.firings import ActionTask
+from whenthen.schemas.times import format_time
+
+__all__ = ["DeadLetter", "DeadLetters"]
+
+TOMBSTONE_S = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """An action that failed for good."""
+
+    key: str
+    task: ActionTask
+    error: str
+    reason: str
+    attempts: int
+    at: str
+    subject: str
+    revision: int
+    raw: bytes  #: the task as it was stored
+
+
+class DeadLetters:
+    """Outcomes and dead letters of all processes, as `ENGINE` has them."""
+
+    def __init__(self, link: Link, *, task_ttl_s: int = 30 * 86400, outcome_ttl_s: int = 30 * 86400) -> None:
+        self._link = link
+        self._task_ttl_s = task_ttl_s
+        self._outcome_ttl_s = outcome_ttl_s
+
+    async def list_actions(
+        self,
+        *,
+        limit: int = 100,
+        before: int | None = None,
+        automation: str | None = None,
+        kind: str | None = None,
+        outcome: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """How actions that were tried stand, the last changed first. `kind` is an action type, `outcome` a state.
+
+        Raises:
+            BusUnavailable: no answer.
+        """
+
+        def pick(kept: Kept) -> dict[str, Any] | None:
+            if not kept.data:
+                return None
+            found: dict[str, Any] = orjson.loads(kept.data)
+            for name, wanted in (("automation", automation), ("action", kind), ("state", outcome)):
+                if wanted is not None and found[name] != wanted:
+                    return None
+            found["type"] = found.pop("action")
+            found["outcome"] = found.pop("state")
+            return {**found, "seq": kept.seq}
+
+        return await newest(self._link, ENGINE, "engine.outcome.>", limit=limit, pick=pick, before=before)
+
+    async def letters(self, *, automation: str | None = None, limit: int = 1000) -> list[DeadLetter]:
+        """Dead letters, oldest first.
+
+        Raises:
+            BusUnavailable: no answer.
+        """
+        found = await self._read("engine.dead.>", limit)
+        return [letter for letter in found if automation is None or letter.task.firing.automation == automation]
+
+    async def redrive(self, key: str) -> dict[str, Any]:
+        """Have an action tried again, with all the tries that its rule allows.
+
+        Raises:
+            NotFound: there is no dead letter of that key.
+            Conflict: it was redriven or dropped meanwhile.
+            BusUnavailable: not known to be done; look whether the letter is still there.
+        """
+        letter = await self._find(key)
+        fields: dict[str, Any] = orjson.loads(letter.raw)
+        fields["extra"] = {**fields.get("extra", {}), "attempts": letter.attempts}
+        firing = letter.task.firing
+        subject = action_subject(firing.automation, firing.id, letter.task.index)
+        task = Message(subject, orjson.dumps(fields), self._task_ttl_s)
+        await self._replace(letter, OutcomeState.RETRYING, [task])
+        return {"key": letter.key, "outcome": OutcomeState.RETRYING.value, "attempts": letter.attempts}
+
+    async def drop(self, key: str) -> dict[str, Any]:
+        """Give an action up. Errors: see `redrive`."""
+        letter = await self._find(key)
+        await self._replace(letter, OutcomeState.DROPPED, [])
+        return {"key": letter.key, "outcome": OutcomeState.DROPPED.value, "attempts": letter.attempts}
+
+    async def _find(self, key: str) -> DeadLetter:
+        firing, _, index = key.rpartition(".")
+        if firing and index.isdecimal():
+            for letter in await self._read(dead_subjects(firing, int(index)), 10):
+                if letter.key == key:
+                    return letter
+        raise NotFound(f"there is no dead letter {key[:200]!r}; list them with the outcome `dead`")
+
+    async def _read(self, subject: str, limit: int) -> list[DeadLetter]:
+        found: list[DeadLetter] = []
+
+        def receive(message: Delivery) -> None:
+            headers = message.headers
+            if message.data:
+                found.append(_decode(message.data, headers["Nats-Subject"], int(headers["Nats-Sequence"])))
+
+        request = {"seq": 1, "next_by_subj": subject, "batch": limit, "max_bytes": 32 << 20}
+        await self._link.read_stored(ENGINE, request, receive)
+        return found
+
+    async def _replace(self, letter: DeadLetter, state: OutcomeState, messages: list[Message]) -> None:
+        task = letter.task
+        now = format_time(datetime.now(UTC))
+        outcome = Outcome.of(task, state, attempt=letter.attempts, at=now, error=letter.error)
+        subject = outcome_subject(task.firing.automation, task.firing.id, task.index)
+        batch = [
+            *messages,
+            Message(subject, outcome.encode(), self._outcome_ttl_s),
+            Message(letter.subject, b"", TOMBSTONE_S),
+        ]
+        try:
+            await publish_batch(self._link, batch, expect=letter.revision)
+        except StaleBatch:
+            raise Conflict(f"dead letter {letter.key} was redriven or dropped by somebody else") from None
+
+
+def _decode(data: bytes, subject: str, revision: int) -> DeadLetter:
+    fields = orjson.loads(data)
+    raw = orjson.dumps(fields["task"])
+    task, _ = decode_task(raw)
+    return DeadLetter(
+        key=task.key,
+        task=task,
+        error=fields["error"],
+        reason=fields["reason"],
+        attempts=fields["attempts"],
+        at=fields["at"],
+        subject=subject,
+        revision=revision,
+        raw=raw,
+    )

@@ -1,0 +1,423 @@
+"""The execution loop: action tasks from `ENGINE`, each performed at least once, with retries and dead letters.
+
+Called by the wiring; several processes share the work through one durable consumer, oldest first. A task is
+acknowledged only after its outcome is stored; a crash in between performs it again under the same key. What a task
+does is not known here: `perform` does one try and raises `ActionError`, `describe` makes the outcome event, `target`
+names what is called.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+import random
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+import nats.errors
+import orjson
+from nats.aio.subscription import Subscription
+
+from whenthen.actions.retries import next_delay
+from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.link import LinkReason, unavailable
+from whenthen.engine.bus.records import OutcomeState, decode_task
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.wire import ACK, read_headers, read_position
+from whenthen.engine.execution.admission import Admission
+from whenthen.engine.execution.outcomes import Outcomes
+from whenthen.engine.execution.targets import TargetLimits
+from whenthen.schemas.actions import Retry
+from whenthen.schemas.errors import ActionError, BusUnavailable
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import ActionTask
+from whenthen.tasks import end_task, wait_event
+
+__all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
+
+log = logging.getLogger(__name__)
+
+CONSUMER = "actions"
+HEARTBEAT_S = 1.0
+SILENCE_S = 3.0
+EXPIRES_S = 30.0
+RETRY_S = 0.2
+CLOSE_S = 0.02  #: how long the acknowledgement of a finished task may wait for company
+DELETE = f"$JS.API.STREAM.MSG.DELETE.{ENGINE}"
+HAND_BACK_S = 1.0  #: after which a task is offered again that the loss of the connection has cut off
+#: a task that was delivered so often beyond its tries may bring its executor down; its tries are counted from their start
+SUSPECT = 20
+#: errors of the bus that trying again at once does not mend; they are a failure of the action that met them
+_LASTING = frozenset({LinkReason.FULL, LinkReason.REFUSED})
+
+Describe = Callable[[ActionTask, Any, timedelta, timedelta | None], Event | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecutionSettings:
+    concurrency: int = 128  #: tasks that run at once in this process
+    targets: TargetLimits = dataclasses.field(default_factory=TargetLimits)
+    ack_wait_s: float = 15.0  #: after which a task of a dead executor is given to another one
+    stop_s: float = 20.0  #: how long tasks may go on when the loop stops, before they are handed back
+    outcome_ttl_s: int = 30 * 86400
+    dead_ttl_s: int = 0  #: dead letters stay until they are redriven or dropped
+
+
+class ExecutionObserver:
+    """Told what happens; does nothing. Metrics override what they want to know."""
+
+    def executed(self, task: ActionTask, seconds: float) -> None:
+        """An action is done, and that is stored."""
+
+    def failed(self, task: ActionTask, error: ActionError, seconds: float, *, final: bool) -> None:
+        """A try failed, and that is stored. `final`: the task is a dead letter."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Delivery:
+    """A task that is to be tried."""
+
+    reply: str  #: the subject that acknowledges
+    seq: int
+    data: bytes  #: as it lies in the stream
+    task: ActionTask
+
+    @property
+    def tries(self) -> int:
+        """Which try this is since the task was made or redriven."""
+        return self.task.attempt - int(self.task.extra.get("attempts", 0))
+
+
+class Executor:
+    """Takes action tasks and performs them. `run` until `stop`."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        perform: Callable[[ActionTask], Awaitable[Any]],
+        *,
+        describe: Describe | None = None,
+        target: Callable[[ActionTask], str] | None = None,
+        settings: ExecutionSettings | None = None,
+        observer: ExecutionObserver | None = None,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self.bus = bus
+        self.settings = settings or ExecutionSettings()
+        self.observer = observer or ExecutionObserver()
+        self.admission = Admission(self.settings.concurrency, self.settings.targets)
+        self.outcomes = Outcomes(bus, ttl_s=self.settings.outcome_ttl_s, dead_ttl_s=self.settings.dead_ttl_s, now=now)
+        self.ready = asyncio.Event()
+        self._perform = perform
+        self._describe = describe or (lambda task, result, duration, retry_in: None)
+        self._target = target or (lambda task: str(task.action.get("type")))
+        self._now = now
+        self._tasks: dict[str, asyncio.Task[None]] = {}  # by the reply subject that acknowledges
+        self._closing: list[tuple[str, int]] = []  # done, and the server does not know
+        self._closer: asyncio.TimerHandle | None = None
+        self._asked = 0
+        self._heard = 0.0
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._renew = True
+        self._sub: Subscription | None = None
+
+    @property
+    def busy(self) -> int:
+        """Tasks that this process has taken and not ended."""
+        return len(self._tasks)
+
+    def stop(self) -> None:
+        """Take no more; `run` returns when what was taken is done or handed back."""
+        self._stopping = True
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Perform tasks until `stop`."""
+        unlisten = self.bus.on_connection(self._connection)
+        keeper = asyncio.create_task(self._keep_alive(), name="action keep-alive")
+        inbox = ""
+        try:
+            while not self._stopping:
+                try:
+                    if self._renew:
+                        inbox = await self._subscribe()
+                    self._ask(inbox)
+                except (BusUnavailable, nats.errors.Error, OSError) as error:
+                    log.info("action tasks can not be read: %s; trying again", error)
+                    self._renew = True
+                    await asyncio.sleep(RETRY_S)
+                    continue
+                self.ready.set()
+                self._wake.clear()
+                woken = await wait_event(self._wake, HEARTBEAT_S)
+                if not woken and self._asked and time.monotonic() - self._heard > SILENCE_S:
+                    log.warning("the consumer of action tasks fell silent; asking again")
+                    self._renew = True
+        finally:
+            unlisten()
+            try:
+                await self._finish()
+            finally:
+                self._send_closing()
+                await end_task(keeper)
+
+    async def _subscribe(self) -> str:
+        """The durable consumer, created or as it is, and a fresh inbox."""
+        old, self._sub = self._sub, None  # given up even when what follows fails
+        if old is not None:
+            await self.bus.wire.unsubscribe(old)
+        config = {
+            "durable_name": CONSUMER,
+            "filter_subject": "engine.action.>",
+            "deliver_policy": "all",
+            "ack_policy": "explicit",
+            "ack_wait": int(self.settings.ack_wait_s * 1e9),
+            "max_deliver": -1,
+            "max_ack_pending": -1,
+            "max_waiting": 4096,
+            "replay_policy": "instant",
+        }
+        body = {"stream_name": ENGINE, "config": config}
+        answer = await self.bus.link.api(f"CONSUMER.CREATE.{ENGINE}.{CONSUMER}.engine.action.>", body, timeout_s=1.0)
+        if error := answer.get("error"):
+            raise unavailable(f"no consumer of actions: {error.get('description')}", LinkReason.REFUSED)
+        inbox = self.bus.nc.new_inbox()
+        self._sub = await self.bus.wire.subscribe(inbox, self._receive)
+        self._asked = 0
+        self._heard = time.monotonic()
+        self._renew = False
+        return inbox
+
+    def _room(self) -> int:
+        """For how many tasks to ask now; 0 when it is not worth a request."""
+        room = 2 * self.settings.concurrency - len(self._tasks) - self._asked
+        return 0 if room <= 0 or (self._asked and room < self.settings.concurrency // 2) else room
+
+    def _ask(self, inbox: str) -> None:
+        """Ask for as many tasks as there is room for."""
+        room = self._room()
+        if not room:
+            return
+        request = {
+            "batch": room,
+            "expires": int(EXPIRES_S * 1e9),
+            "idle_heartbeat": int(HEARTBEAT_S * 1e9),
+        }
+        self.bus.link.tell(f"$JS.API.CONSUMER.MSG.NEXT.{ENGINE}.{CONSUMER}", orjson.dumps(request), reply=inbox)
+        self._asked += room
+
+    def _connection(self, connected: bool) -> None:
+        self._renew = True
+        self._wake.set()
+
+    def _receive(self, subject: bytes, reply: bytes, head: bytes, data: bytes) -> None:
+        self._heard = time.monotonic()
+        if not reply.startswith(ACK):
+            headers = read_headers(head)
+            if headers.get("Status") not in (None, "100"):
+                left = headers.get("Nats-Pending-Messages")
+                if left is None or "Delet" in headers.get("Description", ""):
+                    self._renew = True
+                self._asked = max(0, self._asked - int(left or 0))
+                self._wake.set()
+            return
+        self._asked = max(0, self._asked - 1)
+        name = reply.decode()
+        if name in self._tasks:
+            return
+        task = asyncio.create_task(self._handle(name, data) if not self._stopping else self._answer(name, b"-NAK"))
+        self._tasks[name] = task
+        task.add_done_callback(lambda done: self._done(name, done))
+
+    def _done(self, reply: str, done: asyncio.Task[None]) -> None:
+        self._tasks.pop(reply, None)
+        if self._room():
+            self._wake.set()
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("an action task could not be handled; it will be delivered again", exc_info=error)
+
+    async def _handle(self, reply: str, data: bytes) -> None:
+        """One delivery: decide whether it still is to be done, do it, store what came of it, acknowledge."""
+        if not data:
+            await self._answer(reply, b"+ACK")
+            return
+        position = read_position(reply.encode())
+        delivered, seq = position.delivered, position.seq
+        try:
+            task, event_seq = decode_task(data)
+        except (ValueError, KeyError, TypeError) as error:
+            log.error("sequence %d of %s is no action task (%r); it is passed over", seq, ENGINE, error)
+            await self._answer(reply, b"+TERM")
+            return
+        try:
+            attempt = int(task.extra.get("attempts", 0)) + 1
+            if delivered > 1:
+                before = await self.outcomes.find(task)
+                if before is not None:
+                    if before.final:
+                        await self._close(reply, seq)
+                        return
+                    attempt = before.attempt + 1
+            if attempt != task.attempt:
+                task = dataclasses.replace(task, attempt=attempt)
+            if event_seq:
+                event = await self.bus.event_at(event_seq)
+                data_of_event = event.data if event is not None else None
+                task = dataclasses.replace(task, firing=dataclasses.replace(task.firing, event=data_of_event))
+            one = _Delivery(reply, seq, data, task)
+            if event_seq and task.firing.event is None:
+                why = f"the triggering event (position {event_seq}) is no longer kept"
+                await self._failed(one, ActionError(why, retryable=False), 0.0)
+            elif one.tries > 1 and one.tries > _retry(task).attempts:
+                why = "its last try was begun and never ended; it seems to bring its executor down"
+                await self._failed(one, ActionError(why, retryable=False), 0.0)
+            else:
+                # being handed back, as while its target is left in peace, counts as a delivery, too
+                await self._try(one, suspect=delivered > SUSPECT + attempt)
+        except BusUnavailable as error:
+            log.warning("action %s: %s; it will be delivered again", task.key, error)
+
+    async def _try(self, one: _Delivery, *, suspect: bool = False) -> None:
+        task = one.task
+        target = self._target(task)
+        if hold_s := self.admission.refuse_s(target, time.monotonic()):
+            await self._nak(one.reply, hold_s * random.uniform(1.0, 1.5))
+            return
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket = self.admission.enter(target, lambda: None if turn.done() else turn.set_result(None))
+        worked: bool | None = None
+        failure: ActionError | None = None
+        cut_off: BusUnavailable | None = None
+        result: Any = None
+        try:
+            if not ticket.running:
+                await turn
+            if suspect:
+                begun = ActionError("the try was begun, and no end of it was stored")
+                await self.outcomes.store(task, OutcomeState.RETRYING, error=begun)
+            started = time.monotonic()
+            try:
+                result = await self._perform(task)
+                worked = True
+            except ActionError as error:
+                worked, failure = not error.retryable, error
+            except BusUnavailable as error:
+                # our own connection is away: no fault of the action, and none of its tries
+                if error.reason in _LASTING:
+                    failure = ActionError(str(error), retryable=True)
+                else:
+                    cut_off = error
+            except Exception as error:  # a defect in an action is its failure, not the loop's
+                log.exception("action %s failed in an unforeseen way", task.key)
+                worked, failure = None, ActionError(f"{type(error).__name__}: {error}", retryable=True)
+        finally:
+            self.admission.leave(ticket, worked=worked, now=time.monotonic())
+        seconds = time.monotonic() - started
+        if cut_off is not None:
+            log.info("action %s was cut off: %s; it is handed back", task.key, cut_off)
+            await self._nak(one.reply, HAND_BACK_S)
+            return
+        if failure is not None:
+            await self._failed(one, failure, seconds)
+            return
+        event = self._describe(task, result, timedelta(seconds=seconds), None)
+        self._send_closing()
+        await self.outcomes.store(task, OutcomeState.EXECUTED, result=result, event=event)
+        await self._close(one.reply, one.seq)
+        self.observer.executed(task, seconds)
+
+    async def _failed(self, one: _Delivery, error: ActionError, seconds: float) -> None:
+        task = one.task
+        before = await self.outcomes.find(task)
+        if before is not None and before.state is OutcomeState.EXECUTED:
+            # the task came again while this try hung, as after a crash of NATS, and the other try is done
+            log.info("action %s: a try failed (%s) after another one was done", task.key, error)
+            await self._close(one.reply, one.seq)
+            return
+        delay = None
+        if error.retryable:
+            delay = next_delay(_retry(task), one.tries, random=random.random(), retry_after=error.retry_after)
+        event = self._describe(task, error, timedelta(seconds=seconds), delay)
+        if delay is not None:
+            next_at = self._now() + delay
+            await self.outcomes.store(task, OutcomeState.RETRYING, error=error, next_at=next_at, event=event)
+            await self._nak(one.reply, delay.total_seconds())
+            self.observer.failed(task, error, seconds, final=False)
+            return
+        await self.outcomes.bury(task, one.data, error, event=event)
+        await self._close(one.reply, one.seq)
+        self.observer.failed(task, error, seconds, final=True)
+
+    async def _close(self, reply: str, seq: int) -> None:
+        """Have the task acknowledged and taken out of the stream, with the next outcome that is sent or after `CLOSE_S`.
+
+        Its outcome is stored: nothing waits for this, and each write costs the process and the server more than what is
+        in it. When it gets lost the task comes again, and its outcome is found.
+        """
+        self._closing.append((reply, seq))
+        if self._closer is None:
+            self._closer = asyncio.get_running_loop().call_later(CLOSE_S, self._send_closing)
+
+    def _send_closing(self) -> None:
+        if self._closer is not None:
+            self._closer.cancel()
+            self._closer = None
+        closing, self._closing = self._closing, []
+        try:
+            for reply, seq in closing:
+                self.bus.link.tell(reply, b"+ACK")
+                # a copy that stays behind expires with its time to live
+                self.bus.link.tell(DELETE, b'{"seq":%d,"no_erase":true}' % seq)
+        except BusUnavailable:
+            log.debug("some of %d tasks were not acknowledged; they will be delivered again", len(closing))
+
+    async def _nak(self, reply: str, delay_s: float) -> None:
+        await self._answer(reply, b"-NAK " + orjson.dumps({"delay": int(delay_s * 1e9)}))
+
+    async def _answer(self, reply: str, verb: bytes) -> None:
+        """Tell the consumer; when that is lost the task comes again after `ack_wait_s` and its outcome is found."""
+        try:
+            self.bus.link.tell(reply, verb)
+        except BusUnavailable:
+            log.debug("%r was not sent; the task will be delivered again", verb)
+
+    async def _keep_alive(self) -> None:
+        """Tell the server about every task that is still being worked on."""
+        while True:
+            await asyncio.sleep(self.settings.ack_wait_s / 3)
+            for reply in list(self._tasks):
+                await self._answer(reply, b"+WPI")
+
+    async def _finish(self) -> None:
+        """Let tasks end for a while, then hand the others back.
+
+        The inbox goes first: what is handed back must not come here again through a request that is still open.
+        """
+        if self._sub is not None and self.bus.connected:
+            try:
+                await self._sub.drain()  # type: ignore[no-untyped-call]
+            except (nats.errors.Error, OSError, TimeoutError) as error:
+                log.debug("tasks on their way here will be delivered again: %r", error)
+        if self._tasks:
+            await asyncio.wait(list(self._tasks.values()), timeout=self.settings.stop_s)
+        late = dict(self._tasks)
+        for reply, task in late.items():
+            await end_task(task)
+            await self._answer(reply, b"-NAK")
+        if late:
+            log.info("handed back %d unfinished actions", len(late))
+
+
+def _retry(task: ActionTask) -> Retry:
+    return _read_retry(orjson.dumps(task.action.get("retry") or {}))
+
+
+@lru_cache(maxsize=1024)  # the same for all tasks of a rule
+def _read_retry(data: bytes) -> Retry:
+    return Retry.model_validate(orjson.loads(data))

@@ -1,0 +1,76 @@
+"""Whether automations are paused: flags in the state bucket, shared by all processes and looked at every second.
+
+Implements `actions.ports.Automations`. The set `paused` is one object for the life of the process; evaluators hold it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+from whenthen.engine.process.rulebook import Rulebook
+from whenthen.runs.stores import Flag, FlagStore
+from whenthen.schemas.errors import Conflict, WhenthenError
+from whenthen.schemas.times import format_time
+
+__all__ = ["AutomationFlags"]
+
+log = logging.getLogger(__name__)
+
+_PREFIX = "automation/"
+_LOOK_EVERY_S = 1.0
+_TRIES = 20
+
+
+class AutomationFlags:
+    """Pauses and resumes automations."""
+
+    def __init__(self, store: FlagStore, rulebook: Rulebook, *, changed: Callable[[set[str]], None]) -> None:
+        self.paused: set[str] = set()
+        self._store = store
+        self._rulebook = rulebook
+        self._changed = changed
+
+    async def pause(self, name: str) -> None:
+        """From now on the automation does not fire. Raises `NotFound`."""
+        self._rulebook.automation(name)
+        await self._set(name, True)
+
+    async def resume(self, name: str) -> None:
+        """The automation fires again. Raises `NotFound`."""
+        self._rulebook.automation(name)
+        await self._set(name, False)
+
+    async def look(self) -> None:
+        """Take over what any process said."""
+        flags = await self._store.all()
+        paused = {key.removeprefix(_PREFIX) for key, flag in flags.items() if key.startswith(_PREFIX) and flag.paused}
+        if paused != self.paused:
+            self.paused.clear()
+            self.paused.update(paused)
+            self._changed(self.paused)
+
+    async def run(self) -> None:
+        """Keep looking until cancelled."""
+        while True:
+            try:
+                await self.look()
+            except WhenthenError as error:
+                log.debug("automation flags were not read: %s", error)
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _set(self, name: str, paused: bool) -> None:
+        key = _PREFIX + name
+        for _ in range(_TRIES):
+            found = await self._store.get(key)
+            flag = Flag(paused=paused, changed=format_time(datetime.now(UTC)))
+            try:
+                await self._store.put(key, flag, found[1] if found else 0)
+                break
+            except Conflict:
+                continue
+        else:
+            raise Conflict(f"the flag of automation {name!r} keeps changing; try again")
+        await self.look()

@@ -1,0 +1,100 @@
+"""What the evaluation loops tell: metrics, and the last decisions of each automation.
+
+One object for all shards of a process; handed to every `ShardLoop`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter, deque
+from collections.abc import Sequence
+from datetime import datetime
+
+from whenthen.engine.evaluation.evaluation import Observer
+from whenthen.engine.process.metrics import Metrics
+from whenthen.schemas.firings import Decision, Firing, FiringState, Reason
+
+__all__ = ["DecisionLog", "Observation"]
+
+log = logging.getLogger(__name__)
+
+#: reasons that say: the event did not match the trigger at all
+_NO_MATCH = frozenset({Reason.LABEL_MISMATCH, Reason.CONDITION_FALSE, Reason.CONDITION_ERROR, Reason.PAUSED})
+
+
+class DecisionLog:
+    """The last `keep` decisions of each automation."""
+
+    def __init__(self, keep: int) -> None:
+        self._keep = keep
+        self._decisions: dict[str, deque[Decision]] = {}
+
+    def add(self, decisions: Sequence[Decision]) -> None:
+        if not self._keep:
+            return
+        for decision in decisions:
+            found = self._decisions.get(decision.automation)
+            if found is None:
+                found = self._decisions[decision.automation] = deque(maxlen=self._keep)
+            found.append(decision)
+
+    def of(self, automation: str) -> list[Decision]:
+        """Newest first."""
+        return list(reversed(self._decisions.get(automation, ())))
+
+    def keep_only(self, automations: Sequence[str]) -> None:
+        """Forget automations that left the rules."""
+        for name in self._decisions.keys() - set(automations):
+            del self._decisions[name]
+
+
+class Observation(Observer):
+    """Counts, remembers and logs."""
+
+    def __init__(self, metrics: Metrics, decisions: DecisionLog) -> None:
+        self._metrics = metrics
+        self.decisions = decisions
+        self.unreadable_count = 0
+        self.fired: Counter[str] = Counter()  #: firings of each automation since the process began
+        self.last_fired: dict[str, str] = {}  #: RFC 3339, of each automation
+
+    def seed(self, automation: str, at: str) -> None:
+        """Note a firing from before the process began."""
+        self.last_fired[automation] = max(at, self.last_fired.get(automation, ""))
+
+    def evaluated(self, shard: int, events: int, decisions: Sequence[Decision], firings: Sequence[Firing]) -> None:
+        self._metrics.evaluated.labels(str(shard)).inc(events)
+        if not decisions:
+            return
+        self.decisions.add(decisions)
+        reasons: dict[Reason, int] = {}
+        matched: dict[str, int] = {}
+        for decision in decisions:  # once for every event: one loop, no generators
+            reason = decision.reason
+            reasons[reason] = reasons.get(reason, 0) + 1
+            if decision.event is not None and not decision.path and reason not in _NO_MATCH:
+                matched[decision.automation] = matched.get(decision.automation, 0) + 1
+        self._metrics.decide(reasons)
+        for automation, count in matched.items():
+            self._metrics.matched.labels(automation).inc(count)
+
+    def committed(self, shard: int, firings: Sequence[Firing], messages: int, seconds: float) -> None:
+        self._metrics.commit_seconds.observe(seconds)
+        for firing in firings:
+            if firing.state is FiringState.TRIGGERED:
+                self._metrics.fire(firing.automation, datetime.fromisoformat(firing.at).timestamp())
+                self.fired[firing.automation] += 1
+                self.seed(firing.automation, firing.at)
+            log.info(
+                "%s: %s",
+                firing.automation,
+                firing.state.value,
+                extra={"firing": firing.id, "event": firing.event["id"] if firing.event else None},
+            )
+
+    def lag(self, shard: int, messages: int, seconds: float) -> None:
+        self._metrics.lag_messages.labels(str(shard)).set(messages)
+        self._metrics.lag_seconds.labels(str(shard)).set(seconds)
+
+    def unreadable(self, shard: int, seq: int, error: Exception) -> None:
+        self.unreadable_count += 1

@@ -1,0 +1,119 @@
+"""The rules in force, compiled: what every part of the process looks up, swapped whole when a new set is taken.
+
+Built by the wiring; `engine.process.reloading` hands it new sets. Implements `runs.stores.Deployments` and `actions.ports.Notifiers`.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from whenthen.conditions import compile_condition
+from whenthen.engine.evaluation.leases import shard_of
+from whenthen.rules import Rules
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.errors import NotFound
+from whenthen.schemas.events import EventLimits
+from whenthen.sources import SourceLimits, WebhookTranslator
+from whenthen.triggers.rules import CompiledAutomation, RuleSet, compile_automation
+
+__all__ = ["Compiled", "Rulebook"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Compiled:
+    """One set of rules with what was made of it."""
+
+    rules: Rules
+    automations: Mapping[str, CompiledAutomation]
+    shards: Sequence[RuleSet]
+    webhooks: Mapping[str, WebhookTranslator]
+    deployments: Mapping[str, Deployment]
+    notifiers: Mapping[str, Sequence[str]]
+
+
+class Rulebook:
+    """Holds the set in force."""
+
+    def __init__(
+        self, rules: Rules, *, shards: int, resolve_secret: Callable[[str], str], limits: EventLimits | None = None
+    ) -> None:
+        self._shards = shards
+        self._resolve_secret = resolve_secret
+        self._limits = SourceLimits(event=limits or EventLimits())
+        self._listeners: list[Callable[[Compiled], None]] = []
+        self.now = self.compile(rules)
+
+    def on_change(self, listener: Callable[[Compiled], None]) -> None:
+        """Call `listener` with each set that is taken from now on."""
+        self._listeners.append(listener)
+
+    def compile(self, rules: Rules) -> Compiled:
+        """Compile a checked set without taking it.
+
+        Raises:
+            InvalidInput: something does not compile that the checks let pass; nothing was changed.
+        """
+        automations = {
+            automation.name: rules.compiled.get(automation.name) or compile_automation(automation)
+            for automation in rules.automations
+        }
+        parts: list[list[CompiledAutomation]] = [[] for _ in range(self._shards)]
+        for name, compiled in automations.items():
+            parts[shard_of(name, self._shards)].append(compiled)
+        return Compiled(
+            rules=rules,
+            automations=automations,
+            shards=[RuleSet(part) for part in parts],
+            webhooks={
+                webhook.name: WebhookTranslator(
+                    webhook,
+                    compile_condition=compile_condition,
+                    resolve_secret=self._resolve_secret,
+                    limits=self._limits,
+                )
+                for webhook in rules.webhooks
+            },
+            deployments={deployment.name: deployment for deployment in rules.deployments},
+            notifiers={notifier.name: tuple(notifier.urls) for notifier in rules.notifiers},
+        )
+
+    def take(self, compiled: Compiled) -> None:
+        """Put a compiled set in force."""
+        self.now = compiled
+        for listener in self._listeners:
+            listener(compiled)
+
+    # -- look-ups
+
+    def current(self) -> Mapping[str, Deployment]:
+        """All deployments by name."""
+        return self.now.deployments
+
+    def urls(self, name: str) -> Sequence[str]:
+        """A notifier's URLs. Raises `NotFound`."""
+        found = self.now.notifiers.get(name)
+        if found is None:
+            raise NotFound(f"there is no notifier {name!r}{_near(name, self.now.notifiers)}")
+        return found
+
+    def automation(self, name: str) -> Automation:
+        """An automation. Raises `NotFound`."""
+        found = self.now.automations.get(name)
+        if found is None:
+            raise NotFound(f"there is no automation {name[:200]!r}{_near(name, self.now.automations)}")
+        return found.model
+
+    def webhook(self, name: str) -> WebhookTranslator:
+        """A webhook. Raises `NotFound`."""
+        found = self.now.webhooks.get(name)
+        if found is None:
+            raise NotFound(f"there is no webhook {name[:200]!r}{_near(name, self.now.webhooks)}")
+        return found
+
+
+def _near(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=3)
+    return f"; did you mean {', '.join(map(repr, near))}?" if near else ""

@@ -1,0 +1,141 @@
+"""What a process looks after beside its work: how full disk and streams are, what could expire unread, and dead letters.
+
+One loop a process, every few seconds; built by the wiring. Any number may run at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Collection
+from datetime import UTC, datetime
+
+import nats.errors
+import nats.js.errors
+from nats.js import JetStreamContext
+
+from whenthen.engine.bus.disk import DiskRoom
+from whenthen.engine.bus.link import Link
+from whenthen.engine.bus.streams import ENGINE, EVENTS, RUNS, StreamSettings, make_room, make_room_in_engine
+from whenthen.engine.evaluation.commit import read_offset
+from whenthen.engine.execution.deadletters import DeadLetters
+from whenthen.engine.process.metrics import Metrics
+from whenthen.schemas.errors import BusUnavailable
+
+__all__ = ["Upkeep", "unread_share"]
+
+log = logging.getLogger(__name__)
+
+_EVERY_S = 5.0
+_SOON_S = 0.5  #: after a look that made room: whatever filled the stream goes on
+_STREAMS = (EVENTS, ENGINE, RUNS, "LOGS")
+_WARN_FROM = 0.8  #: share of its time that an unread event has been kept
+_MAX_LETTERS = 10_000
+
+
+def unread_share(stored: datetime | None, *, now: datetime, max_age_s: float) -> float:
+    """How much of its time in the stream the oldest unread event has spent: 1 is when it expires, 0 without one."""
+    if stored is None or max_age_s <= 0:
+        return 0.0
+    return max(0.0, (now - stored).total_seconds() / max_age_s)
+
+
+class Upkeep:
+    """Counts, makes room, and warns before a limit drops what nobody has read."""
+
+    def __init__(
+        self,
+        js: JetStreamContext,
+        link: Link,
+        *,
+        metrics: Metrics,
+        settings: StreamSettings,
+        shards: int,
+        dead_letters: DeadLetters | None,
+        automations: Callable[[], Collection[str]],
+        disk: DiskRoom | None = None,
+    ) -> None:
+        self._js = js
+        self._link = link
+        self._metrics = metrics
+        self._settings = settings
+        self._shards = shards
+        self._dead_letters = dead_letters
+        self._automations = automations
+        self._disk = disk
+        self._warned = False
+        self._made_room = False
+        self._engine_bytes = 0  #: at the last look
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Look until `stop` is set."""
+        while not stop.is_set():
+            try:
+                await self.look(datetime.now(UTC))
+            except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, OSError) as error:
+                log.debug("streams were not counted: %r", error)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(stop.wait(), _SOON_S if self._made_room else _EVERY_S)
+
+    async def look(self, now: datetime) -> None:
+        """Look once."""
+        if self._disk is not None:
+            self._disk.look()
+        size = 0
+        for stream in _STREAMS:
+            info = await self._js.stream_info(stream)
+            limit = info.config.max_bytes or -1
+            self._metrics.set_stream(stream, messages=info.state.messages, size=info.state.bytes, limit=limit)
+            if stream == ENGINE:
+                size = info.state.bytes
+        offsets = [await read_offset(self._link, shard) for shard in range(self._shards)]
+        read = min(offset.seq for offset in offsets)
+        freed = await make_room(self._js, self._settings, read_up_to=read)
+        if freed:
+            log.warning("EVENTS neared its limit: the oldest %d events, all evaluated, made room", freed)
+            self._metrics.made_room.labels(EVENTS).inc(freed)
+        # whoever finishes the commit that an offset still holds looks for the outcomes of its actions
+        needed = min((offset.revision for offset in offsets if offset.packed), default=1 << 62)
+        dropped = await make_room_in_engine(self._link, self._settings, needed_from=needed)
+        if dropped:
+            log.warning("ENGINE neared its limit: %d messages, the oldest firings and outcomes, made room", dropped)
+            self._metrics.made_room.labels(ENGINE).inc(dropped)
+        # what drops history and gains nothing, as tasks or windows fill the stream, need not be done in haste
+        self._made_room = bool(freed or (dropped and not 0 < self._engine_bytes <= size))
+        self._engine_bytes = size if dropped else 0
+        self._warn(
+            unread_share(await self._stored(read + 1), now=now, max_age_s=self._settings.events_max_age.total_seconds())
+        )
+        if self._dead_letters is not None:
+            await self._count_letters(self._dead_letters)
+
+    async def _stored(self, seq: int) -> datetime | None:
+        """When the first event at or after a position was stored."""
+        answer = await self._link.api(f"STREAM.MSG.GET.{EVENTS}", {"seq": seq, "next_by_subj": "events.>"})
+        message = answer.get("message")
+        if message is None:
+            return None
+        return datetime.fromisoformat(message["time"][:26].rstrip("Z") + "+00:00")
+
+    def _warn(self, share: float) -> None:
+        self._metrics.unread_share.set(share)
+        near = share >= _WARN_FROM
+        if near and not self._warned:
+            kept = self._settings.events_max_age
+            log.error(
+                "the oldest unread event has spent %.0f%% of the %s that events are kept: it will be dropped unread; "
+                "raise retain_events, or find out why evaluation stands still",
+                share * 100,
+                kept,
+            )
+        self._warned = near
+
+    async def _count_letters(self, dead_letters: DeadLetters) -> None:
+        found: dict[str, int] = dict.fromkeys(self._automations(), 0)
+        for letter in await dead_letters.letters(limit=_MAX_LETTERS):
+            name = letter.task.firing.automation
+            if name in found:
+                found[name] += 1
+        for name, count in found.items():
+            self._metrics.dead_letters.labels(name).set(count)
