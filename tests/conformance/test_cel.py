@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from whenthen.conditions import CelType, ConditionError, Uint, compile_condition
-from whenthen.conditions.times import parse_span, parse_time
+from whenthen.conditions.runtime.timestamps import parse_span, parse_time
 
 HERE = Path(__file__).parent
 CASES = json.loads((HERE / "cel_given.json").read_text())

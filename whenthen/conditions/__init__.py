@@ -9,17 +9,17 @@ Called by the loader of rules and by the evaluator. Meaning: docs/rules.md, "Con
 from __future__ import annotations
 
 from whenthen.conditions.condition import Clause, Condition, compile_condition
-from whenthen.conditions.errors import (
+from whenthen.conditions.lexer import MAX_CHARS
+from whenthen.conditions.parser import MAX_DEPTH, MAX_NODES
+from whenthen.conditions.runtime.cel_values import CelType, ExactSpan, ExactTime, Uint
+from whenthen.conditions.runtime.condition_errors import (
     ConditionError,
     ConditionFailed,
     ConditionRefused,
     ConditionSyntaxError,
     Reason,
 )
-from whenthen.conditions.explain import Verdict
-from whenthen.conditions.lexer import MAX_CHARS
-from whenthen.conditions.parser import MAX_DEPTH, MAX_NODES
-from whenthen.conditions.values import CelType, ExactSpan, ExactTime, Uint
+from whenthen.conditions.value_tree import Verdict
 
 __all__ = [
     "MAX_CHARS",

@@ -12,11 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions.errors import Reason
-from whenthen.conditions.functions import FUNCTIONS
-from whenthen.conditions.messages import MESSAGES, fields_of
 from whenthen.conditions.parser import MAX_DEPTH, MAX_NODES, ParseFault
-from whenthen.conditions.values import KINDS
+from whenthen.conditions.runtime.cel_values import KINDS
+from whenthen.conditions.runtime.condition_errors import Reason
+from whenthen.conditions.runtime.functions import FUNCTIONS
+from whenthen.conditions.runtime.messages import MESSAGES, fields_of
 
 __all__ = ["check", "dotted_name", "is_known_type"]
 

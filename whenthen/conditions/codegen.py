@@ -16,14 +16,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions import operators as o
-from whenthen.conditions.budget import MAX_STEPS, pairs, pay, ranged, weight
 from whenthen.conditions.check import dotted_name
 from whenthen.conditions.exact import build_map
-from whenthen.conditions.functions import FUNCTIONS
 from whenthen.conditions.parser import LiteralUse
-from whenthen.conditions.patterns import compile_pattern
-from whenthen.conditions.values import INT_MAX, INT_MIN, KINDS, equal
+from whenthen.conditions.runtime import operators as o
+from whenthen.conditions.runtime.cel_values import INT_MAX, INT_MIN, KINDS, equal
+from whenthen.conditions.runtime.cost import MAX_STEPS, pairs, pay, ranged, weight
+from whenthen.conditions.runtime.functions import FUNCTIONS
+from whenthen.conditions.runtime.regex import compile_pattern
 
 __all__ = ["CompiledShape", "Recipe", "compile_shape", "constant_of"]
 

@@ -13,19 +13,19 @@ from typing import Any
 from whenthen.conditions import nodes as n
 from whenthen.conditions.codegen import constant_of
 from whenthen.conditions.conjuncts import Path, Tests, conjuncts, tests_of
-from whenthen.conditions.errors import (
+from whenthen.conditions.exact import Frame
+from whenthen.conditions.lexer import Tokens, literal_value, tokenize
+from whenthen.conditions.parser import ParseFault
+from whenthen.conditions.runtime.cel_values import EvaluationFault, kind_name
+from whenthen.conditions.runtime.condition_errors import (
     ConditionFailed,
     ConditionRefused,
     ConditionSyntaxError,
     Reason,
     describe,
 )
-from whenthen.conditions.exact import Frame
-from whenthen.conditions.explain import Verdict, explain_tree
-from whenthen.conditions.lexer import Tokens, literal_value, tokenize
-from whenthen.conditions.parser import ParseFault
-from whenthen.conditions.template import Template, template
-from whenthen.conditions.values import EvaluationFault, kind_name
+from whenthen.conditions.shapes import Template, template
+from whenthen.conditions.value_tree import Verdict, explain_tree
 
 __all__ = ["Clause", "Condition", "compile_condition"]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions.values import KINDS
+from whenthen.conditions.runtime.cel_values import KINDS
 
 __all__ = ["Path", "Tests", "conjuncts", "tests_of"]
 

@@ -10,13 +10,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions import operators as o
-from whenthen.conditions.budget import MAX_STEPS, pairs, pay, weight
 from whenthen.conditions.check import dotted_name
-from whenthen.conditions.errors import Reason, describe
-from whenthen.conditions.functions import FUNCTIONS
-from whenthen.conditions.messages import build_message
-from whenthen.conditions.values import KINDS, EvaluationFault, find, kind_name
+from whenthen.conditions.runtime import operators as o
+from whenthen.conditions.runtime.cel_values import KINDS, EvaluationFault, find, kind_name
+from whenthen.conditions.runtime.condition_errors import Reason, describe
+from whenthen.conditions.runtime.cost import MAX_STEPS, pairs, pay, weight
+from whenthen.conditions.runtime.functions import FUNCTIONS
+from whenthen.conditions.runtime.messages import build_message
 
 __all__ = ["Evaluator", "Frame", "build", "build_map"]
 

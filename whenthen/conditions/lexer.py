@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from whenthen.conditions.errors import ConditionRefused, ConditionSyntaxError, Reason
-from whenthen.conditions.values import INT_MAX, UINT_MAX, Uint
+from whenthen.conditions.runtime.cel_values import INT_MAX, UINT_MAX, Uint
+from whenthen.conditions.runtime.condition_errors import ConditionRefused, ConditionSyntaxError, Reason
 
 __all__ = ["END", "LITERAL_KINDS", "MAX_CHARS", "MAX_TOKENS", "Tokens", "literal_value", "tokenize"]
 

@@ -10,8 +10,8 @@ import dataclasses
 from dataclasses import dataclass
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions.errors import Reason
 from whenthen.conditions.lexer import END, LITERAL_KINDS
+from whenthen.conditions.runtime.condition_errors import Reason
 
 __all__ = ["MAX_DEPTH", "MAX_NODES", "LiteralUse", "ParseFault", "Parsed", "parse"]
 

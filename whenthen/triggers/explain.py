@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 from whenthen.conditions import Verdict
-from whenthen.conditions.errors import describe
+from whenthen.conditions.runtime.condition_errors import describe
 from whenthen.schemas.events import Event
 from whenthen.schemas.times import format_duration
 from whenthen.triggers.filters import Filter, LabelTest

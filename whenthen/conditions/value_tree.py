@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions.errors import ConditionFailed, Reason, describe
 from whenthen.conditions.exact import Frame, build
 from whenthen.conditions.lexer import Tokens
-from whenthen.conditions.values import EvaluationFault
+from whenthen.conditions.runtime.cel_values import EvaluationFault
+from whenthen.conditions.runtime.condition_errors import ConditionFailed, Reason, describe
 
 __all__ = ["Verdict", "explain_tree"]
 

@@ -12,9 +12,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from whenthen.conditions import times
-from whenthen.conditions.errors import Reason, describe
-from whenthen.conditions.values import (
+from whenthen.conditions.runtime import timestamps as times
+from whenthen.conditions.runtime.cel_values import (
     INT_MAX,
     INT_MIN,
     UINT_MAX,
@@ -28,6 +27,7 @@ from whenthen.conditions.values import (
     span_ns,
     time_ns,
 )
+from whenthen.conditions.runtime.condition_errors import Reason, describe
 
 __all__ = [
     "BINARY",

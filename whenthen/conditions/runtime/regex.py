@@ -11,8 +11,8 @@ from typing import Any
 
 import re2
 
-from whenthen.conditions.errors import Reason, describe
-from whenthen.conditions.values import EvaluationFault, no_overload
+from whenthen.conditions.runtime.cel_values import EvaluationFault, no_overload
+from whenthen.conditions.runtime.condition_errors import Reason, describe
 
 __all__ = ["PATTERN_MEMORY", "Pattern", "compile_pattern", "matches"]
 

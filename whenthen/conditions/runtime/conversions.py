@@ -9,9 +9,17 @@ import re
 from datetime import datetime, timedelta
 from typing import Any
 
-from whenthen.conditions import times
-from whenthen.conditions.errors import Reason, describe
-from whenthen.conditions.values import INT_MAX, INT_MIN, UINT_MAX, EvaluationFault, Uint, no_overload, time_ns
+from whenthen.conditions.runtime import timestamps as times
+from whenthen.conditions.runtime.cel_values import (
+    INT_MAX,
+    INT_MIN,
+    UINT_MAX,
+    EvaluationFault,
+    Uint,
+    no_overload,
+    time_ns,
+)
+from whenthen.conditions.runtime.condition_errors import Reason, describe
 
 __all__ = [
     "to_bool",

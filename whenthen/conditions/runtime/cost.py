@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions.errors import Reason, describe
-from whenthen.conditions.values import EvaluationFault, kind_name
+from whenthen.conditions.runtime.cel_values import EvaluationFault, kind_name
+from whenthen.conditions.runtime.condition_errors import Reason, describe
 
 __all__ = ["MAX_STEPS", "pairs", "pay", "ranged", "weight"]
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from whenthen.conditions import conversions, times
-from whenthen.conditions.patterns import matches
-from whenthen.conditions.values import kind, no_overload, span_ns
+from whenthen.conditions.runtime import conversions
+from whenthen.conditions.runtime import timestamps as times
+from whenthen.conditions.runtime.cel_values import kind, no_overload, span_ns
+from whenthen.conditions.runtime.regex import matches
 
 __all__ = ["FUNCTIONS"]
 

@@ -11,8 +11,7 @@ from datetime import UTC, datetime, timedelta, timezone, tzinfo
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
-from whenthen.conditions.errors import Reason, describe
-from whenthen.conditions.values import (
+from whenthen.conditions.runtime.cel_values import (
     INT_MAX,
     INT_MIN,
     EvaluationFault,
@@ -21,6 +20,7 @@ from whenthen.conditions.values import (
     span_ns,
     time_ns,
 )
+from whenthen.conditions.runtime.condition_errors import Reason, describe
 
 __all__ = [
     "format_span",

@@ -13,7 +13,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from whenthen.conditions.errors import Reason, describe
+from whenthen.conditions.runtime.condition_errors import Reason, describe
 
 __all__ = [
     "INT_MAX",

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
-from whenthen.conditions import times
-from whenthen.conditions.errors import Reason, describe
-from whenthen.conditions.values import INT_MAX, INT_MIN, UINT_MAX, EvaluationFault, Uint, kind_name
+from whenthen.conditions.runtime import timestamps as times
+from whenthen.conditions.runtime.cel_values import INT_MAX, INT_MIN, UINT_MAX, EvaluationFault, Uint, kind_name
+from whenthen.conditions.runtime.condition_errors import Reason, describe
 
 __all__ = ["MESSAGES", "build_message", "fields_of"]
 
