@@ -22,7 +22,7 @@ import yaml
 from whenthen.rules import Rules, load_rules
 from whenthen.schemas.events import read_event
 from whenthen.schemas.times import from_us
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 #: the goal: loading and indexing within this many times of the parser alone
 LIMIT = 10.0

@@ -31,7 +31,7 @@ import orjson
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import decode_event
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 FOLDER = Path(__file__).resolve().parent
 SIZES = (10, 1_000, 10_000)

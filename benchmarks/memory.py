@@ -21,7 +21,7 @@ import orjson
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import decode_event
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 REQUIRED_MIB = 1024.0
 START_US = 1_769_846_400_000_000

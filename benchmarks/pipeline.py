@@ -39,7 +39,7 @@ from whenthen.engine.process.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.schemas.automations import Automation
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rules import RuleSet, compile_automation
+from whenthen.triggers.rule_set import RuleSet, compile_automation
 
 __all__ = ["main"]
 

@@ -35,7 +35,7 @@ from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import read_event
 from whenthen.schemas.times import from_us
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rules import RuleSet, compile_automation
+from whenthen.triggers.rule_set import RuleSet, compile_automation
 
 __all__ = ["main"]
 

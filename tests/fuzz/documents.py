@@ -33,7 +33,7 @@ from whenthen.rules.replay import FORMATS, replay
 from whenthen.rules.ruletests import junit, load_tests, run_tests
 from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem
 from whenthen.schemas.firings import Firing, FiringState, Ref
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 __all__ = ["records", "replays", "rules", "ruletests"]
 

@@ -19,7 +19,7 @@ from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Firing
 from whenthen.schemas.times import format_time
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 __all__ = ["evaluator"]
 

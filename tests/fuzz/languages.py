@@ -22,7 +22,7 @@ from whenthen.engine.bus.subjects import (
 )
 from whenthen.schemas.errors import InvalidInput, InvalidTemplate, RenderError
 from whenthen.templates import compile_path, compile_value
-from whenthen.triggers.patterns import compile_glob
+from whenthen.triggers.matching.globs import compile_glob
 
 __all__ = ["conditions", "paths", "subjects", "templates"]
 

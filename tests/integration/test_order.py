@@ -15,7 +15,7 @@ from whenthen.engine.evaluation.recall import recent_ids
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event, new_event
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,7 @@ from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.triggers import CompoundTrigger, EventFilter, EventTrigger, SequenceTrigger, Trigger
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import WebhookTranslator
-from whenthen.triggers.rules import CompiledAutomation, compile_automation
+from whenthen.triggers.rule_set import CompiledAutomation, compile_automation
 
 __all__ = ["Compilation"]
 

@@ -11,8 +11,8 @@ import orjson
 from whenthen.rules.folder import Rules
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import Event, EventLimits, read_event
-from whenthen.triggers.explain import Clause, explain_automation
-from whenthen.triggers.rules import compile_automation
+from whenthen.triggers.matching.clause_tree import Clause, explain_automation
+from whenthen.triggers.rule_set import compile_automation
 
 __all__ = ["explain_event"]
 

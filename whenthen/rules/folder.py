@@ -25,7 +25,7 @@ from whenthen.schemas.automations import Automation, Notifier, RuleFile
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import InvalidRules, Problem
 from whenthen.schemas.webhooks import Webhook
-from whenthen.triggers.rules import CompiledAutomation
+from whenthen.triggers.rule_set import CompiledAutomation
 
 __all__ = ["Checker", "Rules", "SourceFile", "check_rules", "find_files", "load_rules", "read_files"]
 

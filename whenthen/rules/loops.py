@@ -15,7 +15,7 @@ from whenthen.rules.references import Finding, Part, is_constant
 from whenthen.schemas.actions import EmitEvent
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.triggers import CompoundTrigger, EventTrigger
-from whenthen.triggers.patterns import Glob, GlobKind, any_of, compile_glob
+from whenthen.triggers.matching.globs import Glob, GlobKind, any_of, compile_glob
 
 __all__ = ["loops"]
 

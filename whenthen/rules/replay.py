@@ -25,7 +25,7 @@ from whenthen.schemas.firings import Decision, Firing
 from whenthen.schemas.times import format_time, from_us, parse_time, to_us
 from whenthen.sources.cloudevents import event_of_cloudevent, is_cloudevent
 from whenthen.triggers.evaluator import Evaluator, Outcome
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 __all__ = ["FORMATS", "RuleSource", "replay"]
 

@@ -28,8 +28,8 @@ from whenthen.schemas.ruletests import ExpectedFiring, NonFiring, RuleTest, Rule
 from whenthen.schemas.times import format_duration, parse_us, to_us
 from whenthen.templates import compile_value
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.explain import why_not
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.matching.clause_tree import why_not
+from whenthen.triggers.rule_set import RuleSet
 
 __all__ = ["TestReport", "TestResult", "junit", "load_tests", "render_actions", "run_tests"]
 

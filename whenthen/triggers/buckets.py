@@ -10,12 +10,12 @@ from __future__ import annotations
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.conclusions import conclude, fire
+from whenthen.triggers.bucket_deadlines import BucketEnds
 from whenthen.triggers.decisions import Outcome, note
-from whenthen.triggers.ends import BucketEnds
-from whenthen.triggers.firings import Cause
-from whenthen.triggers.rules import Leaf
-from whenthen.triggers.shard import Shard
+from whenthen.triggers.firing_ids import Cause
+from whenthen.triggers.firing_outcomes import conclude, fire
+from whenthen.triggers.rule_set import Leaf
+from whenthen.triggers.shard_state import Shard
 from whenthen.triggers.windows import tumbling
 from whenthen.triggers.windows.steps import Step
 from whenthen.triggers.windows.tumbling import TumblingRule

@@ -1,18 +1,18 @@
 """What time alone leads to: windows that end, checks that are due, times of schedules, windows that are watched from the start.
 
 Called by `triggers.evaluator` as the clock moves on. When something is due is in `triggers.timing`; what a step means for the
-automation is in `triggers.conclusions`.
+automation is in `triggers.firing_outcomes`.
 """
 
 from __future__ import annotations
 
 from whenthen.schemas.firings import Reason
 from whenthen.triggers import buckets
-from whenthen.triggers.conclusions import conclude, fire
 from whenthen.triggers.decisions import Outcome, note
-from whenthen.triggers.firings import Cause
-from whenthen.triggers.rules import Leaf, ScheduleRule
-from whenthen.triggers.shard import Shard
+from whenthen.triggers.firing_ids import Cause
+from whenthen.triggers.firing_outcomes import conclude, fire
+from whenthen.triggers.rule_set import Leaf, ScheduleRule
+from whenthen.triggers.shard_state import Shard
 from whenthen.triggers.timing import next_time_us, times_due
 from whenthen.triggers.windows import absence, collecting, metric
 from whenthen.triggers.windows.absence import AbsenceRule

@@ -1,7 +1,7 @@
 """What one call of an evaluator concluded, and how each decision gets into it: counted in any case, listed if asked for.
 
 Called by whatever decides: `triggers.evaluator`, `triggers.windowing`, `triggers.buckets`, `triggers.deadlines` and
-`triggers.conclusions`. The reasons are in `schemas.firings`. Meaning: docs/rules.md, "Decisions".
+`triggers.firing_outcomes`. The reasons are in `schemas.firings`. Meaning: docs/rules.md, "Decisions".
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing, Reason
-from whenthen.triggers.rules import Composite, Leaf
-from whenthen.triggers.shard import Shard
+from whenthen.triggers.rule_set import Composite, Leaf
+from whenthen.triggers.shard_state import Shard
 
 __all__ = ["Outcome", "Stopped", "note"]
 

@@ -10,8 +10,8 @@ back. Two evaluators that are given the same events at the same times produce th
 one of them was stored and restored in between.
 
 Here is the walk of one event: hold it back if it follows another, look up who may want it, filter. What it does to windows is in
-`triggers.windowing` and `triggers.buckets`, what the clock does in `triggers.deadlines`, what comes of both in `triggers.conclusions`;
-what is remembered from one call to the next in `triggers.shard`.
+`triggers.windowing` and `triggers.buckets`, what the clock does in `triggers.deadlines`, what comes of both in `triggers.firing_outcomes`;
+what is remembered from one call to the next in `triggers.shard_state`.
 
 Called by `engine.evaluation.evaluation` and by `replay`, `test`, `explain`. Meaning: docs/rules.md.
 """
@@ -20,13 +20,13 @@ from __future__ import annotations
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason
-from whenthen.triggers.conclusions import resolve_on
 from whenthen.triggers.deadlines import begin, meet
 from whenthen.triggers.decisions import Outcome, Stopped, note
-from whenthen.triggers.filters import Filter
-from whenthen.triggers.holding import Holding
-from whenthen.triggers.rules import Leaf, Role
-from whenthen.triggers.shard import Shard
+from whenthen.triggers.firing_outcomes import resolve_on
+from whenthen.triggers.matching.filters import Filter
+from whenthen.triggers.predecessors import Holding
+from whenthen.triggers.rule_set import Leaf, Role
+from whenthen.triggers.shard_state import Shard
 from whenthen.triggers.windowing import feed
 
 __all__ = ["Evaluator", "Outcome", "Stopped"]

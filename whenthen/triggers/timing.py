@@ -1,6 +1,6 @@
 """When windows want attention, and when they can be forgotten; the times of schedules. Pure.
 
-Called by `triggers.shard` and `triggers.deadlines`. What the times mean is in the modules of `triggers.windows`.
+Called by `triggers.shard_state` and `triggers.deadlines`. What the times mean is in the modules of `triggers.windows`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections import deque
 
 from whenthen.schemas.calendar import next_after
 from whenthen.schemas.times import from_us, to_us
-from whenthen.triggers.rules import Composite, Leaf, ScheduleRule
+from whenthen.triggers.rule_set import Composite, Leaf, ScheduleRule
 from whenthen.triggers.windows import absence, collecting, composite, metric, sliding, tumbling
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule

@@ -1,7 +1,7 @@
 """What an event does to the window of a trigger that it matches: the key, the value, the step of the window.
 
 Called by `triggers.evaluator` for every event that a filter admitted. Windows with buckets are in `triggers.buckets`; what a
-step means for the automation is in `triggers.conclusions`.
+step means for the automation is in `triggers.firing_outcomes`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from whenthen.schemas.errors import RenderError
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers import buckets
-from whenthen.triggers.conclusions import conclude, fire
 from whenthen.triggers.decisions import Outcome, note
-from whenthen.triggers.firings import Cause, make_plain_firing
-from whenthen.triggers.rules import EveryRule, Leaf
-from whenthen.triggers.shard import Shard
+from whenthen.triggers.firing_ids import Cause, make_plain_firing
+from whenthen.triggers.firing_outcomes import conclude, fire
+from whenthen.triggers.rule_set import EveryRule, Leaf
+from whenthen.triggers.shard_state import Shard
 from whenthen.triggers.windows import absence, collecting, metric, sliding
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule

@@ -12,8 +12,8 @@ from whenthen.rules import Rules, load_rules
 from whenthen.rules.explaining import explain_event
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import new_event
-from whenthen.triggers.explain import Clause, Mark, why_not
-from whenthen.triggers.rules import compile_automation
+from whenthen.triggers.matching.clause_tree import Clause, Mark, why_not
+from whenthen.triggers.rule_set import compile_automation
 
 RULES = """
 automations:

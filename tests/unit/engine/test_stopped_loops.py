@@ -11,7 +11,7 @@ from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import Firing, Reason
 from whenthen.schemas.times import to_us
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 

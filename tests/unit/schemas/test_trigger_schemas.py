@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
-from whenthen.triggers.rules import compile_automation, trigger_id
+from whenthen.triggers.rule_set import compile_automation, trigger_id
 
 
 def automation(trigger: Any, **more: Any) -> Automation:

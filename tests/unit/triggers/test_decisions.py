@@ -11,7 +11,7 @@ from trigger_samples import evaluator, event, reasons, rule, run, take, us
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 METRIC = {"type": "metric", "expect": "a", "aggregate": "sum", "value": "$.payload.n", "operator": ">", "within": 10}
 

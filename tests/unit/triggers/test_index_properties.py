@@ -14,10 +14,10 @@ from whenthen.conditions import compile_condition
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.filters import Filter, compile_filter
-from whenthen.triggers.index import RuleIndex
-from whenthen.triggers.patterns import compile_glob
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.matching.filters import Filter, compile_filter
+from whenthen.triggers.matching.globs import compile_glob
+from whenthen.triggers.matching.index import RuleIndex
+from whenthen.triggers.rule_set import RuleSet
 
 thorough = settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
 

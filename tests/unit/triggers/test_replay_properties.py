@@ -11,8 +11,8 @@ from trigger_samples import Stimulus, evaluator, event, rule, rule_sets, run, st
 
 from whenthen.schemas.automations import Automation
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rules import RuleSet
-from whenthen.triggers.store import WindowStore
+from whenthen.triggers.rule_set import RuleSet
+from whenthen.triggers.window_store import WindowStore
 
 thorough = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
 

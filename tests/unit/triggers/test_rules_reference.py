@@ -17,7 +17,7 @@ from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing, Reason
 from whenthen.schemas.times import parse_duration
 from whenthen.triggers.evaluator import Evaluator, Outcome
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 PAGE = Path(__file__).parents[3] / "docs" / "rules.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)

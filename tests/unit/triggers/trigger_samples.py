@@ -13,7 +13,7 @@ from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing
 from whenthen.schemas.times import format_time
 from whenthen.triggers.evaluator import Evaluator, Outcome
-from whenthen.triggers.rules import RuleSet
+from whenthen.triggers.rule_set import RuleSet
 
 START = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 START_US = 1_769_846_400_000_000

@@ -11,7 +11,7 @@ from datetime import datetime
 from whenthen.actions.calls import automation_id
 from whenthen.schemas.events import Event, new_event
 from whenthen.triggers.evaluator import Stopped
-from whenthen.triggers.firings import LOOP_STOPPED
+from whenthen.triggers.firing_ids import LOOP_STOPPED
 
 __all__ = ["loop_stopped_event"]
 

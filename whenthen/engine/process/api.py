@@ -36,7 +36,7 @@ from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Reason
 from whenthen.schemas.times import format_time, from_us
 from whenthen.sources.cloudevents import event_of_cloudevent
-from whenthen.triggers.explain import why_not
+from whenthen.triggers.matching.clause_tree import why_not
 
 __all__ = ["ServerApi"]
 

@@ -17,7 +17,7 @@ from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import NotFound
 from whenthen.schemas.events import EventLimits
 from whenthen.sources import SourceLimits, WebhookTranslator
-from whenthen.triggers.rules import CompiledAutomation, RuleSet, compile_automation
+from whenthen.triggers.rule_set import CompiledAutomation, RuleSet, compile_automation
 
 __all__ = ["Compiled", "Rulebook"]
 

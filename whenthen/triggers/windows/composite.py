@@ -5,7 +5,7 @@ fired, a sequence when all parts have and the order of their latest firings is t
 are those of the parts' firings: event time, or the clock for parts with tumbling buckets; firings of one time are in the order
 in which they came. A composite fires at the time of its newest part.
 
-State: [touched, {part number: [time, depth, [time, position, id, ...]]}]. Called by `triggers.conclusions`.
+State: [touched, {part number: [time, depth, [time, position, id, ...]]}]. Called by `triggers.firing_outcomes`.
 Meaning: docs/rules.md, "Composites".
 """
 

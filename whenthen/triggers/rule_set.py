@@ -29,10 +29,10 @@ from whenthen.schemas.triggers import (
     Trigger,
 )
 from whenthen.templates import Path, compile_path
-from whenthen.triggers.eventnames import compile_names
-from whenthen.triggers.filters import Filter, compile_filter
-from whenthen.triggers.index import RuleIndex
-from whenthen.triggers.keys import KeyExtractor, compile_keys
+from whenthen.triggers.matching.event_names import compile_names
+from whenthen.triggers.matching.filters import Filter, compile_filter
+from whenthen.triggers.matching.index import RuleIndex
+from whenthen.triggers.window_keys import KeyExtractor, compile_keys
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
 from whenthen.triggers.windows.composite import CompositeRule

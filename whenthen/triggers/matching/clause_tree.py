@@ -15,8 +15,8 @@ from whenthen.conditions import Verdict
 from whenthen.conditions.runtime.condition_errors import describe
 from whenthen.schemas.events import Event
 from whenthen.schemas.times import format_duration
-from whenthen.triggers.filters import Filter, LabelTest
-from whenthen.triggers.rules import (
+from whenthen.triggers.matching.filters import Filter, LabelTest
+from whenthen.triggers.rule_set import (
     CompiledAutomation,
     Composite,
     EveryRule,

@@ -1,6 +1,6 @@
 """Firings from what fired: their ids, times, keys and lineage. Pure.
 
-Called by `triggers.conclusions` and `triggers.windowing`. Meaning: docs/rules.md, "Firings" and "Loops".
+Called by `triggers.firing_outcomes` and `triggers.windowing`. Meaning: docs/rules.md, "Firings" and "Loops".
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from typing import Any
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Firing, FiringState, Ref
-from whenthen.triggers.keys import parse_key_text
-from whenthen.triggers.rules import Composite, Leaf
+from whenthen.triggers.rule_set import Composite, Leaf
+from whenthen.triggers.window_keys import parse_key_text
 
 __all__ = ["LOOP_STOPPED", "Cause", "make_firing", "make_plain_firing", "tells_of"]
 

@@ -8,7 +8,7 @@ event is expected when all of these hold for its name, each perhaps by another o
 - one of `expect` is a glob that matches it, where a leading `!` negates.
 
 The same with `after` in the last line says whether an event opens a bucket. With plain names and trailing stars the effect is
-one: `*` does not match the empty text. Called by `triggers.rules`. Meaning: docs/rules.md, "Tumbling windows".
+one: `*` does not match the empty text. Called by `triggers.rule_set`. Meaning: docs/rules.md, "Tumbling windows".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from whenthen.triggers.patterns import any_of, compile_glob, compile_glob_body
+from whenthen.triggers.matching.globs import any_of, compile_glob, compile_glob_body
 
 __all__ = ["compile_names"]
 

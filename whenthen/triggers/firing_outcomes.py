@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import FiringState, Reason, Ref
 from whenthen.triggers.decisions import Outcome, Stopped, note
-from whenthen.triggers.firings import Cause, make_firing, tells_of
-from whenthen.triggers.keys import key_text, parse_key_text
-from whenthen.triggers.rules import Composite, Leaf
-from whenthen.triggers.shard import Shard
+from whenthen.triggers.firing_ids import Cause, make_firing, tells_of
+from whenthen.triggers.rule_set import Composite, Leaf
+from whenthen.triggers.shard_state import Shard
+from whenthen.triggers.window_keys import key_text, parse_key_text
 from whenthen.triggers.windows import composite
 from whenthen.triggers.windows.steps import Step
 

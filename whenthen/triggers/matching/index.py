@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.schemas.events import Event
-from whenthen.triggers.filters import Filter
-from whenthen.triggers.patterns import Glob, GlobKind
+from whenthen.triggers.matching.filters import Filter
+from whenthen.triggers.matching.globs import Glob, GlobKind
 
 __all__ = ["RuleIndex"]
 

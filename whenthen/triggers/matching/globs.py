@@ -4,7 +4,7 @@
 `fnmatch.fnmatchcase`, which Prefect uses, matched in time linear in pattern and value: stars are never nested, each
 piece between two stars is searched for once, left to right.
 
-Called by `triggers.filters` and `triggers.index`. Meaning: docs/rules.md, "Globs".
+Called by `triggers.matching.filters` and `triggers.matching.index`. Meaning: docs/rules.md, "Globs".
 """
 
 from __future__ import annotations

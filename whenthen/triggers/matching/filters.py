@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from whenthen.conditions import Condition, ConditionError
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason
-from whenthen.triggers.patterns import Glob, any_of, compile_glob
+from whenthen.triggers.matching.globs import Glob, any_of, compile_glob
 
 __all__ = ["Filter", "LabelTest", "Refusal", "compile_filter"]
 

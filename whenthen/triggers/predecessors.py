@@ -1,6 +1,6 @@
 """Events that follow another one: held until that one was seen, or for at most a set time.
 
-Remembers the ids of recent events: of the last half hour, two hundred thousand at most. Called by `triggers.evaluator` and `triggers.shard`; held
+Remembers the ids of recent events: of the last half hour, two hundred thousand at most. Called by `triggers.evaluator` and `triggers.shard_state`; held
 events are stored like windows, so a restart does not lose them. Meaning: docs/rules.md, "Order".
 """
 

@@ -6,7 +6,7 @@ it: keys are filed in coarse time buckets and looked at when the bucket is over.
 
 Invariant: what is due, and in which order, depends on the states alone and not on how they came about.
 
-Kept by `triggers.shard`.
+Kept by `triggers.shard_state`.
 """
 
 from __future__ import annotations

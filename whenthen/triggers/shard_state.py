@@ -14,11 +14,11 @@ from datetime import timedelta
 import orjson
 
 from whenthen.schemas.firings import Reason
-from whenthen.triggers.ends import BucketEnds
-from whenthen.triggers.holding import Holding
-from whenthen.triggers.rules import Composite, Leaf, RuleSet
-from whenthen.triggers.store import LOOK_AGAIN_US, WindowStore
+from whenthen.triggers.bucket_deadlines import BucketEnds
+from whenthen.triggers.predecessors import Holding
+from whenthen.triggers.rule_set import Composite, Leaf, RuleSet
 from whenthen.triggers.timing import can_expire, deadline_us, expires_us
+from whenthen.triggers.window_store import LOOK_AGAIN_US, WindowStore
 from whenthen.triggers.windows import tumbling
 from whenthen.triggers.windows.steps import State, Step
 from whenthen.triggers.windows.tumbling import TumblingRule

@@ -1,7 +1,7 @@
 """Which buckets of a proactive trigger a check has to look at, without going through all of them.
 
 Derived from the windows, and so not stored: rebuilt when they are restored. Entries may be stale; whoever reads them compares
-with the window as it is. Kept by `triggers.shard`, read by `triggers.buckets`.
+with the window as it is. Kept by `triggers.shard_state`, read by `triggers.buckets`.
 """
 
 from __future__ import annotations
