@@ -10,10 +10,10 @@ The engine's way through this room:
 Meaning: docs/actions.md.
 """
 
-from whenthen.actions.calls import ActionResult
-from whenthen.actions.egress import AddressPolicy, open_pool
-from whenthen.actions.execution import CompiledAction, compile_action, perform, read_action
-from whenthen.actions.outcomes import executed_event, failed_event
+from whenthen.actions.attempts import ActionResult
+from whenthen.actions.http.egress import AddressPolicy, open_pool
+from whenthen.actions.outcome_events import executed_event, failed_event
+from whenthen.actions.perform import CompiledAction, compile_action, perform, read_action
 from whenthen.actions.ports import Automations, EventSink, Notifiers, Orchestrator, Ports
 from whenthen.actions.retries import next_delay
 from whenthen.actions.secrets import RedactingFilter, Redactor, Secrets

@@ -13,7 +13,7 @@ from typing import Any, Generic, TypeVar
 
 import orjson
 
-from whenthen.actions.calls import EVENT_FIELDS, VARIABLES, Call
+from whenthen.actions.attempts import EVENT_FIELDS, VARIABLES, Call
 from whenthen.schemas.errors import RenderError
 from whenthen.templates import Value, compile_value
 

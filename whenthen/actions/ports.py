@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from whenthen.actions.egress import Pool
+from whenthen.actions.http.egress import Pool
 from whenthen.actions.secrets import Redactor
 from whenthen.schemas.deployments import FlowRun
 from whenthen.schemas.events import Event

@@ -16,7 +16,7 @@ from xml.etree import ElementTree
 
 from pydantic import BaseModel, ValidationError
 
-from whenthen.actions.calls import EVENT_FIELDS, VARIABLES, describe_firing
+from whenthen.actions.attempts import EVENT_FIELDS, VARIABLES, describe_firing
 from whenthen.engine.bus.records import ask_actions
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.explanations import explain, path_text

@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from whenthen.actions import open_pool
-from whenthen.actions.connections import MAX_BODY_BYTES, Broken, encode_request
+from whenthen.actions.http.connections import MAX_BODY_BYTES, Broken, encode_request
 from whenthen.schemas.errors import ActionError
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from whenthen.actions.notifications import unreadable
+from whenthen.actions.send_notification import unreadable
 from whenthen.schemas.errors import ActionError
 
 #: Apprise imports imghdr when it loads its services

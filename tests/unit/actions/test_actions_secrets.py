@@ -16,8 +16,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whenthen.actions import RedactingFilter, Redactor, Secrets
+from whenthen.actions.http.call_webhook import QUOTED_CHARS
 from whenthen.actions.secrets import is_reference
-from whenthen.actions.webhooks import QUOTED_CHARS
 from whenthen.schemas.errors import ActionError, NotFound
 
 

@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 
 from whenthen.actions import AddressPolicy, open_pool
-from whenthen.actions.calls import Call
-from whenthen.actions.destinations import Destination
+from whenthen.actions.attempts import Call
 from whenthen.actions.fields import compile_text_field
-from whenthen.actions.signatures import signature_headers
-from whenthen.actions.webhooks import read_retry_after
+from whenthen.actions.http.call_webhook import read_retry_after
+from whenthen.actions.http.destinations import Destination
+from whenthen.actions.http.signatures import signature_headers
 from whenthen.schemas.errors import ActionError
 
 pytestmark = pytest.mark.anyio

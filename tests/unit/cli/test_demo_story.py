@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from whenthen.actions.signatures import signature_headers
+from whenthen.actions.http.signatures import signature_headers
 from whenthen.cli.demo.receiver import Received, is_signed
 from whenthen.cli.demo.requests import push, upload
 from whenthen.cli.demo.stage import copy_project

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from whenthen.actions.calls import automation_id
+from whenthen.actions.attempts import automation_id
 from whenthen.schemas.events import Event, new_event
 from whenthen.triggers.evaluator import Stopped
 from whenthen.triggers.firing_ids import LOOP_STOPPED

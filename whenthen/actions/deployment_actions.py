@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.actions.calls import ActionResult, Call, automation_id, lineage, links
+from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage, links
 from whenthen.actions.fields import Field, compile_optional_text, compile_text_field, compile_value_field
-from whenthen.actions.targets import DEPLOYMENT_PREFIX, FLOW_RUN_PREFIX, deployment_of, flow_run_of
+from whenthen.actions.implied_targets import DEPLOYMENT_PREFIX, FLOW_RUN_PREFIX, deployment_of, flow_run_of
 from whenthen.schemas.actions import (
     CancelFlowRun,
     PauseDeployment,

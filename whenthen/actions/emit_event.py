@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.actions.calls import ActionResult, Call, automation_id, lineage
+from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage
 from whenthen.actions.fields import Field, compile_text_field, compile_text_mapping, compile_value_field
 from whenthen.schemas.actions import EmitEvent
 from whenthen.schemas.errors import InvalidTemplate

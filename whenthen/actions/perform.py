@@ -14,13 +14,13 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from whenthen.actions.automations import AutomationStep, NothingStep
-from whenthen.actions.calls import ActionResult, Call, Step
-from whenthen.actions.deployments import CancelFlowRunStep, DeploymentStep, RunDeploymentStep, ScheduleStep
-from whenthen.actions.events import EmitEventStep
-from whenthen.actions.notifications import SendNotificationStep
+from whenthen.actions.attempts import ActionResult, Call, Step
+from whenthen.actions.automation_actions import AutomationStep, NothingStep
+from whenthen.actions.deployment_actions import CancelFlowRunStep, DeploymentStep, RunDeploymentStep, ScheduleStep
+from whenthen.actions.emit_event import EmitEventStep
+from whenthen.actions.http.call_webhook import CallWebhookStep
 from whenthen.actions.ports import Ports
-from whenthen.actions.webhooks import CallWebhookStep
+from whenthen.actions.send_notification import SendNotificationStep
 from whenthen.schemas.actions import Action, ActionBase
 from whenthen.schemas.errors import (
     ActionError,

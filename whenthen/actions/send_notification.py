@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 import apprise
 
-from whenthen.actions.calls import ActionResult, Call
+from whenthen.actions.attempts import ActionResult, Call
 from whenthen.actions.fields import Field, compile_text_field
 from whenthen.actions.secrets import is_reference
 from whenthen.schemas.actions import SendNotification

@@ -16,7 +16,7 @@ from urllib.parse import unquote
 
 import httpx
 
-from whenthen.actions.calls import Call
+from whenthen.actions.attempts import Call
 from whenthen.actions.fields import Field, compile_text_field
 from whenthen.actions.secrets import is_reference
 from whenthen.schemas.errors import ActionError, InvalidTemplate

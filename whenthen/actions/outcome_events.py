@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from whenthen.actions.calls import ActionResult, automation_id, lineage, links
+from whenthen.actions.attempts import ActionResult, automation_id, lineage, links
 from whenthen.actions.secrets import Redactor
 from whenthen.schemas.errors import ActionError
 from whenthen.schemas.events import Event, new_event

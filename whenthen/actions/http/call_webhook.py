@@ -18,11 +18,11 @@ import httpx
 import orjson
 
 from whenthen import __version__
-from whenthen.actions.calls import ActionResult, Call
-from whenthen.actions.connections import Answer, Broken
-from whenthen.actions.destinations import Destination, compile_destination
+from whenthen.actions.attempts import ActionResult, Call
 from whenthen.actions.fields import Field, compile_text_field, compile_value_field
-from whenthen.actions.signatures import SIGNATURE_HEADERS, signature_headers
+from whenthen.actions.http.connections import Answer, Broken
+from whenthen.actions.http.destinations import Destination, compile_destination
+from whenthen.actions.http.signatures import SIGNATURE_HEADERS, signature_headers
 from whenthen.schemas.actions import CallWebhook
 from whenthen.schemas.errors import ActionError, InvalidTemplate, RenderError
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whenthen.actions.calls import ActionResult, Call, automation_id
+from whenthen.actions.attempts import ActionResult, Call, automation_id
 from whenthen.actions.fields import Field, compile_optional_text
 from whenthen.schemas.actions import DoNothing, PauseAutomation, ResumeAutomation
 
