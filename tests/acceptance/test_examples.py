@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.rules import load_rules, ruletests
+from whenthen.rules import load_rules
+from whenthen.rules import test_runner as ruletests
 
 from .conftest import ROOT, run_command
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from flow_server import PATIENCE, FlowServer, connect, open_stores
 
-from whenthen.runs.memory import memory_stores
+from whenthen.runs.memory_stores import memory_stores
 from whenthen.runs.stores import Stores
 
 

@@ -16,7 +16,7 @@ from flow_server import FlowServer, connect, open_stores
 from nats.aio.client import Client
 
 from whenthen.engine.process.announcer import Announcer
-from whenthen.runs.memory import DeploymentSet
+from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings
 from whenthen.runs.worker import Worker
@@ -33,7 +33,7 @@ from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from flow_server import *
-from whenthen.runs.memory import DeploymentSet
+from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.worker import Worker, WorkerSettings
 from whenthen.schemas.deployments import Deployment
 

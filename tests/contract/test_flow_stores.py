@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from whenthen.runs.states import new_run, transition
+from whenthen.runs.run_states import new_run, transition
 from whenthen.runs.stores import Flag, LogLine, Stores
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from whenthen.runs.logs import LogLimits
-from whenthen.runs.memory import DeploymentSet
+from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.output import LogLimits
 from whenthen.runs.reaper import Reaper, ReaperSettings
-from whenthen.runs.states import transition
+from whenthen.runs.run_states import transition
 from whenthen.runs.stores import Stores
 from whenthen.runs.worker import Worker, WorkerSettings
 from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun, RunState

@@ -30,7 +30,7 @@ from whenthen.engine.bus.records import (
 )
 from whenthen.rules import Rules, check_rules, load_rules
 from whenthen.rules.replay import FORMATS, replay
-from whenthen.rules.ruletests import junit, load_tests, run_tests
+from whenthen.rules.test_runner import junit, load_tests, run_tests
 from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem
 from whenthen.schemas.firings import Firing, FiringState, Ref
 from whenthen.triggers.rule_set import RuleSet

@@ -62,7 +62,8 @@ def run_tests(
     junit: Annotated[Path | None, typer.Option(help="Write the report as JUnit XML.")] = None,
 ) -> None:
     """Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."""
-    from whenthen.rules import load_rules, ruletests
+    from whenthen.rules import load_rules
+    from whenthen.rules import test_runner as ruletests
 
     report = ruletests.run_tests(load_rules(rules), ruletests.load_tests(rules))
     out = stdout()
@@ -113,7 +114,7 @@ def explain(
 ) -> None:
     """Why an automation takes an event or does not: each clause with its verdict and the actual value."""
     from whenthen.rules import load_rules
-    from whenthen.rules.explaining import explain_event
+    from whenthen.rules.explain_event import explain_event
 
     raw = sys.stdin.buffer.read() if str(event) == "-" else _bytes(event)
     tree = explain_event(load_rules(rules), automation, raw)

@@ -18,9 +18,9 @@ from pydantic import BaseModel, ValidationError
 
 from whenthen.rules.compilation import Compilation
 from whenthen.rules.documents import Path, Places, read_document
-from whenthen.rules.explanations import explain, path_text
-from whenthen.rules.loops import loops
 from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, unknown_names
+from whenthen.rules.self_triggering import loops
+from whenthen.rules.validation_messages import explain, path_text
 from whenthen.schemas.automations import Automation, Notifier, RuleFile
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import InvalidRules, Problem

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydantic import BaseModel
 
 from whenthen.rules.documents import Path
-from whenthen.rules.explanations import near
+from whenthen.rules.validation_messages import near
 from whenthen.schemas.actions import (
     ActionBase,
     PauseAutomation,

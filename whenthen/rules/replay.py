@@ -17,7 +17,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from whenthen.rules.prefect_import.labels import prefect_event
+from whenthen.rules.prefect_import.prefect_events import prefect_event
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.events import Event, EventLimits, read_event

@@ -17,7 +17,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.runs.states import ALLOWED, new_run, transition
+from whenthen.runs.run_states import ALLOWED, new_run, transition
 from whenthen.runs.stores import Deployments, Flag, LogLine, Stored, Stores
 from whenthen.schemas.deployments import TERMINAL, WAITING, Deployment, FlowRun, RunState, Schedule
 from whenthen.schemas.errors import Conflict, InvalidInput, NotFound

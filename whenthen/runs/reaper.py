@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
-from whenthen.runs.states import due_at, settle, transition
+from whenthen.runs.run_states import due_at, settle, transition
 from whenthen.runs.stores import Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, FlowRun, RunState
 from whenthen.schemas.errors import Conflict, WhenthenError

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
-from whenthen.runs.states import new_run
+from whenthen.runs.run_states import new_run
 from whenthen.runs.stores import Deployments, Flag, Stores
 from whenthen.schemas.calendar import next_after, occurrences
 from whenthen.schemas.deployments import Deployment, Schedule

@@ -24,10 +24,10 @@ from typing import Any
 import orjson
 
 from whenthen.runs.commands import launch_of, read_secret
-from whenthen.runs.logs import LogLimits, RunLog
+from whenthen.runs.output import LogLimits, RunLog
 from whenthen.runs.processes import ProcessGroup, describe_exit
 from whenthen.runs.reaper import ReaperSettings, Verdict, bury, judge
-from whenthen.runs.states import due_at, settle, transition
+from whenthen.runs.run_states import due_at, settle, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, WAITING, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import BusUnavailable, Conflict, NotFound, RenderError, SetupError, WhenthenError

@@ -12,7 +12,7 @@
         not_fired:
           - {automation: pager, step: 1, reason: below_threshold}
 
-Running them: `whenthen.rules.ruletests`. Meaning: docs/testing.md.
+Running them: `whenthen.rules.test_runner`. Meaning: docs/testing.md.
 """
 
 from __future__ import annotations

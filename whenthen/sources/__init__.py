@@ -3,8 +3,8 @@
 from whenthen.sources.mapping import CompileCondition, Condition, SourceLimits, Translation
 from whenthen.sources.objectstore import translate_notification
 from whenthen.sources.requests import Request
+from whenthen.sources.translator import WebhookTranslator
 from whenthen.sources.verification import ResolveSecret, verify
-from whenthen.sources.webhooks import WebhookTranslator
 
 __all__ = [
     "CompileCondition",

@@ -1,6 +1,6 @@
-"""GitHub's webhooks as events. Pure; the signature is checked before, by `sources.webhooks`.
+"""GitHub's webhooks as events. Pure; the signature is checked before, by `sources.translator`.
 
-Called by `sources.webhooks` for `preset: github`. Meaning, with examples: docs/sources.md, "GitHub". Shapes: GitHub's
+Called by `sources.translator` for `preset: github`. Meaning, with examples: docs/sources.md, "GitHub". Shapes: GitHub's
 documentation of webhook events and payloads; every field that is not needed to name the event may be missing.
 """
 

@@ -1,6 +1,6 @@
 """A webhook's `map`, compiled: how one request becomes events.
 
-Called by `sources.webhooks`. Meaning: docs/sources.md, "Mapping".
+Called by `sources.translator`. Meaning: docs/sources.md, "Mapping".
 """
 
 from __future__ import annotations

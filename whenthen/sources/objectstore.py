@@ -1,6 +1,6 @@
 """Notifications of S3-compatible object stores as `s3.file.*` events, however they arrive. Pure.
 
-Called by `sources.webhooks` for `preset: s3`, and by other edges that receive the same documents. Understood: records of
+Called by `sources.translator` for `preset: s3`, and by other edges that receive the same documents. Understood: records of
 AWS, MinIO and Ceph, an SNS envelope around them, and EventBridge events. Meaning, with examples: docs/sources.md,
 "Object storage".
 """

@@ -1,6 +1,6 @@
 """Whether a request proves who it is from: signatures, tokens and passwords, in constant time, on the raw body.
 
-Called by `sources.webhooks` before anything is decoded. It fails closed: a secret that can not be read, or is empty,
+Called by `sources.translator` before anything is decoded. It fails closed: a secret that can not be read, or is empty,
 accepts nobody. Secrets and expected signatures are in no message. Meaning: docs/sources.md, "Verification".
 """
 

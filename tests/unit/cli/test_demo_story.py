@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from whenthen.actions.http.signatures import signature_headers
+from whenthen.cli.demo.payloads import push, upload
 from whenthen.cli.demo.receiver import Received, is_signed
-from whenthen.cli.demo.requests import push, upload
 from whenthen.cli.demo.stage import copy_project
 from whenthen.cli.demo.story import CHAPTERS, Line, Missing, Seen, Sent
 from whenthen.conditions import compile_condition

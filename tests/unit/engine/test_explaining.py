@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from whenthen.rules import Rules, load_rules
-from whenthen.rules.explaining import explain_event
+from whenthen.rules.explain_event import explain_event
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import new_event
 from whenthen.triggers.matching.clause_tree import Clause, Mark, why_not

@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from whenthen.rules import load_rules
-from whenthen.rules.ruletests import TestReport, junit, load_tests, run_tests
+from whenthen.rules.test_runner import TestReport, junit, load_tests, run_tests
 from whenthen.schemas.errors import InvalidRules
 
 RULES = """

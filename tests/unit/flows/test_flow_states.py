@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from whenthen.runs.reaper import ReaperSettings, Verdict, bury, judge
-from whenthen.runs.states import ALLOWED, flow_run_event, max_attempts, new_run, run_id_of, settle, transition
+from whenthen.runs.run_states import ALLOWED, flow_run_event, max_attempts, new_run, run_id_of, settle, transition
 from whenthen.runs.worker import Handling, handling
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict

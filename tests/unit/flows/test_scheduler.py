@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from whenthen.runs.memory import DeploymentSet, memory_stores
+from whenthen.runs.memory_stores import DeploymentSet, memory_stores
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.scheduler import Scheduler
 from whenthen.runs.stores import Stores

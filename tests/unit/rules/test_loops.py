@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from whenthen.rules.loops import loops
 from whenthen.rules.references import Part
+from whenthen.rules.self_triggering import loops
 from whenthen.schemas.automations import Automation
 
 

@@ -20,8 +20,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from whenthen.cli.client import Client, quoted
+from whenthen.cli.demo.payloads import Delivery, push, upload
 from whenthen.cli.demo.receiver import Receiver
-from whenthen.cli.demo.requests import Delivery, push, upload
 from whenthen.cli.demo.stage import Stage, copy_project
 from whenthen.cli.demo.story import CHAPTERS, INCIDENTS, NOTIFICATIONS, Line, Missing, Seen, Sent
 from whenthen.cli.output import stdout

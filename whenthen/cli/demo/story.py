@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
+from whenthen.cli.demo.payloads import UPLOAD_BYTES
 from whenthen.cli.demo.receiver import Received, is_signed
-from whenthen.cli.demo.requests import UPLOAD_BYTES
 
 __all__ = ["CHAPTERS", "INCIDENTS", "NOTIFICATIONS", "Chapter", "Line", "Missing", "Seen", "Sent"]
 

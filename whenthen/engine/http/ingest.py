@@ -19,7 +19,7 @@ from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send
 from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, header, read_body, refuse_compressed
 from whenthen.engine.http.ports import Api, HookRequest
 from whenthen.engine.process.metrics import Metrics
-from whenthen.rules.explanations import near
+from whenthen.rules.validation_messages import near
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, NotFound, WhenthenError
 from whenthen.schemas.events import Event, EventLimits, read_event
 

@@ -25,7 +25,7 @@ from nats.js.kv import KeyValue
 
 from whenthen.engine.bus.streams import RUN_STATES, RUNS, STATE
 from whenthen.engine.bus.subjects import short_token
-from whenthen.runs.states import run_from_record
+from whenthen.runs.run_states import run_from_record
 from whenthen.runs.stores import Flag, LogLine, Stored, Stores
 from whenthen.schemas.deployments import FlowRun, RunState
 from whenthen.schemas.errors import BusUnavailable, Conflict, InvalidInput, SetupError

@@ -19,7 +19,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from whenthen.rules.documents import read_document
-from whenthen.rules.explanations import explain, path_text
+from whenthen.rules.validation_messages import explain, path_text
 from whenthen.schemas.errors import SetupError
 from whenthen.schemas.times import Duration
 

@@ -19,8 +19,8 @@ from pydantic import BaseModel, ValidationError
 from whenthen.actions.attempts import EVENT_FIELDS, VARIABLES, describe_firing
 from whenthen.engine.bus.records import ask_actions
 from whenthen.rules.documents import Places, read_document
-from whenthen.rules.explanations import explain, path_text
 from whenthen.rules.folder import Rules
+from whenthen.rules.validation_messages import explain, path_text
 from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem, RenderError
 from whenthen.schemas.events import Event, EventLimits, new_event
 from whenthen.schemas.firings import Decision, Firing, Reason

@@ -17,8 +17,8 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from whenthen.rules.documents import read_document
-from whenthen.rules.prefect_import.actions import Known, import_action
-from whenthen.rules.prefect_import.triggers import NoCounterpart, Notes, import_trigger, kind_of
+from whenthen.rules.prefect_import.prefect_actions import Known, import_action
+from whenthen.rules.prefect_import.prefect_triggers import NoCounterpart, Notes, import_trigger, kind_of
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import InvalidInput

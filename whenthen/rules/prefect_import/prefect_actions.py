@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from whenthen.rules.prefect_import.labels import label
-from whenthen.rules.prefect_import.triggers import Notes
+from whenthen.rules.prefect_import.prefect_events import label
+from whenthen.rules.prefect_import.prefect_triggers import Notes
 from whenthen.schemas.actions import ACTIONS
 from whenthen.schemas.times import format_duration, parse_duration
 
