@@ -23,7 +23,7 @@ from typing import Any
 import orjson
 import uvloop
 
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.embedded import EmbeddedServer, find_server
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
 from whenthen.schemas.times import format_time, from_us

@@ -25,7 +25,7 @@ from typing import Any
 import httpx
 
 from benchmarks._shared import ServerProcess, bed, fill, machine, main_loop, memory_mb, upload
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, EVENTS
 
 __all__ = ["main"]

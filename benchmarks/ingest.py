@@ -32,7 +32,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from benchmarks._shared import ServerProcess, folder, free_port, machine, main_loop, wait_for
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import EVENTS
 
 __all__ = ["main"]

@@ -31,10 +31,10 @@ from typing import Any
 import orjson
 
 from benchmarks._shared import bed, fill, machine, main_loop, prefect_python, prefect_rates, upload
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, EVENTS
 from whenthen.engine.evaluation.commit import ShardLog
-from whenthen.engine.evaluation.evaluation import ShardLoop
+from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.engine.process.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.schemas.automations import Automation

@@ -16,11 +16,11 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import ask_actions, encode_firing
 from whenthen.engine.bus.streams import EVENTS
-from whenthen.engine.bus.wire import Delivery
-from whenthen.engine.process.rulebook import Rulebook
+from whenthen.engine.process.rule_registry import Rulebook
 from whenthen.rules import Rules
 from whenthen.schemas.events import decode_event
 from whenthen.triggers.evaluator import Evaluator

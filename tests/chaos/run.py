@@ -14,7 +14,7 @@ from tests.chaos.oracle import Oracle
 from tests.chaos.scenario import deliveries
 from tests.chaos.sender import Sender
 from tests.chaos.verdict import Found, judge, look, unfinished
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.rules import load_rules
 
 __all__ = ["run_chaos"]

@@ -13,7 +13,7 @@ from tests.chaos.house import House
 from tests.chaos.oracle import Oracle, read_stream
 from tests.chaos.processes import lines_of
 from tests.chaos.sender import Sent
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Outcome
 from whenthen.engine.bus.streams import ENGINE, RUN_STATES, RUNS
 from whenthen.engine.evaluation.commit import read_offset

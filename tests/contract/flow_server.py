@@ -13,7 +13,7 @@ from nats.aio.client import Client
 
 from whenthen.engine.bus.embedded import find_server
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
-from whenthen.engine.process.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
+from whenthen.engine.flow_runs.run_stores import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.runs.stores import Stores
 
 PATIENCE = timedelta(seconds=2)

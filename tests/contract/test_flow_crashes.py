@@ -15,7 +15,7 @@ import pytest
 from flow_server import FlowServer, connect, open_stores
 from nats.aio.client import Client
 
-from whenthen.engine.process.announcer import Announcer
+from whenthen.engine.flow_runs.run_events import Announcer
 from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.embedded import find_server
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
 

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.bus.link import LinkReason
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.request_client import LinkReason
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, check_server, ensure_streams, make_room
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
 from whenthen.schemas.events import Event, new_event

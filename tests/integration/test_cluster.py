@@ -14,10 +14,10 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, StreamSettings, check_server, ensure_streams
-from whenthen.engine.evaluation.evaluation import ShardLoop
-from whenthen.engine.execution.execution import ExecutionSettings, Executor
+from whenthen.engine.evaluation.shard_loop import ShardLoop
+from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.errors import BusUnavailable, SetupError
 from whenthen.schemas.events import new_event
 from whenthen.schemas.firings import ActionTask

@@ -9,13 +9,13 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from whenthen.engine.bus.batches import publish_batch
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.bus.link import LinkReason, unavailable
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, encode_window
+from whenthen.engine.bus.request_client import LinkReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import window_subject
 from whenthen.engine.evaluation.commit import Fenced, ShardLog, read_offset
-from whenthen.engine.evaluation.evaluation import commit as commit_module
+from whenthen.engine.evaluation.shard_loop import commit as commit_module
 from whenthen.schemas.errors import SetupError
 
 pytestmark = pytest.mark.anyio

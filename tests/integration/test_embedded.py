@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import eventually
-from whenthen.engine.bus.bus import Bus, embedded
+from whenthen.engine.bus.connection import Bus, embedded
 from whenthen.engine.bus.datadir import DataDir
 from whenthen.engine.bus.embedded import EmbeddedServer, EmbeddedSettings
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, check_server, ensure_streams

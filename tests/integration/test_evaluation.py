@@ -16,12 +16,12 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator, CountingRules
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import decode_task
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.evaluation.commit import Fenced
-from whenthen.engine.evaluation.evaluation import Observer, ShardLoop
 from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder
+from whenthen.engine.evaluation.shard_loop import Observer, ShardLoop
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
 from whenthen.tasks import end_task

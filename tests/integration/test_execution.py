@@ -13,13 +13,13 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from whenthen.engine.bus.batches import publish_batch
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, as_json, encode_firing, encode_task
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject
-from whenthen.engine.execution.deadletters import DeadLetters
-from whenthen.engine.execution.execution import ExecutionSettings, Executor
-from whenthen.engine.execution.targets import TargetLimits
+from whenthen.engine.execution.circuit_breaker import TargetLimits
+from whenthen.engine.execution.dead_letters import DeadLetters
+from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.errors import ActionError, NotFound
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState

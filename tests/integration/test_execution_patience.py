@@ -8,11 +8,11 @@ import pytest
 
 from tests.integration.conftest import eventually
 from tests.integration.test_execution import ask, emptied, executing, task
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.bus.link import LinkReason, unavailable
-from whenthen.engine.execution.deadletters import DeadLetters
-from whenthen.engine.execution.execution import ExecutionSettings, Executor, execution
-from whenthen.engine.execution.targets import TargetLimits
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.request_client import LinkReason, unavailable
+from whenthen.engine.execution.circuit_breaker import TargetLimits
+from whenthen.engine.execution.dead_letters import DeadLetters
+from whenthen.engine.execution.executor import ExecutionSettings, Executor, execution
 from whenthen.schemas.firings import ActionTask
 from whenthen.tasks import end_task
 

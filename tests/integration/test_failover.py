@@ -17,7 +17,7 @@ import pytest
 from tests.chaos.oracle import Oracle, read_stream
 from tests.chaos.processes import Supervised, until, whenthen
 from tests.integration.conftest import NatsServer
-from whenthen.engine.bus.bus import Ack, Bus
+from whenthen.engine.bus.connection import Ack, Bus
 from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.streams import ENGINE, EVENTS, LEASES, StreamSettings, ensure_streams
 from whenthen.engine.bus.subjects import prepared_subject

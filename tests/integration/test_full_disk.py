@@ -24,7 +24,7 @@ from tests.chaos.processes import ROOT, Supervised, free_ports, ready, until, wh
 from tests.chaos.receiver import received
 from tests.chaos.verdict import Found, look, unfinished
 from tests.integration.conftest import eventually
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.rules import load_rules
 from whenthen.schemas.errors import BusUnavailable
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.integration.conftest import eventually
 from tests.integration.test_evaluation import ids, running
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.evaluation.evaluation import ShardLoop
-from whenthen.engine.evaluation.recall import recent_ids
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.evaluation.recent_ids import recent_ids
+from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event, new_event
 from whenthen.triggers.evaluator import Evaluator

@@ -13,14 +13,14 @@ import httpx
 import pytest
 
 from tests.integration.conftest import NatsServer
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.bus.link import LinkReason
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.request_client import LinkReason
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams, make_room_in_engine
+from whenthen.engine.flow_runs.run_stores import ensure_flow_stores
+from whenthen.engine.process.maintenance import Upkeep, unread_share
 from whenthen.engine.process.metrics import Metrics
-from whenthen.engine.process.runstore import ensure_flow_stores
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
-from whenthen.engine.process.upkeep import Upkeep, unread_share
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
 

@@ -17,15 +17,15 @@ from tests.chaos.oracle import read_stream
 from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator
 from whenthen.engine.bus.batches import EXPECT_OF, StaleBatch, publish_batch, publish_fenced
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.bus.link import LinkReason, unavailable
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, as_json, encode_firing, encode_task, encode_window
+from whenthen.engine.bus.request_client import LinkReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject, firing_subject, offset_subject, window_subject
 from whenthen.engine.evaluation.commit import SMALL_BYTES, SMALL_MESSAGES, Fenced, ShardLog, read_offset
-from whenthen.engine.evaluation.evaluation import ShardLoop
-from whenthen.engine.evaluation.evaluation import commit as commit_module
-from whenthen.engine.execution.execution import ExecutionSettings, Executor
+from whenthen.engine.evaluation.shard_loop import ShardLoop
+from whenthen.engine.evaluation.shard_loop import commit as commit_module
+from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState

@@ -8,9 +8,9 @@ import nats.errors
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.bus.link import LinkReason
-from whenthen.engine.bus.wire import Delivery, encode_headers
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import Delivery, encode_headers
+from whenthen.engine.bus.request_client import LinkReason
 from whenthen.schemas.errors import BusUnavailable
 
 pytestmark = pytest.mark.anyio

@@ -95,7 +95,7 @@ def worker(
 
 def _run(settings: Settings, rules: Path, roles: frozenset[Role], pools: tuple[str, ...]) -> None:
     from whenthen.actions import Redactor
-    from whenthen.engine.process.logs import configure_logs
+    from whenthen.engine.process.log_output import configure_logs
 
     redactor = Redactor()
     configure_logs(form=settings.log_format, level=settings.log_level, redact=redactor.text)

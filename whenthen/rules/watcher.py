@@ -1,6 +1,6 @@
 """Rules that follow their folder: read again when a file changes, and taken only when they are sound.
 
-Owned by `engine.process.reloading`. watchfiles says when something changed (it polls by itself where the system has no
+Owned by `engine.process.rule_reloading`. watchfiles says when something changed (it polls by itself where the system has no
 notifications, as on network file systems); where watching is not possible at all, the files are compared at an
 interval.
 """

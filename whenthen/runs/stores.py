@@ -1,6 +1,6 @@
 """What the built-in orchestrator keeps, as protocols: runs, flags, logs, the queue, heartbeats, slots.
 
-`runs.memory_stores` implements them for tests and single processes, `engine.process.runstore` over NATS; tests/contract runs one
+`runs.memory_stores` implements them for tests and single processes, `engine.flow_runs.run_stores` over NATS; tests/contract runs one
 suite against both. Guarantees are in the docstrings; nothing else may be relied on.
 """
 

@@ -13,7 +13,7 @@ Here is the walk of one event: hold it back if it follows another, look up who m
 `triggers.windowing` and `triggers.buckets`, what the clock does in `triggers.deadlines`, what comes of both in `triggers.firing_outcomes`;
 what is remembered from one call to the next in `triggers.shard_state`.
 
-Called by `engine.evaluation.evaluation` and by `replay`, `test`, `explain`. Meaning: docs/rules.md.
+Called by `engine.evaluation.shard_loop` and by `replay`, `test`, `explain`. Meaning: docs/rules.md.
 """
 
 from __future__ import annotations

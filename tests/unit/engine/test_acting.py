@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from whenthen.actions import Redactor
-from whenthen.engine.execution.acting import Acting
+from whenthen.engine.execution.action_runner import Acting
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState, Ref
 

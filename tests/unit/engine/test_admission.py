@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.engine.execution.admission import Admission, Ticket
-from whenthen.engine.execution.targets import TargetLimits
+from whenthen.engine.execution.circuit_breaker import TargetLimits
+from whenthen.engine.execution.concurrency_limits import Admission, Ticket
 
 
 def admission(concurrency: int = 100, **limits: float) -> Admission:

@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from whenthen.engine.process.heap import filling, thaw
+from whenthen.engine.process.gc_tuning import filling, thaw
 
 
 class Loop:

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from whenthen.engine.bus.link import LinkReason, unavailable
 from whenthen.engine.bus.records import OutcomeState
-from whenthen.engine.execution.execution import outcomes
-from whenthen.engine.execution.outcomes import Outcomes
+from whenthen.engine.bus.request_client import LinkReason, unavailable
+from whenthen.engine.execution.executor import outcomes
+from whenthen.engine.execution.outcome_store import Outcomes
 from whenthen.schemas.errors import ActionError, BusUnavailable
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState

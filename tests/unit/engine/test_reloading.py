@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from whenthen.engine.process.metrics import Metrics
-from whenthen.engine.process.reloading import Reloading
-from whenthen.engine.process.rulebook import Rulebook
+from whenthen.engine.process.rule_registry import Rulebook
+from whenthen.engine.process.rule_reloading import Reloading
 from whenthen.rules import Rules, load_rules
 from whenthen.schemas.errors import InvalidInput
 
@@ -48,7 +48,7 @@ def test_a_changed_set_comes_into_force_and_what_stayed_is_not_compiled_again(
     bed: Bed, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = bed.book.now
-    with caplog.at_level(logging.INFO, "whenthen.engine.process.reloading"):
+    with caplog.at_level(logging.INFO, "whenthen.engine.process.rule_reloading"):
         report = bed.reload(OTHER)
     assert report == {"taken": True, "revision": bed.book.now.rules.revision, "problems": []}
     assert bed.taken == [bed.book.now.rules.revision] != [before.rules.revision]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from whenthen.engine.evaluation.loops import loop_stopped_event
+from whenthen.engine.evaluation.loop_stopped import loop_stopped_event
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import Firing, Reason

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nats.aio.client import Client
 
-from whenthen.engine.bus.wire import (
+from whenthen.engine.bus.protocol import (
     NEEDED,
     PARSER,
     Delivery,

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whenthen.engine.process.logs import ConsoleFormatter, JsonFormatter, configure_logs
+from whenthen.engine.process.log_output import ConsoleFormatter, JsonFormatter, configure_logs
 
 SECRET = "hunter2-hunter2"
 

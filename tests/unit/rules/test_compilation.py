@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine.process.rulebook import Rulebook
+from whenthen.engine.process.rule_registry import Rulebook
 from whenthen.rules import check_rules, load_rules
 from whenthen.schemas.errors import InvalidRules
 

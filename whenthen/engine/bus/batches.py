@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import orjson
 
-from whenthen.engine.bus.link import Link, LinkReason, refusal, unavailable
+from whenthen.engine.bus.protocol import Delivery, encode_headers
 from whenthen.engine.bus.records import Message
-from whenthen.engine.bus.wire import Delivery, encode_headers
+from whenthen.engine.bus.request_client import Link, LinkReason, refusal, unavailable
 from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["BATCH_MESSAGES", "StaleBatch", "publish_batch", "publish_fenced"]

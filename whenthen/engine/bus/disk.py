@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from whenthen.engine.bus.link import unavailable
+from whenthen.engine.bus.request_client import unavailable
 from whenthen.engine.process.metrics import Metrics
 
 __all__ = ["DISK_FULL", "DiskRoom", "free_bytes"]

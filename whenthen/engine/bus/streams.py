@@ -18,7 +18,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
-from whenthen.engine.bus.link import Link
+from whenthen.engine.bus.request_client import Link
 from whenthen.schemas.errors import SetupError
 
 __all__ = [

@@ -8,7 +8,7 @@ stream with one copy the server keeps a file store for each atomic batch, which 
 a firing goes through. Once the offset is acknowledged the changes are published as the messages they are, each
 under the fence of this offset's revision, and all are acknowledged before the next commit goes out, which replaces the
 pack. When it is not known whether they are all stored, the offset is written again as it is, so that nothing which is
-still on its way can come through any more, and then what is missing is published (`engine.evaluation.packs`). Whoever loads
+still on its way can come through any more, and then what is missing is published (`engine.evaluation.commit_recovery`). Whoever loads
 the shard does the same. With replicas a batch waits in memory, and the server lets only one message at a time expect
 something of a subject; there every commit is a batch.
 
@@ -37,12 +37,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from whenthen.engine.bus.batches import BATCH_MESSAGES, StaleBatch, publish_batch, publish_fenced
-from whenthen.engine.bus.link import Link, LinkReason, unavailable
+from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Message, Offset, decode_window, pack, unpack
+from whenthen.engine.bus.request_client import Link, LinkReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import offset_subject, prepared_subject, shard_subjects
-from whenthen.engine.bus.wire import Delivery
-from whenthen.engine.evaluation.packs import missing
+from whenthen.engine.evaluation.commit_recovery import missing
 from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
 
 __all__ = ["BATCH_MESSAGES", "Fenced", "ShardLog", "StaleBatch", "publish_batch", "read_offset"]

@@ -21,9 +21,9 @@ import nats.js.errors
 import orjson
 from nats.js.kv import KeyValue
 
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.streams import LEASES
-from whenthen.engine.bus.wire import Delivery
 from whenthen.engine.evaluation.commit import Fenced
 from whenthen.schemas.errors import BusUnavailable, SetupError
 from whenthen.tasks import end_task, wait_event
@@ -65,7 +65,7 @@ class _Seen:
 
 
 class ShardWork(Protocol):
-    """What is run for a shard; `whenthen.engine.evaluation.evaluation.ShardLoop` is one."""
+    """What is run for a shard; `whenthen.engine.evaluation.shard_loop.ShardLoop` is one."""
 
     async def run(self) -> None: ...
     def stop(self) -> None: ...

@@ -19,10 +19,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from whenthen.engine.http.answers import HttpError, Receive, Scope, Send, answer_of, error_answer, send_answer
+from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import ClientGone, header
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.openapi import complete
-from whenthen.engine.http.ports import Api
 from whenthen.engine.http.routes import api_router, as_response, state_router
 from whenthen.engine.process.metrics import Metrics
 from whenthen.schemas.errors import WhenthenError

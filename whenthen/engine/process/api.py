@@ -16,16 +16,16 @@ from uuid import uuid4
 
 import orjson
 
-from whenthen.engine.bus.bus import Ack, Bus
-from whenthen.engine.bus.history import Kept, newest
+from whenthen.engine.bus.connection import Ack, Bus
+from whenthen.engine.bus.stream_pages import Kept, newest
 from whenthen.engine.bus.streams import ENGINE, EVENTS
 from whenthen.engine.bus.subjects import escape_token
-from whenthen.engine.execution.deadletters import DeadLetters
-from whenthen.engine.http.ports import HookRequest, HookResult, Json, Page
-from whenthen.engine.process.flags import AutomationFlags
+from whenthen.engine.execution.dead_letters import DeadLetters
+from whenthen.engine.http.api_port import HookRequest, HookResult, Json, Page
 from whenthen.engine.process.metrics import Metrics
 from whenthen.engine.process.observation import Observation
-from whenthen.engine.process.rulebook import Rulebook
+from whenthen.engine.process.pauses import AutomationFlags
+from whenthen.engine.process.rule_registry import Rulebook
 from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
 from whenthen.runs.stores import Stores
 from whenthen.schemas.automations import Automation

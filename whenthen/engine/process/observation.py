@@ -10,7 +10,7 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import datetime
 
-from whenthen.engine.evaluation.evaluation import Observer
+from whenthen.engine.evaluation.shard_loop import Observer
 from whenthen.engine.process.metrics import Metrics
 from whenthen.schemas.firings import Decision, Firing, FiringState, Reason
 

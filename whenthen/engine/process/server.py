@@ -25,32 +25,32 @@ import orjson
 
 from whenthen import __version__
 from whenthen.actions import Ports, Redactor, Secrets, open_pool
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.datadir import DataDir
 from whenthen.engine.bus.disk import DiskRoom
 from whenthen.engine.bus.embedded import EmbeddedServer, EmbeddedSettings
-from whenthen.engine.bus.history import Kept, newest
+from whenthen.engine.bus.stream_pages import Kept, newest
 from whenthen.engine.bus.streams import ENGINE, StreamSettings, check_server, ensure_streams
-from whenthen.engine.evaluation.evaluation import EvaluationSettings, ShardLoop
 from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder, ShardWork
-from whenthen.engine.execution.acting import Acting, ActionMetrics
-from whenthen.engine.execution.deadletters import DeadLetters
-from whenthen.engine.execution.execution import ExecutionSettings, Executor
-from whenthen.engine.execution.targets import TargetLimits
+from whenthen.engine.evaluation.shard_loop import EvaluationSettings, ShardLoop
+from whenthen.engine.execution.action_runner import Acting, ActionMetrics
+from whenthen.engine.execution.circuit_breaker import TargetLimits
+from whenthen.engine.execution.dead_letters import DeadLetters
+from whenthen.engine.execution.executor import ExecutionSettings, Executor
+from whenthen.engine.flow_runs.run_events import Announcer
+from whenthen.engine.flow_runs.run_stores import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.engine.http import create_app
 from whenthen.engine.http.serving import HttpServer, listen
-from whenthen.engine.process.announcer import Announcer
 from whenthen.engine.process.api import ServerApi
-from whenthen.engine.process.flags import AutomationFlags
-from whenthen.engine.process.heap import filling, thaw
+from whenthen.engine.process.gc_tuning import filling, thaw
+from whenthen.engine.process.maintenance import Upkeep
 from whenthen.engine.process.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
-from whenthen.engine.process.reloading import Reloading
+from whenthen.engine.process.pauses import AutomationFlags
 from whenthen.engine.process.roles import Role
-from whenthen.engine.process.rulebook import Compiled, Rulebook
-from whenthen.engine.process.runstore import FlowStoreSettings, ensure_flow_stores, nats_stores
+from whenthen.engine.process.rule_registry import Compiled, Rulebook
+from whenthen.engine.process.rule_reloading import Reloading
 from whenthen.engine.process.settings import Settings
-from whenthen.engine.process.upkeep import Upkeep
 from whenthen.rules import Rules, load_rules
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings

@@ -13,12 +13,12 @@ from typing import Any
 import orjson
 
 from whenthen.engine.bus.batches import StaleBatch, publish_batch
-from whenthen.engine.bus.history import Kept, newest
-from whenthen.engine.bus.link import Link
+from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Message, Outcome, OutcomeState, decode_task
+from whenthen.engine.bus.request_client import Link
+from whenthen.engine.bus.stream_pages import Kept, newest
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject, dead_subjects, outcome_subject
-from whenthen.engine.bus.wire import Delivery
 from whenthen.schemas.errors import Conflict, NotFound
 from whenthen.schemas.firings import ActionTask
 from whenthen.schemas.times import format_time

@@ -1,6 +1,6 @@
 """When a target of actions that keeps failing is left in peace for a while, and what of it runs and waits. Pure.
 
-Called by `engine.execution.admission`, which gives each task its turn. A target is a name for what an action calls: its type and
+Called by `engine.execution.concurrency_limits`, which gives each task its turn. A target is a name for what an action calls: its type and
 a host, a notifier, ... One that failed often in a row is closed for a pause, and then tried by one task alone (the probe)
 until that succeeds.
 """

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whenthen.engine.bus.link import Link, LinkReason, unavailable
 from whenthen.engine.bus.records import Message
+from whenthen.engine.bus.request_client import Link, LinkReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import outcome_of
 

@@ -23,11 +23,11 @@ import nats.errors
 import orjson
 
 from whenthen.engine.bus.batches import publish_batch
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import Delivery, encode_headers
 from whenthen.engine.bus.records import Message, Outcome, OutcomeState
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import dead_subject, event_subject, header_id, outcome_subject
-from whenthen.engine.bus.wire import Delivery, encode_headers
 from whenthen.schemas.errors import ActionError, BusUnavailable, InvalidEvent
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask

@@ -1,7 +1,7 @@
 """What goes over a NATS connection and comes back, at the cost of the bytes: messages handed to a function as they are read,
 and messages sent in one write for each turn of the event loop.
 
-Called by `engine.bus.link` and whatever reads streams. nats-py keeps what it is good at: connecting, authentication, TLS,
+Called by `engine.bus.request_client` and whatever reads streams. nats-py keeps what it is good at: connecting, authentication, TLS,
 pings, reconnecting, and subscribing again. Its way of a message (a pattern tried for each protocol verb, headers decoded,
 an object, a queue, a task for each subscription) costs several times what the engine does with the message, so the wire
 takes the place of its parser: `PARSER` is handed what was read, and what this one does not know goes on to the one that was

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from whenthen.engine.process.rulebook import Rulebook
+from whenthen.engine.process.rule_registry import Rulebook
 from whenthen.runs.stores import Flag, FlagStore
 from whenthen.schemas.errors import Conflict, WhenthenError
 from whenthen.schemas.times import format_time

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
-from whenthen.engine.bus.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, as_json, ask_actions, encode_firing, encode_task, encode_window
 from whenthen.engine.bus.subjects import (
     ALL_EVENTS,
@@ -26,9 +26,9 @@ from whenthen.engine.bus.subjects import (
     window_subject,
 )
 from whenthen.engine.evaluation.commit import ShardLog
-from whenthen.engine.evaluation.loops import loop_stopped_event
-from whenthen.engine.evaluation.reader import EventReader, Received
-from whenthen.engine.evaluation.recall import recent_ids
+from whenthen.engine.evaluation.event_reader import EventReader, Received
+from whenthen.engine.evaluation.loop_stopped import loop_stopped_event
+from whenthen.engine.evaluation.recent_ids import recent_ids
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, decode_event

@@ -16,10 +16,10 @@ import nats.js.errors
 from nats.js import JetStreamContext
 
 from whenthen.engine.bus.disk import DiskRoom
-from whenthen.engine.bus.link import Link
+from whenthen.engine.bus.request_client import Link
 from whenthen.engine.bus.streams import ENGINE, EVENTS, RUNS, StreamSettings, make_room, make_room_in_engine
 from whenthen.engine.evaluation.commit import read_offset
-from whenthen.engine.execution.deadletters import DeadLetters
+from whenthen.engine.execution.dead_letters import DeadLetters
 from whenthen.engine.process.metrics import Metrics
 from whenthen.schemas.errors import BusUnavailable
 

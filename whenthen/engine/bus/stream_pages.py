@@ -9,8 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from whenthen.engine.bus.link import Link
-from whenthen.engine.bus.wire import Delivery
+from whenthen.engine.bus.protocol import Delivery
+from whenthen.engine.bus.request_client import Link
 
 __all__ = ["Kept", "newest"]
 

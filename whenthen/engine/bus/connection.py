@@ -21,10 +21,10 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from whenthen.engine.bus.link import Link, LinkReason, refusal, unavailable
+from whenthen.engine.bus.protocol import Delivery, Wire, encode_headers
+from whenthen.engine.bus.request_client import Link, LinkReason, refusal, unavailable
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import event_subject, header_id
-from whenthen.engine.bus.wire import Delivery, Wire, encode_headers
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
 from whenthen.schemas.events import Event, decode_event
 

@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from whenthen.engine.process.heap import thaw
+from whenthen.engine.process.gc_tuning import thaw
 from whenthen.engine.process.metrics import Metrics
-from whenthen.engine.process.rulebook import Rulebook
+from whenthen.engine.process.rule_registry import Rulebook
 from whenthen.rules import Rules, RulesWatcher
 from whenthen.rules.changes import window_changes
 from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem

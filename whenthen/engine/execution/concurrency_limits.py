@@ -12,7 +12,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 
-from whenthen.engine.execution.targets import Gate, TargetLimits
+from whenthen.engine.execution.circuit_breaker import Gate, TargetLimits
 
 __all__ = ["Admission", "Ticket"]
 

@@ -24,14 +24,14 @@ import orjson
 from nats.aio.subscription import Subscription
 
 from whenthen.actions.retries import next_delay
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.bus.link import LinkReason, unavailable
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import ACK, read_headers, read_position
 from whenthen.engine.bus.records import OutcomeState, decode_task
+from whenthen.engine.bus.request_client import LinkReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.bus.wire import ACK, read_headers, read_position
-from whenthen.engine.execution.admission import Admission
-from whenthen.engine.execution.outcomes import Outcomes
-from whenthen.engine.execution.targets import TargetLimits
+from whenthen.engine.execution.circuit_breaker import TargetLimits
+from whenthen.engine.execution.concurrency_limits import Admission
+from whenthen.engine.execution.outcome_store import Outcomes
 from whenthen.schemas.actions import Retry
 from whenthen.schemas.errors import ActionError, BusUnavailable
 from whenthen.schemas.events import Event

@@ -10,9 +10,9 @@ from urllib.parse import unquote
 
 import orjson
 
-from whenthen.engine.bus.link import Link, LinkReason, unavailable
+from whenthen.engine.bus.protocol import ACK, Delivery, read_position
+from whenthen.engine.bus.request_client import Link, LinkReason, unavailable
 from whenthen.engine.bus.streams import EVENTS
-from whenthen.engine.bus.wire import ACK, Delivery, read_position
 from whenthen.schemas.times import format_time, from_us
 
 __all__ = ["recent_ids"]

@@ -3,7 +3,7 @@ connection.
 
 Called by the bus, the commit and the loaders. A request that got no answer has an unknown outcome; whoever sends one
 must be able to send it again (a message id, an expected sequence). `nats.aio.client.Client.request` does the same,
-but keeps waiting through a reconnection for an answer that can not come any more, and costs more (`engine.bus.wire`).
+but keeps waiting through a reconnection for an answer that can not come any more, and costs more (`engine.bus.protocol`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from whenthen.engine.bus.wire import Delivery, Receive, Wire
+from whenthen.engine.bus.protocol import Delivery, Receive, Wire
 from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["Link", "LinkReason", "refusal", "unavailable"]

@@ -19,10 +19,10 @@ import nats.errors
 import orjson
 from nats.aio.subscription import Subscription
 
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.bus.link import LinkReason, unavailable
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import ACK, Receive, read_headers, read_position
+from whenthen.engine.bus.request_client import LinkReason, unavailable
 from whenthen.engine.bus.streams import EVENTS
-from whenthen.engine.bus.wire import ACK, Receive, read_headers, read_position
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.tasks import end_task, wait_event
 

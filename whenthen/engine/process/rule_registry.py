@@ -1,6 +1,6 @@
 """The rules in force, compiled: what every part of the process looks up, swapped whole when a new set is taken.
 
-Built by the wiring; `engine.process.reloading` hands it new sets. Implements `runs.stores.Deployments` and `actions.ports.Notifiers`.
+Built by the wiring; `engine.process.rule_reloading` hands it new sets. Implements `runs.stores.Deployments` and `actions.ports.Notifiers`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Between the execution loop and the actions: compiles what a task asks for, loads its events, names its target.
 
-Built by the wiring; the loop (`engine.execution.execution`) knows nothing of actions, the actions nothing of the loop.
+Built by the wiring; the loop (`engine.execution.executor`) knows nothing of actions, the actions nothing of the loop.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from whenthen.actions import (
     perform,
     read_action,
 )
-from whenthen.engine.bus.bus import Bus
-from whenthen.engine.execution.execution import ExecutionObserver
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.execution.executor import ExecutionObserver
 from whenthen.engine.process.metrics import Metrics
 from whenthen.schemas.errors import ActionError, InvalidInput
 from whenthen.schemas.events import Event
