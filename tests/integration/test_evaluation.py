@@ -24,7 +24,7 @@ from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder
 from whenthen.engine.evaluation.shard_loop import Observer, ShardLoop
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 
 pytestmark = pytest.mark.anyio
 

@@ -14,7 +14,7 @@ from whenthen.engine.execution.circuit_breaker import TargetLimits
 from whenthen.engine.execution.dead_letters import DeadLetters
 from whenthen.engine.execution.executor import ExecutionSettings, Executor, execution
 from whenthen.schemas.firings import ActionTask
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 
 pytestmark = pytest.mark.anyio
 

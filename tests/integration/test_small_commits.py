@@ -29,7 +29,7 @@ from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 
 pytestmark = pytest.mark.anyio
 

@@ -22,7 +22,7 @@ from whenthen.runs.stores import Deployments, Flag, LogLine, Stored, Stores
 from whenthen.schemas.deployments import TERMINAL, WAITING, Deployment, FlowRun, RunState, Schedule
 from whenthen.schemas.errors import Conflict, InvalidInput, NotFound
 from whenthen.schemas.times import format_time
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 
 __all__ = ["BuiltInOrchestrator", "is_paused"]
 

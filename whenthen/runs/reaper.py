@@ -18,7 +18,7 @@ from whenthen.runs.run_states import due_at, settle, transition
 from whenthen.runs.stores import Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, FlowRun, RunState
 from whenthen.schemas.errors import Conflict, WhenthenError
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 
 __all__ = ["Reaper", "ReaperSettings", "Verdict", "bury", "judge"]
 

@@ -24,7 +24,7 @@ from typing import Any
 import orjson
 
 from whenthen.runs.commands import launch_of, read_secret
-from whenthen.runs.output import LogLimits, RunLog
+from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.processes import ProcessGroup, describe_exit
 from whenthen.runs.reaper import ReaperSettings, Verdict, bury, judge
 from whenthen.runs.run_states import due_at, settle, transition
@@ -32,7 +32,7 @@ from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, WAITING, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import BusUnavailable, Conflict, NotFound, RenderError, SetupError, WhenthenError
 from whenthen.schemas.times import format_duration
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 
 __all__ = ["Ending", "Handling", "Stop", "Worker", "WorkerSettings", "ending_of", "handling"]
 

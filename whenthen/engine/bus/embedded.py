@@ -29,7 +29,7 @@ from pathlib import Path
 
 from whenthen.engine.bus.disk import free_bytes
 from whenthen.schemas.errors import SetupError
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 
 __all__ = ["EmbeddedServer", "EmbeddedSettings", "find_server"]
 

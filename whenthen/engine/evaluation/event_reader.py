@@ -24,7 +24,7 @@ from whenthen.engine.bus.protocol import ACK, Receive, read_headers, read_positi
 from whenthen.engine.bus.request_client import LinkReason, unavailable
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.schemas.errors import BusUnavailable
-from whenthen.tasks import end_task, wait_event
+from whenthen.cancellation import end_task, wait_event
 
 __all__ = ["EventReader", "Received"]
 

@@ -26,7 +26,7 @@ from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.streams import LEASES
 from whenthen.engine.evaluation.commit import Fenced
 from whenthen.schemas.errors import BusUnavailable, SetupError
-from whenthen.tasks import end_task, wait_event
+from whenthen.cancellation import end_task, wait_event
 
 __all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign", "shard_of"]
 

@@ -34,7 +34,7 @@ from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, decode_event
 from whenthen.schemas.firings import Decision, Firing
 from whenthen.schemas.times import from_us
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 
 __all__ = ["Evaluates", "EvaluationSettings", "Observer", "Rules", "ShardLoop"]
 

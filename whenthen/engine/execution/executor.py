@@ -36,7 +36,7 @@ from whenthen.schemas.actions import Retry
 from whenthen.schemas.errors import ActionError, BusUnavailable
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask
-from whenthen.tasks import end_task, wait_event
+from whenthen.cancellation import end_task, wait_event
 
 __all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
 

@@ -59,7 +59,7 @@ from whenthen.runs.stores import Stores
 from whenthen.runs.worker import Worker, WorkerSettings
 from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
 from whenthen.schemas.events import Event
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 from whenthen.triggers.evaluator import Evaluator
 
 __all__ = ["Server"]

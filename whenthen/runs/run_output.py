@@ -16,7 +16,7 @@ from typing import Protocol
 from whenthen.runs.stores import LogLine, LogStore
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.times import format_time
-from whenthen.tasks import end_task
+from whenthen.cancellation import end_task
 
 __all__ = ["LogLimits", "RunLog"]
 
