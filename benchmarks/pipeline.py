@@ -111,7 +111,7 @@ async def verify(bus: Bus, workload: str, events: int, shard: int) -> None:
         if "~" not in trigger:
             counted[(trigger, key)] = count_in(workload, value)
 
-    await ShardLog(bus.link, shard).load(window)
+    await ShardLog(bus.client, shard).load(window)
     if workload == "fires":
         found = (await bus.js.stream_info(ENGINE, subjects_filter="engine.firing.>")).state.subjects or {}
         tasks = (await bus.js.stream_info(ENGINE, subjects_filter="engine.action.>")).state.subjects or {}

@@ -89,7 +89,7 @@ async def store_windows(data: Path, count: int) -> None:
         await bus.nc.flush(timeout=60)
         while (await bus.js.stream_info(ENGINE)).state.messages < count:
             await asyncio.sleep(0.1)
-        log = ShardLog(bus.link, 0)
+        log = ShardLog(bus.client, 0)
         await log.commit([], seq=0, clock_us=now_us)
 
 

@@ -20,11 +20,11 @@ from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import ask_actions, encode_firing
 from whenthen.engine.bus.streams import EVENTS
-from whenthen.engine.process.rule_registry import Rulebook
+from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.rules import Rules
 from whenthen.schemas.events import decode_event
+from whenthen.triggers.evaluator import Evaluation as Decided
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.evaluator import Outcome as Decided
 
 __all__ = ["Oracle", "Stored", "read_stream", "stored_us"]
 
@@ -62,7 +62,7 @@ async def read_stream(bus: Bus, stream: str, subjects: str = ">", *, after: int 
             found.append(Stored(seq, time_us, headers["Nats-Subject"], message.data))
 
         request = {"seq": after + 1, "next_by_subj": subjects, "batch": _BATCH, "max_bytes": 16 << 20}
-        more = await bus.link.read_stored(stream, request, receive)
+        more = await bus.client.read_stored(stream, request, receive)
         for message in found:
             after = message.seq
             yield message
@@ -84,7 +84,7 @@ class Oracle:
     clock_us: int = 0
 
     def __post_init__(self) -> None:
-        book = Rulebook(self.rules, shards=self.shards, resolve_secret=lambda reference: "unused")
+        book = RuleRegistry(self.rules, shards=self.shards, resolve_secret=lambda reference: "unused")
         self.evaluators = [Evaluator(part) for part in book.now.shards]
 
     async def follow(self, bus: Bus) -> None:

@@ -62,7 +62,7 @@ async def look(bus: Bus, shards: int) -> Found:
     found.queued = (await bus.js.stream_info(RUNS)).state.messages
     announcer = await bus.js.consumer_info(f"KV_{RUN_STATES}", "announcer")
     found.unannounced = (announcer.num_pending or 0) + (announcer.num_ack_pending or 0)
-    found.offsets = [(await read_offset(bus.link, shard)).seq for shard in range(shards)]
+    found.offsets = [(await read_offset(bus.client, shard)).seq for shard in range(shards)]
     return found
 
 

@@ -15,7 +15,7 @@ import pytest
 from flow_server import FlowServer, connect, open_stores
 from nats.aio.client import Client
 
-from whenthen.engine.flow_runs.run_events import Announcer
+from whenthen.engine.flow_runs.run_events import RunEventPublisher
 from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings
@@ -188,7 +188,7 @@ async def test_every_transition_is_announced_in_order_also_when_announcing_is_cu
         if next(failures, False):
             raise BusUnavailable("stored, but the answer was lost")
 
-    announcing = asyncio.create_task(Announcer(client.jetstream(), publish).run())
+    announcing = asyncio.create_task(RunEventPublisher(client.jetstream(), publish).run())
     worker = Worker(stores, deployments, root=tmp_path)
     working = asyncio.create_task(worker.run())
 

@@ -16,8 +16,8 @@ import pytest
 
 from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
-from whenthen.runs.run_output import LogLimits
 from whenthen.runs.reaper import Reaper, ReaperSettings
+from whenthen.runs.run_output import LogLimits
 from whenthen.runs.run_states import transition
 from whenthen.runs.stores import Stores
 from whenthen.runs.worker import Worker, WorkerSettings

@@ -206,7 +206,7 @@ class _Run:
         for (trigger, key), state in self._kept.items():
             assert self._engine.restore(trigger, key, state), f"{trigger} is not known"
         # which ids were decided lately is read from the stream again, with the times
-        self._engine._holding._seen.update(before._holding._seen)
+        self._engine._predecessors._seen.update(before._predecessors._seen)
 
 
 def evaluator(data: bytes) -> None:

@@ -68,13 +68,13 @@ class NatsServer:
             assert time.monotonic() < deadline, "nats-server did not stop"
             time.sleep(0.001)
 
-    def thaw(self) -> None:
+    def unfreeze(self) -> None:
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGCONT)
 
     def stop(self) -> None:
         if self._process is not None and self._process.poll() is None:
-            self.thaw()
+            self.unfreeze()
             self._process.terminate()
             try:
                 self._process.wait(10)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.request_client import LinkReason
+from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, check_server, ensure_streams, make_room
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
 from whenthen.schemas.events import Event, new_event
@@ -76,7 +76,7 @@ async def test_publishing_while_the_server_is_killed_fails_or_is_stored_but_neve
         await eventually(lambda: bus.connected)
     stop = True
     await asyncio.gather(*producers)
-    assert {error.reason for error in failed} <= {LinkReason.DISCONNECTED, LinkReason.NO_STREAM, LinkReason.TIMEOUT}
+    assert {error.reason for error in failed} <= {BusReason.DISCONNECTED, BusReason.NO_STREAM, BusReason.TIMEOUT}
     for seq, id in acked[:: max(1, len(acked) // 500)] + acked[-20:]:
         stored = await bus.event_at(seq)
         assert stored is not None
@@ -90,8 +90,8 @@ async def test_a_server_that_hangs_gives_an_error_within_the_time_limit(nats_ser
     nats_server.freeze()
     with pytest.raises(BusUnavailable) as caught:
         await bus.publish(event())
-    assert caught.value.reason == LinkReason.TIMEOUT
-    nats_server.thaw()
+    assert caught.value.reason == BusReason.TIMEOUT
+    nats_server.unfreeze()
     await bus.publish(event())
     await bus.close()
 
@@ -138,14 +138,14 @@ async def test_no_more_are_in_flight_than_allowed_and_everyone_gets_a_turn_besid
     await bus.connect()
     await ensure_streams(bus.js, StreamSettings())
     most = 0
-    start = bus.link.start
+    start = bus.client.start
 
     async def counted(*args: object, **options: object) -> object:
         nonlocal most
-        most = max(most, sum(not waiting.future.done() for waiting in bus.link._waiting.values()) + 1)
+        most = max(most, sum(not waiting.future.done() for waiting in bus.client._waiting.values()) + 1)
         return await start(*args, **options)  # type: ignore[arg-type]
 
-    bus.link.start = counted  # type: ignore[method-assign, assignment]
+    bus.client.start = counted  # type: ignore[method-assign, assignment]
     sending = [asyncio.create_task(bus.publish(event())) for _ in range(300)]
     await asyncio.sleep(0)
     for task in sending[100:300:3]:
@@ -176,7 +176,7 @@ async def test_a_full_stream_refuses_new_events_and_keeps_the_old_ones_until_roo
 
     with pytest.raises(BusUnavailable) as caught:
         await fill()
-    assert caught.value.reason == LinkReason.FULL
+    assert caught.value.reason == BusReason.FULL
     assert await bus.event_at(first.seq) is not None
     assert await make_room(bus.js, settings, read_up_to=0) == 0
     assert await make_room(bus.js, settings, read_up_to=last.seq) > 0

@@ -11,11 +11,11 @@ from tests.integration.conftest import NatsServer, eventually
 from whenthen.engine.bus.batches import publish_batch
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, encode_window
-from whenthen.engine.bus.request_client import LinkReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import window_subject
 from whenthen.engine.evaluation.commit import Fenced, ShardLog, read_offset
-from whenthen.engine.evaluation.shard_loop import commit as commit_module
+from whenthen.engine.evaluation import commit as commit_module
 from whenthen.schemas.errors import SetupError
 
 pytestmark = pytest.mark.anyio
@@ -30,7 +30,7 @@ def firing(number: int) -> Message:
 
 
 async def loaded(bus: Bus, shard: int = 0) -> tuple[ShardLog, dict[str, bytes]]:
-    log = ShardLog(bus.link, shard)
+    log = ShardLog(bus.client, shard)
     windows: dict[str, bytes] = {}
 
     def keep(trigger: str, key: str, state: bytes) -> None:
@@ -92,7 +92,7 @@ async def test_a_commit_whose_acknowledgement_was_lost_is_applied_once(
         seq = await publish_batch(*args, **kwargs)  # type: ignore[arg-type]
         if not lost:
             lost.append(seq)
-            raise unavailable("the answer was lost", LinkReason.TIMEOUT)
+            raise unavailable("the answer was lost", BusReason.TIMEOUT)
         return seq
 
     monkeypatch.setattr(commit_module, "publish_batch", deaf)
@@ -113,7 +113,7 @@ async def test_a_commit_that_arrives_after_it_was_given_up_is_recognised(
     async def late(*args: object, **kwargs: object) -> int:
         if not held:
             held.append((args, kwargs))
-            raise unavailable("nothing came back", LinkReason.DISCONNECTED)
+            raise unavailable("nothing came back", BusReason.DISCONNECTED)
         if len(held) == 1:
             held.append(((), {}))
             await publish_batch(*held[0][0], **held[0][1])  # type: ignore[arg-type]
@@ -218,4 +218,4 @@ async def test_the_offset_reads_as_json_on_the_command_line(bus: Bus) -> None:
     message = await bus.js.get_last_msg(ENGINE, "engine.shard.0.offset")
     assert message.data is not None
     assert orjson.loads(message.data)["seq"] == 5
-    assert (await read_offset(bus.link, 0)) == log.offset
+    assert (await read_offset(bus.client, 0)) == log.offset

@@ -16,6 +16,7 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator, CountingRules
+from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import decode_task
 from whenthen.engine.bus.streams import ENGINE
@@ -24,7 +25,6 @@ from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder
 from whenthen.engine.evaluation.shard_loop import Observer, ShardLoop
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
-from whenthen.cancellation import end_task
 
 pytestmark = pytest.mark.anyio
 

@@ -12,18 +12,18 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
+from whenthen.cancellation import end_task
 from whenthen.engine.bus.batches import publish_batch
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, as_json, encode_firing, encode_task
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject
-from whenthen.engine.execution.circuit_breaker import TargetLimits
+from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
 from whenthen.engine.execution.dead_letters import DeadLetters
 from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.errors import ActionError, NotFound
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState
-from whenthen.cancellation import end_task
 
 pytestmark = pytest.mark.anyio
 
@@ -48,7 +48,7 @@ def task(
 
 async def ask(bus: Bus, *tasks: Message) -> None:
     for start in range(0, len(tasks), 1000):
-        await publish_batch(bus.link, tasks[start : start + 1000], expect=None)
+        await publish_batch(bus.client, tasks[start : start + 1000], expect=None)
 
 
 @asynccontextmanager
@@ -96,7 +96,7 @@ async def test_each_task_is_performed_its_outcome_stored_and_the_task_removed(bu
     async with executing(bus, perform, describe=describe):
         await emptied(bus)
     assert Counter(done) == Counter(f"f{number}.0" for number in range(300))
-    listed = await DeadLetters(bus.link).list_actions(limit=500)
+    listed = await DeadLetters(bus.client).list_actions(limit=500)
     assert {(item["key"], item["outcome"], item["attempt"]) for item in listed} == {
         (key, "executed", 1) for key in done
     }
@@ -110,7 +110,7 @@ async def test_a_failed_try_is_repeated_and_the_last_one_buries_the_task(bus: Bu
         tries.append(one.attempt)
         raise ActionError("nobody answers")
 
-    letters = DeadLetters(bus.link)
+    letters = DeadLetters(bus.client)
     await ask(bus, task("f"))
     async with executing(bus, perform):
         await emptied(bus)
@@ -150,7 +150,7 @@ async def test_a_redriven_task_that_works_leaves_no_letter(bus: Bus) -> None:
             raise ActionError("down", retryable=False)
         return "ok"
 
-    letters = DeadLetters(bus.link)
+    letters = DeadLetters(bus.client)
     await ask(bus, task("f"))
     async with executing(bus, perform):
         await emptied(bus)
@@ -227,7 +227,7 @@ async def test_a_try_that_fails_after_another_one_is_done_changes_nothing(bus: B
             await emptied(bus)
         release.set()
         await eventually(lambda: not slow.busy)
-    (listed,) = await DeadLetters(bus.link).list_actions()
+    (listed,) = await DeadLetters(bus.client).list_actions()
     assert (listed["outcome"], listed["error"]) == ("executed", "")
 
 
@@ -305,7 +305,7 @@ async def test_a_target_that_hangs_does_not_hold_up_the_others(bus: Bus) -> None
             await hang.wait()
         done.append(one.action["type"])
 
-    settings = ExecutionSettings(concurrency=16, targets=TargetLimits(at_once=4, waiting=4))
+    settings = ExecutionSettings(concurrency=16, targets=CircuitBreakerSettings(at_once=4, waiting=4))
     await ask(bus, *(task(f"h{number}", "hanging") for number in range(300)))
     await ask(bus, *(task(f"q{number}", "quick") for number in range(300)))
     async with executing(bus, perform, settings=settings):
@@ -330,7 +330,7 @@ async def test_a_large_event_is_fetched_and_one_that_is_gone_buries_the_task(bus
     async with executing(bus, perform):
         await emptied(bus)
     assert seen == [big.data]
-    (letter,) = await DeadLetters(bus.link).letters()
+    (letter,) = await DeadLetters(bus.client).letters()
     assert "no longer kept" in letter.error
 
 

@@ -67,5 +67,5 @@ async def test_a_follower_waits_for_what_has_not_come(bus: Bus) -> None:
 async def test_recent_ids_end_before_the_given_position(bus: Bus) -> None:
     for number in range(12):
         ack = await bus.publish(event("x", f"e-{number}"))
-    found = await recent_ids(bus.link, since_us=0, before=ack.seq)
+    found = await recent_ids(bus.client, since_us=0, before=ack.seq)
     assert [name for name, _ in found] == [f"e-{number}" for number in range(11)]

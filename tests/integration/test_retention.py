@@ -14,10 +14,10 @@ import pytest
 
 from tests.integration.conftest import NatsServer
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.request_client import LinkReason
+from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams, make_room_in_engine
 from whenthen.engine.flow_runs.run_stores import ensure_flow_stores
-from whenthen.engine.process.maintenance import Upkeep, unread_share
+from whenthen.engine.process.maintenance import Maintenance, unread_share
 from whenthen.engine.process.metrics import Metrics
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
@@ -177,7 +177,7 @@ async def test_the_outcome_of_a_task_that_still_waits_makes_no_room(nats_server:
         for number in range(80):
             await bus.store(f"engine.firing.a.f{number}", b"x" * 4000)
             await bus.store(f"engine.outcome.a.f{number}.0", b"done")
-        assert await make_room_in_engine(bus.link, settings, needed_from=1 << 62) > 10
+        assert await make_room_in_engine(bus.client, settings, needed_from=1 << 62) > 10
         kept = (await bus.js.stream_info("ENGINE", subjects_filter=">")).state.subjects or {}
         assert "engine.outcome.a.before.0" not in kept
         assert "engine.outcome.a.waits.0" in kept
@@ -217,15 +217,15 @@ async def test_a_full_stream_refuses_new_events_and_keeps_the_unread_ones(nats_s
         await ensure_streams(bus.js, settings)
         await ensure_flow_stores(bus.js)
         metrics = Metrics(version="test")
-        upkeep = _upkeep(bus, metrics, settings)
+        maintenance = _upkeep(bus, metrics, settings)
         stored = 0
         with pytest.raises(BusUnavailable) as refused:  # noqa: PT012 - how many fit is the server's business
             for number in range(1000):
                 await bus.publish(event(number, size=4000))
                 stored += 1
-        assert refused.value.reason == LinkReason.FULL
+        assert refused.value.reason == BusReason.FULL
         assert (await bus.event_at(1)) is not None
-        await upkeep.look(datetime.now(UTC))
+        await maintenance.look(datetime.now(UTC))
         assert (await bus.js.stream_info("EVENTS")).state.messages == stored
         assert metrics.registry.get_sample_value("whenthen_stream_bytes", {"stream": "EVENTS"}) > 160_000
     finally:
@@ -242,16 +242,16 @@ async def test_events_that_wait_too_long_are_told_before_they_expire(
         await ensure_streams(bus.js, settings)
         await ensure_flow_stores(bus.js)
         metrics = Metrics(version="test")
-        upkeep = _upkeep(bus, metrics, settings)
+        maintenance = _upkeep(bus, metrics, settings)
         now = datetime.now(UTC)
-        await upkeep.look(now)
+        await maintenance.look(now)
         assert metrics.registry.get_sample_value("whenthen_events_unread_age_share") == 0
         await bus.publish(event())
         with caplog.at_level(logging.ERROR):
-            await upkeep.look(now + timedelta(minutes=30))
+            await maintenance.look(now + timedelta(minutes=30))
             assert not caplog.records
-            await upkeep.look(now + timedelta(minutes=54))
-            await upkeep.look(now + timedelta(minutes=55))
+            await maintenance.look(now + timedelta(minutes=54))
+            await maintenance.look(now + timedelta(minutes=55))
         share = metrics.registry.get_sample_value("whenthen_events_unread_age_share")
         assert share == pytest.approx(55 / 60, abs=0.02)
         assert len(caplog.records) == 1
@@ -268,5 +268,7 @@ def test_the_share_of_its_time_is_that_of_the_oldest_unread_event() -> None:
     assert unread_share(now, now=now, max_age_s=0) == 0
 
 
-def _upkeep(bus: Bus, metrics: Metrics, settings: StreamSettings) -> Upkeep:
-    return Upkeep(bus.js, bus.link, metrics=metrics, settings=settings, shards=1, dead_letters=None, automations=list)
+def _upkeep(bus: Bus, metrics: Metrics, settings: StreamSettings) -> Maintenance:
+    return Maintenance(
+        bus.js, bus.client, metrics=metrics, settings=settings, shards=1, dead_letters=None, automations=list
+    )

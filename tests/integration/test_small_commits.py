@@ -16,20 +16,20 @@ from nats.aio.msg import Msg
 from tests.chaos.oracle import read_stream
 from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator
+from whenthen.cancellation import end_task
 from whenthen.engine.bus.batches import EXPECT_OF, StaleBatch, publish_batch, publish_fenced
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, as_json, encode_firing, encode_task, encode_window
-from whenthen.engine.bus.request_client import LinkReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject, firing_subject, offset_subject, window_subject
 from whenthen.engine.evaluation.commit import SMALL_BYTES, SMALL_MESSAGES, Fenced, ShardLog, read_offset
 from whenthen.engine.evaluation.shard_loop import ShardLoop
-from whenthen.engine.evaluation.shard_loop import commit as commit_module
+from whenthen.engine.evaluation import commit as commit_module
 from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState
-from whenthen.cancellation import end_task
 
 pytestmark = pytest.mark.anyio
 
@@ -75,7 +75,7 @@ def changes(round: int) -> list[Message]:
 
 
 async def loaded(bus: Bus) -> tuple[ShardLog, dict[str, bytes]]:
-    log = ShardLog(bus.link, 0)
+    log = ShardLog(bus.client, 0)
     windows: dict[str, bytes] = {}
     await log.load(lambda trigger, key, state: windows.__setitem__(key, state))
     return log, {key: state for key, state in windows.items() if state}
@@ -86,7 +86,7 @@ async def answering(bus: Bus) -> None:
     async with asyncio.timeout(20):
         while True:
             try:
-                await read_offset(bus.link, 0)
+                await read_offset(bus.client, 0)
                 return
             except BusUnavailable:
                 await asyncio.sleep(0.02)
@@ -106,7 +106,7 @@ def interrupt(
     bus: Bus, monkeypatch: pytest.MonkeyPatch, at: int, by: Callable[[Start, tuple[Any, ...]], Awaitable[Any]]
 ) -> None:
     """Let `by` send the change with the index `at`, once."""
-    original = bus.link.start
+    original = bus.client.start
     sent = 0
 
     async def start(subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0) -> Any:
@@ -117,17 +117,17 @@ def interrupt(
                 return await by(original, (subject, data, head))
         return await original(subject, data, head, timeout_s=timeout_s)
 
-    monkeypatch.setattr(bus.link, "start", start)
+    monkeypatch.setattr(bus.client, "start", start)
 
 
 async def test_a_plain_message_is_refused_when_the_offset_it_expects_is_not_the_last_one(bus: Bus) -> None:
     subject = offset_subject(0)
-    first = await publish_batch(bus.link, [Message(subject, b"1")], expect=0)
-    await publish_fenced(bus.link, changes(1), subject=subject, expect=first)
+    first = await publish_batch(bus.client, [Message(subject, b"1")], expect=0)
+    await publish_fenced(bus.client, changes(1), subject=subject, expect=first)
     assert await stored(bus) == uninterrupted(1)
-    await publish_batch(bus.link, [Message(subject, b"2")], expect=first)
+    await publish_batch(bus.client, [Message(subject, b"2")], expect=first)
     with pytest.raises(StaleBatch):
-        await publish_fenced(bus.link, changes(2), subject=subject, expect=first)
+        await publish_fenced(bus.client, changes(2), subject=subject, expect=first)
     assert await stored(bus) == uninterrupted(1)
 
 
@@ -140,7 +140,7 @@ async def test_a_small_commit_is_one_message_and_then_its_changes(bus: Bus) -> N
     message = await bus.js.get_last_msg(ENGINE, offset_subject(0))
     assert message.data is not None
     assert orjson.loads(message.data.split(b"\n")[0])["seq"] == 1, "the position reads as JSON on the command line"
-    assert await read_offset(bus.link, 0) == offset
+    assert await read_offset(bus.client, 0) == offset
     assert await stored(bus) == uninterrupted(1)
     assert not log.settled
     await log.commit([], seq=2, clock_us=10)
@@ -255,7 +255,7 @@ async def test_changes_whose_acknowledgement_was_lost_are_finished(
         answered = await start(*message)
         lost: asyncio.Future[Msg] = asyncio.get_running_loop().create_future()
         await answered
-        lost.set_exception(unavailable("the answer was lost", LinkReason.TIMEOUT))
+        lost.set_exception(unavailable("the answer was lost", BusReason.TIMEOUT))
         return lost
 
     log, _ = await loaded(bus)
@@ -271,13 +271,13 @@ async def test_a_change_that_comes_through_late_is_refused(bus: Bus, monkeypatch
 
     async def hold(start: Start, message: tuple[Any, ...]) -> Any:
         held.append(message)
-        raise unavailable("it lies in a buffer", LinkReason.DISCONNECTED)
+        raise unavailable("it lies in a buffer", BusReason.DISCONNECTED)
 
     log, _ = await loaded(bus)
     interrupt(bus, monkeypatch, MESSAGES - 1, hold)
     await log.commit(changes(1), seq=1, clock_us=1)
     last = (await bus.js.stream_info(ENGINE)).state.last_seq
-    answer = await bus.link.request(*held[0])
+    answer = await bus.client.request(*held[0])
     assert b"10071" in answer.data
     assert (await bus.js.stream_info(ENGINE)).state.last_seq == last
 
@@ -324,7 +324,7 @@ async def test_a_task_that_was_performed_and_deleted_is_not_performed_again(
                 await asyncio.sleep(0.01)
         if crash:
             raise asyncio.CancelledError
-        raise unavailable("the answer was lost", LinkReason.TIMEOUT)
+        raise unavailable("the answer was lost", BusReason.TIMEOUT)
 
     executor = Executor(other, perform, settings=ExecutionSettings())
     running = asyncio.create_task(executor.run())
@@ -366,9 +366,9 @@ async def test_an_idle_shard_keeps_no_changes_in_its_offset(bus: Bus) -> None:
     await eventually(loop.ready.is_set)
     ack = await bus.publish(new_event("order.created", resource={"id": "r"}, now=datetime.now(UTC), source="test"))
     await eventually(lambda: loop.committed >= ack.seq)
-    assert (await read_offset(bus.link, 0)).packed
+    assert (await read_offset(bus.client, 0)).packed
     async with asyncio.timeout(20):
-        while (await read_offset(bus.link, 0)).packed:
+        while (await read_offset(bus.client, 0)).packed:
             await asyncio.sleep(0.02)
     loop.stop()
     await asyncio.wait_for(task, 20)

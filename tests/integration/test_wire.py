@@ -10,7 +10,7 @@ import pytest
 from tests.integration.conftest import NatsServer, eventually
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery, encode_headers
-from whenthen.engine.bus.request_client import LinkReason
+from whenthen.engine.bus.request_client import BusReason
 from whenthen.schemas.errors import BusUnavailable
 
 pytestmark = pytest.mark.anyio
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.anyio
 
 async def test_messages_come_as_they_were_sent_in_order_and_of_any_size(bus: Bus) -> None:
     came: list[Delivery] = []
-    await bus.wire.subscribe("here.>", lambda *parts: came.append(Delivery(*parts)))
+    await bus.protocol.subscribe("here.>", lambda *parts: came.append(Delivery(*parts)))
     sent = [b"", b"x\r\nMSG here 1 3\r\nabc", bytes(range(256)), b"y" * (5 << 20), b"last"]
     for number, data in enumerate(sent):
         head = encode_headers({"Number": str(number)}) if number % 2 else b""
-        bus.wire.send(f"here.{number}", data, reply=f"to.{number}", head=head)
+        bus.protocol.send(f"here.{number}", data, reply=f"to.{number}", head=head)
     await eventually(lambda: len(came) == len(sent))
     assert [message.data for message in came] == sent
     assert [message.subject for message in came] == [f"here.{number}" for number in range(5)]
@@ -38,9 +38,9 @@ async def test_messages_of_nats_py_and_of_the_wire_share_a_connection(bus: Bus) 
         theirs.append(message.data)  # type: ignore[attr-defined]
 
     await bus.nc.subscribe("both", cb=receive)
-    await bus.wire.subscribe("both", lambda subject, reply, head, data: ours.append(data))
+    await bus.protocol.subscribe("both", lambda subject, reply, head, data: ours.append(data))
     for number in range(100):
-        bus.wire.send("both", b"%d" % number)
+        bus.protocol.send("both", b"%d" % number)
         await bus.nc.publish("both", b"n%d" % number)
     await eventually(lambda: len(ours) == len(theirs) == 200)
     assert sorted(ours) == sorted(theirs)
@@ -49,38 +49,38 @@ async def test_messages_of_nats_py_and_of_the_wire_share_a_connection(bus: Bus) 
 
 async def test_a_subscription_goes_on_after_the_server_was_killed(bus: Bus, nats_server: NatsServer) -> None:
     came: list[bytes] = []
-    await bus.wire.subscribe("here", lambda subject, reply, head, data: came.append(data))
-    bus.wire.send("here", b"1")
+    await bus.protocol.subscribe("here", lambda subject, reply, head, data: came.append(data))
+    bus.protocol.send("here", b"1")
     await eventually(lambda: came == [b"1"])
     nats_server.kill()
     await eventually(lambda: not bus.connected)
     with pytest.raises(nats.errors.ConnectionClosedError):
-        bus.wire.send("here", b"2")
+        bus.protocol.send("here", b"2")
     nats_server.start()
     await eventually(lambda: bus.connected)
-    bus.wire.send("here", b"3")
+    bus.protocol.send("here", b"3")
     await eventually(lambda: came == [b"1", b"3"])
 
 
 async def test_nothing_comes_after_a_subscription_is_ended(bus: Bus) -> None:
     came: list[bytes] = []
-    sub = await bus.wire.subscribe("here", lambda subject, reply, head, data: came.append(data))
-    await bus.wire.unsubscribe(sub)
-    bus.wire.send("here", b"1")
+    sub = await bus.protocol.subscribe("here", lambda subject, reply, head, data: came.append(data))
+    await bus.protocol.unsubscribe(sub)
+    bus.protocol.send("here", b"1")
     await bus.nc.flush()
     assert came == []
 
 
 async def test_a_message_above_the_servers_limit_is_refused_and_the_connection_stays(bus: Bus) -> None:
     with pytest.raises(nats.errors.MaxPayloadError):
-        bus.wire.send("here", b"x" * (bus.nc.max_payload + 1))
+        bus.protocol.send("here", b"x" * (bus.nc.max_payload + 1))
     await bus.nc.flush()
     assert bus.connected
 
 
 async def test_headers_count_for_the_servers_limit_which_would_end_the_connection(bus: Bus) -> None:
     with pytest.raises(nats.errors.MaxPayloadError):
-        bus.wire.send("here", b"x" * (bus.nc.max_payload - 10), head=encode_headers({"Name": "value"}))
+        bus.protocol.send("here", b"x" * (bus.nc.max_payload - 10), head=encode_headers({"Name": "value"}))
     await bus.nc.flush()
     assert bus.connected
 
@@ -89,12 +89,12 @@ async def test_subscriptions_that_end_while_the_connection_is_away_do_not_come_b
     bus: Bus, nats_server: NatsServer
 ) -> None:
     kept = len(bus.nc._subs)
-    sub = await bus.wire.subscribe("here", lambda *_: None)
+    sub = await bus.protocol.subscribe("here", lambda *_: None)
     nats_server.kill()
     await eventually(lambda: not bus.connected)
-    await bus.wire.unsubscribe(sub)
+    await bus.protocol.unsubscribe(sub)
     with pytest.raises(Exception, match="no connection"):
-        await bus.link.stream_of("nobody", b"", lambda _: True)
+        await bus.client.stream_of("nobody", b"", lambda _: True)
     nats_server.start()
     await eventually(lambda: bus.connected)
     assert len(bus.nc._subs) == kept
@@ -108,14 +108,14 @@ async def test_answers_find_their_requests_and_late_ones_nobody(bus: Bus) -> Non
 
     await bus.nc.subscribe("echo", cb=echo)
     sent = [b"%d" % number for number in range(500)]
-    answers = await asyncio.gather(*(bus.link.request("echo", data) for data in sent))
+    answers = await asyncio.gather(*(bus.client.request("echo", data) for data in sent))
     assert [answer.data for answer in answers] == sent
     with pytest.raises(Exception, match="did not answer within"):
-        await bus.link.request("echo", b"never", timeout_s=0.1)
-    given_up = asyncio.create_task(bus.link.request("echo", b"never"))
+        await bus.client.request("echo", b"never", timeout_s=0.1)
+    given_up = asyncio.create_task(bus.client.request("echo", b"never"))
     await asyncio.sleep(0)
     given_up.cancel()
-    await eventually(lambda: bus.link.in_flight == 0)
+    await eventually(lambda: bus.client.in_flight == 0)
 
 
 async def test_stored_messages_that_nobody_can_give_are_an_error_and_not_an_empty_stream(bus: Bus) -> None:
@@ -123,10 +123,10 @@ async def test_stored_messages_that_nobody_can_give_are_an_error_and_not_an_empt
         await bus.store(f"events.e{number}", b"%d" % number)
     came: list[bytes] = []
     request = {"seq": 1, "next_by_subj": "events.>", "batch": 2}
-    assert await bus.link.read_stored("EVENTS", request, lambda message: came.append(message.data))
-    assert not await bus.link.read_stored("EVENTS", {**request, "seq": 3}, lambda message: came.append(message.data))
-    assert not await bus.link.read_stored("EVENTS", {**request, "seq": 9}, lambda message: came.append(message.data))
+    assert await bus.client.read_stored("EVENTS", request, lambda message: came.append(message.data))
+    assert not await bus.client.read_stored("EVENTS", {**request, "seq": 3}, lambda message: came.append(message.data))
+    assert not await bus.client.read_stored("EVENTS", {**request, "seq": 9}, lambda message: came.append(message.data))
     assert came == [b"0", b"1", b"2"]
     with pytest.raises(BusUnavailable, match="NOWHERE can not be read") as caught:
-        await bus.link.read_stored("NOWHERE", request, lambda message: came.append(message.data))
-    assert caught.value.reason == LinkReason.NO_STREAM
+        await bus.client.read_stored("NOWHERE", request, lambda message: came.append(message.data))
+    assert caught.value.reason == BusReason.NO_STREAM

@@ -1,6 +1,6 @@
 """One try of one action: what it is about, what its templates see, and what comes out of it.
 
-`execution` builds a `Call` for each try and gives it to the action's compiled `Step`; the families (`deployments`,
+`execution` builds a `Call` for each try and gives it to the action's compiled `Handler`; the families (`deployments`,
 `automations`, `notifications`, `webhooks`, `events`) provide the steps.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from whenthen.actions.ports import Ports
 from whenthen.schemas.firings import ActionTask, Firing
 
-__all__ = ["EVENT_FIELDS", "VARIABLES", "ActionResult", "Call", "Step", "automation_id", "lineage", "links"]
+__all__ = ["EVENT_FIELDS", "VARIABLES", "ActionResult", "Call", "Handler", "automation_id", "lineage", "links"]
 
 #: the variables of every template of an action; JSONPath sees them too, beside the fields of the event
 VARIABLES = frozenset({"event", "events", "firing", "automation", "key"})
@@ -67,7 +67,7 @@ class Call:
         return {**(event or {}), **context}
 
 
-class Step(Protocol):
+class Handler(Protocol):
     """A compiled action: everything that can be decided when a rule is loaded is decided."""
 
     async def run(self, call: Call) -> ActionResult:

@@ -8,18 +8,18 @@ from whenthen.actions.attempts import ActionResult, Call, automation_id
 from whenthen.actions.fields import Field, compile_optional_text
 from whenthen.schemas.actions import DoNothing, PauseAutomation, ResumeAutomation
 
-__all__ = ["AutomationStep", "NothingStep"]
+__all__ = ["AutomationHandler", "NothingHandler"]
 
 
 @dataclass(frozen=True, slots=True)
-class AutomationStep:
+class AutomationHandler:
     """pause-automation, resume-automation; without a name it is the automation that fired."""
 
     pause: bool
     automation: Field[str] | None
 
     @classmethod
-    def compile(cls, action: PauseAutomation | ResumeAutomation) -> AutomationStep:
+    def compile(cls, action: PauseAutomation | ResumeAutomation) -> AutomationHandler:
         return cls(isinstance(action, PauseAutomation), compile_optional_text("automation", action.automation))
 
     async def run(self, call: Call) -> ActionResult:
@@ -33,11 +33,11 @@ class AutomationStep:
 
 
 @dataclass(frozen=True, slots=True)
-class NothingStep:
+class NothingHandler:
     """do-nothing: the firing and its outcome are all there is."""
 
     @classmethod
-    def compile(cls, action: DoNothing) -> NothingStep:
+    def compile(cls, action: DoNothing) -> NothingHandler:
         return cls()
 
     async def run(self, call: Call) -> ActionResult:

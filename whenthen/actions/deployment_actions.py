@@ -17,11 +17,11 @@ from whenthen.schemas.actions import (
     RunDeployment,
 )
 
-__all__ = ["CancelFlowRunStep", "DeploymentStep", "RunDeploymentStep", "ScheduleStep"]
+__all__ = ["CancelFlowRunHandler", "DeploymentHandler", "RunDeploymentHandler", "ScheduleHandler"]
 
 
 @dataclass(frozen=True, slots=True)
-class RunDeploymentStep:
+class RunDeploymentHandler:
     """run-deployment: one run for one key, carrying the lineage."""
 
     action: RunDeployment
@@ -29,7 +29,7 @@ class RunDeploymentStep:
     parameters: Field[Any]
 
     @classmethod
-    def compile(cls, action: RunDeployment) -> RunDeploymentStep:
+    def compile(cls, action: RunDeployment) -> RunDeploymentHandler:
         deployment = compile_optional_text("deployment", action.deployment)
         return cls(action, deployment, compile_value_field("parameters", action.parameters))
 
@@ -55,14 +55,14 @@ class RunDeploymentStep:
 
 
 @dataclass(frozen=True, slots=True)
-class DeploymentStep:
+class DeploymentHandler:
     """pause-deployment, resume-deployment: all schedules of a deployment."""
 
     pause: bool
     deployment: Field[str] | None
 
     @classmethod
-    def compile(cls, action: PauseDeployment | ResumeDeployment) -> DeploymentStep:
+    def compile(cls, action: PauseDeployment | ResumeDeployment) -> DeploymentHandler:
         return cls(isinstance(action, PauseDeployment), compile_optional_text("deployment", action.deployment))
 
     async def run(self, call: Call) -> ActionResult:
@@ -73,7 +73,7 @@ class DeploymentStep:
 
 
 @dataclass(frozen=True, slots=True)
-class ScheduleStep:
+class ScheduleHandler:
     """pause-schedule, resume-schedule: one schedule of a deployment."""
 
     pause: bool
@@ -81,7 +81,7 @@ class ScheduleStep:
     schedule: Field[str]
 
     @classmethod
-    def compile(cls, action: PauseSchedule | ResumeSchedule) -> ScheduleStep:
+    def compile(cls, action: PauseSchedule | ResumeSchedule) -> ScheduleHandler:
         return cls(
             isinstance(action, PauseSchedule),
             compile_optional_text("deployment", action.deployment),
@@ -97,13 +97,13 @@ class ScheduleStep:
 
 
 @dataclass(frozen=True, slots=True)
-class CancelFlowRunStep:
+class CancelFlowRunHandler:
     """cancel-flow-run."""
 
     flow_run: Field[str] | None
 
     @classmethod
-    def compile(cls, action: CancelFlowRun) -> CancelFlowRunStep:
+    def compile(cls, action: CancelFlowRun) -> CancelFlowRunHandler:
         return cls(compile_optional_text("flow_run", action.flow_run))
 
     async def run(self, call: Call) -> ActionResult:

@@ -11,11 +11,11 @@ from whenthen.schemas.actions import EmitEvent
 from whenthen.schemas.errors import InvalidTemplate
 from whenthen.schemas.events import new_event
 
-__all__ = ["EmitEventStep"]
+__all__ = ["EmitEventHandler"]
 
 
 @dataclass(frozen=True, slots=True)
-class EmitEventStep:
+class EmitEventHandler:
     """The event's id derives from the idempotency key: a repeated try is the same event."""
 
     event: Field[str]
@@ -24,7 +24,7 @@ class EmitEventStep:
     payload: Field[Any]
 
     @classmethod
-    def compile(cls, action: EmitEvent) -> EmitEventStep:
+    def compile(cls, action: EmitEvent) -> EmitEventHandler:
         for place, labels in [("resource", action.resource), *_places(action.related)]:
             if labels is not None and "id" not in labels:
                 raise InvalidTemplate(f"{place}.id: missing; every resource has an id")

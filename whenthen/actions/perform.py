@@ -14,13 +14,18 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from whenthen.actions.attempts import ActionResult, Call, Step
-from whenthen.actions.automation_actions import AutomationStep, NothingStep
-from whenthen.actions.deployment_actions import CancelFlowRunStep, DeploymentStep, RunDeploymentStep, ScheduleStep
-from whenthen.actions.emit_event import EmitEventStep
-from whenthen.actions.http.call_webhook import CallWebhookStep
+from whenthen.actions.attempts import ActionResult, Call, Handler
+from whenthen.actions.automation_actions import AutomationHandler, NothingHandler
+from whenthen.actions.deployment_actions import (
+    CancelFlowRunHandler,
+    DeploymentHandler,
+    RunDeploymentHandler,
+    ScheduleHandler,
+)
+from whenthen.actions.emit_event import EmitEventHandler
+from whenthen.actions.http.call_webhook import CallWebhookHandler
 from whenthen.actions.ports import Ports
-from whenthen.actions.send_notification import SendNotificationStep
+from whenthen.actions.send_notification import SendNotificationHandler
 from whenthen.schemas.actions import Action, ActionBase
 from whenthen.schemas.errors import (
     ActionError,
@@ -36,19 +41,19 @@ from whenthen.schemas.times import format_duration
 
 __all__ = ["CompiledAction", "compile_action", "perform", "read_action"]
 
-_COMPILERS: Mapping[str, Callable[[Any], Step]] = {
-    "run-deployment": RunDeploymentStep.compile,
-    "pause-deployment": DeploymentStep.compile,
-    "resume-deployment": DeploymentStep.compile,
-    "pause-schedule": ScheduleStep.compile,
-    "resume-schedule": ScheduleStep.compile,
-    "cancel-flow-run": CancelFlowRunStep.compile,
-    "pause-automation": AutomationStep.compile,
-    "resume-automation": AutomationStep.compile,
-    "send-notification": SendNotificationStep.compile,
-    "call-webhook": CallWebhookStep.compile,
-    "emit-event": EmitEventStep.compile,
-    "do-nothing": NothingStep.compile,
+_COMPILERS: Mapping[str, Callable[[Any], Handler]] = {
+    "run-deployment": RunDeploymentHandler.compile,
+    "pause-deployment": DeploymentHandler.compile,
+    "resume-deployment": DeploymentHandler.compile,
+    "pause-schedule": ScheduleHandler.compile,
+    "resume-schedule": ScheduleHandler.compile,
+    "cancel-flow-run": CancelFlowRunHandler.compile,
+    "pause-automation": AutomationHandler.compile,
+    "resume-automation": AutomationHandler.compile,
+    "send-notification": SendNotificationHandler.compile,
+    "call-webhook": CallWebhookHandler.compile,
+    "emit-event": EmitEventHandler.compile,
+    "do-nothing": NothingHandler.compile,
 }
 
 #: errors of the ports that another try does not change
@@ -62,7 +67,7 @@ class CompiledAction:
     """An action with everything decided that does not depend on an event. Immutable; share it between tries."""
 
     action: ActionBase
-    step: Step
+    step: Handler
 
     @property
     def type(self) -> str:

@@ -21,7 +21,7 @@ from whenthen.actions.secrets import is_reference
 from whenthen.schemas.actions import SendNotification
 from whenthen.schemas.errors import ActionError
 
-__all__ = ["SendNotificationStep", "unreadable"]
+__all__ = ["SendNotificationHandler", "unreadable"]
 
 #: loggers that write URLs or messages: Apprise itself, and what it sends with
 TALKATIVE = ("apprise", "urllib3.connectionpool", "requests", "slixmpp", "paho.mqtt.client")
@@ -49,7 +49,7 @@ def _silenced() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
-class SendNotificationStep:
+class SendNotificationHandler:
     """Delivered means: Apprise reports success for each URL. A retry sends to all of them again."""
 
     notifier: str
@@ -57,7 +57,7 @@ class SendNotificationStep:
     body: Field[str]
 
     @classmethod
-    def compile(cls, action: SendNotification) -> SendNotificationStep:
+    def compile(cls, action: SendNotification) -> SendNotificationHandler:
         return cls(
             action.notifier,
             compile_text_field("subject", action.subject, empty=True),

@@ -147,7 +147,7 @@ def _say(server: Server) -> None:
     out.print(f"  rules     {escape(rules['path'])}, revision {rules['revision']}")
     counts = ", ".join(f"{rules[name]} {name}" for name in ("automations", "webhooks", "deployments", "notifiers"))
     out.print(f"            {counts}")
-    for name in server.rulebook.now.webhooks:
+    for name in server.rule_registry.now.webhooks:
         out.print(f"  webhook   {server.address}/hooks/{escape(name)}")
     if server.roles != Role.all():
         out.print(f"  roles     {', '.join(status['roles'])}")

@@ -2,7 +2,7 @@
 
 Handed to `folder`, which knows where each field was written. Each check yields the path of the field inside the
 automation or webhook and what is wrong with it, in the compiler's own words. What it compiled of an automation's trigger
-is kept for the rulebook, and an automation that an earlier sound set had is neither checked nor compiled again.
+is kept for the rule_registry, and an automation that an earlier sound set had is neither checked nor compiled again.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ from whenthen.schemas.events import Event, EventLimits, read_event
 from whenthen.schemas.firings import Decision, Firing
 from whenthen.schemas.times import format_time, from_us, parse_time, to_us
 from whenthen.sources.cloudevents import event_of_cloudevent, is_cloudevent
-from whenthen.triggers.evaluator import Evaluator, Outcome
+from whenthen.triggers.evaluator import Evaluation, Evaluator
 from whenthen.triggers.rule_set import RuleSet
 
 __all__ = ["FORMATS", "RuleSource", "replay"]
@@ -103,7 +103,7 @@ class _Run:
             self._move(end)
             yield from _printed(self._evaluator.advance(self._clock_us))
 
-    def _line(self, number: int, line: bytes | str) -> Outcome:
+    def _line(self, number: int, line: bytes | str) -> Evaluation:
         try:
             data = orjson.loads(line)
         except orjson.JSONDecodeError as error:
@@ -210,7 +210,7 @@ def _lineage(value: Any) -> dict[str, Any]:
     return {**value, "depth": depth, "automations": names}
 
 
-def _printed(outcome: Outcome) -> Iterator[dict[str, Any]]:
+def _printed(outcome: Evaluation) -> Iterator[dict[str, Any]]:
     for decision in outcome.decisions:
         yield _decision(decision)
     for firing in outcome.firings:

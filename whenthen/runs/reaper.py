@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
+from whenthen.cancellation import end_task
 from whenthen.runs.run_states import due_at, settle, transition
 from whenthen.runs.stores import Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, FlowRun, RunState
 from whenthen.schemas.errors import Conflict, WhenthenError
-from whenthen.cancellation import end_task
 
-__all__ = ["Reaper", "ReaperSettings", "Verdict", "bury", "judge"]
+__all__ = ["Reaper", "ReaperSettings", "Verdict", "judge", "mark_crashed"]
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +60,7 @@ def judge(run: FlowRun, beat: datetime | None, now: datetime, settings: ReaperSe
     return Verdict.FINE
 
 
-def bury(run: FlowRun, verdict: Verdict, now: datetime) -> FlowRun:
+def mark_crashed(run: FlowRun, verdict: Verdict, now: datetime) -> FlowRun:
     """The run after a verdict that changes it.
 
     Raises:
@@ -111,12 +111,12 @@ class Reaper:
         """Judge `runs` (without them: all that are known to be open) and act. Gives each verdict that is not fine."""
         verdicts: dict[str, Verdict] = {}
         for stored in list(self._open.values()) if runs is None else runs:
-            verdict = await self.see_to(stored)
+            verdict = await self.reconcile(stored)
             if verdict is not Verdict.FINE:
                 verdicts[stored.run.id] = verdict
         return verdicts
 
-    async def see_to(self, stored: Stored) -> Verdict:
+    async def reconcile(self, stored: Stored) -> Verdict:
         """Judge one run and act."""
         run, now = stored.run, self._clock()
         verdict = judge(run, None, now, self._settings)
@@ -128,7 +128,7 @@ class Reaper:
             await self._requeue(stored, now)
             return verdict
         try:
-            kept = await self._stores.runs.update(bury(run, verdict, now), stored.version)
+            kept = await self._stores.runs.update(mark_crashed(run, verdict, now), stored.version)
         except Conflict:
             return Verdict.FINE  # somebody moved it meanwhile; the next look sees where to
         log.warning("flow run %s of %s: %s, now %s", run.id, run.deployment, verdict, kept.run.state)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from whenthen.cancellation import end_task
 from whenthen.runs.stores import LogLine, LogStore
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.times import format_time
-from whenthen.cancellation import end_task
 
 __all__ = ["LogLimits", "RunLog"]
 

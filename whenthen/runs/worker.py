@@ -23,16 +23,16 @@ from typing import Any
 
 import orjson
 
+from whenthen.cancellation import end_task
 from whenthen.runs.commands import launch_of, read_secret
-from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.processes import ProcessGroup, describe_exit
-from whenthen.runs.reaper import ReaperSettings, Verdict, bury, judge
+from whenthen.runs.reaper import ReaperSettings, Verdict, judge, mark_crashed
+from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.run_states import due_at, settle, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, WAITING, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import BusUnavailable, Conflict, NotFound, RenderError, SetupError, WhenthenError
 from whenthen.schemas.times import format_duration
-from whenthen.cancellation import end_task
 
 __all__ = ["Ending", "Handling", "Stop", "Worker", "WorkerSettings", "ending_of", "handling"]
 
@@ -61,7 +61,7 @@ class Handling(StrEnum):
     DROP = "drop"  #: it has ended or is paused: it leaves the queue
     WAIT = "wait"  #: it is not due
     BUSY = "busy"  #: another worker has it
-    BURY = "bury"  #: the worker that had it is gone
+    MARK_CRASHED = "mark_crashed"  #: the worker that had it is gone
     START = "start"
 
 
@@ -72,7 +72,7 @@ def handling(run: FlowRun, beat: datetime | None, now: datetime, lost_after: tim
         return (Handling.WAIT, min(wait, _LONGEST_NAK)) if wait > timedelta(0) else (Handling.START, timedelta(0))
     if run.state in ACTIVE:
         verdict = judge(run, beat, now, ReaperSettings(lost_after=lost_after))
-        return (Handling.BUSY, lost_after / 4) if verdict is Verdict.FINE else (Handling.BURY, timedelta(0))
+        return (Handling.BUSY, lost_after / 4) if verdict is Verdict.FINE else (Handling.MARK_CRASHED, timedelta(0))
     return Handling.DROP, timedelta(0)
 
 
@@ -211,9 +211,9 @@ class Worker:
         try:
             if what is Handling.DROP:
                 return None
-            if what is Handling.BURY:
+            if what is Handling.MARK_CRASHED:
                 verdict = judge(run, beat, now, ReaperSettings(lost_after=self._settings.lost_after))
-                await self._stores.runs.update(bury(run, verdict, now), stored.version)
+                await self._stores.runs.update(mark_crashed(run, verdict, now), stored.version)
             if what is not Handling.START:
                 return delay
             deployment = self._deployments.current().get(run.deployment)

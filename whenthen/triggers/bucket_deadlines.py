@@ -1,17 +1,17 @@
 """Which buckets of a proactive trigger a check has to look at, without going through all of them.
 
 Derived from the windows, and so not stored: rebuilt when they are restored. Entries may be stale; whoever reads them compares
-with the window as it is. Kept by `triggers.shard_state`, read by `triggers.buckets`.
+with the window as it is. StoredMessage by `triggers.shard_state`, read by `triggers.buckets`.
 """
 
 from __future__ import annotations
 
 import heapq
 
-__all__ = ["BucketEnds"]
+__all__ = ["BucketDeadlines"]
 
 
-class BucketEnds:
+class BucketDeadlines:
     """Ends of the buckets of one trigger by key, earliest first, and the keys whose bucket may hold enough."""
 
     __slots__ = ("_ends", "_heap", "_satisfied")

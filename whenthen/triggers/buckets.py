@@ -10,31 +10,31 @@ from __future__ import annotations
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.bucket_deadlines import BucketEnds
-from whenthen.triggers.decisions import Outcome, note
+from whenthen.triggers.bucket_deadlines import BucketDeadlines
+from whenthen.triggers.decisions import Evaluation, note
 from whenthen.triggers.firing_ids import Cause
 from whenthen.triggers.firing_outcomes import conclude, fire
 from whenthen.triggers.rule_set import Leaf
-from whenthen.triggers.shard_state import Shard
+from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.windows import tumbling
-from whenthen.triggers.windows.steps import Step
+from whenthen.triggers.windows.transitions import Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["begin_checks", "check", "feed"]
+__all__ = ["apply_event", "begin_checks", "check"]
 
 _MAX_CHECKS = 20_000  #: of one trigger's buckets, when the clock jumps over many
 
 
-def feed(
-    shard: Shard, leaf: Leaf, rule: TumblingRule, event: Event, counts: bool, opens: bool, outcome: Outcome
+def apply_event(
+    shard: ShardState, leaf: Leaf, rule: TumblingRule, event: Event, counts: bool, opens: bool, outcome: Evaluation
 ) -> None:
-    """As `windowing.feed`, for a trigger with buckets. What the event lacks of the key is empty text."""
+    """As `windowing.apply_event`, for a trigger with buckets. What the event lacks of the key is empty text."""
     key = leaf.keys.text_or_empty(event)
     now_us = shard.moment_us
     ref = Ref(event.data["id"], event.seq, event.time_us)
     cause = Cause(event, event.depth, now_us)
     if not rule.remembers:
-        fire(shard, leaf, key, Step(Reason.FIRED, None, refs=(ref,), at_us=now_us), cause, outcome)
+        fire(shard, leaf, key, Transition(Reason.FIRED, None, refs=(ref,), at_us=now_us), cause, outcome)
         return
     state = shard.store.get(leaf.id, key)
     step = tumbling.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, data=event.data)
@@ -46,14 +46,14 @@ def feed(
     conclude(shard, leaf, key, step, cause, outcome)
 
 
-def begin_checks(shard: Shard, leaf: Leaf) -> None:
+def begin_checks(shard: ShardState, leaf: Leaf) -> None:
     """Have the first check made at once, unless checks go on from before."""
     trigger = f"{leaf.id}~check"
     if shard.store.get(trigger, "") is None:
         shard.store.put(trigger, "", [shard.clock_us, shard.clock_us, 1], deadline=shard.clock_us)
 
 
-def check(shard: Shard, leaf: Leaf, trigger: str, due_us: int, outcome: Outcome) -> None:
+def check(shard: ShardState, leaf: Leaf, trigger: str, due_us: int, outcome: Evaluation) -> None:
     """Look at all buckets of a proactive trigger with tumbling windows, as Prefect's periodic check does."""
     rule = leaf.rule
     assert isinstance(rule, TumblingRule)
@@ -66,7 +66,7 @@ def check(shard: Shard, leaf: Leaf, trigger: str, due_us: int, outcome: Outcome)
         shard.put(leaf, "", bucket)
         _schedule_check(shard, leaf, rule)
         shard.note_bucket(leaf, rule, "", bucket)
-    ends = shard.ends.setdefault(leaf.id, BucketEnds())
+    ends = shard.ends.setdefault(leaf.id, BucketDeadlines())
     for key in ends.take_satisfied():
         state = shard.store.get(leaf.id, key)
         if state is not None and tumbling.is_satisfied(rule, state):
@@ -94,7 +94,7 @@ def check(shard: Shard, leaf: Leaf, trigger: str, due_us: int, outcome: Outcome)
     shard.store.put(trigger, "", [now_us, again, int(watched)], deadline=again if watched else None)
 
 
-def _schedule_check(shard: Shard, leaf: Leaf, rule: TumblingRule) -> None:
+def _schedule_check(shard: ShardState, leaf: Leaf, rule: TumblingRule) -> None:
     """Have a new bucket looked at by the next check. While there was no bucket, checks went on in steps of `within`."""
     trigger = f"{leaf.id}~check"
     now_us = shard.moment_us

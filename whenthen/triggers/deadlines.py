@@ -8,23 +8,23 @@ from __future__ import annotations
 
 from whenthen.schemas.firings import Reason
 from whenthen.triggers import buckets
-from whenthen.triggers.decisions import Outcome, note
+from whenthen.triggers.decisions import Evaluation, note
 from whenthen.triggers.firing_ids import Cause
 from whenthen.triggers.firing_outcomes import conclude, fire
 from whenthen.triggers.rule_set import Leaf, ScheduleRule
-from whenthen.triggers.shard_state import Shard
+from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.timing import next_time_us, times_due
 from whenthen.triggers.windows import absence, collecting, metric
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
 from whenthen.triggers.windows.metric import MetricRule
-from whenthen.triggers.windows.steps import State, Step
+from whenthen.triggers.windows.transitions import State, Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["begin", "meet"]
+__all__ = ["begin", "on_deadline"]
 
 
-def begin(shard: Shard) -> None:
+def begin(shard: ShardState) -> None:
     """Open the windows that are watched before any event came."""
     for leaf in shard.unbegun.values():
         rule = leaf.rule
@@ -40,7 +40,7 @@ def begin(shard: Shard) -> None:
     shard.unbegun = {}
 
 
-def meet(shard: Shard, trigger: str, key: str, state: State, due_us: int, outcome: Outcome) -> None:
+def on_deadline(shard: ShardState, trigger: str, key: str, state: State, due_us: int, outcome: Evaluation) -> None:
     """Do what the deadline of a window, or of a record beside one, asks for. `shard.moment_us` has reached it."""
     base, _, kind = trigger.partition("~")
     node = shard.rules.nodes.get(base)
@@ -75,7 +75,7 @@ def meet(shard: Shard, trigger: str, key: str, state: State, due_us: int, outcom
         conclude(shard, node, key, step, cause, outcome)
 
 
-def _meet_times(shard: Shard, leaf: Leaf, rule: ScheduleRule, state: State, outcome: Outcome) -> None:
+def _meet_times(shard: ShardState, leaf: Leaf, rule: ScheduleRule, state: State, outcome: Evaluation) -> None:
     """Fire for every time that passed, the newest thousand at most."""
     times, due = times_due(rule, state[1], shard.clock_us)
     shard.put(leaf, "", [shard.clock_us, due])
@@ -83,5 +83,5 @@ def _meet_times(shard: Shard, leaf: Leaf, rule: ScheduleRule, state: State, outc
         if shard.is_paused(leaf):
             note(shard, outcome, leaf, Reason.PAUSED, None, detail="due while the automation is paused")
             continue
-        step = Step(Reason.FIRED, None, refs=(), at_us=at_us)
+        step = Transition(Reason.FIRED, None, refs=(), at_us=at_us)
         fire(shard, leaf, "", step, Cause(None, 0, at_us, at_us), outcome)

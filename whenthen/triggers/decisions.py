@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing, Reason
 from whenthen.triggers.rule_set import Composite, Leaf
-from whenthen.triggers.shard_state import Shard
+from whenthen.triggers.shard_state import ShardState
 
-__all__ = ["Outcome", "Stopped", "note"]
+__all__ = ["Evaluation", "Stopped", "note"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Stopped:
 
 
 @dataclass(slots=True)
-class Outcome:
+class Evaluation:
     """What one call concluded."""
 
     firings: list[Firing] = field(default_factory=list)
@@ -35,8 +35,8 @@ class Outcome:
 
 
 def note(
-    shard: Shard,
-    outcome: Outcome,
+    shard: ShardState,
+    outcome: Evaluation,
     node: Leaf | Composite,
     reason: Reason,
     event: Event | None,

@@ -11,18 +11,18 @@ from collections.abc import Sequence
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import FiringState, Reason, Ref
-from whenthen.triggers.decisions import Outcome, Stopped, note
+from whenthen.triggers.decisions import Evaluation, Stopped, note
 from whenthen.triggers.firing_ids import Cause, make_firing, tells_of
 from whenthen.triggers.rule_set import Composite, Leaf
-from whenthen.triggers.shard_state import Shard
+from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.window_keys import key_text, parse_key_text
 from whenthen.triggers.windows import composite
-from whenthen.triggers.windows.steps import Step
+from whenthen.triggers.windows.transitions import Transition
 
 __all__ = ["conclude", "fire", "resolve_on"]
 
 
-def conclude(shard: Shard, leaf: Leaf, key: str, step: Step, cause: Cause, outcome: Outcome) -> None:
+def conclude(shard: ShardState, leaf: Leaf, key: str, step: Transition, cause: Cause, outcome: Evaluation) -> None:
     """What a step of a leaf means for the automation."""
     if step.reason is Reason.FIRED:
         fire(shard, leaf, key, step, cause, outcome)
@@ -37,7 +37,9 @@ def conclude(shard: Shard, leaf: Leaf, key: str, step: Step, cause: Cause, outco
             _resolve(shard, leaf, key, step.refs or (), cause, outcome, detail="what it waits for came")
 
 
-def fire(shard: Shard, node: Leaf | Composite, key: str, step: Step, cause: Cause, outcome: Outcome) -> None:
+def fire(
+    shard: ShardState, node: Leaf | Composite, key: str, step: Transition, cause: Cause, outcome: Evaluation
+) -> None:
     """A node fired: tell its composite, which may fire in turn, or make the firing of the automation."""
     parent = node.parent
     if parent is None:
@@ -63,7 +65,7 @@ def fire(shard: Shard, node: Leaf | Composite, key: str, step: Step, cause: Caus
         note(shard, outcome, parent, up.reason, cause.event, key=above, detail=up.detail)
 
 
-def resolve_on(shard: Shard, leaf: Leaf, event: Event, outcome: Outcome) -> None:
+def resolve_on(shard: ShardState, leaf: Leaf, event: Event, outcome: Evaluation) -> None:
     """An event came that `resolve_on` names: end the Triggered state of its key."""
     key = leaf.keys.text(event)
     if key is None:
@@ -74,7 +76,9 @@ def resolve_on(shard: Shard, leaf: Leaf, event: Event, outcome: Outcome) -> None
     _resolve(shard, leaf, key, (Ref(event.id, event.seq, event.time_us),), cause, outcome, detail="resolve_on")
 
 
-def _fire_root(shard: Shard, node: Leaf | Composite, key: str, step: Step, cause: Cause, outcome: Outcome) -> None:
+def _fire_root(
+    shard: ShardState, node: Leaf | Composite, key: str, step: Transition, cause: Cause, outcome: Evaluation
+) -> None:
     automation = node.automation
     tells_of_it = cause.event is not None and tells_of(cause.event, automation.name)
     if cause.depth >= shard.max_depth or tells_of_it:
@@ -100,7 +104,7 @@ def _fire_root(shard: Shard, node: Leaf | Composite, key: str, step: Step, cause
 
 
 def _resolve(
-    shard: Shard, leaf: Leaf, key: str, refs: Sequence[Ref], cause: Cause, outcome: Outcome, *, detail: str
+    shard: ShardState, leaf: Leaf, key: str, refs: Sequence[Ref], cause: Cause, outcome: Evaluation, *, detail: str
 ) -> bool:
     """End the Triggered state of a key. False when it is not Triggered."""
     automation = leaf.automation

@@ -11,13 +11,13 @@ from typing import Any
 
 from whenthen.schemas.events import Event
 
-__all__ = ["Holding"]
+__all__ = ["Predecessors"]
 
 _MAX_IDS = 200_000
 _MEMORY_US = 30 * 60 * 1_000_000
 
 
-class Holding:
+class Predecessors:
     """Which ids were seen, and which events wait for which."""
 
     ID = "held"  #: the trigger id under which held events are stored

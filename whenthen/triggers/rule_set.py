@@ -43,9 +43,9 @@ from whenthen.triggers.windows.tumbling import TumblingRule
 __all__ = [
     "CompiledAutomation",
     "Composite",
+    "EventRole",
     "EveryRule",
     "Leaf",
-    "Role",
     "RuleSet",
     "ScheduleRule",
     "compile_automation",
@@ -70,7 +70,7 @@ class ScheduleRule:
 WindowRule = EveryRule | SlidingRule | TumblingRule | AbsenceRule | CollectRule | MetricRule | ScheduleRule
 
 
-class Role:
+class EventRole:
     """What an event is to a leaf; a set of bits."""
 
     EXPECTED = 1
@@ -162,9 +162,9 @@ class RuleSet:
             for leaf in automation.leaves:
                 self.nodes[leaf.id] = leaf
                 for role, rule in (
-                    (Role.EXPECTED, leaf.expected),
-                    (Role.AFTER, leaf.after),
-                    (Role.RESOLVES, leaf.resolving),
+                    (EventRole.EXPECTED, leaf.expected),
+                    (EventRole.AFTER, leaf.after),
+                    (EventRole.RESOLVES, leaf.resolving),
                 ):
                     if rule is not None:
                         self.entries.append(Entry(leaf, role, rule))

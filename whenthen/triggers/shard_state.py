@@ -14,19 +14,19 @@ from datetime import timedelta
 import orjson
 
 from whenthen.schemas.firings import Reason
-from whenthen.triggers.bucket_deadlines import BucketEnds
-from whenthen.triggers.predecessors import Holding
+from whenthen.triggers.bucket_deadlines import BucketDeadlines
+from whenthen.triggers.predecessors import Predecessors
 from whenthen.triggers.rule_set import Composite, Leaf, RuleSet
 from whenthen.triggers.timing import can_expire, deadline_us, expires_us
 from whenthen.triggers.window_store import LOOK_AGAIN_US, WindowStore
 from whenthen.triggers.windows import tumbling
-from whenthen.triggers.windows.steps import State, Step
+from whenthen.triggers.windows.transitions import State, Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["Shard"]
+__all__ = ["ShardState"]
 
 
-class Shard:
+class ShardState:
     """Rules, clock and memory of one shard. Not thread-safe; the caller owns it."""
 
     def __init__(
@@ -42,10 +42,10 @@ class Shard:
         self.paused: set[str] = set()
         self.counts: dict[tuple[str, Reason], int] = {}  #: decisions by automation and reason
         self.store = WindowStore()
-        self.ends: dict[str, BucketEnds] = {}  #: of proactive triggers with buckets
+        self.ends: dict[str, BucketDeadlines] = {}  #: of proactive triggers with buckets
         self.begun: set[str] = set()  #: triggers that have, or had, a window
         self.unbegun: dict[str, Leaf] = {}  #: leaves that are watched from the start, and have no window yet
-        self._holding = Holding(wait_us=follows_wait // timedelta(microseconds=1))
+        self._predecessors = Predecessors(wait_us=follows_wait // timedelta(microseconds=1))
         self._list_unbegun()
 
     # -- what the shell asks
@@ -58,15 +58,15 @@ class Shard:
 
     def wants_all_events(self) -> bool:
         """Whether events were seen that name a predecessor: to tell whether it came, all events are needed."""
-        return self._holding.in_use
+        return self._predecessors.in_use
 
     def holds(self, event_id: str) -> bool:
         """Whether an event of this id waits for the one that it follows."""
-        return self._holding.holds(event_id)
+        return self._predecessors.holds(event_id)
 
     def remember(self, event_id: str, at_us: int | None = None) -> None:
         """Note that an event came before, at `at_us` or now, so that its followers are not held."""
-        self._holding.note(event_id, self.clock_us if at_us is None else at_us)
+        self._predecessors.note(event_id, self.clock_us if at_us is None else at_us)
 
     # -- storing and taking back
 
@@ -82,8 +82,8 @@ class Shard:
         """Take back a stored window. False when no rule knows the trigger any more (then it can be deleted)."""
         value = orjson.loads(state)
         base = trigger.partition("~")[0]
-        if base == Holding.ID:
-            self._holding.restore(key, value)
+        if base == Predecessors.ID:
+            self._predecessors.restore(key, value)
             self.store.put(trigger, key, value, deadline=value[1], changed=False)
             self.clock_us = max(self.clock_us, value[0])
             return True
@@ -106,7 +106,7 @@ class Shard:
         self.rules = rules
         for trigger in self.store.triggers():
             base = trigger.partition("~")[0]
-            if base != Holding.ID and base not in rules.nodes:
+            if base != Predecessors.ID and base not in rules.nodes:
                 self.store.forget(trigger)
         self.begun = {trigger for trigger in self.begun if trigger in rules.nodes}
         self.ends = {trigger: ends for trigger, ends in self.ends.items() if trigger in rules.nodes}
@@ -114,7 +114,7 @@ class Shard:
 
     # -- windows
 
-    def settle(self, node: Leaf | Composite, key: str, step: Step, before: State | None) -> bool:
+    def settle(self, node: Leaf | Composite, key: str, step: Transition, before: State | None) -> bool:
         """Store what a step leaves behind. True when the key is new."""
         if not step.changed:
             return False
@@ -135,7 +135,7 @@ class Shard:
         """Let the checks of a proactive trigger know of a bucket, or that the key has none any more."""
         ends = self.ends.get(leaf.id)
         if ends is None:
-            ends = self.ends[leaf.id] = BucketEnds()
+            ends = self.ends[leaf.id] = BucketDeadlines()
         if state is None:
             ends.forget(key)
         else:

@@ -15,7 +15,7 @@ from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
 from whenthen.triggers.windows.metric import MetricRule
 from whenthen.triggers.windows.sliding import SlidingRule
-from whenthen.triggers.windows.steps import State
+from whenthen.triggers.windows.transitions import State
 from whenthen.triggers.windows.tumbling import TumblingRule
 
 __all__ = ["can_expire", "deadline_us", "expires_us", "next_time_us", "times_due"]

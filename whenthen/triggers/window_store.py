@@ -6,7 +6,7 @@ it: keys are filed in coarse time buckets and looked at when the bucket is over.
 
 Invariant: what is due, and in which order, depends on the states alone and not on how they came about.
 
-Kept by `triggers.shard_state`.
+StoredMessage by `triggers.shard_state`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable
 
 import orjson
 
-from whenthen.triggers.windows.steps import State
+from whenthen.triggers.windows.transitions import State
 
 __all__ = ["LOOK_AGAIN_US", "WindowStore"]
 

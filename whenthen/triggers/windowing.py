@@ -13,32 +13,32 @@ from whenthen.schemas.errors import RenderError
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers import buckets
-from whenthen.triggers.decisions import Outcome, note
+from whenthen.triggers.decisions import Evaluation, note
 from whenthen.triggers.firing_ids import Cause, make_plain_firing
 from whenthen.triggers.firing_outcomes import conclude, fire
 from whenthen.triggers.rule_set import EveryRule, Leaf
-from whenthen.triggers.shard_state import Shard
+from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.windows import absence, collecting, metric, sliding
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
 from whenthen.triggers.windows.metric import MetricRule
 from whenthen.triggers.windows.sliding import SlidingRule
-from whenthen.triggers.windows.steps import Step
+from whenthen.triggers.windows.transitions import Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["feed"]
+__all__ = ["apply_event"]
 
 _MAX_EXACT = 2**53  #: larger whole numbers are kept as floats
 
 
-def feed(shard: Shard, leaf: Leaf, event: Event, counts: bool, opens: bool, outcome: Outcome) -> None:
+def apply_event(shard: ShardState, leaf: Leaf, event: Event, counts: bool, opens: bool, outcome: Evaluation) -> None:
     """Give an event that a filter of `leaf` admitted to the window of its key.
 
     `counts` says whether it matches `expect`, `opens` whether it matches `after`.
     """
     rule = leaf.rule
     if isinstance(rule, TumblingRule):
-        buckets.feed(shard, leaf, rule, event, counts, opens, outcome)
+        buckets.apply_event(shard, leaf, rule, event, counts, opens, outcome)
         return
     key = leaf.keys.text(event)
     if key is None:
@@ -55,7 +55,7 @@ def feed(shard: Shard, leaf: Leaf, event: Event, counts: bool, opens: bool, outc
             outcome.firings.append(firing)
             note(shard, outcome, leaf, Reason.FIRED, event, key=key, firing=firing.id)
         else:
-            step = Step(Reason.FIRED, None, refs=(ref,), at_us=time_us)
+            step = Transition(Reason.FIRED, None, refs=(ref,), at_us=time_us)
             fire(shard, leaf, key, step, Cause(event, depth, time_us), outcome)
         return
     state = shard.store.get(leaf.id, key)
@@ -76,7 +76,7 @@ def feed(shard: Shard, leaf: Leaf, event: Event, counts: bool, opens: bool, outc
     conclude(shard, leaf, key, step, Cause(event, max(event.depth, step.depth), step.at_us or time_us), outcome)
 
 
-def _metric_value(shard: Shard, leaf: Leaf, event: Event, outcome: Outcome) -> tuple[Any] | None:
+def _metric_value(shard: ShardState, leaf: Leaf, event: Event, outcome: Evaluation) -> tuple[Any] | None:
     """The value in a tuple; None (and a decision that says why) when the event has no usable one."""
     assert isinstance(leaf.rule, MetricRule)
     if leaf.value is None:

@@ -37,7 +37,7 @@ def test_every_action_has_an_example() -> None:
 
 def test_every_reason_in_the_code_is_on_the_page() -> None:
     room = Path(whenthen.__file__).parent / "actions"
-    reasons = {reason for file in room.glob("*.py") for reason in re.findall(r'reason="(\w+)"', file.read_text())}
+    reasons = {reason for file in room.rglob("*.py") for reason in re.findall(r'reason="(\w+)"', file.read_text())}
     assert len(reasons) > 10
     for reason in reasons:
         assert f"`{reason}`" in TEXT

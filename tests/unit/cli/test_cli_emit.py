@@ -1,4 +1,4 @@
-"""`whenthen emit`: what flags and files become on the wire."""
+"""`whenthen emit`: what flags and files become on the protocol."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from whenthen.actions import Redactor
-from whenthen.engine.execution.action_runner import Acting
+from whenthen.engine.execution.action_runner import ActionRunner
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState, Ref
 
@@ -57,7 +57,7 @@ def emit(payload: Any) -> dict[str, Any]:
 )
 def test_an_action_that_names_events_is_given_all_of_them(payload: Any) -> None:
     stream, sink = Stream(), Sink()
-    acting = Acting(stream, SimpleNamespace(events=sink, redactor=Redactor()))  # type: ignore[arg-type]
+    acting = ActionRunner(stream, SimpleNamespace(events=sink, redactor=Redactor()))  # type: ignore[arg-type]
     asyncio.run(acting.perform(task(emit(payload))))
     assert stream.asked == [1, 2]
     assert "e2" in str(sink.events[0].payload)
@@ -65,7 +65,7 @@ def test_an_action_that_names_events_is_given_all_of_them(payload: Any) -> None:
 
 def test_an_action_that_names_no_events_costs_no_look_up() -> None:
     stream, sink = Stream(), Sink()
-    acting = Acting(stream, SimpleNamespace(events=sink, redactor=Redactor()))  # type: ignore[arg-type]
+    acting = ActionRunner(stream, SimpleNamespace(events=sink, redactor=Redactor()))  # type: ignore[arg-type]
     asyncio.run(acting.perform(task(emit({"n": "$.payload.n", "of": "{{ event.id }}"}))))
     assert stream.asked == []
     assert sink.events[0].payload == {"n": 3, "of": "e3"}

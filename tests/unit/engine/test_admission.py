@@ -7,19 +7,19 @@ from dataclasses import dataclass, field
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.engine.execution.circuit_breaker import TargetLimits
-from whenthen.engine.execution.concurrency_limits import Admission, Ticket
+from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
+from whenthen.engine.execution.concurrency_limits import ConcurrencyLimits, Ticket
 
 
-def admission(concurrency: int = 100, **limits: float) -> Admission:
-    return Admission(concurrency, TargetLimits(**limits))  # type: ignore[arg-type]
+def admission(concurrency: int = 100, **limits: float) -> ConcurrencyLimits:
+    return ConcurrencyLimits(concurrency, CircuitBreakerSettings(**limits))  # type: ignore[arg-type]
 
 
 def nobody() -> None:
     raise AssertionError("a ticket that ran at once, or left, was woken")
 
 
-def fail(line: Admission, now: float) -> None:
+def fail(line: ConcurrencyLimits, now: float) -> None:
     ticket = line.enter("t", nobody)
     line.leave(ticket, worked=False, now=now)
 

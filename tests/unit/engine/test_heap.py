@@ -7,7 +7,7 @@ import weakref
 
 import pytest
 
-from whenthen.engine.process.gc_tuning import filling, thaw
+from whenthen.engine.process.gc_tuning import loading, unfreeze
 
 
 class Loop:
@@ -18,18 +18,18 @@ class Loop:
 
 
 def test_cycles_that_are_dropped_while_filling_are_collected() -> None:
-    with filling():
+    with loading():
         first = weakref.ref(Loop())
         held = []
         while first() is not None:
             held.append([Loop()])
             assert len(held) < 1_000_000
-    thaw()
+    unfreeze()
 
 
 def test_what_is_there_in_the_end_is_left_out_until_thawed() -> None:
     before = gc.get_threshold()
-    with filling():
+    with loading():
         assert gc.get_threshold() != before
         kept = Loop()
     assert gc.get_threshold() == before
@@ -37,13 +37,13 @@ def test_what_is_there_in_the_end_is_left_out_until_thawed() -> None:
     del kept
     gc.collect()
     assert dropped() is not None
-    thaw()
+    unfreeze()
     gc.collect()
     assert dropped() is None
 
 
 def test_a_failure_leaves_the_collector_as_it_was() -> None:
     before = gc.get_threshold(), gc.get_freeze_count()
-    with pytest.raises(ValueError, match="no"), filling():
+    with pytest.raises(ValueError, match="no"), loading():
         raise ValueError("no")
     assert (gc.get_threshold(), gc.get_freeze_count()) == before

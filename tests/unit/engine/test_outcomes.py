@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from whenthen.engine.bus.records import OutcomeState
-from whenthen.engine.bus.request_client import LinkReason, unavailable
-from whenthen.engine.execution.executor import outcomes
+from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.execution import outcome_store as outcomes
 from whenthen.engine.execution.outcome_store import Outcomes
 from whenthen.schemas.errors import ActionError, BusUnavailable
 from whenthen.schemas.events import Event, new_event
@@ -26,7 +26,7 @@ class Bus:
     """Answers each message as `answers` say, in order, and with `STORED` afterwards; an exception is raised."""
 
     def __init__(self, *answers: bytes | Exception) -> None:
-        self.link = self
+        self.client = self
         self.answers = list(answers)
         self.sent: list[str] = []
         self.under_way = self.most_under_way = 0
@@ -57,7 +57,7 @@ class Bus:
     async def publish(self, event: Event) -> None:
         answer = await self.request(f"events.{event.name}", event.encode(), timeout_s=1.0)
         if b"error" in answer.data:
-            raise unavailable("full", LinkReason.FULL)
+            raise unavailable("full", BusReason.FULL)
 
 
 @pytest.fixture(autouse=True)
@@ -94,7 +94,7 @@ def test_without_an_event_the_outcome_alone_is_sent() -> None:
     assert bus.sent == ["engine.outcome.a.f.0"]
 
 
-@pytest.mark.parametrize("answer", [REFUSED, b"", unavailable("no answer", LinkReason.TIMEOUT)])
+@pytest.mark.parametrize("answer", [REFUSED, b"", unavailable("no answer", BusReason.TIMEOUT)])
 def test_only_what_was_not_acknowledged_is_sent_again(answer: bytes | Exception) -> None:
     bus = Bus(answer)
     store(bus)
@@ -105,7 +105,7 @@ def test_only_what_was_not_acknowledged_is_sent_again(answer: bytes | Exception)
 
 
 def test_what_can_not_be_stored_is_an_error_so_that_the_task_is_not_acknowledged() -> None:
-    bus = Bus(STORED, *[unavailable("no answer", LinkReason.TIMEOUT)] * 100)
+    bus = Bus(STORED, *[unavailable("no answer", BusReason.TIMEOUT)] * 100)
     with pytest.raises(BusUnavailable):
         store(bus)
     bus = Bus(*[REFUSED, STORED], *[REFUSED] * 100)
@@ -116,6 +116,6 @@ def test_what_can_not_be_stored_is_an_error_so_that_the_task_is_not_acknowledged
 def test_a_dead_letter_and_its_outcome_are_stored_before_the_event_says_so() -> None:
     bus = Bus()
     written = Outcomes(bus, ttl_s=60, dead_ttl_s=0, now=lambda: NOW)  # type: ignore[arg-type]
-    asyncio.run(written.bury(task(), b"{}", ActionError("no"), event=EVENT))
+    asyncio.run(written.store_dead(task(), b"{}", ActionError("no"), event=EVENT))
     assert bus.sent == ["engine.dead.a.f.0", "engine.outcome.a.f.0", "events.told"]
     assert bus.most_under_way == 1

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from whenthen.engine.process.metrics import Metrics
-from whenthen.engine.process.rule_registry import Rulebook
-from whenthen.engine.process.rule_reloading import Reloading
+from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.rules import Rules, load_rules
 from whenthen.schemas.errors import InvalidInput
 
@@ -25,11 +25,11 @@ class Bed:
     def __init__(self, folder: Path) -> None:
         self.file = folder / "a.yaml"
         self.file.write_text(GOOD)
-        self.book = Rulebook(load_rules(folder), shards=2, resolve_secret=str)
+        self.book = RuleRegistry(load_rules(folder), shards=2, resolve_secret=str)
         self.metrics = Metrics(version="1")
         self.taken: list[str] = []
         self.book.on_change(lambda compiled: self.taken.append(compiled.rules.revision))
-        self.reloading = Reloading(folder, self.book, self.metrics)
+        self.reloading = RuleReloading(folder, self.book, self.metrics)
 
     def reload(self, text: str) -> dict[str, object]:
         self.file.write_text(text)
@@ -75,14 +75,16 @@ def test_what_the_rulebook_refuses_is_told_once_and_for_as_long_as_it_is_there(
     bed: Bed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse(_rules: Rules) -> None:
-        raise InvalidInput("the rulebook does not want it")
+        raise InvalidInput("the rule_registry does not want it")
 
     before = bed.book.now
     with monkeypatch.context() as patched:
         patched.setattr(bed.book, "compile", refuse)
         for _ in range(2):
             report = bed.reload(OTHER)
-            assert [problem["message"] for problem in bed.reloading.problems()] == ["the rulebook does not want it"]
+            assert [problem["message"] for problem in bed.reloading.problems()] == [
+                "the rule_registry does not want it"
+            ]
             assert report["taken"] is False
             assert bed.book.now is before
     assert bed.metric("rules_rejected_total") == 1

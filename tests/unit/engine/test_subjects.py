@@ -8,7 +8,7 @@ import re
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from whenthen.engine.bus.connection import subjects
+from whenthen.engine.bus import subjects
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)
 NAMES = st.text(alphabet="ab.*>% \t\x00é", max_size=12)

@@ -15,8 +15,8 @@ from whenthen.engine.bus.protocol import (
     NEEDED,
     PARSER,
     Delivery,
+    NatsProtocol,
     Position,
-    Wire,
     encode_headers,
     read_headers,
     read_position,
@@ -62,10 +62,10 @@ class Other:
         pass
 
 
-def wired() -> tuple[Client_, Wire, Any]:
+def wired() -> tuple[Client_, NatsProtocol, Any]:
     client: Any = Client_()
-    wire = Wire(client)
-    return client, wire, client._ps
+    protocol = NatsProtocol(client)
+    return client, protocol, client._ps
 
 
 def frame(sid: int, subject: bytes, reply: bytes, headers: dict[str, str], data: bytes) -> bytes:
@@ -186,8 +186,8 @@ def test_a_consumers_message_says_where_it_stands(reply: bytes) -> None:
 
 def test_a_nats_py_that_is_built_differently_is_refused_by_name() -> None:
     with pytest.raises(SetupError, match="nats-py"):
-        Wire(object())  # type: ignore[arg-type]
+        NatsProtocol(object())  # type: ignore[arg-type]
     client = Client()
     assert all(hasattr(client, name) for name in NEEDED)
-    Wire(client)
+    NatsProtocol(client)
     assert getattr(client, PARSER).reset() is None

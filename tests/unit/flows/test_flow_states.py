@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.runs.reaper import ReaperSettings, Verdict, bury, judge
+from whenthen.runs.reaper import ReaperSettings, Verdict, judge, mark_crashed
 from whenthen.runs.run_states import ALLOWED, flow_run_event, max_attempts, new_run, run_id_of, settle, transition
 from whenthen.runs.worker import Handling, handling
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, Deployment, FlowRun, RunState
@@ -104,7 +104,7 @@ def test_a_verdict_that_changes_a_run_is_always_a_legal_transition(
     if state in TERMINAL:
         assert verdict is Verdict.FINE
     if verdict not in (Verdict.FINE, Verdict.REQUEUE):
-        assert bury(run, verdict, NOW).state is not state
+        assert mark_crashed(run, verdict, NOW).state is not state
     if state in ACTIVE and beat is not None and beat >= -60:
         assert verdict is Verdict.FINE
         assert handling(run, last, NOW, timedelta(seconds=60))[0] is Handling.BUSY

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine.process.rule_registry import Rulebook
+from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.rules import check_rules, load_rules
 from whenthen.schemas.errors import InvalidRules
 
@@ -100,7 +100,7 @@ def test_what_the_checks_compiled_is_what_was_loaded(tmp_path: Path) -> None:
 def test_the_rulebook_takes_what_the_checks_compiled(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(TWO)
     rules = load_rules(tmp_path)
-    book = Rulebook(rules, shards=3, resolve_secret=str)
+    book = RuleRegistry(rules, shards=3, resolve_secret=str)
     assert all(book.now.automations[name] is compiled for name, compiled in rules.compiled.items())
     assert sorted(name for shard in book.now.shards for name in shard.automations) == ["a", "b"]
 
@@ -109,7 +109,7 @@ def test_rules_that_other_checks_let_pass_are_compiled_by_the_rulebook(tmp_path:
     (tmp_path / "a.yaml").write_text(TWO)
     rules = load_rules(tmp_path, checkers=[])
     assert not rules.compiled
-    assert sorted(Rulebook(rules, shards=3, resolve_secret=str).now.automations) == ["a", "b"]
+    assert sorted(RuleRegistry(rules, shards=3, resolve_secret=str).now.automations) == ["a", "b"]
 
 
 def test_an_automation_that_stayed_the_same_is_not_compiled_again(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing, Reason
 from whenthen.schemas.times import parse_duration
-from whenthen.triggers.evaluator import Evaluator, Outcome
+from whenthen.triggers.evaluator import Evaluation, Evaluator
 from whenthen.triggers.rule_set import RuleSet
 
 PAGE = Path(__file__).parents[3] / "docs" / "rules.md"
@@ -76,7 +76,7 @@ def read_event(name: str, clock: float, words: list[str], serial: int) -> Event:
     )
 
 
-def told(decision: Decision, outcome: Outcome, wanted: str) -> str:
+def told(decision: Decision, outcome: Evaluation, wanted: str) -> str:
     """The decision in the words of the example: its reason, and of its firing what the example asks for."""
     if decision.firing is None or " " not in wanted:
         return decision.reason.value

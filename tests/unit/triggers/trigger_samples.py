@@ -12,7 +12,7 @@ from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing
 from whenthen.schemas.times import format_time
-from whenthen.triggers.evaluator import Evaluator, Outcome
+from whenthen.triggers.evaluator import Evaluation, Evaluator
 from whenthen.triggers.rule_set import RuleSet
 
 START = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
@@ -70,7 +70,7 @@ def evaluator(*triggers: dict[str, Any] | Automation, **options: Any) -> Evaluat
     return Evaluator(RuleSet.compile(automations), **options)
 
 
-def take(engine: Evaluator, *events: Event) -> list[Outcome]:
+def take(engine: Evaluator, *events: Event) -> list[Evaluation]:
     """Each event at the time at which it was received."""
     return [engine.process(each, received_us(each)) for each in events]
 
@@ -80,7 +80,7 @@ def received_us(each: Event) -> int:
     return (moment - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
-def reasons(outcomes: Iterable[Outcome]) -> list[str]:
+def reasons(outcomes: Iterable[Evaluation]) -> list[str]:
     return [decision.reason.value for outcome in outcomes for decision in outcome.decisions]
 
 

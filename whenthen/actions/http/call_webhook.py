@@ -26,7 +26,7 @@ from whenthen.actions.http.signatures import SIGNATURE_HEADERS, signature_header
 from whenthen.schemas.actions import CallWebhook
 from whenthen.schemas.errors import ActionError, InvalidTemplate, RenderError
 
-__all__ = ["CallWebhookStep", "read_retry_after"]
+__all__ = ["CallWebhookHandler", "read_retry_after"]
 
 #: of an answer's body that an error quotes
 QUOTED_CHARS = 200
@@ -60,7 +60,7 @@ class _Header:
 
 
 @dataclass(frozen=True, slots=True)
-class CallWebhookStep:
+class CallWebhookHandler:
     """One request; the answer's status decides."""
 
     action: CallWebhook
@@ -69,7 +69,7 @@ class CallWebhookStep:
     body: Field[Any] | None
 
     @classmethod
-    def compile(cls, action: CallWebhook) -> CallWebhookStep:
+    def compile(cls, action: CallWebhook) -> CallWebhookHandler:
         return cls(
             action,
             compile_destination("url", action.url, allow_hosts=action.allow_hosts),

@@ -14,7 +14,7 @@ import orjson
 
 from whenthen.engine.bus.protocol import Delivery, encode_headers
 from whenthen.engine.bus.records import Message
-from whenthen.engine.bus.request_client import Link, LinkReason, refusal, unavailable
+from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal, unavailable
 from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["BATCH_MESSAGES", "StaleBatch", "publish_batch", "publish_fenced"]
@@ -34,7 +34,7 @@ class StaleBatch(Exception):
     """The expected sequence of the offset is not the last one."""
 
 
-async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int | None) -> int:
+async def publish_batch(client: RequestClient, messages: Sequence[Message], *, expect: int | None) -> int:
     """Publish up to 1,000 messages as one atomic batch and give the last one's sequence.
 
     `expect` is the last sequence of the last message's subject, 0 for none; None does not ask.
@@ -51,7 +51,7 @@ async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int 
     size = 0
     for number, message in enumerate(messages[:-1], 1):
         ends = f"\r\nNats-TTL: {message.ttl_s}s\r\n\r\n" if message.ttl_s else "\r\n\r\n"
-        link.tell(message.subject, message.data, f"{start}{number}{ends}".encode())
+        client.tell(message.subject, message.data, f"{start}{number}{ends}".encode())
         size += len(message.data)
         if size > YIELD_BYTES:
             size = 0
@@ -65,11 +65,11 @@ async def publish_batch(link: Link, messages: Sequence[Message], *, expect: int 
     if expect is not None:
         headers[EXPECT] = str(expect)
     head = encode_headers(headers) if headers else b""
-    answer = await link.request(closing.subject, closing.data, head, timeout_s=timeout_s)
+    answer = await client.request(closing.subject, closing.data, head, timeout_s=timeout_s)
     return _stored(answer)
 
 
-async def publish_fenced(link: Link, messages: Sequence[Message], *, subject: str, expect: int) -> None:
+async def publish_fenced(client: RequestClient, messages: Sequence[Message], *, subject: str, expect: int) -> None:
     """Publish each message by itself, all of them under way at once, as long as `subject` has the last sequence `expect`.
 
     An error says nothing about the other messages, nor, unless it is a refusal, about the one that met it.
@@ -85,7 +85,7 @@ async def publish_fenced(link: Link, messages: Sequence[Message], *, subject: st
     try:
         for message in messages:
             head = encode_headers({**fence, "Nats-TTL": f"{message.ttl_s}s"}) if message.ttl_s else plain
-            waiting.append(await link.start(message.subject, message.data, head, timeout_s=timeout_s))
+            waiting.append(await client.start(message.subject, message.data, head, timeout_s=timeout_s))
         answers = await asyncio.gather(*waiting, return_exceptions=True)
     finally:
         for future in waiting:
@@ -105,7 +105,7 @@ async def publish_fenced(link: Link, messages: Sequence[Message], *, subject: st
 def _stored(answer: Delivery) -> int:
     """The sequence that the server gave, or what it says instead."""
     if not answer.data:
-        raise unavailable("the server did not commit the batch", LinkReason.REFUSED)
+        raise unavailable("the server did not commit the batch", BusReason.REFUSED)
     result = orjson.loads(answer.data)
     error = result.get("error")
     if error is None:

@@ -21,8 +21,8 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from whenthen.engine.bus.protocol import Delivery, Wire, encode_headers
-from whenthen.engine.bus.request_client import Link, LinkReason, refusal, unavailable
+from whenthen.engine.bus.protocol import Delivery, NatsProtocol, encode_headers
+from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal, unavailable
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import event_subject, header_id
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
@@ -47,7 +47,7 @@ class Ack:
 
 
 class Bus:
-    """One connection to NATS. `connect` before use; `nc`, `js`, `link` and `broker` serve whoever needs more than
+    """One connection to NATS. `connect` before use; `nc`, `js`, `client` and `broker` serve whoever needs more than
     events."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Bus:
         self.closed = asyncio.Event()  #: the server has ended the connection for good, and nothing restores it
         self._closing = False
         self._nc: Client | None = None
-        self._link: Link | None = None
+        self._client: RequestClient | None = None
         self._js: JetStreamContext | None = None
         self._listeners: list[Callable[[bool], Awaitable[None] | None]] = []
 
@@ -100,13 +100,13 @@ class Bus:
         return self._js
 
     @property
-    def link(self) -> Link:
-        assert self._link is not None, "connect first"
-        return self._link
+    def client(self) -> RequestClient:
+        assert self._client is not None, "connect first"
+        return self._client
 
     @property
-    def wire(self) -> Wire:
-        return self.link.wire
+    def protocol(self) -> NatsProtocol:
+        return self.client.protocol
 
     @property
     def connected(self) -> bool:
@@ -138,28 +138,28 @@ class Bus:
                 await asyncio.sleep(RETRY_PAUSE_S)
         self._nc = connection
         self._js = connection.jetstream(timeout=5)
-        self._link = Link(connection)
-        await self._link.open()
+        self._client = RequestClient(connection)
+        await self._client.open()
 
     async def close(self) -> None:
         """Send what is buffered and disconnect."""
         self._closing = True
-        if self._link is not None:
-            await self._link.close()
+        if self._client is not None:
+            await self._client.close()
         try:
             await self.broker.stop()
         except (nats.errors.Error, OSError, TimeoutError) as error:
             log.warning("NATS connection was not closed cleanly: %r", error)
             if self._nc is not None:
                 await self._nc.close()
-        self._nc = self._js = self._link = None
+        self._nc = self._js = self._client = None
 
     async def publish(self, event: Event) -> Ack:
         """Store one event. Many callers at once share the connection; each waits for its own acknowledgement.
 
         Raises:
             BusUnavailable: not stored, or not known to be; publish the same event again. `reason` says why
-            (`LinkReason`). InvalidEvent: larger than the server accepts.
+            (`BusReason`). InvalidEvent: larger than the server accepts.
         """
         data = event.encode()
         if self._nc is not None and len(data) > self._nc.max_payload - ENVELOPE_BYTES:
@@ -186,9 +186,9 @@ class Bus:
 
         With a `message_id`, a stream whose leader is missing or silent is tried again until the time is up.
         """
-        link = self._link
-        if link is None:
-            raise unavailable("the bus is not connected", LinkReason.DISCONNECTED)
+        client = self._client
+        if client is None:
+            raise unavailable("the bus is not connected", BusReason.DISCONNECTED)
         head = b"" if message_id is None else encode_headers({"Nats-Msg-Id": message_id})
         now = asyncio.get_running_loop().time
         deadline = now() + self.publish_timeout_s
@@ -201,11 +201,11 @@ class Bus:
                 try:
                     left = deadline - now()
                     if left <= 0:
-                        raise unavailable(f"not sent within {self.publish_timeout_s:g} s", LinkReason.TIMEOUT)
+                        raise unavailable(f"not sent within {self.publish_timeout_s:g} s", BusReason.TIMEOUT)
                     wait = left if message_id is None else min(left, ATTEMPT_S)
-                    return _ack(await link.request(subject, data, head, timeout_s=wait))
+                    return _ack(await client.request(subject, data, head, timeout_s=wait))
                 except BusUnavailable as error:
-                    retry = message_id is not None and error.reason in (LinkReason.NO_STREAM, LinkReason.TIMEOUT)
+                    retry = message_id is not None and error.reason in (BusReason.NO_STREAM, BusReason.TIMEOUT)
                     if not retry or now() + RETRY_PAUSE_S > deadline:
                         raise
                 await asyncio.sleep(RETRY_PAUSE_S)
@@ -244,14 +244,14 @@ class Bus:
         Raises:
             BusUnavailable: no answer.
         """
-        message = await self.link.request(f"$JS.API.DIRECT.GET.{EVENTS}", orjson.dumps({"seq": seq}))
+        message = await self.client.request(f"$JS.API.DIRECT.GET.{EVENTS}", orjson.dumps({"seq": seq}))
         if message.headers.get("Status"):
             return None
         return decode_event(message.data, seq)
 
     async def _disconnected(self) -> None:
-        if self._link is not None:
-            self._link.lost()
+        if self._client is not None:
+            self._client.lost()
         if not self._closing:
             log.warning("the connection to NATS is lost; it is being restored")
         await self._tell(False)

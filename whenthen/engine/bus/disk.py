@@ -1,6 +1,6 @@
 """Room on the disk of the embedded nats-server: how much is left, and whether events from outside are still taken.
 
-Asked by the HTTP side before it stores an event, and by the upkeep. Below the reserve nothing new is taken, so that what was
+Asked by the HTTP side before it stores an event, and by the maintenance. Below the reserve nothing new is taken, so that what was
 taken before can be evaluated, acted on and written down. What happens when the disk is full all the same is the
 business of `engine.bus.embedded`; what is promised, of docs/reliability.md, "A full disk".
 """

@@ -27,9 +27,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from whenthen.cancellation import end_task
 from whenthen.engine.bus.disk import free_bytes
 from whenthen.schemas.errors import SetupError
-from whenthen.cancellation import end_task
 
 __all__ = ["EmbeddedServer", "EmbeddedSettings", "find_server"]
 

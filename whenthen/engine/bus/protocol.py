@@ -5,7 +5,7 @@ Called by `engine.bus.request_client` and whatever reads streams. nats-py keeps 
 pings, reconnecting, and subscribing again. Its way of a message (a pattern tried for each protocol verb, headers decoded,
 an object, a queue, a task for each subscription) costs several times what the engine does with the message, so the wire
 takes the place of its parser: `PARSER` is handed what was read, and what this one does not know goes on to the one that was
-there. Which parts of nats-py that needs is checked by `Wire` and by tests/integration/test_wire.py.
+there. Which parts of nats-py that needs is checked by `NatsProtocol` and by tests/integration/test_wire.py.
 Protocol: https://docs.nats.io/reference/reference-protocols/nats-protocol
 """
 
@@ -23,7 +23,7 @@ from nats.aio.subscription import Subscription
 
 from whenthen.schemas.errors import SetupError
 
-__all__ = ["ACK", "Delivery", "Position", "Receive", "Wire", "encode_headers", "read_headers", "read_position"]
+__all__ = ["ACK", "Delivery", "NatsProtocol", "Position", "Receive", "encode_headers", "read_headers", "read_position"]
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def read_position(reply: bytes) -> Position:
     return Position(int(delivered), int(seq), int(consumer_seq), int(time_ns) // 1000, int(pending))
 
 
-class Wire:
+class NatsProtocol:
     """The messages of one connected client. Not for two at once on one client.
 
     Raises:

@@ -19,10 +19,10 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from whenthen.engine.bus.protocol import Delivery, Receive, Wire
+from whenthen.engine.bus.protocol import Delivery, NatsProtocol, Receive
 from whenthen.schemas.errors import BusUnavailable
 
-__all__ = ["Link", "LinkReason", "refusal", "unavailable"]
+__all__ = ["BusReason", "RequestClient", "refusal", "unavailable"]
 
 SWEEP_S = 0.05  #: how often requests are looked through for those whose time is up
 _NO_RESPONDERS = b"NATS/1.0 503"
@@ -31,7 +31,7 @@ _AWAY = "there is no connection to NATS; it is being restored"
 _FULL_CODES = frozenset({10023, 10028, 10047, 10054, 10077, 10122})
 
 
-class LinkReason:
+class BusReason:
     """`reason` of a `BusUnavailable`: a bounded set."""
 
     DISCONNECTED = "bus_disconnected"  #: there is no connection, or it was lost before the answer came
@@ -42,7 +42,7 @@ class LinkReason:
 
 
 def unavailable(message: str, reason: str) -> BusUnavailable:
-    """A `BusUnavailable` whose `reason` is one of `LinkReason`."""
+    """A `BusUnavailable` whose `reason` is one of `BusReason`."""
     error = BusUnavailable(message)
     error.reason = reason
     return error
@@ -50,7 +50,7 @@ def unavailable(message: str, reason: str) -> BusUnavailable:
 
 def refusal(what: str, error: Mapping[str, Any]) -> BusUnavailable:
     """What an error in an answer of JetStream's means: `what` did not work, as there is no room or for another reason."""
-    reason = LinkReason.FULL if error.get("err_code") in _FULL_CODES else LinkReason.REFUSED
+    reason = BusReason.FULL if error.get("err_code") in _FULL_CODES else BusReason.REFUSED
     return unavailable(f"{what}: {error.get('description')} ({error.get('err_code')})", reason)
 
 
@@ -63,12 +63,12 @@ class _Waiting(NamedTuple):
     subject: str
 
 
-class Link:
+class RequestClient:
     """Pipelined requests on `nc`. `open` before use; `lost` when the connection went away."""
 
     def __init__(self, nc: Client) -> None:
         self.nc = nc
-        self.wire = Wire(nc)
+        self.protocol = NatsProtocol(nc)
         self._prefix = ""
         self._sub: Subscription | None = None
         self._numbers = itertools.count(1)
@@ -83,20 +83,20 @@ class Link:
     async def open(self) -> None:
         """Subscribe the inbox."""
         self._prefix = self.nc.new_inbox() + "."
-        self._sub = await self.wire.subscribe(self._prefix + "*", self._answerer(len(self._prefix)))
+        self._sub = await self.protocol.subscribe(self._prefix + "*", self._answerer(len(self._prefix)))
 
     async def close(self) -> None:
         """Give up the inbox and fail what still waits."""
         self.lost("the connection is being closed")
         if self._sub is not None:
-            await self.wire.unsubscribe(self._sub)
+            await self.protocol.unsubscribe(self._sub)
         self._sub = None
 
     def lost(self, why: str = "the connection to NATS was lost before the answer came") -> None:
         """Fail every request that still waits; its outcome is unknown."""
         for waiting in self._waiting.values():
             if not waiting.future.done():
-                _fail(waiting.future, unavailable(why, LinkReason.DISCONNECTED))
+                _fail(waiting.future, unavailable(why, BusReason.DISCONNECTED))
         self._waiting.clear()  # in place: the receiver of answers holds it
 
     async def start(
@@ -131,9 +131,9 @@ class Link:
             nats.errors.MaxPayloadError: `data` is larger than the server accepts.
         """
         try:
-            self.wire.send(subject, data, reply=reply, head=head)
+            self.protocol.send(subject, data, reply=reply, head=head)
         except nats.errors.ConnectionClosedError:
-            raise unavailable(_AWAY, LinkReason.DISCONNECTED) from None
+            raise unavailable(_AWAY, BusReason.DISCONNECTED) from None
 
     async def api(self, subject: str, body: Any = None, *, timeout_s: float = 5.0) -> dict[str, Any]:
         """Call the JetStream API (`subject` after `$JS.API.`) and give its answer, errors included, as it is."""
@@ -161,7 +161,7 @@ class Link:
                 receive(message)
                 return True
             if status not in ("204", "404"):
-                reason = LinkReason.NO_STREAM if status == "503" else LinkReason.REFUSED
+                reason = BusReason.NO_STREAM if status == "503" else BusReason.REFUSED
                 raise unavailable(f"{stream} can not be read: {headers.get('Description') or status}", reason)
             more = status == "204" and headers.get("Nats-Num-Pending", "0") != "0"
             return False
@@ -194,26 +194,26 @@ class Link:
                     done.set_exception(error)
 
         if not self.nc.is_connected:
-            raise unavailable(_AWAY, LinkReason.DISCONNECTED)
+            raise unavailable(_AWAY, BusReason.DISCONNECTED)
         inbox = self.nc.new_inbox()
         try:
-            sub = await self.wire.subscribe(inbox, collect)
+            sub = await self.protocol.subscribe(inbox, collect)
         except (nats.errors.Error, OSError) as error:
-            raise unavailable(f"no subscription: {error!r}", LinkReason.DISCONNECTED) from error
+            raise unavailable(f"no subscription: {error!r}", BusReason.DISCONNECTED) from error
         self._waiting[token] = _Waiting(done, math.inf, idle_s, subject)  # so that a lost connection ends it
         try:
             self.tell(subject, data, reply=inbox)
             while not done.done():
                 left = last + idle_s - loop.time()
                 if left <= 0:
-                    raise unavailable(f"NATS sent nothing for {idle_s:g} s on {subject}", LinkReason.TIMEOUT)
+                    raise unavailable(f"NATS sent nothing for {idle_s:g} s on {subject}", BusReason.TIMEOUT)
                 await asyncio.wait([done], timeout=left)
             done.result()
         finally:
             self._waiting.pop(token, None)
             if not done.done():
                 done.cancel()
-            await self.wire.unsubscribe(sub)
+            await self.protocol.unsubscribe(sub)
 
     def _answerer(self, prefix: int) -> Receive:
         """What takes the answers. It runs for every message that is stored, so it does no more than it must."""
@@ -225,7 +225,7 @@ class Link:
                 return
             if head.startswith(_NO_RESPONDERS):
                 why = "no stream or service answers on the subject"
-                _fail(found.future, unavailable(why, LinkReason.NO_STREAM))
+                _fail(found.future, unavailable(why, BusReason.NO_STREAM))
             else:
                 found.future.set_result(Delivery(subject, reply, head, data))
 
@@ -240,7 +240,7 @@ class Link:
             waiting = self._waiting.pop(token)
             if not waiting.future.done():
                 why = f"NATS did not answer within {waiting.timeout_s:g} s on {waiting.subject[:200]}"
-                _fail(waiting.future, unavailable(why, LinkReason.TIMEOUT))
+                _fail(waiting.future, unavailable(why, BusReason.TIMEOUT))
         self._sweeping = bool(self._waiting)
         if self._sweeping:
             loop.call_later(SWEEP_S, self._sweep)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from whenthen.engine.bus.protocol import Delivery
-from whenthen.engine.bus.request_client import Link
+from whenthen.engine.bus.request_client import RequestClient
 
-__all__ = ["Kept", "newest"]
+__all__ = ["StoredMessage", "newest"]
 
 T = TypeVar("T")
 _BLOCK = 500  #: messages of the first look back; each further one takes twice as many
@@ -21,7 +21,7 @@ _MAX_BYTES = 32 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredMessage:
     """A message as the stream keeps it. `time` is RFC 3339, when the server stored it."""
 
     subject: str
@@ -31,12 +31,12 @@ class Kept:
 
 
 async def newest(
-    link: Link,
+    client: RequestClient,
     stream: str,
     subject: str,
     *,
     limit: int,
-    pick: Callable[[Kept], T | None],
+    pick: Callable[[StoredMessage], T | None],
     before: int | None = None,
 ) -> list[T]:
     """Up to `limit` results of `pick` over messages of `subject` (may have wildcards), the newest first.
@@ -47,7 +47,7 @@ async def newest(
     Raises:
         BusUnavailable: no answer.
     """
-    info = await link.api(f"STREAM.INFO.{stream}")
+    info = await client.api(f"STREAM.INFO.{stream}")
     state = info["state"]
     end = min(before if before is not None else state["last_seq"] + 1, state["last_seq"] + 1)
     found: list[T] = []
@@ -55,16 +55,18 @@ async def newest(
     floor = max(state["first_seq"], end - _MAX_SCANNED)
     while end > floor and len(found) < limit:
         start = max(floor, end - block)
-        picked = [item for kept in reversed(await _between(link, stream, subject, start, end)) if (item := pick(kept))]
+        picked = [
+            item for kept in reversed(await _between(client, stream, subject, start, end)) if (item := pick(kept))
+        ]
         found += picked
         end = start
         block *= 2
     return found[:limit]
 
 
-async def _between(link: Link, stream: str, subject: str, start: int, end: int) -> list[Kept]:
+async def _between(client: RequestClient, stream: str, subject: str, start: int, end: int) -> list[StoredMessage]:
     """Messages of `subject` with positions in [start, end), ascending."""
-    found: list[Kept] = []
+    found: list[StoredMessage] = []
     more = True
 
     def receive(message: Delivery) -> None:
@@ -72,10 +74,10 @@ async def _between(link: Link, stream: str, subject: str, start: int, end: int) 
         headers = message.headers
         seq = int(headers["Nats-Sequence"])
         if seq < end:
-            found.append(Kept(headers["Nats-Subject"], seq, headers["Nats-Time-Stamp"], message.data))
+            found.append(StoredMessage(headers["Nats-Subject"], seq, headers["Nats-Time-Stamp"], message.data))
         start = max(start, seq + 1)
 
     while more and start < end:
         request = {"seq": start, "next_by_subj": subject, "batch": end - start, "max_bytes": _MAX_BYTES}
-        more = await link.read_stored(stream, request, receive)
+        more = await client.read_stored(stream, request, receive)
     return found

@@ -18,7 +18,7 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
-from whenthen.engine.bus.request_client import Link
+from whenthen.engine.bus.request_client import RequestClient
 from whenthen.schemas.errors import SetupError
 
 __all__ = [
@@ -117,7 +117,7 @@ async def make_room(js: JetStreamContext, settings: StreamSettings, *, read_up_t
     return target - state.first_seq
 
 
-async def make_room_in_engine(link: Link, settings: StreamSettings, *, needed_from: int) -> int:
+async def make_room_in_engine(client: RequestClient, settings: StreamSettings, *, needed_from: int) -> int:
     """Purge the oldest firings and outcomes below sequence `needed_from` when `ENGINE` nears its limit.
 
     Gives how many messages went. What a shard must know (offsets, windows, prepared packs), tasks that wait, their outcomes
@@ -128,22 +128,22 @@ async def make_room_in_engine(link: Link, settings: StreamSettings, *, needed_fr
     """
     if settings.engine_max_bytes <= 0:
         return 0
-    state = (await link.api(f"STREAM.INFO.{ENGINE}")).get("state")
+    state = (await client.api(f"STREAM.INFO.{ENGINE}")).get("state")
     if state is None or state["bytes"] < ROOM_FROM * settings.engine_max_bytes:
         return 0
     share = 1 - ROOM_TO * settings.engine_max_bytes / state["bytes"]
     purged = 0
     # an outcome is younger than its task, and says how many tries a task that waits has had
-    waiting = await link.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": "engine.action.>"})
+    waiting = await client.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": "engine.action.>"})
     oldest_task = int(waiting["message"]["seq"]) if "message" in waiting else needed_from
     for subject, keep_from in (("engine.firing.>", needed_from), ("engine.outcome.>", min(needed_from, oldest_task))):
-        answer = await link.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": subject})
+        answer = await client.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": subject})
         if "message" not in answer:
             continue
         oldest = int(answer["message"]["seq"])
         target = min(keep_from, oldest + 1 + int((state["last_seq"] - oldest) * share))
         if target > oldest:
-            answer = await link.api(f"STREAM.PURGE.{ENGINE}", {"filter": subject, "seq": target}, timeout_s=30)
+            answer = await client.api(f"STREAM.PURGE.{ENGINE}", {"filter": subject, "seq": target}, timeout_s=30)
             purged += int(answer.get("purged", 0))
     return purged
 

@@ -22,7 +22,7 @@ name. So a commit that comes through late, from a buffer or after a leader chang
 batch of these and the offset (`prepared: n, applied: 0`) is the commit: from then on nothing else can happen to the
 shard. Then each pack is applied by an ordinary batch of its messages and the offset (`applied: k`), each fenced like
 any other. A shard that is loaded with packs left applies these first. Tried and dropped: several firings in one
-message (executors could not acknowledge, retry and bury each by itself), and publishing the rest outside the
+message (executors could not acknowledge, retry and store_dead each by itself), and publishing the rest outside the
 transaction (twice after a crash).
 """
 
@@ -39,7 +39,7 @@ from typing import Any
 from whenthen.engine.bus.batches import BATCH_MESSAGES, StaleBatch, publish_batch, publish_fenced
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Message, Offset, decode_window, pack, unpack
-from whenthen.engine.bus.request_client import Link, LinkReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import offset_subject, prepared_subject, shard_subjects
 from whenthen.engine.evaluation.commit_recovery import missing
@@ -66,17 +66,17 @@ class Fenced(WhenthenError):
     reason = "fenced"
 
 
-async def read_offset(link: Link, shard: int) -> Offset:
+async def read_offset(client: RequestClient, shard: int) -> Offset:
     """A shard's offset as the stream's leader has it.
 
     Raises:
         BusUnavailable: no answer.
     """
-    answer = await link.api(f"STREAM.MSG.GET.{ENGINE}", {"last_by_subj": offset_subject(shard)})
+    answer = await client.api(f"STREAM.MSG.GET.{ENGINE}", {"last_by_subj": offset_subject(shard)})
     if error := answer.get("error"):
         if error.get("err_code") == 10037:  # no message found
             return Offset()
-        raise unavailable(f"the offset can not be read: {error.get('description')}", LinkReason.REFUSED)
+        raise unavailable(f"the offset can not be read: {error.get('description')}", BusReason.REFUSED)
     message = answer["message"]
     return Offset.decode(base64.b64decode(message["data"]), message["seq"])
 
@@ -87,8 +87,8 @@ class ShardLog:
     `load` first; then `commit`, each after the one before has returned.
     """
 
-    def __init__(self, link: Link, shard: int, *, writer: str = "") -> None:
-        self.link = link
+    def __init__(self, client: RequestClient, shard: int, *, writer: str = "") -> None:
+        self.client = client
         self.shard = shard
         self.writer = writer or uuid.uuid4().hex
         self.offset = Offset()
@@ -127,7 +127,7 @@ class ShardLog:
                 self.stored = self.offset.seq
                 return self.offset
             await asyncio.sleep(0.05)  # a replica that lags answered
-        raise unavailable("no replica of the ENGINE stream is up to date", LinkReason.TIMEOUT)
+        raise unavailable("no replica of the ENGINE stream is up to date", BusReason.TIMEOUT)
 
     async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int) -> Offset:
         """Store `messages` and the new position at once; tries until it knows that it is stored.
@@ -159,16 +159,16 @@ class ShardLog:
         return self.offset
 
     async def _one_copy(self) -> bool:
-        answer = await self.link.api(f"STREAM.INFO.{ENGINE}")
+        answer = await self.client.api(f"STREAM.INFO.{ENGINE}")
         if error := answer.get("error"):
-            raise unavailable(f"stream {ENGINE} is not there: {error.get('description')}", LinkReason.REFUSED)
+            raise unavailable(f"stream {ENGINE} is not there: {error.get('description')}", BusReason.REFUSED)
         return int(answer["config"].get("num_replicas") or 1) == 1
 
     async def _spread(self, messages: Sequence[Message]) -> None:
         """Publish the changes that the offset holds."""
         try:
             subject = offset_subject(self.shard)
-            await publish_fenced(self.link, messages, subject=subject, expect=self.offset.revision)
+            await publish_fenced(self.client, messages, subject=subject, expect=self.offset.revision)
         except (StaleBatch, BusUnavailable) as error:
             log.warning("shard %d: not all changes are known to be stored (%s)", self.shard, error)
             await self._rewrite()
@@ -189,8 +189,8 @@ class ShardLog:
         subject = offset_subject(self.shard)
         while True:
             try:
-                for message in await missing(self.link, list(unpack(self.offset.packed))):
-                    await publish_fenced(self.link, [message], subject=subject, expect=self.offset.revision)
+                for message in await missing(self.client, list(unpack(self.offset.packed))):
+                    await publish_fenced(self.client, [message], subject=subject, expect=self.offset.revision)
                 return
             except (StaleBatch, BusUnavailable) as error:
                 log.warning("shard %d: changes are still not stored (%s); trying again", self.shard, error)
@@ -205,7 +205,7 @@ class ShardLog:
     async def _claim(self) -> None:
         """Write the offset as it is under our name. A commit that comes in between is the last one of who had it."""
         for attempt in range(CLAIMS):
-            self.offset = await read_offset(self.link, self.shard)
+            self.offset = await read_offset(self.client, self.shard)
             try:
                 await self._rewrite()
                 return
@@ -219,9 +219,9 @@ class ShardLog:
         packs = []
         for index in range(self.offset.prepared):
             subject = prepared_subject(self.shard, index)
-            answer = await self.link.api(f"STREAM.MSG.GET.{ENGINE}", {"last_by_subj": subject}, timeout_s=10)
+            answer = await self.client.api(f"STREAM.MSG.GET.{ENGINE}", {"last_by_subj": subject}, timeout_s=10)
             if "message" not in answer:
-                raise unavailable(f"{subject} can not be read: {answer.get('error')}", LinkReason.REFUSED)
+                raise unavailable(f"{subject} can not be read: {answer.get('error')}", BusReason.REFUSED)
             packs.append(base64.b64decode(answer["message"].get("data", "")))
         log.warning("shard %d: finishing a commit of %d packs", self.shard, len(packs))
         await self._apply(packs)
@@ -242,7 +242,7 @@ class ShardLog:
         pause = RETRY_S[0]
         while True:
             try:
-                revision = await publish_batch(self.link, batch, expect=self.offset.revision)
+                revision = await publish_batch(self.client, batch, expect=self.offset.revision)
             except StaleBatch:
                 found = await self._reread()
                 if found.commit == target.commit:
@@ -267,7 +267,7 @@ class ShardLog:
     async def _reread(self) -> Offset:
         while True:
             try:
-                return await read_offset(self.link, self.shard)
+                return await read_offset(self.client, self.shard)
             except BusUnavailable:
                 await asyncio.sleep(RETRY_S[0])
 
@@ -290,12 +290,12 @@ class ShardLog:
                 "batch": LOAD_MESSAGES,
                 "max_bytes": LOAD_BYTES,
             }
-            more = await self.link.read_stored(ENGINE, request, receive)
+            more = await self.client.read_stored(ENGINE, request, receive)
         return seen
 
     async def _beyond(self, position: int) -> WhenthenError:
         """What it means that there is something after the offset that this process has just written."""
-        found = await read_offset(self.link, self.shard)
+        found = await read_offset(self.client, self.shard)
         if found.revision != self.offset.revision:
             return Fenced(f"shard {self.shard}: process {found.writer} took it over while it was being loaded")
         return SetupError(

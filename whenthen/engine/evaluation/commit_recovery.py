@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whenthen.engine.bus.records import Message
-from whenthen.engine.bus.request_client import Link, LinkReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import outcome_of
 
@@ -20,27 +20,27 @@ __all__ = ["missing"]
 _NONE = 10037  #: the server: there is no message
 
 
-async def missing(link: Link, messages: Sequence[Message]) -> list[Message]:
+async def missing(client: RequestClient, messages: Sequence[Message]) -> list[Message]:
     """Those of `messages` that must be published, in their order. Nobody but the caller may be publishing them.
 
     Raises:
         BusUnavailable: the stream can not be read.
     """
-    return [message for message in messages if not await _was_asked(link, message.subject)]
+    return [message for message in messages if not await _was_asked(client, message.subject)]
 
 
-async def _was_asked(link: Link, subject: str) -> bool:
+async def _was_asked(client: RequestClient, subject: str) -> bool:
     """Whether the subject is a task that is or was in the stream. The task is looked for first: it goes when its outcome
     is there."""
     outcome = outcome_of(subject)
-    return outcome is not None and (await _there(link, subject) or await _there(link, outcome))
+    return outcome is not None and (await _there(client, subject) or await _there(client, outcome))
 
 
-async def _there(link: Link, subject: str) -> bool:
-    answer = await link.api(f"STREAM.MSG.GET.{ENGINE}", {"last_by_subj": subject})
+async def _there(client: RequestClient, subject: str) -> bool:
+    answer = await client.api(f"STREAM.MSG.GET.{ENGINE}", {"last_by_subj": subject})
     error = answer.get("error")
     if error is None:
         return True
     if error.get("err_code") == _NONE:
         return False
-    raise unavailable(f"{subject} can not be read: {error.get('description')}", LinkReason.REFUSED)
+    raise unavailable(f"{subject} can not be read: {error.get('description')}", BusReason.REFUSED)

@@ -19,12 +19,12 @@ import nats.errors
 import orjson
 from nats.aio.subscription import Subscription
 
+from whenthen.cancellation import end_task, wait_event
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import ACK, Receive, read_headers, read_position
-from whenthen.engine.bus.request_client import LinkReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.schemas.errors import BusUnavailable
-from whenthen.cancellation import end_task, wait_event
 
 __all__ = ["EventReader", "Received"]
 
@@ -158,7 +158,7 @@ class EventReader:
             except BusUnavailable as error:
                 log.info("reading %s from %d on: %s; trying again", EVENTS, self._last_seq + 1, error)
                 self._created = False
-                self._failed += error.reason != LinkReason.DISCONNECTED
+                self._failed += error.reason != BusReason.DISCONNECTED
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, RETRY_S[1])
                 continue
@@ -177,9 +177,9 @@ class EventReader:
         if not self._reconnected or not self._inbox:
             return False
         try:
-            answer = await self.bus.link.api(f"CONSUMER.INFO.{EVENTS}.{self._name}", timeout_s=CREATE_S[0])
+            answer = await self.bus.client.api(f"CONSUMER.INFO.{EVENTS}.{self._name}", timeout_s=CREATE_S[0])
         except BusUnavailable as error:
-            self._reconnected = error.reason == LinkReason.DISCONNECTED
+            self._reconnected = error.reason == BusReason.DISCONNECTED
             if self._reconnected:
                 raise
             return False
@@ -201,9 +201,9 @@ class EventReader:
         self._consumer_seq = self._asked = 0
         receive = self._receiver(self._inbox)
         try:
-            self._sub = await self.bus.wire.subscribe(self._inbox, receive)
+            self._sub = await self.bus.protocol.subscribe(self._inbox, receive)
         except (nats.errors.Error, OSError) as error:
-            raise unavailable(f"no subscription: {error!r}", LinkReason.DISCONNECTED) from error
+            raise unavailable(f"no subscription: {error!r}", BusReason.DISCONNECTED) from error
         config: dict[str, object] = {
             "name": self._name,
             "deliver_policy": "by_start_sequence",
@@ -221,10 +221,10 @@ class EventReader:
             config["filter_subjects"] = self._filters
         patience = CREATE_S[self._failed >= CREATE_HASTY]
         body = {"stream_name": EVENTS, "config": config, "action": "create"}
-        answer = await self.bus.link.api(f"CONSUMER.CREATE.{EVENTS}.{self._name}", body, timeout_s=patience)
+        answer = await self.bus.client.api(f"CONSUMER.CREATE.{EVENTS}.{self._name}", body, timeout_s=patience)
         if refusal := answer.get("error"):
             why = f"no consumer: {refusal.get('description')} ({refusal.get('err_code')})"
-            raise unavailable(why, LinkReason.REFUSED)
+            raise unavailable(why, BusReason.REFUSED)
         self._pending = answer.get("num_pending", 0)
         self._heard = asyncio.get_running_loop().time()
         self._created = True
@@ -242,7 +242,7 @@ class EventReader:
             "idle_heartbeat": int(HEARTBEAT_S * 1e9),
         }
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{self._name}"
-        self.bus.link.tell(subject, orjson.dumps(request), reply=self._inbox)
+        self.bus.client.tell(subject, orjson.dumps(request), reply=self._inbox)
         self._asked += PULL_MESSAGES
 
     async def _drop(self) -> None:
@@ -252,9 +252,9 @@ class EventReader:
         self._inbox = ""
         if sub is None:
             return
-        await self.bus.wire.unsubscribe(sub)
+        await self.bus.protocol.unsubscribe(sub)
         try:
-            self.bus.link.tell(f"$JS.API.CONSUMER.DELETE.{EVENTS}.{self._name}", b"")
+            self.bus.client.tell(f"$JS.API.CONSUMER.DELETE.{EVENTS}.{self._name}", b"")
         except BusUnavailable as error:
             log.debug("consumer %s is left to expire: %s", self._name, error)
 

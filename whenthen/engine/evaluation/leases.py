@@ -21,12 +21,12 @@ import nats.js.errors
 import orjson
 from nats.js.kv import KeyValue
 
+from whenthen.cancellation import end_task, wait_event
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.streams import LEASES
 from whenthen.engine.evaluation.commit import Fenced
 from whenthen.schemas.errors import BusUnavailable, SetupError
-from whenthen.cancellation import end_task, wait_event
 
 __all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign", "shard_of"]
 
@@ -225,7 +225,7 @@ class ShardHolder:
                 leases[int(name)] = known
 
         request = {"seq": 1, "next_by_subj": f"$KV.{LEASES}.>", "batch": 10_000}
-        await self.bus.link.read_stored(f"KV_{LEASES}", request, receive, idle_s=2)
+        await self.bus.client.read_stored(f"KV_{LEASES}", request, receive, idle_s=2)
         for name, seen in members.items():
             if now - seen.since > 20 * self.settings.lease_s:
                 await bucket.delete(f"member.{name}")

@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import orjson
 
 from whenthen.engine.bus.protocol import ACK, Delivery, read_position
-from whenthen.engine.bus.request_client import Link, LinkReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.schemas.times import format_time, from_us
 
@@ -22,14 +22,14 @@ _MAX_IDS = 100_000
 _FORGET_S = 10  #: after which the server forgets the consumer
 
 
-async def recent_ids(link: Link, *, since_us: int, before: int) -> list[tuple[str, int]]:
+async def recent_ids(client: RequestClient, *, since_us: int, before: int) -> list[tuple[str, int]]:
     """Ids and times of the events stored since `since_us`, at positions below `before`, oldest first.
 
     Raises:
         BusUnavailable: no answer.
     """
     found: list[tuple[str, int]] = []
-    consumer = await _consumer(link, since_us)
+    consumer = await _consumer(client, since_us)
     left = 0  #: of the batch that was asked for
     more = True
 
@@ -39,7 +39,7 @@ async def recent_ids(link: Link, *, since_us: int, before: int) -> list[tuple[st
         if not reply.startswith(ACK):
             if message.headers.get("Status") not in ("404", "408"):
                 why = f"recent events can not be read: {message.headers.get('Description')}"
-                raise unavailable(why, LinkReason.REFUSED)
+                raise unavailable(why, BusReason.REFUSED)
             more = False
             return False
         at = read_position(reply)
@@ -53,11 +53,11 @@ async def recent_ids(link: Link, *, since_us: int, before: int) -> list[tuple[st
     while more and len(found) < _MAX_IDS:
         left = _BATCH
         request = orjson.dumps({"batch": _BATCH, "no_wait": True})
-        await link.stream_of(f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{consumer}", request, receive)
+        await client.stream_of(f"$JS.API.CONSUMER.MSG.NEXT.{EVENTS}.{consumer}", request, receive)
     return found
 
 
-async def _consumer(link: Link, since_us: int) -> str:
+async def _consumer(client: RequestClient, since_us: int) -> str:
     config = {
         "deliver_policy": "by_start_time",
         "opt_start_time": format_time(from_us(max(since_us, 0))),
@@ -68,8 +68,8 @@ async def _consumer(link: Link, since_us: int) -> str:
         "num_replicas": 1,
         "inactive_threshold": _FORGET_S * 1_000_000_000,
     }
-    answer = await link.api(f"CONSUMER.CREATE.{EVENTS}", {"stream_name": EVENTS, "config": config})
+    answer = await client.api(f"CONSUMER.CREATE.{EVENTS}", {"stream_name": EVENTS, "config": config})
     if error := answer.get("error"):
-        raise unavailable(f"recent events can not be read: {error.get('description')}", LinkReason.REFUSED)
+        raise unavailable(f"recent events can not be read: {error.get('description')}", BusReason.REFUSED)
     name: str = answer["name"]
     return name

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import orjson
 
+from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, as_json, ask_actions, encode_firing, encode_task, encode_window
 from whenthen.engine.bus.subjects import (
@@ -34,7 +35,6 @@ from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, decode_event
 from whenthen.schemas.firings import Decision, Firing
 from whenthen.schemas.times import from_us
-from whenthen.cancellation import end_task
 
 __all__ = ["Evaluates", "EvaluationSettings", "Observer", "Rules", "ShardLoop"]
 
@@ -158,7 +158,7 @@ class ShardLoop:
         self.ready = asyncio.Event()  #: set when the shard is loaded and reads
         self.seq = 0  #: last position that was evaluated
         self._wall_us = wall_us
-        self._log = ShardLog(bus.link, shard, writer=writer)
+        self._log = ShardLog(bus.client, shard, writer=writer)
         self._reader = EventReader(bus)
         self._rules: Rules | None = None
         self._actions: dict[str, list[orjson.Fragment]] = {}
@@ -245,7 +245,7 @@ class ShardLoop:
         since_us = self.evaluator.clock_us - RECALL_US
         while not self._recalled and not self._stopping:
             try:
-                for event_id, at_us in await recent_ids(self.bus.link, since_us=since_us, before=before):
+                for event_id, at_us in await recent_ids(self.bus.client, since_us=since_us, before=before):
                     if not self.evaluator.holds(event_id):
                         self.evaluator.remember(event_id, at_us)
                 self._recalled = True

@@ -33,7 +33,7 @@ from whenthen.schemas.errors import ActionError, InvalidInput
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask, Ref
 
-__all__ = ["Acting", "ActionMetrics"]
+__all__ = ["ActionMetrics", "ActionRunner"]
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ _EVENTS_AT_ONCE = 64
 _READS_EVENTS = re.compile(rb'events|"\$"|\$\.\.|\$\.?[\[*]')
 
 
-class Acting:
+class ActionRunner:
     """Performs tasks through `ports`."""
 
     def __init__(self, bus: Bus, ports: Ports) -> None:

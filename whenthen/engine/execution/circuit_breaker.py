@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["Gate", "TargetLimits"]
+__all__ = ["CircuitBreaker", "CircuitBreakerSettings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TargetLimits:
+class CircuitBreakerSettings:
     at_once: int = 16  #: tasks of one target that run together
     waiting: int = 96  #: tasks of one target that may wait here for a slot; more are handed back for a moment
     failures: int = 10  #: in a row, after which the target is left in peace
@@ -22,7 +22,7 @@ class TargetLimits:
 
 
 @dataclass(slots=True)
-class Gate:
+class CircuitBreaker:
     """One target."""
 
     running: int = 0
@@ -37,7 +37,7 @@ class Gate:
         """Nothing is here, and there is nothing to remember."""
         return not self.running and not self.waiting and not self.failures
 
-    def refuse_s(self, limits: TargetLimits, now: float) -> float:
+    def refuse_s(self, limits: CircuitBreakerSettings, now: float) -> float:
         """0 when a task may come in and wait for its slot, else for how many seconds it should be handed back."""
         if now < self.closed_until:
             return self.closed_until - now
@@ -47,7 +47,7 @@ class Gate:
             return 1.0
         return 0.0
 
-    def tried(self, limits: TargetLimits, *, worked: bool, now: float) -> None:
+    def tried(self, limits: CircuitBreakerSettings, *, worked: bool, now: float) -> None:
         """Note how a try of the target ended."""
         if worked:
             self.failures, self.pause_s, self.closed_until = 0, 0.0, 0.0

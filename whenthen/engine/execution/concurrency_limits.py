@@ -12,9 +12,9 @@ import itertools
 from collections import deque
 from collections.abc import Callable
 
-from whenthen.engine.execution.circuit_breaker import Gate, TargetLimits
+from whenthen.engine.execution.circuit_breaker import CircuitBreaker, CircuitBreakerSettings
 
-__all__ = ["Admission", "Ticket"]
+__all__ = ["ConcurrencyLimits", "Ticket"]
 
 
 class Ticket:
@@ -22,7 +22,7 @@ class Ticket:
 
     __slots__ = ("gate", "number", "probe", "running", "target", "waiting", "wake")
 
-    def __init__(self, number: int, target: str, gate: Gate, probe: bool, wake: Callable[[], None]) -> None:
+    def __init__(self, number: int, target: str, gate: CircuitBreaker, probe: bool, wake: Callable[[], None]) -> None:
         self.number = number  #: in the order of arrival
         self.target = target
         self.gate = gate
@@ -32,13 +32,13 @@ class Ticket:
         self.running = False
 
 
-class Admission:
+class ConcurrencyLimits:
     """Who runs and who waits."""
 
-    def __init__(self, concurrency: int, limits: TargetLimits | None = None) -> None:
+    def __init__(self, concurrency: int, limits: CircuitBreakerSettings | None = None) -> None:
         self.concurrency = concurrency
-        self.limits = limits or TargetLimits()
-        self.gates: dict[str, Gate] = {}  #: of targets where something is, or that failed last
+        self.limits = limits or CircuitBreakerSettings()
+        self.gates: dict[str, CircuitBreaker] = {}  #: of targets where something is, or that failed last
         self.running = 0
         self._numbers = itertools.count()
         self._lines: dict[str, deque[Ticket]] = {}  #: who waits, oldest first; those who left are passed over later
@@ -56,7 +56,7 @@ class Admission:
         """A ticket that runs already, or waits and is woken when it does. `leave` with it, whatever happens."""
         gate = self.gates.get(target)
         if gate is None:
-            gate = self.gates[target] = Gate()
+            gate = self.gates[target] = CircuitBreaker()
         probe = bool(gate.pause_s) and not gate.probing
         if probe:
             gate.probing = True
@@ -102,7 +102,7 @@ class Admission:
         ticket.gate.running += 1
         self.running += 1
 
-    def _list(self, target: str, gate: Gate) -> None:
+    def _list(self, target: str, gate: CircuitBreaker) -> None:
         """See to it that the target is in `_next` when somebody waits for it and it has a slot."""
         if gate.waiting and gate.running < self.limits.at_once and target not in self._listed:
             self._listed.add(target)

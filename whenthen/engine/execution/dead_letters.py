@@ -15,8 +15,8 @@ import orjson
 from whenthen.engine.bus.batches import StaleBatch, publish_batch
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Message, Outcome, OutcomeState, decode_task
-from whenthen.engine.bus.request_client import Link
-from whenthen.engine.bus.stream_pages import Kept, newest
+from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.stream_pages import StoredMessage, newest
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject, dead_subjects, outcome_subject
 from whenthen.schemas.errors import Conflict, NotFound
@@ -46,8 +46,8 @@ class DeadLetter:
 class DeadLetters:
     """Outcomes and dead letters of all processes, as `ENGINE` has them."""
 
-    def __init__(self, link: Link, *, task_ttl_s: int = 30 * 86400, outcome_ttl_s: int = 30 * 86400) -> None:
-        self._link = link
+    def __init__(self, client: RequestClient, *, task_ttl_s: int = 30 * 86400, outcome_ttl_s: int = 30 * 86400) -> None:
+        self._client = client
         self._task_ttl_s = task_ttl_s
         self._outcome_ttl_s = outcome_ttl_s
 
@@ -66,7 +66,7 @@ class DeadLetters:
             BusUnavailable: no answer.
         """
 
-        def pick(kept: Kept) -> dict[str, Any] | None:
+        def pick(kept: StoredMessage) -> dict[str, Any] | None:
             if not kept.data:
                 return None
             found: dict[str, Any] = orjson.loads(kept.data)
@@ -77,7 +77,7 @@ class DeadLetters:
             found["outcome"] = found.pop("state")
             return {**found, "seq": kept.seq}
 
-        return await newest(self._link, ENGINE, "engine.outcome.>", limit=limit, pick=pick, before=before)
+        return await newest(self._client, ENGINE, "engine.outcome.>", limit=limit, pick=pick, before=before)
 
     async def letters(self, *, automation: str | None = None, limit: int = 1000) -> list[DeadLetter]:
         """Dead letters, oldest first.
@@ -128,7 +128,7 @@ class DeadLetters:
                 found.append(_decode(message.data, headers["Nats-Subject"], int(headers["Nats-Sequence"])))
 
         request = {"seq": 1, "next_by_subj": subject, "batch": limit, "max_bytes": 32 << 20}
-        await self._link.read_stored(ENGINE, request, receive)
+        await self._client.read_stored(ENGINE, request, receive)
         return found
 
     async def _replace(self, letter: DeadLetter, state: OutcomeState, messages: list[Message]) -> None:
@@ -142,7 +142,7 @@ class DeadLetters:
             Message(letter.subject, b"", TOMBSTONE_S),
         ]
         try:
-            await publish_batch(self._link, batch, expect=letter.revision)
+            await publish_batch(self._client, batch, expect=letter.revision)
         except StaleBatch:
             raise Conflict(f"dead letter {letter.key} was redriven or dropped by somebody else") from None
 

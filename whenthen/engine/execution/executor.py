@@ -24,19 +24,19 @@ import orjson
 from nats.aio.subscription import Subscription
 
 from whenthen.actions.retries import next_delay
+from whenthen.cancellation import end_task, wait_event
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import ACK, read_headers, read_position
 from whenthen.engine.bus.records import OutcomeState, decode_task
-from whenthen.engine.bus.request_client import LinkReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.execution.circuit_breaker import TargetLimits
-from whenthen.engine.execution.concurrency_limits import Admission
+from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
+from whenthen.engine.execution.concurrency_limits import ConcurrencyLimits
 from whenthen.engine.execution.outcome_store import Outcomes
 from whenthen.schemas.actions import Retry
 from whenthen.schemas.errors import ActionError, BusUnavailable
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask
-from whenthen.cancellation import end_task, wait_event
 
 __all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
 
@@ -53,7 +53,7 @@ HAND_BACK_S = 1.0  #: after which a task is offered again that the loss of the c
 #: a task that was delivered so often beyond its tries may bring its executor down; its tries are counted from their start
 SUSPECT = 20
 #: errors of the bus that trying again at once does not mend; they are a failure of the action that met them
-_LASTING = frozenset({LinkReason.FULL, LinkReason.REFUSED})
+_LASTING = frozenset({BusReason.FULL, BusReason.REFUSED})
 
 Describe = Callable[[ActionTask, Any, timedelta, timedelta | None], Event | None]
 
@@ -61,7 +61,7 @@ Describe = Callable[[ActionTask, Any, timedelta, timedelta | None], Event | None
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionSettings:
     concurrency: int = 128  #: tasks that run at once in this process
-    targets: TargetLimits = dataclasses.field(default_factory=TargetLimits)
+    targets: CircuitBreakerSettings = dataclasses.field(default_factory=CircuitBreakerSettings)
     ack_wait_s: float = 15.0  #: after which a task of a dead executor is given to another one
     stop_s: float = 20.0  #: how long tasks may go on when the loop stops, before they are handed back
     outcome_ttl_s: int = 30 * 86400
@@ -110,7 +110,7 @@ class Executor:
         self.bus = bus
         self.settings = settings or ExecutionSettings()
         self.observer = observer or ExecutionObserver()
-        self.admission = Admission(self.settings.concurrency, self.settings.targets)
+        self.admission = ConcurrencyLimits(self.settings.concurrency, self.settings.targets)
         self.outcomes = Outcomes(bus, ttl_s=self.settings.outcome_ttl_s, dead_ttl_s=self.settings.dead_ttl_s, now=now)
         self.ready = asyncio.Event()
         self._perform = perform
@@ -171,7 +171,7 @@ class Executor:
         """The durable consumer, created or as it is, and a fresh inbox."""
         old, self._sub = self._sub, None  # given up even when what follows fails
         if old is not None:
-            await self.bus.wire.unsubscribe(old)
+            await self.bus.protocol.unsubscribe(old)
         config = {
             "durable_name": CONSUMER,
             "filter_subject": "engine.action.>",
@@ -184,11 +184,11 @@ class Executor:
             "replay_policy": "instant",
         }
         body = {"stream_name": ENGINE, "config": config}
-        answer = await self.bus.link.api(f"CONSUMER.CREATE.{ENGINE}.{CONSUMER}.engine.action.>", body, timeout_s=1.0)
+        answer = await self.bus.client.api(f"CONSUMER.CREATE.{ENGINE}.{CONSUMER}.engine.action.>", body, timeout_s=1.0)
         if error := answer.get("error"):
-            raise unavailable(f"no consumer of actions: {error.get('description')}", LinkReason.REFUSED)
+            raise unavailable(f"no consumer of actions: {error.get('description')}", BusReason.REFUSED)
         inbox = self.bus.nc.new_inbox()
-        self._sub = await self.bus.wire.subscribe(inbox, self._receive)
+        self._sub = await self.bus.protocol.subscribe(inbox, self._receive)
         self._asked = 0
         self._heard = time.monotonic()
         self._renew = False
@@ -209,7 +209,7 @@ class Executor:
             "expires": int(EXPIRES_S * 1e9),
             "idle_heartbeat": int(HEARTBEAT_S * 1e9),
         }
-        self.bus.link.tell(f"$JS.API.CONSUMER.MSG.NEXT.{ENGINE}.{CONSUMER}", orjson.dumps(request), reply=inbox)
+        self.bus.client.tell(f"$JS.API.CONSUMER.MSG.NEXT.{ENGINE}.{CONSUMER}", orjson.dumps(request), reply=inbox)
         self._asked += room
 
     def _connection(self, connected: bool) -> None:
@@ -350,7 +350,7 @@ class Executor:
             await self._nak(one.reply, delay.total_seconds())
             self.observer.failed(task, error, seconds, final=False)
             return
-        await self.outcomes.bury(task, one.data, error, event=event)
+        await self.outcomes.store_dead(task, one.data, error, event=event)
         await self._close(one.reply, one.seq)
         self.observer.failed(task, error, seconds, final=True)
 
@@ -371,9 +371,9 @@ class Executor:
         closing, self._closing = self._closing, []
         try:
             for reply, seq in closing:
-                self.bus.link.tell(reply, b"+ACK")
+                self.bus.client.tell(reply, b"+ACK")
                 # a copy that stays behind expires with its time to live
-                self.bus.link.tell(DELETE, b'{"seq":%d,"no_erase":true}' % seq)
+                self.bus.client.tell(DELETE, b'{"seq":%d,"no_erase":true}' % seq)
         except BusUnavailable:
             log.debug("some of %d tasks were not acknowledged; they will be delivered again", len(closing))
 
@@ -383,7 +383,7 @@ class Executor:
     async def _answer(self, reply: str, verb: bytes) -> None:
         """Tell the consumer; when that is lost the task comes again after `ack_wait_s` and its outcome is found."""
         try:
-            self.bus.link.tell(reply, verb)
+            self.bus.client.tell(reply, verb)
         except BusUnavailable:
             log.debug("%r was not sent; the task will be delivered again", verb)
 

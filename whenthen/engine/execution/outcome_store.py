@@ -1,6 +1,6 @@
 """What became of actions: outcomes in `ENGINE`, dead letters beside them, and the events that tell of them.
 
-Called by the execution loop, which acknowledges a task after `store` or `bury` returned and not before. Everything sent here
+Called by the execution loop, which acknowledges a task after `store` or `store_dead` returned and not before. Everything sent here
 may be sent twice: an outcome replaces the last one of its subject, an event has an id made of the action's key.
 
 What a crash leaves behind: `store` sends the event and then the outcome, in one write and without waiting in between. When
@@ -58,7 +58,9 @@ class Outcomes:
             BusUnavailable: no answer.
         """
         subject = outcome_subject(task.firing.automation, task.firing.id, task.index)
-        message = await self._bus.link.request(f"$JS.API.DIRECT.GET.{ENGINE}", orjson.dumps({"last_by_subj": subject}))
+        message = await self._bus.client.request(
+            f"$JS.API.DIRECT.GET.{ENGINE}", orjson.dumps({"last_by_subj": subject})
+        )
         if "Status" in message.headers or not message.data:
             return None
         return Outcome.decode(message.data)
@@ -81,11 +83,11 @@ class Outcomes:
         message = self._message(task, state, result=result, error=error, next_at=next_at)
         told, stored = await self._send_both(event, message) if event is not None else (True, False)
         if not stored:
-            await _persist(lambda: publish_batch(self._bus.link, [message], expect=None))
+            await _persist(lambda: publish_batch(self._bus.client, [message], expect=None))
         if not told and event is not None:
             await self._tell(event)
 
-    async def bury(self, task: ActionTask, data: bytes, error: ActionError, *, event: Event | None) -> None:
+    async def store_dead(self, task: ActionTask, data: bytes, error: ActionError, *, event: Event | None) -> None:
         """Make a dead letter of a task, `data` as it lies in the stream, and tell `event`. Errors: see `store`."""
         letter = {
             "task": orjson.Fragment(data),
@@ -97,18 +99,18 @@ class Outcomes:
         subject = dead_subject(task.firing.automation, task.firing.id, task.index)
         dead = Message(subject, orjson.dumps(letter), self._dead_ttl_s)
         message = self._message(task, OutcomeState.DEAD, error=error)
-        await _persist(lambda: publish_batch(self._bus.link, [dead, message], expect=None))
+        await _persist(lambda: publish_batch(self._bus.client, [dead, message], expect=None))
         if event is not None:
             await self._tell(event)
 
     async def _send_both(self, event: Event, message: Message) -> tuple[bool, bool]:
         """Send event and outcome in one turn of the loop; which of them the server has acknowledged."""
-        link = self._bus.link
+        client = self._bus.client
         waiting: list[asyncio.Future[Delivery]] = []
         try:
             head = encode_headers({"Nats-Msg-Id": header_id(event.id)})
-            waiting.append(await link.start(event_subject(event.name), event.encode(), head, timeout_s=ANSWER_S))
-            waiting.append(await link.start(message.subject, message.data, self._ttl, timeout_s=ANSWER_S))
+            waiting.append(await client.start(event_subject(event.name), event.encode(), head, timeout_s=ANSWER_S))
+            waiting.append(await client.start(message.subject, message.data, self._ttl, timeout_s=ANSWER_S))
             return await _stored(waiting[0]), await _stored(waiting[1])
         except (BusUnavailable, nats.errors.MaxPayloadError) as error:  # not sent; the patient way says why
             log.debug("not sent: %r", error)

@@ -25,7 +25,7 @@ from whenthen.runs.run_states import flow_run_event
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
 from whenthen.schemas.events import Event
 
-__all__ = ["Announcer"]
+__all__ = ["RunEventPublisher"]
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ _STREAM = f"KV_{RUN_STATES}"
 _CONSUMER = "announcer"
 
 
-class Announcer:
+class RunEventPublisher:
     """Tells the world how flow runs move. `publish` returns once JetStream has the event."""
 
     def __init__(

@@ -17,15 +17,15 @@ from uuid import uuid4
 import orjson
 
 from whenthen.engine.bus.connection import Ack, Bus
-from whenthen.engine.bus.stream_pages import Kept, newest
+from whenthen.engine.bus.stream_pages import StoredMessage, newest
 from whenthen.engine.bus.streams import ENGINE, EVENTS
 from whenthen.engine.bus.subjects import escape_token
 from whenthen.engine.execution.dead_letters import DeadLetters
 from whenthen.engine.http.api_port import HookRequest, HookResult, Json, Page
 from whenthen.engine.process.metrics import Metrics
 from whenthen.engine.process.observation import Observation
-from whenthen.engine.process.pauses import AutomationFlags
-from whenthen.engine.process.rule_registry import Rulebook
+from whenthen.engine.process.pauses import AutomationPauses
+from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
 from whenthen.runs.stores import Stores
 from whenthen.schemas.automations import Automation
@@ -50,10 +50,10 @@ class ServerApi:
         self,
         *,
         bus: Bus,
-        rulebook: Rulebook,
+        rule_registry: RuleRegistry,
         stores: Stores,
         orchestrator: BuiltInOrchestrator,
-        flags: AutomationFlags,
+        pauses: AutomationPauses,
         metrics: Metrics,
         observation: Observation,
         dead_letters: DeadLetters,
@@ -63,10 +63,10 @@ class ServerApi:
         admit: Callable[[], None] | None = None,
     ) -> None:
         self._bus = bus
-        self._rulebook = rulebook
+        self._rule_registry = rule_registry
         self._stores = stores
         self._orchestrator = orchestrator
-        self._flags = flags
+        self._pauses = pauses
         self._metrics = metrics
         self._observation = observation
         self._dead = dead_letters
@@ -91,14 +91,14 @@ class ServerApi:
 
     def translate(self, request: HookRequest) -> HookResult:
         """Verify a webhook's request and translate it."""
-        translator = self._rulebook.webhook(request.name)
+        translator = self._rule_registry.webhook(request.name)
         found = translator.translate(request, datetime.now(UTC))
         if not found.events:
             return HookResult(answer=orjson.dumps({"ids": [], "dropped": found.dropped}))
         return HookResult(events=found.events)
 
     def hook_names(self) -> Collection[str]:
-        return self._rulebook.now.webhooks
+        return self._rule_registry.now.webhooks
 
     def cloudevents(self, data: Any) -> list[Json]:
         """CloudEvents as native events, to be checked like others."""
@@ -124,7 +124,7 @@ class ServerApi:
     async def list_events(self, page: Page) -> list[Json]:
         wanted = page.filters
 
-        def pick(kept: Kept) -> Json | None:
+        def pick(kept: StoredMessage) -> Json | None:
             event: Json = orjson.loads(kept.data)
             if "event" in wanted and not fnmatch.fnmatchcase(event["event"], wanted["event"]):
                 return None
@@ -135,7 +135,7 @@ class ServerApi:
             return {**event, "seq": kept.seq}
 
         return await newest(
-            self._bus.link, EVENTS, "events.>", limit=page.limit, pick=pick, before=_before(page.before)
+            self._bus.client, EVENTS, "events.>", limit=page.limit, pick=pick, before=_before(page.before)
         )
 
     async def get_event(self, event_id: str) -> Json:
@@ -144,11 +144,11 @@ class ServerApi:
             if event is not None and event.id == event_id:
                 return {**event.data, "seq": seq}
 
-        def pick(kept: Kept) -> Json | None:
+        def pick(kept: StoredMessage) -> Json | None:
             event: Json = orjson.loads(kept.data)
             return {**event, "seq": kept.seq} if event["id"] == event_id else None
 
-        found = await newest(self._bus.link, EVENTS, "events.>", limit=1, pick=pick)
+        found = await newest(self._bus.client, EVENTS, "events.>", limit=1, pick=pick)
         if not found:
             raise NotFound(f"there is no event {event_id[:200]!r} among the last 50,000")
         return found[0]
@@ -167,11 +167,11 @@ class ServerApi:
                 "tags": compiled.model.tags,
                 "description": compiled.model.description,
             }
-            for name, compiled in self._rulebook.now.automations.items()
+            for name, compiled in self._rule_registry.now.automations.items()
         ]
 
     async def get_automation(self, name: str) -> Json:
-        automation = self._rulebook.automation(name)
+        automation = self._rule_registry.automation(name)
         return {
             **automation.model_dump(mode="json", by_alias=True, exclude_none=True),
             "state": self._state(automation),
@@ -181,7 +181,7 @@ class ServerApi:
         }
 
     async def list_decisions(self, automation: str, page: Page) -> list[Json]:
-        self._rulebook.automation(automation)
+        self._rule_registry.automation(automation)
         found = self._observation.decisions.of(automation)
         if "reason" in page.filters:
             found = [decision for decision in found if decision.reason == page.filters["reason"]]
@@ -189,7 +189,7 @@ class ServerApi:
 
     async def _told(self, automation: str, decisions: Sequence[Decision]) -> list[Json]:
         """Decisions for people. Of a condition that was false the values are looked up now, in the stored event."""
-        compiled = self._rulebook.now.automations[automation]
+        compiled = self._rule_registry.now.automations[automation]
         false = [decision for decision in decisions if decision.reason is Reason.CONDITION_FALSE and decision.seq]
         events = await asyncio.gather(*(self._bus.event_at(decision.seq) for decision in false))
         details: dict[int, str] = {}
@@ -213,7 +213,7 @@ class ServerApi:
         automation = page.filters.get("automation")
         subject = f"engine.firing.{escape_token(automation)}.*" if automation else "engine.firing.>"
 
-        def pick(kept: Kept) -> Json | None:
+        def pick(kept: StoredMessage) -> Json | None:
             firing: Json = orjson.loads(kept.data)
             event = firing.get("event")
             return {
@@ -227,30 +227,30 @@ class ServerApi:
                 "seq": kept.seq,
             }
 
-        return await newest(self._bus.link, ENGINE, subject, limit=page.limit, pick=pick, before=_before(page.before))
+        return await newest(self._bus.client, ENGINE, subject, limit=page.limit, pick=pick, before=_before(page.before))
 
     async def pause_automation(self, name: str) -> Json:
-        await self._flags.pause(name)
-        return {"name": name, "state": self._state(self._rulebook.automation(name))}
+        await self._pauses.pause(name)
+        return {"name": name, "state": self._state(self._rule_registry.automation(name))}
 
     async def resume_automation(self, name: str) -> Json:
-        await self._flags.resume(name)
-        return {"name": name, "state": self._state(self._rulebook.automation(name))}
+        await self._pauses.resume(name)
+        return {"name": name, "state": self._state(self._rule_registry.automation(name))}
 
     def _state(self, automation: Automation) -> str:
         if not automation.enabled:
             return "disabled"
-        return "paused" if automation.name in self._flags.paused else "active"
+        return "paused" if automation.name in self._pauses.paused else "active"
 
     # -- deployments and runs
 
     async def list_deployments(self) -> list[Json]:
         flags = await self._stores.flags.all()
         now = datetime.now(UTC)
-        return [_deployment(item, flags, now) for item in self._rulebook.current().values()]
+        return [_deployment(item, flags, now) for item in self._rule_registry.current().values()]
 
     async def get_deployment(self, name: str) -> Json:
-        found = self._rulebook.current().get(name)
+        found = self._rule_registry.current().get(name)
         if found is None:
             raise NotFound(f"there is no deployment {name[:200]!r}")
         summary = _deployment(found, await self._stores.flags.all(), datetime.now(UTC))
@@ -315,7 +315,7 @@ class ServerApi:
         if outcome in (None, "waiting"):
             within = f"{escape_token(automation)}.>" if automation else ">"
             waiting = await newest(
-                self._bus.link, ENGINE, f"engine.action.{within}", limit=page.limit, pick=_waiting, before=before
+                self._bus.client, ENGINE, f"engine.action.{within}", limit=page.limit, pick=_waiting, before=before
             )
             found = {item["key"]: item for item in waiting if kind in (None, item["type"])}
         if outcome != "waiting":
@@ -349,7 +349,7 @@ class ServerApi:
         return await self._dead.redrive(key)
 
 
-def _waiting(kept: Kept) -> Json | None:
+def _waiting(kept: StoredMessage) -> Json | None:
     """An action that no try has ended yet."""
     if not kept.data:
         return None

@@ -11,7 +11,7 @@ import contextlib
 import gc
 from collections.abc import Iterator
 
-__all__ = ["filling", "thaw"]
+__all__ = ["loading", "unfreeze"]
 
 #: new objects before the young ones are looked at, and how many of those looks before a look at the next older ones; templates
 #: leave cycles behind, so young objects are collected also while rules are made
@@ -20,8 +20,8 @@ _NEVER = 1_000_000
 
 
 @contextlib.contextmanager
-def filling() -> Iterator[None]:
-    """Inside, only young objects are collected; what is there at the end is left out of collections until `thaw`."""
+def loading() -> Iterator[None]:
+    """Inside, only young objects are collected; what is there at the end is left out of collections until `unfreeze`."""
     before = gc.get_threshold()
     gc.set_threshold(*_YOUNG, _NEVER)
     try:
@@ -31,6 +31,6 @@ def filling() -> Iterator[None]:
         gc.set_threshold(*before)
 
 
-def thaw() -> None:
+def unfreeze() -> None:
     """Let everything be collected again: what was left out is no longer sure to stay."""
     gc.unfreeze()

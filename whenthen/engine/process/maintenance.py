@@ -16,14 +16,14 @@ import nats.js.errors
 from nats.js import JetStreamContext
 
 from whenthen.engine.bus.disk import DiskRoom
-from whenthen.engine.bus.request_client import Link
+from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.streams import ENGINE, EVENTS, RUNS, StreamSettings, make_room, make_room_in_engine
 from whenthen.engine.evaluation.commit import read_offset
 from whenthen.engine.execution.dead_letters import DeadLetters
 from whenthen.engine.process.metrics import Metrics
 from whenthen.schemas.errors import BusUnavailable
 
-__all__ = ["Upkeep", "unread_share"]
+__all__ = ["Maintenance", "unread_share"]
 
 log = logging.getLogger(__name__)
 
@@ -41,13 +41,13 @@ def unread_share(stored: datetime | None, *, now: datetime, max_age_s: float) ->
     return max(0.0, (now - stored).total_seconds() / max_age_s)
 
 
-class Upkeep:
+class Maintenance:
     """Counts, makes room, and warns before a limit drops what nobody has read."""
 
     def __init__(
         self,
         js: JetStreamContext,
-        link: Link,
+        client: RequestClient,
         *,
         metrics: Metrics,
         settings: StreamSettings,
@@ -57,7 +57,7 @@ class Upkeep:
         disk: DiskRoom | None = None,
     ) -> None:
         self._js = js
-        self._link = link
+        self._client = client
         self._metrics = metrics
         self._settings = settings
         self._shards = shards
@@ -89,7 +89,7 @@ class Upkeep:
             self._metrics.set_stream(stream, messages=info.state.messages, size=info.state.bytes, limit=limit)
             if stream == ENGINE:
                 size = info.state.bytes
-        offsets = [await read_offset(self._link, shard) for shard in range(self._shards)]
+        offsets = [await read_offset(self._client, shard) for shard in range(self._shards)]
         read = min(offset.seq for offset in offsets)
         freed = await make_room(self._js, self._settings, read_up_to=read)
         if freed:
@@ -97,7 +97,7 @@ class Upkeep:
             self._metrics.made_room.labels(EVENTS).inc(freed)
         # whoever finishes the commit that an offset still holds looks for the outcomes of its actions
         needed = min((offset.revision for offset in offsets if offset.packed), default=1 << 62)
-        dropped = await make_room_in_engine(self._link, self._settings, needed_from=needed)
+        dropped = await make_room_in_engine(self._client, self._settings, needed_from=needed)
         if dropped:
             log.warning("ENGINE neared its limit: %d messages, the oldest firings and outcomes, made room", dropped)
             self._metrics.made_room.labels(ENGINE).inc(dropped)
@@ -112,7 +112,7 @@ class Upkeep:
 
     async def _stored(self, seq: int) -> datetime | None:
         """When the first event at or after a position was stored."""
-        answer = await self._link.api(f"STREAM.MSG.GET.{EVENTS}", {"seq": seq, "next_by_subj": "events.>"})
+        answer = await self._client.api(f"STREAM.MSG.GET.{EVENTS}", {"seq": seq, "next_by_subj": "events.>"})
         message = answer.get("message")
         if message is None:
             return None

@@ -10,12 +10,12 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from whenthen.engine.process.rule_registry import Rulebook
+from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.runs.stores import Flag, FlagStore
 from whenthen.schemas.errors import Conflict, WhenthenError
 from whenthen.schemas.times import format_time
 
-__all__ = ["AutomationFlags"]
+__all__ = ["AutomationPauses"]
 
 log = logging.getLogger(__name__)
 
@@ -24,23 +24,23 @@ _LOOK_EVERY_S = 1.0
 _TRIES = 20
 
 
-class AutomationFlags:
+class AutomationPauses:
     """Pauses and resumes automations."""
 
-    def __init__(self, store: FlagStore, rulebook: Rulebook, *, changed: Callable[[set[str]], None]) -> None:
+    def __init__(self, store: FlagStore, rule_registry: RuleRegistry, *, changed: Callable[[set[str]], None]) -> None:
         self.paused: set[str] = set()
         self._store = store
-        self._rulebook = rulebook
+        self._rule_registry = rule_registry
         self._changed = changed
 
     async def pause(self, name: str) -> None:
         """From now on the automation does not fire. Raises `NotFound`."""
-        self._rulebook.automation(name)
+        self._rule_registry.automation(name)
         await self._set(name, True)
 
     async def resume(self, name: str) -> None:
         """The automation fires again. Raises `NotFound`."""
-        self._rulebook.automation(name)
+        self._rule_registry.automation(name)
         await self._set(name, False)
 
     async def look(self) -> None:

@@ -19,7 +19,7 @@ from whenthen.schemas.events import EventLimits
 from whenthen.sources import SourceLimits, WebhookTranslator
 from whenthen.triggers.rule_set import CompiledAutomation, RuleSet, compile_automation
 
-__all__ = ["Compiled", "Rulebook"]
+__all__ = ["Compiled", "RuleRegistry"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +34,7 @@ class Compiled:
     notifiers: Mapping[str, Sequence[str]]
 
 
-class Rulebook:
+class RuleRegistry:
     """Holds the set in force."""
 
     def __init__(

@@ -25,31 +25,32 @@ import orjson
 
 from whenthen import __version__
 from whenthen.actions import Ports, Redactor, Secrets, open_pool
+from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.datadir import DataDir
 from whenthen.engine.bus.disk import DiskRoom
 from whenthen.engine.bus.embedded import EmbeddedServer, EmbeddedSettings
-from whenthen.engine.bus.stream_pages import Kept, newest
+from whenthen.engine.bus.stream_pages import StoredMessage, newest
 from whenthen.engine.bus.streams import ENGINE, StreamSettings, check_server, ensure_streams
 from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder, ShardWork
 from whenthen.engine.evaluation.shard_loop import EvaluationSettings, ShardLoop
-from whenthen.engine.execution.action_runner import Acting, ActionMetrics
-from whenthen.engine.execution.circuit_breaker import TargetLimits
+from whenthen.engine.execution.action_runner import ActionMetrics, ActionRunner
+from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
 from whenthen.engine.execution.dead_letters import DeadLetters
 from whenthen.engine.execution.executor import ExecutionSettings, Executor
-from whenthen.engine.flow_runs.run_events import Announcer
+from whenthen.engine.flow_runs.run_events import RunEventPublisher
 from whenthen.engine.flow_runs.run_stores import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.engine.http import create_app
 from whenthen.engine.http.serving import HttpServer, listen
 from whenthen.engine.process.api import ServerApi
-from whenthen.engine.process.gc_tuning import filling, thaw
-from whenthen.engine.process.maintenance import Upkeep
+from whenthen.engine.process.gc_tuning import loading, unfreeze
+from whenthen.engine.process.maintenance import Maintenance
 from whenthen.engine.process.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
-from whenthen.engine.process.pauses import AutomationFlags
+from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.roles import Role
-from whenthen.engine.process.rule_registry import Compiled, Rulebook
-from whenthen.engine.process.rule_reloading import Reloading
+from whenthen.engine.process.rule_registry import Compiled, RuleRegistry
+from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.engine.process.settings import Settings
 from whenthen.rules import Rules, load_rules
 from whenthen.runs.orchestrator import BuiltInOrchestrator
@@ -59,7 +60,6 @@ from whenthen.runs.stores import Stores
 from whenthen.runs.worker import Worker, WorkerSettings
 from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
 from whenthen.schemas.events import Event
-from whenthen.cancellation import end_task
 from whenthen.triggers.evaluator import Evaluator
 
 __all__ = ["Server"]
@@ -156,20 +156,22 @@ class Server:
     async def _start(self) -> None:
         settings = self.settings
         secrets = Secrets(self.redactor)
-        self._cleanup.callback(thaw)
-        with filling():
+        self._cleanup.callback(unfreeze)
+        with loading():
             rules = await asyncio.to_thread(load_rules, self.rules_path)
             await self._connect()
-            self.rulebook = Rulebook(rules, shards=settings.shards, resolve_secret=secrets.resolve)
-            self.orchestrator = BuiltInOrchestrator(self.stores, self.rulebook)
-            self.flags = AutomationFlags(self.stores.flags, self.rulebook, changed=self._paused)
+            self.rule_registry = RuleRegistry(rules, shards=settings.shards, resolve_secret=secrets.resolve)
+            self.orchestrator = BuiltInOrchestrator(self.stores, self.rule_registry)
+            self.pauses = AutomationPauses(self.stores.flags, self.rule_registry, changed=self._paused)
             self.observation = Observation(self.metrics, DecisionLog(settings.decisions_kept))
-            self.dead_letters = DeadLetters(self.bus.link, outcome_ttl_s=int(settings.retain_outcomes.total_seconds()))
-            self.rulebook.on_change(self._took)
-            self._took(self.rulebook.now)
-        await self._patiently(self.flags.look)
+            self.dead_letters = DeadLetters(
+                self.bus.client, outcome_ttl_s=int(settings.retain_outcomes.total_seconds())
+            )
+            self.rule_registry.on_change(self._took)
+            self._took(self.rule_registry.now)
+        await self._patiently(self.pauses.look)
         await self._patiently(self._seed)
-        self._reloading = Reloading(self.rules_path, self.rulebook, self.metrics)
+        self._reloading = RuleReloading(self.rules_path, self.rule_registry, self.metrics)
         if Role.API in self.roles:
             await self._serve_http()
         if Role.EVALUATOR in self.roles:
@@ -177,26 +179,26 @@ class Server:
         if Role.EXECUTOR in self.roles:
             await self._execute(secrets)
         if Role.SCHEDULER in self.roles:
-            self._keep("scheduler", Scheduler(self.stores, self.rulebook, self.orchestrator).run)
+            self._keep("scheduler", Scheduler(self.stores, self.rule_registry, self.orchestrator).run)
             lost_after = self.settings.worker_lost_after
             watch = ReaperSettings(lost_after=lost_after, interval=min(timedelta(seconds=5), lost_after / 4))
             self._keep("reaper", Reaper(self.stores, settings=watch).run)
-            self._keep("announcer", Announcer(self.bus.js, self.bus.publish).run)
+            self._keep("announcer", RunEventPublisher(self.bus.js, self.bus.publish).run)
         if Role.WORKER in self.roles:
-            self._work(self.rulebook.now.rules)
+            self._work(self.rule_registry.now.rules)
         self._keep("rules", lambda: self._reloading.run(self._stop))
-        self._keep("flags", self.flags.run)
-        upkeep = Upkeep(
+        self._keep("pauses", self.pauses.run)
+        maintenance = Maintenance(
             self.bus.js,
-            self.bus.link,
+            self.bus.client,
             metrics=self.metrics,
             settings=self._stream_settings(),
             shards=settings.shards,
             dead_letters=self.dead_letters if Role.EXECUTOR in self.roles else None,
-            automations=lambda: self.rulebook.now.automations,
+            automations=lambda: self.rule_registry.now.automations,
             disk=self._disk,
         )
-        self._keep("upkeep", lambda: upkeep.run(self._stop))
+        self._keep("maintenance", lambda: maintenance.run(self._stop))
         self._ready = True
         await self.wait_until_ready()
 
@@ -354,10 +356,10 @@ class Server:
         settings = self.settings
         api = ServerApi(
             bus=self.bus,
-            rulebook=self.rulebook,
+            rule_registry=self.rule_registry,
             stores=self.stores,
             orchestrator=self.orchestrator,
-            flags=self.flags,
+            pauses=self.pauses,
             metrics=self.metrics,
             observation=self.observation,
             dead_letters=self.dead_letters,
@@ -393,11 +395,11 @@ class Server:
     def _start_shard(self, shard: int) -> ShardWork:
         settings = self.settings
         evaluator = Evaluator(
-            self.rulebook.now.shards[shard],
+            self.rule_registry.now.shards[shard],
             max_depth=settings.max_depth,
             follows_wait=settings.follows_wait,
         )
-        evaluator.paused = self.flags.paused
+        evaluator.paused = self.pauses.paused
         loop = ShardLoop(
             self.bus,
             shard,
@@ -416,13 +418,13 @@ class Server:
         ports = Ports(
             orchestrator=self.orchestrator,
             events=_Sink(self.bus),
-            automations=self.flags,
-            notifiers=self.rulebook,
+            automations=self.pauses,
+            notifiers=self.rule_registry,
             resolve_secret=secrets.resolve,
             redactor=self.redactor,
             http=pool,
         )
-        acting = Acting(self.bus, ports)
+        acting = ActionRunner(self.bus, ports)
         self._executor = Executor(
             self.bus,
             acting.perform,
@@ -430,7 +432,7 @@ class Server:
             target=acting.target,
             settings=ExecutionSettings(
                 concurrency=settings.action_concurrency,
-                targets=TargetLimits(at_once=settings.target_concurrency),
+                targets=CircuitBreakerSettings(at_once=settings.target_concurrency),
                 ack_wait_s=settings.executor_lost_after.total_seconds(),
                 stop_s=settings.drain_grace.total_seconds(),
                 outcome_ttl_s=int(settings.retain_outcomes.total_seconds()),
@@ -448,7 +450,7 @@ class Server:
                 continue
             worker = Worker(
                 self.stores,
-                self.rulebook,
+                self.rule_registry,
                 root=rules.base.resolve(),
                 pool=pool,
                 settings=WorkerSettings(
@@ -472,7 +474,7 @@ class Server:
             {automation.name: automation.expected_every for automation in rules.automations},
             rules.counts(),
         )
-        self._paused(self.flags.paused)
+        self._paused(self.pauses.paused)
         self.observation.decisions.keep_only(list(compiled.automations))
         for shard, loop in self._loops.items():
             loop.replace_rules(compiled.shards[shard])
@@ -480,7 +482,7 @@ class Server:
             self._work(rules)
 
     def _paused(self, paused: set[str]) -> None:
-        for automation in self.rulebook.now.rules.automations:
+        for automation in self.rule_registry.now.rules.automations:
             off = automation.name in paused or not automation.enabled
             self.metrics.paused.labels(automation.name).set(int(off))
 
@@ -488,7 +490,7 @@ class Server:
 
     def describe(self) -> dict[str, Any]:
         """What runs here, for `GET /api/status`."""
-        rules = self.rulebook.now.rules
+        rules = self.rule_registry.now.rules
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -512,11 +514,11 @@ class Server:
     async def _seed(self) -> None:
         """Learn when automations fired last, before this process began."""
 
-        def pick(kept: Kept) -> tuple[str, str] | None:
+        def pick(kept: StoredMessage) -> tuple[str, str] | None:
             firing = orjson.loads(kept.data) if kept.data else {}
             return (firing["automation"], firing["at"]) if firing.get("state") == "Triggered" else None
 
-        for automation, at in await newest(self.bus.link, ENGINE, "engine.firing.>", limit=2000, pick=pick):
+        for automation, at in await newest(self.bus.client, ENGINE, "engine.firing.>", limit=2000, pick=pick):
             self.observation.seed(automation, at)
 
 

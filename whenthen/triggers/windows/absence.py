@@ -22,7 +22,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.windows.steps import State, Step, refs_of
+from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
 __all__ = ["AbsenceRule", "begin", "deadline_us", "expires_us", "on_event", "on_time"]
 
@@ -54,35 +54,35 @@ def expires_us(rule: AbsenceRule, state: State) -> int | None:
 
 def on_event(
     rule: AbsenceRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool, depth: int = 0
-) -> Step:
+) -> Transition:
     """Decide for one event that passed the filter. Windows that ended before `now_us` were ended by `on_time` first."""
     if not rule.needs_after and event.time_us <= now_us - rule.within_us:
-        return Step(Reason.LATE, state, "older than the window that ends now", changed=False)
+        return Transition(Reason.LATE, state, "older than the window that ends now", changed=False)
     if state is None or (not state[2] and max(state[0] + rule.within_us, state[1]) <= now_us):
         state = [now_us, 0, 0, 0, ""]
     if _has(state, event):
-        return Step(Reason.SPENT, state, "this event counts already", changed=False)
+        return Transition(Reason.SPENT, state, "this event counts already", changed=False)
     state[0] = now_us
     if not rule.needs_after:
         return _seen(rule, state, event)
-    step = Step(Reason.OPENED, state)
+    step = Transition(Reason.OPENED, state)
     if counts:
         _remember(rule, state, event, now_us)
         if not state[2]:
-            step = Step(Reason.WAITING_FOR_AFTER, state, "no window is open")
+            step = Transition(Reason.WAITING_FOR_AFTER, state, "no window is open")
         else:
             count = _covered(state, state[1], state[2])
             if event.time_us < state[1]:
-                step = Step(Reason.LATE, state, "older than the `after` event that opened the window")
+                step = Transition(Reason.LATE, state, "older than the `after` event that opened the window")
             elif count >= rule.threshold:
                 refs = refs_of(state[_HEAD:])
                 state[1] = state[2] = 0
-                step = Step(Reason.EXPECTED, state, f"{count} of {rule.threshold} came in time", refs=refs)
+                step = Transition(Reason.EXPECTED, state, f"{count} of {rule.threshold} came in time", refs=refs)
             else:
-                step = Step(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
+                step = Transition(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
     if opens and not state[2] and event.time_us < state[1]:
         left = (state[1] - event.time_us) / 1e6
-        step = Step(Reason.COOLDOWN, state, f"quiet for another {left:g} s after a firing")
+        step = Transition(Reason.COOLDOWN, state, f"quiet for another {left:g} s after a firing")
     elif opens and not state[2]:
         start, end = event.time_us, event.time_us + rule.within_us
         if counts:
@@ -90,17 +90,17 @@ def on_event(
         if _covered(state, start, end) < rule.threshold:
             state[1], state[2], state[3], state[4] = start, end, depth, event.id
             if step.reason is Reason.OPENED or step.reason is Reason.WAITING_FOR_AFTER:
-                step = Step(Reason.OPENED, state, f"opened a window of {rule.within_us / 1e6:g} s")
+                step = Transition(Reason.OPENED, state, f"opened a window of {rule.within_us / 1e6:g} s")
         elif step.reason is Reason.OPENED:
-            step = Step(Reason.EXPECTED, state, "the expected events had arrived before it")
+            step = Transition(Reason.EXPECTED, state, "the expected events had arrived before it")
     return step
 
 
-def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Step:
+def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Transition:
     """End the window when its time is over: fire, since it would have been closed had the events come."""
     due: int = state[2]
     if not due or now_us < due:
-        return Step(Reason.BELOW_THRESHOLD, state)
+        return Transition(Reason.BELOW_THRESHOLD, state)
     start = state[1] if rule.needs_after else due - rule.within_us
     flat: State = []
     for i in range(_HEAD, len(state), 3):
@@ -112,16 +112,16 @@ def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Step:
         state[0] = now_us
         state[1] = due + rule.cooldown_us if rule.cooldown_us else start + 1
         state[2] = 0
-        return Step(Reason.FIRED, state, detail, refs=refs, at_us=due)
+        return Transition(Reason.FIRED, state, detail, refs=refs, at_us=due)
     period = max(rule.within_us, rule.cooldown_us)
     deadline = due + ((now_us - due) // period + 1) * period
-    return Step(Reason.FIRED, [now_us, deadline - rule.within_us, deadline, 0, ""], detail, refs=refs, at_us=due)
+    return Transition(Reason.FIRED, [now_us, deadline - rule.within_us, deadline, 0, ""], detail, refs=refs, at_us=due)
 
 
-def _seen(rule: AbsenceRule, state: State, event: Ref) -> Step:
+def _seen(rule: AbsenceRule, state: State, event: Ref) -> Transition:
     """Without `after`: the newest `threshold` events decide when the window ends."""
     if len(state) > _HEAD and event.time_us <= state[_HEAD] and (len(state) - _HEAD) // 3 >= rule.threshold:
-        return Step(Reason.LATE, state, "older than the events that already count")
+        return Transition(Reason.LATE, state, "older than the events that already count")
     _insert(state, event)
     while (len(state) - _HEAD) // 3 > rule.threshold:
         del state[_HEAD : _HEAD + 3]
@@ -130,10 +130,10 @@ def _seen(rule: AbsenceRule, state: State, event: Ref) -> Step:
         refs = refs_of(state[_HEAD:])
         state[2] = max(state[1], state[_HEAD]) + rule.within_us
         detail = f"{count} of {rule.threshold} came within {rule.within_us / 1e6:g} s"
-        return Step(Reason.EXPECTED, state, detail, refs=refs)
+        return Transition(Reason.EXPECTED, state, detail, refs=refs)
     if not state[2]:
         state[1], state[2] = event.time_us, event.time_us + rule.within_us
-    return Step(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
+    return Transition(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
 
 
 def _remember(rule: AbsenceRule, state: State, event: Ref, now_us: int) -> None:

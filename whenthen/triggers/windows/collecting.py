@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.windows.steps import State, Step, refs_of
+from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
 __all__ = ["CollectRule", "deadline_us", "on_event", "on_time"]
 
@@ -32,29 +32,29 @@ def deadline_us(rule: CollectRule, state: State) -> int:
     return end if rule.quiet_us is None else min(end, state[0] + rule.quiet_us)
 
 
-def on_event(rule: CollectRule, state: State | None, event: Ref, *, now_us: int, depth: int = 0) -> Step:
+def on_event(rule: CollectRule, state: State | None, event: Ref, *, now_us: int, depth: int = 0) -> Transition:
     """Add one event; fires when the burst is full."""
     if state is None:
         state = [now_us, now_us, 0]
     elif event.id in state[_HEAD + 2 :: 3]:
-        return Step(Reason.SPENT, state, "this event is in the burst already", changed=False)
+        return Transition(Reason.SPENT, state, "this event is in the burst already", changed=False)
     state[0] = now_us
     state[2] = max(state[2], depth)
     state += (event.time_us, event.seq, event.id)
     count = (len(state) - _HEAD) // 3
     if count >= rule.events:
         return _fire(state, event.time_us)
-    return Step(Reason.COLLECTING, state, f"{count} of {rule.events} gathered")
+    return Transition(Reason.COLLECTING, state, f"{count} of {rule.events} gathered")
 
 
-def on_time(rule: CollectRule, state: State, *, now_us: int) -> Step:
+def on_time(rule: CollectRule, state: State, *, now_us: int) -> Transition:
     """End the burst when its time is over."""
     due = deadline_us(rule, state)
     if now_us < due:
-        return Step(Reason.COLLECTING, state)
+        return Transition(Reason.COLLECTING, state)
     return _fire(state, due)
 
 
-def _fire(state: State, at_us: int) -> Step:
+def _fire(state: State, at_us: int) -> Transition:
     refs = sorted(refs_of(state[_HEAD:]), key=lambda ref: ref.time_us)
-    return Step(Reason.FIRED, None, refs=tuple(refs), at_us=at_us, depth=state[2])
+    return Transition(Reason.FIRED, None, refs=tuple(refs), at_us=at_us, depth=state[2])

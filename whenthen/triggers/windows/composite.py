@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.windows.steps import State, Step, refs_of
+from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
 __all__ = ["CompositeRule", "expires_us", "on_part_fired"]
 
@@ -39,14 +39,14 @@ def expires_us(rule: CompositeRule, state: State) -> int | None:
 
 def on_part_fired(
     rule: CompositeRule, state: State | None, part: int, refs: tuple[Ref, ...], *, at_us: int, now_us: int, depth: int
-) -> Step:
+) -> Transition:
     """Decide for one firing of one part."""
     if rule.needed == 1 and not rule.ordered:
-        return Step(Reason.FIRED, None, refs=refs, at_us=at_us, depth=depth)
+        return Transition(Reason.FIRED, None, refs=refs, at_us=at_us, depth=depth)
     fired: dict[str, list[object]] = dict(state[1]) if state is not None else {}
     name = str(part)
     if name in fired and fired[name][0] > at_us:  # type: ignore[operator]
-        return Step(Reason.LATE, state, "a newer firing of this part counts", changed=False)
+        return Transition(Reason.LATE, state, "a newer firing of this part counts", changed=False)
     flat: list[object] = []
     for ref in refs[:_MAX_REFS]:
         flat += (ref.time_us, ref.seq, ref.id)
@@ -55,22 +55,24 @@ def on_part_fired(
     if rule.within_us is not None:
         newest = max(entry[0] for entry in fired.values())  # type: ignore[type-var]
         if at_us < newest - rule.within_us:  # type: ignore[operator]
-            return Step(Reason.LATE, state, "older than `within` before the newest firing of a part", changed=False)
+            return Transition(
+                Reason.LATE, state, "older than `within` before the newest firing of a part", changed=False
+            )
         fired = {key: entry for key, entry in fired.items() if entry[0] >= newest - rule.within_us}  # type: ignore[operator]
     kept: State = [now_us, fired]
     if len(fired) < rule.needed:
-        return Step(Reason.WAITING_FOR_SIBLING, kept, _waiting(rule, fired))
+        return Transition(Reason.WAITING_FOR_SIBLING, kept, _waiting(rule, fired))
     if rule.ordered:
         order = [key for key, _ in sorted(fired.items(), key=lambda item: item[1][0])]  # type: ignore[arg-type,return-value]
         if order != [str(number) for number in range(rule.parts)]:
-            return Step(Reason.WAITING_FOR_SIBLING, kept, f"fired in the order {', '.join(order)}")
+            return Transition(Reason.WAITING_FOR_SIBLING, kept, f"fired in the order {', '.join(order)}")
     every: list[Ref] = []
     for entry in fired.values():
         every += refs_of(entry[2])  # type: ignore[arg-type]
     unique = {ref.id: ref for ref in sorted(every, key=lambda ref: ref.time_us)}
     newest_us = max(entry[0] for entry in fired.values())  # type: ignore[type-var]
     deepest = max(entry[1] for entry in fired.values())  # type: ignore[type-var]
-    return Step(Reason.FIRED, None, refs=tuple(unique.values()), at_us=newest_us, depth=deepest)  # type: ignore[arg-type]
+    return Transition(Reason.FIRED, None, refs=tuple(unique.values()), at_us=newest_us, depth=deepest)  # type: ignore[arg-type]
 
 
 def _waiting(rule: CompositeRule, fired: dict[str, list[object]]) -> str:

@@ -26,7 +26,7 @@ from typing import Any
 import orjson
 
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.windows.steps import State, Step
+from whenthen.triggers.windows.transitions import State, Transition
 
 __all__ = ["MetricRule", "aggregate", "begin", "deadline_us", "expires_us", "on_event", "on_time"]
 
@@ -82,10 +82,12 @@ def deadline_us(rule: MetricRule, state: State) -> int | None:
     return min(times) if times else None
 
 
-def on_event(rule: MetricRule, state: State | None, event: Ref, value: Any, *, now_us: int, depth: int = 0) -> Step:
+def on_event(
+    rule: MetricRule, state: State | None, event: Ref, value: Any, *, now_us: int, depth: int = 0
+) -> Transition:
     """Add one event with its value. `value` must be a number unless the aggregate is `count` or `distinct`."""
     if event.time_us <= now_us - rule.within_us:
-        return Step(
+        return Transition(
             Reason.LATE,
             state,
             f"{(now_us - event.time_us) / 1e6:g} s old, the window covers {rule.within_us / 1e6:g} s",
@@ -104,7 +106,7 @@ def on_event(rule: MetricRule, state: State | None, event: Ref, value: Any, *, n
     while same > _HEAD and state[same - _STEP] == event.time_us:
         same -= _STEP
         if state[same + 2] == event.id:
-            return Step(Reason.SPENT, state, "this event counts already", changed=False)
+            return Transition(Reason.SPENT, state, "this event counts already", changed=False)
     state[4] = depth
     state[at:at] = [event.time_us, event.seq, event.id, value]
     if len(state) > _HEAD + _STEP * _MAX_EVENTS:
@@ -112,7 +114,7 @@ def on_event(rule: MetricRule, state: State | None, event: Ref, value: Any, *, n
     return _look(rule, state, now_us=now_us)
 
 
-def on_time(rule: MetricRule, state: State, *, now_us: int) -> Step:
+def on_time(rule: MetricRule, state: State, *, now_us: int) -> Transition:
     """Look at the window at a moment without event."""
     return _look(rule, state, now_us=now_us)
 
@@ -145,7 +147,7 @@ def _sum(values: list[Any]) -> float:
         return float(sum(map(float, values)))
 
 
-def _look(rule: MetricRule, state: State, *, now_us: int) -> Step:
+def _look(rule: MetricRule, state: State, *, now_us: int) -> Transition:
     state[0] = now_us
     horizon = now_us - rule.within_us
     first = _HEAD
@@ -161,17 +163,17 @@ def _look(rule: MetricRule, state: State, *, now_us: int) -> Step:
         state[2] = 0
         if state[1]:
             state[1] = 0
-            return Step(Reason.RESOLVED, state, detail, refs=_refs(state), at_us=now_us)
-        return Step(Reason.BELOW_THRESHOLD, state, detail)
+            return Transition(Reason.RESOLVED, state, detail, refs=_refs(state), at_us=now_us)
+        return Transition(Reason.BELOW_THRESHOLD, state, detail)
     if not state[2]:
         state[2] = now_us
     if state[1]:
-        return Step(Reason.COOLDOWN, state, detail + "; already triggered")
+        return Transition(Reason.COOLDOWN, state, detail + "; already triggered")
     if now_us - state[2] < rule.hold_us:
         left = (state[2] + rule.hold_us - now_us) / 1e6
-        return Step(Reason.BELOW_THRESHOLD, state, detail + f"; must hold for another {left:g} s")
+        return Transition(Reason.BELOW_THRESHOLD, state, detail + f"; must hold for another {left:g} s")
     state[1] = 1
-    return Step(Reason.FIRED, state, detail, refs=_refs(state), at_us=now_us)
+    return Transition(Reason.FIRED, state, detail, refs=_refs(state), at_us=now_us)
 
 
 def _refs(state: State) -> tuple[Ref, ...]:

@@ -21,7 +21,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.windows.steps import State, Step, refs_of
+from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
 __all__ = ["SlidingRule", "expires_us", "on_event"]
 
@@ -45,7 +45,9 @@ def expires_us(rule: SlidingRule, state: State) -> int:
     return end
 
 
-def on_event(rule: SlidingRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool) -> Step:
+def on_event(
+    rule: SlidingRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool
+) -> Transition:
     """Decide for one event that passed the filter.
 
     `counts`: it is one of the expected events; `opens`: it is one of the `after` events; both may hold.
@@ -53,8 +55,8 @@ def on_event(rule: SlidingRule, state: State | None, event: Ref, *, now_us: int,
     if state is None or expires_us(rule, state) <= now_us:
         state = [now_us, 0, 0, 0]
     elif counts and not opens and event.time_us < state[1]:
-        return Step(Reason.COOLDOWN, state, _quiet(state, event), changed=False)
-    step = _count(rule, state, event) if counts else Step(Reason.OPENED, state, "opened a window")
+        return Transition(Reason.COOLDOWN, state, _quiet(state, event), changed=False)
+    step = _count(rule, state, event) if counts else Transition(Reason.OPENED, state, "opened a window")
     if opens:
         _open(rule, state, event.time_us)
         step.changed = True
@@ -65,30 +67,30 @@ def on_event(rule: SlidingRule, state: State | None, event: Ref, *, now_us: int,
     return step
 
 
-def _count(rule: SlidingRule, state: State, event: Ref) -> Step:
+def _count(rule: SlidingRule, state: State, event: Ref) -> Transition:
     time_us = event.time_us
     within = rule.within_us
     if time_us < state[1]:
-        return Step(Reason.COOLDOWN, state, _quiet(state, event))
+        return Transition(Reason.COOLDOWN, state, _quiet(state, event))
     size = len(state)
     newest = state[2] - within if state[2] else 0
     if size > _HEAD and state[size - 3] > newest:
         newest = state[size - 3]
     if newest and time_us <= newest - within:
         detail = f"{(newest - time_us) / 1e6:g} s older than the newest event of its key"
-        return Step(Reason.LATE, state, detail, changed=False)
+        return Transition(Reason.LATE, state, detail, changed=False)
     covering: list[int] = []
     if rule.needs_after:
         covering = [opened for opened in state[3] or () if opened <= time_us < opened + within]
         if not covering:
-            return Step(Reason.WAITING_FOR_AFTER, state, "no `after` event opened a window that covers it")
+            return Transition(Reason.WAITING_FOR_AFTER, state, "no `after` event opened a window that covers it")
     if rule.threshold == 1:
         return _fire(rule, state, [time_us, event.seq, event.id])
     at = size
     while at > _HEAD and state[at - 3] >= time_us:
         at -= 3
         if state[at] == time_us and state[at + 2] == event.id:
-            return Step(Reason.SPENT, state, "this event counts already", changed=False)
+            return Transition(Reason.SPENT, state, "this event counts already", changed=False)
     while at < size and state[at] == time_us:
         at += 3
     if at == size:
@@ -111,7 +113,7 @@ def _count(rule: SlidingRule, state: State, event: Ref) -> Step:
         del state[_HEAD : _HEAD + 3]
     near = 1 if len(state) == _HEAD + 3 else sum(abs(at - time_us) < within for at in state[_HEAD::3])
     spent = time_us < state[2]
-    return Step(
+    return Transition(
         Reason.SPENT if spent else Reason.BELOW_THRESHOLD,
         state,
         f"{near} of {rule.threshold} within {within / 1e6:g} s"
@@ -119,7 +121,7 @@ def _count(rule: SlidingRule, state: State, event: Ref) -> Step:
     )
 
 
-def _fire(rule: SlidingRule, state: State, fired: State) -> Step:
+def _fire(rule: SlidingRule, state: State, fired: State) -> Transition:
     at_us = fired[-3]
     if rule.cooldown_us:
         state[1] = at_us + rule.cooldown_us
@@ -130,7 +132,7 @@ def _fire(rule: SlidingRule, state: State, fired: State) -> Step:
         state[2] = max(state[2], at_us + rule.within_us)
     if rule.needs_after:
         state[3] = [opened for opened in state[3] if opened > at_us] or 0
-    return Step(Reason.FIRED, state, refs=refs_of(fired), at_us=at_us)
+    return Transition(Reason.FIRED, state, refs=refs_of(fired), at_us=at_us)
 
 
 def _open(rule: SlidingRule, state: State, time_us: int) -> None:

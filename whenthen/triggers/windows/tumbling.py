@@ -26,7 +26,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.windows.steps import State, Step
+from whenthen.triggers.windows.transitions import State, Transition
 
 __all__ = ["TumblingRule", "begin", "expires_us", "is_satisfied", "on_event", "on_time"]
 
@@ -74,7 +74,7 @@ def on_event(
     counts: bool,
     opens: bool,
     data: dict[str, Any] | None = None,
-) -> Step:
+) -> Transition:
     """Decide for one event that passed the filter. `data` is the event itself, which a proactive bucket keeps."""
     if state is not None and expires_us(state) <= now_us:
         state = None
@@ -86,16 +86,16 @@ def on_event(
     elif state is None and counts and not rule.needs_after:
         state = [now_us, time_us - _LOOKBACK_US, time_us + rule.within_us, 0, last]
     elif state is None:
-        return Step(Reason.WAITING_FOR_AFTER, None, "no `after` event opened a bucket")
+        return Transition(Reason.WAITING_FOR_AFTER, None, "no `after` event opened a bucket")
     elif opens or not rule.needs_after:
         state[_LAST] = last
     state[_TOUCHED] = now_us
     if not counts:
-        return Step(Reason.OPENED, state, "opened a bucket" if opened else "its bucket was open")
+        return Transition(Reason.OPENED, state, "opened a bucket" if opened else "its bucket was open")
     return _evaluate(rule, state, time_us, event, last, now_us=now_us, opens=opens)
 
 
-def on_time(rule: TumblingRule, state: State, *, now_us: int) -> Step:
+def on_time(rule: TumblingRule, state: State, *, now_us: int) -> Transition:
     """Check one proactive bucket at the clock's time."""
     return _evaluate(rule, state, now_us, None, None, now_us=now_us, opens=False)
 
@@ -109,11 +109,11 @@ def _evaluate(
     *,
     now_us: int,
     opens: bool,
-) -> Step:
+) -> Transition:
     _, start, end, count, _ = state
     if time_us < start:
         quiet = not rule.proactive and start - time_us <= rule.within_us
-        return Step(Reason.COOLDOWN if quiet else Reason.LATE, state, "before the start of the current bucket")
+        return Transition(Reason.COOLDOWN if quiet else Reason.LATE, state, "before the start of the current bucket")
     unspent = event is not None
     if event is not None and ((not rule.proactive and not rule.within_us) or time_us < end):
         count = state[_COUNT] = count + 1
@@ -128,21 +128,21 @@ def _evaluate(
         if not rule.needs_after and rule.within_us:
             following = _following(rule, state, time_us, now_us, count=1 if unspent else 0)
         refs = () if ref is None else (ref,)
-        return Step(Reason.FIRED, following, detail, refs=refs, at_us=now_us, event=fired)
+        return Transition(Reason.FIRED, following, detail, refs=refs, at_us=now_us, event=fired)
     if time_us < end:
         if event is not None and rule.proactive and not meets and opens:
             again = [now_us, time_us, time_us + rule.within_us, 0, last]
-            return Step(Reason.EXPECTED, again, "opened the next bucket")
-        return Step(Reason.EXPECTED if rule.proactive and not meets else Reason.BELOW_THRESHOLD, state, detail)
+            return Transition(Reason.EXPECTED, again, "opened the next bucket")
+        return Transition(Reason.EXPECTED if rule.proactive and not meets else Reason.BELOW_THRESHOLD, state, detail)
     if rule.needs_after:
-        return Step(Reason.WAITING_FOR_AFTER, None, "its bucket had ended")
+        return Transition(Reason.WAITING_FOR_AFTER, None, "its bucket had ended")
     if not rule.within_us:
-        return Step(Reason.BELOW_THRESHOLD, state, detail)
+        return Transition(Reason.BELOW_THRESHOLD, state, detail)
     if event is not None and not rule.proactive:
         following = _following(rule, state, time_us, now_us, count=0)
         return _evaluate(rule, following, time_us, event, last, now_us=now_us, opens=opens)
     following = _following(rule, state, time_us, now_us, count=1 if unspent else 0)
-    return Step(Reason.EXPECTED if rule.proactive else Reason.BELOW_THRESHOLD, following, detail)
+    return Transition(Reason.EXPECTED if rule.proactive else Reason.BELOW_THRESHOLD, following, detail)
 
 
 def _following(rule: TumblingRule, state: State, time_us: int, now_us: int, *, count: int) -> State:

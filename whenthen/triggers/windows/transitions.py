@@ -6,12 +6,12 @@ from typing import Any
 
 from whenthen.schemas.firings import Reason, Ref
 
-__all__ = ["State", "Step", "refs_of"]
+__all__ = ["State", "Transition", "refs_of"]
 
 State = list[Any]
 
 
-class Step:
+class Transition:
     """The outcome of one decision over one window."""
 
     __slots__ = ("at_us", "changed", "depth", "detail", "event", "reason", "refs", "state")
