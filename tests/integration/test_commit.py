@@ -14,8 +14,8 @@ from whenthen.engine.bus.records import Message, encode_window
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import window_subject
-from whenthen.engine.evaluation.commit import Fenced, ShardLog, read_offset
 from whenthen.engine.evaluation import commit as commit_module
+from whenthen.engine.evaluation.commit import Fenced, ShardLog, read_offset
 from whenthen.schemas.errors import SetupError
 
 pytestmark = pytest.mark.anyio

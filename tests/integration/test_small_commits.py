@@ -23,9 +23,9 @@ from whenthen.engine.bus.records import Message, as_json, encode_firing, encode_
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject, firing_subject, offset_subject, window_subject
+from whenthen.engine.evaluation import commit as commit_module
 from whenthen.engine.evaluation.commit import SMALL_BYTES, SMALL_MESSAGES, Fenced, ShardLog, read_offset
 from whenthen.engine.evaluation.shard_loop import ShardLoop
-from whenthen.engine.evaluation import commit as commit_module
 from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
