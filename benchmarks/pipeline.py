@@ -35,7 +35,7 @@ from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, EVENTS
 from whenthen.engine.evaluation.commit import ShardLog
 from whenthen.engine.evaluation.shard_loop import ShardLoop
-from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.schemas.automations import Automation
 from whenthen.triggers.evaluator import Evaluator

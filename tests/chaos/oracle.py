@@ -16,9 +16,10 @@ from typing import Any
 
 import orjson
 
+from whenthen.actions.asked import actions_of
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
-from whenthen.engine.bus.records import ask_actions, encode_firing
+from whenthen.engine.bus.records import encode_firing
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.rules import Rules
@@ -128,5 +129,5 @@ class Oracle:
             if firing.id in self.firings:
                 self.doubled.append(firing.id)
             self.firings[firing.id] = orjson.loads(orjson.dumps(encode_firing(firing, event)))
-            for index, action in enumerate(ask_actions(evaluator.rules.actions(firing.automation), firing)):
+            for index, action in enumerate(actions_of(evaluator.rules.actions(firing.automation), firing)):
                 self.actions[f"{firing.id}.{index}"] = (firing.automation, action.model_dump(mode="json"))

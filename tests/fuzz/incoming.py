@@ -19,7 +19,7 @@ from whenthen.engine.bus.subjects import event_name, event_subject
 from whenthen.engine.http import HookRequest, HookResult, HttpApp, create_app
 from whenthen.engine.http.answers import HttpError
 from whenthen.engine.http.bodies import decode_json
-from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import InvalidInput, Refused, WhenthenError
 from whenthen.schemas.events import Event, decode_event, read_event
 from whenthen.schemas.times import format_time

@@ -1,4 +1,4 @@
-"""What a firing does: actions are compiled when rules are loaded and performed one try at a time.
+"""What does a firing do? Actions are compiled when rules are loaded and performed one try at a time.
 
 The engine's way through this room:
 
@@ -10,15 +10,51 @@ The engine's way through this room:
 Meaning: docs/actions.md.
 """
 
-from whenthen.actions.attempts import ActionResult
-from whenthen.actions.http.egress import AddressPolicy, open_pool
-from whenthen.actions.outcome_events import executed_event, failed_event
-from whenthen.actions.perform import CompiledAction, compile_action, perform, read_action
-from whenthen.actions.ports import Automations, EventSink, Notifiers, Orchestrator, Ports
-from whenthen.actions.retries import next_delay
-from whenthen.actions.secrets import RedactingFilter, Redactor, Secrets
+from __future__ import annotations
+
+from whenthen.actions.asked import (
+    actions_of,
+)
+from whenthen.actions.attempts import (
+    EVENT_FIELDS,
+    VARIABLES,
+    ActionResult,
+    automation_id,
+    describe_firing,
+)
+from whenthen.actions.http.egress import (
+    AddressPolicy,
+    open_pool,
+)
+from whenthen.actions.outcome_events import (
+    executed_event,
+    failed_event,
+)
+from whenthen.actions.perform import (
+    CompiledAction,
+    compile_action,
+    perform,
+    read_action,
+)
+from whenthen.actions.ports import (
+    Automations,
+    EventSink,
+    Notifiers,
+    Orchestrator,
+    Ports,
+)
+from whenthen.actions.retries import (
+    next_delay,
+)
+from whenthen.actions.secrets import (
+    RedactingFilter,
+    Redactor,
+    Secrets,
+)
 
 __all__ = [
+    "EVENT_FIELDS",
+    "VARIABLES",
     "ActionResult",
     "AddressPolicy",
     "Automations",
@@ -30,7 +66,10 @@ __all__ = [
     "RedactingFilter",
     "Redactor",
     "Secrets",
+    "actions_of",
+    "automation_id",
     "compile_action",
+    "describe_firing",
     "executed_event",
     "failed_event",
     "next_delay",

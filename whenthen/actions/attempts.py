@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from whenthen.actions.ports import Ports
-from whenthen.schemas.firings import ActionTask, Firing
+from whenthen.schemas import ActionTask, Firing
 
 __all__ = ["EVENT_FIELDS", "VARIABLES", "ActionResult", "Call", "Handler", "automation_id", "lineage", "links"]
 

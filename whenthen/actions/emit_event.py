@@ -7,9 +7,7 @@ from typing import Any
 
 from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage
 from whenthen.actions.fields import Field, compile_text_field, compile_text_mapping, compile_value_field
-from whenthen.schemas.actions import EmitEvent
-from whenthen.schemas.errors import InvalidTemplate
-from whenthen.schemas.events import new_event
+from whenthen.schemas import EmitEvent, InvalidTemplate, new_event
 
 __all__ = ["EmitEventHandler"]
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from whenthen.actions.attempts import EVENT_FIELDS, VARIABLES, Call
-from whenthen.schemas.errors import RenderError
+from whenthen.schemas import RenderError
 from whenthen.templates import Value, compile_value
 
 __all__ = ["Field", "compile_optional_text", "compile_text_field", "compile_text_mapping", "compile_value_field"]

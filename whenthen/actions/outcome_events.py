@@ -13,9 +13,7 @@ from typing import Any
 
 from whenthen.actions.attempts import ActionResult, automation_id, lineage, links
 from whenthen.actions.secrets import Redactor
-from whenthen.schemas.errors import ActionError
-from whenthen.schemas.events import Event, new_event
-from whenthen.schemas.firings import ActionTask
+from whenthen.schemas import ActionError, ActionTask, Event, new_event
 
 __all__ = ["EXECUTED", "FAILED", "executed_event", "failed_event"]
 

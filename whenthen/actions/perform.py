@@ -26,18 +26,20 @@ from whenthen.actions.emit_event import EmitEventHandler
 from whenthen.actions.http.call_webhook import CallWebhookHandler
 from whenthen.actions.ports import Ports
 from whenthen.actions.send_notification import SendNotificationHandler
-from whenthen.schemas.actions import Action, ActionBase
-from whenthen.schemas.errors import (
+from whenthen.schemas import (
+    Action,
+    ActionBase,
     ActionError,
+    ActionTask,
+    Firing,
     InvalidInput,
     InvalidTemplate,
     NotFound,
     Refused,
     RenderError,
     WhenthenError,
+    format_duration,
 )
-from whenthen.schemas.firings import ActionTask, Firing
-from whenthen.schemas.times import format_duration
 
 __all__ = ["CompiledAction", "compile_action", "perform", "read_action"]
 

@@ -13,8 +13,7 @@ from typing import Any, Protocol
 
 from whenthen.actions.http.egress import Pool
 from whenthen.actions.secrets import Redactor
-from whenthen.schemas.deployments import FlowRun
-from whenthen.schemas.events import Event
+from whenthen.schemas import Event, FlowRun
 
 __all__ = ["Automations", "EventSink", "Notifiers", "Orchestrator", "Ports"]
 

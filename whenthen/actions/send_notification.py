@@ -18,8 +18,7 @@ import apprise
 from whenthen.actions.attempts import ActionResult, Call
 from whenthen.actions.fields import Field, compile_text_field
 from whenthen.actions.secrets import is_reference
-from whenthen.schemas.actions import SendNotification
-from whenthen.schemas.errors import ActionError
+from whenthen.schemas import ActionError, SendNotification
 
 __all__ = ["SendNotificationHandler", "unreadable"]
 

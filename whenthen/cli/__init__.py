@@ -1,1 +1,1 @@
-"""The `whenthen` command: thin, over the HTTP API and the pure core."""
+"""What does a person type? The `whenthen` command: thin, over the HTTP API and the pure core."""

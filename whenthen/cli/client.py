@@ -18,7 +18,7 @@ import httpx
 import orjson
 import typer
 
-from whenthen.schemas.errors import SetupError, WhenthenError
+from whenthen.schemas import SetupError, WhenthenError
 
 __all__ = [
     "DEFAULT_URL",

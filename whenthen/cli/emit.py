@@ -17,7 +17,7 @@ from rich.markup import escape
 
 from whenthen.cli.client import DEFAULT_URL, ApiError, Client, JsonOption, Unreachable, UrlOption
 from whenthen.cli.output import errors, fail, print_json, stdout
-from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas import InvalidInput
 
 __all__ = ["add_commands", "read_events", "read_labels"]
 

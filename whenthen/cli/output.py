@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from whenthen.schemas.errors import InvalidRules, WhenthenError
+from whenthen.schemas import InvalidRules, WhenthenError
 
 __all__ = ["cell", "errors", "fail", "print_json", "print_lines", "print_problems", "print_table", "stderr", "stdout"]
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +15,7 @@ import typer
 from rich.markup import escape
 
 from whenthen.cli.output import errors, fail, print_json, print_lines, stdout
-from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas import InvalidInput
 
 if TYPE_CHECKING:
     from whenthen.rules import Rules
@@ -99,7 +100,7 @@ def replay(
 ) -> None:
     """Replay events through rules in virtual time; one JSON line a firing."""
     from whenthen.rules import load_rules
-    from whenthen.rules.replay import replay as run
+    from whenthen.rules import replay as run
 
     loaded = load_rules(rules)
     print_lines(run(loaded, _lines(events), until=until, format=form, decisions=decisions))
@@ -113,11 +114,10 @@ def explain(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Why an automation takes an event or does not: each clause with its verdict and the actual value."""
-    from whenthen.rules import load_rules
-    from whenthen.rules.explain_event import explain_event
+    from whenthen.rules import explain_event, load_rules
 
     raw = sys.stdin.buffer.read() if str(event) == "-" else _bytes(event)
-    tree = explain_event(load_rules(rules), automation, raw)
+    tree = explain_event(load_rules(rules), automation, raw, now=datetime.now(UTC))
     if as_json:
         print_json(tree.as_json())
         return
@@ -131,7 +131,7 @@ def explain(
 @errors
 def schema() -> None:
     """Print the JSON Schema of the rules files, for completion and hover text in editors."""
-    from whenthen.rules.jsonschema import rules_schema
+    from whenthen.rules import rules_schema
 
     print_json(rules_schema())
 
@@ -142,7 +142,7 @@ def import_rules(
     file: Annotated[Path, typer.Argument(help="YAML or JSON as that system writes it; - is standard input.")],
 ) -> None:
     """Translate the automations of another system; what has no counterpart is named in the output."""
-    from whenthen.rules.prefect_import import import_prefect_file
+    from whenthen.rules import import_prefect_file
 
     if system != "prefect":
         fail(f"there is no import from {system!r}; known is: prefect", 2)
@@ -173,6 +173,6 @@ def _counts(rules: Rules) -> dict[str, int]:
 
 
 def _changes(before: Rules, after: Rules) -> dict[str, Any]:
-    from whenthen.rules.changes import window_changes
+    from whenthen.rules import window_changes
 
     return window_changes(before, after)

@@ -13,7 +13,7 @@ from rich.markup import escape
 from whenthen.cli.client import DEFAULT_URL, MAX_PAGE, ApiError, Client, JsonOption, LimitOption, UrlOption, quoted
 from whenthen.cli.inspect import asked, group, local_time, print_document
 from whenthen.cli.output import cell, errors, fail, print_json, print_lines, print_table, stdout
-from whenthen.schemas.errors import InvalidInput, NotFound
+from whenthen.schemas import InvalidInput, NotFound
 
 __all__ = ["add_commands", "read_parameters"]
 
@@ -363,7 +363,7 @@ def _run_id(client: Client, text: str) -> str:
 
 def _ended(client: Client, run_id: str) -> dict[str, Any]:
     """The run once it has ended."""
-    from whenthen.schemas.deployments import TERMINAL
+    from whenthen.schemas import TERMINAL
 
     while True:
         run: dict[str, Any] = client.get(f"/api/runs/{quoted(run_id)}")

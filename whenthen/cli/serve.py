@@ -16,12 +16,11 @@ from rich.markup import escape
 
 from whenthen import __version__
 from whenthen.cli.output import errors, stdout
-from whenthen.engine.process.roles import Role
+from whenthen.engine.process import Role
 
 if TYPE_CHECKING:
     from whenthen.actions import Redactor
-    from whenthen.engine.process.server import Server
-    from whenthen.engine.process.settings import Settings
+    from whenthen.engine.process import Server, Settings
 
 __all__ = ["add_commands"]
 
@@ -56,7 +55,7 @@ def serve(
     log_level: LogLevel = None,
 ) -> None:
     """Run everything on this machine, or a part of a cluster. Ctrl-C drains and stops."""
-    from whenthen.engine.process.settings import load_settings
+    from whenthen.engine.process import load_settings
 
     settings = load_settings(
         {
@@ -85,7 +84,7 @@ def worker(
     log_level: LogLevel = None,
 ) -> None:
     """Take flow runs and nothing else; needs --nats."""
-    from whenthen.engine.process.settings import load_settings
+    from whenthen.engine.process import load_settings
 
     settings = load_settings(
         {"data_dir": data_dir, "nats_url": nats, "config": config, "log_format": log_format, "log_level": log_level}
@@ -95,7 +94,7 @@ def worker(
 
 def _run(settings: Settings, rules: Path, roles: frozenset[Role], pools: tuple[str, ...]) -> None:
     from whenthen.actions import Redactor
-    from whenthen.engine.process.log_output import configure_logs
+    from whenthen.engine.process import configure_logs
 
     redactor = Redactor()
     configure_logs(form=settings.log_format, level=settings.log_level, redact=redactor.text)
@@ -115,7 +114,7 @@ def _event_loop() -> asyncio.AbstractEventLoop:
 async def _serve(
     settings: Settings, rules: Path, roles: frozenset[Role], pools: tuple[str, ...], redactor: Redactor
 ) -> None:
-    from whenthen.engine.process.server import Server
+    from whenthen.engine.process import Server
 
     loop = asyncio.get_running_loop()
     starting = asyncio.current_task()

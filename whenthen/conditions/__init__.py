@@ -1,4 +1,6 @@
-"""Conditions: CEL expressions compiled to Python functions.
+"""What does a condition say of an event? CEL expressions: parsed, checked, compiled to Python functions, explained.
+
+Knows nothing of events: a condition sees the variables that it is given.
 
     condition = compile_condition('event.payload.size > 0', variables={"event"})
     condition.holds({"event": {"payload": {"size": 3}}})    # True
@@ -8,18 +10,35 @@ Called by the loader of rules and by the evaluator. Meaning: docs/rules.md, "Con
 
 from __future__ import annotations
 
-from whenthen.conditions.condition import Clause, Condition, compile_condition
-from whenthen.conditions.lexer import MAX_CHARS
-from whenthen.conditions.parser import MAX_DEPTH, MAX_NODES
-from whenthen.conditions.runtime.cel_values import CelType, ExactSpan, ExactTime, Uint
+from whenthen.conditions.condition import (
+    Clause,
+    Condition,
+    compile_condition,
+)
+from whenthen.conditions.lexer import (
+    MAX_CHARS,
+)
+from whenthen.conditions.parser import (
+    MAX_DEPTH,
+    MAX_NODES,
+)
+from whenthen.conditions.runtime.cel_values import (
+    CelType,
+    ExactSpan,
+    ExactTime,
+    Uint,
+)
 from whenthen.conditions.runtime.condition_errors import (
     ConditionError,
     ConditionFailed,
     ConditionRefused,
     ConditionSyntaxError,
     Reason,
+    describe,
 )
-from whenthen.conditions.value_tree import Verdict
+from whenthen.conditions.value_tree import (
+    Verdict,
+)
 
 __all__ = [
     "MAX_CHARS",
@@ -38,4 +57,5 @@ __all__ = [
     "Uint",
     "Verdict",
     "compile_condition",
+    "describe",
 ]

@@ -1,6 +1,56 @@
-"""Rules: read from YAML with places, checked whole, watched for changes."""
+"""What do the files say, and are they right? Rules in files: loaded, checked, tested, replayed, explained, imported.
 
-from whenthen.rules.folder import Checker, Rules, check_rules, load_rules
-from whenthen.rules.watcher import RulesWatcher
+Needs no NATS and no server. Meaning: docs/rules.md, docs/testing.md.
+"""
 
-__all__ = ["Checker", "Rules", "RulesWatcher", "check_rules", "load_rules"]
+from __future__ import annotations
+
+from whenthen.rules.changes import (
+    window_changes,
+)
+from whenthen.rules.documents import (
+    read_document,
+)
+from whenthen.rules.explain_event import (
+    explain_event,
+)
+from whenthen.rules.folder import (
+    Checker,
+    Rules,
+    check_rules,
+    load_rules,
+)
+from whenthen.rules.jsonschema import (
+    rules_schema,
+)
+from whenthen.rules.prefect_import import (
+    import_prefect_file,
+)
+from whenthen.rules.replay import (
+    replay,
+)
+from whenthen.rules.validation_messages import (
+    explain,
+    near,
+    path_text,
+)
+from whenthen.rules.watcher import (
+    RulesWatcher,
+)
+
+__all__ = [
+    "Checker",
+    "Rules",
+    "RulesWatcher",
+    "check_rules",
+    "explain",
+    "explain_event",
+    "import_prefect_file",
+    "load_rules",
+    "near",
+    "path_text",
+    "read_document",
+    "replay",
+    "rules_schema",
+    "window_changes",
+]

@@ -7,7 +7,7 @@ meaning of its whole trigger are the same. Meaning: docs/rules.md, "Editing a ru
 from __future__ import annotations
 
 from whenthen.rules.folder import Rules
-from whenthen.triggers.rule_set import trigger_id
+from whenthen.triggers import trigger_id
 
 __all__ = ["window_changes"]
 

@@ -17,12 +17,18 @@ from whenthen.actions import compile_action
 from whenthen.conditions import ConditionError, compile_condition
 from whenthen.rules.documents import Path
 from whenthen.rules.references import written_actions
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.errors import InvalidInput
-from whenthen.schemas.triggers import CompoundTrigger, EventFilter, EventTrigger, SequenceTrigger, Trigger
-from whenthen.schemas.webhooks import Webhook
+from whenthen.schemas import (
+    Automation,
+    CompoundTrigger,
+    EventFilter,
+    EventTrigger,
+    InvalidInput,
+    SequenceTrigger,
+    Trigger,
+    Webhook,
+)
 from whenthen.sources import WebhookTranslator
-from whenthen.triggers.rule_set import CompiledAutomation, compile_automation
+from whenthen.triggers import CompiledAutomation, compile_automation
 
 __all__ = ["Compilation"]
 

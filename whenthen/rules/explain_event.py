@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
 from whenthen.rules.folder import Rules
-from whenthen.schemas.errors import InvalidInput, NotFound
-from whenthen.schemas.events import Event, EventLimits, read_event
-from whenthen.triggers.matching.clause_tree import Clause, explain_automation
-from whenthen.triggers.rule_set import compile_automation
+from whenthen.schemas import Event, EventLimits, InvalidInput, NotFound, read_event
+from whenthen.triggers import Clause, compile_automation, explain_automation
 
 __all__ = ["explain_event"]
 
@@ -20,8 +18,8 @@ __all__ = ["explain_event"]
 _STORED = ("received", "source", "lineage", "seq")
 
 
-def explain_event(rules: Rules, automation: str, raw: bytes) -> Clause:
-    """Explain an event given as JSON, as it would be sent or as it is stored.
+def explain_event(rules: Rules, automation: str, raw: bytes, *, now: datetime) -> Clause:
+    """Explain an event given as JSON, as it would be sent or as it is stored. One without a time occurred `now`.
 
     Raises:
         NotFound: no such automation; lists near names.
@@ -36,15 +34,15 @@ def explain_event(rules: Rules, automation: str, raw: bytes) -> Clause:
         data: Any = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"the event is not JSON: {error}") from None
-    return explain_automation(compile_automation(found), _event(data))
+    return explain_automation(compile_automation(found), _event(data, now))
 
 
-def _event(data: Any) -> Event:
+def _event(data: Any, now: datetime) -> Event:
     stored: dict[str, Any] = {}
     if isinstance(data, dict):
         stored = {name: data[name] for name in _STORED if name in data}
         data = {name: value for name, value in data.items() if name not in _STORED}
     limits = EventLimits(ahead=timedelta(days=36500))
-    event = read_event(data, now=datetime.now(UTC), source=str(stored.get("source", "explain")), limits=limits)
+    event = read_event(data, now=now, source=str(stored.get("source", "explain")), limits=limits)
     lineage = stored.get("lineage")
     return Event({**event.data, "lineage": lineage}) if isinstance(lineage, dict) else event

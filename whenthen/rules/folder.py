@@ -21,11 +21,8 @@ from whenthen.rules.documents import Path, Places, read_document
 from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, unknown_names
 from whenthen.rules.self_triggering import loops
 from whenthen.rules.validation_messages import explain, path_text
-from whenthen.schemas.automations import Automation, Notifier, RuleFile
-from whenthen.schemas.deployments import Deployment
-from whenthen.schemas.errors import InvalidRules, Problem
-from whenthen.schemas.webhooks import Webhook
-from whenthen.triggers.rule_set import CompiledAutomation
+from whenthen.schemas import Automation, Deployment, InvalidRules, Notifier, Problem, RuleFile, Webhook
+from whenthen.triggers import CompiledAutomation
 
 __all__ = ["Checker", "Rules", "SourceFile", "check_rules", "find_files", "load_rules", "read_files"]
 

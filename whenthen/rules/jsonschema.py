@@ -8,8 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from whenthen.schemas.actions import ACTIONS
-from whenthen.schemas.automations import RuleFile
+from whenthen.schemas import ACTIONS, RuleFile
 
 __all__ = ["rules_schema"]
 

@@ -12,8 +12,10 @@ from pydantic import BaseModel
 
 from whenthen.rules.documents import Path
 from whenthen.rules.validation_messages import near
-from whenthen.schemas.actions import (
+from whenthen.schemas import (
     ActionBase,
+    Automation,
+    Deployment,
     PauseAutomation,
     PauseDeployment,
     PauseSchedule,
@@ -23,8 +25,6 @@ from whenthen.schemas.actions import (
     RunDeployment,
     SendNotification,
 )
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.deployments import Deployment
 
 __all__ = ["Finding", "Names", "Part", "duplicates", "is_constant", "names_of", "unknown_names", "written_actions"]
 

@@ -18,14 +18,21 @@ from typing import Any, Protocol
 import orjson
 
 from whenthen.rules.prefect_import.prefect_events import prefect_event
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.errors import InvalidInput
-from whenthen.schemas.events import Event, EventLimits, read_event
-from whenthen.schemas.firings import Decision, Firing
-from whenthen.schemas.times import format_time, from_us, parse_time, to_us
-from whenthen.sources.cloudevents import event_of_cloudevent, is_cloudevent
-from whenthen.triggers.evaluator import Evaluation, Evaluator
-from whenthen.triggers.rule_set import RuleSet
+from whenthen.schemas import (
+    Automation,
+    Decision,
+    Event,
+    EventLimits,
+    Firing,
+    InvalidInput,
+    format_time,
+    from_us,
+    parse_time,
+    read_event,
+    to_us,
+)
+from whenthen.sources import event_of_cloudevent, is_cloudevent
+from whenthen.triggers import Evaluation, Evaluator, RuleSet
 
 __all__ = ["FORMATS", "RuleSource", "replay"]
 

@@ -12,10 +12,8 @@ from dataclasses import dataclass
 
 from whenthen.rules.documents import Path
 from whenthen.rules.references import Finding, Part, is_constant
-from whenthen.schemas.actions import EmitEvent
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.triggers import CompoundTrigger, EventTrigger
-from whenthen.triggers.matching.globs import Glob, GlobKind, any_of, compile_glob
+from whenthen.schemas import Automation, CompoundTrigger, EmitEvent, EventTrigger
+from whenthen.triggers import Glob, GlobKind, any_of, compile_glob
 
 __all__ = ["loops"]
 

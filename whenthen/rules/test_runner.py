@@ -16,20 +16,31 @@ from xml.etree import ElementTree
 
 from pydantic import BaseModel, ValidationError
 
-from whenthen.actions.attempts import EVENT_FIELDS, VARIABLES, describe_firing
-from whenthen.engine.bus.records import ask_actions
+from whenthen.actions import EVENT_FIELDS, VARIABLES, actions_of, describe_firing
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.folder import Rules
 from whenthen.rules.validation_messages import explain, path_text
-from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem, RenderError
-from whenthen.schemas.events import Event, EventLimits, new_event
-from whenthen.schemas.firings import Decision, Firing, Reason
-from whenthen.schemas.ruletests import ExpectedFiring, NonFiring, RuleTest, RuleTestFile
-from whenthen.schemas.times import format_duration, parse_us, to_us
+from whenthen.schemas import (
+    Decision,
+    Event,
+    EventLimits,
+    ExpectedFiring,
+    Firing,
+    InvalidInput,
+    InvalidRules,
+    NonFiring,
+    Problem,
+    Reason,
+    RenderError,
+    RuleTest,
+    RuleTestFile,
+    format_duration,
+    new_event,
+    parse_us,
+    to_us,
+)
 from whenthen.templates import compile_value
-from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.matching.clause_tree import why_not
-from whenthen.triggers.rule_set import RuleSet
+from whenthen.triggers import Evaluator, RuleSet, why_not
 
 __all__ = ["TestReport", "TestResult", "junit", "load_tests", "render_actions", "run_tests"]
 
@@ -134,7 +145,7 @@ def render_actions(rules: RuleSet, firing: Firing, events: Mapping[str, Mapping[
     }
     root = {**{name: value for name, value in context.items() if name != "event"}, **(firing.event or {})}
     rendered = []
-    for index, action in enumerate(ask_actions(rules.actions(firing.automation), firing)):
+    for index, action in enumerate(actions_of(rules.actions(firing.automation), firing)):
         spec = action.model_dump(mode="json", exclude={"retry", "timeout"}, exclude_none=True)
         try:
             rendered.append(

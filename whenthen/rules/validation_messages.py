@@ -18,7 +18,7 @@ from pydantic import BaseModel
 
 from whenthen.rules.documents import Path
 from whenthen.rules.scalars import describe
-from whenthen.schemas.actions import ACTIONS, ActionBase
+from whenthen.schemas import ACTIONS, ActionBase
 
 __all__ = ["Explained", "explain", "near", "path_text"]
 

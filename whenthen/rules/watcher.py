@@ -16,7 +16,7 @@ from pathlib import Path
 from watchfiles import Change, awatch
 
 from whenthen.rules.folder import Checker, Rules, find_files, is_rules_file, load_rules
-from whenthen.schemas.errors import InvalidRules, Problem
+from whenthen.schemas import InvalidRules, Problem
 
 __all__ = ["RulesWatcher"]
 

@@ -1,1 +1,50 @@
-"""flows"""
+"""What runs, when, where, and in which state is it? Deployments, run states, schedules, and the worker that starts processes.
+
+What it keeps is behind the protocols of `Stores`: in memory here, over NATS in `engine.flow_runs`. Meaning: docs/deployments.md.
+"""
+
+from __future__ import annotations
+
+from whenthen.runs.orchestrator import (
+    BuiltInOrchestrator,
+    is_paused,
+)
+from whenthen.runs.reaper import (
+    Reaper,
+    ReaperSettings,
+)
+from whenthen.runs.run_states import (
+    flow_run_event,
+    run_from_record,
+)
+from whenthen.runs.scheduler import (
+    Scheduler,
+)
+from whenthen.runs.stores import (
+    Flag,
+    FlagStore,
+    LogLine,
+    Stored,
+    Stores,
+)
+from whenthen.runs.worker import (
+    Worker,
+    WorkerSettings,
+)
+
+__all__ = [
+    "BuiltInOrchestrator",
+    "Flag",
+    "FlagStore",
+    "LogLine",
+    "Reaper",
+    "ReaperSettings",
+    "Scheduler",
+    "Stored",
+    "Stores",
+    "Worker",
+    "WorkerSettings",
+    "flow_run_event",
+    "is_paused",
+    "run_from_record",
+]

@@ -17,8 +17,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas.deployments import PLACEHOLDER, Deployment, FlowRun
-from whenthen.schemas.errors import NotFound, RenderError
+from whenthen.schemas import PLACEHOLDER, Deployment, FlowRun, NotFound, RenderError
 
 __all__ = ["Launch", "launch_of", "read_secret", "render_words"]
 

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from whenthen.runs.stores import Flag, LogLine, Stored, Stores
-from whenthen.schemas.deployments import Deployment, FlowRun, RunState
-from whenthen.schemas.errors import Conflict
+from whenthen.schemas import Conflict, Deployment, FlowRun, RunState
 
 __all__ = [
     "DeploymentSet",

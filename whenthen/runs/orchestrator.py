@@ -20,9 +20,18 @@ import orjson
 from whenthen.cancellation import end_task
 from whenthen.runs.run_states import ALLOWED, new_run, transition
 from whenthen.runs.stores import Deployments, Flag, LogLine, Stored, Stores
-from whenthen.schemas.deployments import TERMINAL, WAITING, Deployment, FlowRun, RunState, Schedule
-from whenthen.schemas.errors import Conflict, InvalidInput, NotFound
-from whenthen.schemas.times import format_time
+from whenthen.schemas import (
+    TERMINAL,
+    WAITING,
+    Conflict,
+    Deployment,
+    FlowRun,
+    InvalidInput,
+    NotFound,
+    RunState,
+    Schedule,
+    format_time,
+)
 
 __all__ = ["BuiltInOrchestrator", "is_paused"]
 

@@ -17,8 +17,7 @@ from enum import StrEnum
 from whenthen.cancellation import end_task
 from whenthen.runs.run_states import due_at, settle, transition
 from whenthen.runs.stores import Stored, Stores
-from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, FlowRun, RunState
-from whenthen.schemas.errors import Conflict, WhenthenError
+from whenthen.schemas import ACTIVE, TERMINAL, WAITING, Conflict, FlowRun, RunState, WhenthenError
 
 __all__ = ["Reaper", "ReaperSettings", "Verdict", "judge", "mark_crashed"]
 

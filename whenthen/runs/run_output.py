@@ -15,8 +15,7 @@ from typing import Protocol
 
 from whenthen.cancellation import end_task
 from whenthen.runs.stores import LogLine, LogStore
-from whenthen.schemas.errors import BusUnavailable
-from whenthen.schemas.times import format_time
+from whenthen.schemas import BusUnavailable, format_time
 
 __all__ = ["LogLimits", "RunLog"]
 

@@ -30,9 +30,20 @@ from whenthen.runs.reaper import ReaperSettings, Verdict, judge, mark_crashed
 from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.run_states import due_at, settle, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
-from whenthen.schemas.deployments import ACTIVE, WAITING, Deployment, FlowRun, RunState
-from whenthen.schemas.errors import BusUnavailable, Conflict, NotFound, RenderError, SetupError, WhenthenError
-from whenthen.schemas.times import format_duration
+from whenthen.schemas import (
+    ACTIVE,
+    WAITING,
+    BusUnavailable,
+    Conflict,
+    Deployment,
+    FlowRun,
+    NotFound,
+    RenderError,
+    RunState,
+    SetupError,
+    WhenthenError,
+    format_duration,
+)
 
 __all__ = ["Ending", "Handling", "Stop", "Worker", "WorkerSettings", "ending_of", "handling"]
 

@@ -1,10 +1,33 @@
-"""How the outside becomes events: verification and translation. Pure; the HTTP edge is in `engine`."""
+"""How does the outside become events? A request is verified and translated, with no web framework and no bus.
 
-from whenthen.sources.mapping import CompileCondition, Condition, SourceLimits, Translation
-from whenthen.sources.objectstore import translate_notification
-from whenthen.sources.requests import Request
-from whenthen.sources.translator import WebhookTranslator
-from whenthen.sources.verification import ResolveSecret, verify
+The HTTP edge is in `engine.http`. Meaning: docs/sources.md.
+"""
+
+from __future__ import annotations
+
+from whenthen.sources.cloudevents import (
+    event_of_cloudevent,
+    is_cloudevent,
+)
+from whenthen.sources.mapping import (
+    CompileCondition,
+    Condition,
+    SourceLimits,
+    Translation,
+)
+from whenthen.sources.objectstore import (
+    translate_notification,
+)
+from whenthen.sources.requests import (
+    Request,
+)
+from whenthen.sources.translator import (
+    WebhookTranslator,
+)
+from whenthen.sources.verification import (
+    ResolveSecret,
+    verify,
+)
 
 __all__ = [
     "CompileCondition",
@@ -14,6 +37,8 @@ __all__ = [
     "SourceLimits",
     "Translation",
     "WebhookTranslator",
+    "event_of_cloudevent",
+    "is_cloudevent",
     "translate_notification",
     "verify",
 ]

@@ -20,7 +20,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas.errors import InvalidEvent
+from whenthen.schemas import InvalidEvent
 
 __all__ = ["event_of_cloudevent", "is_cloudevent"]
 

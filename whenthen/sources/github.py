@@ -11,8 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from whenthen.schemas.errors import InvalidEvent
-from whenthen.schemas.events import new_event
+from whenthen.schemas import InvalidEvent, new_event
 from whenthen.sources.labels import Labels, dig
 from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_id
 from whenthen.sources.requests import Request, decode_body, decode_json, kind_of

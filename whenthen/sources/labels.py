@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from whenthen.schemas.events import EventLimits
+from whenthen.schemas import EventLimits
 
 __all__ = ["Labels", "dig", "label_of"]
 

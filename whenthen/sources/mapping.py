@@ -12,9 +12,17 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
-from whenthen.schemas.errors import InvalidEvent, InvalidInput, InvalidTemplate, RenderError, WhenthenError
-from whenthen.schemas.events import Event, EventLimits, new_event
-from whenthen.schemas.webhooks import EventMapping
+from whenthen.schemas import (
+    Event,
+    EventLimits,
+    EventMapping,
+    InvalidEvent,
+    InvalidInput,
+    InvalidTemplate,
+    RenderError,
+    WhenthenError,
+    new_event,
+)
 from whenthen.sources.requests import Request, decode_body, kind_of
 from whenthen.templates import Path, Value, compile_path, compile_value
 

@@ -17,8 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from whenthen.schemas.errors import InvalidEvent, InvalidInput
-from whenthen.schemas.events import Event, new_event
+from whenthen.schemas import Event, InvalidEvent, InvalidInput, new_event
 from whenthen.sources.labels import Labels, dig, label_of
 from whenthen.sources.mapping import SourceLimits, Translation
 from whenthen.sources.requests import decode_json, kind_of

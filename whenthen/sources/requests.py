@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from whenthen.schemas.errors import InvalidEvent, UnsupportedMediaType
+from whenthen.schemas import InvalidEvent, UnsupportedMediaType
 
 __all__ = ["MAX_DEPTH", "Request", "decode_body", "decode_json", "kind_of"]
 

@@ -8,8 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from whenthen.schemas.errors import InvalidInput
-from whenthen.schemas.webhooks import HmacVerification, Verification, Webhook
+from whenthen.schemas import HmacVerification, InvalidInput, Verification, Webhook
 from whenthen.sources.github import SIGNATURE_HEADER, SIGNATURE_PREFIX, translate_github
 from whenthen.sources.mapping import (
     CompileCondition,

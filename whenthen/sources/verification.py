@@ -15,8 +15,14 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import cast
 
-from whenthen.schemas.errors import Refused, WhenthenError
-from whenthen.schemas.webhooks import BasicVerification, BearerVerification, HmacVerification, Verification
+from whenthen.schemas import (
+    BasicVerification,
+    BearerVerification,
+    HmacVerification,
+    Refused,
+    Verification,
+    WhenthenError,
+)
 from whenthen.sources.requests import Request
 
 __all__ = ["ResolveSecret", "verify"]

@@ -1,10 +1,28 @@
-"""JSONPath values and Jinja text, compiled once and rendered with types kept and a budget. Pure.
+"""Which value or text does a template give? JSONPath and Jinja, compiled once, rendered with types kept and a budget. Pure.
 
 Used by `sources`, `triggers` and `actions`. Meaning: docs/templates.md.
 """
 
-from whenthen.templates.paths import Path, compile_path
-from whenthen.templates.text import Text, compile_text
-from whenthen.templates.values import Value, compile_value
+from __future__ import annotations
 
-__all__ = ["Path", "Text", "Value", "compile_path", "compile_text", "compile_value"]
+from whenthen.templates.paths import (
+    Path,
+    compile_path,
+)
+from whenthen.templates.text import (
+    Text,
+    compile_text,
+)
+from whenthen.templates.values import (
+    Value,
+    compile_value,
+)
+
+__all__ = [
+    "Path",
+    "Text",
+    "Value",
+    "compile_path",
+    "compile_text",
+    "compile_value",
+]

@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2.runtime import Undefined
 
-from whenthen.schemas.errors import RenderError
+from whenthen.schemas import RenderError
 
 __all__ = ["MAX_CHARS", "MAX_STEPS", "Budget"]
 

@@ -21,7 +21,7 @@ from jinja2.tests import TESTS as JINJA_TESTS
 from jinja2.utils import Cycler, Joiner, Namespace, missing
 from jinja2.visitor import NodeTransformer
 
-from whenthen.schemas.errors import InvalidTemplate, RenderError
+from whenthen.schemas import InvalidTemplate, RenderError
 from whenthen.templates import guards
 from whenthen.templates.budget import Budget
 

@@ -17,7 +17,7 @@ from jinja2.filters import make_attrgetter
 from jinja2.runtime import Context
 from jinja2.sandbox import SandboxedFormatter
 
-from whenthen.schemas.errors import RenderError
+from whenthen.schemas import RenderError
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
 
 __all__ = [

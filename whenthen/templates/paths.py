@@ -14,7 +14,7 @@ from typing import Any
 from jsonpath_ng.exceptions import JSONPathError
 from jsonpath_ng.ext.parser import parse
 
-from whenthen.schemas.errors import InvalidTemplate, RenderError
+from whenthen.schemas import InvalidTemplate, RenderError
 from whenthen.templates.environment import present
 
 __all__ = ["MAX_PATH", "Path", "compile_path"]

@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from whenthen.schemas.errors import InvalidTemplate, RenderError
+from whenthen.schemas import InvalidTemplate, RenderError
 from whenthen.templates.budget import Budget
 from whenthen.templates.environment import Sandbox
 from whenthen.templates.paths import Path, compile_path

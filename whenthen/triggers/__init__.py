@@ -1,1 +1,55 @@
-"""The pure core: events and `now` in, decisions, firings and changed windows out. No clock, no bus, no files."""
+"""Does this event, or this moment, make a rule fire, and if not, why? Events and `now` in; decisions, firings and changed
+windows out. Pure: no clock, no bus, no files.
+
+    evaluator = Evaluator(RuleSet.compile(automations))
+    found = evaluator.process(event, now_us)    # firings and decisions
+    evaluator.drain()                           # windows that changed
+
+Meaning: docs/rules.md.
+"""
+
+from __future__ import annotations
+
+from whenthen.triggers.evaluator import (
+    Evaluation,
+    Evaluator,
+    Stopped,
+)
+from whenthen.triggers.firing_ids import (
+    LOOP_STOPPED,
+)
+from whenthen.triggers.matching.clause_tree import (
+    Clause,
+    explain_automation,
+    why_not,
+)
+from whenthen.triggers.matching.globs import (
+    Glob,
+    GlobKind,
+    any_of,
+    compile_glob,
+)
+from whenthen.triggers.rule_set import (
+    CompiledAutomation,
+    RuleSet,
+    compile_automation,
+    trigger_id,
+)
+
+__all__ = [
+    "LOOP_STOPPED",
+    "Clause",
+    "CompiledAutomation",
+    "Evaluation",
+    "Evaluator",
+    "Glob",
+    "GlobKind",
+    "RuleSet",
+    "Stopped",
+    "any_of",
+    "compile_automation",
+    "compile_glob",
+    "explain_automation",
+    "trigger_id",
+    "why_not",
+]

@@ -18,8 +18,7 @@ Called by `engine.evaluation.shard_loop` and by `replay`, `test`, `explain`. Mea
 
 from __future__ import annotations
 
-from whenthen.schemas.events import Event
-from whenthen.schemas.firings import Reason
+from whenthen.schemas import Event, Reason
 from whenthen.triggers.deadlines import begin, on_deadline
 from whenthen.triggers.decisions import Evaluation, Stopped, note
 from whenthen.triggers.firing_outcomes import resolve_on

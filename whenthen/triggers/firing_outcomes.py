@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whenthen.schemas.events import Event
-from whenthen.schemas.firings import FiringState, Reason, Ref
+from whenthen.schemas import Event, FiringState, Reason, Ref
 from whenthen.triggers.decisions import Evaluation, Stopped, note
 from whenthen.triggers.firing_ids import Cause, make_firing, tells_of
 from whenthen.triggers.rule_set import Composite, Leaf

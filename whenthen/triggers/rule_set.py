@@ -16,17 +16,17 @@ from typing import Any
 import orjson
 
 from whenthen.conditions import Condition, compile_condition
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.errors import InvalidInput
-from whenthen.schemas.times import duration_us
-from whenthen.schemas.triggers import (
+from whenthen.schemas import (
+    Automation,
     CompoundTrigger,
     EventFilter,
     EventTrigger,
+    InvalidInput,
     MetricTrigger,
     ScheduleTrigger,
     SequenceTrigger,
     Trigger,
+    duration_us,
 )
 from whenthen.templates import Path, compile_path
 from whenthen.triggers.matching.event_names import compile_names

@@ -13,7 +13,7 @@ from datetime import timedelta
 
 import orjson
 
-from whenthen.schemas.firings import Reason
+from whenthen.schemas import Reason
 from whenthen.triggers.bucket_deadlines import BucketDeadlines
 from whenthen.triggers.predecessors import Predecessors
 from whenthen.triggers.rule_set import Composite, Leaf, RuleSet

@@ -12,8 +12,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas.errors import InvalidInput, RenderError
-from whenthen.schemas.events import Event
+from whenthen.schemas import Event, InvalidInput, RenderError
 from whenthen.templates import compile_path
 
 __all__ = ["KeyExtractor", "compile_keys"]

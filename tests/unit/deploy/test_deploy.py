@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.settings import Settings
 from whenthen.rules import load_rules
 

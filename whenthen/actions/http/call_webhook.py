@@ -23,8 +23,7 @@ from whenthen.actions.fields import Field, compile_text_field, compile_value_fie
 from whenthen.actions.http.connections import Answer, Broken
 from whenthen.actions.http.destinations import Destination, compile_destination
 from whenthen.actions.http.signatures import SIGNATURE_HEADERS, signature_headers
-from whenthen.schemas.actions import CallWebhook
-from whenthen.schemas.errors import ActionError, InvalidTemplate, RenderError
+from whenthen.schemas import ActionError, CallWebhook, InvalidTemplate, RenderError
 
 __all__ = ["CallWebhookHandler", "read_retry_after"]
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import httpx
 
 from whenthen.actions.http.connections import Answer, Broken, Connection, Headers, Unanswered, encode_request
-from whenthen.schemas.errors import ActionError
+from whenthen.schemas import ActionError
 
 __all__ = ["AddressPolicy", "Pool", "Resolve", "open_pool", "refusal", "resolve_host"]
 

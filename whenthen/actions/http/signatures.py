@@ -7,7 +7,7 @@ import binascii
 import hmac
 from datetime import datetime
 
-from whenthen.schemas.errors import ActionError
+from whenthen.schemas import ActionError
 
 __all__ = ["SIGNATURE_HEADERS", "signature_headers"]
 

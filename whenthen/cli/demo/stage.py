@@ -21,8 +21,8 @@ from types import TracebackType
 import httpx
 import orjson
 
-from whenthen.rules.jsonschema import rules_schema
-from whenthen.schemas.errors import SetupError
+from whenthen.rules import rules_schema
+from whenthen.schemas import SetupError
 
 __all__ = ["Stage", "copy_project"]
 

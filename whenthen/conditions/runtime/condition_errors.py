@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from whenthen.schemas.errors import InvalidInput, WhenthenError
+from whenthen.schemas import InvalidInput, WhenthenError
 
 __all__ = [
     "ConditionError",

@@ -1,1 +1,151 @@
-"""bus"""
+"""How is something stored in NATS and read back? The connection, its protocol, streams, subjects, batches, records, and the embedded server."""
+
+from __future__ import annotations
+
+from whenthen.engine.bus.batches import (
+    BATCH_MESSAGES,
+    StaleBatch,
+    publish_batch,
+    publish_fenced,
+)
+from whenthen.engine.bus.connection import (
+    Ack,
+    Bus,
+)
+from whenthen.engine.bus.datadir import (
+    DataDir,
+)
+from whenthen.engine.bus.disk import (
+    DiskRoom,
+)
+from whenthen.engine.bus.embedded import (
+    EmbeddedServer,
+    EmbeddedSettings,
+)
+from whenthen.engine.bus.protocol import (
+    ACK,
+    Delivery,
+    Receive,
+    encode_headers,
+    read_headers,
+    read_position,
+)
+from whenthen.engine.bus.records import (
+    Message,
+    Offset,
+    Outcome,
+    OutcomeState,
+    as_json,
+    decode_task,
+    decode_window,
+    encode_firing,
+    encode_task,
+    encode_window,
+    pack,
+    unpack,
+)
+from whenthen.engine.bus.request_client import (
+    BusReason,
+    RequestClient,
+    unavailable,
+)
+from whenthen.engine.bus.stream_pages import (
+    StoredMessage,
+    newest,
+)
+from whenthen.engine.bus.streams import (
+    ENGINE,
+    EVENTS,
+    LEASES,
+    RUN_STATES,
+    RUNS,
+    STATE,
+    StreamSettings,
+    check_server,
+    ensure_streams,
+    make_room,
+    make_room_in_engine,
+)
+from whenthen.engine.bus.subjects import (
+    ALL_EVENTS,
+    action_subject,
+    dead_subject,
+    dead_subjects,
+    escape_token,
+    event_subject,
+    filters_for,
+    firing_subject,
+    header_id,
+    offset_subject,
+    outcome_of,
+    outcome_subject,
+    prepared_subject,
+    shard_subjects,
+    short_token,
+    tick_subject,
+    window_subject,
+)
+
+__all__ = [
+    "ACK",
+    "ALL_EVENTS",
+    "BATCH_MESSAGES",
+    "ENGINE",
+    "EVENTS",
+    "LEASES",
+    "RUNS",
+    "RUN_STATES",
+    "STATE",
+    "Ack",
+    "Bus",
+    "BusReason",
+    "DataDir",
+    "Delivery",
+    "DiskRoom",
+    "EmbeddedServer",
+    "EmbeddedSettings",
+    "Message",
+    "Offset",
+    "Outcome",
+    "OutcomeState",
+    "Receive",
+    "RequestClient",
+    "StaleBatch",
+    "StoredMessage",
+    "StreamSettings",
+    "action_subject",
+    "as_json",
+    "check_server",
+    "dead_subject",
+    "dead_subjects",
+    "decode_task",
+    "decode_window",
+    "encode_firing",
+    "encode_headers",
+    "encode_task",
+    "encode_window",
+    "ensure_streams",
+    "escape_token",
+    "event_subject",
+    "filters_for",
+    "firing_subject",
+    "header_id",
+    "make_room",
+    "make_room_in_engine",
+    "newest",
+    "offset_subject",
+    "outcome_of",
+    "outcome_subject",
+    "pack",
+    "prepared_subject",
+    "publish_batch",
+    "publish_fenced",
+    "read_headers",
+    "read_position",
+    "shard_subjects",
+    "short_token",
+    "tick_subject",
+    "unavailable",
+    "unpack",
+    "window_subject",
+]

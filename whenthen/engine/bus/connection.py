@@ -25,8 +25,7 @@ from whenthen.engine.bus.protocol import Delivery, NatsProtocol, encode_headers
 from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal, unavailable
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import event_subject, header_id
-from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
-from whenthen.schemas.events import Event, decode_event
+from whenthen.schemas import BusUnavailable, Event, InvalidEvent, SetupError, decode_event
 
 __all__ = ["Ack", "Bus"]
 

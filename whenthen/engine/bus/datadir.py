@@ -6,7 +6,7 @@ import fcntl
 import os
 from pathlib import Path
 
-from whenthen.schemas.errors import SetupError
+from whenthen.schemas import SetupError
 
 __all__ = ["DataDir"]
 

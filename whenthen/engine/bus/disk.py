@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from whenthen.engine.bus.request_client import unavailable
-from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.metrics import Metrics
 
 __all__ = ["DISK_FULL", "DiskRoom", "free_bytes"]
 

@@ -29,7 +29,7 @@ from pathlib import Path
 
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.disk import free_bytes
-from whenthen.schemas.errors import SetupError
+from whenthen.schemas import SetupError
 
 __all__ = ["EmbeddedServer", "EmbeddedSettings", "find_server"]
 

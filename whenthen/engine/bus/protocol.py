@@ -21,7 +21,7 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from whenthen.schemas.errors import SetupError
+from whenthen.schemas import SetupError
 
 __all__ = ["ACK", "Delivery", "NatsProtocol", "Position", "Receive", "encode_headers", "read_headers", "read_position"]
 

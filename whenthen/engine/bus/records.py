@@ -15,8 +15,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.firings import ActionTask, Firing, FiringState, Ref
+from whenthen.schemas import ActionTask, Firing, FiringState, Ref
 
 __all__ = [
     "Message",
@@ -24,7 +23,6 @@ __all__ = [
     "Outcome",
     "OutcomeState",
     "as_json",
-    "ask_actions",
     "decode_firing",
     "decode_task",
     "decode_window",
@@ -136,18 +134,6 @@ def decode_window(data: bytes) -> tuple[str, str, bytes]:
     line, _, state = data.partition(b"\n")
     trigger, key = orjson.loads(line)
     return trigger, key, state
-
-
-def ask_actions(automation: Automation, firing: Firing) -> list[Any]:
-    """The actions that a firing asks for, in the order of their indexes.
-
-    Those of every firing come first, then those of the edge: on the way to Triggered or to Resolved.
-    """
-    asked: list[Any] = list(automation.actions)
-    if firing.edge:
-        resolved = firing.state is FiringState.RESOLVED
-        asked += automation.actions_on_resolve if resolved else automation.actions_on_trigger
-    return asked
 
 
 def encode_firing(firing: Firing, event: bytes | None) -> orjson.Fragment:

@@ -20,7 +20,7 @@ from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
 from whenthen.engine.bus.protocol import Delivery, NatsProtocol, Receive
-from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas import BusUnavailable
 
 __all__ = ["BusReason", "RequestClient", "refusal", "unavailable"]
 

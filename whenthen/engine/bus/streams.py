@@ -19,7 +19,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
 from whenthen.engine.bus.request_client import RequestClient
-from whenthen.schemas.errors import SetupError
+from whenthen.schemas import SetupError
 
 __all__ = [
     "ENGINE",

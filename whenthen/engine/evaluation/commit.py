@@ -36,14 +36,27 @@ import uuid
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from whenthen.engine.bus.batches import BATCH_MESSAGES, StaleBatch, publish_batch, publish_fenced
-from whenthen.engine.bus.protocol import Delivery
-from whenthen.engine.bus.records import Message, Offset, decode_window, pack, unpack
-from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
-from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.bus.subjects import offset_subject, prepared_subject, shard_subjects
+from whenthen.engine.bus import (
+    BATCH_MESSAGES,
+    ENGINE,
+    BusReason,
+    Delivery,
+    Message,
+    Offset,
+    RequestClient,
+    StaleBatch,
+    decode_window,
+    offset_subject,
+    pack,
+    prepared_subject,
+    publish_batch,
+    publish_fenced,
+    shard_subjects,
+    unavailable,
+    unpack,
+)
 from whenthen.engine.evaluation.commit_recovery import missing
-from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
+from whenthen.schemas import BusUnavailable, SetupError, WhenthenError
 
 __all__ = ["BATCH_MESSAGES", "Fenced", "ShardLog", "StaleBatch", "publish_batch", "read_offset"]
 

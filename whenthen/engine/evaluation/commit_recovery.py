@@ -10,10 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whenthen.engine.bus.records import Message
-from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
-from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.bus.subjects import outcome_of
+from whenthen.engine.bus import ENGINE, BusReason, Message, RequestClient, outcome_of, unavailable
 
 __all__ = ["missing"]
 

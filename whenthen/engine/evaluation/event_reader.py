@@ -20,11 +20,8 @@ import orjson
 from nats.aio.subscription import Subscription
 
 from whenthen.cancellation import end_task, wait_event
-from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.protocol import ACK, Receive, read_headers, read_position
-from whenthen.engine.bus.request_client import BusReason, unavailable
-from whenthen.engine.bus.streams import EVENTS
-from whenthen.schemas.errors import BusUnavailable
+from whenthen.engine.bus import ACK, EVENTS, Bus, BusReason, Receive, read_headers, read_position, unavailable
+from whenthen.schemas import BusUnavailable
 
 __all__ = ["EventReader", "Received"]
 

@@ -22,11 +22,9 @@ import orjson
 from nats.js.kv import KeyValue
 
 from whenthen.cancellation import end_task, wait_event
-from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.protocol import Delivery
-from whenthen.engine.bus.streams import LEASES
+from whenthen.engine.bus import LEASES, Bus, Delivery
 from whenthen.engine.evaluation.commit import Fenced
-from whenthen.schemas.errors import BusUnavailable, SetupError
+from whenthen.schemas import BusUnavailable, SetupError
 
 __all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign", "shard_of"]
 

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from whenthen.actions.attempts import automation_id
-from whenthen.schemas.events import Event, new_event
-from whenthen.triggers.evaluator import Stopped
-from whenthen.triggers.firing_ids import LOOP_STOPPED
+from whenthen.actions import automation_id
+from whenthen.schemas import Event, new_event
+from whenthen.triggers import LOOP_STOPPED, Stopped
 
 __all__ = ["loop_stopped_event"]
 

@@ -10,10 +10,8 @@ from urllib.parse import unquote
 
 import orjson
 
-from whenthen.engine.bus.protocol import ACK, Delivery, read_position
-from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
-from whenthen.engine.bus.streams import EVENTS
-from whenthen.schemas.times import format_time, from_us
+from whenthen.engine.bus import ACK, EVENTS, BusReason, Delivery, RequestClient, read_position, unavailable
+from whenthen.schemas import format_time, from_us
 
 __all__ = ["recent_ids"]
 

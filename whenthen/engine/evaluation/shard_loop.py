@@ -15,12 +15,17 @@ from typing import Any, Protocol
 
 import orjson
 
+from whenthen.actions import actions_of
 from whenthen.cancellation import end_task
-from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.records import Message, as_json, ask_actions, encode_firing, encode_task, encode_window
-from whenthen.engine.bus.subjects import (
+from whenthen.engine.bus import (
     ALL_EVENTS,
+    Bus,
+    Message,
     action_subject,
+    as_json,
+    encode_firing,
+    encode_task,
+    encode_window,
     filters_for,
     firing_subject,
     tick_subject,
@@ -30,11 +35,7 @@ from whenthen.engine.evaluation.commit import ShardLog
 from whenthen.engine.evaluation.event_reader import EventReader, Received
 from whenthen.engine.evaluation.loop_stopped import loop_stopped_event
 from whenthen.engine.evaluation.recent_ids import recent_ids
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.errors import BusUnavailable
-from whenthen.schemas.events import Event, decode_event
-from whenthen.schemas.firings import Decision, Firing
-from whenthen.schemas.times import from_us
+from whenthen.schemas import Automation, BusUnavailable, Decision, Event, Firing, decode_event, from_us
 
 __all__ = ["Evaluates", "EvaluationSettings", "Observer", "Rules", "ShardLoop"]
 
@@ -374,7 +375,7 @@ class ShardLoop:
         specs = self._actions.get(kind)
         if specs is None:
             automation = self.evaluator.rules.actions(firing.automation)
-            specs = self._actions[kind] = [as_json(action) for action in ask_actions(automation, firing)]
+            specs = self._actions[kind] = [as_json(action) for action in actions_of(automation, firing)]
         return specs
 
     def _window(self, trigger: str, key: str, state: bytes | None) -> Message:

@@ -1,1 +1,27 @@
-"""execution"""
+"""How is an action done at least once, and what became of it? The loop of actions: limits, circuit breaker, outcomes, dead letters."""
+
+from __future__ import annotations
+
+from whenthen.engine.execution.action_runner import (
+    ActionMetrics,
+    ActionRunner,
+)
+from whenthen.engine.execution.circuit_breaker import (
+    CircuitBreakerSettings,
+)
+from whenthen.engine.execution.dead_letters import (
+    DeadLetters,
+)
+from whenthen.engine.execution.executor import (
+    ExecutionSettings,
+    Executor,
+)
+
+__all__ = [
+    "ActionMetrics",
+    "ActionRunner",
+    "CircuitBreakerSettings",
+    "DeadLetters",
+    "ExecutionSettings",
+    "Executor",
+]

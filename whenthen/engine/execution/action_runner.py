@@ -26,12 +26,10 @@ from whenthen.actions import (
     perform,
     read_action,
 )
-from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus import Bus
 from whenthen.engine.execution.executor import ExecutionObserver
-from whenthen.engine.process.metrics import Metrics
-from whenthen.schemas.errors import ActionError, InvalidInput
-from whenthen.schemas.events import Event
-from whenthen.schemas.firings import ActionTask, Ref
+from whenthen.engine.metrics import Metrics
+from whenthen.schemas import ActionError, ActionTask, Event, InvalidInput, Ref
 
 __all__ = ["ActionMetrics", "ActionRunner"]
 

@@ -12,16 +12,23 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.bus.batches import StaleBatch, publish_batch
-from whenthen.engine.bus.protocol import Delivery
-from whenthen.engine.bus.records import Message, Outcome, OutcomeState, decode_task
-from whenthen.engine.bus.request_client import RequestClient
-from whenthen.engine.bus.stream_pages import StoredMessage, newest
-from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.bus.subjects import action_subject, dead_subjects, outcome_subject
-from whenthen.schemas.errors import Conflict, NotFound
-from whenthen.schemas.firings import ActionTask
-from whenthen.schemas.times import format_time
+from whenthen.engine.bus import (
+    ENGINE,
+    Delivery,
+    Message,
+    Outcome,
+    OutcomeState,
+    RequestClient,
+    StaleBatch,
+    StoredMessage,
+    action_subject,
+    dead_subjects,
+    decode_task,
+    newest,
+    outcome_subject,
+    publish_batch,
+)
+from whenthen.schemas import ActionTask, Conflict, NotFound, format_time
 
 __all__ = ["DeadLetter", "DeadLetters"]
 

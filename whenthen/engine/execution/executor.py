@@ -23,20 +23,23 @@ import nats.errors
 import orjson
 from nats.aio.subscription import Subscription
 
-from whenthen.actions.retries import next_delay
+from whenthen.actions import next_delay
 from whenthen.cancellation import end_task, wait_event
-from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.protocol import ACK, read_headers, read_position
-from whenthen.engine.bus.records import OutcomeState, decode_task
-from whenthen.engine.bus.request_client import BusReason, unavailable
-from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus import (
+    ACK,
+    ENGINE,
+    Bus,
+    BusReason,
+    OutcomeState,
+    decode_task,
+    read_headers,
+    read_position,
+    unavailable,
+)
 from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
 from whenthen.engine.execution.concurrency_limits import ConcurrencyLimits
 from whenthen.engine.execution.outcome_store import Outcomes
-from whenthen.schemas.actions import Retry
-from whenthen.schemas.errors import ActionError, BusUnavailable
-from whenthen.schemas.events import Event
-from whenthen.schemas.firings import ActionTask
+from whenthen.schemas import ActionError, ActionTask, BusUnavailable, Event, Retry
 
 __all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
 

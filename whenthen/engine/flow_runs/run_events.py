@@ -19,11 +19,10 @@ import nats.js.errors
 from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 
-from whenthen.engine.bus.streams import RUN_STATES
+from whenthen.engine.bus import RUN_STATES
 from whenthen.engine.flow_runs.run_stores import run_of_message
-from whenthen.runs.run_states import flow_run_event
-from whenthen.schemas.errors import BusUnavailable, InvalidInput
-from whenthen.schemas.events import Event
+from whenthen.runs import flow_run_event
+from whenthen.schemas import BusUnavailable, Event, InvalidInput
 
 __all__ = ["RunEventPublisher"]
 

@@ -23,12 +23,9 @@ from nats.aio.msg import Msg
 from nats.js import JetStreamContext, api
 from nats.js.kv import KeyValue
 
-from whenthen.engine.bus.streams import RUN_STATES, RUNS, STATE
-from whenthen.engine.bus.subjects import short_token
-from whenthen.runs.run_states import run_from_record
-from whenthen.runs.stores import Flag, LogLine, Stored, Stores
-from whenthen.schemas.deployments import FlowRun, RunState
-from whenthen.schemas.errors import BusUnavailable, Conflict, InvalidInput, SetupError
+from whenthen.engine.bus import RUN_STATES, RUNS, STATE, short_token
+from whenthen.runs import Flag, LogLine, Stored, Stores, run_from_record
+from whenthen.schemas import BusUnavailable, Conflict, FlowRun, InvalidInput, RunState, SetupError
 
 __all__ = ["FlowStoreSettings", "ensure_flow_stores", "nats_stores", "run_of_message"]
 

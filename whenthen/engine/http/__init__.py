@@ -1,6 +1,33 @@
-"""The HTTP face of a server: events and webhooks in, lists and commands for the command line, probes and metrics."""
+"""How is the process reached over HTTP? Events and webhooks in, lists and commands for the command line, probes and metrics."""
 
-from whenthen.engine.http.api_port import Ack, Api, HookRequest, HookResult, Page
-from whenthen.engine.http.app import HttpApp, create_app
+from __future__ import annotations
 
-__all__ = ["Ack", "Api", "HookRequest", "HookResult", "HttpApp", "Page", "create_app"]
+from whenthen.engine.http.api_port import (
+    Ack,
+    Api,
+    HookRequest,
+    HookResult,
+    Json,
+    Page,
+)
+from whenthen.engine.http.app import (
+    HttpApp,
+    create_app,
+)
+from whenthen.engine.http.serving import (
+    HttpServer,
+    listen,
+)
+
+__all__ = [
+    "Ack",
+    "Api",
+    "HookRequest",
+    "HookResult",
+    "HttpApp",
+    "HttpServer",
+    "Json",
+    "Page",
+    "create_app",
+    "listen",
+]

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas.errors import (
+from whenthen.schemas import (
     BusUnavailable,
     Conflict,
     InvalidEvent,

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from whenthen.schemas.events import Event
+from whenthen.schemas import Event
 from whenthen.sources import Request
 
 __all__ = ["Ack", "Api", "HookRequest", "HookResult", "Json", "Page"]

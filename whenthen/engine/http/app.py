@@ -24,9 +24,8 @@ from whenthen.engine.http.bodies import ClientGone, header
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.openapi import complete
 from whenthen.engine.http.routes import api_router, as_response, state_router
-from whenthen.engine.process.metrics import Metrics
-from whenthen.schemas.errors import WhenthenError
-from whenthen.schemas.events import EventLimits
+from whenthen.engine.metrics import Metrics
+from whenthen.schemas import EventLimits, WhenthenError
 
 __all__ = ["HttpApp", "create_app"]
 

@@ -18,10 +18,9 @@ import orjson
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, send_answer
 from whenthen.engine.http.api_port import Api, HookRequest
 from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, header, read_body, refuse_compressed
-from whenthen.engine.process.metrics import Metrics
-from whenthen.rules.validation_messages import near
-from whenthen.schemas.errors import BusUnavailable, InvalidEvent, NotFound, WhenthenError
-from whenthen.schemas.events import Event, EventLimits, read_event
+from whenthen.engine.metrics import Metrics
+from whenthen.rules import near
+from whenthen.schemas import BusUnavailable, Event, EventLimits, InvalidEvent, NotFound, WhenthenError, read_event
 
 __all__ = ["Ingest"]
 

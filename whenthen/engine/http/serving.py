@@ -9,7 +9,7 @@ from typing import Any
 
 import uvicorn
 
-from whenthen.schemas.errors import SetupError
+from whenthen.schemas import SetupError
 
 __all__ = ["HttpServer", "listen"]
 

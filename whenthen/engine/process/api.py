@@ -16,27 +16,31 @@ from uuid import uuid4
 
 import orjson
 
-from whenthen.engine.bus.connection import Ack, Bus
-from whenthen.engine.bus.stream_pages import StoredMessage, newest
-from whenthen.engine.bus.streams import ENGINE, EVENTS
-from whenthen.engine.bus.subjects import escape_token
-from whenthen.engine.execution.dead_letters import DeadLetters
-from whenthen.engine.http.api_port import HookRequest, HookResult, Json, Page
-from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.bus import ENGINE, EVENTS, Ack, Bus, StoredMessage, escape_token, newest
+from whenthen.engine.execution import DeadLetters
+from whenthen.engine.http import HookRequest, HookResult, Json, Page
+from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
-from whenthen.runs.stores import Stores
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.calendar import next_after
-from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun, RunState
-from whenthen.schemas.errors import InvalidInput, NotFound
-from whenthen.schemas.events import Event
-from whenthen.schemas.firings import Decision, Reason
-from whenthen.schemas.times import format_time, from_us
-from whenthen.sources.cloudevents import event_of_cloudevent
-from whenthen.triggers.matching.clause_tree import why_not
+from whenthen.runs import BuiltInOrchestrator, Stores, is_paused
+from whenthen.schemas import (
+    TERMINAL,
+    Automation,
+    Decision,
+    Deployment,
+    Event,
+    FlowRun,
+    InvalidInput,
+    NotFound,
+    Reason,
+    RunState,
+    format_time,
+    from_us,
+    next_after,
+)
+from whenthen.sources import event_of_cloudevent
+from whenthen.triggers import why_not
 
 __all__ = ["ServerApi"]
 

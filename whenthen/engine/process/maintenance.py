@@ -15,13 +15,20 @@ import nats.errors
 import nats.js.errors
 from nats.js import JetStreamContext
 
-from whenthen.engine.bus.disk import DiskRoom
-from whenthen.engine.bus.request_client import RequestClient
-from whenthen.engine.bus.streams import ENGINE, EVENTS, RUNS, StreamSettings, make_room, make_room_in_engine
-from whenthen.engine.evaluation.commit import read_offset
-from whenthen.engine.execution.dead_letters import DeadLetters
-from whenthen.engine.process.metrics import Metrics
-from whenthen.schemas.errors import BusUnavailable
+from whenthen.engine.bus import (
+    ENGINE,
+    EVENTS,
+    RUNS,
+    DiskRoom,
+    RequestClient,
+    StreamSettings,
+    make_room,
+    make_room_in_engine,
+)
+from whenthen.engine.evaluation import read_offset
+from whenthen.engine.execution import DeadLetters
+from whenthen.engine.metrics import Metrics
+from whenthen.schemas import BusUnavailable
 
 __all__ = ["Maintenance", "unread_share"]
 

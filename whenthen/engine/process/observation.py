@@ -10,9 +10,9 @@ from collections import Counter, deque
 from collections.abc import Sequence
 from datetime import datetime
 
-from whenthen.engine.evaluation.shard_loop import Observer
-from whenthen.engine.process.metrics import Metrics
-from whenthen.schemas.firings import Decision, Firing, FiringState, Reason
+from whenthen.engine.evaluation import Observer
+from whenthen.engine.metrics import Metrics
+from whenthen.schemas import Decision, Firing, FiringState, Reason
 
 __all__ = ["DecisionLog", "Observation"]
 

@@ -11,9 +11,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.runs.stores import Flag, FlagStore
-from whenthen.schemas.errors import Conflict, WhenthenError
-from whenthen.schemas.times import format_time
+from whenthen.runs import Flag, FlagStore
+from whenthen.schemas import Conflict, WhenthenError, format_time
 
 __all__ = ["AutomationPauses"]
 

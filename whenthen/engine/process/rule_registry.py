@@ -10,14 +10,11 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from whenthen.conditions import compile_condition
-from whenthen.engine.evaluation.leases import shard_of
+from whenthen.engine.evaluation import shard_of
 from whenthen.rules import Rules
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.deployments import Deployment
-from whenthen.schemas.errors import NotFound
-from whenthen.schemas.events import EventLimits
+from whenthen.schemas import Automation, Deployment, EventLimits, NotFound
 from whenthen.sources import SourceLimits, WebhookTranslator
-from whenthen.triggers.rule_set import CompiledAutomation, RuleSet, compile_automation
+from whenthen.triggers import CompiledAutomation, RuleSet, compile_automation
 
 __all__ = ["Compiled", "RuleRegistry"]
 

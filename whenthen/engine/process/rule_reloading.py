@@ -11,12 +11,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.gc_tuning import unfreeze
-from whenthen.engine.process.metrics import Metrics
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.rules import Rules, RulesWatcher
-from whenthen.rules.changes import window_changes
-from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem
+from whenthen.rules import Rules, RulesWatcher, window_changes
+from whenthen.schemas import InvalidInput, InvalidRules, Problem
 
 __all__ = ["RuleReloading"]
 

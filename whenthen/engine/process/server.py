@@ -26,26 +26,34 @@ import orjson
 from whenthen import __version__
 from whenthen.actions import Ports, Redactor, Secrets, open_pool
 from whenthen.cancellation import end_task
-from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.datadir import DataDir
-from whenthen.engine.bus.disk import DiskRoom
-from whenthen.engine.bus.embedded import EmbeddedServer, EmbeddedSettings
-from whenthen.engine.bus.stream_pages import StoredMessage, newest
-from whenthen.engine.bus.streams import ENGINE, StreamSettings, check_server, ensure_streams
-from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder, ShardWork
-from whenthen.engine.evaluation.shard_loop import EvaluationSettings, ShardLoop
-from whenthen.engine.execution.action_runner import ActionMetrics, ActionRunner
-from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
-from whenthen.engine.execution.dead_letters import DeadLetters
-from whenthen.engine.execution.executor import ExecutionSettings, Executor
-from whenthen.engine.flow_runs.run_events import RunEventPublisher
-from whenthen.engine.flow_runs.run_stores import FlowStoreSettings, ensure_flow_stores, nats_stores
-from whenthen.engine.http import create_app
-from whenthen.engine.http.serving import HttpServer, listen
+from whenthen.engine.bus import (
+    ENGINE,
+    Bus,
+    DataDir,
+    DiskRoom,
+    EmbeddedServer,
+    EmbeddedSettings,
+    StoredMessage,
+    StreamSettings,
+    check_server,
+    ensure_streams,
+    newest,
+)
+from whenthen.engine.evaluation import EvaluationSettings, LeaseSettings, ShardHolder, ShardLoop, ShardWork
+from whenthen.engine.execution import (
+    ActionMetrics,
+    ActionRunner,
+    CircuitBreakerSettings,
+    DeadLetters,
+    ExecutionSettings,
+    Executor,
+)
+from whenthen.engine.flow_runs import FlowStoreSettings, RunEventPublisher, ensure_flow_stores, nats_stores
+from whenthen.engine.http import HttpServer, create_app, listen
+from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.api import ServerApi
 from whenthen.engine.process.gc_tuning import loading, unfreeze
 from whenthen.engine.process.maintenance import Maintenance
-from whenthen.engine.process.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.roles import Role
@@ -53,14 +61,9 @@ from whenthen.engine.process.rule_registry import Compiled, RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.engine.process.settings import Settings
 from whenthen.rules import Rules, load_rules
-from whenthen.runs.orchestrator import BuiltInOrchestrator
-from whenthen.runs.reaper import Reaper, ReaperSettings
-from whenthen.runs.scheduler import Scheduler
-from whenthen.runs.stores import Stores
-from whenthen.runs.worker import Worker, WorkerSettings
-from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
-from whenthen.schemas.events import Event
-from whenthen.triggers.evaluator import Evaluator
+from whenthen.runs import BuiltInOrchestrator, Reaper, ReaperSettings, Scheduler, Stores, Worker, WorkerSettings
+from whenthen.schemas import BusUnavailable, Event, SetupError, WhenthenError
+from whenthen.triggers import Evaluator
 
 __all__ = ["Server"]
 

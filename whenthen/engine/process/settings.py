@@ -18,10 +18,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from whenthen.rules.documents import read_document
-from whenthen.rules.validation_messages import explain, path_text
-from whenthen.schemas.errors import SetupError
-from whenthen.schemas.times import Duration
+from whenthen.rules import explain, path_text, read_document
+from whenthen.schemas import Duration, SetupError
 
 __all__ = ["FILE_NAMES", "Settings", "load_settings", "parse_bytes"]
 

@@ -19,9 +19,7 @@ from pydantic import BaseModel, ValidationError
 from whenthen.rules.documents import read_document
 from whenthen.rules.prefect_import.prefect_actions import Known, import_action
 from whenthen.rules.prefect_import.prefect_triggers import NoCounterpart, Notes, import_trigger, kind_of
-from whenthen.schemas.automations import Automation
-from whenthen.schemas.deployments import Deployment
-from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas import Automation, Deployment, InvalidInput
 
 __all__ = ["ImportResult", "import_prefect", "import_prefect_file"]
 

@@ -11,10 +11,8 @@ from datetime import timedelta
 from enum import StrEnum
 from typing import Any
 
-from whenthen.conditions import Verdict
-from whenthen.conditions.runtime.condition_errors import describe
-from whenthen.schemas.events import Event
-from whenthen.schemas.times import format_duration
+from whenthen.conditions import Verdict, describe
+from whenthen.schemas import Event, format_duration
 from whenthen.triggers.matching.filters import Filter, LabelTest
 from whenthen.triggers.rule_set import (
     CompiledAutomation,

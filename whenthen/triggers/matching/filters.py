@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from whenthen.conditions import Condition, ConditionError
-from whenthen.schemas.events import Event
-from whenthen.schemas.firings import Reason
+from whenthen.schemas import Event, Reason
 from whenthen.triggers.matching.globs import Glob, any_of, compile_glob
 
 __all__ = ["Filter", "LabelTest", "Refusal", "compile_filter"]

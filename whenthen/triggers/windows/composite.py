@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whenthen.schemas.firings import Reason, Ref
+from whenthen.schemas import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
 __all__ = ["CompositeRule", "expires_us", "on_part_fired"]

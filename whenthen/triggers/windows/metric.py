@@ -25,7 +25,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas.firings import Reason, Ref
+from whenthen.schemas import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition
 
 __all__ = ["MetricRule", "aggregate", "begin", "deadline_us", "expires_us", "on_event", "on_time"]

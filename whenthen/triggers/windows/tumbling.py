@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.schemas.firings import Reason, Ref
+from whenthen.schemas import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition
 
 __all__ = ["TumblingRule", "begin", "expires_us", "is_satisfied", "on_event", "on_time"]

@@ -11,7 +11,7 @@ import httpx
 import orjson
 
 from whenthen.engine.http import HookRequest, HookResult, HttpApp, Page, create_app
-from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import InvalidEvent, InvalidInput, NotFound, Refused
 from whenthen.schemas.events import Event, new_event
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from whenthen.engine.bus.disk import DISK_FULL, DiskRoom
-from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import BusUnavailable
 
 

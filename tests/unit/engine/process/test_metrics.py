@@ -6,7 +6,7 @@ from datetime import timedelta
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.metrics import Metrics
 from whenthen.schemas.firings import Reason
 
 

@@ -15,6 +15,8 @@ from whenthen.schemas.events import new_event
 from whenthen.triggers.matching.clause_tree import Clause, Mark, why_not
 from whenthen.triggers.rule_set import compile_automation
 
+NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
+
 RULES = """
 automations:
   - name: pager
@@ -49,7 +51,7 @@ def rules(tmp_path: Path) -> Rules:
 
 def explained(rules: Rules, name: str, **event: object) -> Clause:
     data = {"event": "job.failed", "resource": {"id": "job-7", "team": "data-x", "region": "eu"}, **event}
-    return explain_event(rules, name, orjson.dumps(data))
+    return explain_event(rules, name, orjson.dumps(data), now=NOW)
 
 
 def found(tree: Clause, text: str) -> Clause:
@@ -118,7 +120,7 @@ def test_an_unknown_automation_lists_near_names(rules: Rules) -> None:
 @pytest.mark.parametrize("raw", [b"", b"{", b"[]", b'{"event": 3}', b"\xff"])
 def test_what_is_no_event_is_refused(rules: Rules, raw: bytes) -> None:
     with pytest.raises(InvalidInput):
-        explain_event(rules, "plain", raw)
+        explain_event(rules, "plain", raw, now=NOW)
 
 
 def test_a_stored_event_is_taken_with_its_lineage(rules: Rules) -> None:

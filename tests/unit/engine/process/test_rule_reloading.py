@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine.process.metrics import Metrics
+from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.rules import Rules, load_rules

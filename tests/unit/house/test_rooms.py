@@ -1,0 +1,98 @@
+"""The layout that docs/architecture.md promises: faces of rooms, names of files, sizes of folders."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import whenthen
+
+PACKAGE = Path(whenthen.__file__).parent
+ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
+MOST_FILES = 15
+#: names of Prefect's modules, which the flow SDK will have at the top of the package
+PREFECT = {
+    "artifacts", "blocks", "cache_policies", "client", "concurrency", "context", "deployments", "docker", "events",
+    "exceptions", "filesystems", "flow_runs", "futures", "input", "locking", "logging", "plugins", "results",
+    "runtime", "schedules", "serializers", "settings", "states", "task_runners", "task_runs", "task_worker", "tasks",
+    "transactions", "variables", "workers",
+}  # fmt: skip
+
+
+def rooms() -> list[str]:
+    """The rooms as dotted names, those of the engine one by one."""
+    top = [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()]
+    inside = [f"engine.{path.name}" for path in (PACKAGE / "engine").iterdir() if (path / "__init__.py").exists()]
+    return [*top, *inside]
+
+
+def room_of(module: str) -> str | None:
+    """The room that a module below `whenthen` belongs to; the innermost one."""
+    found = [room for room in rooms() if module == room or module.startswith(room + ".")]
+    return max(found, key=len, default=None)
+
+
+def imports(path: Path) -> list[tuple[int, str]]:
+    """Line and module below `whenthen` of each import in a file."""
+    found = []
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("whenthen."):
+            found.append((node.lineno, str(node.module).removeprefix("whenthen.")))
+        elif isinstance(node, ast.Import):
+            found += [
+                (node.lineno, name.name.removeprefix("whenthen."))
+                for name in node.names
+                if name.name.startswith("whenthen.")
+            ]
+    return found
+
+
+def test_what_another_room_imports_comes_through_the_public_face() -> None:
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        own = room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
+        for line, module in imports(path):
+            room = room_of(module)
+            if room is not None and room != own and module != room and not f"{own}.".startswith(f"{room}."):
+                wrong.append(f"{path.relative_to(PACKAGE)}:{line}: whenthen.{module}; import it from whenthen.{room}")
+    assert wrong == []
+
+
+def test_every_room_says_which_question_it_answers() -> None:
+    silent = []
+    for room in rooms():
+        text = ast.get_docstring(ast.parse((PACKAGE / room.replace(".", "/") / "__init__.py").read_text("utf-8"))) or ""
+        if "?" not in text.split("\n\n")[0]:
+            silent.append(room)
+    assert silent == []
+
+
+def test_no_two_files_have_one_name() -> None:
+    places = defaultdict(list)
+    for path in PACKAGE.rglob("*.py"):
+        if path.name not in ("__init__.py", "__main__.py"):
+            places[path.name].append(str(path.relative_to(PACKAGE)))
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_a_folder_of_more_than_fifteen_files_has_its_reason_in_the_architecture_page() -> None:
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    crowded = []
+    for folder in {path.parent for path in PACKAGE.rglob("*.py")}:
+        files = len(list(folder.glob("*.py")))
+        name = f"`{folder.relative_to(PACKAGE)}/`"
+        if files > MOST_FILES and not re.search(re.escape(name) + r".*files", page):
+            crowded.append(f"{name}: {files} files")
+    assert crowded == []
+
+
+def test_every_room_stands_in_the_architecture_page() -> None:
+    page = ARCHITECTURE.read_text(encoding="utf-8")
+    assert [room for room in rooms() if f"{room.split('.')[-1]}/" not in page] == []
+
+
+def test_prefects_module_names_are_free_at_the_top_of_the_package() -> None:
+    taken = {path.stem for path in PACKAGE.iterdir()} & PREFECT
+    assert taken == set()

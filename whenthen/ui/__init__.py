@@ -1,0 +1,1 @@
+"""What does a person see in a browser? The server-rendered pages that will be here ask the ports of queries and commands."""
