@@ -1,9 +1,9 @@
-"""Does this event, or this moment, make a rule fire, and if not, why? Events and `now` in; decisions, firings and changed
+"""Does this event, or the time, make an automation fire, and if not, why? Events and `now` in; decisions, firings and changed
 windows out. Pure: no clock, no bus, no files.
 
     evaluator = Evaluator(RuleSet.compile(automations))
-    found = evaluator.process(event, now_us)    # firings and decisions
-    evaluator.drain()                           # windows that changed
+    evaluation = evaluator.process(event, now_us)    # firings and decisions
+    evaluator.drain()                                # windows that changed
 
 Meaning: docs/rules.md.
 """

@@ -1,16 +1,16 @@
-"""What time alone leads to: windows that end, checks that are due, times of schedules, windows that are watched from the start.
+"""Decisions that need no event: windows that end, checks and schedules that are due, windows that open without an event.
 
-Called by `triggers.evaluator` as the clock moves on. When something is due is in `triggers.timing`; what a step means for the
-automation is in `triggers.firing_outcomes`.
+Called by `triggers.evaluator` when the clock advances. Deadlines are computed in `triggers.timing`; what a transition means for
+the automation is in `triggers.firing_outcomes`.
 """
 
 from __future__ import annotations
 
 from whenthen.schemas import Reason
 from whenthen.triggers import buckets
-from whenthen.triggers.decisions import Evaluation, note
+from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.firing_ids import Cause
-from whenthen.triggers.firing_outcomes import conclude, fire
+from whenthen.triggers.firing_outcomes import apply_transition, fire
 from whenthen.triggers.rule_set import Leaf, ScheduleRule
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.timing import next_time_us, times_due
@@ -21,67 +21,69 @@ from whenthen.triggers.windows.metric import MetricRule
 from whenthen.triggers.windows.transitions import State, Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["begin", "on_deadline"]
+__all__ = ["on_deadline", "open_initial_windows"]
 
 
-def begin(shard: ShardState) -> None:
-    """Open the windows that are watched before any event came."""
-    for leaf in shard.unbegun.values():
+def open_initial_windows(shard: ShardState) -> None:
+    """Open the windows that open without an event."""
+    for leaf in shard.unstarted.values():
         rule = leaf.rule
-        shard.begun.add(leaf.id)
+        shard.started.add(leaf.id)
         if isinstance(rule, AbsenceRule):
-            shard.put(leaf, "", absence.begin(rule, now_us=shard.clock_us))
+            shard.put(leaf, "", absence.initial_state(rule, now_us=shard.clock_us))
         elif isinstance(rule, MetricRule):
-            shard.put(leaf, "", metric.begin(rule, now_us=shard.clock_us))
+            shard.put(leaf, "", metric.initial_state(rule, now_us=shard.clock_us))
         elif isinstance(rule, ScheduleRule):
             shard.put(leaf, "", [shard.clock_us, next_time_us(rule, shard.clock_us)])
         elif isinstance(rule, TumblingRule):
-            buckets.begin_checks(shard, leaf)
-    shard.unbegun = {}
+            buckets.start_checks(shard, leaf)
+    shard.unstarted = {}
 
 
-def on_deadline(shard: ShardState, trigger: str, key: str, state: State, due_us: int, outcome: Evaluation) -> None:
-    """Do what the deadline of a window, or of a record beside one, asks for. `shard.moment_us` has reached it."""
+def on_deadline(shard: ShardState, trigger: str, key: str, state: State, due_us: int, evaluation: Evaluation) -> None:
+    """Handle the deadline of a window, or of its check record. `shard.effective_us` has reached it."""
     base, _, kind = trigger.partition("~")
     node = shard.rules.nodes.get(base)
     if not isinstance(node, Leaf):
         return
     if kind == "check":
-        buckets.check(shard, node, trigger, due_us, outcome)
+        buckets.check(shard, node, trigger, due_us, evaluation)
         return
     rule = node.rule
     cause = Cause(None, 0, due_us, due_us)
     if isinstance(rule, ScheduleRule):
-        _meet_times(shard, node, rule, state, outcome)
+        _fire_schedule(shard, node, rule, state, evaluation)
         return
     if isinstance(rule, AbsenceRule):
-        cause.depth, cause.opener = state[3], state[4]
-        step = absence.on_time(rule, state, now_us=shard.clock_us)
+        cause.depth, cause.opened_by = state[3], state[4]
+        transition = absence.on_time(rule, state, now_us=shard.clock_us)
     elif isinstance(rule, CollectRule):
-        step = collecting.on_time(rule, state, now_us=due_us)
-        cause.depth = step.depth
-        cause.opener = step.refs[0].id if step.refs else ""
+        transition = collecting.on_time(rule, state, now_us=due_us)
+        cause.depth = transition.depth
+        cause.opened_by = transition.refs[0].id if transition.refs else ""
     elif isinstance(rule, MetricRule):
         cause.depth = state[4]
-        step = metric.on_time(rule, state, now_us=due_us)
+        transition = metric.on_time(rule, state, now_us=due_us)
     else:
         return
-    shard.settle(node, key, step, state)
-    if step.reason not in (Reason.FIRED, Reason.RESOLVED):
+    shard.store_transition(node, key, transition, state)
+    if transition.reason not in (Reason.FIRED, Reason.RESOLVED):
         return
     if shard.is_paused(node):
-        note(shard, outcome, node, Reason.PAUSED, None, key=key, detail="due while the automation is paused")
+        record_decision(
+            shard, evaluation, node, Reason.PAUSED, None, key=key, detail="due while the automation is paused"
+        )
     else:
-        conclude(shard, node, key, step, cause, outcome)
+        apply_transition(shard, node, key, transition, cause, evaluation)
 
 
-def _meet_times(shard: ShardState, leaf: Leaf, rule: ScheduleRule, state: State, outcome: Evaluation) -> None:
-    """Fire for every time that passed, the newest thousand at most."""
+def _fire_schedule(shard: ShardState, leaf: Leaf, rule: ScheduleRule, state: State, evaluation: Evaluation) -> None:
+    """Fire once for each scheduled time that has passed; for the newest 1,000 if there are more."""
     times, due = times_due(rule, state[1], shard.clock_us)
     shard.put(leaf, "", [shard.clock_us, due])
     for at_us in times:
         if shard.is_paused(leaf):
-            note(shard, outcome, leaf, Reason.PAUSED, None, detail="due while the automation is paused")
+            record_decision(shard, evaluation, leaf, Reason.PAUSED, None, detail="due while the automation is paused")
             continue
-        step = Transition(Reason.FIRED, None, refs=(), at_us=at_us)
-        fire(shard, leaf, "", step, Cause(None, 0, at_us, at_us), outcome)
+        transition = Transition(Reason.FIRED, None, refs=(), at_us=at_us)
+        fire(shard, leaf, "", transition, Cause(None, 0, at_us, at_us), evaluation)

@@ -1,6 +1,6 @@
-"""What one call of an evaluator concluded, and how each decision gets into it: counted in any case, listed if asked for.
+"""The result of one call of an evaluator, and how decisions are recorded in it: always counted, listed on request.
 
-Called by whatever decides: `triggers.evaluator`, `triggers.windowing`, `triggers.buckets`, `triggers.deadlines` and
+Called by the modules that decide: `triggers.evaluator`, `triggers.windowing`, `triggers.buckets`, `triggers.deadlines` and
 `triggers.firing_outcomes`. The reasons are in `schemas.firings`. Meaning: docs/rules.md, "Decisions".
 """
 
@@ -12,12 +12,12 @@ from whenthen.schemas import Decision, Event, Firing, Reason
 from whenthen.triggers.rule_set import Composite, Leaf
 from whenthen.triggers.shard_state import ShardState
 
-__all__ = ["Evaluation", "Stopped", "note"]
+__all__ = ["Evaluation", "Stopped", "record_decision"]
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
-    """A firing that was not made because too many firings led to it."""
+    """A firing that was not made because the chain of firings that led to its event is too long."""
 
     automation: str
     event: Event
@@ -26,16 +26,16 @@ class Stopped:
 
 @dataclass(slots=True)
 class Evaluation:
-    """What one call concluded."""
+    """The firings, decisions and stopped chains of one call."""
 
     firings: list[Firing] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     stopped: list[Stopped] = field(default_factory=list)
 
 
-def note(
+def record_decision(
     shard: ShardState,
-    outcome: Evaluation,
+    evaluation: Evaluation,
     node: Leaf | Composite,
     reason: Reason,
     event: Event | None,
@@ -44,12 +44,12 @@ def note(
     detail: str = "",
     firing: str | None = None,
 ) -> None:
-    """Count a decision of a node, and list it when decisions are listed. `event` is None when a moment led to it."""
+    """Count a decision of a node, and list it if the shard records decisions. `event` is None for a deadline."""
     name = node.automation.name
     counted = (name, reason)
     shard.counts[counted] = shard.counts.get(counted, 0) + 1
     if shard.record:
-        outcome.decisions.append(
+        evaluation.decisions.append(
             Decision(
                 automation=name,
                 reason=reason,

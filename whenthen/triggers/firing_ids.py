@@ -1,4 +1,4 @@
-"""Firings from what fired: their ids, times, keys and lineage. Pure.
+"""Firings: their deterministic ids, times, keys and lineage. Pure.
 
 Called by `triggers.firing_outcomes` and `triggers.windowing`. Meaning: docs/rules.md, "Firings" and "Loops".
 """
@@ -16,9 +16,9 @@ from whenthen.schemas import Event, Firing, FiringState, Ref
 from whenthen.triggers.rule_set import Composite, Leaf
 from whenthen.triggers.window_keys import parse_key_text
 
-__all__ = ["LOOP_STOPPED", "Cause", "make_firing", "make_plain_firing", "tells_of"]
+__all__ = ["LOOP_STOPPED", "Cause", "make_firing", "make_plain_firing", "reports_stop_of"]
 
-#: the event that says that a chain of firings was stopped
+#: name of the event that reports a stopped chain of firings
 LOOP_STOPPED = "automation.loop-stopped"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -26,19 +26,19 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 @dataclass(slots=True)
 class Cause:
-    """What made a node fire: an event, or a moment."""
+    """What made a node fire: an event, or a deadline."""
 
     event: Event | None
     depth: int
     at_us: int
     due_us: int = 0
-    opener: str = ""  #: id of the event that opened a window that ended
+    opened_by: str = ""  #: id of the event that opened the window whose deadline passed
 
 
 def make_plain_firing(
     leaf: Leaf, key: str, refs: tuple[Ref, ...], event: Event, *, depth: int, at_us: int, lineage: int
 ) -> Firing:
-    """As `make_firing`, for one event without window or state: what most events lead to, so it takes no detours."""
+    """As `make_firing`, for one event without window or state: the most frequent case, kept fast."""
     automation = leaf.automation
     name = automation.name
     data = event.data
@@ -70,14 +70,14 @@ def make_firing(
 ) -> Firing:
     """The firing of an automation whose outermost trigger is `node`.
 
-    Of the automations that led to it the last `lineage` are kept. `edge` says whether the state changed with it.
+    The lineage keeps the last `lineage` automations. `edge` says whether the firing changed the Triggered state.
     """
     automation = node.automation
     event = cause.event
     before = (event.data.get("lineage") or {}).get("automations", ()) if event is not None else ()
     what = event.data["id"] if event is not None else ""
     if cause.due_us:
-        what += f"{cause.opener}@{cause.due_us}"
+        what += f"{cause.opened_by}@{cause.due_us}"
     if isinstance(node, Composite):
         what += "|" + ",".join(ref.id for ref in refs)
     return Firing(
@@ -95,8 +95,8 @@ def make_firing(
     )
 
 
-def tells_of(event: Event, automation: str) -> bool:
-    """Whether the event says that a chain was stopped which this automation is part of."""
+def reports_stop_of(event: Event, automation: str) -> bool:
+    """Whether the event reports a stopped chain that this automation is part of."""
     return event.name == LOOP_STOPPED and automation in (event.data.get("lineage") or {}).get("automations", ())
 
 
@@ -112,7 +112,7 @@ def _key_mapping(node: Leaf | Composite, key: str) -> dict[str, Any]:
 
 
 def _firing_id(trigger: str, key: str, state: FiringState, what: str) -> str:
-    """32 hex digits that name what fired, for which key, and what completed it."""
+    """32 hexadecimal digits from the trigger, the key, the state and the event or deadline that completed it."""
     text = f"{trigger}\0{key}\0{state}\0{what}"
     return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).hexdigest()
 

@@ -1,7 +1,7 @@
-"""What a window's step means for the automation: composites told, firings made or stopped, the Triggered state kept and ended.
+"""From a window's transition to a firing: composites evaluated, firings made or stopped, Triggered states set and resolved.
 
-`conclude` takes the step of a leaf, whatever it decided; `fire` one that fired. Firings and decisions go into the outcome.
-Called by `triggers.windowing` and `triggers.buckets` for events and by `triggers.deadlines` for moments; `resolve_on` by
+`apply_transition` takes any transition of a leaf; `fire` one that fired. Firings and decisions are added to the evaluation.
+Called by `triggers.windowing` and `triggers.buckets` for events and by `triggers.deadlines` for deadlines; `resolve_on` by
 `triggers.evaluator`. Meaning: docs/rules.md, "Composites", "Firings" and "Loops".
 """
 
@@ -10,102 +10,108 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from whenthen.schemas import Event, FiringState, Reason, Ref
-from whenthen.triggers.decisions import Evaluation, Stopped, note
-from whenthen.triggers.firing_ids import Cause, make_firing, tells_of
+from whenthen.triggers.decisions import Evaluation, Stopped, record_decision
+from whenthen.triggers.firing_ids import Cause, make_firing, reports_stop_of
 from whenthen.triggers.rule_set import Composite, Leaf
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.window_keys import key_text, parse_key_text
 from whenthen.triggers.windows import composite
 from whenthen.triggers.windows.transitions import Transition
 
-__all__ = ["conclude", "fire", "resolve_on"]
+__all__ = ["apply_transition", "fire", "resolve_on"]
 
 
-def conclude(shard: ShardState, leaf: Leaf, key: str, step: Transition, cause: Cause, outcome: Evaluation) -> None:
-    """What a step of a leaf means for the automation."""
-    if step.reason is Reason.FIRED:
-        fire(shard, leaf, key, step, cause, outcome)
-    elif step.reason is Reason.RESOLVED:
-        refs = step.refs or ()
-        if leaf.parent is not None or not _resolve(shard, leaf, key, refs, cause, outcome, detail=step.detail):
-            note(shard, outcome, leaf, Reason.RESOLVED, cause.event, key=key, detail=step.detail)
+def apply_transition(
+    shard: ShardState, leaf: Leaf, key: str, transition: Transition, cause: Cause, evaluation: Evaluation
+) -> None:
+    """Record the decision of a transition, and fire or resolve the automation when it says so."""
+    if transition.reason is Reason.FIRED:
+        fire(shard, leaf, key, transition, cause, evaluation)
+    elif transition.reason is Reason.RESOLVED:
+        refs = transition.refs or ()
+        if leaf.parent is not None or not _resolve(shard, leaf, key, refs, cause, evaluation, detail=transition.detail):
+            record_decision(shard, evaluation, leaf, Reason.RESOLVED, cause.event, key=key, detail=transition.detail)
     else:
-        note(shard, outcome, leaf, step.reason, cause.event, key=key, detail=step.detail)
-        satisfied = step.reason is Reason.EXPECTED and step.refs
+        record_decision(shard, evaluation, leaf, transition.reason, cause.event, key=key, detail=transition.detail)
+        satisfied = transition.reason is Reason.EXPECTED and transition.refs
         if satisfied and leaf.parent is None and leaf.automation.keeps_state:
-            _resolve(shard, leaf, key, step.refs or (), cause, outcome, detail="what it waits for came")
+            _resolve(shard, leaf, key, transition.refs or (), cause, evaluation, detail="the expected events came")
 
 
 def fire(
-    shard: ShardState, node: Leaf | Composite, key: str, step: Transition, cause: Cause, outcome: Evaluation
+    shard: ShardState, node: Leaf | Composite, key: str, transition: Transition, cause: Cause, evaluation: Evaluation
 ) -> None:
-    """A node fired: tell its composite, which may fire in turn, or make the firing of the automation."""
+    """Handle a node that fired: pass it to the parent composite, which may fire in turn, or make the automation's firing."""
     parent = node.parent
     if parent is None:
-        _fire_root(shard, node, key, step, cause, outcome)
+        _fire_root(shard, node, key, transition, cause, evaluation)
         return
-    at_us = shard.moment_us if parent.by_clock else step.at_us
+    at_us = shard.effective_us if parent.by_clock else transition.at_us
     above = key_text(parse_key_text(key)[: parent.correlated]) if parent.correlated else ""
     state = shard.store.get(parent.id, above)
     expires = None if state is None else composite.expires_us(parent.rule, state)
-    now_us = shard.moment_us if parent.by_clock else shard.clock_us
+    now_us = shard.effective_us if parent.by_clock else shard.clock_us
     if expires is not None and expires <= now_us:
         state = None
     if isinstance(node, Leaf):
-        note(shard, outcome, node, Reason.FIRED, cause.event, key=key, detail=step.detail)
+        record_decision(shard, evaluation, node, Reason.FIRED, cause.event, key=key, detail=transition.detail)
     up = composite.on_part_fired(
-        parent.rule, state, node.part, step.refs or (), at_us=at_us, now_us=now_us, depth=cause.depth
+        parent.rule, state, node.part, transition.refs or (), at_us=at_us, now_us=now_us, depth=cause.depth
     )
-    shard.settle(parent, above, up, state)
+    shard.store_transition(parent, above, up, state)
     if up.reason is Reason.FIRED:
-        above_cause = Cause(cause.event, max(cause.depth, up.depth), up.at_us, cause.due_us, cause.opener)
-        fire(shard, parent, above, up, above_cause, outcome)
+        above_cause = Cause(cause.event, max(cause.depth, up.depth), up.at_us, cause.due_us, cause.opened_by)
+        fire(shard, parent, above, up, above_cause, evaluation)
     else:
-        note(shard, outcome, parent, up.reason, cause.event, key=above, detail=up.detail)
+        record_decision(shard, evaluation, parent, up.reason, cause.event, key=above, detail=up.detail)
 
 
-def resolve_on(shard: ShardState, leaf: Leaf, event: Event, outcome: Evaluation) -> None:
-    """An event came that `resolve_on` names: end the Triggered state of its key."""
+def resolve_on(shard: ShardState, leaf: Leaf, event: Event, evaluation: Evaluation) -> None:
+    """Resolve the Triggered state of the key of an event that matches `resolve_on`."""
     key = leaf.keys.text(event)
     if key is None:
         missing = leaf.keys.missing(event)
-        note(shard, outcome, leaf, Reason.MISSING_KEY, event, detail=f"resolve_on: the event has no {missing}")
+        record_decision(
+            shard, evaluation, leaf, Reason.MISSING_KEY, event, detail=f"resolve_on: the event has no {missing}"
+        )
         return
     cause = Cause(event, event.depth, event.time_us)
-    _resolve(shard, leaf, key, (Ref(event.id, event.seq, event.time_us),), cause, outcome, detail="resolve_on")
+    _resolve(shard, leaf, key, (Ref(event.id, event.seq, event.time_us),), cause, evaluation, detail="resolve_on")
 
 
 def _fire_root(
-    shard: ShardState, node: Leaf | Composite, key: str, step: Transition, cause: Cause, outcome: Evaluation
+    shard: ShardState, node: Leaf | Composite, key: str, transition: Transition, cause: Cause, evaluation: Evaluation
 ) -> None:
     automation = node.automation
-    tells_of_it = cause.event is not None and tells_of(cause.event, automation.name)
-    if cause.depth >= shard.max_depth or tells_of_it:
-        detail = f"{cause.depth} firings led to it, at most {shard.max_depth} are followed"
-        note(shard, outcome, node, Reason.LOOP, cause.event, key=key, detail=detail)
-        if cause.event is not None and not tells_of_it:
-            outcome.stopped.append(Stopped(automation.name, cause.event, cause.depth))
+    reports_own_stop = cause.event is not None and reports_stop_of(cause.event, automation.name)
+    if cause.depth >= shard.max_depth or reports_own_stop:
+        detail = f"{cause.depth} firings led to it; max_depth is {shard.max_depth}"
+        record_decision(shard, evaluation, node, Reason.LOOP, cause.event, key=key, detail=detail)
+        if cause.event is not None and not reports_own_stop:
+            evaluation.stopped.append(Stopped(automation.name, cause.event, cause.depth))
         return
     edge = True
     if automation.keeps_state:
         edge = shard.store.get(f"{automation.id}~state", key) is None
-        shard.store.put(f"{automation.id}~state", key, [shard.clock_us, step.at_us])
-    refs = step.refs or ()
+        shard.store.put(f"{automation.id}~state", key, [shard.clock_us, transition.at_us])
+    refs = transition.refs or ()
     firing = make_firing(
-        node, key, FiringState.TRIGGERED, refs, cause, at_us=step.at_us, edge=edge, lineage=shard.lineage
+        node, key, FiringState.TRIGGERED, refs, cause, at_us=transition.at_us, edge=edge, lineage=shard.lineage
     )
-    if isinstance(node, Composite) and any(firing.id == known.id for known in outcome.firings):
+    if isinstance(node, Composite) and any(firing.id == known.id for known in evaluation.firings):
         detail = "the event made it fire through another part"
-        note(shard, outcome, node, Reason.SPENT, cause.event, key=key, detail=detail, firing=firing.id)
+        record_decision(shard, evaluation, node, Reason.SPENT, cause.event, key=key, detail=detail, firing=firing.id)
         return
-    outcome.firings.append(firing)
-    note(shard, outcome, node, Reason.FIRED, cause.event, key=key, detail=step.detail, firing=firing.id)
+    evaluation.firings.append(firing)
+    record_decision(
+        shard, evaluation, node, Reason.FIRED, cause.event, key=key, detail=transition.detail, firing=firing.id
+    )
 
 
 def _resolve(
-    shard: ShardState, leaf: Leaf, key: str, refs: Sequence[Ref], cause: Cause, outcome: Evaluation, *, detail: str
+    shard: ShardState, leaf: Leaf, key: str, refs: Sequence[Ref], cause: Cause, evaluation: Evaluation, *, detail: str
 ) -> bool:
-    """End the Triggered state of a key. False when it is not Triggered."""
+    """Resolve the Triggered state of a key. False when it is not Triggered."""
     automation = leaf.automation
     if shard.store.get(f"{automation.id}~state", key) is None:
         return False
@@ -113,6 +119,6 @@ def _resolve(
     firing = make_firing(
         leaf, key, FiringState.RESOLVED, refs, cause, at_us=cause.at_us, edge=True, lineage=shard.lineage
     )
-    outcome.firings.append(firing)
-    note(shard, outcome, leaf, Reason.RESOLVED, cause.event, key=key, detail=detail, firing=firing.id)
+    evaluation.firings.append(firing)
+    record_decision(shard, evaluation, leaf, Reason.RESOLVED, cause.event, key=key, detail=detail, firing=firing.id)
     return True

@@ -3,7 +3,7 @@
 Immutable once built; a changed set is compiled whole and swapped. A node's id comes from the automation's name and the
 meaning of its whole trigger, so windows survive whatever does not change that meaning.
 
-Called by `triggers.evaluator` and by the loader of rules.
+Called by `triggers.evaluator` and by `rules.compilation`.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ WindowRule = EveryRule | SlidingRule | TumblingRule | AbsenceRule | CollectRule 
 
 
 class EventRole:
-    """What an event is to a leaf; a set of bits."""
+    """Which filter of a leaf an event passed; a set of bits."""
 
     EXPECTED = 1
     AFTER = 2
@@ -110,8 +110,8 @@ class Leaf:
     value: Path | None = None  #: of a metric
 
     @property
-    def watches_from_the_start(self) -> bool:
-        """Whether time concerns it before any event came: a window without `for_each` that time can fire, or periodic checks."""
+    def starts_without_event(self) -> bool:
+        """Whether its window opens without an event: schedules, periodic checks, and windows without key that a deadline can fire."""
         rule = self.rule
         if isinstance(rule, ScheduleRule):
             return True
@@ -135,12 +135,12 @@ class CompiledAutomation:
     leaves: list[Leaf] = field(default_factory=list)
     composites: list[Composite] = field(default_factory=list)
     enabled: bool = True
-    keeps_state: bool = False  #: whether Triggered and Resolved are told apart
+    keeps_state: bool = False  #: whether the Triggered state of each key is stored, until it is resolved
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What the index finds: a filter, whose it is, and in which role."""
+    """An entry of the index: a filter, its leaf, and its role there."""
 
     leaf: Leaf
     role: int
@@ -180,16 +180,16 @@ class RuleSet:
         return cls([compile_automation(automation) for automation in automations])
 
     def patterns(self) -> list[str]:
-        """Globs of the event names that some trigger can use, without doubles."""
+        """Globs of the event names that any trigger uses, without duplicates."""
         return list(dict.fromkeys(glob.text for entry in self.entries for glob in entry.filter.names))
 
     def actions(self, automation: str) -> Automation:
-        """The automation whose actions a firing asks for."""
+        """The automation with the actions of a firing."""
         return self.automations[automation].model
 
 
 def trigger_id(automation: Automation) -> str:
-    """16 hex digits for the automation's name and what its trigger means; the same on every machine."""
+    """16 hexadecimal digits from the automation's name and its trigger; the same on every machine."""
     meaning = orjson.dumps(
         [automation.name, automation.trigger.model_dump(mode="json", by_alias=True)], option=orjson.OPT_SORT_KEYS
     )

@@ -1,4 +1,4 @@
-"""When windows want attention, and when they can be forgotten; the times of schedules. Pure.
+"""Deadlines and expiry times of windows, and the times of schedules. Pure.
 
 Called by `triggers.shard_state` and `triggers.deadlines`. What the times mean is in the modules of `triggers.windows`.
 """
@@ -19,13 +19,13 @@ from whenthen.triggers.windows.tumbling import TumblingRule
 
 __all__ = ["can_expire", "deadline_us", "expires_us", "next_time_us", "times_due"]
 
-_MAX_OCCURRENCES = 1000  #: of a schedule, when the clock jumps over many
+_MAX_OCCURRENCES = 1000  #: of a schedule, when the clock advances past many
 
 
 def deadline_us(trigger: str, node: Leaf | Composite, state: State) -> int | None:
-    """When the record `trigger` of `node` (the window itself, or its checks) is due if no event comes."""
+    """The deadline of the record `trigger` of `node`: the window itself, or its check. None without one."""
     if trigger.endswith("~check"):
-        due: int | None = state[1] if state[2] else None  # without a bucket the checks rest
+        due: int | None = state[1] if state[2] else None  # no checks while there is no bucket
         return due
     if trigger != node.id or isinstance(node, Composite):
         return None
@@ -43,14 +43,14 @@ def deadline_us(trigger: str, node: Leaf | Composite, state: State) -> int | Non
 
 
 def can_expire(node: Leaf | Composite) -> bool:
-    """Whether windows of the node are forgotten by time; the others end by themselves."""
+    """Whether windows of the node expire; the others are deleted when they end."""
     if isinstance(node, Composite):
         return node.rule.within_us is not None
     return isinstance(node.rule, (SlidingRule, AbsenceRule, TumblingRule, MetricRule))
 
 
 def expires_us(node: Leaf | Composite, state: State) -> int | None:
-    """When a window can be forgotten without changing any decision; None for those that end by themselves."""
+    """When a window can be deleted without changing any decision; None when it does not expire."""
     if isinstance(node, Composite):
         return composite.expires_us(node.rule, state)
     rule = node.rule
@@ -72,10 +72,10 @@ def next_time_us(rule: ScheduleRule, after_us: int) -> int | None:
 
 
 def times_due(rule: ScheduleRule, first_us: int | None, now_us: int) -> tuple[deque[int], int | None]:
-    """The newest times from `first_us` to `now_us`, a thousand at most, and the one that comes after them.
+    """The newest times from `first_us` to `now_us`, 1,000 at most, and the next one after `now_us`.
 
-    After a long jump the search starts near its end, and again further back while it finds too few: a schedule of
-    every second is not walked through years.
+    The search starts close to `now_us` and doubles its distance until it finds 1,000 times, so that a schedule of every second
+    is not computed for years.
     """
     back_us = _MAX_OCCURRENCES * 1_000_000  # none comes more often than once a second
     while True:

@@ -1,12 +1,12 @@
-"""The windows of an evaluator in memory: states by trigger and key, their deadlines, their expiry, what changed.
+"""The windows of an evaluator in memory: states by trigger and key, deadlines, expiry times, and which of them changed.
 
-Deadlines are a heap with one entry a window. A deadline that moves back leaves its entry where it is; the entry is filed again when
-it comes up, so heartbeats cost the heap nothing. Expiry costs no heap entry a window, since a million keys may wait for
-it: keys are filed in coarse time buckets and looked at when the bucket is over.
+Deadlines are a binary heap with one entry per window. When a deadline moves to a later time its entry stays, and is moved when it
+reaches the top, so that heartbeats cost nothing. Expiry uses no heap entry per window, since a million keys may be about to
+expire: keys are grouped in buckets of 10 s, and a bucket is checked when its time is over.
 
-Invariant: what is due, and in which order, depends on the states alone and not on how they came about.
+Invariant: which deadlines are due, and in which order, depends on the states alone and not on the order of calls.
 
-StoredMessage by `triggers.shard_state`.
+Owned by `triggers.shard_state`.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ import orjson
 
 from whenthen.triggers.windows.transitions import State
 
-__all__ = ["LOOK_AGAIN_US", "WindowStore"]
+__all__ = ["RECHECK_US", "WindowStore"]
 
 _BUCKET_US = 10_000_000
-#: when a window that can not be forgotten as it is now is looked at again
-LOOK_AGAIN_US = 60 * _BUCKET_US
+#: after how long a window whose expiry time is not known is checked again
+RECHECK_US = 60 * _BUCKET_US
 
 
 class WindowStore:
     """States of windows. Keys and triggers are opaque texts."""
 
-    __slots__ = ("_buckets", "_changed", "_deadlines", "_expiring", "_filed", "_heap", "_states")
+    __slots__ = ("_buckets", "_changed", "_deadlines", "_expiring", "_heap", "_queued", "_states")
 
     def __init__(self) -> None:
         self._states: dict[str, dict[str, State]] = {}
         self._deadlines: dict[tuple[str, str], int] = {}
-        self._filed: dict[tuple[str, str], int] = {}  #: where the heap has the window, at its deadline or earlier
+        self._queued: dict[tuple[str, str], int] = {}  #: the window's time in the heap: its deadline or earlier
         self._heap: list[tuple[int, str, str]] = []
         self._expiring: dict[int, list[tuple[str, str]]] = {}
         self._buckets: list[int] = []  #: a heap of the keys of `_expiring`
@@ -44,7 +44,7 @@ class WindowStore:
         return None if states is None else states.get(key)
 
     def put(self, trigger: str, key: str, state: State, *, deadline: int | None = None, changed: bool = True) -> bool:
-        """Store a state and its deadline, if it has one. True when the key is new."""
+        """Store a state and its deadline, if any. True when the key is new."""
         states = self._states.get(trigger)
         if states is None:
             states = self._states[trigger] = {}
@@ -55,16 +55,16 @@ class WindowStore:
             self._changed[name] = None
         if deadline is not None:
             self._deadlines[name] = deadline
-            filed = self._filed.get(name)
-            if filed is None or deadline < filed:
-                self._filed[name] = deadline
+            queued_us = self._queued.get(name)
+            if queued_us is None or deadline < queued_us:
+                self._queued[name] = deadline
                 heapq.heappush(self._heap, (deadline, trigger, key))
         elif self._deadlines:
             self._deadlines.pop(name, None)
         return fresh
 
     def drop(self, trigger: str, key: str) -> None:
-        """Forget one window."""
+        """Delete one window."""
         states = self._states.get(trigger)
         if states is not None and states.pop(key, None) is not None:
             self._changed[(trigger, key)] = None
@@ -72,8 +72,8 @@ class WindowStore:
             if not states:
                 del self._states[trigger]
 
-    def forget(self, trigger: str) -> None:
-        """Forget all windows of a trigger."""
+    def drop_all(self, trigger: str) -> None:
+        """Delete all windows of a trigger."""
         for key in list(self._states.get(trigger, ())):
             self.drop(trigger, key)
 
@@ -97,45 +97,45 @@ class WindowStore:
         return self._heap[0][0] if self._heap else None
 
     def is_idle(self, now_us: int) -> bool:
-        """Whether nothing can be due or forgotten by `now_us`. False may be wrong, True is not."""
+        """Whether no deadline or expiry can be due by `now_us`. True is exact; False may be wrong."""
         heap = self._heap
         buckets = self._buckets
         return not (heap and heap[0][0] <= now_us) and not (buckets and buckets[0] <= now_us // _BUCKET_US)
 
     def pop_due(self, now_us: int) -> tuple[str, str, State, int] | None:
-        """The window with the earliest deadline up to `now_us`; it has none any more until it is put again."""
+        """Return the window with the earliest deadline up to `now_us`, and remove the deadline until the next `put`."""
         if not self._heap or self._heap[0][0] > now_us:
             return None
         self._drop_stale()
         if not self._heap or self._heap[0][0] > now_us:
             return None
         due, trigger, key = heapq.heappop(self._heap)
-        del self._deadlines[(trigger, key)], self._filed[(trigger, key)]
+        del self._deadlines[(trigger, key)], self._queued[(trigger, key)]
         return trigger, key, self._states[trigger][key], due
 
     def _drop_stale(self) -> None:
-        """Bring an entry to the top of the heap that stands where its window's deadline is."""
+        """Remove or move stale heap entries until the top entry equals its window's deadline."""
         heap = self._heap
         while heap:
-            filed, trigger, key = heap[0]
+            queued_us, trigger, key = heap[0]
             name = (trigger, key)
-            if self._filed.get(name) != filed:
+            if self._queued.get(name) != queued_us:
                 heapq.heappop(heap)
                 continue
             deadline = self._deadlines.get(name)
-            if deadline == filed:
+            if deadline == queued_us:
                 return
             if deadline is None:
                 heapq.heappop(heap)
-                del self._filed[name]
+                del self._queued[name]
             else:
-                self._filed[name] = deadline
+                self._queued[name] = deadline
                 heapq.heapreplace(heap, (deadline, trigger, key))
 
     # -- expiry
 
-    def expire(self, trigger: str, key: str, at_us: int) -> None:
-        """Have the window looked at when `at_us` has passed."""
+    def schedule_expiry(self, trigger: str, key: str, at_us: int) -> None:
+        """Check the window for expiry once `at_us` has passed."""
         bucket = at_us // _BUCKET_US + 1
         names = self._expiring.get(bucket)
         if names is None:
@@ -143,8 +143,8 @@ class WindowStore:
             heapq.heappush(self._buckets, bucket)
         names.append((trigger, key))
 
-    def collect(self, now_us: int, expiry: Callable[[str, State], int | None]) -> None:
-        """Forget the windows whose expiry has passed; file those again that have been used since."""
+    def expire_due(self, now_us: int, expiry: Callable[[str, State], int | None]) -> None:
+        """Delete the windows whose expiry time has passed; schedule those again that were used since."""
         over = now_us // _BUCKET_US
         while self._buckets and self._buckets[0] <= over:
             for trigger, key in dict.fromkeys(self._expiring.pop(heapq.heappop(self._buckets))):
@@ -155,7 +155,7 @@ class WindowStore:
                 if at_us is not None and at_us <= now_us:
                     self.drop(trigger, key)
                 else:
-                    self.expire(trigger, key, at_us if at_us is not None else now_us + LOOK_AGAIN_US)
+                    self.schedule_expiry(trigger, key, at_us if at_us is not None else now_us + RECHECK_US)
 
     # -- changes
 
@@ -163,7 +163,7 @@ class WindowStore:
         return len(self._changed)
 
     def drain(self) -> list[tuple[str, str, bytes | None]]:
-        """What changed since the last call, with the states as they are now."""
+        """The windows changed since the last call, with their current states."""
         changes = []
         for trigger, key in self._changed:
             state = self.get(trigger, key)

@@ -1,7 +1,7 @@
-"""What an event does to the window of a trigger that it matches: the key, the value, the step of the window.
+"""Applies an event to the window of a trigger that it matches: the key, the value, the transition of the window.
 
-Called by `triggers.evaluator` for every event that a filter admitted. Windows with buckets are in `triggers.buckets`; what a
-step means for the automation is in `triggers.firing_outcomes`.
+Called by `triggers.evaluator` for every event that a filter admitted. Tumbling windows are in `triggers.buckets`; what a
+transition means for the automation is in `triggers.firing_outcomes`.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import Any
 
 from whenthen.schemas import Event, Reason, Ref, RenderError
 from whenthen.triggers import buckets
-from whenthen.triggers.decisions import Evaluation, note
+from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.firing_ids import Cause, make_plain_firing
-from whenthen.triggers.firing_outcomes import conclude, fire
+from whenthen.triggers.firing_outcomes import apply_transition, fire
 from whenthen.triggers.rule_set import EveryRule, Leaf
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.windows import absence, collecting, metric, sliding
@@ -26,22 +26,24 @@ from whenthen.triggers.windows.tumbling import TumblingRule
 
 __all__ = ["apply_event"]
 
-_MAX_EXACT = 2**53  #: larger whole numbers are kept as floats
+_MAX_EXACT = 2**53  #: larger integers are stored as floats
 
 
-def apply_event(shard: ShardState, leaf: Leaf, event: Event, counts: bool, opens: bool, outcome: Evaluation) -> None:
-    """Give an event that a filter of `leaf` admitted to the window of its key.
+def apply_event(shard: ShardState, leaf: Leaf, event: Event, counts: bool, opens: bool, evaluation: Evaluation) -> None:
+    """Apply an event that a filter of `leaf` admitted to the window of its key.
 
     `counts` says whether it matches `expect`, `opens` whether it matches `after`.
     """
     rule = leaf.rule
     if isinstance(rule, TumblingRule):
-        buckets.apply_event(shard, leaf, rule, event, counts, opens, outcome)
+        buckets.apply_event(shard, leaf, rule, event, counts, opens, evaluation)
         return
     key = leaf.keys.text(event)
     if key is None:
         missing = leaf.keys.missing(event)
-        note(shard, outcome, leaf, Reason.MISSING_KEY, event, detail=f"for_each: the event has no {missing}")
+        record_decision(
+            shard, evaluation, leaf, Reason.MISSING_KEY, event, detail=f"for_each: the event has no {missing}"
+        )
         return
     now_us = shard.clock_us
     time_us = event.time_us
@@ -50,31 +52,38 @@ def apply_event(shard: ShardState, leaf: Leaf, event: Event, counts: bool, opens
         depth = event.depth
         if leaf.parent is None and not depth and not leaf.automation.keeps_state:
             firing = make_plain_firing(leaf, key, (ref,), event, depth=depth, at_us=time_us, lineage=shard.lineage)
-            outcome.firings.append(firing)
-            note(shard, outcome, leaf, Reason.FIRED, event, key=key, firing=firing.id)
+            evaluation.firings.append(firing)
+            record_decision(shard, evaluation, leaf, Reason.FIRED, event, key=key, firing=firing.id)
         else:
-            step = Transition(Reason.FIRED, None, refs=(ref,), at_us=time_us)
-            fire(shard, leaf, key, step, Cause(event, depth, time_us), outcome)
+            transition = Transition(Reason.FIRED, None, refs=(ref,), at_us=time_us)
+            fire(shard, leaf, key, transition, Cause(event, depth, time_us), evaluation)
         return
     state = shard.store.get(leaf.id, key)
     if isinstance(rule, SlidingRule):
-        step = sliding.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens)
+        transition = sliding.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens)
     elif isinstance(rule, AbsenceRule):
-        step = absence.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, depth=event.depth)
+        transition = absence.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, depth=event.depth)
     elif isinstance(rule, CollectRule):
-        step = collecting.on_event(rule, state, ref, now_us=now_us, depth=event.depth)
+        transition = collecting.on_event(rule, state, ref, now_us=now_us, depth=event.depth)
     elif isinstance(rule, MetricRule):
-        value = _metric_value(shard, leaf, event, outcome)
+        value = _metric_value(shard, leaf, event, evaluation)
         if value is None:
             return
-        step = metric.on_event(rule, state, ref, value[0], now_us=now_us, depth=event.depth)
+        transition = metric.on_event(rule, state, ref, value[0], now_us=now_us, depth=event.depth)
     else:
         return
-    shard.settle(leaf, key, step, state)
-    conclude(shard, leaf, key, step, Cause(event, max(event.depth, step.depth), step.at_us or time_us), outcome)
+    shard.store_transition(leaf, key, transition, state)
+    apply_transition(
+        shard,
+        leaf,
+        key,
+        transition,
+        Cause(event, max(event.depth, transition.depth), transition.at_us or time_us),
+        evaluation,
+    )
 
 
-def _metric_value(shard: ShardState, leaf: Leaf, event: Event, outcome: Evaluation) -> tuple[Any] | None:
+def _metric_value(shard: ShardState, leaf: Leaf, event: Event, evaluation: Evaluation) -> tuple[Any] | None:
     """The value in a tuple; None (and a decision that says why) when the event has no usable one."""
     assert isinstance(leaf.rule, MetricRule)
     if leaf.value is None:
@@ -82,12 +91,12 @@ def _metric_value(shard: ShardState, leaf: Leaf, event: Event, outcome: Evaluati
     try:
         value = leaf.value.one(event.data)
     except RenderError as error:
-        note(shard, outcome, leaf, Reason.MISSING_KEY, event, detail=f"value: {error}")
+        record_decision(shard, evaluation, leaf, Reason.MISSING_KEY, event, detail=f"value: {error}")
         return None
     number = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
     if not number and leaf.rule.aggregate not in ("count", "distinct"):
         detail = f"value: {leaf.value.text} is {value!r:.100}, not a number"
-        note(shard, outcome, leaf, Reason.CONDITION_ERROR, event, detail=detail)
+        record_decision(shard, evaluation, leaf, Reason.CONDITION_ERROR, event, detail=detail)
         return None
     if isinstance(value, int) and abs(value) > _MAX_EXACT and leaf.rule.aggregate != "distinct":
         value = float(value)

@@ -58,7 +58,7 @@ CASES: dict[str, tuple[dict[str, Any], list[Event], str]] = {
         "the automation is paused or disabled",
     ),
     "held_for_predecessor": ({"expect": "a"}, [event("a", 0, follows="first")], "waits for event first"),
-    "loop": ({"expect": "a"}, [event("a", 0, depth=8)], "8 firings led to it, at most 8 are followed"),
+    "loop": ({"expect": "a"}, [event("a", 0, depth=8)], "8 firings led to it; max_depth is 8"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Why a trigger takes an event or does not: a tree of its clauses, each with its verdict and the actual value.
+"""Why a trigger matches an event or does not: a tree of its clauses, each with its verdict and the actual value.
 
 Pure. Called by `whenthen explain` and by the HTTP API. Meaning: docs/rules.md, "Decisions".
 """
@@ -31,17 +31,17 @@ __all__ = ["Clause", "Mark", "explain_automation", "why_not"]
 
 
 class Mark(StrEnum):
-    """What became of a clause."""
+    """The verdict of a clause."""
 
     HOLDS = "holds"
     FAILS = "fails"
     ERROR = "error"
-    NEEDS = "needs"  #: cannot be decided from one event: what the window would need
+    NEEDS = "needs"  #: can not be decided from one event: says what the window needs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Clause:
-    """One clause and those below it."""
+    """One clause and its child clauses."""
 
     text: str
     mark: Mark
@@ -49,7 +49,7 @@ class Clause:
     children: tuple[Clause, ...] = ()
 
     def lines(self, depth: int = 0) -> Iterator[tuple[int, Clause]]:
-        """This clause and all below it, with their depths, in reading order."""
+        """This clause and all its descendants with their depths, depth first."""
         yield depth, self
         for child in self.children:
             yield from child.lines(depth + 1)
@@ -76,7 +76,7 @@ def explain_automation(automation: CompiledAutomation, event: Event) -> Clause:
 
 
 def why_not(automation: CompiledAutomation, event: Event, path: str = "") -> list[str]:
-    """The innermost clauses that fail, each with the values that it compared; empty when none does.
+    """The innermost clauses that fail, each with the values that it compared; empty when none fails.
 
     `path` names one trigger of a composite; the whole automation otherwise.
     """

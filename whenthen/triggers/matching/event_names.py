@@ -1,14 +1,14 @@
 """Event names as Prefect matches them, for triggers with tumbling windows.
 
-Prefect finds a trigger by its names in one place and decides by them in another, and the two read a name differently. An
-event is expected when all of these hold for its name, each perhaps by another one of the patterns:
+Prefect looks triggers up by event name in one place and evaluates the name in another, with different semantics. An
+event is expected when all of these hold for its name, each possibly by a different pattern:
 
 - one of `expect` or `after` is a glob that matches it (`*`, `?` and sets have their meaning, `!` has none);
-- it starts like one of `expect` or `after`, where `*` stands for at least one character and all else for itself;
+- it starts with one of `expect` or `after`, where `*` stands for at least one character and every other character for itself;
 - one of `expect` is a glob that matches it, where a leading `!` negates.
 
-The same with `after` in the last line says whether an event opens a bucket. With plain names and trailing stars the effect is
-one: `*` does not match the empty text. Called by `triggers.rule_set`. Meaning: docs/rules.md, "Tumbling windows".
+The same with `after` in the last line says whether an event opens a bucket. For plain names and trailing stars the only effect
+is that `*` does not match the empty text. Called by `triggers.rule_set`. Meaning: docs/rules.md, "Tumbling windows".
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def compile_names(names: Sequence[str], every: Sequence[str]) -> Callable[[str],
 
 
 def _beginning(text: str) -> str:
-    """A glob for what starts like `text`, with at least one character for each star."""
+    """A glob for texts that start with `text`, with at least one character for each star."""
     return "".join("?*" if char == "*" else f"[{char}]" if char in "?[" else char for char in text) + "*"
 
 

@@ -1,8 +1,8 @@
-"""Whether an event is one that a trigger asks for: name, labels, related resources, condition.
+"""Whether an event matches the filter of a trigger: name, labels, related resources, condition.
 
-`admits` answers fast; `refusal` says why not: the label and its value, or the condition. It is asked for every rule that an event
-could have matched, so it does not look into the condition; `explain` does, down to the clause and the value. Called by `triggers.evaluator` for what the
-index offers. Meaning: docs/rules.md, "Which events".
+`admits` is fast; `refusal` gives the reason: the label and its value, or the condition. It is called for every candidate of an
+event, so it does not analyse the condition; `clause_tree` does, down to the clause and the value. Called by
+`triggers.evaluator` for the candidates of the index. Meaning: docs/rules.md, "Which events".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class LabelTest:
-    """One label and the globs of which one must match it."""
+    """A label and the globs of which at least one must match its value."""
 
     label: str
     globs: tuple[Glob, ...]
@@ -47,7 +47,7 @@ class LabelTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """All tests of one trigger for one role (the events it expects, those it starts after, those that resolve it)."""
+    """All tests of one trigger for one role: `expect`, `after` or `resolve_on`."""
 
     names: tuple[Glob, ...]
     named: Callable[[str], bool]
@@ -106,7 +106,7 @@ def compile_filter(
     condition: Condition | None,
     named: Callable[[str], bool] | None = None,
 ) -> Filter:
-    """Compile the tests of one role. `named`, where given, decides for names in place of the globs, among what they match."""
+    """Compile the tests of one role. `named` replaces the globs as the test of names; it must not match what they do not."""
     globs = tuple(compile_glob(name) for name in names)
     return Filter(
         names=globs,

@@ -1,4 +1,4 @@
-"""Globs over event names and labels: what matches, and what the index can use of it.
+"""Globs over event names and labels: what matches, and which literal part the index can use.
 
 `*` is any characters (dots and slashes too), `?` is one, `[abc]` and `[!abc]` are sets, a leading `!` negates. These are the rules of
 `fnmatch.fnmatchcase`, which Prefect uses, matched in time linear in pattern and value: stars are never nested, each
@@ -22,7 +22,7 @@ _SPECIAL = re.compile(r"[*?\[]")
 
 
 class GlobKind(StrEnum):
-    """What a glob asks of a text, most selective first."""
+    """The form of a glob, most selective first."""
 
     EXACT = "exact"  #: the text is `literal`
     PREFIX = "prefix"  #: it starts with `literal`
@@ -118,7 +118,7 @@ class _Piece:
 
 
 def _pieces(text: str) -> list[str | _Piece]:
-    """What stands between the stars; runs of stars count as one."""
+    """The parts between the stars; consecutive stars count as one."""
     pieces: list[str | _Piece] = []
     literal: list[str] = []
     source: list[str] = []

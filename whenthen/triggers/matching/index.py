@@ -1,8 +1,8 @@
 """Which triggers could match an event, without looking at the others.
 
-Every filter is filed under one of its tests, the most selective one: the test that the fewest filters share, where an exact
-value counts before a prefix, a prefix before a suffix. A filter without any such test is on a list that every event
-pays for. An event looks up its name, its labels, its related labels and the payload fields that some condition compares
+Every filter is indexed by one of its tests, the most selective one: the test that the fewest filters share, where an exact
+value is preferred to a prefix and a prefix to a suffix. Filters without any such test are on a list that is checked for every
+event. An event looks up its name, its labels, its related labels and the payload fields that some condition compares
 with a constant; the cost is the number of those look-ups, not the number of rules.
 
     field            test                            slot
@@ -38,7 +38,7 @@ _NAME = ("name",)
 
 @dataclass(frozen=True, slots=True)
 class _Slot:
-    """One place where a filter can be filed: a field, how it is compared, with what."""
+    """One index entry that a filter can use: a field, how it is compared, and with which value."""
 
     field: tuple[str, ...]  #: ("name",), ("label", l), ("related", l), ("path", *steps)
     kind: str  #: exact (a text or a boolean), number, prefix, suffix: True and 1 are one value to Python
@@ -63,7 +63,7 @@ class RuleIndex:
                 self._scan.append(number)
                 continue
             for slot in min(option, key=lambda slots: _cost(slots, shared)):
-                self._file(slot, number)
+                self._insert(slot, number)
 
     def candidates(self, event: Event) -> list[int]:
         """Positions of the filters that could admit `event`, ascending, each once."""
@@ -87,19 +87,19 @@ class RuleIndex:
             return sorted(set(found))
         return found
 
-    def _file(self, slot: _Slot, number: int) -> None:
+    def _insert(self, slot: _Slot, number: int) -> None:
         place = slot.field[0]
         if place == "path":
-            self._paths.at(slot.field[1:]).file(slot, number)
+            self._paths.at(slot.field[1:]).add(slot, number)
         elif place == "name":
-            self._names.file(slot, number)
+            self._names.add(slot, number)
         else:
             fields = self._labels if place == "label" else self._related
-            fields.setdefault(slot.field[1], _Field()).file(slot, number)
+            fields.setdefault(slot.field[1], _Field()).add(slot, number)
 
 
 class _Field:
-    """Filters filed under tests of one field."""
+    """Filters indexed by tests of one field."""
 
     __slots__ = ("exact", "numbers", "prefix", "prefix_lengths", "suffix", "suffix_lengths")
 
@@ -111,7 +111,7 @@ class _Field:
         self.prefix_lengths: tuple[int, ...] = ()
         self.suffix_lengths: tuple[int, ...] = ()
 
-    def file(self, slot: _Slot, number: int) -> None:
+    def add(self, slot: _Slot, number: int) -> None:
         if slot.kind == "exact":
             self.exact.setdefault(slot.value, []).append(number)
         elif slot.kind == "number":
@@ -197,7 +197,7 @@ def _cost(slots: Sequence[_Slot], shared: Counter[_Slot]) -> float:
 
 
 def _options(rule: Filter) -> Iterator[list[_Slot]]:
-    """The tests under which a filter can be filed; each is a list of slots of which the event must hit one."""
+    """The tests by which a filter can be indexed; each is a list of slots of which the event must match one."""
     if (slots := _slots(_NAME, rule.names)) is not None:
         yield slots
     for test in rule.labels:
@@ -232,7 +232,7 @@ def _slots(field: tuple[str, ...], globs: Iterable[Glob]) -> list[_Slot] | None:
 
 
 def _path_slot(path: tuple[str, ...], constant: Any) -> _Slot | None:
-    """The slot of `event.<path> == constant`, when the event can be looked up by it."""
+    """The slot of `event.<path> == constant`; None when the index has no such field."""
     if len(path) < 2 or path[0] != "event" or path[1] in ("occurred", "received"):
         return None
     if path[1] == "event" and len(path) == 2:

@@ -2,17 +2,17 @@
 
 With `after`, an `after` event at `a` opens [a, a + within); the window ends satisfied with the `threshold`-th expected event in it, or
 fires at a + within. Further `after` events while it is open change nothing; one that is also expected counts first
-and, when that ended the window, opens the next (heartbeats). Expected events are remembered for `within`, so one that
+and, when that ended the window, opens the next (heartbeats). Expected events are kept for `within`, so one that
 arrives before the `after` event it belongs to still counts. After a firing no window opens for events that lie before
 its deadline plus `cooldown`, when one is given, and none for events that are not newer than the one that opened it.
 
-Without `after`, the window always ends `within` after the `threshold`-th newest event (or after it began). When it fires it
-begins again, and the next firing comes `cooldown` later at the earliest. Windows that ended unobserved, because the clock
-jumped over them, fire once. An event that is older than `within` of the clock is late.
+Without `after`, the window always ends `within` after the `threshold`-th newest event (or after it opened). When it fires it
+opens again, and the next firing comes `cooldown` later at the earliest. Several windows that ended between two values of the
+clock fire once. An event that is older than `within` of the clock is late.
 
-State: [touched, opened, deadline, depth, opener, time, position, id, ...]; `opener` is the id of the event that opened the window, `depth`
-its depth; `deadline` is 0 when no window is open, and `opened` is then
-the end of the quiet time after a firing. Without `after`, `opened` plus `within` is the earliest deadline.
+State: [touched, opened, deadline, depth, opened_by, time, position, id, ...]; `opened_by` is the id of the event that opened the
+window, `depth` its depth; `deadline` is 0 when no window is open, and `opened` is then the end of the cooldown after a firing.
+Without `after`, `opened` plus `within` is the earliest deadline.
 
 Called by `triggers.windowing` and `triggers.deadlines`. Meaning: docs/rules.md, "Absence".
 """
@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from whenthen.schemas import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
-__all__ = ["AbsenceRule", "begin", "deadline_us", "expires_us", "on_event", "on_time"]
+__all__ = ["AbsenceRule", "deadline_us", "expires_us", "initial_state", "on_event", "on_time"]
 
 _HEAD = 5
 
@@ -37,8 +37,8 @@ class AbsenceRule:
     needs_after: bool
 
 
-def begin(rule: AbsenceRule, *, now_us: int) -> State:
-    """The window of a key that is watched from now on, before any event."""
+def initial_state(rule: AbsenceRule, *, now_us: int) -> State:
+    """The state of a window that opens now, without an event."""
     return [now_us, now_us, now_us + rule.within_us, 0, ""]
 
 
@@ -48,14 +48,14 @@ def deadline_us(state: State) -> int | None:
 
 
 def expires_us(rule: AbsenceRule, state: State) -> int | None:
-    """From when on a state without open window can be forgotten; None while one is open."""
+    """When a state without open window expires; None while one is open."""
     return None if state[2] else max(state[0] + rule.within_us, state[1])
 
 
 def on_event(
     rule: AbsenceRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool, depth: int = 0
 ) -> Transition:
-    """Decide for one event that passed the filter. Windows that ended before `now_us` were ended by `on_time` first."""
+    """Decide for one event that passed the filter. `on_time` was called before for a window that ended before `now_us`."""
     if not rule.needs_after and event.time_us <= now_us - rule.within_us:
         return Transition(Reason.LATE, state, "older than the window that ends now", changed=False)
     if state is None or (not state[2] and max(state[0] + rule.within_us, state[1]) <= now_us):
@@ -64,40 +64,40 @@ def on_event(
         return Transition(Reason.SPENT, state, "this event counts already", changed=False)
     state[0] = now_us
     if not rule.needs_after:
-        return _seen(rule, state, event)
-    step = Transition(Reason.OPENED, state)
+        return _count_event(rule, state, event)
+    transition = Transition(Reason.OPENED, state)
     if counts:
         _remember(rule, state, event, now_us)
         if not state[2]:
-            step = Transition(Reason.WAITING_FOR_AFTER, state, "no window is open")
+            transition = Transition(Reason.WAITING_FOR_AFTER, state, "no window is open")
         else:
             count = _covered(state, state[1], state[2])
             if event.time_us < state[1]:
-                step = Transition(Reason.LATE, state, "older than the `after` event that opened the window")
+                transition = Transition(Reason.LATE, state, "older than the `after` event that opened the window")
             elif count >= rule.threshold:
                 refs = refs_of(state[_HEAD:])
                 state[1] = state[2] = 0
-                step = Transition(Reason.EXPECTED, state, f"{count} of {rule.threshold} came in time", refs=refs)
+                transition = Transition(Reason.EXPECTED, state, f"{count} of {rule.threshold} came in time", refs=refs)
             else:
-                step = Transition(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
+                transition = Transition(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
     if opens and not state[2] and event.time_us < state[1]:
         left = (state[1] - event.time_us) / 1e6
-        step = Transition(Reason.COOLDOWN, state, f"quiet for another {left:g} s after a firing")
+        transition = Transition(Reason.COOLDOWN, state, f"quiet for another {left:g} s after a firing")
     elif opens and not state[2]:
         start, end = event.time_us, event.time_us + rule.within_us
         if counts:
             _forget(state, event)
         if _covered(state, start, end) < rule.threshold:
             state[1], state[2], state[3], state[4] = start, end, depth, event.id
-            if step.reason is Reason.OPENED or step.reason is Reason.WAITING_FOR_AFTER:
-                step = Transition(Reason.OPENED, state, f"opened a window of {rule.within_us / 1e6:g} s")
-        elif step.reason is Reason.OPENED:
-            step = Transition(Reason.EXPECTED, state, "the expected events had arrived before it")
-    return step
+            if transition.reason is Reason.OPENED or transition.reason is Reason.WAITING_FOR_AFTER:
+                transition = Transition(Reason.OPENED, state, f"opened a window of {rule.within_us / 1e6:g} s")
+        elif transition.reason is Reason.OPENED:
+            transition = Transition(Reason.EXPECTED, state, "the expected events had arrived before it")
+    return transition
 
 
 def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Transition:
-    """End the window when its time is over: fire, since it would have been closed had the events come."""
+    """End the window when its deadline has passed: fire, since the expected events would have closed it."""
     due: int = state[2]
     if not due or now_us < due:
         return Transition(Reason.BELOW_THRESHOLD, state)
@@ -118,7 +118,7 @@ def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Transition:
     return Transition(Reason.FIRED, [now_us, deadline - rule.within_us, deadline, 0, ""], detail, refs=refs, at_us=due)
 
 
-def _seen(rule: AbsenceRule, state: State, event: Ref) -> Transition:
+def _count_event(rule: AbsenceRule, state: State, event: Ref) -> Transition:
     """Without `after`: the newest `threshold` events decide when the window ends."""
     if len(state) > _HEAD and event.time_us <= state[_HEAD] and (len(state) - _HEAD) // 3 >= rule.threshold:
         return Transition(Reason.LATE, state, "older than the events that already count")

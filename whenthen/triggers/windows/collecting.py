@@ -1,7 +1,7 @@
-"""Bursts: gather matching events and fire once with all of them.
+"""Bursts: collect matching events and fire once with all of them.
 
 A burst starts with its first event and ends with the `events`-th one, `wait` after the first, or `quiet` after the latest,
-whichever is first; the waits run on the clock. An event that is in the burst already is not gathered twice.
+whichever is first; `wait` and `quiet` are measured by the evaluator's clock. An event counts once in a burst.
 State: [touched, first, depth, time, position, id, ...]; `depth` is the largest of the events'.
 
 Called by `triggers.windowing` and `triggers.deadlines`. Meaning: docs/rules.md, "Bursts".
@@ -27,7 +27,7 @@ class CollectRule:
 
 
 def deadline_us(rule: CollectRule, state: State) -> int:
-    """When the burst ends if nothing more comes."""
+    """When the burst ends if no more event comes."""
     end: int = state[1] + rule.wait_us
     return end if rule.quiet_us is None else min(end, state[0] + rule.quiet_us)
 
@@ -48,7 +48,7 @@ def on_event(rule: CollectRule, state: State | None, event: Ref, *, now_us: int,
 
 
 def on_time(rule: CollectRule, state: State, *, now_us: int) -> Transition:
-    """End the burst when its time is over."""
+    """End the burst when its deadline has passed."""
     due = deadline_us(rule, state)
     if now_us < due:
         return Transition(Reason.COLLECTING, state)

@@ -1,8 +1,8 @@
-"""Compound and sequence triggers: what the parts' firings add up to.
+"""Compound and sequence triggers: fire when enough of their parts have fired.
 
-Of each part the latest firing counts, for as long as it lies at most `within` before the newest one. A compound fires when N parts have
-fired, a sequence when all parts have and the order of their latest firings is the written one; then all are spent. Times
-are those of the parts' firings: event time, or the clock for parts with tumbling buckets; firings of one time are in the order
+Of each part the latest firing counts, while it lies at most `within` before the newest one. A compound fires when N parts have
+fired, a sequence when all parts have fired and the order of their latest firings is the written one; then all are spent. Times
+are those of the parts' firings: event time, or the clock for parts with tumbling windows; firings at the same time keep the order
 in which they came. A composite fires at the time of its newest part.
 
 State: [touched, {part number: [time, depth, [time, position, id, ...]]}]. Called by `triggers.firing_outcomes`.
@@ -30,7 +30,7 @@ class CompositeRule:
 
 
 def expires_us(rule: CompositeRule, state: State) -> int | None:
-    """From when on the firings of the parts can not count any more; None without `within`."""
+    """When the firings of the parts no longer count; None without `within`."""
     if rule.within_us is None:
         return None
     newest = max((part[0] for part in state[1].values()), default=0)

@@ -1,13 +1,13 @@
 """Metric triggers: an aggregate of a value over recent events against a threshold, with an optional hold.
 
-The window at a moment `now` covers events in (now - within, now]. It is looked at for every event and whenever an event slides out
-of it. The trigger fires when the comparison has held for `hold`, once, and resolves when it no longer holds. Without
+The window at time `now` covers events in (now - within, now]. It is evaluated for every event and whenever an event leaves
+it. The trigger fires when the comparison has held for `hold`, once, and resolves when it no longer holds. Without
 events `count`, `sum` and `distinct` are 0; the other aggregates have no value, and then the comparison does not
-hold. Comparisons that an incomplete window could satisfy by being incomplete (`<`, `<=`, `==`, `!=` of a count, sum or distinct)
-wait until the key has been watched for `within`. Percentiles are nearest-rank.
+hold. Comparisons that an incomplete window could satisfy (`<`, `<=`, `==`, `!=` of a count, sum or distinct) are not evaluated
+until the window has been open for `within`. Percentiles are nearest-rank.
 
-A key for which nothing came for 2 * `within` of the clock begins afresh, unless it is triggered or about to be. A sum or an
-average that no number can hold is infinite. An event that is in the window already does not count twice.
+The state of a key without events for 2 * `within` of the clock expires, unless it is triggered or within its hold. A sum or an
+average beyond the range of a float is infinite. An event counts once in a window.
 
 State: [touched, triggered, since, started, depth, time, position, id, value, ...]; `since` is 0 while the comparison does not
 hold, `depth` is that of the newest event.
@@ -28,7 +28,7 @@ import orjson
 from whenthen.schemas import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition
 
-__all__ = ["MetricRule", "aggregate", "begin", "deadline_us", "expires_us", "on_event", "on_time"]
+__all__ = ["MetricRule", "aggregate", "deadline_us", "expires_us", "initial_state", "on_event", "on_time"]
 
 _HEAD = 5
 _STEP = 4
@@ -57,13 +57,13 @@ class MetricRule:
         return self.aggregate in ("count", "sum", "distinct") and self.operator not in (">", ">=")
 
 
-def begin(rule: MetricRule, *, now_us: int) -> State:
-    """The window of a key that is watched from now on."""
+def initial_state(rule: MetricRule, *, now_us: int) -> State:
+    """The state of a window that opens now."""
     return [now_us, 0, 0, now_us, 0]
 
 
 def expires_us(rule: MetricRule, state: State) -> int | None:
-    """From when on the key can be forgotten: nothing in the window, nothing triggered, nothing about to be."""
+    """When the state expires; None while triggered, within the hold, and for a window that opens without an event."""
     if state[1] or state[2] or (rule.warms_up and not rule.keyed):
         return None
     newest = state[-_STEP] if len(state) > _HEAD else state[0]
@@ -71,7 +71,7 @@ def expires_us(rule: MetricRule, state: State) -> int | None:
 
 
 def deadline_us(rule: MetricRule, state: State) -> int | None:
-    """When to look again if no event comes: something slides out, the hold ends, or the first window is complete."""
+    """When to evaluate again if no event comes: an event leaves the window, the hold ends, or the first window is complete."""
     times = []
     if len(state) > _HEAD:
         times.append(state[_HEAD] + rule.within_us)
@@ -94,7 +94,7 @@ def on_event(
             changed=False,
         )
     if state is None or ((end := expires_us(rule, state)) is not None and end <= now_us):
-        state = begin(rule, now_us=now_us)
+        state = initial_state(rule, now_us=now_us)
     if rule.aggregate == "distinct":
         value = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
     elif rule.aggregate == "count":
@@ -111,12 +111,12 @@ def on_event(
     state[at:at] = [event.time_us, event.seq, event.id, value]
     if len(state) > _HEAD + _STEP * _MAX_EVENTS:
         del state[_HEAD : _HEAD + _STEP]
-    return _look(rule, state, now_us=now_us)
+    return _evaluate(rule, state, now_us=now_us)
 
 
 def on_time(rule: MetricRule, state: State, *, now_us: int) -> Transition:
-    """Look at the window at a moment without event."""
-    return _look(rule, state, now_us=now_us)
+    """Evaluate the window at a deadline."""
+    return _evaluate(rule, state, now_us=now_us)
 
 
 def aggregate(rule: MetricRule, values: list[Any]) -> float | None:
@@ -147,7 +147,7 @@ def _sum(values: list[Any]) -> float:
         return float(sum(map(float, values)))
 
 
-def _look(rule: MetricRule, state: State, *, now_us: int) -> Transition:
+def _evaluate(rule: MetricRule, state: State, *, now_us: int) -> Transition:
     state[0] = now_us
     horizon = now_us - rule.within_us
     first = _HEAD

@@ -1,16 +1,16 @@
 """Reactive triggers with exact windows: fire when `threshold` events lie within any span of `within`.
 
-Windows are half-open: events `a` and `b` lie within one another when b - a < within. The events of a firing are spent. After a
-firing the key is quiet until the newest of its events plus `cooldown`: what lies before that neither fires nor counts, also
-when it came earlier. Events may arrive out of order by up to `within`; an older one is late. With `after`, all events of a
+Windows are half-open: events `a` and `b` lie in one window when b - a < within. The events of a firing are spent. After a
+firing the key is in cooldown until the time of the newest event plus `cooldown`: events before that time neither fire nor count,
+also when they arrived earlier. Events may arrive out of order by up to `within`; an older one is late. With `after`, all events of a
 firing lie in the window [a, a + within) of one `after` event, a firing closes the windows up to its newest event, and an
-event that is both counts first and opens then. An event that is in the window already does not count twice. A key for
-which nothing came for 2 * `within` of the clock begins afresh, after a firing not before its quiet time is over and has passed
-once more, since events may be late.
+event that matches both counts first and then opens a window. An event counts once in a window. The state of a key expires
+after 2 * `within` of the clock without events; after a firing not before the end of the cooldown plus the longer of `within` and
+`cooldown`, since events may be late.
 
 State: [touched, quiet_until, spent_until, after times, time, position, id, time, position, id, ...] with the unspent events in
-order of time; spent_until is the newest spent event plus `within`. Invariant: no `threshold` of them lie within one another
-(and within one window of an `after` event), so the list is short.
+order of time; `quiet_until` is the end of the cooldown, `spent_until` the newest spent event plus `within`. Invariant: no
+`threshold` of the events lie in one window (and in one window of an `after` event), so the list is short.
 
 Called by `triggers.windowing`. Meaning: docs/rules.md, "Sliding windows".
 """
@@ -38,7 +38,7 @@ class SlidingRule:
 
 
 def expires_us(rule: SlidingRule, state: State) -> int:
-    """From when on nothing in `state` can change a decision."""
+    """When the state expires: from then on it can not change a decision."""
     end: int = state[0] + 2 * rule.within_us
     if state[1]:
         end = max(end, state[1] + max(rule.within_us, rule.cooldown_us))
@@ -56,15 +56,15 @@ def on_event(
         state = [now_us, 0, 0, 0]
     elif counts and not opens and event.time_us < state[1]:
         return Transition(Reason.COOLDOWN, state, _quiet(state, event), changed=False)
-    step = _count(rule, state, event) if counts else Transition(Reason.OPENED, state, "opened a window")
+    transition = _count(rule, state, event) if counts else Transition(Reason.OPENED, state, "opened a window")
     if opens:
         _open(rule, state, event.time_us)
-        step.changed = True
-    if step.changed:
+        transition.changed = True
+    if transition.changed:
         state[0] = now_us
         if len(state) == _HEAD and not state[3] and state[1] <= event.time_us and not state[2]:
-            step.state = None
-    return step
+            transition.state = None
+    return transition
 
 
 def _count(rule: SlidingRule, state: State, event: Ref) -> Transition:
@@ -140,7 +140,7 @@ def _open(rule: SlidingRule, state: State, time_us: int) -> None:
     horizon = max([time_us, *openings[-1:]]) - 2 * rule.within_us
     kept = sorted({time_us, *(opened for opened in openings if opened > horizon)})
     if len(kept) > _MAX_OPENINGS:
-        # of several openings with no counted event between them, the latest serves them all
+        # of several `after` events with no counted event between them, only the latest is needed
         needed = {bisect_right(kept, state[i]) - 1 for i in range(_HEAD, len(state), 3)}
         surplus = [number for number in range(len(kept) - _MAX_OPENINGS // 2) if number not in needed]
         for number in reversed(surplus):

@@ -1,4 +1,4 @@
-"""What a window decision gives back."""
+"""The result of a decision over one window."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ State = list[Any]
 
 
 class Transition:
-    """The outcome of one decision over one window."""
+    """A decision over one window: its reason and the state afterwards."""
 
     __slots__ = ("at_us", "changed", "depth", "detail", "event", "reason", "refs", "state")
 
@@ -29,13 +29,13 @@ class Transition:
         changed: bool = True,
     ) -> None:
         self.reason = reason
-        self.state = state  #: what to store; None forgets the key
+        self.state = state  #: what to store; None deletes the window
         self.detail = detail
         self.refs = refs  #: contributing events when it fired (or resolved), else None
         self.at_us = at_us  #: when it fired, in event time, or the deadline that passed
-        self.event = event  #: time, position and data of the triggering event, where the window kept it
-        self.depth = depth  #: the most firings that led to an event of a composite or a burst
-        self.changed = changed  #: False when the window stays as it is stored
+        self.event = event  #: time, position and data of the triggering event, if the window stores it
+        self.depth = depth  #: the largest depth of the events of a composite or a burst
+        self.changed = changed  #: False when the stored state is still current
 
 
 def refs_of(flat: State) -> tuple[Ref, ...]:

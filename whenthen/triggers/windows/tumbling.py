@@ -1,20 +1,21 @@
-"""Prefect's buckets, exactly: one time span a key that counts, fires at most once, and is then quiet.
+"""Tumbling windows with Prefect's semantics: one bucket per key, which counts events and fires at most once.
 
 The decisions follow the observable behaviour of Prefect 3's event triggers (prefect.server.events.triggers), so that an
 imported automation fires on the same events:
 
 - without `after`, the first expected event at t opens [t - 15 min, t + within); it accepts older events since they may arrive
-  out of order; with `after`, such an event at t opens [t, t + within) and only that;
-- a reactive bucket fires as soon as it holds `threshold` events; the next bucket follows on its end, so the rest is quiet;
+  out of order; with `after`, only an `after` event opens a bucket: one at t opens [t, t + within);
+- a reactive bucket fires as soon as it holds `threshold` events; the next bucket starts at its end, so later events before that
+  end do not fire;
 - an event past the end of a reactive bucket opens a new bucket at its own time and counts there;
-- without `within` a reactive bucket takes every event until it is forgotten: each `threshold`-th one fires;
+- without `within` a reactive bucket counts every event until it is deleted: each `threshold`-th one fires;
 - a proactive bucket fires when its end has passed and it holds fewer than `threshold` events, with the last event that
   it saw as the triggering one;
 - an event that is in both `after` and `expect` opens a bucket at -1, and re-opens a satisfied proactive one;
-- a bucket is forgotten 60 s after its end, at the earliest when the clock moves on from its last change.
+- a bucket is deleted 60 s after its end, at the earliest when the clock advances past its last change.
 
-Boundaries: an event belongs to [start, end). A periodic check looks at proactive buckets; it is due at the earliest bucket's end
-or after `within`. Where Prefect is plainly at fault ours differs: docs/rules.md, "Differences from Prefect".
+Boundaries: an event belongs to [start, end). A periodic check evaluates proactive buckets; it is due at the earliest bucket's end
+or after `within`. Deliberate differences, where Prefect has defects: docs/rules.md, "Differences from Prefect".
 
 State: [touched, start, end, count, last] where `last` is [time, position, event] in a proactive bucket that saw one, else None.
 Called by `triggers.buckets`.
@@ -28,12 +29,12 @@ from typing import Any
 from whenthen.schemas import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition
 
-__all__ = ["TumblingRule", "begin", "expires_us", "is_satisfied", "on_event", "on_time"]
+__all__ = ["TumblingRule", "expires_us", "initial_state", "is_satisfied", "on_event", "on_time"]
 
 #: how much older than a bucket's first event others may be (Prefect's lookback for out-of-order events)
 _LOOKBACK_US = 15 * 60 * 1_000_000
-#: how long after its end a bucket is swept (Prefect's default buffer for expired buckets)
-_SWEEP_US = 60 * 1_000_000
+#: how long after its end a bucket is deleted (Prefect's default buffer for expired buckets)
+_DELETE_AFTER_US = 60 * 1_000_000
 _TOUCHED, _START, _END, _COUNT, _LAST = range(5)
 
 
@@ -46,22 +47,22 @@ class TumblingRule:
 
     @property
     def remembers(self) -> bool:
-        """False when every expected event fires, whatever came before."""
+        """Whether there is any state: without it every expected event fires."""
         return self.proactive or self.needs_after or self.threshold > 1 or self.within_us > 0
 
 
 def expires_us(state: State) -> int:
-    """When the bucket is swept."""
-    return max(int(state[_END]) + _SWEEP_US, int(state[_TOUCHED]) + 1)
+    """When the bucket is deleted."""
+    return max(int(state[_END]) + _DELETE_AFTER_US, int(state[_TOUCHED]) + 1)
 
 
 def is_satisfied(rule: TumblingRule, state: State) -> bool:
-    """Whether a proactive bucket holds what it waits for; a check drops such a bucket before its end."""
+    """Whether a proactive bucket has its `threshold` events; a check deletes such a bucket before its end."""
     return bool(state[_COUNT] >= rule.threshold)
 
 
-def begin(rule: TumblingRule, *, now_us: int) -> State:
-    """The bucket of a proactive trigger that is watched from now on."""
+def initial_state(rule: TumblingRule, *, now_us: int) -> State:
+    """The state of a bucket that opens now, without an event."""
     return [now_us, now_us, now_us + rule.within_us, 0, None]
 
 
@@ -75,7 +76,7 @@ def on_event(
     opens: bool,
     data: dict[str, Any] | None = None,
 ) -> Transition:
-    """Decide for one event that passed the filter. `data` is the event itself, which a proactive bucket keeps."""
+    """Decide for one event that passed the filter. `data` is the event itself, which a proactive bucket stores."""
     if state is not None and expires_us(state) <= now_us:
         state = None
     time_us = event.time_us
@@ -96,7 +97,7 @@ def on_event(
 
 
 def on_time(rule: TumblingRule, state: State, *, now_us: int) -> Transition:
-    """Check one proactive bucket at the clock's time."""
+    """Check one proactive bucket at time `now_us`."""
     return _evaluate(rule, state, now_us, None, None, now_us=now_us, opens=False)
 
 
@@ -146,6 +147,6 @@ def _evaluate(
 
 
 def _following(rule: TumblingRule, state: State, time_us: int, now_us: int, *, count: int) -> State:
-    """The bucket after this one: from its end, or from the event past it."""
+    """The next bucket: from the end of this one, or from the event after it."""
     start = max(state[_END], time_us)
     return [now_us, start, start + rule.within_us, count, None]
