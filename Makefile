@@ -12,7 +12,7 @@ SECONDS ?= 60
 TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types fuzz chaos bench peers ci clean
+.PHONY: help demo test lint types docs fuzz chaos bench peers ci clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -36,6 +36,9 @@ lint: $(STAMP)  ## ruff and the import contracts
 
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
+
+docs: $(STAMP)  ## the pages that are made from the code: docs/settings.md
+	$(BIN)/python -m tools.settings_page docs/settings.md
 
 fuzz: $(STAMP)  ## every fuzz target and the HTTP API, SECONDS each; TARGETS names some
 	$(BIN)/python -m pip install -q --group fuzz

@@ -1,7 +1,8 @@
-"""How one process runs: from flags, environment (`WHENTHEN_...`) and a file, in that order.
+"""The settings of one process: from flags, environment variables (`WHENTHEN_...`) and a file, in that order of precedence.
 
-Read once by the command line and handed to the wiring. The file is `whenthen.toml` or `whenthen.yaml` in the data directory
-or the working directory, or the one that `config` names. Every name here is a flag, an environment variable and a key.
+Loaded once by the command line and passed to the wiring. The file is `whenthen.toml` or `whenthen.yaml` in the data directory
+or the working directory, or the one that `config` names. Every field is an environment variable and a key of the file.
+`make docs` writes docs/settings.md from the fields and their docstrings.
 """
 
 from __future__ import annotations
@@ -47,78 +48,87 @@ Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 
 
 class Settings(BaseSettings):
-    """Everything that can be set. Durations are written like `5m`, sizes like `4MB`."""
+    """All settings of a process. Durations are written like `5m`, sizes like `4MB`."""
 
     model_config = SettingsConfigDict(
         env_prefix="WHENTHEN_", env_ignore_empty=True, extra="forbid", frozen=True, use_attribute_docstrings=True
     )
 
     data_dir: Path = Path(".whenthen")
-    """Where the embedded NATS server keeps its streams, and the process its lock and logs of runs."""
+    """Directory of the embedded NATS server's streams and of the lock that one process at a time holds."""
     config: Path | None = None
-    """A file of settings, in place of whenthen.toml or whenthen.yaml."""
+    """A settings file (TOML or YAML) to load instead of whenthen.toml or whenthen.yaml."""
     nats_url: str | None = Field(default=None, max_length=4096)
-    """An existing NATS server (`nats://host:4222`, several with commas); left out: an embedded one is started."""
+    """URL of a NATS server (`nats://host:4222`), several separated by commas. Without it an embedded server is started."""
     nats_credentials: Path | None = None
-    """A NATS credentials file."""
+    """A NATS credentials file (`.creds`)."""
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
-    """The address to listen on; anything but loopback needs `api_token`."""
+    """The address that the HTTP server listens on. Any other than loopback requires `api_token`."""
     port: int = Field(default=4280, ge=0, le=65535)
-    """0 takes a free one."""
+    """The port that the HTTP server listens on; 0 selects a free one."""
     api_token: SecretStr | None = None
-    """What callers of /api send as `Authorization: Bearer`; `file:/path` and `env:NAME` are references to it."""
+    """The bearer token of requests to `/api`, at least 16 characters; or a reference to it, `file:/path` or `env:NAME`."""
     body_limit: Bytes = Field(default=4_000_000, ge=1024, le=64_000_000)
-    """The largest request body; what passes it is answered 413."""
+    """The largest request body; a larger one is answered 413."""
     events_per_request: int = Field(default=1000, ge=1, le=100_000)
-    """The longest list of events in one request."""
+    """The most events in one request to `/api/events`."""
     publish_timeout: Duration = timedelta(seconds=5)
-    """How long a request waits for JetStream before it is answered 503."""
+    """How long a request waits for JetStream's acknowledgement before it is answered 503."""
 
     duplicate_window: Duration = Field(default=timedelta(minutes=10), ge=timedelta(minutes=2))
-    """How long a redelivered event is recognised by its id; costs NATS about 150 bytes of memory for each event in it."""
+    """How long JetStream deduplicates events by id. Each event in the window takes about 150 bytes of NATS's memory."""
     retain_events: Duration = timedelta(days=7)
+    """How long events are kept in the stream `EVENTS`."""
     retain_events_bytes: Bytes = Field(default=10_000_000_000, ge=-1)
+    """The size limit of `EVENTS`. Near it the oldest evaluated events are purged; at it new events are answered 503."""
     retain_firings: Duration = timedelta(days=7)
+    """How long firings are kept in the stream `ENGINE`."""
     retain_outcomes: Duration = timedelta(days=7)
+    """How long outcomes of actions are kept in the stream `ENGINE`."""
     retain_runs: Duration = timedelta(days=30)
+    """How long flow runs are kept after their last change."""
     retain_logs: Duration = timedelta(days=7)
+    """How long the output of flow runs is kept."""
     retain_logs_bytes: Bytes = Field(default=1_000_000_000, ge=-1)
+    """The size limit of the output of all flow runs; at it the oldest lines are dropped."""
     engine_bytes: Bytes = Field(default=10_000_000_000, ge=-1)
-    """The most that windows, firings and actions may take; near it the oldest firings and outcomes make room."""
+    """The size limit of `ENGINE` (windows, firings, action tasks, outcomes). Near it the oldest firings and outcomes are purged."""
     disk_reserve: Bytes = Field(default=256_000_000, ge=0)
-    """With the embedded NATS server: events are refused with 503 when less than this is free on its disk."""
+    """With the embedded NATS server: events are answered 503 while less than this is free on its disk."""
 
     shards: int = Field(default=1, ge=1, le=256)
-    """How many parts the automations are divided into; each is evaluated by one process at a time."""
+    """The number of shards that the automations are divided into. The same in all processes; it can not change later."""
     replicas: int = Field(default=1, ge=1, le=5)
-    """Copies of each stream in a NATS cluster: 1, 3 or 5."""
+    """Replicas of each stream and bucket in a NATS cluster: 1, 3 or 5. The same in all processes."""
     lease: Duration = timedelta(seconds=3)
-    """How long a shard stays with a process that says nothing."""
+    """How long a shard's lease is valid without renewal."""
     follows_wait: Duration = timedelta(minutes=2)
-    """How long an event waits for the one that it follows."""
+    """How long an event is held for the predecessor that its `follows` names."""
     max_depth: int = Field(default=8, ge=1, le=1000)
-    """How many firings may lead to one another before the chain is stopped."""
+    """The longest chain of firings, each caused by the one before; the next firing is stopped."""
     decisions_kept: int = Field(default=100, ge=0, le=100_000)
-    """Decisions remembered for each automation."""
+    """The number of decisions that each process keeps in memory for each automation."""
     action_concurrency: int = Field(default=64, ge=1, le=10_000)
-    """Actions performed at once."""
+    """The concurrency limit of actions in one executor."""
     target_concurrency: int = Field(default=16, ge=1, le=10_000)
-    """Of these, at one target (a host, a notifier)."""
+    """The concurrency limit of actions on one target (a host, a notifier) in one executor."""
     worker_concurrency: int = Field(default=4, ge=1, le=1000)
-    """Flow runs at once in one worker."""
+    """The concurrency limit of flow runs for each work pool of a process."""
     worker_lost_after: Duration = Field(default=timedelta(seconds=60), ge=timedelta(seconds=3))
-    """How long a worker gives no sign of life until its runs are Crashed; the same for all processes."""
+    """After how long without a heartbeat a flow run is Crashed. The same in all processes."""
     executor_lost_after: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))
-    """How long an executor gives no sign of life until its actions go to another one; the same for all processes."""
+    """After how long without a sign of progress JetStream redelivers an action to another executor. The same in all processes."""
     drain_grace: Duration = timedelta(seconds=20)
-    """How long a stopping process lets actions finish before they are handed back."""
+    """How long a stopping process waits for requests, actions and flow runs before it cancels or returns them."""
 
     log_format: Literal["console", "json"] = "console"
+    """The format of log records: text for people, or one JSON object per line."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """The lowest level of log records that are written."""
 
     @property
     def loopback(self) -> bool:
-        """Whether `host` can be reached from this machine only."""
+        """Whether `host` is a loopback address."""
         host = self.host.strip("[]").lower()
         if host in ("localhost", "localhost.localdomain"):
             return True
@@ -128,10 +138,10 @@ class Settings(BaseSettings):
             return False
 
     def token(self) -> str | None:
-        """The API token itself, with a reference followed.
+        """The API token, its reference resolved; None when it is not set.
 
         Raises:
-            SetupError: what the reference names does not exist or is empty.
+            SetupError: the referenced variable or file does not exist or is empty.
         """
         if self.api_token is None:
             return None
@@ -151,10 +161,10 @@ class Settings(BaseSettings):
 
 
 def load_settings(flags: Mapping[str, Any] | None = None, *, cwd: Path | None = None) -> Settings:
-    """Settings from `flags` (those that were given), the environment and a file.
+    """Load the settings from `flags` (values that are None are ignored), the environment and a file.
 
     Raises:
-        SetupError: every value that is wrong with its remedy, or an address that is not safe.
+        SetupError: one line with the remedy for each wrong value; or the server would be reachable without a token.
     """
     flags = {name: value for name, value in (flags or {}).items() if value is not None}
     path = _file(flags, cwd or Path.cwd())
@@ -175,7 +185,7 @@ def load_settings(flags: Mapping[str, Any] | None = None, *, cwd: Path | None = 
     try:
         settings = Loaded(**flags)
     except ValidationError as error:
-        raise SetupError(_told(error, flags, from_file, path)) from None
+        raise SetupError(_describe(error, flags, from_file, path)) from None
     _check(settings)
     return settings
 
@@ -226,7 +236,7 @@ def _read(path: Path) -> dict[str, Any]:
     return document.data or {}
 
 
-def _told(error: ValidationError, flags: Mapping[str, Any], from_file: Mapping[str, Any], path: Path | None) -> str:
+def _describe(error: ValidationError, flags: Mapping[str, Any], from_file: Mapping[str, Any], path: Path | None) -> str:
     environment = {
         name: os.environ[key] for name in Settings.model_fields if (key := f"WHENTHEN_{name.upper()}") in os.environ
     }
