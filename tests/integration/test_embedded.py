@@ -136,7 +136,7 @@ def test_a_second_process_on_the_same_directory_is_refused_and_told_who_has_it(t
     mine.release()
 
 
-async def test_an_ailment_that_no_start_heals_is_answered_with_ever_rarer_starts(
+async def test_restarts_that_do_not_help_come_at_ever_longer_intervals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sleep = asyncio.sleep
@@ -146,12 +146,12 @@ async def test_an_ailment_that_no_start_heals_is_answered_with_ever_rarer_starts
         pauses.append(seconds)
         await sleep(min(seconds, 0.02))
 
-    async def ill() -> str:
+    async def unhealthy() -> str:
         return "a stream could not be recovered"
 
     server = EmbeddedServer(tmp_path)
     monkeypatch.setattr(embedded, "HEALTH_EVERY_S", 0.01)
-    monkeypatch.setattr(server, "_ailment", ill)
+    monkeypatch.setattr(server, "_health_error", unhealthy)
     monkeypatch.setattr(asyncio, "sleep", spy)
     await server.start()
     try:

@@ -259,7 +259,7 @@ async def test_events_are_refused_before_the_disk_is_full_and_all_that_were_take
 
     await until(takes_again, within_s=20, what="events are taken again")
     await house.check(load)
-    assert "starting nats-server" not in house.said
+    assert "restarting nats-server" not in house.said
 
 
 async def test_nats_server_that_dies_on_a_full_disk_comes_back_when_there_is_room(
@@ -302,7 +302,7 @@ async def test_a_disk_that_is_full_to_the_last_byte_loses_nothing_and_doubles_no
         await load.send(client)
     if filled_by == "somebody else":
         assert "disk_full" in reasons(load)
-        await eventually(lambda: "does not store any more" in house.said, within_s=60)
+        await eventually(lambda: "can not write any more" in house.said, within_s=60)
         disk.free()
     else:
         assert reasons(load) <= {"bus_timeout", "bus_disconnected", "no_stream", "stream_full", "bus_refused"}
@@ -315,7 +315,7 @@ async def test_a_disk_that_is_full_to_the_last_byte_loses_nothing_and_doubles_no
 
     await until(takes_again, within_s=90, what="events are taken again")
     assert "no space left on device" in house.said
-    again = re.compile(r"MB free; starting nats-server \(pid \d+\) again so that it stores again")
+    again = re.compile(r"MB free; restarting nats-server \(pid \d+\) so that it can write again")
     await eventually(lambda: again.search(house.said), within_s=30)
     await house.check(load)
     await house.processes.pop("server").halt()

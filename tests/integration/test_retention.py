@@ -225,7 +225,7 @@ async def test_a_full_stream_refuses_new_events_and_keeps_the_unread_ones(nats_s
                 stored += 1
         assert refused.value.reason == BusReason.FULL
         assert (await bus.event_at(1)) is not None
-        await maintenance.look(datetime.now(UTC))
+        await maintenance.check(datetime.now(UTC))
         assert (await bus.js.stream_info("EVENTS")).state.messages == stored
         assert metrics.registry.get_sample_value("whenthen_stream_bytes", {"stream": "EVENTS"}) > 160_000
     finally:
@@ -244,18 +244,18 @@ async def test_events_that_wait_too_long_are_told_before_they_expire(
         metrics = Metrics(version="test")
         maintenance = _upkeep(bus, metrics, settings)
         now = datetime.now(UTC)
-        await maintenance.look(now)
+        await maintenance.check(now)
         assert metrics.registry.get_sample_value("whenthen_events_unread_age_share") == 0
         await bus.publish(event())
         with caplog.at_level(logging.ERROR):
-            await maintenance.look(now + timedelta(minutes=30))
+            await maintenance.check(now + timedelta(minutes=30))
             assert not caplog.records
-            await maintenance.look(now + timedelta(minutes=54))
-            await maintenance.look(now + timedelta(minutes=55))
+            await maintenance.check(now + timedelta(minutes=54))
+            await maintenance.check(now + timedelta(minutes=55))
         share = metrics.registry.get_sample_value("whenthen_events_unread_age_share")
         assert share == pytest.approx(55 / 60, abs=0.02)
         assert len(caplog.records) == 1
-        assert "will be dropped unread" in caplog.text
+        assert "will expire unread" in caplog.text
     finally:
         await bus.close()
 

@@ -1,6 +1,6 @@
 """What runs, when, where, and in which state is it? Deployments, run states, schedules, and the worker that starts processes.
 
-What it keeps is behind the protocols of `Stores`: in memory here, over NATS in `engine.flow_runs`. Meaning: docs/deployments.md.
+State is stored behind the protocols of `Stores`: in memory here, over NATS in `engine.flow_runs`. Meaning: docs/deployments.md.
 """
 
 from __future__ import annotations

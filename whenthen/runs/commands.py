@@ -1,6 +1,6 @@
-"""What a run starts: the words of the command, its folder and its environment. Pure but for reading secrets.
+"""The command line, working directory and environment of a run. Pure except for reading secrets.
 
-Called by `worker`. A parameter takes the place of `{{ name }}` inside one word and never becomes more words; there is no
+Called by `worker`. A parameter replaces `{{ name }}` inside one word and never becomes more words; there is no
 shell. Meaning: docs/deployments.md, "Commands" and "Functions".
 """
 
@@ -45,7 +45,7 @@ def launch_of(
     inherited: Mapping[str, str],
     resolve: Callable[[str], str],
 ) -> Launch:
-    """What to start for `run`. `root` is the rules folder; `scratch` is the run's own, and is removed after it.
+    """The process to start for `run`. `root` is the rules folder; `scratch` is a temporary folder of the attempt.
 
     Raises:
         RenderError: a parameter is missing or can not be passed.

@@ -1,8 +1,8 @@
-"""Starts one command in its own process group and ends the whole group when the worker is gone.
+"""Starts one command in its own process group, and stops the whole group when the worker dies.
 
 `processes` runs this file by its path, isolated from site packages, so it needs nothing but the standard library. Its
-standard input is a pipe that the worker keeps open: when it closes, the worker has died, and what it started must not go
-on. The command's exit code, or the signal that ended it, becomes the guard's own.
+standard input is a pipe that the worker keeps open: when it closes, the worker has died, and the group is stopped.
+The guard exits with the command's exit code, or by the signal that killed it.
 
     python -I -S guard.py GRACE_SECONDS COMMAND [WORD...]
 """

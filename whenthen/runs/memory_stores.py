@@ -1,4 +1,4 @@
-"""The stores in one process's memory, for tests and for trying flows out. The same guarantees as over NATS."""
+"""The stores of `runs.stores` in memory, for tests. They give the same guarantees as those over NATS, within one process."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
 
 
 class DeploymentSet:
-    """Deployments that can be replaced as a whole, when rules are loaded again."""
+    """Deployments that are replaced as a whole when rules are reloaded."""
 
     def __init__(self, deployments: Sequence[Deployment] = ()) -> None:
         self._current: Mapping[str, Deployment] = {}
@@ -47,14 +47,14 @@ class MemoryRunStore:
         self._watchers: set[asyncio.Queue[Stored]] = set()
 
     async def create(self, run: FlowRun) -> Stored:
-        return self._runs.get(run.id) or self._keep(run)
+        return self._runs.get(run.id) or self._store(run)
 
     async def get(self, run_id: str) -> Stored | None:
         return self._runs.get(run_id)
 
     async def update(self, run: FlowRun, version: int) -> Stored:
         self._check(run.id, version)
-        return self._keep(run)
+        return self._store(run)
 
     async def delete(self, run_id: str, version: int) -> None:
         if run_id in self._runs:
@@ -92,7 +92,7 @@ class MemoryRunStore:
         if stored is None or stored.version != version:
             raise Conflict(f"flow run {run_id} changed since version {version} was read; read it again")
 
-    def _keep(self, run: FlowRun) -> Stored:
+    def _store(self, run: FlowRun) -> Stored:
         self._version += 1
         stored = Stored(run, self._version)
         self._runs[run.id] = stored
@@ -249,7 +249,7 @@ class MemorySlotStore:
 
 
 def memory_stores(*, patience: timedelta = timedelta(seconds=30)) -> Stores:
-    """A fresh set of them."""
+    """New, empty stores."""
     return Stores(
         runs=MemoryRunStore(),
         flags=MemoryFlagStore(),

@@ -1,8 +1,8 @@
 """Starts, cancels and lists flow runs, and pauses schedules: the built-in orchestrator.
 
-Implements the `Orchestrator` port of `actions`; the HTTP API and the scheduler call it too. A run is made in two steps,
-a record under the id of its key and a place in the queue. When a crash falls between them, the caller's retry or the
-sweeper does the second step; both steps change nothing when they are done again.
+Implements the `Orchestrator` port of `actions`; the HTTP API and the scheduler call it too. A run is created in two steps:
+its record, under an id made from its key, and its entry in the queue. After a crash between them, the caller's retry or the
+reaper repeats the second step; both steps are idempotent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from whenthen.schemas import (
 __all__ = ["BuiltInOrchestrator", "is_paused"]
 
 MAX_PARAMETER_BYTES = 256 * 1024  #: a run and its events must fit into one NATS message
-_TRIES = 20  #: of a compare-and-set that others keep winning
+_TRIES = 20  #: of a compare-and-set that fails again and again
 
 
 def _now() -> datetime:
@@ -44,7 +44,7 @@ def _now() -> datetime:
 
 
 def is_paused(deployment: str, schedule: Schedule, flags: dict[str, Flag]) -> bool:
-    """Whether a schedule is paused: what was said last about it or about its deployment counts, else `active`."""
+    """Whether a schedule is paused: by the newest pause flag of it or its deployment, else by `active`."""
     said = [flags.get(_deployment_key(deployment)), flags.get(_schedule_key(deployment, schedule.name))]
     latest = max((flag for flag in said if flag is not None), key=lambda flag: flag.changed, default=None)
     return not schedule.active if latest is None else latest.paused
@@ -91,7 +91,7 @@ class BuiltInOrchestrator:
         return await self.submit(run)
 
     async def submit(self, run: FlowRun) -> FlowRun:
-        """Store and queue `run`, or do what is left to do for the run that has its id already."""
+        """Store and queue `run`; if a run with its id exists, queue that one when it waits. Idempotent."""
         _check_size(run.parameters)
         stored = (await self._stores.runs.create(run)).run
         if stored.state in WAITING:
@@ -99,9 +99,9 @@ class BuiltInOrchestrator:
         return stored
 
     async def cancel_flow_run(self, run_id: str) -> None:
-        """Ask for the run to end: at once when no worker has it, else as soon as its worker has stopped its processes.
+        """Cancel the run: at once when no worker has it, else once its worker has stopped its processes.
 
-        A run that has ended, or is being cancelled, stays as it is.
+        A run that has ended, or is being cancelled, is not changed.
 
         Raises:
             NotFound: no such run.
@@ -141,7 +141,7 @@ class BuiltInOrchestrator:
         return [stored.run for stored in found]
 
     async def logs(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
-        """What the run wrote so far.
+        """The log of the run so far.
 
         Raises:
             NotFound: no such run.
@@ -150,7 +150,7 @@ class BuiltInOrchestrator:
         return await self._stores.logs.read(run_id, tail=tail)
 
     async def follow_logs(self, run_id: str) -> AsyncGenerator[LogLine, None]:
-        """What the run writes, from the first line until the run has ended.
+        """The log of the run, from the first line until the run has ended.
 
         Raises:
             NotFound: no such run.
@@ -193,7 +193,7 @@ class BuiltInOrchestrator:
         await self._set_paused(_deployment_key(name), True)
 
     async def resume_deployment(self, name: str) -> None:
-        """Resume all schedules of the deployment; what passed meanwhile is not made up for. Raises `NotFound`."""
+        """Resume all schedules of the deployment; times during the pause are not made up for. Raises `NotFound`."""
         self._deployment(name)
         await self._set_paused(_deployment_key(name), False)
 
@@ -222,7 +222,7 @@ class BuiltInOrchestrator:
             changed = format_time(self._clock())
             flag = Flag(paused=paused, changed=changed)
             if found is not None:
-                # what is said later counts, also when the clock of whoever says it lags
+                # the later write counts, also when its clock lags
                 flag = replace(flag, changed=max(changed, found[0].changed))
             try:
                 await self._stores.flags.put(key, flag, found[1] if found else 0)

@@ -1,6 +1,6 @@
-"""One run's process group: started under a guard, stopped with TERM and then KILL, never left behind.
+"""The process group of one run: started under a guard process, stopped with SIGTERM and then SIGKILL.
 
-Called by `worker`. The guard (`guard.py`) leads the group and ends it when this process dies, however it dies.
+Called by `worker`. The guard (`guard.py`) leads the group and stops it when this process dies, however it dies.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _BUFFER_BYTES = 64 * 1024
 
 
 class _Pipes(asyncio.subprocess.SubprocessStreamProtocol):
-    """Knows when the process has exited. `Process.wait` of some Python versions waits for its pipes to close, too, and
-    those stay open as long as anything that the process started has them."""
+    """Sets `exited` when the process exits. `Process.wait` of some Python versions waits for its pipes to close, too,
+    which stay open while any child of the process has them."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(limit=_BUFFER_BYTES, loop=loop)
@@ -80,7 +80,7 @@ class ProcessGroup:
         return code
 
     async def stop(self) -> None:
-        """Ask the group to end, and kill it when it has not after the grace period. Returns when it is gone."""
+        """Send SIGTERM to the group, and SIGKILL after the grace period. Returns when the command has exited."""
         self._signal(signal.SIGTERM)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._grace.total_seconds()):

@@ -1,6 +1,6 @@
-"""What becomes of runs whose worker is gone, or that nobody queued: pure judgements, and the loop that acts on them.
+"""The reaper: finds runs whose worker died and runs that are not queued; a pure assessment, and the loop that acts on it.
 
-Any number of these loops may run at once; every change is a compare-and-set. Meaning: docs/deployments.md,
+Any number of reapers may run at once; every change is a compare-and-set. Meaning: docs/deployments.md,
 "When a worker dies".
 """
 
@@ -15,68 +15,68 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from whenthen.cancellation import end_task
-from whenthen.runs.run_states import due_at, settle, transition
+from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Stored, Stores
 from whenthen.schemas import ACTIVE, TERMINAL, WAITING, Conflict, FlowRun, RunState, WhenthenError
 
-__all__ = ["Reaper", "ReaperSettings", "Verdict", "judge", "mark_crashed"]
+__all__ = ["Assessment", "Reaper", "ReaperSettings", "assess", "mark_crashed"]
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaperSettings:
-    lost_after: timedelta = timedelta(seconds=60)  #: without a heartbeat for this long a worker is gone
+    lost_after: timedelta = timedelta(seconds=60)  #: without a heartbeat for this long a run's worker counts as dead
     late_after: timedelta = timedelta(seconds=60)  #: a run that should have started this long ago is Late
-    requeue_after: timedelta = timedelta(seconds=20)  #: a waiting run is offered to the queue again this often
-    interval: timedelta = timedelta(seconds=5)  #: between two looks
+    requeue_after: timedelta = timedelta(seconds=20)  #: a waiting run is put into the queue again this often
+    interval: timedelta = timedelta(seconds=5)  #: between two sweeps
 
 
-class Verdict(StrEnum):
-    """What a look at a run concludes."""
+class Assessment(StrEnum):
+    """The condition of a run that has not ended."""
 
     FINE = "fine"  #: nothing to do
-    CRASHED = "crashed"  #: its worker is gone while it ran
-    UNCLAIMED = "unclaimed"  #: its worker is gone before it ran
-    CANCELLED = "cancelled"  #: its worker is gone while it was being cancelled
+    CRASHED = "crashed"  #: Running, and its worker died
+    UNCLAIMED = "unclaimed"  #: Pending, and its worker died before it started the run
+    CANCELLED = "cancelled"  #: Cancelling, and its worker died
     LATE = "late"  #: it should have started
-    REQUEUE = "requeue"  #: it waits; make sure that it is queued
+    REQUEUE = "requeue"  #: it waits, and may not be in the queue
 
 
-def judge(run: FlowRun, beat: datetime | None, now: datetime, settings: ReaperSettings) -> Verdict:
-    """What to do about a run. `beat` is its last sign of life, None when there is none."""
+def assess(run: FlowRun, beat: datetime | None, now: datetime, settings: ReaperSettings) -> Assessment:
+    """Assess a run. `beat` is the time of its last heartbeat, None when there is none."""
     changed = datetime.fromisoformat(run.changed)
     if run.state in ACTIVE:
         if now - max(changed, beat or changed) <= settings.lost_after:
-            return Verdict.FINE
+            return Assessment.FINE
         if run.state is RunState.CANCELLING:
-            return Verdict.CANCELLED
-        return Verdict.CRASHED if run.state is RunState.RUNNING else Verdict.UNCLAIMED
+            return Assessment.CANCELLED
+        return Assessment.CRASHED if run.state is RunState.RUNNING else Assessment.UNCLAIMED
     if run.state is RunState.SCHEDULED and now - due_at(run) > settings.late_after:
-        return Verdict.LATE
+        return Assessment.LATE
     if run.state in WAITING and now - changed > settings.requeue_after:
-        return Verdict.REQUEUE
-    return Verdict.FINE
+        return Assessment.REQUEUE
+    return Assessment.FINE
 
 
-def mark_crashed(run: FlowRun, verdict: Verdict, now: datetime) -> FlowRun:
-    """The run after a verdict that changes it.
+def mark_crashed(run: FlowRun, assessment: Assessment, now: datetime) -> FlowRun:
+    """The next revision of a run that is lost or late.
 
     Raises:
-        ValueError: the verdict changes nothing.
+        ValueError: the assessment calls for no new state.
     """
-    if verdict in (Verdict.CRASHED, Verdict.CANCELLED):
-        lost = f"worker {run.worker or '?'} gave no sign of life any more"
-        return settle(run, RunState.CRASHED, now, message=lost)
-    if verdict is Verdict.UNCLAIMED:
-        return transition(run, RunState.SCHEDULED, now, message="its worker was gone before it started")
-    if verdict is Verdict.LATE:
+    if assessment in (Assessment.CRASHED, Assessment.CANCELLED):
+        lost = f"no heartbeat of worker {run.worker or '?'} any more"
+        return finish_attempt(run, RunState.CRASHED, now, message=lost)
+    if assessment is Assessment.UNCLAIMED:
+        return transition(run, RunState.SCHEDULED, now, message="its worker died before it started")
+    if assessment is Assessment.LATE:
         return transition(run, RunState.LATE, now, message="no worker has started it yet")
-    raise ValueError(f"{verdict} changes no run")
+    raise ValueError(f"{assessment} changes no run")
 
 
 class Reaper:
-    """Looks at every run that has not ended, again and again."""
+    """Sweeps all runs that have not ended, at an interval."""
 
     def __init__(
         self,
@@ -92,49 +92,49 @@ class Reaper:
         self._offered: dict[str, tuple[int, datetime]] = {}
 
     async def run(self) -> None:
-        """Look until cancelled. Errors of the store are logged and tried again."""
+        """Sweep until cancelled. Errors of the store are logged and the sweep is repeated."""
         while True:
             follow = asyncio.create_task(self._follow())
             try:
                 while not follow.done():
-                    await self.look()
+                    await self.sweep()
                     await asyncio.wait({follow}, timeout=self._settings.interval.total_seconds())
                 follow.result()
             except WhenthenError as error:
-                log.warning("flow runs could not be watched over, trying again: %s", error)
+                log.warning("flow runs can not be swept, trying again: %s", error)
                 await asyncio.sleep(self._settings.interval.total_seconds())
             finally:
                 await end_task(follow)
 
-    async def look(self, runs: list[Stored] | None = None) -> dict[str, Verdict]:
-        """Judge `runs` (without them: all that are known to be open) and act. Gives each verdict that is not fine."""
-        verdicts: dict[str, Verdict] = {}
+    async def sweep(self, runs: list[Stored] | None = None) -> dict[str, Assessment]:
+        """Reconcile `runs` (default: all that have not ended); return each assessment that is not FINE."""
+        assessments: dict[str, Assessment] = {}
         for stored in list(self._open.values()) if runs is None else runs:
-            verdict = await self.reconcile(stored)
-            if verdict is not Verdict.FINE:
-                verdicts[stored.run.id] = verdict
-        return verdicts
+            assessment = await self.reconcile(stored)
+            if assessment is not Assessment.FINE:
+                assessments[stored.run.id] = assessment
+        return assessments
 
-    async def reconcile(self, stored: Stored) -> Verdict:
-        """Judge one run and act."""
+    async def reconcile(self, stored: Stored) -> Assessment:
+        """Assess one run and act on it."""
         run, now = stored.run, self._clock()
-        verdict = judge(run, None, now, self._settings)
-        if run.state in ACTIVE and verdict is not Verdict.FINE:
-            verdict = judge(run, await self._stores.heartbeats.last(run.id), now, self._settings)
-        if verdict is Verdict.FINE:
-            return verdict
-        if verdict is Verdict.REQUEUE:
+        assessment = assess(run, None, now, self._settings)
+        if run.state in ACTIVE and assessment is not Assessment.FINE:
+            assessment = assess(run, await self._stores.heartbeats.last(run.id), now, self._settings)
+        if assessment is Assessment.FINE:
+            return assessment
+        if assessment is Assessment.REQUEUE:
             await self._requeue(stored, now)
-            return verdict
+            return assessment
         try:
-            kept = await self._stores.runs.update(mark_crashed(run, verdict, now), stored.version)
+            kept = await self._stores.runs.update(mark_crashed(run, assessment, now), stored.version)
         except Conflict:
-            return Verdict.FINE  # somebody moved it meanwhile; the next look sees where to
-        log.warning("flow run %s of %s: %s, now %s", run.id, run.deployment, verdict, kept.run.state)
-        # its slot is left: whoever needs it sees that the run is not active, and freeing it here could hit the next try
+            return Assessment.FINE  # its state changed meanwhile; the next sweep assesses the new one
+        log.warning("flow run %s of %s: %s, now %s", run.id, run.deployment, assessment, kept.run.state)
+        # its slot stays: an acquirer sees that the run is not active, and releasing it here could hit the next attempt
         if kept.run.state in WAITING:
             await self._stores.queue.put(run.id, pool=run.work_pool, deployment=run.deployment)
-        return verdict
+        return assessment
 
     async def _requeue(self, stored: Stored, now: datetime) -> None:
         version, at = self._offered.get(stored.run.id, (0, now))

@@ -1,7 +1,7 @@
-"""From the pipes of a run to its log: lines, split and bounded, secrets masked, stored in batches.
+"""Copies the output of a run to its log: split into lines, bounded, secrets masked, stored in batches.
 
-Called by `worker`. While the store does not take lines, the run's pipes fill up and it waits; nothing is dropped but what
-is over the limit.
+Called by `worker`. While the store is unavailable, the run's pipes fill up and it blocks (backpressure); only output over
+the limit is dropped.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MASK = "***"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLimits:
-    try_bytes: int = 10 * 1024 * 1024  #: what one try of a run may write; the rest is dropped, and the log says so
+    try_bytes: int = 10 * 1024 * 1024  #: of one attempt's output; the rest is dropped, and the log says so
     line_chars: int = 16 * 1024  #: longer lines are split
     batch_lines: int = 500
     batch_chars: int = 64 * 1024
@@ -37,7 +37,7 @@ class Reader(Protocol):
 
 
 class RunLog:
-    """The log of one try of one run."""
+    """The log of one attempt of one run."""
 
     def __init__(
         self,
@@ -64,17 +64,17 @@ class RunLog:
         self._timer: asyncio.Task[None] | None = None
 
     async def copy(self, reader: Reader, stream: str) -> None:
-        """Store what comes from `reader` until its end, line by line."""
+        """Copy `reader` to the log until end of file, line by line."""
         decoder = codecs.getincrementaldecoder("utf-8")("replace")
         rest = ""
         while data := await reader.read(64 * 1024):
-            rest = await self._take(rest + decoder.decode(data), stream)
-        rest = await self._take(rest + decoder.decode(b"", True), stream)
+            rest = await self._store_lines(rest + decoder.decode(data), stream)
+        rest = await self._store_lines(rest + decoder.decode(b"", True), stream)
         if rest:
-            await self._line(stream, rest)
+            await self._add_line(stream, rest)
 
-    async def say(self, text: str) -> None:
-        """A line of the worker's own, outside the limit."""
+    async def write_system_line(self, text: str) -> None:
+        """Write a line of the worker's own, outside the limit."""
         await self._add(LogLine(at=self._now(), stream="system", text=self.mask(text), attempt=self._attempt))
 
     def mask(self, text: str) -> str:
@@ -84,28 +84,28 @@ class RunLog:
         return text
 
     async def close(self) -> None:
-        """Return when everything is stored."""
+        """Flush; returns when everything is stored."""
         await self._flush()
         await self.abandon()
 
     async def abandon(self) -> None:
-        """Store nothing more."""
+        """Stop without a flush."""
         if self._timer is not None:
             await end_task(self._timer)
             self._timer = None
 
-    async def _take(self, text: str, stream: str) -> str:
-        """Store the complete lines of `text` and give the rest, which is shorter than a line may be."""
+    async def _store_lines(self, text: str, stream: str) -> str:
+        """Store the complete lines of `text`; return the rest, which is shorter than the longest line."""
         *lines, rest = text.split("\n")
         for line in lines:
-            await self._line(stream, line)
+            await self._add_line(stream, line)
         longest = self._limits.line_chars
         while len(rest) > longest:
-            await self._line(stream, rest[:longest])
+            await self._add_line(stream, rest[:longest])
             rest = rest[longest:]
         return rest
 
-    async def _line(self, stream: str, text: str) -> None:
+    async def _add_line(self, stream: str, text: str) -> None:
         text = self.mask(text.removesuffix("\r"))
         if stream == "stderr" and text.strip():
             self.last_error_line = text.strip()[:1000]
@@ -116,7 +116,9 @@ class RunLog:
             if self._bytes > self._limits.try_bytes:
                 if not self._cut:
                     self._cut = True
-                    await self.say(f"log cut here: more than {self._limits.try_bytes} bytes; the rest is not kept")
+                    await self.write_system_line(
+                        f"log cut here: more than {self._limits.try_bytes} bytes; the rest is not kept"
+                    )
                 return
             await self._add(LogLine(at=self._now(), stream=stream, text=part, attempt=self._attempt))
 

@@ -1,7 +1,7 @@
-"""How a flow run moves: which transitions exist, what each changes, and the event that tells of it. Pure.
+"""The states of a flow run: the transitions between them, what each changes, and its event. Pure.
 
-Everything that changes a run goes through `transition`; every transition is one revision in the store, and `announcer`
-publishes `flow_run_event` of each revision. Meaning: docs/deployments.md, "States".
+Everything that changes a run goes through `transition`; every transition is one revision in the store, and
+`engine.flow_runs` publishes `flow_run_event` of each revision. Meaning: docs/deployments.md, "States".
 """
 
 from __future__ import annotations
@@ -28,19 +28,19 @@ __all__ = [
     "ALLOWED",
     "display_name",
     "due_at",
+    "finish_attempt",
     "flow_run_event",
     "max_attempts",
     "new_run",
     "run_from_record",
     "run_id_of",
-    "settle",
     "transition",
 ]
 
 _S = RunState
 _STOPPED = {_S.PAUSED, _S.SUSPENDED, _S.CANCELLED, _S.FAILED}
 
-#: from each state, where a run may go next; what has ended stays as it is
+#: from each state, the states a run may enter next; terminal states have none
 ALLOWED: dict[RunState, frozenset[RunState]] = {
     _S.SCHEDULED: frozenset({_S.LATE, _S.PENDING, *_STOPPED}),
     _S.LATE: frozenset({_S.PENDING, *_STOPPED}),
@@ -105,10 +105,10 @@ def new_run(
 
 
 def transition(run: FlowRun, to: RunState, now: datetime, **changes: Any) -> FlowRun:
-    """The run in its next state. `changes` are fields of `FlowRun`; what is not given follows from the state.
+    """The run in its next state. `changes` are fields of `FlowRun`; the others follow from the state.
 
-    Entering Running counts an attempt; ending sets `ended`; a message lasts for one state. `changed` never goes back,
-    even when `now` comes from a clock that lags.
+    Entering Running increments `attempt`; a terminal state sets `ended`; a message lasts for one state. `changed` never
+    decreases, even when `now` comes from a clock that lags.
 
     Raises:
         Conflict: there is no such transition; names both states.
@@ -133,10 +133,10 @@ def transition(run: FlowRun, to: RunState, now: datetime, **changes: Any) -> Flo
     return replace(run, state=to, changed=at, **derived)
 
 
-def settle(run: FlowRun, to: RunState, now: datetime, *, retry: bool = True, **changes: Any) -> FlowRun:
-    """The run after a try that ended in `to`: there, or Retrying when it failed and tries are left.
+def finish_attempt(run: FlowRun, to: RunState, now: datetime, *, retry: bool = True, **changes: Any) -> FlowRun:
+    """The run after an attempt that ended in `to`: in that state, or Retrying when it failed and attempts are left.
 
-    A run that is being cancelled is Cancelled, however the try ended.
+    A run that is being cancelled becomes Cancelled, however the attempt ended.
     """
     if run.state is RunState.CANCELLING:
         return transition(run, RunState.CANCELLED, now, **{**changes, "message": "cancelled", "result": None})
@@ -155,7 +155,7 @@ def due_at(run: FlowRun) -> datetime:
 
 
 def max_attempts(run: FlowRun) -> int:
-    """How often the run may be tried in all."""
+    """The most attempts of the run."""
     return run.retries + 1
 
 

@@ -1,8 +1,8 @@
-"""When schedules make runs: a pure decision, and the loop that acts on it.
+"""The scheduler: which runs schedules create now, as a pure function, and the loop that creates them.
 
-Each time of a schedule makes one run, whatever restarts and however many schedulers there are, because the time is in
-the run's key. Times that passed while no scheduler ran: the latest one is made up for once, within a grace period, and its
-run starts out Late; the others are left out. Meaning: docs/deployments.md, "Schedules".
+Each time of a schedule creates one run, however many schedulers run and restart, because the time is part of
+the run's key. Of the times that passed while no scheduler ran, the latest within a grace period creates a run, which
+starts as Late; the others are skipped. Meaning: docs/deployments.md, "Schedules".
 """
 
 from __future__ import annotations
@@ -26,9 +26,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerSettings:
-    grace: timedelta = timedelta(hours=1)  #: a missed time older than this is left out
-    late_after: timedelta = timedelta(seconds=30)  #: a time older than this when it is seen was missed
-    longest_wait: timedelta = timedelta(seconds=1)  #: between two looks; changes of rules and flags take this long
+    grace: timedelta = timedelta(hours=1)  #: a missed time older than this is skipped
+    late_after: timedelta = timedelta(seconds=30)  #: a time that passed longer ago than this is missed
+    longest_wait: timedelta = timedelta(
+        seconds=1
+    )  #: between two steps; changes of rules and pause flags take this long
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +45,7 @@ class Due:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What to do now, oldest first, and when there will be something next."""
+    """The runs to create now, oldest first, and the time of the next one."""
 
     due: tuple[Due, ...]
     positions: Mapping[str, Flag]  #: flags to store once the runs exist
@@ -58,10 +60,10 @@ def schedule_run_key(deployment: str, schedule: str, at: datetime) -> str:
 def due(
     deployments: Iterable[Deployment], flags: Mapping[str, Flag], now: datetime, settings: SchedulerSettings
 ) -> Plan:
-    """Which runs the schedules ask for at `now`.
+    """The runs that the schedules create at `now`.
 
-    `flags` hold pauses and, for each schedule, up to when it was followed. A schedule that was never seen, or was
-    edited, begins now; one that was resumed begins at its resumption.
+    `flags` hold pauses and, for each schedule, the last time for which a run was created. A new or edited schedule starts
+    now, a resumed one when it was resumed.
     """
     found: list[Due] = []
     positions: dict[str, Flag] = {}
@@ -121,7 +123,7 @@ class Scheduler:
         self._clock = clock
 
     async def step(self) -> Plan:
-        """Do what is due now."""
+        """Create the runs that are due."""
         now = self._clock()
         plan = due(self._deployments.current().values(), await self._stores.flags.all(), now, self._settings)
         for item in plan.due:
@@ -143,7 +145,7 @@ class Scheduler:
         return plan
 
     async def run(self) -> None:
-        """Follow the schedules until cancelled. Errors of the store are logged and tried again."""
+        """Create runs until cancelled. Errors of the store are logged and the step is repeated."""
         while True:
             wait = self._settings.longest_wait
             try:
@@ -151,7 +153,7 @@ class Scheduler:
                 if plan.next_at is not None:
                     wait = min(wait, max(plan.next_at - self._clock(), timedelta(0)))
             except WhenthenError as error:
-                log.warning("schedules could not be followed, trying again: %s", error)
+                log.warning("schedules can not be evaluated, trying again: %s", error)
             await asyncio.sleep(wait.total_seconds())
 
     async def _advance(self, key: str, flag: Flag) -> None:

@@ -1,7 +1,7 @@
-"""What the built-in orchestrator keeps, as protocols: runs, flags, logs, the queue, heartbeats, slots.
+"""The stores of the built-in orchestrator, as protocols: runs, pause flags, logs, the queue, heartbeats, slots.
 
-`runs.memory_stores` implements them for tests and single processes, `engine.flow_runs.run_stores` over NATS; tests/contract runs one
-suite against both. Guarantees are in the docstrings; nothing else may be relied on.
+`runs.memory_stores` implements them in memory, `engine.flow_runs` over NATS; tests/contract runs one suite against both.
+The docstrings are the guarantees; nothing else may be relied on.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class RunStore(Protocol):
         """Store the first revision, or return what is stored under the run's id already, whatever it is."""
 
     async def get(self, run_id: str) -> Stored | None:
-        """The newest revision. A revision that was acknowledged to anybody is seen."""
+        """The newest revision. Reads are linearizable: a revision that was acknowledged to any client is seen."""
 
     async def update(self, run: FlowRun, version: int) -> Stored:
         """Store the next revision, if `version` is still the newest.
@@ -63,20 +63,21 @@ class RunStore(Protocol):
     async def list(
         self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
     ) -> list[Stored]:
-        """The newest revisions that match, the run that was created last first."""
+        """The newest revisions that match, in descending order of creation."""
 
     def watch(self, run_id: str | None = None) -> AsyncGenerator[Stored | None, None]:
         """First the newest revision of each run (or of this one), then None once, then each further revision.
 
-        Revisions of one run come in order; intermediate ones may be left out. Ends never; close it.
+        Revisions of one run come in order; intermediate ones may be skipped. It does not end by itself; close it.
         """
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Flag:
-    """A runtime switch of a deployment (`deployment/<name>`) or schedule (`schedule/<deployment>/<name>`).
+    """A pause flag: of a deployment (`deployment/<name>`), schedule (`schedule/<deployment>/<name>`) or automation.
 
-    `position/<deployment>/<schedule>` keeps, in `note`, up to when the schedule was followed.
+    `position/<deployment>/<schedule>` has, in `changed`, the last time for which the schedule created a run, and in `note`
+    a hash of the schedule's fields.
     """
 
     paused: bool
@@ -85,7 +86,7 @@ class Flag:
 
 
 class FlagStore(Protocol):
-    """Small records under text keys, with compare-and-set."""
+    """Pause flags by key, with compare-and-set."""
 
     async def get(self, key: str) -> tuple[Flag, int] | None:
         """The flag and its version."""
@@ -112,89 +113,89 @@ class LogLine:
 
 
 class LogStore(Protocol):
-    """What runs wrote."""
+    """The logs of runs."""
 
     async def append(self, run_id: str, lines: Sequence[LogLine]) -> None:
-        """Keep the lines after what is there. Returns when they are kept."""
+        """Append the lines. Returns when they are stored."""
 
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         """The lines in order; with `tail` only the last ones."""
 
     def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
-        """All lines from the first, then each further one. Ends never; close it."""
+        """All lines from the first, then each further one. It does not end by itself; close it."""
 
 
 class QueuedRun(Protocol):
-    """A run that was taken from the queue and is this taker's until it answers or stays silent too long."""
+    """A delivery of the queue: this consumer's until it answers, or is silent for longer than `RunQueue.patience`."""
 
     @property
     def run_id(self) -> str: ...
 
     @property
     def deliveries(self) -> int:
-        """How often it was taken, this time included."""
+        """The number of deliveries, this one included."""
 
     async def ack(self) -> None:
-        """Done: it leaves the queue. Returns when the queue knows."""
+        """Remove it from the queue. Returns when the queue has confirmed."""
 
     async def nak(self, delay: timedelta) -> None:
-        """Offer it again after `delay`."""
+        """Have it redelivered after `delay`."""
 
     async def in_progress(self) -> None:
-        """Still busy with it; to be said more often than `RunQueue.patience`."""
+        """Restart the time after which it is redelivered (`RunQueue.patience`)."""
 
 
 class RunQueue(Protocol):
-    """Runs that wait for a worker. At least once: a run may be offered again when its taker fell silent."""
+    """Runs that wait for a worker. Delivery is at least once."""
 
     @property
     def patience(self) -> timedelta:
-        """How long a taker may be silent before the run is offered again."""
+        """The ack wait: after how long without an answer a run is redelivered."""
 
     async def put(self, run_id: str, *, pool: str, deployment: str) -> bool:
-        """Queue the run; False when it is queued (or taken and not answered) already."""
+        """Queue the run; False when it is in the queue already, delivered or not."""
 
     async def take(self, pool: str, *, wait: timedelta) -> QueuedRun | None:
-        """The next run of the pool; None when there is none within `wait`."""
+        """The next delivery of the pool; None when there is none within `wait`."""
 
 
 class Heartbeats(Protocol):
-    """Signs of life of runs that a worker has."""
+    """Heartbeats of runs that a worker has."""
 
     async def beat(self, run_id: str, worker: str) -> None: ...
 
     async def last(self, run_id: str) -> datetime | None:
-        """When the last beat came; None when there was none or it is long ago."""
+        """The time of the last heartbeat; None when there was none or it has expired."""
 
     async def clear(self, run_id: str) -> None: ...
 
 
 class SlotStore(Protocol):
-    """Who holds the slots of a deployment's concurrency limit."""
+    """The slots of deployments' concurrency limits, and their holders."""
 
     async def acquire(self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]]) -> bool:
-        """Take one of `limit` slots, or keep the one that `holder` has. Slots whose holder is not `alive` are freed.
+        """Acquire one of `limit` slots, or keep the one that `holder` has. Slots whose holder is not `alive` are released.
 
-        False when all are held. Never more than `limit` are held at once, whoever asks at the same time.
+        False when all are held. At most `limit` slots are held at once, also under concurrent calls.
         """
 
     async def release(self, name: str, holder: str) -> None:
-        """Give the slot back; no error without one."""
+        """Release the slot; no error when `holder` has none."""
 
     async def holders(self, name: str) -> list[str]:
-        """Who holds slots now, the first taker first."""
+        """The holders of slots, in the order of acquisition."""
 
 
 class Deployments(Protocol):
     """The deployments of the rules as they are now."""
 
     def current(self) -> Mapping[str, Deployment]:
-        """All of them by name. A snapshot: a reload gives a new mapping."""
+        """All deployments by name. A snapshot: a reload of the rules makes a new mapping."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stores:
-    """Everything that the orchestrator, scheduler, worker and reaper share."""
+    """The stores that orchestrator, scheduler, worker and reaper share."""
 
     runs: RunStore
     flags: FlagStore

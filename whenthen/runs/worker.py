@@ -1,8 +1,8 @@
-"""Takes runs of one work pool from the queue and runs each in its own process group, never one twice at once.
+"""The worker: consumes the run queue of one work pool and executes each run in a process group of its own.
 
-What holds a run: its state (Pending, then Running, with this worker's name; compare-and-set), heartbeats while it is held,
-and the unanswered place in the queue. A worker that can not renew its heartbeat stops its own processes before anybody else
-may call the run crashed. Meaning: docs/deployments.md, "Workers".
+A run belongs to a worker by its state (Pending, then Running, with the worker's name; compare-and-set), by heartbeats,
+and by the delivery that is not acknowledged yet. A worker that can not renew its heartbeat stops its processes before
+another process may mark the run Crashed, so that no run is executed twice at once. Meaning: docs/deployments.md, "Workers".
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ import orjson
 from whenthen.cancellation import end_task
 from whenthen.runs.commands import launch_of, read_secret
 from whenthen.runs.processes import ProcessGroup, describe_exit
-from whenthen.runs.reaper import ReaperSettings, Verdict, judge, mark_crashed
+from whenthen.runs.reaper import Assessment, ReaperSettings, assess, mark_crashed
 from whenthen.runs.run_output import LogLimits, RunLog
-from whenthen.runs.run_states import due_at, settle, transition
+from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
 from whenthen.schemas import (
     ACTIVE,
@@ -49,56 +49,58 @@ __all__ = ["Ending", "Handling", "Stop", "Worker", "WorkerSettings", "ending_of"
 
 log = logging.getLogger(__name__)
 
-_READ_AFTER_EXIT_S = 2.0  #: how long a pipe is read that a process outside the group still holds open
+_READ_AFTER_EXIT_S = 2.0  #: how long a pipe is read that a process outside the group keeps open
 _LONGEST_NAK = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    concurrency: int = 10  #: runs at once
+    concurrency: int = 10  #: the most runs at once
     heartbeat: timedelta = timedelta(seconds=5)
     lost_after: timedelta = timedelta(seconds=60)  #: the same as the reaper's
     kill_grace: timedelta = timedelta(seconds=10)  #: between TERM and KILL
     drain_grace: timedelta = timedelta(seconds=30)  #: for running processes when the worker stops
-    slot_wait: timedelta = timedelta(seconds=1)  #: until a run above the concurrency limit is looked at again
-    take_wait: timedelta = timedelta(seconds=1)
-    retry_pause: timedelta = timedelta(seconds=1)  #: while the store is away
+    slot_wait: timedelta = timedelta(seconds=1)  #: until a run above the concurrency limit is redelivered
+    take_wait: timedelta = timedelta(seconds=1)  #: of one fetch from the queue
+    retry_pause: timedelta = timedelta(seconds=1)  #: while the stores are unavailable
     logs: LogLimits = field(default_factory=LogLimits)
 
 
 class Handling(StrEnum):
-    """What to do with a run that the queue offered."""
+    """What to do with a delivered run."""
 
-    DROP = "drop"  #: it has ended or is paused: it leaves the queue
+    DROP = "drop"  #: it has ended or is paused: acknowledge it
     WAIT = "wait"  #: it is not due
     BUSY = "busy"  #: another worker has it
-    MARK_CRASHED = "mark_crashed"  #: the worker that had it is gone
+    MARK_CRASHED = "mark_crashed"  #: the worker that had it died
     START = "start"
 
 
 def handling(run: FlowRun, beat: datetime | None, now: datetime, lost_after: timedelta) -> tuple[Handling, timedelta]:
-    """What to do, and after how long to look again where that applies."""
+    """What to do with the run, and the delay of its redelivery."""
     if run.state in WAITING:
         wait = due_at(run) - now
         return (Handling.WAIT, min(wait, _LONGEST_NAK)) if wait > timedelta(0) else (Handling.START, timedelta(0))
     if run.state in ACTIVE:
-        verdict = judge(run, beat, now, ReaperSettings(lost_after=lost_after))
-        return (Handling.BUSY, lost_after / 4) if verdict is Verdict.FINE else (Handling.MARK_CRASHED, timedelta(0))
+        assessment = assess(run, beat, now, ReaperSettings(lost_after=lost_after))
+        return (
+            (Handling.BUSY, lost_after / 4) if assessment is Assessment.FINE else (Handling.MARK_CRASHED, timedelta(0))
+        )
     return Handling.DROP, timedelta(0)
 
 
 class Stop(StrEnum):
-    """Why the worker ended a process that was still running."""
+    """Why the worker stopped a process that was still running."""
 
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
-    LOST = "lost"  #: the run is not ours any more, or may soon not be
+    LOST = "lost"  #: the run belongs to another worker, or soon may
     DRAIN = "drain"  #: the worker is stopping
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ending:
-    """How a try ended."""
+    """The result of an attempt."""
 
     state: RunState
     message: str = ""
@@ -110,7 +112,7 @@ class Ending:
 def ending_of(
     exit_code: int, stop: Stop | None, timeout: timedelta | None, report: Mapping[str, Any], said: str
 ) -> Ending:
-    """What the end of a process means. `said` is its last line on stderr."""
+    """The result of an attempt whose process exited. `said` is its last line on stderr."""
     if stop is Stop.TIMEOUT:
         limit = format_duration(timeout or timedelta(0))
         return Ending(state=RunState.TIMED_OUT, message=f"took longer than {limit}", exit_code=exit_code)
@@ -121,7 +123,7 @@ def ending_of(
 
 
 class Worker:
-    """One worker of one pool. `run` until `stop`; several may share a pool, in this process or elsewhere."""
+    """One worker of one pool. Any number of workers may share a pool, in any processes."""
 
     def __init__(
         self,
@@ -146,17 +148,17 @@ class Worker:
         self._resolve = resolve
         self._environment = dict(os.environ if environment is None else environment)
         self._stopping = asyncio.Event()
-        self._hand_back = asyncio.Event()
+        self._draining = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[str, FlowRun] = {}
 
     @property
     def held(self) -> dict[str, FlowRun]:
-        """The runs that this worker has now, by id."""
+        """The runs that this worker executes now, by id."""
         return dict(self._held)
 
     async def run(self) -> None:
-        """Work until `stop`; then finish what runs within the drain grace, and hand back the rest."""
+        """Execute runs until `stop`; then wait for running ones within the drain grace, and return the rest to the queue."""
         stopping = asyncio.create_task(self._stopping.wait())
         try:
             while not self._stopping.is_set():
@@ -176,43 +178,43 @@ class Worker:
             if self._tasks:
                 log.info("worker %s finishes %d runs", self.name, len(self._tasks))
                 await asyncio.wait(set(self._tasks), timeout=self._settings.drain_grace.total_seconds())
-            self._hand_back.set()
+            self._draining.set()
             if self._tasks:
                 await asyncio.wait(set(self._tasks))
         finally:
             await end_task(stopping, *self._tasks)
 
     def stop(self) -> None:
-        """Take no more runs; `run` returns when the ones that run are finished or handed back."""
+        """Take no more runs; `run` returns when the running ones have ended or are back in the queue."""
         self._stopping.set()
 
-    # One offer of the queue
+    # One delivery
 
     async def _handle(self, item: QueuedRun) -> None:
-        alive = asyncio.create_task(self._keep(item))
+        alive = asyncio.create_task(self._extend_ack_wait(item))
         try:
-            again = await self._work(item)
+            again = await self._process(item)
             if again is None:
                 await item.ack()
             else:
                 await item.nak(again)
         except WhenthenError as error:
-            # not answered: the queue offers it again after its patience
+            # not answered: the queue redelivers it after its ack wait
             log.warning("flow run %s: %s", item.run_id, error)
         except Exception:
-            log.exception("flow run %s: unexpected error; it is offered again", item.run_id)
+            log.exception("flow run %s: unexpected error; it is redelivered", item.run_id)
         finally:
             await end_task(alive)
 
-    async def _keep(self, item: QueuedRun) -> None:
+    async def _extend_ack_wait(self, item: QueuedRun) -> None:
         pause = self._stores.queue.patience.total_seconds() / 3
         while True:
             await asyncio.sleep(pause)
             with contextlib.suppress(BusUnavailable):
                 await item.in_progress()
 
-    async def _work(self, item: QueuedRun) -> timedelta | None:
-        """Do what the run needs. Gives after how long it is to be offered again; None when it is done with."""
+    async def _process(self, item: QueuedRun) -> timedelta | None:
+        """Handle a delivered run. Returns the delay of its redelivery; None to acknowledge it."""
         stored = await self._stores.runs.get(item.run_id)
         if stored is None:
             return None
@@ -223,24 +225,26 @@ class Worker:
             if what is Handling.DROP:
                 return None
             if what is Handling.MARK_CRASHED:
-                verdict = judge(run, beat, now, ReaperSettings(lost_after=self._settings.lost_after))
-                await self._stores.runs.update(mark_crashed(run, verdict, now), stored.version)
+                assessment = assess(run, beat, now, ReaperSettings(lost_after=self._settings.lost_after))
+                await self._stores.runs.update(mark_crashed(run, assessment, now), stored.version)
             if what is not Handling.START:
                 return delay
             deployment = self._deployments.current().get(run.deployment)
             if deployment is None:
                 message = f"deployment {run.deployment!r} is not in the rules that worker {self.name} has"
-                await self._stores.runs.update(settle(run, RunState.FAILED, now, message=message), stored.version)
+                await self._stores.runs.update(
+                    finish_attempt(run, RunState.FAILED, now, message=message), stored.version
+                )
                 return None
             return await self._claim(stored, deployment, item)
         except Conflict:
-            return timedelta(0)  # somebody moved it meanwhile; look again
+            return timedelta(0)  # its state changed meanwhile; handle it anew
 
     async def _claim(self, stored: Stored, deployment: Deployment, item: QueuedRun) -> timedelta | None:
         run, limit = stored.run, deployment.concurrency_limit
         if self._stopping.is_set():
             return timedelta(0)
-        if limit is not None and not await self._may_have_slot(run, limit):
+        if limit is not None and not await self._slot_may_be_free(run, limit):
             return self._settings.slot_wait * min(item.deliveries, 5)
         await self._stores.heartbeats.beat(run.id, self.name)
         stored = await self._stores.runs.update(
@@ -248,7 +252,7 @@ class Worker:
         )
         try:
             slots = self._stores.slots
-            if limit is not None and not await slots.acquire(run.deployment, run.id, limit, self._has_slot):
+            if limit is not None and not await slots.acquire(run.deployment, run.id, limit, self._is_active):
                 message = f"waits for one of {limit} slots"
                 waits = transition(stored.run, RunState.SCHEDULED, self._clock(), message=message)
                 await self._stores.runs.update(waits, stored.version)
@@ -257,41 +261,42 @@ class Worker:
                 transition(stored.run, RunState.RUNNING, self._clock(), worker=self.name), stored.version
             )
             self._held[run.id] = stored.run
-            return await self._try(stored.run, deployment)
+            return await self._run_attempt(stored.run, deployment)
         except Conflict:
-            # a pending run of ours is moved by nothing but a cancellation
-            await self._conclude(stored.run, lambda current, at: settle(current, RunState.FAILED, at))
+            # only a cancellation changes a pending run of this worker
+            await self._store_result(stored.run, lambda current, at: finish_attempt(current, RunState.FAILED, at))
             return timedelta(0)
         finally:
             self._held.pop(run.id, None)
 
-    async def _may_have_slot(self, run: FlowRun, limit: int) -> bool:
-        """Whether taking a slot may succeed; asked before the run changes its state, to spare it the way back."""
+    async def _slot_may_be_free(self, run: FlowRun, limit: int) -> bool:
+        """Whether acquiring a slot may succeed; checked before the run becomes Pending, to avoid a change back."""
         held = await self._stores.slots.holders(run.deployment)
         if len(held) < limit or run.id in held:
             return True
-        return not all([await self._has_slot(holder) for holder in held])
+        return not all([await self._is_active(holder) for holder in held])
 
-    async def _has_slot(self, run_id: str) -> bool:
+    async def _is_active(self, run_id: str) -> bool:
         stored = await self._stores.runs.get(run_id)
         return stored is not None and stored.run.state in ACTIVE
 
-    async def _let_go(self, run: FlowRun) -> None:
-        """Free the slot. Only after a state of ours was stored: otherwise the next try may hold it already."""
+    async def _release(self, run: FlowRun) -> None:
+        """Release the slot. Only after this worker stored the state: otherwise the next attempt may have the slot already."""
         try:
             await self._stores.slots.release(run.deployment, run.id)
             await self._stores.heartbeats.clear(run.id)
         except WhenthenError as error:
             log.info("flow run %s: slot and heartbeat are left to expire: %s", run.id, error)
 
-    # One try
+    # One attempt
 
-    async def _try(self, run: FlowRun, deployment: Deployment) -> timedelta | None:
-        """Run the process and store how it ended."""
+    async def _run_attempt(self, run: FlowRun, deployment: Deployment) -> timedelta | None:
+        """Run the process and store the resulting state."""
         scratch = Path(tempfile.mkdtemp(prefix="whenthen-run-"))
         stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         watchers = [
-            asyncio.create_task(watch) for watch in (self._watch(run, stop), self._beat(run, stop), self._drained(stop))
+            asyncio.create_task(watch)
+            for watch in (self._watch(run, stop), self._send_heartbeats(run, stop), self._wait_for_drain(stop))
         ]
         try:
             ending = await self._execute(run, deployment, scratch, stop)
@@ -301,22 +306,22 @@ class Worker:
         if ending is None:
             if stop.result() is Stop.LOST:
                 log.warning(
-                    "flow run %s is not held by worker %s any more; its processes were stopped", run.id, self.name
+                    "flow run %s does not belong to worker %s any more; its processes were stopped", run.id, self.name
                 )
                 return self._settings.retry_pause
-            message = f"handed back by worker {self.name}, which is stopping"
-            await self._conclude(
+            message = f"returned to the queue by worker {self.name}, which is stopping"
+            await self._store_result(
                 run,
                 lambda current, at: (
-                    settle(current, RunState.CANCELLED, at)
+                    finish_attempt(current, RunState.CANCELLED, at)
                     if current.state is RunState.CANCELLING
                     else transition(current, RunState.SCHEDULED, at, message=message, attempt=run.attempt - 1)
                 ),
             )
             return timedelta(0)
-        done = await self._conclude(
+        done = await self._store_result(
             run,
-            lambda current, at: settle(
+            lambda current, at: finish_attempt(
                 current,
                 ending.state,
                 at,
@@ -333,7 +338,7 @@ class Worker:
     async def _execute(
         self, run: FlowRun, deployment: Deployment, scratch: Path, stop: asyncio.Future[Stop]
     ) -> Ending | None:
-        """Start the process, copy its output, and wait for its end. None when the try does not count."""
+        """Start the process, copy its output, and wait for its exit. None when the attempt does not count."""
         output = self._log(run)
         try:
             launch = launch_of(
@@ -349,7 +354,7 @@ class Worker:
                 launch.words, cwd=launch.cwd, env=launch.env, grace=self._settings.kill_grace
             )
         except (NotFound, RenderError, SetupError) as error:
-            await output.say(str(error))
+            await output.write_system_line(str(error))
             await output.close()
             return Ending(state=RunState.FAILED, message=str(error), retry=False)
         async with group:
@@ -361,13 +366,13 @@ class Worker:
             timer = None
             if deployment.timeout:
                 seconds = deployment.timeout.total_seconds()
-                timer = asyncio.get_running_loop().call_later(seconds, _say, stop, Stop.TIMEOUT)
+                timer = asyncio.get_running_loop().call_later(seconds, _request_stop, stop, Stop.TIMEOUT)
             try:
                 either: list[asyncio.Future[Any]] = [exited, stop]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
                 stopped = None if exited.done() else stop.result()
                 if stopped is not None:
-                    await output.say(f"stopping: {stopped}")
+                    await output.write_system_line(f"stopping: {stopped}")
                     await group.stop()
                 exit_code = await exited
                 await asyncio.wait(copies, timeout=_READ_AFTER_EXIT_S)
@@ -406,29 +411,29 @@ class Worker:
             secrets=secrets,
         )
 
-    async def _conclude(self, run: FlowRun, change: Callable[[FlowRun, datetime], FlowRun]) -> FlowRun | None:
-        """Store how a run of ours goes on, however long that takes. None when it is not ours any more."""
+    async def _store_result(self, run: FlowRun, change: Callable[[FlowRun, datetime], FlowRun]) -> FlowRun | None:
+        """Store the next state, retrying until it is stored. None when the run does not belong to this worker any more."""
         while True:
             try:
                 stored = await self._stores.runs.get(run.id)
                 if stored is None or not self._is_ours(stored.run, run):
                     return None
                 kept = (await self._stores.runs.update(change(stored.run, self._clock()), stored.version)).run
-                await self._let_go(kept)
+                await self._release(kept)
                 return kept
             except Conflict:
                 continue
             except BusUnavailable as error:
-                log.warning("flow run %s: its end can not be stored, trying again: %s", run.id, error)
+                log.warning("flow run %s: its state can not be stored, trying again: %s", run.id, error)
                 await asyncio.sleep(self._settings.retry_pause.total_seconds())
 
     def _is_ours(self, current: FlowRun, run: FlowRun) -> bool:
         return current.state in ACTIVE and current.worker == self.name and current.attempt == run.attempt
 
-    # What may end a process early
+    # Reasons to stop a process
 
     async def _watch(self, run: FlowRun, stop: asyncio.Future[Stop]) -> None:
-        """See cancellations, and others that took the run."""
+        """Stop the process when the run is cancelled or belongs to another worker."""
         while not stop.done():
             try:
                 async with aclosing(self._stores.runs.watch(run.id)) as revisions:
@@ -436,35 +441,35 @@ class Worker:
                         if stored is None:
                             continue
                         if not self._is_ours(stored.run, run):
-                            _say(stop, Stop.LOST)
+                            _request_stop(stop, Stop.LOST)
                         elif stored.run.state is RunState.CANCELLING:
-                            _say(stop, Stop.CANCELLED)
+                            _request_stop(stop, Stop.CANCELLED)
             except BusUnavailable:
                 await asyncio.sleep(self._settings.retry_pause.total_seconds())
 
-    async def _beat(self, run: FlowRun, stop: asyncio.Future[Stop]) -> None:
-        """Renew the heartbeat; when that fails for too long, give up before others may take over."""
+    async def _send_heartbeats(self, run: FlowRun, stop: asyncio.Future[Stop]) -> None:
+        """Renew the heartbeat; when that fails for too long, stop the process before another worker may start the run."""
         loop = asyncio.get_running_loop()
-        # the processes must be gone when the reaper's patience ends
-        patience = max(self._settings.lost_after - self._settings.kill_grace, self._settings.lost_after / 2) * 0.8
+        # the processes must have exited before the reaper's `lost_after`
+        timeout = max(self._settings.lost_after - self._settings.kill_grace, self._settings.lost_after / 2) * 0.8
         beaten = loop.time()
         while True:
             began = loop.time()
             try:
-                async with asyncio.timeout(patience.total_seconds()):
+                async with asyncio.timeout(timeout.total_seconds()):
                     await self._stores.heartbeats.beat(run.id, self.name)
                 beaten = began
             except (BusUnavailable, TimeoutError):
-                if loop.time() - beaten > patience.total_seconds():
-                    _say(stop, Stop.LOST)
+                if loop.time() - beaten > timeout.total_seconds():
+                    _request_stop(stop, Stop.LOST)
             await asyncio.sleep(self._settings.heartbeat.total_seconds())
 
-    async def _drained(self, stop: asyncio.Future[Stop]) -> None:
-        await self._hand_back.wait()
-        _say(stop, Stop.DRAIN)
+    async def _wait_for_drain(self, stop: asyncio.Future[Stop]) -> None:
+        await self._draining.wait()
+        _request_stop(stop, Stop.DRAIN)
 
 
-def _say(stop: asyncio.Future[Stop], reason: Stop) -> None:
+def _request_stop(stop: asyncio.Future[Stop], reason: Stop) -> None:
     if not stop.done():
         stop.set_result(reason)
 

@@ -1,4 +1,4 @@
-"""GitHub's webhooks as events. Pure; the signature is checked before, by `sources.translator`.
+"""Translates GitHub's webhooks to events. Pure; `sources.translator` has verified the signature.
 
 Called by `sources.translator` for `preset: github`. Meaning, with examples: docs/sources.md, "GitHub". Shapes: GitHub's
 documentation of webhook events and payloads; every field that is not needed to name the event may be missing.

@@ -1,4 +1,4 @@
-"""Labels built from what a provider sent: absent values left out, text that is always a legal label.
+"""Builds labels from a payload: absent values are left out, and every text is a legal label.
 
 Used by the presets (`sources.github`, `sources.objectstore`).
 """

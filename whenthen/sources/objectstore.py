@@ -1,6 +1,6 @@
-"""Notifications of S3-compatible object stores as `s3.file.*` events, however they arrive. Pure.
+"""Translates notifications of S3-compatible object stores, in all their envelopes, to `s3.file.*` events. Pure.
 
-Called by `sources.translator` for `preset: s3`, and by other edges that receive the same documents. Understood: records of
+Called by `sources.translator` for `preset: s3`. Understood: records of
 AWS, MinIO and Ceph, an SNS envelope around them, and EventBridge events. Meaning, with examples: docs/sources.md,
 "Object storage".
 """

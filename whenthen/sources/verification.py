@@ -1,7 +1,7 @@
-"""Whether a request proves who it is from: signatures, tokens and passwords, in constant time, on the raw body.
+"""Authenticates requests: signatures, tokens and passwords, compared in constant time, on the raw body.
 
 Called by `sources.translator` before anything is decoded. It fails closed: a secret that can not be read, or is empty,
-accepts nobody. Secrets and expected signatures are in no message. Meaning: docs/sources.md, "Verification".
+refuses every request. Secrets and expected signatures appear in no message. Meaning: docs/sources.md, "Verification".
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _SECONDS = re.compile(r"[0-9]{1,11}", re.ASCII)
 
 
 def verify(request: Request, verification: Verification, *, now: datetime, resolve_secret: ResolveSecret) -> None:
-    """Return when the request is genuine.
+    """Return if the request is authentic.
 
     Raises:
         Refused: 401 when credentials are missing or unreadable; 403 when they are wrong or too old, or when no secret can

@@ -8,8 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.runs.reaper import ReaperSettings, Verdict, judge, mark_crashed
-from whenthen.runs.run_states import ALLOWED, flow_run_event, max_attempts, new_run, run_id_of, settle, transition
+from whenthen.runs.reaper import Assessment, ReaperSettings, assess, mark_crashed
+from whenthen.runs.run_states import (
+    ALLOWED,
+    finish_attempt,
+    flow_run_event,
+    max_attempts,
+    new_run,
+    run_id_of,
+    transition,
+)
 from whenthen.runs.worker import Handling, handling
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict
@@ -73,7 +81,7 @@ def test_a_failed_try_is_retried_while_tries_are_left(ended: RunState) -> None:
     run = a_run(retries=1, retry_delay=30)
     for expected in (RunState.RETRYING, ended):
         run = transition(transition(run, RunState.PENDING, NOW), RunState.RUNNING, NOW)
-        run = settle(run, ended, NOW, message="why")
+        run = finish_attempt(run, ended, NOW, message="why")
         assert run.state is expected
     assert run.attempt == max_attempts(run) == 2
     assert run.message == "why"
@@ -91,7 +99,7 @@ def test_the_event_of_a_revision_has_one_id_and_carries_what_rules_need() -> Non
 
 
 @given(st.sampled_from(RunState), st.one_of(st.none(), st.integers(-200, 0)), st.integers(-200, 0))
-def test_a_verdict_that_changes_a_run_is_always_a_legal_transition(
+def test_an_assessment_that_changes_a_run_is_always_a_legal_transition(
     state: RunState, beat: int | None, changed: int
 ) -> None:
     from dataclasses import replace
@@ -100,11 +108,11 @@ def test_a_verdict_that_changes_a_run_is_always_a_legal_transition(
 
     run = replace(a_run(retries=1), state=state, attempt=1, changed=format_time(NOW + changed * SECOND))
     last = None if beat is None else NOW + beat * SECOND
-    verdict = judge(run, last, NOW, ReaperSettings())
+    assessment = assess(run, last, NOW, ReaperSettings())
     if state in TERMINAL:
-        assert verdict is Verdict.FINE
-    if verdict not in (Verdict.FINE, Verdict.REQUEUE):
-        assert mark_crashed(run, verdict, NOW).state is not state
+        assert assessment is Assessment.FINE
+    if assessment not in (Assessment.FINE, Assessment.REQUEUE):
+        assert mark_crashed(run, assessment, NOW).state is not state
     if state in ACTIVE and beat is not None and beat >= -60:
-        assert verdict is Verdict.FINE
+        assert assessment is Assessment.FINE
         assert handling(run, last, NOW, timedelta(seconds=60))[0] is Handling.BUSY

@@ -1,4 +1,4 @@
-"""The data directory: one process at a time, files that survive a crash. Called by the wiring before anything else."""
+"""The lock of the data directory: one process at a time, released by the system after a crash. Acquired before anything else."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class DataDir:
         self._fd = fd
 
     def release(self) -> None:
-        """Let another process have it."""
+        """Release the lock."""
         if self._fd is not None:
             os.ftruncate(self._fd, 0)
             os.close(self._fd)

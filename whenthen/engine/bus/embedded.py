@@ -1,12 +1,12 @@
 """The embedded nats-server: a child process on loopback, its JetStream store under the data directory.
 
-Called by the wiring of `whenthen serve` when no `--nats` is given, after `DataDir.acquire`. The child gets SIGTERM
-from the kernel when this process dies (Linux), and a pid file lets the next start end one that outlived it anyway.
-It runs in its own process group, so that Ctrl-C reaches us alone and we stop it last.
+Started by the wiring of `whenthen serve` when no `--nats` is given, after `DataDir.acquire`. The child gets SIGTERM
+from the kernel when this process dies (Linux), and a pid file lets the next start stop a child that survived it (an orphan).
+It runs in its own process group, so that Ctrl-C does not reach it and it is stopped last.
 
-A stream that could not be written once, as the disk was full, takes nothing any more until nats-server is started again;
-reading goes on. nats-server tells so at `/healthz`, which is asked all the time, and when there is room again it is started
-again (docs/reliability.md, "A full disk").
+After a failed write, because the disk was full, a stream accepts no more messages until nats-server is restarted; reads still
+work. nats-server reports that at `/healthz`, which is polled, and is restarted once there is free space
+(docs/reliability.md, "A full disk").
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ PR_SET_PDEATHSIG = 1  #: prctl(2)
 MAX_STORE_BYTES = 1 << 50  #: more than any disk has; the disk itself is watched by `engine.bus.disk`
 START_TIMEOUT_S = 60.0  #: a store of many gigabytes is read before the port opens
 STOP_TIMEOUT_S = 15.0
-LEAST_ROOM_BYTES = 1_000_000  #: with which a server that can not write is started again
-BACKOFF_S = (0.1, 5.0)  #: first and longest pause before a dead child is started again
+LEAST_FREE_BYTES = 1_000_000  #: on the disk, before a server that can not write is restarted
+BACKOFF_S = (0.1, 5.0)  #: first and longest pause before a child that exited is restarted
 HEALTH_EVERY_S = 2.0
-HEAL_PAUSE_S = 300.0  #: the longest pause after a start that did not help
+RESTART_PAUSE_S = 300.0  #: the longest pause after a restart for bad health
 HEALTH_TIMEOUT_S = 5.0
-SICK_LOOKS = 2  #: so many looks in a row that find it unwell
-STABLE_S = 30.0  #: a child that lived this long starts again without a pause
+UNHEALTHY_CHECKS = 2  #: failed health checks in a row before a restart
+STABLE_S = 30.0  #: a child that lived this long is restarted with the first pause
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmbeddedSettings:
-    """Of the embedded server. `port` 0 takes the one used last time, or a free one."""
+    """Settings of the embedded server. `port` 0 selects the port of the last start, or a free one."""
 
     port: int = 0
     max_payload_bytes: int = 8 << 20
     sync_interval_s: int = (
-        10  #: how often files are flushed to the disk; only a power cut or kernel crash can lose what lies between
+        10  #: between two fsyncs; only a power cut or kernel crash loses what was written since the last
     )
-    sync_always: bool = False  #: flush before every acknowledgement
-    reserve_bytes: int = 0  #: a server that can not write is started again when half as much is free, or 1 MB
+    sync_always: bool = False  #: fsync before every acknowledgement
+    reserve_bytes: int = 0  #: a server that can not write is restarted once half of this is free, at least 1 MB
 
 
 def find_server() -> Path:
@@ -91,14 +91,14 @@ class EmbeddedServer:
         self.directory = data_dir / "nats"
         self.settings = settings or EmbeddedSettings()
         self.port = 0
-        self.restarts = 0  #: how often the child died and was started again
+        self.restarts = 0  #: how often the child exited and was restarted
         self._on_restart = on_restart
-        self._name = f"whenthen-{secrets.token_hex(4)}"  # tells our child from another server on the same port
+        self._name = f"whenthen-{secrets.token_hex(4)}"  # distinguishes the child from another server on the same port
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
-        self._doctor: asyncio.Task[None] | None = None
+        self._health_watch: asyncio.Task[None] | None = None
         self._health_port = 0
-        self._ending = 0  #: the process that was told to end, to be started again
+        self._restarting = 0  #: id of the process that was terminated to be restarted
 
     @property
     def url(self) -> str:
@@ -116,7 +116,7 @@ class EmbeddedServer:
         """Start the child and wait until JetStream answers.
 
         Raises:
-            SetupError: the program is missing, the port is taken, or the server does not come up; with its last words.
+            SetupError: the program is missing, the port is in use, or the server does not start; with its last error.
         """
         program = find_server()
         try:
@@ -129,14 +129,14 @@ class EmbeddedServer:
             raise SetupError(f"{self.directory} can not be written: {error.strerror}") from error
         await self._spawn(program)
         self._supervisor = asyncio.create_task(self._supervise(program), name="nats-server supervision")
-        self._doctor = asyncio.create_task(self._look_after(), name="nats-server health")
+        self._health_watch = asyncio.create_task(self._watch_health(), name="nats-server health")
 
     async def stop(self) -> None:
-        """Let the child finish its writes and end; what does not end in time is killed."""
-        for task in (self._doctor, self._supervisor):
+        """Terminate the child, which finishes its writes; kill it after a time-out."""
+        for task in (self._health_watch, self._supervisor):
             if task is not None:
                 await end_task(task)
-        self._doctor = self._supervisor = None
+        self._health_watch = self._supervisor = None
         process, self._process = self._process, None
         if process is not None and process.returncode is None:
             process.terminate()
@@ -190,18 +190,18 @@ class EmbeddedServer:
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
         self._process = process
-        self._note_pid(process.pid)
+        self._write_pid(process.pid)
         deadline = time.monotonic() + START_TIMEOUT_S
         while not await self._ready():
             if process.returncode is not None:
-                raise SetupError(f"nats-server ended at once with code {process.returncode}: {self._last_words()}")
+                raise SetupError(f"nats-server ended at once with code {process.returncode}: {self._last_error()}")
             if time.monotonic() > deadline:
                 process.kill()
-                raise SetupError(f"nats-server did not come up within {START_TIMEOUT_S:g} s: {self._last_words()}")
+                raise SetupError(f"nats-server did not come up within {START_TIMEOUT_S:g} s: {self._last_error()}")
             await asyncio.sleep(0.02)
 
     async def _ready(self) -> bool:
-        """Whether the port is open and the server behind it is ours and has JetStream."""
+        """Whether the port is open and the server on it is this child and has JetStream."""
         try:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
         except OSError:
@@ -223,21 +223,21 @@ class EmbeddedServer:
             code = await self._process.wait()
             if time.monotonic() - started > STABLE_S:
                 pause = BACKOFF_S[0]
-            if self._process.pid != self._ending:
+            if self._process.pid != self._restarting:
                 log.error(
                     "nats-server (pid %d) died with code %s; starting it again on port %d in %g s: %s",
                     self._process.pid,
                     code,
                     self.port,
                     pause,
-                    self._last_words(),
+                    self._last_error(),
                 )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, BACKOFF_S[1])
             try:
-                self._write_config()  # somebody may have taken the port of its health meanwhile
+                self._write_config()  # another process may have bound its health port meanwhile
             except OSError as error:
-                log.warning("the configuration of nats-server is left as it was: %s", error)
+                log.warning("the configuration of nats-server can not be written, the last one is used: %s", error)
             try:
                 await self._spawn(program)
             except (SetupError, OSError) as error:
@@ -249,48 +249,48 @@ class EmbeddedServer:
             if self._on_restart is not None:
                 self._on_restart()
 
-    async def _look_after(self) -> None:
-        """Start the child again when it says that it can not write any more, as soon as there is room."""
-        room = max(self.settings.reserve_bytes // 2, LEAST_ROOM_BYTES)
-        sick = 0
-        pause = HEALTH_EVERY_S  # twice as long after each start that did not help: there are ailments that none heals
+    async def _watch_health(self) -> None:
+        """Restart the child when its health check reports that it can not write, once there is free space."""
+        least = max(self.settings.reserve_bytes // 2, LEAST_FREE_BYTES)
+        unhealthy = 0
+        pause = HEALTH_EVERY_S  # doubles with each restart that did not help: some errors are not mended by one
         while True:
             await asyncio.sleep(HEALTH_EVERY_S)
-            ailment = await self._ailment()
-            sick = sick + 1 if ailment else 0
-            if ailment == "":
+            error_text = await self._health_error()
+            unhealthy = unhealthy + 1 if error_text else 0
+            if error_text == "":
                 pause = HEALTH_EVERY_S
             process = self._process
-            if sick < SICK_LOOKS or process is None:
+            if unhealthy < UNHEALTHY_CHECKS or process is None:
                 continue
-            log.error("nats-server (pid %d) does not store any more: %s", process.pid, ailment)
-            while not self._has_room(room):
+            log.error("nats-server (pid %d) can not write any more: %s", process.pid, error_text)
+            while not self._has_free(least):
                 await asyncio.sleep(HEALTH_EVERY_S)
             if process.returncode is None:
                 log.warning(
-                    "the disk has %.1f MB free; starting nats-server (pid %d) again so that it stores again",
+                    "the disk has %.1f MB free; restarting nats-server (pid %d) so that it can write again",
                     free_bytes(self.directory) / 1e6,
                     process.pid,
                 )
-                self._ending = process.pid
+                self._restarting = process.pid
                 process.terminate()
                 try:
                     await asyncio.wait_for(process.wait(), STOP_TIMEOUT_S)
                 except TimeoutError:
                     process.kill()
-            sick = 0
+            unhealthy = 0
             await asyncio.sleep(pause)
-            pause = min(pause * 2, HEAL_PAUSE_S)
+            pause = min(pause * 2, RESTART_PAUSE_S)
 
-    def _has_room(self, room: int) -> bool:
+    def _has_free(self, least: int) -> bool:
         try:
-            return free_bytes(self.directory) >= room
+            return free_bytes(self.directory) >= least
         except OSError as error:
-            log.warning("the room on the disk of %s can not be measured: %s", self.directory, error)
+            log.warning("the free space on the disk of %s can not be measured: %s", self.directory, error)
             return False
 
-    async def _ailment(self) -> str | None:
-        """What the child says is wrong with it; empty when it is well, None when it does not answer just now."""
+    async def _health_error(self) -> str | None:
+        """The error that the child's health check reports; empty when it is healthy, None when it does not answer."""
         try:
             async with asyncio.timeout(HEALTH_TIMEOUT_S):
                 reader, writer = await asyncio.open_connection("127.0.0.1", self._health_port)
@@ -306,21 +306,21 @@ class EmbeddedServer:
         except (TimeoutError, ValueError, OSError):
             return None
 
-    def _note_pid(self, pid: int) -> None:
+    def _write_pid(self, pid: int) -> None:
         try:
             (self.directory / "pid").write_text(f"{pid}\n")
         except OSError as error:  # a full disk; only a start after a crash of ours would miss it
-            log.warning("the process id of nats-server (%d) can not be noted: %s", pid, error)
+            log.warning("the process id of nats-server (%d) can not be written: %s", pid, error)
 
     async def _end_orphan(self) -> None:
-        """End a nats-server of this directory that an earlier process left behind. Two must never share a store."""
+        """Stop a nats-server of this directory that outlived its parent. Two must never share a store."""
         try:
             pid = int((self.directory / "pid").read_text())
         except (OSError, ValueError):
             return
         if not self._is_ours(pid):
             return
-        log.warning("an earlier nats-server (pid %d) still runs on this data directory; ending it", pid)
+        log.warning("an earlier nats-server (pid %d) still runs on this data directory; stopping it", pid)
         for number, limit_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, 5.0)):
             try:
                 os.kill(pid, number)
@@ -331,10 +331,10 @@ class EmbeddedServer:
                 if not self._is_ours(pid):
                     return
                 await asyncio.sleep(0.02)
-        raise SetupError(f"nats-server (pid {pid}) holds {self.directory} and does not end; end it by hand")
+        raise SetupError(f"nats-server (pid {pid}) uses {self.directory} and does not stop; kill it by hand")
 
     def _is_ours(self, pid: int) -> bool:
-        """Whether `pid` runs with our configuration file. A process id may have gone to somebody else since."""
+        """Whether `pid` runs with this configuration file; process ids are reused."""
         try:
             command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
             if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
@@ -343,7 +343,7 @@ class EmbeddedServer:
             return False
         return str(self.directory / "nats-server.conf").encode() in command
 
-    def _last_words(self) -> str:
+    def _last_error(self) -> str:
         try:
             lines = self.log_file.read_text(errors="replace").splitlines()
         except OSError:
@@ -353,7 +353,7 @@ class EmbeddedServer:
 
 
 def _free_port(wanted: int) -> int:
-    """`wanted` when nobody listens there, or any other."""
+    """`wanted` when it is free, else any other free port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
@@ -364,5 +364,5 @@ def _free_port(wanted: int) -> int:
 
 
 def _die_with_parent() -> None:
-    """In the child, before the program starts: ask the kernel for SIGTERM when the parent is gone."""
+    """In the child, before exec: have the kernel send SIGTERM when the parent dies."""
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

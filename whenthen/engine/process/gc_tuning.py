@@ -1,8 +1,8 @@
-"""What Python's garbage collector looks at while a process takes its rules, and afterwards.
+"""Garbage collector settings while rules are loaded, and afterwards.
 
-Thousands of rules are millions of objects that stay. As the collector looks at everything again whenever a quarter was added, it
-would look at them several times while they are made, and stop the event loop for it later. Called by `server` at the
-start and the end, and by `reloading` when rules are replaced.
+Thousands of rules are millions of long-lived objects. A full collection runs whenever their number has grown by a quarter, so
+it would traverse them several times during loading, and later block the event loop. Called by the wiring at
+start and stop, and by `rule_reloading` when rules are replaced.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from collections.abc import Iterator
 
 __all__ = ["loading", "unfreeze"]
 
-#: new objects before the young ones are looked at, and how many of those looks before a look at the next older ones; templates
-#: leave cycles behind, so young objects are collected also while rules are made
+#: thresholds of generations 0 and 1 during loading; compiling templates leaves reference cycles, so young objects are collected
 _YOUNG = (10_000, 10)
 _NEVER = 1_000_000
 
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Inside, only young objects are collected; what is there at the end is left out of collections until `unfreeze`."""
+    """Inside, only young generations are collected; the objects that exist at the end are frozen until `unfreeze`."""
     before = gc.get_threshold()
     gc.set_threshold(*_YOUNG, _NEVER)
     try:
@@ -32,5 +31,5 @@ def loading() -> Iterator[None]:
 
 
 def unfreeze() -> None:
-    """Let everything be collected again: what was left out is no longer sure to stay."""
+    """Include frozen objects in collections again, since the rules among them may be garbage now."""
     gc.unfreeze()

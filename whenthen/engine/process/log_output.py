@@ -1,7 +1,7 @@
-"""Logs: one JSON object a line, or lines for people, with the ids that connect them, and without secrets.
+"""Log output: JSON lines or text for people, with ids of events, firings and runs as fields, secrets redacted.
 
-Called once by the wiring. Modules log with `logging.getLogger(__name__)` and put what connects a line to others into
-`extra={"event": ..., "firing": ...}`. The redactor that is handed in sees every text before it is written: message,
+Called once by the command line. Modules log with `logging.getLogger(__name__)` and pass ids as
+`extra={"event": ..., "firing": ...}`. The given redactor is applied to every text before it is written: message,
 arguments, extra fields and tracebacks.
 """
 
@@ -20,10 +20,10 @@ __all__ = ["ConsoleFormatter", "JsonFormatter", "configure_logs"]
 Redact = Callable[[str], str]
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-_QUIET = ("httpx", "httpcore", "watchfiles", "uvicorn.access", "apprise", "asyncio")  #: told from `warning` on
+_QUIET = ("httpx", "httpcore", "watchfiles", "uvicorn.access", "apprise", "asyncio")  #: logged from level `warning`
 
 
-def _as_they_are(text: str) -> str:
+def _unredacted(text: str) -> str:
     return text
 
 
@@ -33,7 +33,7 @@ class _Formatter(logging.Formatter):
         self._redact = redact
 
     def message(self, record: logging.LogRecord) -> str:
-        """The text of the record. One whose arguments do not fit is told as it was written, not lost."""
+        """The text of the record; with arguments that do not fit its format, the format and the arguments."""
         try:
             text = record.getMessage()
         except (TypeError, ValueError, KeyError):
@@ -41,7 +41,7 @@ class _Formatter(logging.Formatter):
         return self._redact(text)
 
     def fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """What was given as `extra`, as JSON values."""
+        """The fields given as `extra`, as JSON values."""
         return {
             name: self.clean(value)
             for name, value in vars(record).items()
@@ -57,7 +57,7 @@ class _Formatter(logging.Formatter):
             return [self.clean(item) for item in value]
         return self._redact(str(value))
 
-    def trouble(self, record: logging.LogRecord) -> str:
+    def traceback_text(self, record: logging.LogRecord) -> str:
         """The traceback, if there is one."""
         parts = []
         if record.exc_info:
@@ -81,8 +81,8 @@ class JsonFormatter(_Formatter):
         }
         for name, value in self.fields(record).items():
             line.setdefault(name, value)
-        if trouble := self.trouble(record):
-            line["error"] = trouble
+        if traceback := self.traceback_text(record):
+            line["error"] = traceback
         try:
             return orjson.dumps(line, option=orjson.OPT_NON_STR_KEYS).decode()
         except (TypeError, orjson.JSONEncodeError):  # a lone surrogate, a number past 64 bits
@@ -99,21 +99,21 @@ class ConsoleFormatter(_Formatter):
         fields = "".join(f"  {key}={value}" for key, value in self.fields(record).items())
         message = self.message(record).replace("\n", "\n    ")
         text = f"{moment} {record.levelname.lower():<7} {name}  {message}{fields}"
-        if trouble := self.trouble(record):
-            text += "\n" + trouble
+        if traceback := self.traceback_text(record):
+            text += "\n" + traceback
         return text.encode("utf-8", "backslashreplace").decode()
 
 
 def configure_logs(
     *, form: str = "console", level: str = "info", redact: Redact | None = None, stream: TextIO | None = None
 ) -> logging.Handler:
-    """Send all records of the process to `stream` (standard error), `form` being console or json; gives the handler.
+    """Write all records of the process to `stream` (standard error); `form` is console or json. Returns the handler.
 
-    `redact` takes a text and gives it without secrets; it must not fail and not log.
+    `redact` returns a text without secrets; it must not raise or log.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     formatter: type[_Formatter] = JsonFormatter if form == "json" else ConsoleFormatter
-    handler.setFormatter(formatter(redact or _as_they_are))
+    handler.setFormatter(formatter(redact or _unredacted))
     root = logging.getLogger()
     for old in list(root.handlers):
         root.removeHandler(old)

@@ -1,6 +1,7 @@
-"""What a process looks after beside its work: how full disk and streams are, what could expire unread, and dead letters.
+"""Maintenance of the streams: measures disk, streams and dead letters, purges history near size limits, warns before events
+expire unread.
 
-One loop a process, every few seconds; built by the wiring. Any number may run at once.
+One loop per process, every few seconds; started by the wiring. Any number of them may run at once.
 """
 
 from __future__ import annotations
@@ -35,21 +36,21 @@ __all__ = ["Maintenance", "unread_share"]
 log = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
-_SOON_S = 0.5  #: after a look that made room: whatever filled the stream goes on
+_SOON_S = 0.5  #: after a purge, since the stream may fill again quickly
 _STREAMS = (EVENTS, ENGINE, RUNS, "LOGS")
-_WARN_FROM = 0.8  #: share of its time that an unread event has been kept
+_WARN_FROM = 0.8  #: age of the oldest unread event, as a share of `retain_events`
 _MAX_LETTERS = 10_000
 
 
 def unread_share(stored: datetime | None, *, now: datetime, max_age_s: float) -> float:
-    """How much of its time in the stream the oldest unread event has spent: 1 is when it expires, 0 without one."""
+    """The age of the oldest unread event as a share of its time to live: at 1 it expires; 0 without one."""
     if stored is None or max_age_s <= 0:
         return 0.0
     return max(0.0, (now - stored).total_seconds() / max_age_s)
 
 
 class Maintenance:
-    """Counts, makes room, and warns before a limit drops what nobody has read."""
+    """Measures, purges, and warns before unread events expire."""
 
     def __init__(
         self,
@@ -73,22 +74,22 @@ class Maintenance:
         self._disk = disk
         self._warned = False
         self._made_room = False
-        self._engine_bytes = 0  #: at the last look
+        self._engine_bytes = 0  #: at the last purge
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Look until `stop` is set."""
+        """Check until `stop` is set."""
         while not stop.is_set():
             try:
-                await self.look(datetime.now(UTC))
+                await self.check(datetime.now(UTC))
             except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, OSError) as error:
-                log.debug("streams were not counted: %r", error)
+                log.debug("streams were not measured: %r", error)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(stop.wait(), _SOON_S if self._made_room else _EVERY_S)
 
-    async def look(self, now: datetime) -> None:
-        """Look once."""
+    async def check(self, now: datetime) -> None:
+        """Measure and purge once."""
         if self._disk is not None:
-            self._disk.look()
+            self._disk.measure()
         size = 0
         for stream in _STREAMS:
             info = await self._js.stream_info(stream)
@@ -100,15 +101,15 @@ class Maintenance:
         read = min(offset.seq for offset in offsets)
         freed = await make_room(self._js, self._settings, read_up_to=read)
         if freed:
-            log.warning("EVENTS neared its limit: the oldest %d events, all evaluated, made room", freed)
+            log.warning("EVENTS is near its size limit: purged the oldest %d events, all of them evaluated", freed)
             self._metrics.made_room.labels(EVENTS).inc(freed)
-        # whoever finishes the commit that an offset still holds looks for the outcomes of its actions
+        # recovery of a commit that is still packed in an offset looks for the outcomes of its actions
         needed = min((offset.revision for offset in offsets if offset.packed), default=1 << 62)
         dropped = await make_room_in_engine(self._client, self._settings, needed_from=needed)
         if dropped:
-            log.warning("ENGINE neared its limit: %d messages, the oldest firings and outcomes, made room", dropped)
+            log.warning("ENGINE is near its size limit: purged %d messages, the oldest firings and outcomes", dropped)
             self._metrics.made_room.labels(ENGINE).inc(dropped)
-        # what drops history and gains nothing, as tasks or windows fill the stream, need not be done in haste
+        # no hurry when a purge frees nothing, because tasks or windows fill the stream
         self._made_room = bool(freed or (dropped and not 0 < self._engine_bytes <= size))
         self._engine_bytes = size if dropped else 0
         self._warn(
@@ -131,8 +132,8 @@ class Maintenance:
         if near and not self._warned:
             kept = self._settings.events_max_age
             log.error(
-                "the oldest unread event has spent %.0f%% of the %s that events are kept: it will be dropped unread; "
-                "raise retain_events, or find out why evaluation stands still",
+                "the oldest unread event has reached %.0f%% of retain_events (%s) and will expire unread; "
+                "raise retain_events, or find out why evaluation does not progress",
                 share * 100,
                 kept,
             )

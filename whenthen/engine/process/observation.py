@@ -1,6 +1,6 @@
-"""What the evaluation loops tell: metrics, and the last decisions of each automation.
+"""The observer of the evaluation loops: updates metrics, keeps the last decisions of each automation, logs firings.
 
-One object for all shards of a process; handed to every `ShardLoop`.
+One object for all shards of a process; passed to every `ShardLoop`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ __all__ = ["DecisionLog", "Observation"]
 
 log = logging.getLogger(__name__)
 
-#: reasons that say: the event did not match the trigger at all
+#: reasons for which the event did not match the trigger
 _NO_MATCH = frozenset({Reason.LABEL_MISMATCH, Reason.CONDITION_FALSE, Reason.CONDITION_ERROR, Reason.PAUSED})
 
 
@@ -43,23 +43,23 @@ class DecisionLog:
         return list(reversed(self._decisions.get(automation, ())))
 
     def keep_only(self, automations: Sequence[str]) -> None:
-        """Forget automations that left the rules."""
+        """Remove the decisions of all other automations."""
         for name in self._decisions.keys() - set(automations):
             del self._decisions[name]
 
 
 class Observation(Observer):
-    """Counts, remembers and logs."""
+    """Counts events, decisions and firings of a process."""
 
     def __init__(self, metrics: Metrics, decisions: DecisionLog) -> None:
         self._metrics = metrics
         self.decisions = decisions
         self.unreadable_count = 0
-        self.fired: Counter[str] = Counter()  #: firings of each automation since the process began
+        self.fired: Counter[str] = Counter()  #: firings of each automation since the process started
         self.last_fired: dict[str, str] = {}  #: RFC 3339, of each automation
 
     def seed(self, automation: str, at: str) -> None:
-        """Note a firing from before the process began."""
+        """Set the last firing of an automation from before the process started."""
         self.last_fired[automation] = max(at, self.last_fired.get(automation, ""))
 
     def evaluated(self, shard: int, events: int, decisions: Sequence[Decision], firings: Sequence[Firing]) -> None:

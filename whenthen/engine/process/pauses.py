@@ -1,6 +1,6 @@
-"""Whether automations are paused: flags in the state bucket, shared by all processes and looked at every second.
+"""Pause flags of automations: stored in the KV bucket `WT_state`, shared by all processes, read every second.
 
-Implements `actions.ports.Automations`. The set `paused` is one object for the life of the process; evaluators hold it.
+Implements `actions.ports.Automations`. The set `paused` is one object for the life of the process; evaluators share it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["AutomationPauses"]
 log = logging.getLogger(__name__)
 
 _PREFIX = "automation/"
-_LOOK_EVERY_S = 1.0
+_REFRESH_S = 1.0
 _TRIES = 20
 
 
@@ -33,17 +33,17 @@ class AutomationPauses:
         self._changed = changed
 
     async def pause(self, name: str) -> None:
-        """From now on the automation does not fire. Raises `NotFound`."""
+        """Pause the automation: it does not fire. Raises `NotFound`."""
         self._rule_registry.automation(name)
         await self._set(name, True)
 
     async def resume(self, name: str) -> None:
-        """The automation fires again. Raises `NotFound`."""
+        """Resume the automation. Raises `NotFound`."""
         self._rule_registry.automation(name)
         await self._set(name, False)
 
-    async def look(self) -> None:
-        """Take over what any process said."""
+    async def refresh(self) -> None:
+        """Read the stored flags."""
         flags = await self._store.all()
         paused = {key.removeprefix(_PREFIX) for key, flag in flags.items() if key.startswith(_PREFIX) and flag.paused}
         if paused != self.paused:
@@ -52,13 +52,13 @@ class AutomationPauses:
             self._changed(self.paused)
 
     async def run(self) -> None:
-        """Keep looking until cancelled."""
+        """Refresh every second until cancelled."""
         while True:
             try:
-                await self.look()
+                await self.refresh()
             except WhenthenError as error:
-                log.debug("automation flags were not read: %s", error)
-            await asyncio.sleep(_LOOK_EVERY_S)
+                log.debug("pause flags of automations were not read: %s", error)
+            await asyncio.sleep(_REFRESH_S)
 
     async def _set(self, name: str, paused: bool) -> None:
         key = _PREFIX + name
@@ -71,5 +71,5 @@ class AutomationPauses:
             except Conflict:
                 continue
         else:
-            raise Conflict(f"the flag of automation {name!r} keeps changing; try again")
-        await self.look()
+            raise Conflict(f"the pause flag of automation {name!r} keeps changing; try again")
+        await self.refresh()

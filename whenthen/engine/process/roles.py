@@ -1,4 +1,4 @@
-"""What a process does."""
+"""The roles of a process."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ __all__ = ["Role"]
 
 
 class Role(StrEnum):
-    """One process may have all roles, or a cluster many processes with one each."""
+    """A process has one role or several; without `--role` it has all."""
 
-    API = "api"  #: requests in, lists out
-    EVALUATOR = "evaluator"  #: events to firings
-    EXECUTOR = "executor"  #: firings to actions
-    WORKER = "worker"  #: flow runs
-    SCHEDULER = "scheduler"  #: schedules, lost runs, announcements of flow runs
+    API = "api"  #: serves HTTP: events and webhooks, queries and commands
+    EVALUATOR = "evaluator"  #: evaluates events, commits firings
+    EXECUTOR = "executor"  #: performs actions
+    WORKER = "worker"  #: executes flow runs
+    SCHEDULER = "scheduler"  #: creates runs of schedules, finds lost runs, publishes the events of flow runs
 
     @classmethod
     def all(cls) -> frozenset[Role]:

@@ -1,6 +1,6 @@
-"""The rules on disk brought into force while the process runs: what is taken, what is refused, and who is told.
+"""Reloads the rules when files change: a valid set replaces the one in force, an invalid set is refused and reported.
 
-Built by `server` once the first rules are in force. Meaning: docs/rules.md, "Checking" and "Editing a rule keeps its memory".
+Built by the wiring once the first rules are in force. Meaning: docs/rules.md, "Checking" and "Editing a rule keeps its memory".
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ __all__ = ["RuleReloading"]
 
 log = logging.getLogger(__name__)
 
-_TOLD = 20  #: problems of one refused set in the log; the API has all
+_LOGGED = 20  #: problems of one refused set in the log; the API lists all
 
 
 class RuleReloading:
-    """Keeps the rule_registry with the folder or file at `path`; a bad set changes nothing in it."""
+    """Keeps the rule registry in step with the folder or file at `path`; an invalid set does not change it."""
 
     def __init__(self, path: Path, rule_registry: RuleRegistry, metrics: Metrics) -> None:
         self._rule_registry = rule_registry
@@ -34,16 +34,16 @@ class RuleReloading:
         self._watcher = RulesWatcher(path, rule_registry.now.rules, self._changed)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Follow changes until `stop` is set."""
+        """Watch for changes until `stop` is set."""
         await self._watcher.run(stop)
 
     async def reload(self) -> dict[str, Any]:
-        """Read the rules now; say whether another set was taken, which one is in force, and what is wrong on disk."""
+        """Read the rules now; returns whether a new set was taken, the revision in force, and the problems on disk."""
         taken = await self._watcher.reload()
         return {"taken": taken, "revision": self._rule_registry.now.rules.revision, "problems": self.problems()}
 
     def problems(self) -> list[dict[str, Any]]:
-        """What is wrong with the rules on disk, when they were refused."""
+        """The problems of the rules on disk, if they were refused."""
         return [
             {
                 "file": problem.file,
@@ -56,11 +56,11 @@ class RuleReloading:
         ]
 
     def _changed(self, rules: Rules | None, problems: Sequence[Problem]) -> None:
-        """The rules on disk changed, to a good set or to one with problems."""
+        """The rules on disk changed: to valid ones, or (None) to ones with problems."""
         if rules is None:
             self._problems = tuple(problems)
             self._metrics.refuse_rules()
-            for problem in self._problems[:_TOLD]:
+            for problem in self._problems[:_LOGGED]:
                 log.error("rules refused: %s", problem)
             log.error("%d problems in the changed rules; the last good ones stay in force", len(self._problems))
             return
@@ -68,12 +68,12 @@ class RuleReloading:
         try:
             compiled = self._rule_registry.compile(rules)
         except InvalidInput as error:
-            # the watcher tells it back as the problems of a refused set
+            # the watcher calls again with these problems
             raise InvalidRules([Problem(file="", line=0, column=0, field="", message=str(error))]) from None
         for name, what in window_changes(before, rules).items():
             log.info("automation %s: %s", name, what)
         self._problems = ()
-        unfreeze()  # rules that are replaced are not to stay
+        unfreeze()  # the replaced rules can be collected
         self._rule_registry.take(compiled)
         counts = ", ".join(f"{count} {kind}" for kind, count in rules.counts().items())
         log.info("rules %s are in force: %s", rules.revision, counts)

@@ -172,7 +172,7 @@ class Server:
             )
             self.rule_registry.on_change(self._took)
             self._took(self.rule_registry.now)
-        await self._patiently(self.pauses.look)
+        await self._patiently(self.pauses.refresh)
         await self._patiently(self._seed)
         self._reloading = RuleReloading(self.rules_path, self.rule_registry, self.metrics)
         if Role.API in self.roles:

@@ -18,14 +18,14 @@ class Disk:
     def __init__(self, reserve: int = 100) -> None:
         self.free = 1000
         self.now = 0.0
-        self.looks = 0
+        self.measurements = 0
         self.metrics = Metrics(version="test")
         self.room = DiskRoom(
             Path("data"), reserve_bytes=reserve, metrics=self.metrics, free=self._look, clock=lambda: self.now
         )
 
     def _look(self, _: Path) -> int:
-        self.looks += 1
+        self.measurements += 1
         return self.free
 
     def takes(self, free: int) -> bool:
@@ -69,7 +69,7 @@ def test_many_events_at_once_measure_the_disk_once() -> None:
     disk = Disk()
     for _ in range(1000):
         disk.room.admit()
-    assert disk.looks == 1
+    assert disk.measurements == 1
 
 
 def test_a_change_is_logged_once_and_the_metrics_follow(caplog: pytest.LogCaptureFixture) -> None:
@@ -78,8 +78,8 @@ def test_a_change_is_logged_once_and_the_metrics_follow(caplog: pytest.LogCaptur
     with caplog.at_level(logging.INFO):
         for free in (500, 50, 40, 30, 500, 600):
             disk.free = free
-            disk.room.look()
+            disk.room.measure()
             assert value("whenthen_disk_free_bytes") == free
     assert value("whenthen_disk_reserve_bytes") == 100
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
-    assert "events are refused with 503" in caplog.text
+    assert "events are answered 503" in caplog.text
