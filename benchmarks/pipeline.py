@@ -33,8 +33,8 @@ import orjson
 from benchmarks._shared import bed, fill, machine, main_loop, prefect_python, prefect_rates, upload
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, EVENTS
-from whenthen.engine.evaluation.commit import ShardLog
-from whenthen.engine.evaluation.shard_loop import ShardLoop
+from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.nats_log import NatsEngineStore, nats_shard_loop
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.schemas.automations import Automation
@@ -85,7 +85,7 @@ async def run(bus: Bus, workload: str, rule_set: RuleSet, events: int, shard: in
     """Evaluate what the stream holds under `workload`; the seconds from start to the last commit."""
     metrics = Metrics(version="0")
     observation = Observation(metrics, DecisionLog(100))
-    loop = ShardLoop(bus, shard, Evaluator(rule_set), observer=observation)
+    loop = nats_shard_loop(bus, shard, Evaluator(rule_set), observer=observation)
     last = (await bus.js.stream_info(EVENTS)).state.last_seq
     began = time.perf_counter()
     task = asyncio.create_task(loop.run())
@@ -111,7 +111,7 @@ async def verify(bus: Bus, workload: str, events: int, shard: int) -> None:
         if "~" not in trigger:
             counted[(trigger, key)] = count_in(workload, value)
 
-    await ShardLog(bus.client, shard).load(window)
+    await FencedShardLog(NatsEngineStore(bus.client), shard).load(window)
     if workload == "fires":
         found = (await bus.js.stream_info(ENGINE, subjects_filter="engine.firing.>")).state.subjects or {}
         tasks = (await bus.js.stream_info(ENGINE, subjects_filter="engine.action.>")).state.subjects or {}

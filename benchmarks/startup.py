@@ -30,7 +30,8 @@ from benchmarks._shared import ROOT, ServerProcess, bed, machine, main_loop, mem
 from whenthen.engine.bus.records import encode_window
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import window_subject
-from whenthen.engine.evaluation.commit import ShardLog
+from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import read_event
 from whenthen.schemas.times import from_us
@@ -89,7 +90,7 @@ async def store_windows(data: Path, count: int) -> None:
         await bus.nc.flush(timeout=60)
         while (await bus.js.stream_info(ENGINE)).state.messages < count:
             await asyncio.sleep(0.1)
-        log = ShardLog(bus.client, 0)
+        log = FencedShardLog(NatsEngineStore(bus.client), 0)
         await log.commit([], seq=0, clock_us=now_us)
 
 

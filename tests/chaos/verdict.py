@@ -17,6 +17,7 @@ from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Outcome
 from whenthen.engine.bus.streams import ENGINE, RUN_STATES, RUNS
 from whenthen.engine.evaluation.commit import read_offset
+from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.schemas.deployments import TERMINAL, RunState
 
 __all__ = ["Found", "judge", "look", "unfinished"]
@@ -62,7 +63,7 @@ async def look(bus: Bus, shards: int) -> Found:
     found.queued = (await bus.js.stream_info(RUNS)).state.messages
     announcer = await bus.js.consumer_info(f"KV_{RUN_STATES}", "announcer")
     found.unannounced = (announcer.num_pending or 0) + (announcer.num_ack_pending or 0)
-    found.offsets = [(await read_offset(bus.client, shard)).seq for shard in range(shards)]
+    found.offsets = [(await read_offset(NatsEngineStore(bus.client), shard)).seq for shard in range(shards)]
     return found
 
 

@@ -6,7 +6,7 @@ Its firings can be told from the stream alone, so a test can compare what was st
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,30 +14,34 @@ import orjson
 
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event
-from whenthen.schemas.firings import Decision, Firing, FiringState
+from whenthen.schemas.firings import Firing, FiringState
 from whenthen.schemas.times import format_time, from_us
+from whenthen.triggers.decisions import Evaluation
+from whenthen.triggers.rule_set import RuleSet
 
 
-@dataclass
-class CountingRules:
-    globs: Sequence[str] = ("order.*", "burst", "arm")
-    actions_of: Sequence[Any] = ("do-nothing",)
-    triggers: frozenset[str] = frozenset({"count", "due"})
+class CountingRules(RuleSet):
+    """Rules that name what they want to see and do, and have no triggers to compile."""
 
-    def patterns(self) -> Iterable[str]:
-        return self.globs
+    def __init__(
+        self,
+        *,
+        globs: Sequence[str] = ("order.*", "burst", "arm"),
+        actions_of: Sequence[Any] = ("do-nothing",),
+        triggers: frozenset[str] = frozenset({"count", "due"}),
+    ) -> None:
+        super().__init__([])
+        self.globs = globs
+        self.actions_of = actions_of
+        self.triggers = triggers
+
+    def patterns(self) -> list[str]:
+        return list(self.globs)
 
     def actions(self, automation: str) -> Automation:
         return Automation.model_validate(
             {"name": automation, "trigger": {"expect": "x"}, "actions": list(self.actions_of)}
         )
-
-
-@dataclass
-class CountingOutcome:
-    firings: list[Firing] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
-    stopped: list[Any] = field(default_factory=list)
 
 
 @dataclass
@@ -51,7 +55,7 @@ class CountingEvaluator:
     processed: list[int] = field(default_factory=list)
     restored: int = 0
 
-    def process(self, event: Event, now_us: int) -> CountingOutcome:
+    def process(self, event: Event, now_us: int) -> Evaluation:
         outcome = self.advance(now_us)
         self.processed.append(event.seq)
         key = event.resource["id"]
@@ -70,10 +74,10 @@ class CountingEvaluator:
                 outcome.firings.append(self._fire("count", f"{key}-{self.counts[key]}", event))
         return outcome
 
-    def advance(self, now_us: int) -> CountingOutcome:
+    def advance(self, now_us: int) -> Evaluation:
         assert now_us >= self.clock_us
         self.clock_us = now_us
-        outcome = CountingOutcome()
+        outcome = Evaluation()
         for key, due in list(self.due.items()):
             if due <= now_us:
                 del self.due[key]
@@ -105,7 +109,14 @@ class CountingEvaluator:
         self.restored += 1
         return True
 
-    def replace_rules(self, rules: CountingRules) -> None:
+    def remember(self, event_id: str, at_us: int | None = None) -> None:
+        raise AssertionError("no event here names a predecessor")
+
+    def holds(self, event_id: str) -> bool:
+        return False
+
+    def replace_rules(self, rules: RuleSet) -> None:
+        assert isinstance(rules, CountingRules)
         self.rules = rules
 
     def _touch(self, trigger: str, key: str, value: int) -> None:

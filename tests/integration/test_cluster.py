@@ -16,7 +16,7 @@ from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, StreamSettings, check_server, ensure_streams
-from whenthen.engine.evaluation.shard_loop import ShardLoop
+from whenthen.engine.evaluation.nats_log import nats_shard_loop
 from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.errors import BusUnavailable, SetupError
 from whenthen.schemas.events import new_event
@@ -82,7 +82,7 @@ async def test_killing_each_server_in_turn_loses_nothing_and_doubles_nothing(clu
     async def perform(task: ActionTask) -> None:
         performed[task.key] += 1
 
-    loop = ShardLoop(bus, 0, CountingEvaluator())
+    loop = nats_shard_loop(bus, 0, CountingEvaluator())
     executor = Executor(bus, perform, settings=ExecutionSettings(ack_wait_s=3.0))
     running = [asyncio.create_task(loop.run()), asyncio.create_task(executor.run())]
     producers = [asyncio.create_task(produce(f"k{number}")) for number in range(4)]

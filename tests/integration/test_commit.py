@@ -14,8 +14,10 @@ from whenthen.engine.bus.records import Message, encode_window
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import window_subject
-from whenthen.engine.evaluation import commit as commit_module
-from whenthen.engine.evaluation.commit import Fenced, ShardLog, read_offset
+from whenthen.engine.evaluation import nats_log
+from whenthen.engine.evaluation.commit import FencedShardLog, read_offset
+from whenthen.engine.evaluation.log_ports import Fenced
+from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.schemas.errors import SetupError
 
 pytestmark = pytest.mark.anyio
@@ -29,8 +31,8 @@ def firing(number: int) -> Message:
     return Message(f"engine.firing.a.{number}", b"{}", 3600)
 
 
-async def loaded(bus: Bus, shard: int = 0) -> tuple[ShardLog, dict[str, bytes]]:
-    log = ShardLog(bus.client, shard)
+async def loaded(bus: Bus, shard: int = 0) -> tuple[FencedShardLog, dict[str, bytes]]:
+    log = FencedShardLog(NatsEngineStore(bus.client), shard)
     windows: dict[str, bytes] = {}
 
     def keep(trigger: str, key: str, state: bytes) -> None:
@@ -95,7 +97,7 @@ async def test_a_commit_whose_acknowledgement_was_lost_is_applied_once(
             raise unavailable("the answer was lost", BusReason.TIMEOUT)
         return seq
 
-    monkeypatch.setattr(commit_module, "publish_batch", deaf)
+    monkeypatch.setattr(nats_log, "publish_batch", deaf)
     offset = await log.commit([firing(number) for number in range(amount)], seq=5, clock_us=5)
     assert lost == [offset.revision]
     assert (await bus.js.stream_info(ENGINE)).state.last_seq == before + amount + 1
@@ -119,7 +121,7 @@ async def test_a_commit_that_arrives_after_it_was_given_up_is_recognised(
             await publish_batch(*held[0][0], **held[0][1])  # type: ignore[arg-type]
         return await publish_batch(*args, **kwargs)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(commit_module, "publish_batch", late)
+    monkeypatch.setattr(nats_log, "publish_batch", late)
     await log.commit([window(str(number), b"1") for number in range(amount)], seq=5, clock_us=5)
     await log.commit([window("0", b"2")], seq=6, clock_us=6)
     windows = (await loaded(bus))[1]
@@ -137,7 +139,7 @@ async def test_a_commit_of_any_size_is_stored_whole(bus: Bus, amount: int) -> No
     await log_commit_is_fenced(log)
 
 
-async def log_commit_is_fenced(log: ShardLog) -> None:
+async def log_commit_is_fenced(log: FencedShardLog) -> None:
     with pytest.raises(Fenced):
         await log.commit([], seq=4, clock_us=4)
 
@@ -158,7 +160,7 @@ async def test_a_large_commit_that_was_interrupted_is_finished_by_whoever_loads_
 
     messages = [firing(number) for number in range(2500)] + [window("k")]
     with monkeypatch.context() as patch:
-        patch.setattr(commit_module, "publish_batch", dying)
+        patch.setattr(nats_log, "publish_batch", dying)
         with pytest.raises(asyncio.CancelledError):
             await log.commit(messages, seq=3, clock_us=3)
     assert await count(bus, "engine.firing.>") == min(applied * 999, 2500)
@@ -218,4 +220,4 @@ async def test_the_offset_reads_as_json_on_the_command_line(bus: Bus) -> None:
     message = await bus.js.get_last_msg(ENGINE, "engine.shard.0.offset")
     assert message.data is not None
     assert orjson.loads(message.data)["seq"] == 5
-    assert (await read_offset(bus.client, 0)) == log.offset
+    assert (await read_offset(NatsEngineStore(bus.client), 0)) == log.offset

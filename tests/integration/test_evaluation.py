@@ -20,8 +20,9 @@ from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import decode_task
 from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.evaluation.commit import Fenced
 from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder
+from whenthen.engine.evaluation.log_ports import Fenced
+from whenthen.engine.evaluation.nats_log import NatsLeaseStore, nats_shard_loop
 from whenthen.engine.evaluation.shard_loop import Observer, ShardLoop
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
@@ -56,7 +57,7 @@ def due_firings(keys: Counter[str], threshold: int = 3) -> list[str]:
 
 
 async def test_events_become_firings_and_action_tasks(bus: Bus) -> None:
-    loop = ShardLoop(
+    loop = nats_shard_loop(
         bus, 0, CountingEvaluator(rules=CountingRules(actions_of=("do-nothing", {"call-webhook": "http://h/"})))
     )
     async with running(loop):
@@ -75,7 +76,7 @@ async def test_events_become_firings_and_action_tasks(bus: Bus) -> None:
 
 
 async def test_a_large_event_is_named_by_position_in_its_tasks(bus: Bus) -> None:
-    loop = ShardLoop(bus, 0, CountingEvaluator(threshold=1))
+    loop = nats_shard_loop(bus, 0, CountingEvaluator(threshold=1))
     async with running(loop):
         big = new_event("order.big", resource={"id": "r"}, now=datetime.now(UTC), source="t", payload="x" * 100_000)
         ack = await bus.publish(big)
@@ -88,7 +89,7 @@ async def test_a_large_event_is_named_by_position_in_its_tasks(bus: Bus) -> None
 
 async def test_only_events_that_a_rule_can_match_are_sent_and_a_reload_changes_that(bus: Bus) -> None:
     evaluator = CountingEvaluator(rules=CountingRules(globs=("order.*",)))
-    loop = ShardLoop(bus, 0, evaluator)
+    loop = nats_shard_loop(bus, 0, evaluator)
     async with running(loop):
         await bus.publish(event("other.thing"))
         first = await bus.publish(event("order.created"))
@@ -107,7 +108,7 @@ async def test_a_message_that_can_not_be_evaluated_is_passed_over_and_reported(b
         def unreadable(self, shard: int, seq: int, error: Exception) -> None:
             passed.append(seq)
 
-    loop = ShardLoop(bus, 0, CountingEvaluator(rules=CountingRules(globs=("*",))), observer=Noting())
+    loop = nats_shard_loop(bus, 0, CountingEvaluator(rules=CountingRules(globs=("*",))), observer=Noting())
     async with running(loop):
         bad = await bus.store("events.order.x", b"not json")
         worse = await bus.publish(event("poison"))
@@ -117,7 +118,7 @@ async def test_a_message_that_can_not_be_evaluated_is_passed_over_and_reported(b
 
 
 async def test_one_event_that_fires_two_thousand_automations_is_stored_whole(bus: Bus) -> None:
-    loop = ShardLoop(bus, 0, CountingEvaluator())
+    loop = nats_shard_loop(bus, 0, CountingEvaluator())
     async with running(loop):
         sent = event("burst", fan="2000")
         ack = await bus.publish(sent)
@@ -126,13 +127,13 @@ async def test_one_event_that_fires_two_thousand_automations_is_stored_whole(bus
     assert await ids(bus, "firing") == expected
     assert await ids(bus, "action") == expected
     again = CountingEvaluator()
-    async with running(loop := ShardLoop(bus, 0, again)):
+    async with running(loop := nats_shard_loop(bus, 0, again)):
         await eventually(loop.ready.is_set)
         assert again.restored == 2000
 
 
 async def test_a_deadline_fires_without_any_event_and_also_when_it_passed_while_down(bus: Bus) -> None:
-    async with running(loop := ShardLoop(bus, 0, CountingEvaluator())):
+    async with running(loop := nats_shard_loop(bus, 0, CountingEvaluator())):
         await bus.publish(event("arm", id="a", after_us="300000"))
         await eventually(lambda: loop.evaluator.clock_us > 0)
         found: list[str] = []
@@ -141,7 +142,7 @@ async def test_a_deadline_fires_without_any_event_and_also_when_it_passed_while_
         assert found[0].startswith("a-")
         armed = await bus.publish(event("arm", id="b", after_us="200000"))
         await eventually(lambda: loop.committed >= armed.seq)
-    async with running(ShardLoop(bus, 0, CountingEvaluator())):
+    async with running(nats_shard_loop(bus, 0, CountingEvaluator())):
         while len(found) < 2:
             found = await ids(bus, "firing")
     assert [name[0] for name in found] == ["a", "b"]
@@ -150,7 +151,7 @@ async def test_a_deadline_fires_without_any_event_and_also_when_it_passed_while_
 async def test_a_deadline_that_passed_while_its_event_waited_is_not_counted_from_when_it_was_read(bus: Bus) -> None:
     """Two hours by the wall clock lie between the event and its reading; the stream, asked once, says otherwise."""
     armed = await bus.publish(event("arm", id="a", after_us=str(3600 * 10**6)))
-    loop = ShardLoop(bus, 0, CountingEvaluator(), wall_us=lambda: time.time_ns() // 1000 + 2 * 3600 * 10**6)
+    loop = nats_shard_loop(bus, 0, CountingEvaluator(), wall_us=lambda: time.time_ns() // 1000 + 2 * 3600 * 10**6)
     async with running(loop):
         await eventually(lambda: loop.seq > armed.seq)
         clock_us = loop.evaluator.clock_us
@@ -167,7 +168,7 @@ async def test_a_backlog_does_not_make_anything_look_absent(bus: Bus) -> None:
     await bus.publish_many(event(id=f"k{number % 10}") for number in range(5000))
     evaluator = CountingEvaluator()
     evaluator.due["x"] = 0
-    async with running(loop := ShardLoop(bus, 0, evaluator)):
+    async with running(loop := nats_shard_loop(bus, 0, evaluator)):
         await eventually(lambda: loop.caught_up and loop.committed >= 5000)
         assert evaluator.processed == list(range(1, 5001))
     ticks = (await bus.js.stream_info("EVENTS", subjects_filter="ticks.>")).state.subjects
@@ -193,7 +194,7 @@ async def test_whatever_dies_each_firing_is_stored_once_and_none_is_missing(bus:
 
     producers = [asyncio.create_task(produce()) for _ in range(8)]
     for number in range(6):
-        task = asyncio.create_task((loop := ShardLoop(bus, 0, CountingEvaluator())).run())
+        task = asyncio.create_task((loop := nats_shard_loop(bus, 0, CountingEvaluator())).run())
         await eventually(lambda loop=loop, task=task: loop.ready.is_set() or task.done())  # type: ignore[misc]
         assert not task.done(), task
         before = loop.committed
@@ -207,17 +208,17 @@ async def test_whatever_dies_each_firing_is_stored_once_and_none_is_missing(bus:
     stop = True
     await asyncio.gather(*producers)
     total = (await bus.js.stream_info("EVENTS")).state.last_seq
-    async with running(loop := ShardLoop(bus, 0, CountingEvaluator())):
+    async with running(loop := nats_shard_loop(bus, 0, CountingEvaluator())):
         await eventually(lambda: loop.seq >= total)
     assert await ids(bus, "firing") == due_firings(sent)
     assert await ids(bus, "action") == due_firings(sent)
 
 
 async def test_of_two_evaluators_of_one_shard_the_older_is_fenced(bus: Bus) -> None:
-    old = ShardLoop(bus, 0, CountingEvaluator())
+    old = nats_shard_loop(bus, 0, CountingEvaluator())
     task = asyncio.create_task(old.run())
     await eventually(old.ready.is_set)
-    async with running(new := ShardLoop(bus, 0, CountingEvaluator())):
+    async with running(new := nats_shard_loop(bus, 0, CountingEvaluator())):
         await eventually(new.ready.is_set)
         acks = await bus.publish_many(event() for _ in range(30))
         with pytest.raises(Fenced):
@@ -243,10 +244,10 @@ async def test_shards_are_shared_and_move_when_a_member_comes_dies_or_leaves(bus
     settings = LeaseSettings(lease_s=1.0, renew_s=0.1)
 
     def work(shard: int) -> ShardLoop:
-        return ShardLoop(bus, shard, CountingEvaluator())
+        return nats_shard_loop(bus, shard, CountingEvaluator())
 
-    one = ShardHolder(bus, 4, work, member="one", settings=settings)
-    two = ShardHolder(bus, 4, work, member="two", settings=settings)
+    one = ShardHolder(NatsLeaseStore(bus), 4, work, member="one", settings=settings)
+    two = ShardHolder(NatsLeaseStore(bus), 4, work, member="two", settings=settings)
     first = asyncio.create_task(one.run())
     await eventually(lambda: sorted(one.held) == [0, 1, 2, 3])
     second = asyncio.create_task(two.run())
@@ -264,11 +265,11 @@ async def test_shards_are_shared_and_move_when_a_member_comes_dies_or_leaves(bus
 
 
 async def test_a_window_of_a_rule_that_is_gone_is_forgotten(bus: Bus) -> None:
-    async with running(loop := ShardLoop(bus, 0, CountingEvaluator())):
+    async with running(loop := nats_shard_loop(bus, 0, CountingEvaluator())):
         ack = await bus.publish(event())
         await eventually(lambda: loop.committed >= ack.seq)
     rules = CountingRules(triggers=frozenset())
-    async with running(loop := ShardLoop(bus, 0, CountingEvaluator(rules=rules))):
+    async with running(loop := nats_shard_loop(bus, 0, CountingEvaluator(rules=rules))):
         await eventually(loop.ready.is_set)
     message = await bus.js.get_last_msg(ENGINE, "engine.shard.0.window.count.r")
     assert message.data == orjson.dumps(["count", "r"]) + b"\n"

@@ -22,6 +22,7 @@ from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.streams import ENGINE, EVENTS, LEASES, StreamSettings, ensure_streams
 from whenthen.engine.bus.subjects import prepared_subject
 from whenthen.engine.evaluation.commit import read_offset
+from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.rules import load_rules
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
@@ -83,7 +84,7 @@ async def committed(bus: Bus, seq: int, *, within_s: float = 60.0, whole: bool =
     found: list[Offset] = []
 
     async def there() -> bool:
-        found.append(await read_offset(bus.client, 0))
+        found.append(await read_offset(NatsEngineStore(bus.client), 0))
         return found[-1].seq >= seq and not found[-1].prepared and not (whole and found[-1].packed)
 
     await until(there, within_s=within_s, what=f"the shard reaches position {seq}", every_s=0.02)
@@ -168,12 +169,12 @@ async def test_an_event_that_fires_two_thousand_automations_is_exact_when_the_pr
             sent = await publish(bus, "burst")
 
             async def under_way(sent: int = sent, moment: int = moment) -> bool:
-                offset = await read_offset(bus.client, 0)
+                offset = await read_offset(NatsEngineStore(bus.client), 0)
                 return offset.seq >= sent and (offset.applied >= moment or not offset.prepared)
 
             await until(under_way, within_s=60, what="the commit is under way", every_s=0.0)
             process.kill()
-            killed_at.append(await read_offset(bus.client, 0))
+            killed_at.append(await read_offset(NatsEngineStore(bus.client), 0))
             await committed(bus, sent, within_s=START_S)
         oracle = await expected(bus, house.rules)
         assert len(oracle.firings) == 8000

@@ -10,6 +10,7 @@ import pytest
 from tests.integration.conftest import eventually
 from tests.integration.test_evaluation import ids, running
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.evaluation.nats_log import nats_shard_loop
 from whenthen.engine.evaluation.recent_ids import recent_ids
 from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.schemas.automations import Automation
@@ -27,7 +28,7 @@ def event(name: str, id: str, follows: str | None = None) -> Event:
 
 
 def shard(bus: Bus) -> ShardLoop:
-    return ShardLoop(bus, 0, Evaluator(RuleSet.compile([RULE]), follows_wait=timedelta(hours=1)))
+    return nats_shard_loop(bus, 0, Evaluator(RuleSet.compile([RULE]), follows_wait=timedelta(hours=1)))
 
 
 async def firings(bus: Bus, wanted: int) -> None:

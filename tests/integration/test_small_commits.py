@@ -23,9 +23,10 @@ from whenthen.engine.bus.records import Message, as_json, encode_firing, encode_
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject, firing_subject, offset_subject, window_subject
-from whenthen.engine.evaluation import commit as commit_module
-from whenthen.engine.evaluation.commit import SMALL_BYTES, SMALL_MESSAGES, Fenced, ShardLog, read_offset
-from whenthen.engine.evaluation.shard_loop import ShardLoop
+from whenthen.engine.evaluation import nats_log
+from whenthen.engine.evaluation.commit import SMALL_BYTES, SMALL_MESSAGES, FencedShardLog, read_offset
+from whenthen.engine.evaluation.log_ports import Fenced
+from whenthen.engine.evaluation.nats_log import NatsEngineStore, nats_shard_loop
 from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
@@ -74,8 +75,8 @@ def changes(round: int) -> list[Message]:
     ]
 
 
-async def loaded(bus: Bus) -> tuple[ShardLog, dict[str, bytes]]:
-    log = ShardLog(bus.client, 0)
+async def loaded(bus: Bus) -> tuple[FencedShardLog, dict[str, bytes]]:
+    log = FencedShardLog(NatsEngineStore(bus.client), 0)
     windows: dict[str, bytes] = {}
     await log.load(lambda trigger, key, state: windows.__setitem__(key, state))
     return log, {key: state for key, state in windows.items() if state}
@@ -86,7 +87,7 @@ async def answering(bus: Bus) -> None:
     async with asyncio.timeout(20):
         while True:
             try:
-                await read_offset(bus.client, 0)
+                await read_offset(NatsEngineStore(bus.client), 0)
                 return
             except BusUnavailable:
                 await asyncio.sleep(0.02)
@@ -140,11 +141,11 @@ async def test_a_small_commit_is_one_message_and_then_its_changes(bus: Bus) -> N
     message = await bus.js.get_last_msg(ENGINE, offset_subject(0))
     assert message.data is not None
     assert orjson.loads(message.data.split(b"\n")[0])["seq"] == 1, "the position reads as JSON on the command line"
-    assert await read_offset(bus.client, 0) == offset
+    assert await read_offset(NatsEngineStore(bus.client), 0) == offset
     assert await stored(bus) == uninterrupted(1)
-    assert not log.settled
+    assert log.carries_changes
     await log.commit([], seq=2, clock_us=10)
-    assert log.settled
+    assert not log.carries_changes
 
 
 @pytest.mark.parametrize(
@@ -174,7 +175,7 @@ async def test_an_evaluator_that_dies_at_any_change_leaves_nothing_undone(
     again, windows = await loaded(other)
     assert await stored(other) == uninterrupted(1, 2)
     assert windows == {"one": b"2", "gone-2": b"2"}
-    assert (again.offset.seq, again.settled) == (2, True)
+    assert (again.offset.seq, again.carries_changes) == (2, False)
     last = (await other.js.stream_info(ENGINE)).state.last_seq
     await loaded(other)
     assert (await other.js.stream_info(ENGINE)).state.last_seq == last + 1, "nothing was applied a second time"
@@ -294,7 +295,7 @@ async def test_a_refusal_that_is_no_takeover_is_no_fence_and_batches_follow(
         await publish_fenced(*args, **kwargs)
 
     log, _ = await loaded(bus)
-    monkeypatch.setattr(commit_module, "publish_fenced", busy)
+    monkeypatch.setattr(nats_log, "publish_fenced", busy)
     await log.commit(changes(1), seq=1, clock_us=1)
     assert len(refused) == 3
     assert await stored(bus) == uninterrupted(1)
@@ -361,14 +362,14 @@ async def test_a_task_that_was_buried_or_waits_is_left_as_it_is(bus: Bus, monkey
 
 
 async def test_an_idle_shard_keeps_no_changes_in_its_offset(bus: Bus) -> None:
-    loop = ShardLoop(bus, 0, CountingEvaluator(threshold=1))
+    loop = nats_shard_loop(bus, 0, CountingEvaluator(threshold=1))
     task = asyncio.create_task(loop.run())
     await eventually(loop.ready.is_set)
     ack = await bus.publish(new_event("order.created", resource={"id": "r"}, now=datetime.now(UTC), source="test"))
     await eventually(lambda: loop.committed >= ack.seq)
-    assert (await read_offset(bus.client, 0)).packed
+    assert (await read_offset(NatsEngineStore(bus.client), 0)).packed
     async with asyncio.timeout(20):
-        while (await read_offset(bus.client, 0)).packed:
+        while (await read_offset(NatsEngineStore(bus.client), 0)).packed:
             await asyncio.sleep(0.02)
     loop.stop()
     await asyncio.wait_for(task, 20)
@@ -403,7 +404,7 @@ async def test_small_and_large_commits_through_kills_of_either_side_store_exactl
 
     producers = [asyncio.create_task(produce()) for _ in range(4)]
     for number in range(12):
-        task = asyncio.create_task((loop := ShardLoop(bus, 0, CountingEvaluator())).run())
+        task = asyncio.create_task((loop := nats_shard_loop(bus, 0, CountingEvaluator())).run())
         await eventually(lambda loop=loop, task=task: loop.ready.is_set() or task.done())  # type: ignore[misc]
         assert not task.done(), task
         before = loop.committed
@@ -420,7 +421,7 @@ async def test_small_and_large_commits_through_kills_of_either_side_store_exactl
     await asyncio.gather(*producers)
     total = (await bus.js.stream_info("EVENTS")).state.last_seq
     evaluator = CountingEvaluator()
-    task = asyncio.create_task((loop := ShardLoop(bus, 0, evaluator)).run())
+    task = asyncio.create_task((loop := nats_shard_loop(bus, 0, evaluator)).run())
     await eventually(lambda: loop.seq >= total, within_s=60)
     loop.stop()
     await asyncio.wait_for(task, 30)

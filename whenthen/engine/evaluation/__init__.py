@@ -5,14 +5,21 @@ from __future__ import annotations
 from whenthen.engine.evaluation.commit import (
     read_offset,
 )
+from whenthen.engine.evaluation.commit_messages import (
+    EvaluationSettings,
+)
 from whenthen.engine.evaluation.leases import (
     LeaseSettings,
     ShardHolder,
     ShardWork,
     shard_of,
 )
+from whenthen.engine.evaluation.nats_log import (
+    NatsEngineStore,
+    NatsLeaseStore,
+    nats_shard_loop,
+)
 from whenthen.engine.evaluation.shard_loop import (
-    EvaluationSettings,
     Observer,
     ShardLoop,
 )
@@ -20,10 +27,13 @@ from whenthen.engine.evaluation.shard_loop import (
 __all__ = [
     "EvaluationSettings",
     "LeaseSettings",
+    "NatsEngineStore",
+    "NatsLeaseStore",
     "Observer",
     "ShardHolder",
     "ShardLoop",
     "ShardWork",
+    "nats_shard_loop",
     "read_offset",
     "shard_of",
 ]

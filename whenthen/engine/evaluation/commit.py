@@ -1,64 +1,59 @@
-"""The commit: windows, firings, action tasks and the shard's offset move together, or not at all.
+"""The commit: windows, firings, action tasks and the shard's offset are stored together, or not at all.
 
-Called by the evaluation loop. Each commit writes the shard's offset with the expected last sequence of the offset
-subject: whoever lost the shard is refused (`Fenced`).
+Called by the evaluation loop, over an `EngineStore` (NATS or memory). Each commit writes the shard's offset with the expected
+last sequence of the offset subject: this is the fence, and a process that lost the shard is refused (`Fenced`).
 
 **Small commits** (`SMALL_MESSAGES`, `SMALL_BYTES`) are one message: the offset, with the changes packed behind it. For a
 stream with one copy the server keeps a file store for each atomic batch, which takes longer than everything else that
-a firing goes through. Once the offset is acknowledged the changes are published as the messages they are, each
-under the fence of this offset's revision, and all are acknowledged before the next commit goes out, which replaces the
-pack. When it is not known whether they are all stored, the offset is written again as it is, so that nothing which is
-still on its way can come through any more, and then what is missing is published (`engine.evaluation.commit_recovery`). Whoever loads
-the shard does the same. With replicas a batch waits in memory, and the server lets only one message at a time expect
+a firing goes through. Once the offset is acknowledged, the changes are published as messages of their own, each
+under the fence of this offset's revision. All are acknowledged before the next commit goes out, as that replaces the
+pack. When it is not known whether they are all stored, the offset is written again unchanged: its new revision fences
+out every publish that is still in flight. Then what is missing is published (`engine.evaluation.commit_recovery`). Whoever
+loads the shard does the same. With replicas a batch is held in memory, and the server allows one message at a time to expect
 something of a subject; there every commit is a batch.
 
 **Other commits** are one atomic batch (NATS ADR-50) to `ENGINE` whose last message is the offset.
 
-**Lost acknowledgements.** Each commit has a name, which is in the offset message. A commit without an answer is sent
-again as it is; if the first one had been applied, the second is refused, and the offset that is read back bears its
-name. So a commit that comes through late, from a buffer or after a leader change, is applied once.
+**Lost acknowledgements.** Each commit has an id, which is in the offset message. A commit without an answer is sent
+again unchanged; if the first one had been applied, the second is refused, and the offset that is read back bears its
+id. So a commit that is delivered late, from a buffer or after a leader change, is applied once.
 
 **More than 1,000 messages** (the server's limit). All of them are packed into a few *prepared* messages, and one
 batch of these and the offset (`prepared: n, applied: 0`) is the commit: from then on nothing else can happen to the
 shard. Then each pack is applied by an ordinary batch of its messages and the offset (`applied: k`), each fenced like
 any other. A shard that is loaded with packs left applies these first. Tried and dropped: several firings in one
-message (executors could not acknowledge, retry and store_dead each by itself), and publishing the rest outside the
+message (executors could not acknowledge, retry and dead-letter them one by one), and publishing the rest outside the
 transaction (twice after a crash).
 """
 
 from __future__ import annotations
 
 import asyncio
-import base64
 import dataclasses
 import logging
 import uuid
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from whenthen.engine.bus import (
     BATCH_MESSAGES,
     ENGINE,
     BusReason,
-    Delivery,
     Message,
     Offset,
-    RequestClient,
     StaleBatch,
     decode_window,
     offset_subject,
     pack,
     prepared_subject,
-    publish_batch,
-    publish_fenced,
     shard_subjects,
     unavailable,
     unpack,
 )
 from whenthen.engine.evaluation.commit_recovery import missing
+from whenthen.engine.evaluation.log_ports import EngineStore, Fenced
 from whenthen.schemas import BusUnavailable, SetupError, WhenthenError
 
-__all__ = ["BATCH_MESSAGES", "Fenced", "ShardLog", "StaleBatch", "publish_batch", "read_offset"]
+__all__ = ["SMALL_BYTES", "SMALL_MESSAGES", "FencedShardLog", "read_offset"]
 
 log = logging.getLogger(__name__)
 
@@ -69,85 +64,60 @@ SMALL_BYTES = 64 << 10
 PACK_BYTES = 700_000
 RETRY_S = (0.05, 0.5)  #: first and longest pause before a commit is sent again
 CLAIMS = 20  #: how often a shard is claimed before another process is believed to have it
-LOAD_MESSAGES = 10_000  #: of one request of the loader
-LOAD_BYTES = 16 << 20
+REPLICA_S = 0.05  #: between two looks at a replica that lags
+REPLICA_LOOKS = 100
+PACK_TIMEOUT_S = 10.0  #: a pack is larger than other messages
 
 
-class Fenced(WhenthenError):
-    """Another process has committed for this shard. Whatever is held in memory is void; load the shard again."""
-
-    reason = "fenced"
-
-
-async def read_offset(client: RequestClient, shard: int) -> Offset:
+async def read_offset(store: EngineStore, shard: int) -> Offset:
     """A shard's offset as the stream's leader has it.
 
     Raises:
         BusUnavailable: no answer.
     """
-    answer = await client.api(f"STREAM.MSG.GET.{ENGINE}", {"last_by_subj": offset_subject(shard)})
-    if error := answer.get("error"):
-        if error.get("err_code") == 10037:  # no message found
-            return Offset()
-        raise unavailable(f"the offset can not be read: {error.get('description')}", BusReason.REFUSED)
-    message = answer["message"]
-    return Offset.decode(base64.b64decode(message["data"]), message["seq"])
+    record = await store.last(offset_subject(shard))
+    return Offset() if record is None else Offset.decode(record.data, record.seq)
 
 
-class ShardLog:
-    """What one shard remembers in `ENGINE`, for the one process that evaluates it. Not for concurrent calls.
+class FencedShardLog:
+    """A `ShardLog` over an `EngineStore`."""
 
-    `load` first; then `commit`, each after the one before has returned.
-    """
-
-    def __init__(self, client: RequestClient, shard: int, *, writer: str = "") -> None:
-        self.client = client
+    def __init__(self, store: EngineStore, shard: int, *, writer: str = "") -> None:
         self.shard = shard
         self.writer = writer or uuid.uuid4().hex
         self.offset = Offset()
-        self.stored = 0  #: the position up to which every change is in its place
-        self._packs = False  #: whether small commits are packed
+        self.stored = 0
+        self._engine = store
+        self._small_commits = False
 
     @property
-    def settled(self) -> bool:
-        """Whether the offset in the stream holds no changes any more, which a crash would have to look after."""
-        return not self.offset.packed
+    def carries_changes(self) -> bool:
+        """Whether the offset as stored carries the changes of a small commit."""
+        return bool(self.offset.packed)
 
     async def load(self, on_window: Callable[[str, str, bytes], None]) -> Offset:
-        """Take over the shard: fence out whoever had it, finish a half-applied commit, and hand over every window.
-
-        A later message of a window replaces an earlier one; an empty state means that it is forgotten. Replicas that
-        lag are noticed, because the offset is the last message that the shard has then.
-
-        Raises:
-            Fenced: another process took it over meanwhile.
-            BusUnavailable: the bus went away; load again.
-            SetupError: the stream holds windows that no commit covers.
-        """
-        self._packs = await self._one_copy()
+        """See `ShardLog.load`. A replica that lags is noticed, because the offset is the last message that the shard has after
+        its claim."""
+        self._small_commits = await self._engine.has_one_copy()
         await self._claim()
         await self._apply_prepared()
         if self.offset.packed:
-            log.warning("shard %d: looking after the changes of the last commit", self.shard)
-            await self._finish()
-            await self._rewrite(packed=b"")
+            log.warning("shard %d: recovering the changes of its last commit", self.shard)
+            await self._recover()
+            await self._write_offset(dataclasses.replace(self.offset, packed=b""))
         position = 0
-        for _ in range(100):
+        for _ in range(REPLICA_LOOKS):
             position = await self._read(position, on_window)
             if position > self.offset.revision:
                 raise await self._beyond(position)
             if position == self.offset.revision:
                 self.stored = self.offset.seq
                 return self.offset
-            await asyncio.sleep(0.05)  # a replica that lags answered
+            await asyncio.sleep(REPLICA_S)  # a replica that lags answered
         raise unavailable("no replica of the ENGINE stream is up to date", BusReason.TIMEOUT)
 
     async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int) -> Offset:
-        """Store `messages` and the new position at once; tries until it knows that it is stored.
-
-        Raises:
-            Fenced: another process took the shard over; nothing of this was stored.
-        """
+        """See `ShardLog.commit`."""
         target = dataclasses.replace(
             self.offset,
             seq=seq,
@@ -158,9 +128,9 @@ class ShardLog:
             applied=0,
             packed=b"",
         )
-        if messages and self._packs and _small(messages):
+        if messages and self._small_commits and _small(messages):
             await self._store([], dataclasses.replace(target, packed=_packed(messages)))
-            await self._spread(messages)
+            await self._publish_changes(messages)
         elif len(messages) < BATCH_MESSAGES:
             await self._store(messages, target)
         else:
@@ -171,29 +141,21 @@ class ShardLog:
         self.stored = seq
         return self.offset
 
-    async def _one_copy(self) -> bool:
-        answer = await self.client.api(f"STREAM.INFO.{ENGINE}")
-        if error := answer.get("error"):
-            raise unavailable(f"stream {ENGINE} is not there: {error.get('description')}", BusReason.REFUSED)
-        return int(answer["config"].get("num_replicas") or 1) == 1
-
-    async def _spread(self, messages: Sequence[Message]) -> None:
-        """Publish the changes that the offset holds."""
+    async def _publish_changes(self, messages: Sequence[Message]) -> None:
+        """Publish the changes that the offset carries."""
+        subject = offset_subject(self.shard)
         try:
-            subject = offset_subject(self.shard)
-            await publish_fenced(self.client, messages, subject=subject, expect=self.offset.revision)
+            await self._engine.publish_fenced(messages, subject=subject, expect=self.offset.revision)
         except (StaleBatch, BusUnavailable) as error:
             log.warning("shard %d: not all changes are known to be stored (%s)", self.shard, error)
-            await self._rewrite()
-            if isinstance(
-                error, StaleBatch
-            ):  # and the shard is ours: the stream was given replicas since it was loaded
-                self._packs = False
-            await self._finish()
+            await self._write_offset(self.offset)
+            # refused, yet not fenced out: the stream was given replicas since the shard was loaded
+            self._small_commits = not isinstance(error, StaleBatch)
+            await self._recover()
 
-    async def _finish(self) -> None:
-        """Publish those changes of the offset that are missing. The offset must have been written since they were sent:
-        then none of them is on its way any more.
+    async def _recover(self) -> None:
+        """Publish those changes of the offset that are missing. The offset must have been written since they were sent, so
+        that none of them is in flight.
 
         Raises:
             Fenced: another process took the shard over.
@@ -202,25 +164,21 @@ class ShardLog:
         subject = offset_subject(self.shard)
         while True:
             try:
-                for message in await missing(self.client, list(unpack(self.offset.packed))):
-                    await publish_fenced(self.client, [message], subject=subject, expect=self.offset.revision)
+                for message in await missing(self._engine, list(unpack(self.offset.packed))):
+                    await self._engine.publish_fenced([message], subject=subject, expect=self.offset.revision)
                 return
             except (StaleBatch, BusUnavailable) as error:
                 log.warning("shard %d: changes are still not stored (%s); trying again", self.shard, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_S[1])
-            await self._rewrite()
-
-    async def _rewrite(self, **changes: Any) -> None:
-        """Write the offset again under our name, as it is but for `changes`."""
-        await self._store([], dataclasses.replace(self.offset, commit=uuid.uuid4().hex, writer=self.writer, **changes))
+            await self._write_offset(self.offset)
 
     async def _claim(self) -> None:
-        """Write the offset as it is under our name. A commit that comes in between is the last one of who had it."""
+        """Write the offset unchanged as this writer. A commit that comes in between is the last one of the previous writer."""
         for attempt in range(CLAIMS):
-            self.offset = await read_offset(self.client, self.shard)
+            self.offset = await read_offset(self._engine, self.shard)
             try:
-                await self._rewrite()
+                await self._write_offset(self.offset)
                 return
             except Fenced:
                 if attempt == CLAIMS - 1:
@@ -232,32 +190,37 @@ class ShardLog:
         packs = []
         for index in range(self.offset.prepared):
             subject = prepared_subject(self.shard, index)
-            answer = await self.client.api(f"STREAM.MSG.GET.{ENGINE}", {"last_by_subj": subject}, timeout_s=10)
-            if "message" not in answer:
-                raise unavailable(f"{subject} can not be read: {answer.get('error')}", BusReason.REFUSED)
-            packs.append(base64.b64decode(answer["message"].get("data", "")))
+            record = await self._engine.last(subject, timeout_s=PACK_TIMEOUT_S)
+            if record is None:
+                raise unavailable(f"{subject}, which the offset names, is not in {ENGINE}", BusReason.REFUSED)
+            packs.append(record.data)
         log.warning("shard %d: finishing a commit of %d packs", self.shard, len(packs))
         await self._apply(packs)
 
     async def _apply(self, packs: Sequence[bytes]) -> None:
         """Apply the packs that are not applied yet; the last batch forgets them all by short-lived tombstones."""
         for index in range(self.offset.applied, len(packs)):
-            target = dataclasses.replace(self.offset, applied=index + 1, commit=uuid.uuid4().hex, writer=self.writer)
-            await self._store(list(unpack(packs[index])), target)
-        forget = [Message(prepared_subject(self.shard, index), b"", 1) for index in range(len(packs))]
-        await self._store(
-            forget, dataclasses.replace(self.offset, prepared=0, applied=0, commit=uuid.uuid4().hex, writer=self.writer)
-        )
+            await self._write_offset(dataclasses.replace(self.offset, applied=index + 1), list(unpack(packs[index])))
+        tombstones = [Message(prepared_subject(self.shard, index), b"", 1) for index in range(len(packs))]
+        await self._write_offset(dataclasses.replace(self.offset, prepared=0, applied=0), tombstones)
 
-    async def _store(self, messages: Sequence[Message], target: Offset) -> Offset:
-        """One fenced batch, sent until its fate is known."""
+    async def _write_offset(self, offset: Offset, messages: Sequence[Message] = ()) -> None:
+        """Store `messages` and an offset under a commit id of its own. Errors: see `_store`."""
+        await self._store(messages, dataclasses.replace(offset, commit=uuid.uuid4().hex, writer=self.writer))
+
+    async def _store(self, messages: Sequence[Message], target: Offset) -> None:
+        """One fenced batch, sent until its outcome is known.
+
+        Raises:
+            Fenced: another process took the shard over.
+        """
         batch = [*messages, Message(offset_subject(self.shard), target.encode())]
         pause = RETRY_S[0]
         while True:
             try:
-                revision = await publish_batch(self.client, batch, expect=self.offset.revision)
+                revision = await self._engine.publish_batch(batch, expect=self.offset.revision)
             except StaleBatch:
-                found = await self._reread()
+                found = await self._read_offset()
                 if found.commit == target.commit:
                     revision = found.revision  # an earlier sending of this very batch was applied
                 elif found.revision != self.offset.revision:
@@ -266,7 +229,10 @@ class ShardLog:
                         "this one's state is void"
                     ) from None
                 else:
-                    log.info("shard %d: the commit met one still under way; sending it again", self.shard)
+                    log.info(
+                        "shard %d: the server still stores a message of the same expectation; sending the commit again",
+                        self.shard,
+                    )
                     await asyncio.sleep(pause)
                     continue
             except BusUnavailable as error:
@@ -275,40 +241,28 @@ class ShardLog:
                 pause = min(pause * 2, RETRY_S[1])
                 continue
             self.offset = dataclasses.replace(target, revision=revision)
-            return self.offset
+            return
 
-    async def _reread(self) -> Offset:
+    async def _read_offset(self) -> Offset:
         while True:
             try:
-                return await read_offset(self.client, self.shard)
+                return await read_offset(self._engine, self.shard)
             except BusUnavailable:
                 await asyncio.sleep(RETRY_S[0])
 
     async def _read(self, position: int, on_window: Callable[[str, str, bytes], None]) -> int:
         """Read the shard's messages after `position`; gives the last sequence that was seen."""
         prefix = shard_subjects(self.shard)[:-1] + "window."
-        seen = position
-        more = True
 
-        def receive(message: Delivery) -> None:
-            nonlocal seen
-            seen = int(message.headers["Nats-Sequence"])
-            if message.headers["Nats-Subject"].startswith(prefix):
-                on_window(*decode_window(message.data))
+        def receive(subject: str, data: bytes) -> None:
+            if subject.startswith(prefix):
+                on_window(*decode_window(data))
 
-        while more:
-            request = {
-                "seq": seen + 1,
-                "next_by_subj": shard_subjects(self.shard),
-                "batch": LOAD_MESSAGES,
-                "max_bytes": LOAD_BYTES,
-            }
-            more = await self.client.read_stored(ENGINE, request, receive)
-        return seen
+        return await self._engine.read(shard_subjects(self.shard), after=position, receive=receive)
 
     async def _beyond(self, position: int) -> WhenthenError:
         """What it means that there is something after the offset that this process has just written."""
-        found = await read_offset(self.client, self.shard)
+        found = await read_offset(self._engine, self.shard)
         if found.revision != self.offset.revision:
             return Fenced(f"shard {self.shard}: process {found.writer} took it over while it was being loaded")
         return SetupError(

@@ -1,7 +1,7 @@
-"""Who evaluates which shard: members, leases in the bucket `WT_leases`, and the loop that holds them.
+"""Who evaluates which shard: members, leases in a `LeaseStore`, and the loop that holds them.
 
-Called by the wiring. A lease is only about liveness: that somebody evaluates each shard and that nobody works in vain.
-Correctness is the commit's (`engine.evaluation.commit`), which fences whoever is late. Clocks are never compared between
+Called by the wiring. A lease is only about liveness: that somebody evaluates each shard, and no two processes for long.
+Correctness is the commit's (`engine.evaluation.commit`), which fences out a process that lost its shard. Clocks are never compared between
 machines: a holder judges its own lease by its monotonic clock, and others by how long their entry's revision has not
 changed as seen from here.
 """
@@ -16,28 +16,26 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Protocol
 
-import nats.errors
-import nats.js.errors
 import orjson
-from nats.js.kv import KeyValue
 
 from whenthen.cancellation import end_task, wait_event
-from whenthen.engine.bus import LEASES, Bus, Delivery
-from whenthen.engine.evaluation.commit import Fenced
+from whenthen.engine.evaluation.log_ports import Fenced, LeaseEntry, LeaseStore, WrongRevision
 from whenthen.schemas import BusUnavailable, SetupError
 
 __all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign", "shard_of"]
 
 log = logging.getLogger(__name__)
 
+MEMBER_LEASES = 20  #: leases' time without a sign of life after which a member's entry is deleted
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseSettings:
-    """`lease_s` plus one `renew_s` is how long a shard stands still when its holder dies."""
+    """`lease_s` plus one `renew_s` is how long a shard is not evaluated when its holder dies."""
 
     lease_s: float = 3.0
     renew_s: float = 0.5
-    stop_s: float = 20.0  #: how long a shard may take to commit and stop before it is cut off
+    stop_s: float = 20.0  #: how long a shard may take to commit and stop before it is cancelled
 
 
 @dataclass(slots=True)
@@ -47,19 +45,20 @@ class Lease:
     shard: int
     revision: int
     until: float  #: by the holder's monotonic clock
+    lost: bool = False  #: another process has it, or the entry was deleted
 
     def held(self, now: float) -> bool:
         """Whether nobody else can have taken it by `now` (monotonic)."""
-        return now < self.until
+        return not self.lost and now < self.until
 
 
 @dataclass(slots=True)
 class _Seen:
-    """Another entry of the bucket: its revision, and since when it is the same, by our monotonic clock."""
+    """An entry of the store: its revision, and since when it is unchanged, by our monotonic clock."""
 
     revision: int
     since: float
-    value: bytes = b""
+    value: bytes
 
 
 class ShardWork(Protocol):
@@ -119,7 +118,7 @@ class _Held:
 
 @dataclass(slots=True)
 class _View:
-    """What the bucket looks like from here."""
+    """The store as it was last read."""
 
     members: dict[str, _Seen] = field(default_factory=dict)
     leases: dict[int, _Seen] = field(default_factory=dict)
@@ -130,7 +129,7 @@ class ShardHolder:
 
     def __init__(
         self,
-        bus: Bus,
+        leases: LeaseStore,
         shards: int,
         start_work: Callable[[int], ShardWork | Awaitable[ShardWork]],
         *,
@@ -138,11 +137,11 @@ class ShardHolder:
         settings: LeaseSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.bus = bus
         self.shards = shards
         self.member = member or uuid.uuid4().hex
         self.settings = settings or LeaseSettings()
         self.failed: BaseException | None = None  #: what ended a shard for good, such as `SetupError`
+        self._leases = leases
         self._start_work = start_work
         self._clock = clock
         self._view = _View()
@@ -171,9 +170,9 @@ class ShardHolder:
                 try:
                     async with asyncio.timeout(self.settings.lease_s):
                         await self._round()
-                except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
+                except (BusUnavailable, TimeoutError) as error:
                     log.info("leases can not be renewed: %r", error)
-                self._drop_lapsed()
+                self._cancel_lost()
                 left = self.settings.renew_s - (self._clock() - started)
                 await wait_event(self._stopping, max(left, 0.01))
         finally:
@@ -182,20 +181,19 @@ class ShardHolder:
             raise self.failed
 
     async def _round(self) -> None:
-        """Renew, look around, take and release."""
-        bucket = await self.bus.js.key_value(LEASES)
+        """Renew, read the other members and leases, take shards and hand over."""
         self._beat += 1
-        await bucket.put(f"member.{self.member}", str(self._beat).encode())
+        await self._leases.put(f"member.{self.member}", str(self._beat).encode())
         for held in list(self._held.values()):
-            await self._renew(bucket, held)
-        await self._look(bucket)
+            await self._renew(held)
+        await self._read_view()
         wanted = assign(self._alive(), self.shards, self._holders())
         for shard, member in wanted.items():
             if member == self.member and shard not in self._held and self._free(shard):
-                await self._take(bucket, shard)
+                await self._take(shard)
         for shard, held in list(self._held.items()):
             if held.task.done():
-                await self._ended(bucket, shard, held)
+                await self._work_ended(shard, held)
             elif wanted.get(shard) != self.member and held.stopping_since is None:
                 log.info("shard %d: handing over to %s", shard, wanted.get(shard))
                 held.stopping_since = self._clock()
@@ -203,31 +201,19 @@ class ShardHolder:
             elif held.stopping_since is not None and self._clock() > held.stopping_since + self.settings.stop_s:
                 held.task.cancel()
 
-    async def _look(self, bucket: KeyValue) -> None:
+    async def _read_view(self) -> None:
         now = self._clock()
-        members: dict[str, _Seen] = {}
-        leases: dict[int, _Seen] = {}
-
-        def receive(message: Delivery) -> None:
-            headers = message.headers
-            kind, _, name = headers["Nats-Subject"].removeprefix(f"$KV.{LEASES}.").partition(".")
-            if "KV-Operation" in headers:
-                return
-            revision = int(headers["Nats-Sequence"])
-            known = self._view.members.get(name) if kind == "member" else self._view.leases.get(int(name))
-            if known is None or known.revision != revision:
-                known = _Seen(revision, now, message.data)
-            if kind == "member":
-                members[name] = known
-            else:
-                leases[int(name)] = known
-
-        request = {"seq": 1, "next_by_subj": f"$KV.{LEASES}.>", "batch": 10_000}
-        await self.bus.client.read_stored(f"KV_{LEASES}", request, receive, idle_s=2)
-        for name, seen in members.items():
-            if now - seen.since > 20 * self.settings.lease_s:
-                await bucket.delete(f"member.{name}")
-        self._view = _View(members, leases)
+        view = _View()
+        for entry in await self._leases.entries():
+            kind, _, name = entry.key.partition(".")
+            if kind == "shard":
+                view.leases[int(name)] = _seen(entry, self._view.leases.get(int(name)), now)
+            elif entry.value:
+                view.members[name] = _seen(entry, self._view.members.get(name), now)
+        self._view = view
+        for name, seen in view.members.items():
+            if now - seen.since > MEMBER_LEASES * self.settings.lease_s:
+                await self._leases.delete(f"member.{name}")
 
     def _alive(self) -> list[str]:
         now = self._clock()
@@ -246,46 +232,50 @@ class ShardHolder:
     def _record(self, holder: str) -> bytes:
         return orjson.dumps({"holder": holder, "beat": self._beat})
 
-    async def _take(self, bucket: KeyValue, shard: int) -> None:
+    async def _take(self, shard: int) -> None:
         started = self._clock()
         seen = self._view.leases.get(shard)
         try:
-            revision = await bucket.update(
+            revision = await self._leases.update(
                 f"shard.{shard}", self._record(self.member), last=seen.revision if seen else 0
             )
-        except nats.js.errors.KeyWrongLastSequenceError:
-            return  # somebody was faster
+        except WrongRevision:
+            return  # another member was faster
         lease = Lease(shard, revision, started + self.settings.lease_s)
         made = self._start_work(shard)
         work = await made if isinstance(made, Awaitable) else made
         log.info("shard %d: taken", shard)
         self._held[shard] = _Held(lease, work, asyncio.create_task(work.run(), name=f"shard {shard}"))
 
-    async def _renew(self, bucket: KeyValue, held: _Held) -> None:
+    async def _renew(self, held: _Held) -> None:
         started = self._clock()
         lease = held.lease
+        if lease.lost:
+            return
+        key = f"shard.{lease.shard}"
         try:
-            lease.revision = await bucket.update(f"shard.{lease.shard}", self._record(self.member), last=lease.revision)
-        except nats.js.errors.KeyWrongLastSequenceError:
-            entry = await bucket.get(f"shard.{lease.shard}")
-            if orjson.loads(entry.value or b"{}").get("holder") == self.member:
-                lease.revision = entry.revision or 0  # our own renewal, whose answer was lost
+            lease.revision = await self._leases.update(key, self._record(self.member), last=lease.revision)
+        except WrongRevision:
+            entry = await self._leases.get(key)
+            if entry is not None and orjson.loads(entry.value)["holder"] == self.member:
+                lease.revision = entry.revision  # our own renewal, whose answer was lost
                 return
-            lease.until = 0.0
+            lease.lost = True
             log.warning("shard %d: the lease was taken by another process", lease.shard)
             return
         lease.until = started + self.settings.lease_s
 
-    def _drop_lapsed(self) -> None:
-        """Stop what is not ours any more. Its commits would be refused; what it evaluates is wasted."""
+    def _cancel_lost(self) -> None:
+        """Cancel the work of leases that were taken: its commits would be refused. A lease that only lapsed is no reason:
+        nobody else may be there to take the shard."""
         now = self._clock()
         for held in self._held.values():
-            if held.lease.until == 0.0 and not held.task.done():
+            if held.lease.lost:
                 held.task.cancel()
             elif not held.lease.held(now):
-                log.debug("shard %d: the lease lapsed; it goes on until somebody else commits", held.lease.shard)
+                log.debug("shard %d: the lease lapsed; it goes on until another process commits", held.lease.shard)
 
-    async def _ended(self, bucket: KeyValue, shard: int, held: _Held) -> None:
+    async def _work_ended(self, shard: int, held: _Held) -> None:
         del self._held[shard]
         error = None if held.task.cancelled() else held.task.exception()
         if isinstance(error, Fenced):
@@ -294,19 +284,19 @@ class ShardHolder:
             self.failed = error
         elif error is not None:
             log.error("shard %d: evaluation failed; it will be loaded again", shard, exc_info=error)
-        await self._release(bucket, held.lease)
+        await self._release(held.lease)
 
-    async def _release(self, bucket: KeyValue, lease: Lease) -> None:
+    async def _release(self, lease: Lease) -> None:
         """Let others take it at once."""
-        if lease.until == 0.0:
+        if lease.lost:
             return
         try:
-            await bucket.update(f"shard.{lease.shard}", self._record(""), last=lease.revision)
-        except nats.js.errors.KeyWrongLastSequenceError:
+            await self._leases.update(f"shard.{lease.shard}", self._record(""), last=lease.revision)
+        except WrongRevision:
             log.debug("shard %d: already taken by another process", lease.shard)
 
     async def _leave(self) -> None:
-        """Commit and stop every shard, then say goodbye."""
+        """Commit and stop every shard, then release the leases and delete our member entry."""
         for held in self._held.values():
             held.work.stop()
         tasks = [held.task for held in self._held.values()]
@@ -315,9 +305,15 @@ class ShardHolder:
             for task in late:
                 await end_task(task)
         try:
-            bucket = await self.bus.js.key_value(LEASES)
             for shard, held in list(self._held.items()):
-                await self._ended(bucket, shard, held)
-            await bucket.delete(f"member.{self.member}")
-        except (BusUnavailable, nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError) as error:
+                await self._work_ended(shard, held)
+            await self._leases.delete(f"member.{self.member}")
+        except BusUnavailable as error:
             log.info("leases were not released and will lapse: %r", error)
+
+
+def _seen(entry: LeaseEntry, before: _Seen | None, now: float) -> _Seen:
+    """An entry as read at `now`; `before` is what was known of its key."""
+    if before is not None and before.revision == entry.revision:
+        return before
+    return _Seen(entry.revision, now, entry.value)

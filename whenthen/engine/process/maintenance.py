@@ -26,7 +26,7 @@ from whenthen.engine.bus import (
     make_room,
     make_room_in_engine,
 )
-from whenthen.engine.evaluation import read_offset
+from whenthen.engine.evaluation import NatsEngineStore, read_offset
 from whenthen.engine.execution import DeadLetters
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas import BusUnavailable
@@ -97,7 +97,8 @@ class Maintenance:
             self._metrics.set_stream(stream, messages=info.state.messages, size=info.state.bytes, limit=limit)
             if stream == ENGINE:
                 size = info.state.bytes
-        offsets = [await read_offset(self._client, shard) for shard in range(self._shards)]
+        engine = NatsEngineStore(self._client)
+        offsets = [await read_offset(engine, shard) for shard in range(self._shards)]
         read = min(offset.seq for offset in offsets)
         freed = await make_room(self._js, self._settings, read_up_to=read)
         if freed:

@@ -39,7 +39,15 @@ from whenthen.engine.bus import (
     ensure_streams,
     newest,
 )
-from whenthen.engine.evaluation import EvaluationSettings, LeaseSettings, ShardHolder, ShardLoop, ShardWork
+from whenthen.engine.evaluation import (
+    EvaluationSettings,
+    LeaseSettings,
+    NatsLeaseStore,
+    ShardHolder,
+    ShardLoop,
+    ShardWork,
+    nats_shard_loop,
+)
 from whenthen.engine.execution import (
     ActionMetrics,
     ActionRunner,
@@ -386,7 +394,7 @@ class Server:
     def _evaluate(self) -> None:
         settings = self.settings
         self._holder = ShardHolder(
-            self.bus,
+            NatsLeaseStore(self.bus),
             settings.shards,
             self._start_shard,
             # the lock of the data directory makes this process the only one: after a crash it takes its own lease back
@@ -403,7 +411,7 @@ class Server:
             follows_wait=settings.follows_wait,
         )
         evaluator.paused = self.pauses.paused
-        loop = ShardLoop(
+        loop = nats_shard_loop(
             self.bus,
             shard,
             evaluator,

@@ -1,0 +1,339 @@
+"""Commits over the memory store with a fault at every operation: the outcome is that of a run without faults."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.unit.engine.evaluation.virtual_time import now_us, run
+from whenthen.engine.bus import Message, action_subject, encode_window, firing_subject, outcome_of, window_subject
+from whenthen.engine.evaluation import commit as commit_module
+from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.log_ports import Fenced, ShardLog
+from whenthen.engine.evaluation.memory_log import (
+    Fault,
+    FaultKind,
+    Faults,
+    Kept,
+    MemoryConnection,
+    MemoryServer,
+    MemoryShardLog,
+    ProcessDied,
+)
+from whenthen.schemas import BusUnavailable
+
+Changes = Sequence[Sequence[Message]]
+CRASHES = [Fault(FaultKind.CRASH_BEFORE), Fault(FaultKind.CRASH_AFTER)]
+FAULTS = [
+    *CRASHES,
+    Fault(FaultKind.REQUEST_LOST),
+    Fault(FaultKind.ANSWER_LOST),
+    Fault(FaultKind.REFUSED),
+    *(Fault(kind, late_by) for kind in (FaultKind.LATE, FaultKind.DUPLICATED) for late_by in (1, 2, 3, 5)),
+]
+
+FEW_FAULTS = [*CRASHES, Fault(FaultKind.REQUEST_LOST), Fault(FaultKind.ANSWER_LOST), Fault(FaultKind.LATE, 2)]
+
+
+def window(key: str, state: str) -> Message:
+    return Message(window_subject(0, "t", key), encode_window("t", key, state.encode()), 0 if state else 3600)
+
+
+def fired(name: str) -> list[Message]:
+    """A firing with two tasks."""
+    tasks = [Message(action_subject("a", name, index), f"{name}.{index}".encode(), 3600) for index in range(2)]
+    return [Message(firing_subject("a", name), name.encode(), 3600), *tasks]
+
+
+def commit(number: int, more: int = 0) -> list[Message]:
+    """Windows that change, come and go, a firing, and so many windows more."""
+    return [
+        window("k", str(number)),
+        window(f"w{number}", "x"),
+        window(f"w{number - 1}", ""),
+        *fired(f"f{number}"),
+        *(window(f"many{n}", str(number)) for n in range(more)),
+    ]
+
+
+#: limits of the commit in these tests, so that few messages make a batch, and a commit beyond one batch
+LIMITS = {"SMALL_MESSAGES": 8, "BATCH_MESSAGES": 20}
+SMALL: Changes = [commit(1), commit(2), commit(3)]
+BATCHES: Changes = [commit(number, 5) for number in (1, 2, 3)]
+PREPARED: Changes = [commit(number, 40) for number in (1, 2)]
+MIXED: Changes = [commit(1), commit(2, 5), commit(3), [], commit(5, 20), commit(6)]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def limits() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in LIMITS.items():
+            patch.setattr(commit_module, name, value)
+        patch.setattr(commit_module.log, "disabled", True)  # thousands of warnings
+        yield
+
+
+@dataclass
+class Executor:
+    """Performs each task as it is stored, or leaves all of them where they are; counts how often each was stored."""
+
+    server: MemoryServer
+    performs: bool
+    tasks: Counter[str] = field(default_factory=Counter)
+
+    def __post_init__(self) -> None:
+        self.server.on_stored.append(self.stored)
+
+    def stored(self, message: Kept) -> None:
+        outcome = outcome_of(message.subject)
+        if outcome is None or message.data is None:
+            return
+        self.tasks[message.subject] += 1
+        if self.performs:
+            self.server.store([Message(outcome, b"executed", 3600)], subject=outcome, expect=None)
+            self.server.delete(message.subject)
+
+
+@dataclass
+class Ended:
+    """What was left behind."""
+
+    stored: dict[str, bytes]
+    windows: dict[str, bytes]
+    tasks: Counter[str]
+    operations: list[list[str]]  #: of each process
+
+
+async def evaluate(shard_log: ShardLog, commits: Changes) -> dict[str, bytes]:
+    """Load the shard and make the commits after its offset, as a loop would; the windows as they were loaded."""
+    windows: dict[str, bytes] = {}
+    while True:
+        try:
+            await shard_log.load(lambda trigger, key, state: windows.__setitem__(key, state))
+            break
+        except BusUnavailable:
+            windows.clear()
+            await asyncio.sleep(0.1)
+    for seq in range(shard_log.offset.seq + 1, len(commits) + 1):
+        await shard_log.commit(commits[seq - 1], seq=seq, clock_us=seq)
+        assert (shard_log.offset.seq, shard_log.stored) == (seq, seq)
+    return {key: state for key, state in windows.items() if state}
+
+
+async def with_faults(
+    commits: Changes, plans: Sequence[Mapping[int, Fault]], *, performs: bool, copies: int = 1
+) -> Ended:
+    """One process after the other, each with its faults, until one has come to the end; then one more that only loads."""
+    server = MemoryServer(now_us, copies=copies)
+    executor = Executor(server, performs)
+    operations = []
+    for plan in [*plans, {}]:
+        process = MemoryConnection(server, Faults(plan))
+        operations.append(process.faults.operations)
+        try:
+            await evaluate(FencedShardLog(process.engine, 0), commits)
+        except ProcessDied:
+            continue
+        break
+    for _ in range(10):
+        server.deliver_late()
+    windows = await evaluate(FencedShardLog(MemoryConnection(server).engine, 0), commits)
+    return Ended(data_in(server), windows, executor.tasks, operations)
+
+
+def data_in(server: MemoryServer) -> dict[str, bytes]:
+    """What is stored but offsets, and the tombstones of packs."""
+    return {
+        subject: data
+        for subject, data in server.stored().items()
+        if not subject.endswith(".offset") and ".prepared." not in subject
+    }
+
+
+async def without_faults(commits: Changes, *, performs: bool) -> Ended:
+    """The same through the log that is atomic by construction."""
+    server = MemoryServer(now_us)
+    executor = Executor(server, performs)
+    await evaluate(MemoryShardLog(server, 0), commits)
+    windows = await evaluate(MemoryShardLog(server, 0), commits)
+    return Ended(data_in(server), windows, executor.tasks, [])
+
+
+def assert_same(found: Ended, expected: Ended, what: object) -> None:
+    assert found.stored == expected.stored, what
+    assert found.windows == expected.windows, what
+    assert set(found.tasks) == set(expected.tasks), what
+    assert set(found.tasks.values()) <= {1}, f"a task was stored twice: {what}"
+
+
+@pytest.mark.parametrize("performs", [False, True], ids=["tasks wait", "tasks are performed at once"])
+@pytest.mark.parametrize("copies", [1, 3])
+@pytest.mark.parametrize("commits", [SMALL, BATCHES, MIXED], ids=["small", "batches", "mixed"])
+def test_a_fault_at_any_operation_changes_nothing(commits: Changes, copies: int, performs: bool) -> None:
+    async def all_faults() -> None:
+        expected = await without_faults(commits, performs=performs)
+        plain = await with_faults(commits, [], performs=performs, copies=copies)
+        assert_same(plain, expected, "no fault")
+        assert len(plain.operations[0]) > len(commits) + 3
+        for number, operation in enumerate(plain.operations[0]):
+            for fault in FAULTS:
+                found = await with_faults(commits, [{number: fault}], performs=performs, copies=copies)
+                assert_same(found, expected, (number, operation, fault))
+
+    run(all_faults())
+
+
+@pytest.mark.parametrize("performs", [False, True], ids=["tasks wait", "tasks are performed at once"])
+def test_a_crash_at_any_operation_of_a_recovery_from_a_crash_changes_nothing(performs: bool) -> None:
+    commits = SMALL[:2]
+
+    async def all_crashes() -> int:
+        expected = await without_faults(commits, performs=performs)
+        plain = await with_faults(commits, [], performs=performs)
+        tried = 0
+        for first in range(len(plain.operations[0])):
+            for crash in [*CRASHES, Fault(FaultKind.LATE, 3)]:
+                second_process = [{first: crash}, {}] if crash in CRASHES else [{first: crash}]
+                again = await with_faults(commits, second_process, performs=performs)
+                for second in range(len(again.operations[-1])):
+                    for other in FEW_FAULTS:
+                        plan = (
+                            [{first: crash}, {second: other}] if crash in CRASHES else [{first: crash, second: other}]
+                        )
+                        found = await with_faults(commits, plan, performs=performs)
+                        assert_same(found, expected, (first, crash, second, other))
+                        tried += 1
+        return tried
+
+    assert run(all_crashes()) > 1000
+
+
+@pytest.mark.parametrize("crash", CRASHES, ids=lambda fault: fault.kind)
+def test_two_crashes_at_any_operations_of_commits_beyond_a_batch_leave_them_whole(crash: Fault) -> None:
+    async def all_crashes() -> None:
+        expected = await without_faults(PREPARED, performs=True)
+        plain = await with_faults(PREPARED, [], performs=True)
+        for number in range(len(plain.operations[0])):
+            for again in range(len(plain.operations[0])):
+                found = await with_faults(PREPARED, [{number: crash}, {again: crash}], performs=True)
+                assert_same(found, expected, (number, again))
+
+    run(all_crashes())
+
+
+PLANS = st.lists(
+    st.dictionaries(st.integers(0, 40), st.builds(Fault, st.sampled_from(FaultKind), st.integers(1, 6)), max_size=6),
+    max_size=4,
+)
+KEYS = st.sampled_from("abc")
+DRAWN = st.lists(
+    st.tuples(
+        st.dictionaries(KEYS, st.sampled_from(["", "1", "2"]), max_size=3),
+        st.integers(0, 2),
+        st.sampled_from([0, 0, 5, 30]),
+    ),
+    max_size=5,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(drawn=DRAWN, plans=PLANS, performs=st.booleans(), copies=st.sampled_from([1, 3]))
+def test_any_commits_through_any_faults_store_what_one_process_with_a_lock_would(
+    drawn: list[tuple[dict[str, str], int, int]], plans: list[dict[int, Fault]], performs: bool, copies: int
+) -> None:
+    commits = [
+        [
+            *(window(key, state) for key, state in states.items()),
+            *(message for n in range(firings) for message in fired(f"f{number}-{n}")),
+            *(window(f"many{n}", str(number)) for n in range(many)),
+        ]
+        for number, (states, firings, many) in enumerate(drawn)
+    ]
+
+    async def compare() -> None:
+        found = await with_faults(commits, plans, performs=performs, copies=copies)
+        assert_same(found, await without_faults(commits, performs=performs), plans)
+
+    run(compare())
+
+
+@pytest.mark.parametrize("commits", [SMALL, BATCHES], ids=["small", "batches"])
+def test_a_process_that_stops_at_any_operation_and_wakes_up_after_a_takeover_stores_nothing_more(
+    commits: Changes,
+) -> None:
+    """As SIGSTOP does it, before the request or before its answer. The other process makes the same commits."""
+
+    async def stopped_at(number: int, applied: bool) -> Ended:
+        server = MemoryServer(now_us)
+        executor = Executor(server, True)
+        old = MemoryConnection(server)
+        original = old.faults.next
+
+        def pause(operation: str) -> Fault | None:
+            fault = original(operation)
+            if len(old.faults.operations) == number + 1:
+                old.pause()
+                if not applied:
+                    return Fault(FaultKind.LATE, 2)
+            return fault
+
+        old.faults.next = pause  # type: ignore[method-assign]
+        task = asyncio.create_task(evaluate(FencedShardLog(old.engine, 0), commits))
+        while not old.paused and not task.done():
+            await asyncio.sleep(0)
+        windows = await evaluate(FencedShardLog(MemoryConnection(server).engine, 0), commits)
+        before = server.stored()
+        last = len(server.history)
+        old.resume()
+        reached_the_end = False
+        try:
+            await task
+            reached_the_end = True
+        except Fenced:
+            pass
+        if not reached_the_end:
+            assert server.stored() == before
+            assert len(server.history) == last
+        windows = await evaluate(FencedShardLog(MemoryConnection(server).engine, 0), commits)
+        return Ended(data_in(server), windows, executor.tasks, [old.faults.operations])
+
+    async def all_stops() -> None:
+        expected = await without_faults(commits, performs=True)
+        plain = await with_faults(commits, [], performs=True)
+        for number in range(len(plain.operations[0])):
+            for applied in (False, True):
+                assert_same(await stopped_at(number, applied), expected, (number, applied))
+
+    run(all_stops())
+
+
+def test_a_replica_that_lags_is_waited_for() -> None:
+    async def load() -> None:
+        server = MemoryServer(now_us)
+        await evaluate(FencedShardLog(MemoryConnection(server).engine, 0), SMALL)
+        server.lagging_reads, server.lag_messages = 5, 8
+        process = MemoryConnection(server)
+        windows = await evaluate(FencedShardLog(process.engine, 0), SMALL)
+        assert windows == {"k": b"3", "w3": b"x"}
+        assert sum(operation.startswith("read") for operation in process.faults.operations) > 5
+
+    run(load())
+
+
+def test_two_processes_that_load_at_once_leave_one_that_can_commit() -> None:
+    async def race() -> None:
+        server = MemoryServer(now_us)
+        logs = [FencedShardLog(MemoryConnection(server).engine, 0) for _ in range(4)]
+        ends = await asyncio.gather(*(evaluate(each, SMALL) for each in logs), return_exceptions=True)
+        assert all(isinstance(end, (dict, Fenced)) for end in ends), ends
+        again = await asyncio.gather(*(each.commit([], seq=9, clock_us=9) for each in logs), return_exceptions=True)
+        assert sorted(isinstance(end, Fenced) for end in again) == [False, True, True, True]
+        assert data_in(server) == (await without_faults(SMALL, performs=False)).stored
+
+    run(race())

@@ -1,0 +1,106 @@
+"""What a batch of evaluated events leaves to be committed, as messages for `ENGINE`: windows, firings, action tasks.
+
+Called by the evaluation loop, which commits a batch as one. No I/O here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import orjson
+
+from whenthen.actions import actions_of
+from whenthen.engine.bus import (
+    Message,
+    action_subject,
+    as_json,
+    encode_firing,
+    encode_task,
+    encode_window,
+    firing_subject,
+    window_subject,
+)
+from whenthen.engine.evaluation.log_ports import Received
+from whenthen.schemas import Automation, Event, Firing
+
+__all__ = ["CommitBatch", "EvaluationSettings", "MessageEncoder"]
+
+TOMBSTONE_S = 3600  #: how long a forgotten window stays in the stream as an empty one
+
+
+class EvaluationSettings:
+    """How long firings, and tasks that nobody finished, are kept."""
+
+    __slots__ = ("firing_ttl_s", "task_ttl_s")
+
+    def __init__(self, *, firing_ttl_s: int = 30 * 86400, task_ttl_s: int = 30 * 86400) -> None:
+        self.firing_ttl_s = firing_ttl_s
+        self.task_ttl_s = task_ttl_s
+
+
+class CommitBatch:
+    """What was evaluated and is not committed yet. `started` is by the loop's monotonic clock."""
+
+    __slots__ = ("events", "firings", "messages", "notices", "started")
+
+    def __init__(self, started: float) -> None:
+        self.events = 0
+        self.firings: list[Firing] = []
+        self.messages: list[Message] = []
+        self.notices: list[Event] = []  #: published before the commit: their ids make a repetition harmless
+        self.started = started
+
+
+class MessageEncoder:
+    """Encodes the windows and firings of one shard. Action specifications are encoded once for each kind of firing."""
+
+    def __init__(self, shard: int, settings: EvaluationSettings) -> None:
+        self._shard = shard
+        self._settings = settings
+        self._actions: dict[str, list[orjson.Fragment]] = {}
+
+    def rules_replaced(self) -> None:
+        """Forget the actions of the rules so far."""
+        self._actions = {}
+
+    def add_firings(
+        self,
+        batch: CommitBatch,
+        firings: Iterable[Firing],
+        message: Received,
+        automation: Callable[[str], Automation],
+    ) -> None:
+        """Add firings, their messages and those of their tasks to `batch`. `message` is the event at hand, which most of them
+        carry; `automation` gives the automation of a firing by its name."""
+        for firing in firings:
+            batch.firings.append(firing)
+            event = None
+            if firing.event is not None:
+                event = message.data if message.seq == firing.seq else orjson.dumps(firing.event)
+            encoded = encode_firing(firing, event)
+            batch.messages.append(
+                Message(
+                    firing_subject(firing.automation, firing.id), orjson.dumps(encoded), self._settings.firing_ttl_s
+                )
+            )
+            for index, action in enumerate(self._specs(firing, automation)):
+                batch.messages.append(
+                    Message(
+                        action_subject(firing.automation, firing.id, index),
+                        encode_task(firing, encoded, index, action),
+                        self._settings.task_ttl_s,
+                    )
+                )
+
+    def window(self, trigger: str, key: str, state: bytes | None) -> Message:
+        """A window as it is now; a state of None, which means forgotten, as a tombstone."""
+        subject = window_subject(self._shard, trigger, key)
+        return Message(subject, encode_window(trigger, key, state or b""), 0 if state else TOMBSTONE_S)
+
+    def _specs(self, firing: Firing, automation: Callable[[str], Automation]) -> list[orjson.Fragment]:
+        kind = f"{firing.automation}/{firing.state}/{firing.edge}"
+        specs = self._actions.get(kind)
+        if specs is None:
+            model = automation(firing.automation)
+            specs = self._actions[kind] = [as_json(action) for action in actions_of(model, firing)]
+        return specs
