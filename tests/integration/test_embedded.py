@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import eventually
-from whenthen.engine.bus.connection import Bus, embedded
+from whenthen.engine.bus import embedded
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.datadir import DataDir
 from whenthen.engine.bus.embedded import EmbeddedServer, EmbeddedSettings
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, check_server, ensure_streams

@@ -11,9 +11,10 @@ from tests.integration.test_execution import ask, emptied, executing, task
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.execution import executor as execution
 from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
 from whenthen.engine.execution.dead_letters import DeadLetters
-from whenthen.engine.execution.executor import ExecutionSettings, Executor, execution
+from whenthen.engine.execution.executor import ExecutionSettings, Executor
 from whenthen.schemas.firings import ActionTask
 
 pytestmark = pytest.mark.anyio
