@@ -125,7 +125,7 @@ def test_the_two_commands_are_targets_of_make() -> None:
 
 
 def test_every_page_and_folder_that_is_named_exists() -> None:
-    for page in [ROOT / "README.md", ROOT / "docs" / "contributing.md", ROOT / "examples" / "README.md"]:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "examples" / "README.md"]:
         for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
