@@ -6,33 +6,42 @@ import os
 import signal
 import socket
 import subprocess
-import sys
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import orjson
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
-T = TypeVar("T")
+from tests.acceptance.wheel import install
+from tests.patience import eventually, limit
+
+PYTHON = "WHENTHEN_TEST_PYTHON"  #: of the environment that has the wheel
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _installed(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The wheel is installed once for all workers, in a folder that ends with the session's other temporary ones."""
+    base = tmp_path_factory.getbasetemp()
+    os.environ[PYTHON] = str(install((base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "wheel"))
+
+
+def installed_python() -> str:
+    """The Python of the virtual environment that has the wheel."""
+    return os.environ[PYTHON]
 
 
 def whenthen_command() -> list[str]:
-    """The installed command, or the module where the checkout is not installed."""
-    installed = Path(sys.executable).parent / "whenthen"
-    return [str(installed)] if installed.exists() else [sys.executable, "-m", "whenthen.cli.main"]
+    """The command that the wheel installed."""
+    return [str(Path(installed_python()).with_name("whenthen"))]
 
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """The caller's environment without settings of whenthen."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("WHENTHEN_")}
-    path = os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")]))
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WHENTHEN_", "PYTHON"))}
     return {
         **kept,
-        "PYTHONPATH": path,
         "COLUMNS": "200",
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
@@ -54,20 +63,9 @@ def run_command(
         input=stdin if stdin is not None else "",
         capture_output=True,
         text=True,
-        timeout=90,
+        timeout=limit(90),
         check=False,
     )
-
-
-def eventually(look: Callable[[], T], *, within_s: float = 20.0) -> T:
-    """What `look` gives once it is true; fails when it is not `within_s`."""
-    deadline = time.monotonic() + within_s
-    while True:
-        found = look()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"did not come true in time; last seen: {found!r}"
-        time.sleep(0.03)
 
 
 def free_port() -> int:
@@ -145,7 +143,7 @@ class Serving:
         if self._process.poll() is None:
             self._process.send_signal(number)
             try:
-                self._process.wait(60)
+                self._process.wait(limit(60))
             except subprocess.TimeoutExpired:
                 os.killpg(self._process.pid, signal.SIGKILL)
                 raise
@@ -169,15 +167,15 @@ class Serving:
         return done.stderr
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=limit(30), trust_env=False)
 
     def get(self, path: str, **query: Any) -> Any:
-        answer = httpx.get(self.url + path, params=query, trust_env=False, timeout=30)
+        answer = httpx.get(self.url + path, params=query, trust_env=False, timeout=limit(30))
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def post(self, path: str, body: Any = None) -> httpx.Response:
-        return httpx.post(self.url + path, json=body, trust_env=False, timeout=30)
+        return httpx.post(self.url + path, json=body, trust_env=False, timeout=limit(30))
 
 
 @pytest.fixture

@@ -14,7 +14,9 @@ import httpx
 import orjson
 import pytest
 
-from .conftest import Serving, eventually, run_command
+from tests.patience import eventually
+
+from .conftest import Serving, run_command
 
 RULES = """
 automations:

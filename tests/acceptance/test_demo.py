@@ -8,9 +8,10 @@ import signal
 import subprocess
 from pathlib import Path
 
+from tests.patience import eventually, limit
 from whenthen.cli.demo.story import CHAPTERS
 
-from .conftest import environment, eventually, run_command, whenthen_command
+from .conftest import environment, run_command, whenthen_command
 
 
 def test_the_demo_observes_every_step_and_tells_it() -> None:
@@ -53,5 +54,5 @@ def test_a_demo_that_is_told_to_stop_stops_its_server(tmp_path: Path) -> None:
         assert server is not None
         assert Path(f"/proc/{server}").exists()
         os.kill(demo.pid, signal.SIGTERM)
-        assert demo.wait(60) == 128 + signal.SIGTERM
+        assert demo.wait(limit(60)) == 128 + signal.SIGTERM
     eventually(lambda: not Path(f"/proc/{server}").exists())

@@ -9,7 +9,8 @@ import pytest
 from whenthen.rules import load_rules
 from whenthen.rules import test_runner as ruletests
 
-from .conftest import ROOT, run_command
+from .conftest import run_command
+from .wheel import ROOT
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir())
 PROJECT = ROOT / "whenthen" / "cli" / "demo" / "project"

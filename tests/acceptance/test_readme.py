@@ -10,7 +10,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from .conftest import ROOT, environment, eventually, free_port
+from tests.patience import eventually, limit
+
+from .conftest import environment, free_port, whenthen_command
+from .wheel import ROOT
 
 TOUR = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A five-minute tour\n")[2].partition("\n## ")[0]
 #: what looks and changes nothing may be asked again
@@ -62,15 +64,11 @@ def masked(text: str) -> str:
     return text
 
 
-@pytest.mark.timeout(400)  # thirty processes, on whatever machine this is
+@pytest.mark.takes(14)
 def test_every_command_of_the_tour_prints_what_is_shown(tmp_path: Path) -> None:
-    command = tmp_path / "bin" / "whenthen"
-    command.parent.mkdir()
-    command.write_text(f'#!/bin/sh\nexec "{sys.executable}" -m whenthen.cli.main "$@"\n')
-    command.chmod(0o755)
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    path = f"{command.parent}{os.pathsep}{os.environ['PATH']}"
+    path = f"{Path(whenthen_command()[0]).parent}{os.pathsep}{os.environ['PATH']}"
     env = environment({"PATH": path, "WHENTHEN_PORT": str(port), "WHENTHEN_URL": url})
     folder = tmp_path / "tour"
     folder.mkdir()
@@ -79,7 +77,7 @@ def test_every_command_of_the_tour_prints_what_is_shown(tmp_path: Path) -> None:
 
     def run(text: str) -> str:
         done = subprocess.run(
-            ["bash", "-c", text], cwd=folder, env=env, capture_output=True, text=True, timeout=60, check=False
+            ["bash", "-c", text], cwd=folder, env=env, capture_output=True, text=True, timeout=limit(60), check=False
         )
         return (done.stdout + done.stderr).replace(url, "http://127.0.0.1:4280")
 
@@ -99,7 +97,7 @@ def test_every_command_of_the_tour_prints_what_is_shown(tmp_path: Path) -> None:
                 )
             else:
                 printed = run(step.text)
-                until = time.monotonic() + 20
+                until = time.monotonic() + limit(20)
                 while (
                     masked(printed) != masked(step.shown) and step.text.startswith(LOOKS) and time.monotonic() < until
                 ):
@@ -107,11 +105,11 @@ def test_every_command_of_the_tour_prints_what_is_shown(tmp_path: Path) -> None:
                 assert masked(printed) == masked(step.shown), f"$ {step.text}\n{printed}"
         assert server is not None
         server.send_signal(signal.SIGINT)
-        assert server.wait(60) == 0
+        assert server.wait(limit(60)) == 0
     finally:
         if server is not None and server.poll() is None:
             server.terminate()
-            server.wait(60)
+            server.wait(limit(60))
 
 
 def test_the_two_commands_are_targets_of_make() -> None:
@@ -125,7 +123,7 @@ def test_the_two_commands_are_targets_of_make() -> None:
 
 
 def test_every_page_and_folder_that_is_named_exists() -> None:
-    for page in [ROOT / "README.md", ROOT / "docs" / "contributing.md", ROOT / "examples" / "README.md"]:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md", ROOT / "examples" / "README.md"]:
         for link in re.findall(r"\]\(([^)#:]+?)(?:#[^)]*)?\)", page.read_text(encoding="utf-8")):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 

@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import eventually
 from whenthen.engine.bus.embedded import find_server
 
-from .conftest import Serving, eventually, free_port, run_command
+from .conftest import Serving, free_port, run_command
 
 PLANTED = "planted-5e1f0c-secret"
 

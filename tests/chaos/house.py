@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from tests.chaos.processes import Supervised, embedded_nats, free_ports, lines_of, ready, until, whenthen
+from tests.chaos.processes import Supervised, embedded_nats, free_ports, lines_of, ready, whenthen
 from tests.chaos.receiver import received
 from tests.chaos.scenario import SECRET, write_rules
+from tests.patience import until
 from whenthen.engine.bus.embedded import find_server
 
 __all__ = ["House"]

@@ -13,13 +13,14 @@ import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import httpx
 
-__all__ = ["ROOT", "Supervised", "embedded_nats", "end", "free_ports", "lines_of", "until", "whenthen"]
+from tests.patience import limit, until
+
+__all__ = ["ROOT", "Supervised", "embedded_nats", "end", "free_ports", "lines_of", "ready", "whenthen"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOOK_S = 0.05
@@ -45,17 +46,6 @@ def lines_of(file: Path) -> list[str]:
 def whenthen(*arguments: str | Path) -> list[str]:
     """The words of a `whenthen` command, run by this Python."""
     return [sys.executable, "-m", "whenthen.cli.main", *map(str, arguments)]
-
-
-async def until(
-    condition: Callable[[], Awaitable[object]], *, within_s: float, what: str, every_s: float = _LOOK_S
-) -> None:
-    """Wait until `condition()` is true; an error after `within_s` says `what` did not come."""
-    deadline = time.monotonic() + within_s
-    while not await condition():
-        if time.monotonic() > deadline:
-            raise AssertionError(f"not within {within_s:g} s: {what}")
-        await asyncio.sleep(every_s)
 
 
 class Supervised:
@@ -133,7 +123,7 @@ def end(process: subprocess.Popen[bytes], within_s: float = 20.0) -> None:
             os.kill(process.pid, signal.SIGCONT)
         process.terminate()
         try:
-            process.wait(within_s)
+            process.wait(limit(within_s))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

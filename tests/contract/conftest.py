@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from flow_server import PATIENCE, FlowServer, connect, open_stores
 
+from tests.patience import limit
 from whenthen.runs.memory_stores import memory_stores
 from whenthen.runs.stores import Stores
 
@@ -55,7 +56,7 @@ def unique() -> str:
 @pytest.fixture
 def eventually() -> Callable[..., Awaitable[None]]:
     async def wait(condition: Callable[[], Awaitable[object]], *, within_s: float = 30.0) -> None:
-        until = time.monotonic() + within_s
+        until = time.monotonic() + limit(within_s)
         while not await condition():
             assert time.monotonic() < until, "the condition did not come true in time"
             await asyncio.sleep(0.02)

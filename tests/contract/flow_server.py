@@ -11,6 +11,7 @@ from pathlib import Path
 import nats
 from nats.aio.client import Client
 
+from tests.patience import limit
 from whenthen.engine.bus.embedded import find_server
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
 from whenthen.engine.flow_runs.run_stores import FlowStoreSettings, ensure_flow_stores, nats_stores
@@ -36,7 +37,7 @@ class FlowServer:
     def start(self) -> None:
         words = [str(find_server()), "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", str(self._directory)]
         self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        until = time.monotonic() + 20
+        until = time.monotonic() + limit(20)
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.patience import limit
 from whenthen.runs.run_states import new_run, transition
 from whenthen.runs.stores import Flag, LogLine, Stores
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
@@ -85,7 +86,7 @@ async def test_runs_are_listed_newest_first_and_filtered(stores: Stores, unique:
 async def test_a_watch_gives_what_is_there_then_what_comes(stores: Stores, unique: str) -> None:
     first = await stores.runs.create(a_run(unique))
     await stores.runs.create(a_run(unique + "x"))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         async with aclosing(stores.runs.watch(first.run.id)) as one:
             assert await anext(one) == first
             assert await anext(one) is None
@@ -106,7 +107,7 @@ async def test_a_watch_gives_what_is_there_then_what_comes(stores: Stores, uniqu
 
 
 async def test_a_watch_of_nothing_says_so_at_once(stores: Stores) -> None:
-    async with asyncio.timeout(20), aclosing(stores.runs.watch("f" * 32)) as nothing:
+    async with asyncio.timeout(limit(20)), aclosing(stores.runs.watch("f" * 32)) as nothing:
         assert await anext(nothing) is None
 
 
@@ -149,7 +150,7 @@ async def test_following_a_log_gives_old_lines_and_new_ones(stores: Stores, uniq
     run = a_run(unique)
     lines = [LogLine(at="t", stream="stdout", text=str(number)) for number in range(3)]
     await stores.logs.append(run.id, lines[:2])
-    async with asyncio.timeout(20), aclosing(stores.logs.follow(run.id)) as following:
+    async with asyncio.timeout(limit(20)), aclosing(stores.logs.follow(run.id)) as following:
         assert [await anext(following), await anext(following)] == lines[:2]
         await stores.logs.append(run.id, lines[2:])
         assert await anext(following) == lines[2]

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import limit
 from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings
@@ -87,7 +88,7 @@ class House:
             yield worker
         finally:
             worker.stop()
-            await asyncio.wait_for(task, 30)
+            await asyncio.wait_for(task, limit(30))
 
     async def _is_in(self, run_id: str, states: tuple[RunState, ...]) -> bool:
         return (await self.orchestrator.get_flow_run(run_id)).run.state in states
@@ -319,7 +320,7 @@ async def test_a_run_that_another_worker_has_is_not_started_again(house: House) 
     for state in (RunState.PENDING, RunState.RUNNING):
         changed = transition(stored.run, state, datetime.now(UTC), worker="another")
         stored = await house.stores.runs.update(changed, stored.version)
-    async with asyncio.timeout(30), house.worker():
+    async with asyncio.timeout(limit(30)), house.worker():
         for _ in range(12):
             await house.stores.heartbeats.beat(run.id, "another")
             await asyncio.sleep(0.3)
@@ -433,7 +434,7 @@ async def test_a_delayed_run_starts_when_it_is_due(house: House) -> None:
 async def test_logs_are_followed_until_the_run_ends(house: House) -> None:
     house.deploy(command=["sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"])
     run = await house.start()
-    async with asyncio.timeout(30), house.worker():
+    async with asyncio.timeout(limit(30)), house.worker():
         seen = [line.text async for line in house.orchestrator.follow_logs(run.id)]
     assert seen == ["1", "2", "3", "4", "5"]
 

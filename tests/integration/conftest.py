@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import limit
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.embedded import find_server
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
@@ -40,7 +41,7 @@ class NatsServer:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen([str(find_server()), "-c", str(self._config)], stdout=log, stderr=log)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + limit(20)
         while True:
             try:
                 with socket.create_connection(("127.0.0.1", self.port), timeout=1) as probe:
@@ -62,7 +63,7 @@ class NatsServer:
         assert self._process is not None
         os.kill(self._process.pid, signal.SIGSTOP)
         tasks = Path(f"/proc/{self._process.pid}/task")
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + limit(20)
         # the signal is on its way to each of its threads; one that still runs may answer
         while any(stat.read_text().rpartition(")")[2].split()[0] != "T" for stat in tasks.glob("*/stat")):
             assert time.monotonic() < deadline, "nats-server did not stop"
@@ -77,7 +78,7 @@ class NatsServer:
             self.unfreeze()
             self._process.terminate()
             try:
-                self._process.wait(10)
+                self._process.wait(limit(10))
             except subprocess.TimeoutExpired:
                 self.kill()
 
@@ -96,8 +97,8 @@ def nats_server(tmp_path: Path) -> Iterator[NatsServer]:
 
 
 async def eventually(condition: Callable[[], object], *, within_s: float = 20.0) -> None:
-    """Wait until `condition()` is true; fail when it is not `within_s`."""
-    deadline = time.monotonic() + within_s
+    """Wait until `condition()` is true; fail when it is not within the `limit`."""
+    deadline = time.monotonic() + limit(within_s)
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.01)

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
+from tests.patience import limit
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, check_server, ensure_streams, make_room
@@ -101,7 +102,7 @@ async def test_a_connection_that_the_server_ends_for_good_is_told_and_not_taken_
 ) -> None:
     assert not bus.closed.is_set()
     bus.nc._transport.write(b"NONSENSE\r\n")  # type: ignore[union-attr]
-    await asyncio.wait_for(bus.closed.wait(), 20)
+    await asyncio.wait_for(bus.closed.wait(), limit(20))
     assert not bus.connected
 
 

@@ -11,7 +11,7 @@ from tests.chaos.run import run_chaos
 pytestmark = pytest.mark.anyio
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.takes(32)
 async def test_whatever_is_killed_firings_equal_the_replay_and_every_action_and_run_happened(tmp_path: Path) -> None:
     summary = await run_chaos(tmp_path, "embedded", 4, kills=12, every_s=1.2, rate=15, until_s=25)
     assert not summary["faults"], summary

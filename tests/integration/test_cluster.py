@@ -14,6 +14,7 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator
+from tests.patience import limit
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, StreamSettings, check_server, ensure_streams
 from whenthen.engine.evaluation.nats_log import nats_shard_loop
@@ -48,7 +49,7 @@ def cluster(tmp_path: Path) -> Iterator[list[NatsServer]]:
 
 async def prepared(bus: Bus) -> None:
     """The streams exist; a young cluster takes a while to elect its leader."""
-    async with asyncio.timeout(40):
+    async with asyncio.timeout(limit(40)):
         while True:
             try:
                 await check_server(bus.nc)
@@ -58,7 +59,7 @@ async def prepared(bus: Bus) -> None:
                 await asyncio.sleep(0.2)
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.takes(27)
 async def test_killing_each_server_in_turn_loses_nothing_and_doubles_nothing(cluster: list[NatsServer]) -> None:
     bus = Bus([server.url for server in cluster])
     await bus.connect()
@@ -100,7 +101,7 @@ async def test_killing_each_server_in_turn_loses_nothing_and_doubles_nothing(clu
     await eventually(lambda: set(performed) >= expected, within_s=30)
     loop.stop()
     executor.stop()
-    await asyncio.wait_for(asyncio.gather(*running), 30)
+    await asyncio.wait_for(asyncio.gather(*running), limit(30))
     assert set(performed) == expected
     stored = (await bus.js.stream_info(ENGINE, subjects_filter="engine.firing.>")).state.subjects or {}
     assert {subject.split(".")[3] + ".0" for subject in stored} == expected

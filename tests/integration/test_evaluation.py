@@ -16,6 +16,7 @@ import pytest
 
 from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator, CountingRules
+from tests.patience import limit
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import decode_task
@@ -40,7 +41,7 @@ async def running(loop: Any) -> AsyncIterator[asyncio.Task[None]]:
     try:
         yield task
         loop.stop()
-        await asyncio.wait_for(task, 30)
+        await asyncio.wait_for(task, limit(30))
     finally:
         if not task.done():
             await end_task(task)
@@ -222,7 +223,7 @@ async def test_of_two_evaluators_of_one_shard_the_older_is_fenced(bus: Bus) -> N
         await eventually(new.ready.is_set)
         acks = await bus.publish_many(event() for _ in range(30))
         with pytest.raises(Fenced):
-            await asyncio.wait_for(task, 10)
+            await asyncio.wait_for(task, limit(10))
         await eventually(lambda: new.committed >= acks[-1].seq)
     assert await ids(bus, "firing") == due_firings(Counter({"r": 30}))
 
@@ -258,10 +259,10 @@ async def test_shards_are_shared_and_move_when_a_member_comes_dies_or_leaves(bus
         assert one.held == {}
     await eventually(lambda: len(one.held) == 2 and len(two.held) == 2)
     two.stop()
-    await asyncio.wait_for(second, 20)
+    await asyncio.wait_for(second, limit(20))
     await eventually(lambda: len(one.held) == 4, within_s=5)
     one.stop()
-    await asyncio.wait_for(first, 20)
+    await asyncio.wait_for(first, limit(20))
 
 
 async def test_a_window_of_a_rule_that_is_gone_is_forgotten(bus: Bus) -> None:

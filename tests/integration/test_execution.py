@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
+from tests.patience import limit
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.batches import publish_batch
 from whenthen.engine.bus.connection import Bus
@@ -61,7 +62,7 @@ async def executing(
         await eventually(lambda: executor.ready.is_set() or running.done())
         yield executor
         executor.stop()
-        await asyncio.wait_for(running, 30)
+        await asyncio.wait_for(running, limit(30))
     finally:
         if not running.done():
             await end_task(running)
@@ -73,7 +74,7 @@ async def waiting(bus: Bus) -> int:
 
 
 async def emptied(bus: Bus, *, within_s: float = 20) -> None:
-    async with asyncio.timeout(within_s):
+    async with asyncio.timeout(limit(within_s)):
         while await waiting(bus):
             await asyncio.sleep(0.01)
 
@@ -287,7 +288,7 @@ async def test_ten_thousand_at_once_are_worked_off_in_order_of_age_though_a_targ
     await ask(bus, *stuck, *(task(str(number)) for number in range(10_000)))
     settings = ExecutionSettings(concurrency=64)
     async with executing(bus, perform, settings=settings):
-        async with asyncio.timeout(90):
+        async with asyncio.timeout(limit(90)):
             while len(order) < 10_000:
                 await asyncio.sleep(0.05)
         assert max(abs(place - number) for place, number in enumerate(order)) <= 4 * settings.concurrency

@@ -8,6 +8,7 @@ import pytest
 
 from tests.integration.conftest import eventually
 from tests.integration.test_execution import ask, emptied, executing, task
+from tests.patience import limit
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason, unavailable
@@ -77,7 +78,7 @@ async def test_a_task_that_brings_its_executor_down_again_and_again_is_buried(
 
     await ask(bus, task("f", retry={"attempts": 2}))
     settings = ExecutionSettings(ack_wait_s=0.3)
-    async with asyncio.timeout(60):
+    async with asyncio.timeout(limit(60)):
         while not await DeadLetters(bus.client).letters():
             before = len(begun)
             executor = Executor(bus, perform, settings=settings)

@@ -15,8 +15,9 @@ import orjson
 import pytest
 
 from tests.chaos.oracle import Oracle, read_stream
-from tests.chaos.processes import Supervised, until, whenthen
+from tests.chaos.processes import Supervised, whenthen
 from tests.integration.conftest import NatsServer
+from tests.patience import until
 from whenthen.engine.bus.connection import Ack, Bus
 from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.streams import ENGINE, EVENTS, LEASES, StreamSettings, ensure_streams
@@ -27,7 +28,7 @@ from whenthen.rules import load_rules
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import new_event
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.anyio, pytest.mark.takes(15)]
 
 START_S = 90.0  #: a process on a busy machine
 

@@ -1,7 +1,7 @@
 """A disk that is really full: a small file system of its own under `whenthen serve`, filled to the last byte, and freed again.
 
 It is a tmpfs in a mount namespace of its own, for which Linux asks no privileges (`unshare -Urm`); where that is forbidden,
-as in a container without `--security-opt seccomp=unconfined`, there is no such disk, and pytest says so beside these tests.
+as in a container without `--security-opt seccomp=unconfined`, there is no such disk, and the end of the run says so.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ import httpx
 import pytest
 
 from tests.chaos.oracle import Oracle
-from tests.chaos.processes import ROOT, Supervised, free_ports, ready, until, whenthen
+from tests.chaos.processes import ROOT, Supervised, free_ports, ready, whenthen
 from tests.chaos.receiver import received
 from tests.chaos.verdict import Found, look, unfinished
 from tests.integration.conftest import eventually
+from tests.patience import until
 from whenthen.engine.bus.connection import Bus
 from whenthen.rules import load_rules
 from whenthen.schemas.errors import BusUnavailable
 
-pytestmark = [pytest.mark.anyio, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.anyio, pytest.mark.takes(15), pytest.mark.requires("an own file system")]
 
 DISK_MB = 48
 
@@ -59,9 +60,7 @@ class SmallDisk:
             text=True,
         )
         assert self._keeper.stdout is not None
-        if (said := self._keeper.stdout.readline()) != "mounted\n":
-            self._keeper.wait()
-            pytest.skip(f"no file system of a test's own is to be had here (unshare -Urm: {said.strip()})")
+        assert self._keeper.stdout.readline() == "mounted\n"
 
     @property
     def seen(self) -> Path:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.integration.conftest import eventually
 from tests.integration.test_evaluation import ids, running
+from tests.patience import limit
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.evaluation.nats_log import nats_shard_loop
 from whenthen.engine.evaluation.recent_ids import recent_ids
@@ -33,7 +34,7 @@ def shard(bus: Bus) -> ShardLoop:
 
 async def firings(bus: Bus, wanted: int) -> None:
     """Wait until there are as many firings as that."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         while len(await ids(bus, "firing")) != wanted:
             await asyncio.sleep(0.02)
 

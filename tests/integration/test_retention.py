@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +12,7 @@ import httpx
 import pytest
 
 from tests.integration.conftest import NatsServer
+from tests.patience import until
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams, make_room_in_engine
@@ -34,12 +34,6 @@ automations:
 deployments:
   - {{name: hello, command: ["{sys.executable}", -c, "print('hello')"]}}
 """
-
-
-async def until(condition: Callable[[], Awaitable[bool]], *, within_s: float = 30.0) -> None:
-    async with asyncio.timeout(within_s):
-        while not await condition():
-            await asyncio.sleep(0.05)
 
 
 def event(number: int = 0, size: int = 0) -> Event:

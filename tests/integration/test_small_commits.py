@@ -16,6 +16,7 @@ from nats.aio.msg import Msg
 from tests.chaos.oracle import read_stream
 from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator
+from tests.patience import limit
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.batches import EXPECT_OF, StaleBatch, publish_batch, publish_fenced
 from whenthen.engine.bus.connection import Bus
@@ -84,7 +85,7 @@ async def loaded(bus: Bus) -> tuple[FencedShardLog, dict[str, bytes]]:
 
 async def answering(bus: Bus) -> None:
     """The connection works again after a kill."""
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         while True:
             try:
                 await read_offset(NatsEngineStore(bus.client), 0)
@@ -320,7 +321,7 @@ async def test_a_task_that_was_performed_and_deleted_is_not_performed_again(
 
     async def late(start: Start, message: tuple[Any, ...]) -> Any:
         await (await start(*message))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(limit(20)):
             while not await gone():
                 await asyncio.sleep(0.01)
         if crash:
@@ -341,7 +342,7 @@ async def test_a_task_that_was_performed_and_deleted_is_not_performed_again(
     await log.commit(changes(2), seq=2, clock_us=2)
     await eventually(lambda: performed["f2.0"])
     executor.stop()
-    await asyncio.wait_for(running, 30)
+    await asyncio.wait_for(running, limit(30))
     assert performed == {"f1.0": 1, "f2.0": 1}
 
 
@@ -368,14 +369,14 @@ async def test_an_idle_shard_keeps_no_changes_in_its_offset(bus: Bus) -> None:
     ack = await bus.publish(new_event("order.created", resource={"id": "r"}, now=datetime.now(UTC), source="test"))
     await eventually(lambda: loop.committed >= ack.seq)
     assert (await read_offset(NatsEngineStore(bus.client), 0)).packed
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         while (await read_offset(NatsEngineStore(bus.client), 0)).packed:
             await asyncio.sleep(0.02)
     loop.stop()
-    await asyncio.wait_for(task, 20)
+    await asyncio.wait_for(task, limit(20))
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.takes(7)
 async def test_small_and_large_commits_through_kills_of_either_side_store_exactly_what_was_fired(
     bus: Bus, nats_server: NatsServer
 ) -> None:
@@ -424,7 +425,7 @@ async def test_small_and_large_commits_through_kills_of_either_side_store_exactl
     task = asyncio.create_task((loop := nats_shard_loop(bus, 0, evaluator)).run())
     await eventually(lambda: loop.seq >= total, within_s=60)
     loop.stop()
-    await asyncio.wait_for(task, 30)
+    await asyncio.wait_for(task, limit(30))
     counts = {key: count for key, count in evaluator.counts.items() if not key.startswith("wide-")}
     assert counts == dict(sent)
     expected = {f"{key}-{n}" for key, count in sent.items() for n in range(3, count + 1, 3)}

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.patience import limit
 from whenthen.actions import open_pool
 from whenthen.actions.http.connections import MAX_BODY_BYTES, Broken, encode_request
 from whenthen.schemas.errors import ActionError
@@ -89,7 +90,7 @@ async def listening(
 
 
 async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(limit(10)):
         while not holds():
             await asyncio.sleep(0.005)
 

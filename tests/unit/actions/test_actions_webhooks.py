@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import limit
 from whenthen.actions import AddressPolicy, open_pool
 from whenthen.actions.attempts import Call
 from whenthen.actions.fields import compile_text_field
@@ -223,7 +224,7 @@ async def test_a_slow_receiver_is_given_up_after_the_timeout(world: Any, receive
 async def test_cancelling_a_try_ends_it_at_once(world: Any, receiver: Any) -> None:
     receiver.hold = True
     running = asyncio.create_task(world.perform({"call-webhook": receiver.url}))
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(limit(10)):
         while not receiver.requests:
             await asyncio.sleep(0.01)
         running.cancel()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -14,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.patience import limit
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.settings import Settings
 from whenthen.rules import load_rules
@@ -30,21 +30,22 @@ def read(path: Path) -> Any:
 COMPOSE = read(ROOT / "compose.yaml")
 
 
+needs_promtool = pytest.mark.requires("promtool")
+
+
 def promtool(*arguments: str, cwd: Path = DEPLOY / "prometheus") -> subprocess.CompletedProcess[str]:
-    """Run promtool. Where it is not installed the test steps aside, but never in CI."""
-    tool = shutil.which("promtool")
-    if tool is None:
-        if os.environ.get("CI"):
-            pytest.fail("promtool is missing in CI; install the Debian package prometheus")
-        pytest.skip("promtool is not installed (Debian package prometheus); CI runs this test")
-    return subprocess.run([tool, *arguments], cwd=cwd, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(
+        ["promtool", *arguments], cwd=cwd, capture_output=True, text=True, timeout=limit(60), check=False
+    )
 
 
+@needs_promtool
 def test_the_alerts_fire_when_they_should_and_not_when_they_should_not() -> None:
     done = promtool("test", "rules", "whenthen.rules.test.yaml")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+@needs_promtool
 @pytest.mark.parametrize(
     ("written", "spoilt"),
     [
@@ -67,6 +68,7 @@ def test_the_tests_of_the_alerts_notice_a_spoilt_one(tmp_path: Path, written: st
     assert promtool("test", "rules", "whenthen.rules.test.yaml", cwd=tmp_path).returncode != 0
 
 
+@needs_promtool
 def test_prometheus_takes_its_configuration() -> None:
     done = promtool("check", "config", "--syntax-only", "prometheus.yml")
     assert done.returncode == 0, done.stdout + done.stderr
@@ -96,6 +98,7 @@ def test_every_metric_that_an_alert_uses_exists() -> None:
     assert used <= known_metrics()
 
 
+@needs_promtool
 def test_every_metric_of_the_dashboard_exists_and_is_asked_for_in_valid_promql(tmp_path: Path) -> None:
     dashboard = json.loads((DEPLOY / "grafana" / "whenthen.json").read_text(encoding="utf-8"))
     asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
@@ -122,7 +125,7 @@ def test_the_compose_file_follows_the_compose_specification() -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=limit(60),
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -135,7 +138,7 @@ def test_the_check_of_the_compose_file_notices_a_misspelt_key(tmp_path: Path) ->
         [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(spoilt)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=limit(60),
         check=False,
     )
     assert done.returncode != 0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import limit
 from whenthen.rules import Rules, RulesWatcher, load_rules
 from whenthen.schemas.errors import Problem
 
@@ -32,7 +33,7 @@ class Heard:
 
 
 async def until(condition: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         while not condition():
             await asyncio.sleep(0.01)
 
@@ -60,7 +61,7 @@ async def follow(folder: Path, watcher: RulesWatcher, heard: Heard) -> None:
         assert watcher.problems == ()
     finally:
         stop.set()
-        await asyncio.wait_for(task, 20)
+        await asyncio.wait_for(task, limit(20))
 
 
 def test_a_change_is_taken_a_bad_one_is_told_and_the_last_good_set_stays(tmp_path: Path) -> None:

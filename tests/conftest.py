@@ -1,0 +1,121 @@
+"""What holds for every test: its layer's mark, its limit, what it requires of the machine, and an order in which the run ends soonest.
+
+Marks that a test gives itself: `takes(seconds)`, about so long on an idle machine, when that is more than a second or two; `requires(...)`,
+names of `tests.machine.REQUIREMENTS`. `quick` is given here, by folder.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import hypothesis
+import pytest
+
+from tests.machine import REQUIREMENTS, missing
+
+TESTS = Path(__file__).parent
+QUICK = ("unit", "conformance")  #: folders of pure tests
+SERVERS = ("contract", "integration", "acceptance")  #: folders whose tests start nats-server
+MISSING = "requires "  #: begins the reason of a test that is skipped because the machine lacks something
+#: limits are far above what a test takes, on a machine with a load of eight too: a limit is there for what hangs
+LIMIT_S, LIMIT_FACTOR = 600.0, 60.0
+
+# A busy machine is no fault of the code: examples have no deadline, and drawing them may take its time.
+hypothesis.settings.register_profile(
+    "whenthen", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("whenthen")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--nothing-missing", action="store_true", help="fail when a test did not run")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "quick: pure, a matter of milliseconds; given by folder")
+    config.addinivalue_line("markers", "takes(seconds): about how long it takes on an idle machine")
+    config.addinivalue_line("markers", "requires(*names): what the machine must have, see tests/machine.py")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        layer = _layer(item)
+        if layer in QUICK:
+            item.add_marker("quick")
+        if layer in SERVERS:
+            item.add_marker(pytest.mark.requires("nats-server"))
+        if item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(max(LIMIT_S, LIMIT_FACTOR * _takes(item))))
+        if unknown := set(_required(item)) - set(REQUIREMENTS):
+            raise pytest.UsageError(f"{item.nodeid}: requires {unknown}; tests/machine.py knows {sorted(REQUIREMENTS)}")
+    _arrange(items)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if lacking := [name for name in _required(item) if missing(name)]:
+        remedies = "; ".join(f"{name} is missing ({REQUIREMENTS[name].remedy})" for name in lacking)
+        pytest.skip(MISSING + remedies)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Name what did not run, and why."""
+    if reasons := _not_run(terminalreporter):
+        terminalreporter.section("not run here")
+        for reason, count in reasons.most_common():
+            terminalreporter.line(f"not run here: {count} tests, {reason.removeprefix(MISSING)}", yellow=True)
+        if config.getoption("nothing_missing"):
+            terminalreporter.line("with --nothing-missing that is a failure", red=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if session.config.getoption("nothing_missing") and reporter is not None and _not_run(reporter):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def _not_run(reporter: pytest.TerminalReporter) -> Counter[str]:
+    """How many tests were skipped, by reason."""
+    skipped = reporter.stats.get("skipped", [])
+    return Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+
+
+def _layer(item: pytest.Item) -> str:
+    return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+
+
+def _takes(item: pytest.Item) -> float:
+    mark = item.get_closest_marker("takes")
+    if mark is not None:
+        return float(mark.args[0])
+    if _layer(item) not in QUICK:
+        return 0.5
+    return 2.0 if hypothesis.is_hypothesis_test(getattr(item, "obj", None)) else 0.02
+
+
+def _required(item: pytest.Item) -> Iterator[str]:
+    for mark in item.iter_markers("requires"):
+        yield from mark.args
+
+
+def _arrange(items: list[pytest.Item]) -> None:
+    """Long tests first, each on the first worker that is free; the pure ones last, by file.
+
+    Workers of pytest-xdist take groups (`--dist loadgroup`), and a test without a group alone.
+    """
+    groups = {item: _group(item) for item in items}
+    weights: Counter[str] = Counter()
+    for item, group in groups.items():
+        weights[group] += _takes(item)
+        if group != item.nodeid:
+            item.add_marker(pytest.mark.xdist_group(group))
+    items.sort(key=lambda item: (_layer(item) in QUICK, -weights[groups[item]], groups[item]))
+
+
+def _group(item: pytest.Item) -> str:
+    """What keeps tests together on one worker: the file of pure tests, and of those that share a `whenthen serve`."""
+    alone = _layer(item) in ("contract", "integration") or item.get_closest_marker("takes") is not None
+    return item.nodeid if alone else str(item.path.relative_to(TESTS))

