@@ -90,9 +90,10 @@ def shorten(ids: Iterable[str]) -> dict[str, str]:
             found[full] = full if unique >= len(full) - 1 else full[:unique] + ELLIPSIS
     for (head, tail), family in families.items():
         for place, generated in enumerate(family):
-            size = max(_distinct(family, place), MIN_ID_CHARS)
-            full, short = head + generated + tail, head + generated[:size] + tail
-            found[full] = short if _begins(every, short) <= {full} else full
+            full = head + generated + tail
+            sizes = range(max(_distinct(family, place), MIN_ID_CHARS), len(generated))
+            forms = (head + generated[:size] + tail for size in sizes)
+            found[full] = next((short for short in forms if _begins(every, short) <= {full}), full)
     return found
 
 
