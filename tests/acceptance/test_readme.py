@@ -27,7 +27,7 @@ TOUR = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A five-min
 LOOKS = ("whenthen firings", "whenthen runs", "whenthen automations", "whenthen events")
 MASKS = (
     (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<time>"),
-    (r"\b[0-9a-f]{32}\b", "<id>"),
+    (r"\b(?:[0-9a-f]{32}|[0-9a-f]{8}(?=[-.…\s]))", "<id>"),
     (r"process \d+", "process <pid>"),
     (r"nats://127\.0\.0\.1:\d+", "nats://<address>"),
     (r"revision [0-9a-f]+", "revision <revision>"),
@@ -69,7 +69,7 @@ def test_every_command_of_the_tour_prints_what_is_shown(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     path = f"{Path(whenthen_command()[0]).parent}{os.pathsep}{os.environ['PATH']}"
-    env = environment({"PATH": path, "WHENTHEN_PORT": str(port), "WHENTHEN_URL": url})
+    env = environment({"PATH": path, "COLUMNS": "80", "WHENTHEN_PORT": str(port), "WHENTHEN_URL": url})
     folder = tmp_path / "tour"
     folder.mkdir()
     server: subprocess.Popen[str] | None = None

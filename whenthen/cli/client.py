@@ -1,6 +1,6 @@
 """The command line's side of the HTTP API: where the server is, one request, and what an error means for people.
 
-Called by every command that needs a running server. The address comes from `--url` or `WHENTHEN_URL`, the token from
+Imported by commands when they run, as it imports much. The address comes from `--url` or `WHENTHEN_URL`, the token from
 `WHENTHEN_API_TOKEN` (itself, or a reference to it: `env:NAME`, `file:/path`); a token is never an argument, as arguments
 are seen by everybody on the machine.
 """
@@ -11,38 +11,18 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Annotated, Any
+from typing import Any
 from urllib.parse import quote
 
 import httpx
 import orjson
-import typer
 
+from whenthen.cli.options import DEFAULT_URL, MAX_PAGE
 from whenthen.schemas import SetupError, WhenthenError
 
-__all__ = [
-    "DEFAULT_URL",
-    "ApiError",
-    "Client",
-    "JsonOption",
-    "LimitOption",
-    "Unreachable",
-    "UrlOption",
-    "api_token",
-    "quoted",
-]
+__all__ = ["ApiError", "Client", "Unreachable", "api_token", "quoted"]
 
-DEFAULT_URL = "http://127.0.0.1:4280"
 TIMEOUT_S = 30.0
-#: of one page of a listing, as the API has it
-MAX_PAGE = 1000
-
-UrlOption = Annotated[
-    str,
-    typer.Option("--url", envvar="WHENTHEN_URL", help="Where the server is.", metavar="URL", rich_help_panel="Server"),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-LimitOption = Annotated[int, typer.Option("--limit", "-n", min=1, max=100_000, help="How many at most.")]
 
 
 class Unreachable(WhenthenError):

@@ -11,13 +11,10 @@ import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
-import orjson
 import typer
-from rich.markup import escape
 
-from whenthen.cli.client import DEFAULT_URL, ApiError, Client, JsonOption, Unreachable, UrlOption
-from whenthen.cli.output import errors, fail, print_json, stdout
-from whenthen.schemas import InvalidInput
+from whenthen.cli.options import DEFAULT_URL, JsonOption, UrlOption
+from whenthen.cli.output import errors, escape, fail, print_json, stdout
 
 __all__ = ["add_commands", "read_events", "read_labels"]
 
@@ -87,6 +84,9 @@ def emit(
 
 
 def _send(events: list[Any], url: str) -> tuple[list[str], list[str]]:
+    from whenthen.cli.client import ApiError, Client, Unreachable
+    from whenthen.schemas import InvalidInput
+
     ids: list[str] = []
     duplicates: list[str] = []
     with Client.connect(url) as client:
@@ -116,6 +116,10 @@ def read_labels(option: str, *texts: str) -> dict[str, str]:
     Raises:
         InvalidInput: not labels; says what was found.
     """
+    import orjson
+
+    from whenthen.schemas import InvalidInput
+
     labels: dict[str, str] = {}
     for text in texts:
         if text.lstrip().startswith("{"):
@@ -141,6 +145,10 @@ def read_events(raw: bytes, where: str) -> list[Any]:
     Raises:
         InvalidInput: not JSON, or nothing in it; names the line.
     """
+    import orjson
+
+    from whenthen.schemas import InvalidInput
+
     try:
         found = orjson.loads(raw)
     except orjson.JSONDecodeError as whole:
@@ -160,6 +168,10 @@ def read_events(raw: bytes, where: str) -> list[Any]:
 
 
 def _payload(text: str) -> Any:
+    import orjson
+
+    from whenthen.schemas import InvalidInput
+
     raw = _read(text[1:]) if text.startswith("@") else _read("-") if text == "-" else text.encode()
     try:
         return orjson.loads(raw)
@@ -173,4 +185,6 @@ def _read(name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:
+        from whenthen.schemas import InvalidInput
+
         raise InvalidInput(f"{name}: {error.strerror}") from None

@@ -1,4 +1,4 @@
-"""The `whenthen` command."""
+"""The `whenthen` command: which commands there are. Each is described here and imported when it is called."""
 
 from __future__ import annotations
 
@@ -7,16 +7,43 @@ from typing import Annotated
 import typer
 
 from whenthen import __version__
-from whenthen.cli import demo, emit, inspect, rules, runs, serve
+from whenthen.cli.command_groups import LazyCommand, LazyGroup
 
-__all__ = ["app", "main"]
+__all__ = ["COMMANDS", "app", "main"]
+
+#: in the order of the help
+COMMANDS = {
+    "serve": LazyCommand("whenthen.cli.serve", "Run everything on this machine, or a part of a cluster. Ctrl-C drains and stops."),
+    "worker": LazyCommand("whenthen.cli.serve", "Take flow runs and nothing else; needs --nats."),
+    "check": LazyCommand("whenthen.cli.rules", "Check rules: every problem with file, line and column; exit 1 if there is one."),
+    "test": LazyCommand("whenthen.cli.rules", "Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."),
+    "replay": LazyCommand("whenthen.cli.rules", "Replay events through rules in virtual time; one JSON line a firing."),
+    "explain": LazyCommand("whenthen.cli.rules", "Why an automation takes an event or does not: each clause with its verdict and the actual value."),
+    "schema": LazyCommand("whenthen.cli.rules", "Print the JSON Schema of the rules files, for completion and hover text in editors."),
+    "import": LazyCommand("whenthen.cli.rules", "Translate the automations of another system; what has no counterpart is named in the output."),
+    "emit": LazyCommand("whenthen.cli.emit", "Send an event; done means that it is stored."),
+    "events": LazyCommand("whenthen.cli.inspect", "Events that are stored, newest first."),
+    "automations": LazyCommand("whenthen.cli.inspect", "Automations, and why they fired or did not."),
+    "firings": LazyCommand("whenthen.cli.inspect", "Firings, newest first: which automation fired for which event."),
+    "status": LazyCommand("whenthen.cli.inspect", "What the server runs, on which rules, and the problems of a set that was refused."),
+    "deployments": LazyCommand("whenthen.cli.runs", "Deployments: what can be run, and when it runs by itself."),
+    "runs": LazyCommand("whenthen.cli.runs", "Flow runs, newest first."),
+    "actions": LazyCommand("whenthen.cli.runs", "Actions of firings and what became of them, newest first."),
+    "demo": LazyCommand("whenthen.cli.demo", "Run a small project end to end, without a network, and tell what happened."),
+}  # fmt: skip
+
+
+class _Commands(LazyGroup):
+    table = COMMANDS
+
 
 app = typer.Typer(
     name="whenthen",
+    cls=_Commands,
     help="When this happens, then do that: events in, rules in git, actions out, and nothing lost on the way.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # rich's help costs more than everything else that starts
 )
 
 
@@ -33,14 +60,6 @@ def whenthen(
     ] = False,
 ) -> None:
     """When this happens, then do that."""
-
-
-serve.add_commands(app)
-rules.add_commands(app)
-emit.add_commands(app)
-inspect.add_commands(app)
-runs.add_commands(app)
-demo.add_commands(app)
 
 
 def main() -> None:

@@ -1,61 +1,85 @@
-"""How commands print: tables for people, JSON for programs, errors with their remedy on standard error.
+"""How commands print: text for people, JSON for programs, errors with their remedy on standard error.
 
 Exit codes: 0 done, 1 the answer is no (bad rules, failed tests, not found, refused), 2 the command was called wrongly.
+What prints or encodes is imported when it is needed: help and errors of usage need none of it.
 """
 
 from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
 
-import orjson
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from whenthen.schemas import InvalidRules, WhenthenError
+if TYPE_CHECKING:
+    from rich.console import Console
 
-__all__ = ["cell", "errors", "fail", "print_json", "print_lines", "print_problems", "print_table", "stderr", "stdout"]
+    from whenthen.schemas import InvalidRules
+
+__all__ = [
+    "errors",
+    "escape",
+    "fail",
+    "print_document",
+    "print_json",
+    "print_lines",
+    "print_problems",
+    "stderr",
+    "stdout",
+]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
 def stdout() -> Console:
-    """Standard output as it is now; wide enough for a table when it is not a terminal."""
-    return Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 200)
+    """Standard output as it is now, for text with markup; lines are not broken."""
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
 
 
 def stderr() -> Console:
+    """Standard error; see `stdout`."""
+    from rich.console import Console
+
     return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def escape(text: str) -> str:
+    """`text` for `stdout` and `stderr`: shown as it is, whatever brackets it has."""
+    from rich.markup import escape
+
+    return escape(text)
 
 
 def print_json(value: Any) -> None:
     """One JSON document, indented."""
+    import orjson
+
     sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
 
 
 def print_lines(values: Iterable[Any]) -> None:
     """One JSON document a line, each written at once."""
+    import orjson
+
     for value in values:
         sys.stdout.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE).decode())
         sys.stdout.flush()
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
-    """A table without frame; `empty` is said when there are no rows."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(escape("" if cell is None else str(cell)) for cell in row))
-    if table.row_count:
-        stdout().print(table)
+def print_document(value: Any, *, as_json: bool) -> None:
+    """One thing: as YAML for people, or as JSON."""
+    if as_json:
+        print_json(value)
     else:
-        stdout().print(empty)
+        import yaml
+
+        text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
+        typer.echo(text.rstrip("\n"))
 
 
 def print_problems(error: InvalidRules) -> None:
@@ -77,22 +101,20 @@ def errors(command: Callable[P, R]) -> Callable[P, R]:
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> R:
         try:
             return command(*args, **kwargs)
-        except InvalidRules as error:
-            print_problems(error)
-            count = len(error.problems)
-            fail(f"{count} problem{'s' if count != 1 else ''}; nothing was taken from these rules")
-        except WhenthenError as error:
-            fail(str(error))
         except BrokenPipeError:
             sys.stderr.close()
             raise typer.Exit(0) from None
+        except typer.Exit:
+            raise
+        except Exception as error:
+            from whenthen.schemas import InvalidRules, WhenthenError
+
+            if isinstance(error, InvalidRules):
+                print_problems(error)
+                count = len(error.problems)
+                fail(f"{count} problem{'s' if count != 1 else ''}; nothing was taken from these rules")
+            if isinstance(error, WhenthenError):
+                fail(str(error))
+            raise
 
     return wrapped
-
-
-def cell(item: Mapping[str, Any], name: str) -> Any:
-    """A value of a listing for a table: lists joined, missing as empty."""
-    value = item.get(name)
-    if isinstance(value, list):
-        return ", ".join(map(str, value))
-    return value

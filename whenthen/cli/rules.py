@@ -1,6 +1,6 @@
 """Commands about rules alone: check, test, replay, explain, schema, import.
 
-Nothing runs and nothing is asked over the network. The engine is imported when it is needed: other commands start without it.
+Nothing runs and nothing is asked over the network; NATS and the engine need not be installed.
 """
 
 from __future__ import annotations
@@ -12,10 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from whenthen.cli.output import errors, fail, print_json, print_lines, stdout
-from whenthen.schemas import InvalidInput
+from whenthen.cli.output import errors, escape, fail, print_json, print_lines, stdout
 
 if TYPE_CHECKING:
     from whenthen.rules import Rules
@@ -60,13 +58,13 @@ def check(
 @errors
 def run_tests(
     rules: RulesArgument,
-    junit: Annotated[Path | None, typer.Option(help="Write the report as JUnit XML.")] = None,
+    junit_file: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None,
 ) -> None:
     """Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."""
-    from whenthen.rules import load_rules
-    from whenthen.rules import test_runner as ruletests
+    from whenthen.rules import junit, load_rules, load_tests
+    from whenthen.rules import run_tests as run
 
-    report = ruletests.run_tests(load_rules(rules), ruletests.load_tests(rules))
+    report = run(load_rules(rules), load_tests(rules))
     out = stdout()
     file = None
     for result in report.results:
@@ -80,8 +78,8 @@ def run_tests(
     out.print(f"\n{len(report.results) - failed} passed, {failed} failed")
     if report.uncovered:
         out.print(f"[yellow]not covered by any test:[/] {escape(', '.join(report.uncovered))}")
-    if junit is not None:
-        junit.write_text(ruletests.junit(report), encoding="utf-8")
+    if junit_file is not None:
+        junit_file.write_text(junit(report), encoding="utf-8")
     if not report.results:
         fail(f"no tests in {rules}; write them in files named *.test.yaml")
     if failed:
@@ -158,6 +156,8 @@ def _lines(path: Path) -> Iterator[bytes]:
         with path.open("rb") as file:
             yield from file
     except OSError as error:
+        from whenthen.schemas import InvalidInput
+
         raise InvalidInput(f"{path}: {error.strerror}") from None
 
 
@@ -165,6 +165,8 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
+        from whenthen.schemas import InvalidInput
+
         raise InvalidInput(f"{path}: {error.strerror}") from None
 
 

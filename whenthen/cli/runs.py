@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import orjson
 import typer
-from rich.markup import escape
 
-from whenthen.cli.client import DEFAULT_URL, MAX_PAGE, ApiError, Client, JsonOption, LimitOption, UrlOption, quoted
-from whenthen.cli.inspect import asked, group, local_time, print_document
-from whenthen.cli.output import cell, errors, fail, print_json, print_lines, print_table, stdout
-from whenthen.schemas import InvalidInput, NotFound
+from whenthen.cli.command_groups import new_group
+from whenthen.cli.listings import MAX_ITEMS, Column, Filter, Listing, add_listing, joined, list_command, local_time
+from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, JsonOption, UrlOption
+from whenthen.cli.output import errors, escape, fail, print_document, print_json, print_lines, stdout
+from whenthen.cli.tables import Shape
+
+if TYPE_CHECKING:
+    from whenthen.cli.client import Client
 
 __all__ = ["add_commands", "read_parameters"]
 
@@ -24,61 +27,112 @@ DeploymentArgument = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="The deployment's name.", show_default=False)
 ]
 RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="The run's id, how it begins, or `last`.", show_default=False)
+    str, typer.Argument(metavar="RUN", help="The run's id, as it is listed or in full, or `last`.", show_default=False)
 ]
 ScheduleOption = Annotated[str | None, typer.Option("--schedule", "-s", help="Only this schedule; default: all.")]
+
+DEPLOYMENTS = Listing(
+    about="Deployments: what can be run, and when it runs by itself.",
+    route="/api/deployments",
+    columns=(
+        Column(title="NAME", value="name", shape=Shape.NAME),
+        Column(title="RUNS", value="runs", shape=Shape.NAME),
+        Column(title="POOL", value="work_pool", shape=Shape.NAME),
+        Column(title="TAGS", value=joined("tags"), shape=Shape.NAME, optional=True),
+        Column(
+            title="SCHEDULES",
+            value=lambda item: "; ".join(map(_schedule, item["schedules"])),
+            shape=Shape.TEXT,
+            optional=True,
+        ),
+    ),
+    empty="no deployments",
+)
+RUNS = Listing(
+    about="Flow runs, newest first.",
+    route="/api/runs",
+    columns=(
+        Column(title="CREATED", value=local_time("created")),
+        Column(title="DEPLOYMENT", value="deployment", shape=Shape.NAME),
+        Column(title="STATE", value="state"),
+        Column(title="TOOK", value=lambda item: _duration(item), shape=Shape.NUMBER),
+        Column(title="TRIGGERED BY", value="triggered_by", shape=Shape.NAME),
+        Column(title="ID", value="id", shape=Shape.ID),
+        Column(title="MESSAGE", value="message", shape=Shape.TEXT, optional=True),
+    ),
+    empty="no runs",
+    filters=(
+        Filter(name="deployment", flags=("--deployment", "-d"), help="Of this deployment."),
+        Filter(name="state", help="In this state: Running, Failed, ..."),
+        Filter(name="work_pool", help="Of this work pool."),
+    ),
+    most=MAX_PAGE,
+)
+_OF_AUTOMATION = Filter(name="automation", flags=("--automation", "-a"), help="Of this automation.")
+ACTIONS = Listing(
+    about="Actions of firings and what became of them, newest first.",
+    route="/api/actions",
+    columns=(
+        Column(title="AT", value=local_time("at")),
+        Column(title="AUTOMATION", value="automation", shape=Shape.NAME),
+        Column(title="ACTION", value="type", shape=Shape.NAME),
+        Column(title="OUTCOME", value="outcome"),
+        Column(title="TRIES", value="attempt", shape=Shape.NUMBER),
+        Column(title="KEY", value="key", shape=Shape.ID),
+        Column(title="ERROR", value=lambda item: item.get("error"), shape=Shape.TEXT, optional=True),
+    ),
+    empty="no actions",
+    filters=(
+        _OF_AUTOMATION,
+        Filter(name="type", help="Of this type: run-deployment, ..."),
+        Filter(name="outcome", help="waiting, retrying, executed, or dead."),
+    ),
+    most=MAX_ITEMS,
+)
+DEAD_LETTERS = Listing(
+    about="Dead letters: actions that used up their tries.",
+    route="/api/actions",
+    columns=ACTIONS.columns,
+    empty="no dead letters",
+    filters=(_OF_AUTOMATION,),
+    fixed={"outcome": "dead"},
+    most=MAX_PAGE,
+)
 
 
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
-    deployments = group(
-        app, "deployments", "Deployments: what can be run, and when it runs by itself.", list_deployments
-    )
+    deployments = new_group(app, "deployments", DEPLOYMENTS.about)
+    add_listing(deployments, DEPLOYMENTS)
     deployments.command("show")(show_deployment)
     deployments.command("run")(run_deployment)
     deployments.command("pause")(pause_deployment)
     deployments.command("resume")(resume_deployment)
-    runs = group(app, "runs", "Flow runs, newest first.", list_runs)
+    runs = new_group(app, "runs", RUNS.about)
+    add_listing(runs, RUNS)
     runs.command("show")(show_run)
     runs.command("logs")(run_logs)
     runs.command("cancel")(cancel_run)
-    actions = group(app, "actions", "Actions of firings and what became of them, newest first.", list_actions)
-    actions.command("dead")(dead_actions)
+    actions = new_group(app, "actions", ACTIONS.about)
+    add_listing(actions, ACTIONS)
+    actions.command("dead")(list_command(DEAD_LETTERS))
     actions.command("redrive")(redrive_actions)
 
 
-@errors
-def list_deployments(context: typer.Context, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
-    """Deployments: what can be run, and when it runs by itself."""
-    if not asked(context):
-        return
-    with Client.connect(url) as client:
-        found = client.get("/api/deployments")
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (
-            item["name"],
-            item["runs"],
-            item["work_pool"],
-            "; ".join(map(_schedule, item["schedules"])),
-            cell(item, "tags"),
-        )
-        for item in found
-    ]
-    print_table(["NAME", "RUNS", "POOL", "SCHEDULES", "TAGS"], rows, empty="no deployments")
+_next_time = local_time("next")
 
 
 def _schedule(schedule: dict[str, Any]) -> str:
     zone = "" if schedule["timezone"] == "UTC" else f" {schedule['timezone']}"
-    state = "paused" if schedule["paused"] else f"next {local_time(schedule['next'])}" if schedule["next"] else "over"
+    state = "paused" if schedule["paused"] else f"next {_next_time(schedule)}" if schedule["next"] else "over"
     return f"{schedule['name']}: {schedule['when']}{zone} ({state})"
 
 
 @errors
 def show_deployment(name: DeploymentArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
     """One deployment."""
+    from whenthen.cli.client import Client, quoted
+
     with Client.connect(url) as client:
         print_document(client.get(f"/api/deployments/{quoted(name)}"), as_json=as_json)
 
@@ -101,6 +155,8 @@ def run_deployment(
     as_json: JsonOption = False,
 ) -> None:
     """Start a run of a deployment."""
+    from whenthen.cli.client import Client, quoted
+
     body: dict[str, Any] = {"parameters": read_parameters(param or [])}
     if key is not None:
         body["key"] = key
@@ -144,6 +200,8 @@ def resume_deployment(
 
 
 def _switch(name: str, verb: str, schedule: str | None, url: str, as_json: bool) -> None:
+    from whenthen.cli.client import Client, quoted
+
     with Client.connect(url) as client:
         found = client.post(f"/api/deployments/{quoted(name)}/{verb}", schedule=schedule)
     if as_json:
@@ -156,41 +214,10 @@ def _switch(name: str, verb: str, schedule: str | None, url: str, as_json: bool)
 
 
 @errors
-def list_runs(
-    context: typer.Context,
-    deployment: Annotated[str | None, typer.Option("--deployment", "-d", help="Of this deployment.")] = None,
-    state: Annotated[str | None, typer.Option(help="In this state: Running, Failed, ...")] = None,
-    work_pool: Annotated[str | None, typer.Option(help="Of this work pool.")] = None,
-    limit: LimitOption = 25,
-    url: UrlOption = DEFAULT_URL,
-    as_json: JsonOption = False,
-) -> None:
-    """Flow runs, newest first."""
-    if not asked(context):
-        return
-    with Client.connect(url) as client:
-        found = list(client.pages("/api/runs", limit=limit, deployment=deployment, state=state, work_pool=work_pool))
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (
-            local_time(item["created"]),
-            item["deployment"],
-            item["state"],
-            _duration(item),
-            item["triggered_by"],
-            item["id"],
-            item["message"].partition("\n")[0],
-        )
-        for item in found
-    ]
-    print_table(["CREATED", "DEPLOYMENT", "STATE", "TOOK", "TRIGGERED BY", "ID", "MESSAGE"], rows, empty="no runs")
-
-
-@errors
 def show_run(run_id: RunArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
     """One flow run."""
+    from whenthen.cli.client import Client, quoted
+
     with Client.connect(url) as client:
         run = client.get(f"/api/runs/{quoted(_run_id(client, run_id))}")
     shown = run if as_json else {name: value for name, value in run.items() if value not in (None, [], {}, "")}
@@ -206,11 +233,17 @@ def run_logs(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
     """What a flow run wrote."""
+    from whenthen.cli.client import Client, quoted
+
     with Client.connect(url) as client:
-        _print_log(client, _run_id(client, run_id), follow=follow, times=times, as_json=as_json)
+        # resolved once, and not with every page of a log that is followed
+        full = client.get(f"/api/runs/{quoted(_run_id(client, run_id))}")["id"]
+        _print_log(client, full, follow=follow, times=times, as_json=as_json)
 
 
 def _print_log(client: Client, run_id: str, *, follow: bool, times: bool, as_json: bool, quiet: bool = False) -> None:
+    from whenthen.cli.client import quoted
+
     after = 0
     try:
         while True:
@@ -233,6 +266,8 @@ def _print_log(client: Client, run_id: str, *, follow: bool, times: bool, as_jso
 @errors
 def cancel_run(run_id: RunArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
     """Ask a flow run to end."""
+    from whenthen.cli.client import Client, quoted
+
     with Client.connect(url) as client:
         run = client.post(f"/api/runs/{quoted(_run_id(client, run_id))}/cancel")
     if as_json:
@@ -242,58 +277,10 @@ def cancel_run(run_id: RunArgument, url: UrlOption = DEFAULT_URL, as_json: JsonO
 
 
 @errors
-def list_actions(
-    context: typer.Context,
-    automation: Annotated[str | None, typer.Option("--automation", "-a", help="Of this automation.")] = None,
-    kind: Annotated[str | None, typer.Option("--type", help="Of this type: run-deployment, ...")] = None,
-    outcome: Annotated[str | None, typer.Option(help="waiting, retrying, executed, or dead.")] = None,
-    limit: LimitOption = 25,
-    url: UrlOption = DEFAULT_URL,
-    as_json: JsonOption = False,
-) -> None:
-    """Actions of firings and what became of them, newest first."""
-    if asked(context):
-        _print_actions(url, as_json, limit, automation, kind, outcome, "no actions")
-
-
-@errors
-def dead_actions(
-    automation: Annotated[str | None, typer.Option("--automation", "-a", help="Of this automation.")] = None,
-    limit: LimitOption = 25,
-    url: UrlOption = DEFAULT_URL,
-    as_json: JsonOption = False,
-) -> None:
-    """Dead letters: actions that used up their tries."""
-    _print_actions(url, as_json, limit, automation, None, "dead", "no dead letters")
-
-
-def _print_actions(
-    url: str, as_json: bool, limit: int, automation: str | None, kind: str | None, outcome: str | None, empty: str
-) -> None:
-    with Client.connect(url) as client:
-        found = list(client.pages("/api/actions", limit=limit, automation=automation, type=kind, outcome=outcome))
-    if as_json:
-        print_json(found)
-        return
-    rows = [
-        (
-            local_time(item["at"]),
-            item["automation"],
-            item["type"],
-            item["outcome"],
-            item["attempt"],
-            item["key"],
-            (item.get("error") or "").partition("\n")[0],
-        )
-        for item in found
-    ]
-    print_table(["AT", "AUTOMATION", "ACTION", "OUTCOME", "TRIES", "KEY", "ERROR"], rows, empty=empty)
-
-
-@errors
 def redrive_actions(
     keys: Annotated[
-        list[str] | None, typer.Argument(metavar="KEY", help="Keys of dead letters.", show_default=False)
+        list[str] | None,
+        typer.Argument(metavar="KEY", help="Keys of dead letters, as they are listed or in full.", show_default=False),
     ] = None,
     everything: Annotated[bool, typer.Option("--all", help="Every dead letter.")] = False,
     automation: Annotated[str | None, typer.Option("--automation", "-a", help="With --all: only of this one.")] = None,
@@ -301,6 +288,8 @@ def redrive_actions(
     as_json: JsonOption = False,
 ) -> None:
     """Give dead letters new tries."""
+    from whenthen.cli.client import ApiError, Client, quoted
+
     if bool(keys) == everything:
         fail("give the keys of dead letters, or --all", 2)
     with Client.connect(url) as client:
@@ -334,6 +323,10 @@ def read_parameters(texts: list[str]) -> dict[str, Any]:
     Raises:
         InvalidInput: without a name.
     """
+    import orjson
+
+    from whenthen.schemas import InvalidInput
+
     found: dict[str, Any] = {}
     for text in texts:
         name, equals, value = text.partition("=")
@@ -347,22 +340,20 @@ def read_parameters(texts: list[str]) -> dict[str, Any]:
 
 
 def _run_id(client: Client, text: str) -> str:
-    """The full id of `last`, or for the beginning of one among the last runs; a full one is not looked up."""
-    if text == "last":
-        runs = client.get("/api/runs", limit=1)
-        if not runs:
-            raise NotFound("there are no runs yet")
-        return str(runs[0]["id"])
-    if len(text) >= 32 or len(text) < 4:
+    """The id of the newest run for `last`; anything else as it is, as the server takes shortened ids."""
+    from whenthen.schemas import NotFound
+
+    if text != "last":
         return text
-    found = [run["id"] for run in client.get("/api/runs", limit=MAX_PAGE) if run["id"].startswith(text)]
-    if len(found) > 1:
-        raise InvalidInput(f"{len(found)} runs begin with {text}; give more of the id")
-    return found[0] if found else text
+    runs = client.get("/api/runs", limit=1)
+    if not runs:
+        raise NotFound("there are no runs yet")
+    return str(runs[0]["id"])
 
 
 def _ended(client: Client, run_id: str) -> dict[str, Any]:
     """The run once it has ended."""
+    from whenthen.cli.client import quoted
     from whenthen.schemas import TERMINAL
 
     while True:
@@ -373,13 +364,15 @@ def _ended(client: Client, run_id: str) -> dict[str, Any]:
 
 
 def _ending(run: dict[str, Any]) -> str:
+    import orjson
+
     colour = "green" if run["state"] == "Completed" else "red"
     message = f": {escape(run['message'])}" if run["message"] else ""
     result = "" if run.get("result") is None else f" with {escape(orjson.dumps(run['result']).decode())}"
     return f"[{colour}]{run['state']}[/]{result} after {_duration(run)}{message}"
 
 
-def _duration(run: dict[str, Any]) -> str:
+def _duration(run: Mapping[str, Any]) -> str:
     if not run["started"]:
         return ""
     until = datetime.fromisoformat(run["ended"] or run["changed"])

@@ -1,6 +1,6 @@
 """`whenthen serve` and `whenthen worker`: run a process until it is told to stop.
 
-The engine is imported when it is needed: other commands start without it.
+The engine is imported when one of them runs: their help needs none of it.
 """
 
 from __future__ import annotations
@@ -12,15 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from whenthen import __version__
-from whenthen.cli.output import errors, stdout
-from whenthen.engine.process import Role
+from whenthen.cli.output import errors, escape, fail, stdout
 
 if TYPE_CHECKING:
     from whenthen.actions import Redactor
-    from whenthen.engine.process import Server, Settings
+    from whenthen.engine.process import Role, Server, Settings
 
 __all__ = ["add_commands"]
 
@@ -45,7 +43,12 @@ def serve(
     data_dir: DataDir = None,
     nats: NatsUrl = None,
     role: Annotated[
-        list[Role] | None, typer.Option(help="Do only this; may be given several times. Default: everything.")
+        list[str] | None,
+        typer.Option(
+            metavar="ROLE",
+            help="Do only this: api, evaluator, executor, worker or scheduler; may be given several times. "
+            "Default: everything.",
+        ),
     ] = None,
     pool: Annotated[list[str] | None, typer.Option(help="Work pools to take runs of. Default: all.")] = None,
     shards: Annotated[int | None, typer.Option(help="Into how many parts the automations are divided.")] = None,
@@ -55,8 +58,13 @@ def serve(
     log_level: LogLevel = None,
 ) -> None:
     """Run everything on this machine, or a part of a cluster. Ctrl-C drains and stops."""
-    from whenthen.engine.process import load_settings
+    from whenthen.engine.process import Role, load_settings
 
+    names = [item.value for item in Role]
+    for name in role or ():
+        if name not in names:
+            fail(f"--role {name[:80]!r} is none of {', '.join(names)}", 2)
+    roles = frozenset(map(Role, role)) if role else Role.all()
     settings = load_settings(
         {
             "host": host,
@@ -70,7 +78,7 @@ def serve(
             "log_level": log_level,
         }
     )
-    _run(settings, rules, frozenset(role) if role else Role.all(), tuple(pool or ()))
+    _run(settings, rules, roles, tuple(pool or ()))
 
 
 @errors
@@ -84,7 +92,7 @@ def worker(
     log_level: LogLevel = None,
 ) -> None:
     """Take flow runs and nothing else; needs --nats."""
-    from whenthen.engine.process import load_settings
+    from whenthen.engine.process import Role, load_settings
 
     settings = load_settings(
         {"data_dir": data_dir, "nats_url": nats, "config": config, "log_format": log_format, "log_level": log_level}
@@ -135,6 +143,8 @@ async def _serve(
 
 def _say(server: Server) -> None:
     """The one screen that says what listens and what was loaded."""
+    from whenthen.engine.process import Role
+
     status = server.describe()
     rules = status["rules"]
     out = stdout()

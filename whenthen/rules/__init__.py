@@ -29,6 +29,11 @@ from whenthen.rules.prefect_import import (
 from whenthen.rules.replay import (
     replay,
 )
+from whenthen.rules.test_runner import (
+    junit,
+    load_tests,
+    run_tests,
+)
 from whenthen.rules.validation_messages import (
     explain,
     near,
@@ -46,11 +51,14 @@ __all__ = [
     "explain",
     "explain_event",
     "import_prefect_file",
+    "junit",
     "load_rules",
+    "load_tests",
     "near",
     "path_text",
     "read_document",
     "replay",
     "rules_schema",
+    "run_tests",
     "window_changes",
 ]

@@ -181,19 +181,25 @@ def test_a_log_is_followed_until_the_run_ends(run: Callable[..., Any], server: A
         return {"lines": [{"at": AT, "stream": "stdout", "attempt": 1, "text": f"line {after}"}], "next": after + 1, "done": after == 2}  # fmt: skip
 
     server.answers[f"GET /api/runs/{RUN['id']}/logs"] = logs
+    server.answers[f"GET /api/runs/{RUN['id']}"] = server.answers["GET /api/runs/4f2a0000"] = RUN
+    assert run("runs", "logs", "4f2a0000", "--follow").output == "line 0\nline 1\nline 2\n"
+    assert [asked.path for asked in server.asked].count("/api/runs/4f2a0000") == 1
     assert run("runs", "logs", RUN["id"], "--follow").output == "line 0\nline 1\nline 2\n"
     assert run("runs", "logs", RUN["id"]).output == "line 0\n"
     assert "08:00:00.000  line 0" in run("runs", "logs", RUN["id"], "--times").output
 
 
-def test_a_run_is_named_by_the_beginning_of_its_id_or_as_the_last(run: Callable[..., Any], server: Any) -> None:
-    other = {**RUN, "id": "4f2b" + "0" * 28}
-    server.answers["GET /api/runs"] = [RUN, other]
-    server.answers[f"GET /api/runs/{RUN['id']}"] = RUN
-    assert RUN["id"] in run("runs", "show", "4f2a").output
+def test_a_shortened_id_goes_to_the_server_as_it_is_and_last_is_the_newest_run(
+    run: Callable[..., Any], server: Any
+) -> None:
+    server.answers["GET /api/runs"] = [RUN]
+    server.answers[f"GET /api/runs/{RUN['id']}"] = server.answers["GET /api/runs/4f2a0000"] = RUN
+    server.answers["POST /api/runs/4f2a0000/cancel"] = {**RUN, "state": "Cancelled"}
+    server.answers["GET /api/events/e7f44713-4"] = {"id": "e"}
+    assert RUN["id"] in run("runs", "show", "4f2a0000").output
     assert RUN["id"] in run("runs", "show", "last").output
-    server.answers["GET /api/runs"] = [RUN, {**other, "id": "4f2a" + "1" * 28}]
-    assert "2 runs begin with 4f2a" in run("runs", "show", "4f2a", code=1).output
+    assert "is Cancelled" in run("runs", "cancel", "4f2a0000").output
+    assert run("events", "show", "e7f44713-4").output == "id: e\n"
     server.answers["GET /api/runs"] = []
     assert "there are no runs yet" in run("runs", "show", "last", code=1).output
 

@@ -20,6 +20,7 @@ from whenthen.engine.bus import ENGINE, EVENTS, Ack, Bus, StoredMessage, escape_
 from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import HookRequest, HookResult, Json, Page
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.rule_registry import RuleRegistry
@@ -79,6 +80,7 @@ class ServerApi:
         self._describe = describe
         self._admit = admit
         self._positions: dict[str, int] = {}
+        self._ids = IdPrefixes(bus.client)
 
     # -- in
 
@@ -147,15 +149,7 @@ class ServerApi:
             event = await self._bus.event_at(seq)
             if event is not None and event.id == event_id:
                 return {**event.data, "seq": seq}
-
-        def pick(kept: StoredMessage) -> Json | None:
-            event: Json = orjson.loads(kept.data)
-            return {**event, "seq": kept.seq} if event["id"] == event_id else None
-
-        found = await newest(self._bus.client, EVENTS, "events.>", limit=1, pick=pick)
-        if not found:
-            raise NotFound(f"there is no event {event_id[:200]!r} among the last 50,000")
-        return found[0]
+        return await self._ids.event(event_id)
 
     # -- automations
 
@@ -291,9 +285,10 @@ class ServerApi:
         return [_run(run) for run in runs if pool is None or run.work_pool == pool]
 
     async def get_run(self, run_id: str) -> Json:
-        return _run((await self._orchestrator.get_flow_run(run_id)).run)
+        return _run((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
 
     async def run_logs(self, run_id: str, *, after: int, limit: int) -> Json:
+        run_id = await self._ids.run(run_id)
         run = (await self._orchestrator.get_flow_run(run_id)).run
         lines = await self._orchestrator.logs(run_id)
         shown = lines[after : after + limit]
@@ -304,6 +299,7 @@ class ServerApi:
         }
 
     async def cancel_run(self, run_id: str) -> Json:
+        run_id = await self._ids.run(run_id)
         await self._orchestrator.cancel_flow_run(run_id)
         return await self.get_run(run_id)
 
@@ -350,7 +346,7 @@ class ServerApi:
         return [item for item in reversed(items) if kind is None or item["type"] == kind][: page.limit]
 
     async def redrive_action(self, key: str) -> Json:
-        return await self._dead.redrive(key)
+        return await self._dead.redrive(await self._ids.dead_letter(key))
 
 
 def _waiting(kept: StoredMessage) -> Json | None:
