@@ -181,6 +181,27 @@ def test_an_action_that_used_up_its_tries_is_listed_and_redriven(server: Serving
     assert "tell-the-void" in server.run("actions", "dead")
     assert f"{dead[0]['key']} is tried again" in server.run("actions", "redrive", "--all", "-a", "tell-the-void")
     eventually(lambda: [item for item in server.json("actions", "dead") if item["attempt"] == 4])
+    key = dead[0]["key"]
+    assert f"{key} is tried again" in server.run("actions", "redrive", f"{key[:8]}.0")
+    eventually(lambda: [item for item in server.json("actions", "dead") if item["attempt"] == 6])
+
+
+def test_ids_are_taken_as_a_table_shows_them(server: Serving) -> None:
+    run = server.post("/api/deployments/load/run", {"parameters": {"order": "by id", "total": 1}}).json()
+    eventually(lambda: server.json("runs", "show", run["id"])["state"] == "Completed")
+    events = eventually(lambda: server.json("events", "--resource", f"whenthen.flow-run.{run['id']}"))
+    shown = server.run("runs", "-n", "1").splitlines()[1].split()
+    short = next(word for word in shown if run["id"].startswith(word))
+    assert 8 <= len(short) < 32
+    assert server.json("runs", "show", short)["id"] == run["id"]
+    assert server.run("runs", "logs", short).startswith("loading by id")
+    assert run["id"] in server.run("runs", "cancel", short)
+    table = server.run("events", "--resource", f"whenthen.flow-run.{run['id']}").splitlines()[1:]
+    assert [server.json("events", "show", line.split()[-1])["id"] for line in table] == [item["id"] for item in events]
+    assert "there is no flow run 'abc'; a shortened id has at least 6 characters" in server.refuse(
+        "runs", "show", "abc"
+    )
+    assert "give more of the id" in server.refuse("events", "show", run["id"])
 
 
 def test_what_is_not_there_is_said_with_near_names(server: Serving) -> None:

@@ -100,6 +100,8 @@ class Client:
         while limit > 0:
             size = min(limit, MAX_PAGE)
             items = self.get(path, limit=size, before=before, **query)
+            if before is not None and items and items[0].get("seq", 0) >= int(before):
+                return  # the listing has no further pages
             yield from items
             limit -= len(items)
             if len(items) < size or "seq" not in items[-1]:

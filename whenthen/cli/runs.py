@@ -300,8 +300,7 @@ def redrive_actions(
         refused: dict[str, str] = {}
         for key in keys or []:
             try:
-                client.post(f"/api/actions/{quoted(key)}/redrive")
-                done.append(key)
+                done.append(client.post(f"/api/actions/{quoted(key)}/redrive")["key"])
             except ApiError as error:
                 refused[key] = str(error)
     if as_json:

@@ -95,6 +95,12 @@ def test_a_listing_is_read_page_by_page_up_to_the_limit() -> None:
     ]
 
 
+def test_a_listing_that_has_one_page_only_is_not_read_over_and_over() -> None:
+    page = [{"seq": number} for number in range(1000, 0, -1)]
+    with client_answering(200, page) as client:
+        assert list(client.pages("/api/actions", limit=100_000, outcome="dead")) == page
+
+
 def test_the_token_comes_from_the_environment_itself_or_by_reference(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("from-a-file\n")
