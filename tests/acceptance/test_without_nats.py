@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from .conftest import ROOT, environment
+from tests.patience import limit
+
+from .conftest import environment, installed_python
+from .wheel import ROOT
 
 EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir())
 ORDER = {
@@ -55,12 +57,12 @@ assert not HIDDEN & {name.partition(".")[0] for name in sys.modules}
 def run(*commands: list[str]) -> list[tuple[int, str]]:
     """Exit code and output of each command, all in one process without the hidden packages."""
     done = subprocess.run(
-        [sys.executable, "-c", HIDING],
+        [installed_python(), "-c", HIDING],
         input="".join(json.dumps(command) + "\n" for command in commands),
         env=environment(),
         capture_output=True,
         text=True,
-        timeout=100,
+        timeout=limit(60),
         check=False,
     )
     assert done.returncode == 0, done.stderr
