@@ -1,7 +1,7 @@
-"""Shows why a condition has the value it has: a tree of its parts, each with its own value or error.
+"""Explains the value of a condition: a tree of its parts, each with its own value or error.
 
 Called by `condition`; printed by `whenthen explain`. Every operand of `&&` and `||` is evaluated here, also those that
-evaluation would not have needed, so that one look shows all that stands in the way.
+evaluation skips, so that all failing operands are shown at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_OPERANDS = 8  #: operands listed below a call or a macro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A part of a condition and what became of it."""
+    """A part of a condition with its value or error."""
 
     text: str  #: its source
     position: int  #: of its first character, from 0

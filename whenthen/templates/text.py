@@ -1,6 +1,6 @@
 """Text templates: Jinja in a sandbox, where a missing value is an error and a render has a budget.
 
-Called by `templates.values` and by whoever needs text alone. Meaning: docs/templates.md.
+Called by `templates.values` and where a field is text only. Meaning: docs/templates.md.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What can be wrong with a condition: refused when it is compiled, or failing when it is evaluated.
+"""The errors of conditions: refused when compiled, or failed when evaluated.
 
     ConditionError
     ├── ConditionRefused        the text cannot become a condition
