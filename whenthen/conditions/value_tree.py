@@ -97,7 +97,7 @@ def explain_tree(
 
 
 def _parts(node: n.Node, test: Any) -> tuple[n.Node, ...]:
-    """The parts of a node that are worth showing: those whose value is not plain from the text."""
+    """The parts of a node to show: those whose value does not follow from the text."""
     match node:
         case n.Choose():
             chosen = {True: (node.yes,), False: (node.no,)}.get(test, ()) if isinstance(test, bool) else ()

@@ -16,7 +16,7 @@ from whenthen.templates.budget import MAX_CHARS, Budget
 
 __all__ = ["Piece", "join_pieces", "pieces_of"]
 
-#: words as they are, or the steps of a look-up from the context's top
+#: literal text, or the steps of a look-up from the root of the context
 Piece = str | tuple[str, ...]
 
 #: types, exactly, that Jinja writes as `str` does
