@@ -243,7 +243,7 @@ async def test_events_are_refused_before_the_disk_is_full_and_all_that_were_take
         await load.send(client)
     assert len(load.taken) > 500
     assert reasons(load) == {"disk_full"}
-    assert re.search(r"disk of \S+data is full: \d+\.\d MB are free, and 8\.0 MB are kept", load.refused[0].text)
+    assert re.search(r"disk of \S+data is full: \d+\.\d MB are free, and 8\.0 MB are reserved", load.refused[0].text)
     refused = await sample(client, house.url, 'whenthen_events_refused_total{reason="disk_full"')
     assert refused == len(load.refused)
     assert 0 < await sample(client, house.url, "whenthen_disk_free_bytes") < 8e6

@@ -1,6 +1,6 @@
-"""What does a condition say of an event? CEL expressions: parsed, checked, compiled to Python functions, explained.
+"""What is the value of a condition, and why? CEL expressions: parsed, checked, compiled to Python functions, explained.
 
-Knows nothing of events: a condition sees the variables that it is given.
+The room knows nothing of events: a condition reads the variables that it is given.
 
     condition = compile_condition('event.payload.size > 0', variables={"event"})
     condition.holds({"event": {"payload": {"size": 3}}})    # True
@@ -11,8 +11,8 @@ Called by the loader of rules and by the evaluator. Meaning: docs/rules.md, "Con
 from __future__ import annotations
 
 from whenthen.conditions.condition import (
-    Clause,
     Condition,
+    Conjunct,
     compile_condition,
 )
 from whenthen.conditions.lexer import (
@@ -45,12 +45,12 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_NODES",
     "CelType",
-    "Clause",
     "Condition",
     "ConditionError",
     "ConditionFailed",
     "ConditionRefused",
     "ConditionSyntaxError",
+    "Conjunct",
     "ExactSpan",
     "ExactTime",
     "Reason",

@@ -1,6 +1,6 @@
-"""Refuses what can be known to be wrong before any event arrives: size, names, functions and their arguments.
+"""Static checks of a tree, before any event arrives: size, names, functions and their arguments.
 
-Called by `template`, once a shape. With declared variables every name must be known. Without them
+Called by `shapes`, once a shape. With declared variables every name must be known. Without them
 (`variables=None`) names belong to the caller, and CEL lets an unknown function fail at run time where an error
 can be absorbed, as in `f(1) || true`; where nothing could absorb it, it is refused all the same.
 """
@@ -48,7 +48,7 @@ def is_known_type(name: str) -> bool:
 
 
 def check(tree: n.Node, variables: frozenset[str] | None) -> None:
-    """Refuse a tree that is too large, or that names what does not exist.
+    """Refuse a tree that is too large, or that uses an unknown name.
 
     Raises:
         ParseFault: what is wrong, and the token it is wrong at.

@@ -1,9 +1,9 @@
-"""Writes a tree as one Python function that is right in the usual case and steps aside in every other.
+"""Compiles a tree to one Python function that covers the usual cases and falls back to `exact` in every other.
 
-Called by `template`. The function inlines what conditions mostly do: fields of dicts, comparisons of values of
+Called by `shapes`. The function inlines what conditions mostly do: fields of dicts, comparisons of values of
 one type, text tests, macros over lists. Whatever is unusual (a missing field, mixed types, an overflow, an error
-that `||` may absorb) ends in a helper or in an exception, and an exception ends in `exact`, which starts over. So
-this file may decline, but never differ: tests/unit/conditions/test_agreement.py holds the two equal.
+that `||` may absorb) calls a helper or raises an exception, after which `exact` evaluates the condition from the start. So
+this module may decline a tree, but never gives another result: tests/unit/conditions/test_agreement.py compares the two.
 
 Literals are parameters (`k0`, `k1`, ...), so one compiled function body serves every condition of a shape.
 """
@@ -35,7 +35,7 @@ Maker = Callable[..., tuple[Callable[[Any], Any], Callable[[Any], bool]]]
 
 
 class _Declined(Exception):
-    """The tree holds something that only `exact` evaluates."""
+    """The tree contains a node that only `exact` evaluates."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +196,7 @@ class _Writer:
     # -- expressions
 
     def truth(self, node: n.Node, scope: dict[str, str]) -> str:
-        """An expression that is a bool or steps aside."""
+        """An expression that gives a bool or falls back."""
         code = self.write(node, scope)
         if code.kind == "bool":
             return code.text

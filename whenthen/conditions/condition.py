@@ -24,15 +24,15 @@ from whenthen.conditions.runtime.condition_errors import (
     Reason,
     describe,
 )
-from whenthen.conditions.shapes import Template, template
+from whenthen.conditions.shapes import Shape, shape_of
 from whenthen.conditions.value_tree import Verdict, explain_tree
 
-__all__ = ["Clause", "Condition", "compile_condition"]
+__all__ = ["Condition", "Conjunct", "compile_condition"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Clause:
-    """A part of a condition that must hold for the whole to hold."""
+class Conjunct:
+    """An operand of the top-level `&&` of a condition, which must hold for the condition to hold."""
 
     text: str
     position: int  #: of its first character, from 0
@@ -49,14 +49,13 @@ def compile_condition(text: str, *, variables: Collection[str] | None = None) ->
 
     Raises:
         ConditionSyntaxError: the text is not CEL; `line`, `column` and `caret` say where.
-        ConditionRefused: it is CEL, and too large, or names what does not exist, or holds a constant pattern,
-        duration or
-            timestamp that can never be valid.
+        ConditionRefused: it is CEL, but too large, or uses an unknown name, or contains an invalid constant pattern,
+            duration or timestamp.
     """
     tokens = tokenize(text)
     declared = None if variables is None else frozenset(variables)
     try:
-        shared = template(tokens.shape, declared)
+        shared = shape_of(tokens.shape, declared)
     except ParseFault as fault:
         cls = ConditionSyntaxError if fault.reason is Reason.SYNTAX else ConditionRefused
         raise cls(
@@ -90,22 +89,22 @@ class Condition:
     """A compiled condition. Calling it with variables gives its CEL value as a plain Python value.
 
     Values: JSON as it comes (int, float, bool, str, None, list, dict), bytes, datetime (a timestamp; UTC when
-    it names no zone), timedelta (a duration), `Uint`, `CelType`. Nothing is changed, nothing is kept between
+    it names no zone), timedelta (a duration), `Uint`, `CelType`. Evaluation has no side effects and keeps nothing between
     calls.
 
     Raises, when called:
         ConditionFailed: the condition has no value for these variables.
     """
 
-    __slots__ = ("_constants", "_template", "_tests", "_value", "holds", "text")
+    __slots__ = ("_constants", "_shape", "_tests", "_value", "holds", "text")
 
     text: str
     holds: Callable[[Mapping[str, Any]], bool]
     """Whether the condition is true. Raises `ConditionFailed` when it has no value, or one that is not a bool."""
 
-    def __init__(self, text: str, shared: Template, constants: tuple[Any, ...]) -> None:
+    def __init__(self, text: str, shared: Shape, constants: tuple[Any, ...]) -> None:
         self.text = text
-        self._template = shared
+        self._shape = shared
         self._constants = constants
         self._tests: Tests | None = None
         self._value: Callable[[Mapping[str, Any]], Any] = self._first_value
@@ -141,21 +140,21 @@ class Condition:
         return self._required().prefixes
 
     @property
-    def clauses(self) -> tuple[Clause, ...]:
+    def clauses(self) -> tuple[Conjunct, ...]:
         """The operands of the top-level `&&`; the whole condition when there is none."""
         tokens = tokenize(self.text)
-        return tuple(_clause(node, tokens) for node in conjuncts(self._template.tree))
+        return tuple(_clause(node, tokens) for node in conjuncts(self._shape.tree))
 
     def _required(self) -> Tests:
         if self._tests is None:
-            self._tests = tests_of(self._template.tree, self._constants)
+            self._tests = tests_of(self._shape.tree, self._constants)
         return self._tests
 
     def explain(self, variables: Mapping[str, Any]) -> Verdict:
         """The value of the condition and of each part that decided it, with the values compared."""
         tokens = tokenize(self.text)
         frame = Frame(variables, self._constants)
-        return explain_tree(self._template.tree, frame, tokens, self._template.declared, self._failed)
+        return explain_tree(self._shape.tree, frame, tokens, self._shape.declared, self._failed)
 
     # -- evaluation
 
@@ -168,21 +167,21 @@ class Condition:
         return self._exact_holds(variables)
 
     def compile_now(self) -> None:
-        """Compile without waiting for the shape to prove worth it; for benchmarks and tests."""
+        """Compile at once, without waiting for `WARM_AFTER` evaluations; for benchmarks and tests."""
         self._warm(at_once=True)
 
     def _warm(self, *, at_once: bool = False) -> None:
         """Switch to the compiled function as soon as the shape has one."""
-        compiled = self._template.compiled(at_once=at_once)
+        compiled = self._shape.compiled(at_once=at_once)
         if compiled is not None:
             parameters = [constant_of(recipe, self._constants) for recipe in compiled.recipes]
             self._value, self.holds = compiled.make(self._exact, self._exact_holds, *parameters)
-        elif self._template.settled:
+        elif self._shape.is_final:
             self._value, self.holds = self._exact, self._exact_holds
 
     def _exact(self, variables: Mapping[str, Any]) -> Any:
         try:
-            return self._template.evaluator(Frame(variables, self._constants))
+            return self._shape.evaluator(Frame(variables, self._constants))
         except EvaluationFault as fault:
             raise self._failed(fault) from None
         except RecursionError:
@@ -203,7 +202,7 @@ class Condition:
         )
 
     def _failed(self, fault: EvaluationFault) -> ConditionFailed:
-        node, text = fault.node or self._template.tree, self.text
+        node, text = fault.node or self._shape.tree, self.text
 
         def locate() -> tuple[int, str]:
             tokens = tokenize(text)
@@ -212,10 +211,10 @@ class Condition:
         return ConditionFailed(fault.detail, reason=fault.reason, text=text, value=fault.value, locate=locate)
 
 
-def _clause(node: n.Node, tokens: Tokens) -> Clause:
+def _clause(node: n.Node, tokens: Tokens) -> Conjunct:
     position = tokens.starts[node.start]
     line = tokens.text.count("\n", 0, position) + 1
-    return Clause(
+    return Conjunct(
         text=tokens.source(node.start, node.end),
         position=position,
         line=line,

@@ -1,7 +1,7 @@
-"""What a condition requires for certain: the clauses joined by its top-level `&&`, and the simple tests among them.
+"""Necessary conditions: the operands of the top-level `&&`, and the indexable tests among them.
 
-The rule index files a trigger under such a test: a condition cannot be true unless each of its clauses is. Called by
-`condition`. Meaning: docs/rules.md, "Index".
+The rule index uses such a test: a condition can not be true unless each of these operands is. Called by
+`condition`. Meaning: docs/rules.md, "What an event costs".
 """
 
 from __future__ import annotations

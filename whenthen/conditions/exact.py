@@ -1,7 +1,7 @@
-"""Evaluates a tree exactly, and knows where it failed. Called by `condition` and `explain`.
+"""Evaluates a tree exactly, and locates failures. Called by `condition` and `value_tree`.
 
-The tree becomes closures once a shape; literals come with the frame. This is the authority on meaning: compiled code
-(`codegen`) covers the usual cases and hands every other one to these closures, which start over, conditions being pure.
+A tree becomes closures, once per shape; the frame has the literals. This module defines the meaning: compiled code
+(`codegen`) covers the usual cases and leaves every other one to these closures; conditions are pure, so they start over.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Cuts the text of a condition into tokens, and literals into values.
+"""The lexer: the text of a condition to tokens, and literals to values.
 
-A condition's *shape* is its tokens with every number, string and bytes literal replaced by a mark of its kind.
+A condition's *shape* is its tokens with every number, string and bytes literal replaced by its kind.
 Conditions that differ only in their literals have one shape, so they are parsed, checked and compiled once (see
-`template`). Called by `condition`. Meaning: cel-spec, langdef, "Syntax".
+`shapes`). Called by `condition`. Meaning: cel-spec, langdef, "Syntax".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parses the shape of a condition into a tree, by precedence climbing. Called by `template`.
+"""Parses the shape of a condition into a tree, by precedence climbing. Called by `shapes`.
 
 Works on token texts alone, so that the tree can be shared; errors name a token, whose place `condition` finds.
 Meaning: cel-spec, langdef, "Syntax" and "Macros".

@@ -1,7 +1,7 @@
-"""What conditions of one shape share: the tree, its evaluator, and its compiled function. Called by `condition`.
+"""The data that conditions of one shape share: tree, evaluator and compiled function. Called by `condition`.
 
-Ten thousand rules are mostly a few shapes with other literals. A shape is parsed and checked once, and compiled
-to Python only when conditions of that shape have been evaluated a few times: until then the closures of `exact`
+Ten thousand rules usually have few shapes, which differ in their literals. A shape is parsed and checked once, and compiled
+to Python only after conditions of that shape were evaluated a few times: until then the closures of `exact`
 cost less.
 """
 
@@ -15,14 +15,14 @@ from whenthen.conditions.codegen import CompiledShape, Recipe, compile_shape
 from whenthen.conditions.exact import Evaluator, build
 from whenthen.conditions.parser import LiteralUse, parse
 
-__all__ = ["Template", "template"]
+__all__ = ["Shape", "shape_of"]
 
-SHAPES_KEPT = 4_096  #: shapes remembered; conditions keep their own alive
+SHAPES_KEPT = 4_096  #: size of the cache of shapes; a condition references its own
 WARM_AFTER = 3  #: evaluations by closures before a shape is compiled
 
 
-class Template:
-    """One shape, ready for literals."""
+class Shape:
+    """One shape, which conditions evaluate with their literals."""
 
     __slots__ = ("_compiled", "_evaluator", "_runs", "constants_checked", "declared", "literals", "tree")
 
@@ -44,8 +44,7 @@ class Template:
         return self._evaluator
 
     def compiled(self, *, at_once: bool = False) -> CompiledShape | None:
-        """The compiled function, once the shape is worth it; None before that, and for what only `exact`
-        evaluates."""
+        """The compiled function after `WARM_AFTER` evaluations; None before, and for trees that only `exact` evaluates."""
         if self._compiled is None and self._runs >= 0:
             self._runs += 1
             if at_once or self._runs > WARM_AFTER:
@@ -54,13 +53,13 @@ class Template:
         return self._compiled
 
     @property
-    def settled(self) -> bool:
-        """Whether `compiled` has given its last word."""
+    def is_final(self) -> bool:
+        """Whether the result of `compiled` will not change any more."""
         return self._runs < 0
 
 
 def _checked(tree: n.Node) -> tuple[tuple[Recipe, n.Node], ...]:
-    """The constants that must be valid for the condition to be worth loading, and where they stand."""
+    """The constants that are checked when a condition is loaded, and their nodes."""
     found: list[tuple[Recipe, n.Node]] = []
     for node in n.walk(tree):
         if isinstance(node, n.Call) and node.function in ("matches", "timestamp", "duration") and node.operands:
@@ -72,10 +71,10 @@ def _checked(tree: n.Node) -> tuple[tuple[Recipe, n.Node], ...]:
 
 
 @lru_cache(maxsize=SHAPES_KEPT)
-def template(shape: tuple[str, ...], declared: frozenset[str] | None) -> Template:
-    """The template of a shape.
+def shape_of(shape: tuple[str, ...], declared: frozenset[str] | None) -> Shape:
+    """The shared data of a shape.
 
     Raises:
-        ParseFault: the shape is no condition.
+        ParseFault: the shape is not CEL.
     """
-    return Template(shape, declared)
+    return Shape(shape, declared)

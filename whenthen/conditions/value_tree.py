@@ -1,7 +1,7 @@
-"""Shows why a condition has the value it has: a tree of its parts, each with its own value or error.
+"""Explains the value of a condition: a tree of its parts, each with its own value or error.
 
 Called by `condition`; printed by `whenthen explain`. Every operand of `&&` and `||` is evaluated here, also those that
-evaluation would not have needed, so that one look shows all that stands in the way.
+evaluation skips, so that all failing operands are shown at once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _MAX_OPERANDS = 8  #: operands listed below a call or a macro
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """A part of a condition and what became of it."""
+    """A part of a condition with its value or error."""
 
     text: str  #: its source
     position: int  #: of its first character, from 0
@@ -97,7 +97,7 @@ def explain_tree(
 
 
 def _parts(node: n.Node, test: Any) -> tuple[n.Node, ...]:
-    """The parts of a node that are worth showing: those whose value is not plain from the text."""
+    """The parts of a node to show: those whose value does not follow from the text."""
     match node:
         case n.Choose():
             chosen = {True: (node.yes,), False: (node.no,)}.get(test, ()) if isinstance(test, bool) else ()

@@ -122,7 +122,7 @@ def _credential(request: Request, header: str) -> str:
 
 
 def _secrets(references: list[str], resolve_secret: ResolveSecret) -> list[bytes]:
-    """The secrets that can be read. While one is rotated the other may be gone; with none left nobody is accepted."""
+    """The secrets that can be read. During a rotation one may be missing; without any, every request is refused."""
     secrets: list[bytes] = []
     cause: Exception | None = None
     for reference in references:

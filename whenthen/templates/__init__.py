@@ -1,4 +1,4 @@
-"""Which value or text does a template give? JSONPath and Jinja, compiled once, rendered with types kept and a budget. Pure.
+"""Which value or text does a template render to? JSONPath and Jinja, compiled once, rendered with types kept and a budget. Pure.
 
 Used by `sources`, `triggers` and `actions`. Meaning: docs/templates.md.
 """

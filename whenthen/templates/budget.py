@@ -1,8 +1,8 @@
-"""What one render may cost, counted in steps and characters and never in time, so that every
-machine decides the same.
+"""The budget of one rendering, counted in steps and characters and never in time, so that the result is the same on every
+machine.
 
-Used by `templates.text` and `templates.guards`. A step is about ten nodes of a template's syntax tree executed, one
-item of a structure walked, or sixty-four characters copied. Meaning: docs/templates.md, "Budget".
+Used by `templates.text` and `templates.guards`. A step is about ten evaluated nodes of a template's syntax tree, one
+visited item of a structure, or 64 copied characters. Meaning: docs/templates.md, "Budget".
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ CHARS_PER_STEP = 64
 
 
 class Budget:
-    """What is left for one render. A render that asks for more ends in `RenderError`."""
+    """The remaining budget of one rendering; beyond it `RenderError` is raised."""
 
     __slots__ = ("steps", "written")
 
@@ -36,7 +36,7 @@ class Budget:
         self.written = MAX_WRITTEN
 
     def spend(self, steps: int) -> None:
-        """Take `steps` off the budget.
+        """Charge `steps`.
 
         Raises:
             RenderError: the budget is spent.
@@ -48,19 +48,19 @@ class Budget:
             )
 
     def write(self, text: str) -> None:
-        """Account for text that goes into an output, at any depth."""
+        """Charge text that is written to an output, at any depth."""
         self.written -= len(text)
         if self.written < 0:
             raise too_long(MAX_WRITTEN)
 
     def room(self, chars: int) -> None:
-        """Account for a text or list of this length that is about to be made."""
+        """Charge a text or list of this length before it is created."""
         if chars > MAX_CHARS:
             raise too_long(chars)
         self.spend(chars // CHARS_PER_STEP)
 
     def glance(self, value: Any) -> None:
-        """Account for work that is proportional to the length of `value`, not to what its items hold."""
+        """Charge work that is proportional to the length of `value`, not to the contents of its items."""
         kind = type(value)
         if kind is str:
             self.spend(len(value) // CHARS_PER_STEP)
@@ -68,7 +68,7 @@ class Budget:
             self.spend(len(value) // 16)
 
     def walk(self, value: Any) -> None:
-        """Account for everything inside `value`, shared parts once for each place where they appear.
+        """Charge everything inside `value`, shared parts once for each occurrence.
 
         Raises:
             RenderError: it is larger than the budget.
@@ -94,7 +94,7 @@ class Budget:
         self.spend(chars // CHARS_PER_STEP)
 
     def meter(self, value: Any, *, deep: bool = False) -> Any:
-        """`value`, accounted for; what is produced item by item is accounted for as it is consumed."""
+        """`value`, after charging it; an iterator is charged item by item as it is consumed."""
         if isinstance(value, Iterator):
             return self._count(value, deep)
         if isinstance(value, str) and len(value) > MAX_CHARS:

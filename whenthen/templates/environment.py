@@ -1,4 +1,4 @@
-"""The sandbox that text templates run in: what they can reach, and hooks that charge a budget for everything they do.
+"""The Jinja sandbox of text templates: the names that they can use, and hooks that charge the budget for every operation.
 
 `templates.text` uses it. Binary operators, calls, attribute access, filters, tests and output go through the
 environment; loop bodies, macro bodies, comparisons, literals of lists and mappings, slices and `~` are rewritten
@@ -38,7 +38,7 @@ _GLOBALS = ("range", "namespace", "cycler", "joiner")
 
 
 class MissingValue(UndefinedError):
-    """A template used something that is not there. `name` is the last step of what it asked for."""
+    """A template used a missing value. `name` is the last step of its path."""
 
     def __init__(self, message: str, name: str | None) -> None:
         super().__init__(message)
@@ -46,7 +46,7 @@ class MissingValue(UndefinedError):
 
 
 class Missing(StrictUndefined):
-    """A missing value: any use of it is an error that says which keys are there."""
+    """A missing value: any use of it is an error that lists the existing keys."""
 
     __slots__ = ()
 
@@ -69,7 +69,7 @@ def _missing(message: str, *, name: str | None) -> MissingValue:
 
 
 def present(mapping: Mapping[Any, Any]) -> str:
-    """Which keys a mapping has, for a message; long ones and long lists are cut."""
+    """The keys of a mapping, for a message; long keys and long lists are cut."""
     if not mapping:
         return "there are no keys"
     keys = [str(key)[:40] for _, key in zip(range(12), mapping, strict=False)]
@@ -78,7 +78,7 @@ def present(mapping: Mapping[Any, Any]) -> str:
 
 
 class BudgetContext(Context):
-    """A render's context; `budget` belongs to this render alone."""
+    """The context of one rendering, with its `budget`."""
 
     budget: Budget
 
@@ -147,7 +147,7 @@ def _format_text(environment: Sandbox, text: str, /, *args: Any, **kwargs: Any) 
 
 @pass_context
 def _finalize(context: Context, value: Any) -> Any:
-    """What is written to an output, at any depth."""
+    """Charge and convert a value that is written to an output, at any depth."""
     budget = _budget(context)
     if not isinstance(value, str):
         if value is None or isinstance(value, (int, float, *guards.TIME_TYPES)):
@@ -202,7 +202,7 @@ def _concat(context: Context, parts: list[Any]) -> str:
 
 
 def _metered(name: str, function: Filter) -> Filter:
-    """A filter or test that pays for what it is given and for what it gives."""
+    """A filter or test whose arguments and result are charged."""
     own = guards.OWN_FILTERS.get(name)
     wanted = "context" if own else getattr(getattr(function, "jinja_pass_arg", None), "name", None)
     function = own or function
@@ -246,14 +246,14 @@ _ALL_TESTS: dict[str, Filter] = {name: _metered(name, cast("Filter", test)) for 
 
 
 class Rewriter(NodeTransformer):
-    """Puts the budget into a parsed template, and refuses what has no meaning for a single text."""
+    """Adds budget charges to a parsed template, and refuses statements that need other templates."""
 
     def __init__(self, environment: Sandbox) -> None:
         self._environment = environment
         self._repeated = 0
 
     def rewrite(self, template: nodes.Template) -> nodes.Template:
-        """The template with its charges in place.
+        """The template with the charges added.
 
         Raises:
             InvalidTemplate: it uses another template, or a filter or test that does not exist.

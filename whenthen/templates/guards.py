@@ -1,7 +1,7 @@
-"""Operators, filters and methods of templates, with the ones that can blow up checked before they run.
+"""Operators, filters and methods of templates; those whose cost depends on their arguments are checked before they run.
 
 Used by `templates.environment`. What is listed here is all that a template can call. Filters that are about HTML,
-chance or Python objects are left out: text must be the same on every retry.
+random numbers or Python objects are left out: the text must be the same on every retry.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Texts that are only words and look-ups, such as `order.{{ body.number }}`, put together without Jinja.
+"""Renders templates that consist of literal text and look-ups only, such as `order.{{ body.number }}`, without Jinja.
 
 Called by `templates.text`, for speed: most templates of rules are of this kind, and Jinja takes ten times as long to set up
-a render. It knows only what plainly succeeds; whatever else there is, errors included, is left to Jinja, so that the
-meaning is stated once.
+a rendering. Only cases that succeed are handled here; all others, errors included, are left to Jinja, which defines the
+meaning.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from whenthen.templates.budget import MAX_CHARS, Budget
 
 __all__ = ["Piece", "join_pieces", "pieces_of"]
 
-#: words as they are, or the steps of a look-up from the context's top
+#: literal text, or the steps of a look-up from the root of the context
 Piece = str | tuple[str, ...]
 
 #: types, exactly, that Jinja writes as `str` does
@@ -26,8 +26,8 @@ _SELF = "self"
 
 
 def pieces_of(template: nodes.Template, taken: Mapping[str, Any]) -> tuple[Piece, ...] | None:
-    """What a parsed template consists of; None when there is more in it than words and look-ups, or when one starts
-    with a name in `taken`, which Jinja would find although the context lacks it."""
+    """The literals and look-ups of a parsed template; None when it has other nodes, or a look-up that starts with a name in
+    `taken`, which Jinja would resolve although the context lacks it."""
     pieces: list[Piece] = []
     for output in template.body:
         if not isinstance(output, nodes.Output):
@@ -54,8 +54,8 @@ def _steps(node: nodes.Expr) -> tuple[str, ...] | None:
 
 
 def join_pieces(pieces: tuple[Piece, ...], context: Mapping[str, Any], budget: Budget) -> str | None:
-    """The text, paid for as Jinja's output is; None, and nothing paid, when it takes Jinja to say what it is, or that it
-    is too long or can not be written."""
+    """The text, charged as Jinja's output is; None, without a charge, when Jinja must render it or report that it is too
+    long or can not be encoded."""
     texts: list[str] = []
     written = 0
     for piece in pieces:
@@ -85,7 +85,7 @@ def join_pieces(pieces: tuple[Piece, ...], context: Mapping[str, Any], budget: B
 
 
 def is_unicode(text: str) -> bool:
-    """Whether it can be written as UTF-8: it has no half of a surrogate pair."""
+    """Whether the text can be encoded as UTF-8: it has no lone surrogate."""
     try:
         text.encode()
     except UnicodeEncodeError:

@@ -1,7 +1,7 @@
-"""JSONPath: values of a JSON document by where they stand, with their types kept.
+"""JSONPath: values of a JSON document by path, with their types kept.
 
 Called by `templates.values`, and by the rooms that read keys and values of events. Plain paths (`$.a.b[0]['c d']`) are
-followed here, many thousands a second; wildcards, slices, unions, filters and one recursive descent go to jsonpath-ng.
+evaluated here, for speed; wildcards, slices, unions, filters and one recursive descent go to jsonpath-ng.
 Meaning: RFC 9535 and docs/templates.md, "Paths".
 """
 
@@ -159,7 +159,7 @@ def _general(text: str) -> Any:
 
 
 def _end_of_bracket(text: str, start: int) -> tuple[int, bool]:
-    """Where the bracket that opens at `start` ends, and whether it is a union. Refuses what could not be bounded."""
+    """The end of the bracket that opens at `start`, and whether it is a union. Refuses expressions whose cost is not bounded."""
     if not _SELECTOR.match(text, start):
         raise InvalidTemplate(f"column {start + 2}: {text!r}: a name in brackets needs quotes: ['name']")
     depth, quote, at, union = 0, "", start, False

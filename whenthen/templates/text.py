@@ -1,6 +1,6 @@
 """Text templates: Jinja in a sandbox, where a missing value is an error and a render has a budget.
 
-Called by `templates.values` and by whoever needs text alone. Meaning: docs/templates.md.
+Called by `templates.values` and where a field is text only. Meaning: docs/templates.md.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class Text:
         self.text = text
         self.names_used = names_used  #: top-level variables that it reads
         self._template = template
-        self.pieces = pieces  #: of a text of words and look-ups alone, which `lookups.join_pieces` mostly can render
+        self.pieces = pieces  #: of a template of literals and look-ups only, for `lookups.join_pieces`
 
     def render(self, context: Mapping[str, Any], *, budget: Budget | None = None) -> str:
         """The text for `context`. `budget` is given where several templates share one.

@@ -32,7 +32,7 @@ def apply_event(
     now_us = shard.effective_us
     ref = Ref(event.data["id"], event.seq, event.time_us)
     cause = Cause(event, event.depth, now_us)
-    if not rule.remembers:
+    if not rule.has_state:
         fire(shard, leaf, key, Transition(Reason.FIRED, None, refs=(ref,), at_us=now_us), cause, evaluation)
         return
     state = shard.store.get(leaf.id, key)

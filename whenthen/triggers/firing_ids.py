@@ -1,6 +1,6 @@
 """Firings: their deterministic ids, times, keys and lineage. Pure.
 
-Called by `triggers.firing_outcomes` and `triggers.windowing`. Meaning: docs/rules.md, "Firings" and "Loops".
+Called by `triggers.firing_outcomes` and `triggers.windowing`. Meaning: docs/rules.md, "Loops".
 """
 
 from __future__ import annotations

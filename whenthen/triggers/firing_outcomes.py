@@ -2,7 +2,7 @@
 
 `apply_transition` takes any transition of a leaf; `fire` one that fired. Firings and decisions are added to the evaluation.
 Called by `triggers.windowing` and `triggers.buckets` for events and by `triggers.deadlines` for deadlines; `resolve_on` by
-`triggers.evaluator`. Meaning: docs/rules.md, "Composites", "Firings" and "Loops".
+`triggers.evaluator`. Meaning: docs/rules.md, "Composites", "Resolving" and "Loops".
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ _MAX_DEPTH = 20
 
 @dataclass(frozen=True, slots=True)
 class EveryRule:
-    """Fires for every event and remembers nothing."""
+    """Fires for every event; has no state."""
 
 
 @dataclass(frozen=True, slots=True)

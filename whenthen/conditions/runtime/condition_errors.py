@@ -1,4 +1,4 @@
-"""What can be wrong with a condition: refused when it is compiled, or failing when it is evaluated.
+"""The errors of conditions: refused when compiled, or failed when evaluated.
 
     ConditionError
     ├── ConditionRefused        the text cannot become a condition
@@ -167,7 +167,7 @@ class ConditionFailed(ConditionError):
     ) -> None:
         super().__init__(detail, reason=reason, text=text, position=position, clause=clause)
         self.value = value
-        self._locate = locate  #: finds position and clause when somebody asks; most failures are only counted
+        self._locate = locate  #: finds position and clause on demand; most failures are only counted
 
     @property
     def position(self) -> int:

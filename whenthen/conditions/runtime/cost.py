@@ -1,4 +1,4 @@
-"""What an evaluation may cost: steps of macros, and the size of what they build.
+"""The budget of an evaluation: steps of macros, and the size of the values that they build.
 
 A macro is charged in advance for all that it ranges over, so the charge does not depend on where it stops, and compiled code
 and closures spend alike. A spent budget is never absorbed by `||`. Called by `exact` and by compiled code.

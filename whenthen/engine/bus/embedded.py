@@ -309,7 +309,7 @@ class EmbeddedServer:
     def _write_pid(self, pid: int) -> None:
         try:
             (self.directory / "pid").write_text(f"{pid}\n")
-        except OSError as error:  # a full disk; only a start after a crash of ours would miss it
+        except OSError as error:  # a full disk; the file only matters to a start after this process has crashed
             log.warning("the process id of nats-server (%d) can not be written: %s", pid, error)
 
     async def _end_orphan(self) -> None:

@@ -1,6 +1,6 @@
 """Reloads the rules when files change: a valid set replaces the one in force, an invalid set is refused and reported.
 
-Built by the wiring once the first rules are in force. Meaning: docs/rules.md, "Checking" and "Editing a rule keeps its memory".
+Built by the wiring once the first rules are in force. Meaning: docs/rules.md, "Editing a rule keeps its memory".
 """
 
 from __future__ import annotations

@@ -67,7 +67,7 @@ def on_event(
         return _count_event(rule, state, event)
     transition = Transition(Reason.OPENED, state)
     if counts:
-        _remember(rule, state, event, now_us)
+        _keep_event(rule, state, event, now_us)
         if not state[2]:
             transition = Transition(Reason.WAITING_FOR_AFTER, state, "no window is open")
         else:
@@ -86,7 +86,7 @@ def on_event(
     elif opens and not state[2]:
         start, end = event.time_us, event.time_us + rule.within_us
         if counts:
-            _forget(state, event)
+            _remove_event(state, event)
         if _covered(state, start, end) < rule.threshold:
             state[1], state[2], state[3], state[4] = start, end, depth, event.id
             if transition.reason is Reason.OPENED or transition.reason is Reason.WAITING_FOR_AFTER:
@@ -136,7 +136,7 @@ def _count_event(rule: AbsenceRule, state: State, event: Ref) -> Transition:
     return Transition(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
 
 
-def _remember(rule: AbsenceRule, state: State, event: Ref, now_us: int) -> None:
+def _keep_event(rule: AbsenceRule, state: State, event: Ref, now_us: int) -> None:
     _insert(state, event)
     horizon = state[1] if state[2] else now_us - rule.within_us
     limit = _HEAD + 3 * rule.threshold
@@ -155,7 +155,7 @@ def _insert(state: State, event: Ref) -> None:
     state[at:at] = [event.time_us, event.seq, event.id]
 
 
-def _forget(state: State, event: Ref) -> None:
+def _remove_event(state: State, event: Ref) -> None:
     """An event that opens a window does not count in it."""
     for i in range(_HEAD, len(state), 3):
         if state[i + 2] == event.id:

@@ -46,7 +46,7 @@ class TumblingRule:
     needs_after: bool
 
     @property
-    def remembers(self) -> bool:
+    def has_state(self) -> bool:
         """Whether there is any state: without it every expected event fires."""
         return self.proactive or self.needs_after or self.threshold > 1 or self.within_us > 0
 
