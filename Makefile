@@ -7,12 +7,18 @@ PEERS := .peers-venv
 PEERS_STAMP := $(PEERS)/.installed
 CASES ?= 400
 SEED ?= 1
-PYTEST := $(BIN)/python -m pytest -n 3 --dist loadfile --durations 12
+# groups in the order that tests/conftest.py gives them: long ones first
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+WORKERS ?= 4
+NOTHING_MISSING ?=
 SECONDS ?= 60
 TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types docs fuzz chaos bench peers ci clean
+.PHONY: help demo test quick lint types docs pythons fuzz chaos bench peers ci clean
+
+# bytecode that was compiled once serves every process that the tests start
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -27,7 +33,10 @@ demo: $(STAMP)  ## a real project end to end, in a temporary folder
 	$(BIN)/whenthen demo
 
 test: $(STAMP)  ## the whole test suite
-	$(PYTEST)
+	$(PYTEST) --durations 12 $(if $(NOTHING_MISSING),--nothing-missing)
+
+quick: $(STAMP)  ## the pure tests, in under a minute: for while you work
+	$(PYTEST) -m quick
 
 lint: $(STAMP)  ## ruff and the import contracts
 	$(BIN)/ruff check .
@@ -39,6 +48,9 @@ types: $(STAMP)  ## mypy, strict
 
 docs: $(STAMP)  ## the pages that are made from the code: docs/settings.md
 	$(BIN)/python -m tools.settings_page docs/settings.md
+
+pythons:  ## the wheel's demo and the quick tests on each supported Python that is here
+	.ci/pythons
 
 fuzz: $(STAMP)  ## every fuzz target and the HTTP API, SECONDS each; TARGETS names some
 	$(BIN)/python -m pip install -q --group fuzz
@@ -62,11 +74,12 @@ $(PEERS_STAMP): benchmarks/peers/requirements.txt
 peers: $(STAMP) $(PEERS_STAMP)  ## Prefect's own evaluator and ours on the same random cases (CASES=400 SEED=1)
 	$(BIN)/python benchmarks/peers/differential.py --peer $(PEERS)/bin/python --seed $(SEED) --count $(CASES)
 
-ci:  ## what CI runs: fresh environment, lint, types, contracts, tests
+ci:  ## what CI runs: fresh environment, lint, types, contracts, every test without exception, the other Pythons
 	rm -rf $(VENV)
 	$(MAKE) lint types
-	$(MAKE) test
+	$(MAKE) test NOTHING_MISSING=1
 	$(MAKE) demo
+	.ci/pythons
 
 clean:  ## remove the virtual environment and build leftovers
 	rm -rf $(VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .import_linter_cache

@@ -20,7 +20,7 @@ QUICK = ("unit", "conformance")  #: folders of pure tests
 SERVERS = ("contract", "integration", "acceptance")  #: folders whose tests start nats-server
 MISSING = "requires "  #: begins the reason of a test that is skipped because the machine lacks something
 #: limits are far above what a test takes, on a machine with a load of eight too: a limit is there for what hangs
-LIMIT_S, LIMIT_FACTOR = 600.0, 60.0
+LIMIT_S, LIMIT_FACTOR = 900.0, 100.0
 
 # A busy machine is no fault of the code: examples have no deadline, and drawing them may take its time.
 hypothesis.settings.register_profile(

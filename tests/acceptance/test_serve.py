@@ -80,9 +80,11 @@ def test_an_emitted_event_fires_a_rule_that_runs_a_deployment_whose_log_is_shown
     )
     assert said == "accepted order.created order-17\n"
 
-    firing = eventually(lambda: server.json("firings", "--automation", "load-on-order"))[0]
+    eventually(lambda: [run for run in server.get("/api/runs", deployment="load") if run["state"] == "Completed"])
+    firing = server.json("firings", "--automation", "load-on-order")[0]
     assert firing["event"] == "order-17"
-    run = eventually(lambda: [run for run in server.json("runs", "-d", "load") if run["state"] == "Completed"])[0]
+    run = server.json("runs", "-d", "load")[0]
+    assert run["state"] == "Completed"
     assert run["parameters"] == {"order": "order.17", "total": 42}
     assert run["triggered_by"] == "automation:load-on-order"
     assert server.run("runs", "logs", run["id"]).splitlines()[0] == "loading order.17 for 42"
@@ -100,12 +102,9 @@ def test_an_emitted_event_fires_a_rule_that_runs_a_deployment_whose_log_is_shown
 def test_decisions_say_why_a_rule_did_not_fire(server: Serving) -> None:
     server.run("emit", "order.created", "-r", "id=order.18,country=fr", "-p", '{"total": 1}', "--id", "order-18")
 
-    def decided() -> Any:
-        found = server.json("automations", "show", "load-on-order")["decisions"]
-        return [decision for decision in found if decision["event"] == "order-18"]
-
-    decision = eventually(decided)[0]
-    assert decision["reason"] == "condition_false"
+    eventually(lambda: _decisions(server, "load-on-order", "order-18"))
+    shown = server.json("automations", "show", "load-on-order")["decisions"]
+    assert [one["reason"] for one in shown if one["event"] == "order-18"] == ["condition_false"]
     assert "condition_false" in server.run("automations", "show", "load-on-order")
     shown = server.json("automations", "decisions", "load-on-order", "--reason", "condition_false")
     assert [item["event"] for item in shown] == ["order-18"]
@@ -114,14 +113,13 @@ def test_decisions_say_why_a_rule_did_not_fire(server: Serving) -> None:
 def test_a_paused_automation_does_not_fire_until_it_is_resumed(server: Serving) -> None:
     assert server.run("automations", "pause", "pushed") == "pushed is paused\n"
     server.run("emit", "github.push", "-r", "id=repository", "--id", "while-paused")
-    eventually(lambda: any(
-        item["event"] == "while-paused" and item["reason"] == "paused"
-        for item in server.json("automations", "decisions", "pushed")
-    ))  # fmt: skip
+    decision = eventually(lambda: _decisions(server, "pushed", "while-paused"))[0]
+    assert decision["reason"] == "paused"
+    assert decision in server.json("automations", "decisions", "pushed")
     assert server.run("automations", "resume", "pushed") == "pushed is active\n"
     server.run("emit", "github.push", "-r", "id=repository", "--id", "after-resume")
-    eventually(lambda: [item for item in server.json("firings", "-a", "pushed") if item["event"] == "after-resume"])
-    assert not [item for item in server.json("firings", "-a", "pushed") if item["event"] == "while-paused"]
+    eventually(lambda: "after-resume" in {item["event"] for item in server.get("/api/firings", automation="pushed")})
+    assert "while-paused" not in {item["event"] for item in server.json("firings", "-a", "pushed")}
 
 
 def test_a_signed_push_comes_in_and_a_forged_one_does_not(server: Serving) -> None:
@@ -160,9 +158,10 @@ def test_a_deployment_is_run_by_hand_with_typed_parameters(server: Serving) -> N
 
 def test_a_run_is_cancelled(server: Serving) -> None:
     run = server.json("deployments", "run", "slow")
-    eventually(lambda: server.json("runs", "show", run["id"])["state"] == "Running")
+    eventually(lambda: server.get(f"/api/runs/{run['id']}")["state"] == "Running")
     server.run("runs", "cancel", run["id"])
-    eventually(lambda: server.json("runs", "show", run["id"])["state"] == "Cancelled")
+    eventually(lambda: server.get(f"/api/runs/{run['id']}")["state"] == "Cancelled")
+    assert server.json("runs", "show", run["id"])["state"] == "Cancelled"
 
 
 def test_a_schedule_is_paused_and_resumed(server: Serving) -> None:
@@ -176,7 +175,8 @@ def test_a_schedule_is_paused_and_resumed(server: Serving) -> None:
 
 def test_an_action_that_used_up_its_tries_is_listed_and_redriven(server: Serving) -> None:
     server.run("emit", "void.called", "-r", "id=void", "--id", "void-1")
-    dead = eventually(lambda: server.json("actions", "dead", "-a", "tell-the-void"))
+    eventually(lambda: server.get("/api/actions", outcome="dead", automation="tell-the-void"))
+    dead = server.json("actions", "dead", "-a", "tell-the-void")
     assert len(dead) == 1
     assert "tell-the-void" in server.run("actions", "dead")
     assert f"{dead[0]['key']} is tried again" in server.run("actions", "redrive", "--all", "-a", "tell-the-void")
@@ -319,6 +319,12 @@ def test_a_nats_server_that_lacks_what_is_needed_is_refused_naming_it(tmp_path: 
     assert done.returncode == 1
     assert "JetStream" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def _decisions(server: Serving, automation: str, event: str) -> list[Any]:
+    """What was decided about an event for an automation, by now."""
+    found = server.get(f"/api/automations/{automation}/decisions")
+    return [decision for decision in found if decision["event"] == event]
 
 
 def _listens(port: int) -> bool:

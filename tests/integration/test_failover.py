@@ -23,6 +23,7 @@ from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.streams import ENGINE, EVENTS, LEASES, StreamSettings, ensure_streams
 from whenthen.engine.bus.subjects import prepared_subject
 from whenthen.engine.evaluation.commit import read_offset
+from whenthen.engine.evaluation.leases import LeaseSettings
 from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.rules import load_rules
 from whenthen.schemas.errors import BusUnavailable
@@ -107,12 +108,14 @@ async def test_a_stopped_evaluator_is_replaced_within_seconds_and_can_not_commit
         first = house.start()
         await committed(bus, await publish(bus, "tick"), within_s=START_S)
         old = await holder(bus)
+        began = time.monotonic()
         house.start()
 
         async def joined() -> bool:
             return await members(bus) == 2
 
         await until(joined, within_s=START_S, what="the second evaluator joins")
+        start_s = time.monotonic() - began
         assert await holder(bus) == old, "a shard does not move because somebody joins"
         loading = True
 
@@ -141,7 +144,8 @@ async def test_a_stopped_evaluator_is_replaced_within_seconds_and_can_not_commit
         finally:
             loading = False
             await sending
-        assert took_s < 5, f"takeover took {took_s:.1f} s"
+        lapses_s = LeaseSettings().lease_s + LeaseSettings().renew_s
+        assert took_s < lapses_s + 2 * start_s, f"takeover took {took_s:.1f} s, and a start {start_s:.1f} s"
         assert offset.writer == taken.writer, "the evaluator that was stopped has not committed again"
         last = await publish(bus, "tick")
         await committed(bus, last)
@@ -193,7 +197,7 @@ async def test_a_deadline_that_passes_while_the_evaluator_is_down_fires_once_whe
     rules = """
 automations:
   - name: missing
-    trigger: {after: started, expect: done, for_each: id, posture: proactive, within: 8s}
+    trigger: {after: started, expect: done, for_each: id, posture: proactive, within: 15s}
     actions: [do-nothing]
 """
     async with evaluators(tmp_path, rules, nats_server.url) as house:
@@ -201,7 +205,7 @@ automations:
         await committed(bus, await publish(bus, "done", "nobody"), within_s=START_S)  # the evaluator is at work
         await publish(bus, "started", "late")
         await committed(bus, await publish(bus, "started", "backlog"), within_s=START_S)
-        due = time.monotonic() + 8
+        due = time.monotonic() + 15
         await first.halt(kill=True)
         await publish(bus, "done", "backlog")  # in time, but nobody has seen it yet
         assert not await firings(bus)
@@ -209,7 +213,7 @@ automations:
         async def passed() -> bool:
             return time.monotonic() > due
 
-        await until(passed, within_s=12, what="the deadline has passed")
+        await until(passed, within_s=20, what="the deadline has passed")
         house.start()
 
         async def fired() -> bool:
