@@ -19,6 +19,7 @@ from typing import Protocol
 import orjson
 
 from whenthen.cancellation import end_task, wait_event
+from whenthen.engine.bus import BusReason, unavailable
 from whenthen.engine.evaluation.log_ports import Fenced, LeaseEntry, LeaseStore, WrongRevision
 from whenthen.schemas import BusUnavailable, SetupError
 
@@ -252,18 +253,26 @@ class ShardHolder:
         lease = held.lease
         if lease.lost:
             return
-        key = f"shard.{lease.shard}"
-        try:
-            lease.revision = await self._leases.update(key, self._record(self.member), last=lease.revision)
-        except WrongRevision:
-            entry = await self._leases.get(key)
-            if entry is not None and orjson.loads(entry.value)["holder"] == self.member:
-                lease.revision = entry.revision  # our own renewal, whose answer was lost
-                return
+        if await self._write(lease, self.member):
+            lease.until = started + self.settings.lease_s
+        else:
             lease.lost = True
             log.warning("shard %d: the lease was taken by another process", lease.shard)
-            return
-        lease.until = started + self.settings.lease_s
+
+    async def _write(self, lease: Lease, holder: str) -> bool:
+        """Write the entry of a lease that was ours; False when it is not any more. A revision that is not the expected one may
+        be our own: of a write whose answer was lost."""
+        key = f"shard.{lease.shard}"
+        for _ in range(2):
+            try:
+                lease.revision = await self._leases.update(key, self._record(holder), last=lease.revision)
+                return True
+            except WrongRevision:
+                entry = await self._leases.get(key)
+                if entry is None or orjson.loads(entry.value)["holder"] != self.member:
+                    return False
+                lease.revision = entry.revision
+        raise unavailable(f"{key} can not be read: a replica that lags answered", BusReason.TIMEOUT)
 
     def _cancel_lost(self) -> None:
         """Cancel the work of leases that were taken: its commits would be refused. A lease that only lapsed is no reason:
@@ -290,9 +299,7 @@ class ShardHolder:
         """Let others take it at once."""
         if lease.lost:
             return
-        try:
-            await self._leases.update(f"shard.{lease.shard}", self._record(""), last=lease.revision)
-        except WrongRevision:
+        if not await self._write(lease, ""):
             log.debug("shard %d: already taken by another process", lease.shard)
 
     async def _leave(self) -> None:
