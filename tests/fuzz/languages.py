@@ -119,7 +119,7 @@ def templates(data: bytes) -> None:
     context = {"event": {"event": "e", "payload": payload, "resource": {"id": "r"}}, "events": [1, 2], "x": payload}
     for spec in (text, {"a": [text, {"b": text}]}):
         try:
-            value = compile_value(spec, field="parameters")
+            value = compile_value(spec, path=("parameters",))
         except InvalidTemplate as refused:
             assert str(refused)
             return

@@ -107,7 +107,7 @@ def test_escaped_data_renders_to_itself(data: object) -> None:
 )
 def test_render_error_starts_with_the_path_of_the_field(spec: object, message: str) -> None:
     with pytest.raises(RenderError) as caught:
-        compile_value(spec, field="parameters").render(CONTEXT, EVENT)
+        compile_value(spec, path=("parameters",)).render(CONTEXT, EVENT)
     assert str(caught.value).startswith(message)
 
 
@@ -122,7 +122,7 @@ def test_render_error_starts_with_the_path_of_the_field(spec: object, message: s
 )
 def test_wrong_template_is_refused_at_load_with_the_path_of_the_field(spec: object, message: str) -> None:
     with pytest.raises(InvalidTemplate) as caught:
-        compile_value(spec, field="parameters", known={"event"}, known_steps={"event"})
+        compile_value(spec, path=("parameters",), known={"event"}, known_steps={"event"})
     assert str(caught.value).startswith(message)
 
 

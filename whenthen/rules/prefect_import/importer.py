@@ -68,7 +68,7 @@ def import_prefect_file(raw: bytes, *, name: str = "input") -> str:
     document = read_document(raw)
     if document.faults:
         fault = document.faults[0]
-        raise InvalidInput(f"{name}:{fault.line}:{fault.column}: {fault.message}")
+        raise InvalidInput(f"{name}:{fault.line}:{fault.column}: {fault.detail}")
     try:
         return import_prefect(document.data).text
     except InvalidInput as error:
