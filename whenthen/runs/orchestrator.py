@@ -266,5 +266,6 @@ def _check_size(parameters: dict[str, Any]) -> None:
         raise InvalidInput(f"not JSON: {error}", path=("parameters",)) from None
     if size > MAX_PARAMETER_BYTES:
         raise InvalidInput(
-            f"parameters: {size} bytes as JSON; at most {MAX_PARAMETER_BYTES} are allowed; refer to large data"
+            f"{size} bytes as JSON; at most {MAX_PARAMETER_BYTES} are allowed; refer to large data",
+            path=("parameters",),
         )
