@@ -12,16 +12,16 @@ Meaning: docs/actions.md.
 
 from __future__ import annotations
 
-from whenthen.actions.asked import (
-    CompiledActions,
-    actions_of,
-)
 from whenthen.actions.attempts import (
     EVENT_FIELDS,
     VARIABLES,
     ActionResult,
     automation_id,
     describe_firing,
+)
+from whenthen.actions.firing_actions import (
+    CompiledActions,
+    actions_of,
 )
 from whenthen.actions.http.egress import (
     AddressPolicy,

@@ -11,7 +11,6 @@ Called by the loader of rules and by the evaluator. Meaning: docs/rules.md, "Con
 from __future__ import annotations
 
 from whenthen.conditions.condition import (
-    Clause,
     Condition,
     compile_condition,
 )
@@ -45,7 +44,6 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_NODES",
     "CelType",
-    "Clause",
     "Condition",
     "ConditionError",
     "ConditionFailed",

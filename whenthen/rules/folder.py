@@ -1,7 +1,7 @@
-"""Rules from a folder of YAML files, or one file: all of them checked, or none of them taken.
+"""Rules from a folder of YAML files, or one file: all of them are sound, or none of them is loaded.
 
 Called by `whenthen check`, by `serve` at the start, and by `watcher` on every change. What the fields mean is in
-`whenthen.schemas`; what is refused, and how it is said, is in docs/rules.md, "Checking".
+`whenthen.schemas`; what is refused, and with which message, is in docs/rules.md, "Checking".
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def load_rules(
 
 
 def check_rules(path: str | os.PathLike[str], *, checkers: Sequence[Checker] | None = None) -> list[Problem]:
-    """Every problem of the rules at `path`, in file order; empty when `load_rules` would take them."""
+    """Every problem of the rules at `path`, in file order; empty when `load_rules` would return them."""
     base, files = read_files(path)
     return _examine(base, files, checkers)[1]
 
@@ -245,7 +245,7 @@ def _read(file: SourceFile, report: _FileReport) -> _Reading:
 
 
 def _salvage(file: SourceFile, data: Any) -> _Reading:
-    """What is sound in a file that is not, so that its other problems are told in the same run."""
+    """What is sound in a file that is not, so that its other problems are reported in the same run."""
     parts: list[Part] = []
     unsound: list[Part] = []
     unread = set() if isinstance(data, dict) else set(_KINDS)

@@ -325,18 +325,18 @@ def _check_not_fired(rules: RuleSet, story: _Story, refused: NonFiring) -> Itera
 
 def _reasons(rules: RuleSet, story: _Story, automation: str, step: int | None) -> str:
     """What the evaluator decided instead, for people."""
-    said = []
+    reasons = []
     for decision in story.decisions:
         if decision.automation != automation or decision.reason is Reason.FIRED:
             continue
         at = story.step_of(decision.event)
         if step is None or at == step:
-            said.append(f"step {at}: {decision.reason.value}" + (f" ({decision.detail})" if decision.detail else ""))
-    if not said:
-        said = list(_why_not(rules, story, automation, step))
-    if not said:
+            reasons.append(f"step {at}: {decision.reason.value}" + (f" ({decision.detail})" if decision.detail else ""))
+    if not reasons:
+        reasons = list(_why_not(rules, story, automation, step))
+    if not reasons:
         return "; nothing happened that it could fire for"
-    shown = "; ".join(said[-5:])
+    shown = "; ".join(reasons[-5:])
     return f": {shown}"
 
 

@@ -41,7 +41,7 @@ Render = Callable[[Mapping[str, Any], Any, Budget], Any]
 class Value:
     """A compiled value. `render` makes new lists and mappings where templates are; constant parts are shared."""
 
-    __slots__ = ("_constant", "_render", "is_constant", "names_used", "reads_root", "steps_used")
+    __slots__ = ("_constant", "_render", "names_used", "reads_root", "steps_used")
 
     def __init__(
         self,
@@ -53,8 +53,7 @@ class Value:
         reads_root: bool,
     ) -> None:
         self._constant = constant
-        self._render = render
-        self.is_constant = render is None  #: nothing in it depends on the context
+        self._render = render  # None when nothing in it depends on the context
         self.names_used = names_used  #: top-level variables of the context that its text templates read
         self.steps_used = steps_used  #: first steps of its paths
         self.reads_root = reads_root  #: a path has no first step that is a name (`$`, `$..id`, `$.*`): it may reach all

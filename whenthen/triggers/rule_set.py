@@ -45,8 +45,8 @@ from whenthen.triggers.windows.tumbling import TumblingRule
 __all__ = [
     "CompiledAutomation",
     "Composite",
-    "EventRole",
     "EveryRule",
+    "FilterKind",
     "Leaf",
     "RuleSet",
     "ScheduleRule",
@@ -76,7 +76,7 @@ class ScheduleRule:
 WindowRule = EveryRule | SlidingRule | TumblingRule | AbsenceRule | CollectRule | MetricRule | ScheduleRule
 
 
-class EventRole:
+class FilterKind:
     """Which filter of a leaf an event passed; a set of bits."""
 
     EXPECTED = 1
@@ -146,10 +146,10 @@ class CompiledAutomation:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of the index: a filter, its leaf, and its role there."""
+    """An entry of the index: a filter, its leaf, and which of the leaf's filters it is."""
 
     leaf: Leaf
-    role: int
+    kind: int
     filter: Filter
 
 
@@ -167,13 +167,13 @@ class RuleSet:
                 self.nodes[composite.id] = composite
             for leaf in automation.leaves:
                 self.nodes[leaf.id] = leaf
-                for role, rule in (
-                    (EventRole.EXPECTED, leaf.expected),
-                    (EventRole.AFTER, leaf.after),
-                    (EventRole.RESOLVES, leaf.resolving),
+                for kind, rule in (
+                    (FilterKind.EXPECTED, leaf.expected),
+                    (FilterKind.AFTER, leaf.after),
+                    (FilterKind.RESOLVES, leaf.resolving),
                 ):
                     if rule is not None:
-                        self.entries.append(Entry(leaf, role, rule))
+                        self.entries.append(Entry(leaf, kind, rule))
         self.index = RuleIndex([entry.filter for entry in self.entries])
 
     @classmethod
@@ -407,7 +407,7 @@ class _Compiler:
 
 
 def _bucket_names(spec: EventFilter, names: list[str]) -> Callable[[str], bool] | None:
-    """The test of names for one role of a trigger with buckets; None for other triggers."""
+    """The test of names for one filter of a trigger with buckets; None for other triggers."""
     if not isinstance(spec, EventTrigger) or spec.window != "tumbling":
         return None
     return compile_names(names, [*spec.expect, *spec.after])
