@@ -57,7 +57,7 @@ def rules_text(count: int) -> str:
 def load_and_index(folder: Path) -> tuple[Rules, RuleSet]:
     """What a server does: read, check, compile, index."""
     rules = load_rules(folder)
-    return rules, RuleSet(rules.compiled.values())
+    return rules, RuleSet(rule.trigger for rule in rules.compiled.values())
 
 
 def verify(rules: Rules, index: RuleSet, parsed: Any, count: int) -> None:

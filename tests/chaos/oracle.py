@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.actions.asked import actions_of
+from whenthen.actions.firing_actions import actions_of
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import encode_firing

@@ -18,7 +18,6 @@ from whenthen.engine.bus.records import (
     Offset,
     Outcome,
     OutcomeState,
-    as_json,
     decode_firing,
     decode_task,
     decode_window,
@@ -69,7 +68,7 @@ _KEPT: list[Any] = []  #: removed when the process ends
 def _check_problems(problems: list[Problem], data: bytes) -> None:
     lines = len(data.splitlines()) + 2
     for problem in problems:
-        assert problem.message
+        assert problem.detail
         assert 0 <= problem.line <= lines, str(problem)
         assert problem.column >= 0
         str(problem).encode("utf-8", "replace")
@@ -152,9 +151,7 @@ def records(data: bytes) -> None:
     if large:
         event = event + b" " * (1 << 16)  # type: ignore[operator]
     encoded = encode_firing(firing, event)
-    task, seq = decode_task(
-        encode_task(firing, encoded, 3, as_json({"type": "do-nothing"}), {"attempts": draws.byte()})
-    )
+    task, seq = decode_task(encode_task(firing, encoded, 3, {"type": "do-nothing"}, {"attempts": draws.byte()}))
     by_seq = large and firing.seq > 0
     assert seq == (firing.seq if by_seq else 0)
     assert _plain(task.firing) == _plain(replace(firing, event=None) if by_seq else firing)

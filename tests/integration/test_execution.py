@@ -16,7 +16,7 @@ from tests.patience import limit
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.batches import publish_batch
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.records import Message, as_json, encode_firing, encode_task
+from whenthen.engine.bus.records import Message, encode_firing, encode_task
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject
 from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
@@ -42,9 +42,7 @@ def task(
 ) -> Message:
     spec = {"type": kind, "retry": retry}
     whole = of or firing(id)
-    return Message(
-        action_subject("a b", id, 0), encode_task(whole, encode_firing(whole, event), 0, as_json(spec)), 3600
-    )
+    return Message(action_subject("a b", id, 0), encode_task(whole, encode_firing(whole, event), 0, spec), 3600)
 
 
 async def ask(bus: Bus, *tasks: Message) -> None:

@@ -20,7 +20,7 @@ from tests.patience import limit
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.batches import EXPECT_OF, StaleBatch, publish_batch, publish_fenced
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.records import Message, as_json, encode_firing, encode_task, encode_window
+from whenthen.engine.bus.records import Message, encode_firing, encode_task, encode_window
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject, firing_subject, offset_subject, window_subject
@@ -70,9 +70,7 @@ def changes(round: int) -> list[Message]:
         window(f"gone-{round}", value),
         window(f"gone-{round - 1}", b""),
         Message(firing_subject("a", firing.id), orjson.dumps(encoded), 3600),
-        Message(
-            action_subject("a", firing.id, 0), encode_task(firing, encoded, 0, as_json({"type": "do-nothing"})), 3600
-        ),
+        Message(action_subject("a", firing.id, 0), encode_task(firing, encoded, 0, {"type": "do-nothing"}), 3600),
     ]
 
 

@@ -12,15 +12,16 @@ Meaning: docs/actions.md.
 
 from __future__ import annotations
 
-from whenthen.actions.asked import (
-    actions_of,
-)
 from whenthen.actions.attempts import (
     EVENT_FIELDS,
     VARIABLES,
     ActionResult,
     automation_id,
     describe_firing,
+)
+from whenthen.actions.firing_actions import (
+    CompiledActions,
+    actions_of,
 )
 from whenthen.actions.http.egress import (
     AddressPolicy,
@@ -33,8 +34,10 @@ from whenthen.actions.outcome_events import (
 from whenthen.actions.perform import (
     CompiledAction,
     compile_action,
+    encode_spec,
     perform,
     read_action,
+    spec_digest,
 )
 from whenthen.actions.ports import (
     Automations,
@@ -59,6 +62,7 @@ __all__ = [
     "AddressPolicy",
     "Automations",
     "CompiledAction",
+    "CompiledActions",
     "EventSink",
     "Notifiers",
     "Orchestrator",
@@ -70,10 +74,12 @@ __all__ = [
     "automation_id",
     "compile_action",
     "describe_firing",
+    "encode_spec",
     "executed_event",
     "failed_event",
     "next_delay",
     "open_pool",
     "perform",
     "read_action",
+    "spec_digest",
 ]

@@ -20,7 +20,7 @@ class AutomationHandler:
 
     @classmethod
     def compile(cls, action: PauseAutomation | ResumeAutomation) -> AutomationHandler:
-        return cls(isinstance(action, PauseAutomation), compile_optional_text("automation", action.automation))
+        return cls(isinstance(action, PauseAutomation), compile_optional_text(action.automation, "automation"))
 
     async def run(self, call: Call) -> ActionResult:
         name = call.firing.automation if self.automation is None else self.automation.render(call)

@@ -30,8 +30,8 @@ class RunDeploymentHandler:
 
     @classmethod
     def compile(cls, action: RunDeployment) -> RunDeploymentHandler:
-        deployment = compile_optional_text("deployment", action.deployment)
-        return cls(action, deployment, compile_value_field("parameters", action.parameters))
+        deployment = compile_optional_text(action.deployment, "deployment")
+        return cls(action, deployment, compile_value_field(action.parameters, "parameters"))
 
     async def run(self, call: Call) -> ActionResult:
         name = _deployment(self.deployment, call)
@@ -63,7 +63,7 @@ class DeploymentHandler:
 
     @classmethod
     def compile(cls, action: PauseDeployment | ResumeDeployment) -> DeploymentHandler:
-        return cls(isinstance(action, PauseDeployment), compile_optional_text("deployment", action.deployment))
+        return cls(isinstance(action, PauseDeployment), compile_optional_text(action.deployment, "deployment"))
 
     async def run(self, call: Call) -> ActionResult:
         name = _deployment(self.deployment, call)
@@ -84,8 +84,8 @@ class ScheduleHandler:
     def compile(cls, action: PauseSchedule | ResumeSchedule) -> ScheduleHandler:
         return cls(
             isinstance(action, PauseSchedule),
-            compile_optional_text("deployment", action.deployment),
-            compile_text_field("schedule", action.schedule),
+            compile_optional_text(action.deployment, "deployment"),
+            compile_text_field(action.schedule, "schedule"),
         )
 
     async def run(self, call: Call) -> ActionResult:
@@ -104,7 +104,7 @@ class CancelFlowRunHandler:
 
     @classmethod
     def compile(cls, action: CancelFlowRun) -> CancelFlowRunHandler:
-        return cls(compile_optional_text("flow_run", action.flow_run))
+        return cls(compile_optional_text(action.flow_run, "flow_run"))
 
     async def run(self, call: Call) -> ActionResult:
         run_id = flow_run_of(call.event) if self.flow_run is None else self.flow_run.render(call)

@@ -23,14 +23,13 @@ class EmitEventHandler:
 
     @classmethod
     def compile(cls, action: EmitEvent) -> EmitEventHandler:
-        for place, labels in [("resource", action.resource), *_places(action.related)]:
-            if labels is not None and "id" not in labels:
-                raise InvalidTemplate(f"{place}.id: missing; every resource has an id")
+        resource = None if action.resource is None else _resource(action.resource, "resource")
+        related = tuple(_resource(labels, "related", index) for index, labels in enumerate(action.related))
         return cls(
-            compile_text_field("event", action.event),
-            None if action.resource is None else compile_text_mapping("resource", action.resource),
-            tuple(compile_text_mapping(place, labels) for place, labels in _places(action.related)),
-            compile_value_field("payload", action.payload),
+            compile_text_field(action.event, "event"),
+            resource,
+            related,
+            compile_value_field(action.payload, "payload"),
         )
 
     async def run(self, call: Call) -> ActionResult:
@@ -59,5 +58,7 @@ class EmitEventHandler:
         return {"id": automation_id(name), "name": name}
 
 
-def _places(related: list[dict[str, str]]) -> list[tuple[str, dict[str, str]]]:
-    return [(f"related[{index}]", labels) for index, labels in enumerate(related)]
+def _resource(labels: dict[str, str], *path: str | int) -> dict[str, Field[str]]:
+    if "id" not in labels:
+        raise InvalidTemplate("missing; every resource has an id", path=(*path, "id"))
+    return compile_text_mapping(labels, *path)

@@ -6,7 +6,8 @@ value is an error, and so is an empty text where something has to be named.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -14,21 +15,30 @@ from typing import Any, Generic, TypeVar
 import orjson
 
 from whenthen.actions.attempts import EVENT_FIELDS, VARIABLES, Call
-from whenthen.schemas import RenderError
+from whenthen.schemas import FieldPath, RenderError
 from whenthen.templates import Value, compile_value
 
-__all__ = ["Field", "compile_optional_text", "compile_text_field", "compile_text_mapping", "compile_value_field"]
+__all__ = [
+    "Field",
+    "compile_optional_text",
+    "compile_text_field",
+    "compile_text_mapping",
+    "compile_value_field",
+    "fields_of",
+]
 
 T = TypeVar("T")
+
+_STEPS = VARIABLES | EVENT_FIELDS
 
 
 @dataclass(frozen=True, slots=True)
 class Field(Generic[T]):
-    """A compiled field. `name` is its path in the rule: `parameters`, `headers.X-Order`."""
+    """A compiled field. `path` leads to it in the action: `("parameters",)`, `("headers", "X-Order")`."""
 
-    name: str
+    path: FieldPath
     value: Value
-    read: Callable[[str, Any], T]
+    read: Callable[[FieldPath, Any], T]
 
     def render(self, call: Call) -> T:
         """The field's value for this try.
@@ -36,44 +46,59 @@ class Field(Generic[T]):
         Raises:
             RenderError: a value is missing, of the wrong type, or too costly; names the field.
         """
-        return self.read(self.name, self.value.render(call.context, call.root))
+        return self.read(self.path, self.value.render(call.context, call.root))
 
 
-def compile_value_field(name: str, spec: Any) -> Field[Any]:
+def compile_value_field(spec: Any, *path: str | int) -> Field[Any]:
     """A JSON-like value that keeps its types. Raises `InvalidTemplate` with the path of the part at fault."""
-    return Field(name, _compile(name, spec), _any)
+    return Field(path, _compile(spec, path), _any)
 
 
-def compile_text_field(name: str, text: str, *, empty: bool = False) -> Field[str]:
+def compile_text_field(text: str, *path: str | int, empty: bool = False) -> Field[str]:
     """A text; `empty` says whether it may render to nothing. Raises `InvalidTemplate`."""
-    return Field(name, _compile(name, text), partial(_text, empty=empty))
+    return Field(path, _compile(text, path), partial(_text, empty=empty))
 
 
-def compile_optional_text(name: str, text: str | None) -> Field[str] | None:
+def compile_optional_text(text: str | None, *path: str | int) -> Field[str] | None:
     """A text that may be left out."""
-    return None if text is None else compile_text_field(name, text)
+    return None if text is None else compile_text_field(text, *path)
 
 
-def compile_text_mapping(name: str, texts: Mapping[str, str]) -> dict[str, Field[str]]:
+def compile_text_mapping(texts: Mapping[str, str], *path: str | int) -> dict[str, Field[str]]:
     """Labels. Any but the id may be empty."""
-    return {label: compile_text_field(f"{name}.{label}", text, empty=label != "id") for label, text in texts.items()}
+    return {label: compile_text_field(text, *path, label, empty=label != "id") for label, text in texts.items()}
 
 
-def _compile(name: str, spec: Any) -> Value:
-    return compile_value(spec, known=VARIABLES, known_steps=VARIABLES | EVENT_FIELDS, field=name)
+def fields_of(part: Any) -> Iterator[Field[Any]]:
+    """Every field of a compiled action: in its attributes, and in the lists, mappings and dataclasses that they hold."""
+    if isinstance(part, Field):
+        yield part
+    elif isinstance(part, Mapping):
+        for value in part.values():
+            yield from fields_of(value)
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            yield from fields_of(value)
+    elif dataclasses.is_dataclass(part):
+        for attribute in dataclasses.fields(part):
+            yield from fields_of(getattr(part, attribute.name))
 
 
-def _any(name: str, value: Any) -> Any:
+def _compile(spec: Any, path: FieldPath) -> Value:
+    return compile_value(spec, known=VARIABLES, known_steps=_STEPS, path=path)
+
+
+def _any(path: FieldPath, value: Any) -> Any:
     return value
 
 
-def _text(name: str, value: Any, *, empty: bool) -> str:
+def _text(path: FieldPath, value: Any, *, empty: bool) -> str:
     if isinstance(value, (bool, int, float)):
         value = orjson.dumps(value).decode()
     if not isinstance(value, str):
-        raise RenderError(f"{name}: needs a text, found {_kind(value)}")
+        raise RenderError(f"needs a text, found {_kind(value)}", path=path)
     if not value.strip() and not empty:
-        raise RenderError(f"{name}: is empty for this event")
+        raise RenderError("is empty for this event", path=path)
     return value
 
 

@@ -7,11 +7,13 @@ that its execution loop takes; retries, dead letters and outcome events are its 
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+import orjson
 from pydantic import TypeAdapter
 
 from whenthen.actions.attempts import ActionResult, Call, Handler
@@ -23,6 +25,7 @@ from whenthen.actions.deployment_actions import (
     ScheduleHandler,
 )
 from whenthen.actions.emit_event import EmitEventHandler
+from whenthen.actions.fields import fields_of
 from whenthen.actions.http.call_webhook import CallWebhookHandler
 from whenthen.actions.ports import Ports
 from whenthen.actions.send_notification import SendNotificationHandler
@@ -31,6 +34,7 @@ from whenthen.schemas import (
     ActionBase,
     ActionError,
     ActionTask,
+    FieldPath,
     Firing,
     InvalidInput,
     InvalidTemplate,
@@ -41,7 +45,7 @@ from whenthen.schemas import (
     format_duration,
 )
 
-__all__ = ["CompiledAction", "compile_action", "perform", "read_action"]
+__all__ = ["CompiledAction", "compile_action", "encode_spec", "perform", "read_action", "spec_digest"]
 
 _COMPILERS: Mapping[str, Callable[[Any], Handler]] = {
     "run-deployment": RunDeploymentHandler.compile,
@@ -69,12 +73,24 @@ class CompiledAction:
     """An action with everything decided that does not depend on an event. Immutable; share it between tries."""
 
     action: ActionBase
-    step: Handler
+    handler: Handler
+    digest: str  #: of the spec; see `spec_digest`
+    reads_events: bool  #: whether its templates may look at `events`, so that all contributing events are needed
 
     @property
     def type(self) -> str:
         """`run-deployment`, ..."""
         return str(self.action.type)  # type: ignore[attr-defined]
+
+
+def encode_spec(action: ActionBase) -> bytes:
+    """The spec of an action: its long form as JSON, as it goes into a task."""
+    return orjson.dumps(action.model_dump(mode="json"))
+
+
+def spec_digest(spec: bytes) -> str:
+    """24 hexadecimal digits by which two specs are known to be the same, in any process."""
+    return hashlib.blake2b(spec, digest_size=12).hexdigest()
 
 
 def read_action(data: Mapping[str, Any]) -> ActionBase:
@@ -87,13 +103,15 @@ def compile_action(action: ActionBase) -> CompiledAction:
 
     Raises:
         InvalidTemplate: a template does not compile, names an unknown variable, or may decide where a request goes;
-            the message starts with the field, such as `parameters.path`.
+            `path` leads to the field, such as `("parameters", "path")`.
     """
     kind: str = action.type  # type: ignore[attr-defined]
     compiler = _COMPILERS.get(kind)
     if compiler is None:
-        raise InvalidTemplate(f"type: no action {kind!r}; there are {', '.join(_COMPILERS)}")
-    return CompiledAction(action, compiler(action))
+        raise InvalidTemplate(f"no action {kind!r}; there are {', '.join(_COMPILERS)}", path=("type",))
+    handler = compiler(action)
+    reads_events = any(field.value.reads("events") for field in fields_of(handler))
+    return CompiledAction(action, handler, spec_digest(encode_spec(action)), reads_events)
 
 
 async def perform(
@@ -119,17 +137,29 @@ async def perform(
     redact = ports.redactor.text
     try:
         async with asyncio.timeout(limit.total_seconds()):
-            return await compiled.step.run(call)
+            return await compiled.handler.run(call)
     except ActionError as error:
         raise ActionError(
-            redact(str(error)), retryable=error.retryable, reason=error.reason, retry_after=error.retry_after
+            redact(error.detail),
+            path=_redacted(error.path, redact),
+            retryable=error.retryable,
+            reason=error.reason,
+            retry_after=error.retry_after,
         ) from None
     except WhenthenError as error:
-        permanent = isinstance(error, _PERMANENT)
-        raise ActionError(redact(str(error)), retryable=not permanent, reason=error.reason) from None
+        raise ActionError(
+            redact(error.detail),
+            path=_redacted(error.path, redact),
+            retryable=not isinstance(error, _PERMANENT),
+            reason=error.reason,
+        ) from None
     except TimeoutError:
         message = f"not done within {format_duration(limit)}; raise the action's `timeout` if it needs longer"
         raise ActionError(message, reason="timeout") from None
     except Exception as error:
         # the edge of the room: what a port or a library raises against its contract must not end the execution loop
         raise ActionError(redact(f"{type(error).__name__}: {error}"), reason="unexpected") from error
+
+
+def _redacted(path: FieldPath, redact: Callable[[str], str]) -> FieldPath:
+    return tuple(redact(step) if isinstance(step, str) else step for step in path)

@@ -59,8 +59,8 @@ class SendNotificationHandler:
     def compile(cls, action: SendNotification) -> SendNotificationHandler:
         return cls(
             action.notifier,
-            compile_text_field("subject", action.subject, empty=True),
-            compile_text_field("body", action.body),
+            compile_text_field(action.subject, "subject", empty=True),
+            compile_text_field(action.body, "body"),
         )
 
     async def run(self, call: Call) -> ActionResult:

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 from whenthen.conditions.condition import (
     Condition,
-    Conjunct,
     compile_condition,
 )
 from whenthen.conditions.lexer import (
@@ -50,7 +49,6 @@ __all__ = [
     "ConditionFailed",
     "ConditionRefused",
     "ConditionSyntaxError",
-    "Conjunct",
     "ExactSpan",
     "ExactTime",
     "Reason",

@@ -7,14 +7,12 @@ and the CEL language definition.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from typing import Any
 
-from whenthen.conditions import nodes as n
 from whenthen.conditions.codegen import constant_of
-from whenthen.conditions.conjuncts import Path, Tests, conjuncts, tests_of
+from whenthen.conditions.conjuncts import Path, Tests, tests_of
 from whenthen.conditions.exact import Frame
-from whenthen.conditions.lexer import Tokens, literal_value, tokenize
+from whenthen.conditions.lexer import literal_value, tokenize
 from whenthen.conditions.parser import ParseFault
 from whenthen.conditions.runtime.cel_values import EvaluationFault, kind_name
 from whenthen.conditions.runtime.condition_errors import (
@@ -27,17 +25,7 @@ from whenthen.conditions.runtime.condition_errors import (
 from whenthen.conditions.shapes import Shape, shape_of
 from whenthen.conditions.value_tree import Verdict, explain_tree
 
-__all__ = ["Condition", "Conjunct", "compile_condition"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Conjunct:
-    """An operand of the top-level `&&` of a condition, which must hold for the condition to hold."""
-
-    text: str
-    position: int  #: of its first character, from 0
-    line: int
-    column: int
+__all__ = ["Condition", "compile_condition"]
 
 
 def compile_condition(text: str, *, variables: Collection[str] | None = None) -> Condition:
@@ -123,7 +111,7 @@ class Condition:
         """Tests `path == constant` that must hold for the condition to be true, such as `event.payload.ref ==
         "main"`.
 
-        A clause that is a path alone requires true, a negated one false. CEL compares numbers by value: the
+        A conjunct that is a path alone requires true, a negated one false. CEL compares numbers by value: the
         constant 1 is also met by 1.0, and never by true; an index over them must look 1.0 up as 1 and keep
         booleans apart.
         """
@@ -133,17 +121,6 @@ class Condition:
     def memberships(self) -> tuple[tuple[Path, tuple[str | int | bool, ...]], ...]:
         """Tests `path in [constants]` that must hold; numbers compare as for `equalities`."""
         return self._required().memberships
-
-    @property
-    def prefixes(self) -> tuple[tuple[Path, str], ...]:
-        """Tests `path.startsWith("text")` that must hold."""
-        return self._required().prefixes
-
-    @property
-    def clauses(self) -> tuple[Conjunct, ...]:
-        """The operands of the top-level `&&`; the whole condition when there is none."""
-        tokens = tokenize(self.text)
-        return tuple(_clause(node, tokens) for node in conjuncts(self._shape.tree))
 
     def _required(self) -> Tests:
         if self._tests is None:
@@ -209,14 +186,3 @@ class Condition:
             return tokens.starts[node.at], tokens.source(node.start, node.end)
 
         return ConditionFailed(fault.detail, reason=fault.reason, text=text, value=fault.value, locate=locate)
-
-
-def _clause(node: n.Node, tokens: Tokens) -> Conjunct:
-    position = tokens.starts[node.start]
-    line = tokens.text.count("\n", 0, position) + 1
-    return Conjunct(
-        text=tokens.source(node.start, node.end),
-        position=position,
-        line=line,
-        column=position - tokens.text.rfind("\n", 0, position),
-    )

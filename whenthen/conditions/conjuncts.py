@@ -25,7 +25,6 @@ class Tests:
 
     equalities: tuple[tuple[Path, str | int | bool], ...]  #: the value at the path equals the constant
     memberships: tuple[tuple[Path, tuple[str | int | bool, ...]], ...]  #: the value at the path is one of these
-    prefixes: tuple[tuple[Path, str], ...]  #: the text at the path starts so
 
 
 def conjuncts(tree: n.Node) -> tuple[n.Node, ...]:
@@ -42,10 +41,9 @@ def conjuncts(tree: n.Node) -> tuple[n.Node, ...]:
 
 
 def tests_of(tree: n.Node, constants: Sequence[Any]) -> Tests:
-    """The indexable tests among the clauses of a tree with these literals."""
+    """The indexable tests among the conjuncts of a tree with these literals."""
     equalities: list[tuple[Path, str | int | bool]] = []
     memberships: list[tuple[Path, tuple[str | int | bool, ...]]] = []
-    prefixes: list[tuple[Path, str]] = []
     for node in conjuncts(tree):
         match node:
             case n.Binary(operator="==", left=left, right=right):
@@ -60,10 +58,6 @@ def tests_of(tree: n.Node, constants: Sequence[Any]) -> Tests:
                 known = tuple(value for value in values if value is not None)
                 if path is not None and len(known) == len(values):
                     memberships.append((path, known))
-            case n.Call(function="startsWith", target=n.Node() as target, args=(n.Literal(slot=slot, kind="string"),)):
-                path = _path(target, constants)
-                if path is not None:
-                    prefixes.append((path, constants[slot]))
             case n.Unary(operator="!", operand=operand):
                 path = _path(operand, constants)
                 if path is not None:
@@ -72,7 +66,7 @@ def tests_of(tree: n.Node, constants: Sequence[Any]) -> Tests:
                 path = _path(node, constants)
                 if path is not None:
                     equalities.append((path, True))
-    return Tests(equalities=tuple(equalities), memberships=tuple(memberships), prefixes=tuple(prefixes))
+    return Tests(equalities=tuple(equalities), memberships=tuple(memberships))
 
 
 def _path(node: n.Node, constants: Sequence[Any]) -> Path | None:

@@ -36,8 +36,7 @@ from whenthen.rules.test_runner import (
 )
 from whenthen.rules.validation_messages import (
     explain,
-    near,
-    path_text,
+    nearest,
 )
 from whenthen.rules.watcher import (
     RulesWatcher,
@@ -54,8 +53,7 @@ __all__ = [
     "junit",
     "load_rules",
     "load_tests",
-    "near",
-    "path_text",
+    "nearest",
     "read_document",
     "replay",
     "rules_schema",

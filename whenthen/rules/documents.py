@@ -24,14 +24,13 @@ from yaml.events import (
 )
 
 from whenthen.rules.scalars import SPECIAL_START, WORDS, describe, number, short
+from whenthen.schemas import FieldPath
 
-__all__ = ["MAX_DEPTH", "MAX_EXPANDED", "MAX_FILE_BYTES", "Document", "Fault", "Path", "Places", "read_document"]
+__all__ = ["MAX_DEPTH", "MAX_EXPANDED", "MAX_FILE_BYTES", "Document", "Fault", "Places", "read_document"]
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
 MAX_DEPTH = 100  #: lists and mappings inside one another
 MAX_EXPANDED = 100_000  #: values that the aliases of one file may stand for
-
-Path = tuple[str | int, ...]  #: `("automations", 2, "trigger")`
 
 _UNPRINTABLE = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _NO_KEY = object()
@@ -44,26 +43,26 @@ class Fault:
 
     line: int
     column: int
-    message: str
-    path: Path = ()
+    detail: str
+    path: FieldPath = ()
 
 
 @dataclass(slots=True)
 class Places:
     """Where each path was written: `(line, column)` of its value, of its key, and its plain scalar as it was spelt."""
 
-    values: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    keys: dict[Path, tuple[int, int]] = field(default_factory=dict)
-    spelling: dict[Path, str] = field(default_factory=dict)
+    values: dict[FieldPath, tuple[int, int]] = field(default_factory=dict)
+    keys: dict[FieldPath, tuple[int, int]] = field(default_factory=dict)
+    spelling: dict[FieldPath, str] = field(default_factory=dict)
 
-    def value(self, path: Path) -> tuple[int, int]:
+    def value(self, path: FieldPath) -> tuple[int, int]:
         """The place of the value at `path`, or of the nearest thing around it that was written."""
         for end in range(len(path), -1, -1):
             if (place := self.values.get(path[:end])) is not None:
                 return place
         return (1, 1)
 
-    def key(self, path: Path) -> tuple[int, int]:
+    def key(self, path: FieldPath) -> tuple[int, int]:
         """The place of the key that ends `path`."""
         return self.keys.get(path) or self.value(path)
 
@@ -80,9 +79,9 @@ class Document:
 class _Stop(Exception):
     """Reading can not go on."""
 
-    def __init__(self, mark: Any, message: str, path: Path = ()) -> None:
-        super().__init__(message)
-        self.fault = _fault(mark, message, path)
+    def __init__(self, mark: Any, detail: str, path: FieldPath = ()) -> None:
+        super().__init__(detail)
+        self.fault = _fault(mark, detail, path)
 
 
 class _Frame:
@@ -90,7 +89,7 @@ class _Frame:
 
     __slots__ = ("anchor", "height", "items", "key", "key_mark", "mapping", "mark", "merged", "path", "start")
 
-    def __init__(self, items: Any, mapping: bool, anchor: str | None, start: int, path: Path, mark: Any) -> None:
+    def __init__(self, items: Any, mapping: bool, anchor: str | None, start: int, path: FieldPath, mark: Any) -> None:
         self.items = items
         self.mapping = mapping
         self.anchor = anchor
@@ -109,8 +108,8 @@ def read_document(raw: bytes, places: Places | None = None) -> Document:
     Never raises for bad text: what is wrong comes back as faults, in the order of the text.
     """
     if len(raw) > MAX_FILE_BYTES:
-        message = f"the file has {len(raw)} bytes; at most {MAX_FILE_BYTES} are read, split it"
-        return _refused(Fault(line=1, column=1, message=message))
+        detail = f"the file has {len(raw)} bytes; at most {MAX_FILE_BYTES} are read, split it"
+        return _refused(Fault(line=1, column=1, detail=detail))
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -118,12 +117,12 @@ def read_document(raw: bytes, places: Places | None = None) -> Document:
         line, column = before.count("\n") + 1, len(before) - before.rfind("\n")
         byte = raw[error.start] if error.start < len(raw) else 0
         return _refused(
-            Fault(line=line, column=column, message=f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8")
+            Fault(line=line, column=column, detail=f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8")
         )
     if found := _UNPRINTABLE.search(text):
         line, column = text.count("\n", 0, found.start()) + 1, found.start() - text.rfind("\n", 0, found.start())
-        message = f"control character U+{ord(found[0]):04X} is not allowed in YAML; remove it"
-        return _refused(Fault(line=line, column=column, message=message))
+        detail = f"control character U+{ord(found[0]):04X} is not allowed in YAML; remove it"
+        return _refused(Fault(line=line, column=column, detail=detail))
     reader = _Reader(text, places)
     try:
         reader.run()
@@ -134,7 +133,7 @@ def read_document(raw: bytes, places: Places | None = None) -> Document:
         fault = _fault(mark, _syntax_message(text, mark, error))
         return Document(data=reader.data, faults=(*reader.faults, fault), broken=True)
     except YAMLError as error:
-        fault = Fault(line=1, column=1, message=f"not YAML: {error}")
+        fault = Fault(line=1, column=1, detail=f"not YAML: {error}")
         return Document(data=reader.data, faults=(*reader.faults, fault), broken=True)
     return Document(data=reader.data, faults=tuple(reader.faults))
 
@@ -203,10 +202,10 @@ class _Reader:
             elif kind is DocumentStartEvent:
                 documents += 1
                 if documents > 1:
-                    message = "a second document starts here; a rules file has one, put the rest into another file"
-                    raise _Stop(event.start_mark, message)
+                    detail = "a second document starts here; a rules file has one, put the rest into another file"
+                    raise _Stop(event.start_mark, detail)
 
-    def _path(self) -> Path:
+    def _path(self) -> FieldPath:
         top = self._stack[-1]
         if not top.mapping:
             return (*top.path, len(top.items))
@@ -221,7 +220,7 @@ class _Reader:
 
     def _enter(self, event: Any, mapping: bool) -> None:
         stack = self._stack
-        path: Path = ()
+        path: FieldPath = ()
         if event.tag is not None:
             self._refuse_tag(event)
         if stack:
@@ -279,8 +278,8 @@ class _Reader:
         self._count += size
         self._expanded += size
         if self._expanded > MAX_EXPANDED:
-            message = f"aliases stand for more than {MAX_EXPANDED} values in this file; write fewer or smaller ones"
-            raise _Stop(event.start_mark, message, self._where(top))
+            detail = f"aliases stand for more than {MAX_EXPANDED} values in this file; write fewer or smaller ones"
+            raise _Stop(event.start_mark, detail, self._where(top))
         if len(self._stack) + height > MAX_DEPTH:
             raise _Stop(
                 event.start_mark, f"*{name} nests more than {MAX_DEPTH} deep here; flatten it", self._where(top)
@@ -294,7 +293,7 @@ class _Reader:
         else:
             top.items.append(value)
 
-    def _where(self, top: _Frame | None) -> Path:
+    def _where(self, top: _Frame | None) -> FieldPath:
         if top is None or self._places is None:
             return ()
         return top.path if top.mapping and top.key is _NO_KEY else self._path()
@@ -344,9 +343,9 @@ class _Reader:
         tag = short(event.tag.replace("tag:yaml.org,2002:", "!!"))
         self._add(event.start_mark, f"the tag {tag} is not used here; remove it, and put text in quotes", ())
 
-    def _add(self, mark: Any, message: str, path: Path) -> None:
+    def _add(self, mark: Any, detail: str, path: FieldPath) -> None:
         if len(self.faults) < 1000:
-            self.faults.append(_fault(mark, message, path))
+            self.faults.append(_fault(mark, detail, path))
 
 
 def _syntax_message(text: str, mark: Any, error: MarkedYAMLError) -> str:
@@ -365,9 +364,9 @@ def _syntax_message(text: str, mark: Any, error: MarkedYAMLError) -> str:
     return f"not YAML: {problem}{context}; check the indentation, colons and quotes here"
 
 
-def _fault(mark: Any, message: str, path: Path = ()) -> Fault:
+def _fault(mark: Any, detail: str, path: FieldPath = ()) -> Fault:
     line, column = _position(mark) if mark is not None else (1, 1)
-    return Fault(line=line, column=column, message=message, path=path)
+    return Fault(line=line, column=column, detail=detail, path=path)
 
 
 def _position(mark: Any) -> tuple[int, int]:

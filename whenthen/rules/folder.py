@@ -1,7 +1,7 @@
-"""Rules from a folder of YAML files, or one file: all of them checked, or none of them taken.
+"""Rules from a folder of YAML files, or one file: all of them are sound, or none of them is loaded.
 
 Called by `whenthen check`, by `serve` at the start, and by `watcher` on every change. What the fields mean is in
-`whenthen.schemas`; what is refused, and how it is said, is in docs/rules.md, "Checking".
+`whenthen.schemas`; what is refused, and with which message, is in docs/rules.md, "Checking".
 """
 
 from __future__ import annotations
@@ -11,24 +11,23 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path as FilePath
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from whenthen.rules.compilation import Compilation
-from whenthen.rules.documents import Path, Places, read_document
+from whenthen.rules.compilation import Compilation, CompiledRule
+from whenthen.rules.documents import Places, read_document
 from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, unknown_names
 from whenthen.rules.self_triggering import loops
-from whenthen.rules.validation_messages import explain, path_text
-from whenthen.schemas import Automation, Deployment, InvalidRules, Notifier, Problem, RuleFile, Webhook
-from whenthen.triggers import CompiledAutomation
+from whenthen.rules.validation_messages import explain
+from whenthen.schemas import Automation, Deployment, FieldPath, InvalidRules, Notifier, Problem, RuleFile, Webhook
 
 __all__ = ["Checker", "Rules", "SourceFile", "check_rules", "find_files", "load_rules", "read_files"]
 
 #: Looks at one automation, webhook, deployment or notifier and yields each problem: the path of the field inside it
 #: (`("trigger", "when")`) and what is wrong with the remedy.
-Checker = Callable[[BaseModel], Iterable[tuple[Path, str]]]
+Checker = Callable[[BaseModel], Iterable[tuple[FieldPath, str]]]
 
 MAX_PROBLEMS = 1000  #: reported for one set; the last one says how many more there are
 MAX_FILES = 100_000
@@ -50,10 +49,10 @@ class Rules:
     deployments: tuple[Deployment, ...] = ()
     notifiers: tuple[Notifier, ...] = ()
     files: tuple[str, ...] = ()  #: relative to `base`
-    base: FilePath = FilePath()  #: what entry points and working directories are relative to
+    base: Path = Path()  #: what entry points and working directories are relative to
     revision: str = ""  #: changes when, and only when, the name or content of a file does
     #: by name, what the checks compiled; empty when others stood in for them
-    compiled: Mapping[str, CompiledAutomation] = field(default_factory=dict, compare=False, repr=False)
+    compiled: Mapping[str, CompiledRule] = field(default_factory=dict, compare=False, repr=False)
 
     def counts(self) -> dict[str, int]:
         """How many there are of each kind."""
@@ -89,14 +88,14 @@ def load_rules(
 
 
 def check_rules(path: str | os.PathLike[str], *, checkers: Sequence[Checker] | None = None) -> list[Problem]:
-    """Every problem of the rules at `path`, in file order; empty when `load_rules` would take them."""
+    """Every problem of the rules at `path`, in file order; empty when `load_rules` would return them."""
     base, files = read_files(path)
     return _examine(base, files, checkers)[1]
 
 
-def find_files(path: str | os.PathLike[str]) -> Iterator[FilePath]:
+def find_files(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The rules files at `path`: itself, or every `*.yaml` and `*.yml` below it but hidden ones and `*.test.yaml`."""
-    root = FilePath(path)
+    root = Path(path)
     if not root.is_dir():
         yield root
         return
@@ -104,7 +103,7 @@ def find_files(path: str | os.PathLike[str]) -> Iterator[FilePath]:
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
             if is_rules_file(name):
-                yield FilePath(folder) / name
+                yield Path(folder) / name
 
 
 def is_rules_file(name: str) -> bool:
@@ -114,9 +113,9 @@ def is_rules_file(name: str) -> bool:
     )
 
 
-def read_files(path: str | os.PathLike[str]) -> tuple[FilePath, list[SourceFile]]:
+def read_files(path: str | os.PathLike[str]) -> tuple[Path, list[SourceFile]]:
     """The folder that paths in rules are relative to, and the files with their bytes, in the order of their names."""
-    root = FilePath(path)
+    root = Path(path)
     base = root if root.is_dir() else root.parent
     files: list[SourceFile] = []
     for found in find_files(root):
@@ -150,28 +149,19 @@ class _FileReport:
             read_document(self._file.raw, self._places)
         return self._places
 
-    def add(self, path: Path, message: str, *, at_key: bool = False) -> None:
+    def add(self, path: FieldPath, detail: str, *, at_key: bool = False) -> None:
         line, column = self.places.key(path) if at_key else self.places.value(path)
-        spelt = self.places.spelling.get(path)
-        for word, spellings in (("found true", _TRUES), ("found false", _FALSES)):
-            if spelt in spellings:
-                message = message.replace(word, f"found {spelt} (which YAML reads as {word.removeprefix('found ')})")
-        self.add_at(line, column, path, message)
+        self.add_at(line, column, path, detail)
 
-    def add_at(self, line: int, column: int, path: Path, message: str) -> None:
-        problem = Problem(file=self._file.name, line=line, column=column, field=path_text(path), message=message)
-        self._problems.append(problem)
+    def add_at(self, line: int, column: int, path: FieldPath, detail: str) -> None:
+        self._problems.append(Problem(file=self._file.name, line=line, column=column, path=path, detail=detail))
 
     def sorted(self) -> list[Problem]:
         return sorted(self._problems, key=lambda problem: (problem.line, problem.column, problem.field))
 
 
-_TRUES = frozenset({"on", "On", "ON", "yes", "Yes", "YES"})
-_FALSES = frozenset({"off", "Off", "OFF", "no", "No", "NO"})
-
-
 def _examine(
-    base: FilePath, files: Sequence[SourceFile], checkers: Sequence[Checker] | None, kept: Rules | None = None
+    base: Path, files: Sequence[SourceFile], checkers: Sequence[Checker] | None, kept: Rules | None = None
 ) -> tuple[Rules, list[Problem]]:
     compilation = Compilation(kept.compiled if kept is not None else None)
     if checkers is None:
@@ -192,20 +182,20 @@ def _examine(
     for finding in findings:
         part, report = finding.part, reports[finding.part.file]
         report.add((*part.path, *_as_written(part, finding.path, report)), _with_other(finding, reports))
-    for part, path, message in islice(_checked(parts, checkers), MAX_PROBLEMS):
-        reports[part.file].add((*part.path, *_as_written(part, path, reports[part.file])), message)
+    for part, path, detail in islice(_checked(parts, checkers), MAX_PROBLEMS):
+        reports[part.file].add((*part.path, *_as_written(part, path, reports[part.file])), detail)
     problems = [problem for report in reports.values() for problem in report.sorted()]
     if len(problems) > MAX_PROBLEMS:
         more = f"and at least {len(problems) - MAX_PROBLEMS} more problems in this set"
-        problems = [*problems[:MAX_PROBLEMS], Problem(file=str(base), line=0, column=0, field="", message=more)]
+        problems = [*problems[:MAX_PROBLEMS], Problem(file=str(base), line=0, column=0, path=(), detail=more)]
     return _rules(base, files, parts, compilation.automations), problems
 
 
-def _checked(parts: Sequence[Part], checkers: Sequence[Checker]) -> Iterator[tuple[Part, Path, str]]:
+def _checked(parts: Sequence[Part], checkers: Sequence[Checker]) -> Iterator[tuple[Part, FieldPath, str]]:
     for part in parts:
         for checker in checkers:
-            for path, message in checker(part.model):
-                yield part, path, message
+            for path, detail in checker(part.model):
+                yield part, path, detail
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -230,7 +220,7 @@ def _read(file: SourceFile, report: _FileReport) -> _Reading:
     document = read_document(file.raw)
     if document.faults:
         for fault in read_document(file.raw, report.places).faults:
-            report.add_at(fault.line, fault.column, fault.path, fault.message)
+            report.add_at(fault.line, fault.column, fault.path, fault.detail)
         if document.broken:
             return _Reading(unread=_KINDS)
     data = document.data
@@ -243,8 +233,8 @@ def _read(file: SourceFile, report: _FileReport) -> _Reading:
         model = RuleFile.model_validate(data)
     except ValidationError as error:
         errors = error.errors(include_url=False, include_input=False)
-        for item in explain(errors[: 2 * MAX_PROBLEMS], data, RuleFile):
-            report.add(item.path, item.message, at_key=item.at_key)
+        for item in explain(errors[: 2 * MAX_PROBLEMS], data, RuleFile, spelling=report.places.spelling):
+            report.add(item.path, item.detail, at_key=item.at_key)
         return _salvage(file, data)
     parts = [
         Part(file=file.name, path=(kind, index), model=item)
@@ -255,7 +245,7 @@ def _read(file: SourceFile, report: _FileReport) -> _Reading:
 
 
 def _salvage(file: SourceFile, data: Any) -> _Reading:
-    """What is sound in a file that is not, so that its other problems are told in the same run."""
+    """What is sound in a file that is not, so that its other problems are reported in the same run."""
     parts: list[Part] = []
     unsound: list[Part] = []
     unread = set() if isinstance(data, dict) else set(_KINDS)
@@ -264,7 +254,7 @@ def _salvage(file: SourceFile, data: Any) -> _Reading:
         if not isinstance(items, list):
             unread.add(kind)
         for index, item in enumerate(items if isinstance(items, list) else []):
-            path: Path = (kind, index)
+            path: FieldPath = (kind, index)
             try:
                 parts.append(Part(file=file.name, path=path, model=model.model_validate(item)))
             except ValidationError:
@@ -278,12 +268,12 @@ def _salvage(file: SourceFile, data: Any) -> _Reading:
 
 def _with_other(finding: Finding, reports: dict[str, _FileReport]) -> str:
     if finding.other is None:
-        return finding.message
+        return finding.detail
     line, column = reports[finding.other.file].places.value((*finding.other.path, "name"))
-    return f"{finding.message}; the first one is at {finding.other.file}:{line}:{column}"
+    return f"{finding.detail}; the first one is at {finding.other.file}:{line}:{column}"
 
 
-def _as_written(part: Part, path: Path, report: _FileReport) -> Path:
+def _as_written(part: Part, path: FieldPath, report: _FileReport) -> FieldPath:
     """`path` in the spelling of the file: the short form of an action has its field under the action's own name."""
     if len(path) == 3 and isinstance(path[0], str) and path[0].startswith("actions") and isinstance(path[1], int):
         action = getattr(part.model, path[0])[path[1]]
@@ -294,7 +284,7 @@ def _as_written(part: Part, path: Path, report: _FileReport) -> Path:
 
 
 def _rules(
-    base: FilePath, files: Sequence[SourceFile], parts: Sequence[Part], compiled: Mapping[str, CompiledAutomation]
+    base: Path, files: Sequence[SourceFile], parts: Sequence[Part], compiled: Mapping[str, CompiledRule]
 ) -> Rules:
     found: dict[str, Any] = {kind: tuple(part.model for part in parts if part.kind == kind) for kind in SINGULAR}
     digest = hashlib.sha256()

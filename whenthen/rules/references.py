@@ -10,12 +10,12 @@ from dataclasses import dataclass
 
 from pydantic import BaseModel
 
-from whenthen.rules.documents import Path
-from whenthen.rules.validation_messages import near
+from whenthen.rules.validation_messages import nearest
 from whenthen.schemas import (
     ActionBase,
     Automation,
     Deployment,
+    FieldPath,
     PauseAutomation,
     PauseDeployment,
     PauseSchedule,
@@ -42,7 +42,7 @@ class Part:
     """One automation, webhook, deployment or notifier, and where it was written."""
 
     file: str
-    path: Path  #: of the whole thing in its file
+    path: FieldPath  #: of the whole thing in its file
     model: BaseModel
 
     @property
@@ -60,8 +60,8 @@ class Finding:
     """A problem of a part. `path` starts at the part; `other` is a second part that it is about."""
 
     part: Part
-    path: Path
-    message: str
+    path: FieldPath
+    detail: str
     other: Part | None = None
 
 
@@ -81,8 +81,8 @@ def duplicates(parts: Iterable[Part]) -> Iterator[Finding]:
     for part in parts:
         earlier = first.setdefault((part.kind, part.name), part)
         if earlier is not part:
-            message = f'{SINGULAR[part.kind]} "{part.name}" is defined twice; rename or remove one'
-            yield Finding(part=part, path=("name",), message=message, other=earlier)
+            detail = f'{SINGULAR[part.kind]} "{part.name}" is defined twice; rename or remove one'
+            yield Finding(part=part, path=("name",), detail=detail, other=earlier)
 
 
 def unknown_names(parts: Iterable[Part], names: Names, unread: Collection[str] = ()) -> Iterator[Finding]:
@@ -93,11 +93,11 @@ def unknown_names(parts: Iterable[Part], names: Names, unread: Collection[str] =
     for part in parts:
         if isinstance(part.model, Automation):
             for path, action in written_actions(part.model):
-                for field, message in _unknown(action, names, unread):
-                    yield Finding(part=part, path=(*path, field), message=message)
+                for field, detail in _unknown(action, names, unread):
+                    yield Finding(part=part, path=(*path, field), detail=detail)
 
 
-def written_actions(automation: Automation) -> Iterator[tuple[Path, ActionBase]]:
+def written_actions(automation: Automation) -> Iterator[tuple[FieldPath, ActionBase]]:
     """Every action of an automation with its path."""
     for field in _LISTS:
         for index, action in enumerate(getattr(automation, field)):
@@ -117,18 +117,19 @@ def _unknown(action: ActionBase, names: Names, unread: Collection[str]) -> Itera
         if deployment not in names.deployments:
             yield (
                 "deployment",
-                f'no deployment is named "{deployment}"' + near(deployment, names.deployments, what="deployments"),
+                f'no deployment is named "{deployment}"' + nearest(deployment, names.deployments, what="deployments"),
             )
         elif isinstance(action, (PauseSchedule, ResumeSchedule)) and is_constant(action.schedule):
             schedules = names.schedules.get(deployment)
             if schedules is not None and action.schedule not in schedules:
-                message = f'deployment "{deployment}" has no schedule "{action.schedule}"'
-                yield "schedule", message + near(action.schedule, schedules, what="its schedules")
+                detail = f'deployment "{deployment}" has no schedule "{action.schedule}"'
+                yield "schedule", detail + nearest(action.schedule, schedules, what="its schedules")
     elif isinstance(action, SendNotification):
         if action.notifier not in names.notifiers and "notifiers" not in unread:
             yield (
                 "notifier",
-                f'no notifier is named "{action.notifier}"' + near(action.notifier, names.notifiers, what="notifiers"),
+                f'no notifier is named "{action.notifier}"'
+                + nearest(action.notifier, names.notifiers, what="notifiers"),
             )
     elif isinstance(action, (PauseAutomation, ResumeAutomation)):
         automation = action.automation
@@ -137,7 +138,7 @@ def _unknown(action: ActionBase, names: Names, unread: Collection[str]) -> Itera
         if automation not in names.automations:
             yield (
                 "automation",
-                f'no automation is named "{automation}"' + near(automation, names.automations, what="automations"),
+                f'no automation is named "{automation}"' + nearest(automation, names.automations, what="automations"),
             )
 
 

@@ -148,7 +148,9 @@ class _Run:
         if isinstance(data, dict) and data.get("occurred") is not None and received is None:
             moments.append(_time("occurred", data["occurred"]))
         if not moments and not self._clock_us:
-            raise InvalidInput("occurred: missing, and no line before it gave a time; add it, or begin with a tick")
+            raise InvalidInput(
+                "missing, and no line before it gave a time; add it, or begin with a tick", path=("occurred",)
+            )
         for moment in moments:
             self._move(moment)
         now = from_us(self._clock_us)
@@ -189,20 +191,20 @@ def _until(value: str | datetime | None) -> datetime | None:
         return None
     if isinstance(value, datetime):
         if value.tzinfo is None:
-            raise InvalidInput(f"until: {value.isoformat()} has no time zone")
+            raise InvalidInput(f"{value.isoformat()} has no time zone", path=("until",))
         return value.astimezone(UTC)
     return _time("until", value)
 
 
 def _time(field: str, value: Any) -> datetime:
     if not isinstance(value, str):
-        raise InvalidInput(f"{field}: an RFC 3339 time as text, such as 2026-01-31T08:00:00Z")
+        raise InvalidInput("an RFC 3339 time as text, such as 2026-01-31T08:00:00Z", path=(field,))
     try:
         moment = parse_time(value)
     except ValueError as error:
-        raise InvalidInput(f"{field}: {error}") from None
+        raise InvalidInput(str(error), path=(field,)) from None
     if not 1970 <= moment.year <= _LAST_YEAR:
-        raise InvalidInput(f"{field}: {value} is not between the years 1970 and {_LAST_YEAR}")
+        raise InvalidInput(f"{value} is not between the years 1970 and {_LAST_YEAR}", path=(field,))
     return moment
 
 
@@ -211,9 +213,9 @@ def _lineage(value: Any) -> dict[str, Any]:
     names = value.get("automations", []) if isinstance(value, dict) else None
     depth = value.get("depth", 0) if isinstance(value, dict) else None
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise InvalidInput("lineage.automations: a list of names of automations")
+        raise InvalidInput("a list of names of automations", path=("lineage", "automations"))
     if not isinstance(depth, int) or isinstance(depth, bool) or not 0 <= depth <= 1_000_000:
-        raise InvalidInput("lineage.depth: how many firings led to the event, a number from 0")
+        raise InvalidInput("how many firings led to the event, a number from 0", path=("lineage", "depth"))
     return {**value, "depth": depth, "automations": names}
 
 

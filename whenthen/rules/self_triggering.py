@@ -10,9 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from whenthen.rules.documents import Path
 from whenthen.rules.references import Finding, Part, is_constant
-from whenthen.schemas import Automation, CompoundTrigger, EmitEvent, EventTrigger
+from whenthen.schemas import Automation, CompoundTrigger, EmitEvent, EventTrigger, FieldPath
 from whenthen.triggers import Glob, GlobKind, any_of, compile_glob
 
 __all__ = ["loops"]
@@ -23,7 +22,7 @@ MAX_PAIRS = 500_000  #: emitted name and listener looked at; the rest is left to
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Emission:
     part: Part
-    path: Path
+    path: FieldPath
     action: EmitEvent
     source: EventTrigger  #: whose event's resource it passes on
 
@@ -70,7 +69,7 @@ def loops(parts: Iterable[Part]) -> Iterator[Finding]:
                 emissions.setdefault(part.name, []).append(emission)
                 if any(_expects(trigger, action.event) and _holds(emission, part, trigger) for trigger in triggers):
                     yield Finding(
-                        part=part, path=(*emission.path, "event"), message=_self_message(part.name, action.event)
+                        part=part, path=(*emission.path, "event"), detail=_self_start(part.name, action.event)
                     )
     if emissions:
         yield from _rings(_starts(emissions, _Listeners(entries)))
@@ -101,10 +100,10 @@ def _rings(starts: dict[str, dict[str, _Emission]]) -> Iterator[Finding]:
             continue
         emission = starts[name][ring[1]]
         chain = " -> ".join(f'"{step}"' for step in (*ring, name))
-        message = (
+        detail = (
             f"automations would start each other without end: {chain}; break the ring with another name or a `match`"
         )
-        yield Finding(part=emission.part, path=(*emission.path, "event"), message=message)
+        yield Finding(part=emission.part, path=(*emission.path, "event"), detail=detail)
         for step in ring:
             rest.pop(step, None)
         rest = _trimmed(rest)
@@ -129,7 +128,7 @@ def _trimmed(starts: dict[str, dict[str, _Emission]]) -> dict[str, dict[str, _Em
     return {name: targets for name, targets in starts.items() if name not in gone}
 
 
-def _self_message(name: str, event: str) -> str:
+def _self_start(name: str, event: str) -> str:
     return (
         f'automation "{name}" would start itself: it emits "{event}", which its own trigger expects; '
         "emit another name, or narrow `expect` or `match`"

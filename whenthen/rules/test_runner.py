@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from whenthen.actions import EVENT_FIELDS, VARIABLES, actions_of, describe_firing
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.folder import Rules
-from whenthen.rules.validation_messages import explain, path_text
+from whenthen.rules.validation_messages import explain
 from whenthen.schemas import (
     Decision,
     Event,
@@ -152,7 +152,7 @@ def render_actions(rules: RuleSet, firing: Firing, events: Mapping[str, Mapping[
                 compile_value(spec, known=VARIABLES, known_steps=VARIABLES | EVENT_FIELDS).render(context, root)
             )
         except RenderError as error:
-            raise RenderError(f"actions[{index}] ({spec['type']}): {error}") from None
+            raise error.below("actions", index) from None
     return rendered
 
 
@@ -177,20 +177,17 @@ def _read(name: str, raw: bytes, problems: list[Problem]) -> RuleTestFile | None
     places = Places()
     document = read_document(raw, places)
     for fault in document.faults:
-        problems.append(
-            Problem(file=name, line=fault.line, column=fault.column, field=path_text(fault.path), message=fault.message)
-        )
+        problems.append(Problem(file=name, line=fault.line, column=fault.column, path=fault.path, detail=fault.detail))
     if document.faults:
         return None
     try:
         return RuleTestFile.model_validate(document.data if document.data is not None else {})
     except ValidationError as error:
         model: type[BaseModel] = RuleTestFile
-        for item in explain(error.errors(include_url=False, include_input=False), document.data, model):
+        errors = error.errors(include_url=False, include_input=False)
+        for item in explain(errors, document.data, model, spelling=places.spelling):
             line, column = places.key(item.path) if item.at_key else places.value(item.path)
-            problems.append(
-                Problem(file=name, line=line, column=column, field=path_text(item.path), message=item.message)
-            )
+            problems.append(Problem(file=name, line=line, column=column, path=item.path, detail=item.detail))
         return None
 
 
@@ -256,7 +253,7 @@ def _event(test: RuleTest, number: int) -> Event:
             limits=_LIMITS,
         )
     except InvalidInput as error:
-        raise InvalidInput(f"steps[{number}]: {error}") from None
+        raise error.below("steps", number) from None
 
 
 def _differences(rules: RuleSet, story: _Story, expected: ExpectedFiring, firing: Firing) -> list[str]:
@@ -328,18 +325,18 @@ def _check_not_fired(rules: RuleSet, story: _Story, refused: NonFiring) -> Itera
 
 def _reasons(rules: RuleSet, story: _Story, automation: str, step: int | None) -> str:
     """What the evaluator decided instead, for people."""
-    said = []
+    reasons = []
     for decision in story.decisions:
         if decision.automation != automation or decision.reason is Reason.FIRED:
             continue
         at = story.step_of(decision.event)
         if step is None or at == step:
-            said.append(f"step {at}: {decision.reason.value}" + (f" ({decision.detail})" if decision.detail else ""))
-    if not said:
-        said = list(_why_not(rules, story, automation, step))
-    if not said:
+            reasons.append(f"step {at}: {decision.reason.value}" + (f" ({decision.detail})" if decision.detail else ""))
+    if not reasons:
+        reasons = list(_why_not(rules, story, automation, step))
+    if not reasons:
         return "; nothing happened that it could fire for"
-    shown = "; ".join(said[-5:])
+    shown = "; ".join(reasons[-5:])
     return f": {shown}"
 
 

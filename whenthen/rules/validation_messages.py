@@ -16,11 +16,10 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from whenthen.rules.documents import Path
 from whenthen.rules.scalars import describe
-from whenthen.schemas import ACTIONS, ActionBase
+from whenthen.schemas import ACTIONS, ActionBase, FieldPath
 
-__all__ = ["Explained", "explain", "near", "path_text"]
+__all__ = ["Explained", "explain", "nearest"]
 
 MAX_COMPARED = 300  #: names that a misspelt one is compared with
 
@@ -29,8 +28,8 @@ MAX_COMPARED = 300  #: names that a misspelt one is compared with
 class Explained:
     """One problem of a file. `at_key` says that the key is at fault and not its value."""
 
-    path: Path
-    message: str
+    path: FieldPath
+    detail: str
     at_key: bool = False
 
 
@@ -46,45 +45,67 @@ class _Walk:
     present: bool = True
 
 
-def explain(errors: Iterable[Mapping[str, Any]], data: Any, root: type[BaseModel], base: Path = ()) -> list[Explained]:
-    """Say each of pydantic's `errors` about `data`, which was to be a `root`; paths start with `base`."""
-    wanted: dict[tuple[Path, str], list[str]] = {}
-    said: list[Explained] = []
+@dataclass(slots=True)
+class _Wish:
+    """What may stand at one place in place of what was found there."""
+
+    value: Any
+    texts: list[str] = field(default_factory=list)
+    text_allowed: bool = False
+
+
+def explain(
+    errors: Iterable[Mapping[str, Any]],
+    data: Any,
+    root: type[BaseModel],
+    *,
+    spelling: Mapping[FieldPath, str] | None = None,
+) -> list[Explained]:
+    """Say each of pydantic's `errors` about `data`, which was to be a `root`.
+
+    `spelling` has plain scalars as they were written, where that is known: `on` for what YAML reads as true.
+    """
+    wanted: dict[tuple[FieldPath, str], _Wish] = {}
+    explained: list[Explained] = []
     for error in errors:
         walk = _follow(error["loc"], data, root)
-        path = (*base, *walk.path)
+        path = tuple(walk.path)
         kind = str(error["type"])
-        found = describe(walk.value)
-        if kind in ("too_short", "too_long"):
-            found = _count(len(walk.value) if isinstance(walk.value, (list, dict)) else 1, "item")
         if kind == "extra_forbidden":
-            said.append(Explained(path=path, message=_unknown_field(walk), at_key=True))
+            explained.append(Explained(path=path, detail=_unknown_field(walk), at_key=True))
         elif kind == "missing":
-            field_name = str(walk.path[-1]) if walk.path else ""
-            said.append(Explained(path=path, message=f"missing; add `{field_name}:`{_purpose(walk.model, field_name)}"))
+            name = str(walk.path[-1]) if walk.path else ""
+            explained.append(Explained(path=path, detail=f"missing; add `{name}:`{_purpose(walk.model, name)}"))
         elif kind in ("union_tag_invalid", "union_tag_not_found"):
             if isinstance(walk.value, dict) and "type" in walk.value:
                 path = (*path, "type")
-            said.append(Explained(path=path, message=_unknown_kind(walk)))
+            explained.append(Explained(path=path, detail=_unknown_kind(walk)))
         elif kind == "value_error":
-            message = str(error.get("ctx", {}).get("error", error["msg"]))
-            said.append(Explained(path=path, message=message))
+            explained.append(Explained(path=path, detail=str(error.get("ctx", {}).get("error", error["msg"]))))
         else:
-            wanted.setdefault((path, found), []).append(_wanted(kind, error.get("ctx") or {}, walk))
-    specific = {item.path for item in said}
-    for (path, found), wishes in wanted.items():
+            found = _found(kind, walk.value, (spelling or {}).get(path))
+            wish = wanted.setdefault((path, found), _Wish(walk.value))
+            wish.texts.append(_wanted(kind, error.get("ctx") or {}, walk))
+            wish.text_allowed |= kind == "string_type"
+    specific = {item.path for item in explained}
+    for (path, found), wish in wanted.items():
         if not any(other[: len(path)] == path for other in specific):
-            unique = list(dict.fromkeys(wishes))
-            said.append(
-                Explained(
-                    path=path, message=f"wanted {' or '.join(unique)}, found {found}{_quotes_hint(unique, found)}"
-                )
-            )
-    return said
+            wishes = " or ".join(dict.fromkeys(wish.texts))
+            explained.append(Explained(path=path, detail=f"wanted {wishes}, found {found}{_quotes_hint(wish)}"))
+    return explained
 
 
-def near(word: str, known: Iterable[str], *, what: str = "known") -> str:
-    """`; did you mean "x"?`, or `; known are a, b, c` when nothing is near, or nothing when there is nothing."""
+def _found(kind: str, value: Any, spelt: str | None) -> str:
+    if kind in ("too_short", "too_long"):
+        return _count(len(value) if isinstance(value, (list, dict)) else 1, "item")
+    found = describe(value)
+    if isinstance(value, bool) and spelt is not None and spelt.lower() != found:
+        return f"{spelt} (which YAML reads as {found})"
+    return found
+
+
+def nearest(word: str, known: Iterable[str], *, what: str = "known") -> str:
+    """`; did you mean "x"?`, or `; known are a, b, c` when nothing comes close, or nothing when there is nothing."""
     names = sorted(set(known))
     word = word[:200]
     candidates = names
@@ -100,17 +121,6 @@ def near(word: str, known: Iterable[str], *, what: str = "known") -> str:
         return f"; there are no {what}" if what != "known" else ""
     more = f" and {len(names) - 12} more" if len(names) > 12 else ""
     return f"; {what} are {', '.join(names[:12])}{more}"
-
-
-def path_text(path: Path) -> str:
-    """`automations[2].trigger.expct`."""
-    text = ""
-    for step in path:
-        if isinstance(step, int):
-            text += f"[{step}]"
-        else:
-            text += f".{step[:100]}" if text else step[:100]
-    return text
 
 
 def _follow(loc: tuple[Any, ...], data: Any, root: type[BaseModel]) -> _Walk:
@@ -182,7 +192,7 @@ def _unknown_field(walk: _Walk) -> str:
     known = list(_fields(walk.model)) if walk.model is not None else []
     if walk.model is not None and issubclass(walk.model, ActionBase) and isinstance(walk.holder, dict):
         known = [field_name for field_name in known if field_name != "type"]
-    return "unknown field" + near(name, known, what="the fields")
+    return "unknown field" + nearest(name, known, what="the fields")
 
 
 def _unknown_kind(walk: _Walk) -> str:
@@ -192,7 +202,7 @@ def _unknown_kind(walk: _Walk) -> str:
         kind = value["type"]
         if not isinstance(kind, str):
             return f"wanted one of {', '.join(kinds)}, found {describe(kind)}"
-        return f'unknown type "{kind[:80]}"' + near(kind, kinds, what="the types")
+        return f'unknown type "{kind[:80]}"' + nearest(kind, kinds, what="the types")
     if set(kinds) & set(ACTIONS):
         if isinstance(value, dict):
             named = [key for key in value if key in ACTIONS]
@@ -257,17 +267,33 @@ def _wanted(kind: str, context: Mapping[str, Any], walk: _Walk) -> str:
         return f"at most {_count(context.get('max_length'), 'item')}"
     if kind == "literal_error":
         expected = str(context.get("expected", "")).replace("'", "")
-        close = difflib.get_close_matches(str(walk.value)[:80], expected.replace(" or ", ", ").split(", "), n=1)
+        close = difflib.get_close_matches(str(walk.value)[:80], _literals(walk), n=1)
         return expected + (f' (did you mean "{close[0]}"?)' if close else "")
     if kind.startswith(("datetime", "date", "timezone")):
         return "a time such as 2026-01-31T08:00:00Z"
     return "something else"
 
 
+def _literals(walk: _Walk) -> list[str]:
+    """The texts that the field at fault may have."""
+    if walk.model is None:
+        return []
+    annotations = {info.alias or name: info.annotation for name, info in walk.model.model_fields.items()}
+    name = next((step for step in reversed(walk.path) if isinstance(step, str)), "")
+    return list(_texts_of(annotations.get(name)))
+
+
+def _texts_of(annotation: Any) -> Iterator[str]:
+    for argument in typing.get_args(annotation):
+        if isinstance(argument, str):
+            yield argument
+        else:
+            yield from _texts_of(argument)
+
+
 def _count(number: Any, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def _quotes_hint(wishes: list[str], found: str) -> str:
-    scalar = found in ("true", "false") or found.startswith("the number")
-    return "; put it in quotes" if "text" in wishes and scalar else ""
+def _quotes_hint(wish: _Wish) -> str:
+    return "; put it in quotes" if wish.text_allowed and isinstance(wish.value, (bool, int, float)) else ""

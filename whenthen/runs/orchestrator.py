@@ -263,8 +263,9 @@ def _check_size(parameters: dict[str, Any]) -> None:
     try:
         size = len(orjson.dumps(parameters))
     except TypeError as error:
-        raise InvalidInput(f"parameters: not JSON: {error}") from None
+        raise InvalidInput(f"not JSON: {error}", path=("parameters",)) from None
     if size > MAX_PARAMETER_BYTES:
         raise InvalidInput(
-            f"parameters: {size} bytes as JSON; at most {MAX_PARAMETER_BYTES} are allowed; refer to large data"
+            f"{size} bytes as JSON; at most {MAX_PARAMETER_BYTES} are allowed; refer to large data",
+            path=("parameters",),
         )

@@ -46,6 +46,7 @@ from whenthen.schemas.errors import (
     ActionError,
     BusUnavailable,
     Conflict,
+    FieldPath,
     InvalidEvent,
     InvalidInput,
     InvalidRules,
@@ -57,6 +58,8 @@ from whenthen.schemas.errors import (
     SetupError,
     UnsupportedMediaType,
     WhenthenError,
+    error_text,
+    path_text,
 )
 from whenthen.schemas.events import (
     Event,
@@ -139,6 +142,7 @@ __all__ = [
     "EventMapping",
     "EventTrigger",
     "ExpectedFiring",
+    "FieldPath",
     "Firing",
     "FiringState",
     "FlowRun",
@@ -180,6 +184,7 @@ __all__ = [
     "WhenthenError",
     "decode_event",
     "duration_us",
+    "error_text",
     "format_duration",
     "format_time",
     "from_us",
@@ -189,6 +194,7 @@ __all__ = [
     "parse_duration",
     "parse_time",
     "parse_us",
+    "path_text",
     "read_event",
     "to_us",
 ]

@@ -5,6 +5,8 @@ WhenthenError
 │   ├── InvalidEvent      an event's field is missing or wrong
 │   ├── InvalidRules      a set of rules is refused; carries every problem found
 │   ├── InvalidTemplate   a template or path can not be compiled
+│   ├── ConditionRefused  a condition can not be compiled (`conditions`)
+│   │   └── ConditionSyntaxError   it is not CEL
 │   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
 ├── NotFound              no such automation, deployment, run, webhook
@@ -12,20 +14,32 @@ WhenthenError
 ├── RenderError           a parameter could not be rendered for this event
 ├── ActionError           an action's try failed; `retryable` says whether another may help
 ├── BusUnavailable        NATS or a stream can not be reached or is full (HTTP 503)
-└── SetupError            the process can not start: port, directory, server version
+├── SetupError            the process can not start: port, directory, server version
+├── ConditionError        something is wrong with a condition (`conditions`)
+│   ├── ConditionRefused  as above
+│   └── ConditionFailed   it has no value for these variables
+├── Fenced                another process has taken over the shard (`engine.evaluation`)
+├── HttpError             a request is refused for its form (`engine.http`)
+├── Unreachable           no server answers at the address (`cli`)
+└── ApiError              the server refused a request (`cli`)
 
+An error has a `path`, the field at fault, and a `detail`, what is wrong with it and the remedy. The message is made of
+the two in one place, `error_text`; whoever needs one of them takes it from the error and never from the message.
 `reason` is stable: the same word in logs, metrics and the API.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import Self
 
 __all__ = [
     "ActionError",
     "BusUnavailable",
     "Conflict",
+    "FieldPath",
     "InvalidEvent",
     "InvalidInput",
     "InvalidRules",
@@ -37,13 +51,58 @@ __all__ = [
     "SetupError",
     "UnsupportedMediaType",
     "WhenthenError",
+    "error_text",
+    "path_text",
 ]
+
+#: where a field is: the keys of mappings and the indexes of lists that lead to it
+FieldPath = tuple[str | int, ...]
+
+MAX_STEP_CHARS = 100  #: of one key of a path that are shown
+
+
+def path_text(path: Iterable[str | int]) -> str:
+    """`automations[2].trigger.expct`."""
+    text = ""
+    for step in path:
+        if isinstance(step, int):
+            text += f"[{step}]"
+        else:
+            text += f".{step[:MAX_STEP_CHARS]}" if text else step[:MAX_STEP_CHARS]
+    return text
+
+
+def error_text(path: Iterable[str | int], detail: str) -> str:
+    """`automations[2].trigger.expct: unknown field`; the detail alone where there is no path."""
+    field = path_text(path)
+    return f"{field}: {detail}" if field else detail
 
 
 class WhenthenError(Exception):
     """Root of all errors that whenthen raises on purpose. The message carries the remedy."""
 
     reason: str = "error"
+
+    def __init__(self, detail: str, *, path: FieldPath = ()) -> None:
+        super().__init__(detail)
+        self.detail = detail  #: what is wrong and the remedy, without the path
+        self.path = path  #: of the field at fault; empty where no field is
+
+    def __str__(self) -> str:
+        return error_text(self.path, self.detail)
+
+    @property
+    def field(self) -> str:
+        """The path as text, such as `resource.id`; empty where no field is at fault."""
+        return path_text(self.path)
+
+    def below(self, *steps: str | int) -> Self:
+        """This error, whose path starts with `steps` from now on: for whoever knows where the part at fault was.
+
+        `raise error.below("map", "each")` keeps the kind of error and all that it carries.
+        """
+        self.path = (*steps, *self.path)
+        return self
 
 
 class InvalidInput(WhenthenError):
@@ -53,13 +112,9 @@ class InvalidInput(WhenthenError):
 
 
 class InvalidEvent(InvalidInput):
-    """An event is refused. `field` is the path of the field at fault, such as `resource.id`."""
+    """An event is refused. `path` leads to the field at fault."""
 
     reason = "invalid_event"
-
-    def __init__(self, field: str, message: str) -> None:
-        super().__init__(f"{field}: {message}")
-        self.field = field
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,12 +124,17 @@ class Problem:
     file: str
     line: int
     column: int
-    field: str  #: `automations[2].trigger.expct`
-    message: str  #: what was found and the remedy
+    path: FieldPath  #: `("automations", 2, "trigger", "expct")`
+    detail: str  #: what was found and the remedy
+
+    @property
+    def field(self) -> str:
+        """The path as text: `automations[2].trigger.expct`."""
+        return path_text(self.path)
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
-        return where + (f"{self.field}: " if self.field else "") + self.message
+        return where + error_text(self.path, self.detail)
 
 
 class InvalidRules(InvalidInput):
@@ -88,7 +148,7 @@ class InvalidRules(InvalidInput):
 
 
 class InvalidTemplate(InvalidInput):
-    """A template, path or glob does not compile. The message names the position."""
+    """A template, path or glob does not compile. The detail names the position."""
 
     reason = "invalid_template"
 
@@ -105,8 +165,8 @@ class Refused(WhenthenError):
 
     reason = "refused"
 
-    def __init__(self, message: str, *, status: int = 401) -> None:
-        super().__init__(message)
+    def __init__(self, detail: str, *, status: int = 401) -> None:
+        super().__init__(detail)
         self.status = status
 
 
@@ -135,13 +195,14 @@ class ActionError(WhenthenError):
 
     def __init__(
         self,
-        message: str,
+        detail: str,
         *,
+        path: FieldPath = (),
         retryable: bool = True,
         reason: str | None = None,
         retry_after: timedelta | None = None,
     ) -> None:
-        super().__init__(message)
+        super().__init__(detail, path=path)
         self.retryable = retryable
         self.retry_after = retry_after
         if reason is not None:

@@ -23,7 +23,7 @@ from typing import Any, Final
 
 import orjson
 
-from whenthen.schemas.errors import InvalidEvent
+from whenthen.schemas.errors import FieldPath, InvalidEvent
 from whenthen.schemas.times import format_time, parse_time, parse_us
 
 __all__ = ["Event", "EventLimits", "decode_event", "new_event", "read_event"]
@@ -161,22 +161,22 @@ def new_event(
     """
     limits = limits or _LIMITS
     if name is None:
-        raise InvalidEvent("event", "missing; give the event's name, such as order.created")
-    _check_text("event", name, limits.name_chars)
+        raise InvalidEvent("missing; give the event's name, such as order.created", path=("event",))
+    _check_text(("event",), name, limits.name_chars)
     if id is None:
         id = _random_id()
-    _check_text("id", id, limits.id_chars)
+    _check_text(("id",), id, limits.id_chars)
     if resource is _ABSENT:
-        raise InvalidEvent("resource", 'missing; name what it happened to: {"id": "..."}')
+        raise InvalidEvent('missing; name what it happened to: {"id": "..."}', path=("resource",))
     if related is None:
         related = []
     if not isinstance(related, list):
-        raise InvalidEvent("related", f"a list of resources, found {_kind(related)}")
+        raise InvalidEvent(f"a list of resources, found {_kind(related)}", path=("related",))
     if len(related) > limits.related:
-        raise InvalidEvent("related", f"{len(related)} resources; at most {limits.related} are allowed")
+        raise InvalidEvent(f"{len(related)} resources; at most {limits.related} are allowed", path=("related",))
     if follows is not None:
-        _check_text("follows", follows, limits.id_chars)
-    resource = _labels("resource", resource, limits)
+        _check_text(("follows",), follows, limits.id_chars)
+    resource = _labels(("resource",), resource, limits)
     received = format_time(now)
     checked = {
         "id": id,
@@ -185,9 +185,7 @@ def new_event(
         "received": received,
         "source": source,
         "resource": resource,
-        "related": [_labels(f"related[{index}]", item, limits) for index, item in enumerate(related)]
-        if related
-        else [],
+        "related": [_labels(("related", index), item, limits) for index, item in enumerate(related)] if related else [],
         "payload": {} if payload is None else payload,
         "follows": follows,
     }
@@ -210,12 +208,12 @@ def read_event(
         InvalidEvent: with the path of the field, what was found, and the remedy.
     """
     if not isinstance(data, dict):
-        raise InvalidEvent("event", f"an event is a JSON object, found {_kind(data)}")
+        raise InvalidEvent(f"an event is a JSON object, found {_kind(data)}", path=("event",))
     if not _FIELDS.issuperset(data):
         field = next(field for field in data if field not in _FIELDS)
         near = difflib.get_close_matches(str(field), FIELDS, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else f"; the fields are {', '.join(FIELDS)}"
-        raise InvalidEvent(str(field)[:80], "unknown field" + hint)
+        raise InvalidEvent("unknown field" + hint, path=(str(field)[:80],))
     name: Any = data.get("event")
     return new_event(
         name,
@@ -244,52 +242,54 @@ def _occurred(value: Any, now: datetime, limits: EventLimits) -> datetime:
         try:
             value = parse_time(value)
         except ValueError as error:
-            raise InvalidEvent("occurred", str(error)) from None
+            raise InvalidEvent(str(error), path=("occurred",)) from None
     if not isinstance(value, datetime):
-        raise InvalidEvent("occurred", f"an RFC 3339 time as text, found {_kind(value)}")
+        raise InvalidEvent(f"an RFC 3339 time as text, found {_kind(value)}", path=("occurred",))
     if value.tzinfo is None:
-        raise InvalidEvent("occurred", f"{value.isoformat()} has no time zone; add Z or an offset such as +02:00")
+        raise InvalidEvent(
+            f"{value.isoformat()} has no time zone; add Z or an offset such as +02:00", path=("occurred",)
+        )
     if value.year < 1970:
-        raise InvalidEvent("occurred", f"{value.isoformat()} lies before 1970; check the producer's clock")
+        raise InvalidEvent(f"{value.isoformat()} lies before 1970; check the producer's clock", path=("occurred",))
     if value > now + limits.ahead:
         raise InvalidEvent(
-            "occurred",
             f"{value.isoformat()} lies more than {limits.ahead} ahead of {now.isoformat()}; check the producer's clock",
+            path=("occurred",),
         )
     return value.astimezone(UTC)
 
 
-def _labels(field: str, value: Any, limits: EventLimits) -> dict[str, str]:
+def _labels(path: FieldPath, value: Any, limits: EventLimits) -> dict[str, str]:
     if not isinstance(value, dict):
-        raise InvalidEvent(field, f"a mapping of labels to text, found {_kind(value)}")
+        raise InvalidEvent(f"a mapping of labels to text, found {_kind(value)}", path=path)
     if "id" not in value:
-        raise InvalidEvent(f"{field}.id", "missing; every resource has an id")
+        raise InvalidEvent("missing; every resource has an id", path=(*path, "id"))
     if len(value) > limits.labels:
-        raise InvalidEvent(field, f"{len(value)} labels; at most {limits.labels} are allowed")
+        raise InvalidEvent(f"{len(value)} labels; at most {limits.labels} are allowed", path=path)
     for label, text in value.items():
         # what is plainly right is told without calls, and without the name of its field
         plain = type(text) is str and text and len(text) <= limits.label_chars and text.isprintable()
         if plain and type(label) is str and label and len(label) <= limits.name_chars:
             continue
         if not isinstance(label, str):
-            raise InvalidEvent(field, f"label names are text, found {_kind(label)}")
-        _check_text(f"{field}.{label[:80]}", text, limits.label_chars, empty=label != "id")
+            raise InvalidEvent(f"label names are text, found {_kind(label)}", path=path)
+        _check_text((*path, label[:80]), text, limits.label_chars, empty=label != "id")
         if len(label) > limits.name_chars or not label:
-            raise InvalidEvent(field, f"a label's name has 1 to {limits.name_chars} characters")
+            raise InvalidEvent(f"a label's name has 1 to {limits.name_chars} characters", path=path)
     return value
 
 
-def _check_text(field: str, value: Any, limit: int, *, empty: bool = False) -> None:
+def _check_text(path: FieldPath, value: Any, limit: int, *, empty: bool = False) -> None:
     if type(value) is str and value and len(value) <= limit and value.isprintable():
         return  # nothing printable is a control character: no search is needed
     if not isinstance(value, str):
-        raise InvalidEvent(field, f"text, found {_kind(value)}; write it in quotes")
+        raise InvalidEvent(f"text, found {_kind(value)}; write it in quotes", path=path)
     if not value and not empty:
-        raise InvalidEvent(field, "empty")
+        raise InvalidEvent("empty", path=path)
     if len(value) > limit:
-        raise InvalidEvent(field, f"{len(value)} characters; at most {limit} are allowed")
+        raise InvalidEvent(f"{len(value)} characters; at most {limit} are allowed", path=path)
     if _CONTROL.search(value):
-        raise InvalidEvent(field, "has control characters; remove them")
+        raise InvalidEvent("has control characters; remove them", path=path)
 
 
 def _kind(value: Any) -> str:

@@ -94,3 +94,4 @@ class ActionTask:
     action: dict[str, Any]  #: the action in its long form, as the rule had it when it fired
     attempt: int = 1
     extra: dict[str, Any] = field(default_factory=dict)
+    digest: str = ""  #: of `action`, by which it is found among the compiled ones; empty in tasks of earlier versions

@@ -42,17 +42,17 @@ def event_of_cloudevent(data: Any) -> dict[str, Any]:
         InvalidEvent: an attribute is missing or wrong; names it.
     """
     if not isinstance(data, dict):
-        raise InvalidEvent("event", "a CloudEvent is a JSON object")
+        raise InvalidEvent("a CloudEvent is a JSON object", path=("event",))
     version = data.get("specversion")
     if version is None:
-        raise InvalidEvent("specversion", 'missing; a CloudEvent says "specversion": "1.0"')
+        raise InvalidEvent('missing; a CloudEvent says "specversion": "1.0"', path=("specversion",))
     if version != "1.0":
-        raise InvalidEvent("specversion", f"{str(version)[:40]!r} is not known; 1.0 is")
+        raise InvalidEvent(f"{str(version)[:40]!r} is not known; 1.0 is", path=("specversion",))
     for name in (*_REQUIRED, *(name for name in ("subject", "time") if data.get(name) is not None)):
         value = data.get(name)
         if not isinstance(value, str) or not value:
             found = "missing" if value is None else "not text, or empty"
-            raise InvalidEvent(name, f"{found}; a CloudEvent needs id, source and type as text")
+            raise InvalidEvent(f"{found}; a CloudEvent needs id, source and type as text", path=(name,))
     source, subject = data["source"], data.get("subject")
     labels = {"id": subject or source, "source": source}
     if subject:
@@ -77,7 +77,7 @@ def _payload(data: dict[str, Any]) -> Any:
     try:
         raw = base64.b64decode(data["data_base64"], validate=True)
     except (binascii.Error, ValueError, TypeError):
-        raise InvalidEvent("data_base64", "not base64") from None
+        raise InvalidEvent("not base64", path=("data_base64",)) from None
     try:
         return orjson.loads(raw)
     except orjson.JSONDecodeError:

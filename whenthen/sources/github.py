@@ -109,13 +109,13 @@ def translate_github(request: Request, *, name: str, now: datetime, limits: Sour
     """
     kind = request.headers.get("x-github-event", "")
     if not kind:
-        raise InvalidEvent("headers.x-github-event", "missing; this address is for GitHub's webhooks")
+        raise InvalidEvent("missing; this address is for GitHub's webhooks", path=("headers", "x-github-event"))
     if not _WORD.fullmatch(kind):
-        raise InvalidEvent("headers.x-github-event", f"{kind[:40]!r} is not the name of an event")
+        raise InvalidEvent(f"{kind[:40]!r} is not the name of an event", path=("headers", "x-github-event"))
     body = _decode(request)
     action = body.get("action")
     if action is not None and not (isinstance(action, str) and _WORD.fullmatch(action)):
-        raise InvalidEvent("body.action", f"a word is expected, found {str(action)[:40]!r}")
+        raise InvalidEvent(f"a word is expected, found {str(action)[:40]!r}", path=("body", "action"))
     delivery = request.headers.get("x-github-delivery")
     event = new_event(
         f"github.{kind}.{action}" if action else f"github.{kind}",
@@ -135,10 +135,10 @@ def _decode(request: Request) -> dict[str, Any]:
     if request.media_type == "application/x-www-form-urlencoded":
         document = body.get("payload")
         if not isinstance(document, str):
-            raise InvalidEvent("body.payload", "missing; GitHub sends its JSON in this form field")
-        body = decode_json(document, "body.payload")
+            raise InvalidEvent("missing; GitHub sends its JSON in this form field", path=("body", "payload"))
+        body = decode_json(document, ("body", "payload"))
     if not isinstance(body, dict):
-        raise InvalidEvent("body", f"a JSON object is expected, found {kind_of(body)}")
+        raise InvalidEvent(f"a JSON object is expected, found {kind_of(body)}", path=("body",))
     return body
 
 

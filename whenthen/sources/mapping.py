@@ -16,11 +16,13 @@ from whenthen.schemas import (
     Event,
     EventLimits,
     EventMapping,
+    FieldPath,
     InvalidEvent,
     InvalidInput,
     InvalidTemplate,
     RenderError,
     WhenthenError,
+    error_text,
     new_event,
 )
 from whenthen.sources.requests import Request, decode_body, kind_of
@@ -39,6 +41,7 @@ __all__ = [
 ]
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+_EACH: FieldPath = ("map", "each")
 #: characters of an event's id
 MAX_ID = 256
 
@@ -75,7 +78,7 @@ class CompiledMapping:
     """An `EventMapping` whose templates and condition are compiled.
 
     Raises:
-        InvalidTemplate: a template, path or condition is wrong; starts with the field, `map.resource.id: ...`.
+        InvalidInput: a template, path or condition is wrong; its path is like `("map", "resource", "id")`.
     """
 
     def __init__(
@@ -87,12 +90,12 @@ class CompiledMapping:
         known = ("body", "headers", "query", "method", "name") + (("item",) if mapping.each is not None else ())
 
         def value(spec: Any, field: str) -> Value:
-            return compile_value(spec, known=known, known_steps=known, field=f"map.{field}")
+            return compile_value(spec, known=known, known_steps=known, path=("map", field))
 
         self._each = _compile_each(mapping.each, known)
         self._when = None
         if mapping.when is not None:
-            self._when = refuse_condition(mapping.when, "map.when", known, compile_condition)
+            self._when = refuse_condition(mapping.when, ("map", "when"), known, compile_condition)
         self._event = value(mapping.event, "event")
         self._resource = value(mapping.resource, "resource")
         self._related = value(mapping.related, "related")
@@ -110,7 +113,7 @@ class CompiledMapping:
         """
         body = decode_body(request)
         if not isinstance(body, (dict, list)) and request.media_type.partition("/")[0] != "text":
-            raise InvalidEvent("body", f"a JSON object or list is expected, found {kind_of(body)}")
+            raise InvalidEvent(f"a JSON object or list is expected, found {kind_of(body)}", path=("body",))
         context = {
             "body": body,
             "headers": request.headers,
@@ -124,7 +127,7 @@ class CompiledMapping:
             return result
         items = self._items(context)
         if not items:
-            result.dropped.append(f"map.each: {self._each.text} is an empty list")
+            result.dropped.append(error_text(_EACH, f"{self._each.text} is an empty list"))
         for index, item in enumerate(items):
             self._translate_item({**context, "item": item}, index, now, result)
         return result
@@ -134,63 +137,65 @@ class CompiledMapping:
         try:
             items = self._each.one(context)
         except RenderError as error:
-            raise InvalidInput(f"map.each: {error}") from None
+            raise InvalidInput(error.detail, path=(*_EACH, *error.path)) from None
         if not isinstance(items, list):
-            raise InvalidInput(f"map.each: {self._each.text} is {kind_of(items)}; a list is expected")
+            raise InvalidInput(f"{self._each.text} is {kind_of(items)}; a list is expected", path=_EACH)
         if len(items) > self._limits.events:
-            raise InvalidInput(f"map.each: {len(items)} items; at most {self._limits.events} are allowed in a request")
+            raise InvalidInput(
+                f"{len(items)} items; at most {self._limits.events} are allowed in a request", path=_EACH
+            )
         return items
 
     def _translate_item(self, context: dict[str, Any], index: int | None, now: datetime, result: Translation) -> None:
-        where = "" if index is None else f"item {index}: "
+        where: FieldPath = () if index is None else ("items", index)
         if self._when is not None:
             reason = reject(self._when, context)
             if reason is not None:
-                result.dropped.append(f"{where}map.when: {reason}")
+                result.dropped.append(error_text((*where, "map", "when"), reason))
                 return
         try:
             event = new_event(
-                _text(self._event.render(context), "map.event"),
-                resource=_labels(self._resource.render(context), "map.resource"),
+                _text(self._event.render(context), ("map", "event")),
+                resource=_labels(self._resource.render(context), ("map", "resource")),
                 related=[
-                    _labels(item, f"map.related[{place}]") for place, item in enumerate(self._related.render(context))
+                    _labels(item, ("map", "related", place)) for place, item in enumerate(self._related.render(context))
                 ],
                 payload=self._payload.render(context),
-                occurred=None if self._occurred is None else _time(self._occurred.render(context), "map.occurred"),
+                occurred=None if self._occurred is None else _time(self._occurred.render(context), ("map", "occurred")),
                 id=self._event_id(context, index),
                 now=now,
                 source=self._source,
                 limits=self._limits.event,
             )
         except InvalidEvent as error:
-            if where:
-                raise InvalidEvent(f"{where}{error.field}", str(error).removeprefix(f"{error.field}: ")) from None
-            raise
+            raise error.below(*where) from None
         except RenderError as error:
-            raise InvalidInput(f"{where}{error}") from None
+            raise InvalidInput(error.detail, path=(*where, *error.path)) from None
         result.events.append(event)
 
     def _event_id(self, context: dict[str, Any], index: int | None) -> str | None:
         if self._id is None:
             return None
-        delivery = label_text(self._id.render(context), "map.id")
+        delivery = label_text(self._id.render(context), ("map", "id"))
         if not delivery:
-            raise InvalidEvent("map.id", "empty; a redelivery could not be told from a new event")
+            raise InvalidEvent("empty; a redelivery could not be told from a new event", path=("map", "id"))
         if index is not None and not self._id_of_item:
             delivery = f"{delivery}-{index}"
         return delivery_event_id(self._name, delivery)
 
 
-def refuse_condition(text: str, field: str, known: Collection[str], compile_condition: CompileCondition) -> Condition:
+def refuse_condition(
+    text: str, path: FieldPath, known: Collection[str], compile_condition: CompileCondition
+) -> Condition:
     """The compiled condition.
 
     Raises:
-        InvalidTemplate: it does not compile; starts with `field`.
+        InvalidInput: it does not compile; the path starts with `path`.
     """
     try:
         return compile_condition(text, variables=known)
     except WhenthenError as error:
-        raise InvalidTemplate(f"{field}: {error}") from None
+        raise error.below(*path) from None
 
 
 def reject(condition: Condition, variables: Mapping[str, Any]) -> str | None:
@@ -209,7 +214,7 @@ def delivery_event_id(name: str, delivery: str) -> str:
     return event_id
 
 
-def label_text(value: Any, field: str) -> str:
+def label_text(value: Any, path: FieldPath) -> str:
     """A label's text: text as it is, numbers and booleans as JSON writes them.
 
     Raises:
@@ -221,7 +226,7 @@ def label_text(value: Any, field: str) -> str:
         return "true" if value else "false"
     if isinstance(value, (int, float)):
         return str(value)
-    raise InvalidEvent(field, f"text is expected, found {kind_of(value)}; name one value of it")
+    raise InvalidEvent(f"text is expected, found {kind_of(value)}; name one value of it", path=path)
 
 
 def _compile_each(text: str | None, known: Collection[str]) -> Path | None:
@@ -231,32 +236,33 @@ def _compile_each(text: str | None, known: Collection[str]) -> Path | None:
         path = compile_path(text)
         compile_value(text, known_steps=[name for name in known if name != "item"])
     except InvalidTemplate as error:
-        raise InvalidTemplate(f"map.each: {error}") from None
+        raise error.below(*_EACH) from None
     return path
 
 
-def _labels(rendered: Any, field: str) -> dict[str, str]:
-    # most values are text already, and need neither the call nor the name of their field
+def _labels(rendered: Any, path: FieldPath) -> dict[str, str]:
+    # most values are text already, and need neither the call nor their path
     return {
-        label: value if type(value) is str else label_text(value, f"{field}.{label}")
-        for label, value in rendered.items()
+        label: value if type(value) is str else label_text(value, (*path, label)) for label, value in rendered.items()
     }
 
 
-def _text(value: Any, field: str) -> str:
+def _text(value: Any, path: FieldPath) -> str:
     if not isinstance(value, str):
-        raise InvalidEvent(field, f"text is expected, found {kind_of(value)}")
+        raise InvalidEvent(f"text is expected, found {kind_of(value)}", path=path)
     return value
 
 
-def _time(value: Any, field: str) -> Any:
+def _time(value: Any, path: FieldPath) -> Any:
     """RFC 3339 text as it is; a number is seconds since 1970, or milliseconds when it is too large for that."""
     if isinstance(value, str):
         return value
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise InvalidEvent(field, f"a time is expected, found {kind_of(value)}; leave the field out to use the arrival")
+        raise InvalidEvent(
+            f"a time is expected, found {kind_of(value)}; leave the field out to use the arrival", path=path
+        )
     seconds = value / 1000 if abs(value) > 1e11 else value
     try:
         return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     except OverflowError:
-        raise InvalidEvent(field, f"{value} is no time in seconds since 1970") from None
+        raise InvalidEvent(f"{value} is no time in seconds since 1970", path=path) from None

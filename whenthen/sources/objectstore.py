@@ -17,7 +17,7 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from whenthen.schemas import Event, InvalidEvent, InvalidInput, new_event
+from whenthen.schemas import Event, FieldPath, InvalidEvent, InvalidInput, error_text, new_event, path_text
 from whenthen.sources.labels import Labels, dig, label_of
 from whenthen.sources.mapping import SourceLimits, Translation
 from whenthen.sources.requests import decode_json, kind_of
@@ -88,72 +88,74 @@ def translate_notification(body: Any, *, name: str, now: datetime, limits: Sourc
     Raises:
         InvalidEvent: it has none of the known forms, or a record lacks something; names the field.
     """
-    return _translate(body, "body", name, now, limits, 0)
+    return _translate(body, ("body",), name, now, limits, 0)
 
 
-def _translate(body: Any, field: str, name: str, now: datetime, limits: SourceLimits, level: int) -> Translation:
+def _translate(body: Any, path: FieldPath, name: str, now: datetime, limits: SourceLimits, level: int) -> Translation:
     if not isinstance(body, dict):
-        raise InvalidEvent(field, f"a JSON object is expected, found {kind_of(body)}")
+        raise InvalidEvent(f"a JSON object is expected, found {kind_of(body)}", path=path)
     if "Records" in body:
-        return _translate_records(body["Records"], f"{field}.Records", name, now, limits)
+        return _translate_records(body["Records"], (*path, "Records"), name, now, limits)
     if "detail-type" in body:
-        notice = _of_eventbridge(body, field)
-        return Translation(events=[_event(notice, field, name, now, limits)])
+        notice = _of_eventbridge(body, path)
+        return Translation(events=[_event(notice, path, name, now, limits)])
     if body.get("Event") == "s3:TestEvent":
         return Translation(dropped=["s3:TestEvent: the store tries this address out"])
     kind = body.get("Type")
     if kind == "Notification":
         if level >= MAX_ENVELOPES:
-            raise InvalidEvent(field, f"more than {MAX_ENVELOPES} envelopes")
+            raise InvalidEvent(f"more than {MAX_ENVELOPES} envelopes", path=path)
         message = body.get("Message")
         if not isinstance(message, str):
-            raise InvalidEvent(f"{field}.Message", f"text is expected, found {kind_of(message)}")
-        inner = decode_json(message, f"{field}.Message")
-        return _translate(inner, f"{field}.Message", name, now, limits, level + 1)
+            raise InvalidEvent(f"text is expected, found {kind_of(message)}", path=(*path, "Message"))
+        inner = decode_json(message, (*path, "Message"))
+        return _translate(inner, (*path, "Message"), name, now, limits, level + 1)
     if kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
         return Translation(dropped=[f"SNS {kind}: confirm it by opening its SubscribeURL"])
     raise InvalidEvent(
-        field,
         "not a notification of an object store: Records, detail-type, or an SNS Message is expected; found "
         + (", ".join(str(key)[:40] for _, key in zip(range(8), body, strict=False)) or "an empty object"),
+        path=path,
     )
 
 
-def _translate_records(records: Any, field: str, name: str, now: datetime, limits: SourceLimits) -> Translation:
+def _translate_records(records: Any, path: FieldPath, name: str, now: datetime, limits: SourceLimits) -> Translation:
     if not isinstance(records, list):
-        raise InvalidEvent(field, f"a list is expected, found {kind_of(records)}")
+        raise InvalidEvent(f"a list is expected, found {kind_of(records)}", path=path)
     if len(records) > limits.events:
-        raise InvalidInput(f"{field}: {len(records)} records; at most {limits.events} are allowed in a request")
+        raise InvalidInput(f"{len(records)} records; at most {limits.events} are allowed in a request", path=path)
     result = Translation()
     if not records:
-        result.dropped.append(f"{field} is an empty list")
+        result.dropped.append(f"{path_text(path)} is an empty list")
     for index, record in enumerate(records):
-        place = f"{field}[{index}]"
+        place = (*path, index)
         notice = _of_record(record, place)
         if notice is None:
-            result.dropped.append(f"{place}: {record['eventName']} changed nothing")
+            result.dropped.append(error_text(place, f"{record['eventName']} changed nothing"))
         else:
             result.events.append(_event(notice, place, name, now, limits))
     return result
 
 
-def _of_record(record: Any, field: str) -> _Notice | None:
+def _of_record(record: Any, path: FieldPath) -> _Notice | None:
     if not isinstance(record, dict):
-        raise InvalidEvent(field, f"a JSON object is expected, found {kind_of(record)}")
-    operation = _text(record, "eventName", field).removeprefix("s3:")
+        raise InvalidEvent(f"a JSON object is expected, found {kind_of(record)}", path=path)
+    operation = _text(record, "eventName", path).removeprefix("s3:")
     name = next((name for pattern, name in _NAMES if pattern.fullmatch(operation)), _OTHER)
     if name is None:
         return None
-    bucket = _text(record, "s3.bucket.name", field)
+    bucket = _text(record, "s3.bucket.name", path)
     key = ""
     if not name.startswith("s3.bucket."):
-        key = _text(record, "s3.object.key", field)
+        key = _text(record, "s3.object.key", path)
         # Ceph sends keys as they are; AWS and MinIO encode them like a form, with + for a space.
         if record.get("eventSource") != "ceph:s3":
             try:
                 key = unquote_plus(key, errors="strict")
             except UnicodeDecodeError:
-                raise InvalidEvent(f"{field}.s3.object.key", f"{key[:80]!r} is not URL-encoded UTF-8") from None
+                raise InvalidEvent(
+                    f"{key[:80]!r} is not URL-encoded UTF-8", path=(*path, "s3", "object", "key")
+                ) from None
     return _Notice(
         name=name,
         bucket=bucket,
@@ -176,15 +178,15 @@ def _of_record(record: Any, field: str) -> _Notice | None:
     )
 
 
-def _of_eventbridge(body: Mapping[str, Any], field: str) -> _Notice:
-    operation = _text(body, "detail-type", field)
+def _of_eventbridge(body: Mapping[str, Any], path: FieldPath) -> _Notice:
+    operation = _text(body, "detail-type", path)
     if body.get("source") not in (None, "aws.s3"):
-        raise InvalidEvent(f"{field}.source", f"{str(body['source'])[:80]!r} is not aws.s3")
+        raise InvalidEvent(f"{str(body['source'])[:80]!r} is not aws.s3", path=(*path, "source"))
     detail = body.get("detail")
     return _Notice(
         name=_DETAIL_TYPES.get(operation, _OTHER),
-        bucket=_text(body, "detail.bucket.name", field),
-        key=_text(body, "detail.object.key", field),  # not encoded, unlike in records
+        bucket=_text(body, "detail.bucket.name", path),
+        key=_text(body, "detail.object.key", path),  # not encoded, unlike in records
         operation=operation,
         time=body.get("time"),
         region=body.get("region"),
@@ -202,7 +204,7 @@ def _of_eventbridge(body: Mapping[str, Any], field: str) -> _Notice:
     )
 
 
-def _event(notice: _Notice, field: str, name: str, now: datetime, limits: SourceLimits) -> Event:
+def _event(notice: _Notice, path: FieldPath, name: str, now: datetime, limits: SourceLimits) -> Event:
     labels = Labels(f"s3://{notice.bucket}/{notice.key}" if notice.key else f"s3://{notice.bucket}")
     labels.put("bucket", notice.bucket)
     labels.put("key", notice.key)
@@ -233,8 +235,9 @@ def _event(notice: _Notice, field: str, name: str, now: datetime, limits: Source
             limits=limits.event,
         )
     except InvalidEvent as error:
-        at = {"occurred": "time" if "detail-type" in notice.record else "eventTime"}.get(error.field, error.field)
-        raise InvalidEvent(f"{field}.{at}", str(error).removeprefix(f"{error.field}: ")) from None
+        if error.path == ("occurred",):
+            error.path = ("time",) if "detail-type" in notice.record else ("eventTime",)
+        raise error.below(*path) from None
 
 
 def _event_id(notice: _Notice, name: str) -> str:
@@ -248,9 +251,9 @@ def _event_id(notice: _Notice, name: str) -> str:
     return f"{name}-{digest[:40]}"
 
 
-def _text(document: Mapping[str, Any], path: str, field: str) -> str:
-    value = dig(document, path)
+def _text(document: Mapping[str, Any], name: str, path: FieldPath) -> str:
+    value = dig(document, name)
     if not isinstance(value, str) or not value:
         found = "missing" if value is None else f"text is expected, found {label_of(value) or kind_of(value)}"
-        raise InvalidEvent(f"{field}.{path}", found)
+        raise InvalidEvent(found, path=(*path, *name.split(".")))
     return value

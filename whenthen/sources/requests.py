@@ -13,7 +13,7 @@ from urllib.parse import parse_qsl
 
 import orjson
 
-from whenthen.schemas import InvalidEvent, UnsupportedMediaType
+from whenthen.schemas import FieldPath, InvalidEvent, UnsupportedMediaType
 
 __all__ = ["MAX_DEPTH", "Request", "decode_body", "decode_json", "kind_of"]
 
@@ -85,7 +85,7 @@ def decode_body(request: Request) -> Any:
     if media_type.startswith("text/"):
         text = _decode_text(request)
         if not text:
-            raise InvalidEvent("body", "empty; send some text")
+            raise InvalidEvent("empty; send some text", path=("body",))
         return text
     raise UnsupportedMediaType(
         f"headers.content-type: {media_type[:80]!r} is not understood; send application/json,"
@@ -93,24 +93,26 @@ def decode_body(request: Request) -> Any:
     )
 
 
-def decode_json(body: bytes | str, field: str = "body") -> Any:
-    """Decoded JSON. `field` names it in messages.
+def decode_json(body: bytes | str, path: FieldPath = ("body",)) -> Any:
+    """Decoded JSON. `path` names it in errors.
 
     Raises:
         InvalidEvent: empty, not UTF-8, not JSON, or nested too deep; names line and column.
     """
     if not body or body.isspace():
-        raise InvalidEvent(field, "empty; send a JSON document")
+        raise InvalidEvent("empty; send a JSON document", path=path)
     if isinstance(body, bytes):
         body = body.removeprefix(codecs.BOM_UTF8)
     try:
         value = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         if isinstance(body, bytes):
-            _check_utf8(body, field)
-        raise InvalidEvent(field, f"not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}") from None
+            _check_utf8(body, path)
+        raise InvalidEvent(
+            f"not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}", path=path
+        ) from None
     if _may_be_deep(body):
-        _check_depth(value, field)
+        _check_depth(value, path)
     return value
 
 
@@ -122,10 +124,10 @@ def decode_form(request: Request) -> dict[str, Any]:
     """
     text = _decode_text(request)
     if not text.strip():
-        raise InvalidEvent("body", "empty; send the form's fields")
+        raise InvalidEvent("empty; send the form's fields", path=("body",))
     if text.lstrip()[:1] in ("{", "["):
         raise InvalidEvent(
-            "body", "looks like JSON and is declared as a form; send the header Content-Type: application/json"
+            "looks like JSON and is declared as a form; send the header Content-Type: application/json", path=("body",)
         )
     try:
         pairs = parse_qsl(
@@ -137,9 +139,9 @@ def decode_form(request: Request) -> dict[str, Any]:
             max_num_fields=MAX_FIELDS,
         )
     except UnicodeDecodeError:
-        raise InvalidEvent("body", "a form field is not valid UTF-8; send UTF-8") from None
+        raise InvalidEvent("a form field is not valid UTF-8; send UTF-8", path=("body",)) from None
     except ValueError:
-        raise InvalidEvent("body", f"more than {MAX_FIELDS} form fields") from None
+        raise InvalidEvent(f"more than {MAX_FIELDS} form fields", path=("body",)) from None
     fields: dict[str, Any] = {}
     for name, value in pairs:
         if name not in fields:
@@ -168,14 +170,14 @@ def _decode_text(request: Request) -> str:
     try:
         return request.body.decode(request.charset)
     except UnicodeDecodeError as error:
-        raise InvalidEvent("body", f"byte {error.start} is not valid UTF-8; send UTF-8") from None
+        raise InvalidEvent(f"byte {error.start} is not valid UTF-8; send UTF-8", path=("body",)) from None
 
 
-def _check_utf8(body: bytes, field: str) -> None:
+def _check_utf8(body: bytes, path: FieldPath) -> None:
     try:
         body.decode()
     except UnicodeDecodeError as error:
-        raise InvalidEvent(field, f"byte {error.start} is not valid UTF-8; send UTF-8") from None
+        raise InvalidEvent(f"byte {error.start} is not valid UTF-8; send UTF-8", path=path) from None
 
 
 def _may_be_deep(body: bytes | str) -> bool:
@@ -185,7 +187,7 @@ def _may_be_deep(body: bytes | str) -> bool:
     return body.count("[") + body.count("{") >= MAX_DEPTH
 
 
-def _check_depth(value: Any, field: str) -> None:
+def _check_depth(value: Any, path: FieldPath) -> None:
     level = [value]
     for _ in range(MAX_DEPTH):
         deeper: list[Any] = []
@@ -197,4 +199,4 @@ def _check_depth(value: Any, field: str) -> None:
         if not deeper:
             return
         level = deeper
-    raise InvalidEvent(field, f"JSON nested deeper than {MAX_DEPTH} levels")
+    raise InvalidEvent(f"JSON nested deeper than {MAX_DEPTH} levels", path=path)

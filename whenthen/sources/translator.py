@@ -54,7 +54,7 @@ class WebhookTranslator:
         self._read: Callable[[Request, datetime], Translation]
         if webhook.map is not None:
             if webhook.when is not None:
-                raise InvalidInput("when: belongs to a preset; write it as map.when here")
+                raise InvalidInput("belongs to a preset; write it as map.when here", path=("when",))
             mapping = CompiledMapping(
                 webhook.name, webhook.map, compile_condition=compile_condition, limits=self._limits
             )
@@ -62,7 +62,7 @@ class WebhookTranslator:
         else:
             self._read = self._read_github if webhook.preset == "github" else self._read_s3
             if webhook.when is not None:
-                self._when = refuse_condition(webhook.when, "when", ("event",), compile_condition)
+                self._when = refuse_condition(webhook.when, ("when",), ("event",), compile_condition)
 
     def translate(self, request: Request, now: datetime) -> Translation:
         """Verify the request and translate it: its events, and for whatever was dropped the reason.
@@ -100,10 +100,10 @@ def _verification(webhook: Webhook) -> Verification | None:
     """How requests are verified; None accepts everyone, which the webhook must have said."""
     if webhook.secret is not None:
         if webhook.verify is not None:
-            raise InvalidInput("verify: give either `secret` or `verify`, not both")
+            raise InvalidInput("give either `secret` or `verify`, not both", path=("verify",))
         return HmacVerification(
             type="hmac", secret=webhook.secret, header=SIGNATURE_HEADER, algorithm="sha256", prefix=SIGNATURE_PREFIX
         )
     if webhook.verify is None:
-        raise InvalidInput("verify: say how requests are verified, or `verify: none`")
+        raise InvalidInput("say how requests are verified, or `verify: none`", path=("verify",))
     return None if webhook.verify == "none" else webhook.verify

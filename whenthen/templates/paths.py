@@ -36,7 +36,7 @@ _ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t", "/": "/", "\\
 
 
 class Path:
-    """A compiled path. `text` is how it was written; `definite` says that it can match at most once."""
+    """A compiled path. `text` is how it was written."""
 
     __slots__ = ("_general", "steps", "text")
 
@@ -44,10 +44,6 @@ class Path:
         self.text = text
         self.steps = steps  #: keys and indexes from the root; of an indefinite path those before the first other step
         self._general = general
-
-    @property
-    def definite(self) -> bool:
-        return self._general is None
 
     def find(self, root: Any) -> list[Any]:
         """All matches in document order; none is an empty list."""

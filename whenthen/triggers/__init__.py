@@ -33,6 +33,7 @@ from whenthen.triggers.rule_set import (
     CompiledAutomation,
     RuleSet,
     compile_automation,
+    compile_named,
     trigger_id,
 )
 
@@ -49,6 +50,7 @@ __all__ = [
     "any_of",
     "compile_automation",
     "compile_glob",
+    "compile_named",
     "explain_automation",
     "trigger_id",
     "why_not",

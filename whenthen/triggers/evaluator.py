@@ -24,7 +24,7 @@ from whenthen.triggers.decisions import Evaluation, Stopped, record_decision
 from whenthen.triggers.firing_outcomes import resolve_on
 from whenthen.triggers.matching.filters import Filter
 from whenthen.triggers.predecessors import Predecessors
-from whenthen.triggers.rule_set import EventRole, Leaf
+from whenthen.triggers.rule_set import FilterKind, Leaf
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.windowing import apply_event
 
@@ -78,21 +78,21 @@ class Evaluator(ShardState):
         for number in self.rules.index.candidates(event):
             entry = entries[number]
             leaf = entry.leaf
-            role = entry.role
-            if both is not None and (both is not leaf or role != EventRole.AFTER):
+            kind = entry.kind
+            if both is not None and (both is not leaf or kind != FilterKind.AFTER):
                 apply_event(self, both, event, True, False, evaluation)
                 both = None
             if not entry.filter.admits(event):
-                self._record_refusal(entry.filter, leaf, role, event, evaluation)
+                self._record_refusal(entry.filter, leaf, kind, event, evaluation)
             elif not leaf.automation.enabled or leaf.automation.name in self.paused:
                 record_decision(
                     self, evaluation, leaf, Reason.PAUSED, event, detail="the automation is paused or disabled"
                 )
-            elif role == EventRole.RESOLVES:
+            elif kind == FilterKind.RESOLVES:
                 resolve_on(self, leaf, event, evaluation)
             elif leaf.after is None:
                 apply_event(self, leaf, event, True, False, evaluation)
-            elif role == EventRole.EXPECTED:
+            elif kind == FilterKind.EXPECTED:
                 both = leaf
             else:
                 apply_event(self, leaf, event, both is leaf, True, evaluation)
@@ -100,9 +100,9 @@ class Evaluator(ShardState):
         if both is not None:
             apply_event(self, both, event, True, False, evaluation)
 
-    def _record_refusal(self, rule: Filter, leaf: Leaf, role: int, event: Event, evaluation: Evaluation) -> None:
+    def _record_refusal(self, rule: Filter, leaf: Leaf, kind: int, event: Event, evaluation: Evaluation) -> None:
         refusal = rule.refusal(event)
-        if refusal is not None and role == EventRole.EXPECTED:
+        if refusal is not None and kind == FilterKind.EXPECTED:
             record_decision(self, evaluation, leaf, refusal.reason, event, detail=refusal.detail)
 
     def _record_held(self, event: Event, evaluation: Evaluation) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TypeVar
 
 import orjson
 
@@ -21,12 +21,14 @@ from whenthen.schemas import (
     CompoundTrigger,
     EventFilter,
     EventTrigger,
+    FieldPath,
     InvalidInput,
     MetricTrigger,
     ScheduleTrigger,
     SequenceTrigger,
     Trigger,
     duration_us,
+    path_text,
 )
 from whenthen.templates import Path, compile_path
 from whenthen.triggers.matching.event_names import compile_names
@@ -43,16 +45,20 @@ from whenthen.triggers.windows.tumbling import TumblingRule
 __all__ = [
     "CompiledAutomation",
     "Composite",
-    "EventRole",
     "EveryRule",
+    "FilterKind",
     "Leaf",
     "RuleSet",
     "ScheduleRule",
     "compile_automation",
+    "compile_named",
     "trigger_id",
 ]
 
 _MAX_DEPTH = 20
+
+Spec = TypeVar("Spec")
+Built = TypeVar("Built")
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +76,7 @@ class ScheduleRule:
 WindowRule = EveryRule | SlidingRule | TumblingRule | AbsenceRule | CollectRule | MetricRule | ScheduleRule
 
 
-class EventRole:
+class FilterKind:
     """Which filter of a leaf an event passed; a set of bits."""
 
     EXPECTED = 1
@@ -140,10 +146,10 @@ class CompiledAutomation:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry of the index: a filter, its leaf, and its role there."""
+    """An entry of the index: a filter, its leaf, and which of the leaf's filters it is."""
 
     leaf: Leaf
-    role: int
+    kind: int
     filter: Filter
 
 
@@ -161,13 +167,13 @@ class RuleSet:
                 self.nodes[composite.id] = composite
             for leaf in automation.leaves:
                 self.nodes[leaf.id] = leaf
-                for role, rule in (
-                    (EventRole.EXPECTED, leaf.expected),
-                    (EventRole.AFTER, leaf.after),
-                    (EventRole.RESOLVES, leaf.resolving),
+                for kind, rule in (
+                    (FilterKind.EXPECTED, leaf.expected),
+                    (FilterKind.AFTER, leaf.after),
+                    (FilterKind.RESOLVES, leaf.resolving),
                 ):
                     if rule is not None:
-                        self.entries.append(Entry(leaf, role, rule))
+                        self.entries.append(Entry(leaf, kind, rule))
         self.index = RuleIndex([entry.filter for entry in self.entries])
 
     @classmethod
@@ -175,9 +181,9 @@ class RuleSet:
         """Compile checked automations.
 
         Raises:
-            InvalidInput: a condition, path or key does not compile; the message names the automation and the field.
+            InvalidInput: a condition, path or key does not compile; `path` is `("automations", <name>, "trigger", ...)`.
         """
-        return cls([compile_automation(automation) for automation in automations])
+        return cls([compile_named(automation) for automation in automations])
 
     def patterns(self) -> list[str]:
         """Globs of the event names that any trigger uses, without duplicates."""
@@ -200,11 +206,11 @@ def compile_automation(automation: Automation) -> CompiledAutomation:
     """Compile one automation.
 
     Raises:
-        InvalidInput: with the automation's name and the field's path.
+        InvalidInput: something in it does not compile; `path` starts at the automation, with `trigger`.
     """
     compiled = CompiledAutomation(automation.name, trigger_id(automation), automation, enabled=automation.enabled)
     compiler = _Compiler(compiled)
-    compiled.root = compiler.node(automation.trigger, path="", parent=None, part=0, inherited=(), depth=0)
+    compiled.root = compiler.node(automation.trigger, path=(), parent=None, part=0, inherited=(), depth=0)
     root = compiled.root
     resolvable = isinstance(root, Leaf) and (
         root.resolving is not None
@@ -219,6 +225,14 @@ def compile_automation(automation: Automation) -> CompiledAutomation:
     return compiled
 
 
+def compile_named(automation: Automation) -> CompiledAutomation:
+    """As `compile_automation`, for one of many: the path of an error starts with `automations` and the name."""
+    try:
+        return compile_automation(automation)
+    except InvalidInput as error:
+        raise error.below("automations", automation.name) from None
+
+
 class _Compiler:
     """Builds the nodes of one automation."""
 
@@ -229,14 +243,14 @@ class _Compiler:
         self,
         trigger: Trigger,
         *,
-        path: str,
+        path: FieldPath,
         parent: Composite | None,
         part: int,
         inherited: tuple[str, ...],
         depth: int,
     ) -> Leaf | Composite:
         if depth > _MAX_DEPTH:
-            raise InvalidInput(f"{self._field(path)}: nested more than {_MAX_DEPTH} deep; flatten the trigger")
+            raise InvalidInput(f"nested more than {_MAX_DEPTH} deep; flatten the trigger", path=("trigger", *path))
         if isinstance(trigger, (CompoundTrigger, SequenceTrigger)):
             return self._composite(trigger, path, parent, part, inherited, depth)
         if isinstance(trigger, EventTrigger):
@@ -248,7 +262,7 @@ class _Compiler:
     def _composite(
         self,
         trigger: CompoundTrigger | SequenceTrigger,
-        path: str,
+        path: FieldPath,
         parent: Composite | None,
         part: int,
         inherited: tuple[str, ...],
@@ -262,7 +276,7 @@ class _Compiler:
             needed = 1 if trigger.require == "any" else int(trigger.require)
         composite = Composite(
             id=self._id(path),
-            path=path,
+            path=path_text(path),
             rule=CompositeRule(
                 needed=needed,
                 parts=count,
@@ -276,7 +290,7 @@ class _Compiler:
         )
         self.automation.composites.append(composite)
         for number, below in enumerate(trigger.triggers):
-            below_path = f"{path}.triggers[{number}]" if path else f"triggers[{number}]"
+            below_path = (*path, "triggers", number)
             composite.parts.append(
                 self.node(below, path=below_path, parent=composite, part=number, inherited=keys, depth=depth + 1)
             )
@@ -287,10 +301,10 @@ class _Compiler:
         return composite
 
     def _event(
-        self, trigger: EventTrigger, path: str, parent: Composite | None, part: int, inherited: tuple[str, ...]
+        self, trigger: EventTrigger, path: FieldPath, parent: Composite | None, part: int, inherited: tuple[str, ...]
     ) -> Leaf:
         if trigger.resolve_on is not None and parent is not None:
-            raise InvalidInput(f"{self._field(path)}.resolve_on: belongs to the outermost trigger, not to a part")
+            raise InvalidInput("belongs to the outermost trigger, not to a part", path=("trigger", *path, "resolve_on"))
         expected = self._filter(trigger, path)
         after = None
         if trigger.after:
@@ -303,7 +317,7 @@ class _Compiler:
             )
         resolving = None
         if trigger.resolve_on is not None:
-            resolving = self._filter(trigger.resolve_on, f"{path}.resolve_on" if path else "resolve_on")
+            resolving = self._filter(trigger.resolve_on, (*path, "resolve_on"))
         return self._leaf(
             _window_rule(trigger),
             (*inherited, *(key for key in trigger.for_each if key not in inherited)),
@@ -316,7 +330,7 @@ class _Compiler:
         )
 
     def _metric(
-        self, trigger: MetricTrigger, path: str, parent: Composite | None, part: int, inherited: tuple[str, ...]
+        self, trigger: MetricTrigger, path: FieldPath, parent: Composite | None, part: int, inherited: tuple[str, ...]
     ) -> Leaf:
         keys = (*inherited, *(key for key in trigger.for_each if key not in inherited))
         rule = MetricRule(
@@ -329,15 +343,15 @@ class _Compiler:
         )
         leaf = self._leaf(rule, keys, path, parent, part, expected=self._filter(trigger, path))
         if trigger.value is not None:
-            leaf.value = self._checked(f"{path}.value" if path else "value", compile_path, trigger.value)
+            leaf.value = self._checked((*path, "value"), compile_path, trigger.value)
         return leaf
 
     def _schedule(
-        self, trigger: ScheduleTrigger, path: str, parent: Composite | None, part: int, inherited: tuple[str, ...]
+        self, trigger: ScheduleTrigger, path: FieldPath, parent: Composite | None, part: int, inherited: tuple[str, ...]
     ) -> Leaf:
         if inherited:
             raise InvalidInput(
-                f"{self._field(path)}: a schedule has no labels, so it can not be part of a correlated trigger"
+                "a schedule has no labels, so it can not be part of a correlated trigger", path=("trigger", *path)
             )
         return self._leaf(ScheduleRule(trigger), (), path, parent, part)
 
@@ -345,7 +359,7 @@ class _Compiler:
         self,
         rule: WindowRule,
         keys: tuple[str, ...],
-        path: str,
+        path: FieldPath,
         parent: Composite | None,
         part: int,
         *,
@@ -355,9 +369,9 @@ class _Compiler:
     ) -> Leaf:
         leaf = Leaf(
             id=self._id(path),
-            path=path,
+            path=path_text(path),
             rule=rule,
-            keys=self._checked(f"{path}.for_each" if path else "for_each", compile_keys, keys),
+            keys=self._checked((*path, "for_each"), compile_keys, keys),
             parent=parent,
             part=part,
             automation=self.automation,
@@ -368,10 +382,10 @@ class _Compiler:
         self.automation.leaves.append(leaf)
         return leaf
 
-    def _filter(self, spec: EventFilter, path: str) -> Filter:
+    def _filter(self, spec: EventFilter, path: FieldPath) -> Filter:
         condition: Condition | None = None
         if spec.when is not None:
-            condition = self._checked(f"{path}.when" if path else "when", _compile_when, spec.when)
+            condition = self._checked((*path, "when"), _compile_when, spec.when)
         return compile_filter(
             names=spec.expect,
             match=spec.match,
@@ -380,21 +394,20 @@ class _Compiler:
             named=_bucket_names(spec, spec.expect),
         )
 
-    def _checked(self, path: str, build: Any, value: Any) -> Any:
+    def _checked(self, path: FieldPath, build: Callable[[Spec], Built], value: Spec) -> Built:
         try:
             return build(value)
-        except (ValueError, InvalidInput) as error:
-            raise InvalidInput(f"{self._field(path)}: {error}") from None
+        except ValueError as error:
+            raise InvalidInput(str(error), path=("trigger", *path)) from None
+        except InvalidInput as error:
+            raise error.below("trigger", *path) from None
 
-    def _field(self, path: str) -> str:
-        return f"automation {self.automation.name!r}: trigger{'.' + path if path else ''}"
-
-    def _id(self, path: str) -> str:
-        return f"{self.automation.id}.{path}" if path else self.automation.id
+    def _id(self, path: FieldPath) -> str:
+        return f"{self.automation.id}.{path_text(path)}" if path else self.automation.id
 
 
 def _bucket_names(spec: EventFilter, names: list[str]) -> Callable[[str], bool] | None:
-    """The test of names for one role of a trigger with buckets; None for other triggers."""
+    """The test of names for one filter of a trigger with buckets; None for other triggers."""
     if not isinstance(spec, EventTrigger) or spec.window != "tumbling":
         return None
     return compile_names(names, [*spec.expect, *spec.after])

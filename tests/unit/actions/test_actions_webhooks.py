@@ -273,7 +273,7 @@ async def test_a_host_from_a_template_must_be_on_the_list(world: Any, receiver: 
 async def test_what_renders_to_another_origin_than_the_rules_is_refused(world: Any, task: Any, now: Any) -> None:
     call = Call(task=task({}), firing=task({}).firing, event=None, events=[], ports=world.ports, now=now)
     for url in ("http://b/x", "https://a/x", "http://a:81/x"):
-        destination = Destination("url", compile_text_field("url", url), "", ("http", "a", 80), ())
+        destination = Destination("url", compile_text_field(url, "url"), "", ("http", "a", 80), ())
         with pytest.raises(ActionError, match="would move the request") as caught:
             destination.resolve(call)
         assert not caught.value.retryable

@@ -1,4 +1,4 @@
-"""What a condition requires for certain: the tests that the rule index may file it under, and its clauses."""
+"""What a condition requires for certain: the tests that the rule index may file it under."""
 
 from __future__ import annotations
 
@@ -42,21 +42,10 @@ def test_equalities_are_the_conjuncts_that_compare_a_path_with_a_constant(text: 
     assert list(compile_condition(text).equalities) == equalities
 
 
-def test_memberships_and_prefixes_are_offered_apart() -> None:
+def test_memberships_are_offered_apart() -> None:
     condition = compile_condition('event.s in ["a", "b"] && event.key.startsWith("in/") && event.n in [1, 2.0]')
     assert condition.memberships == ((("event", "s"), ("a", "b")),)
-    assert condition.prefixes == ((("event", "key"), "in/"),)
     assert condition.equalities == ()
-
-
-def test_clauses_are_the_top_level_conjuncts_with_their_source() -> None:
-    condition = compile_condition("event.a > 1 &&\n  (event.b || event.c) && // why\n  has(event.d)")
-    assert [(clause.text, clause.line, clause.column) for clause in condition.clauses] == [
-        ("event.a > 1", 1, 1),
-        ("(event.b || event.c)", 2, 3),
-        ("has(event.d)", 3, 3),
-    ]
-    assert [clause.text for clause in compile_condition("a || b").clauses] == ["a || b"]
 
 
 @settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))

@@ -66,7 +66,10 @@ def test_the_templates_of_an_action_are_compiled(tmp_path: Path, action: str, ex
         ("map: {event: x, resource: {id: '{{ nothing'}}", "webhooks[0].map.resource.id: "),
         ("map: {event: x, resource: {id: x}, when: 'x >'}", "webhooks[0].map.when: "),
         ("map: {event: x, resource: {id: x}, payload: {a: {b: '{{'}}}", "webhooks[0].map.payload.a.b: "),
-        ("preset: s3, when: evn", "webhooks[0].when: 1:1: unknown variable 'evn'; did you mean \"event\"?"),
+        (
+            "preset: s3, when: evn",
+            "webhooks[0].when: not a condition, at its character 1: unknown variable 'evn'; did you mean \"event\"?",
+        ),
     ],
 )
 def test_a_webhook_is_compiled(tmp_path: Path, webhook: str, expected: str) -> None:
@@ -94,14 +97,15 @@ def test_what_the_checks_compiled_is_what_was_loaded(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(TWO)
     rules = load_rules(tmp_path)
     assert list(rules.compiled) == ["a", "b"]
-    assert all(rules.compiled[automation.name].model is automation for automation in rules.automations)
+    assert all(rules.compiled[automation.name].trigger.model is automation for automation in rules.automations)
 
 
 def test_the_rulebook_takes_what_the_checks_compiled(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(TWO)
     rules = load_rules(tmp_path)
     book = RuleRegistry(rules, shards=3, resolve_secret=str)
-    assert all(book.now.automations[name] is compiled for name, compiled in rules.compiled.items())
+    assert all(book.now.automations[name] is made.trigger for name, made in rules.compiled.items())
+    assert all(book.now.actions[name] is made.actions for name, made in rules.compiled.items())
     assert sorted(name for shard in book.now.shards for name in shard.automations) == ["a", "b"]
 
 
@@ -109,7 +113,8 @@ def test_rules_that_other_checks_let_pass_are_compiled_by_the_rulebook(tmp_path:
     (tmp_path / "a.yaml").write_text(TWO)
     rules = load_rules(tmp_path, checkers=[])
     assert not rules.compiled
-    assert sorted(RuleRegistry(rules, shards=3, resolve_secret=str).now.automations) == ["a", "b"]
+    now = RuleRegistry(rules, shards=3, resolve_secret=str).now
+    assert sorted(now.automations) == sorted(now.actions) == ["a", "b"]
 
 
 def test_an_automation_that_stayed_the_same_is_not_compiled_again(tmp_path: Path) -> None:
@@ -118,7 +123,7 @@ def test_an_automation_that_stayed_the_same_is_not_compiled_again(tmp_path: Path
     (tmp_path / "a.yaml").write_text(TWO.replace("expect: y", "expect: z"))
     after = load_rules(tmp_path, kept=before)
     assert after.compiled["a"] is before.compiled["a"]
-    assert after.compiled["b"].model.trigger == after.automations[1].trigger != before.automations[1].trigger
+    assert after.compiled["b"].trigger.model.trigger == after.automations[1].trigger != before.automations[1].trigger
 
 
 @pytest.mark.parametrize("other", ["true", "1.0"])
@@ -127,7 +132,7 @@ def test_a_value_of_another_type_is_a_change(tmp_path: Path, other: str) -> None
     before = load_rules(tmp_path)
     (tmp_path / "a.yaml").write_text(TWO.replace("number: 1", f"number: {other}"))
     after = load_rules(tmp_path, kept=before)
-    assert after.compiled["a"].model is after.automations[0]
+    assert after.compiled["a"].trigger.model is after.automations[0]
     assert after.compiled["b"] is before.compiled["b"]
 
 

@@ -12,7 +12,7 @@ from whenthen.rules.documents import MAX_DEPTH, Places, read_document
 
 def faults(text: str | bytes) -> list[str]:
     raw = text if isinstance(text, bytes) else text.encode()
-    return [f"{fault.line}:{fault.column}: {fault.message}" for fault in read_document(raw, Places()).faults]
+    return [f"{fault.line}:{fault.column}: {fault.detail}" for fault in read_document(raw, Places()).faults]
 
 
 PLAIN = st.recursive(

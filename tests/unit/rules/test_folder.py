@@ -72,7 +72,7 @@ def test_the_revision_changes_with_the_content_and_only_with_it(tmp_path: Path) 
 
 def test_a_missing_path_is_a_problem_and_not_a_crash(tmp_path: Path) -> None:
     (problem,) = check_rules(tmp_path / "nowhere")
-    assert "there is no such file or folder" in problem.message
+    assert "there is no such file or folder" in problem.detail
 
 
 def test_nothing_of_a_bad_set_is_taken(tmp_path: Path) -> None:

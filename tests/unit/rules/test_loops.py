@@ -14,7 +14,7 @@ def found(*automations: dict[str, object]) -> list[str]:
         Part(file="a.yaml", path=("automations", index), model=Automation.model_validate(automation))
         for index, automation in enumerate(automations)
     ]
-    return [finding.message for finding in loops(parts)]
+    return [finding.detail for finding in loops(parts)]
 
 
 def one(trigger: dict[str, object], action: dict[str, object], name: str = "a", **more: object) -> dict[str, object]:

@@ -11,7 +11,7 @@ from pydantic import ValidationError
 
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
-from whenthen.triggers.rule_set import compile_automation, trigger_id
+from whenthen.triggers.rule_set import RuleSet, compile_automation, trigger_id
 
 
 def automation(trigger: Any, **more: Any) -> Automation:
@@ -114,8 +114,8 @@ def test_a_trigger_that_can_not_work_is_refused_with_the_reason(trigger: Any, sa
 )
 def test_what_does_not_compile_is_refused_with_the_automation_and_the_field(trigger: Any, said: str) -> None:
     with pytest.raises(InvalidInput) as refused:
-        compile_automation(automation(trigger))
-    assert "automation 'a'" in str(refused.value)
+        RuleSet.compile([automation(trigger)])
+    assert refused.value.path[:3] == ("automations", "a", "trigger")
     assert said in str(refused.value)
 
 

@@ -54,7 +54,7 @@ class _Header:
     def render(self, call: Call) -> bytes:
         value = self.scheme + call.ports.resolve_secret(self.reference) if self.text is None else self.text.render(call)
         if _NOT_IN_HEADERS.search(value):
-            raise RenderError(f"headers.{self.name}: has control characters; a header is one line of text")
+            raise RenderError("has control characters; a header is one line of text", path=("headers", self.name))
         return value.strip().encode()
 
 
@@ -73,7 +73,7 @@ class CallWebhookHandler:
             action,
             compile_destination("url", action.url, allow_hosts=action.allow_hosts),
             _headers(action),
-            None if action.body is None else compile_value_field("body", action.body),
+            None if action.body is None else compile_value_field(action.body, "body"),
         )
 
     async def run(self, call: Call) -> ActionResult:
@@ -109,7 +109,7 @@ class CallWebhookHandler:
         try:
             return orjson.dumps(value), b"application/json"
         except TypeError as error:
-            raise RenderError(f"body: can not be written as JSON: {error}") from None
+            raise RenderError(f"can not be written as JSON: {error}", path=("body",)) from None
 
     async def _send(self, call: Call, url: httpx.URL, headers: dict[bytes, bytes], body: bytes) -> ActionResult:
         where = f"{self.action.method} {url.scheme}://{url.netloc.decode()}"
@@ -127,18 +127,18 @@ class CallWebhookHandler:
 def _headers(action: CallWebhook) -> tuple[_Header, ...]:
     found = []
     for name, text in action.headers.items():
-        place = f"headers.{name}"
+        path = ("headers", name)
         if not _HEADER_NAME.fullmatch(name):
-            raise InvalidTemplate(f"{place}: not a header's name; letters, digits and dashes only")
+            raise InvalidTemplate("not a header's name; letters, digits and dashes only", path=path)
         if name.lower() in OWN_HEADERS:
-            raise InvalidTemplate(f"{place}: is set by the request itself; leave it out")
+            raise InvalidTemplate("is set by the request itself; leave it out", path=path)
         if name.lower() in SIGNATURE_HEADERS and action.secret is not None:
-            raise InvalidTemplate(f"{place}: is set by the signature that `secret` asks for; leave one of them out")
+            raise InvalidTemplate("is set by the signature that `secret` asks for; leave one of them out", path=path)
         reference = _HEADER_REFERENCE.fullmatch(text)
         if reference:
             found.append(_Header(name, None, reference["scheme"] or "", reference["reference"]))
         else:
-            found.append(_Header(name, compile_text_field(place, text, empty=True), "", ""))
+            found.append(_Header(name, compile_text_field(text, *path, empty=True), "", ""))
     return tuple(found)
 
 

@@ -61,7 +61,7 @@ class Destination:
         return url
 
     def _refused(self, message: str) -> ActionError:
-        return ActionError(f"{self.field}: {message}", retryable=False, reason="refused_url")
+        return ActionError(message, path=(self.field,), retryable=False, reason="refused_url")
 
 
 def compile_destination(field: str, text: str, *, allow_hosts: Sequence[str]) -> Destination:
@@ -73,9 +73,9 @@ def compile_destination(field: str, text: str, *, allow_hosts: Sequence[str]) ->
     allowed = tuple(host.lower() for host in allow_hosts)
     if is_reference(text):
         if _TEMPLATE.search(text):
-            raise InvalidTemplate(f"{field}: a reference to a secret has no templates in it; write the name out")
+            raise InvalidTemplate("a reference to a secret has no templates in it; write the name out", path=(field,))
         return Destination(field, None, text, None, allowed)
-    template = compile_text_field(field, text)
+    template = compile_text_field(text, field)
     first = _TEMPLATE.search(text)
     if text == "$" or text.startswith(("$.", "$[")) or (first and first.start() == 0):
         return _open_destination(field, template, allowed)
@@ -83,7 +83,7 @@ def compile_destination(field: str, text: str, *, allow_hosts: Sequence[str]) ->
     if not mark or scheme.lower() not in ("http", "https"):
         found = _SCHEME.match(text)
         what = f"scheme {found[0][:-1]!r}" if found else f"{text[:40]!r}"
-        raise InvalidTemplate(f"{field}: {what} can not be called; write http://host/... or https://host/...")
+        raise InvalidTemplate(f"{what} can not be called; write http://host/... or https://host/...", path=(field,))
     end = _END_OF_AUTHORITY.search(rest)
     inside = _TEMPLATE.search(rest)
     if inside and (end is None or inside.start() < end.start()):
@@ -92,15 +92,16 @@ def compile_destination(field: str, text: str, *, allow_hosts: Sequence[str]) ->
     try:
         origin = _origin(_parse(fixed))
     except ValueError as error:
-        raise InvalidTemplate(f"{field}: {error}") from None
+        raise InvalidTemplate(str(error), path=(field,)) from None
     return Destination(field, template, "", origin, allowed)
 
 
 def _open_destination(field: str, template: Field[str], allowed: tuple[str, ...]) -> Destination:
     if not allowed:
         raise InvalidTemplate(
-            f"{field}: a template decides the host, so an event could send the request anywhere; "
-            'write the host out, or list what it may be in allow_hosts, such as ["*.example.com"]'
+            "a template decides the host, so an event could send the request anywhere; "
+            'write the host out, or list what it may be in allow_hosts, such as ["*.example.com"]',
+            path=(field,),
         )
     return Destination(field, template, "", None, allowed)
 

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from whenthen.schemas import InvalidInput, WhenthenError
+from whenthen.schemas import InvalidInput, WhenthenError, error_text
 
 __all__ = [
     "ConditionError",
@@ -97,8 +97,7 @@ class ConditionError(WhenthenError):
         clause: str | None = None,
         hint: str | None = None,
     ) -> None:
-        super().__init__(detail)
-        self.detail = detail  #: one sentence, without the place
+        super().__init__(detail)  # one sentence, without the place in the text
         self.reason = reason
         self.text = text
         self._position = position
@@ -140,7 +139,7 @@ class ConditionError(WhenthenError):
         head = f"{self.line}:{self.column}: {self.detail}"
         if self.hint:
             head += f"; {self.hint}"
-        return f"{head}\n{self.caret}"
+        return error_text(self.path, f"{head}\n{self.caret}")
 
 
 class ConditionRefused(ConditionError, InvalidInput):

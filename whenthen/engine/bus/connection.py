@@ -235,7 +235,7 @@ class Bus:
 
     def _too_large(self, data: bytes) -> InvalidEvent:
         limit = self.nc.max_payload - ENVELOPE_BYTES
-        return InvalidEvent("event", f"{len(data)} bytes; the NATS server accepts at most {limit}")
+        return InvalidEvent(f"{len(data)} bytes; the NATS server accepts at most {limit}", path=("event",))
 
     async def event_at(self, seq: int) -> Event | None:
         """The event at a position of `EVENTS`; None when it is no longer kept.

@@ -23,7 +23,6 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -85,14 +84,11 @@ def find_server() -> Path:
 class EmbeddedServer:
     """One nats-server child and its supervision. `start`, use `url`, `stop`."""
 
-    def __init__(
-        self, data_dir: Path, settings: EmbeddedSettings | None = None, *, on_restart: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, data_dir: Path, settings: EmbeddedSettings | None = None) -> None:
         self.directory = data_dir / "nats"
         self.settings = settings or EmbeddedSettings()
         self.port = 0
         self.restarts = 0  #: how often the child exited and was restarted
-        self._on_restart = on_restart
         self._name = f"whenthen-{secrets.token_hex(4)}"  # distinguishes the child from another server on the same port
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
@@ -246,8 +242,6 @@ class EmbeddedServer:
                 continue
             self.restarts += 1
             log.warning("nats-server runs again (pid %d, port %d)", self._process.pid, self.port)
-            if self._on_restart is not None:
-                self._on_restart()
 
     async def _watch_health(self) -> None:
         """Restart the child when its health check reports that it can not write, once there is free space."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -22,7 +22,6 @@ __all__ = [
     "Offset",
     "Outcome",
     "OutcomeState",
-    "as_json",
     "decode_firing",
     "decode_task",
     "decode_window",
@@ -177,10 +176,19 @@ def decode_firing(data: dict[str, Any]) -> tuple[Firing, int]:
     return firing, firing.seq if data["by_seq"] else 0
 
 
-def encode_task(firing: Firing, encoded: orjson.Fragment, index: int, action: Any, extra: Any = None) -> bytes:
-    """An action task as JSON; `encoded` is the firing, `action` the spec in long form."""
+def encode_task(
+    firing: Firing, encoded: orjson.Fragment, index: int, action: Any, extra: Any = None, *, digest: str = ""
+) -> bytes:
+    """An action task as JSON; `encoded` is the firing, `action` the spec in long form, `digest` the spec's."""
     return orjson.dumps(
-        {"key": f"{firing.id}.{index}", "index": index, "firing": encoded, "action": action, "extra": extra or {}}
+        {
+            "key": f"{firing.id}.{index}",
+            "index": index,
+            "firing": encoded,
+            "action": action,
+            "digest": digest,
+            "extra": extra or {},
+        }
     )
 
 
@@ -189,7 +197,12 @@ def decode_task(data: bytes) -> tuple[ActionTask, int]:
     fields = orjson.loads(data)
     firing, seq = decode_firing(fields["firing"])
     task = ActionTask(
-        key=fields["key"], index=fields["index"], firing=firing, action=fields["action"], extra=fields["extra"]
+        key=fields["key"],
+        index=fields["index"],
+        firing=firing,
+        action=fields["action"],
+        extra=fields["extra"],
+        digest=fields.get("digest", ""),  # earlier versions wrote none
     )
     return task, seq
 
@@ -221,9 +234,3 @@ def unpack(data: bytes) -> Iterator[Message]:
         position += subject_len
         yield Message(subject, data[position : position + data_len], ttl_s)
         position += data_len
-
-
-def as_json(spec: Any) -> orjson.Fragment:
-    """An action model in its long form, encoded once."""
-    dump: Callable[..., Any] | None = getattr(spec, "model_dump", None)
-    return orjson.Fragment(orjson.dumps(dump(mode="json") if dump is not None else spec))

@@ -9,11 +9,10 @@ from collections.abc import Callable, Iterable
 
 import orjson
 
-from whenthen.actions import actions_of
+from whenthen.actions import actions_of, encode_spec, spec_digest
 from whenthen.engine.bus import (
     Message,
     action_subject,
-    as_json,
     encode_firing,
     encode_task,
     encode_window,
@@ -57,7 +56,7 @@ class MessageEncoder:
     def __init__(self, shard: int, settings: EvaluationSettings) -> None:
         self._shard = shard
         self._settings = settings
-        self._actions: dict[str, list[orjson.Fragment]] = {}
+        self._actions: dict[str, list[tuple[orjson.Fragment, str]]] = {}
 
     def rules_replaced(self) -> None:
         """Forget the actions of the rules so far."""
@@ -83,11 +82,11 @@ class MessageEncoder:
                     firing_subject(firing.automation, firing.id), orjson.dumps(encoded), self._settings.firing_ttl_s
                 )
             )
-            for index, action in enumerate(self._specs(firing, automation)):
+            for index, (spec, digest) in enumerate(self._specs(firing, automation)):
                 batch.messages.append(
                     Message(
                         action_subject(firing.automation, firing.id, index),
-                        encode_task(firing, encoded, index, action),
+                        encode_task(firing, encoded, index, spec, digest=digest),
                         self._settings.task_ttl_s,
                     )
                 )
@@ -97,10 +96,11 @@ class MessageEncoder:
         subject = window_subject(self._shard, trigger, key)
         return Message(subject, encode_window(trigger, key, state or b""), 0 if state else TOMBSTONE_S)
 
-    def _specs(self, firing: Firing, automation: Callable[[str], Automation]) -> list[orjson.Fragment]:
+    def _specs(self, firing: Firing, automation: Callable[[str], Automation]) -> list[tuple[orjson.Fragment, str]]:
+        """The spec of each action of a firing, as JSON, and its digest."""
         kind = f"{firing.automation}/{firing.state}/{firing.edge}"
         specs = self._actions.get(kind)
         if specs is None:
-            model = automation(firing.automation)
-            specs = self._actions[kind] = [as_json(action) for action in actions_of(model, firing)]
+            encoded = map(encode_spec, actions_of(automation(firing.automation), firing))
+            specs = self._actions[kind] = [(orjson.Fragment(spec), spec_digest(spec)) for spec in encoded]
         return specs

@@ -1,4 +1,4 @@
-"""Between the execution loop and the actions: compiles what a task asks for, loads its events, names its target.
+"""Between the execution loop and the actions: finds what a task asks for, loads its events, names its target.
 
 Built by the wiring; the loop (`engine.execution.executor`) knows nothing of actions, the actions nothing of the loop.
 """
@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections import OrderedDict
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -25,30 +25,29 @@ from whenthen.actions import (
     failed_event,
     perform,
     read_action,
+    spec_digest,
 )
 from whenthen.engine.bus import Bus
 from whenthen.engine.execution.executor import ExecutionObserver
 from whenthen.engine.metrics import Metrics
-from whenthen.schemas import ActionError, ActionTask, Event, InvalidInput, Ref
+from whenthen.schemas import ActionError, ActionTask, Event, Firing, InvalidInput, Ref
 
 __all__ = ["ActionMetrics", "ActionRunner"]
 
 log = logging.getLogger(__name__)
 
-_COMPILED = 10_000  #: compiled actions kept
+MAX_OTHER = 1000  #: compiled actions kept that the rules in force do not have
 _EVENTS_AT_ONCE = 64
-#: an action whose JSON has none of these names no contributing event but the triggering one; a path may start with `$` alone, `$..`,
-#: `$.*` or `$[`, and reach them without their name
-_READS_EVENTS = re.compile(rb'events|"\$"|\$\.\.|\$\.?[\[*]')
 
 
 class ActionRunner:
-    """Performs tasks through `ports`."""
+    """Performs tasks through `ports`. `find` gives the compiled action of the rules in force for a firing and an index."""
 
-    def __init__(self, bus: Bus, ports: Ports) -> None:
+    def __init__(self, bus: Bus, ports: Ports, find: Callable[[Firing, int], CompiledAction | None]) -> None:
         self._bus = bus
         self._ports = ports
-        self._compiled: OrderedDict[bytes, tuple[CompiledAction, bool]] = OrderedDict()
+        self._find = find
+        self._other: OrderedDict[str, CompiledAction] = OrderedDict()  #: by digest; not in the rules in force
 
     async def perform(self, task: ActionTask) -> ActionResult:
         """One try of one task.
@@ -56,10 +55,10 @@ class ActionRunner:
         Raises:
             ActionError: it did not work; `retryable` says whether another try may help.
         """
-        compiled, reads_events = self._compile(task.action)
+        compiled = self._compiled(task)
         firing = task.firing
         events: list[dict[str, Any]] = []
-        if reads_events:
+        if compiled.reads_events:
             own = None if firing.event is None else firing.event["id"]
             events = await self._events([ref for ref in firing.refs if ref.id != own])
         if firing.event is not None:
@@ -93,21 +92,32 @@ class ActionRunner:
             return f"{kind} {action.get('notifier')}"
         return kind
 
-    def _compile(self, spec: dict[str, Any]) -> tuple[CompiledAction, bool]:
-        """The compiled action, and whether it may read all contributing events."""
-        name = orjson.dumps(spec, option=orjson.OPT_SORT_KEYS)
-        found = self._compiled.get(name)
+    def _compiled(self, task: ActionTask) -> CompiledAction:
+        """The rule set's compiled action when the task asks for the same; otherwise what the task's own spec says.
+
+        They differ when the automation was changed or removed since, and then the task is performed as it was asked.
+        """
+        found = self._find(task.firing, task.index)
+        # a task of an earlier version has no digest; the spec in it is in the same form
+        digest = task.digest or spec_digest(orjson.dumps(task.action))
+        if found is not None and found.digest == digest:
+            return found
+        return self._of_spec(task.action)
+
+    def _of_spec(self, spec: dict[str, Any]) -> CompiledAction:
+        digest = spec_digest(orjson.dumps(spec))
+        found = self._other.get(digest)
         if found is not None:
-            self._compiled.move_to_end(name)
+            self._other.move_to_end(digest)
             return found
         try:
-            found = compile_action(read_action(spec)), _READS_EVENTS.search(name) is not None
+            found = compile_action(read_action(spec))
         except (InvalidInput, ValidationError) as error:
             # the rule was checked when it was loaded: another version of whenthen wrote the task
             raise ActionError(f"this version can not perform the action: {error}", retryable=False) from None
-        self._compiled[name] = found
-        if len(self._compiled) > _COMPILED:
-            self._compiled.popitem(last=False)
+        self._other[digest] = found
+        if len(self._other) > MAX_OTHER:
+            self._other.popitem(last=False)
         return found
 
     async def _events(self, refs: list[Ref]) -> list[dict[str, Any]]:

@@ -15,7 +15,6 @@ import orjson
 from whenthen.schemas import (
     BusUnavailable,
     Conflict,
-    InvalidEvent,
     InvalidInput,
     NotFound,
     Refused,
@@ -91,9 +90,6 @@ def answer_of(error: Exception, *, more: dict[str, Any] | None = None) -> Answer
     """The answer that an error means. What nobody expected is logged and answered 500 without its text."""
     if isinstance(error, HttpError):
         return error_answer(error.status, error.reason, str(error), *error.headers, more=more)
-    if isinstance(error, InvalidEvent):
-        message = str(error).removeprefix(f"{error.field}: ")
-        return error_answer(400, error.reason, message, field=error.field, more=more)
     if isinstance(error, UnsupportedMediaType):
         return error_answer(415, error.reason, str(error), more=more)
     if isinstance(error, Refused):
@@ -104,7 +100,7 @@ def answer_of(error: Exception, *, more: dict[str, Any] | None = None) -> Answer
     if isinstance(error, Conflict):
         return error_answer(409, error.reason, str(error), more=more)
     if isinstance(error, (InvalidInput, RenderError)):
-        return error_answer(400, error.reason, str(error), more=more)
+        return error_answer(400, error.reason, error.detail, field=error.field or None, more=more)
     if isinstance(error, BusUnavailable):
         again = (b"retry-after", str(RETRY_AFTER_S).encode())
         return error_answer(503, error.reason, str(error), again, more=more)

@@ -19,7 +19,7 @@ from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send
 from whenthen.engine.http.api_port import Api, HookRequest
 from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, header, read_body, refuse_compressed
 from whenthen.engine.metrics import Metrics
-from whenthen.rules import near
+from whenthen.rules import nearest
 from whenthen.schemas import BusUnavailable, Event, EventLimits, InvalidEvent, NotFound, WhenthenError, read_event
 
 __all__ = ["Ingest"]
@@ -76,7 +76,7 @@ class Ingest:
         try:
             if name not in self._api.hook_names():
                 source = "webhook"
-                close = near(name, self._api.hook_names(), what="known")
+                close = nearest(name, self._api.hook_names(), what="known")
                 raise NotFound(f'no webhook is named "{name[:200]}"' + (close if "did you mean" in close else ""))
             if scope["method"] != "POST":
                 raise HttpError(405, "method_not_allowed", "a webhook is called with POST", (b"allow", b"POST"))
@@ -108,16 +108,15 @@ class Ingest:
         if not isinstance(data, list):
             return [read_event(data, now=now, source="api", limits=self._limits)]
         if not data:
-            raise InvalidEvent("events", "the list is empty; send at least one event")
+            raise InvalidEvent("the list is empty; send at least one event", path=("events",))
         if len(data) > self._most:
-            raise InvalidEvent("events", f"{len(data)} events in one request; at most {self._most} are taken")
+            raise InvalidEvent(f"{len(data)} events in one request; at most {self._most} are taken", path=("events",))
         events = []
         for index, item in enumerate(data):
             try:
                 events.append(read_event(item, now=now, source="api", limits=self._limits))
             except InvalidEvent as error:
-                message = str(error).removeprefix(f"{error.field}: ")
-                raise InvalidEvent(f"[{index}].{error.field}", message) from None
+                raise error.below(index) from None
         return events
 
     def _publish(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str] = ()) -> Awaitable[int]:

@@ -1,4 +1,4 @@
-"""The rules in force, compiled: what every part of the process looks up, swapped whole when a new set is taken.
+"""The rules in force, compiled: what every part of the process looks up, swapped whole when a new set is applied.
 
 Built by the wiring; `engine.process.rule_reloading` hands it new sets. Implements `runs.stores.Deployments` and `actions.ports.Notifiers`.
 """
@@ -9,12 +9,13 @@ import difflib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
+from whenthen.actions import CompiledAction, CompiledActions
 from whenthen.conditions import compile_condition
 from whenthen.engine.evaluation import shard_of
 from whenthen.rules import Rules
-from whenthen.schemas import Automation, Deployment, EventLimits, NotFound
+from whenthen.schemas import Automation, Deployment, EventLimits, Firing, NotFound
 from whenthen.sources import SourceLimits, WebhookTranslator
-from whenthen.triggers import CompiledAutomation, RuleSet, compile_automation
+from whenthen.triggers import CompiledAutomation, RuleSet, compile_named
 
 __all__ = ["Compiled", "RuleRegistry"]
 
@@ -25,6 +26,7 @@ class Compiled:
 
     rules: Rules
     automations: Mapping[str, CompiledAutomation]
+    actions: Mapping[str, CompiledActions]  #: by the name of the automation
     shards: Sequence[RuleSet]
     webhooks: Mapping[str, WebhookTranslator]
     deployments: Mapping[str, Deployment]
@@ -44,25 +46,28 @@ class RuleRegistry:
         self.now = self.compile(rules)
 
     def on_change(self, listener: Callable[[Compiled], None]) -> None:
-        """Call `listener` with each set that is taken from now on."""
+        """Call `listener` with each set that is applied from now on."""
         self._listeners.append(listener)
 
     def compile(self, rules: Rules) -> Compiled:
-        """Compile a checked set without taking it.
+        """Compile a checked set without applying it.
 
         Raises:
             InvalidInput: something does not compile that the checks let pass; nothing was changed.
         """
-        automations = {
-            automation.name: rules.compiled.get(automation.name) or compile_automation(automation)
-            for automation in rules.automations
-        }
+        automations: dict[str, CompiledAutomation] = {}
+        actions: dict[str, CompiledActions] = {}
+        for automation in rules.automations:
+            name, made = automation.name, rules.compiled.get(automation.name)
+            automations[name] = compile_named(automation) if made is None else made.trigger
+            actions[name] = CompiledActions.compile(automation) if made is None else made.actions
         parts: list[list[CompiledAutomation]] = [[] for _ in range(self._shards)]
         for name, compiled in automations.items():
             parts[shard_of(name, self._shards)].append(compiled)
         return Compiled(
             rules=rules,
             automations=automations,
+            actions=actions,
             shards=[RuleSet(part) for part in parts],
             webhooks={
                 webhook.name: WebhookTranslator(
@@ -77,7 +82,7 @@ class RuleRegistry:
             notifiers={notifier.name: tuple(notifier.urls) for notifier in rules.notifiers},
         )
 
-    def take(self, compiled: Compiled) -> None:
+    def apply(self, compiled: Compiled) -> None:
         """Put a compiled set in force."""
         self.now = compiled
         for listener in self._listeners:
@@ -93,24 +98,29 @@ class RuleRegistry:
         """A notifier's URLs. Raises `NotFound`."""
         found = self.now.notifiers.get(name)
         if found is None:
-            raise NotFound(f"there is no notifier {name!r}{_near(name, self.now.notifiers)}")
+            raise NotFound(f"there is no notifier {name!r}{_did_you_mean(name, self.now.notifiers)}")
         return found
 
     def automation(self, name: str) -> Automation:
         """An automation. Raises `NotFound`."""
         found = self.now.automations.get(name)
         if found is None:
-            raise NotFound(f"there is no automation {name[:200]!r}{_near(name, self.now.automations)}")
+            raise NotFound(f"there is no automation {name[:200]!r}{_did_you_mean(name, self.now.automations)}")
         return found.model
+
+    def action(self, firing: Firing, index: int) -> CompiledAction | None:
+        """The action of `firing` that has `index` in the rules in force; None when they have none."""
+        found = self.now.actions.get(firing.automation)
+        return None if found is None else found.find(firing, index)
 
     def webhook(self, name: str) -> WebhookTranslator:
         """A webhook. Raises `NotFound`."""
         found = self.now.webhooks.get(name)
         if found is None:
-            raise NotFound(f"there is no webhook {name[:200]!r}{_near(name, self.now.webhooks)}")
+            raise NotFound(f"there is no webhook {name[:200]!r}{_did_you_mean(name, self.now.webhooks)}")
         return found
 
 
-def _near(name: str, known: Collection[str]) -> str:
+def _did_you_mean(name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, n=3)
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""

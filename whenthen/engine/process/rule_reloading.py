@@ -50,7 +50,7 @@ class RuleReloading:
                 "line": problem.line,
                 "column": problem.column,
                 "field": problem.field,
-                "message": problem.message,
+                "message": problem.detail,
             }
             for problem in self._problems
         ]
@@ -69,11 +69,11 @@ class RuleReloading:
             compiled = self._rule_registry.compile(rules)
         except InvalidInput as error:
             # the watcher calls again with these problems
-            raise InvalidRules([Problem(file="", line=0, column=0, field="", message=str(error))]) from None
+            raise InvalidRules([Problem(file="", line=0, column=0, path=error.path, detail=error.detail)]) from None
         for name, what in window_changes(before, rules).items():
             log.info("automation %s: %s", name, what)
         self._problems = ()
         unfreeze()  # the replaced rules can be collected
-        self._rule_registry.take(compiled)
+        self._rule_registry.apply(compiled)
         counts = ", ".join(f"{count} {kind}" for kind, count in rules.counts().items())
         log.info("rules %s are in force: %s", rules.revision, counts)

@@ -435,7 +435,7 @@ class Server:
             redactor=self.redactor,
             http=pool,
         )
-        acting = ActionRunner(self.bus, ports)
+        acting = ActionRunner(self.bus, ports, self.rule_registry.action)
         self._executor = Executor(
             self.bus,
             acting.perform,

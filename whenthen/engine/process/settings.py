@@ -19,8 +19,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from whenthen.rules import explain, path_text, read_document
-from whenthen.schemas import Duration, SetupError
+from whenthen.rules import explain, read_document
+from whenthen.schemas import Duration, SetupError, path_text
 
 __all__ = ["FILE_NAMES", "Settings", "load_settings", "parse_bytes"]
 
@@ -229,7 +229,7 @@ def _read(path: Path) -> dict[str, Any]:
             raise SetupError(f"{path}: not TOML: {error}") from None
     document = read_document(raw)
     if document.faults:
-        faults = "\n".join(f"{path}:{fault.line}:{fault.column}: {fault.message}" for fault in document.faults)
+        faults = "\n".join(f"{path}:{fault.line}:{fault.column}: {fault.detail}" for fault in document.faults)
         raise SetupError(faults)
     if document.data is not None and not isinstance(document.data, dict):
         raise SetupError(f"{path}: settings are a mapping, such as `port: 4280`")
@@ -252,5 +252,5 @@ def _describe(error: ValidationError, flags: Mapping[str, Any], from_file: Mappi
             where = f"WHENTHEN_{name.upper()}"
         else:
             where = f"{path}: {path_text(item.path)}"
-        lines.append(f"{where}: {item.message}")
+        lines.append(f"{where}: {item.detail}")
     return "\n".join(lines)

@@ -68,7 +68,7 @@ def import_prefect_file(raw: bytes, *, name: str = "input") -> str:
     document = read_document(raw)
     if document.faults:
         fault = document.faults[0]
-        raise InvalidInput(f"{name}:{fault.line}:{fault.column}: {fault.message}")
+        raise InvalidInput(f"{name}:{fault.line}:{fault.column}: {fault.detail}")
     try:
         return import_prefect(document.data).text
     except InvalidInput as error:
@@ -202,49 +202,49 @@ def _schedule(spec: dict[str, Any], number: int) -> dict[str, Any]:
 
 def _automation(item: _Spec, name: str, known: Known, notes: list[str]) -> dict[str, Any] | None:
     spec = item.spec
-    said = Notes(f"automation {name!r}")
+    remarks = Notes(f"automation {name!r}")
     try:
-        rule = _rule(spec, name, known, said, typed=item.typed)
+        rule = _rule(spec, name, known, remarks, typed=item.typed)
     except NoCounterpart as error:
-        notes.append(f"{said.subject}: left out: {error}")
+        notes.append(f"{remarks.subject}: left out: {error}")
         return None
     problem = _problem(Automation, rule)
     if problem is not None:
-        notes.append(f"{said.subject}: left out: {problem}")
+        notes.append(f"{remarks.subject}: left out: {problem}")
         return None
-    notes += said.lines
+    notes += remarks.lines
     return rule
 
 
-def _rule(spec: dict[str, Any], name: str, known: Known, said: Notes, *, typed: bool) -> dict[str, Any]:
+def _rule(spec: dict[str, Any], name: str, known: Known, remarks: Notes, *, typed: bool) -> dict[str, Any]:
     rule: dict[str, Any] = {"name": name}
     if isinstance(spec.get("description"), str) and spec["description"]:
         rule["description"] = spec["description"]
     enabled = spec.get("enabled", True)
     if not isinstance(enabled, bool):
-        said.add("enabled", f"{str(enabled)[:80]!r} is a template or no truth value; written as true")
+        remarks.add("enabled", f"{str(enabled)[:80]!r} is a template or no truth value; written as true")
     elif not enabled:
         rule["enabled"] = False
     if isinstance(spec.get("tags"), list) and spec["tags"]:
         rule["tags"] = [str(tag) for tag in spec["tags"]]
-    rule["trigger"] = import_trigger(spec.get("trigger"), said)
+    rule["trigger"] = import_trigger(spec.get("trigger"), remarks)
     for field in spec:
         if field not in _READ and field not in _SERVER:
-            said.add(str(field)[:80], "has no counterpart; left out")
+            remarks.add(str(field)[:80], "has no counterpart; left out")
     actions: list[dict[str, Any]] = []
     for field in _LISTS:
         listed = spec.get(field) or []
         if not isinstance(listed, list):
-            said.add(field, "not a list of actions; left out")
+            remarks.add(field, "not a list of actions; left out")
             continue
         for number, action in enumerate(listed):
             path = f"{field}[{number}]"
             if field == "actions_on_resolve":
-                said.add(path, f"Prefect never resolves a trigger of type {kind_of(spec['trigger'])}; left out")
+                remarks.add(path, f"Prefect never resolves a trigger of type {kind_of(spec['trigger'])}; left out")
                 continue
             if field == "actions_on_trigger":
-                said.add(path, "Prefect runs it on every firing, so it is one of the `actions` here")
-            ours = import_action(action, known, said, path, typed=typed)
+                remarks.add(path, "Prefect runs it on every firing, so it is one of the `actions` here")
+            ours = import_action(action, known, remarks, path, typed=typed)
             if ours is not None:
                 actions.append(ours)
     if actions:

@@ -120,15 +120,15 @@ def _leaf(leaf: Leaf, event: Event) -> Clause:
     children: list[Clause] = []
     if isinstance(leaf.rule, ScheduleRule):
         return Clause(text=f"{_place(leaf.path)}schedule", mark=Mark.FAILS, found="fires by time, never for an event")
-    roles: list[Clause] = []
+    filters: list[Clause] = []
     if leaf.expected is not None:
-        roles.append(_filter("expect", leaf.expected, event))
+        filters.append(_filter("expect", leaf.expected, event))
     if leaf.after is not None:
-        roles.append(_filter("after", leaf.after, event))
+        filters.append(_filter("after", leaf.after, event))
     if leaf.resolving is not None:
-        roles.append(_filter("resolve_on", leaf.resolving, event))
-    children += roles[0].children if len(roles) == 1 else roles
-    taken = any(role.mark is Mark.HOLDS for role in roles)
+        filters.append(_filter("resolve_on", leaf.resolving, event))
+    children += filters[0].children if len(filters) == 1 else filters
+    taken = any(clause.mark is Mark.HOLDS for clause in filters)
     key = _key(leaf, event)
     if key is not None:
         children.append(key)
@@ -136,17 +136,17 @@ def _leaf(leaf: Leaf, event: Event) -> Clause:
     if window is not None:
         children.append(window)
     if not taken or (key is not None and key.mark is Mark.FAILS):
-        mark = Mark.ERROR if any(role.mark is Mark.ERROR for role in roles) else Mark.FAILS
+        mark = Mark.ERROR if any(clause.mark is Mark.ERROR for clause in filters) else Mark.FAILS
     else:
         mark = Mark.HOLDS if window is None else Mark.NEEDS
     kind = "metric" if isinstance(leaf.rule, MetricRule) else "event"
     return Clause(text=f"{_place(leaf.path)}{kind} trigger", mark=mark, children=tuple(children))
 
 
-def _filter(role: str, rule: Filter, event: Event) -> Clause:
+def _filter(kind: str, rule: Filter, event: Event) -> Clause:
     wanted = " or ".join(glob.text for glob in rule.names[:8]) + (" or ..." if len(rule.names) > 8 else "")
     clauses = [
-        Clause(text=f"{role}: {wanted}", mark=Mark.HOLDS if rule.named(event.name) else Mark.FAILS, found=event.name)
+        Clause(text=f"{kind}: {wanted}", mark=Mark.HOLDS if rule.named(event.name) else Mark.FAILS, found=event.name)
     ]
     for test in rule.labels:
         clauses.append(_label(f"match.{test.label}", test, event.resource))
@@ -154,7 +154,7 @@ def _filter(role: str, rule: Filter, event: Event) -> Clause:
         clauses.append(_related(index, tests, event))
     if rule.condition is not None:
         clauses.append(_condition(rule.condition.explain(event.variables), "when: "))
-    return Clause(text=role, mark=_all(clauses), children=tuple(clauses))
+    return Clause(text=kind, mark=_all(clauses), children=tuple(clauses))
 
 
 def _label(text: str, test: LabelTest, labels: dict[str, str]) -> Clause:

@@ -22,7 +22,7 @@ __all__ = ["compile_names"]
 
 
 def compile_names(names: Sequence[str], every: Sequence[str]) -> Callable[[str], bool]:
-    """A test for one role: `names` are those of the role, `every` those of all roles of the trigger."""
+    """A test for one filter: `names` are those of the filter, `every` those of all filters of the trigger."""
     plain = not any(mark in text for text in every for mark in "*?[!")
     decides = any_of([compile_glob(text) for text in names])
     if plain or (len(every) == 1 and every[0] == "*"):

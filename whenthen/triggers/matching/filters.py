@@ -47,7 +47,7 @@ class LabelTest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Filter:
-    """All tests of one trigger for one role: `expect`, `after` or `resolve_on`."""
+    """One filter of a trigger, with all its tests: `expect`, `after` or `resolve_on`."""
 
     names: tuple[Glob, ...]
     named: Callable[[str], bool]
@@ -106,7 +106,7 @@ def compile_filter(
     condition: Condition | None,
     named: Callable[[str], bool] | None = None,
 ) -> Filter:
-    """Compile the tests of one role. `named` replaces the globs as the test of names; it must not match what they do not."""
+    """Compile the tests of one filter. `named` replaces the globs as the test of names; it must not match what they do not."""
     globs = tuple(compile_glob(name) for name in names)
     return Filter(
         names=globs,

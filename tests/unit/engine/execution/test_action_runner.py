@@ -1,15 +1,19 @@
-"""What actions are given of the events that led to them."""
+"""Which compiled action a task is performed with, and what it is given of the events that led to it."""
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
+import orjson
 import pytest
 
-from whenthen.actions import Redactor
+from whenthen.actions import CompiledActions, Redactor, encode_spec, spec_digest
+from whenthen.engine.execution import action_runner
 from whenthen.engine.execution.action_runner import ActionRunner
+from whenthen.schemas import ActionError, Automation
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState, Ref
 
@@ -25,18 +29,32 @@ class Stream:
         return Event({"id": f"e{seq}", "event": "order.paid", "payload": {"n": seq}}, seq)
 
 
-def task(action: dict[str, Any]) -> ActionTask:
-    firing = Firing(
-        id="f",
-        automation="a",
-        state=FiringState.TRIGGERED,
-        at="2026-01-01T00:00:00.000000Z",
-        key={},
-        event={"id": "e3", "event": "order.paid", "resource": {"id": "order"}, "payload": {"n": 3}},
-        seq=3,
-        refs=tuple(Ref(f"e{seq}", seq, seq) for seq in (1, 2, 3)),
+FIRING = Firing(
+    id="f",
+    automation="a",
+    state=FiringState.TRIGGERED,
+    at="2026-01-01T00:00:00.000000Z",
+    key={},
+    event={"id": "e3", "event": "order.paid", "resource": {"id": "order"}, "payload": {"n": 3}},
+    seq=3,
+    refs=tuple(Ref(f"e{seq}", seq, seq) for seq in (1, 2, 3)),
+)
+
+
+def automation(*actions: Any, **more: Any) -> Automation:
+    return Automation.model_validate({"name": "a", "trigger": {"expect": "x"}, "actions": list(actions), **more})
+
+
+def task(rule: Automation, index: int = 0, *, digest: bool = True) -> ActionTask:
+    """As the evaluator makes it; without `digest` as versions before made it."""
+    spec = encode_spec(rule.actions[index])
+    return ActionTask(
+        key=f"f.{index}",
+        index=index,
+        firing=FIRING,
+        action=orjson.loads(spec),
+        digest=spec_digest(spec) if digest else "",
     )
-    return ActionTask(key="f.0", index=0, firing=firing, action=action)
 
 
 class Sink:
@@ -47,25 +65,119 @@ class Sink:
         self.events.append(event)
 
 
+class Rules:
+    """The rules in force: one automation, or none."""
+
+    def __init__(self, rule: Automation | None) -> None:
+        self.actions = None if rule is None else CompiledActions.compile(rule)
+
+    def find(self, firing: Firing, index: int) -> Any:
+        return None if self.actions is None else self.actions.find(firing, index)
+
+
 def emit(payload: Any) -> dict[str, Any]:
     return {"type": "emit-event", "event": "order.seen", "resource": {"id": "order"}, "payload": payload}
+
+
+@pytest.fixture
+def sink() -> Sink:
+    return Sink()
+
+
+@pytest.fixture
+def compiled_anew(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the runner compiled itself."""
+    seen: list[Any] = []
+    compile_action = action_runner.compile_action
+
+    def watched(action: Any) -> Any:
+        seen.append(action)
+        return compile_action(action)
+
+    monkeypatch.setattr(action_runner, "compile_action", watched)
+    return seen
+
+
+def runner(sink: Sink, in_force: Automation | None, stream: Stream | None = None) -> ActionRunner:
+    ports = SimpleNamespace(events=sink, redactor=Redactor())
+    return ActionRunner(stream or Stream(), ports, Rules(in_force).find)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     "payload",
     [{"all": "$.events"}, {"ids": "{{ events | map(attribute='id') | join(',') }}"}, {"second": "$['events'][1]"}],
 )
-def test_an_action_that_names_events_is_given_all_of_them(payload: Any) -> None:
-    stream, sink = Stream(), Sink()
-    acting = ActionRunner(stream, SimpleNamespace(events=sink, redactor=Redactor()))  # type: ignore[arg-type]
-    asyncio.run(acting.perform(task(emit(payload))))
+def test_an_action_that_names_events_is_given_all_of_them(sink: Sink, payload: Any) -> None:
+    stream, rule = Stream(), automation(emit(payload))
+    asyncio.run(runner(sink, rule, stream).perform(task(rule)))
     assert stream.asked == [1, 2]
     assert "e2" in str(sink.events[0].payload)
 
 
-def test_an_action_that_names_no_events_costs_no_look_up() -> None:
-    stream, sink = Stream(), Sink()
-    acting = ActionRunner(stream, SimpleNamespace(events=sink, redactor=Redactor()))  # type: ignore[arg-type]
-    asyncio.run(acting.perform(task(emit({"n": "$.payload.n", "of": "{{ event.id }}"}))))
+def test_an_action_that_names_no_events_costs_no_look_up(sink: Sink) -> None:
+    stream, rule = Stream(), automation(emit({"n": "$.payload.n", "of": "{{ event.id }}", "word": "all events"}))
+    asyncio.run(runner(sink, rule, stream).perform(task(rule)))
     assert stream.asked == []
-    assert sink.events[0].payload == {"n": 3, "of": "e3"}
+    assert sink.events[0].payload == {"n": 3, "of": "e3", "word": "all events"}
+
+
+@pytest.mark.parametrize("digest", [True, False], ids=["digest", "task-of-an-earlier-version"])
+def test_what_the_rules_in_force_have_is_not_compiled_again(sink: Sink, compiled_anew: list[Any], digest: bool) -> None:
+    rule = automation("do-nothing", emit({"n": "$.payload.n", "half": 0.5}))
+    asyncio.run(runner(sink, rule).perform(task(rule, 1, digest=digest)))
+    assert sink.events[0].payload == {"n": 3, "half": 0.5}
+    assert compiled_anew == []
+
+
+def changed(payload: str) -> Automation:
+    return automation(emit({"rule": payload}))
+
+
+@pytest.mark.parametrize("digest", [True, False], ids=["digest", "task-of-an-earlier-version"])
+@pytest.mark.parametrize(
+    "in_force",
+    [
+        pytest.param(None, id="removed"),
+        pytest.param(changed("new"), id="changed"),
+        pytest.param(automation(), id="without actions"),
+        pytest.param(automation("do-nothing", emit({"rule": "old"})), id="moved"),
+    ],
+)
+def test_a_task_is_performed_as_it_was_asked_whatever_became_of_its_rule(
+    sink: Sink, compiled_anew: list[Any], in_force: Automation | None, digest: bool
+) -> None:
+    acting = runner(sink, in_force)
+    for _ in range(2):
+        asyncio.run(acting.perform(task(changed("old"), digest=digest)))
+    assert [event.payload for event in sink.events] == [{"rule": "old"}] * 2
+    assert len(compiled_anew) == 1, "the second task is performed with what the first one had compiled"
+
+
+def test_other_actions_than_those_in_force_are_kept_up_to_a_bound(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(action_runner, "MAX_OTHER", 2)
+    acting = runner(sink, None)
+    for number in range(5):
+        asyncio.run(acting.perform(task(changed(str(number)))))
+    assert len(acting._other) == 2
+
+
+def test_a_task_of_another_version_that_this_one_can_not_perform_is_refused_for_good(sink: Sink) -> None:
+    odd = dataclasses.replace(task(changed("old")), action={"type": "launch-rocket"}, digest="0" * 24)
+    with pytest.raises(ActionError, match="this version can not perform the action") as refused:
+        asyncio.run(runner(sink, None).perform(odd))
+    assert not refused.value.retryable
+
+
+def test_the_actions_of_an_edge_are_found_behind_those_of_every_firing() -> None:
+    rule = automation("do-nothing", actions_on_trigger=[emit("up")], actions_on_resolve=[emit("down"), "do-nothing"])
+    compiled = CompiledActions.compile(rule)
+    resolved = dataclasses.replace(FIRING, state=FiringState.RESOLVED)
+    again = dataclasses.replace(FIRING, edge=False)
+
+    def types(firing: Firing) -> list[Any]:
+        found = [compiled.find(firing, index) for index in range(4)]
+        return [None if item is None else getattr(item.action, "payload", item.type) for item in found]
+
+    assert types(FIRING) == ["do-nothing", "up", None, None]
+    assert types(resolved) == ["do-nothing", "down", "do-nothing", None]
+    assert types(again) == ["do-nothing", None, None, None]

@@ -56,7 +56,7 @@ class FakeApi:
         except orjson.JSONDecodeError as error:
             raise InvalidInput(f"the body is not JSON: {error}") from None
         if not isinstance(data, dict) or "number" not in data:
-            raise InvalidEvent("resource.id", "body.number is missing")
+            raise InvalidEvent("body.number is missing", path=("resource", "id"))
         event = new_event(
             "order.created",
             resource={"id": f"order.{data['number']}"},
