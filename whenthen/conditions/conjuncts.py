@@ -15,6 +15,8 @@ from whenthen.conditions.runtime.cel_values import KINDS
 
 __all__ = ["Path", "Tests", "conjuncts", "tests_of"]
 
+EXACT_IN_DOUBLE = 2**53  #: up to here doubles tell integers apart (IEEE 754)
+
 #: a variable and the fields below it, as `("event", "payload", "ref")`
 Path = tuple[str, ...]
 
@@ -90,7 +92,8 @@ def _constant(node: n.Node, constants: Sequence[Any]) -> str | int | bool | None
     match node:
         case n.Literal(slot=slot, kind="string" | "int"):
             value: str | int = constants[slot]
-            return value
+            # a double equals such an integer when it is near enough, which no look-up by value finds
+            return None if isinstance(value, int) and abs(value) > EXACT_IN_DOUBLE else value
         case n.Constant(value=bool() as truth):
             return truth
     return None

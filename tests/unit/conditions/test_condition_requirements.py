@@ -29,6 +29,9 @@ REF = ("event", "payload", "ref")
         ("event.n == 1 ? true : false", []),
         ("event.n == 1.0", []),
         ("event.n == 1u", []),
+        ("event.n == 9007199254740992", [(("event", "n"), 9007199254740992)]),
+        ("event.n == 9007199254740993", []),  # the double 9007199254740992.0 equals it too
+        ("event.n == -9007199254740993", []),
         ("event.n == null", []),
         ("event.n == event.m", []),
         ("event.n != 1", []),
