@@ -14,7 +14,6 @@ from typing import Any
 import orjson
 
 from fuzz.draws import Draws
-from whenthen.conditions import compile_condition
 from whenthen.engine.bus.subjects import event_name, event_subject
 from whenthen.engine.http import HookRequest, HookResult, HttpApp, create_app
 from whenthen.engine.http.answers import HttpError
@@ -95,7 +94,6 @@ def _hooks() -> dict[str, WebhookTranslator]:
     return {
         name: WebhookTranslator(
             Webhook.model_validate({"name": name, "verify": "none", **form}),
-            compile_condition=compile_condition,
             resolve_secret=lambda reference: "",
         )
         for name, form in HOOKS.items()
@@ -212,7 +210,7 @@ def _verifying(how: bytes) -> Any:
     webhook = Webhook.model_validate(
         {"name": "hook", "verify": orjson.loads(how), "map": {"event": "e", "resource": {"id": "r"}, "payload": {}}}
     )
-    hook = WebhookTranslator(webhook, compile_condition=compile_condition, resolve_secret=resolved.__getitem__)
+    hook = WebhookTranslator(webhook, resolve_secret=resolved.__getitem__)
 
     def verify(request: Request, secrets: Mapping[str, str]) -> None:
         resolved.clear()

@@ -10,8 +10,6 @@ from whenthen.sources.cloudevents import (
     is_cloudevent,
 )
 from whenthen.sources.mapping import (
-    CompileCondition,
-    Condition,
     SourceLimits,
     Translation,
 )
@@ -30,8 +28,6 @@ from whenthen.sources.verification import (
 )
 
 __all__ = [
-    "CompileCondition",
-    "Condition",
     "Request",
     "ResolveSecret",
     "SourceLimits",

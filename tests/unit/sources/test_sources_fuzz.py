@@ -10,7 +10,6 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from whenthen.conditions import compile_condition
 from whenthen.schemas.errors import WhenthenError
 from whenthen.schemas.events import decode_event
 from whenthen.schemas.webhooks import Webhook
@@ -29,7 +28,6 @@ FORMS: list[dict[str, Any]] = [
 HOOKS = [
     WebhookTranslator(
         Webhook.model_validate({"name": "hook", "verify": "none", **form}),
-        compile_condition=compile_condition,
         resolve_secret=lambda reference: "",
     )
     for form in FORMS
