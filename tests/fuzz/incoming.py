@@ -16,14 +16,12 @@ import orjson
 from fuzz.draws import Draws
 from whenthen.engine.bus.subjects import event_name, event_subject
 from whenthen.engine.http import HookRequest, HookResult, HttpApp, create_app
-from whenthen.engine.http.answers import HttpError
-from whenthen.engine.http.bodies import decode_json
 from whenthen.engine.metrics import Metrics
-from whenthen.schemas.errors import InvalidInput, Refused, WhenthenError
+from whenthen.schemas.errors import InvalidInput, InvalidJson, Refused, WhenthenError
 from whenthen.schemas.events import Event, decode_event, read_event
 from whenthen.schemas.times import format_time
 from whenthen.schemas.webhooks import Webhook
-from whenthen.sources import Request, WebhookTranslator
+from whenthen.sources import Request, WebhookTranslator, decode_json
 from whenthen.sources.cloudevents import event_of_cloudevent, is_cloudevent
 
 __all__ = ["check_event", "events", "requests", "signatures", "webhooks"]
@@ -80,8 +78,7 @@ def events(data: bytes) -> None:
     """A body of `POST /api/events`: JSON, one event, a list of them, or CloudEvents."""
     try:
         value = decode_json(data)
-    except HttpError as refused:
-        assert refused.status == 400
+    except InvalidJson as refused:
         assert str(refused)
         return
     for item in value if isinstance(value, list) else [value]:

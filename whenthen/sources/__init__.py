@@ -9,6 +9,9 @@ from whenthen.sources.cloudevents import (
     event_of_cloudevent,
     is_cloudevent,
 )
+from whenthen.sources.json_bodies import (
+    decode_json,
+)
 from whenthen.sources.mapping import (
     SourceLimits,
     Translation,
@@ -33,6 +36,7 @@ __all__ = [
     "SourceLimits",
     "Translation",
     "WebhookTranslator",
+    "decode_json",
     "event_of_cloudevent",
     "is_cloudevent",
     "translate_notification",

@@ -10,9 +10,10 @@ from datetime import datetime
 
 from whenthen.schemas import HmacVerification, InvalidInput, Verification, Webhook
 from whenthen.sources.github import SIGNATURE_HEADER, SIGNATURE_PREFIX, translate_github
+from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, reject
 from whenthen.sources.objectstore import translate_notification
-from whenthen.sources.requests import Request, decode_body, decode_json
+from whenthen.sources.requests import Request, decode_body
 from whenthen.sources.verification import ResolveSecret, verify
 
 __all__ = ["WebhookTranslator"]

@@ -17,10 +17,11 @@ import orjson
 
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, send_answer
 from whenthen.engine.http.api_port import Api, HookRequest
-from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, header, read_body, refuse_compressed
+from whenthen.engine.http.bodies import ClientGone, content_type, header, read_body, refuse_compressed
 from whenthen.engine.metrics import Metrics
 from whenthen.rules import nearest
 from whenthen.schemas import BusUnavailable, Event, EventLimits, InvalidEvent, NotFound, WhenthenError, read_event
+from whenthen.sources import decode_json
 
 __all__ = ["Ingest"]
 

@@ -12,7 +12,8 @@ from starlette.responses import Response
 
 from whenthen.engine.http.answers import Answer, HttpError, json_answer
 from whenthen.engine.http.api_port import Api, Page
-from whenthen.engine.http.bodies import content_type, decode_json, header, read_body
+from whenthen.engine.http.bodies import content_type, header, read_body
+from whenthen.sources import decode_json
 
 __all__ = ["api_router", "as_response", "state_router"]
 

@@ -70,12 +70,16 @@ def test_of_a_list_with_one_bad_event_none_is_stored() -> None:
 @pytest.mark.parametrize(
     ("body", "field", "message"),
     [
-        (b"", None, "the body is empty"),
-        (b"  \n", None, "the body is empty"),
-        (b'{"event": }', None, "not JSON at line 1, column 11"),
-        (b'{"event": "\xff"}', None, "byte 11 (0xff) is not UTF-8"),
-        (b"[" * 10_000 + b"]" * 10_000, None, "nested more than 100 deep"),
-        (orjson.dumps(EVENT)[:-1] + b',"payload":' + b"[" * 100 + b"]" * 100 + b"}", None, "nested more than 100 deep"),
+        (b"", "body", "empty; send JSON"),
+        (b"  \n", "body", "empty; send JSON"),
+        (b'{"event": }', "body", "not JSON at line 1, column 11"),
+        (b'{"event": "\xff"}', "body", "byte 11 (0xff) is not UTF-8"),
+        (b"[" * 10_000 + b"]" * 10_000, "body", "nested more than 100 deep"),
+        (
+            orjson.dumps(EVENT)[:-1] + b',"payload":' + b"[" * 100 + b"]" * 100 + b"}",
+            "body",
+            "nested more than 100 deep",
+        ),
         (b"3", "event", "an event is a JSON object, found a number"),
         (b"[]", "events", "the list is empty"),
         (b"[3]", "[0].event", "an event is a JSON object"),
