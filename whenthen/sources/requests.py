@@ -23,9 +23,10 @@ _CHARSETS = {"utf-8": "utf-8", "us-ascii": "utf-8", "ascii": "utf-8", "iso8859-1
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """One request, read-only. Header names are made lower case; `body` is as it came over the wire.
+    """One request, read-only. `body` is as it came over the wire.
 
-    Not frozen: there is one for every request, and frozen ones take three times as long to make.
+    Header names are in lower case, and all text can be written as UTF-8, as is so for what ASGI gives; `of` makes it so for
+    other texts. Not frozen: there is one for every request, and frozen ones take three times as long to make.
     """
 
     method: str = "POST"
@@ -33,9 +34,22 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
-    def __post_init__(self) -> None:
-        self.headers = {name.lower(): _writable(value) for name, value in self.headers.items()}
-        self.query = {_writable(name): _writable(value) for name, value in self.query.items()}
+    @classmethod
+    def of(
+        cls,
+        *,
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Request:
+        """A request of any texts."""
+        return cls(
+            method=method,
+            headers={name.lower(): _writable(value) for name, value in (headers or {}).items()},
+            query={_writable(name): _writable(value) for name, value in (query or {}).items()},
+            body=body,
+        )
 
     @property
     def media_type(self) -> str:

@@ -156,7 +156,7 @@ def test_the_requests_are_what_the_presets_understand() -> None:
     names = []
     for webhook, delivery in ((github, push("github-secret", START)), (storage, upload("storage-token", START))):
         translator = WebhookTranslator(webhook, resolve_secret=secrets.__getitem__)
-        request = Request(method="POST", headers=delivery.headers, query={}, body=delivery.body)
+        request = Request.of(method="POST", headers=delivery.headers, query={}, body=delivery.body)
         names += [(event.name, event.resource["id"]) for event in translator.translate(request, START).events]
     assert names == [
         ("github.push", "github.repository.acme/shop"),

@@ -72,7 +72,7 @@ records = st.fixed_dictionaries(
 )
 def test_no_request_crashes_a_translation(body: bytes, type: str, text: str, kind: str) -> None:
     headers = {"Content-Type": type, "X-GitHub-Event": kind, "X-GitHub-Delivery": text, "X-Id": text}
-    request = Request(headers=headers, query={"q": text}, body=body)
+    request = Request.of(headers=headers, query={"q": text}, body=body)
     for hook in HOOKS:
         with contextlib.suppress(WhenthenError):
             for event in hook.translate(request, NOW).events:

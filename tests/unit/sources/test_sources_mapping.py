@@ -25,7 +25,7 @@ MAP: dict[str, Any] = {"event": "order.{{ body.customer.name | lower }}", "resou
 def post(body: Any, *, type: str | None = "application/json", **headers: str) -> Request:
     raw = body if isinstance(body, bytes) else json.dumps(body).encode()
     found = {name.replace("_", "-"): value for name, value in headers.items()}
-    return Request(headers={**found, **({"Content-Type": type} if type else {})}, body=raw)
+    return Request.of(headers={**found, **({"Content-Type": type} if type else {})}, body=raw)
 
 
 def test_request_becomes_an_event_with_types_kept(build: Any, now: datetime) -> None:
@@ -44,7 +44,7 @@ def test_request_becomes_an_event_with_types_kept(build: Any, now: datetime) -> 
             "id": "$.headers.x-delivery",
         }
     )
-    request = Request(
+    request = Request.of(
         headers={"Content-Type": "application/json", "User-Agent": "shop/1", "X-Delivery": "d1"},
         query={"q": "1"},
         body=json.dumps(ORDER).encode(),

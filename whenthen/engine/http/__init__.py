@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from whenthen.engine.http.api_port import (
-    Ack,
     Api,
-    HookRequest,
-    HookResult,
     Json,
     Page,
 )
@@ -20,10 +17,7 @@ from whenthen.engine.http.serving import (
 )
 
 __all__ = [
-    "Ack",
     "Api",
-    "HookRequest",
-    "HookResult",
     "HttpApp",
     "HttpServer",
     "Json",

@@ -6,47 +6,17 @@ and any may raise `BusUnavailable`, which is answered 503.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from whenthen.engine.bus import Ack
 from whenthen.schemas import Event
-from whenthen.sources import Request
+from whenthen.sources import Request, Translation
 
-__all__ = ["Ack", "Api", "HookRequest", "HookResult", "Json", "Page"]
+__all__ = ["Api", "Json", "Page"]
 
 Json = dict[str, Any]
-
-
-class Ack(Protocol):
-    """JetStream has the event."""
-
-    @property
-    def duplicate(self) -> bool:
-        """Whether it had it before: an event of this id came within the duplicate window."""
-
-
-@dataclass(slots=True, kw_only=True)
-class HookRequest(Request):
-    """A request to the webhook `name`, as it came. Of a header that comes twice, the last counts."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        """Nothing to do: ASGI gives header names in lower case, and text from Latin-1 can always be written."""
-
-
-@dataclass(slots=True, kw_only=True)
-class HookResult:
-    """What a webhook made of a request: events to publish, and what a provider's handshake wants as the answer.
-
-    Read-only; there is one for every request, and frozen ones take three times as long to make.
-    """
-
-    events: Sequence[Event] = ()
-    dropped: Sequence[str] = ()  #: what gave no event on purpose, and why
-    answer: bytes | None = None  #: sent in place of the ids
-    answer_type: str = "application/json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +36,8 @@ class Api(Protocol):
     async def publish(self, event: Event) -> Ack:
         """Store one event; returns once JetStream acknowledged it. Raises BusUnavailable, InvalidEvent (too large)."""
 
-    def translate(self, request: HookRequest) -> HookResult:
-        """Verify and translate. Raises NotFound, Refused (its `status`), UnsupportedMediaType, InvalidInput."""
+    def translate(self, webhook: str, request: Request) -> Translation:
+        """Verify a request to a webhook and translate it. Raises NotFound, Refused (its `status`), UnsupportedMediaType, InvalidInput."""
 
     def hook_names(self) -> Collection[str]:
         """Names of the webhooks in force."""

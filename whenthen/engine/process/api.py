@@ -18,7 +18,7 @@ import orjson
 
 from whenthen.engine.bus import ENGINE, EVENTS, Ack, Bus, StoredMessage, escape_token, newest
 from whenthen.engine.execution import DeadLetters
-from whenthen.engine.http import HookRequest, HookResult, Json, Page
+from whenthen.engine.http import Json, Page
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.observation import Observation
@@ -40,7 +40,7 @@ from whenthen.schemas import (
     from_us,
     next_after,
 )
-from whenthen.sources import event_of_cloudevent
+from whenthen.sources import Request, Translation, event_of_cloudevent
 from whenthen.triggers import why_not
 
 __all__ = ["ServerApi"]
@@ -95,13 +95,9 @@ class ServerApi:
                 del self._positions[known]
         return ack
 
-    def translate(self, request: HookRequest) -> HookResult:
+    def translate(self, webhook: str, request: Request) -> Translation:
         """Verify a webhook's request and translate it."""
-        translator = self._rule_registry.webhook(request.name)
-        found = translator.translate(request, datetime.now(UTC))
-        if not found.events:
-            return HookResult(answer=orjson.dumps({"ids": [], "dropped": found.dropped}))
-        return HookResult(events=found.events)
+        return self._rule_registry.webhook(webhook).translate(request, datetime.now(UTC))
 
     def hook_names(self) -> Collection[str]:
         return self._rule_registry.now.webhooks

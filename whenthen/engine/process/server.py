@@ -70,7 +70,7 @@ from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.engine.process.settings import Settings
 from whenthen.rules import Rules, load_rules
 from whenthen.runs import BuiltInOrchestrator, Reaper, ReaperSettings, Scheduler, Stores, Worker, WorkerSettings
-from whenthen.schemas import BusUnavailable, Event, SetupError, WhenthenError
+from whenthen.schemas import BusUnavailable, SetupError, WhenthenError
 from whenthen.triggers import Evaluator
 
 __all__ = ["Server"]
@@ -428,7 +428,7 @@ class Server:
         pool = await self._cleanup.enter_async_context(open_pool())
         ports = Ports(
             orchestrator=self.orchestrator,
-            events=_Sink(self.bus),
+            events=self.bus,
             automations=self.pauses,
             notifiers=self.rule_registry,
             resolve_secret=secrets.resolve,
@@ -551,13 +551,3 @@ class _Shard:
 
     def stop(self) -> None:
         self._loop.stop()
-
-
-class _Sink:
-    """Where emitted events go."""
-
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
-
-    async def emit(self, event: Event) -> None:
-        await self._bus.publish(event)

@@ -10,22 +10,19 @@ from typing import Any
 import httpx
 import orjson
 
-from whenthen.engine.http import HookRequest, HookResult, HttpApp, Page, create_app
+from whenthen.engine.bus import Ack
+from whenthen.engine.http import HttpApp, Page, create_app
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import InvalidEvent, InvalidInput, NotFound, Refused
 from whenthen.schemas.events import Event, new_event
+from whenthen.sources import Request, Translation
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class FakeAck:
-    duplicate: bool
-
-
 @dataclass
 class FakeApi:
-    """Webhooks named `orders` (a token in a header) and `hand` (a handshake); deployment `loader`."""
+    """A webhook named `orders` (a token in a header); deployment `loader`."""
 
     stored: dict[str, Event] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
@@ -34,23 +31,21 @@ class FakeApi:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     registry: Metrics = field(default_factory=lambda: Metrics(version="1"))
 
-    async def publish(self, event: Event) -> FakeAck:
+    async def publish(self, event: Event) -> Ack:
         if error := self.fail.get(event.id) or self.fail.get("*"):
             raise error
         self.order.append(event.id)
         duplicate = event.id in self.stored
         self.stored.setdefault(event.id, event)
-        return FakeAck(duplicate)
+        return Ack(len(self.order), duplicate)
 
-    def translate(self, request: HookRequest) -> HookResult:
-        if request.name == "hand":
-            return HookResult(answer=b'{"challenge":1}')
+    def translate(self, webhook: str, request: Request) -> Translation:
         if request.headers.get("x-token") != "right":
             raise Refused("x-token does not hold the token", status=401)
         if request.query.get("crash"):
             raise RuntimeError("secret detail")
         if request.query.get("drop"):
-            return HookResult(dropped=["when: false"])
+            return Translation(dropped=["when: false"])
         try:
             data = orjson.loads(request.body)
         except orjson.JSONDecodeError as error:
@@ -64,10 +59,10 @@ class FakeApi:
             source="webhook:orders",
             id=data.get("id"),
         )
-        return HookResult(events=[event])
+        return Translation(events=[event])
 
     def hook_names(self) -> Collection[str]:
-        return {"orders", "hand"}
+        return {"orders"}
 
     def cloudevents(self, data: Any) -> list[dict[str, Any]]:
         items = data if isinstance(data, list) else [data]
