@@ -18,7 +18,7 @@ from whenthen.engine.bus import Ack
 from whenthen.engine.bus.subjects import event_name, event_subject
 from whenthen.engine.http import HttpApp, create_app
 from whenthen.engine.metrics import Metrics
-from whenthen.schemas.errors import InvalidInput, InvalidJson, Refused, WhenthenError
+from whenthen.schemas.errors import InvalidInput, InvalidJson, NotFound, Refused, WhenthenError
 from whenthen.schemas.events import Event, decode_event, read_event
 from whenthen.schemas.times import format_time
 from whenthen.schemas.webhooks import Webhook
@@ -220,7 +220,7 @@ def _verifying(how: bytes) -> Any:
 
 
 class _MemoryApi:
-    """Takes every event, and answers an empty object to every question."""
+    """Takes every event, and has nothing to show."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
@@ -236,9 +236,6 @@ class _MemoryApi:
     def hook_names(self) -> Collection[str]:
         return _hooks()
 
-    def cloudevents(self, data: Any) -> list[dict[str, Any]]:
-        return [event_of_cloudevent(item) for item in (data if isinstance(data, list) else [data])]
-
     def ready(self) -> list[str]:
         return []
 
@@ -246,8 +243,8 @@ class _MemoryApi:
         return b""
 
     def __getattr__(self, name: str) -> Any:
-        async def answer(*_arguments: Any, **_options: Any) -> dict[str, Any]:
-            return {}
+        async def answer(*_arguments: Any, **_options: Any) -> Any:
+            raise NotFound(f"{name}: there is nothing here")
 
         return answer
 

@@ -21,7 +21,7 @@ from whenthen.engine.http.bodies import ClientGone, content_type, header, read_b
 from whenthen.engine.metrics import Metrics
 from whenthen.rules import nearest
 from whenthen.schemas import BusUnavailable, Event, EventLimits, InvalidEvent, NotFound, WhenthenError, read_event
-from whenthen.sources import Request, decode_json
+from whenthen.sources import Request, decode_json, event_of_cloudevent
 
 __all__ = ["Ingest"]
 
@@ -63,7 +63,7 @@ class Ingest:
             body = await read_body(receive, self._body_limit, header(scope, b"content-length"))
             data = decode_json(body)
             if kind in (_CLOUDEVENT, _CLOUDEVENTS):
-                data = self._api.cloudevents(data)
+                data = [event_of_cloudevent(item) for item in (data if isinstance(data, list) else [data])]
             events = self._read(data)
         except ClientGone:
             return None

@@ -177,9 +177,9 @@ def test_a_charset_of_utf_8_and_a_missing_content_type_are_fine() -> None:
 def test_a_cloudevent_is_taken() -> None:
     api = FakeApi()
     body = {"specversion": "1.0", "type": "a.b", "id": "c1", "source": "/x"}
-    assert post(api, body, headers={"content-type": "application/cloudevents+json"}).json()["ids"] == ["c1"]
+    assert post(api, body, headers={"content-type": "application/cloudevents+json"}).json()["ids"] == ["/x#c1"]
     headers = {"content-type": "application/cloudevents-batch+json"}
-    assert post(api, [body, {**body, "id": "c2"}], headers=headers).json()["ids"] == ["c1", "c2"]
+    assert post(api, [body, {**body, "id": "c2"}], headers=headers).json()["ids"] == ["/x#c1", "/x#c2"]
 
 
 def test_while_the_bus_is_away_the_answer_is_503_with_retry_after() -> None:
