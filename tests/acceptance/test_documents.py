@@ -15,6 +15,8 @@ import orjson
 import pytest
 from jsonschema import Draft202012Validator
 
+from tests.patience import limit
+
 from .conftest import Serving, eventually, run_command
 
 #: one event of these makes a commit of 1,300 messages, more than an atomic batch takes
@@ -73,14 +75,14 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         self._thread.start()
-        assert self._listening.wait(20)
+        assert self._listening.wait(limit(20))
         return self
 
     def __exit__(self, *_: object) -> None:
         assert self._loop is not None
         assert self._stop is not None
         self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(limit(20))
 
     async def _listen(self) -> None:
         self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
