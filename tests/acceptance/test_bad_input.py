@@ -55,8 +55,8 @@ def event(**fields: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        (b"", "the body is empty"),
-        (b"   \n ", "the body is empty"),
+        (b"", "empty; send JSON"),
+        (b"   \n ", "empty; send JSON"),
         (b'{"event": ', "not JSON at line 1"),
         (b"[" * 10_000 + b"]" * 10_000, "nested more than"),
         (b'{"event": "a", "resource": {"id": "x"}, "payload": ' + b'{"a":' * 10_000 + b"1" + b"}" * 10_001, "nested more than"),

@@ -14,17 +14,15 @@ from typing import Any
 import orjson
 
 from fuzz.draws import Draws
-from whenthen.conditions import compile_condition
+from whenthen.engine.bus import Ack
 from whenthen.engine.bus.subjects import event_name, event_subject
-from whenthen.engine.http import HookRequest, HookResult, HttpApp, create_app
-from whenthen.engine.http.answers import HttpError
-from whenthen.engine.http.bodies import decode_json
+from whenthen.engine.http import HttpApp, create_app
 from whenthen.engine.metrics import Metrics
-from whenthen.schemas.errors import InvalidInput, Refused, WhenthenError
+from whenthen.schemas.errors import InvalidInput, InvalidJson, NotFound, Refused, WhenthenError
 from whenthen.schemas.events import Event, decode_event, read_event
 from whenthen.schemas.times import format_time
 from whenthen.schemas.webhooks import Webhook
-from whenthen.sources import Request, WebhookTranslator
+from whenthen.sources import Request, Translation, WebhookTranslator, decode_json
 from whenthen.sources.cloudevents import event_of_cloudevent, is_cloudevent
 
 __all__ = ["check_event", "events", "requests", "signatures", "webhooks"]
@@ -81,8 +79,7 @@ def events(data: bytes) -> None:
     """A body of `POST /api/events`: JSON, one event, a list of them, or CloudEvents."""
     try:
         value = decode_json(data)
-    except HttpError as refused:
-        assert refused.status == 400
+    except InvalidJson as refused:
         assert str(refused)
         return
     for item in value if isinstance(value, list) else [value]:
@@ -95,7 +92,6 @@ def _hooks() -> dict[str, WebhookTranslator]:
     return {
         name: WebhookTranslator(
             Webhook.model_validate({"name": name, "verify": "none", **form}),
-            compile_condition=compile_condition,
             resolve_secret=lambda reference: "",
         )
         for name, form in HOOKS.items()
@@ -116,7 +112,7 @@ def _message(data: bytes) -> tuple[dict[str, str], bytes]:
 def webhooks(data: bytes) -> None:
     """A request to each kind of webhook: lines of headers, an empty line, the body."""
     headers, body = _message(data)
-    request = Request(headers=headers, query={"q": headers.get("x-query", "q")}, body=body)
+    request = Request.of(headers=headers, query={"q": headers.get("x-query", "q")}, body=body)
     for hook in _hooks().values():
         with contextlib.suppress(WhenthenError):
             found = hook.translate(request, NOW)
@@ -152,7 +148,7 @@ def signatures(data: bytes) -> None:
         how["timestamp_header"] = "X-Time"
     hook = _verifying(orjson.dumps(how))
     headers = {"X-Sign": given, "X-Time": stamp}
-    request = Request(headers=headers, body=body)
+    request = Request.of(headers=headers, body=body)
     try:
         hook(request, secrets)
         accepted = True
@@ -212,7 +208,7 @@ def _verifying(how: bytes) -> Any:
     webhook = Webhook.model_validate(
         {"name": "hook", "verify": orjson.loads(how), "map": {"event": "e", "resource": {"id": "r"}, "payload": {}}}
     )
-    hook = WebhookTranslator(webhook, compile_condition=compile_condition, resolve_secret=resolved.__getitem__)
+    hook = WebhookTranslator(webhook, resolve_secret=resolved.__getitem__)
 
     def verify(request: Request, secrets: Mapping[str, str]) -> None:
         resolved.clear()
@@ -223,31 +219,22 @@ def _verifying(how: bytes) -> Any:
     return verify
 
 
-class _Ack:
-    duplicate = False
-
-
 class _MemoryApi:
-    """Takes every event, and answers an empty object to every question."""
+    """Takes every event, and has nothing to show."""
 
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    async def publish(self, event: Event) -> _Ack:
+    async def publish(self, event: Event) -> Ack:
         check_event(event)
         self.events.append(event)
-        return _Ack()
+        return Ack(len(self.events), False)
 
-    def translate(self, request: HookRequest) -> HookResult:
-        asked = Request(method=request.method, headers=request.headers, query=request.query, body=request.body)
-        found = _hooks()[request.name].translate(asked, NOW)
-        return HookResult(events=found.events, dropped=found.dropped, answer=None if found.events else b"{}")
+    def translate(self, webhook: str, request: Request) -> Translation:
+        return _hooks()[webhook].translate(request, NOW)
 
     def hook_names(self) -> Collection[str]:
         return _hooks()
-
-    def cloudevents(self, data: Any) -> list[dict[str, Any]]:
-        return [event_of_cloudevent(item) for item in (data if isinstance(data, list) else [data])]
 
     def ready(self) -> list[str]:
         return []
@@ -256,8 +243,8 @@ class _MemoryApi:
         return b""
 
     def __getattr__(self, name: str) -> Any:
-        async def answer(*_arguments: Any, **_options: Any) -> dict[str, Any]:
-            return {}
+        async def answer(*_arguments: Any, **_options: Any) -> Any:
+            raise NotFound(f"{name}: there is nothing here")
 
         return answer
 

@@ -43,7 +43,7 @@ class EmitEventHandler:
             lineage=lineage(call.firing),
             now=call.now,
         )
-        await call.ports.events.emit(event)
+        await call.ports.events.publish(event)
         return ActionResult(
             details={"event": event.name, "id": event.id},
             related=({"id": f"whenthen.event.{event.id}", "role": "emitted-event", "name": event.name},),

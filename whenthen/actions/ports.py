@@ -61,7 +61,7 @@ class Orchestrator(Protocol):
 class EventSink(Protocol):
     """Where emitted events go."""
 
-    async def emit(self, event: Event) -> None:
+    async def publish(self, event: Event) -> object:
         """Return once the stream acknowledged `event`. Raises `BusUnavailable`."""
 
 

@@ -29,6 +29,7 @@ COMMANDS = {
     "deployments": LazyCommand("whenthen.cli.runs", "Deployments: what can be run, and when it runs by itself."),
     "runs": LazyCommand("whenthen.cli.runs", "Flow runs, newest first."),
     "actions": LazyCommand("whenthen.cli.runs", "Actions of firings and what became of them, newest first."),
+    "asyncapi": LazyCommand("whenthen.cli.asyncapi", "Print an AsyncAPI document of all NATS subjects and messages, as JSON."),
     "demo": LazyCommand("whenthen.cli.demo", "Run a small project end to end, without a network, and tell what happened."),
 }  # fmt: skip
 

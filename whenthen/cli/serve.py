@@ -145,7 +145,7 @@ def _say(server: Server) -> None:
     """The one screen that says what listens and what was loaded."""
     from whenthen.engine.process import Role
 
-    status = server.describe()
+    status = server.describe().model_dump()
     rules = status["rules"]
     out = stdout()
     out.print(f"[bold]whenthen {__version__}[/] is running (process {status['pid']})")

@@ -110,7 +110,7 @@ def _action_problems(model: Automation) -> Iterator[tuple[FieldPath, str]]:
 def _check_webhook(model: Webhook) -> Iterator[tuple[FieldPath, str]]:
     """The mapping and the condition of a webhook."""
     try:
-        WebhookTranslator(model, compile_condition=compile_condition, resolve_secret=_never)
+        WebhookTranslator(model, resolve_secret=_never)
     except InvalidInput as error:
         yield error.path, _detail(error)
 

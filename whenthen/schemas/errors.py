@@ -3,6 +3,7 @@
 WhenthenError
 ├── InvalidInput          what came in is wrong; nothing was changed (HTTP 400)
 │   ├── InvalidEvent      an event's field is missing or wrong
+│   │   └── InvalidJson   a body that is to be JSON can not be decoded
 │   ├── InvalidRules      a set of rules is refused; carries every problem found
 │   ├── InvalidTemplate   a template or path can not be compiled
 │   ├── ConditionRefused  a condition can not be compiled (`conditions`)
@@ -42,6 +43,7 @@ __all__ = [
     "FieldPath",
     "InvalidEvent",
     "InvalidInput",
+    "InvalidJson",
     "InvalidRules",
     "InvalidTemplate",
     "NotFound",
@@ -115,6 +117,12 @@ class InvalidEvent(InvalidInput):
     """An event is refused. `path` leads to the field at fault."""
 
     reason = "invalid_event"
+
+
+class InvalidJson(InvalidEvent):
+    """A body is no JSON, or none that is taken. The message has line and column."""
+
+    reason = "invalid_json"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

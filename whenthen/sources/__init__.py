@@ -9,9 +9,10 @@ from whenthen.sources.cloudevents import (
     event_of_cloudevent,
     is_cloudevent,
 )
+from whenthen.sources.json_bodies import (
+    decode_json,
+)
 from whenthen.sources.mapping import (
-    CompileCondition,
-    Condition,
     SourceLimits,
     Translation,
 )
@@ -30,13 +31,12 @@ from whenthen.sources.verification import (
 )
 
 __all__ = [
-    "CompileCondition",
-    "Condition",
     "Request",
     "ResolveSecret",
     "SourceLimits",
     "Translation",
     "WebhookTranslator",
+    "decode_json",
     "event_of_cloudevent",
     "is_cloudevent",
     "translate_notification",

@@ -12,9 +12,10 @@ from datetime import datetime
 from typing import Any
 
 from whenthen.schemas import InvalidEvent, new_event
+from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import Labels, dig
 from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_id
-from whenthen.sources.requests import Request, decode_body, decode_json, kind_of
+from whenthen.sources.requests import Request, decode_body, kind_of
 
 __all__ = ["SIGNATURE_HEADER", "SIGNATURE_PREFIX", "translate_github"]
 
@@ -136,7 +137,7 @@ def _decode(request: Request) -> dict[str, Any]:
         document = body.get("payload")
         if not isinstance(document, str):
             raise InvalidEvent("missing; GitHub sends its JSON in this form field", path=("body", "payload"))
-        body = decode_json(document, ("body", "payload"))
+        body = decode_json(document.encode(), ("body", "payload"))
     if not isinstance(body, dict):
         raise InvalidEvent(f"a JSON object is expected, found {kind_of(body)}", path=("body",))
     return body

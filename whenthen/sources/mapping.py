@@ -10,8 +10,9 @@ import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
+from whenthen.conditions import Condition, compile_condition
 from whenthen.schemas import (
     Event,
     EventLimits,
@@ -29,14 +30,12 @@ from whenthen.sources.requests import Request, decode_body, kind_of
 from whenthen.templates import Path, Value, compile_path, compile_value
 
 __all__ = [
-    "CompileCondition",
     "CompiledMapping",
-    "Condition",
     "SourceLimits",
     "Translation",
+    "checked_condition",
     "delivery_event_id",
     "label_text",
-    "refuse_condition",
     "reject",
 ]
 
@@ -44,18 +43,6 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EACH: FieldPath = ("map", "each")
 #: characters of an event's id
 MAX_ID = 256
-
-
-class Condition(Protocol):
-    """A compiled condition. `holds` raises a WhenthenError when it has no answer, such as for a missing field."""
-
-    def holds(self, variables: Mapping[str, Any], /) -> bool: ...
-
-
-class CompileCondition(Protocol):
-    """Compiles a condition; raises InvalidInput when it is wrong. `variables` are the names that it may use."""
-
-    def __call__(self, text: str, *, variables: Collection[str] | None = None) -> Condition: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,9 +68,7 @@ class CompiledMapping:
         InvalidInput: a template, path or condition is wrong; its path is like `("map", "resource", "id")`.
     """
 
-    def __init__(
-        self, name: str, mapping: EventMapping, *, compile_condition: CompileCondition, limits: SourceLimits
-    ) -> None:
+    def __init__(self, name: str, mapping: EventMapping, *, limits: SourceLimits) -> None:
         self._name = name
         self._source = f"webhook:{name}"
         self._limits = limits
@@ -95,7 +80,7 @@ class CompiledMapping:
         self._each = _compile_each(mapping.each, known)
         self._when = None
         if mapping.when is not None:
-            self._when = refuse_condition(mapping.when, ("map", "when"), known, compile_condition)
+            self._when = checked_condition(mapping.when, ("map", "when"), known)
         self._event = value(mapping.event, "event")
         self._resource = value(mapping.resource, "resource")
         self._related = value(mapping.related, "related")
@@ -184,9 +169,7 @@ class CompiledMapping:
         return delivery_event_id(self._name, delivery)
 
 
-def refuse_condition(
-    text: str, path: FieldPath, known: Collection[str], compile_condition: CompileCondition
-) -> Condition:
+def checked_condition(text: str, path: FieldPath, known: Collection[str]) -> Condition:
     """The compiled condition.
 
     Raises:

@@ -18,9 +18,10 @@ from urllib.parse import unquote_plus
 import orjson
 
 from whenthen.schemas import Event, FieldPath, InvalidEvent, InvalidInput, error_text, new_event, path_text
+from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import Labels, dig, label_of
 from whenthen.sources.mapping import SourceLimits, Translation
-from whenthen.sources.requests import decode_json, kind_of
+from whenthen.sources.requests import kind_of
 
 __all__ = ["translate_notification"]
 
@@ -108,7 +109,7 @@ def _translate(body: Any, path: FieldPath, name: str, now: datetime, limits: Sou
         message = body.get("Message")
         if not isinstance(message, str):
             raise InvalidEvent(f"text is expected, found {kind_of(message)}", path=(*path, "Message"))
-        inner = decode_json(message, (*path, "Message"))
+        inner = decode_json(message.encode(), (*path, "Message"))
         return _translate(inner, (*path, "Message"), name, now, limits, level + 1)
     if kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
         return Translation(dropped=[f"SNS {kind}: confirm it by opening its SubscribeURL"])

@@ -1,6 +1,6 @@
 """A received HTTP request as a value, and its body decoded. No web framework.
 
-The HTTP edge builds a `Request`; translators read it. Bodies are bounded in size by the edge and in depth here.
+The HTTP edge builds a `Request`; translators read it. Bodies are bounded in size by the edge.
 """
 
 from __future__ import annotations
@@ -11,14 +11,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-import orjson
+from whenthen.schemas import InvalidEvent, UnsupportedMediaType
+from whenthen.sources.json_bodies import decode_json
 
-from whenthen.schemas import FieldPath, InvalidEvent, UnsupportedMediaType
+__all__ = ["Request", "decode_body", "kind_of"]
 
-__all__ = ["MAX_DEPTH", "Request", "decode_body", "decode_json", "kind_of"]
-
-#: levels of nesting of a JSON body; what is deeper could not be written again
-MAX_DEPTH = 100
 #: fields of a form
 MAX_FIELDS = 10_000
 _CHARSETS = {"utf-8": "utf-8", "us-ascii": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}
@@ -26,9 +23,10 @@ _CHARSETS = {"utf-8": "utf-8", "us-ascii": "utf-8", "ascii": "utf-8", "iso8859-1
 
 @dataclass(slots=True, kw_only=True)
 class Request:
-    """One request, read-only. Header names are made lower case; `body` is as it came over the wire.
+    """One request, read-only. `body` is as it came over the wire.
 
-    Not frozen: there is one for every request, and frozen ones take three times as long to make.
+    Header names are in lower case, and all text can be written as UTF-8, as is so for what ASGI gives; `of` makes it so for
+    other texts. Not frozen: there is one for every request, and frozen ones take three times as long to make.
     """
 
     method: str = "POST"
@@ -36,9 +34,22 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 
-    def __post_init__(self) -> None:
-        self.headers = {name.lower(): _writable(value) for name, value in self.headers.items()}
-        self.query = {_writable(name): _writable(value) for name, value in self.query.items()}
+    @classmethod
+    def of(
+        cls,
+        *,
+        method: str = "POST",
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Request:
+        """A request of any texts."""
+        return cls(
+            method=method,
+            headers={name.lower(): _writable(value) for name, value in (headers or {}).items()},
+            query={_writable(name): _writable(value) for name, value in (query or {}).items()},
+            body=body,
+        )
 
     @property
     def media_type(self) -> str:
@@ -91,29 +102,6 @@ def decode_body(request: Request) -> Any:
         f"headers.content-type: {media_type[:80]!r} is not understood; send application/json,"
         " application/x-www-form-urlencoded or text/plain"
     )
-
-
-def decode_json(body: bytes | str, path: FieldPath = ("body",)) -> Any:
-    """Decoded JSON. `path` names it in errors.
-
-    Raises:
-        InvalidEvent: empty, not UTF-8, not JSON, or nested too deep; names line and column.
-    """
-    if not body or body.isspace():
-        raise InvalidEvent("empty; send a JSON document", path=path)
-    if isinstance(body, bytes):
-        body = body.removeprefix(codecs.BOM_UTF8)
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        if isinstance(body, bytes):
-            _check_utf8(body, path)
-        raise InvalidEvent(
-            f"not valid JSON: line {error.lineno}, column {error.colno}: {error.msg}", path=path
-        ) from None
-    if _may_be_deep(body):
-        _check_depth(value, path)
-    return value
 
 
 def decode_form(request: Request) -> dict[str, Any]:
@@ -171,32 +159,3 @@ def _decode_text(request: Request) -> str:
         return request.body.decode(request.charset)
     except UnicodeDecodeError as error:
         raise InvalidEvent(f"byte {error.start} is not valid UTF-8; send UTF-8", path=("body",)) from None
-
-
-def _check_utf8(body: bytes, path: FieldPath) -> None:
-    try:
-        body.decode()
-    except UnicodeDecodeError as error:
-        raise InvalidEvent(f"byte {error.start} is not valid UTF-8; send UTF-8", path=path) from None
-
-
-def _may_be_deep(body: bytes | str) -> bool:
-    """Whether there are enough brackets for it; counting them is far cheaper than looking at each value."""
-    if isinstance(body, bytes):
-        return body.count(b"[") + body.count(b"{") >= MAX_DEPTH
-    return body.count("[") + body.count("{") >= MAX_DEPTH
-
-
-def _check_depth(value: Any, path: FieldPath) -> None:
-    level = [value]
-    for _ in range(MAX_DEPTH):
-        deeper: list[Any] = []
-        for item in level:
-            if isinstance(item, dict):
-                deeper.extend(part for part in item.values() if isinstance(part, (dict, list)))
-            elif isinstance(item, list):
-                deeper.extend(part for part in item if isinstance(part, (dict, list)))
-        if not deeper:
-            return
-        level = deeper
-    raise InvalidEvent(f"JSON nested deeper than {MAX_DEPTH} levels", path=path)

@@ -10,16 +10,10 @@ from datetime import datetime
 
 from whenthen.schemas import HmacVerification, InvalidInput, Verification, Webhook
 from whenthen.sources.github import SIGNATURE_HEADER, SIGNATURE_PREFIX, translate_github
-from whenthen.sources.mapping import (
-    CompileCondition,
-    CompiledMapping,
-    SourceLimits,
-    Translation,
-    refuse_condition,
-    reject,
-)
+from whenthen.sources.json_bodies import decode_json
+from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, reject
 from whenthen.sources.objectstore import translate_notification
-from whenthen.sources.requests import Request, decode_body, decode_json
+from whenthen.sources.requests import Request, decode_body
 from whenthen.sources.verification import ResolveSecret, verify
 
 __all__ = ["WebhookTranslator"]
@@ -30,7 +24,6 @@ class WebhookTranslator:
 
     Args:
         webhook: as it is written in the rules.
-        compile_condition: compiles CEL; `sources` does not know the language.
         resolve_secret: the secret of a reference; called for every request, so that a rotated secret counts at once.
         limits: how much one request may become.
 
@@ -42,7 +35,6 @@ class WebhookTranslator:
         self,
         webhook: Webhook,
         *,
-        compile_condition: CompileCondition,
         resolve_secret: ResolveSecret,
         limits: SourceLimits | None = None,
     ) -> None:
@@ -55,14 +47,11 @@ class WebhookTranslator:
         if webhook.map is not None:
             if webhook.when is not None:
                 raise InvalidInput("belongs to a preset; write it as map.when here", path=("when",))
-            mapping = CompiledMapping(
-                webhook.name, webhook.map, compile_condition=compile_condition, limits=self._limits
-            )
-            self._read = mapping.translate
+            self._read = CompiledMapping(webhook.name, webhook.map, limits=self._limits).translate
         else:
             self._read = self._read_github if webhook.preset == "github" else self._read_s3
             if webhook.when is not None:
-                self._when = refuse_condition(webhook.when, ("when",), ("event",), compile_condition)
+                self._when = checked_condition(webhook.when, ("when",), ("event",))
 
     def translate(self, request: Request, now: datetime) -> Translation:
         """Verify the request and translate it: its events, and for whatever was dropped the reason.

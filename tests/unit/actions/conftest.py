@@ -128,7 +128,7 @@ class FakeOrchestrator:
 class FakeEventSink:
     events: list[Event] = field(default_factory=list)
 
-    async def emit(self, event: Event) -> None:
+    async def publish(self, event: Event) -> None:
         self.events.append(event)
 
 

@@ -14,7 +14,6 @@ from whenthen.cli.demo.payloads import push, upload
 from whenthen.cli.demo.receiver import Received, is_signed
 from whenthen.cli.demo.stage import copy_project
 from whenthen.cli.demo.story import CHAPTERS, Line, Missing, Seen, Sent
-from whenthen.conditions import compile_condition
 from whenthen.rules import load_rules
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import Request, WebhookTranslator
@@ -156,8 +155,8 @@ def test_the_requests_are_what_the_presets_understand() -> None:
     )
     names = []
     for webhook, delivery in ((github, push("github-secret", START)), (storage, upload("storage-token", START))):
-        translator = WebhookTranslator(webhook, compile_condition=compile_condition, resolve_secret=secrets.__getitem__)
-        request = Request(method="POST", headers=delivery.headers, query={}, body=delivery.body)
+        translator = WebhookTranslator(webhook, resolve_secret=secrets.__getitem__)
+        request = Request.of(method="POST", headers=delivery.headers, query={}, body=delivery.body)
         names += [(event.name, event.resource["id"]) for event in translator.translate(request, START).events]
     assert names == [
         ("github.push", "github.repository.acme/shop"),

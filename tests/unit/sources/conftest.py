@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from whenthen.conditions import compile_condition
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import WebhookTranslator
 
@@ -28,8 +27,6 @@ def build() -> Translate:
 
     def make(**fields: Any) -> WebhookTranslator:
         webhook = Webhook.model_validate({"name": "hook", "verify": "none", **fields})
-        return WebhookTranslator(
-            webhook, compile_condition=compile_condition, resolve_secret=lambda reference: SECRETS[reference]
-        )
+        return WebhookTranslator(webhook, resolve_secret=lambda reference: SECRETS[reference])
 
     return make

@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 
-from whenthen.conditions import compile_condition
 from whenthen.schemas.automations import RuleFile
 from whenthen.sources import WebhookTranslator
 from whenthen.sources.objectstore import _DETAIL_TYPES, _NAMES, _OTHER
@@ -24,7 +23,7 @@ def test_examples_of_the_page_load() -> None:
     files = [RuleFile.model_validate(example) for example in _examples()]
     webhooks = [webhook for file in files for webhook in file.webhooks]
     for webhook in webhooks:
-        WebhookTranslator(webhook, compile_condition=compile_condition, resolve_secret=lambda reference: reference)
+        WebhookTranslator(webhook, resolve_secret=lambda reference: reference)
     assert len(webhooks) == 3
     assert sum(len(file.automations) for file in files) == 3
 

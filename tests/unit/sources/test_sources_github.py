@@ -27,7 +27,7 @@ def deliver(kind: str, body: Any, delivery: str | None = "72d3162e", **headers: 
     found = {"Content-Type": "application/json", "X-GitHub-Event": kind, **headers}
     if delivery:
         found["X-GitHub-Delivery"] = delivery
-    return Request(headers=found, body=raw)
+    return Request.of(headers=found, body=raw)
 
 
 def test_signed_delivery_is_an_event_and_its_redelivery_the_same(build: Any, now: datetime) -> None:

@@ -91,13 +91,13 @@ def sns(message: Any, kind: str = "Notification") -> dict[str, Any]:
 
 
 def events(build: Any, now: datetime, body: Any, type: str = "application/json") -> list[Event]:
-    request = Request(headers={"Content-Type": type}, body=json.dumps(body).encode())
+    request = Request.of(headers={"Content-Type": type}, body=json.dumps(body).encode())
     found: list[Event] = build(name="s3", preset="s3").translate(request, now).events
     return found
 
 
 def dropped(build: Any, now: datetime, body: Any) -> list[str]:
-    result = build(name="s3", preset="s3").translate(Request(body=json.dumps(body).encode()), now)
+    result = build(name="s3", preset="s3").translate(Request.of(body=json.dumps(body).encode()), now)
     assert result.events == []
     reasons: list[str] = result.dropped
     return reasons
@@ -241,7 +241,7 @@ def test_what_is_no_change_of_a_file_is_dropped_with_a_reason(build: Any, now: d
 def test_condition_sees_size_and_key(build: Any, now: datetime) -> None:
     hook = build(preset="s3", when="event.payload.size > 0 && event.resource.key.endsWith('.csv')")
     body = {"Records": [aws(key="a.csv"), aws(key="b.txt")]}
-    result = hook.translate(Request(body=json.dumps(body).encode()), now)
+    result = hook.translate(Request.of(body=json.dumps(body).encode()), now)
     assert [event.resource["key"] for event in result.events] == ["a.csv"]
     assert len(result.dropped) == 1
 

@@ -37,7 +37,7 @@ def resolve(reference: str) -> str:
 
 def check(how: dict[str, Any], headers: dict[str, str], body: bytes = BODY, now: datetime = NOW) -> None:
     verification: Any = TypeAdapter(Verification).validate_python(how)
-    verify(Request(headers=headers, body=body), verification, now=now, resolve_secret=resolve)
+    verify(Request.of(headers=headers, body=body), verification, now=now, resolve_secret=resolve)
 
 
 def refused(how: dict[str, Any], headers: dict[str, str], body: bytes = BODY, now: datetime = NOW) -> Refused:
@@ -66,7 +66,7 @@ def test_published_example_of_github_is_accepted() -> None:
     how = {**HMAC, "header": "X-Hub-Signature-256"}
     signature = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
     verification: Any = TypeAdapter(Verification).validate_python(how)
-    request = Request(headers={"X-Hub-Signature-256": signature}, body=b"Hello, World!")
+    request = Request.of(headers={"X-Hub-Signature-256": signature}, body=b"Hello, World!")
     verify(request, verification, now=NOW, resolve_secret=lambda _: "It's a Secret to Everybody")
 
 

@@ -10,6 +10,7 @@ from whenthen.engine.execution.circuit_breaker import (
     CircuitBreakerSettings,
 )
 from whenthen.engine.execution.dead_letters import (
+    DeadLetter,
     DeadLetters,
 )
 from whenthen.engine.execution.executor import (
@@ -21,6 +22,7 @@ __all__ = [
     "ActionMetrics",
     "ActionRunner",
     "CircuitBreakerSettings",
+    "DeadLetter",
     "DeadLetters",
     "ExecutionSettings",
     "Executor",

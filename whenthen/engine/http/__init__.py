@@ -1,18 +1,21 @@
-"""How is the process reached over HTTP? Events and webhooks in, lists and commands for the command line, probes and metrics."""
+"""How is the process reached over HTTP? Events and webhooks in, lists and commands for the command line, probes and metrics.
+
+`answer_models` has the models of all answers.
+"""
 
 from __future__ import annotations
 
+from whenthen.engine.http import answer_models
 from whenthen.engine.http.api_port import (
-    Ack,
     Api,
-    HookRequest,
-    HookResult,
-    Json,
-    Page,
 )
 from whenthen.engine.http.app import (
     HttpApp,
     create_app,
+)
+from whenthen.engine.http.request_models import (
+    Page,
+    RunRequest,
 )
 from whenthen.engine.http.serving import (
     HttpServer,
@@ -20,14 +23,12 @@ from whenthen.engine.http.serving import (
 )
 
 __all__ = [
-    "Ack",
     "Api",
-    "HookRequest",
-    "HookResult",
     "HttpApp",
     "HttpServer",
-    "Json",
     "Page",
+    "RunRequest",
+    "answer_models",
     "create_app",
     "listen",
 ]

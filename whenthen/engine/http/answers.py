@@ -15,6 +15,7 @@ import orjson
 from whenthen.schemas import (
     BusUnavailable,
     Conflict,
+    FieldPath,
     InvalidInput,
     NotFound,
     Refused,
@@ -32,7 +33,6 @@ __all__ = [
     "Send",
     "answer_of",
     "error_answer",
-    "json_answer",
     "send_answer",
 ]
 
@@ -58,16 +58,13 @@ class Answer:
 class HttpError(WhenthenError):
     """A request that is refused for its form."""
 
-    def __init__(self, status: int, reason: str, message: str, *headers: tuple[bytes, bytes]) -> None:
-        super().__init__(message)
+    def __init__(
+        self, status: int, reason: str, detail: str, *headers: tuple[bytes, bytes], path: FieldPath = ()
+    ) -> None:
+        super().__init__(detail, path=path)
         self.status = status
         self.reason = reason
         self.headers = headers
-
-
-def json_answer(status: int, value: Any) -> Answer:
-    """`value` as JSON."""
-    return Answer(status, orjson.dumps(value, option=orjson.OPT_NON_STR_KEYS))
 
 
 def error_answer(
@@ -89,7 +86,9 @@ def error_answer(
 def answer_of(error: Exception, *, more: dict[str, Any] | None = None) -> Answer:
     """The answer that an error means. What nobody expected is logged and answered 500 without its text."""
     if isinstance(error, HttpError):
-        return error_answer(error.status, error.reason, str(error), *error.headers, more=more)
+        return error_answer(
+            error.status, error.reason, error.detail, *error.headers, field=error.field or None, more=more
+        )
     if isinstance(error, UnsupportedMediaType):
         return error_answer(415, error.reason, str(error), more=more)
     if isinstance(error, Refused):

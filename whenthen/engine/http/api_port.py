@@ -1,61 +1,21 @@
 """What the HTTP API needs from the rest of the process. The wiring implements it; tests have a fake.
 
-Listings are JSON-like mappings, ready to be sent. Every method that names a thing raises `NotFound` when there is none,
-and any may raise `BusUnavailable`, which is answered 503.
+Every method that names a thing raises `NotFound` when there is none, and any may raise `BusUnavailable`, which is answered
+503.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, Protocol
+from collections.abc import Collection
+from typing import Protocol
 
+from whenthen.engine.bus import Ack
+from whenthen.engine.http import answer_models as answers
+from whenthen.engine.http.request_models import Page, RunRequest
 from whenthen.schemas import Event
-from whenthen.sources import Request
+from whenthen.sources import Request, Translation
 
-__all__ = ["Ack", "Api", "HookRequest", "HookResult", "Json", "Page"]
-
-Json = dict[str, Any]
-
-
-class Ack(Protocol):
-    """JetStream has the event."""
-
-    @property
-    def duplicate(self) -> bool:
-        """Whether it had it before: an event of this id came within the duplicate window."""
-
-
-@dataclass(slots=True, kw_only=True)
-class HookRequest(Request):
-    """A request to the webhook `name`, as it came. Of a header that comes twice, the last counts."""
-
-    name: str
-
-    def __post_init__(self) -> None:
-        """Nothing to do: ASGI gives header names in lower case, and text from Latin-1 can always be written."""
-
-
-@dataclass(slots=True, kw_only=True)
-class HookResult:
-    """What a webhook made of a request: events to publish, and what a provider's handshake wants as the answer.
-
-    Read-only; there is one for every request, and frozen ones take three times as long to make.
-    """
-
-    events: Sequence[Event] = ()
-    dropped: Sequence[str] = ()  #: what gave no event on purpose, and why
-    answer: bytes | None = None  #: sent in place of the ids
-    answer_type: str = "application/json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Page:
-    """Which part of a listing: the newest `limit` that fit the filters, older than `before` when it is given."""
-
-    limit: int = 50
-    before: str | None = None
-    filters: Mapping[str, str] = field(default_factory=dict)
+__all__ = ["Api"]
 
 
 class Api(Protocol):
@@ -66,14 +26,12 @@ class Api(Protocol):
     async def publish(self, event: Event) -> Ack:
         """Store one event; returns once JetStream acknowledged it. Raises BusUnavailable, InvalidEvent (too large)."""
 
-    def translate(self, request: HookRequest) -> HookResult:
-        """Verify and translate. Raises NotFound, Refused (its `status`), UnsupportedMediaType, InvalidInput."""
+    def translate(self, webhook: str, request: Request) -> Translation:
+        """Verify a request to a webhook and translate it. Raises NotFound, Refused (its `status`), UnsupportedMediaType,
+        InvalidInput."""
 
     def hook_names(self) -> Collection[str]:
         """Names of the webhooks in force."""
-
-    def cloudevents(self, data: Any) -> list[Json]:
-        """One CloudEvent, or a batch, as events in their native form, to be checked like others. Raises InvalidInput."""
 
     # state of the process
 
@@ -83,57 +41,60 @@ class Api(Protocol):
     def metrics(self) -> bytes:
         """Prometheus' text form."""
 
-    async def status(self) -> Json:
+    async def asyncapi(self) -> bytes:
+        """The AsyncAPI document of all subjects and messages, as JSON."""
+
+    async def status(self) -> answers.Status:
         """What runs, on which rules, and the problems of a set that was refused."""
 
-    async def reload_rules(self) -> Json:
-        """Read the rules now: `{"taken": bool, "revision": ..., "problems": [...]}`."""
+    async def reload_rules(self) -> answers.ReloadReport:
+        """Read the rules now."""
 
     # lists
 
-    async def list_events(self, page: Page) -> list[Json]:
-        """Stored events, newest first. Filters: event (a glob), source, resource."""
+    async def list_events(self, page: Page) -> list[answers.StoredEvent]:
+        """Stored events, newest first. Filters: event, source, resource (globs)."""
 
-    async def get_event(self, event_id: str) -> Json: ...
+    async def get_event(self, event_id: str) -> answers.StoredEvent: ...
 
-    async def list_automations(self) -> list[Json]: ...
+    async def list_automations(self) -> list[answers.AutomationSummary]: ...
 
-    async def get_automation(self, name: str) -> Json: ...
+    async def get_automation(self, name: str) -> answers.AutomationDetail: ...
 
-    async def list_decisions(self, automation: str, page: Page) -> list[Json]: ...
+    async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
+        """Filters: reason."""
 
-    async def list_firings(self, page: Page) -> list[Json]:
+    async def list_firings(self, page: Page) -> list[answers.FiringSummary]:
         """Filters: automation."""
 
-    async def list_deployments(self) -> list[Json]: ...
+    async def list_deployments(self) -> list[answers.DeploymentSummary]: ...
 
-    async def get_deployment(self, name: str) -> Json: ...
+    async def get_deployment(self, name: str) -> answers.DeploymentDetail: ...
 
-    async def list_runs(self, page: Page) -> list[Json]:
+    async def list_runs(self, page: Page) -> list[answers.FlowRunDetail]:
         """Filters: deployment, state, work_pool."""
 
-    async def get_run(self, run_id: str) -> Json: ...
+    async def get_run(self, run_id: str) -> answers.FlowRunDetail: ...
 
-    async def run_logs(self, run_id: str, *, after: int, limit: int) -> Json:
-        """`{"lines": [...], "next": n, "done": bool}`."""
+    async def run_logs(self, run_id: str, *, after: int, limit: int) -> answers.LogPage: ...
 
-    async def list_actions(self, page: Page) -> list[Json]:
+    async def list_actions(self, page: Page) -> list[answers.ActionState]:
         """Filters: automation, type, outcome (`dead` for dead letters)."""
 
     # changes
 
-    async def pause_automation(self, name: str) -> Json: ...
+    async def pause_automation(self, name: str) -> answers.AutomationState: ...
 
-    async def resume_automation(self, name: str) -> Json: ...
+    async def resume_automation(self, name: str) -> answers.AutomationState: ...
 
-    async def pause_deployment(self, name: str, schedule: str | None) -> Json: ...
+    async def pause_deployment(self, name: str, schedule: str | None) -> answers.DeploymentDetail: ...
 
-    async def resume_deployment(self, name: str, schedule: str | None) -> Json: ...
+    async def resume_deployment(self, name: str, schedule: str | None) -> answers.DeploymentDetail: ...
 
-    async def run_deployment(self, name: str, parameters: Json, *, key: str | None, delay_s: float) -> Json:
+    async def run_deployment(self, name: str, request: RunRequest) -> answers.FlowRunDetail:
         """Start a run; two calls with one key give one run."""
 
-    async def cancel_run(self, run_id: str) -> Json: ...
+    async def cancel_run(self, run_id: str) -> answers.FlowRunDetail: ...
 
-    async def redrive_action(self, key: str) -> Json:
+    async def redrive_action(self, key: str) -> answers.Redriven:
         """Give a dead action new tries."""

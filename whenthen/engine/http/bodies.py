@@ -1,21 +1,13 @@
-"""Request bodies: read within a limit, and decoded with the place of what is wrong.
+"""Request bodies, read within a limit, and the headers that say what they are.
 
-Called by `ingest` for each event request and by `routes` for the small bodies of the API.
+Called by `ingest` for each event request and by `routes` for the small bodies of the API. `sources` decodes them.
 """
 
 from __future__ import annotations
 
-from typing import Any
-
-import orjson
-
 from whenthen.engine.http.answers import HttpError, Receive, Scope
 
-__all__ = ["MAX_DEPTH", "ClientGone", "content_type", "decode_json", "header", "read_body", "refuse_compressed"]
-
-MAX_DEPTH = 100  #: of nested JSON, as in `sources.requests`
-#: the encoder of the stream's messages refuses what is deeper than 254: a value padded by this much stops it at ours
-_PADDING = 254 - MAX_DEPTH
+__all__ = ["ClientGone", "content_type", "header", "read_body", "refuse_compressed"]
 
 
 class ClientGone(Exception):
@@ -88,61 +80,6 @@ async def read_body(receive: Receive, limit: int, announced: str | None) -> byte
     if len(body) > limit:
         raise _too_large(limit)
     return body
-
-
-def decode_json(body: bytes) -> Any:
-    """The JSON value in `body`.
-
-    Raises:
-        HttpError: 400 with the place for what is not JSON, for invalid UTF-8, and for what nests too deeply.
-    """
-    if not body or body.isspace():
-        raise HttpError(400, "invalid_json", "the body is empty; send JSON")
-    try:
-        value = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        raise _not_json(body, error) from None
-    if body.count(b"[") + body.count(b"{") > MAX_DEPTH:
-        padded = value
-        for _ in range(_PADDING):
-            padded = [padded]
-        try:
-            orjson.dumps(padded)
-        except TypeError:
-            raise HttpError(400, "invalid_json", f"nested more than {MAX_DEPTH} deep; flatten it") from None
-    return value
-
-
-def _not_json(body: bytes, error: orjson.JSONDecodeError) -> HttpError:
-    try:
-        body.decode("utf-8")
-    except UnicodeDecodeError as found:
-        message = f"byte {found.start} (0x{body[found.start]:02x}) is not UTF-8; send JSON in UTF-8"
-        return HttpError(400, "invalid_json", message)
-    if _depth(body[: error.pos]) > MAX_DEPTH:
-        return HttpError(400, "invalid_json", f"nested more than {MAX_DEPTH} deep; flatten it")
-    return HttpError(400, "invalid_json", f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}")
-
-
-def _depth(text: bytes) -> int:
-    """How many lists and objects are open at the end of a piece of JSON."""
-    depth = 0
-    inside = escaped = False
-    for byte in text:
-        if inside:
-            if escaped:
-                escaped = False
-            elif byte == 0x5C:
-                escaped = True
-            elif byte == 0x22:
-                inside = False
-        elif byte == 0x22:
-            inside = True
-        elif byte in b"[{":
-            depth += 1
-        elif byte in b"]}":
-            depth -= 1
-    return depth
 
 
 def _too_large(limit: int) -> HttpError:

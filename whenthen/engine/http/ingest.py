@@ -16,11 +16,12 @@ from urllib.parse import parse_qsl
 import orjson
 
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, send_answer
-from whenthen.engine.http.api_port import Api, HookRequest
-from whenthen.engine.http.bodies import ClientGone, content_type, decode_json, header, read_body, refuse_compressed
+from whenthen.engine.http.api_port import Api
+from whenthen.engine.http.bodies import ClientGone, content_type, header, read_body, refuse_compressed
 from whenthen.engine.metrics import Metrics
 from whenthen.rules import nearest
 from whenthen.schemas import BusUnavailable, Event, EventLimits, InvalidEvent, NotFound, WhenthenError, read_event
+from whenthen.sources import Request, decode_json, event_of_cloudevent
 
 __all__ = ["Ingest"]
 
@@ -62,7 +63,7 @@ class Ingest:
             body = await read_body(receive, self._body_limit, header(scope, b"content-length"))
             data = decode_json(body)
             if kind in (_CLOUDEVENT, _CLOUDEVENTS):
-                data = self._api.cloudevents(data)
+                data = [event_of_cloudevent(item) for item in (data if isinstance(data, list) else [data])]
             events = self._read(data)
         except ClientGone:
             return None
@@ -85,21 +86,19 @@ class Ingest:
                 refuse_compressed(scope)
             body = await read_body(receive, self._body_limit, headers.get("content-length"))
             query = scope.get("query_string", b"")
-            request = HookRequest(
-                name=name,
+            request = Request(
                 method="POST",
                 headers=headers,
                 query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
                 body=body,
             )
-            result = self._api.translate(request)
+            result = self._api.translate(name, request)
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
             return await self._refuse(send, error, source)
-        if result.answer is not None and not result.events:
-            answer = Answer(200, result.answer, ((b"content-type", result.answer_type.encode()),))
-            await send_answer(send, answer)
+        if not result.events:
+            await send_answer(send, _accepted(200, [], [], result.dropped))
             return 200
         return await self._publish(send, result.events, source, result.dropped)
 
@@ -133,7 +132,7 @@ class Ingest:
         duplicate = ack.duplicate
         self._metrics.received(source, duplicate=duplicate)
         ids = [event.id]
-        await send_answer(send, _accepted(ids, ids if duplicate else [], dropped))
+        await send_answer(send, _accepted(202, ids, ids if duplicate else [], dropped))
         return 202
 
     async def _publish_many(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str]) -> int:
@@ -155,7 +154,7 @@ class Ingest:
         if failed is not None:
             more = {"ids": [event.id for event in events], "accepted": accepted}
             return await self._refuse(send, failed, source, more=more)
-        await send_answer(send, _accepted(accepted, duplicates, dropped))
+        await send_answer(send, _accepted(202, accepted, duplicates, dropped))
         return 202
 
     async def _refuse(self, send: Send, error: Exception, source: str, *, more: dict[str, Any] | None = None) -> int:
@@ -166,8 +165,8 @@ class Ingest:
         return answer.status
 
 
-def _accepted(ids: list[str], duplicates: list[str], dropped: Sequence[str]) -> Answer:
+def _accepted(status: int, ids: list[str], duplicates: list[str], dropped: Sequence[str]) -> Answer:
     body: dict[str, Any] = {"ids": ids, "duplicates": duplicates}
     if dropped:
         body["dropped"] = list(dropped)
-    return Answer(202, orjson.dumps(body))
+    return Answer(status, orjson.dumps(body))

@@ -1,61 +1,22 @@
 """The OpenAPI document, completed: the hot routes, which FastAPI does not see, and the one form of errors.
 
-Called by `app`.
+Called by `app`. All schemas are those of `answer_models` and `request_models`.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from whenthen.engine.http.answer_models import Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport
+from whenthen.engine.http.request_models import NewEvent, RunRequest
+
 __all__ = ["complete"]
 
-_LABELS = {
-    "type": "object",
-    "required": ["id"],
-    "properties": {"id": {"type": "string", "minLength": 1}},
-    "additionalProperties": {"type": "string"},
-}
-_SCHEMAS: dict[str, Any] = {
-    "Error": {
-        "type": "object",
-        "required": ["error"],
-        "properties": {
-            "error": {
-                "type": "object",
-                "required": ["reason", "field", "message"],
-                "properties": {
-                    "reason": {"type": "string", "description": "A stable word."},
-                    "field": {"type": ["string", "null"], "description": "The path of the field at fault."},
-                    "message": {"type": "string", "description": "What was found and the remedy."},
-                },
-            }
-        },
-    },
-    "Event": {
-        "type": "object",
-        "required": ["event", "resource"],
-        "properties": {
-            "id": {"type": ["string", "null"], "minLength": 1, "maxLength": 256, "description": "One id is one event."},
-            "event": {"type": "string", "minLength": 1, "maxLength": 256, "examples": ["order.created"]},
-            "occurred": {"type": ["string", "null"], "format": "date-time"},
-            "resource": _LABELS,
-            "related": {"type": ["array", "null"], "items": _LABELS},
-            "payload": {},
-            "follows": {"type": ["string", "null"], "description": "The id of the event that came before this one."},
-        },
-        "additionalProperties": False,
-    },
-    "Accepted": {
-        "type": "object",
-        "required": ["ids", "duplicates"],
-        "properties": {
-            "ids": {"type": "array", "items": {"type": "string"}, "description": "Stored by JetStream."},
-            "duplicates": {"type": "array", "items": {"type": "string"}, "description": "Of these, had been before."},
-            "dropped": {"type": "array", "items": {"type": "string"}, "description": "What gave no event, and why."},
-        },
-    },
-}
-_TEXTS = {
+_REF = "#/components/schemas/{model}"
+_DESCRIPTIONS = {
     "400": "What was sent is wrong; nothing was changed.",
     "401": "The token or signature is missing or wrong.",
     "403": "Not allowed.",
@@ -67,11 +28,6 @@ _TEXTS = {
     "503": "NATS is away or full; try again after `Retry-After` seconds.",
 }
 _OBJECT: dict[str, Any] = {"type": "object"}
-_OBJECTS: dict[str, Any] = {"type": "array", "items": _OBJECT}
-_ACCEPTED = {
-    "description": "JetStream has acknowledged every event.",
-    "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Accepted"}}},
-}
 
 
 def complete(document: dict[str, Any]) -> dict[str, Any]:
@@ -79,29 +35,43 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for generated in ("HTTPValidationError", "ValidationError"):
         schemas.pop(generated, None)
-    schemas.update(_SCHEMAS)
+    for mode, models in (
+        ("validation", (NewEvent, RunRequest)),
+        ("serialization", (Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport)),
+    ):
+        _, found = models_json_schema([(model, mode) for model in models], ref_template=_REF)  # type: ignore[misc]
+        schemas.update(found["$defs"])
     document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
-    for path, operations in document["paths"].items():
+    paths = document["paths"]
+    paths["/api/deployments/{name}/run"]["post"]["requestBody"] = {
+        "required": False,
+        "content": _json(_ref(RunRequest)),
+    }
+    for path, operations in paths.items():
         for operation in operations.values():
             operation["responses"].pop("422", None)
-            _describe_value(operation)
             if path.startswith("/api/"):
                 operation["security"] = [{"token": []}, {}]
                 _add_errors(operation, "400", "401", "404", "409", "503")
                 if "requestBody" in operation:
                     _add_errors(operation, "413", "415")
-            elif path == "/readyz":
-                operation["responses"]["503"] = {
-                    "description": "Not ready; the body names what is missing.",
-                    "content": {"application/json": {"schema": _OBJECT}},
-                }
-            if path == "/api/rules/reload":
-                operation["responses"]["400"] = {
-                    "description": "The rules have problems, which the body lists; the last good ones stay.",
-                    "content": {"application/json": {"schema": _OBJECT}},
-                }
-    event = {"$ref": "#/components/schemas/Event"}
-    publish: dict[str, Any] = {
+    paths["/readyz"]["get"]["responses"]["503"] = {
+        "description": "Not ready; the body names what is missing.",
+        "content": _json(_ref(Readiness)),
+    }
+    paths["/api/rules/reload"]["post"]["responses"]["400"] = {
+        "description": "The rules have problems, which the body lists; the last good ones stay.",
+        "content": _json(_ref(ReloadReport)),
+    }
+    paths["/asyncapi.json"]["get"]["responses"]["200"]["content"] = _json(_OBJECT)
+    paths.setdefault("/api/events", {})["post"] = _publish()
+    paths["/hooks/{name}"] = {"post": _call_webhook()}
+    return document
+
+
+def _publish() -> dict[str, Any]:
+    event = _ref(NewEvent)
+    operation: dict[str, Any] = {
         "summary": "Publish events",
         "operationId": "publish_events",
         "tags": ["events"],
@@ -110,44 +80,51 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         "requestBody": {
             "required": True,
             "content": {
-                "application/json": {"schema": {"anyOf": [event, {"type": "array", "items": event, "minItems": 1}]}},
-                "application/cloudevents+json": {"schema": {"type": "object"}},
-                "application/cloudevents-batch+json": {"schema": {"type": "array", "items": {"type": "object"}}},
+                **_json({"anyOf": [event, {"type": "array", "items": event, "minItems": 1}]}),
+                "application/cloudevents+json": {"schema": _OBJECT},
+                "application/cloudevents-batch+json": {"schema": {"type": "array", "items": _OBJECT}},
             },
         },
-        "responses": {"202": _ACCEPTED},
+        "responses": {"202": _accepted("JetStream has acknowledged every event.")},
     }
-    _add_errors(publish, "400", "401", "413", "415", "503")
-    document["paths"].setdefault("/api/events", {})["post"] = publish
-    hook: dict[str, Any] = {
+    _add_errors(operation, "400", "401", "413", "415")
+    _add_errors(operation, "503", model=PublishFailure)
+    return operation
+
+
+def _call_webhook() -> dict[str, Any]:
+    operation: dict[str, Any] = {
         "summary": "Call a webhook",
         "operationId": "call_webhook",
         "tags": ["events"],
         "description": "What the body means, and how it is verified, is in the rules. One request may give no event.",
         "parameters": [{"name": "name", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}],
         "requestBody": {"required": True, "content": {"*/*": {"schema": {}}}},
-        "responses": {"202": _ACCEPTED, "200": {"description": "The answer that a provider's handshake asks for."}},
+        "responses": {
+            "202": _accepted("JetStream has acknowledged every event."),
+            "200": _accepted("The request is genuine and gave no event."),
+        },
     }
-    _add_errors(hook, "400", "401", "403", "404", "405", "413", "415", "503")
-    document["paths"]["/hooks/{name}"] = {"post": hook}
-    return document
+    _add_errors(operation, "400", "401", "403", "404", "405", "413", "415")
+    _add_errors(operation, "503", model=PublishFailure)
+    return operation
 
 
-def _describe_value(operation: dict[str, Any]) -> None:
-    """Say that what is asked for is a list or an object: FastAPI takes an answer that is JSON already for text."""
-    value = _OBJECTS if operation["operationId"].startswith("list_") else _OBJECT
-    for status in ("200", "201"):
-        content = operation["responses"].get(status, {}).get("content", {})
-        if "application/json" in content:
-            content["application/json"]["schema"] = value
+def _accepted(description: str) -> dict[str, Any]:
+    return {"description": description, "content": _json(_ref(Accepted))}
 
 
-def _add_errors(operation: dict[str, Any], *statuses: str) -> None:
+def _add_errors(operation: dict[str, Any], *statuses: str, model: type[BaseModel] = ErrorAnswer) -> None:
     for status in statuses:
-        answer: dict[str, Any] = {
-            "description": _TEXTS[status],
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
-        }
+        answer: dict[str, Any] = {"description": _DESCRIPTIONS[status], "content": _json(_ref(model))}
         if status == "503":
             answer["headers"] = {"Retry-After": {"schema": {"type": "integer"}}}
         operation["responses"].setdefault(status, answer)
+
+
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"application/json": {"schema": schema}}
+
+
+def _ref(model: type[BaseModel]) -> dict[str, Any]:
+    return {"$ref": _REF.format(model=model.__name__)}

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from whenthen.engine.process.asyncapi.asyncapi_document import (
+    asyncapi_document,
+)
 from whenthen.engine.process.log_output import (
     configure_logs,
 )
@@ -20,6 +23,7 @@ __all__ = [
     "Role",
     "Server",
     "Settings",
+    "asyncapi_document",
     "configure_logs",
     "load_settings",
 ]

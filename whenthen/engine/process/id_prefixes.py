@@ -18,9 +18,8 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-import orjson
-
 from whenthen.engine.bus import ENGINE, EVENTS, RUN_STATES, RequestClient, StoredMessage, newest
+from whenthen.engine.process.queries.stored_events import event_fields
 from whenthen.schemas import BusUnavailable, Conflict, InvalidInput, NotFound
 
 __all__ = ["MAX_IDS", "MIN_CHARS", "IdPrefixes", "candidates", "choose"]
@@ -112,11 +111,14 @@ class IdPrefixes:
         near: dict[str, dict[str, Any] | None] = {}
 
         def pick(kept: StoredMessage) -> dict[str, Any] | None:
-            event: dict[str, Any] = {**orjson.loads(kept.data), "seq": kept.seq}
-            if event["id"] == text and not text.endswith(_ELLIPSIS):
+            event = {**event_fields(kept), "seq": kept.seq}
+            event_id = event.get("id")
+            if not isinstance(event_id, str):
+                return None
+            if event_id == text and not text.endswith(_ELLIPSIS):
                 return event
-            if len(near) < MAX_NEAR and event["id"] not in near and stands_for(text, event["id"]):
-                near[event["id"]] = None if near else event
+            if len(near) < MAX_NEAR and event_id not in near and stands_for(text, event_id):
+                near[event_id] = None if near else event
             return None
 
         for exact in await newest(self._client, EVENTS, "events.>", limit=1, pick=pick):

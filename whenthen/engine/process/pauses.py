@@ -51,6 +51,10 @@ class AutomationPauses:
             self.paused.update(paused)
             self._changed(self.paused)
 
+    def report(self) -> None:
+        """Tell again which automations are paused, as when others are in force."""
+        self._changed(self.paused)
+
     async def run(self) -> None:
         """Refresh every second until cancelled."""
         while True:

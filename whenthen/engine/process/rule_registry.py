@@ -10,7 +10,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from whenthen.actions import CompiledAction, CompiledActions
-from whenthen.conditions import compile_condition
 from whenthen.engine.evaluation import shard_of
 from whenthen.rules import Rules
 from whenthen.schemas import Automation, Deployment, EventLimits, Firing, NotFound
@@ -70,12 +69,7 @@ class RuleRegistry:
             actions=actions,
             shards=[RuleSet(part) for part in parts],
             webhooks={
-                webhook.name: WebhookTranslator(
-                    webhook,
-                    compile_condition=compile_condition,
-                    resolve_secret=self._resolve_secret,
-                    limits=self._limits,
-                )
+                webhook.name: WebhookTranslator(webhook, resolve_secret=self._resolve_secret, limits=self._limits)
                 for webhook in rules.webhooks
             },
             deployments={deployment.name: deployment for deployment in rules.deployments},

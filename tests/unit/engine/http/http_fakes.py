@@ -10,22 +10,96 @@ from typing import Any
 import httpx
 import orjson
 
-from whenthen.engine.http import HookRequest, HookResult, HttpApp, Page, create_app
+from whenthen.engine.bus import Ack
+from whenthen.engine.http import HttpApp, Page, RunRequest, create_app
+from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
+from whenthen.schemas.deployments import RunState
 from whenthen.schemas.errors import InvalidEvent, InvalidInput, NotFound, Refused
 from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.times import format_time
+from whenthen.sources import Request, Translation
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 
 
-@dataclass(frozen=True)
-class FakeAck:
-    duplicate: bool
+TIME = format_time(NOW)
+RUN = answers.FlowRunDetail(
+    id="run-1",
+    deployment="loader",
+    work_pool="default",
+    state=RunState.SCHEDULED,
+    parameters={"a": 1},
+    key="k",
+    created=TIME,
+    scheduled_for=TIME,
+    changed=TIME,
+    started=None,
+    ended=None,
+    attempt=0,
+    message="",
+    exit_code=None,
+    worker=None,
+    tags=[],
+    lineage=None,
+    related=[],
+    triggered_by="api",
+    not_before=None,
+    retries=0,
+    retry_delay_s=0.0,
+    result=None,
+)
+AUTOMATION = answers.AutomationState(name="a", state="active")
+DEPLOYMENT = answers.DeploymentDetail(
+    name="d",
+    runs="true",
+    work_pool="default",
+    schedules=[],
+    tags=[],
+    description="",
+    command=["true"],
+    parameters={},
+    env={},
+    retries=0,
+    retry_delay="10s",
+)
+#: what the fake answers to what it does not do itself
+ANSWERS: dict[str, Any] = {
+    "list_automations": [],
+    "get_automation": answers.AutomationDetail(
+        name="a",
+        state="active",
+        description="",
+        enabled=True,
+        tags=[],
+        trigger={"type": "event"},
+        actions=[],
+        actions_on_trigger=[],
+        actions_on_resolve=[],
+        fired=0,
+        last_fired=None,
+        decisions=[],
+    ),
+    "list_decisions": [],
+    "list_firings": [],
+    "pause_automation": AUTOMATION,
+    "resume_automation": AUTOMATION,
+    "list_deployments": [],
+    "pause_deployment": DEPLOYMENT,
+    "resume_deployment": DEPLOYMENT,
+    "get_deployment": DEPLOYMENT,
+    "list_runs": [RUN],
+    "get_run": RUN,
+    "cancel_run": RUN,
+    "run_logs": answers.LogPage(lines=[], next=0, done=False),
+    "list_actions": [],
+    "redrive_action": answers.Redriven(key="k.0", outcome="retrying", attempts=3),
+}
 
 
 @dataclass
 class FakeApi:
-    """Webhooks named `orders` (a token in a header) and `hand` (a handshake); deployment `loader`."""
+    """A webhook named `orders` (a token in a header); deployment `loader`."""
 
     stored: dict[str, Event] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
@@ -34,23 +108,21 @@ class FakeApi:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     registry: Metrics = field(default_factory=lambda: Metrics(version="1"))
 
-    async def publish(self, event: Event) -> FakeAck:
+    async def publish(self, event: Event) -> Ack:
         if error := self.fail.get(event.id) or self.fail.get("*"):
             raise error
         self.order.append(event.id)
         duplicate = event.id in self.stored
         self.stored.setdefault(event.id, event)
-        return FakeAck(duplicate)
+        return Ack(len(self.order), duplicate)
 
-    def translate(self, request: HookRequest) -> HookResult:
-        if request.name == "hand":
-            return HookResult(answer=b'{"challenge":1}')
+    def translate(self, webhook: str, request: Request) -> Translation:
         if request.headers.get("x-token") != "right":
             raise Refused("x-token does not hold the token", status=401)
         if request.query.get("crash"):
             raise RuntimeError("secret detail")
         if request.query.get("drop"):
-            return HookResult(dropped=["when: false"])
+            return Translation(dropped=["when: false"])
         try:
             data = orjson.loads(request.body)
         except orjson.JSONDecodeError as error:
@@ -64,14 +136,10 @@ class FakeApi:
             source="webhook:orders",
             id=data.get("id"),
         )
-        return HookResult(events=[event])
+        return Translation(events=[event])
 
     def hook_names(self) -> Collection[str]:
-        return {"orders", "hand"}
-
-    def cloudevents(self, data: Any) -> list[dict[str, Any]]:
-        items = data if isinstance(data, list) else [data]
-        return [{"event": item["type"], "id": item["id"], "resource": {"id": item["source"]}} for item in items]
+        return {"orders"}
 
     def ready(self) -> list[str]:
         return self.missing
@@ -79,38 +147,57 @@ class FakeApi:
     def metrics(self) -> bytes:
         return self.registry.text()
 
-    async def status(self) -> dict[str, Any]:
-        return {"revision": "r1"}
+    async def asyncapi(self) -> bytes:
+        return b"{}"
 
-    async def reload_rules(self) -> dict[str, Any]:
-        return {"taken": False, "revision": "r1", "problems": [{"file": "a.yaml"}] if self.missing else []}
+    async def status(self) -> answers.Status:
+        rules = answers.RulesInForce(
+            path="rules", revision="r1", files=[], automations=0, webhooks=0, deployments=0, notifiers=0
+        )
+        return answers.Status(
+            version="1",
+            pid=1,
+            roles=["api"],
+            address="",
+            nats=None,
+            embedded=True,
+            up_seconds=0.5,
+            missing=[],
+            rules=rules,
+            problems=[],
+            shards={"0": 7},
+            pools=[],
+        )
 
-    async def list_events(self, page: Page) -> list[dict[str, Any]]:
+    async def reload_rules(self) -> answers.ReloadReport:
+        problem = answers.RuleProblem(file="a.yaml", line=1, column=2, field="automations", message="wrong")
+        return answers.ReloadReport(taken=False, revision="r1", problems=[problem] if self.missing else [])
+
+    async def list_events(self, page: Page) -> list[answers.StoredEvent]:
         self.calls.append(("list_events", page))
-        return [event.data for event in self.stored.values()]
+        return [answers.StoredEvent(**event.data, seq=1) for event in self.stored.values()]
 
-    async def get_event(self, event_id: str) -> dict[str, Any]:
+    async def get_event(self, event_id: str) -> answers.StoredEvent:
         if event_id not in self.stored:
             raise NotFound(f"no event {event_id}")
-        return self.stored[event_id].data
+        return answers.StoredEvent(**self.stored[event_id].data, seq=1)
 
-    async def run_deployment(
-        self, name: str, parameters: dict[str, Any], *, key: str | None, delay_s: float
-    ) -> dict[str, Any]:
+    async def run_deployment(self, name: str, request: RunRequest) -> answers.FlowRunDetail:
         if name != "loader":
             raise NotFound(f'no deployment is named "{name}"; did you mean "loader"?')
-        self.calls.append(("run", name, parameters, key, delay_s))
-        return {"id": "run-1"}
+        self.calls.append(("run", name, request.parameters, request.key, request.delay))
+        return RUN
 
     def __getattr__(self, name: str) -> Any:
-        async def answer(*args: Any, **kwargs: Any) -> dict[str, Any]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+
+        async def answer(*args: Any, **kwargs: Any) -> Any:
             self.calls.append((name, *args, kwargs))
             if args and args[0] == "broken":
                 raise RuntimeError("secret detail")
-            return {"called": name}
+            return ANSWERS[name]
 
-        if name.startswith("_"):
-            raise AttributeError(name)
         return answer
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from typing import Any
 
 import httpx
 import pytest
-from http_fakes import FakeApi, app_over, client_of
+from http_fakes import ANSWERS, RUN, FakeApi, app_over, client_of
 
+from whenthen.engine.http import answer_models as answers
 from whenthen.schemas.errors import BusUnavailable
+
+PROBLEM = {"file": "a.yaml", "line": 1, "column": 2, "field": "automations", "message": "wrong"}
 
 
 def call(api: FakeApi, method: str, path: str, **request: Any) -> httpx.Response:
@@ -40,7 +45,8 @@ def test_a_route_asks_for_one_thing(method: str, path: str, called: tuple[Any, .
     api = FakeApi()
     response = call(api, method, path)
     assert response.status_code == 200
-    assert response.json() == {"called": called[0]}
+    answer = ANSWERS[called[0]]
+    assert response.json() == (answer if isinstance(answer, list) else answer.model_dump(exclude_unset=True))
     assert api.calls == [called]
 
 
@@ -61,17 +67,30 @@ def test_a_bad_parameter_is_400_in_the_one_form(query: str) -> None:
 def test_a_run_is_started_with_parameters_and_key() -> None:
     api = FakeApi()
     response = call(api, "POST", "/api/deployments/loader/run", json={"parameters": {"a": 1}, "key": "k", "delay": 2})
-    assert (response.status_code, response.json()) == (201, {"id": "run-1"})
+    assert (response.status_code, response.json()) == (201, RUN.model_dump(mode="json"))
     assert api.calls == [("run", "loader", {"a": 1}, "k", 2.0)]
     assert call(api, "POST", "/api/deployments/loader/run").status_code == 201
 
 
 @pytest.mark.parametrize(
-    "body", [[], {"parameters": []}, {"key": ""}, {"delay": -1}, {"delay": True}, {"paramters": {}}]
+    ("body", "field"),
+    [
+        ([], None),
+        ({"parameters": []}, "parameters"),
+        ({"key": ""}, "key"),
+        ({"key": "x" * 513}, "key"),
+        ({"delay": -1}, "delay"),
+        ({"delay": 1e9}, "delay"),
+        ({"delay": True}, "delay"),
+        ({"delay": "5"}, "delay"),
+        ({"delay": None}, "delay"),
+        ({"paramters": {}}, "paramters"),
+    ],
 )
-def test_a_bad_request_for_a_run_is_400(body: Any) -> None:
+def test_a_bad_request_for_a_run_is_400_with_the_field(body: Any, field: str | None) -> None:
     api = FakeApi()
-    assert call(api, "POST", "/api/deployments/loader/run", json=body).status_code == 400
+    response = call(api, "POST", "/api/deployments/loader/run", json=body)
+    assert (response.status_code, response.json()["error"]["field"]) == (400, field)
     assert api.calls == []
 
 
@@ -115,7 +134,7 @@ def test_metrics_are_prometheus_text() -> None:
 def test_a_refused_reload_is_400_with_the_problems() -> None:
     assert call(FakeApi(), "POST", "/api/rules/reload").status_code == 200
     response = call(FakeApi(missing=["x"]), "POST", "/api/rules/reload")
-    assert (response.status_code, response.json()["problems"]) == (400, [{"file": "a.yaml"}])
+    assert (response.status_code, response.json()["problems"]) == (400, [PROBLEM])
 
 
 def test_an_unexpected_failure_is_500_and_says_nothing_of_the_inside() -> None:
@@ -124,9 +143,18 @@ def test_an_unexpected_failure_is_500_and_says_nothing_of_the_inside() -> None:
     assert "secret" not in response.text
 
 
+def test_an_answer_that_is_not_of_its_model_is_500_and_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    class Wrong(FakeApi):
+        async def get_run(self, run_id: str) -> Any:
+            return {"id": run_id}
+
+    assert call(Wrong(), "GET", "/api/runs/r").status_code == 500
+    assert "a request failed for an unexpected reason" in caplog.text
+
+
 def test_a_list_while_the_bus_is_away_is_503() -> None:
     class Away(FakeApi):
-        async def status(self) -> dict[str, Any]:
+        async def status(self) -> answers.Status:
             raise BusUnavailable("no answer")
 
     response = call(Away(), "GET", "/api/status")
@@ -146,12 +174,21 @@ def test_the_openapi_document_names_every_route_and_the_one_form_of_errors() -> 
             assert any(status.startswith("2") for status in operation["responses"])
 
 
+def test_every_reference_of_the_openapi_document_leads_somewhere_and_every_schema_is_used() -> None:
+    document = call(FakeApi(), "GET", "/openapi.json").json()
+    used = set(re.findall(r"#/components/schemas/(\w+)", json.dumps(document)))
+    assert used == set(document["components"]["schemas"])
+
+
 def test_the_openapi_document_says_which_answers_are_lists_and_which_objects() -> None:
-    paths = call(FakeApi(), "GET", "/openapi.json").json()["paths"]
+    document = call(FakeApi(), "GET", "/openapi.json").json()
+    paths = document["paths"]
 
     def answered(path: str, method: str = "get", status: str = "200") -> str:
-        content = paths[path][method]["responses"][status]["content"]
-        kind: str = content["application/json"]["schema"]["type"]
+        schema = paths[path][method]["responses"][status]["content"]["application/json"]["schema"]
+        if "$ref" in schema:
+            schema = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
+        kind: str = schema["type"]
         return kind
 
     assert answered("/api/automations") == answered("/api/events") == answered("/api/actions") == "array"

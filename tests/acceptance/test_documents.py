@@ -1,0 +1,266 @@
+"""The OpenAPI and AsyncAPI documents of a real server say what it really answers and sends."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import httpx
+import nats
+import orjson
+import pytest
+from jsonschema import Draft202012Validator
+
+from tests.patience import limit
+
+from .conftest import Serving, eventually, run_command
+
+#: one event of these makes a commit of 1,300 messages, more than an atomic batch takes
+MANY = 100
+RULES = """
+webhooks:
+  - {name: open, verify: none, map: {event: hooked, resource: {id: $.body.id}, when: body.id != 'none'}}
+automations:
+  - name: ordered
+    tags: [orders]
+    expected_every: 1h
+    trigger: {expect: order.created, for_each: id, match: {id: "order.*"}, when: event.payload.total > 1}
+    actions:
+      - {emit-event: order.checked, resource: {id: "{{ event.resource.id }}"}}
+      - {run-deployment: load, parameters: {order: $.resource.id}}
+  - name: counted
+    trigger: {expect: order.*, for_each: id, threshold: 3, within: 60s}
+    actions: do-nothing
+  - name: unshipped
+    trigger: {expect: order.shipped, after: order.created, posture: proactive, within: 500ms, for_each: id}
+    actions: do-nothing
+  - name: void
+    trigger: {expect: void.called}
+    actions:
+      - call-webhook: http://127.0.0.1:9/nobody-listens
+        retry: {attempts: 2, delay: 50ms}
+deployments:
+  - name: load
+    command: echo loading
+    concurrency_limit: 2
+    timeout: 60s
+    working_dir: .
+    parameters: {order: none}
+    schedules: [{name: nightly, cron: "0 3 * * *", timezone: Europe/Berlin}]
+  - {name: slow, command: sleep 600}
+  - {name: counting, entrypoint: "flows.py:count"}
+"""
+FLOWS = "def count():\n    return {'rows': 3}\n"
+MANY_RULES = "automations:\n" + "".join(
+    f"  - {{name: many-{number}, trigger: {{expect: many.things}}, actions: [{', '.join(['do-nothing'] * 12)}]}}\n"
+    for number in range(MANY)
+)
+SUBJECTS = ("events.>", "ticks.>", "engine.>", "runs.>", "logs.>", "$KV.>")
+
+
+class Recorder:
+    """Everything that is sent on our subjects, heard by a client of its own."""
+
+    def __init__(self, url: str) -> None:
+        self.messages: list[tuple[str, bytes, Mapping[str, str]]] = []
+        self._url = url
+        self._listening = threading.Event()
+        self._stop: asyncio.Event | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._listen()))
+
+    def __enter__(self) -> Recorder:
+        self._thread.start()
+        assert self._listening.wait(limit(20))
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._loop is not None
+        assert self._stop is not None
+        self._loop.call_soon_threadsafe(self._stop.set)
+        self._thread.join(limit(20))
+
+    async def _listen(self) -> None:
+        self._loop, self._stop = asyncio.get_running_loop(), asyncio.Event()
+        client = await nats.connect(self._url)
+
+        async def receive(message: Any) -> None:
+            self.messages.append((message.subject, message.data, message.headers or {}))
+
+        for subject in SUBJECTS:
+            await client.subscribe(subject, cb=receive)
+        await client.flush()
+        self._listening.set()
+        await self._stop.wait()
+        await client.close()
+
+
+class Asked:
+    """A client that remembers each answer with the operation of the document that it belongs to."""
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+        self.document: dict[str, Any] = self._http.get("/openapi.json").json()
+        self.answers: dict[tuple[str, str], list[httpx.Response]] = defaultdict(list)
+
+    def __call__(self, method: str, path: str, **request: Any) -> httpx.Response:
+        answer = self._http.request(method, path, **request)
+        steps = answer.request.url.raw_path.decode().partition("?")[0].split("/")
+        for template in sorted(self.document["paths"], key=lambda text: text.count("{")):
+            wanted = template.split("/")
+            if len(steps) == len(wanted) and all(
+                want == step or want.startswith("{") for want, step in zip(wanted, steps, strict=True)
+            ):
+                self.answers[(method.lower(), template)].append(answer)
+                return answer
+        raise AssertionError(f"{path} is not in the document")
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asked, Recorder]]:
+    """What a server answered and sent while everything that it can do was done once."""
+    folder = tmp_path_factory.mktemp("documents")
+    server = Serving(folder, {"rules.yaml": RULES, "many.yaml": MANY_RULES, "flows.py": FLOWS})
+    server.start()
+    try:
+        ask = Asked(server.url)
+        with Recorder(ask("GET", "/api/status").json()["nats"]) as recorder:
+            _do_everything(server, ask, recorder)
+        yield ask, recorder
+    finally:
+        server.stop()
+
+
+def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
+    order = {"event": "order.created", "resource": {"id": "order.1"}, "payload": {"total": 7}}
+    event_id = ask("POST", "/api/events", json=[order, {**order, "payload": {"total": 0}}]).json()["ids"][0]
+    cloud = {"specversion": "1.0", "type": "order.paid", "source": "shop", "id": "7", "data": {"a": [1, None]}}
+    ask("POST", "/api/events", json=cloud, headers={"Content-Type": "application/cloudevents+json"})
+    ask("POST", "/api/events", json={"event": "void.called", "resource": {"id": "void"}})
+    ask("POST", "/api/events", json={"event": "many.things", "resource": {"id": "many"}})
+    ask("POST", "/api/events", json={"event": 3})
+    ask("POST", "/api/events", content=b"{", headers={"Content-Type": "text/csv"})
+    ask("POST", "/hooks/open", json={"id": "x"})
+    ask("POST", "/hooks/open", json={"id": "none"})
+    ask("POST", "/hooks/nobody", json={})
+    ask("POST", "/hooks/open", content=b"{", headers={"Content-Type": "application/json"})
+    for path in ("/healthz", "/readyz", "/metrics", "/asyncapi.json"):
+        ask("GET", path)
+
+    run = ask("POST", "/api/deployments/counting/run", json={"key": "once", "delay": 0.01}).json()["id"]
+    eventually(lambda: ask("GET", f"/api/runs/{run}").json()["state"] == "Completed")
+    slow = ask("POST", "/api/deployments/slow/run").json()["id"]
+    eventually(lambda: ask("GET", f"/api/runs/{slow}").json()["state"] == "Running")
+    ask("POST", f"/api/runs/{slow}/cancel")
+    eventually(lambda: ask("GET", f"/api/runs/{slow}").json()["state"] == "Cancelled")
+    ask("POST", "/api/deployments/slow/run", json={"dely": 1})
+    loaded = eventually(lambda: ask("GET", "/api/runs?deployment=load&state=completed").json())[0]
+    eventually(lambda: ask("GET", f"/api/runs/{loaded['id']}/logs").json()["lines"])
+    for verb in ("pause", "resume"):
+        ask("POST", f"/api/deployments/load/{verb}", params={"schedule": "nightly"})
+        ask("POST", f"/api/deployments/load/{verb}")
+        ask("POST", f"/api/automations/ordered/{verb}")
+    for path in ("/api/deployments", "/api/deployments/load", "/api/deployments/counting", "/api/deployments/nobody"):
+        ask("GET", path)
+
+    dead = eventually(lambda: ask("GET", "/api/actions?outcome=dead").json())[0]
+    ask("POST", f"/api/actions/{dead['key']}/redrive")
+    ask("POST", "/api/actions/nobody.0/redrive")
+    eventually(lambda: ask("GET", "/api/actions?outcome=executed").json())
+    eventually(lambda: len(ask("GET", "/api/firings?limit=1000").json()) >= MANY)
+    for path in ("/api/actions", "/api/actions?outcome=waiting", "/api/actions?before=x", "/api/events?event=order.*"):
+        ask("GET", path)
+    ask("GET", f"/api/events/{event_id}")
+    for path in ("/api/automations", "/api/automations/ordered", "/api/automations/nobody", "/api/status"):
+        ask("GET", path)
+    eventually(lambda: len(ask("GET", "/api/automations/ordered/decisions").json()) >= 2)
+    ask("POST", "/api/rules/reload")
+    server.write("bad.yaml", "automations: [{name: x}]")
+    assert ask("POST", "/api/rules/reload").status_code == 400
+    ask("GET", "/api/status")
+    for prefix in ("$KV.WT_heartbeats.", "ticks."):
+        eventually(lambda prefix=prefix: any(subject.startswith(prefix) for subject, _, _ in recorder.messages))
+
+
+def test_every_answer_of_every_route_is_of_the_published_schema(told: tuple[Asked, Recorder]) -> None:
+    ask, _ = told
+    operations = {(method, path) for path, found in ask.document["paths"].items() for method in found}
+    assert set(ask.answers) == operations, "each route is asked"
+    for (method, path), answers in ask.answers.items():
+        succeeded = False
+        for answer in answers:
+            where = f"{method} {path}: {answer.status_code} {answer.text[:300]}"
+            described = ask.document["paths"][path][method]["responses"].get(str(answer.status_code))
+            assert described is not None, where
+            content = described.get("content", {})
+            succeeded |= answer.is_success
+            if "application/json" in content:
+                schema = {**content["application/json"]["schema"], "components": ask.document["components"]}
+                errors = [error.message for error in Draft202012Validator(schema).iter_errors(answer.json())]
+                assert errors == [], where
+        assert succeeded, f"{method} {path} was never answered with success"
+
+
+def test_an_answer_has_each_key_that_its_model_does_not_call_absent(told: tuple[Asked, Recorder]) -> None:
+    ask, _ = told
+    (run,) = ask("GET", "/api/runs?limit=1").json()
+    assert set(run) == set(ask.document["components"]["schemas"]["FlowRunDetail"]["properties"])
+    detail = ask("GET", "/api/automations/ordered").json()
+    assert set(detail) == set(ask.document["components"]["schemas"]["AutomationDetail"]["properties"])
+    assert detail["trigger"]["for_each"] == ["id"]
+    assert "expected_every" not in ask("GET", "/api/automations/counted").json()
+    assert "entrypoint" not in ask("GET", "/api/deployments/load").json()
+    assert "lineage" not in ask("GET", "/api/events?event=order.created").json()[0]
+    assert ask("GET", "/api/events?event=order.checked").json()[0]["lineage"]["automations"] == ["ordered"]
+
+
+def test_every_message_that_was_sent_is_of_the_published_schema(told: tuple[Asked, Recorder]) -> None:
+    ask, recorder = told
+    document = ask("GET", "/asyncapi.json").json()
+    components = document["components"]
+    patterns = {name: _pattern(channel["address"]) for name, channel in document["channels"].items()}
+    validators = {
+        name: Draft202012Validator({**components["messages"][f"{name}:Message"]["payload"], "components": components})
+        for name in patterns
+    }
+    seen: dict[str, int] = defaultdict(int)
+    for subject, data, headers in recorder.messages:
+        (name,) = [name for name, pattern in patterns.items() if pattern.fullmatch(subject)] or [None]
+        assert name is not None, f"no channel for {subject}"
+        if not data and ("KV-Operation" in headers or name in ("Tick", "ActionTask", "DeadLetter")):
+            seen[name] += name == "Tick"
+            continue
+        payload = _decode(data, components["messages"][f"{name}:Message"]["contentType"])
+        errors = [error.message for error in validators[name].iter_errors(payload)]
+        assert errors == [], f"{subject}: {data[:300]!r}"
+        seen[name] += 1
+    assert {name for name in patterns if not seen[name]} == set(), "each kind of message was sent"
+
+
+def test_the_command_prints_the_document_that_the_server_serves(told: tuple[Asked, Recorder]) -> None:
+    ask, _ = told
+    printed = run_command("asyncapi")
+    assert printed.returncode == 0, printed.stderr
+    assert orjson.loads(printed.stdout) == ask("GET", "/asyncapi.json").json()
+
+
+def _pattern(address: str) -> re.Pattern[str]:
+    """What fits an address; an event's name has several tokens."""
+    parts = re.split(r"\{(\w+)\}", address)
+    text = "".join(
+        re.escape(part) if place % 2 == 0 else (".+" if part == "event" else "[^.]+")
+        for place, part in enumerate(parts)
+    )
+    return re.compile(text)
+
+
+def _decode(data: bytes, content_type: str) -> Any:
+    if content_type == "application/json":
+        return orjson.loads(data)
+    if content_type == "application/vnd.whenthen.line":
+        return orjson.loads(data.partition(b"\n")[0])
+    return data.decode("latin-1" if content_type == "application/octet-stream" else "utf-8")

@@ -1,0 +1,367 @@
+"""What the routes answer, as models: the JSON on the wire and its schema in the OpenAPI document.
+
+Built by the queries and commands of `engine.process`, named by `routes` and `openapi`. What was not given to a model is absent
+from the JSON, which its description says; every other key is always there.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from whenthen.schemas import FiringState, Reason, RunState
+
+__all__ = [
+    "Accepted",
+    "ActionState",
+    "AutomationDetail",
+    "AutomationState",
+    "AutomationSummary",
+    "DecisionItem",
+    "DeploymentDetail",
+    "DeploymentSummary",
+    "ErrorAnswer",
+    "ErrorDetail",
+    "FiringSummary",
+    "FlowRunDetail",
+    "Health",
+    "LogItem",
+    "LogPage",
+    "PublishFailure",
+    "Readiness",
+    "Redriven",
+    "ReloadReport",
+    "RuleProblem",
+    "RulesInForce",
+    "ScheduleState",
+    "Status",
+    "StoredEvent",
+]
+
+Labels = dict[str, str]
+State = Literal["active", "paused", "disabled"]
+
+
+class AnswerModel(BaseModel):
+    """The base of all answers. Read-only; docstrings below fields are the descriptions in the document."""
+
+    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+
+
+# Errors
+
+
+class ErrorDetail(AnswerModel):
+    """What was wrong."""
+
+    reason: str
+    """A stable word, the same in logs and metrics."""
+    field: str | None
+    """The path of the field at fault."""
+    message: str
+    """What was found and the remedy."""
+
+
+class ErrorAnswer(AnswerModel):
+    """The form of every error, from every route."""
+
+    error: ErrorDetail
+
+
+class PublishFailure(ErrorAnswer):
+    """An error while events were being stored."""
+
+    ids: list[str] = []
+    """The ids of all events of the request; send the same events with these ids again. Absent when none was given to JetStream."""
+    accepted: list[str] = []
+    """Those that JetStream has acknowledged. Absent as `ids` is."""
+
+
+# Events in
+
+
+class Accepted(AnswerModel):
+    """JetStream has acknowledged every event."""
+
+    ids: list[str]
+    """Stored by JetStream."""
+    duplicates: list[str]
+    """Of these, stored before."""
+    dropped: list[str] = []
+    """What gave no event, and why; absent when nothing was dropped."""
+
+
+# The process
+
+
+class Health(AnswerModel):
+    ok: bool
+
+
+class Readiness(AnswerModel):
+    ready: bool
+    missing: list[str]
+    """What is waited for."""
+
+
+class RuleProblem(AnswerModel):
+    """One thing wrong in the rules on disk. Lines and columns count from 1; 0 is unknown."""
+
+    file: str
+    line: int
+    column: int
+    field: str
+    message: str
+
+
+class ReloadReport(AnswerModel):
+    taken: bool
+    """Whether another set of rules is in force now."""
+    revision: str
+    """The set in force."""
+    problems: list[RuleProblem]
+    """Why the rules on disk were refused."""
+
+
+class RulesInForce(AnswerModel):
+    path: str
+    revision: str
+    files: list[str]
+    automations: int
+    webhooks: int
+    deployments: int
+    notifiers: int
+
+
+class Status(AnswerModel):
+    version: str
+    pid: int
+    roles: list[str]
+    address: str
+    nats: str | None
+    embedded: bool
+    """Whether this process started its NATS server."""
+    up_seconds: float
+    missing: list[str]
+    """What is not ready."""
+    rules: RulesInForce
+    problems: list[RuleProblem]
+    """Why the rules on disk were refused."""
+    shards: dict[str, int]
+    """The shards that this process evaluates, with the last position of EVENTS that each has dealt with."""
+    pools: list[str]
+    """The work pools whose runs this process executes."""
+
+
+# Events
+
+
+class StoredEvent(AnswerModel):
+    """An event as the stream has it."""
+
+    model_config = ConfigDict(extra="allow")
+
+    id: str
+    event: str
+    occurred: str
+    """RFC 3339."""
+    received: str = ""
+    source: str = ""
+    resource: Labels
+    related: list[Labels] = []
+    payload: Any = None
+    follows: str | None = None
+    lineage: dict[str, Any] = {}
+    """The firings that led to it; absent for an event from outside."""
+    seq: int
+    """Its position in the stream; `before` of the next page."""
+
+
+# Automations
+
+
+class DecisionItem(AnswerModel):
+    at: str
+    reason: Reason
+    event: str | None
+    """The id; null for a decision of time alone."""
+    path: str
+    """Which trigger of a composite; empty for the root."""
+    key: str
+    """The window's key as text."""
+    detail: str
+    """The clause and the value that decided."""
+    firing: str | None
+
+
+class AutomationState(AnswerModel):
+    name: str
+    state: State
+
+
+class AutomationSummary(AutomationState):
+    trigger: str
+    """The type of the trigger."""
+    actions: list[str]
+    """The types of the actions."""
+    fired: int
+    """Firings since this process began."""
+    last_fired: str | None
+    tags: list[str]
+    description: str
+
+
+class AutomationDetail(AutomationState):
+    """An automation as the rules have it, in the long form of docs/rules.md, and how it stands."""
+
+    description: str
+    enabled: bool
+    tags: list[str]
+    trigger: dict[str, Any]
+    actions: list[dict[str, Any]]
+    actions_on_trigger: list[dict[str, Any]]
+    actions_on_resolve: list[dict[str, Any]]
+    expected_every: str = ""
+    """Such as 90s; absent without one."""
+    fired: int
+    """Firings since this process began."""
+    last_fired: str | None
+    decisions: list[DecisionItem]
+    """The last ones."""
+
+
+class FiringSummary(AnswerModel):
+    id: str
+    automation: str
+    state: FiringState
+    at: str
+    key: dict[str, Any]
+    """The values of `for_each` or `correlate`."""
+    event: str | None
+    """The id of the triggering event; null when it is not at hand."""
+    events: list[str]
+    """The ids of the events that contributed."""
+    seq: int
+    """Its position in the stream; `before` of the next page."""
+
+
+# Deployments and runs
+
+
+class ScheduleState(AnswerModel):
+    name: str
+    when: str
+    """The cron expression, the rule, or the interval."""
+    timezone: str
+    paused: bool
+    next: str | None
+
+
+class DeploymentSummary(AnswerModel):
+    name: str
+    runs: str | None
+    """The command or the entry point."""
+    work_pool: str
+    schedules: list[ScheduleState]
+    tags: list[str]
+    description: str
+
+
+class DeploymentDetail(DeploymentSummary):
+    """A deployment as the rules have it, and how it stands."""
+
+    command: list[str] = []
+    """Absent where there is an entry point."""
+    entrypoint: str = ""
+    """Absent where there is a command."""
+    parameters: dict[str, Any]
+    concurrency_limit: int = 0
+    """Absent without one."""
+    working_dir: str = ""
+    """Absent without one."""
+    env: dict[str, str]
+    timeout: str = ""
+    """Such as 90s; absent without one."""
+    retries: int
+    retry_delay: str
+
+
+class FlowRunDetail(AnswerModel):
+    """One execution of a deployment. Times are RFC 3339."""
+
+    id: str
+    deployment: str
+    work_pool: str
+    state: RunState
+    parameters: dict[str, Any]
+    key: str
+    """The idempotency key: one key is one run."""
+    created: str
+    scheduled_for: str
+    changed: str
+    """When the state was entered."""
+    started: str | None
+    ended: str | None
+    attempt: int
+    message: str
+    """Why it is in this state."""
+    exit_code: int | None
+    worker: str | None
+    tags: list[str]
+    lineage: dict[str, Any] | None
+    """Of the firing that started it."""
+    related: list[Labels]
+    triggered_by: str | None
+    not_before: str | None
+    """A retry waits until then."""
+    retries: int
+    retry_delay_s: float
+    result: Any
+
+
+class LogItem(AnswerModel):
+    at: str
+    stream: str
+    text: str
+    attempt: int
+
+
+class LogPage(AnswerModel):
+    lines: list[LogItem]
+    next: int
+    """`after` of the next page."""
+    done: bool
+    """Whether the run has ended and this is its last page."""
+
+
+# Actions
+
+
+class ActionState(AnswerModel):
+    """How an action stands."""
+
+    key: str
+    automation: str
+    type: str | None
+    outcome: Literal["waiting", "retrying", "executed", "dead", "dropped"]
+    attempt: int
+    at: str
+    firing: str
+    seq: int
+    """Its position in the stream; `before` of the next page."""
+    error: str = ""
+    """Absent while it waits for its first try."""
+    reason: str = ""
+    """A stable word; of dead letters alone."""
+    result: Any = None
+    """Absent until it was tried."""
+    next_at: str | None = None
+    """When the next try is due; absent until it was tried."""
+
+
+class Redriven(AnswerModel):
+    key: str
+    outcome: str
+    attempts: int = Field(ge=0)
+    """How often it was tried before."""

@@ -1,0 +1,119 @@
+"""What requests hold, as models: checked where nothing else checks them, and the schemas of the OpenAPI document.
+
+`NewEvent` describes what `schemas.read_event` checks; the hot route does not go through a model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+
+from whenthen.engine.http.answers import HttpError
+from whenthen.schemas import EventLimits, InvalidInput
+
+__all__ = ["NewEvent", "Page", "RunRequest", "read_run_request"]
+
+_LIMITS = EventLimits()
+_YEAR_S = 31_536_000
+
+
+class RequestModel(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Resource(BaseModel):
+    """Flat labels, all text; `id` names the resource."""
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, str] = Field(init=False)
+
+    id: str = Field(min_length=1)
+
+
+class NewEvent(RequestModel):
+    """One event."""
+
+    id: str | None = Field(default=None, min_length=1, max_length=_LIMITS.id_chars)
+    """One id is one event: what is sent again with it is recognised. Made up when it is missing."""
+    event: str = Field(min_length=1, max_length=_LIMITS.name_chars, examples=["order.created"])
+    """The dotted name."""
+    occurred: str | None = Field(default=None, json_schema_extra={"format": "date-time"})
+    """RFC 3339 with an offset; the arrival when it is missing."""
+    resource: Resource
+    related: list[Resource] | None = None
+    payload: Any = None
+    follows: str | None = None
+    """The id of the event that came before this one."""
+
+
+def _delay(value: float) -> float:
+    if not 0 <= value <= _YEAR_S:
+        raise ValueError("seconds, at most a year")
+    return value
+
+
+class RunRequest(RequestModel):
+    """How a deployment is to be run."""
+
+    parameters: dict[str, Any] = {}
+    key: StrictStr | None = Field(default=None, min_length=1, max_length=512)
+    """The idempotency key: two requests with one key give one run."""
+    delay: Annotated[
+        StrictInt | StrictFloat,
+        AfterValidator(_delay),
+        Field(json_schema_extra={"minimum": 0, "maximum": _YEAR_S}),
+    ] = 0
+    """Seconds until it may start."""
+
+
+_REMEDIES = {
+    "parameters": "an object of names and values",
+    "key": "text of 1 to 512 characters",
+    "delay": "seconds, at most a year",
+}
+
+
+def read_run_request(data: Any) -> RunRequest:
+    """The request for a run.
+
+    Raises:
+        HttpError: 400, with the field at fault.
+    """
+    if not isinstance(data, dict):
+        raise HttpError(400, "invalid_request", 'the body is an object, such as {"parameters": {}}')
+    try:
+        return RunRequest.model_validate(data)
+    except ValidationError as error:
+        name = str(error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"][0])[:80]
+    remedy = _REMEDIES.get(name)
+    if remedy is None:
+        raise HttpError(400, "invalid_request", f"unknown field; the fields are {', '.join(_REMEDIES)}", path=(name,))
+    raise HttpError(400, "invalid_request", remedy, path=(name,))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """Which part of a listing: the newest `limit` that fit the filters, older than `before` when it is given."""
+
+    limit: int = 50
+    before: str | None = None
+    filters: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def position(self) -> int | None:
+        """`before` as a position in a stream.
+
+        Raises:
+            InvalidInput: it is no number.
+        """
+        if self.before is None:
+            return None
+        if not self.before.isdecimal():
+            raise InvalidInput(
+                f"{self.before[:80]!r} is not a position; give the `seq` of the last item of the page before",
+                path=("before",),
+            )
+        return int(self.before)

@@ -1,0 +1,1 @@
+"""The subjects and messages of our streams, as an AsyncAPI document."""

@@ -1,0 +1,151 @@
+"""The AsyncAPI document: every subject of ours with the message that is sent on it, made by FastStream from typed models.
+
+Called by `whenthen asyncapi` and by the route `/asyncapi.json`. Buckets are the streams that they are: `$KV.<bucket>.<key>`. The
+models are those classes that are encoded as they are (`FlowRun`, `Outcome`), or stand in the files beside this one.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from faststream.nats import NatsBroker
+from faststream.specification import AsyncAPI
+
+from whenthen.engine.bus import Outcome
+from whenthen.engine.process.asyncapi.engine_messages import (
+    ActionTaskMessage,
+    DeadLetterMessage,
+    FiringMessage,
+    OffsetLine,
+    PreparedPack,
+    WindowLine,
+)
+from whenthen.engine.process.asyncapi.event_messages import EventMessage
+from whenthen.engine.process.asyncapi.run_messages import (
+    HeartbeatText,
+    HeldSlots,
+    LeaseRecord,
+    LogLines,
+    MemberBeat,
+    PauseFlag,
+    QueuedRun,
+)
+from whenthen.schemas import FlowRun
+
+__all__ = ["CHANNELS", "Channel", "asyncapi_document"]
+
+JSON = "application/json"
+TEXT = "text/plain"
+BINARY = "application/octet-stream"
+LINE_AND_BINARY = "application/vnd.whenthen.line"  #: a line of JSON, and possibly a line feed and bytes
+DESCRIPTION = (
+    "The subjects of whenthen's NATS streams. Publish events over HTTP rather than here, where nothing checks them; "
+    "read whatever is of use. All but events may change with the version."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A subject, or all of one form, and what is sent there. `payload` None is an empty message."""
+
+    name: str
+    stream: str
+    address: str  #: with parameters in braces; the last one may stand for several tokens where `parameters` say so
+    payload: Any
+    description: str
+    content_type: str = JSON
+
+
+CHANNELS = (
+    Channel(
+        "Event", "EVENTS", "events.{event}", EventMessage,
+        "Events, by their dotted name. The header Nats-Msg-Id is the event's id, by which JetStream recognises a redelivery.",
+    ),
+    Channel("Tick", "EVENTS", "ticks.{shard}", None, "An empty message by which a shard learns the stream's time.", BINARY),
+    Channel(
+        "ShardOffset", "ENGINE", "engine.shard.{shard}.offset", OffsetLine,
+        "How far a shard is; every commit ends with it.", LINE_AND_BINARY,
+    ),
+    Channel(
+        "ShardWindow", "ENGINE", "engine.shard.{shard}.window.{trigger}.{key}", WindowLine,
+        "What a trigger remembers for one key.", LINE_AND_BINARY,
+    ),
+    Channel(
+        "PreparedPack", "ENGINE", "engine.shard.{shard}.prepared.{index}", PreparedPack,
+        "A part of a commit that is larger than an atomic batch.", BINARY,
+    ),
+    Channel("Firing", "ENGINE", "engine.firing.{automation}.{firing}", FiringMessage, "Firings."),
+    Channel(
+        "ActionTask", "ENGINE", "engine.action.{automation}.{firing}.{index}", ActionTaskMessage,
+        "Actions that wait for a try. An empty message deletes one.",
+    ),
+    Channel(
+        "ActionOutcome", "ENGINE", "engine.outcome.{automation}.{firing}.{index}", Outcome,
+        "How actions stand after their last try.",
+    ),
+    Channel(
+        "DeadLetter", "ENGINE", "engine.dead.{automation}.{firing}.{index}", DeadLetterMessage,
+        "Actions that used up their tries. An empty message deletes one.",
+    ),
+    Channel("QueuedRun", "RUNS", "runs.{pool}.{deployment}.{run}", QueuedRun, "The queue of a work pool.", TEXT),
+    Channel("RunLog", "LOGS", "logs.{run}", LogLines, "What flow runs wrote."),
+    Channel("FlowRun", "KV_WT_runs", "$KV.WT_runs.{run}", FlowRun, "Flow runs, a message for each change."),
+    Channel(
+        "PauseFlag", "KV_WT_state", "$KV.WT_state.flow.{key}", PauseFlag,
+        "What is paused.",
+    ),
+    Channel("Heartbeat", "KV_WT_heartbeats", "$KV.WT_heartbeats.{run}", HeartbeatText, "Runs that are alive.", TEXT),
+    Channel("Slots", "KV_WT_slots", "$KV.WT_slots.{deployment}", HeldSlots, "Who holds the slots of limited deployments."),
+    Channel("Lease", "KV_WT_leases", "$KV.WT_leases.shard.{shard}", LeaseRecord, "Who evaluates which shard."),
+    Channel("Member", "KV_WT_leases", "$KV.WT_leases.member.{member}", MemberBeat, "Which evaluators live.", TEXT),
+)  # fmt: skip
+
+_PARAMETERS = {
+    "event": "The event's name. Its dots separate tokens; characters that a subject can not have are written as %XX.",
+    "shard": "The number of the shard.",
+    "trigger": "The trigger's id, shortened to a hash when it is long.",
+    "key": "A key as text, shortened to a hash when it is long.",
+    "automation": "The automation's name, shortened to a hash when it is long.",
+    "firing": "The firing's id.",
+    "index": "Counts from 0.",
+    "pool": "The work pool's name.",
+    "deployment": "The deployment's name.",
+    "run": "The flow run's id.",
+    "member": "The evaluator's id.",
+}
+
+
+def asyncapi_document(version: str) -> bytes:
+    """The document as JSON (AsyncAPI 3.0). `version` is that of the application."""
+    broker = NatsBroker(protocol_version="1", description="NATS with JetStream, embedded or a cluster of yours.")
+    for channel in CHANNELS:
+        broker.publisher(
+            channel.address,
+            title=channel.name,
+            description=f"{channel.description} In the stream {channel.stream}.",
+            schema=channel.payload,
+        )
+    factory = AsyncAPI(broker, title="whenthen", version=version, description=DESCRIPTION, schema_version="3.0.0")
+    document: dict[str, Any] = factory.to_specification().to_jsonable()
+    return orjson.dumps(_completed(document))
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    """FastStream's document with what it has no place for: parameters of addresses, kinds of contents, a fixed order."""
+    for part in ("channels", "operations"):
+        document[part] = {channel.name: document[part][channel.name] for channel in CHANNELS}
+    messages, schemas = document["components"]["messages"], document["components"]["schemas"]
+    document["components"] = {"messages": {}, "schemas": dict(sorted(schemas.items()))}
+    for channel in CHANNELS:
+        described = document["channels"][channel.name]
+        described["parameters"] = {
+            name: {"description": _PARAMETERS[name]} for name in re.findall(r"\{(\w+)\}", channel.address)
+        }
+        message = messages[f"{channel.name}:Message"]
+        del message["correlationId"]  # FastStream's own header, which none of these have
+        message["contentType"] = channel.content_type
+        document["components"]["messages"][f"{channel.name}:Message"] = message
+    return document

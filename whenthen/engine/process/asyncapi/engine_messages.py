@@ -1,0 +1,84 @@
+"""What lies in `ENGINE`. `engine.bus.records` encodes and decodes it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field, RootModel
+
+from whenthen.engine.process.asyncapi.event_messages import EventMessage, MessageModel
+from whenthen.schemas import FiringState
+
+__all__ = ["ActionTaskMessage", "DeadLetterMessage", "FiringMessage", "OffsetLine", "PreparedPack", "WindowLine"]
+
+EventReference = Annotated[
+    tuple[str, int, int], Field(description="id, position in EVENTS (0 without one), time in microseconds")
+]
+
+
+class OffsetLine(MessageModel):
+    """How far a shard has evaluated `EVENTS`. Behind this line, after a line feed, the changes of a small commit, packed."""
+
+    seq: int
+    """The last position that is dealt with."""
+    clock_us: int
+    """The evaluator's clock there."""
+    commit: str
+    writer: str
+    prepared: int
+    """Packs of a commit that is larger than an atomic batch."""
+    applied: int
+    """How many of them are applied."""
+
+
+class WindowLine(RootModel[tuple[str, str]]):
+    """The trigger and the key of a window. Behind this line, after a line feed, its state."""
+
+
+class PreparedPack(RootModel[bytes]):
+    """Several messages of a commit in one: for each three 32-bit numbers (seconds to live, length of the subject, length of the
+    data), the subject and the data."""
+
+
+class FiringMessage(MessageModel):
+    """A decision to act."""
+
+    id: str
+    automation: str
+    state: FiringState
+    at: str
+    key: dict[str, Any]
+    """The values of `for_each` or `correlate`."""
+    event: EventMessage | None
+    """The triggering event; null when time fired it, or when it is too large to be copied."""
+    by_seq: bool
+    """Whether the event has to be read from EVENTS, at `seq`."""
+    seq: int
+    refs: list[EventReference]
+    """All contributing events, oldest first."""
+    depth: int
+    automations: list[str]
+    edge: bool
+    """Whether the state changed with it."""
+
+
+class ActionTaskMessage(MessageModel):
+    """An action that waits. It is deleted when its last try has ended."""
+
+    key: str
+    """The idempotency key, `<firing id>.<index>`."""
+    index: int
+    firing: FiringMessage
+    action: dict[str, Any]
+    """In the long form of the rules."""
+    extra: dict[str, Any]
+
+
+class DeadLetterMessage(MessageModel):
+    """An action that used up its tries."""
+
+    task: ActionTaskMessage
+    error: str
+    reason: str
+    attempts: int
+    at: str

@@ -1,0 +1,46 @@
+"""What lies in `EVENTS`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+__all__ = ["EventMessage", "Lineage", "MessageModel"]
+
+
+class MessageModel(BaseModel):
+    """The base of messages that no class of their own describes."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+
+
+class Lineage(MessageModel):
+    """Which firings led to an event."""
+
+    depth: int
+    """How many there are."""
+    firing: str | None
+    """The id of the last one."""
+    automations: list[str]
+    """The automations, the last one at the end."""
+
+
+class EventMessage(MessageModel):
+    """Something that happened to a resource. Times are RFC 3339."""
+
+    id: str
+    event: str
+    """The dotted name."""
+    occurred: str
+    received: str
+    source: str
+    """What brought it: `api`, `webhook:<name>`, `automation:<name>`, `flow-runs`, ..."""
+    resource: dict[str, str]
+    """Flat labels, with `id`."""
+    related: list[dict[str, str]]
+    payload: Any
+    follows: str | None
+    """The id of the event that came before this one."""
+    lineage: Lineage | None = None
+    """Absent for an event from outside."""

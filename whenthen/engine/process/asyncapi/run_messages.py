@@ -1,0 +1,51 @@
+"""What lies in the streams and buckets of flow runs, pauses and leases. `engine.flow_runs` and `engine.evaluation` write it."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field, RootModel
+
+from whenthen.engine.process.asyncapi.event_messages import MessageModel
+
+__all__ = ["HeartbeatText", "HeldSlots", "LeaseRecord", "LogLines", "MemberBeat", "PauseFlag", "QueuedRun"]
+
+Line = Annotated[tuple[str, str, int, str], Field(description="time, stream (stdout, stderr, system), try, text")]
+
+
+class QueuedRun(RootModel[str]):
+    """The id of a flow run that waits for a worker."""
+
+
+class LogLines(RootModel[list[Line]]):
+    """Lines that a flow run wrote, in order."""
+
+
+class HeartbeatText(RootModel[str]):
+    """The worker that executes the run."""
+
+
+class HeldSlots(RootModel[list[str]]):
+    """The flow runs that hold the slots of a deployment with a concurrency limit."""
+
+
+class PauseFlag(MessageModel):
+    """Whether an automation, deployment or schedule is paused, or up to when a schedule was followed."""
+
+    key: str
+    """`automation/<name>`, `deployment/<name>`, `schedule/<deployment>/<name>`, `position/<deployment>/<name>`."""
+    paused: bool
+    changed: str
+    note: str
+
+
+class LeaseRecord(MessageModel):
+    """Which process evaluates a shard."""
+
+    holder: str
+    """Empty when it was given back."""
+    beat: int
+
+
+class MemberBeat(RootModel[str]):
+    """A number that grows for as long as the process lives."""

@@ -1,0 +1,1 @@
+"""What the API can be told to do: events in, automations and deployments paused, runs started and cancelled."""

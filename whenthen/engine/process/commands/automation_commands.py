@@ -1,0 +1,23 @@
+"""Automations paused and resumed."""
+
+from __future__ import annotations
+
+from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.pauses import AutomationPauses
+from whenthen.engine.process.queries.automation_queries import AutomationQueries
+
+__all__ = ["AutomationCommands"]
+
+
+class AutomationCommands:
+    def __init__(self, pauses: AutomationPauses, queries: AutomationQueries) -> None:
+        self._pauses = pauses
+        self._queries = queries
+
+    async def pause_automation(self, name: str) -> answers.AutomationState:
+        await self._pauses.pause(name)
+        return self._queries.automation_state(name)
+
+    async def resume_automation(self, name: str) -> answers.AutomationState:
+        await self._pauses.resume(name)
+        return self._queries.automation_state(name)

@@ -1,0 +1,48 @@
+"""Events in: stored, and made of webhooks' requests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from datetime import datetime
+
+from whenthen.engine.bus import Ack, Bus
+from whenthen.engine.process.queries.event_positions import EventPositions
+from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.schemas import Event
+from whenthen.sources import Request, Translation
+
+__all__ = ["Intake"]
+
+
+class Intake:
+    """`check_room` raises `BusUnavailable` while the disk is too full to take more; None on a server of others."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        rule_registry: RuleRegistry,
+        positions: EventPositions,
+        *,
+        clock: Callable[[], datetime],
+        check_room: Callable[[], None] | None,
+    ) -> None:
+        self._bus = bus
+        self._rule_registry = rule_registry
+        self._positions = positions
+        self._clock = clock
+        self._check_room = check_room
+
+    async def publish(self, event: Event) -> Ack:
+        """Store one event; returns once JetStream acknowledged it."""
+        if self._check_room is not None:
+            self._check_room()
+        ack = await self._bus.publish(event)
+        self._positions.add(event.id, ack.seq)
+        return ack
+
+    def translate(self, webhook: str, request: Request) -> Translation:
+        """Verify a request to a webhook and translate it."""
+        return self._rule_registry.webhook(webhook).translate(request, self._clock())
+
+    def hook_names(self) -> Collection[str]:
+        return self._rule_registry.now.webhooks

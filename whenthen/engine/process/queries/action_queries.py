@@ -1,0 +1,82 @@
+"""Actions: those that wait, those that were tried, and dead letters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from whenthen.engine.bus import ENGINE, Bus, StoredMessage, newest, short_token
+from whenthen.engine.execution import DeadLetter, DeadLetters
+from whenthen.engine.http import Page
+from whenthen.engine.http import answer_models as answers
+
+__all__ = ["ActionQueries"]
+
+
+class ActionQueries:
+    def __init__(self, bus: Bus, dead_letters: DeadLetters) -> None:
+        self._bus = bus
+        self._dead_letters = dead_letters
+
+    async def list_actions(self, page: Page) -> list[answers.ActionState]:
+        automation, kind = page.filters.get("automation"), page.filters.get("type")
+        outcome = page.filters.get("outcome")
+        if outcome == "dead":
+            return await self._list_dead(page)
+        found: dict[str, dict[str, Any]] = {}
+        if outcome in (None, "waiting"):
+            waiting = await newest(
+                self._bus.client,
+                ENGINE,
+                f"engine.action.{short_token(automation)}.>" if automation else "engine.action.>",
+                limit=page.limit,
+                pick=_waiting,
+                before=page.position,
+            )
+            found = {item["key"]: item for item in waiting if kind in (None, item["type"])}
+        if outcome != "waiting":
+            for item in await self._dead_letters.list_actions(
+                limit=page.limit, before=page.position, automation=automation, kind=kind, outcome=outcome
+            ):
+                found[item["key"]] = {**found.get(item["key"], {}), **item}
+        newest_first = sorted(found.values(), key=lambda item: -int(item["seq"]))
+        return [answers.ActionState.model_validate(item) for item in newest_first[: page.limit]]
+
+    async def _list_dead(self, page: Page) -> list[answers.ActionState]:
+        letters = await self._dead_letters.letters(automation=page.filters.get("automation"))
+        kind = page.filters.get("type")
+        found = [_dead(letter) for letter in reversed(letters)]
+        return [item for item in found if kind is None or item.type == kind][: page.limit]
+
+
+def _waiting(message: StoredMessage) -> dict[str, Any] | None:
+    """An action that no try has ended yet."""
+    if not message.data:
+        return None
+    task: dict[str, Any] = orjson.loads(message.data)
+    return {
+        "key": task["key"],
+        "automation": task["firing"]["automation"],
+        "type": task["action"].get("type"),
+        "outcome": "waiting",
+        "attempt": 0,
+        "at": message.time,
+        "firing": task["firing"]["id"],
+        "seq": message.seq,
+    }
+
+
+def _dead(letter: DeadLetter) -> answers.ActionState:
+    return answers.ActionState(
+        key=letter.key,
+        automation=letter.task.firing.automation,
+        type=letter.task.action.get("type"),
+        outcome="dead",
+        attempt=letter.attempts,
+        at=letter.at,
+        error=letter.error,
+        reason=letter.reason,
+        firing=letter.task.firing.id,
+        seq=letter.revision,
+    )

@@ -1,0 +1,91 @@
+"""Automations, how they stand, and why they fired or did not. Decisions are those of the shards that this process evaluates."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from whenthen.engine.bus import Bus
+from whenthen.engine.http import Page
+from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.observation import Observation
+from whenthen.engine.process.pauses import AutomationPauses
+from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.schemas import Automation, Decision, Reason, format_time, from_us
+from whenthen.triggers import why_not
+
+__all__ = ["AutomationQueries"]
+
+_DECISIONS_SHOWN = 10  #: beside an automation
+
+
+class AutomationQueries:
+    def __init__(
+        self, bus: Bus, rule_registry: RuleRegistry, pauses: AutomationPauses, observation: Observation
+    ) -> None:
+        self._bus = bus
+        self._rule_registry = rule_registry
+        self._pauses = pauses
+        self._observation = observation
+
+    async def list_automations(self) -> list[answers.AutomationSummary]:
+        return [
+            answers.AutomationSummary(
+                name=name,
+                state=self._state(compiled.model),
+                trigger=compiled.model.trigger.type,
+                actions=[str(action.type) for action in compiled.model.actions],
+                fired=self._observation.fired[name],
+                last_fired=self._observation.last_fired.get(name),
+                tags=compiled.model.tags,
+                description=compiled.model.description,
+            )
+            for name, compiled in self._rule_registry.now.automations.items()
+        ]
+
+    async def get_automation(self, name: str) -> answers.AutomationDetail:
+        automation = self._rule_registry.automation(name)
+        return answers.AutomationDetail(
+            **automation.model_dump(mode="json", by_alias=True, exclude_none=True),
+            state=self._state(automation),
+            fired=self._observation.fired[name],
+            last_fired=self._observation.last_fired.get(name),
+            decisions=await self._items(name, self._observation.decisions.of(name)[:_DECISIONS_SHOWN]),
+        )
+
+    def automation_state(self, name: str) -> answers.AutomationState:
+        return answers.AutomationState(name=name, state=self._state(self._rule_registry.automation(name)))
+
+    async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
+        self._rule_registry.automation(automation)
+        found = self._observation.decisions.of(automation)
+        if "reason" in page.filters:
+            found = [decision for decision in found if decision.reason == page.filters["reason"]]
+        return await self._items(automation, found[: page.limit])
+
+    async def _items(self, automation: str, decisions: Sequence[Decision]) -> list[answers.DecisionItem]:
+        """Decisions for people. Of a condition that was false the values are looked up now, in the stored event."""
+        compiled = self._rule_registry.now.automations[automation]
+        false = [decision for decision in decisions if decision.reason is Reason.CONDITION_FALSE and decision.seq]
+        events = await asyncio.gather(*(self._bus.event_at(decision.seq) for decision in false))
+        details: dict[int, str] = {}
+        for decision, event in zip(false, events, strict=True):
+            if event is not None and (why := why_not(compiled, event, decision.path)):
+                details[id(decision)] = "; ".join(why)
+        return [
+            answers.DecisionItem(
+                at=format_time(from_us(decision.at_us)),
+                reason=decision.reason,
+                event=decision.event,
+                path=decision.path,
+                key=decision.key,
+                detail=details.get(id(decision), decision.detail),
+                firing=decision.firing,
+            )
+            for decision in decisions
+        ]
+
+    def _state(self, automation: Automation) -> answers.State:
+        if not automation.enabled:
+            return "disabled"
+        return "paused" if automation.name in self._pauses.paused else "active"

@@ -1,0 +1,58 @@
+"""Deployments with their schedules, and when these run next."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime
+
+from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.runs import Flag, Stores, is_paused
+from whenthen.schemas import Deployment, NotFound, format_time, next_after
+
+__all__ = ["DeploymentQueries", "deployment_summary"]
+
+
+class DeploymentQueries:
+    def __init__(self, rule_registry: RuleRegistry, stores: Stores, clock: Callable[[], datetime]) -> None:
+        self._rule_registry = rule_registry
+        self._stores = stores
+        self._clock = clock
+
+    async def list_deployments(self) -> list[answers.DeploymentSummary]:
+        flags = await self._stores.flags.all()
+        now = self._clock()
+        return [deployment_summary(item, flags, now) for item in self._rule_registry.current().values()]
+
+    async def get_deployment(self, name: str) -> answers.DeploymentDetail:
+        found = self._rule_registry.current().get(name)
+        if found is None:
+            raise NotFound(f"there is no deployment {name[:200]!r}")
+        summary = deployment_summary(found, await self._stores.flags.all(), self._clock())
+        rule = found.model_dump(mode="json", exclude_none=True)
+        return answers.DeploymentDetail.model_validate({**rule, **summary.model_dump()})
+
+
+def deployment_summary(deployment: Deployment, flags: Mapping[str, Flag], now: datetime) -> answers.DeploymentSummary:
+    """How a deployment stands at `now`. `flags` say what is paused."""
+    schedules = []
+    for schedule in deployment.schedules:
+        paused = is_paused(deployment.name, schedule, dict(flags))
+        following = None if paused else next_after(schedule, now)
+        schedules.append(
+            answers.ScheduleState(
+                name=schedule.name,
+                when=schedule.cron or schedule.rrule or f"every {schedule.interval}",
+                timezone=schedule.timezone,
+                paused=paused,
+                next=None if following is None else format_time(following),
+            )
+        )
+    return answers.DeploymentSummary(
+        name=deployment.name,
+        runs=" ".join(deployment.command) if deployment.command else deployment.entrypoint,
+        work_pool=deployment.work_pool,
+        schedules=schedules,
+        tags=deployment.tags,
+        description=deployment.description,
+    )

@@ -1,0 +1,40 @@
+"""Firings, newest first."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from whenthen.engine.bus import ENGINE, Bus, StoredMessage, newest, short_token
+from whenthen.engine.http import Page
+from whenthen.engine.http import answer_models as answers
+
+__all__ = ["FiringQueries"]
+
+
+class FiringQueries:
+    def __init__(self, bus: Bus) -> None:
+        self._bus = bus
+
+    async def list_firings(self, page: Page) -> list[answers.FiringSummary]:
+        automation = page.filters.get("automation")
+        subject = f"engine.firing.{short_token(automation)}.*" if automation else "engine.firing.>"
+        return await newest(self._bus.client, ENGINE, subject, limit=page.limit, pick=_summary, before=page.position)
+
+
+def _summary(message: StoredMessage) -> answers.FiringSummary | None:
+    if not message.data:
+        return None
+    firing: dict[str, Any] = orjson.loads(message.data)
+    event = firing.get("event")
+    return answers.FiringSummary(
+        id=firing["id"],
+        automation=firing["automation"],
+        state=firing["state"],
+        at=firing["at"],
+        key=firing["key"],
+        event=event["id"] if event else None,
+        events=[ref[0] for ref in firing["refs"]],
+        seq=message.seq,
+    )

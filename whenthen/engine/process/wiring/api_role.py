@@ -1,0 +1,62 @@
+"""The role `api`: the HTTP server over the queries and commands."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from whenthen import __version__
+from whenthen.engine.http import HttpServer, create_app, listen
+from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.api import ServerApi
+from whenthen.engine.process.rule_reloading import RuleReloading
+from whenthen.engine.process.wiring.process_parts import ProcessParts
+
+__all__ = ["ApiRole"]
+
+TASK = "http"
+
+
+class ApiRole:
+    """Listens once it is built; `address` says where."""
+
+    def __init__(
+        self,
+        parts: ProcessParts,
+        reloading: RuleReloading,
+        *,
+        missing: Callable[[], list[str]],
+        describe: Callable[[], answers.Status],
+    ) -> None:
+        settings = parts.settings
+        api = ServerApi(
+            bus=parts.bus,
+            rule_registry=parts.rule_registry,
+            stores=parts.stores,
+            orchestrator=parts.orchestrator,
+            pauses=parts.pauses,
+            metrics=parts.metrics,
+            observation=parts.observation,
+            dead_letters=parts.dead_letters,
+            reloading=reloading,
+            missing=missing,
+            describe=describe,
+            check_room=parts.disk.admit if parts.disk is not None else None,
+        )
+        app = create_app(
+            api,
+            metrics=parts.metrics,
+            token=settings.token(),
+            body_limit=settings.body_limit,
+            events_per_request=settings.events_per_request,
+            version=__version__,
+        )
+        self._supervisor = parts.supervisor
+        self._grace_s = settings.drain_grace.total_seconds()
+        listening, self.address = listen(settings.host, settings.port)
+        self._server = HttpServer(app, drain_s=self._grace_s)
+        self._supervisor.start(TASK, self._server.serve(sockets=[listening]))
+
+    async def drain(self) -> None:
+        """Take no new requests and finish those that are there."""
+        self._server.should_exit = True
+        await self._supervisor.end(TASK, self._grace_s)

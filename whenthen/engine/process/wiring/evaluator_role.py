@@ -1,0 +1,100 @@
+"""The role `evaluator`: the leases of the shards, and a loop for each shard that this process holds."""
+
+from __future__ import annotations
+
+from whenthen.engine.evaluation import (
+    EvaluationSettings,
+    LeaseSettings,
+    NatsLeaseStore,
+    ShardHolder,
+    ShardLoop,
+    ShardWork,
+    nats_shard_loop,
+)
+from whenthen.engine.process.rule_registry import Compiled
+from whenthen.engine.process.wiring.process_parts import ProcessParts
+from whenthen.triggers import Evaluator
+
+__all__ = ["EvaluatorRole", "missing_shards"]
+
+TASK = "evaluator"
+_TASK_TTL_S = 30 * 86400  #: action tasks are kept at least so long, whatever is said of firings
+
+
+class EvaluatorRole:
+    """`loops` are those of the shards held now."""
+
+    def __init__(self, parts: ProcessParts) -> None:
+        self.loops: dict[int, ShardLoop] = {}
+        self._parts = parts
+        self._holder = ShardHolder(
+            NatsLeaseStore(parts.bus),
+            parts.settings.shards,
+            self._start_shard,
+            # the lock of the data directory makes this process the only one: after a crash it takes its own lease back
+            member="embedded" if parts.embedded is not None else "",
+            settings=LeaseSettings(lease_s=parts.settings.lease.total_seconds()),
+        )
+        parts.supervisor.start(TASK, self._holder.run())
+
+    def missing(self) -> list[str]:
+        """Shards that are not evaluated yet."""
+        ready = {shard: loop.ready.is_set() for shard, loop in self.loops.items()}
+        # with an embedded server nobody else evaluates
+        expected = self._parts.settings.shards if self._parts.embedded is not None else 0
+        return [f"shard {shard}" for shard in missing_shards(ready, expected)]
+
+    def positions(self) -> dict[int, int]:
+        """The last position of `EVENTS` that each shard has dealt with."""
+        return {shard: loop.seq for shard, loop in self.loops.items()}
+
+    def replace_rules(self, compiled: Compiled) -> None:
+        for shard, loop in self.loops.items():
+            loop.replace_rules(compiled.shards[shard])
+
+    def stop(self) -> None:
+        """Finish the batches at hand and give the leases back."""
+        self._holder.stop()
+
+    def _start_shard(self, shard: int) -> ShardWork:
+        parts, settings = self._parts, self._parts.settings
+        evaluator = Evaluator(
+            parts.rule_registry.now.shards[shard],
+            max_depth=settings.max_depth,
+            follows_wait=settings.follows_wait,
+        )
+        evaluator.paused = parts.pauses.paused
+        firing_ttl_s = int(settings.retain_firings.total_seconds())
+        loop = nats_shard_loop(
+            parts.bus,
+            shard,
+            evaluator,
+            settings=EvaluationSettings(firing_ttl_s=firing_ttl_s, task_ttl_s=max(firing_ttl_s, _TASK_TTL_S)),
+            observer=parts.observation,
+        )
+        return _ListedShard(self.loops, shard, loop)
+
+
+def missing_shards(ready: dict[int, bool], expected: int) -> list[int]:
+    """Of the shards held (`ready` says which have caught up) and the first `expected`, those that are not evaluated."""
+    return [shard for shard, done in ready.items() if not done] + [n for n in range(expected) if n not in ready]
+
+
+class _ListedShard:
+    """A shard's loop, listed among the loops of the process for as long as it runs."""
+
+    def __init__(self, loops: dict[int, ShardLoop], shard: int, loop: ShardLoop) -> None:
+        self._loops = loops
+        self._shard = shard
+        self._loop = loop
+        loops[shard] = loop
+
+    async def run(self) -> None:
+        try:
+            await self._loop.run()
+        finally:
+            if self._loops.get(self._shard) is self._loop:
+                del self._loops[self._shard]
+
+    def stop(self) -> None:
+        self._loop.stop()

@@ -1,0 +1,48 @@
+"""The role `executor`: the loop of actions with the ports that actions use."""
+
+from __future__ import annotations
+
+import contextlib
+
+from whenthen.actions import Ports, open_pool
+from whenthen.engine.execution import ActionMetrics, ActionRunner, CircuitBreakerSettings, ExecutionSettings, Executor
+from whenthen.engine.process.wiring.process_parts import ProcessParts
+
+__all__ = ["start_executor"]
+
+TASK = "executor"
+
+
+async def start_executor(parts: ProcessParts, cleanup: contextlib.AsyncExitStack) -> Executor:
+    """A running executor; its `stop` lets the actions at hand finish. `cleanup` closes the connections of actions."""
+    settings = parts.settings
+    pool = await cleanup.enter_async_context(open_pool())
+    runner = ActionRunner(
+        parts.bus,
+        Ports(
+            orchestrator=parts.orchestrator,
+            events=parts.bus,
+            automations=parts.pauses,
+            notifiers=parts.rule_registry,
+            resolve_secret=parts.secrets.resolve,
+            redactor=parts.redactor,
+            http=pool,
+        ),
+        parts.rule_registry.action,
+    )
+    executor = Executor(
+        parts.bus,
+        runner.perform,
+        describe=runner.describe,
+        target=runner.target,
+        settings=ExecutionSettings(
+            concurrency=settings.action_concurrency,
+            targets=CircuitBreakerSettings(at_once=settings.target_concurrency),
+            ack_wait_s=settings.executor_lost_after.total_seconds(),
+            stop_s=settings.drain_grace.total_seconds(),
+            outcome_ttl_s=int(settings.retain_outcomes.total_seconds()),
+        ),
+        observer=ActionMetrics(parts.metrics),
+    )
+    parts.supervisor.start(TASK, executor.run())
+    return executor

@@ -1,0 +1,136 @@
+"""The connection to NATS: an embedded server started or another one found, its streams and buckets made ready."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import nats.errors
+
+from whenthen.engine.bus import (
+    Bus,
+    DataDir,
+    DiskRoom,
+    EmbeddedServer,
+    EmbeddedSettings,
+    StreamSettings,
+    check_server,
+    ensure_streams,
+)
+from whenthen.engine.flow_runs import FlowStoreSettings, ensure_flow_stores, nats_stores
+from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.settings import Settings
+from whenthen.runs import Stores
+from whenthen.schemas import BusUnavailable, SetupError
+
+__all__ = ["NatsStart", "retried", "start_nats", "stream_settings", "wait_until_closed"]
+
+log = logging.getLogger(__name__)
+
+RETRY_S = 1.0
+RETRIED_FOR_S = 30.0  #: while a NATS server goes away and comes back as the process starts
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsStart:
+    """What the connection gave. `embedded` and `disk` are None with a server of others."""
+
+    bus: Bus
+    stores: Stores
+    embedded: EmbeddedServer | None
+    disk: DiskRoom | None
+
+
+async def start_nats(settings: Settings, metrics: Metrics, cleanup: contextlib.AsyncExitStack) -> NatsStart:
+    """Connect, and create or update streams and buckets. `cleanup` closes and stops what was opened.
+
+    Raises:
+        SetupError: the data directory is in use, the server lacks something or does not answer.
+    """
+    embedded: EmbeddedServer | None = None
+    disk: DiskRoom | None = None
+    if settings.nats_url is None:
+        data_dir = DataDir(settings.data_dir)
+        data_dir.acquire()
+        cleanup.callback(data_dir.release)
+        embedded = EmbeddedServer(settings.data_dir, EmbeddedSettings(reserve_bytes=settings.disk_reserve))
+        disk = DiskRoom(settings.data_dir, reserve_bytes=settings.disk_reserve, metrics=metrics)
+        await embedded.start()
+        cleanup.push_async_callback(embedded.stop)
+        urls = [embedded.url]
+    else:
+        urls = [url.strip() for url in settings.nats_url.split(",") if url.strip()]
+    options: dict[str, Any] = {}
+    if settings.nats_credentials is not None:
+        options["user_credentials"] = str(settings.nats_credentials)
+    bus = Bus(urls, publish_timeout_s=settings.publish_timeout.total_seconds(), **options)
+    await bus.connect()
+    cleanup.push_async_callback(bus.close)
+    bus.on_connection(lambda connected: metrics.bus_connected.set(int(connected)))
+    metrics.bus_connected.set(1)
+
+    async def prepare() -> Stores:
+        await check_server(bus.nc)
+        await ensure_streams(bus.js, stream_settings(settings))
+        await ensure_flow_stores(bus.js, flow_store_settings(settings))
+        return await nats_stores(bus.js, flow_store_settings(settings))
+
+    return NatsStart(bus=bus, stores=await retried(prepare), embedded=embedded, disk=disk)
+
+
+async def wait_until_closed(bus: Bus) -> None:
+    """Last as long as the connection is there or is being restored.
+
+    Raises:
+        SetupError: it will not come back; the process has to start again.
+    """
+    await bus.closed.wait()
+    why = bus.nc.last_error
+    raise SetupError(f"NATS has ended the connection for good: {why}; see to the cause and start again")
+
+
+async def retried(step: Callable[[], Awaitable[T]]) -> T:
+    """Do a step of the start that changes nothing when it is done again; NATS may go away and come back meanwhile.
+
+    Raises:
+        SetupError: it did not work for half a minute, or never will.
+    """
+    deadline = time.monotonic() + RETRIED_FOR_S
+    while True:
+        try:
+            return await step()
+        except (BusUnavailable, nats.errors.Error, TimeoutError, OSError) as error:
+            if time.monotonic() > deadline:
+                raise SetupError(f"NATS does not answer while starting: {error or type(error).__name__}") from error
+            log.info("NATS does not answer while starting, trying again: %r", error)
+            await asyncio.sleep(RETRY_S)
+
+
+def stream_settings(settings: Settings) -> StreamSettings:
+    """What `settings` say of the streams of events and of the engine."""
+    return StreamSettings(
+        replicas=settings.replicas,
+        events_max_age=settings.retain_events,
+        events_max_bytes=settings.retain_events_bytes,
+        duplicate_window=settings.duplicate_window,
+        engine_max_bytes=settings.engine_bytes,
+        run_states_max_age=settings.retain_runs,
+    )
+
+
+def flow_store_settings(settings: Settings) -> FlowStoreSettings:
+    """What `settings` say of the stores of flow runs."""
+    return FlowStoreSettings(
+        replicas=settings.replicas,
+        logs_max_age=settings.retain_logs,
+        logs_max_bytes=settings.retain_logs_bytes,
+        queue_patience=min(timedelta(seconds=30), settings.worker_lost_after / 2),
+    )

@@ -1,0 +1,70 @@
+"""The parts that all roles of a process share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from whenthen.actions import Redactor, Secrets
+from whenthen.engine.bus import Bus, DiskRoom, EmbeddedServer
+from whenthen.engine.execution import DeadLetters
+from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.observation import DecisionLog, Observation
+from whenthen.engine.process.pauses import AutomationPauses
+from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.engine.process.settings import Settings
+from whenthen.engine.process.supervisor import Supervisor
+from whenthen.engine.process.wiring.nats_start import NatsStart
+from whenthen.rules import Rules
+from whenthen.runs import BuiltInOrchestrator, Stores
+
+__all__ = ["ProcessParts", "build_parts"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessParts:
+    """Built once, when the connection stands."""
+
+    settings: Settings
+    supervisor: Supervisor
+    metrics: Metrics
+    redactor: Redactor
+    secrets: Secrets
+    bus: Bus
+    stores: Stores
+    embedded: EmbeddedServer | None
+    disk: DiskRoom | None
+    rule_registry: RuleRegistry
+    orchestrator: BuiltInOrchestrator
+    pauses: AutomationPauses
+    observation: Observation
+    dead_letters: DeadLetters
+
+
+def build_parts(
+    settings: Settings, supervisor: Supervisor, metrics: Metrics, redactor: Redactor, rules: Rules, nats: NatsStart
+) -> ProcessParts:
+    """The shared parts over one connection, with `rules` in force."""
+    secrets = Secrets(redactor)
+    rule_registry = RuleRegistry(rules, shards=settings.shards, resolve_secret=secrets.resolve)
+
+    def show_pauses(paused: set[str]) -> None:
+        for automation in rule_registry.now.rules.automations:
+            off = automation.name in paused or not automation.enabled
+            metrics.paused.labels(automation.name).set(int(off))
+
+    return ProcessParts(
+        settings=settings,
+        supervisor=supervisor,
+        metrics=metrics,
+        redactor=redactor,
+        secrets=secrets,
+        bus=nats.bus,
+        stores=nats.stores,
+        embedded=nats.embedded,
+        disk=nats.disk,
+        rule_registry=rule_registry,
+        orchestrator=BuiltInOrchestrator(nats.stores, rule_registry),
+        pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses),
+        observation=Observation(metrics, DecisionLog(settings.decisions_kept)),
+        dead_letters=DeadLetters(nats.bus.client, outcome_ttl_s=int(settings.retain_outcomes.total_seconds())),
+    )

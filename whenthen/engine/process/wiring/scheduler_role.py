@@ -1,0 +1,40 @@
+"""The role `scheduler`: runs that are due, runs whose worker is lost, and the events of flow runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from datetime import timedelta
+
+from whenthen.engine.flow_runs import RunEventPublisher
+from whenthen.engine.process.wiring.process_parts import ProcessParts
+from whenthen.runs import Reaper, ReaperSettings, Scheduler
+from whenthen.schemas import WhenthenError
+
+__all__ = ["SchedulerRole"]
+
+SCHEDULER, REAPER, ANNOUNCER = "scheduler", "reaper", "announcer"
+_ANNOUNCED_S = 2.0  #: that a stopping process waits for the events of what its workers changed last
+
+
+class SchedulerRole:
+    def __init__(self, parts: ProcessParts) -> None:
+        self._parts = parts
+        lost_after = parts.settings.worker_lost_after
+        reaper = ReaperSettings(lost_after=lost_after, interval=min(timedelta(seconds=5), lost_after / 4))
+        start = parts.supervisor.start_restarting
+        start(SCHEDULER, Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
+        start(REAPER, Reaper(parts.stores, settings=reaper).run)
+        start(ANNOUNCER, RunEventPublisher(parts.bus.js, parts.bus.publish).run)
+
+    async def stop(self) -> None:
+        """Start no more runs; events of flow runs are still published."""
+        for name in (SCHEDULER, REAPER):
+            await self._parts.supervisor.end(name)
+
+    async def wait_until_announced(self) -> None:
+        """Give the events of what the workers changed last a moment; the rest waits for the next start."""
+        with contextlib.suppress(WhenthenError, TimeoutError):
+            async with asyncio.timeout(_ANNOUNCED_S):
+                while (await self._parts.bus.js.consumer_info("KV_WT_runs", "announcer")).num_pending:
+                    await asyncio.sleep(0.05)
