@@ -194,7 +194,7 @@ class Server:
             lost_after = self.settings.worker_lost_after
             watch = ReaperSettings(lost_after=lost_after, interval=min(timedelta(seconds=5), lost_after / 4))
             self._keep("reaper", Reaper(self.stores, settings=watch).run)
-            self._keep("announcer", RunEventPublisher(self.bus.js, self.bus.publish).run)
+            self._keep("announcer", RunEventPublisher(self.bus.client, self.bus.publish).run)
         if Role.WORKER in self.roles:
             self._work(self.rule_registry.now.rules)
         self._keep("rules", lambda: self._reloading.run(self._stop))
@@ -251,7 +251,7 @@ class Server:
         await check_server(self.bus.nc)
         await ensure_streams(self.bus.js, self._stream_settings())
         await ensure_flow_stores(self.bus.js, self._flow_settings())
-        return await nats_stores(self.bus.js, self._flow_settings())
+        return nats_stores(self.bus.client, self._flow_settings())
 
     async def _patiently(self, step: Callable[[], Awaitable[T]]) -> T:
         """Do a step of the start that changes nothing when it is done again; NATS may go away and come back meanwhile.
