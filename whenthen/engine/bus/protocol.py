@@ -163,7 +163,8 @@ class NatsProtocol:
 
     async def drain(self, sub: Subscription) -> None:
         try:
-            await sub.drain()  # type: ignore[no-untyped-call]  # its flush is answered after all messages have come
+            await sub.unsubscribe()
+            await self.nc.flush()  # answered after all messages that were sent before
         finally:
             self._receivers.pop(str(sub._id).encode(), None)
 

@@ -191,16 +191,15 @@ class PullConsumer:
         Without a connection it ends at once; what was on its way is delivered again to somebody.
         """
         await self._end_task()
-        sub, self._sub = self._sub, None
-        if sub is not None:
-            try:
-                if not self.client.nc.is_connected:
-                    raise nats.errors.ConnectionClosedError
+        sub = self._sub
+        try:
+            if sub is not None and self.client.nc.is_connected:
                 await self.client.protocol.drain(sub)
-            except (nats.errors.Error, OSError, TimeoutError) as error:
-                log.debug("messages of %s on their way here will be delivered again: %r", self.settings.stream, error)
-                await self.client.protocol.unsubscribe(sub)
-        await self._drop()
+                self._sub = None
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            log.debug("messages of %s on their way here will be delivered again: %r", self.settings.stream, error)
+        finally:
+            await self._drop()
 
     def wake(self) -> None:
         """Look at `demand` again."""

@@ -93,10 +93,11 @@ class NatsRunQueue:
         try:
             try:
                 await _answered(consumer, changed, taken, wait_s + _GRACE_S)
+            finally:
                 if not taken and not consumer.ended:
                     await consumer.drain()  # a run on its way here would be nobody's until the patience is over
-            finally:
-                await consumer.stop()
+                else:
+                    await consumer.stop()
                 (self._existing.add if consumer.exists else self._existing.discard)(pool)
         except BaseException:
             _hand_back(taken)
