@@ -164,6 +164,7 @@ class NatsProtocol:
     async def drain(self, sub: Subscription) -> None:
         try:
             await sub.unsubscribe()
+            self._flush()  # nats-py's ping would overtake it
             await self.nc.flush()  # answered after all messages that were sent before
         finally:
             self._receivers.pop(str(sub._id).encode(), None)
@@ -189,14 +190,14 @@ class NatsProtocol:
     def _flush(self) -> None:
         out, self._out = self._out, []
         nc: Any = self.nc
-        if not out:
-            return
         if not nc.is_connected or nc._transport is None:
             return  # lost with the connection: each request is ended by `RequestClient.lost`
         if nc._pending:  # such as the subscription that the answer will come through
             out[:0] = nc._pending
             nc._pending = []
             nc._pending_data_size = 0
+        if not out:
+            return
         try:
             nc._transport.write(b"".join(out))
         except RuntimeError:  # uvloop's transport is closed already, and nats-py has not noticed

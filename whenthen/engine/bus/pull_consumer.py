@@ -258,7 +258,7 @@ class PullConsumer:
                     if not await self._open():
                         continue
                     pause = RETRY_S[0]
-                if self._fruitless:
+                if self._fruitless and self.received == self._received_before:
                     await asyncio.sleep(min(RETRY_S[0] * 2 ** min(self._fruitless - 1, 10), FRUITLESS_S))
                 if self.live and (batch := self._demand(self.asked)) > 0:
                     self._ask(batch)
@@ -448,23 +448,24 @@ class PullConsumer:
                         self._take_status(reply, head)
                     return
                 position = read_position(reply)
+                _, seq, consumer_seq, _, pending = position
                 if ordered:
-                    if position.consumer_seq != self._consumer_seq + 1:
+                    if consumer_seq != self._consumer_seq + 1:
                         self._lost_messages()
                         return
-                    self._consumer_seq += 1
-                if self.asked > 0:
-                    self.asked -= 1
-                self._fruitless = 0
+                    self._consumer_seq = consumer_seq
+                asked = self.asked - 1
+                if asked > 0:
+                    self.asked = asked
+                else:
+                    self.asked = 0
+                    self._wake.set()
                 self.received += 1
-                self.last_seq = position.seq
-                self.pending = position.pending
+                self.last_seq = seq
+                self.pending = pending
                 deliver(position, reply, subject, head, data)
             except Exception as error:  # noqa: BLE001 - handed to the owner by `check`
                 self._fail(error)
-                return
-            if self.asked <= 0:
-                self._wake.set()
 
         return receive
 

@@ -98,7 +98,7 @@ class StreamReader:
         message = self._buffer.popleft()
         self._bytes -= len(message.data)
         consumer = self._consumer
-        if consumer is not None and self._demand(consumer.asked):
+        if len(self._buffer) < LOW_WATER and consumer is not None and self._demand(consumer.asked):
             consumer.wake()
         return message
 
@@ -137,8 +137,9 @@ class StreamReader:
         return PULL_MESSAGES if low else 0
 
     def _deliver(self, position: Position, reply: bytes, subject: bytes, head: bytes, data: bytes) -> None:
+        _, seq, _, time_us, pending = position
         self._bytes += len(data)
-        self._buffer.append(Received(position.seq, position.time_us, position.pending, subject.decode(), data, head))
+        self._buffer.append(Received(seq, time_us, pending, subject.decode(), data, head))
         self._arrived.set()
 
 
