@@ -28,7 +28,7 @@ from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
 from whenthen.engine.evaluation.event_reader import EventReader, Received
 from whenthen.engine.evaluation.recent_ids import recent_ids
 from whenthen.engine.execution.executor import Executor
-from whenthen.engine.flow_runs.flow_streams import ensure_flow_stores
+from whenthen.engine.flow_runs.flow_streams import FlowStoreSettings, ensure_flow_stores
 from whenthen.engine.flow_runs.nats_stores import nats_stores
 from whenthen.engine.flow_runs.run_events import RunEventPublisher
 from whenthen.runs.run_states import new_run
@@ -39,6 +39,7 @@ from whenthen.schemas.firings import ActionTask
 
 pytestmark = pytest.mark.anyio
 
+Scripts = list[tuple[str, list[str]]]
 PULL = "$JS.API.CONSUMER.MSG.NEXT."
 LEFT = "Nats-Pending-Messages: 1\r\nNats-Pending-Bytes: 0\r\n"
 HEADS = {
@@ -139,17 +140,24 @@ def a_run(key: str) -> FlowRun:
     return new_run(Deployment(name="d", command=["true"]), key=key, parameters={}, now=datetime.now(UTC))
 
 
-def scripts() -> Iterator[tuple[str, list[str]]]:
-    """Each status once, and so often that trying again at once has not helped."""
-    for name, head in HEADS.items():
-        yield name, [head]
-    yield "deleted, again and again", [HEADS["deleted"]] * 5
-    yield "complete, again and again", [HEADS["complete"]] * 5
-    yield "one after the other", list(HEADS.values())[:8]
-    yield "only a heartbeat", [ALIVE]
+#: each status once, and some so often that trying again at once has not helped
+SCRIPTS = [
+    *((name, [head]) for name, head in HEADS.items()),
+    ("deleted, again and again", [HEADS["deleted"]] * 5),
+    ("complete, again and again", [HEADS["complete"]] * 5),
+    ("one after the other", list(HEADS.values())[:8]),
+    ("only a heartbeat", [ALIVE]),
+]
+PARTS = 4
 
 
-async def test_the_reader_of_events_goes_on_and_misses_none(bus: Bus, responder: Responder) -> None:
+@pytest.fixture(params=range(PARTS))
+def scripts(request: pytest.FixtureRequest) -> Scripts:
+    """A part of them, so that no test takes long."""
+    return SCRIPTS[request.param :: PARTS]
+
+
+async def test_the_reader_of_events_goes_on_and_misses_none(bus: Bus, responder: Responder, scripts: Scripts) -> None:
     read: list[int] = []
     stored: list[int] = []
 
@@ -161,7 +169,7 @@ async def test_the_reader_of_events_goes_on_and_misses_none(bus: Bus, responder:
                 if read != stored:
                     await reader.wait(0.5)
 
-    for name, answers in scripts():
+    for name, answers in scripts:
         responder.answers, responder.given = list(answers), 0
         read.clear()
         reader = EventReader(bus)
@@ -176,13 +184,13 @@ async def test_the_reader_of_events_goes_on_and_misses_none(bus: Bus, responder:
         await reader.stop()
 
 
-async def test_the_executor_goes_on_and_performs_each_task(bus: Bus, responder: Responder) -> None:
+async def test_the_executor_goes_on_and_performs_each_task(bus: Bus, responder: Responder, scripts: Scripts) -> None:
     performed: Counter[str] = Counter()
 
     async def perform(task: ActionTask) -> None:
         performed[task.key] += 1
 
-    for number, (name, answers) in enumerate(scripts()):
+    for number, (name, answers) in enumerate(scripts):
         responder.answers, responder.given = list(answers), 0
         performed.clear()
         executor = Executor(bus, perform)
@@ -195,19 +203,19 @@ async def test_the_executor_goes_on_and_performs_each_task(bus: Bus, responder: 
         assert set(performed.values()) == {1}, name
 
 
-async def test_recent_ids_are_complete(bus: Bus, responder: Responder) -> None:
+async def test_recent_ids_are_complete(bus: Bus, responder: Responder, scripts: Scripts) -> None:
     sent = [f"e {number}" for number in range(5)]
     for id in sent:
         last = await bus.publish(event(id))
-    for name, answers in scripts():
+    for name, answers in scripts:
         responder.answers = list(answers)
         found = await recent_ids(bus.client, since_us=0, before=last.seq + 1)
         assert [id for id, _ in found] == sent, name
 
 
-async def test_the_run_queue_gives_each_run_once(bus: Bus, responder: Responder) -> None:
+async def test_the_run_queue_gives_each_run_once(bus: Bus, responder: Responder, scripts: Scripts) -> None:
     queue = nats_stores(bus.client).queue
-    for number, (name, answers) in enumerate(scripts()):
+    for number, (name, answers) in enumerate(scripts):
         run = f"run-{number}"
         assert await queue.put(run, pool="p", deployment="d")
         responder.answers = list(answers)
@@ -224,7 +232,7 @@ async def test_the_run_queue_gives_each_run_once(bus: Bus, responder: Responder)
     assert await queue.take("p", wait=timedelta(seconds=0.2)) is None
 
 
-async def test_the_events_of_runs_are_published_in_order(bus: Bus, responder: Responder) -> None:
+async def test_the_events_of_runs_are_published_in_order(bus: Bus, responder: Responder, scripts: Scripts) -> None:
     runs = nats_stores(bus.client).runs
     published: list[str] = []
 
@@ -232,7 +240,7 @@ async def test_the_events_of_runs_are_published_in_order(bus: Bus, responder: Re
         published.append(event.resource["id"])
 
     wanted: list[str] = []
-    for name, answers in scripts():
+    for name, answers in scripts:
         responder.answers, responder.given = list(answers), 0
         running = asyncio.create_task(RunEventPublisher(bus.client, publish).run())
         await eventually(lambda answers=answers: responder.given == len(answers))
@@ -264,13 +272,16 @@ def test_what_is_no_status_is_none(head: bytes) -> None:
     assert read_status(head) is None
 
 
-async def test_a_missing_heartbeat_of_what_was_sent_last_shows_that_it_was_lost(bus: Bus, responder: Responder) -> None:
+async def test_a_heartbeat_shows_that_the_message_sent_last_was_lost(
+    bus: Bus, responder: Responder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The consumer says that it has sent a message, and none has come: reading begins again after the last that came."""
+    monkeypatch.setattr("whenthen.engine.bus.pull_consumer.SILENCE_S", 1000.0)
     responder.answers = ["100\r\nNats-Last-Consumer: 7\r\n"]
     reader = EventReader(bus)
     await reader.start(0, ["events.>"])
     sent = await bus.publish(event("one"))
-    assert (await asyncio.wait_for(first(reader), limit(2))).seq == sent.seq  # sooner than silence shows
+    assert (await asyncio.wait_for(first(reader), limit(10))).seq == sent.seq
     assert reader.consumers == 2
     await reader.stop()
 
@@ -355,7 +366,7 @@ def _defect(*_: Any) -> None:
 
 async def test_a_cancelled_taker_leaves_no_run_behind(bus: Bus) -> None:
     """What arrives for one that was cancelled is offered again at once, and not when the patience is over."""
-    queue = nats_stores(bus.client).queue
+    queue = nats_stores(bus.client, FlowStoreSettings(queue_patience=timedelta(hours=1))).queue
     for number in range(20):
         taking = asyncio.create_task(queue.take("p", wait=timedelta(seconds=5)))
         await asyncio.sleep(0)
@@ -365,7 +376,7 @@ async def test_a_cancelled_taker_leaves_no_run_behind(bus: Bus) -> None:
         await putting
         await end_task(taking)
         taken = None if taking.cancelled() else taking.result()
-        async with asyncio.timeout(limit(10)):  # the patience is 30 s
+        async with asyncio.timeout(limit(10)):
             while taken is None:
                 taken = await queue.take("p", wait=timedelta(seconds=1))
         assert taken.run_id == f"run-{number}"
