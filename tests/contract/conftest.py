@@ -42,9 +42,9 @@ async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     if request.param == "memory":
         yield memory_stores(patience=PATIENCE)
         return
-    nc = await connect(request.getfixturevalue("shared_server"))
-    yield await open_stores(nc)
-    await nc.close()
+    bus = await connect(request.getfixturevalue("shared_server"))
+    yield await open_stores(bus)
+    await bus.close()
 
 
 @pytest.fixture

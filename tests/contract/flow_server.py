@@ -8,13 +8,12 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import nats
-from nats.aio.client import Client
-
 from tests.patience import limit
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.embedded import find_server
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
-from whenthen.engine.flow_runs.run_stores import FlowStoreSettings, ensure_flow_stores, nats_stores
+from whenthen.engine.flow_runs.flow_streams import FlowStoreSettings, ensure_flow_stores
+from whenthen.engine.flow_runs.nats_stores import nats_stores
 from whenthen.runs.stores import Stores
 
 PATIENCE = timedelta(seconds=2)
@@ -53,13 +52,14 @@ class FlowServer:
         self._process.wait()
 
 
-async def connect(server: FlowServer) -> Client:
-    return await nats.connect(server.url, reconnect_time_wait=0.1, max_reconnect_attempts=-1, pending_size=0)
+async def connect(server: FlowServer) -> Bus:
+    bus = Bus(server.url)
+    await bus.connect()
+    return bus
 
 
-async def open_stores(nc: Client) -> Stores:
-    js = nc.jetstream()
-    await ensure_streams(js, StreamSettings())
+async def open_stores(bus: Bus) -> Stores:
+    await ensure_streams(bus.js, StreamSettings())
     settings = FlowStoreSettings(queue_patience=PATIENCE)
-    await ensure_flow_stores(js, settings)
-    return await nats_stores(js, settings)
+    await ensure_flow_stores(bus.js, settings)
+    return nats_stores(bus.client, settings)

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 from flow_server import FlowServer, connect, open_stores
-from nats.aio.client import Client
 
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.flow_runs.run_events import RunEventPublisher
 from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
@@ -52,10 +52,10 @@ asyncio.run(main())
 
 
 @pytest.fixture
-async def client(own_server: FlowServer) -> AsyncIterator[Client]:
-    nc = await connect(own_server)
-    yield nc
-    await nc.close()
+async def bus(own_server: FlowServer) -> AsyncIterator[Bus]:
+    bus = await connect(own_server)
+    yield bus
+    await bus.close()
 
 
 def start_worker(server: FlowServer, deployment: Deployment, root: Path) -> subprocess.Popen[bytes]:
@@ -72,11 +72,11 @@ def alive(pid: int) -> bool:
 
 
 async def test_a_killed_worker_leaves_no_process_and_its_run_is_tried_again_never_twice_at_once(
-    own_server: FlowServer, client: Client, tmp_path: Path, eventually: Eventually
+    own_server: FlowServer, bus: Bus, tmp_path: Path, eventually: Eventually
 ) -> None:
     script = 'mkdir busy || echo TWICE >> twice; echo $$ >> pids; test "$WHENTHEN_ATTEMPT" = 2 && exit 0; sleep 60'
     deployment = Deployment(name="d", command=["sh", "-c", f"trap '' TERM; {script}"], retries=1, retry_delay=0)
-    stores = await open_stores(client)
+    stores = await open_stores(bus)
     orchestrator = BuiltInOrchestrator(stores, DeploymentSet([deployment]))
     settings = ReaperSettings(lost_after=timedelta(seconds=3), interval=timedelta(seconds=0.2))
     reaping = asyncio.create_task(Reaper(stores, settings=settings).run())
@@ -115,10 +115,10 @@ async def test_a_killed_worker_leaves_no_process_and_its_run_is_tried_again_neve
 
 
 async def test_a_run_without_retries_is_crashed_when_its_worker_is_killed(
-    own_server: FlowServer, client: Client, tmp_path: Path, eventually: Eventually
+    own_server: FlowServer, bus: Bus, tmp_path: Path, eventually: Eventually
 ) -> None:
     deployment = Deployment(name="d", command=["sh", "-c", "touch started; sleep 60"])
-    stores = await open_stores(client)
+    stores = await open_stores(bus)
     orchestrator = BuiltInOrchestrator(stores, DeploymentSet([deployment]))
     run = await orchestrator.run_deployment("d", {}, key="k")
     worker = start_worker(own_server, deployment, tmp_path)
@@ -140,11 +140,11 @@ async def test_a_run_without_retries_is_crashed_when_its_worker_is_killed(
 
 
 async def test_a_run_survives_a_restart_of_the_server(
-    own_server: FlowServer, client: Client, tmp_path: Path, eventually: Eventually
+    own_server: FlowServer, bus: Bus, tmp_path: Path, eventually: Eventually
 ) -> None:
     script = "echo first; touch started; while ! test -e go; do sleep 0.1; done; echo last"
     deployments = DeploymentSet([Deployment(name="d", command=["sh", "-c", script])])
-    stores = await open_stores(client)
+    stores = await open_stores(bus)
     orchestrator = BuiltInOrchestrator(stores, deployments)
     run = await orchestrator.run_deployment("d", {}, key="k")
     worker = Worker(stores, deployments, root=tmp_path)
@@ -172,10 +172,10 @@ async def test_a_run_survives_a_restart_of_the_server(
 
 
 async def test_every_transition_is_announced_in_order_also_when_announcing_is_cut_short(
-    client: Client, tmp_path: Path, eventually: Eventually
+    bus: Bus, tmp_path: Path, eventually: Eventually
 ) -> None:
     deployments = DeploymentSet([Deployment(name="d", command="true", tags=["nightly"])])
-    stores = await open_stores(client)
+    stores = await open_stores(bus)
     orchestrator = BuiltInOrchestrator(stores, deployments)
     lineage = {"depth": 2, "firing": "f", "automations": ["a"]}
     related = [{"id": "whenthen.firing.f", "role": "firing"}, {"id": "bad\x00label"}]
@@ -188,7 +188,7 @@ async def test_every_transition_is_announced_in_order_also_when_announcing_is_cu
         if next(failures, False):
             raise BusUnavailable("stored, but the answer was lost")
 
-    announcing = asyncio.create_task(RunEventPublisher(client.jetstream(), publish).run())
+    announcing = asyncio.create_task(RunEventPublisher(bus.client, publish).run())
     worker = Worker(stores, deployments, root=tmp_path)
     working = asyncio.create_task(worker.run())
 

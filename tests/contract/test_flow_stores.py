@@ -56,18 +56,6 @@ async def test_of_two_updates_from_one_version_one_is_refused_and_changes_nothin
     assert await stores.runs.get(first.run.id) == kept
 
 
-async def test_a_deleted_run_is_gone_and_can_be_created_again(stores: Stores, unique: str) -> None:
-    first = await stores.runs.create(a_run(unique))
-    kept = await stores.runs.update(transition(first.run, RunState.PENDING, NOW), first.version)
-    with pytest.raises(Conflict):
-        await stores.runs.delete(first.run.id, first.version)
-    await stores.runs.delete(first.run.id, kept.version)
-    await stores.runs.delete(first.run.id, kept.version)
-    assert await stores.runs.get(first.run.id) is None
-    assert await stores.runs.list(deployment=unique) == []
-    assert (await stores.runs.create(a_run(unique))).run.state is RunState.SCHEDULED
-
-
 async def test_runs_are_listed_newest_first_and_filtered(stores: Stores, unique: str) -> None:
     runs = [a_run(unique, str(minute), now=NOW + timedelta(minutes=minute)) for minute in (2, 0, 1)]
     for run in runs:

@@ -15,7 +15,7 @@ import orjson
 
 from fuzz.draws import Draws
 from whenthen.engine.bus import Ack
-from whenthen.engine.bus.subjects import event_name, event_subject
+from whenthen.engine.bus.subjects import event_subject, unescape_token
 from whenthen.engine.http import HttpApp, create_app
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import InvalidInput, InvalidJson, NotFound, Refused, WhenthenError
@@ -70,7 +70,7 @@ def check_event(event: Event) -> None:
     assert event.depth == 0
     assert event.variables["event"]["occurred"] == event.occurred
     subject = event_subject(event.name)
-    assert event_name(subject) == event.name
+    assert ".".join(map(unescape_token, subject.removeprefix("events.").split("."))) == event.name
     assert subject.isascii()
     assert not set(subject) & set(" *>\t\r\n")
 

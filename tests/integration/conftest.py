@@ -9,15 +9,16 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.patience import limit
-from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.connection import Ack, Bus
 from whenthen.engine.bus.embedded import find_server
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
+from whenthen.schemas.events import Event
 
 
 class NatsServer:
@@ -102,6 +103,11 @@ async def eventually(condition: Callable[[], object], *, within_s: float = 20.0)
     while not condition():
         assert time.monotonic() < deadline, "the condition did not come true in time"
         await asyncio.sleep(0.01)
+
+
+async def publish_all(bus: Bus, events: Iterable[Event]) -> list[Ack]:
+    """Store events in order, all sent before the first acknowledgement is awaited; the first failure is raised."""
+    return list(await asyncio.gather(*(bus.publish(event) for event in events)))
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.integration.conftest import NatsServer, eventually
+from tests.integration.conftest import NatsServer, eventually, publish_all
 from tests.patience import limit
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason
@@ -41,7 +41,7 @@ async def test_the_same_event_again_is_recognised(bus: Bus) -> None:
 
 
 async def test_many_events_are_acknowledged_in_order(bus: Bus) -> None:
-    acks = await bus.publish_many(event() for _ in range(3000))
+    acks = await publish_all(bus, (event() for _ in range(3000)))
     assert [ack.seq for ack in acks] == list(range(acks[0].seq, acks[0].seq + 3000))
 
 

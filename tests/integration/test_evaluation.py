@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 
-from tests.integration.conftest import NatsServer, eventually
+from tests.integration.conftest import NatsServer, eventually, publish_all
 from tests.integration.counting import CountingEvaluator, CountingRules
 from tests.patience import limit
 from whenthen.cancellation import end_task
@@ -166,7 +166,7 @@ async def test_a_deadline_that_passed_while_its_event_waited_is_not_counted_from
 
 
 async def test_a_backlog_does_not_make_anything_look_absent(bus: Bus) -> None:
-    await bus.publish_many(event(id=f"k{number % 10}") for number in range(5000))
+    await publish_all(bus, (event(id=f"k{number % 10}") for number in range(5000)))
     evaluator = CountingEvaluator()
     evaluator.due["x"] = 0
     async with running(loop := nats_shard_loop(bus, 0, evaluator)):
@@ -221,7 +221,7 @@ async def test_of_two_evaluators_of_one_shard_the_older_is_fenced(bus: Bus) -> N
     await eventually(old.ready.is_set)
     async with running(new := nats_shard_loop(bus, 0, CountingEvaluator())):
         await eventually(new.ready.is_set)
-        acks = await bus.publish_many(event() for _ in range(30))
+        acks = await publish_all(bus, (event() for _ in range(30)))
         with pytest.raises(Fenced):
             await asyncio.wait_for(task, limit(10))
         await eventually(lambda: new.committed >= acks[-1].seq)

@@ -16,7 +16,7 @@ import pytest
 
 from tests.chaos.oracle import Oracle, read_stream
 from tests.chaos.processes import Supervised, whenthen
-from tests.integration.conftest import NatsServer
+from tests.integration.conftest import NatsServer, publish_all
 from tests.patience import until
 from whenthen.engine.bus.connection import Ack, Bus
 from whenthen.engine.bus.records import Offset
@@ -234,7 +234,7 @@ async def test_a_redelivery_is_recognised_though_nats_was_killed_since(nats_serv
     await ensure_streams(bus.js, StreamSettings(duplicate_window=timedelta(hours=1)))
     assert (await bus.js.stream_info(EVENTS)).config.duplicate_window == 3600
     events = [new_event("order", resource={"id": "r"}, now=datetime.now(UTC), source="test") for _ in range(50)]
-    stored = [ack.seq for ack in await bus.publish_many(events)]
+    stored = [ack.seq for ack in await publish_all(bus, events)]
     nats_server.kill()
     nats_server.start()
 
@@ -242,7 +242,7 @@ async def test_a_redelivery_is_recognised_though_nats_was_killed_since(nats_serv
 
     async def taken() -> bool:
         try:
-            again[:] = await bus.publish_many(events)
+            again[:] = await publish_all(bus, events)
         except BusUnavailable:
             return False
         return True

@@ -16,7 +16,7 @@ from tests.patience import until
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams, make_room_in_engine
-from whenthen.engine.flow_runs.run_stores import ensure_flow_stores
+from whenthen.engine.flow_runs.flow_streams import ensure_flow_stores
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.maintenance import Maintenance, unread_share
 from whenthen.engine.process.server import Server

@@ -56,11 +56,6 @@ class MemoryRunStore:
         self._check(run.id, version)
         return self._store(run)
 
-    async def delete(self, run_id: str, version: int) -> None:
-        if run_id in self._runs:
-            self._check(run_id, version)
-            del self._runs[run_id]
-
     async def list(
         self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
     ) -> list[Stored]:

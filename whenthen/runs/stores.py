@@ -50,13 +50,6 @@ class RunStore(Protocol):
         """Store the next revision, if `version` is still the newest.
 
         Raises:
-            Conflict: another writer was faster, or the run was deleted.
-        """
-
-    async def delete(self, run_id: str, version: int) -> None:
-        """Forget a run and its revisions, if `version` is still the newest; a missing run is no error.
-
-        Raises:
             Conflict: another writer was faster.
         """
 

@@ -23,12 +23,14 @@ from whenthen.engine.bus.embedded import (
     EmbeddedSettings,
 )
 from whenthen.engine.bus.protocol import (
-    ACK,
     Delivery,
-    Receive,
+    Position,
     encode_headers,
     read_headers,
-    read_position,
+)
+from whenthen.engine.bus.pull_consumer import (
+    ConsumerSettings,
+    PullConsumer,
 )
 from whenthen.engine.bus.records import (
     Message,
@@ -46,11 +48,17 @@ from whenthen.engine.bus.records import (
 from whenthen.engine.bus.request_client import (
     BusReason,
     RequestClient,
+    refusal,
     unavailable,
 )
 from whenthen.engine.bus.stream_pages import (
     StoredMessage,
     newest,
+)
+from whenthen.engine.bus.stream_reader import (
+    Received,
+    StreamReader,
+    stored_messages,
 )
 from whenthen.engine.bus.streams import (
     ENGINE,
@@ -86,7 +94,6 @@ from whenthen.engine.bus.subjects import (
 )
 
 __all__ = [
-    "ACK",
     "ALL_EVENTS",
     "BATCH_MESSAGES",
     "ENGINE",
@@ -98,6 +105,7 @@ __all__ = [
     "Ack",
     "Bus",
     "BusReason",
+    "ConsumerSettings",
     "DataDir",
     "Delivery",
     "DiskRoom",
@@ -107,10 +115,13 @@ __all__ = [
     "Offset",
     "Outcome",
     "OutcomeState",
-    "Receive",
+    "Position",
+    "PullConsumer",
+    "Received",
     "RequestClient",
     "StaleBatch",
     "StoredMessage",
+    "StreamReader",
     "StreamSettings",
     "action_subject",
     "check_server",
@@ -139,9 +150,10 @@ __all__ = [
     "publish_batch",
     "publish_fenced",
     "read_headers",
-    "read_position",
+    "refusal",
     "shard_subjects",
     "short_token",
+    "stored_messages",
     "tick_subject",
     "unavailable",
     "unpack",

@@ -51,7 +51,7 @@ async def publish_batch(client: RequestClient, messages: Sequence[Message], *, e
     size = 0
     for number, message in enumerate(messages[:-1], 1):
         ends = f"\r\nNats-TTL: {message.ttl_s}s\r\n\r\n" if message.ttl_s else "\r\n\r\n"
-        client.tell(message.subject, message.data, f"{start}{number}{ends}".encode())
+        client.send(message.subject, message.data, f"{start}{number}{ends}".encode())
         size += len(message.data)
         if size > YIELD_BYTES:
             size = 0

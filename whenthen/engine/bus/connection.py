@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,10 +21,11 @@ from faststream.nats import NatsBroker
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from whenthen.engine.bus.protocol import Delivery, NatsProtocol, encode_headers
+from whenthen.engine.bus.protocol import Delivery, encode_headers
 from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal, unavailable
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import event_subject, header_id
+from whenthen.engine.bus.transport import Transport
 from whenthen.schemas import BusUnavailable, Event, InvalidEvent, SetupError, decode_event
 
 __all__ = ["Ack", "Bus"]
@@ -104,7 +105,7 @@ class Bus:
         return self._client
 
     @property
-    def protocol(self) -> NatsProtocol:
+    def protocol(self) -> Transport:
         return self.client.protocol
 
     @property
@@ -164,21 +165,6 @@ class Bus:
         if self._nc is not None and len(data) > self._nc.max_payload - ENVELOPE_BYTES:
             raise self._too_large(data)
         return await self.store(event_subject(event.name), data, header_id(event.id))
-
-    async def publish_many(self, events: Iterable[Event]) -> list[Ack]:
-        """Store events in order; all are sent before the first acknowledgement is awaited.
-
-        Raises:
-            BusUnavailable: at least one is not known to be stored; publish all again, those stored are recognised.
-            InvalidEvent: one is larger than the server accepts.
-        """
-        results = await asyncio.gather(*(self.publish(event) for event in events), return_exceptions=True)
-        acks = []
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            acks.append(result)
-        return acks
 
     async def store(self, subject: str, data: bytes, message_id: str | None = None) -> Ack:
         """Publish one message into whichever stream has `subject`. Errors: see `publish`.
@@ -253,7 +239,7 @@ class Bus:
             self._client.lost()
         if not self._closing:
             log.warning("the connection to NATS is lost; it is being restored")
-        await self._tell(False)
+        await self._notify(False)
 
     async def _ended(self) -> None:
         await self._disconnected()
@@ -263,10 +249,12 @@ class Bus:
             self.closed.set()
 
     async def _reconnected(self) -> None:
-        log.info("the connection to NATS is back")
-        await self._tell(True)
+        log.info("the connection to NATS is restored")
+        if self._client is not None:
+            self._client.restored()
+        await self._notify(True)
 
-    async def _tell(self, connected: bool) -> None:
+    async def _notify(self, connected: bool) -> None:
         for listener in list(self._listeners):
             result = listener(connected)
             if result is not None:

@@ -1,17 +1,19 @@
-"""What goes over a NATS connection and comes back, at the cost of the bytes: messages handed to a function as they are read,
-and messages sent in one write for each turn of the event loop.
+"""The NATS protocol at the cost of its bytes: messages are handed to a function as they are read, and sent in one write for each
+turn of the event loop.
 
-Called by `engine.bus.request_client` and whatever reads streams. nats-py keeps what it is good at: connecting, authentication, TLS,
-pings, reconnecting, and subscribing again. Its way of a message (a pattern tried for each protocol verb, headers decoded,
-an object, a queue, a task for each subscription) costs several times what the engine does with the message, so the wire
-takes the place of its parser: `PARSER` is handed what was read, and what this one does not know goes on to the one that was
-there. Which parts of nats-py that needs is checked by `NatsProtocol` and by tests/integration/test_wire.py.
+Used by `engine.bus.request_client` and every reader of a stream, through `engine.bus.transport`. nats-py keeps connecting,
+authentication, TLS, pings, reconnecting and subscribing again. Its handling of a message (a regular expression for each protocol
+verb, headers decoded, an object, a queue, a task for each subscription) costs several times what the engine does with the message.
+`NatsProtocol` therefore replaces nats-py's parser: it parses messages itself and gives every other protocol line to the original
+parser. The private names of nats-py that this takes are listed by `missing_names`; where one is missing,
+`engine.bus.transport` uses its public API instead. tests/contract/test_transport.py runs against both.
 Protocol: https://docs.nats.io/reference/reference-protocols/nats-protocol
 """
 
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -21,9 +23,17 @@ from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
-from whenthen.schemas import SetupError
-
-__all__ = ["ACK", "Delivery", "NatsProtocol", "Position", "Receive", "encode_headers", "read_headers", "read_position"]
+__all__ = [
+    "ACK",
+    "Delivery",
+    "NatsProtocol",
+    "Position",
+    "Receive",
+    "encode_headers",
+    "missing_names",
+    "read_headers",
+    "read_position",
+]
 
 log = logging.getLogger(__name__)
 
@@ -31,7 +41,8 @@ log = logging.getLogger(__name__)
 Receive = Callable[[bytes, bytes, bytes, bytes], None]
 
 PARSER = "_ps"  #: of nats-py's client: gets each chunk that was read
-NEEDED = (PARSER, "_process_msg", "_pending", "_pending_data_size", "_transport", "_reading_task")
+NEEDED = (PARSER, "_process_msg", "_pending", "_pending_data_size", "_transport", "_reading_task")  #: of its client
+NEEDED_OF_PARSER = ("buf", "parse", "reset")
 HEADER_LINE = b"NATS/1.0"
 ACK = b"$JS.ACK."  #: starts the reply subject of every message from a consumer
 #: a protocol line; the longest is what a server says about itself and its cluster
@@ -111,19 +122,25 @@ def read_position(reply: bytes) -> Position:
     return Position(int(delivered), int(seq), int(consumer_seq), int(time_ns) // 1000, int(pending))
 
 
-class NatsProtocol:
-    """The messages of one connected client. Not for two at once on one client.
+def missing_names(nc: Client) -> list[str]:
+    """Which private names of nats-py `NatsProtocol` needs and this version does not have; none when it can be used."""
+    missing = [f"Client.{name}" for name in NEEDED if not hasattr(nc, name)]
+    parser = getattr(nc, PARSER, None)
+    if parser is not None:
+        missing += [f"Parser.{name}" for name in NEEDED_OF_PARSER if not hasattr(parser, name)]
+    try:
+        inspect.signature(getattr(nc, "_process_msg", lambda *_: None)).bind(1, b"", b"", b"", None)
+    except TypeError:
+        missing.append("Client._process_msg with five parameters")
+    if not hasattr(Subscription(nc), "_id"):
+        missing.append("Subscription._id")
+    return missing
 
-    Raises:
-        SetupError: this version of nats-py is built differently.
-    """
+
+class NatsProtocol:
+    """The messages of one connected client (`engine.bus.transport.Transport`). Not for two at once on one client."""
 
     def __init__(self, nc: Client) -> None:
-        absent = [name for name in NEEDED if not hasattr(nc, name)]
-        if absent:
-            raise SetupError(
-                f"nats-py is a version that whenthen does not know (no {', '.join(absent)}); install nats-py 2.16"
-            )
         self.nc = nc
         self._receivers: dict[bytes, Receive] = {}
         self._out: list[bytes] = []
@@ -131,18 +148,12 @@ class NatsProtocol:
         setattr(nc, PARSER, self._parser)
 
     async def subscribe(self, subject: str, receive: Receive) -> Subscription:
-        """Hand every message on `subject` to `receive`, also after a reconnection. End it with `unsubscribe`, or drain it.
-
-        Raises:
-            nats.errors.Error, OSError: there is no connection.
-        """
-        sub = await self.nc.subscribe(subject, cb=_nobody, pending_msgs_limit=0, pending_bytes_limit=0)
+        sub = await self.nc.subscribe(subject, cb=_ignore, pending_msgs_limit=0, pending_bytes_limit=0)
         # nothing has come yet: whoever subscribes asks for messages afterwards
         self._receivers[str(sub._id).encode()] = receive
         return sub
 
     async def unsubscribe(self, sub: Subscription) -> None:
-        """No message of `sub` is handed on any more, and it does not come back with the connection."""
         self._receivers.pop(str(sub._id).encode(), None)
         if not self.nc.is_closed:
             try:
@@ -150,13 +161,18 @@ class NatsProtocol:
             except (nats.errors.Error, OSError) as error:
                 log.debug("a subscription was not ended on the server: %r", error)
 
-    def send(self, subject: str, data: bytes, *, reply: str = "", head: bytes = b"") -> None:
-        """Send one message with whatever else is sent in this turn of the loop; `head` is a header block.
+    async def drain(self, sub: Subscription) -> None:
+        try:
+            await sub.unsubscribe()
+            self._flush()  # nats-py's ping would overtake it
+            await self.nc.flush()  # answered after all messages that were sent before
+        finally:
+            self._receivers.pop(str(sub._id).encode(), None)
 
-        Raises:
-            nats.errors.ConnectionClosedError: there is no connection; nothing was sent.
-            nats.errors.MaxPayloadError: `head` and `data` are larger than the server accepts; it would end the connection.
-        """
+    async def close(self) -> None:
+        self._flush()
+
+    def send(self, subject: str, data: bytes, *, reply: str = "", head: bytes = b"") -> None:
         nc = self.nc
         if not nc.is_connected:
             raise nats.errors.ConnectionClosedError
@@ -175,19 +191,21 @@ class NatsProtocol:
         out, self._out = self._out, []
         nc: Any = self.nc
         if not nc.is_connected or nc._transport is None:
-            return  # as if it had been lost on the way: whoever needs an answer is told that there is none
+            return  # lost with the connection: each request is ended by `RequestClient.lost`
         if nc._pending:  # such as the subscription that the answer will come through
             out[:0] = nc._pending
             nc._pending = []
             nc._pending_data_size = 0
+        if not out:
+            return
         try:
             nc._transport.write(b"".join(out))
         except RuntimeError:  # uvloop's transport is closed already, and nats-py has not noticed
             log.debug("%d messages were not sent: the connection is lost", len(out) // 4)
 
 
-async def _nobody(_: Msg) -> None:
-    """What nats-py calls for a subscription whose messages do not come to it."""
+async def _ignore(_: Msg) -> None:
+    """The callback that nats-py asks for; messages of the subscription never reach it."""
 
 
 class _Parser:

@@ -4,6 +4,7 @@ connection.
 Called by the bus, the commit and the loaders. A request that got no answer has an unknown outcome; whoever sends one
 must be able to send it again (a message id, an expected sequence). `nats.aio.client.Client.request` does the same,
 but keeps waiting through a reconnection for an answer that can not come any more, and costs more (`engine.bus.protocol`).
+Readers of streams learn here when the connection is lost and restored (`on_connection`).
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ import orjson
 from nats.aio.client import Client
 from nats.aio.subscription import Subscription
 
-from whenthen.engine.bus.protocol import Delivery, NatsProtocol, Receive
+from whenthen.engine.bus.protocol import Delivery, Receive
+from whenthen.engine.bus.transport import Transport, open_transport
 from whenthen.schemas import BusUnavailable
 
 __all__ = ["BusReason", "RequestClient", "refusal", "unavailable"]
@@ -68,12 +70,13 @@ class RequestClient:
 
     def __init__(self, nc: Client) -> None:
         self.nc = nc
-        self.protocol = NatsProtocol(nc)
+        self.protocol: Transport = open_transport(nc)
         self._prefix = ""
         self._sub: Subscription | None = None
         self._numbers = itertools.count(1)
         self._waiting: dict[bytes, _Waiting] = {}
         self._sweeping = False
+        self._listeners: list[Callable[[], None]] = []
 
     @property
     def in_flight(self) -> int:
@@ -91,6 +94,17 @@ class RequestClient:
         if self._sub is not None:
             await self.protocol.unsubscribe(self._sub)
         self._sub = None
+        await self.protocol.close()
+
+    def on_connection(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """Call `listener` when the connection is lost, and when it is restored. Gives what ends that."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def restored(self) -> None:
+        """The connection is back; to be called by whoever owns it."""
+        for listener in list(self._listeners):
+            listener()
 
     def lost(self, why: str = "the connection to NATS was lost before the answer came") -> None:
         """Fail every request that still waits; its outcome is unknown."""
@@ -98,6 +112,8 @@ class RequestClient:
             if not waiting.future.done():
                 _fail(waiting.future, unavailable(why, BusReason.DISCONNECTED))
         self._waiting.clear()  # in place: the receiver of answers holds it
+        for listener in list(self._listeners):
+            listener()
 
     async def start(
         self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = 5.0
@@ -110,7 +126,7 @@ class RequestClient:
             nats.errors.MaxPayloadError: `data` is larger than the server accepts.
         """
         token = str(next(self._numbers))
-        self.tell(subject, data, head, reply=self._prefix + token)
+        self.send(subject, data, head, reply=self._prefix + token)
         loop = asyncio.get_running_loop()
         future: asyncio.Future[Delivery] = loop.create_future()
         self._waiting[token.encode()] = _Waiting(future, loop.time() + timeout_s, timeout_s, subject)
@@ -123,7 +139,7 @@ class RequestClient:
         """Send a request and wait for its answer. Errors: see `start`."""
         return await (await self.start(subject, data, head, timeout_s=timeout_s))
 
-    def tell(self, subject: str, data: bytes, head: bytes = b"", *, reply: str = "") -> None:
+    def send(self, subject: str, data: bytes, head: bytes = b"", *, reply: str = "") -> None:
         """Send without waiting for an answer.
 
         Raises:
@@ -202,7 +218,7 @@ class RequestClient:
             raise unavailable(f"no subscription: {error!r}", BusReason.DISCONNECTED) from error
         self._waiting[token] = _Waiting(done, math.inf, idle_s, subject)  # so that a lost connection ends it
         try:
-            self.tell(subject, data, reply=inbox)
+            self.send(subject, data, reply=inbox)
             while not done.done():
                 left = last + idle_s - loop.time()
                 if left <= 0:

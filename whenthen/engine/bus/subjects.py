@@ -18,7 +18,6 @@ __all__ = [
     "dead_subject",
     "dead_subjects",
     "escape_token",
-    "event_name",
     "event_subject",
     "filters_for",
     "firing_subject",
@@ -83,11 +82,6 @@ def event_subject(name: str) -> str:
     if _LEGAL.fullmatch(name):  # as nearly every name is
         return EVENTS_PREFIX + name
     return EVENTS_PREFIX + ".".join(map(escape_token, name.split(".")))
-
-
-def event_name(subject: str) -> str:
-    """The event name that `event_subject` was given."""
-    return ".".join(map(unescape_token, subject.removeprefix(EVENTS_PREFIX).split(".")))
 
 
 def filters_for(patterns: Iterable[str], *, limit: int = MAX_FILTERS) -> list[str]:

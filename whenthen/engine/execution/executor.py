@@ -19,22 +19,19 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-import nats.errors
 import orjson
-from nats.aio.subscription import Subscription
 
 from whenthen.actions import next_delay
-from whenthen.cancellation import end_task, wait_event
+from whenthen.cancellation import end_task
 from whenthen.engine.bus import (
-    ACK,
     ENGINE,
     Bus,
     BusReason,
+    ConsumerSettings,
     OutcomeState,
+    Position,
+    PullConsumer,
     decode_task,
-    read_headers,
-    read_position,
-    unavailable,
 )
 from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
 from whenthen.engine.execution.concurrency_limits import ConcurrencyLimits
@@ -46,10 +43,6 @@ __all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
 log = logging.getLogger(__name__)
 
 CONSUMER = "actions"
-HEARTBEAT_S = 1.0
-SILENCE_S = 3.0
-EXPIRES_S = 30.0
-RETRY_S = 0.2
 CLOSE_S = 0.02  #: how long the acknowledgement of a finished task may wait for company
 DELETE = f"$JS.API.STREAM.MSG.DELETE.{ENGINE}"
 HAND_BACK_S = 1.0  #: after which a task is offered again that the loss of the connection has cut off
@@ -123,12 +116,9 @@ class Executor:
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by the reply subject that acknowledges
         self._closing: list[tuple[str, int]] = []  # done, and the server does not know
         self._closer: asyncio.TimerHandle | None = None
-        self._asked = 0
-        self._heard = 0.0
         self._wake = asyncio.Event()
         self._stopping = False
-        self._renew = True
-        self._sub: Subscription | None = None
+        self._consumer = self._make_consumer()
 
     @property
     def busy(self) -> int:
@@ -141,42 +131,32 @@ class Executor:
         self._wake.set()
 
     async def run(self) -> None:
-        """Perform tasks until `stop`."""
-        unlisten = self.bus.on_connection(self._connection)
+        """Perform tasks until `stop`.
+
+        Raises whatever ended the reading of tasks, or keeping them alive, unexpectedly.
+        """
         keeper = asyncio.create_task(self._keep_alive(), name="action keep-alive")
-        inbox = ""
+        keeper.add_done_callback(lambda _: self._wake.set())
+        self._consumer.start()
         try:
             while not self._stopping:
-                try:
-                    if self._renew:
-                        inbox = await self._subscribe()
-                    self._ask(inbox)
-                except (BusUnavailable, nats.errors.Error, OSError) as error:
-                    log.info("action tasks can not be read: %s; trying again", error)
-                    self._renew = True
-                    await asyncio.sleep(RETRY_S)
-                    continue
-                self.ready.set()
+                self._consumer.check()
+                if keeper.done():
+                    keeper.result()
+                if self._consumer.live:
+                    self.ready.set()
                 self._wake.clear()
-                woken = await wait_event(self._wake, HEARTBEAT_S)
-                if not woken and self._asked and time.monotonic() - self._heard > SILENCE_S:
-                    log.warning("the consumer of action tasks fell silent; asking again")
-                    self._renew = True
+                await self._wake.wait()
         finally:
-            unlisten()
             try:
                 await self._finish()
             finally:
                 self._send_closing()
                 await end_task(keeper)
 
-    async def _subscribe(self) -> str:
-        """The durable consumer, created or as it is, and a fresh inbox."""
-        old, self._sub = self._sub, None  # given up even when what follows fails
-        if old is not None:
-            await self.bus.protocol.unsubscribe(old)
+    def _make_consumer(self) -> PullConsumer:
+        """The durable consumer that all executors share."""
         config = {
-            "durable_name": CONSUMER,
             "filter_subject": "engine.action.>",
             "deliver_policy": "all",
             "ack_policy": "explicit",
@@ -186,71 +166,35 @@ class Executor:
             "max_waiting": 4096,
             "replay_policy": "instant",
         }
-        body = {"stream_name": ENGINE, "config": config}
-        answer = await self.bus.client.api(f"CONSUMER.CREATE.{ENGINE}.{CONSUMER}.engine.action.>", body, timeout_s=1.0)
-        if error := answer.get("error"):
-            raise unavailable(f"no consumer of actions: {error.get('description')}", BusReason.REFUSED)
-        inbox = self.bus.nc.new_inbox()
-        self._sub = await self.bus.protocol.subscribe(inbox, self._receive)
-        self._asked = 0
-        self._heard = time.monotonic()
-        self._renew = False
-        return inbox
+        settings = ConsumerSettings(stream=ENGINE, durable=CONSUMER, config=config)
+        return PullConsumer(self.bus.client, settings, self._receive, demand=self._room, changed=self._wake.set)
 
-    def _room(self) -> int:
-        """For how many tasks to ask now; 0 when it is not worth a request."""
-        room = 2 * self.settings.concurrency - len(self._tasks) - self._asked
-        return 0 if room <= 0 or (self._asked and room < self.settings.concurrency // 2) else room
+    def _room(self, asked: int) -> int:
+        """For how many tasks to ask now, while so many are still to come; 0 when it is not worth a request."""
+        room = 2 * self.settings.concurrency - len(self._tasks) - asked
+        return 0 if room <= 0 or (asked and room < self.settings.concurrency // 2) else room
 
-    def _ask(self, inbox: str) -> None:
-        """Ask for as many tasks as there is room for."""
-        room = self._room()
-        if not room:
-            return
-        request = {
-            "batch": room,
-            "expires": int(EXPIRES_S * 1e9),
-            "idle_heartbeat": int(HEARTBEAT_S * 1e9),
-        }
-        self.bus.client.tell(f"$JS.API.CONSUMER.MSG.NEXT.{ENGINE}.{CONSUMER}", orjson.dumps(request), reply=inbox)
-        self._asked += room
-
-    def _connection(self, connected: bool) -> None:
-        self._renew = True
-        self._wake.set()
-
-    def _receive(self, subject: bytes, reply: bytes, head: bytes, data: bytes) -> None:
-        self._heard = time.monotonic()
-        if not reply.startswith(ACK):
-            headers = read_headers(head)
-            if headers.get("Status") not in (None, "100"):
-                left = headers.get("Nats-Pending-Messages")
-                if left is None or "Delet" in headers.get("Description", ""):
-                    self._renew = True
-                self._asked = max(0, self._asked - int(left or 0))
-                self._wake.set()
-            return
-        self._asked = max(0, self._asked - 1)
+    def _receive(self, position: Position, reply: bytes, subject: bytes, head: bytes, data: bytes) -> None:
         name = reply.decode()
         if name in self._tasks:
             return
-        task = asyncio.create_task(self._handle(name, data) if not self._stopping else self._answer(name, b"-NAK"))
+        work = self._handle(name, position, data) if not self._stopping else self._answer(name, b"-NAK")
+        task = asyncio.create_task(work)
         self._tasks[name] = task
         task.add_done_callback(lambda done: self._done(name, done))
 
     def _done(self, reply: str, done: asyncio.Task[None]) -> None:
         self._tasks.pop(reply, None)
-        if self._room():
-            self._wake.set()
+        if self._room(self._consumer.asked):
+            self._consumer.wake()
         if not done.cancelled() and (error := done.exception()) is not None:
             log.error("an action task could not be handled; it will be delivered again", exc_info=error)
 
-    async def _handle(self, reply: str, data: bytes) -> None:
+    async def _handle(self, reply: str, position: Position, data: bytes) -> None:
         """One delivery: decide whether it still is to be done, do it, store what came of it, acknowledge."""
         if not data:
             await self._answer(reply, b"+ACK")
             return
-        position = read_position(reply.encode())
         delivered, seq = position.delivered, position.seq
         try:
             task, event_seq = decode_task(data)
@@ -374,9 +318,9 @@ class Executor:
         closing, self._closing = self._closing, []
         try:
             for reply, seq in closing:
-                self.bus.client.tell(reply, b"+ACK")
+                self.bus.client.send(reply, b"+ACK")
                 # a copy that stays behind expires with its time to live
-                self.bus.client.tell(DELETE, b'{"seq":%d,"no_erase":true}' % seq)
+                self.bus.client.send(DELETE, b'{"seq":%d,"no_erase":true}' % seq)
         except BusUnavailable:
             log.debug("some of %d tasks were not acknowledged; they will be delivered again", len(closing))
 
@@ -386,7 +330,7 @@ class Executor:
     async def _answer(self, reply: str, verb: bytes) -> None:
         """Tell the consumer; when that is lost the task comes again after `ack_wait_s` and its outcome is found."""
         try:
-            self.bus.client.tell(reply, verb)
+            self.bus.client.send(reply, verb)
         except BusUnavailable:
             log.debug("%r was not sent; the task will be delivered again", verb)
 
@@ -400,13 +344,9 @@ class Executor:
     async def _finish(self) -> None:
         """Let tasks end for a while, then hand the others back.
 
-        The inbox goes first: what is handed back must not come here again through a request that is still open.
+        The consumer goes first: what is handed back must not come here again through a pull request that is still open.
         """
-        if self._sub is not None and self.bus.connected:
-            try:
-                await self._sub.drain()  # type: ignore[no-untyped-call]
-            except (nats.errors.Error, OSError, TimeoutError) as error:
-                log.debug("tasks on their way here will be delivered again: %r", error)
+        await self._consumer.drain()
         if self._tasks:
             await asyncio.wait(list(self._tasks.values()), timeout=self.settings.stop_s)
         late = dict(self._tasks)

@@ -1,14 +1,16 @@
-"""Where are flow runs kept while many processes share them? The stores of `runs` over NATS, and the events that tell of each state."""
+"""Where are flow runs kept while many processes share them? The stores of `runs` over NATS, one file each, and the events that tell of each state."""
 
 from __future__ import annotations
 
-from whenthen.engine.flow_runs.run_events import (
-    RunEventPublisher,
-)
-from whenthen.engine.flow_runs.run_stores import (
+from whenthen.engine.flow_runs.flow_streams import (
     FlowStoreSettings,
     ensure_flow_stores,
+)
+from whenthen.engine.flow_runs.nats_stores import (
     nats_stores,
+)
+from whenthen.engine.flow_runs.run_events import (
+    RunEventPublisher,
 )
 
 __all__ = [

@@ -81,7 +81,7 @@ async def start_nats(settings: Settings, metrics: Metrics, cleanup: contextlib.A
         await check_server(bus.nc)
         await ensure_streams(bus.js, stream_settings(settings))
         await ensure_flow_stores(bus.js, flow_store_settings(settings))
-        return await nats_stores(bus.js, flow_store_settings(settings))
+        return nats_stores(bus.client, flow_store_settings(settings))
 
     return NatsStart(bus=bus, stores=await retried(prepare), embedded=embedded, disk=disk)
 

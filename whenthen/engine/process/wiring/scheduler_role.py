@@ -25,7 +25,7 @@ class SchedulerRole:
         start = parts.supervisor.start_restarting
         start(SCHEDULER, Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
         start(REAPER, Reaper(parts.stores, settings=reaper).run)
-        start(ANNOUNCER, RunEventPublisher(parts.bus.js, parts.bus.publish).run)
+        start(ANNOUNCER, RunEventPublisher(parts.bus.client, parts.bus.publish).run)
 
     async def stop(self) -> None:
         """Start no more runs; events of flow runs are still published."""

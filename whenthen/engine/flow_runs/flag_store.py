@@ -1,0 +1,53 @@
+"""Flags of deployments and schedules in the bucket `WT_state`, which automations keep theirs in, too (`runs.stores.FlagStore`).
+
+Their keys start with `flow.`; the value holds the key as text.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import orjson
+
+from whenthen.engine.bus import STATE, RequestClient
+from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision, legal_key
+from whenthen.runs import Flag
+from whenthen.schemas import Conflict
+
+__all__ = ["NatsFlagStore"]
+
+_PREFIX = "flow."
+
+
+class NatsFlagStore:
+    """See `runs.stores.FlagStore`."""
+
+    def __init__(self, client: RequestClient) -> None:
+        self._bucket = KvBucket(client, STATE)
+
+    async def get(self, key: str) -> tuple[Flag, int] | None:
+        found = await self._bucket.get(_PREFIX + legal_key(key))
+        return None if found is None else (_flag(orjson.loads(found.value)), found.number)
+
+    async def put(self, key: str, flag: Flag, version: int) -> int:
+        name = _PREFIX + legal_key(key)
+        data = orjson.dumps({"key": key, **asdict(flag)})
+        try:
+            if version == 0:
+                return await self._bucket.create(name, data)
+            return await self._bucket.update(name, data, revision=version)
+        except WrongRevision:
+            raise Conflict(f"flag {key!r} changed since version {version} was read; read it again") from None
+
+    async def all(self) -> dict[str, Flag]:
+        flags = {}
+        async for message in self._bucket.newest(_PREFIX + ">"):
+            if message.data:
+                record = orjson.loads(message.data)
+                flags[record["key"]] = _flag(record)
+        return flags
+
+
+def _flag(record: dict[str, Any]) -> Flag:
+    return Flag(paused=record["paused"], changed=record["changed"], note=record.get("note", ""))

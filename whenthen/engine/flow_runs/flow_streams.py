@@ -1,0 +1,72 @@
+"""Which streams and buckets do flow runs need besides those of `engine.bus`, and how much do they keep?
+
+Called when a process starts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+import nats.js.errors
+from nats.js import JetStreamContext, api
+
+from whenthen.schemas import SetupError
+
+__all__ = ["HEARTBEATS", "LOGS", "SLOTS", "FlowStoreSettings", "ensure_flow_stores"]
+
+HEARTBEATS = "WT_heartbeats"
+SLOTS = "WT_slots"
+LOGS = "LOGS"
+
+_STREAM_NOT_FOUND = 10059  #: JetStream's error code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowStoreSettings:
+    """How much is kept. -1 bytes means no limit but the disk's."""
+
+    replicas: int = 1
+    logs_max_age: timedelta = timedelta(days=14)
+    logs_max_bytes: int = 2 << 30  #: the oldest lines make room
+    heartbeat_max_age: timedelta = timedelta(minutes=15)  #: far above the time after which a worker counts as gone
+    queue_patience: timedelta = timedelta(seconds=30)
+
+
+async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings | None = None) -> None:
+    """Create what `streams.ensure_streams` does not: heartbeats, slots and logs. Called again it changes nothing.
+
+    Raises:
+        SetupError: the server refuses one of them.
+    """
+    settings = settings or FlowStoreSettings()
+    heartbeat_s = settings.heartbeat_max_age.total_seconds()
+    try:
+        for bucket in (
+            api.KeyValueConfig(bucket=HEARTBEATS, ttl=heartbeat_s, replicas=settings.replicas),
+            api.KeyValueConfig(bucket=SLOTS, replicas=settings.replicas),
+        ):
+            if not await _exists(js, f"KV_{bucket.bucket}"):
+                await js.create_key_value(bucket)
+        logs = api.StreamConfig(
+            name=LOGS,
+            subjects=["logs.*"],
+            discard=api.DiscardPolicy.OLD,
+            max_age=settings.logs_max_age.total_seconds(),
+            max_bytes=settings.logs_max_bytes,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        )
+        await (js.update_stream if await _exists(js, LOGS) else js.add_stream)(logs)
+    except nats.js.errors.APIError as error:
+        raise SetupError(f"the NATS server refuses the stores of flow runs: {error.description}") from error
+
+
+async def _exists(js: JetStreamContext, stream: str) -> bool:
+    try:
+        await js.stream_info(stream)
+    except nats.js.errors.APIError as error:
+        if error.err_code != _STREAM_NOT_FOUND:
+            raise
+        return False
+    return True

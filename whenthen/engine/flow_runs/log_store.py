@@ -1,0 +1,64 @@
+"""What runs wrote, in the stream `LOGS`: one message for each batch of lines, in the order of their storing (`runs.stores.LogStore`)."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Sequence
+
+import orjson
+
+from whenthen.engine.bus import RequestClient, StreamReader, stored_messages
+from whenthen.engine.flow_runs.flow_streams import LOGS
+from whenthen.engine.flow_runs.kv_bucket import publish_expecting
+from whenthen.runs import LogLine
+
+__all__ = ["NatsLogStore"]
+
+_MAX_MESSAGE_BYTES = 512 * 1024
+_FOLLOW_S = 5.0
+
+
+class NatsLogStore:
+    """See `runs.stores.LogStore`."""
+
+    def __init__(self, client: RequestClient) -> None:
+        self._client = client
+
+    async def append(self, run_id: str, lines: Sequence[LogLine]) -> None:
+        if not lines:
+            return
+        data = orjson.dumps([(line.at, line.stream, line.attempt, line.text) for line in lines])
+        if len(data) > _MAX_MESSAGE_BYTES and len(lines) > 1:
+            middle = len(lines) // 2
+            await self.append(run_id, lines[:middle])
+            await self.append(run_id, lines[middle:])
+            return
+        await publish_expecting(self._client, f"logs.{run_id}", data, None)
+
+    async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
+        lines: deque[LogLine] = deque(maxlen=tail)
+        async for message in stored_messages(self._client, LOGS, _config(run_id)):
+            lines.extend(_lines(message.data))
+        return list(lines)
+
+    async def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
+        reader = StreamReader(self._client, LOGS)
+        await reader.read(_config(run_id))
+        try:
+            while True:
+                while (message := reader.take()) is not None:
+                    for line in _lines(message.data):
+                        yield line
+                await reader.wait(_FOLLOW_S)
+        finally:
+            await reader.stop()
+
+
+def _config(run_id: str) -> dict[str, object]:
+    return {"deliver_policy": "all", "filter_subject": f"logs.{run_id}"}
+
+
+def _lines(data: bytes) -> list[LogLine]:
+    return [
+        LogLine(at=at, stream=stream, attempt=attempt, text=text) for at, stream, attempt, text in orjson.loads(data)
+    ]

@@ -1,0 +1,34 @@
+"""A message of a work queue or durable consumer that is its taker's until it answers."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import orjson
+
+from whenthen.engine.bus import Position, RequestClient
+
+__all__ = ["PulledMessage"]
+
+
+class PulledMessage:
+    """What a durable `PullConsumer` delivered, with the answers that the server knows. Each may raise `BusUnavailable`."""
+
+    def __init__(self, client: RequestClient, position: Position, reply: bytes, data: bytes) -> None:
+        self.position = position
+        self.data = data
+        self._client = client
+        self._reply = reply.decode()
+
+    async def ack(self) -> None:
+        """Done. Returns when the server knows."""
+        await self._client.request(self._reply, b"+ACK")
+
+    def nak(self, delay: timedelta) -> None:
+        """Deliver it again after `delay`."""
+        delay_ns = max(0, int(delay.total_seconds() * 1e9))
+        self._client.send(self._reply, b"-NAK " + orjson.dumps({"delay": delay_ns}) if delay_ns else b"-NAK")
+
+    def in_progress(self) -> None:
+        """Still busy with it: the time in which to answer begins anew."""
+        self._client.send(self._reply, b"+WPI")

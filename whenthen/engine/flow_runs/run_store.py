@@ -1,0 +1,80 @@
+"""Flow runs in the bucket `WT_runs`: one key for each run; the revision is the version (`runs.stores.RunStore`)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import orjson
+
+from whenthen.engine.bus import RUN_STATES, RequestClient, StreamReader
+from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision
+from whenthen.runs import Stored, run_from_record
+from whenthen.schemas import Conflict, FlowRun, RunState
+
+__all__ = ["NatsRunStore", "run_of_message"]
+
+_WATCH_S = 5.0
+
+
+def run_of_message(data: bytes, seq: int) -> Stored | None:
+    """The revision that a message of the bucket's stream holds; None for the marker of a deletion."""
+    return Stored(run_from_record(orjson.loads(data)), seq) if data else None
+
+
+class NatsRunStore:
+    """See `runs.stores.RunStore`."""
+
+    def __init__(self, client: RequestClient) -> None:
+        self._bucket = KvBucket(client, RUN_STATES)
+
+    async def create(self, run: FlowRun) -> Stored:
+        try:
+            return Stored(run, await self._bucket.create(run.id, orjson.dumps(run)))
+        except WrongRevision:
+            stored = await self.get(run.id)
+        if stored is None:
+            raise Conflict(f"flow run {run.id} was deleted while it was created; try again")
+        return stored
+
+    async def get(self, run_id: str) -> Stored | None:
+        found = await self._bucket.get(run_id)
+        return None if found is None else run_of_message(found.value, found.number)
+
+    async def update(self, run: FlowRun, version: int) -> Stored:
+        try:
+            return Stored(run, await self._bucket.update(run.id, orjson.dumps(run), revision=version))
+        except WrongRevision:
+            why = f"flow run {run.id} changed since version {version} was read; read it again"
+            raise Conflict(why) from None
+
+    async def list(
+        self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
+    ) -> list[Stored]:
+        found: dict[str, Stored] = {}
+        async for message in self._bucket.newest():
+            stored = run_of_message(message.data, message.seq)
+            if stored is not None:
+                found.pop(stored.run.id, None)  # an older revision of a run that changed meanwhile
+                if (deployment is None or stored.run.deployment == deployment) and (
+                    states is None or stored.run.state in states
+                ):
+                    found[stored.run.id] = stored
+        newest_first = sorted(found.values(), key=lambda stored: (stored.run.created, stored.run.id), reverse=True)
+        return newest_first[:limit]
+
+    async def watch(self, run_id: str | None = None) -> AsyncGenerator[Stored | None, None]:
+        reader = StreamReader(self._bucket.client, self._bucket.stream)
+        await reader.read(self._bucket.newest_config(run_id or ">"))
+        all_given = False
+        try:
+            while True:
+                while (message := reader.take()) is not None:
+                    stored = run_of_message(message.data, message.seq)
+                    if stored is not None:
+                        yield stored
+                if not all_given and reader.caught_up:
+                    all_given = True
+                    yield None
+                await reader.wait(_WATCH_S)
+        finally:
+            await reader.stop()
