@@ -16,8 +16,8 @@ import httpx
 import pytest
 
 from tests.patience import limit
-from whenthen.actions import open_pool
-from whenthen.actions.http.connections import MAX_BODY_BYTES, Broken, encode_request
+from whenthen.actions import open_http_client
+from whenthen.actions.http.outgoing import MAX_BODY_BYTES, RequestFailed
 from whenthen.schemas.errors import ActionError
 
 pytestmark = pytest.mark.anyio
@@ -100,11 +100,11 @@ Calling = Callable[..., Awaitable[Any]]
 
 @pytest.fixture
 async def call(world: Any) -> AsyncIterator[Calling]:
-    """Perform a call-webhook through a pool of its own."""
-    async with open_pool() as pool:
+    """Perform a call-webhook through a client of its own."""
+    async with open_http_client() as client:
 
         async def perform(url: str, **action: Any) -> Any:
-            ports = dataclasses.replace(world.ports, http=pool)
+            ports = dataclasses.replace(world.ports, http=client)
             return await world.perform({"call-webhook": url, **action}, ports=ports)
 
         yield perform
@@ -260,9 +260,9 @@ async def test_giving_up_a_try_closes_its_connection(call: Calling) -> None:
 
 
 async def test_more_requests_than_connections_wait_and_a_cancelled_one_keeps_no_place(world: Any) -> None:
-    async with open_pool(max_connections=2) as pool, listening(OK, hold=asyncio.Event()) as peer:
+    async with open_http_client(max_connections=2) as client, listening(OK, hold=asyncio.Event()) as peer:
         assert peer.hold is not None
-        ports = dataclasses.replace(world.ports, http=pool)
+        ports = dataclasses.replace(world.ports, http=client)
         running = [asyncio.ensure_future(world.perform({"call-webhook": peer.url}, ports=ports)) for _ in range(6)]
         await eventually(lambda: len(peer.requests) == 2)
         for one in (running[0], running[4]):
@@ -275,12 +275,12 @@ async def test_more_requests_than_connections_wait_and_a_cancelled_one_keeps_no_
 
 async def test_a_full_pool_closes_what_was_idle_longest(world: Any) -> None:
     async with (
-        open_pool(max_connections=2) as pool,
+        open_http_client(max_connections=2) as client,
         listening(OK) as first,
         listening(OK) as second,
         listening(OK) as third,
     ):
-        ports = dataclasses.replace(world.ports, http=pool)
+        ports = dataclasses.replace(world.ports, http=client)
         for peer in (first, second, third, second):
             await world.perform({"call-webhook": peer.url}, ports=ports)
         await eventually(lambda: first.closed == 1)
@@ -288,22 +288,26 @@ async def test_a_full_pool_closes_what_was_idle_longest(world: Any) -> None:
 
 
 async def test_a_connection_that_nobody_uses_is_closed_after_a_while(world: Any) -> None:
-    async with open_pool(keepalive_s=0.05) as pool, listening(OK) as peer:
-        await world.perform({"call-webhook": peer.url}, ports=dataclasses.replace(world.ports, http=pool))
+    async with open_http_client(keepalive_s=0.05) as client, listening(OK) as peer:
+        await world.perform({"call-webhook": peer.url}, ports=dataclasses.replace(world.ports, http=client))
         await eventually(lambda: peer.closed == 1)
 
 
-@pytest.mark.parametrize("value", [b"a\r\nX-Evil: 1", b"a\nb", b"a\rb", b"a\0b"])
-def test_a_value_with_a_line_break_makes_no_request(value: bytes) -> None:
-    with pytest.raises(ValueError, match="line break"):
-        encode_request("POST", b"/", [(b"x", value)], b"")
-    with pytest.raises(ValueError, match="line break"):
-        encode_request("POST", b"/" + value, [], b"")
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])
+async def test_a_value_with_a_line_break_makes_no_request(value: str) -> None:
+    async with listening(OK) as peer, open_http_client() as client:
+        with pytest.raises(ValueError, match="line break"):
+            await client.request("POST", httpx.URL(peer.url), {"x": value}, b"")
+        with pytest.raises(ValueError, match="line break"):
+            await client.request("POST", httpx.URL(peer.url), {value: "x"}, b"")
+        with pytest.raises((ValueError, httpx.InvalidURL)):
+            await client.request("POST", httpx.URL(peer.url + "/" + value), {}, b"")
+    assert peer.connections == 0
 
 
 async def test_line_ends_may_be_bare() -> None:
-    async with listening(b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok") as peer, open_pool() as pool:
-        answer = await pool.request("POST", httpx.URL(peer.url), [], b"")
+    async with listening(b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok") as peer, open_http_client() as client:
+        answer = await client.request("POST", httpx.URL(peer.url), {}, b"")
     assert (answer.status, answer.body) == (200, b"ok")
 
 
@@ -329,11 +333,11 @@ async def test_an_answer_may_end_with_a_connection_that_says_no_goodbye(monkeypa
     with socket.create_server(("127.0.0.1", 0)) as listener:
         served = asyncio.create_task(asyncio.to_thread(serve, listener))
         url = httpx.URL(f"https://receiver.example.com:{listener.getsockname()[1]}/")
-        async with open_pool(resolve=resolve) as pool:
-            answer = await pool.request("POST", url, [], b"")
+        async with open_http_client(resolve=resolve) as client:
+            answer = await client.request("POST", url, {}, b"")
             assert (answer.status, answer.body) == (200, b"ok")
-            with pytest.raises(Broken, match="in the middle of the answer"):
-                await pool.request("POST", url, [], b"")
+            with pytest.raises(RequestFailed, match="in the middle of the answer"):
+                await client.request("POST", url, {}, b"")
         await served
 
 
@@ -346,8 +350,8 @@ async def test_tls_needs_a_trusted_certificate_of_the_host(world: Any, monkeypat
     async with listening(OK, tls=tls) as peer:
 
         async def call(host: str) -> Any:
-            async with open_pool(resolve=resolve) as pool:
-                ports = dataclasses.replace(world.ports, http=pool)
+            async with open_http_client(resolve=resolve) as client:
+                ports = dataclasses.replace(world.ports, http=client)
                 for _ in range(2):
                     found = await world.perform({"call-webhook": f"https://{host}:{peer.port}/"}, ports=ports)
                 return found

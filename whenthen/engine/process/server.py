@@ -24,7 +24,7 @@ import nats.errors
 import orjson
 
 from whenthen import __version__
-from whenthen.actions import Ports, Redactor, Secrets, open_pool
+from whenthen.actions import AddressPolicy, ConnectionDefaults, Ports, Redactor, Secrets, open_http_client
 from whenthen.cancellation import end_task
 from whenthen.engine.bus import (
     ENGINE,
@@ -425,7 +425,12 @@ class Server:
 
     async def _execute(self, secrets: Secrets) -> None:
         settings = self.settings
-        pool = await self._cleanup.enter_async_context(open_pool())
+        http_client = await self._cleanup.enter_async_context(
+            open_http_client(
+                AddressPolicy(refuse_private=settings.refuse_private),
+                defaults=ConnectionDefaults(proxy=settings.action_proxy, tls=settings.action_tls),
+            )
+        )
         ports = Ports(
             orchestrator=self.orchestrator,
             events=_Sink(self.bus),
@@ -433,7 +438,7 @@ class Server:
             notifiers=self.rule_registry,
             resolve_secret=secrets.resolve,
             redactor=self.redactor,
-            http=pool,
+            http=http_client,
         )
         acting = ActionRunner(self.bus, ports, self.rule_registry.action)
         self._executor = Executor(
