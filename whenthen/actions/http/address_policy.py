@@ -90,7 +90,7 @@ def _standing_for(address: Address) -> Iterator[ipaddress.IPv4Address]:
         yield address.ipv4_mapped
     if address.sixtofour is not None:
         yield address.sixtofour
-    if any(address in net for net in TRANSLATED) or (bits >> 32 == 0 and bits > 0xFFFF):  # `::a.b.c.d`, RFC 4291
+    if any(address in net for net in TRANSLATED) or (bits >> 32 == 0 and bits > 1):  # `::a.b.c.d`, RFC 4291
         yield ipaddress.IPv4Address(bits & 0xFFFFFFFF)
     if address in LOCAL_TRANSLATED:
         yield from _within_prefix(bits)

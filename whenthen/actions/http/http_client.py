@@ -10,6 +10,7 @@ Redirects, cookies, decompression, proxies of the environment and aiohttp's own 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import io
 import os
 import re
@@ -47,6 +48,8 @@ MAX_ANSWER_BYTES = 1024 * 1024
 #: the parser's own limits, of one line and of the number of headers; `MAX_ANSWER_BYTES` is reached before the first
 PARSER_BYTES = 2 * MAX_ANSWER_BYTES
 MAX_HEADERS = 10_000
+#: to wait for the reason of a connection's end
+ENDING_S = 1.0
 #: larger bodies are sent in parts, so that the event loop is not held up
 WHOLE_BODY_BYTES = 256 * 1024
 #: of a proxy's answers to CONNECT, those after which another try may work
@@ -83,6 +86,8 @@ class _Connection(ResponseHandler):
         self.received = 0  #: bytes since the exchange began
         self.failure: str | None = None  #: why the connection was given up here
         self.garbage: HttpProcessingError | None = None
+        self.ended = asyncio.Event()
+        self.ended_by: BaseException | None = None
         self._opened = opened
         self._limit = limit
         self._answered = False
@@ -142,6 +147,11 @@ class _Connection(ResponseHandler):
             if idle:
                 min(idle, key=lambda other: other.used_at).end()
 
+    def connection_lost(self, exc: BaseException | None) -> None:
+        super().connection_lost(exc)
+        self.ended_by = exc
+        self.ended.set()
+
     def data_received(self, data: bytes) -> None:
         if not data:  # aiohttp goes on with what it had put aside
             super().data_received(data)
@@ -152,7 +162,12 @@ class _Connection(ResponseHandler):
             cut = -1 if self._answered else data.find(b"\r\n\r\n")
             part, data = (data, b"") if cut < 0 else (data[: cut + 4], data[cut + 4 :])
             super().data_received(part)
-            if self.garbage is not None or self.transport is None:
+            if self.garbage is not None:
+                # aiohttp tells who waits for the head, and after some faults in the body's framing nobody else
+                if self._payload is not None and not self._payload.is_eof():
+                    self._payload.set_exception(self.garbage)
+                return
+            if self.transport is None:
                 return
         if self.idle:
             self.used_at = self._loop.time()
@@ -328,7 +343,11 @@ class AiohttpClient:
             if response.status == 407 and options["proxy"] is not None:
                 raise _proxy_answered(407, options["proxy"])
             return Answer(response.status, response.headers, bytes(found[:MAX_BODY_BYTES]))
-        except (aiohttp.ClientError, _Interrupted, OSError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, _Interrupted, OSError) as error:
+            if exchange.connection is not None and _may_hide_tls_error(error):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(ENDING_S):
+                        await exchange.connection.ended.wait()
             raise _explain(error, exchange, proxied=options["proxy"]) from None
         finally:
             if (response is None or not response.closed) and exchange.connection is not None:
@@ -418,7 +437,7 @@ def _explain(error: BaseException, exchange: _Exchange, *, proxied: yarl.URL | N
         return RequestFailed(
             f"can not connect to the proxy {_place(proxied)}: {_os_error(error.os_error)}", reason="proxy"
         )
-    told = _tls_error(error)
+    told = _tls_error(error) or _tls_error(connection.ended_by if connection is not None else None)
     if told is not None:
         return explain_tls_error(told)
     if isinstance(error, aiohttp.ClientConnectorError):
@@ -431,21 +450,27 @@ def _explain(error: BaseException, exchange: _Exchange, *, proxied: yarl.URL | N
         return RequestFailed(f"the answer is not HTTP/1.1: {why}")
     began = connection is not None and connection.received > 0
     where = "in the middle of the answer" if began else "without an answer"
-    why = _os_error(error) if isinstance(error, OSError) else ""
+    # by its number: aiohttp's own text may have the URL in it
+    why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
     failed = RequestFailed(f"the connection was closed {where}" + (f": {why}" if why else ""))
     return failed if began or connection is None else _Unanswered(failed)
 
 
-def _tls_error(error: BaseException) -> ssl.SSLError | None:
+def _may_hide_tls_error(error: BaseException) -> bool:
+    """Whether a write failed because the connection had ended; what ended it is told a moment later."""
+    return isinstance(error.__cause__, aiohttp.ClientOSError) and isinstance(
+        error.__cause__.__cause__, aiohttp.ClientConnectionResetError
+    )
+
+
+def _tls_error(error: BaseException | None) -> ssl.SSLError | None:
     """The TLS error that `error` is, wraps or came from."""
-    seen = 0
-    found: BaseException | None = error
-    while found is not None and seen < 5:
-        inner = getattr(found, "certificate_error", None) or getattr(found, "os_error", None)
-        for one in (inner, found):
+    while error is not None:
+        inner = getattr(error, "certificate_error", None) or getattr(error, "os_error", None)
+        for one in (inner, error):
             if isinstance(one, ssl.SSLError) and not isinstance(one, aiohttp.ClientError):
                 return one
-        found, seen = found.__cause__, seen + 1
+        error = error.__cause__
     return None
 
 

@@ -91,9 +91,7 @@ def _make(material: TlsMaterial) -> ssl.SSLContext:
         try:
             context.load_verify_locations(cadata=material.ca)
         except (ssl.SSLError, ValueError):
-            raise _unusable(
-                "tls.ca: has no certificates in it; it is PEM, -----BEGIN CERTIFICATE----- and so on"
-            ) from None
+            raise _unusable("tls.ca: has no certificates in it that can be read; it is PEM") from None
     if material.certificate is not None:
         # OpenSSL reads certificates and keys from files alone
         with tempfile.TemporaryDirectory(prefix="whenthen-") as folder:
