@@ -23,9 +23,12 @@ from whenthen.actions.firing_actions import (
     CompiledActions,
     actions_of,
 )
-from whenthen.actions.http.egress import (
+from whenthen.actions.http.address_policy import (
     AddressPolicy,
-    open_pool,
+)
+from whenthen.actions.http.outgoing import (
+    ConnectionDefaults,
+    open_http_client,
 )
 from whenthen.actions.outcome_events import (
     executed_event,
@@ -63,6 +66,7 @@ __all__ = [
     "Automations",
     "CompiledAction",
     "CompiledActions",
+    "ConnectionDefaults",
     "EventSink",
     "Notifiers",
     "Orchestrator",
@@ -78,7 +82,7 @@ __all__ = [
     "executed_event",
     "failed_event",
     "next_delay",
-    "open_pool",
+    "open_http_client",
     "perform",
     "read_action",
     "spec_digest",

@@ -6,16 +6,16 @@ try. `key` is the action's idempotency key: a second call with the same key chan
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Protocol
 
-from whenthen.actions.http.egress import Pool
+from whenthen.actions.http.outgoing import HttpClient
 from whenthen.actions.secrets import Redactor
 from whenthen.schemas import Event, FlowRun
 
-__all__ = ["Automations", "EventSink", "Notifiers", "Orchestrator", "Ports"]
+__all__ = ["Automations", "EventSink", "Notifiers", "Orchestrator", "Ports", "ResolveSecret"]
 
 
 class Orchestrator(Protocol):
@@ -82,6 +82,13 @@ class Notifiers(Protocol):
         """Apprise URLs, or references to them, as the rules have them. Raises `NotFound`."""
 
 
+class ResolveSecret(Protocol):
+    """References to their values; see `secrets.Secrets`."""
+
+    def __call__(self, reference: str, *, public: bool = False) -> str:
+        """The value now. The redactor learns it unless it is `public`. Raises `NotFound`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
     """Everything outside that an action may touch."""
@@ -90,6 +97,6 @@ class Ports:
     events: EventSink
     automations: Automations
     notifiers: Notifiers
-    resolve_secret: Callable[[str], str]  #: reference -> value; see `secrets.Secrets`
+    resolve_secret: ResolveSecret
     redactor: Redactor  #: knows every value that `resolve_secret` gave
-    http: Pool  #: see `egress.open_pool`; shared by all calls
+    http: HttpClient  #: see `outgoing.open_http_client`; shared by all calls

@@ -31,6 +31,8 @@ LINE_CHARS = 6
 #: a part of a URL is taken for a token from this length on, and from 8 characters when it has digits or mixed case
 TOKEN_CHARS = 16
 MAX_FILE_BYTES = 64 * 1024
+#: of a reference to what is no secret, such as a bundle of certificate authorities
+MAX_PUBLIC_FILE_BYTES = 4 * 1024 * 1024
 
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 #: query parameters whose value is a secret whatever it looks like
@@ -113,8 +115,9 @@ class Secrets:
         self._redactor = redactor
         self._environ = environ
 
-    def resolve(self, reference: str) -> str:
-        """The value that `reference` names, without a trailing line break; the redactor knows it from now on.
+    def resolve(self, reference: str, *, public: bool = False) -> str:
+        """The value that `reference` names, without a trailing line break; the redactor knows it from now on, unless it
+        is `public` (a certificate).
 
         Raises:
             NotFound: no such variable or file, or it is empty, too large or no text. Names the reference only.
@@ -122,11 +125,13 @@ class Secrets:
         kind, _, name = reference.partition(":")
         if not is_reference(reference):
             raise NotFound("a secret is not written as a reference; write env:NAME or file:/path")
-        value = self._variable(name) if kind == "env" else _file(name)
+        limit = MAX_PUBLIC_FILE_BYTES if public else MAX_FILE_BYTES
+        value = self._variable(name) if kind == "env" else _file(name, limit)
         value = value.removesuffix("\n").removesuffix("\r")
         if not value:
             raise NotFound(f"{reference} is empty; give it a value")
-        self._redactor.add(value)
+        if not public:
+            self._redactor.add(value)
         return value
 
     def _variable(self, name: str) -> str:
@@ -136,15 +141,15 @@ class Secrets:
         return value
 
 
-def _file(name: str) -> str:
+def _file(name: str, limit: int) -> str:
     try:
         with Path(name).open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
+            data = file.read(limit + 1)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or "not a path"
         raise NotFound(f"file:{name}: can not be read: {why}; check the path and who may read it") from None
-    if len(data) > MAX_FILE_BYTES:
-        raise NotFound(f"file:{name}: larger than {MAX_FILE_BYTES} bytes; a secret file holds the secret alone")
+    if len(data) > limit:
+        raise NotFound(f"file:{name}: larger than {limit} bytes; a secret file holds the secret alone")
     try:
         return data.decode()
     except UnicodeDecodeError:

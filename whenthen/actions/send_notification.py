@@ -2,6 +2,8 @@
 
 Apprise URLs hold tokens. So no URL and no text of Apprise gets into an error, and while a message is on its way the
 loggers that would write them are silent: what counts is said by the action's own outcome.
+
+Apprise is imported by the first message: most processes never send one, and it is slow to import.
 """
 
 from __future__ import annotations
@@ -12,13 +14,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
-
-import apprise
+from typing import TYPE_CHECKING
 
 from whenthen.actions.attempts import ActionResult, Call
 from whenthen.actions.fields import Field, compile_text_field
 from whenthen.actions.secrets import is_reference
 from whenthen.schemas import ActionError, SendNotification
+
+if TYPE_CHECKING:
+    import apprise
 
 __all__ = ["SendNotificationHandler", "unreadable"]
 
@@ -102,10 +106,14 @@ def unreadable(urls: Sequence[str]) -> list[int]:
 
 
 def _read(urls: Sequence[str]) -> list[apprise.NotifyBase | None]:
+    import apprise
+
     return [apprise.Apprise.instantiate(url) for url in urls]
 
 
 def _send(target: apprise.NotifyBase, subject: str, body: str) -> bool:
+    import apprise
+
     sender = apprise.Apprise()
     sender.add(target)
     return bool(sender.notify(body=body, title=subject, body_format=apprise.NotifyFormat.TEXT))

@@ -16,17 +16,22 @@ from whenthen.schemas.actions import (
     PauseAutomation,
     PauseDeployment,
     PauseSchedule,
+    ProxyUrl,
     ResumeAutomation,
     ResumeDeployment,
     ResumeSchedule,
     Retry,
     RunDeployment,
     SendNotification,
+    Tls,
 )
 from whenthen.schemas.automations import (
     Automation,
     Notifier,
     RuleFile,
+)
+from whenthen.schemas.base import (
+    SecretRef,
 )
 from whenthen.schemas.calendar import (
     next_after,
@@ -161,6 +166,7 @@ __all__ = [
     "PauseDeployment",
     "PauseSchedule",
     "Problem",
+    "ProxyUrl",
     "Reason",
     "Ref",
     "Refused",
@@ -176,9 +182,11 @@ __all__ = [
     "RunState",
     "Schedule",
     "ScheduleTrigger",
+    "SecretRef",
     "SendNotification",
     "SequenceTrigger",
     "SetupError",
+    "Tls",
     "Trigger",
     "UnsupportedMediaType",
     "Verification",

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, Union
+from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from whenthen.schemas.base import Model, Name, OneOrMany, SecretRef, as_list
+from whenthen.schemas.base import REFERENCE, Model, Name, OneOrMany, SecretRef, as_list
 from whenthen.schemas.times import Duration
 
 __all__ = [
@@ -25,12 +26,14 @@ __all__ = [
     "PauseAutomation",
     "PauseDeployment",
     "PauseSchedule",
+    "ProxyUrl",
     "ResumeAutomation",
     "ResumeDeployment",
     "ResumeSchedule",
     "Retry",
     "RunDeployment",
     "SendNotification",
+    "Tls",
 ]
 
 
@@ -147,6 +150,47 @@ class SendNotification(ActionBase):
     )
 
 
+def _check_proxy(value: str) -> str:
+    if value == "none" or REFERENCE.fullmatch(value):
+        return value
+    try:
+        split = urlsplit(value)
+        fine = split.scheme == "http" and split.hostname and split.port is not None
+    except ValueError:
+        fine = False
+    if not fine or "@" in value or split.path.strip("/") or split.query or split.fragment:
+        raise ValueError(
+            f"{value.rpartition('@')[2][:80]!r} is no proxy; write http://host:port, or env:NAME or file:/path "
+            "for one with a user and a password, or none"
+        )
+    return value
+
+
+#: `http://host:port`; a reference to it, which may have credentials; or `none`
+ProxyUrl = Annotated[str, AfterValidator(_check_proxy), Field(max_length=4096)]
+
+
+class Tls(Model):
+    """Whom an action trusts and what it shows of itself over https. References to PEM, read for each try."""
+
+    ca: SecretRef | None = None
+    """The authorities to trust, in place of the public ones."""
+    certificate: SecretRef | None = None
+    """The client certificate, with its chain."""
+    key: SecretRef | None = None
+    """The key of `certificate`, without a passphrase; left out: it is in the same PEM."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> Tls:
+        if self.certificate is None and (self.key is not None or self.ca is None):
+            raise ValueError(
+                "a key without a certificate; name `certificate` too"
+                if self.key
+                else "is empty; name `ca`, `certificate`"
+            )
+        return self
+
+
 class CallWebhook(ActionBase):
     """Send an HTTP request, with the firing's idempotency key."""
 
@@ -165,6 +209,10 @@ class CallWebhook(ActionBase):
     """Host globs that a template in the host may render to."""
     expect_status: Annotated[list[int], BeforeValidator(as_list), OneOrMany()] = Field(default_factory=list)
     """Statuses that count as success; default: any 2xx."""
+    tls: Tls | None = None
+    """In place of the settings' `action_ca`, `action_certificate`, `action_key`."""
+    proxy: ProxyUrl | None = None
+    """`http://host:port`, or a reference to it, in place of the settings' `action_proxy`; `none` for no proxy."""
 
 
 class EmitEvent(ActionBase):

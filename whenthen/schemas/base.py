@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-__all__ = ["GlobList", "Model", "Name", "OneOrMany", "SecretRef", "Texts", "as_list"]
+__all__ = ["REFERENCE", "GlobList", "Model", "Name", "OneOrMany", "SecretRef", "Texts", "as_list"]
 
 
 class Model(BaseModel):
@@ -23,8 +23,11 @@ def _check_name(value: str) -> str:
     return value
 
 
+REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
+
+
 def _check_secret(value: str) -> str:
-    if not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", value):
+    if not REFERENCE.fullmatch(value):
         raise ValueError(
             "a secret is a reference, never the secret itself: write env:NAME (environment variable) or file:/path"
         )

@@ -23,7 +23,7 @@ from whenthen.actions import (
     Redactor,
     Secrets,
     compile_action,
-    open_pool,
+    open_http_client,
     perform,
     read_action,
 )
@@ -278,7 +278,7 @@ async def world() -> AsyncIterator[World]:
     notifiers: Notifiers = FakeNotifiers()
     environ: dict[str, str] = {}
     redactor = Redactor()
-    async with open_pool() as pool:
+    async with open_http_client() as pool:
         ports = Ports(
             orchestrator=orchestrator,
             events=sink,

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
+import gzip
 import socket
 import ssl
+import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from http_peers import CERTIFICATES, OK, eventually, home, listening
 
 from tests.patience import limit
-from whenthen.actions import open_pool
-from whenthen.actions.http.connections import MAX_BODY_BYTES, Broken, encode_request
+from whenthen.actions import open_http_client
+from whenthen.actions.http.outgoing import MAX_BODY_BYTES, RequestFailed
 from whenthen.schemas.errors import ActionError
 
 pytestmark = pytest.mark.anyio
@@ -29,82 +30,18 @@ def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, bool]]
     return "asyncio", {"use_uvloop": request.param}
 
 
-CERTIFICATE = Path(__file__).parent / "certificates" / "receiver.pem"
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
-
-
-@dataclass
-class Peer:
-    """A server that answers request number n (from 1, over all connections) as a test says; None closes instead."""
-
-    answer: Callable[[int], bytes | None]
-    port: int = 0
-    keeps: bool = True  #: whether the connection stays open after an answer
-    requests: list[bytes] = field(default_factory=list)
-    connections: int = 0
-    closed: int = 0  #: by the caller, or at its end
-    open: list[asyncio.StreamWriter] = field(default_factory=list)
-    hold: asyncio.Event | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self.open.append(writer)
-        try:
-            while True:
-                head = await reader.readuntil(b"\r\n\r\n")
-                length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0] or 0)
-                self.requests.append(head + await reader.readexactly(length))
-                while not (self.hold is None or self.hold.is_set() or reader.at_eof() or reader.exception()):
-                    await asyncio.sleep(0.005)
-                answer = self.answer(len(self.requests))
-                if answer is not None:
-                    writer.write(answer)
-                    await writer.drain()
-                if answer is None or not self.keeps:
-                    return
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            self.closed += 1
-            writer.close()
-
-
-@asynccontextmanager
-async def listening(
-    answer: bytes | Callable[[int], bytes | None], *, tls: ssl.SSLContext | None = None, **options: Any
-) -> AsyncIterator[Peer]:
-    peer = Peer(answer if callable(answer) else lambda _: answer, **options)
-    server = await asyncio.start_server(peer.serve, "127.0.0.1", 0, ssl=tls)
-    peer.port = server.sockets[0].getsockname()[1]
-    try:
-        yield peer
-    finally:
-        server.close()
-        for writer in peer.open:
-            writer.close()
-        await eventually(lambda: peer.closed == peer.connections)
-
-
-async def eventually(holds: Callable[[], bool]) -> None:
-    async with asyncio.timeout(limit(10)):
-        while not holds():
-            await asyncio.sleep(0.005)
-
+CERTIFICATE = CERTIFICATES / "receiver.pem"
 
 Calling = Callable[..., Awaitable[Any]]
 
 
 @pytest.fixture
 async def call(world: Any) -> AsyncIterator[Calling]:
-    """Perform a call-webhook through a pool of its own."""
-    async with open_pool() as pool:
+    """Perform a call-webhook through a client of its own."""
+    async with open_http_client() as client:
 
         async def perform(url: str, **action: Any) -> Any:
-            ports = dataclasses.replace(world.ports, http=pool)
+            ports = dataclasses.replace(world.ports, http=client)
             return await world.perform({"call-webhook": url, **action}, ports=ports)
 
         yield perform
@@ -194,6 +131,172 @@ async def test_every_way_to_end_an_answer_is_understood(call: Calling, answer: b
     assert peer.connections == (1 if keeps else 2)
 
 
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "POST"])
+async def test_an_answer_that_is_cut_off_is_not_asked_for_again_by_any_method(call: Calling, method: str) -> None:
+    """The library would repeat some methods by itself."""
+    cut = b"HTTP/1.1 200 OK\r\nx: y"
+    async with listening(lambda number: OK if number == 1 else cut) as peer:
+        await call(peer.url, method=method)
+        peer.keeps = False
+        with pytest.raises(ActionError, match="closed in the middle of the answer"):
+            await call(peer.url, method=method)
+        assert len(peer.requests) == 2
+    async with listening(lambda _: None) as peer:
+        with pytest.raises(ActionError, match="closed without an answer"):
+            await call(peer.url, method=method)
+        assert len(peer.requests) == 1
+
+
+async def test_a_request_is_sent_twice_at_most(call: Calling) -> None:
+    async with listening(lambda number: OK if number == 1 else None) as peer:
+        await call(peer.url)
+        with pytest.raises(ActionError, match="closed without an answer"):
+            await call(peer.url, method="PUT")
+    assert len(peer.requests) == 3
+
+
+@pytest.mark.parametrize(
+    ("sent", "message"),
+    [
+        (b"", "without an answer: Connection reset"),
+        (b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nab", "in the middle"),
+    ],
+)
+async def test_a_reset_is_a_failed_try(call: Calling, sent: bytes, message: str) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(sent)
+        await writer.drain()
+        plain = writer.get_extra_info("socket")
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(ActionError, match=message) as caught:
+            await call(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", method="GET")
+    assert caught.value.retryable
+    assert caught.value.reason == "connection"
+
+
+async def test_a_connection_that_ends_under_a_large_request_is_a_failed_try_that_quotes_no_path(call: Calling) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(10)
+        writer.transport.abort()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/secret-path"
+        with pytest.raises(ActionError, match="closed without an answer") as caught:
+            await call(url, body="x" * 6_000_000)
+    assert caught.value.retryable
+    assert "secret-path" not in str(caught.value)
+
+
+@pytest.mark.parametrize("head", [b"HTTP/1.1 200 OK\r\nx: ", b"HTTP/1.1 200 OK\r\ncontent-length: 60000\r\n\r\n"])
+async def test_an_answer_that_drips_is_given_up_after_the_timeout(call: Calling, head: bytes) -> None:
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(head)
+        while not (reader.at_eof() or reader.exception()):
+            writer.write(b"y")
+            await asyncio.sleep(0.01)
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                await asyncio.wait_for(reader.read(65536), 0.001)
+        writer.close()
+        ended.set()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        with pytest.raises(ActionError, match="not done within 300ms"):
+            await call(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/", timeout="300ms")
+        async with asyncio.timeout(limit(10)):
+            await ended.wait()
+
+
+async def test_an_early_answer_counts_and_its_connection_is_not_used_again(call: Calling) -> None:
+    """Before the whole request has been sent: the rest of it must not be taken for the next one."""
+    connections = 0
+    answered_twice = asyncio.Event()
+    ended: list[asyncio.StreamWriter] = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Too large\r\ncontent-length: 3\r\n\r\nabc")
+        await writer.drain()
+        await answered_twice.wait()
+        with contextlib.suppress(ConnectionError):
+            while await reader.read(65536):
+                pass
+        writer.close()
+        ended.append(writer)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        for _ in range(2):
+            with pytest.raises(ActionError, match="answered 413: abc") as caught:
+                await call(url, body="x" * 6_000_000)
+            assert not caught.value.retryable
+        answered_twice.set()
+        await eventually(lambda: len(ended) == 2)
+    assert connections == 2
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5;", b"extension=" + b"x" * 1000),
+        (b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n", b"x-trailer: " + b"x" * 1000 + b"\r\n"),
+        (b"HTTP/1.1 200 OK\r\n", b"x-header: " + b"x" * 1000 + b"\r\n"),
+        (b"HTTP/1.1 200 ", b"x" * 1000),
+    ],
+    ids=["interim answers", "chunk extensions", "trailers", "headers", "reason"],
+)
+async def test_what_has_no_end_is_given_up_whatever_it_is(call: Calling, head: bytes, more: bytes) -> None:
+    async with listening(head + more * (3_000_000 // len(more))) as peer:
+        with pytest.raises(ActionError, match=r"has no end within 1048576 bytes|is not HTTP/1\.1") as caught:
+            await call(peer.url)
+    assert caught.value.retryable
+    assert len(str(caught.value)) < 200
+
+
+async def test_switching_protocols_is_no_success_and_reads_nothing_more(call: Calling) -> None:
+    answer = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    async with listening(answer) as peer:
+        for _ in range(2):
+            with pytest.raises(ActionError, match="answered 101"):
+                await call(peer.url)
+    assert peer.connections == 2
+
+
+async def test_cookies_are_not_kept_and_bodies_not_unpacked(call: Calling) -> None:
+    packed = gzip.compress(b"a" * 1_000_000)
+    head = b"HTTP/1.1 500 No\r\nset-cookie: session=1; path=/\r\ncontent-encoding: gzip\r\ncontent-length: %d\r\n\r\n"
+    async with listening(head % len(packed) + packed) as peer:
+        for _ in range(2):
+            with pytest.raises(ActionError, match="answered 500") as caught:
+                await call(peer.url)
+            assert "aaaa" not in str(caught.value)
+    assert peer.connections == 1
+    assert b"cookie" not in peer.requests[1].lower()
+
+
+async def test_an_answer_for_another_request_never_answers_this_one(call: Calling) -> None:
+    """Half of a second answer behind the first, the other half when the next request is under way."""
+    first = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nokHTTP/1.1 500 No\r\nconte"
+    async with listening(lambda number: first if number == 1 else b"nt-length: 0\r\n\r\n" + OK, keeps=True) as peer:
+        assert (await call(peer.url)).details["status"] == 200
+        await eventually(lambda: peer.closed == 1)
+        with pytest.raises(ActionError, match="is not HTTP"):
+            await call(peer.url)
+    assert peer.connections == 2
+
+
 async def test_an_answer_without_a_body_needs_no_length(call: Calling) -> None:
     async with listening(b"HTTP/1.1 204 No Content\r\n\r\n") as peer:
         for _ in range(2):
@@ -220,7 +323,16 @@ async def test_bytes_that_nobody_asked_for_end_a_kept_connection(call: Calling) 
     assert peer.connections == 2
 
 
-@pytest.mark.parametrize("answer", [b"SSH-2.0-OpenSSH_9.6\r\n", b"HTTP/1.1 two hundred\r\n\r\n", b"\0\0\0"])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"SSH-2.0-OpenSSH_9.6\r\n",
+        b"HTTP/1.1 two hundred\r\n\r\n",
+        b"\0\0\0",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nmany\r\n",
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\nabc\r\n",
+    ],
+)
 async def test_an_answer_that_is_not_http_is_a_failed_try(call: Calling, answer: bytes) -> None:
     async with listening(answer) as peer:
         with pytest.raises(ActionError, match="is not HTTP") as caught:
@@ -260,9 +372,9 @@ async def test_giving_up_a_try_closes_its_connection(call: Calling) -> None:
 
 
 async def test_more_requests_than_connections_wait_and_a_cancelled_one_keeps_no_place(world: Any) -> None:
-    async with open_pool(max_connections=2) as pool, listening(OK, hold=asyncio.Event()) as peer:
+    async with open_http_client(max_connections=2) as client, listening(OK, hold=asyncio.Event()) as peer:
         assert peer.hold is not None
-        ports = dataclasses.replace(world.ports, http=pool)
+        ports = dataclasses.replace(world.ports, http=client)
         running = [asyncio.ensure_future(world.perform({"call-webhook": peer.url}, ports=ports)) for _ in range(6)]
         await eventually(lambda: len(peer.requests) == 2)
         for one in (running[0], running[4]):
@@ -275,12 +387,12 @@ async def test_more_requests_than_connections_wait_and_a_cancelled_one_keeps_no_
 
 async def test_a_full_pool_closes_what_was_idle_longest(world: Any) -> None:
     async with (
-        open_pool(max_connections=2) as pool,
+        open_http_client(max_connections=2) as client,
         listening(OK) as first,
         listening(OK) as second,
         listening(OK) as third,
     ):
-        ports = dataclasses.replace(world.ports, http=pool)
+        ports = dataclasses.replace(world.ports, http=client)
         for peer in (first, second, third, second):
             await world.perform({"call-webhook": peer.url}, ports=ports)
         await eventually(lambda: first.closed == 1)
@@ -288,30 +400,31 @@ async def test_a_full_pool_closes_what_was_idle_longest(world: Any) -> None:
 
 
 async def test_a_connection_that_nobody_uses_is_closed_after_a_while(world: Any) -> None:
-    async with open_pool(keepalive_s=0.05) as pool, listening(OK) as peer:
-        await world.perform({"call-webhook": peer.url}, ports=dataclasses.replace(world.ports, http=pool))
+    async with open_http_client(keepalive_s=0.05) as client, listening(OK) as peer:
+        await world.perform({"call-webhook": peer.url}, ports=dataclasses.replace(world.ports, http=client))
         await eventually(lambda: peer.closed == 1)
 
 
-@pytest.mark.parametrize("value", [b"a\r\nX-Evil: 1", b"a\nb", b"a\rb", b"a\0b"])
-def test_a_value_with_a_line_break_makes_no_request(value: bytes) -> None:
-    with pytest.raises(ValueError, match="line break"):
-        encode_request("POST", b"/", [(b"x", value)], b"")
-    with pytest.raises(ValueError, match="line break"):
-        encode_request("POST", b"/" + value, [], b"")
+@pytest.mark.parametrize("value", ["a\r\nX-Evil: 1", "a\nb", "a\rb", "a\0b"])
+async def test_a_value_with_a_line_break_makes_no_request(value: str) -> None:
+    async with listening(OK) as peer, open_http_client() as client:
+        with pytest.raises(ValueError, match="line break"):
+            await client.request("POST", httpx.URL(peer.url), {"x": value}, b"")
+        with pytest.raises(ValueError, match="line break"):
+            await client.request("POST", httpx.URL(peer.url), {value: "x"}, b"")
+        with pytest.raises((ValueError, httpx.InvalidURL)):
+            await client.request("POST", httpx.URL(peer.url + "/" + value), {}, b"")
+    assert peer.connections == 0
 
 
 async def test_line_ends_may_be_bare() -> None:
-    async with listening(b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok") as peer, open_pool() as pool:
-        answer = await pool.request("POST", httpx.URL(peer.url), [], b"")
+    async with listening(b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok") as peer, open_http_client() as client:
+        answer = await client.request("POST", httpx.URL(peer.url), {}, b"")
     assert (answer.status, answer.body) == (200, b"ok")
 
 
 async def test_an_answer_may_end_with_a_connection_that_says_no_goodbye(monkeypatch: pytest.MonkeyPatch) -> None:
     """As of many small servers: the socket is closed under TLS."""
-
-    async def resolve(host: str, port: int) -> list[str]:
-        return ["127.0.0.1"]
 
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(CERTIFICATE)
@@ -329,25 +442,22 @@ async def test_an_answer_may_end_with_a_connection_that_says_no_goodbye(monkeypa
     with socket.create_server(("127.0.0.1", 0)) as listener:
         served = asyncio.create_task(asyncio.to_thread(serve, listener))
         url = httpx.URL(f"https://receiver.example.com:{listener.getsockname()[1]}/")
-        async with open_pool(resolve=resolve) as pool:
-            answer = await pool.request("POST", url, [], b"")
+        async with open_http_client(resolve=home) as client:
+            answer = await client.request("POST", url, {}, b"")
             assert (answer.status, answer.body) == (200, b"ok")
-            with pytest.raises(Broken, match="in the middle of the answer"):
-                await pool.request("POST", url, [], b"")
+            with pytest.raises(RequestFailed, match="in the middle of the answer"):
+                await client.request("POST", url, {}, b"")
         await served
 
 
 async def test_tls_needs_a_trusted_certificate_of_the_host(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def resolve(host: str, port: int) -> list[str]:
-        return ["127.0.0.1"]
-
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(CERTIFICATE)
     async with listening(OK, tls=tls) as peer:
 
         async def call(host: str) -> Any:
-            async with open_pool(resolve=resolve) as pool:
-                ports = dataclasses.replace(world.ports, http=pool)
+            async with open_http_client(resolve=home) as client:
+                ports = dataclasses.replace(world.ports, http=client)
                 for _ in range(2):
                     found = await world.perform({"call-webhook": f"https://{host}:{peer.port}/"}, ports=ports)
                 return found

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -99,3 +101,30 @@ async def test_other_logging_is_not_silenced(world: Any, receiver: Any, caplog: 
 
 def test_unreadable_urls_can_be_found_at_load() -> None:
     assert unreadable(["json://host", "env:LATER", "nosuchservice://x", "not a url"]) == [2, 3]
+
+
+def test_apprise_is_imported_by_the_first_notifier_that_is_used() -> None:
+    """Not with the room, the server, or rules that name notifiers. The HTTP client waits as well."""
+    script = """
+import sys
+from whenthen.actions import compile_action
+print("apprise" in sys.modules, "aiohttp" in sys.modules)
+from whenthen.rules import read_document
+from whenthen.schemas import RuleFile
+import whenthen.engine.process.server
+text = b'''
+notifiers: [{name: team, urls: ["json://127.0.0.1:1"]}]
+automations: [{name: a, trigger: {expect: x}, actions: [{send-notification: team}]}]
+'''
+rules = RuleFile.model_validate(read_document(text).data)
+for action in rules.automations[0].actions:
+    compile_action(action)
+print("apprise" in sys.modules)
+from whenthen.actions.send_notification import unreadable
+unreadable(["env:LATER"])
+print("apprise" in sys.modules)
+unreadable(["json://host"])
+print("apprise" in sys.modules)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split() == ["False", "False", "False", "False", "True"]

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests.patience import limit
-from whenthen.actions import AddressPolicy, open_pool
+from whenthen.actions import AddressPolicy, open_http_client
 from whenthen.actions.attempts import Call
 from whenthen.actions.fields import compile_text_field
 from whenthen.actions.http.call_webhook import read_retry_after
@@ -330,7 +330,7 @@ async def test_a_name_that_resolves_to_a_link_local_address_is_refused(world: An
         assert host == "innocent.example.com"
         return ["169.254.169.254", "::ffff:169.254.169.254"]
 
-    async with open_pool(resolve=resolve) as pool:
+    async with open_http_client(resolve=resolve) as pool:
         ports = dataclasses.replace(world.ports, http=pool)
         with pytest.raises(ActionError, match=r"innocent\.example\.com is .*, a link-local address"):
             await world.perform({"call-webhook": "http://innocent.example.com/"}, ports=ports)
@@ -344,20 +344,20 @@ async def test_the_checked_address_is_the_one_connected_to(world: Any, receiver:
         asked.append(host)
         return ["169.254.169.254", "127.0.0.1"] if len(asked) == 1 else ["169.254.169.254"]
 
-    async with open_pool(resolve=resolve) as pool:
+    async with open_http_client(resolve=resolve) as pool:
         ports = dataclasses.replace(world.ports, http=pool)
         action = {"call-webhook": f"http://rebinding.example.com:{receiver.port}/"}
         await world.perform(action, ports=ports)
         assert asked == ["rebinding.example.com"]
         assert receiver.requests[0].headers["host"] == f"rebinding.example.com:{receiver.port}"
-    async with open_pool(resolve=resolve) as pool:
+    async with open_http_client(resolve=resolve) as pool:
         with pytest.raises(ActionError, match="refused to connect"):
             await world.perform(action, ports=dataclasses.replace(world.ports, http=pool))
     assert len(receiver.requests) == 1
 
 
 async def test_private_addresses_are_refused_when_the_settings_say_so(world: Any, receiver: Any) -> None:
-    async with open_pool(AddressPolicy(refuse_private=True)) as pool:
+    async with open_http_client(AddressPolicy(refuse_private=True)) as pool:
         ports = dataclasses.replace(world.ports, http=pool)
         for host in ("127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"):
             with pytest.raises(ActionError, match="refused by the settings"):
@@ -369,7 +369,7 @@ async def test_an_unresolvable_name_is_tried_again(world: Any) -> None:
     async def resolve(host: str, port: int) -> list[str]:
         raise socket.gaierror(-2, "Name or service not known")
 
-    async with open_pool(resolve=resolve) as pool:
+    async with open_http_client(resolve=resolve) as pool:
         ports = dataclasses.replace(world.ports, http=pool)
         with pytest.raises(ActionError, match="can not be resolved") as caught:
             await world.perform({"call-webhook": "http://nowhere.invalid/"}, ports=ports)
@@ -381,6 +381,6 @@ async def test_proxies_of_the_environment_are_not_used(
 ) -> None:
     for name in ("http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port}")
-    async with open_pool() as pool:
+    async with open_http_client() as pool:
         await world.perform({"call-webhook": receiver.url}, ports=dataclasses.replace(world.ports, http=pool))
     assert len(receiver.requests) == 1

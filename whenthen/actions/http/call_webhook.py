@@ -20,9 +20,10 @@ import orjson
 from whenthen import __version__
 from whenthen.actions.attempts import ActionResult, Call
 from whenthen.actions.fields import Field, compile_text_field, compile_value_field
-from whenthen.actions.http.connections import Answer, Broken
 from whenthen.actions.http.destinations import Destination, compile_destination
+from whenthen.actions.http.outgoing import DIRECT, Answer, Proxy, RequestFailed, TlsMaterial
 from whenthen.actions.http.signatures import SIGNATURE_HEADERS, signature_headers
+from whenthen.actions.secrets import is_reference
 from whenthen.schemas import ActionError, CallWebhook, InvalidTemplate, RenderError
 
 __all__ = ["CallWebhookHandler", "read_retry_after"]
@@ -32,7 +33,9 @@ QUOTED_CHARS = 200
 #: statuses below 500 that another try may change: Request Timeout, Too Early, Too Many Requests
 RETRYABLE_STATUS = frozenset({408, 425, 429})
 #: headers that the request sets by itself
-OWN_HEADERS = frozenset({"connection", "content-length", "host", "idempotency-key", "transfer-encoding"})
+OWN_HEADERS = frozenset(
+    {"connection", "content-length", "host", "idempotency-key", "proxy-authorization", "transfer-encoding"}
+)
 #: methods whose requests have no default body
 BODILESS = frozenset({"GET", "DELETE"})
 
@@ -51,11 +54,11 @@ class _Header:
     scheme: str  #: what stands before
     reference: str  #: a secret
 
-    def render(self, call: Call) -> bytes:
+    def render(self, call: Call) -> str:
         value = self.scheme + call.ports.resolve_secret(self.reference) if self.text is None else self.text.render(call)
         if _NOT_IN_HEADERS.search(value):
             raise RenderError("has control characters; a header is one line of text", path=("headers", self.name))
-        return value.strip().encode()
+        return value.strip()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +72,12 @@ class CallWebhookHandler:
 
     @classmethod
     def compile(cls, action: CallWebhook) -> CallWebhookHandler:
+        destination = compile_destination("url", action.url, allow_hosts=action.allow_hosts)
+        if action.tls is not None and destination.origin is not None and destination.origin[0] == "http":
+            raise InvalidTemplate("the url is http://, so nothing of it would be used; write https://", path=("tls",))
         return cls(
             action,
-            compile_destination("url", action.url, allow_hosts=action.allow_hosts),
+            destination,
             _headers(action),
             None if action.body is None else compile_value_field(action.body, "body"),
         )
@@ -80,23 +86,21 @@ class CallWebhookHandler:
         url = self.destination.resolve(call)
         body, media_type = self._body(call)
         headers = {
-            b"user-agent": f"whenthen/{__version__}".encode(),
-            b"accept": b"*/*",
-            b"accept-encoding": b"identity",
-            b"idempotency-key": call.key.encode(),
+            "user-agent": f"whenthen/{__version__}",
+            "accept": "*/*",
+            "accept-encoding": "identity",
+            "idempotency-key": call.key,
         }
         if media_type:
-            headers[b"content-type"] = media_type
-        if body or self.action.method not in BODILESS:
-            headers[b"content-length"] = b"%d" % len(body)
-        headers.update((header.name.lower().encode(), header.render(call)) for header in self.headers)
+            headers["content-type"] = media_type
+        headers.update((header.name.lower(), header.render(call)) for header in self.headers)
         if self.action.secret is not None:
             secret = call.ports.resolve_secret(self.action.secret)
             signed = signature_headers(secret, id=call.key, now=call.now, body=body, reference=self.action.secret)
-            headers.update((name.encode(), value.encode()) for name, value in signed.items())
+            headers.update(signed)
         return await self._send(call, url, headers, body)
 
-    def _body(self, call: Call) -> tuple[bytes, bytes | None]:
+    def _body(self, call: Call) -> tuple[bytes, str | None]:
         if self.body is not None:
             value = self.body.render(call)
         elif self.action.method in BODILESS:
@@ -105,23 +109,44 @@ class CallWebhookHandler:
             context = call.context
             value = {name: context[name] for name in ("automation", "firing", "event", "key")}
         if isinstance(value, str):
-            return value.encode(), b"text/plain; charset=utf-8"
+            return value.encode(), "text/plain; charset=utf-8"
         try:
-            return orjson.dumps(value), b"application/json"
+            return orjson.dumps(value), "application/json"
         except TypeError as error:
             raise RenderError(f"can not be written as JSON: {error}", path=("body",)) from None
 
-    async def _send(self, call: Call, url: httpx.URL, headers: dict[bytes, bytes], body: bytes) -> ActionResult:
+    async def _send(self, call: Call, url: httpx.URL, headers: dict[str, str], body: bytes) -> ActionResult:
         where = f"{self.action.method} {url.scheme}://{url.netloc.decode()}"
         try:
-            answer = await call.ports.http.request(self.action.method, url, list(headers.items()), body)
-        except Broken as error:
-            raise ActionError(f"{where}: {error}", reason="connection") from None
+            answer = await call.ports.http.request(
+                self.action.method, url, headers, body, proxy=self._proxy(call), tls=self._tls(call)
+            )
+        except RequestFailed as error:
+            raise ActionError(f"{where}: {error}", retryable=error.retryable, reason=error.reason) from None
         status = answer.status
         expected = self.action.expect_status
         if status in expected or (not expected and 200 <= status < 300):
             return ActionResult(details={"status": status, "host": url.host})
         raise _failure(call, where, answer, expected)
+
+    def _proxy(self, call: Call) -> Proxy | None:
+        written = self.action.proxy or call.ports.http.defaults.proxy
+        if written is None or written == DIRECT:
+            return None
+        url = call.ports.resolve_secret(written) if is_reference(written) else written
+        return Proxy(url, from_settings=self.action.proxy is None)
+
+    def _tls(self, call: Call) -> TlsMaterial | None:
+        tls = self.action.tls or call.ports.http.defaults.tls
+        if tls is None:
+            return None
+        read = call.ports.resolve_secret
+        return TlsMaterial(
+            ca=None if tls.ca is None else read(tls.ca, public=True),
+            # without a `key` of its own the certificate's text has the key in it
+            certificate=None if tls.certificate is None else read(tls.certificate, public=tls.key is not None),
+            key=None if tls.key is None else read(tls.key),
+        )
 
 
 def _headers(action: CallWebhook) -> tuple[_Header, ...]:
@@ -144,10 +169,9 @@ def _headers(action: CallWebhook) -> tuple[_Header, ...]:
 
 def _failure(call: Call, where: str, answer: Answer, expected: Sequence[int]) -> ActionError:
     status = answer.status
-    named = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in answer.headers}
-    if 300 <= status < 400 and "location" in named:
+    if 300 <= status < 400 and "location" in answer.headers:
         return ActionError(
-            f"{where}: answered {status}, a redirect to {_host_of(named['location'])}, and redirects are not followed; "
+            f"{where}: answered {status}, a redirect to {_host_of(answer.headers['location'])}, and redirects are not followed; "
             "put the final address into the rule",
             retryable=False,
             reason="redirect",
@@ -162,7 +186,7 @@ def _failure(call: Call, where: str, answer: Answer, expected: Sequence[int]) ->
         message,
         retryable=status >= 500 or status in RETRYABLE_STATUS,
         reason="http_status",
-        retry_after=read_retry_after(named.get("retry-after"), now=call.now),
+        retry_after=read_retry_after(answer.headers.get("retry-after"), now=call.now),
     )
 
 

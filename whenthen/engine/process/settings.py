@@ -20,7 +20,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from whenthen.rules import explain, read_document
-from whenthen.schemas import Duration, SetupError, path_text
+from whenthen.schemas import Duration, ProxyUrl, SecretRef, SetupError, Tls, path_text
 
 __all__ = ["FILE_NAMES", "Settings", "load_settings", "parse_bytes"]
 
@@ -112,6 +112,16 @@ class Settings(BaseSettings):
     """The concurrency limit of actions in one executor."""
     target_concurrency: int = Field(default=16, ge=1, le=10_000)
     """The concurrency limit of actions on one target (a host, a notifier) in one executor."""
+    refuse_private: bool = False
+    """Whether call-webhook is kept from loopback, private networks and every other address that is not public."""
+    action_proxy: ProxyUrl | None = None
+    """The proxy of call-webhook: `http://host:port`; `env:NAME` or `file:/path` for one with a user and a password."""
+    action_ca: SecretRef | None = None
+    """The authorities that call-webhook trusts, in place of the public ones: a reference to PEM."""
+    action_certificate: SecretRef | None = None
+    """The client certificate of call-webhook: a reference to PEM."""
+    action_key: SecretRef | None = None
+    """Its key, without a passphrase; left out: it is in the same PEM."""
     worker_concurrency: int = Field(default=4, ge=1, le=1000)
     """The concurrency limit of flow runs for each work pool of a process."""
     worker_lost_after: Duration = Field(default=timedelta(seconds=60), ge=timedelta(seconds=3))
@@ -136,6 +146,13 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def action_tls(self) -> Tls | None:
+        """`action_ca`, `action_certificate` and `action_key` together."""
+        if self.action_ca is None and self.action_certificate is None:
+            return None
+        return Tls(ca=self.action_ca, certificate=self.action_certificate, key=self.action_key)
 
     def token(self) -> str | None:
         """The API token, its reference resolved; None when it is not set.
@@ -199,6 +216,8 @@ def _check(settings: Settings) -> None:
         )
     if token is not None and len(token) < 16:
         raise SetupError(f"the API token has {len(token)} characters; take at least 16 random ones")
+    if settings.action_key is not None and settings.action_certificate is None:
+        raise SetupError("action_key: a key without a certificate; set action_certificate too")
     if settings.replicas not in (1, 3, 5):
         raise SetupError(f"replicas: {settings.replicas} copies can not agree better than one fewer; take 1, 3 or 5")
     if settings.replicas > 1 and settings.nats_url is None:

@@ -121,3 +121,23 @@ def test_copies_need_a_cluster(tmp_path: Path) -> None:
 )
 def test_sizes_are_read(text: str, size: int) -> None:
     assert parse_bytes(text) == size
+
+
+def test_a_proxy_with_credentials_is_a_reference(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHENTHEN_ACTION_PROXY", "http://user:hush-hush@proxy:3128")
+    with pytest.raises(SetupError, match=r"WHENTHEN_ACTION_PROXY: .*env:NAME or file:/path") as caught:
+        load_settings(cwd=tmp_path)
+    assert "hush" not in str(caught.value)
+    monkeypatch.setenv("WHENTHEN_ACTION_PROXY", "env:PROXY")
+    assert load_settings(cwd=tmp_path).action_proxy == "env:PROXY"
+
+
+def test_the_key_of_outgoing_requests_needs_its_certificate(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="action_key: a key without a certificate"):
+        load_settings({"action_key": "env:KEY"}, cwd=tmp_path)
+    with pytest.raises(SetupError, match="--action-ca: a secret is a reference"):
+        load_settings({"action_ca": "/etc/ca.pem"}, cwd=tmp_path)
+    assert load_settings(cwd=tmp_path).action_tls is None
+    tls = load_settings({"action_ca": "file:/ca.pem", "action_certificate": "env:BOTH"}, cwd=tmp_path).action_tls
+    assert tls is not None
+    assert (tls.ca, tls.certificate, tls.key) == ("file:/ca.pem", "env:BOTH", None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from whenthen.actions import Ports, open_pool
+from whenthen.actions import AddressPolicy, ConnectionDefaults, Ports, open_http_client
 from whenthen.engine.execution import ActionMetrics, ActionRunner, CircuitBreakerSettings, ExecutionSettings, Executor
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 
@@ -16,7 +16,12 @@ TASK = "executor"
 async def start_executor(parts: ProcessParts, cleanup: contextlib.AsyncExitStack) -> Executor:
     """A running executor; its `stop` lets the actions at hand finish. `cleanup` closes the connections of actions."""
     settings = parts.settings
-    pool = await cleanup.enter_async_context(open_pool())
+    http_client = await cleanup.enter_async_context(
+        open_http_client(
+            AddressPolicy(refuse_private=settings.refuse_private),
+            defaults=ConnectionDefaults(proxy=settings.action_proxy, tls=settings.action_tls),
+        )
+    )
     runner = ActionRunner(
         parts.bus,
         Ports(
@@ -26,7 +31,7 @@ async def start_executor(parts: ProcessParts, cleanup: contextlib.AsyncExitStack
             notifiers=parts.rule_registry,
             resolve_secret=parts.secrets.resolve,
             redactor=parts.redactor,
-            http=pool,
+            http=http_client,
         ),
         parts.rule_registry.action,
     )
