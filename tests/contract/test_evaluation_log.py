@@ -36,7 +36,8 @@ from whenthen.engine.evaluation.log_ports import (
     ShardLog,
     WrongRevision,
 )
-from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryServer, MemoryShardLog
+from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
+from whenthen.engine.evaluation.memory_server import MemoryServer
 from whenthen.engine.evaluation.nats_log import NatsEngineStore, NatsEventLog, NatsLeaseStore
 from whenthen.schemas import Event, new_event
 

@@ -8,8 +8,8 @@ stream with one copy the server keeps a file store for each atomic batch, which 
 a firing goes through. Once the offset is acknowledged, the changes are published as messages of their own, each
 under the fence of this offset's revision. All are acknowledged before the next commit goes out, as that replaces the
 pack. When it is not known whether they are all stored, the offset is written again unchanged: its new revision fences
-out every publish that is still in flight. Then what is missing is published (`engine.evaluation.commit_recovery`). Whoever
-loads the shard does the same. With replicas a batch is held in memory, and the server allows one message at a time to expect
+out every publish that is still in flight. Then what is missing is published (`engine.evaluation.commit_recovery`). A process
+that loads the shard does the same. With replicas a batch is held in memory, and the server allows one message at a time to expect
 something of a subject; there every commit is a batch.
 
 **Other commits** are one atomic batch (NATS ADR-50) to `ENGINE` whose last message is the offset.

@@ -5,7 +5,7 @@ made of (`engine.evaluation.commit`), `LeaseStore` what leases are kept in (`eng
 memory, with faults: `memory_log`. One contract suite holds both to what is said here (`tests/contract/test_evaluation_log.py`).
 
 Every operation that ends with `BusUnavailable` has an unknown outcome unless said otherwise: it may have been applied, it may
-be applied later, or never. Whoever needs to know sends it again under the same expectation, or reads.
+be applied later, or never. A caller that needs to know sends it again under the same expectation, or reads.
 """
 
 from __future__ import annotations
@@ -112,8 +112,8 @@ class ShardLog(Protocol):
     after the other.
 
     Fencing: of all processes that have loaded the shard only the last one can commit; a commit that another one begins
-    after that is stored nowhere, and ends with `Fenced`. Atomicity: whatever crashes at whatever moment, whoever loads the shard
-    next finds each commit whole or not at all. Tasks: a task is stored once, also when it was performed and deleted before
+    after that is stored nowhere, and ends with `Fenced`. Atomicity: after a crash at any moment, the process that loads the
+    shard next finds each commit whole or not at all. Tasks: a task is stored once, also when it was performed and deleted before
     its commit was known to be stored. After `Fenced`, or a cancellation, the object is void: make a new one and load.
     """
 
@@ -134,7 +134,7 @@ class ShardLog(Protocol):
         commit ends that."""
 
     async def load(self, on_window: Callable[[str, str, bytes], None]) -> Offset:
-        """Fence out whoever had the shard, finish its last commit, and hand every window (trigger, key, state) to `on_window`.
+        """Fence out the process that had the shard, finish its last commit, and hand every window (trigger, key, state) to `on_window`.
 
         A later message of a window replaces an earlier one; an empty state means that it is forgotten.
 

@@ -16,16 +16,8 @@ from whenthen.engine.bus import Message, action_subject, encode_window, firing_s
 from whenthen.engine.evaluation import commit as commit_module
 from whenthen.engine.evaluation.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import Fenced, ShardLog
-from whenthen.engine.evaluation.memory_log import (
-    Fault,
-    FaultKind,
-    Faults,
-    Kept,
-    MemoryConnection,
-    MemoryServer,
-    MemoryShardLog,
-    ProcessDied,
-)
+from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
+from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied
 from whenthen.schemas import BusUnavailable
 
 Changes = Sequence[Sequence[Message]]
@@ -191,7 +183,7 @@ def test_a_fault_at_any_operation_changes_nothing(commits: Changes, copies: int,
 
 @pytest.mark.parametrize("performs", [False, True], ids=["tasks wait", "tasks are performed at once"])
 def test_a_crash_at_any_operation_of_a_recovery_from_a_crash_changes_nothing(performs: bool) -> None:
-    commits = SMALL[:2]
+    commits = [commit(1), []]
 
     async def all_crashes() -> int:
         expected = await without_faults(commits, performs=performs)

@@ -14,7 +14,8 @@ from whenthen.cancellation import end_task
 from whenthen.engine.evaluation import leases as leases_module
 from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder
 from whenthen.engine.evaluation.log_ports import Fenced
-from whenthen.engine.evaluation.memory_log import Fault, FaultKind, Faults, MemoryConnection, MemoryServer, ProcessDied
+from whenthen.engine.evaluation.memory_log import MemoryConnection
+from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, MemoryServer, ProcessDied
 from whenthen.schemas import SetupError
 
 SETTINGS = LeaseSettings(lease_s=3.0, renew_s=0.5, stop_s=20.0)

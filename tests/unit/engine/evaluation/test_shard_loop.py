@@ -20,16 +20,8 @@ from whenthen.engine.evaluation import commit as commit_module
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import Fenced
-from whenthen.engine.evaluation.memory_log import (
-    Fault,
-    FaultKind,
-    Faults,
-    Kept,
-    MemoryConnection,
-    MemoryServer,
-    MemoryShardLog,
-    ProcessDied,
-)
+from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
+from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied
 from whenthen.engine.evaluation.shard_loop import EventEvaluator, Observer, ShardLoop
 from whenthen.schemas import Automation, Event, from_us, new_event
 from whenthen.triggers import Evaluator, RuleSet
