@@ -88,9 +88,13 @@ def _path(node: n.Node, constants: Sequence[Any]) -> Path | None:
 
 def _constant(node: n.Node, constants: Sequence[Any]) -> str | int | bool | None:
     match node:
-        case n.Literal(slot=slot, kind="string" | "int"):
-            value: str | int = constants[slot]
-            return value
+        case n.Literal(slot=slot, kind="string"):
+            text: str = constants[slot]
+            return text
+        case n.Literal(slot=slot, kind="int"):
+            number: int = constants[slot]
+            # an integer that no double holds exactly equals the double next to it, which a look-up by value does not find
+            return number if float(number) == number else None
         case n.Constant(value=bool() as truth):
             return truth
     return None
