@@ -118,4 +118,4 @@ def _arrange(items: list[pytest.Item]) -> None:
 def _group(item: pytest.Item) -> str:
     """What keeps tests together on one worker: the file of pure tests, and of those that share a `whenthen serve`."""
     alone = _layer(item) in ("contract", "integration") or item.get_closest_marker("takes") is not None
-    return item.nodeid if alone else str(item.path.relative_to(TESTS))
+    return item.nodeid if alone else item.nodeid.partition("::")[0]

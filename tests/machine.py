@@ -13,9 +13,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from whenthen.engine.bus.embedded import find_server
-from whenthen.schemas import SetupError
-
 __all__ = ["REQUIREMENTS", "Requirement", "missing"]
 
 
@@ -30,6 +27,9 @@ def _program(name: str) -> Callable[[], bool]:
 
 
 def _nats_server() -> bool:
+    from whenthen.engine.bus.embedded import find_server  # not at the top: few workers ask
+    from whenthen.schemas import SetupError
+
     try:
         find_server()
     except SetupError:

@@ -99,6 +99,15 @@ def test_the_index_offers_every_filter_that_admits_an_event_once_and_in_order(
         assert offered == sorted(set(offered))
 
 
+@pytest.mark.parametrize("when", ["event.payload.n == 9007199254740993", "event.payload.n in [1, 9007199254740993]"])
+@pytest.mark.parametrize("number", [9007199254740993, 9007199254740992.0])
+def test_a_number_that_no_double_holds_is_found_by_the_double_that_equals_it(when: str, number: float) -> None:
+    rules = RuleSet.compile([rule({"expect": "?", "when": when})])
+    one = event("t", payload={"n": number})
+    assert rules.entries[0].filter.admits(one)
+    assert rules.index.candidates(one) == [0]
+
+
 @thorough
 @given(drawn_filters(), drawn_events())
 def test_a_filter_refuses_with_a_reason_exactly_when_it_does_not_admit(one: Filter, each: Event) -> None:
