@@ -51,7 +51,7 @@ class Bus:
     async def request(self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float) -> Any:
         return await (await self.start(subject, data, head, timeout_s=timeout_s))
 
-    def tell(self, subject: str, data: bytes, head: bytes = b"") -> None:
+    def send(self, subject: str, data: bytes, head: bytes = b"") -> None:
         self.sent.append(subject)
 
     async def publish(self, event: Event) -> None:
