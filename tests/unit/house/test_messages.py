@@ -13,7 +13,20 @@ import whenthen
 PACKAGE = Path(whenthen.__file__).parent
 #: methods that look into a text or cut it
 CUTTING = frozenset(
-    ["startswith", "endswith", "removeprefix", "removesuffix", "split", "rsplit", "partition", "rpartition", "splitlines", "find", "index", "replace"]
+    [
+        "startswith",
+        "endswith",
+        "removeprefix",
+        "removesuffix",
+        "split",
+        "rsplit",
+        "partition",
+        "rpartition",
+        "splitlines",
+        "find",
+        "index",
+        "replace",
+    ]
 )
 #: functions of `re` that do
 SEARCHING = frozenset(["match", "search", "fullmatch", "findall", "finditer", "split", "sub"])
