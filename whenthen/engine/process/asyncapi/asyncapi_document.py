@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from faststream.nats import NatsBroker
-from faststream.specification import AsyncAPI
 
 from whenthen.engine.bus import Outcome
 from whenthen.engine.process.asyncapi.engine_messages import (
@@ -120,6 +118,9 @@ _PARAMETERS = {
 
 def asyncapi_document(version: str) -> bytes:
     """The document as JSON (AsyncAPI 3.0). `version` is that of the application."""
+    from faststream.nats import NatsBroker
+    from faststream.specification import AsyncAPI
+
     broker = NatsBroker(protocol_version="1", description="NATS with JetStream, embedded or a cluster of yours.")
     for channel in CHANNELS:
         broker.publisher(

@@ -71,6 +71,8 @@ class ActionTaskMessage(MessageModel):
     firing: FiringMessage
     action: dict[str, Any]
     """In the long form of the rules."""
+    digest: str = ""
+    """Of `action`, by which it is found among the compiled ones; a redriven task of an earlier version has none."""
     extra: dict[str, Any]
 
 
