@@ -91,7 +91,7 @@ class IdPrefixes:
         if _WHOLE.fullmatch(text):
             return text
         stream, prefix = f"KV_{RUN_STATES}", f"$KV.{RUN_STATES}."
-        kept = (await self._info(stream))["state"]["num_subjects"]
+        kept = (await self._info(stream))["state"].get("num_subjects", 0)  # left out when there is none
         ids = (
             [] if not kept else [subject[len(prefix) :] for subject in await self._subjects(stream, f"{prefix}>", kept)]
         )

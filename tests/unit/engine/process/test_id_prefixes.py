@@ -72,7 +72,8 @@ class Server:
 
     async def api(self, subject: str, body: Any = None) -> dict[str, Any]:
         self.asked.append((subject, body))
-        answer: dict[str, Any] = {"state": {"num_subjects": self.kept or len(self.subjects)}}
+        kept = self.kept or len(self.subjects)
+        answer: dict[str, Any] = {"state": {"num_subjects": kept} if kept else {}}  # as nats-server leaves out a zero
         if body is not None:
             shown = self.subjects[body["offset"] :][: self.page]
             answer |= {"total": len(self.subjects)}
