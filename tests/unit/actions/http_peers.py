@@ -102,7 +102,7 @@ def server_tls(
 
 @dataclass
 class DemandingPeer:
-    """Serves one connection at a time from a thread: asyncio's servers close without the alert that says why."""
+    """Serves each connection from a thread: asyncio's servers close without the alert that says why."""
 
     listener: socket.socket
     tls: ssl.SSLContext
@@ -118,10 +118,21 @@ class DemandingPeer:
                 plain, _ = self.listener.accept()
             except OSError:
                 return
-            with plain, contextlib.suppress(OSError), self.tls.wrap_socket(plain, server_side=True) as secure:
+            threading.Thread(target=self.serve, args=(plain,), daemon=True).start()
+
+    def serve(self, plain: socket.socket) -> None:
+        secure = self.tls.wrap_socket(plain, server_side=True, do_handshake_on_connect=False)
+        with secure, contextlib.suppress(OSError):
+            try:
                 while secure.recv(65536):
                     self.requests += 1
                     secure.sendall(OK)
+            except ssl.SSLError:
+                # what the client sent must be read before the end: a reset could overtake the alert
+                with socket.socket(fileno=secure.detach()) as under:
+                    under.shutdown(socket.SHUT_WR)
+                    while under.recv(65536):
+                        pass
 
 
 @asynccontextmanager

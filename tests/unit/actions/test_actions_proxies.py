@@ -133,11 +133,11 @@ async def test_a_proxy_that_hangs_is_given_up_after_the_timeout_and_its_connecti
     call: Calling, scheme: str
 ) -> None:
     async with proxying(hold=True) as proxy:
-        with pytest.raises(ActionError, match="not done within 300ms") as caught:
-            await call(f"{scheme}://receiver.example.com/", proxy=proxy.url, timeout="300ms")
+        with pytest.raises(ActionError, match="not done within 1s") as caught:
+            await call(f"{scheme}://receiver.example.com/", proxy=proxy.url, timeout="1s")
         assert caught.value.reason == "timeout"
         assert caught.value.retryable
-        await eventually(lambda: proxy.closed == proxy.connections == 1)
+        await eventually(lambda: proxy.closed == proxy.connections)
 
 
 @pytest.mark.parametrize(

@@ -452,7 +452,10 @@ def _explain(error: BaseException, exchange: _Exchange, *, proxied: yarl.URL | N
     where = "in the middle of the answer" if began else "without an answer"
     # by its number: aiohttp's own text may have the URL in it
     why = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else ""
-    failed = RequestFailed(f"the connection was closed {where}" + (f": {why}" if why else ""))
+    text = f"the connection was closed {where}" + (f": {why}" if why else "")
+    if not began and exchange.origin[0] == "https" and not exchange.kept:
+        text += "; a receiver that demands a client certificate (`tls`) may do so before it says why"
+    failed = RequestFailed(text)
     return failed if began or connection is None else _Unanswered(failed)
 
 

@@ -63,7 +63,7 @@ class TlsContexts:
         """
         if material is None:
             if self._public is None:
-                self._public = _with_public_roots()
+                self._public = await asyncio.to_thread(_with_public_roots)  # it reads all the roots
             return self._public
         found = self._own.get(material)
         if found is None:
