@@ -61,7 +61,7 @@ class Sink:
     def __init__(self) -> None:
         self.events: list[Event] = []
 
-    async def emit(self, event: Event) -> None:
+    async def publish(self, event: Event) -> None:
         self.events.append(event)
 
 
