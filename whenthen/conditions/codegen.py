@@ -5,6 +5,9 @@ one type, text tests, macros over lists. Whatever is unusual (a missing field, m
 that `||` may absorb) calls a helper or raises an exception, after which `exact` evaluates the condition from the start. So
 this module may decline a tree, but never gives another result: tests/unit/conditions/test_agreement.py compares the two.
 
+Operations are inlined for operands that cost no step; others go to a helper that charges the budget of the macros around it.
+Outside of macros there is no budget: a helper that would charge more than `FREE` leaves the condition to `exact`.
+
 Literals are parameters (`k0`, `k1`, ...), so one compiled function body serves every condition of a shape.
 """
 
@@ -20,13 +23,15 @@ from whenthen.conditions.check import dotted_name
 from whenthen.conditions.exact import build_map
 from whenthen.conditions.parser import LiteralUse
 from whenthen.conditions.runtime import operators as o
-from whenthen.conditions.runtime.cel_values import INT_MAX, INT_MIN, KINDS, equal
-from whenthen.conditions.runtime.cost import MAX_STEPS, pairs, pay, ranged, weight
-from whenthen.conditions.runtime.functions import FUNCTIONS
+from whenthen.conditions.runtime.cel_values import INT_MAX, INT_MIN, KINDS
+from whenthen.conditions.runtime.comparing import COMPARED, SCANNED, equal, literal_member, member
+from whenthen.conditions.runtime.cost import FREE, MAX_STEPS, literal_slots, literal_weight, pairs, ranged, weight
+from whenthen.conditions.runtime.functions import CHARGED_FUNCTIONS, FUNCTIONS
 from whenthen.conditions.runtime.regex import compile_pattern
 
 __all__ = ["CompiledShape", "Recipe", "compile_shape", "constant_of"]
 
+UNSEARCHED = 32  #: shorter texts are searched without a charge
 MAX_BRACKETS = 150  #: CPython's own parser stops at 200 nested brackets
 
 #: how a parameter is made of literals: what to make, and the slots of the literals
@@ -73,10 +78,9 @@ _GLOBALS: dict[str, Any] = {
     },
     "eq": equal, "ne": o.unequal, "lt": o.less, "le": o.less_or_equal, "gt": o.greater, "ge": o.greater_or_equal,
     "add": o.add, "sub": o.subtract, "mul": o.multiply, "div": o.divide, "mod": o.remainder,
-    "neg": o.negate, "member": o.member, "element": o.element,
+    "neg": o.negate, "member": member, "lmember": literal_member, "element": o.element,
     "aside": _step_aside, "no_dotted": _no_dotted, "build_map": build_map,
-    "ranged": ranged, "pairs": pairs, "pay": pay,
-    "ordered": frozenset({int, str, float}),
+    "ranged": ranged, "pairs": pairs,
     **{f"f_{name}": function for name, (function, _, _) in FUNCTIONS.items()},
     **{f"t_{name}": kind for name, kind in KINDS.items() if "." not in name},
 }  # fmt: skip
@@ -91,6 +95,7 @@ _RESULTS = {
     "bytes": "bytes", "bool": "bool", "timestamp": "timestamp", "duration": "duration",
 }  # fmt: skip
 _COMPARABLE = frozenset({"int", "string", "double", "uint", "bytes", "bool"})
+_SIZED = frozenset({"string", "bytes"})  #: the comparable kinds whose comparison costs steps
 _ARITHMETIC = frozenset({"int", "uint", "double", "string", "bytes", "list"})
 
 
@@ -127,6 +132,8 @@ def constant_of(recipe: Recipe, constants: Sequence[Any]) -> Any:
         return frozenset(constants[slot] for slot in slots)
     if what == "list":
         return [constants[slot] for slot in slots]
+    if what == "weight":
+        return literal_weight(constants[slot] for slot in slots)
     if what == "pattern":
         return compile_pattern(constants[slots[0]])
     return FUNCTIONS[what][0](constants[slots[0]])
@@ -280,7 +287,12 @@ class _Writer:
     def comparison(self, node: n.Binary, scope: dict[str, str]) -> _Code:
         operator, helper = node.operator, _HELPERS[node.operator]
         left, right = self.write(node.left, scope), self.write(node.right, scope)
-        if left.kind == right.kind and left.kind in _COMPARABLE:
+        text_limit, budget = self.text_limit(scope), self.budget(scope)
+        if (
+            left.kind == right.kind
+            and left.kind in _COMPARABLE
+            and (left.kind not in _SIZED or left.literal or right.literal)
+        ):
             return _Code(f"({left.text} {operator} {right.text})", "bool")
         for literal, other in ((right, left), (left, right)):
             if literal.literal is None or other.literal is not None:
@@ -296,11 +308,26 @@ class _Writer:
                 sides = f"{x} {operator} {literal.text}" if literal is right else f"{literal.text} {operator} {x}"
                 call = f"{x}, {literal.text}" if literal is right else f"{literal.text}, {x}"
                 test = f"type({x} := {other.text}) is {_PYTHON_CLASS[literal.literal]}"
-                return _Code(f"({sides} if {test} else {helper}({call}))", "bool")
+                return _Code(f"({sides} if {test} else {helper}({call}, {budget}))", "bool")
         x, y = self.fresh(), self.fresh()
         same = f"type({x} := {left.text}) is type({y} := {right.text})"
-        ready = f"{same} is str" if operator in ("==", "!=") else f"({same}) and type({x}) in ordered"
-        return _Code(f"({x} {operator} {y} if {ready} else {helper}({x}, {y}))", "bool")
+        if operator in ("==", "!="):
+            ready = f"{same} is str and len({x}) < {text_limit}"
+        else:
+            kind = self.fresh()
+            ready = (
+                f"({kind} := type({x} := {left.text})) is type({y} := {right.text})"
+                f" and ({kind} is int or {kind} is float or ({kind} is str and len({x}) < {text_limit}))"
+            )
+        return _Code(f"({x} {operator} {y} if {ready} else {helper}({x}, {y}, {budget}))", "bool")
+
+    def budget(self, scope: dict[str, str]) -> str:
+        """What a helper charges: None outside of macros."""
+        return "budget" if scope else "None"
+
+    def text_limit(self, scope: dict[str, str]) -> int:
+        """Shorter texts are compared without a charge."""
+        return (1 if scope else FREE) << COMPARED
 
     def arithmetic(self, node: n.Binary, scope: dict[str, str]) -> _Code:
         operator, helper = node.operator, _HELPERS[node.operator]
@@ -311,18 +338,19 @@ class _Writer:
             r = self.fresh()
             both = f"type({x} := {left.text}) is type({y} := {right.text}) is int"
             inline = f"({r} if ({both}) and {INT_MIN} <= ({r} := {x} {operator} {y}) <= {INT_MAX} else "
-            return _Code(f"{inline}{self.charged(node, f'{helper}({x}, {y})', scope)})", kind)
+            return _Code(f"{inline}{self.operation(node, x, y, scope)})", kind)
         if operator in ("/", "%") and right.literal == "int" and not right.negative:
             python = "//" if operator == "/" else "%"
             test = f"type({x} := {left.text}) is int and {x} >= 0"
             return _Code(f"({x} {python} {right.text} if {test} else {helper}({x}, {right.text}))", "int")
-        return _Code(self.charged(node, f"{helper}({left.text}, {right.text})", scope), kind)
+        return _Code(self.operation(node, left.text, right.text, scope), kind)
 
-    def charged(self, node: n.Binary, text: str, scope: dict[str, str]) -> str:
-        return f"pay({text}, budget)" if scope and node.operator == "+" else text
+    def operation(self, node: n.Binary, left: str, right: str, scope: dict[str, str]) -> str:
+        charged = f", {self.budget(scope)}" if node.operator in o.CHARGED else ""
+        return f"{_HELPERS[node.operator]}({left}, {right}{charged})"
 
     def membership(self, node: n.Binary, scope: dict[str, str]) -> _Code:
-        left = self.write(node.left, scope)
+        left, budget = self.write(node.left, scope), self.budget(scope)
         if isinstance(node.right, n.ListOf) and node.right.items:
             items = node.right.items
             literals = [item for item in items if isinstance(item, n.Literal)]
@@ -335,14 +363,16 @@ class _Writer:
                     x = self.fresh()
                     members, whole = self.parameter("set", *slots), self.parameter("list", *slots)
                     return _Code(
-                        f"({x} in {members} if type({x} := {left.text}) is int else member({x}, {whole}))", "bool"
+                        f"({x} in {members} if type({x} := {left.text}) is int else member({x}, {whole}, {budget}))",
+                        "bool",
                     )
         right = self.write(node.right, scope)
         if left.literal == "string":
             x = self.fresh()
-            test = f"type({x} := {right.text}) is list or type({x}) is dict"
-            return _Code(f"({left.text} in {x} if {test} else member({left.text}, {x}))", "bool")
-        return _Code(f"member({left.text}, {right.text})", "bool")
+            few = (1 if scope else FREE) << SCANNED
+            test = f"type({x} := {right.text}) is list and len({x}) < {few} or type({x}) is dict"
+            return _Code(f"({left.text} in {x} if {test} else lmember({left.text}, {x}, {budget}))", "bool")
+        return _Code(f"member({left.text}, {right.text}, {budget})", "bool")
 
     def call(self, node: n.Call, scope: dict[str, str]) -> _Code:
         name = node.function
@@ -350,25 +380,31 @@ class _Writer:
             raise _Declined
         operands = node.operands
         literal = operands[-1] if isinstance(operands[-1], n.Literal) and operands[-1].kind == "string" else None
-        if name == "matches" and literal is not None:
-            subject = self.write(operands[0], scope).text
-            return _Code(f"{self.parameter('pattern', literal.slot)}({subject})", "bool")
+        budget = self.budget(scope)
+        if name == "matches":
+            if literal is None:
+                raise _Declined  # compiling the pattern is charged
+            x, subject = self.fresh(), self.write(operands[0], scope).text
+            pattern = self.parameter("pattern", literal.slot)
+            return _Code(f"({pattern}({x}, {budget}) if type({x} := {subject}) is str else aside())", "bool")
         if name in ("timestamp", "duration") and literal is not None:
             return _Code(self.parameter(name, literal.slot), name)
+        if name.startswith("get") and len(operands) == 2 and literal is None:
+            raise _Declined  # loading the time zone is charged
         codes = [self.write(operand, scope) for operand in operands]
         if name == "size":
             return _Code(f"len({codes[0].text})", "int")
-        if name in ("startsWith", "endsWith") and codes[1].kind == "string":
+        if name in ("startsWith", "endsWith") and literal is not None:
             method = "startswith" if name == "startsWith" else "endswith"
             return _Code(f"{codes[0].text}.{method}({codes[1].text})", "bool")
-        if name == "contains" and codes[1].kind == "string":
+        if name == "contains" and literal is not None:
             x = self.fresh()
-            return _Code(f"({codes[1].text} in {x} if type({x} := {codes[0].text}) is str else aside())", "bool")
+            inline = f"{codes[1].text} in {x} if type({x} := {codes[0].text}) is str and len({x}) < {UNSEARCHED}"
+            return _Code(f"({inline} else f_contains({x}, {codes[1].text}, {budget}))", "bool")
         if name == "dyn":
             return _Code(codes[0].text, codes[0].kind)
-        text = f"f_{name}({', '.join(code.text for code in codes)})"
-        if scope and name in ("string", "bytes"):
-            text = f"pay({text}, budget)"
+        charged = f", {budget}" if name in CHARGED_FUNCTIONS else ""
+        text = f"f_{name}({', '.join(code.text for code in codes)}{charged})"
         kind = "int" if name.startswith("get") else _RESULTS.get(name, "bool")
         return _Code(text, kind)
 
@@ -380,12 +416,15 @@ class _Writer:
             inner[variable] = f"v{self.temporaries}_{len(inner)}"
             self.temporaries += 1
         names = ", ".join(inner[variable] for variable in node.variables)
+        cost, slots = str(weight(node)), literal_slots(node)
+        if slots:
+            cost += f" + {self.parameter('weight', *slots)}"
         if len(node.variables) == 1:
-            source = f"ranged({over}, {weight(node)}, budget)"
+            source = f"ranged({over}, {cost}, budget)"
         elif node.kind.startswith("transform"):
             raise _Declined
         else:
-            source = f"*pairs({over}, {weight(node)}, budget)"
+            source = f"*pairs({over}, {cost}, budget)"
         test = f"lambda {names}: {self.truth(node.test, inner)}" if node.test is not None else ""
         if node.kind in ("exists", "all"):
             return _Code(f"{'any' if node.kind == 'exists' else 'all'}(map({test}, {source}))", "bool")

@@ -12,25 +12,40 @@ from typing import Any
 from whenthen.conditions import nodes as n
 from whenthen.conditions.check import dotted_name
 from whenthen.conditions.runtime import operators as o
-from whenthen.conditions.runtime.cel_values import KINDS, EvaluationFault, find, kind_name
+from whenthen.conditions.runtime.cel_values import KINDS, EvaluationFault, kind_name
+from whenthen.conditions.runtime.comparing import find, literal_member
 from whenthen.conditions.runtime.condition_errors import Reason, describe
-from whenthen.conditions.runtime.cost import MAX_STEPS, pairs, pay, weight
-from whenthen.conditions.runtime.functions import FUNCTIONS
+from whenthen.conditions.runtime.cost import (
+    FREE,
+    MAX_STEPS,
+    Budget,
+    charge_parts,
+    literal_slots,
+    literal_weight,
+    pairs,
+    spend,
+    weight,
+)
+from whenthen.conditions.runtime.functions import CHARGED_FUNCTIONS, FUNCTIONS
 from whenthen.conditions.runtime.messages import build_message
+from whenthen.conditions.runtime.regex import matches
 
 __all__ = ["Evaluator", "Frame", "build", "build_map"]
+
+STEPS_PER_ZONE = 1_000  #: loading a time zone that is not a constant of the condition
 
 
 class Frame:
     """One evaluation: the caller's variables, the literals of the text, the macros' variables and the steps left."""
 
-    __slots__ = ("budget", "constants", "locals", "variables")
+    __slots__ = ("budget", "constants", "locals", "seen", "variables")
 
-    def __init__(self, variables: Mapping[str, Any], constants: Sequence[Any]) -> None:
+    def __init__(self, variables: Mapping[str, Any], constants: Sequence[Any], steps: int = MAX_STEPS) -> None:
         self.variables = variables
         self.constants = constants
         self.locals: dict[str, Any] = {}
-        self.budget = [MAX_STEPS]
+        self.budget: Budget = [steps]
+        self.seen: set[str] = set()  #: patterns and zones out of variables that were paid for
 
 
 Evaluator = Callable[[Frame], Any]
@@ -77,7 +92,12 @@ def build(node: n.Node, scope: frozenset[str] = frozenset(), declared: frozenset
             return _apply(node, o.invert if operator == "!" else o.negate, [build(operand, scope, declared)])
         case n.Binary(operator=operator, left=left, right=right):
             sides = [build(left, scope, declared), build(right, scope, declared)]
-            return _apply(node, o.BINARY[operator], sides, paid=bool(scope) and operator == "+")
+            function = o.BINARY[operator]
+            if operator not in o.CHARGED:
+                return _apply(node, function, sides)
+            if operator == "in" and isinstance(left, n.Literal) and left.kind == "string":
+                function = literal_member
+            return _charged(node, lambda frame, a, b: function(a, b, frame.budget), sides, free=not scope)
         case n.Call():
             return _call(node, scope, declared)
         case n.Logic():
@@ -96,8 +116,8 @@ def build(node: n.Node, scope: frozenset[str] = frozenset(), declared: frozenset
     raise AssertionError(f"no evaluator for {type(node).__name__}")
 
 
-def _apply(node: n.Node, function: Callable[..., Any], parts: list[Evaluator], *, paid: bool = False) -> Evaluator:
-    if len(parts) == 2 and not paid:
+def _apply(node: n.Node, function: Callable[..., Any], parts: list[Evaluator]) -> Evaluator:
+    if len(parts) == 2:
         first, second = parts
 
         def two(frame: Frame) -> Any:
@@ -113,11 +133,30 @@ def _apply(node: n.Node, function: Callable[..., Any], parts: list[Evaluator], *
     def run(frame: Frame) -> Any:
         values = [part(frame) for part in parts]
         try:
-            result = function(*values)
-            return pay(result, frame.budget) if paid else result
+            return function(*values)
         except EvaluationFault as fault:
             fault.node = fault.node or node
             raise
+
+    return run
+
+
+def _charged(node: n.Node, function: Callable[..., Any], parts: list[Evaluator], *, free: bool) -> Evaluator:
+    """An operation that charges the frame. With `free`, outside of macros, what it spends up to `FREE` is given back."""
+
+    def run(frame: Frame) -> Any:
+        values = [part(frame) for part in parts]
+        budget, before = frame.budget, frame.budget[0]
+        if free:
+            budget[0] = before + FREE
+        try:
+            return function(frame, *values)
+        except EvaluationFault as fault:
+            fault.node = fault.node or node
+            raise
+        finally:
+            if free:
+                budget[0] = min(before, budget[0])
 
     return run
 
@@ -180,7 +219,28 @@ def _call(node: n.Call, scope: frozenset[str], declared: frozenset[str] | None) 
             raise _fault(node, Reason.UNKNOWN_FUNCTION, f"unknown function {node.function!r}")
 
         return unknown
-    return _apply(node, found[0], parts, paid=bool(scope) and node.function in ("string", "bytes"))
+    function, name = found[0], node.function
+    constant = isinstance(node.operands[-1], n.Literal)
+    if name == "matches":
+        return _charged(
+            node,
+            lambda frame, text, pattern: matches(text, pattern, frame.budget, None if constant else frame.seen),
+            parts,
+            free=not scope,
+        )
+    if name in CHARGED_FUNCTIONS:
+        return _charged(node, lambda frame, *values: function(*values, frame.budget), parts, free=not scope)
+    if name.startswith("get") and len(parts) == 2 and not constant:
+        return _charged(node, lambda frame, moment, zone: function(moment, _paid_zone(zone, frame)), parts, free=False)
+    return _apply(node, function, parts)
+
+
+def _paid_zone(zone: Any, frame: Frame) -> Any:
+    """A time zone out of a variable, charged once in an evaluation: it may have to be read from a file."""
+    if isinstance(zone, str) and zone not in frame.seen:
+        spend(STEPS_PER_ZONE, frame.budget)
+        frame.seen.add(zone)
+    return zone
 
 
 def _logic(node: n.Logic, scope: frozenset[str], declared: frozenset[str] | None) -> Evaluator:
@@ -246,6 +306,7 @@ def _message(node: n.Message, scope: frozenset[str], declared: frozenset[str] | 
     def run(frame: Frame) -> Any:
         fields = {name: part(frame) for name, part in parts}
         try:
+            charge_parts(fields, frame.budget)
             return build_message(node.type_name, fields)
         except EvaluationFault as fault:
             fault.node = node
@@ -266,13 +327,14 @@ def _macro(node: n.Macro, scope: frozenset[str], declared: frozenset[str] | None
     test = build(node.test, inner, declared) if node.test is not None else None
     result = build(node.result, inner, declared) if node.result is not None else None
     fold = _FOLDS[node.kind](node, test, result)
-    cost = weight(node)
+    cost, slots = weight(node), literal_slots(node)
     names = node.variables
 
     def run(frame: Frame) -> Any:
         value = over(frame)
         try:
-            keys, values = pairs(value, cost, frame.budget)
+            more = literal_weight(frame.constants[slot] for slot in slots)
+            keys, values = pairs(value, cost + more, frame.budget)
         except EvaluationFault as fault:
             fault.node = fault.node or node
             raise

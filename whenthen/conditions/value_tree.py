@@ -15,9 +15,11 @@ from whenthen.conditions.exact import Frame, build
 from whenthen.conditions.lexer import Tokens
 from whenthen.conditions.runtime.cel_values import EvaluationFault
 from whenthen.conditions.runtime.condition_errors import ConditionFailed, Reason, describe
+from whenthen.conditions.runtime.cost import MAX_STEPS
 
 __all__ = ["Verdict", "explain_tree"]
 
+EVALUATIONS = 4  #: budgets of an evaluation that the parts of an explanation share
 _MAX_OPERANDS = 8  #: operands listed below a call or a macro
 
 
@@ -62,13 +64,27 @@ def explain_tree(
     declared: frozenset[str] | None,
     failed: Callable[[EvaluationFault], ConditionFailed],
 ) -> Verdict:
-    """The verdicts of a tree. Literals get none of their own; a macro shows what it ranges over."""
+    """The verdicts of a tree. Literals get none of their own; a macro shows what it ranges over.
+
+    The whole has the steps of an evaluation, and all parts together those of `EVALUATIONS` more.
+    """
+    left = EVALUATIONS * MAX_STEPS
+
+    def evaluate(node: n.Node) -> Any:
+        nonlocal left
+        steps = MAX_STEPS if node is tree else min(MAX_STEPS, left)
+        inner = Frame(frame.variables, frame.constants, steps)
+        try:
+            return build(node, frozenset(), declared)(inner)
+        finally:
+            if node is not tree:
+                left -= steps - max(inner.budget[0], 0)
 
     def verdict(node: n.Node) -> Verdict:
         value: Any = None
         error: ConditionFailed | None = None
         try:
-            value = build(node, frozenset(), declared)(Frame(frame.variables, frame.constants))
+            value = evaluate(node)
         except EvaluationFault as fault:
             error = failed(fault)
         except RecursionError:
@@ -89,7 +105,7 @@ def explain_tree(
         if not isinstance(node, n.Choose):
             return None
         try:
-            return build(node.test, frozenset(), declared)(Frame(frame.variables, frame.constants))
+            return evaluate(node.test)
         except (EvaluationFault, RecursionError):
             return None
 

@@ -1,11 +1,11 @@
-"""CEL values as Python values: what kind a value is, when two are equal, and how they order.
+"""CEL values as Python values, and what kind a value is.
 
     int -> int      uint -> Uint       double -> float     bool -> bool       string -> str     bytes -> bytes
     null -> None    list -> list       map -> dict         type -> CelType    timestamp -> datetime
     duration -> timedelta
 
 Time has nanoseconds in CEL; a value that needs more than microseconds is an `ExactTime` or `ExactSpan`, which is the
-datetime or timedelta below it plus the nanoseconds left over. Meaning: cel-spec, langdef, "Values" and "Equality".
+datetime or timedelta below it plus the nanoseconds left over. Meaning: cel-spec, langdef, "Values".
 """
 
 from __future__ import annotations
@@ -25,12 +25,9 @@ __all__ = [
     "ExactSpan",
     "ExactTime",
     "Uint",
-    "equal",
-    "find",
     "kind",
     "kind_name",
     "no_overload",
-    "order",
     "span_ns",
     "time_ns",
 ]
@@ -39,7 +36,6 @@ INT_MIN, INT_MAX = -(2**63), 2**63 - 1
 UINT_MAX = 2**64 - 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 
 
 class EvaluationFault(Exception):
@@ -170,89 +166,3 @@ def kind_name(value: object) -> str:
     """The name of a value's CEL type, for messages."""
     name = kind(value).name if type(value) in _BY_CLASS else type(value).__name__
     return name.removeprefix("google.protobuf.").lower()
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-def _compare_numbers(a: Any, b: Any) -> int | None:
-    """-1, 0 or 1 across int, uint and double; None when a NaN is involved.
-
-    Against a double an integer is rounded to double first, as the published conformance cases have it: the largest int
-    equals 9223372036854775808.0.
-    """
-    if type(a) is float or type(b) is float:
-        try:
-            a, b = float(a), float(b)
-        except OverflowError:  # an int beyond int64 can arrive as JSON
-            pass
-        if a != a or b != b:
-            return None
-    return -1 if a < b else 1 if a > b else 0
-
-
-def find(mapping: dict[Any, Any], key: Any) -> tuple[bool, Any]:
-    """Whether `mapping` has `key` and its value, with its value. As keys 1, 1u and 1.0 are one, and true is another."""
-    if type(key) is str:
-        return (True, mapping[key]) if key in mapping else (False, None)
-    if not isinstance(key, int | float) or key != key:
-        return False, None
-    if key not in mapping:
-        return False, None
-    if key == 0 or key == 1:  # Python finds True under 1
-        wanted = isinstance(key, bool)
-        stored = next(k for k in mapping if k == key and not isinstance(k, str))
-        if isinstance(stored, bool) is not wanted:
-            return False, None
-    return True, mapping[key]
-
-
-def equal(a: Any, b: Any) -> bool:
-    """CEL's `==`: numbers across types by value, lists and maps deeply, values of different types unequal."""
-    if type(a) is type(b) and type(a) in _SCALARS:
-        return bool(a == b)
-    if _is_number(a):
-        return _is_number(b) and _compare_numbers(a, b) == 0
-    if isinstance(a, list):
-        return isinstance(b, list) and len(a) == len(b) and all(map(equal, a, b))
-    if isinstance(a, dict):
-        if not isinstance(b, dict) or len(a) != len(b):
-            return False
-        for key, value in a.items():
-            present, other = find(b, key)
-            if not present or not equal(value, other):
-                return False
-        return True
-    if isinstance(a, datetime):
-        return isinstance(b, datetime) and time_ns(a) == time_ns(b)
-    if isinstance(a, timedelta):
-        return isinstance(b, timedelta) and span_ns(a) == span_ns(b)
-    return kind(a) == kind(b) and bool(a == b)
-
-
-def order(a: Any, b: Any) -> int | None:
-    """-1, 0 or 1 as `a` sorts before, with or after `b`; None when one is NaN.
-
-    Raises:
-        EvaluationFault: values of these types have no order.
-    """
-    if _is_number(a) and _is_number(b):
-        return _compare_numbers(a, b)
-    if (type(a) is type(b) and type(a) in (str, bytes, bool)) or (isinstance(a, str) and isinstance(b, str)):
-        return -1 if a < b else 1 if a > b else 0
-    if type(a) is datetime and type(b) is datetime and a.tzinfo is UTC and b.tzinfo is UTC:
-        return -1 if a < b else 1 if a > b else 0
-    if isinstance(a, datetime) and isinstance(b, datetime):
-        return _sign(time_ns(a) - time_ns(b))
-    if isinstance(a, timedelta) and isinstance(b, timedelta):
-        return _sign(span_ns(a) - span_ns(b))
-    raise EvaluationFault(
-        Reason.NO_OVERLOAD,
-        f"{kind_name(a)} and {kind_name(b)} have no order: {describe(a)} and {describe(b)}",
-        a if not _is_number(a) else b,
-    )
-
-
-def _sign(number: int) -> int:
-    return (number > 0) - (number < 0)

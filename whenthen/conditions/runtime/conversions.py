@@ -20,6 +20,7 @@ from whenthen.conditions.runtime.cel_values import (
     time_ns,
 )
 from whenthen.conditions.runtime.condition_errors import Reason, describe
+from whenthen.conditions.runtime.cost import Budget, charge
 
 __all__ = [
     "to_bool",
@@ -33,9 +34,12 @@ __all__ = [
     "to_uint",
 ]
 
+MAX_NUMBER_CHARS = 1_000  #: the longest text that is read as a number
+CODED = 4  #: 2**4 characters are encoded or decoded in a step
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
 _UNSIGNED = re.compile(r"\+?[0-9]{1,40}")
-_DOUBLE = re.compile(r"[+-]?(?:(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE)
+_DOUBLE = re.compile(r"[+-]?(?:(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?|inf(?:inity)?|nan)", re.IGNORECASE)
 _TRUE = frozenset({"1", "t", "true", "TRUE", "True", "T"})
 _FALSE = frozenset({"0", "f", "false", "FALSE", "False", "F"})
 
@@ -43,6 +47,12 @@ _FALSE = frozenset({"0", "f", "false", "FALSE", "False", "F"})
 def _unconvertible(name: str, value: object, why: str = "") -> EvaluationFault:
     tail = f": {why}" if why else ""
     return EvaluationFault(Reason.BAD_CONVERSION, f"{name}() cannot convert {describe(value)}{tail}", value)
+
+
+def _number_text(name: str, text: str) -> str:
+    if len(text) > MAX_NUMBER_CHARS:
+        raise _unconvertible(name, text, f"{len(text):,} characters; at most {MAX_NUMBER_CHARS:,} are read")
+    return text
 
 
 def to_int(value: Any) -> int:
@@ -53,7 +63,7 @@ def to_int(value: Any) -> int:
             raise EvaluationFault(Reason.OVERFLOW, f"{describe(value)} is outside the range of int", value)
         return int(value)
     if type(value) is str:
-        if not _INTEGER.fullmatch(value):
+        if not _INTEGER.fullmatch(_number_text("int", value)):
             raise _unconvertible("int", value)
         number = int(value)
     elif type(value) is int or type(value) is Uint:
@@ -71,7 +81,7 @@ def to_uint(value: Any) -> Uint:
             raise EvaluationFault(Reason.OVERFLOW, f"{describe(value)} is outside the range of uint", value)
         return Uint(value)
     if type(value) is str:
-        if not _UNSIGNED.fullmatch(value):
+        if not _UNSIGNED.fullmatch(_number_text("uint", value)):
             raise _unconvertible("uint", value)
         number = int(value)
     elif type(value) is int or type(value) is Uint:
@@ -91,13 +101,13 @@ def to_double(value: Any) -> float:
             raise EvaluationFault(Reason.OVERFLOW, f"{describe(value)} is outside the range of int", value)
         return float(value)
     if type(value) is str:
-        if not _DOUBLE.fullmatch(value):
+        if not _DOUBLE.fullmatch(_number_text("double", value)):
             raise _unconvertible("double", value)
         return float(value)
     raise no_overload("double()", value)
 
 
-def to_string(value: Any) -> str:
+def to_string(value: Any, budget: Budget | None) -> str:
     if isinstance(value, str):
         return value
     if value is True or value is False:
@@ -109,6 +119,7 @@ def to_string(value: Any) -> str:
     if type(value) is float:
         return repr(value)
     if isinstance(value, bytes):
+        charge(len(value) >> CODED, budget)
         try:
             return value.decode()
         except UnicodeDecodeError as error:
@@ -120,10 +131,11 @@ def to_string(value: Any) -> str:
     raise no_overload("string()", value)
 
 
-def to_bytes(value: Any) -> bytes:
+def to_bytes(value: Any, budget: Budget | None) -> bytes:
     if isinstance(value, bytes):
         return value
     if isinstance(value, str):
+        charge(len(value) >> CODED, budget)
         try:
             return value.encode()
         except UnicodeEncodeError:

@@ -13,9 +13,11 @@ from typing import Any
 from whenthen.conditions.runtime import conversions
 from whenthen.conditions.runtime import timestamps as times
 from whenthen.conditions.runtime.cel_values import kind, no_overload, span_ns
+from whenthen.conditions.runtime.comparing import COMPARED
+from whenthen.conditions.runtime.cost import Budget, charge
 from whenthen.conditions.runtime.regex import matches
 
-__all__ = ["FUNCTIONS"]
+__all__ = ["CHARGED_FUNCTIONS", "FUNCTIONS"]
 
 
 def size(value: Any) -> int:
@@ -31,19 +33,31 @@ def _text(name: str, *operands: Any) -> None:
             raise no_overload(f"{name}()", *operands)
 
 
-def starts_with(value: Any, prefix: Any) -> bool:
+def starts_with(value: Any, prefix: Any, budget: Budget | None) -> bool:
     _text("startsWith", value, prefix)
+    charge(min(len(value), len(prefix)) >> COMPARED, budget)
     return bool(value.startswith(prefix))
 
 
-def ends_with(value: Any, suffix: Any) -> bool:
+def ends_with(value: Any, suffix: Any, budget: Budget | None) -> bool:
     _text("endsWith", value, suffix)
+    charge(min(len(value), len(suffix)) >> COMPARED, budget)
     return bool(value.endswith(suffix))
 
 
-def contains(value: Any, part: Any) -> bool:
+def contains(value: Any, part: Any, budget: Budget | None) -> bool:
     _text("contains", value, part)
+    charge(search_steps(len(value), len(part)), budget)
     return part in value
+
+
+def search_steps(chars: int, part: int) -> int:
+    """Steps of a search. In short texts Python compares at every place, which can take as long as both lengths multiplied."""
+    if chars < 32 or part > chars:
+        return 0
+    if chars >= 30_000 or (part >= 100 and chars >= 2_500):
+        return (chars + part) >> 5
+    return chars * (8 + part) >> 9
 
 
 # -- parts of times and durations
@@ -80,6 +94,8 @@ _PARTS: dict[str, Callable[..., int]] = {
 
 # -- the tables
 
+#: the functions that take a budget after their arguments
+CHARGED_FUNCTIONS = frozenset({"matches", "startsWith", "endsWith", "contains", "string", "bytes"})
 #: function -> (implementation, numbers of arguments as f(...), numbers of arguments as x.f(...))
 FUNCTIONS: dict[str, tuple[Callable[..., Any], frozenset[int], frozenset[int]]] = {
     "size": (size, frozenset({1}), frozenset({0})),

@@ -19,22 +19,23 @@ from whenthen.conditions.runtime.cel_values import (
     UINT_MAX,
     EvaluationFault,
     Uint,
-    equal,
-    find,
     kind_name,
     no_overload,
-    order,
     span_ns,
     time_ns,
 )
+from whenthen.conditions.runtime.comparing import equal, find, member, order
 from whenthen.conditions.runtime.condition_errors import Reason, describe
+from whenthen.conditions.runtime.cost import Budget, charge
 
 __all__ = [
     "BINARY",
+    "CHARGED",
     "MAX_RESULT",
     "add",
     "divide",
     "element",
+    "equal",
     "greater",
     "greater_or_equal",
     "has",
@@ -51,6 +52,8 @@ __all__ = [
 ]
 
 MAX_RESULT = 4_194_304  #: characters, bytes or elements that a concatenation may yield
+MADE_TEXT = 4  #: 2**4 characters of a text are made in a step
+MADE_ELEMENTS = 2  #: 2**2 elements of a list are made in a step
 
 
 def _overflow(kind_: str, name: str, a: object, b: object) -> EvaluationFault:
@@ -76,8 +79,8 @@ def _same_integers(a: object, b: object) -> bool:
     return (type(a) is int and type(b) is int) or (type(a) is Uint and type(b) is Uint)
 
 
-def add(a: Any, b: Any) -> Any:
-    """`a + b`: numbers of one type, text, bytes, lists, times and durations."""
+def add(a: Any, b: Any, budget: Budget | None) -> Any:
+    """`a + b`: numbers of one type, text, bytes, lists, times and durations. Text and lists are charged before they are made."""
     if type(a) is datetime and type(b) is timedelta:
         return _moved(a, b)
     if _same_integers(a, b):
@@ -85,10 +88,12 @@ def add(a: Any, b: Any) -> Any:
     if type(a) is float and type(b) is float:
         return a + b
     if any(isinstance(a, cls) and isinstance(b, cls) for cls in (str, bytes, list)):
-        if len(a) + len(b) > MAX_RESULT:
+        size = len(a) + len(b)
+        if size > MAX_RESULT:
             raise EvaluationFault(
-                Reason.BUDGET, f"a result of {len(a) + len(b):,} elements; the limit is {MAX_RESULT:,}"
+                Reason.BUDGET, f"cost limit: a result of {size:,} elements; the limit is {MAX_RESULT:,}"
             )
+        charge(size >> (MADE_ELEMENTS if isinstance(a, list) else MADE_TEXT), budget)
         return a + b
     if isinstance(a, datetime) and isinstance(b, timedelta):
         return _moved(a, b)
@@ -177,33 +182,24 @@ def invert(a: Any) -> bool:
 # -- comparison and membership
 
 
-def unequal(a: Any, b: Any) -> bool:
-    return not equal(a, b)
+def unequal(a: Any, b: Any, budget: Budget | None) -> bool:
+    return not equal(a, b, budget)
 
 
-def less(a: Any, b: Any) -> bool:
-    return order(a, b) == -1
+def less(a: Any, b: Any, budget: Budget | None) -> bool:
+    return order(a, b, budget) == -1
 
 
-def less_or_equal(a: Any, b: Any) -> bool:
-    return order(a, b) in (-1, 0)
+def less_or_equal(a: Any, b: Any, budget: Budget | None) -> bool:
+    return order(a, b, budget) in (-1, 0)
 
 
-def greater(a: Any, b: Any) -> bool:
-    return order(a, b) == 1
+def greater(a: Any, b: Any, budget: Budget | None) -> bool:
+    return order(a, b, budget) == 1
 
 
-def greater_or_equal(a: Any, b: Any) -> bool:
-    return order(a, b) in (0, 1)
-
-
-def member(a: Any, b: Any) -> bool:
-    """`a in b`: an element of a list, or a key of a map."""
-    if isinstance(b, list):
-        return any(equal(a, item) for item in b)
-    if isinstance(b, dict):
-        return find(b, a)[0]
-    raise no_overload('"in"', a, b)
+def greater_or_equal(a: Any, b: Any, budget: Budget | None) -> bool:
+    return order(a, b, budget) in (0, 1)
 
 
 # -- fields and elements
@@ -249,7 +245,9 @@ def element(operand: Any, index: Any) -> Any:
     raise no_overload('"[]"', operand, index)
 
 
-BINARY: dict[str, Callable[[Any, Any], Any]] = {
+#: the operators of `BINARY` that take a budget after their operands
+CHARGED = frozenset({"+", "==", "!=", "<", "<=", ">", ">=", "in"})
+BINARY: dict[str, Callable[..., Any]] = {
     "+": add, "-": subtract, "*": multiply, "/": divide, "%": remainder,
     "==": equal, "!=": unequal, "<": less, "<=": less_or_equal, ">": greater, ">=": greater_or_equal, "in": member,
 }  # fmt: skip

@@ -158,7 +158,7 @@ def _zone(name: str) -> tzinfo | None:
         return UTC
     try:
         return ZoneInfo(name)
-    except (ValueError, OSError):  # OSError: a name such as "America" is a folder of the zone database
+    except (KeyError, ValueError, OSError):  # OSError: a name such as "America" is a folder of the zone database
         return None
 
 
@@ -168,10 +168,7 @@ def local(value: datetime, zone_name: str) -> datetime:
     Raises:
         EvaluationFault: there is no such zone, or the local time leaves the years 1 to 9999.
     """
-    try:
-        zone = _zone(zone_name) if len(zone_name) < 100 else None
-    except KeyError:  # ZoneInfoNotFoundError
-        zone = None
+    zone = _zone(zone_name) if len(zone_name) < 100 else None
     if zone is None:
         raise EvaluationFault(Reason.BAD_CONVERSION, f"no time zone {describe(zone_name)}", zone_name)
     if value.tzinfo is None:

@@ -1,0 +1,171 @@
+"""The budget of conditions: every operation is charged by the size of what it touches, and the charges are counted, not timed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from whenthen.conditions import Condition, ConditionFailed, compile_condition
+from whenthen.conditions.exact import STEPS_PER_ZONE, Frame
+from whenthen.conditions.runtime.conversions import MAX_NUMBER_CHARS
+from whenthen.conditions.runtime.cost import FREE, MAX_STEPS
+from whenthen.conditions.runtime.regex import STEPS_PER_PATTERN
+
+MANY = 20_000
+LONG = 2_000_000
+
+
+def steps(text: str, **variables: Any) -> int:
+    """The steps that the closures charge, however the evaluation ends."""
+    found = compile_condition(text)
+    frame = Frame(variables, found._constants)
+    found._shape.evaluator(frame)
+    return MAX_STEPS - frame.budget[0]
+
+
+def both_forms(text: str) -> list[Condition]:
+    closures, compiled = compile_condition(text), compile_condition(text)
+    compiled.compile_now()
+    return [closures, compiled]
+
+
+NUMBERS = list(range(MANY))
+TEXTS = [f"tag-{number}" for number in range(MANY)]
+TEXT = "x" * LONG
+ADVERSE = "ab" * (LONG // 2)
+
+HEAVY = {
+    "a member of a list": ("l.exists(t, t in other)", {"l": NUMBERS, "other": [-1 - n for n in NUMBERS]}),
+    "a text that is a member of a list": ("l.exists(t, t in other)", {"l": TEXTS, "other": ["no" + t for t in TEXTS]}),
+    "a constant text in a list": ('l.exists(t, "q" in other)', {"l": NUMBERS, "other": TEXTS * 10}),
+    "a part of a long text": ("l.exists(t, text.contains(t))", {"l": TEXTS, "text": TEXT}),
+    "a constant part of a long text": ('l.exists(t, text.contains("q"))', {"l": TEXTS, "text": TEXT}),
+    "a part of a short text": ("l.exists(t, l.exists(s, s.contains(part)))", {"l": ["a" * 200] * 2_000, "part": "a" * 99 + "b"}),
+    "a pattern over a long text": ('l.exists(t, text.matches("x+y"))', {"l": NUMBERS, "text": TEXT}),
+    "a pattern that has no automaton": ('text.matches("(a|b)*a(a|b){900}c")', {"text": ADVERSE}),
+    "many patterns": ('l.exists(t, "short".matches(t))', {"l": TEXTS}),
+    "many bad patterns": ('l.exists(t, "short".matches(t))', {"l": ["[" + t for t in TEXTS]}),
+    "patterns that are too large": (r'l.exists(t, "short".matches(t))', {"l": [rf"\pL{{100}}{t}" for t in TEXTS]}),
+    "many time zones": ("l.exists(t, at.getHours(t) == 25)", {"l": TEXTS, "at": "x"}),
+    "equal lists": ("l.exists(t, a != b)", {"l": NUMBERS, "a": NUMBERS * 5, "b": list(range(MANY)) * 5}),
+    "equal maps": ("l.exists(t, a != b)", {"l": NUMBERS, "a": dict.fromkeys(TEXTS, 1), "b": dict.fromkeys(TEXTS, 1)}),
+    "equal texts": ("l.exists(t, a != b)", {"l": NUMBERS, "a": TEXT, "b": "x" * LONG}),
+    "order of texts": ("l.exists(t, a < b)", {"l": NUMBERS, "a": TEXT, "b": "x" * LONG}),
+    "the start of a text": ("l.exists(t, !a.startsWith(b))", {"l": NUMBERS, "a": TEXT, "b": "x" * LONG}),
+    "the end of a text": ("l.exists(t, !a.endsWith(b))", {"l": NUMBERS, "a": TEXT, "b": "x" * LONG}),
+    "texts that are added": ("l.exists(t, size(a + a) == 1)", {"l": NUMBERS, "a": TEXT}),
+    "lists that are added": ("l.exists(t, size(l + l) == 1)", {"l": NUMBERS}),
+    "texts that are kept": ("l.map(t, t + a).size() > 0", {"l": TEXTS, "a": "x" * 10_000}),
+    "bytes": ("l.exists(t, bytes(a) == b'')", {"l": NUMBERS, "a": TEXT}),
+    "text of bytes": ("l.exists(t, string(a) == '')", {"l": NUMBERS, "a": b"x" * LONG}),
+    "loops in loops": ("l.exists(a, l.exists(b, l.exists(c, a + b + c < 0)))", {"l": NUMBERS}),
+    "one of many": ("l.exists_one(t, other.exists_one(o, o == t))", {"l": NUMBERS, "other": NUMBERS}),
+    "a filter in a loop": ("l.exists(t, l.filter(o, o == t).size() > 1)", {"l": NUMBERS}),
+    "a choice": ("l.all(t, a == b ? true : false)", {"l": NUMBERS, "a": NUMBERS * 5, "b": list(range(MANY)) * 5}),
+    "a message of a large value": (
+        "l.exists(t, google.protobuf.Struct{fields: m} == {})",
+        {"l": NUMBERS, "m": {"a": list(range(100_000))}},
+    ),
+    "numbers beside text": ("l.exists(t, m == l)", {"l": NUMBERS, "m": [*range(MANY - 1), "x"]}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", HEAVY)
+def test_work_in_loops_is_charged_by_the_size_of_what_it_touches(name: str) -> None:
+    text, variables = HEAVY[name]
+    for found in both_forms(text):
+        if name == "many time zones":
+            from datetime import UTC, datetime
+
+            variables = {**variables, "at": datetime(2026, 1, 1, tzinfo=UTC)}
+        with pytest.raises(ConditionFailed, match="cost limit") as caught:
+            found.holds(variables)
+        assert caught.value.reason == "budget"
+
+
+@pytest.mark.parametrize(
+    ("text", "variables"),
+    [
+        (" || ".join(['a.contains("q")'] * 400), {"a": TEXT}),
+        (" || ".join(["a != b"] * 400), {"a": NUMBERS, "b": list(range(MANY))}),
+        (" || ".join(["a != b"] * 400), {"a": TEXT, "b": "x" * LONG}),
+        (" || ".join(["-1 in a"] * 400), {"a": NUMBERS}),
+        (" || ".join(["size(a + a) == 0"] * 400), {"a": TEXT}),
+        (" || ".join(['a.matches("x+y")'] * 400), {"a": TEXT}),
+        (" || ".join(f'"q".matches(a + "{number}")' for number in range(400)), {"a": "z"}),
+    ],
+)
+def test_work_outside_of_loops_is_charged_too(text: str, variables: dict[str, Any]) -> None:
+    for found in both_forms(text):
+        with pytest.raises(ConditionFailed, match="cost limit"):
+            found.holds(variables)
+
+
+@pytest.mark.parametrize(
+    ("text", "variables", "expected"),
+    [
+        ('a.contains("q")', {"a": TEXT}, (LONG + 1) // 32 - FREE),
+        ("a == b", {"a": TEXT, "b": "x" * LONG}, LONG // 64 - FREE),
+        ("a == b", {"a": NUMBERS, "b": list(range(MANY))}, MANY - FREE),
+        ("a < b", {"a": TEXT, "b": TEXT}, LONG // 64 - FREE),
+        ('"q" in a', {"a": NUMBERS}, MANY // 4 - FREE),
+        ("7 in a", {"a": NUMBERS}, MANY - FREE),
+        ("size(a + a) > 0", {"a": TEXT}, LONG * 2 // 16 - FREE),
+        ("size(a + a) > 0", {"a": NUMBERS}, MANY * 2 // 4 - FREE),
+        ("size(bytes(a)) > 0", {"a": TEXT}, LONG // 16 - FREE),
+        ('"q".matches(a)', {"a": "z"}, STEPS_PER_PATTERN + 1 - FREE),
+        ('"q".matches(a) || "r".matches(a)', {"a": "z"}, STEPS_PER_PATTERN + 1 - FREE),
+        ("size(a) > 0", {"a": TEXT}, 0),
+        ('a == "x"', {"a": TEXT}, 0),
+        ("a in m", {"a": "x", "m": dict.fromkeys(TEXTS, 1)}, 0),
+        ('a.contains("q") || a == b', {"a": "x" * 500, "b": "x" * 500}, 0),
+        ("l.all(t, t >= 0)", {"l": NUMBERS}, 4 * MANY),
+        ('l.all(t, t != "y")', {"l": TEXTS}, 4 * MANY),
+        (f'l.all(t, t != "{"y" * 640}")', {"l": TEXTS}, 14 * MANY),
+    ],
+)
+def test_steps_of_an_operation(text: str, variables: dict[str, Any], expected: int) -> None:
+    assert steps(text, **variables) == expected
+
+
+def test_a_time_zone_of_the_event_is_charged_once() -> None:
+    from datetime import UTC, datetime
+
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    assert steps("at.getHours(z) == 1 && at.getHours(z) == 1", at=at, z="Europe/Berlin") == STEPS_PER_ZONE
+    assert steps('at.getHours("Europe/Berlin") == 1', at=at) == 0
+
+
+@pytest.mark.parametrize("conversion", ["int", "uint", "double"])
+@pytest.mark.parametrize("text", ["1" * LONG, "1" * LONG + "x", "." * LONG, "1." + "0" * LONG, "1e" + "1" * LONG])
+def test_a_number_is_read_from_text_of_bounded_length(conversion: str, text: str) -> None:
+    for found in both_forms(f"{conversion}(a) == {conversion}(a)"):
+        with pytest.raises(ConditionFailed, match=f"at most {MAX_NUMBER_CHARS:,} are read") as caught:
+            found.holds({"a": text})
+        assert caught.value.reason == "bad_conversion"
+
+
+def test_the_longest_exact_doubles_are_read() -> None:
+    smallest = f"{5e-324:.1074f}"[:MAX_NUMBER_CHARS]
+    for found in both_forms("double(a) >= 0.0 && double('1.') == 1.0 && double('.5') == 0.5"):
+        assert found.holds({"a": smallest})
+
+
+def test_a_condition_over_large_texts_works_within_the_budget() -> None:
+    wanted = 'text.contains("xy") || text.matches("ERROR [0-9]+") || text.startsWith("x")'
+    for found in both_forms(wanted):
+        assert found.holds({"text": TEXT})
+
+
+def test_a_spent_budget_of_an_operation_is_not_absorbed() -> None:
+    for found in both_forms("l.exists(t, t in other) || true"):
+        with pytest.raises(ConditionFailed, match="cost limit"):
+            found.holds({"l": NUMBERS, "other": [-1 - n for n in NUMBERS]})
+
+
+def test_an_explanation_is_bounded_as_a_whole() -> None:
+    heavy = " || ".join(f"l.exists(t, l.exists(u, t + u == -{number + 1}))" for number in range(50))
+    shown = compile_condition(heavy).explain({"l": list(range(600))})
+    assert "cost limit" in shown.render()
+    assert shown.error is not None
