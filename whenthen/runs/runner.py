@@ -3,7 +3,7 @@
     python -m whenthen.runs.runner FILE FUNCTION
 
 Parameters come from `WHENTHEN_PARAMETERS_FILE` or `WHENTHEN_PARAMETERS` (JSON) as keyword arguments. What the function
-returns is written to `WHENTHEN_RESULT_FILE` when it is JSON; an error ends the process with exit code 1, its traceback on
+returns is written to `WHENTHEN_RESULT_FILE` when it is JSON, or else a note that says why it is not; an error ends the process with exit code 1, its traceback on
 standard error and its last line in the result file.
 """
 
@@ -23,7 +23,8 @@ from typing import Any
 
 __all__ = ["call", "load_function", "main"]
 
-MAX_RESULT_BYTES = 64 * 1024
+MAX_RESULT_BYTES = 64 * 1024  #: as JSON; the same as the worker's
+MAX_RESULT_DEPTH = 100  #: the worker checks it; Python's own limit is higher
 
 
 class CanNotCall(Exception):
@@ -109,12 +110,24 @@ def call(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
 
 
 def result_of(value: Any) -> dict[str, Any]:
-    """The report of a returned value; without `result` when it is not JSON or too large."""
+    """The report of a returned value. One that is not JSON, or too large or deep, is left out, and a note says why."""
+    if value is None:
+        return {}
     try:
         text = json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return {}
-    return {"result": value} if value is not None and len(text) <= MAX_RESULT_BYTES else {}
+    except RecursionError:
+        return _dropped(f"it is nested more than {MAX_RESULT_DEPTH} deep or contains itself; flatten it")
+    except (TypeError, ValueError) as error:
+        return _dropped(f"{error}; return numbers, text, lists and dicts")
+    if len(text) > MAX_RESULT_BYTES:
+        return _dropped(
+            f"{len(text):,} bytes of JSON; at most {MAX_RESULT_BYTES // 1024} KiB are kept: return a reference to it"
+        )
+    return {"result": value}
+
+
+def _dropped(why: str) -> dict[str, Any]:
+    return {"note": f"the result was dropped: {why}"}
 
 
 def _print_traceback(error: BaseException) -> None:

@@ -21,12 +21,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
-import orjson
-
 from whenthen.cancellation import end_task
 from whenthen.runs.commands import launch_of, read_secret
 from whenthen.runs.processes import ProcessGroup, describe_exit
 from whenthen.runs.reaper import Assessment, ReaperSettings, assess, mark_crashed
+from whenthen.runs.result_file import Report, read_report
 from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
@@ -109,17 +108,15 @@ class Ending:
     retry: bool = True
 
 
-def ending_of(
-    exit_code: int, stop: Stop | None, timeout: timedelta | None, report: Mapping[str, Any], said: str
-) -> Ending:
+def ending_of(exit_code: int, stop: Stop | None, timeout: timedelta | None, report: Report, said: str) -> Ending:
     """The result of an attempt whose process exited. `said` is its last line on stderr."""
     if stop is Stop.TIMEOUT:
         limit = format_duration(timeout or timedelta(0))
         return Ending(state=RunState.TIMED_OUT, message=f"took longer than {limit}", exit_code=exit_code)
     if exit_code == 0:
-        return Ending(state=RunState.COMPLETED, exit_code=0, result=report.get("result"))
-    message = report.get("error") or ": ".join(filter(None, [describe_exit(exit_code), said]))
-    return Ending(state=RunState.FAILED, message=str(message), exit_code=exit_code)
+        return Ending(state=RunState.COMPLETED, exit_code=0, result=report.result, message=report.note)
+    message = report.error or ": ".join(filter(None, [describe_exit(exit_code), said]))
+    return Ending(state=RunState.FAILED, message="; ".join(filter(None, [message, report.note])), exit_code=exit_code)
 
 
 class Worker:
@@ -389,7 +386,7 @@ class Worker:
         await output.close()
         if stopped is Stop.DRAIN:
             return None
-        report = _read_report(scratch / "result.json")
+        report = await asyncio.to_thread(read_report, scratch / "result.json")
         ending = ending_of(exit_code, stopped, deployment.timeout, report, output.last_error_line)
         if ending.message:
             ending = Ending(
@@ -472,13 +469,3 @@ class Worker:
 def _request_stop(stop: asyncio.Future[Stop], reason: Stop) -> None:
     if not stop.done():
         stop.set_result(reason)
-
-
-def _read_report(file: Path) -> Mapping[str, Any]:
-    try:
-        if file.stat().st_size > 128 * 1024:
-            return {}
-        report = orjson.loads(file.read_bytes())
-    except (OSError, orjson.JSONDecodeError):
-        return {}
-    return report if isinstance(report, dict) else {}

@@ -82,6 +82,10 @@ from whenthen.schemas.firings import (
     Reason,
     Ref,
 )
+from whenthen.schemas.nesting import (
+    MAX_DEPTH,
+    is_deeper_than,
+)
 from whenthen.schemas.ruletests import (
     ExpectedFiring,
     NonFiring,
@@ -121,6 +125,7 @@ from whenthen.schemas.webhooks import (
 __all__ = [
     "ACTIONS",
     "ACTIVE",
+    "MAX_DEPTH",
     "MAX_DURATION",
     "PLACEHOLDER",
     "TERMINAL",
@@ -198,6 +203,7 @@ __all__ = [
     "format_duration",
     "format_time",
     "from_us",
+    "is_deeper_than",
     "new_event",
     "next_after",
     "occurrences",

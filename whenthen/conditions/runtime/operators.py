@@ -81,20 +81,18 @@ def _same_integers(a: object, b: object) -> bool:
 
 def add(a: Any, b: Any, budget: Budget | None) -> Any:
     """`a + b`: numbers of one type, text, bytes, lists, times and durations. Text and lists are charged before they are made."""
+    if type(a) is str and type(b) is str:
+        return _joined(a, b, MADE_TEXT, budget)
     if type(a) is datetime and type(b) is timedelta:
         return _moved(a, b)
     if _same_integers(a, b):
         return _ints("+", a, b, int(a) + int(b))
     if type(a) is float and type(b) is float:
         return a + b
-    if any(isinstance(a, cls) and isinstance(b, cls) for cls in (str, bytes, list)):
-        size = len(a) + len(b)
-        if size > MAX_RESULT:
-            raise EvaluationFault(
-                Reason.BUDGET, f"cost limit: a result of {size:,} elements; the limit is {MAX_RESULT:,}"
-            )
-        charge(size >> (MADE_ELEMENTS if isinstance(a, list) else MADE_TEXT), budget)
-        return a + b
+    if isinstance(a, list) and isinstance(b, list):
+        return _joined(a, b, MADE_ELEMENTS, budget)
+    if any(isinstance(a, cls) and isinstance(b, cls) for cls in (str, bytes)):
+        return _joined(a, b, MADE_TEXT, budget)
     if isinstance(a, datetime) and isinstance(b, timedelta):
         return _moved(a, b)
     if isinstance(a, timedelta) and isinstance(b, datetime):
@@ -102,6 +100,14 @@ def add(a: Any, b: Any, budget: Budget | None) -> Any:
     if isinstance(a, timedelta) and isinstance(b, timedelta):
         return times.span_from_ns(span_ns(a) + span_ns(b))
     raise no_overload('"+"', a, b)
+
+
+def _joined(a: Any, b: Any, shift: int, budget: Budget | None) -> Any:
+    size = len(a) + len(b)
+    if size > MAX_RESULT:
+        raise EvaluationFault(Reason.BUDGET, f"cost limit: a result of {size:,} elements; the limit is {MAX_RESULT:,}")
+    charge(size >> shift, budget)
+    return a + b
 
 
 def _moved(moment: datetime, span: timedelta) -> datetime:
