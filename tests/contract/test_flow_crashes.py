@@ -8,8 +8,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from datetime import timedelta
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flow_server import FlowServer, connect, open_stores
@@ -19,6 +21,7 @@ from whenthen.engine.flow_runs.run_events import RunEventPublisher
 from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings
+from whenthen.runs.run_states import new_run
 from whenthen.runs.worker import Worker
 from whenthen.schemas.deployments import TERMINAL, Deployment, RunState
 from whenthen.schemas.errors import BusUnavailable
@@ -26,6 +29,7 @@ from whenthen.schemas.events import Event
 
 pytestmark = pytest.mark.anyio
 Eventually = Callable[..., Awaitable[None]]
+NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
 
 WORKER = """
 import asyncio, sys
@@ -214,6 +218,47 @@ async def test_every_transition_is_announced_in_order_also_when_announcing_is_cu
     assert [item["role"] for item in last.related] == ["deployment", "work-pool", "tag", "firing"]
     assert last.data["lineage"] == lineage
     assert last.payload["parameters"] == {"n": 1}
+
+
+async def test_a_run_that_can_not_become_an_event_is_announced_without_its_data_and_holds_nothing_up(
+    bus: Bus, eventually: Eventually
+) -> None:
+    deployment = Deployment(name="d", command="true")
+    stores = await open_stores(bus)
+    deep: Any = 1
+    for _ in range(253):
+        deep = [deep]
+    first = new_run(deployment, key="deep", parameters={}, now=NOW, scheduled_for=NOW)
+    await stores.runs.create(replace(first, result=deep, message="done"))
+    await bus.js.publish("$KV.WT_runs.0123456789abcdef0123456789abcdef", b'{"of": "another version"}')
+    await bus.js.publish("$KV.WT_runs.0123456789abcdef0123456789abcdef", b"no JSON at all")
+    last = new_run(deployment, key="last", parameters={"n": 1}, now=NOW, scheduled_for=NOW)
+    await stores.runs.create(last)
+    seen: list[Event] = []
+    aside: list[None] = []
+
+    async def publish(event: Event) -> None:
+        event.encode()
+        seen.append(event)
+
+    publisher = RunEventPublisher(bus.client, publish, count_set_aside=lambda: aside.append(None))
+    announcing = asyncio.create_task(publisher.run())
+
+    async def told() -> bool:
+        return any(event.payload["id"] == last.id for event in seen)
+
+    async def nothing_left() -> bool:
+        info = await bus.js.consumer_info("KV_WT_runs", "announcer")
+        return not info.num_pending and not info.num_ack_pending
+
+    await eventually(told)
+    await eventually(nothing_left)
+    announcing.cancel()
+    assert [event.payload["id"] for event in seen] == [first.id, last.id]
+    assert seen[0].payload["result"] is None
+    assert seen[0].payload["message"].startswith("done (parameters, result and related resources are left out")
+    assert seen[1].payload["parameters"] == {"n": 1}
+    assert len(aside) == 3
 
 
 def test_the_guard_ends_the_group_when_its_parent_is_killed(tmp_path: Path) -> None:

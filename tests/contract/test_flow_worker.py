@@ -452,3 +452,34 @@ async def test_a_run_that_was_stored_but_not_queued_is_queued_by_the_reaper(hous
     reaping.cancel()
     assert ended.state is RunState.COMPLETED
     assert await house.text(run) == ["ran"]
+
+
+@pytest.mark.parametrize(
+    ("script", "said"),
+    [
+        ('mkfifo "$WHENTHEN_RESULT_FILE"', "it is a FIFO"),
+        ('ln -s /etc/hostname "$WHENTHEN_RESULT_FILE"', "it is a symbolic link"),
+        ('mkdir "$WHENTHEN_RESULT_FILE"', "it is a directory"),
+        ('truncate -s 1T "$WHENTHEN_RESULT_FILE"', "it has more than 128 KiB"),
+        ('echo "{\\"result\\": NaN}" > "$WHENTHEN_RESULT_FILE"', "NaN is not a JSON value"),
+    ],
+)
+async def test_a_result_file_of_another_kind_is_dropped_with_a_note_and_the_run_completes(
+    house: House, script: str, said: str
+) -> None:
+    house.deploy(command=["sh", "-c", script])
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.result) == (RunState.COMPLETED, None)
+    assert said in ended.message
+
+
+async def test_a_result_nested_253_deep_is_dropped_with_a_note_and_the_run_completes(house: House) -> None:
+    (house.root / "deep.json").write_text('{"result": ' + "[" * 253 + "]" * 253 + "}")
+    house.deploy(command=["sh", "-c", f'cp {house.root}/deep.json "$WHENTHEN_RESULT_FILE"'])
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.result) == (RunState.COMPLETED, None)
+    assert ended.message == "the result was dropped: it is nested more than 100 deep; flatten it"

@@ -7,7 +7,7 @@ from typing import Any
 
 from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage
 from whenthen.actions.fields import Field, compile_text_field, compile_text_mapping, compile_value_field
-from whenthen.schemas import EmitEvent, InvalidTemplate, new_event
+from whenthen.schemas import MAX_MADE_DEPTH, EmitEvent, InvalidTemplate, RenderError, is_deeper_than, new_event
 
 __all__ = ["EmitEventHandler"]
 
@@ -33,11 +33,14 @@ class EmitEventHandler:
         )
 
     async def run(self, call: Call) -> ActionResult:
+        payload = self.payload.render(call)
+        if is_deeper_than(payload, MAX_MADE_DEPTH):
+            raise RenderError(f"nested more than {MAX_MADE_DEPTH} deep; flatten it", path=("payload",))
         event = new_event(
             self.event.render(call),
             resource=self._resource(call),
             related=[{label: field.render(call) for label, field in item.items()} for item in self.related],
-            payload=self.payload.render(call),
+            payload=payload,
             id=f"emitted-{call.key}",
             source=f"automation:{call.firing.automation}",
             lineage=lineage(call.firing),

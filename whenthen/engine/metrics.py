@@ -87,6 +87,9 @@ class Metrics:
         )
         self.stream_messages = gauge("stream_messages", "Messages in a stream.", "stream")
         self.runs = counter("flow_runs", "Flow runs by the state that they ended in.", "deployment", "state")
+        self.run_events_set_aside = counter(
+            "flow_run_events_set_aside", "State changes of flow runs whose event is without its data, or not published."
+        )
         for reason in Reason:
             self.decisions.labels(reason.value)
 

@@ -21,6 +21,7 @@ from whenthen.cancellation import end_task
 from whenthen.runs.run_states import ALLOWED, new_run, transition
 from whenthen.runs.stores import Deployments, Flag, LogLine, Stored, Stores
 from whenthen.schemas import (
+    MAX_MADE_DEPTH,
     TERMINAL,
     WAITING,
     Conflict,
@@ -31,6 +32,7 @@ from whenthen.schemas import (
     RunState,
     Schedule,
     format_time,
+    is_deeper_than,
 )
 
 __all__ = ["BuiltInOrchestrator", "is_paused"]
@@ -260,6 +262,8 @@ def _near(name: str, known: Any) -> str:
 
 
 def _check_size(parameters: dict[str, Any]) -> None:
+    if is_deeper_than(parameters, MAX_MADE_DEPTH):
+        raise InvalidInput(f"nested more than {MAX_MADE_DEPTH} deep; flatten them", path=("parameters",))
     try:
         size = len(orjson.dumps(parameters))
     except TypeError as error:

@@ -15,7 +15,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -36,6 +36,7 @@ from whenthen.schemas import (
     Conflict,
     Deployment,
     FlowRun,
+    InvalidInput,
     NotFound,
     RenderError,
     RunState,
@@ -410,12 +411,16 @@ class Worker:
 
     async def _store_result(self, run: FlowRun, change: Callable[[FlowRun, datetime], FlowRun]) -> FlowRun | None:
         """Store the next state, retrying until it is stored. None when the run does not belong to this worker any more."""
+        lean = False
         while True:
             try:
                 stored = await self._stores.runs.get(run.id)
                 if stored is None or not self._is_ours(stored.run, run):
                     return None
-                kept = (await self._stores.runs.update(change(stored.run, self._clock()), stored.version)).run
+                changed = change(stored.run, self._clock())
+                if lean:
+                    changed = replace(changed, result=None, message="its result and message could not be stored")
+                kept = (await self._stores.runs.update(changed, stored.version)).run
                 await self._release(kept)
                 return kept
             except Conflict:
@@ -423,6 +428,12 @@ class Worker:
             except BusUnavailable as error:
                 log.warning("flow run %s: its state can not be stored, trying again: %s", run.id, error)
                 await asyncio.sleep(self._settings.retry_pause.total_seconds())
+            except (InvalidInput, TypeError, ValueError) as error:
+                # the same record would be refused for ever; the state counts more than what came with it
+                if lean:
+                    raise
+                lean = True
+                log.error("flow run %s: its state is stored without result and message: %s", run.id, error)
 
     def _is_ours(self, current: FlowRun, run: FlowRun) -> bool:
         return current.state in ACTIVE and current.worker == self.name and current.attempt == run.attempt

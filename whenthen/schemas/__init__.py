@@ -84,6 +84,7 @@ from whenthen.schemas.firings import (
 )
 from whenthen.schemas.nesting import (
     MAX_DEPTH,
+    MAX_MADE_DEPTH,
     is_deeper_than,
 )
 from whenthen.schemas.ruletests import (
@@ -127,6 +128,7 @@ __all__ = [
     "ACTIVE",
     "MAX_DEPTH",
     "MAX_DURATION",
+    "MAX_MADE_DEPTH",
     "PLACEHOLDER",
     "TERMINAL",
     "WAITING",

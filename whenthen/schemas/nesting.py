@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-__all__ = ["MAX_DEPTH", "is_deeper_than"]
+__all__ = ["MAX_DEPTH", "MAX_MADE_DEPTH", "is_deeper_than"]
 
-MAX_DEPTH: Final = 100  #: levels of lists and objects
+MAX_DEPTH: Final = 100  #: levels of lists and objects of a value that comes from outside
+MAX_MADE_DEPTH: Final = 200  #: of a value that a rule makes of such values: what it emits, and parameters of runs
 
 
 def is_deeper_than(value: Any, limit: int) -> bool:

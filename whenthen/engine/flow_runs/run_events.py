@@ -12,13 +12,14 @@ import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from whenthen.engine.bus import RUN_STATES, ConsumerSettings, Position, PullConsumer, RequestClient
 from whenthen.engine.flow_runs.pulled_message import PulledMessage
 from whenthen.engine.flow_runs.run_store import run_of_message
 from whenthen.runs import flow_run_event
-from whenthen.schemas import BusUnavailable, Event, InvalidInput
+from whenthen.schemas import BusUnavailable, Event
 
 __all__ = ["RunEventPublisher"]
 
@@ -26,6 +27,7 @@ log = logging.getLogger(__name__)
 
 _STREAM = f"KV_{RUN_STATES}"
 _CONSUMER = "announcer"  #: kept by servers: another name would publish everything again
+_LEFT_OUT = "(parameters, result and related resources are left out: they can not be part of an event)"
 
 
 class RunEventPublisher:
@@ -39,11 +41,14 @@ class RunEventPublisher:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         patience: timedelta = timedelta(seconds=15),
         retry_pause: timedelta = timedelta(seconds=0.5),
+        count_set_aside: Callable[[], None] = lambda: None,
     ) -> None:
+        """`count_set_aside` is called for each revision whose event is published without its data, or not at all."""
         self._client = client
         self._publish = publish
         self._clock = clock
         self._retry_pause = retry_pause
+        self._count_set_aside = count_set_aside
         self._waiting: deque[PulledMessage] = deque()
         self._changed = asyncio.Event()
         config = {
@@ -93,11 +98,30 @@ class RunEventPublisher:
             await asyncio.sleep(self._retry_pause.total_seconds())
 
     async def _announce(self, message: PulledMessage) -> None:
-        stored = run_of_message(message.data, message.position.seq)
+        """Publish the event of a revision. What can not become an event is set aside: the revisions behind it wait."""
+        try:
+            stored = run_of_message(message.data, message.position.seq)
+        except Exception as error:  # noqa: BLE001 - a record that this version can not read fails at any place
+            self._set_aside(f"revision {message.position.seq} of the flow runs can not be read", error)
+            return
         if stored is None:
             return
+        run = stored.run
         try:
-            await self._publish(flow_run_event(stored.run, stored.version, self._clock()))
-        except InvalidInput as error:
-            # trying again can not help, and the revisions behind it must not wait for ever
-            log.error("flow run %s: its change to %s can not be announced: %s", stored.run.id, stored.run.state, error)
+            await self._publish(flow_run_event(run, stored.version, self._clock()))
+            return
+        except BusUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - any other error comes again with the same record
+            self._set_aside(f"flow run {run.id}: its change to {run.state} is published without its data", error)
+        bare = replace(run, parameters={}, result=None, related=(), message=f"{run.message[:200]} {_LEFT_OUT}".lstrip())
+        try:
+            await self._publish(flow_run_event(bare, stored.version, self._clock()))
+        except BusUnavailable:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            self._set_aside(f"flow run {run.id}: its change to {run.state} can not be published", error)
+
+    def _set_aside(self, what: str, error: Exception) -> None:
+        log.error("%s: %s: %s", what, type(error).__name__, str(error)[:500])
+        self._count_set_aside()

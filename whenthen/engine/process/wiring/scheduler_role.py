@@ -25,7 +25,8 @@ class SchedulerRole:
         start = parts.supervisor.start_restarting
         start(SCHEDULER, Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
         start(REAPER, Reaper(parts.stores, settings=reaper).run)
-        start(ANNOUNCER, RunEventPublisher(parts.bus.client, parts.bus.publish).run)
+        count = parts.metrics.run_events_set_aside.inc
+        start(ANNOUNCER, RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count).run)
 
     async def stop(self) -> None:
         """Start no more runs; events of flow runs are still published."""
