@@ -7,7 +7,7 @@ visited item of a structure, or 64 copied characters. Meaning: docs/templates.md
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
 from jinja2.runtime import Undefined
@@ -24,6 +24,12 @@ MAX_CHARS = 1_000_000
 MAX_WRITTEN = 4 * MAX_CHARS
 #: characters that are copied for one step
 CHARS_PER_STEP = 64
+#: characters that are searched for one step; in short texts Python may compare at every place
+SEARCHED_PER_STEP = 32
+#: items of a list that are copied for one step
+ITEMS_PER_STEP = 8
+
+_SIZED = (list, tuple, dict, set, frozenset, range, KeysView, ValuesView, ItemsView)
 
 
 class Budget:
@@ -59,12 +65,22 @@ class Budget:
             raise too_long(chars)
         self.spend(chars // CHARS_PER_STEP)
 
+    def make(self, items: int) -> None:
+        """Charge a list of this length before it is created."""
+        if items > MAX_CHARS:
+            raise RenderError(f"a list would have {items} items; at most {MAX_CHARS} are allowed")
+        self.spend(items // ITEMS_PER_STEP)
+
+    def search(self, chars: int, part: int) -> None:
+        """Charge a search for `part` characters in `chars`."""
+        if part <= chars:
+            self.spend((chars + part) // SEARCHED_PER_STEP)
+
     def glance(self, value: Any) -> None:
         """Charge work that is proportional to the length of `value`, not to the contents of its items."""
-        kind = type(value)
-        if kind is str:
+        if isinstance(value, str):
             self.spend(len(value) // CHARS_PER_STEP)
-        elif kind is list or kind is dict or kind is tuple:
+        elif isinstance(value, _SIZED):
             self.spend(len(value) // 16)
 
     def walk(self, value: Any) -> None:
@@ -86,7 +102,9 @@ class Budget:
                 self.spend(1 + len(item))
                 stack.extend(item)
                 stack.extend(item.values())
-            elif isinstance(item, (list, tuple, set, frozenset)):
+            elif isinstance(item, range):
+                self.spend(1 + len(item))
+            elif isinstance(item, _SIZED):
                 self.spend(1 + len(item))
                 stack.extend(item)
             elif isinstance(item, Undefined):
@@ -110,6 +128,8 @@ class Budget:
             self.spend(1)
             if deep:
                 self.walk(item)
+            else:
+                self.glance(item)
             yield item
 
 

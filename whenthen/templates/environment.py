@@ -8,7 +8,7 @@ environment; loop bodies, macro bodies, comparisons, literals of lists and mappi
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ from whenthen.templates.budget import Budget
 __all__ = ["BudgetContext", "MissingValue", "Rewriter", "Sandbox"]
 
 #: filters that only the rewriter can name: the space keeps them out of reach
-SPEND, WALK, GLANCE, CONCAT = "budget spend", "budget walk", "budget glance", "budget concat"
+SPEND, WALK, GLANCE, CONCAT, SEARCH = "budget spend", "budget walk", "budget glance", "budget concat", "budget search"
 #: syntax nodes executed for one step
 NODES_PER_STEP = 10
 #: what a call of a macro, method or loop costs besides its body
@@ -87,7 +87,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
     """Jinja with strict missing values, no loader, a fixed list of filters, and a budget."""
 
     context_class = BudgetContext
-    intercepted_binops = frozenset(("+", "*", "**", "%"))
+    intercepted_binops = frozenset(("+", "-", "*", "/", "//", "**", "%"))
 
     def __init__(self) -> None:
         super().__init__(
@@ -105,7 +105,12 @@ class Sandbox(ImmutableSandboxedEnvironment):
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         budget = _budget(__context)
         budget.spend(STEPS_PER_CALL)
-        guards.check_method(budget, __obj, args)
+        if isinstance(__obj, partial) and __obj.func is _format_text:
+            return budget.meter(_format_text(*__obj.args, budget, *args, **kwargs))
+        guards.check_method(budget, __obj, args, kwargs)
+        owner = getattr(__obj, "__self__", None)
+        if isinstance(owner, str) and __obj.__name__ == "join" and len(args) == 1 and not kwargs:
+            return guards.join_texts(budget, owner, args[0])
         return budget.meter(super().call(__context, __obj, *args, **kwargs))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -141,8 +146,8 @@ def _budget(context: Context) -> Budget:
     return context.budget  # type: ignore[attr-defined, no-any-return]
 
 
-def _format_text(environment: Sandbox, text: str, /, *args: Any, **kwargs: Any) -> str:
-    return guards.BoundedFormatter(environment).vformat(text, args, kwargs)
+def _format_text(environment: Sandbox, text: str, budget: Budget, /, *args: Any, **kwargs: Any) -> str:
+    return guards.BoundedFormatter(environment, budget).vformat(text, args, kwargs)
 
 
 @pass_context
@@ -178,7 +183,17 @@ def _spend(context: Context, steps: int) -> bool:
 
 @pass_context
 def _walk(context: Context, value: Any) -> Any:
-    if not isinstance(value, (str, int, float, Missing)):
+    if not isinstance(value, (int, float, Missing)):
+        _budget(context).walk(value)
+    return value
+
+
+@pass_context
+def _search(context: Context, value: Any) -> Any:
+    """Charge an operand of `in`: a text is searched or searched for."""
+    if isinstance(value, str):
+        _budget(context).search(len(value), 0)
+    elif not isinstance(value, (int, float, Missing)):
         _budget(context).walk(value)
     return value
 
@@ -214,6 +229,8 @@ def _metered(name: str, function: Filter) -> Filter:
     def metered(context: Context, *args: Any, **kwargs: Any) -> Any:
         budget = _budget(context)
         budget.spend(1)
+        if deep:  # what an iterator gives is charged deeply, too
+            args = tuple(budget.meter(arg, deep=True) if isinstance(arg, Iterator) else arg for arg in args)
         for value in () if constant else (*args, *kwargs.values()):
             if deep and not isinstance(value, Missing):
                 budget.walk(value)
@@ -230,7 +247,7 @@ def _metered(name: str, function: Filter) -> Filter:
                 result = function(context.environment, *args, **kwargs)
             case _:
                 result = function(*args, **kwargs)
-        return result if constant else budget.meter(result, deep=nests)
+        return result if constant else guards.check_number(budget.meter(result, deep=nests))
 
     return metered
 
@@ -241,6 +258,7 @@ _ALL_FILTERS: dict[str, Filter] = {
     WALK: _walk,
     GLANCE: _glance,
     CONCAT: _concat,
+    SEARCH: _search,
 }
 _ALL_TESTS: dict[str, Filter] = {name: _metered(name, cast("Filter", test)) for name, test in JINJA_TESTS.items()}
 
@@ -293,9 +311,19 @@ class Rewriter(NodeTransformer):
 
     def visit_Compare(self, node: nodes.Compare) -> nodes.Node:
         self.generic_visit(node)
-        node.expr = self._walked(node.expr)
-        for operand in node.ops:
-            operand.expr = self._walked(operand.expr)
+        searches = any(operand.op in ("in", "notin") for operand in node.ops)
+        holders: list[Any] = [node, *node.ops]
+        for holder in holders:
+            if not isinstance(holder.expr, nodes.Const):
+                holder.expr = _filter(SEARCH if searches else WALK, holder.expr, node.lineno)
+        return node
+
+    def visit_Const(self, node: nodes.Const) -> nodes.Node:
+        # Before Jinja folds constant expressions.
+        if isinstance(node.value, int) and node.value.bit_length() > guards.MAX_BITS:
+            raise InvalidTemplate(
+                f"line {node.lineno}: a number of {node.value.bit_length()} bits; at most {guards.MAX_BITS} are allowed"
+            )
         return node
 
     def visit_List(self, node: nodes.List) -> nodes.Node:
@@ -332,9 +360,6 @@ class Rewriter(NodeTransformer):
 
     def _charge(self, steps: int, lineno: int) -> nodes.Expr:
         return _filter(SPEND, nodes.Const(steps, lineno=lineno), lineno)
-
-    def _walked(self, node: nodes.Expr) -> nodes.Expr:
-        return node if isinstance(node, nodes.Const) else _filter(WALK, node, node.lineno)
 
     def _literal(self, node: Any, items: list[nodes.Expr]) -> nodes.Node:
         constant = all(isinstance(item, nodes.Const) for item in items)

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import date, datetime, time, timedelta
 from string import Formatter
 from typing import Any
 
 from jinja2.filters import make_attrgetter
-from jinja2.runtime import Context
+from jinja2.runtime import Context, LoopContext
 from jinja2.sandbox import SandboxedFormatter
+from markupsafe import Markup
 
-from whenthen.schemas import RenderError
-from whenthen.templates.budget import MAX_CHARS, Budget, too_long
+from whenthen.schemas import RenderError, is_deeper_than
+from whenthen.templates.budget import CHARS_PER_STEP, MAX_CHARS, Budget, too_long
 
 __all__ = [
     "CONSTANT",
@@ -27,12 +28,15 @@ __all__ = [
     "GUARDS",
     "LIST_METHODS",
     "MAPPING_METHODS",
+    "MAX_BITS",
     "OWN_FILTERS",
     "STRING_METHODS",
     "TIME_TYPES",
     "BoundedFormatter",
     "check_method",
+    "check_number",
     "format_percent",
+    "join_texts",
     "operate",
 ]
 
@@ -170,9 +174,15 @@ STRING_METHODS = frozenset(
 )
 MAPPING_METHODS = frozenset(("get", "items", "keys", "values"))
 LIST_METHODS = frozenset(("count", "index"))
+_SEARCHES = frozenset(("count", "find", "index", "rfind", "rindex", "partition", "rpartition"))
 TIME_TYPES = (datetime, date, time, timedelta)
 
-_PERCENT = re.compile(r"%(?:\([^)]*\))?[-+ #0]*(\*|\d+)?(?:\.(\*|\d+))?")
+#: after the `%` and the key of a field: flags, width, precision, length, type
+_PERCENT = re.compile(r"[-+ #0]*(\*|\d+)?(?:\.(\*|\d+)?)?[hlL]?(.?)", re.DOTALL)
+#: characters of a number that is not written with a width: the largest float has 309 digits, a whole number 1,234
+_NUMBER_CHARS = 1_300
+#: how much longer a text can become when it is written with escapes, as `%a` does
+_ESCAPED = 10
 _STRFTIME = re.compile(r"(?:[^%]|%[-_0^#]?[A-Za-z%])*")
 
 
@@ -180,32 +190,79 @@ def operate(budget: Budget, operator: str, left: Any, right: Any, plain: Callabl
     """The result of `left operator right`, unless it would be too large."""
     if operator == "%" and isinstance(left, str):
         return format_percent(budget, left, right)
-    if isinstance(left, (str, list, tuple)) and operator == "+" and isinstance(right, type(left)):
-        budget.room(len(left) + len(right))
-    elif operator == "*":
-        for text, times in ((left, right), (right, left)):
-            if isinstance(text, (str, list, tuple)) and isinstance(times, int):
-                budget.room(len(text) * max(times, 0))
     if isinstance(left, int) and isinstance(right, int):
         bits = left.bit_length() + right.bit_length()
         if operator == "**":
-            bits = left.bit_length() * max(right, 1)
+            bits = (left.bit_length() - 1) * max(right, 1)
         if bits > MAX_BITS and operator in ("*", "**"):
-            raise RenderError(f"the result of {operator} would have about {bits} bits; at most {MAX_BITS} are allowed")
+            raise _too_many_bits(f"the result of {operator}", bits)
+        check_number(left)
+        check_number(right)
+        return check_number(plain(left, right))
+    if operator == "+" and isinstance(left, (str, list, tuple)) and isinstance(right, (str, list, tuple)):
+        _make(budget, left, len(left) + len(right))
+    elif operator == "*":
+        for one, times in ((left, right), (right, left)):
+            if isinstance(one, (str, list, tuple)) and isinstance(times, int):
+                _make(budget, one, len(one) * max(times, 0))
     return plain(left, right)
 
 
+def _make(budget: Budget, like: Any, length: int) -> None:
+    if isinstance(like, str):
+        budget.room(length)
+    else:
+        budget.make(length)
+
+
+def check_number(value: Any) -> Any:
+    """`value`, unless it is a whole number of too many bits.
+
+    Raises:
+        RenderError: it is; arithmetic with such numbers takes longer than their size tells.
+    """
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise _too_many_bits("a whole number", value.bit_length())
+    return value
+
+
+def _too_many_bits(what: str, bits: int) -> RenderError:
+    return RenderError(f"{what} would have about {bits} bits; at most {MAX_BITS} are allowed")
+
+
 def format_percent(budget: Budget, text: str, values: Any) -> str:
-    """`text % values`, with bounded widths."""
-    fields = 0
-    for field in _PERCENT.finditer(text):
-        fields += 1
-        for width in field.groups():
-            if width == "*" or (width and (len(width) > 5 or int(width) > MAX_WIDTH)):
-                raise RenderError(f"the format {field[0][:40]!r} has a width above {MAX_WIDTH}")
+    """`text % values`, with bounded widths and a bounded result."""
     longest = max((_text_size(budget, item) for item in _parts(values)), default=0)
-    budget.room(len(text) + fields * longest)
+    size = len(text)
+    for field, width, kind in _percent_fields(text):
+        written = longest * _ESCAPED if kind in "ar" or isinstance(text, Markup) else longest
+        size += max(written, width) + (0 if kind in "sar" else _NUMBER_CHARS + width)
+        if size > MAX_CHARS:
+            raise too_long(size)
+        if width > MAX_WIDTH:
+            raise RenderError(f"the format {field[:40]!r} has a width above {MAX_WIDTH}")
+    budget.room(size)
     return str(text % values)
+
+
+def _percent_fields(text: str) -> Iterator[tuple[str, int, str]]:
+    """Each field of a `%` format: its text, its width and precision together, and its type."""
+    at = text.find("%")
+    while at >= 0:
+        end = at + 1
+        if text[end : end + 1] == "(":  # a key, which may have brackets in it
+            depth = 0
+            while end < len(text):
+                depth += {"(": 1, ")": -1}.get(text[end], 0)
+                end += 1
+                if depth == 0:
+                    break
+        match = _PERCENT.match(text, end)
+        assert match is not None
+        numbers = [number for number in match.groups()[:2] if number]
+        width = sum(MAX_WIDTH + 1 if len(number) > 5 or number == "*" else int(number) for number in numbers)
+        yield text[at : match.end()], width, match[3]
+        at = text.find("%", max(match.end(), at + 2))
 
 
 def _parts(values: Any) -> list[Any]:
@@ -224,10 +281,14 @@ def _text_size(budget: Budget, value: Any) -> int:
 class BoundedFormatter(SandboxedFormatter):
     """`str.format` with bounded widths and a bounded result."""
 
-    def __init__(self, environment: Any, budget: Budget | None = None) -> None:
+    def __init__(self, environment: Any, budget: Budget) -> None:
         super().__init__(environment)
-        self._budget = budget or Budget()
+        self._budget = budget
         self._room = MAX_CHARS
+
+    def vformat(self, format_string: str, args: Any, kwargs: Any) -> str:
+        self._budget.spend(len(format_string) // 8)
+        return super().vformat(format_string, args, kwargs)
 
     def format_field(self, value: Any, format_spec: str) -> Any:
         if any(len(number) > 5 or int(number) > MAX_WIDTH for number in re.findall(r"[0-9]+", format_spec)):
@@ -251,27 +312,58 @@ class BoundedFormatter(SandboxedFormatter):
         return text
 
 
-def check_method(budget: Budget, method: Any, args: tuple[Any, ...]) -> None:
+def check_method(budget: Budget, method: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:
     """Check a call of a method of a built-in value before it is made."""
     owner = getattr(method, "__self__", None)
     name = getattr(method, "__name__", "")
     if isinstance(owner, str):
         budget.glance(owner)
+        for arg in args:
+            budget.walk(arg)
         if name in ("center", "ljust", "rjust", "zfill") and args:
             _check_width(args[0], name)
         elif name == "replace" and len(args) >= 2:
             check_replace(budget, owner, *args)
-        elif name == "join" and args:
-            items = args[0]
-            budget.walk(items)
-            if isinstance(items, (list, tuple, dict)):
-                size = sum(len(item) for item in items if isinstance(item, str))
-                budget.room(size + len(owner) * len(items))
+        elif name in _SEARCHES and args and isinstance(args[0], str):
+            budget.search(len(owner), len(args[0]))
+        elif name in ("split", "rsplit", "splitlines"):
+            _check_split(budget, owner, name, args)
+        elif name in ("strip", "lstrip", "rstrip") and args and isinstance(args[0], str):
+            _guard_trim(budget, owner, args[0])
     elif isinstance(owner, TIME_TYPES):
         if name == "strftime" and args:
             _check_strftime(args[0])
     elif isinstance(owner, (list, tuple)):
         budget.walk(owner)
+    elif isinstance(owner, LoopContext) and name == "changed":
+        budget.walk(args)  # it compares them with those of the last call
+    else:
+        budget.spend((len(args) + len(kwargs)) // 16)
+
+
+def join_texts(budget: Budget, between: str, items: Any) -> str:
+    """`between.join(items)`, stopped before the text is too long."""
+    texts: list[str] = []
+    size = 0
+    for item in items:
+        budget.spend(1)
+        if not isinstance(item, str):
+            raise RenderError(f"join takes texts, found {type(item).__name__}; the filter `join` takes all")
+        texts.append(item)
+        size += len(item) + len(between)
+        if size > MAX_CHARS + len(between):
+            raise too_long(size)
+    budget.room(size)
+    return between.join(texts)
+
+
+def _check_split(budget: Budget, owner: str, name: str, args: tuple[Any, ...]) -> None:
+    between = args[0] if args and name != "splitlines" else None
+    if isinstance(between, str) and between:
+        budget.search(len(owner), len(between))
+        budget.spend(owner.count(between))
+    else:
+        budget.spend(len(owner) // 8)
 
 
 def _check_strftime(text: Any) -> None:
@@ -289,6 +381,7 @@ def _check_width(width: Any, what: str, limit: int = MAX_WIDTH) -> None:
 
 def check_replace(budget: Budget, s: Any, old: Any, new: Any, count: Any = None) -> None:
     text, before, after = str(s), str(old), str(new)
+    budget.search(len(text), len(before))
     found = text.count(before)
     if isinstance(count, int) and count >= 0:
         found = min(found, count)
@@ -316,7 +409,45 @@ def _guard_slice(budget: Budget, value: Any, slices: Any = 1, fill_with: Any = N
 
 
 def _guard_round(budget: Budget, value: Any, precision: Any = 0, method: Any = "common") -> None:
+    _check_numbers("round", value, precision)
     _check_width(precision, "round", 30)
+
+
+def _guard_number(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> None:
+    if isinstance(value, str) and len(value) > _NUMBER_CHARS:
+        raise RenderError(f"a number of {len(value)} characters; at most {_NUMBER_CHARS} are read")
+
+
+def _guard_trim(budget: Budget, value: Any, chars: Any = None) -> None:
+    if isinstance(value, str) and isinstance(chars, str):
+        budget.spend(len(value) * len(chars) // CHARS_PER_STEP)
+
+
+def _guard_slow(budget: Budget, s: Any, *args: Any, **kwargs: Any) -> None:
+    if isinstance(s, str):
+        budget.spend(len(s) // 8)
+
+
+def _guard_sort(budget: Budget, value: Any, *args: Any, **kwargs: Any) -> None:
+    # the comparisons of a sort, beyond the one look at each item that is charged for every filter
+    if isinstance(value, (list, tuple, dict, str)):
+        budget.spend(len(value) * len(value).bit_length() // 4)
+
+
+def _guard_in(budget: Budget, value: Any, seq: Any) -> None:
+    if isinstance(seq, str) and isinstance(value, str):
+        budget.search(len(seq), len(value))
+
+
+def _guard_remainder(budget: Budget, value: Any, num: Any = 2) -> None:
+    _check_numbers("a test of divisibility", value, num)
+
+
+def _check_numbers(what: str, *values: Any) -> None:
+    for value in values:
+        if not isinstance(value, (int, float)):
+            raise RenderError(f"{what} takes numbers, found {type(value).__name__}")
+        check_number(value)
 
 
 def _guard_wordwrap(
@@ -336,10 +467,24 @@ def _guard_wordwrap(
 GUARDS: dict[str, Callable[..., None]] = {
     "batch": _guard_batch,
     "center": _guard_center,
+    "dictsort": _guard_sort,
+    "divisibleby": _guard_remainder,
+    "even": _guard_remainder,
+    "filesizeformat": _guard_number,
+    "float": _guard_number,
+    "groupby": _guard_sort,
+    "in": _guard_in,
     "indent": _guard_indent,
+    "int": _guard_number,
+    "odd": _guard_remainder,
     "replace": check_replace,
     "round": _guard_round,
     "slice": _guard_slice,
+    "sort": _guard_sort,
+    "title": _guard_slow,
+    "trim": _guard_trim,
+    "urlencode": _guard_slow,
+    "wordcount": _guard_slow,
     "wordwrap": _guard_wordwrap,
 }
 
@@ -366,10 +511,20 @@ def _join(context: Context, value: Any, d: Any = "", attribute: Any = None) -> s
 
 
 def _tojson(context: Context, value: Any, indent: Any = None) -> str:
+    budget: Budget = context.budget  # type: ignore[attr-defined]
+    before = budget.steps
+    budget.walk(value)
     if indent is not None:
         _check_width(indent, "tojson: indent", 16)
-    context.budget.walk(value)  # type: ignore[attr-defined]
+        budget.room((before - budget.steps) * int(indent) * _depth(value))
     return json.dumps(value, ensure_ascii=False, indent=indent, default=_json_default)
+
+
+def _depth(value: Any) -> int:
+    depth = 1
+    while is_deeper_than(value, depth):
+        depth *= 2
+    return depth
 
 
 def _json_default(value: Any) -> Any:
@@ -391,7 +546,7 @@ def _sum(context: Context, value: Any, attribute: Any = None, start: Any = 0) ->
             if not isinstance(part, str):
                 budget.walk(part)
             raise RenderError(f"sum adds numbers, found {type(part).__name__}")
-        total = total + part
+        total = check_number(total + part)
     return total
 
 
