@@ -1,4 +1,4 @@
-"""The budget of one rendering, counted in steps and characters and never in time, so that the result is the same on every
+"""The budget of one rendering, counted in steps, characters and visited values and never in time, so that the result is the same on every
 machine.
 
 Used by `templates.text` and `templates.guards`. A step is about ten evaluated nodes of a template's syntax tree, one
@@ -14,7 +14,7 @@ from jinja2.runtime import Undefined
 
 from whenthen.schemas import RenderError
 
-__all__ = ["MAX_CHARS", "MAX_STEPS", "Budget"]
+__all__ = ["MAX_CHARS", "MAX_STEPS", "MAX_VISITS", "Budget"]
 
 #: steps of one render
 MAX_STEPS = 500_000
@@ -22,6 +22,9 @@ MAX_STEPS = 500_000
 MAX_CHARS = 1_000_000
 #: all text written by one render, macro bodies and set blocks included
 MAX_WRITTEN = 4 * MAX_CHARS
+#: values that the paths of one render may visit; a filter visits those that it compares, and 64 characters of a text count
+#: as one
+MAX_VISITS = 1_000_000
 #: characters that are copied for one step
 CHARS_PER_STEP = 64
 #: characters that are searched for one step; in short texts Python may compare at every place
@@ -35,11 +38,12 @@ _SIZED = (list, tuple, dict, set, frozenset, range, KeysView, ValuesView, ItemsV
 class Budget:
     """The remaining budget of one rendering; beyond it `RenderError` is raised."""
 
-    __slots__ = ("steps", "written")
+    __slots__ = ("steps", "visits", "written")
 
     def __init__(self) -> None:
         self.steps = MAX_STEPS
         self.written = MAX_WRITTEN
+        self.visits = MAX_VISITS
 
     def spend(self, steps: int) -> None:
         """Charge `steps`.

@@ -136,7 +136,7 @@ class _Compiler:
                 found = compile_path(spec)
                 self._check_first_step(found)
                 self.steps.update(found.steps[:1])
-                self.reads_root |= not found.steps
+                self.reads_root |= found.reads_root
                 return None, _path_of(found, path)
             if _ESCAPED.match(spec):
                 spec = spec[1:]
@@ -163,7 +163,7 @@ class _Compiler:
 def _path_of(found: Path, path: FieldPath) -> Render:
     def render(context: Mapping[str, Any], root: Any, budget: Budget) -> Any:
         try:
-            return found.one(root)
+            return found.one(root, budget)
         except RenderError as error:
             raise error.below(*path) from None
 

@@ -9,7 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from whenthen.schemas.errors import InvalidTemplate, RenderError, WhenthenError
-from whenthen.templates import compile_path
+from whenthen.templates import compile_path, compile_value
+from whenthen.templates.budget import MAX_VISITS
+from whenthen.templates.path_parser import parse_path
+from whenthen.templates.path_query import MAX_MATCHES, Search
 from whenthen.templates.paths import spell_step
 
 DOCUMENT = {
@@ -60,6 +63,16 @@ def test_plain_path_gives_the_value_with_its_type(path: str, value: object) -> N
         ("$['x.y','none']", ["dotted", None]),
         ("$.nothing[*].here", []),
         ("$.a.*[0]['c d']", [1]),
+        ("$.books[?(10 > @.price)].title", ["A"]),
+        ("$.books[?('B' != @.title)].title", ["A", "C"]),
+        ("$.books[?@.größe]", []),
+        ("$..größe", [7]),
+        ("$[?@ == 7]", [7]),
+        ("$..b..['c d']", [1, 2]),
+        ("$.books[?!(@.price)].title", ["C"]),
+        ("$.books[?match(@.title, '[AB]') && @.price == $.books[1].price].title", ["B"]),
+        ("$.books[?length(@.title) == count(@.*)].title", ["C"]),
+        ("$..x-trace-id", ["t"]),
     ],
 )
 def test_path_that_may_match_often_gives_all_matches(path: str, values: list[object]) -> None:
@@ -98,17 +111,32 @@ def test_absent_value_names_the_first_missing_step_and_what_is_there(path: str, 
         ("$.a..", "column 4"),
         ("$.a b", "column 4"),
         ("$.a.0", "['0']"),
-        ("$.a[", "column 5"),
+        ("$.a[", "column 4: '$.a[': the bracket is not closed"),
         ("$.a[0", "not closed"),
         ("$[]", "column 3"),
         ("$[a]", "needs quotes"),
         ("$['a\\q']", "unknown escape"),
         ("$['\\ud800']", "surrogate"),
-        ("$..a..b", "descends twice"),
-        ("$..*..*..*", "descends twice"),
-        ("$['a','a']['a','a']['a','a']", "unions"),
         ("$[?(@.a =~ '(a+)+$')]", "regular expressions"),
-        ("$[?(@.a.`len` == 1)]", "functions"),
+        ("$[?(@.a.`len` == 1)]", "column 8"),
+        ("$[?(@.a | @.b)]", "column 9"),
+        ("$[?(@sku == 'b')]", "column 6"),
+        ("$[?(sku == 'b')]", "a filter compares @.name"),
+        ("$[?(@.a == 1)", "not closed"),
+        ("$[?@.a == 'b]", "the quote is not closed"),
+        ("$[?@.* == 1]", "may match more than once"),
+        ("$[?lenght(@.a) == 1]", "did you mean length()?"),
+        ("$[?match(@.a)]", "match() takes 2 arguments, found 1"),
+        ("$[01]", "no leading zeros"),
+        ("$['a\nb']", "written \\u000a"),
+        ("$.a ", "does not end with blanks"),
+        ("$[?" + "(" * 17 + "@.a" + ")" * 17 + "]", "nested more than 16 deep"),
+        ("$[?" + "!(" * 17 + "@.a" + ")" * 17 + "]", "nested more than 16 deep"),
+        ("$[?" + "@[?" * 17 + "@.a" + "]" * 17 + "]", "nested more than 16 deep"),
+        ("$[?" + "count(" * 17, "nested more than 16 deep"),
+        ("$[?" + "length(value(" * 300, "nested more than 16 deep"),
+        ("$[?" + " && ".join(["@.a"] * 300) + "]", "more than 256 selectors and comparisons"),
+        ("$[" + ",".join(["0"] * 300) + "]", "more than 256 selectors and comparisons"),
         ("$[?(@.a & @.b)]", "write &&"),
         ("$[?(@.a)]]", "column 10"),
         ("$.a" * 3000, "characters"),
@@ -141,6 +169,73 @@ def test_any_key_can_be_reached_as_its_step_is_spelled(steps: list[str | int]) -
     for step in reversed(steps):
         document = {step: document} if isinstance(step, str) else [0] * step + [document]
     assert compile_path("$" + "".join(map(spell_step, steps))).one(document) == "here"
+
+
+MANY = 300_000
+
+
+@pytest.mark.parametrize(
+    ("path", "document"),
+    [
+        ("$..id", {"body": list(range(1_900_000))}),
+        ("$..*", {"body": list(range(1_900_000))}),
+        ("$..*..*", {"body": [[0] * 1_000 for _ in range(1_000)]}),
+        ("$[?@.a == 1 || @.b == 1 || @.c == 1]", [{"a": 0, "b": 0, "c": 0}] * MANY),
+        ("$[?@ == $[0]]", [list(range(1_000))] * MANY),
+        ("$[?@.a == @.b]", [{"a": "x" * 20_000, "b": "x" * 20_000}] * 5_000),
+        ("$[?@.a <= @.b]", [{"a": "x" * 20_000, "b": "x" * 20_000}] * 5_000),
+        ("$[?$..x]", [0] * 10_000),
+        ("$[?@[?@[?@ > $[0]]]]", [[[1] * 100] * 100] * 1_000),
+        ("$[?count($[*]) == 0]", [0] * 10_000),
+        ("$[?match(@.a, @.p)]", [{"a": "x", "p": f"p{number}"} for number in range(20_000)]),
+        ("$[?match('x', @)]", [rf"\\pL{{100}}{number}" for number in range(20_000)]),
+        ("$[?search(@.a, 'x+y')]", [{"a": "x" * 20_000}] * 5_000),
+        ("$[?search(@.a, '(a|b)*a(a|b){900}c')]", [{"a": "ab" * 10_000}] * 5_000),
+        ("$" + "['a','a']" * 40, {"a": {}}),
+        ("$" + "[0,0,0,0,0,0,0,0]" * 30, [[[[[[[[[[1]]]]]]]]]]),
+    ],
+)
+def test_a_search_is_bounded_by_the_values_that_it_visits(path: str, document: object) -> None:
+    if path.startswith("$['a'"):
+        for _ in range(40):
+            document = {"a": document}
+    with pytest.raises(RenderError, match="the search visits more than 1000000 values") as caught:
+        compile_path(path).find(document)
+    assert str(caught.value).startswith(f"{path}: ")
+
+
+def test_the_paths_of_one_value_share_a_budget() -> None:
+    value = compile_value({str(number): "$..x" for number in range(20)})
+    with pytest.raises(RenderError, match="the search visits more than 1000000 values"):
+        value.render({"items": list(range(100_000))})
+    assert compile_value(["$..x"] * 9).render({"items": list(range(100_000))}) == [[]] * 9
+
+
+def test_matches_are_bounded() -> None:
+    assert len(compile_path("$[*]").find([0] * MAX_MATCHES)) == MAX_MATCHES
+    with pytest.raises(RenderError, match="100001 matches; at most 100000 are allowed"):
+        compile_path("$[*]").find([0] * (MAX_MATCHES + 1))
+
+
+@pytest.mark.parametrize(
+    ("path", "document", "visits"),
+    [
+        ("$[*]", [0] * 1_000, 1_001),
+        ("$..a", {"a": [0] * 1_000}, 1 + 1 + 1 + 1_000 + 2 + 1),
+        ("$[?@.a == 1]", [{"a": 1}] * 1_000, 1 + 1_000 + 2 * 1_000 + 1_000),
+        ("$[?@ == 'x']", ["y" * 640] * 1_000, 1 + 1_000 + 1_000),
+        ("$[?@ == $[0]]", ["y" * 640] * 1_000, 1 + 1_000 + 1_000 * (2 + 10) + 1_000),
+    ],
+)
+def test_visits_of_a_search(path: str, document: object, visits: int) -> None:
+    search = Search(document)
+    parse_path(path).find(document, search)
+    assert MAX_VISITS - search.left == visits
+
+
+def test_a_path_that_reads_the_root_in_its_filter_may_read_everything() -> None:
+    assert compile_path("$.event[?@ == $.key]").reads_root
+    assert not compile_path("$.event[?@ == 1]").reads_root
 
 
 @settings(deadline=None)
