@@ -17,7 +17,7 @@ from enum import StrEnum
 from whenthen.cancellation import end_task
 from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Stored, Stores
-from whenthen.schemas import ACTIVE, TERMINAL, WAITING, Conflict, FlowRun, RunState, WhenthenError
+from whenthen.schemas import ACTIVE, TERMINAL, WAITING, BusUnavailable, Conflict, FlowRun, RunState, WhenthenError
 
 __all__ = ["Assessment", "Reaper", "ReaperSettings", "assess", "mark_crashed"]
 
@@ -90,6 +90,7 @@ class Reaper:
         self._clock = clock
         self._open: dict[str, Stored] = {}
         self._offered: dict[str, tuple[int, datetime]] = {}
+        self._unchangeable: dict[str, int] = {}  #: open runs that could not be swept, and the version of each
 
     async def run(self) -> None:
         """Sweep until cancelled. Errors of the store are logged and the sweep is repeated."""
@@ -110,7 +111,17 @@ class Reaper:
         """Reconcile `runs` (default: all that have not ended); return each assessment that is not FINE."""
         assessments: dict[str, Assessment] = {}
         for stored in list(self._open.values()) if runs is None else runs:
-            assessment = await self.reconcile(stored)
+            if self._unchangeable.get(stored.run.id) == stored.version:
+                continue
+            try:
+                assessment = await self.reconcile(stored)
+            except BusUnavailable:
+                raise
+            except Exception:
+                # trying again can not help, and the other runs must not wait for ever
+                log.exception("flow run %s can not be swept until it changes", stored.run.id)
+                self._unchangeable[stored.run.id] = stored.version
+                continue
             if assessment is not Assessment.FINE:
                 assessments[stored.run.id] = assessment
         return assessments
@@ -154,5 +165,6 @@ class Reaper:
                 if stored.run.state in TERMINAL:
                     self._open.pop(stored.run.id, None)
                     self._offered.pop(stored.run.id, None)
+                    self._unchangeable.pop(stored.run.id, None)
                 else:
                     self._open[stored.run.id] = stored

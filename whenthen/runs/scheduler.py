@@ -17,7 +17,16 @@ from datetime import UTC, datetime, timedelta
 from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
 from whenthen.runs.run_states import new_run
 from whenthen.runs.stores import Deployments, Flag, Stores
-from whenthen.schemas import Conflict, Deployment, Schedule, WhenthenError, format_time, next_after, occurrences
+from whenthen.schemas import (
+    BusUnavailable,
+    Conflict,
+    Deployment,
+    Schedule,
+    WhenthenError,
+    format_time,
+    next_after,
+    occurrences,
+)
 
 __all__ = ["Due", "Plan", "Scheduler", "SchedulerSettings", "due", "schedule_run_key"]
 
@@ -81,7 +90,7 @@ def due(
             else:
                 switches = (f"deployment/{deployment.name}", f"schedule/{deployment.name}/{schedule.name}")
                 said = [position, *(flags[switch] for switch in switches if switch in flags)]
-                since = max(datetime.fromisoformat(flag.changed) for flag in said)
+                since = max(_changed(flag, now) for flag in said)
             times = list(occurrences(schedule, max(since, now - settings.grace), now))
             fresh = [at for at in times if now - at <= settings.late_after]
             chosen = fresh or times[-1:]
@@ -92,6 +101,16 @@ def due(
                 upcoming.append(following)
     found.sort(key=lambda item: item.at)
     return Plan(due=tuple(found), positions=positions, next_at=min(upcoming, default=None))
+
+
+def _changed(flag: Flag, now: datetime) -> datetime:
+    """When a flag was set; now when that can not be read, so that one flag does not end all schedules."""
+    try:
+        found = datetime.fromisoformat(flag.changed)
+    except ValueError:
+        log.error("a flag was set at %.40r, which is no time; its schedule starts now", flag.changed)
+        return now
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
 
 
 def _position_key(deployment: str, schedule: str) -> str:
@@ -127,7 +146,15 @@ class Scheduler:
         now = self._clock()
         plan = due(self._deployments.current().values(), await self._stores.flags.all(), now, self._settings)
         for item in plan.due:
-            name = schedule_name(item)
+            await self._create(item, now)
+        for key, flag in plan.positions.items():
+            await self._advance(key, flag)
+        return plan
+
+    async def _create(self, item: Due, now: datetime) -> None:
+        """Create one run. One that is refused is logged and left out: the schedules behind it must not wait for ever."""
+        name = schedule_name(item)
+        try:
             run = new_run(
                 item.deployment,
                 key=schedule_run_key(item.deployment.name, item.schedule.name, item.at),
@@ -139,10 +166,12 @@ class Scheduler:
                 triggered_by=f"schedule:{item.schedule.name}",
             )
             created = await self._orchestrator.submit(run)
-            log.info("schedule %s: flow run %s for %s", name, created.id, created.scheduled_for)
-        for key, flag in plan.positions.items():
-            await self._advance(key, flag)
-        return plan
+        except (BusUnavailable, Conflict):
+            raise
+        except Exception:
+            log.exception("schedule %s: the run for %s can not be created and is left out", name, item.at)
+            return
+        log.info("schedule %s: flow run %s for %s", name, created.id, created.scheduled_for)
 
     async def run(self) -> None:
         """Create runs until cancelled. Errors of the store are logged and the step is repeated."""

@@ -31,6 +31,7 @@ from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
 from whenthen.schemas import (
     ACTIVE,
+    TERMINAL,
     WAITING,
     BusUnavailable,
     Conflict,
@@ -50,6 +51,7 @@ __all__ = ["Ending", "Handling", "Stop", "Worker", "WorkerSettings", "ending_of"
 log = logging.getLogger(__name__)
 
 _READ_AFTER_EXIT_S = 2.0  #: how long a pipe is read that a process outside the group keeps open
+MOST_UNFORESEEN = 5  #: errors that nobody foresaw in handling one run, after which it becomes Failed
 _LONGEST_NAK = timedelta(hours=1)
 
 
@@ -149,6 +151,7 @@ class Worker:
         self._draining = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[str, FlowRun] = {}
+        self._unforeseen: dict[str, int] = {}  #: runs that ended in an error that nobody foresaw, and how often
 
     @property
     def held(self) -> dict[str, FlowRun]:
@@ -196,13 +199,34 @@ class Worker:
                 await item.ack()
             else:
                 await item.nak(again)
-        except WhenthenError as error:
+            self._unforeseen.pop(item.run_id, None)
+        except BusUnavailable as error:
             # not answered: the queue redelivers it after its ack wait
             log.warning("flow run %s: %s", item.run_id, error)
-        except Exception:
-            log.exception("flow run %s: unexpected error; it is redelivered", item.run_id)
+        except Exception as error:  # noqa: BLE001 - logged there, and counted
+            await self._give_up_or_redeliver(item, error)
         finally:
             await end_task(alive)
+
+    async def _give_up_or_redeliver(self, item: QueuedRun, error: Exception) -> None:
+        """After an error that nobody foresaw: the queue redelivers the run, but not for ever."""
+        self._unforeseen[item.run_id] = count = self._unforeseen.get(item.run_id, 0) + 1
+        log.error("flow run %s: unexpected error, time %d of %d", item.run_id, count, MOST_UNFORESEEN, exc_info=error)
+        if count < MOST_UNFORESEEN:
+            return
+        message = f"worker {self.name} could not handle it: {type(error).__name__}: {str(error)[:300]}"
+        try:
+            stored = await self._stores.runs.get(item.run_id)
+            if stored is not None and stored.run.state not in TERMINAL:
+                ended = finish_attempt(stored.run, RunState.FAILED, self._clock(), retry=False, message=message)
+                await self._stores.runs.update(ended, stored.version)
+        except (BusUnavailable, Conflict):
+            return  # it comes again
+        except Exception:
+            log.exception("flow run %s: its record can not be changed; it is taken from the queue", item.run_id)
+        self._unforeseen.pop(item.run_id, None)
+        with contextlib.suppress(BusUnavailable):
+            await item.ack()
 
     async def _extend_ack_wait(self, item: QueuedRun) -> None:
         pause = self._stores.queue.patience.total_seconds() / 3
@@ -290,7 +314,13 @@ class Worker:
 
     async def _run_attempt(self, run: FlowRun, deployment: Deployment) -> timedelta | None:
         """Run the process and store the resulting state."""
-        scratch = Path(tempfile.mkdtemp(prefix="whenthen-run-"))
+        try:
+            scratch = Path(tempfile.mkdtemp(prefix="whenthen-run-"))
+        except OSError as error:
+            message = f"worker {self.name} can not make a folder for it: {error}"
+            log.error("flow run %s is returned to the queue: %s", run.id, message)
+            await self._return_to_queue(run, message)
+            return self._settings.slot_wait
         stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         watchers = [
             asyncio.create_task(watch)
@@ -308,14 +338,7 @@ class Worker:
                 )
                 return self._settings.retry_pause
             message = f"returned to the queue by worker {self.name}, which is stopping"
-            await self._store_result(
-                run,
-                lambda current, at: (
-                    finish_attempt(current, RunState.CANCELLED, at)
-                    if current.state is RunState.CANCELLING
-                    else transition(current, RunState.SCHEDULED, at, message=message, attempt=run.attempt - 1)
-                ),
-            )
+            await self._return_to_queue(run, message)
             return timedelta(0)
         done = await self._store_result(
             run,
@@ -332,6 +355,17 @@ class Worker:
         if done is not None and done.state is RunState.RETRYING:
             return max(due_at(done) - self._clock(), timedelta(0))
         return None if done is not None else self._settings.retry_pause
+
+    async def _return_to_queue(self, run: FlowRun, message: str) -> None:
+        """Make the run wait again; the attempt does not count."""
+        await self._store_result(
+            run,
+            lambda current, at: (
+                finish_attempt(current, RunState.CANCELLED, at)
+                if current.state is RunState.CANCELLING
+                else transition(current, RunState.SCHEDULED, at, message=message, attempt=run.attempt - 1)
+            ),
+        )
 
     async def _execute(
         self, run: FlowRun, deployment: Deployment, scratch: Path, stop: asyncio.Future[Stop]

@@ -222,11 +222,11 @@ class ShardHolder:
         return [*present, self.member]
 
     def _holders(self) -> dict[int, str]:
-        return {shard: orjson.loads(seen.value)["holder"] for shard, seen in self._view.leases.items() if seen.value}
+        return {shard: _holder(seen.value) for shard, seen in self._view.leases.items() if seen.value}
 
     def _free(self, shard: int) -> bool:
         seen = self._view.leases.get(shard)
-        if seen is None or not seen.value or orjson.loads(seen.value)["holder"] in ("", self.member):
+        if seen is None or not seen.value or _holder(seen.value) in ("", self.member):
             return True
         return self._clock() - seen.since > self.settings.lease_s
 
@@ -269,7 +269,7 @@ class ShardHolder:
                 return True
             except WrongRevision:
                 entry = await self._leases.get(key)
-                if entry is None or orjson.loads(entry.value)["holder"] != self.member:
+                if entry is None or _holder(entry.value) != self.member:
                     return False
                 lease.revision = entry.revision
         raise unavailable(f"{key} can not be read: a replica that lags answered", BusReason.TIMEOUT)
@@ -324,3 +324,12 @@ def _seen(entry: LeaseEntry, before: _Seen | None, now: float) -> _Seen:
     if before is not None and before.revision == entry.revision:
         return before
     return _Seen(entry.revision, now, entry.value)
+
+
+def _holder(value: bytes) -> str:
+    """Who holds a lease; nobody ("") when the record can not be read, so that it can be taken and written anew."""
+    try:
+        found = orjson.loads(value)["holder"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return found if isinstance(found, str) else ""

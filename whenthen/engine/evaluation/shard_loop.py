@@ -19,7 +19,7 @@ from whenthen.engine.evaluation.commit_messages import CommitBatch, EvaluationSe
 from whenthen.engine.evaluation.log_ports import EventLog, Received, ShardLog
 from whenthen.engine.evaluation.loop_stopped import loop_stopped_event
 from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
-from whenthen.schemas import BusUnavailable, Decision, Event, Firing, decode_event, from_us
+from whenthen.schemas import BusUnavailable, Decision, Event, Firing, InvalidInput, decode_event, from_us
 from whenthen.triggers import Evaluation, RuleSet, Stopped
 
 __all__ = ["EventEvaluator", "Observer", "ShardLoop"]
@@ -328,6 +328,10 @@ class ShardLoop:
             except BusUnavailable as error:
                 log.warning("shard %d: %s is not published yet: %s", self.shard, notice.name, error)
                 await asyncio.sleep(RETRY_S)
+            except (InvalidInput, TypeError, ValueError) as error:
+                # it can never be published, and what waits behind it is worth more
+                log.error("shard %d: %s can not be published and is left out: %s", self.shard, notice.name, error)
+                return
 
     async def _await_commit(self) -> None:
         """Wait for the commit that is being stored, if any, and raise what it raised."""

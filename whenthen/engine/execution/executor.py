@@ -48,6 +48,8 @@ DELETE = f"$JS.API.STREAM.MSG.DELETE.{ENGINE}"
 HAND_BACK_S = 1.0  #: after which a task is offered again that the loss of the connection has cut off
 #: a task that was delivered so often beyond its tries may bring its executor down; its tries are counted from their start
 SUSPECT = 20
+#: deliveries after which a task that cannot be handled, for reasons that nobody foresaw, becomes a dead letter
+UNFORESEEN = 30
 #: errors of the bus that trying again at once does not mend; they are a failure of the action that met them
 _LASTING = frozenset({BusReason.FULL, BusReason.REFUSED})
 
@@ -229,6 +231,23 @@ class Executor:
                 await self._try(one, suspect=delivered > SUSPECT + attempt)
         except BusUnavailable as error:
             log.warning("action %s: %s; it will be delivered again", task.key, error)
+        except Exception as error:
+            if delivered < UNFORESEEN:
+                raise
+            log.exception(
+                "action %s: unforeseen errors in %d deliveries; it becomes a dead letter", task.key, delivered
+            )
+            await self._bury(reply, seq, task, data, error)
+
+    async def _bury(self, reply: str, seq: int, task: ActionTask, data: bytes, error: Exception) -> None:
+        """Make a dead letter of a task that can not be handled, whatever its outcomes are."""
+        why = ActionError(f"it could not be handled: {type(error).__name__}: {str(error)[:300]}", retryable=False)
+        try:
+            await self.outcomes.store_dead(task, data, why, event=None)
+        except BusUnavailable as gone:
+            log.warning("action %s: %s; it will be delivered again", task.key, gone)
+            return
+        await self._close(reply, seq)
 
     async def _try(self, one: _Delivery, *, suspect: bool = False) -> None:
         task = one.task

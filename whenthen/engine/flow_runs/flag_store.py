@@ -5,6 +5,7 @@ Their keys start with `flow.`; the value holds the key as text.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import asdict
 from typing import Any
 
@@ -16,6 +17,8 @@ from whenthen.runs import Flag
 from whenthen.schemas import Conflict
 
 __all__ = ["NatsFlagStore"]
+
+log = logging.getLogger(__name__)
 
 _PREFIX = "flow."
 
@@ -44,8 +47,11 @@ class NatsFlagStore:
         flags = {}
         async for message in self._bucket.newest(_PREFIX + ">"):
             if message.data:
-                record = orjson.loads(message.data)
-                flags[record["key"]] = _flag(record)
+                try:
+                    record = orjson.loads(message.data)
+                    flags[record["key"]] = _flag(record)
+                except (ValueError, KeyError, TypeError) as error:  # the other flags must not wait for it for ever
+                    log.error("the flag at sequence %d can not be read and is passed over: %r", message.seq, error)
         return flags
 
 

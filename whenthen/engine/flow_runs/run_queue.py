@@ -40,7 +40,7 @@ class NatsQueuedRun:
 
     @property
     def run_id(self) -> str:
-        return self._message.data.decode()
+        return self._message.data.decode("utf-8", "replace")
 
     @property
     def deliveries(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 
 import orjson
@@ -13,12 +14,23 @@ from whenthen.schemas import Conflict, FlowRun, RunState
 
 __all__ = ["NatsRunStore", "run_of_message"]
 
+log = logging.getLogger(__name__)
+
 _WATCH_S = 5.0
 
 
 def run_of_message(data: bytes, seq: int) -> Stored | None:
     """The revision that a message of the bucket's stream holds; None for the marker of a deletion."""
     return Stored(run_from_record(orjson.loads(data)), seq) if data else None
+
+
+def _readable(data: bytes, seq: int) -> Stored | None:
+    """As `run_of_message`; a record that can not be read is passed over: the others must not wait for it for ever."""
+    try:
+        return run_of_message(data, seq)
+    except (ValueError, KeyError, TypeError) as error:
+        log.error("revision %d of the flow runs can not be read and is passed over: %r", seq, error)
+        return None
 
 
 class NatsRunStore:
@@ -52,7 +64,7 @@ class NatsRunStore:
     ) -> list[Stored]:
         found: dict[str, Stored] = {}
         async for message in self._bucket.newest():
-            stored = run_of_message(message.data, message.seq)
+            stored = _readable(message.data, message.seq)
             if stored is not None:
                 found.pop(stored.run.id, None)  # an older revision of a run that changed meanwhile
                 if (deployment is None or stored.run.deployment == deployment) and (
@@ -69,7 +81,7 @@ class NatsRunStore:
         try:
             while True:
                 while (message := reader.take()) is not None:
-                    stored = run_of_message(message.data, message.seq)
+                    stored = _readable(message.data, message.seq)
                     if stored is not None:
                         yield stored
                 if not all_given and reader.caught_up:
