@@ -22,6 +22,7 @@ from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings
 from whenthen.runs.run_states import new_run
+from whenthen.runs.stores import Flag
 from whenthen.runs.worker import Worker
 from whenthen.schemas.deployments import TERMINAL, Deployment, RunState
 from whenthen.schemas.errors import BusUnavailable
@@ -259,6 +260,10 @@ async def test_a_run_that_can_not_become_an_event_is_announced_without_its_data_
     assert seen[0].payload["message"].startswith("done (parameters, result and related resources are left out")
     assert seen[1].payload["parameters"] == {"n": 1}
     assert len(aside) == 3
+    assert {stored.run.id for stored in await stores.runs.list()} == {first.id, last.id}
+    await bus.js.publish("$KV.WT_state.flow.broken", b"of another version")
+    await stores.flags.put("deployment/d", Flag(paused=True, changed="2026-01-31T08:00:00Z", note=""), 0)
+    assert list(await stores.flags.all()) == ["deployment/d"]
 
 
 def test_the_guard_ends_the_group_when_its_parent_is_killed(tmp_path: Path) -> None:

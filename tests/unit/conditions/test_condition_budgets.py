@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from whenthen.conditions import Condition, ConditionFailed, compile_condition
+from whenthen.conditions import MAX_CHARS, MAX_DEPTH, MAX_NODES, Condition, ConditionFailed, compile_condition
 from whenthen.conditions.exact import STEPS_PER_ZONE, Frame
+from whenthen.conditions.runtime.comparing import COMPARED, SCANNED
 from whenthen.conditions.runtime.conversions import MAX_NUMBER_CHARS
 from whenthen.conditions.runtime.cost import FREE, MAX_STEPS
+from whenthen.conditions.runtime.operators import MADE_TEXT, MAX_RESULT
 from whenthen.conditions.runtime.regex import STEPS_PER_PATTERN
 
 MANY = 20_000
@@ -169,3 +172,23 @@ def test_an_explanation_is_bounded_as_a_whole() -> None:
     shown = compile_condition(heavy).explain({"l": list(range(600))})
     assert "cost limit" in shown.render()
     assert shown.error is not None
+
+
+def test_the_limits_are_those_of_the_docs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "rules.md").read_text()
+    rows = page.split("| limit of a condition | value |\n| --- | --- |\n")[1].split("\n\n")[0].splitlines()
+    stated = {name.strip(): int(value.replace(",", "")) for _, name, value, _ in (row.split("|") for row in rows)}
+    assert list(stated.values()) == [
+        MAX_STEPS,
+        FREE,
+        1 << COMPARED,
+        1 << SCANNED,
+        1 << MADE_TEXT,
+        STEPS_PER_PATTERN,
+        STEPS_PER_ZONE,
+        MAX_RESULT,
+        MAX_NUMBER_CHARS,
+        MAX_CHARS,
+        MAX_NODES,
+        MAX_DEPTH,
+    ]

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from whenthen.schemas import InvalidTemplate, RenderError
-from whenthen.templates.budget import MAX_STEPS, Budget
+from whenthen.schemas import MAX_MADE_DEPTH, InvalidTemplate, RenderError
+from whenthen.templates.budget import CHARS_PER_STEP, MAX_CHARS, MAX_STEPS, MAX_VISITS, SEARCHED_PER_STEP, Budget
+from whenthen.templates.guards import MAX_BITS
+from whenthen.templates.path_parser import MAX_PARTS, MAX_PATH
+from whenthen.templates.path_parser import MAX_STEPS as MAX_STEPS_OF_A_PATH
+from whenthen.templates.path_query import MAX_MATCHES
 from whenthen.templates.text import compile_text
 
 MANY = 100_000
@@ -163,3 +168,21 @@ def test_steps_of_an_operation() -> None:
 
 def test_a_large_text_is_searched_within_the_budget() -> None:
     assert compile_text("{% if 'ERROR' in text or 'FATAL' in text %}x{% else %}fine{% endif %}").render(WIDE) == "fine"
+
+
+def test_the_limits_are_those_of_the_docs() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "templates.md").read_text()
+    table = page.split("## Budget")[1]
+    for limit, value in (
+        ("64 characters that are compared or copied, or 32 that are searched", MAX_STEPS),
+        ("values that the paths of one value may visit", MAX_VISITS),
+        ("matches of a path", MAX_MATCHES),
+        ("characters of a rendered text", MAX_CHARS),
+        ("items of a list that `+` or `*` makes", MAX_CHARS),
+        ("bits of a whole number", MAX_BITS),
+        ("levels of nesting of what `emit-event` publishes", MAX_MADE_DEPTH),
+    ):
+        row = next(line for line in table.splitlines() if limit in line)
+        assert row.endswith(f"| {value:,} |")
+    assert (CHARS_PER_STEP, SEARCHED_PER_STEP) == (64, 32)
+    assert f"{MAX_PATH:,}, {MAX_STEPS_OF_A_PATH} and {MAX_PARTS}" in table
