@@ -57,7 +57,8 @@ class KeyExtractor:
             value = event.data["resource"].get(label)
             if value is None:
                 return None
-            value = shorten(value, MAX_KEY_BYTES)
+            if len(value) > MAX_KEY_BYTES // 4:  # no character has more than four bytes
+                value = shorten(value, MAX_KEY_BYTES)
             return key_text([value]) if value.startswith("[") else value
         if not self._extract:
             return ""
@@ -102,8 +103,8 @@ def _key_value(value: Any) -> Any:
     """A value as it is in a key: equal numbers are the same key, and what is long is shortened."""
     if type(value) is str:
         return shorten(value, MAX_KEY_BYTES)
-    if type(value) is float and value.is_integer() and abs(value) < _MAX_WHOLE:
-        return int(value)
+    if type(value) is float:
+        return int(value) if value.is_integer() and abs(value) < _MAX_WHOLE else value
     if type(value) in (list, dict):
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
         short = shorten(text, MAX_KEY_BYTES)

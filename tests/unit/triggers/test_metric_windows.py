@@ -313,6 +313,11 @@ def test_a_long_value_of_distinct_is_kept_as_its_digest() -> None:
     assert len(orjson.dumps(other.state)) < 1000
 
 
+def test_equal_numbers_are_one_value_of_distinct() -> None:
+    *_, last = feed(window_of("distinct"), [1, 1.0, 2**60, True])
+    assert last.detail.startswith("distinct is 3,")
+
+
 def test_an_event_ahead_of_the_clock_counts_as_one_of_this_moment() -> None:
     window = window_of("count", ">", 5)
     transition = metric.on_event(window, None, Ref("e", 1, START_US + 99 * HOUR_US), 0, now_us=START_US)

@@ -35,7 +35,8 @@ def test_a_long_key_names_one_window_and_is_shown_shortened(trigger: dict[str, A
         event("a", n, id=f"e{n}", payload={"k": key}, labels={"k": key}) for n, key in enumerate([BIG, other, BIG])
     ]
     first, second, third = take(engine, *events)
-    assert not first.firings and not second.firings
+    assert not first.firings
+    assert not second.firings
     (firing,) = third.firings
     assert firing.key == {expression: shown(BIG)}
     assert {len(key) for _, key, _ in engine.drain()} == {len(shown(BIG))}

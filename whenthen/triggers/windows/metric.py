@@ -46,6 +46,7 @@ _STEP = 4
 _HEAD_BEFORE = 5  #: of states of earlier versions
 _FEW = 16  #: up to so many events are added up anew each time, which needs no memory between events
 _SLICES_IN_WINDOW = 256
+_MAX_WHOLE = 2**53  #: whole numbers beyond are not exact as floats
 _EXACT_AGAIN = MAX_REFS // 2  #: slices are dropped when so few events are left, and not at 1,000, to and fro
 _COMPARE: dict[str, Callable[[int, int], bool]] = {
     "<": operator.lt,
@@ -141,6 +142,8 @@ def on_event(
     if _has(window, event_id):
         return Transition(Reason.SPENT, window, "this event counts already", changed=False)
     if rule.aggregate == "distinct":
+        if isinstance(value, float) and value.is_integer() and abs(value) < _MAX_WHOLE:
+            value = int(value)  # 1.0 is no other value than 1
         value = _value_text(orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode())
     elif rule.aggregate == "count":
         value = 0
