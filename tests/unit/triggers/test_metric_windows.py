@@ -234,6 +234,21 @@ def test_up_to_1000_events_an_event_leaves_to_the_microsecond_and_beyond_with_it
         assert metric.on_time(window, state, now_us=left).detail.startswith(f"count is {number - 1},")
 
 
+@pytest.mark.usefixtures("real_sizes")
+def test_beyond_1000_events_a_slice_leaves_when_its_last_moment_does() -> None:
+    window = window_of("count", ">", 0, within_us=256_000_000)
+    start = START_US // 1_000_000 * 1_000_000
+    state: State | None = None
+    for each in range(3000):
+        at = start + each + (0 if each < 1500 else 5_000_000)
+        state = metric.on_event(window, state, Ref(f"e{each}", each, at), 0, now_us=at).state
+    assert state is not None
+    leaves = start + 1_000_000 + 256_000_000 - 1
+    assert metric.deadline_us(window, state) == leaves
+    assert metric.on_time(window, state, now_us=leaves - 1).detail.startswith("count is 3000,")
+    assert metric.on_time(window, state, now_us=leaves).detail.startswith("count is 1500,")
+
+
 @pytest.mark.parametrize("kind", ["count", "sum", "avg", "min", "max", "distinct", "p99"])
 @pytest.mark.usefixtures("real_sizes")
 def test_the_stored_window_has_a_bound(kind: str) -> None:
