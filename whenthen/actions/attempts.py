@@ -88,6 +88,7 @@ def describe_firing(firing: Firing) -> dict[str, Any]:
         "state": str(firing.state),
         "at": firing.at,
         "key": firing.key,
+        "total": firing.total,
         "depth": firing.depth,
         "automations": list(firing.automations),
     }

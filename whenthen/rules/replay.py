@@ -235,6 +235,7 @@ def _firing(firing: Firing) -> dict[str, Any]:
         "event": None if firing.event is None else firing.event["id"],
         "events": [ref.id for ref in firing.refs],
         "state": firing.state.value,
+        **({"total": firing.total} if firing.total > len(firing.refs) else {}),
     }
 
 

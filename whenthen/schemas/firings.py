@@ -78,7 +78,8 @@ class Firing:
     key: dict[str, Any]  #: the values of `for_each` / `correlate`
     event: dict[str, Any] | None  #: the triggering event; None when time fired it
     seq: int = 0  #: position of that event in `EVENTS`; 0 when there is none
-    refs: tuple[Ref, ...] = ()  #: all contributing events, oldest first
+    refs: tuple[Ref, ...] = ()  #: contributing events, oldest first; the newest 1,000 if there were more
+    total: int = 0  #: how many contributing events there were
     depth: int = 0  #: of the events it will cause
     automations: tuple[str, ...] = ()  #: lineage: which automations led here, this one last
     edge: bool = True  #: whether the state changed with it

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Union
 
@@ -158,6 +159,12 @@ class SequenceTrigger(Model):
     """Labels or JSONPath that must be equal across the parts."""
 
 
+#: of events in one window
+_MAX_COUNT = 2**53
+#: up to so many distinct values are counted exactly (`triggers.windows.metric_slices`)
+_MAX_DISTINCT = 65_535
+
+
 class MetricTrigger(EventFilter):
     """Fires when an aggregate of a value over recent events passes a threshold, and resolves when it no longer does."""
 
@@ -179,7 +186,32 @@ class MetricTrigger(EventFilter):
             raise ValueError(f"aggregate {self.aggregate} needs `value`: JSONPath such as $.payload.duration")
         if not self.within:
             raise ValueError("a metric needs `within`: the span of events that it covers")
+        reason = self._never_holds()
+        if reason is not None:
+            raise ValueError(f"{self.aggregate} {self.operator} {self.threshold:g} never holds: {reason}")
+        if self.aggregate == "distinct" and self.threshold > _MAX_DISTINCT and self.operator in ("==", "!="):
+            raise ValueError(
+                f"distinct {self.operator} {self.threshold:g} can not be decided: more than {_MAX_DISTINCT} values are"
+                " estimated and not counted; write `>` or `<`"
+            )
         return self
+
+    def _never_holds(self) -> str | None:
+        """Why no events can satisfy the comparison, and what to write; None when some can."""
+        threshold, asks = self.threshold, self.operator
+        if self.aggregate in ("count", "distinct"):
+            if (threshold < 0 and asks in ("<", "<=", "==")) or (threshold == 0 and asks == "<"):
+                return "it is 0 or more; for no events at all write `== 0`"
+            if asks == "==" and not threshold.is_integer():
+                return "it is a whole number; write one, or `>` or `<`"
+            if threshold >= _MAX_COUNT and asks in (">", ">=", "=="):
+                return f"it stays below {_MAX_COUNT}; write a smaller threshold"
+        elif self.aggregate not in ("sum", "avg") and (threshold, asks) in (
+            (sys.float_info.max, ">"),
+            (-sys.float_info.max, "<"),
+        ):
+            return "no number is beyond it; write a threshold within the range of the values"
+        return None
 
 
 class ScheduleTrigger(Model):

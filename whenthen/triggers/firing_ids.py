@@ -52,6 +52,7 @@ def make_plain_firing(
         event=data,
         seq=event.seq,
         refs=refs,
+        total=len(refs),
         depth=depth + 1,
         automations=(*before, name),
     )
@@ -67,10 +68,12 @@ def make_firing(
     at_us: int,
     edge: bool,
     lineage: int,
+    total: int,
 ) -> Firing:
     """The firing of an automation whose outermost trigger is `node`.
 
-    The lineage keeps the last `lineage` automations. `edge` says whether the firing changed the Triggered state.
+    `total` is the number of contributing events, of which `refs` are the newest. The lineage keeps the last `lineage`
+    automations. `edge` says whether the firing changed the Triggered state.
     """
     automation = node.automation
     event = cause.event
@@ -89,6 +92,7 @@ def make_firing(
         event=None if event is None else event.data,
         seq=0 if event is None else event.seq,
         refs=tuple(refs),
+        total=total,
         depth=cause.depth + 1,
         automations=(*before[-lineage:], automation.name),
         edge=edge,

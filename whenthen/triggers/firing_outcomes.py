@@ -28,14 +28,16 @@ def apply_transition(
     if transition.reason is Reason.FIRED:
         fire(shard, leaf, key, transition, cause, evaluation)
     elif transition.reason is Reason.RESOLVED:
-        refs = transition.refs or ()
-        if leaf.parent is not None or not _resolve(shard, leaf, key, refs, cause, evaluation, detail=transition.detail):
+        if leaf.parent is not None or not _resolve(
+            shard, leaf, key, transition.refs or (), transition.total, cause, evaluation, detail=transition.detail
+        ):
             record_decision(shard, evaluation, leaf, Reason.RESOLVED, cause.event, key=key, detail=transition.detail)
     else:
         record_decision(shard, evaluation, leaf, transition.reason, cause.event, key=key, detail=transition.detail)
         satisfied = transition.reason is Reason.EXPECTED and transition.refs
         if satisfied and leaf.parent is None and leaf.automation.keeps_state:
-            _resolve(shard, leaf, key, transition.refs or (), cause, evaluation, detail="the expected events came")
+            detail = "the expected events came"
+            _resolve(shard, leaf, key, transition.refs or (), transition.total, cause, evaluation, detail=detail)
 
 
 def fire(
@@ -56,7 +58,14 @@ def fire(
     if isinstance(node, Leaf):
         record_decision(shard, evaluation, node, Reason.FIRED, cause.event, key=key, detail=transition.detail)
     up = composite.on_part_fired(
-        parent.rule, state, node.part, transition.refs or (), at_us=at_us, now_us=now_us, depth=cause.depth
+        parent.rule,
+        state,
+        node.part,
+        transition.refs or (),
+        at_us=at_us,
+        now_us=now_us,
+        depth=cause.depth,
+        total=transition.total,
     )
     shard.store_transition(parent, above, up, state)
     if up.reason is Reason.FIRED:
@@ -76,7 +85,8 @@ def resolve_on(shard: ShardState, leaf: Leaf, event: Event, evaluation: Evaluati
         )
         return
     cause = Cause(event, event.depth, event.time_us)
-    _resolve(shard, leaf, key, (Ref(event.id, event.seq, event.time_us),), cause, evaluation, detail="resolve_on")
+    refs = (Ref(event.id, event.seq, event.time_us),)
+    _resolve(shard, leaf, key, refs, 1, cause, evaluation, detail="resolve_on")
 
 
 def _fire_root(
@@ -96,7 +106,15 @@ def _fire_root(
         shard.store.put(f"{automation.id}~state", key, [shard.clock_us, transition.at_us])
     refs = transition.refs or ()
     firing = make_firing(
-        node, key, FiringState.TRIGGERED, refs, cause, at_us=transition.at_us, edge=edge, lineage=shard.lineage
+        node,
+        key,
+        FiringState.TRIGGERED,
+        refs,
+        cause,
+        at_us=transition.at_us,
+        edge=edge,
+        lineage=shard.lineage,
+        total=transition.total,
     )
     if isinstance(node, Composite) and any(firing.id == known.id for known in evaluation.firings):
         detail = "the event made it fire through another part"
@@ -109,7 +127,15 @@ def _fire_root(
 
 
 def _resolve(
-    shard: ShardState, leaf: Leaf, key: str, refs: Sequence[Ref], cause: Cause, evaluation: Evaluation, *, detail: str
+    shard: ShardState,
+    leaf: Leaf,
+    key: str,
+    refs: Sequence[Ref],
+    total: int,
+    cause: Cause,
+    evaluation: Evaluation,
+    *,
+    detail: str,
 ) -> bool:
     """Resolve the Triggered state of a key. False when it is not Triggered."""
     automation = leaf.automation
@@ -117,7 +143,7 @@ def _resolve(
         return False
     shard.store.drop(f"{automation.id}~state", key)
     firing = make_firing(
-        leaf, key, FiringState.RESOLVED, refs, cause, at_us=cause.at_us, edge=True, lineage=shard.lineage
+        leaf, key, FiringState.RESOLVED, refs, cause, at_us=cause.at_us, edge=True, lineage=shard.lineage, total=total
     )
     evaluation.firings.append(firing)
     record_decision(shard, evaluation, leaf, Reason.RESOLVED, cause.event, key=key, detail=detail, firing=firing.id)

@@ -2,7 +2,9 @@
 
 An expression is a label of the resource (`region`), a label of the first related resource in a role
 (`related:flow:id`), or JSONPath (`$.payload.order`). The text form of a key is stable: it names a window in the store and goes
-into the ids of firings. Meaning: docs/rules.md, "One window for each".
+into the ids of firings. A value whose text has more than 1,024 bytes is replaced by the beginning of that text and its digest
+(`windows.long_texts`), so a key has 16 KiB at most. Null is an absent value, and 1.0 is 1. Meaning: docs/rules.md, "One window
+for each".
 """
 
 from __future__ import annotations
@@ -14,11 +16,13 @@ import orjson
 
 from whenthen.schemas import Event, InvalidInput, RenderError
 from whenthen.templates import compile_path
+from whenthen.triggers.windows.long_texts import MAX_KEY_BYTES, shorten
 
 __all__ = ["KeyExtractor", "compile_keys"]
 
 Extract = Callable[[Event], Any]
 MISSING = object()
+_MAX_WHOLE = 2**53  #: whole numbers beyond are not exact as floats
 
 
 class KeyExtractor:
@@ -39,19 +43,23 @@ class KeyExtractor:
             value = extract(event)
             if value is MISSING:
                 return None
-            values.append(value)
+            values.append(_key_value(value))
         return values
 
     def values_or_empty(self, event: Event) -> list[Any]:
         """As `values`, with empty text for what is absent (Prefect's rule, for its buckets)."""
-        return ["" if (value := extract(event)) is MISSING else value for extract in self._extract]
+        return ["" if (value := extract(event)) is MISSING else _key_value(value) for extract in self._extract]
 
     def text(self, event: Event) -> str | None:
         """The key's text, or None when a value is absent."""
         label = self._single_label
         if label is not None:
             value = event.data["resource"].get(label)
-            return value if value is None or not value.startswith("[") else key_text([value])
+            if value is None:
+                return None
+            if len(value) > MAX_KEY_BYTES // 4:  # no character has more than four bytes
+                value = shorten(value, MAX_KEY_BYTES)
+            return key_text([value]) if value.startswith("[") else value
         if not self._extract:
             return ""
         values = self.values(event)
@@ -91,6 +99,19 @@ def parse_key_text(text: str) -> list[Any]:
     return [text]
 
 
+def _key_value(value: Any) -> Any:
+    """A value as it is in a key: equal numbers are the same key, and what is long is shortened."""
+    if type(value) is str:
+        return shorten(value, MAX_KEY_BYTES)
+    if type(value) is float:
+        return int(value) if value.is_integer() and abs(value) < _MAX_WHOLE else value
+    if type(value) in (list, dict):
+        text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
+        short = shorten(text, MAX_KEY_BYTES)
+        return value if short is text else short
+    return value
+
+
 def compile_keys(expressions: Sequence[str]) -> KeyExtractor:
     """Compile key expressions.
 
@@ -107,9 +128,10 @@ def _compile(expression: str) -> Extract:
 
         def by_path(event: Event) -> Any:
             try:
-                return path.one(event.data)
+                value = path.one(event.data)
             except RenderError:
                 return MISSING
+            return MISSING if value is None else value
 
         return by_path
     if expression.startswith("related:"):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import orjson
 
@@ -167,9 +168,14 @@ class WindowStore:
         changes = []
         for trigger, key in self._changed:
             state = self.get(trigger, key)
-            changes.append((trigger, key, None if state is None else orjson.dumps(state)))
+            changes.append((trigger, key, None if state is None else orjson.dumps(state, default=_stored)))
         self._changed = {}
         return changes
 
     def keys(self, trigger: str) -> Iterable[str]:
         return self._states.get(trigger, {}).keys()
+
+
+def _stored(part: Any) -> Any:
+    """A part of a state that is an object while in use, as JSON values."""
+    return part.stored()

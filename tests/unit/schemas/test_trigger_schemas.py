@@ -18,6 +18,18 @@ def automation(trigger: Any, **more: Any) -> Automation:
     return Automation.model_validate({"name": "a", "trigger": trigger, **more})
 
 
+def metric(aggregate: str, operator: str, threshold: float) -> dict[str, Any]:
+    value = "$.payload.n"
+    return {
+        "type": "metric",
+        "aggregate": aggregate,
+        "value": value,
+        "operator": operator,
+        "threshold": threshold,
+        "within": 5,
+    }
+
+
 @pytest.mark.parametrize(
     ("trigger", "said"),
     [
@@ -72,6 +84,14 @@ def automation(trigger: Any, **more: Any) -> Automation:
         ({"type": "metric", "aggregate": "count", "operator": ">", "threshold": "many", "within": 5}, "valid number"),
         ({"type": "metric", "aggregate": "count", "operator": ">", "threshold": float("nan"), "within": 5}, "finite"),
         ({"type": "metric", "aggregate": "count", "operator": ">", "threshold": 1, "within": 0}, "needs `within`"),
+        (metric("count", "<", 0), "count < 0 never holds: it is 0 or more; for no events at all write `== 0`"),
+        (metric("count", "<=", -1), "never holds"),
+        (metric("distinct", "==", -1), "never holds"),
+        (metric("count", "==", 2.5), "never holds: it is a whole number"),
+        (metric("count", ">", 1e300), "never holds: it stays below"),
+        (metric("distinct", "!=", 70_000), "can not be decided: more than 65535 values are estimated"),
+        (metric("max", ">", 1.7976931348623157e308), "never holds: no number is beyond it"),
+        (metric("p99", "<", -1.7976931348623157e308), "never holds: no number is beyond it"),
         ({"type": "schedule"}, "one of cron, interval or rrule; found none"),
         ({"type": "schedule", "cron": "* * * * *", "interval": 60}, "found cron, interval"),
         ({"type": "schedule", "interval": 0}, "shortest interval"),
@@ -197,3 +217,19 @@ def test_the_id_of_a_trigger_follows_its_meaning_alone() -> None:
     assert trigger_id(plain) != trigger_id(automation({"expect": "a", "within": "2m", "threshold": 2}))
     other_name = Automation.model_validate({"name": "b", "trigger": {"expect": "a", "within": 60, "threshold": 2}})
     assert trigger_id(plain) != trigger_id(other_name)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        metric("count", ">", 150_000),
+        metric("count", ">=", 0),
+        metric("count", "!=", 2.5),
+        metric("sum", "<", 0),
+        metric("sum", ">", 1.7976931348623157e308),
+        metric("distinct", ">", 1_000_000),
+        metric("distinct", "==", 65_535),
+    ],
+)
+def test_a_metric_that_can_fire_is_not_refused(trigger: dict[str, Any]) -> None:
+    assert automation(trigger).trigger.type == "metric"

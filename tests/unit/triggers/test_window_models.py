@@ -7,7 +7,7 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from trigger_samples import evaluator, event, reasons, run, take, us
 
@@ -259,6 +259,7 @@ def test_metrics_equal_a_brute_force_aggregate_at_every_moment(
     steps: list[tuple[int, int, int]], kind: str, operator: str, threshold: int, hold: int
 ) -> None:
     """Whole seconds; each event may be up to three seconds late in a window of four."""
+    assume(kind not in ("count", "distinct") or threshold > 0 or operator in (">", ">=", "!="))  # others never hold
     within = 4
     engine = evaluator(
         {

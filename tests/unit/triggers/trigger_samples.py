@@ -152,7 +152,7 @@ metrics = st.fixed_dictionaries(
         "within": durations,
     },
     optional={"for": durations, "for_each": st.just("k")},
-)
+).filter(lambda drawn: not (drawn["operator"] == "<" and drawn["threshold"] == 0))  # never holds, of a count
 schedules = st.fixed_dictionaries({"type": st.just("schedule"), "interval": durations})
 
 

@@ -150,6 +150,7 @@ def encode_firing(firing: Firing, event: bytes | None) -> orjson.Fragment:
                 "by_seq": event is not None and not embed,
                 "seq": firing.seq,
                 "refs": [[ref.id, ref.seq, ref.time_us] for ref in firing.refs],
+                "total": firing.total,
                 "depth": firing.depth,
                 "automations": firing.automations,
                 "edge": firing.edge,
@@ -169,6 +170,7 @@ def decode_firing(data: dict[str, Any]) -> tuple[Firing, int]:
         key=data["key"],
         event=data["event"],
         refs=tuple(Ref(*ref) for ref in data["refs"]),
+        total=data.get("total", len(data["refs"])),  # earlier versions wrote none, and all events
         depth=data["depth"],
         automations=tuple(data["automations"]),
         edge=data["edge"],

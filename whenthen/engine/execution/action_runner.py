@@ -60,7 +60,8 @@ class ActionRunner:
         events: list[dict[str, Any]] = []
         if compiled.reads_events:
             own = None if firing.event is None else firing.event["id"]
-            events = await self._events([ref for ref in firing.refs if ref.id != own])
+            others = [ref for ref in firing.refs if ref.id != own and not (ref.seq and ref.seq == firing.seq)]
+            events = await self._events(others)
         if firing.event is not None:
             events.append(firing.event)
         return await perform(

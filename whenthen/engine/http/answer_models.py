@@ -241,7 +241,9 @@ class FiringSummary(AnswerModel):
     event: str | None
     """The id of the triggering event; null when it is not at hand."""
     events: list[str]
-    """The ids of the events that contributed."""
+    """The ids of the events that contributed; the newest 1,000 if there were more."""
+    total: int
+    """How many events contributed."""
     seq: int
     """Its position in the stream; `before` of the next page."""
 

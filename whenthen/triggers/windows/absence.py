@@ -77,7 +77,8 @@ def on_event(
             elif count >= rule.threshold:
                 refs = refs_of(state[_HEAD:])
                 state[1] = state[2] = 0
-                transition = Transition(Reason.EXPECTED, state, f"{count} of {rule.threshold} came in time", refs=refs)
+                detail = f"{count} of {rule.threshold} came in time"
+                transition = Transition(Reason.EXPECTED, state, detail, refs=refs, total=(len(state) - _HEAD) // 3)
             else:
                 transition = Transition(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")
     if opens and not state[2] and event.time_us < state[1]:
@@ -106,16 +107,17 @@ def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Transition:
     for i in range(_HEAD, len(state), 3):
         if start <= state[i] < due:
             flat += state[i : i + 3]
-    refs = refs_of(flat)
+    refs, total = refs_of(flat), len(flat) // 3
     detail = f"fewer than {rule.threshold} came within {rule.within_us / 1e6:g} s"
     if rule.needs_after:
         state[0] = now_us
         state[1] = due + rule.cooldown_us if rule.cooldown_us else start + 1
         state[2] = 0
-        return Transition(Reason.FIRED, state, detail, refs=refs, at_us=due)
+        return Transition(Reason.FIRED, state, detail, refs=refs, at_us=due, total=total)
     period = max(rule.within_us, rule.cooldown_us)
     deadline = due + ((now_us - due) // period + 1) * period
-    return Transition(Reason.FIRED, [now_us, deadline - rule.within_us, deadline, 0, ""], detail, refs=refs, at_us=due)
+    following = [now_us, deadline - rule.within_us, deadline, 0, ""]
+    return Transition(Reason.FIRED, following, detail, refs=refs, at_us=due, total=total)
 
 
 def _count_event(rule: AbsenceRule, state: State, event: Ref) -> Transition:
@@ -130,7 +132,7 @@ def _count_event(rule: AbsenceRule, state: State, event: Ref) -> Transition:
         refs = refs_of(state[_HEAD:])
         state[2] = max(state[1], state[_HEAD]) + rule.within_us
         detail = f"{count} of {rule.threshold} came within {rule.within_us / 1e6:g} s"
-        return Transition(Reason.EXPECTED, state, detail, refs=refs)
+        return Transition(Reason.EXPECTED, state, detail, refs=refs, total=(len(state) - _HEAD) // 3)
     if not state[2]:
         state[1], state[2] = event.time_us, event.time_us + rule.within_us
     return Transition(Reason.BELOW_THRESHOLD, state, f"{count} of {rule.threshold} came so far")

@@ -5,7 +5,8 @@ fired, a sequence when all parts have fired and the order of their latest firing
 are those of the parts' firings: event time, or the clock for parts with tumbling windows; firings at the same time keep the order
 in which they came. A composite fires at the time of its newest part.
 
-State: [touched, {part number: [time, depth, [time, position, id, ...]]}]. Called by `triggers.firing_outcomes`.
+State: [touched, {part number: [time, depth, [time, position, id, ...], total]}]; the newest events of each part, 1,000 of all parts
+together, and how many there were (states of earlier versions do not say so). Called by `triggers.firing_outcomes`.
 Meaning: docs/rules.md, "Composites".
 """
 
@@ -14,11 +15,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from whenthen.schemas import Reason, Ref
-from whenthen.triggers.windows.transitions import State, Transition, refs_of
+from whenthen.triggers.windows.long_texts import MAX_ID_BYTES, shorten
+from whenthen.triggers.windows.transitions import MAX_REFS, State, Transition, refs_of
 
 __all__ = ["CompositeRule", "expires_us", "on_part_fired"]
-
-_MAX_REFS = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,20 +38,28 @@ def expires_us(rule: CompositeRule, state: State) -> int | None:
 
 
 def on_part_fired(
-    rule: CompositeRule, state: State | None, part: int, refs: tuple[Ref, ...], *, at_us: int, now_us: int, depth: int
+    rule: CompositeRule,
+    state: State | None,
+    part: int,
+    refs: tuple[Ref, ...],
+    *,
+    at_us: int,
+    now_us: int,
+    depth: int,
+    total: int,
 ) -> Transition:
-    """Decide for one firing of one part."""
+    """Decide for one firing of one part. `refs` are the newest of its `total` events."""
     if rule.needed == 1 and not rule.ordered:
-        return Transition(Reason.FIRED, None, refs=refs, at_us=at_us, depth=depth)
+        return Transition(Reason.FIRED, None, refs=refs, at_us=at_us, depth=depth, total=total)
     fired: dict[str, list[object]] = dict(state[1]) if state is not None else {}
     name = str(part)
     if name in fired and fired[name][0] > at_us:  # type: ignore[operator]
         return Transition(Reason.LATE, state, "a newer firing of this part counts", changed=False)
     flat: list[object] = []
-    for ref in refs[:_MAX_REFS]:
-        flat += (ref.time_us, ref.seq, ref.id)
+    for ref in refs[-(MAX_REFS // rule.parts) :]:
+        flat += (ref.time_us, ref.seq, shorten(ref.id, MAX_ID_BYTES))
     fired.pop(name, None)
-    fired[name] = [at_us, depth, flat]
+    fired[name] = [at_us, depth, flat, total]
     if rule.within_us is not None:
         newest = max(entry[0] for entry in fired.values())  # type: ignore[type-var]
         if at_us < newest - rule.within_us:  # type: ignore[operator]
@@ -67,12 +75,22 @@ def on_part_fired(
         if order != [str(number) for number in range(rule.parts)]:
             return Transition(Reason.WAITING_FOR_SIBLING, kept, f"fired in the order {', '.join(order)}")
     every: list[Ref] = []
+    beyond = 0  # events that are not kept
     for entry in fired.values():
-        every += refs_of(entry[2])  # type: ignore[arg-type]
+        kept_refs = refs_of(entry[2])  # type: ignore[arg-type]
+        every += kept_refs
+        beyond += entry[3] - len(kept_refs) if len(entry) > 3 else 0  # type: ignore[operator]
     unique = {ref.id: ref for ref in sorted(every, key=lambda ref: ref.time_us)}
     newest_us = max(entry[0] for entry in fired.values())  # type: ignore[type-var]
     deepest = max(entry[1] for entry in fired.values())  # type: ignore[type-var]
-    return Transition(Reason.FIRED, None, refs=tuple(unique.values()), at_us=newest_us, depth=deepest)  # type: ignore[arg-type]
+    return Transition(
+        Reason.FIRED,
+        None,
+        refs=tuple(unique.values())[-MAX_REFS:],
+        at_us=newest_us,  # type: ignore[arg-type]
+        depth=deepest,  # type: ignore[arg-type]
+        total=len(unique) + beyond,
+    )
 
 
 def _waiting(rule: CompositeRule, fired: dict[str, list[object]]) -> str:

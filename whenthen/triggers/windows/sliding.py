@@ -132,7 +132,7 @@ def _fire(rule: SlidingRule, state: State, fired: State) -> Transition:
         state[2] = max(state[2], at_us + rule.within_us)
     if rule.needs_after:
         state[3] = [opened for opened in state[3] if opened > at_us] or 0
-    return Transition(Reason.FIRED, state, refs=refs_of(fired), at_us=at_us)
+    return Transition(Reason.FIRED, state, refs=refs_of(fired), at_us=at_us, total=len(fired) // 3)
 
 
 def _open(rule: SlidingRule, state: State, time_us: int) -> None:

@@ -6,15 +6,18 @@ from typing import Any
 
 from whenthen.schemas import Reason, Ref
 
-__all__ = ["State", "Transition", "refs_of"]
+__all__ = ["MAX_REFS", "State", "Transition", "refs_of"]
 
 State = list[Any]
+
+#: events that a firing names: the newest; `Transition.total` says how many there were
+MAX_REFS = 1000
 
 
 class Transition:
     """A decision over one window: its reason and the state afterwards."""
 
-    __slots__ = ("at_us", "changed", "depth", "detail", "event", "reason", "refs", "state")
+    __slots__ = ("at_us", "changed", "depth", "detail", "event", "reason", "refs", "state", "total")
 
     def __init__(
         self,
@@ -27,11 +30,13 @@ class Transition:
         event: list[Any] | None = None,
         depth: int = 0,
         changed: bool = True,
+        total: int = 0,
     ) -> None:
         self.reason = reason
         self.state = state  #: what to store; None deletes the window
         self.detail = detail
-        self.refs = refs  #: contributing events when it fired (or resolved), else None
+        self.refs = refs  #: contributing events when it fired (or resolved), the newest 1,000; else None
+        self.total = total or len(refs or ())  #: how many contributing events there were
         self.at_us = at_us  #: when it fired, in event time, or the deadline that passed
         self.event = event  #: time, position and data of the triggering event, if the window stores it
         self.depth = depth  #: the largest depth of the events of a composite or a burst
@@ -39,5 +44,6 @@ class Transition:
 
 
 def refs_of(flat: State) -> tuple[Ref, ...]:
-    """References from a flat list of time, position, id, oldest first."""
-    return tuple(Ref(flat[i + 2], flat[i + 1], flat[i]) for i in range(0, len(flat), 3))
+    """References to the newest 1,000 events of a flat list of time, position, id, oldest first."""
+    first = max(0, len(flat) - 3 * MAX_REFS)
+    return tuple(Ref(flat[i + 2], flat[i + 1], flat[i]) for i in range(first, len(flat), 3))

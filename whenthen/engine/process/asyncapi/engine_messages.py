@@ -55,7 +55,9 @@ class FiringMessage(MessageModel):
     """Whether the event has to be read from EVENTS, at `seq`."""
     seq: int
     refs: list[EventReference]
-    """All contributing events, oldest first."""
+    """The contributing events, oldest first; the newest 1,000 if there were more."""
+    total: int = 0
+    """How many contributing events there were; a firing of an earlier version names all and does not say so."""
     depth: int
     automations: list[str]
     edge: bool

@@ -36,5 +36,6 @@ def _summary(message: StoredMessage) -> answers.FiringSummary | None:
         key=firing["key"],
         event=event["id"] if event else None,
         events=[ref[0] for ref in firing["refs"]],
+        total=firing.get("total", len(firing["refs"])),
         seq=message.seq,
     )

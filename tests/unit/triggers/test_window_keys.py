@@ -1,0 +1,94 @@
+"""Keys of windows: long ones, equal ones, absent ones. Meaning: docs/rules.md, "One window for each"."""
+
+from __future__ import annotations
+
+import hashlib
+import tracemalloc
+from typing import Any
+
+import orjson
+import pytest
+from trigger_samples import evaluator, event, reasons, take
+
+BIG = "k" * 1_000_000
+
+
+def shown(text: str) -> str:
+    return f"{text[:64]}…sha256:{hashlib.sha256(text.encode()).hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"expect": "a", "threshold": 2, "within": 60},
+        {"expect": "a", "threshold": 2, "within": 60, "window": "tumbling"},
+        {"expect": "a", "collect": {"events": 2}},
+        {"type": "metric", "expect": "a", "aggregate": "count", "operator": ">", "threshold": 1, "within": 60},
+    ],
+    ids=["sliding", "tumbling", "collecting", "metric"],
+)
+@pytest.mark.parametrize("expression", ["$.payload.k", "k"])
+def test_a_long_key_names_one_window_and_is_shown_shortened(trigger: dict[str, Any], expression: str) -> None:
+    engine = evaluator({**trigger, "for_each": expression})
+    other = BIG[:-1] + "x"
+    events = [
+        event("a", n, id=f"e{n}", payload={"k": key}, labels={"k": key}) for n, key in enumerate([BIG, other, BIG])
+    ]
+    first, second, third = take(engine, *events)
+    assert not first.firings
+    assert not second.firings
+    (firing,) = third.firings
+    assert firing.key == {expression: shown(BIG)}
+    assert {len(key) for _, key, _ in engine.drain()} == {len(shown(BIG))}
+
+
+def test_a_long_list_as_a_key_is_shortened_as_its_json() -> None:
+    engine = evaluator({"expect": "a", "for_each": "$.payload.k"})
+    (evaluation,) = take(engine, event("a", payload={"k": [1] * 600}))
+    text = orjson.dumps([1] * 600).decode()
+    assert evaluation.firings[0].key == {"$.payload.k": shown(text)}
+
+
+def test_a_key_of_1024_bytes_is_whole_and_one_of_1025_is_not() -> None:
+    engine = evaluator({"expect": "a", "for_each": "k"})
+    ascii_key, wide_key = "k" * 1024, "é" * 513
+    first, second = take(engine, event("a", 0, labels={"k": ascii_key}), event("a", 1, labels={"k": wide_key}))
+    assert first.firings[0].key == {"k": ascii_key}
+    assert second.firings[0].key == {"k": shown(wide_key)}
+
+
+def test_parts_of_a_composite_meet_under_a_long_key() -> None:
+    parts = [{"expect": "a"}, {"expect": "b", "for_each": "$.payload.n"}]
+    engine = evaluator({"type": "sequence", "correlate": "$.payload.k", "triggers": parts})
+    outcomes = take(engine, *(event(name, n, payload={"k": BIG, "n": 1}) for n, name in enumerate("ab")))
+    assert outcomes[1].firings[0].key == {"$.payload.k": shown(BIG)}
+
+
+def test_a_long_key_is_resolved_by_the_same_key() -> None:
+    engine = evaluator({"expect": "a", "for_each": "$.payload.k", "resolve_on": "b"})
+    outcomes = take(engine, *(event(name, n, payload={"k": BIG}) for n, name in enumerate("ab")))
+    assert [firing.state.value for outcome in outcomes for firing in outcome.firings] == ["Triggered", "Resolved"]
+
+
+def test_three_hundred_keys_of_a_megabyte_leave_little_in_memory() -> None:
+    engine = evaluator({"expect": "a", "for_each": "$.payload.k", "threshold": 2, "within": 3600}, record=False)
+    tracemalloc.start()
+    try:
+        for number in range(300):
+            take(engine, event("a", 1, id=f"e{number}", payload={"k": f"{number}{BIG}"}))
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept < 3_000_000
+
+
+def test_equal_numbers_are_the_same_key() -> None:
+    engine = evaluator({"expect": "a", "for_each": "$.payload.k", "threshold": 2, "within": 60})
+    outcomes = take(engine, event("a", 0, payload={"k": 1}), event("a", 1, payload={"k": 1.0}))
+    assert reasons(outcomes) == ["below_threshold", "fired"]
+    assert outcomes[1].firings[0].key == {"$.payload.k": 1}
+
+
+def test_null_is_no_key() -> None:
+    engine = evaluator({"expect": "a", "for_each": "$.payload.k"})
+    assert reasons(take(engine, event("a", payload={"k": None}))) == ["missing_key"]
