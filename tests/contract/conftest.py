@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
-from flow_server import PATIENCE, FlowServer, connect, open_stores
+from flow_server import PATIENCE, connect, open_stores
 
+from tests.integration.conftest import NatsServer
 from tests.patience import limit
 from whenthen.runs.memory_stores import memory_stores
 from whenthen.runs.stores import Stores
@@ -22,16 +23,16 @@ def anyio_backend() -> str:
 
 
 @pytest.fixture(scope="session")
-def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FlowServer]:
-    server = FlowServer(tmp_path_factory.mktemp("nats"))
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path_factory.mktemp("nats"))
     server.start()
     yield server
     server.kill()
 
 
 @pytest.fixture
-def own_server(tmp_path: Path) -> Iterator[FlowServer]:
-    server = FlowServer(tmp_path / "nats")
+def own_server(tmp_path: Path) -> Iterator[NatsServer]:
+    server = NatsServer(tmp_path / "nats")
     server.start()
     yield server
     server.kill()

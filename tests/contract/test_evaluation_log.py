@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import pytest
-from flow_server import FlowServer
 
+from tests.integration.conftest import NatsServer
 from whenthen.engine.bus import (
     Bus,
     Message,
@@ -69,7 +69,7 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Ports]:
     if request.param != "nats":
         yield in_memory(atomic=request.param == "atomic")
         return
-    server: FlowServer = request.getfixturevalue("shared_server")
+    server: NatsServer = request.getfixturevalue("shared_server")
     bus = Bus(server.url)
     await bus.connect()
     await ensure_streams(bus.js, StreamSettings())

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flow_server import FlowServer, connect, open_stores
+from flow_server import connect, open_stores
 
+from tests.integration.conftest import NatsServer
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.flow_runs.run_events import RunEventPublisher
 from whenthen.runs.memory_stores import DeploymentSet
@@ -57,13 +58,13 @@ asyncio.run(main())
 
 
 @pytest.fixture
-async def bus(own_server: FlowServer) -> AsyncIterator[Bus]:
+async def bus(own_server: NatsServer) -> AsyncIterator[Bus]:
     bus = await connect(own_server)
     yield bus
     await bus.close()
 
 
-def start_worker(server: FlowServer, deployment: Deployment, root: Path) -> subprocess.Popen[bytes]:
+def start_worker(server: NatsServer, deployment: Deployment, root: Path) -> subprocess.Popen[bytes]:
     here = str(Path(__file__).parent)
     words = [sys.executable, "-c", WORKER, here, server.url, deployment.model_dump_json(), str(root)]
     return subprocess.Popen(words)
@@ -77,7 +78,7 @@ def alive(pid: int) -> bool:
 
 
 async def test_a_killed_worker_leaves_no_process_and_its_run_is_tried_again_never_twice_at_once(
-    own_server: FlowServer, bus: Bus, tmp_path: Path, eventually: Eventually
+    own_server: NatsServer, bus: Bus, tmp_path: Path, eventually: Eventually
 ) -> None:
     script = 'mkdir busy || echo TWICE >> twice; echo $$ >> pids; test "$WHENTHEN_ATTEMPT" = 2 && exit 0; sleep 60'
     deployment = Deployment(name="d", command=["sh", "-c", f"trap '' TERM; {script}"], retries=1, retry_delay=0)
@@ -120,7 +121,7 @@ async def test_a_killed_worker_leaves_no_process_and_its_run_is_tried_again_neve
 
 
 async def test_a_run_without_retries_is_crashed_when_its_worker_is_killed(
-    own_server: FlowServer, bus: Bus, tmp_path: Path, eventually: Eventually
+    own_server: NatsServer, bus: Bus, tmp_path: Path, eventually: Eventually
 ) -> None:
     deployment = Deployment(name="d", command=["sh", "-c", "touch started; sleep 60"])
     stores = await open_stores(bus)
@@ -145,7 +146,7 @@ async def test_a_run_without_retries_is_crashed_when_its_worker_is_killed(
 
 
 async def test_a_run_survives_a_restart_of_the_server(
-    own_server: FlowServer, bus: Bus, tmp_path: Path, eventually: Eventually
+    own_server: NatsServer, bus: Bus, tmp_path: Path, eventually: Eventually
 ) -> None:
     script = "echo first; touch started; while ! test -e go; do sleep 0.1; done; echo last"
     deployments = DeploymentSet([Deployment(name="d", command=["sh", "-c", script])])
