@@ -22,21 +22,27 @@ __all__ = ["MAX_SOURCE", "Text", "compile_text"]
 
 #: characters of a template
 MAX_SOURCE = 200_000
+#: steps of a look-up up to which Jinja certainly compiles it, so that this can wait
+MAX_LATE_STEPS = 20
 _FILE = "<whenthen text>"
 
 
 class Text:
-    """A compiled text template. Rendering is pure: the same context gives the same text."""
+    """A compiled text template. Rendering is pure: the same context gives the same text.
+
+    Most templates are literals and look-ups, which `lookups.join_pieces` renders. Jinja's code for those is made when a
+    render first needs it, such as to say what is missing: it is most of the time that compiling an action takes.
+    """
 
     __slots__ = ("_template", "names_used", "pieces", "text")
 
     def __init__(
-        self, text: str, template: Template, names_used: frozenset[str], pieces: tuple[Piece, ...] | None = None
+        self, text: str, template: Template | None, names_used: frozenset[str], pieces: tuple[Piece, ...] | None = None
     ) -> None:
         self.text = text
         self.names_used = names_used  #: top-level variables that it reads
-        self._template = template
-        self.pieces = pieces  #: of a template of literals and look-ups only, for `lookups.join_pieces`
+        self._template = template  #: None only beside `pieces`, until it is needed
+        self.pieces = pieces  #: of a template of literals and look-ups only
 
     def render(self, context: Mapping[str, Any], *, budget: Budget | None = None) -> str:
         """The text for `context`. `budget` is given where several templates share one.
@@ -55,11 +61,15 @@ class Text:
         return text
 
     def _render(self, context: Mapping[str, Any], budget: Budget) -> str:
-        inner = self._template.new_context(dict(context))
+        template = self._template
+        if template is None:
+            environment = Sandbox()
+            template = self._template = _generate(environment, _parse(environment, self.text))
+        inner = template.new_context(dict(context))
         assert isinstance(inner, BudgetContext)
         inner.budget = budget
         try:
-            return "".join(self._template.root_render_func(inner))
+            return "".join(template.root_render_func(inner))
         except MissingValue as error:
             line = self._line(error.__traceback__)
             raise RenderError(f"line {line}: {self._expression(error.name, line)}{error.message}") from None
@@ -80,6 +90,7 @@ class Text:
         line = 1
         while traceback is not None:
             if traceback.tb_frame.f_code.co_filename == _FILE:
+                assert self._template is not None  # it is what raised
                 line = self._template.get_corresponding_lineno(traceback.tb_lineno)
             traceback = traceback.tb_next
         return line
@@ -105,18 +116,31 @@ def compile_text(text: str, *, known: Iterable[str] | None = None, sandbox: Sand
         raise InvalidTemplate(f"a template of {len(text)} characters; at most {MAX_SOURCE} are allowed")
     environment = sandbox or Sandbox()
     try:
-        tree = environment.parse(text)
-        tree = Rewriter(environment).rewrite(tree)
+        tree = _parse(environment, text)
         names = frozenset(meta.find_undeclared_variables(tree))
         if known is not None:
             _check_names(tree, names, frozenset(known))
         pieces = pieces_of(tree, environment.globals)
-        code: CodeType = environment.compile(tree, name=None, filename=_FILE)
+        template = None if pieces is not None and _are_short(pieces) else _generate(environment, tree)
     except TemplateSyntaxError as error:
         raise InvalidTemplate(f"line {error.lineno}: {error.message}") from None
     except (RecursionError, MemoryError, SyntaxError):
         raise InvalidTemplate("the template is nested too deep; simplify it") from None
-    return Text(text, Template.from_code(environment, code, environment.globals), names, pieces)
+    return Text(text, template, names, pieces)
+
+
+def _parse(environment: Sandbox, text: str) -> nodes.Template:
+    return Rewriter(environment).rewrite(environment.parse(text))
+
+
+def _generate(environment: Sandbox, tree: nodes.Template) -> Template:
+    code: CodeType = environment.compile(tree, name=None, filename=_FILE)
+    return Template.from_code(environment, code, environment.globals)
+
+
+def _are_short(pieces: tuple[Piece, ...]) -> bool:
+    """Whether no look-up is nested so deep that Jinja may be unable to compile it."""
+    return all(isinstance(piece, str) or len(piece) <= MAX_LATE_STEPS for piece in pieces)
 
 
 def _check_names(tree: nodes.Template, used: frozenset[str], known: frozenset[str]) -> None:

@@ -256,3 +256,26 @@ def test_rendering_leaves_the_context_unchanged() -> None:
     context = {"a": {"b": [1]}}
     compile_text("{% set a = 1 %}{% set c = 2 %}{{ a }}").render(context)
     assert context == {"a": {"b": [1]}}
+
+
+def test_a_look_up_renders_the_same_before_and_after_it_failed_once() -> None:
+    text = compile_text("one\n{{ event.payload.order }}")
+    there = {"event": {"payload": {"order": "o-1"}}}
+    assert text.render(there) == "one\no-1"
+    for _ in range(2):
+        with pytest.raises(RenderError, match=r"^line 2: event\.payload\.order: "):
+            text.render({"event": {"payload": {}}})
+    assert text.render(there) == "one\no-1"
+
+
+@pytest.mark.parametrize("steps", [20, 21, 60])
+def test_a_look_up_of_many_steps_is_followed(steps: int) -> None:
+    value: object = "end"
+    for _ in range(steps):
+        value = {"a": value}
+    assert compile_text("{{ x" + ".a" * steps + " }}").render({"x": value}) == "end"
+
+
+def test_a_look_up_too_deep_for_jinja_is_refused_when_it_is_compiled() -> None:
+    with pytest.raises(InvalidTemplate, match="nested too deep"):
+        compile_text("{{ x" + ".a" * 5000 + " }}")
