@@ -136,7 +136,7 @@ def constant_of(recipe: Recipe, constants: Sequence[Any]) -> Any:
         return literal_weight(constants[slot] for slot in slots)
     if what == "pattern":
         return compile_pattern(constants[slots[0]])
-    return FUNCTIONS[what][0](constants[slots[0]])
+    return FUNCTIONS[what][0](constants[slots[0]], [MAX_STEPS])
 
 
 def _brackets(source: str) -> int:

@@ -228,6 +228,8 @@ def _call(node: n.Call, scope: frozenset[str], declared: frozenset[str] | None) 
             parts,
             free=not scope,
         )
+    if constant and name in ("timestamp", "duration"):  # a constant of compiled code
+        return _apply(node, lambda text: function(text, [MAX_STEPS]), parts)
     if name in CHARGED_FUNCTIONS:
         return _charged(node, lambda frame, *values: function(*values, frame.budget), parts, free=not scope)
     if name.startswith("get") and len(parts) == 2 and not constant:

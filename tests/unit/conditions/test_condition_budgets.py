@@ -70,6 +70,9 @@ HEAVY = {
         "l.exists(t, google.protobuf.Struct{fields: m} == {})",
         {"l": NUMBERS, "m": {"a": list(range(100_000))}},
     ),
+    "durations": ('l.exists(t, duration(t) > duration("1h"))', {"l": ["1s" * 90] * MANY}),
+    "times": ('l.exists(t, timestamp(t) < timestamp("2026-01-01T00:00:00Z"))', {"l": ["2026-01-01T00:00:00Z"] * 200_000}),
+    "numbers of many digits": ("l.exists(t, double(t) < 0.0)", {"l": ["1" * 999] * MANY * 2}),
     "numbers beside text": ("l.exists(t, m == l)", {"l": NUMBERS, "m": [*range(MANY - 1), "x"]}),
 }  # fmt: skip
 

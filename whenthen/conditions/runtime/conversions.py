@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 MAX_NUMBER_CHARS = 1_000  #: the longest text that is read as a number
+TIME_STEPS = 8  #: of reading a time or duration; each character of a duration is two more
 CODED = 4  #: 2**4 characters are encoded or decoded in a step
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
@@ -49,13 +50,14 @@ def _unconvertible(name: str, value: object, why: str = "") -> EvaluationFault:
     return EvaluationFault(Reason.BAD_CONVERSION, f"{name}() cannot convert {describe(value)}{tail}", value)
 
 
-def _number_text(name: str, text: str) -> str:
+def _number_text(name: str, text: str, budget: Budget | None) -> str:
     if len(text) > MAX_NUMBER_CHARS:
         raise _unconvertible(name, text, f"{len(text):,} characters; at most {MAX_NUMBER_CHARS:,} are read")
+    charge(len(text) >> CODED, budget)
     return text
 
 
-def to_int(value: Any) -> int:
+def to_int(value: Any, budget: Budget | None) -> int:
     if isinstance(value, datetime):
         return time_ns(value) // 1_000_000_000
     if type(value) is float:
@@ -63,7 +65,7 @@ def to_int(value: Any) -> int:
             raise EvaluationFault(Reason.OVERFLOW, f"{describe(value)} is outside the range of int", value)
         return int(value)
     if type(value) is str:
-        if not _INTEGER.fullmatch(_number_text("int", value)):
+        if not _INTEGER.fullmatch(_number_text("int", value, budget)):
             raise _unconvertible("int", value)
         number = int(value)
     elif type(value) is int or type(value) is Uint:
@@ -75,13 +77,13 @@ def to_int(value: Any) -> int:
     return number
 
 
-def to_uint(value: Any) -> Uint:
+def to_uint(value: Any, budget: Budget | None) -> Uint:
     if type(value) is float:
         if not 0 <= value < 2.0**64:
             raise EvaluationFault(Reason.OVERFLOW, f"{describe(value)} is outside the range of uint", value)
         return Uint(value)
     if type(value) is str:
-        if not _UNSIGNED.fullmatch(_number_text("uint", value)):
+        if not _UNSIGNED.fullmatch(_number_text("uint", value, budget)):
             raise _unconvertible("uint", value)
         number = int(value)
     elif type(value) is int or type(value) is Uint:
@@ -93,7 +95,7 @@ def to_uint(value: Any) -> Uint:
     return Uint(number)
 
 
-def to_double(value: Any) -> float:
+def to_double(value: Any, budget: Budget | None) -> float:
     if type(value) is float:
         return value
     if type(value) is int or type(value) is Uint:
@@ -101,7 +103,7 @@ def to_double(value: Any) -> float:
             raise EvaluationFault(Reason.OVERFLOW, f"{describe(value)} is outside the range of int", value)
         return float(value)
     if type(value) is str:
-        if not _DOUBLE.fullmatch(_number_text("double", value)):
+        if not _DOUBLE.fullmatch(_number_text("double", value, budget)):
             raise _unconvertible("double", value)
         return float(value)
     raise no_overload("double()", value)
@@ -155,20 +157,22 @@ def to_bool(value: Any) -> bool:
     raise no_overload("bool()", value)
 
 
-def to_timestamp(value: Any) -> datetime:
+def to_timestamp(value: Any, budget: Budget | None) -> datetime:
     if isinstance(value, datetime):
         return value
     if type(value) is str:
+        charge(TIME_STEPS, budget)
         return times.parse_time(value)
     if type(value) is int:
         return times.time_from_seconds(value)
     raise no_overload("timestamp()", value)
 
 
-def to_duration(value: Any) -> timedelta:
+def to_duration(value: Any, budget: Budget | None) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if type(value) is str:
+        charge(TIME_STEPS + 2 * min(len(value), times.MAX_SPAN_CHARS), budget)
         return times.parse_span(value)
     raise no_overload("duration()", value)
 

@@ -95,7 +95,12 @@ _PARTS: dict[str, Callable[..., int]] = {
 # -- the tables
 
 #: the functions that take a budget after their arguments
-CHARGED_FUNCTIONS = frozenset({"matches", "startsWith", "endsWith", "contains", "string", "bytes"})
+CHARGED_FUNCTIONS = frozenset(
+    {
+        *("matches", "startsWith", "endsWith", "contains"),
+        *("string", "bytes", "int", "uint", "double", "timestamp", "duration"),
+    }
+)
 #: function -> (implementation, numbers of arguments as f(...), numbers of arguments as x.f(...))
 FUNCTIONS: dict[str, tuple[Callable[..., Any], frozenset[int], frozenset[int]]] = {
     "size": (size, frozenset({1}), frozenset({0})),

@@ -23,6 +23,7 @@ from whenthen.conditions.runtime.cel_values import (
 from whenthen.conditions.runtime.condition_errors import Reason, describe
 
 __all__ = [
+    "MAX_SPAN_CHARS",
     "format_span",
     "format_time",
     "local",
@@ -45,7 +46,7 @@ _UNIT_NS = {
 _OFFSET = re.compile(r"([+-]?)([0-9]{2}):([0-9]{2})")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MIN_SECONDS, _MAX_SECONDS = -62_135_596_800, 253_402_300_799  # 0001-01-01 and 9999-12-31, in seconds
-_MAX_SPAN_CHARS = 200
+MAX_SPAN_CHARS = 200
 
 
 def time_from_ns(ns: int) -> datetime:
@@ -115,7 +116,7 @@ def format_time(value: datetime) -> str:
 
 def parse_span(text: str) -> timedelta:
     """A duration such as `1h30m`, `-1.5s` or `0`."""
-    match = _SPAN.fullmatch(text) if len(text) <= _MAX_SPAN_CHARS else None
+    match = _SPAN.fullmatch(text) if len(text) <= MAX_SPAN_CHARS else None
     if match is None:
         if text in ("0", "+0", "-0"):
             return timedelta()
