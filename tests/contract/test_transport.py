@@ -22,7 +22,8 @@ from whenthen.engine.bus import protocol
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery, NatsProtocol, encode_headers
 from whenthen.engine.bus.pull_consumer import Meaning, read_status
-from whenthen.engine.bus.request_client import BusReason
+from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.stream_reader import stored_messages
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
 from whenthen.engine.bus.transport import PublicProtocol
 from whenthen.engine.process.server import Server
@@ -178,6 +179,27 @@ async def test_stored_messages_that_nobody_can_give_are_an_error_and_not_an_empt
     with pytest.raises(BusUnavailable, match="NOWHERE can not be read") as caught:
         await bus.client.read_stored("NOWHERE", request, lambda message: came.append(message.data))
     assert caught.value.reason == BusReason.NO_STREAM
+
+
+async def test_stored_messages_are_read_from_a_server_that_leaves_requests_unanswered_at_first(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        await bus.store(f"events.e{number}", b"%d" % number)
+    asked = 0
+    api = bus.client.api
+
+    async def busy(subject: str, body: object = None, *, timeout_s: float = 5.0) -> dict[str, object]:
+        nonlocal asked
+        asked += subject.startswith("CONSUMER.CREATE.")
+        if asked <= 3 and subject.startswith("CONSUMER."):
+            raise unavailable("NATS did not answer", BusReason.TIMEOUT)
+        return await api(subject, body, timeout_s=timeout_s)
+
+    monkeypatch.setattr(bus.client, "api", busy)
+    found = [message.data async for message in stored_messages(bus.client, "EVENTS", {"filter_subject": "events.>"})]
+    assert found == [b"0", b"1", b"2"]
+    assert asked == 4
 
 
 async def test_what_is_sent_comes_in_the_order_of_sending_whoever_sends(bus: Bus) -> None:

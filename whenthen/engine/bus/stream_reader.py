@@ -119,14 +119,15 @@ class StreamReader:
         """End a `wait` early."""
         self._arrived.set()
 
-    def raise_trouble(self) -> None:
-        """For who would rather fail than wait.
+    def raise_trouble(self, *, patient: bool = False) -> None:
+        """For who would rather fail than wait. With `patient`, a server that has not answered yet is no reason: it is asked again.
 
         Raises:
             BusUnavailable: reading is interrupted now.
         """
-        if self._consumer is not None and self._consumer.trouble is not None:
-            raise self._consumer.trouble
+        trouble = self._consumer.trouble if self._consumer is not None else None
+        if trouble is not None and not (patient and trouble.reason == BusReason.TIMEOUT):
+            raise trouble
 
     def _check(self) -> None:
         if self._consumer is not None:
@@ -166,7 +167,7 @@ async def stored_messages(
                 deadline = now() + IDLE_S
             if reader.caught_up:
                 return
-            reader.raise_trouble()
+            reader.raise_trouble(patient=True)  # one request that a busy server left unanswered is not worth a failure
             if not await reader.wait(deadline - now()) and now() >= deadline:
                 raise unavailable(f"NATS sent nothing of {stream} for {IDLE_S:g} s", BusReason.TIMEOUT)
     finally:
