@@ -1,8 +1,8 @@
 """The command line's side of the HTTP API: where the server is, one request, and what an error means for people.
 
 Imported by commands when they run, as it imports much. The address comes from `--url` or `WHENTHEN_URL`, the token from
-`WHENTHEN_API_TOKEN` (itself, or a reference to it: `env:NAME`, `file:/path`); a token is never an argument, as arguments
-are seen by everybody on the machine.
+`WHENTHEN_API_TOKEN` (itself, or a reference to it: `env:NAME`, `file:/path`), else from what a server of this user has noted
+for the address (`cli.token_files`); a token is never an argument, as arguments are seen by everybody on the machine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import httpx
 import orjson
 
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE
+from whenthen.cli.token_files import find_token
 from whenthen.schemas import SetupError, WhenthenError
 
 __all__ = ["ApiError", "Client", "Unreachable", "api_token", "quoted"]
@@ -80,8 +81,8 @@ class Client:
 
     @classmethod
     def connect(cls, url: str) -> Client:
-        """A client with the token of the environment."""
-        return cls(url, token=api_token())
+        """A client with the token of the environment, else with the one that the server at `url` noted for this user."""
+        return cls(url, token=api_token() or find_token(url))
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON answer of a GET. Parameters that are None are left out. Raises `ApiError`, `Unreachable`."""
@@ -154,7 +155,10 @@ class Client:
         if told.get("field"):
             message = f"{told['field']}: {message}"
         if response.status_code == 401:
-            message += "; set WHENTHEN_API_TOKEN to the server's API token"
+            message += (
+                "; set WHENTHEN_API_TOKEN to the server's API token: the file api-token in its data directory, unless it "
+                "was given one (commands of the user who runs it find the token themselves)"
+            )
         elif response.status_code == 503:
             message += f"; try again in {response.headers.get('retry-after', 'a few')} seconds"
         return ApiError(response.status_code, reason, f"{message} ({reason})", body)

@@ -31,7 +31,7 @@ def refusal(message: str, *, reason: str = "refused", field: str | None = None) 
     ("status", "body", "said"),
     [
         (400, refusal("empty", reason="invalid_event", field="event"), "event: empty (invalid_event)"),
-        (401, refusal("send a token", reason="unauthorized"), "send a token; set WHENTHEN_API_TOKEN to the server's API token (unauthorized)"),
+        (401, refusal("send a token", reason="unauthorized"), "send a token; set WHENTHEN_API_TOKEN to the server's API token: the file api-token in its data directory, unless it was given one (commands of the user who runs it find the token themselves) (unauthorized)"),
         (404, refusal("there is no run 'x'", reason="not_found"), "there is no run 'x' (not_found)"),
         (503, refusal("NATS is away", reason="bus_unavailable"), "NATS is away; try again in 2 seconds (bus_unavailable)"),
         (

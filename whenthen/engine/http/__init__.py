@@ -17,6 +17,9 @@ from whenthen.engine.http.request_models import (
     Page,
     RunRequest,
 )
+from whenthen.engine.http.request_origin import (
+    RequestOrigin,
+)
 from whenthen.engine.http.serving import (
     HttpServer,
     listen,
@@ -27,6 +30,7 @@ __all__ = [
     "HttpApp",
     "HttpServer",
     "Page",
+    "RequestOrigin",
     "RunRequest",
     "answer_models",
     "create_app",

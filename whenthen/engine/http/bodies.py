@@ -7,7 +7,17 @@ from __future__ import annotations
 
 from whenthen.engine.http.answers import HttpError, Receive, Scope
 
-__all__ = ["ClientGone", "content_type", "header", "read_body", "refuse_compressed"]
+__all__ = [
+    "JSON_TYPES",
+    "ClientGone",
+    "content_type",
+    "header",
+    "read_body",
+    "refuse_compressed",
+    "refuse_other_than_json",
+]
+
+JSON_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
 
 
 class ClientGone(Exception):
@@ -35,6 +45,23 @@ def content_type(scope: Scope) -> str:
     if charset not in ("", "utf-8", "utf8", "us-ascii"):
         raise HttpError(415, "unsupported_media_type", f"charset {charset[:40]} is not taken; send UTF-8")
     return kind.strip()
+
+
+def refuse_other_than_json(scope: Scope) -> None:
+    """Take bodies that are declared as JSON, and requests without a body that are declared as nothing or as JSON.
+
+    Raises:
+        HttpError: 415.
+    """
+    kind = content_type(scope)
+    if kind in JSON_TYPES:
+        return
+    if kind:
+        raise HttpError(415, "unsupported_media_type", f"content-type {kind[:80]} is not taken; send {JSON_TYPES[0]}")
+    if header(scope, b"transfer-encoding") is not None or (header(scope, b"content-length") or "0").strip("0 "):
+        raise HttpError(
+            415, "unsupported_media_type", f"a body without a content type; send Content-Type: {JSON_TYPES[0]}"
+        )
 
 
 def refuse_compressed(scope: Scope) -> None:

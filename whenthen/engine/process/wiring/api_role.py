@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from whenthen import __version__
-from whenthen.engine.http import HttpServer, create_app, listen
+from whenthen.engine.http import HttpServer, RequestOrigin, create_app, listen
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.api import ServerApi
 from whenthen.engine.process.rule_reloading import RuleReloading
@@ -42,17 +42,19 @@ class ApiRole:
             describe=describe,
             check_room=parts.disk.admit if parts.disk is not None else None,
         )
+        listening, self.address = listen(settings.host, settings.port)
+        origin = RequestOrigin(host=settings.host, port=listening.getsockname()[1], public_urls=settings.public_urls)
         app = create_app(
             api,
             metrics=parts.metrics,
             token=settings.token(),
+            origin=origin,
             body_limit=settings.body_limit,
             events_per_request=settings.events_per_request,
             version=__version__,
         )
         self._supervisor = parts.supervisor
         self._grace_s = settings.drain_grace.total_seconds()
-        listening, self.address = listen(settings.host, settings.port)
         self._server = HttpServer(app, drain_s=self._grace_s)
         self._supervisor.start(TASK, self._server.serve(sockets=[listening]))
 
