@@ -13,6 +13,10 @@ from whenthen.engine.http.app import (
     HttpApp,
     create_app,
 )
+from whenthen.engine.http.connections import (
+    ConnectionGate,
+    ConnectionLimits,
+)
 from whenthen.engine.http.request_models import (
     Page,
     RunRequest,
@@ -27,6 +31,8 @@ from whenthen.engine.http.serving import (
 
 __all__ = [
     "Api",
+    "ConnectionGate",
+    "ConnectionLimits",
     "HttpApp",
     "HttpServer",
     "Page",

@@ -21,7 +21,7 @@ from starlette.responses import Response
 
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, error_answer, send_answer
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import ClientGone, header, refuse_other_than_json
+from whenthen.engine.http.bodies import BodyBudget, ClientGone, header, refuse_other_than_json
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.openapi import complete
 from whenthen.engine.http.request_origin import RequestOrigin
@@ -44,6 +44,7 @@ def create_app(
     token: str | None = None,
     origin: RequestOrigin | None = None,
     body_limit: int = 4_000_000,
+    bodies_limit: int = 256_000_000,
     events_per_request: int = 1000,
     limits: EventLimits | None = None,
     clock: Callable[[], datetime] = utc_now,
@@ -53,15 +54,17 @@ def create_app(
 
     `origin` refuses requests that pages of others send; None takes them.
     """
+    budget = BodyBudget(bodies_limit)
     ingest = Ingest(
         api,
         metrics=metrics,
         clock=clock,
         body_limit=body_limit,
+        budget=budget,
         events_per_request=events_per_request,
         limits=limits,
     )
-    return HttpApp(ingest, _fastapi(api, version), metrics=metrics, token=token, origin=origin)
+    return HttpApp(ingest, _fastapi(api, version, budget), metrics=metrics, token=token, origin=origin)
 
 
 class HttpApp:
@@ -163,10 +166,11 @@ def _no_token(scope: Scope) -> Answer:
     return error_answer(401, "unauthorized", message, (b"www-authenticate", b"Bearer"))
 
 
-def _fastapi(api: Api, version: str) -> FastAPI:
+def _fastapi(api: Api, version: str, budget: BodyBudget) -> FastAPI:
     app = FastAPI(title="whenthen", version=version, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.router.redirect_slashes = False  # it would repeat the Host of the request
     app.include_router(state_router(api))
-    app.include_router(api_router(api))
+    app.include_router(api_router(api, budget))
 
     async def ours(_request: Request, error: Exception) -> Response:
         return as_response(answer_of(error))

@@ -5,10 +5,12 @@ Called by `ingest` for each event request and by `routes` for the small bodies o
 
 from __future__ import annotations
 
-from whenthen.engine.http.answers import HttpError, Receive, Scope
+from whenthen.engine.http.answers import RETRY_AFTER_S, HttpError, Receive, Scope
 
 __all__ = [
     "JSON_TYPES",
+    "BodyBudget",
+    "BudgetShare",
     "ClientGone",
     "content_type",
     "header",
@@ -75,11 +77,59 @@ def refuse_compressed(scope: Scope) -> None:
         raise HttpError(415, "unsupported_media_type", f"content-encoding {encoding[:40]} is not taken; send it plain")
 
 
-async def read_body(receive: Receive, limit: int, announced: str | None) -> bytes:
+class BodyBudget:
+    """The bytes of bodies that all requests together may hold at one time."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def share(self) -> BudgetShare:
+        """What one request holds of it; to be given back with `give_back`."""
+        return BudgetShare(self)
+
+
+class BudgetShare:
+    """The bytes of one request."""
+
+    __slots__ = ("_budget", "_held")
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    def take(self, size: int) -> None:
+        """Hold `size` bytes more.
+
+        Raises:
+            HttpError: 503, all of the budget is held; this request holds what it held.
+        """
+        budget = self._budget
+        if budget.held + size > budget.limit:
+            raise HttpError(
+                503,
+                "busy",
+                f"the bodies of all requests at this moment are more than {budget.limit} bytes (bodies_limit); "
+                "send it again",
+                (b"retry-after", b"%d" % RETRY_AFTER_S),
+            )
+        budget.held += size
+        self._held += size
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        self._budget.held -= self._held
+        self._held = 0
+
+
+async def read_body(receive: Receive, limit: int, announced: str | None, share: BudgetShare) -> bytes:
     """The whole body, at most `limit` bytes of it; no more than that is ever held. `announced` is the content length.
 
+    The body is counted in `share`, which the caller gives back when it is done with it.
+
     Raises:
-        HttpError: 413, before reading when the length is announced, else as soon as the limit is passed.
+        HttpError: 413, before reading when the length is announced, else as soon as the limit is passed; 503, other
+            requests hold too much.
         ClientGone: the client went away.
     """
     if announced is not None:
@@ -91,21 +141,21 @@ async def read_body(receive: Receive, limit: int, announced: str | None) -> byte
     if message["type"] == "http.disconnect":
         raise ClientGone
     body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise _too_large(limit)
+    share.take(len(body))
     if message.get("more_body", False):
-        parts = [body]
-        size = len(body)
+        whole = bytearray(body)  # not a list of pieces, which may be one byte each
         while message.get("more_body", False):
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
+            if len(whole) + len(part) > limit:
                 raise _too_large(limit)
-            parts.append(part)
-        body = b"".join(parts)
-    if len(body) > limit:
-        raise _too_large(limit)
+            share.take(len(part))
+            whole += part
+        body = bytes(whole)
     return body
 
 

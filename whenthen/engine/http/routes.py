@@ -11,9 +11,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from whenthen.engine.http import answer_models as answers
-from whenthen.engine.http.answers import Answer, HttpError
+from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import content_type, header, read_body
+from whenthen.engine.http.bodies import BodyBudget, header, read_body
 from whenthen.engine.http.request_models import Page, RunRequest, read_run_request
 from whenthen.sources import decode_json
 
@@ -27,7 +27,7 @@ Before = Annotated[str | None, Query(max_length=512, description="The `next` of 
 Filter = Annotated[str | None, Query(max_length=4096)]
 
 
-def api_router(api: Api) -> APIRouter:
+def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     """Routes below `/api`, but for `POST /api/events`."""
     router = APIRouter(prefix="/api")
     # what was not given to a model does not apply, and is left out
@@ -105,7 +105,7 @@ def api_router(api: Api) -> APIRouter:
     @post("/deployments/{name}/run", status_code=201, tags=["deployments"])
     async def run_deployment(name: Named, request: Request) -> answers.FlowRunDetail:
         """Start a run. The body, if any, is `{"parameters": {...}, "key": "...", "delay": seconds}`."""
-        return await api.run_deployment(name, await _run_request(request))
+        return await api.run_deployment(name, await _run_request(request, budget))
 
     @post("/deployments/{name}/pause", tags=["deployments"])
     async def pause_deployment(name: Named, schedule: Filter = None) -> answers.DeploymentDetail:
@@ -191,13 +191,14 @@ def state_router(api: Api) -> APIRouter:
     return router
 
 
-async def _run_request(request: Request) -> RunRequest:
-    # not a parameter of the route: a body is refused by its kind and size before it is decoded, and optional
-    kind = content_type(request.scope)
-    if kind not in ("", "application/json"):
-        raise HttpError(415, "unsupported_media_type", f"content-type {kind[:80]} is not taken; send application/json")
-    body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"))
-    return read_run_request(decode_json(body)) if body else RunRequest()
+async def _run_request(request: Request, budget: BodyBudget) -> RunRequest:
+    # not a parameter of the route: a body is refused by its size before it is decoded, and optional
+    share = budget.share()
+    try:
+        body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"), share)
+        return read_run_request(decode_json(body)) if body else RunRequest()
+    finally:
+        share.give_back()
 
 
 def _page(limit: int, before: str | None, **filters: str | None) -> Page:

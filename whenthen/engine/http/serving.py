@@ -2,35 +2,41 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Iterator
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 import uvicorn
 
+from whenthen.engine.http.connections import ConnectionGate, LimitedProtocol
 from whenthen.schemas import SetupError
 
 __all__ = ["HttpServer", "listen"]
 
 _BACKLOG = 4096
-_KEEP_ALIVE_S = 75
 
 
 class HttpServer(uvicorn.Server):
     """uvicorn without access log, dates and signal handlers. `serve(sockets=[...])` until `should_exit`."""
 
-    def __init__(self, app: Any, *, drain_s: float) -> None:
+    def __init__(self, app: Any, *, drain_s: float, gate: ConnectionGate) -> None:
+        protocol = partial(LimitedProtocol, gate)
         super().__init__(
             uvicorn.Config(
                 app,
+                http=cast(type[asyncio.Protocol], protocol),
+                ws="none",
+                proxy_headers=False,
                 log_config=None,
                 access_log=False,
                 server_header=False,
                 date_header=False,
                 lifespan="off",
                 timeout_graceful_shutdown=int(drain_s) or 1,
-                timeout_keep_alive=_KEEP_ALIVE_S,
+                timeout_keep_alive=cast(int, gate.limits.keep_alive_s),
                 backlog=_BACKLOG,
             )
         )

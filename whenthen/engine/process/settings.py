@@ -75,6 +75,16 @@ class Settings(BaseSettings):
     """The URL that the server is reached at (`https://automation.example`), several separated by commas. Requests with another Host or Origin are refused, but for loopback, the address that it listens on, and `/hooks`."""
     body_limit: Bytes = Field(default=4_000_000, ge=1024, le=64_000_000)
     """The largest request body; a larger one is answered 413."""
+    bodies_limit: Bytes = Field(default=256_000_000, ge=1024)
+    """The bytes of all request bodies that are read or worked on at one time, and of the events made of them; a request beyond is answered 503."""
+    connections: int = Field(default=4096, ge=1, le=1_000_000)
+    """The most HTTP connections at one time, and at most three quarters of the process's open files (`ulimit -n`); one more is answered 503 and closed."""
+    head_timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(milliseconds=100))
+    """How long the request line and the headers may take, and a new connection may stay silent; then the answer is 408."""
+    body_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(milliseconds=100))
+    """How long a request body may take after its headers (then the answer is 408), and an answer may wait to be read."""
+    keep_alive: Duration = Field(default=timedelta(seconds=75), ge=timedelta(seconds=1))
+    """How long a connection without a request stays open."""
     events_per_request: int = Field(default=1000, ge=1, le=100_000)
     """The most events in one request to `/api/events`."""
     publish_timeout: Duration = timedelta(seconds=5)
@@ -226,6 +236,8 @@ def _check(settings: Settings) -> None:
         )
     if token is not None and len(token) < 16:
         raise SetupError(f"the API token has {len(token)} characters; take at least 16 random ones")
+    if settings.bodies_limit < settings.body_limit:
+        raise SetupError(f"bodies_limit: {settings.bodies_limit} bytes are less than one body (body_limit) may have")
     for url in settings.public_urls:
         if not _is_web_url(url):
             raise SetupError(f"public_url: {url[:200]!r} is not a URL; write https://name, or http://name:port")
