@@ -86,25 +86,31 @@ class Client:
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON answer of a GET. Parameters that are None are left out. Raises `ApiError`, `Unreachable`."""
-        return self._ask("GET", path, params={name: value for name, value in query.items() if value is not None})
+        return self._ask("GET", path, params=_given(**query))
 
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         """The JSON answer of a POST. Raises `ApiError`, `Unreachable`."""
         content = None if body is None else orjson.dumps(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
-        params = {name: value for name, value in query.items() if value is not None}
-        return self._ask("POST", path, params=params, content=content, headers=headers)
+        return self._ask("POST", path, params=_given(**query), content=content, headers=headers)
 
     def pages(self, path: str, *, limit: int, **query: Any) -> Iterator[dict[str, Any]]:
         """Items of a listing, newest first, page by page up to `limit`."""
         before: str | None = None
         while limit > 0:
             size = min(limit, MAX_PAGE)
-            items = self.get(path, limit=size, before=before, **query)
+            response = self._send("GET", path, params=_given(limit=size, before=before, **query))
+            items = _body(response)
             if before is not None and items and items[0].get("seq", 0) >= int(before):
                 return  # the listing has no further pages
             yield from items
             limit -= len(items)
+            if "next" in response.links:  # cut for its size
+                following = httpx.URL(response.links["next"]["url"]).params.get("before")
+                if following is None or following == before:
+                    return
+                before = following
+                continue
             if len(items) < size or "seq" not in items[-1]:
                 return
             before = str(items[-1]["seq"])
@@ -121,6 +127,9 @@ class Client:
         self.close()
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
+        return _body(self._send(method, path, **options))
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TimeoutException:
@@ -132,12 +141,9 @@ class Client:
                 f"no server answers at {self.url} ({_cause(error)}); start one with `whenthen serve RULES`, "
                 "or name another with --url or WHENTHEN_URL"
             ) from None
-        try:
-            body = orjson.loads(response.content) if response.content else None
-        except orjson.JSONDecodeError:
-            body = None
+        body = _body(response)
         if response.is_success and (body is not None or not response.content):
-            return body
+            return response
         raise self._error(response, body)
 
     def _error(self, response: httpx.Response, body: Any) -> ApiError:
@@ -162,6 +168,19 @@ class Client:
         elif response.status_code == 503:
             message += f"; try again in {response.headers.get('retry-after', 'a few')} seconds"
         return ApiError(response.status_code, reason, f"{message} ({reason})", body)
+
+
+def _given(**query: Any) -> dict[str, Any]:
+    """Parameters without those that are None."""
+    return {name: value for name, value in query.items() if value is not None}
+
+
+def _body(response: httpx.Response) -> Any:
+    """The JSON of an answer; None when there is none."""
+    try:
+        return orjson.loads(response.content) if response.content else None
+    except orjson.JSONDecodeError:
+        return None
 
 
 def quoted(name: str) -> str:

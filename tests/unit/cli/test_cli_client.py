@@ -95,6 +95,22 @@ def test_a_listing_is_read_page_by_page_up_to_the_limit() -> None:
     ]
 
 
+def test_a_page_that_was_cut_for_its_size_is_followed_by_the_next() -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params.get("before"))
+        if asked[-1] is None:
+            return httpx.Response(
+                200, json=[{"seq": 9}, {"seq": 8}], headers={"link": '</api/events?before=8>; rel="next"'}
+            )
+        return httpx.Response(200, json=[{"seq": 7}])
+
+    with Client("http://server", transport=httpx.MockTransport(answer)) as client:
+        assert [item["seq"] for item in client.pages("/api/events", limit=100)] == [9, 8, 7]
+    assert asked == [None, "8"]
+
+
 def test_a_listing_that_has_one_page_only_is_not_read_over_and_over() -> None:
     page = [{"seq": number} for number in range(1000, 0, -1)]
     with client_answering(200, page) as client:

@@ -6,10 +6,11 @@ Called by `app`. Thin: each route reads its parameters, calls one method of the 
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from whenthen.engine.bus import StreamPage
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
@@ -19,6 +20,7 @@ from whenthen.sources import decode_json
 
 __all__ = ["api_router", "as_response", "state_router"]
 
+T = TypeVar("T")
 BODY_LIMIT = 1_000_000  #: of a request that starts a run, in bytes
 
 Named = Annotated[str, Path(min_length=1, max_length=512)]
@@ -48,10 +50,17 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
     @get("/events", tags=["events"])
     async def list_events(
-        limit: Limit = 50, before: Before = None, event: Filter = None, source: Filter = None, resource: Filter = None
+        request: Request,
+        response: Response,
+        limit: Limit = 50,
+        before: Before = None,
+        event: Filter = None,
+        source: Filter = None,
+        resource: Filter = None,
     ) -> list[answers.StoredEvent]:
-        """Stored events, newest first."""
-        return await api.list_events(_page(limit, before, event=event, source=source, resource=resource))
+        """Stored events, newest first. A page that was cut for its size has a `Link` to the next one."""
+        page = _page(limit, before, event=event, source=source, resource=resource)
+        return _linked(request, response, await api.list_events(page))
 
     @get("/events/{event_id}", tags=["events"])
     async def get_event(event_id: Named) -> answers.StoredEvent:
@@ -87,10 +96,10 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
     @get("/firings", tags=["automations"])
     async def list_firings(
-        limit: Limit = 50, before: Before = None, automation: Filter = None
+        request: Request, response: Response, limit: Limit = 50, before: Before = None, automation: Filter = None
     ) -> list[answers.FiringSummary]:
-        """Firings, newest first."""
-        return await api.list_firings(_page(limit, before, automation=automation))
+        """Firings, newest first. A page that was cut for its size has a `Link` to the next one."""
+        return _linked(request, response, await api.list_firings(_page(limit, before, automation=automation)))
 
     @get("/deployments", tags=["deployments"])
     async def list_deployments() -> list[answers.DeploymentSummary]:
@@ -199,6 +208,14 @@ async def _run_request(request: Request, budget: BodyBudget) -> RunRequest:
         return read_run_request(decode_json(body)) if body else RunRequest()
     finally:
         share.give_back()
+
+
+def _linked(request: Request, response: Response, items: list[T]) -> list[T]:
+    """The items of a listing, with a link (RFC 8288) to what follows if there are fewer of them than there may be."""
+    if isinstance(items, StreamPage) and items.next is not None:
+        following = request.url.include_query_params(before=items.next)
+        response.headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return items
 
 
 def _page(limit: int, before: str | None, **filters: str | None) -> Page:
