@@ -92,7 +92,7 @@ async def until(holds: Callable[[], bool]) -> None:
 
 def run(work: Callable[[], Awaitable[None]]) -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:  # the loop of `whenthen serve`
-        runner.run(asyncio.wait_for(work(), 60))  # type: ignore[arg-type]
+        runner.run(asyncio.wait_for(work(), 60))
 
 
 @pytest.mark.parametrize(
@@ -348,7 +348,7 @@ def test_a_wrong_token_of_a_webhook_is_refused_before_the_body_is_read() -> None
                 assert asked.body == b""
                 raise Refused("x-token is missing", status=401)
 
-            server.api.check_head = check  # type: ignore[method-assign]
+            server.api.check_head = check  # type: ignore[method-assign, assignment]
             assert (await server.ask(request(b"", path="/hooks/orders", length=4_000_000)))[0][0] == 401
 
     run(work)
