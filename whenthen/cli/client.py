@@ -8,6 +8,7 @@ for the address (`cli.token_files`); a token is never an argument, as arguments 
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -74,7 +75,12 @@ class Client:
         try:
             # the environment's proxies are for the outside; a server of one's own is asked directly
             self._http = httpx.Client(
-                base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport, trust_env=False
+                base_url=self.url,
+                headers=headers,
+                timeout=TIMEOUT_S,
+                transport=transport,
+                trust_env=False,
+                verify=_trusted(),
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise SetupError(f"--url {url[:200]!r} is not an address: {error}; write {DEFAULT_URL}") from None
@@ -137,6 +143,10 @@ class Client:
         except httpx.UnsupportedProtocol:
             raise SetupError(f"--url {self.url}: the address starts with http:// or https://") from None
         except httpx.TransportError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Unreachable(
+                    f"the certificate of {self.url} is not trusted ({error}); name its authority in WHENTHEN_CA"
+                ) from None
             raise Unreachable(
                 f"no server answers at {self.url} ({_cause(error)}); start one with `whenthen serve RULES`, "
                 "or name another with --url or WHENTHEN_URL"
@@ -181,6 +191,21 @@ def _body(response: httpx.Response) -> Any:
         return orjson.loads(response.content) if response.content else None
     except orjson.JSONDecodeError:
         return None
+
+
+def _trusted(environment: Mapping[str, str] | None = None) -> ssl.SSLContext | bool:
+    """The authorities whose servers are trusted: those of the file `WHENTHEN_CA`, else the public ones.
+
+    Raises:
+        SetupError: the file can not be read, or holds none.
+    """
+    path = (os.environ if environment is None else environment).get("WHENTHEN_CA")
+    if not path:
+        return True
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # those of TLS are of this kind, too
+        raise SetupError(f"WHENTHEN_CA: {path}: {error.strerror or error}; name a file of PEM certificates") from None
 
 
 def quoted(name: str) -> str:

@@ -26,6 +26,7 @@ from whenthen.engine.http.request_origin import (
 )
 from whenthen.engine.http.serving import (
     HttpServer,
+    ServerTls,
     listen,
 )
 
@@ -38,6 +39,7 @@ __all__ = [
     "Page",
     "RequestOrigin",
     "RunRequest",
+    "ServerTls",
     "answer_models",
     "create_app",
     "listen",

@@ -73,6 +73,10 @@ class Settings(BaseSettings):
     """Whether `/api` is served without a token, on loopback, when `api_token` is not set. Every user and program of this machine can then run deployments with the rights of this process."""
     public_url: str | None = Field(default=None, max_length=4096)
     """The URL that the server is reached at (`https://automation.example`), several separated by commas. Requests with another Host or Origin are refused, but for loopback, the address that it listens on, and `/hooks`."""
+    tls_certificate: Path | None = None
+    """The server's certificate with its chain, PEM; with it HTTP is spoken over TLS alone. A changed file is read again within a minute."""
+    tls_key: Path | None = None
+    """The key of `tls_certificate`, PEM without a passphrase; left out: it is in the same file."""
     body_limit: Bytes = Field(default=4_000_000, ge=1024, le=64_000_000)
     """The largest request body; a larger one is answered 413."""
     bodies_limit: Bytes = Field(default=256_000_000, ge=1024)
@@ -236,6 +240,8 @@ def _check(settings: Settings) -> None:
         )
     if token is not None and len(token) < 16:
         raise SetupError(f"the API token has {len(token)} characters; take at least 16 random ones")
+    if settings.tls_key is not None and settings.tls_certificate is None:
+        raise SetupError("tls_key: a key without a certificate; set tls_certificate too")
     if settings.bodies_limit < settings.body_limit:
         raise SetupError(f"bodies_limit: {settings.bodies_limit} bytes are less than one body (body_limit) may have")
     for url in settings.public_urls:
