@@ -4,7 +4,7 @@ Built by `serving` for each connection. What it refuses never reaches the applic
 takes too long (408), a body that takes too long (408), what is not HTTP (400), one connection more than there may be (503). An
 answer that ends a connection reaches its client though the rest of the request is unread: the connection is then closed for
 writing only, and what still comes is thrown away for a while, as closing it at once would have the client see a reset
-(RFC 9112, section 9.6). Meaning and reasons of the numbers: docs/security.md, "Limits of the HTTP server".
+(RFC 9112, section 9.6). Meaning and reasons of the numbers: docs/reliability.md, "Limits of the HTTP server".
 """
 
 from __future__ import annotations
