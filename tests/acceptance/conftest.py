@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import subprocess
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,7 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
         "COLUMNS": "200",
         "NO_PROXY": "127.0.0.1",
         "no_proxy": "127.0.0.1",
+        "XDG_STATE_HOME": str(Path(tempfile.gettempdir()) / f"whenthen-tests-{os.getpid()}"),
         **(extra or {}),
     }
 
@@ -166,16 +168,27 @@ class Serving:
         assert "Traceback" not in done.stderr
         return done.stderr
 
+    @property
+    def authorization(self) -> dict[str, str]:
+        """The header that `/api` demands; with the token that the server made for itself unless it was given one."""
+        token = self.env.get("WHENTHEN_API_TOKEN")
+        if token is None:
+            path = self.data_dir / "api-token"
+            token = path.read_text(encoding="utf-8").strip() if path.exists() else "none"
+        return {"Authorization": f"Bearer {token}"}
+
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=limit(30), trust_env=False)
+        return httpx.Client(base_url=self.url, timeout=limit(30), trust_env=False, headers=self.authorization)
 
     def get(self, path: str, **query: Any) -> Any:
-        answer = httpx.get(self.url + path, params=query, trust_env=False, timeout=limit(30))
+        with self.client() as client:
+            answer = client.get(path, params=query)
         assert answer.status_code == 200, answer.text
         return answer.json()
 
     def post(self, path: str, body: Any = None) -> httpx.Response:
-        return httpx.post(self.url + path, json=body, trust_env=False, timeout=limit(30))
+        with self.client() as client:
+            return client.post(path, json=body)
 
 
 @pytest.fixture

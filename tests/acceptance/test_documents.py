@@ -102,8 +102,8 @@ class Recorder:
 class Asked:
     """A client that remembers each answer with the operation of the document that it belongs to."""
 
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, timeout=30, trust_env=False)
+    def __init__(self, client: httpx.Client) -> None:
+        self._http = client
         self.document: dict[str, Any] = self._http.get("/openapi.json").json()
         self.answers: dict[tuple[str, str], list[httpx.Response]] = defaultdict(list)
 
@@ -127,7 +127,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asked, Reco
     server = Serving(folder, {"rules.yaml": RULES, "many.yaml": MANY_RULES, "flows.py": FLOWS})
     server.start()
     try:
-        ask = Asked(server.url)
+        ask = Asked(server.client())
         with Recorder(ask("GET", "/api/status").json()["nats"]) as recorder:
             _do_everything(server, ask, recorder)
         yield ask, recorder

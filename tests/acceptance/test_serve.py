@@ -308,6 +308,53 @@ def test_other_machines_are_let_in_with_a_token_only(serving: Callable[..., Serv
     assert "sixteen-letters-x" not in server.log + server.screen
 
 
+def test_a_server_without_a_token_makes_one_that_only_commands_of_its_user_find(
+    serving: Callable[..., Serving],
+) -> None:
+    server = serving({"rules.yaml": "automations: []"})
+    second = serving({"rules.yaml": "automations: []"})
+    token = (server.data_dir / "api-token").read_text().strip()
+    assert (server.data_dir / "api-token").stat().st_mode & 0o777 == 0o600
+    assert token not in server.log + server.screen
+    assert httpx.get(f"{server.url}/api/status", trust_env=False).status_code == 401
+    for asked in (server, second):
+        assert asked.json("automations") == []
+    elsewhere = run_command("automations", env={"WHENTHEN_URL": server.url, "XDG_STATE_HOME": str(server.data_dir)})
+    assert elsewhere.returncode == 1
+    assert "set WHENTHEN_API_TOKEN to the server's API token: the file api-token" in elsewhere.stderr
+    named = run_command(
+        "automations",
+        env={
+            "WHENTHEN_URL": server.url,
+            "XDG_STATE_HOME": str(server.data_dir),
+            "WHENTHEN_API_TOKEN": f"file:{server.data_dir}/api-token",
+        },
+    )
+    assert named.returncode == 0
+
+    server.stop()
+    server.start()
+    assert (server.data_dir / "api-token").read_text().strip() == token
+    assert server.json("automations") == []
+
+
+def test_a_page_of_another_site_starts_no_run(serving: Callable[..., Serving]) -> None:
+    server = serving({"rules.yaml": "automations: []"}, env={"WHENTHEN_OPEN_LOOPBACK": "true"})
+    assert server.json("status")["roles"]
+    event = b'{"event": "a.b", "resource": {"id": "x"}}'
+    for headers, status in (
+        ({"Origin": "https://evil.example", "Content-Type": "application/json"}, 403),
+        ({"Sec-Fetch-Site": "cross-site", "Content-Type": "application/json"}, 403),
+        ({"Host": f"evil.example:{server.port}", "Content-Type": "application/json"}, 403),
+        ({"Content-Type": ""}, 415),
+        ({"Content-Type": "text/plain"}, 415),
+        ({"Content-Type": "application/json", "Host": f"localhost:{server.port}"}, 202),
+    ):
+        answer = httpx.post(f"{server.url}/api/events", content=event, headers=headers, trust_env=False)
+        assert answer.status_code == status, answer.text
+    assert len(server.get("/api/events")) == 1
+
+
 def test_a_nats_server_that_lacks_what_is_needed_is_refused_naming_it(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("automations: []")
     port = free_port()

@@ -142,6 +142,7 @@ class House:
         environment = {
             "CHAOS_SECRET": SECRET,
             "CHAOS_PROCESS": name,
+            "XDG_STATE_HOME": str(self.folder.resolve() / "state"),  # notes of killed servers stay here
             # the dead are missed sooner than by default, so that the end does not wait for them
             "WHENTHEN_WORKER_LOST_AFTER": "6s",
             "WHENTHEN_EXECUTOR_LOST_AFTER": "4s",

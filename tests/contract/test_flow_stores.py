@@ -127,6 +127,30 @@ async def test_log_lines_come_back_in_order_and_tail_gives_the_last(stores: Stor
     assert await stores.logs.read("e" * 32) == []
 
 
+async def test_a_log_is_read_page_by_page_by_lines_and_bytes(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    lines = [LogLine(at="t", stream="stdout", text=f"{number:05}") for number in range(50)]
+    for begin in range(0, 50, 7):
+        await stores.logs.append(run.id, lines[begin : begin + 7])
+    for limit_, most_bytes in ((1, 10_000), (7, 10_000), (10, 10_000), (50, 10_000), (51, 10_000), (1000, 37), (5, 1)):
+        found: list[LogLine] = []
+        while True:
+            page = await stores.logs.page(run.id, after=len(found), limit=limit_, most_bytes=most_bytes)
+            assert 1 <= len(page.lines) <= limit_
+            assert sum(len(line.text) for line in page.lines) <= max(most_bytes, 5)
+            found += page.lines
+            if not page.more:
+                break
+        assert found == lines
+    for after in (49, 3, 0, 20, 50, 1000):
+        page = await stores.logs.page(run.id, after=after, limit=2, most_bytes=100)
+        assert page.lines == lines[after : after + 2]
+        assert page.more == (after + 2 < 50)
+    await stores.logs.append(run.id, lines[:1])
+    assert (await stores.logs.page(run.id, after=50, limit=2, most_bytes=100)).lines == lines[:1]
+    assert (await stores.logs.page("e" * 32, after=0, limit=2, most_bytes=100)).lines == []
+
+
 async def test_more_log_lines_than_fit_a_message_are_kept(stores: Stores, unique: str) -> None:
     run = a_run(unique)
     lines = [LogLine(at="t", stream="stdout", text="\x01" * 16_000) for _ in range(30)]

@@ -55,6 +55,7 @@ def main() -> int:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
         kept = {key: value for key, value in os.environ.items() if not key.startswith("WHENTHEN_")}
+        kept["WHENTHEN_OPEN_LOOPBACK"] = "true"  # the generator of requests knows no token
         command = [sys.executable, "-m", "whenthen.cli.main", "serve", str(folder / "rules")]
         command += ["--port", str(port), "--data-dir", str(folder / "data")]
         with (folder / "log").open("wb") as log:

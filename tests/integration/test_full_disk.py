@@ -152,7 +152,7 @@ class House:
     async def serve(self, *, reserve: str) -> None:
         port = self.url.rpartition(":")[2]
         words = whenthen("serve", self.rules, "--data-dir", self.disk.path / "data", "--port", port)
-        env = {"WHENTHEN_DISK_RESERVE": reserve, "WHENTHEN_PUBLISH_TIMEOUT": "1s"}
+        env = {"WHENTHEN_DISK_RESERVE": reserve, "WHENTHEN_PUBLISH_TIMEOUT": "1s", "WHENTHEN_OPEN_LOOPBACK": "true"}
         server = self.processes["server"] = Supervised("server", self.disk.inside(*words), self.folder, env=env)
         server.start()
         await ready(self.url, 60)

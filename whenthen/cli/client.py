@@ -1,13 +1,14 @@
 """The command line's side of the HTTP API: where the server is, one request, and what an error means for people.
 
 Imported by commands when they run, as it imports much. The address comes from `--url` or `WHENTHEN_URL`, the token from
-`WHENTHEN_API_TOKEN` (itself, or a reference to it: `env:NAME`, `file:/path`); a token is never an argument, as arguments
-are seen by everybody on the machine.
+`WHENTHEN_API_TOKEN` (itself, or a reference to it: `env:NAME`, `file:/path`), else from what a server of this user has noted
+for the address (`cli.token_files`); a token is never an argument, as arguments are seen by everybody on the machine.
 """
 
 from __future__ import annotations
 
 import os
+import ssl
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
@@ -18,6 +19,7 @@ import httpx
 import orjson
 
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE
+from whenthen.cli.token_files import find_token
 from whenthen.schemas import SetupError, WhenthenError
 
 __all__ = ["ApiError", "Client", "Unreachable", "api_token", "quoted"]
@@ -73,37 +75,48 @@ class Client:
         try:
             # the environment's proxies are for the outside; a server of one's own is asked directly
             self._http = httpx.Client(
-                base_url=self.url, headers=headers, timeout=TIMEOUT_S, transport=transport, trust_env=False
+                base_url=self.url,
+                headers=headers,
+                timeout=TIMEOUT_S,
+                transport=transport,
+                trust_env=False,
+                verify=_trusted(),
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise SetupError(f"--url {url[:200]!r} is not an address: {error}; write {DEFAULT_URL}") from None
 
     @classmethod
     def connect(cls, url: str) -> Client:
-        """A client with the token of the environment."""
-        return cls(url, token=api_token())
+        """A client with the token of the environment, else with the one that the server at `url` noted for this user."""
+        return cls(url, token=api_token() or find_token(url))
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON answer of a GET. Parameters that are None are left out. Raises `ApiError`, `Unreachable`."""
-        return self._ask("GET", path, params={name: value for name, value in query.items() if value is not None})
+        return self._ask("GET", path, params=_given(**query))
 
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         """The JSON answer of a POST. Raises `ApiError`, `Unreachable`."""
         content = None if body is None else orjson.dumps(body)
         headers = {} if body is None else {"Content-Type": "application/json"}
-        params = {name: value for name, value in query.items() if value is not None}
-        return self._ask("POST", path, params=params, content=content, headers=headers)
+        return self._ask("POST", path, params=_given(**query), content=content, headers=headers)
 
     def pages(self, path: str, *, limit: int, **query: Any) -> Iterator[dict[str, Any]]:
         """Items of a listing, newest first, page by page up to `limit`."""
         before: str | None = None
         while limit > 0:
             size = min(limit, MAX_PAGE)
-            items = self.get(path, limit=size, before=before, **query)
+            response = self._send("GET", path, params=_given(limit=size, before=before, **query))
+            items = _body(response)
             if before is not None and items and items[0].get("seq", 0) >= int(before):
                 return  # the listing has no further pages
             yield from items
             limit -= len(items)
+            if "next" in response.links:  # cut for its size
+                following = httpx.URL(response.links["next"]["url"]).params.get("before")
+                if following is None or following == before:
+                    return
+                before = following
+                continue
             if len(items) < size or "seq" not in items[-1]:
                 return
             before = str(items[-1]["seq"])
@@ -120,6 +133,9 @@ class Client:
         self.close()
 
     def _ask(self, method: str, path: str, **options: Any) -> Any:
+        return _body(self._send(method, path, **options))
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
         try:
             response = self._http.request(method, path, **options)
         except httpx.TimeoutException:
@@ -127,16 +143,17 @@ class Client:
         except httpx.UnsupportedProtocol:
             raise SetupError(f"--url {self.url}: the address starts with http:// or https://") from None
         except httpx.TransportError as error:
+            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+                raise Unreachable(
+                    f"the certificate of {self.url} is not trusted ({error}); name its authority in WHENTHEN_CA"
+                ) from None
             raise Unreachable(
                 f"no server answers at {self.url} ({_cause(error)}); start one with `whenthen serve RULES`, "
                 "or name another with --url or WHENTHEN_URL"
             ) from None
-        try:
-            body = orjson.loads(response.content) if response.content else None
-        except orjson.JSONDecodeError:
-            body = None
+        body = _body(response)
         if response.is_success and (body is not None or not response.content):
-            return body
+            return response
         raise self._error(response, body)
 
     def _error(self, response: httpx.Response, body: Any) -> ApiError:
@@ -154,10 +171,41 @@ class Client:
         if told.get("field"):
             message = f"{told['field']}: {message}"
         if response.status_code == 401:
-            message += "; set WHENTHEN_API_TOKEN to the server's API token"
+            message += (
+                "; set WHENTHEN_API_TOKEN to the server's API token: the file api-token in its data directory, unless it "
+                "was given one (commands of the user who runs it find the token themselves)"
+            )
         elif response.status_code == 503:
             message += f"; try again in {response.headers.get('retry-after', 'a few')} seconds"
         return ApiError(response.status_code, reason, f"{message} ({reason})", body)
+
+
+def _given(**query: Any) -> dict[str, Any]:
+    """Parameters without those that are None."""
+    return {name: value for name, value in query.items() if value is not None}
+
+
+def _body(response: httpx.Response) -> Any:
+    """The JSON of an answer; None when there is none."""
+    try:
+        return orjson.loads(response.content) if response.content else None
+    except orjson.JSONDecodeError:
+        return None
+
+
+def _trusted(environment: Mapping[str, str] | None = None) -> ssl.SSLContext | bool:
+    """The authorities whose servers are trusted: those of the file `WHENTHEN_CA`, else the public ones.
+
+    Raises:
+        SetupError: the file can not be read, or holds none.
+    """
+    path = (os.environ if environment is None else environment).get("WHENTHEN_CA")
+    if not path:
+        return True
+    try:
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:  # those of TLS are of this kind, too
+        raise SetupError(f"WHENTHEN_CA: {path}: {error.strerror or error}; name a file of PEM certificates") from None
 
 
 def quoted(name: str) -> str:

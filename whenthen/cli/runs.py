@@ -255,9 +255,10 @@ def _print_log(client: Client, run_id: str, *, follow: bool, times: bool, as_jso
                 for line in lines:
                     typer.echo(f"{_log_time(line['at'])}  {line['text']}" if times else line["text"])
             after = found["next"]
-            if found["done"] or (not follow and len(lines) < _LOG_PAGE):
+            more = found.get("more", len(lines) >= _LOG_PAGE)  # a page ends early, too, for its size
+            if found["done"] or not (follow or more):
                 return
-            if len(lines) < _LOG_PAGE:
+            if not more:
                 time.sleep(FOLLOW_EVERY_S)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None

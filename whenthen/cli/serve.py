@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,12 +17,15 @@ import typer
 
 from whenthen import __version__
 from whenthen.cli.output import errors, escape, fail, stdout
+from whenthen.cli.token_files import FILE_NAME, forget_token, note_token, token_of
 
 if TYPE_CHECKING:
     from whenthen.actions import Redactor
     from whenthen.engine.process import Role, Server, Settings
 
 __all__ = ["add_commands"]
+
+log = logging.getLogger(__name__)
 
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the embedded NATS server keeps its streams.")]
 NatsUrl = Annotated[str | None, typer.Option("--nats", help="An existing NATS server, several with commas.")]
@@ -129,19 +134,57 @@ async def _serve(
     assert starting is not None
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, starting.cancel)
+    settings, made = _with_token(settings, roles)
     server = Server(settings, rules, roles=roles, pools=pools, redactor=redactor)
     with contextlib.suppress(asyncio.CancelledError):
         async with server:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.add_signal_handler(number, server.stop)
-            _say(server)
-            await server.stopped()
+            with _noted(server.address, made):
+                _say(server, made)
+                await server.stopped()
         return
     # cancelled while starting: what had started was stopped
     starting.uncancel()
 
 
-def _say(server: Server) -> None:
+def _with_token(settings: Settings, roles: frozenset[Role]) -> tuple[Settings, str | None]:
+    """The settings with a token for `/api`; and the token, if it is one that was made here."""
+    from pydantic import SecretStr
+
+    from whenthen.engine.process import Role
+
+    if Role.API not in roles or settings.open_loopback or settings.token() is not None:
+        return settings, None
+    token = token_of(settings.data_dir)
+    return settings.model_copy(update={"api_token": SecretStr(token)}), token
+
+
+@contextlib.contextmanager
+def _noted(url: str, token: str | None) -> Iterator[None]:
+    """Have commands of this user find the token while the server runs. An old note for its address is dropped."""
+    if not url:
+        yield
+        return
+    if token is None:
+        forget_token(url)
+        yield
+        return
+    try:
+        note_token(url, token)
+    except OSError as error:
+        log.warning(
+            "the API token can not be noted for commands of this user: %s: %s; set WHENTHEN_API_TOKEN for them",
+            error.filename,
+            error.strerror,
+        )
+    try:
+        yield
+    finally:
+        forget_token(url, token)
+
+
+def _say(server: Server, made: str | None) -> None:
     """The one screen that says what listens and what was loaded."""
     from whenthen.engine.process import Role
 
@@ -151,6 +194,8 @@ def _say(server: Server) -> None:
     out.print(f"[bold]whenthen {__version__}[/] is running (process {status['pid']})")
     if server.address:
         out.print(f"  HTTP      {server.address}  (/api, /hooks/<name>, /metrics, /healthz)")
+    if made is not None:
+        out.print(f"  token     in {escape(str(server.settings.data_dir / FILE_NAME))}  (your commands find it)")
     kind = "embedded, " if status["embedded"] else ""
     out.print(f"  NATS      {status['nats']}  ({kind}data in {escape(str(server.settings.data_dir))})")
     out.print(f"  rules     {escape(rules['path'])}, revision {rules['revision']}")

@@ -52,6 +52,11 @@ class Metrics:
         self.events_duplicate = counter("events_duplicate", "Events that the stream had already.", "source")
         self.events_refused = counter("events_refused", "Requests refused before the stream.", "source", "reason")
         self.http_requests = counter("http_requests", "Requests answered.", "route", "status")
+        self.connections_refused = counter(
+            "http_connections_refused",
+            "Requests and connections refused for their form, size, time or number.",
+            "reason",
+        )
         self.matched = counter("automation_matched", "Events that matched a trigger of the automation.", "automation")
         self.fired = counter("automation_fired", "Firings.", "automation")
         self.paused = gauge("automation_paused", "1 while the automation is paused.", "automation")

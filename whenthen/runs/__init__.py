@@ -24,6 +24,7 @@ from whenthen.runs.stores import (
     Flag,
     FlagStore,
     LogLine,
+    LogSlice,
     Stored,
     Stores,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "Flag",
     "FlagStore",
     "LogLine",
+    "LogSlice",
     "Reaper",
     "ReaperSettings",
     "Scheduler",

@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from whenthen.runs.stores import Flag, LogLine, Stored, Stores
+from whenthen.runs.stores import Flag, LogLine, LogSlice, Stored, Stores
 from whenthen.schemas import Conflict, Deployment, FlowRun, RunState
 
 __all__ = [
@@ -128,6 +128,16 @@ class MemoryLogStore:
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         lines = self._lines.get(run_id, [])
         return lines[len(lines) - min(tail, len(lines)) :] if tail is not None else list(lines)
+
+    async def page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> LogSlice:
+        found: list[LogLine] = []
+        size = 0
+        for line in self._lines.get(run_id, [])[after:]:
+            size += len(line.text)
+            if len(found) == limit or (found and size > most_bytes):
+                return LogSlice(lines=found, more=True)
+            found.append(line)
+        return LogSlice(lines=found, more=False)
 
     async def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
         position = 0

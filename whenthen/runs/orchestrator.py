@@ -19,7 +19,7 @@ import orjson
 
 from whenthen.cancellation import end_task
 from whenthen.runs.run_states import ALLOWED, new_run, transition
-from whenthen.runs.stores import Deployments, Flag, LogLine, Stored, Stores
+from whenthen.runs.stores import Deployments, Flag, LogLine, LogSlice, Stored, Stores
 from whenthen.schemas import (
     MAX_MADE_DEPTH,
     TERMINAL,
@@ -150,6 +150,10 @@ class BuiltInOrchestrator:
         """
         await self.get_flow_run(run_id)
         return await self._stores.logs.read(run_id, tail=tail)
+
+    async def log_page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> LogSlice:
+        """Some lines of the log of a run; see `LogStore.page`."""
+        return await self._stores.logs.page(run_id, after=after, limit=limit, most_bytes=most_bytes)
 
     async def follow_logs(self, run_id: str) -> AsyncGenerator[LogLine, None]:
         """The log of the run, from the first line until the run has ended.

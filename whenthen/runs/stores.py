@@ -19,6 +19,7 @@ __all__ = [
     "FlagStore",
     "Heartbeats",
     "LogLine",
+    "LogSlice",
     "LogStore",
     "QueuedRun",
     "RunQueue",
@@ -105,6 +106,14 @@ class LogLine:
     attempt: int = 1
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogSlice:
+    """Some lines of a log, in order. `more` says whether lines follow that are stored already."""
+
+    lines: list[LogLine]
+    more: bool
+
+
 class LogStore(Protocol):
     """The logs of runs."""
 
@@ -113,6 +122,9 @@ class LogStore(Protocol):
 
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         """The lines in order; with `tail` only the last ones."""
+
+    async def page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> LogSlice:
+        """At most `limit` lines after the first `after`, and of their text at most `most_bytes`, but for a single line."""
 
     def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
         """All lines from the first, then each further one. It does not end by itself; close it."""

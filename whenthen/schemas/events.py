@@ -211,7 +211,7 @@ def read_event(
         raise InvalidEvent(f"an event is a JSON object, found {_kind(data)}", path=("event",))
     if not _FIELDS.issuperset(data):
         field = next(field for field in data if field not in _FIELDS)
-        near = difflib.get_close_matches(str(field), FIELDS, n=1)
+        near = difflib.get_close_matches(str(field)[:80], FIELDS, n=1)
         hint = f'; did you mean "{near[0]}"?' if near else f"; the fields are {', '.join(FIELDS)}"
         raise InvalidEvent("unknown field" + hint, path=(str(field)[:80],))
     name: Any = data.get("event")

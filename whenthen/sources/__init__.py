@@ -28,6 +28,7 @@ from whenthen.sources.translator import (
 from whenthen.sources.verification import (
     ResolveSecret,
     verify,
+    verify_head,
 )
 
 __all__ = [
@@ -41,4 +42,5 @@ __all__ = [
     "is_cloudevent",
     "translate_notification",
     "verify",
+    "verify_head",
 ]

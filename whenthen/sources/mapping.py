@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
+
 from whenthen.conditions import Condition, compile_condition
 from whenthen.schemas import (
     Event,
@@ -43,6 +45,7 @@ _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EACH: FieldPath = ("map", "each")
 #: characters of an event's id
 MAX_ID = 256
+_GROWTH = 4  #: times its body, so much may the events of a large request take
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +53,7 @@ class SourceLimits:
     """How much one request may become."""
 
     events: int = 1000  #: of one request
+    bytes: int = 16_000_000  #: of all its events together, or four times its body if that is more
     event: EventLimits = field(default_factory=EventLimits)
 
 
@@ -59,6 +63,7 @@ class Translation:
 
     events: list[Event] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
+    extra_bytes: int = 0  #: of the events of a mapping that may repeat parts of the body, so far as they were counted
 
 
 class CompiledMapping:
@@ -86,6 +91,7 @@ class CompiledMapping:
         self._related = value(mapping.related, "related")
         whole = "$.body" if mapping.each is None else "$.item"
         self._payload = value(mapping.payload if "payload" in mapping.model_fields_set else whole, "payload")
+        self._parts = _count_texts(mapping.payload)
         self._occurred = None if mapping.occurred is None else value(mapping.occurred, "occurred")
         self._id = None if mapping.id is None else value(mapping.id, "id")
         self._id_of_item = self._id is not None and "item" in self._id.names_used | self._id.steps_used
@@ -107,14 +113,20 @@ class CompiledMapping:
             "name": self._name,
         }
         result = Translation()
+        most = max(self._limits.bytes, _GROWTH * len(request.body))
         if self._each is None:
             self._translate_item(context, None, now, result)
+            if result.events and self._parts * len(request.body) > most:
+                self._count(result.events[0], most, result)
             return result
         items = self._items(context)
         if not items:
             result.dropped.append(error_text(_EACH, f"{self._each.text} is an empty list"))
         for index, item in enumerate(items):
+            made = len(result.events)
             self._translate_item({**context, "item": item}, index, now, result)
+            if len(result.events) > made:
+                self._count(result.events[-1], most, result)
         return result
 
     def _items(self, context: dict[str, Any]) -> list[Any]:
@@ -158,6 +170,22 @@ class CompiledMapping:
             raise InvalidInput(error.detail, path=(*where, *error.path)) from None
         result.events.append(event)
 
+    def _count(self, event: Event, most: int, result: Translation) -> None:
+        """Count the bytes of an event, part by part: they are made here for the first time, and may be many.
+
+        Raises:
+            InvalidInput: the events of the request take more than `most`.
+        """
+        payload = event.data.get("payload")
+        for part in payload.values() if isinstance(payload, dict) else (payload,):
+            result.extra_bytes += len(orjson.dumps(part))
+            if result.extra_bytes > most:
+                raise InvalidInput(
+                    f"the payloads of this request's events take more than {most} bytes; "
+                    "take what each event needs, such as $.item, and not the whole body",
+                    path=("map", "payload"),
+                )
+
     def _event_id(self, context: dict[str, Any], index: int | None) -> str | None:
         if self._id is None:
             return None
@@ -167,6 +195,15 @@ class CompiledMapping:
         if index is not None and not self._id_of_item:
             delivery = f"{delivery}-{index}"
         return delivery_event_id(self._name, delivery)
+
+
+def _count_texts(spec: Any) -> int:
+    """How many texts a payload is written with: each may stand for the whole body."""
+    if isinstance(spec, dict):
+        return sum(map(_count_texts, spec.values()))
+    if isinstance(spec, list):
+        return sum(map(_count_texts, spec))
+    return int(isinstance(spec, str))
 
 
 def checked_condition(text: str, path: FieldPath, known: Collection[str]) -> Condition:

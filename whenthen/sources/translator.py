@@ -14,7 +14,7 @@ from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, reject
 from whenthen.sources.objectstore import translate_notification
 from whenthen.sources.requests import Request, decode_body
-from whenthen.sources.verification import ResolveSecret, verify
+from whenthen.sources.verification import ResolveSecret, verify, verify_head
 
 __all__ = ["WebhookTranslator"]
 
@@ -52,6 +52,15 @@ class WebhookTranslator:
             self._read = self._read_github if webhook.preset == "github" else self._read_s3
             if webhook.when is not None:
                 self._when = checked_condition(webhook.when, ("when",), ("event",))
+
+    def check_head(self, request: Request, now: datetime) -> None:
+        """Return if the headers of a request may be those of an authentic one; its body is not there yet.
+
+        Raises:
+            Refused: whatever its body is, it does not prove who it is from.
+        """
+        if self._verification is not None:
+            verify_head(request, self._verification, now=now, resolve_secret=self._resolve_secret)
 
     def translate(self, request: Request, now: datetime) -> Translation:
         """Verify the request and translate it: its events, and for whatever was dropped the reason.

@@ -25,7 +25,7 @@ from whenthen.schemas import (
 )
 from whenthen.sources.requests import Request
 
-__all__ = ["ResolveSecret", "verify"]
+__all__ = ["ResolveSecret", "verify", "verify_head"]
 
 #: the secret that a reference such as `env:NAME` stands for; raises when there is none
 ResolveSecret = Callable[[str], str]
@@ -50,19 +50,35 @@ def verify(request: Request, verification: Verification, *, now: datetime, resol
         _verify_basic(request, cast(BasicVerification, verification), resolve_secret)
 
 
-def _verify_hmac(request: Request, how: HmacVerification, now: datetime, resolve_secret: ResolveSecret) -> None:
+def verify_head(request: Request, verification: Verification, *, now: datetime, resolve_secret: ResolveSecret) -> None:
+    """Return if the headers may be those of an authentic request: a token or password is right, a signature is there.
+
+    Called before the body is read, so that nobody has the server read one without credentials. Raises as `verify`.
+    """
+    if type(verification) is HmacVerification:
+        _, _, stamp = _signature(request, verification)
+        _check_age(stamp, verification, now)
+    else:
+        verify(request, verification, now=now, resolve_secret=resolve_secret)
+
+
+def _signature(request: Request, how: HmacVerification) -> tuple[str, str, int | None]:
+    """The signature without its prefix, the text of its time, and that as seconds since 1970."""
     given = _credential(request, how.header)
-    signed = request.body
-    stamp: int | None = None
+    text, stamp = "", None
     if how.timestamp_header is not None:
         text = _credential(request, how.timestamp_header)
         if not _SECONDS.fullmatch(text):
             raise Refused(f"header {how.timestamp_header}: a time in seconds since 1970 is expected", status=403)
         stamp = int(text)
-        signed = text.encode() + b"." + signed
     if not given.startswith(how.prefix):
         raise Refused(f"header {how.header}: the signature starts with {how.prefix!r}", status=403)
-    signature = given[len(how.prefix) :]
+    return given[len(how.prefix) :], text, stamp
+
+
+def _verify_hmac(request: Request, how: HmacVerification, now: datetime, resolve_secret: ResolveSecret) -> None:
+    signature, text, stamp = _signature(request, how)
+    signed = request.body if stamp is None else text.encode() + b"." + request.body
     if how.encoding == "hex":
         signature = signature.lower()
     accepted = False
@@ -74,6 +90,10 @@ def _verify_hmac(request: Request, how: HmacVerification, now: datetime, resolve
         raise Refused(
             f"header {how.header}: the signature does not match the body; compare the secret on both sides", status=403
         )
+    _check_age(stamp, how, now)
+
+
+def _check_age(stamp: int | None, how: HmacVerification, now: datetime) -> None:
     if stamp is not None and abs(now.timestamp() - stamp) > how.tolerance.total_seconds():
         raise Refused(
             f"header {how.timestamp_header}: the request is {_age(now, stamp)}; at most {how.tolerance} are allowed,"

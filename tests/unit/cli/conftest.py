@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
@@ -90,9 +91,10 @@ def server() -> Iterator[FakeServer]:
 
 
 @pytest.fixture
-def run(server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def run(server: FakeServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Result]:
     """Runs a command against the fake server."""
     monkeypatch.delenv("WHENTHEN_API_TOKEN", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
 
     def command(*arguments: str, code: int = 0, stdin: str | None = None, env: dict[str, str] | None = None) -> Result:
         settings = {"WHENTHEN_URL": server.url, "TZ": "UTC", "COLUMNS": "200", **(env or {})}

@@ -31,7 +31,7 @@ def refusal(message: str, *, reason: str = "refused", field: str | None = None) 
     ("status", "body", "said"),
     [
         (400, refusal("empty", reason="invalid_event", field="event"), "event: empty (invalid_event)"),
-        (401, refusal("send a token", reason="unauthorized"), "send a token; set WHENTHEN_API_TOKEN to the server's API token (unauthorized)"),
+        (401, refusal("send a token", reason="unauthorized"), "send a token; set WHENTHEN_API_TOKEN to the server's API token: the file api-token in its data directory, unless it was given one (commands of the user who runs it find the token themselves) (unauthorized)"),
         (404, refusal("there is no run 'x'", reason="not_found"), "there is no run 'x' (not_found)"),
         (503, refusal("NATS is away", reason="bus_unavailable"), "NATS is away; try again in 2 seconds (bus_unavailable)"),
         (
@@ -93,6 +93,22 @@ def test_a_listing_is_read_page_by_page_up_to_the_limit() -> None:
         {"limit": "1000", "before": "4001", "event": "a.*"},
         {"limit": "500", "before": "3001", "event": "a.*"},
     ]
+
+
+def test_a_page_that_was_cut_for_its_size_is_followed_by_the_next() -> None:
+    asked = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.params.get("before"))
+        if asked[-1] is None:
+            return httpx.Response(
+                200, json=[{"seq": 9}, {"seq": 8}], headers={"link": '</api/events?before=8>; rel="next"'}
+            )
+        return httpx.Response(200, json=[{"seq": 7}])
+
+    with Client("http://server", transport=httpx.MockTransport(answer)) as client:
+        assert [item["seq"] for item in client.pages("/api/events", limit=100)] == [9, 8, 7]
+    assert asked == [None, "8"]
 
 
 def test_a_listing_that_has_one_page_only_is_not_read_over_and_over() -> None:

@@ -271,3 +271,33 @@ def test_unverified_request_is_refused_before_its_body_is_read(build: Any, now: 
     with pytest.raises(Refused) as caught:
         hook.translate(post(b"not json"), now)
     assert caught.value.status == 401
+
+
+def test_events_that_each_repeat_the_whole_body_are_refused_once_they_take_too_much(build: Any, now: datetime) -> None:
+    hook = build(
+        map={
+            "each": "$.body.items",
+            "event": "a.b",
+            "resource": {"id": "x"},
+            "payload": {"item": "$.item", "all": "$.body"},
+        }
+    )
+    body = {"items": list(range(1000)), "filling": "x" * 1_000_000}
+    with pytest.raises(InvalidInput, match="the payloads of this request's events take more than 16000000 bytes"):
+        hook.translate(post(body), now)
+    few = hook.translate(post({"items": [1, 2], "filling": "x" * 1_000_000}), now)
+    assert len(few.events) == 2
+    assert 2_000_000 < few.extra_bytes < 2_100_000
+
+
+def test_one_event_that_repeats_the_body_many_times_is_refused(build: Any, now: datetime) -> None:
+    hook = build(map={"event": "a.b", "resource": {"id": "x"}, "payload": {f"p{n}": "$.body" for n in range(100)}})
+    with pytest.raises(InvalidInput, match="take more than 16000000 bytes"):
+        hook.translate(post({"filling": "x" * 1_000_000}), now)
+    assert len(hook.translate(post({"filling": "x" * 1_000}), now).events) == 1
+
+
+def test_large_items_each_once_are_taken(build: Any, now: datetime) -> None:
+    hook = build(map={"each": "$.body", "event": "a.b", "resource": {"id": "x"}})
+    result = hook.translate(post(["x" * 1_000_000] * 20), now)
+    assert len(result.events) == 20

@@ -16,7 +16,7 @@ from pydantic import TypeAdapter
 from whenthen.schemas.errors import NotFound, Refused
 from whenthen.schemas.times import parse_time
 from whenthen.schemas.webhooks import Verification
-from whenthen.sources import Request, verify
+from whenthen.sources import Request, verify, verify_head
 
 SECRETS = {
     "env:OLD": "old secret",
@@ -168,3 +168,34 @@ def test_no_header_is_let_in_by_chance_or_crashes(header: str, body: bytes, kind
     headers = {"x-signature": header, "authorization": ("Basic " if kind == "basic" else "Bearer ") + header}
     with pytest.raises(Refused):
         check(how, headers, body)
+
+
+@pytest.mark.parametrize(
+    ("how", "headers", "status"),
+    [
+        ({"type": "bearer", "token": "env:NEW"}, {"Authorization": "Bearer new secret"}, None),
+        ({"type": "bearer", "token": "env:NEW"}, {"Authorization": "Bearer old secret"}, 403),
+        ({"type": "bearer", "token": "env:NEW", "header": "X-Token"}, {}, 401),
+        ({"type": "basic", "username": "u", "password": "env:NEW"}, {}, 401),
+        ({"type": "hmac", "secret": "env:NEW", "header": "X-Sign"}, {}, 401),
+        ({"type": "hmac", "secret": "env:NEW", "header": "X-Sign", "prefix": "v1="}, {"X-Sign": "v0=abc"}, 403),
+        ({"type": "hmac", "secret": "env:NEW", "header": "X-Sign"}, {"X-Sign": "may be right"}, None),
+        ({"type": "hmac", "secret": "env:NEW", "header": "X-Sign", "timestamp_header": "X-At"}, {"X-Sign": "a"}, 401),
+        (
+            {"type": "hmac", "secret": "env:NEW", "header": "X-Sign", "timestamp_header": "X-At"},
+            {"X-Sign": "a", "X-At": "1000000000"},
+            403,
+        ),
+    ],
+)
+def test_headers_that_prove_nothing_are_refused_before_the_body_is_there(
+    how: dict[str, Any], headers: dict[str, str], status: int | None
+) -> None:
+    verification: Any = TypeAdapter(Verification).validate_python(how)
+    request = Request.of(headers=headers)
+    if status is None:
+        verify_head(request, verification, now=NOW, resolve_secret=resolve)
+        return
+    with pytest.raises(Refused) as caught:
+        verify_head(request, verification, now=NOW, resolve_secret=resolve)
+    assert caught.value.status == status

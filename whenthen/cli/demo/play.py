@@ -48,7 +48,7 @@ def play(keep: Path | None) -> bool:
         with Receiver() as receiver:
             used = _secrets(receiver)
             stage = Stage(folder, rules, secrets=used)
-            with stage, Client(stage.url) as client:
+            with stage, Client(stage.url, token=stage.token) as client:
                 out.print("[bold]whenthen demo[/]: a push, an upload, and a schedule that keeps failing")
                 out.print(f"  server {stage.url} (process {stage.pid}), rules in {escape(str(rules))}\n")
                 seen = _watch(client, receiver, used)

@@ -21,6 +21,7 @@ from types import TracebackType
 import httpx
 import orjson
 
+from whenthen.cli.token_files import token_of
 from whenthen.rules import rules_schema
 from whenthen.schemas import SetupError
 
@@ -58,6 +59,11 @@ class Stage:
         assert self._process is not None
         return self._process.pid
 
+    @property
+    def token(self) -> str:
+        """The API token that the server made for itself."""
+        return token_of(self.folder / "data")
+
     def log(self) -> str:
         """What the server wrote so far."""
         try:
@@ -75,6 +81,9 @@ class Stage:
         package_root = str(Path(__file__).resolve().parents[3])
         environment["PYTHONPATH"] = os.pathsep.join(filter(None, [environment.get("PYTHONPATH"), package_root]))
         environment |= {"NO_PROXY": "127.0.0.1", "no_proxy": "127.0.0.1", **self._secrets}
+        environment["XDG_STATE_HOME"] = str(
+            self.folder.resolve() / "state"
+        )  # nothing stays behind in the home directory
         with self.log_path.open("wb") as log:
             self._process = subprocess.Popen(
                 command,

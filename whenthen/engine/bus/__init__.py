@@ -53,6 +53,7 @@ from whenthen.engine.bus.request_client import (
 )
 from whenthen.engine.bus.stream_pages import (
     StoredMessage,
+    StreamPage,
     newest,
 )
 from whenthen.engine.bus.stream_reader import (
@@ -121,6 +122,7 @@ __all__ = [
     "RequestClient",
     "StaleBatch",
     "StoredMessage",
+    "StreamPage",
     "StreamReader",
     "StreamSettings",
     "action_subject",

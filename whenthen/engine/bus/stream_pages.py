@@ -1,23 +1,27 @@
 """What a stream keeps, newest first: for listings, which look at the last few thousand messages and no further.
 
-Called by `engine.process.api`. Reads straight from the stream (no consumer), in blocks from its end towards its beginning.
+Called by `engine.process.api`. Reads straight from the stream (no consumer), in blocks from its end towards its beginning. A
+block is handed to `pick` message by message as it comes, and what is not wanted is let go at once: held are the results, at
+most `MOST_BYTES` of messages' worth, and what is on its way from NATS.
 """
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.request_client import RequestClient
 
-__all__ = ["StoredMessage", "newest"]
+__all__ = ["StoredMessage", "StreamPage", "newest"]
 
 T = TypeVar("T")
-_BLOCK = 500  #: messages of the first look back; each further one takes twice as many
+_BLOCK = 500  #: positions of the first look back; each further one takes twice as many, if they are small
 _MAX_SCANNED = 50_000
-_MAX_BYTES = 32 << 20
+_BLOCK_BYTES = 16 << 20  #: a block of more is left, and a smaller one read
+MOST_BYTES = 8 << 20  #: of the messages behind one answer; their results take several times as much
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +34,20 @@ class StoredMessage:
     data: bytes
 
 
+class StreamPage(list[T]):
+    """Results, the newest first. `next` is the `before` of the page that goes on where this one was cut for its bytes;
+    None when it was not cut."""
+
+    next: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Picked(Generic[T]):
+    item: T
+    seq: int
+    size: int
+
+
 async def newest(
     client: RequestClient,
     stream: str,
@@ -38,11 +56,13 @@ async def newest(
     limit: int,
     pick: Callable[[StoredMessage], T | None],
     before: int | None = None,
-) -> list[T]:
+    most_bytes: int = MOST_BYTES,
+) -> StreamPage[T]:
     """Up to `limit` results of `pick` over messages of `subject` (may have wildcards), the newest first.
 
-    `pick` gives None for what is not wanted. At most 50,000 positions are looked at. `before` excludes that position
-    and what follows.
+    `pick` gives None for what is not wanted. It may see a message twice, and messages of a block in ascending order. At most
+    50,000 positions are looked at. `before` excludes that position and what follows. The messages behind the results have
+    `most_bytes` at most, unless the first one alone has more.
 
     Raises:
         BusUnavailable: no answer.
@@ -50,34 +70,72 @@ async def newest(
     info = await client.api(f"STREAM.INFO.{stream}")
     state = info["state"]
     end = min(before if before is not None else state["last_seq"] + 1, state["last_seq"] + 1)
-    found: list[T] = []
-    block = _BLOCK
+    found: StreamPage[T] = StreamPage()
+    held = 0
+    mean = max(1, state["bytes"] // max(1, state["messages"]))
+    block = max(1, min(_BLOCK, _BLOCK_BYTES // mean))
     floor = max(state["first_seq"], end - _MAX_SCANNED)
     while end > floor and len(found) < limit:
         start = max(floor, end - block)
-        picked = [
-            item for kept in reversed(await _between(client, stream, subject, start, end)) if (item := pick(kept))
-        ]
-        found += picked
+        read = _Block(pick, limit - len(found), most_bytes - held, keep_one=not found)
+        if not await read.read(client, stream, subject, start, end):
+            block = max(1, (end - start) // 8)
+            continue
+        found += [picked.item for picked in reversed(read.picked)]
+        held += read.held
+        if read.cut:
+            found.next = read.picked[0].seq if read.picked else end
+            break
         end = start
-        block *= 2
-    return found[:limit]
-
-
-async def _between(client: RequestClient, stream: str, subject: str, start: int, end: int) -> list[StoredMessage]:
-    """Messages of `subject` with positions in [start, end), ascending."""
-    found: list[StoredMessage] = []
-    more = True
-
-    def receive(message: Delivery) -> None:
-        nonlocal start
-        headers = message.headers
-        seq = int(headers["Nats-Sequence"])
-        if seq < end:
-            found.append(StoredMessage(headers["Nats-Subject"], seq, headers["Nats-Time-Stamp"], message.data))
-        start = max(start, seq + 1)
-
-    while more and start < end:
-        request = {"seq": start, "next_by_subj": subject, "batch": end - start, "max_bytes": _MAX_BYTES}
-        more = await client.read_stored(stream, request, receive)
+        block = block * 2 if read.seen < _BLOCK_BYTES // 4 else block
     return found
+
+
+class _Block(Generic[T]):
+    """One block: of what `pick` wants of it the last `limit`, and of these the last that have `most_bytes`."""
+
+    def __init__(
+        self, pick: Callable[[StoredMessage], T | None], limit: int, most_bytes: int, *, keep_one: bool
+    ) -> None:
+        self.picked: deque[_Picked[T]] = deque()
+        self.held = 0
+        self.seen = 0  #: bytes of all messages
+        self.cut = False  #: whether something was let go for its bytes
+        self._pick = pick
+        self._limit = limit
+        self._most_bytes = most_bytes
+        self._least = int(keep_one)
+
+    async def read(self, client: RequestClient, stream: str, subject: str, start: int, end: int) -> bool:
+        """Read messages of `subject` with positions in [start, end), ascending. False: they are too many bytes."""
+        more = True
+
+        def receive(message: Delivery) -> None:
+            nonlocal start
+            headers = message.headers
+            seq = int(headers["Nats-Sequence"])
+            start = max(start, seq + 1)
+            if seq < end:
+                self._take(StoredMessage(headers["Nats-Subject"], seq, headers["Nats-Time-Stamp"], message.data))
+
+        first = start
+        while more and start < end:
+            if start > first and self.seen > _BLOCK_BYTES and end - first > 1:
+                return False
+            request = {"seq": start, "next_by_subj": subject, "batch": end - start, "max_bytes": _BLOCK_BYTES}
+            more = await client.read_stored(stream, request, receive)
+        return True
+
+    def _take(self, message: StoredMessage) -> None:
+        size = len(message.data)
+        self.seen += size
+        item = self._pick(message)
+        if item is None:
+            return
+        self.picked.append(_Picked(item, message.seq, size))
+        self.held += size
+        if len(self.picked) > self._limit:
+            self.held -= self.picked.popleft().size
+        while self.held > self._most_bytes and len(self.picked) > self._least:
+            self.held -= self.picked.popleft().size
+            self.cut = True

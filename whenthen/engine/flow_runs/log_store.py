@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+import contextlib
+from collections import OrderedDict, deque
 from collections.abc import AsyncGenerator, Sequence
 
 import orjson
@@ -10,11 +11,12 @@ import orjson
 from whenthen.engine.bus import RequestClient, StreamReader, stored_messages
 from whenthen.engine.flow_runs.flow_streams import LOGS
 from whenthen.engine.flow_runs.kv_bucket import publish_expecting
-from whenthen.runs import LogLine
+from whenthen.runs import LogLine, LogSlice
 
 __all__ = ["NatsLogStore"]
 
 _MAX_MESSAGE_BYTES = 512 * 1024
+_PLACES = 256  #: runs whose logs are read page by page at one time
 _FOLLOW_S = 5.0
 
 
@@ -23,6 +25,8 @@ class NatsLogStore:
 
     def __init__(self, client: RequestClient) -> None:
         self._client = client
+        # where the page after the last one begins that was read of a run: lines before a message, and its position
+        self._places: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
     async def append(self, run_id: str, lines: Sequence[LogLine]) -> None:
         if not lines:
@@ -40,6 +44,35 @@ class NatsLogStore:
         async for message in stored_messages(self._client, LOGS, _config(run_id)):
             lines.extend(_lines(message.data))
         return list(lines)
+
+    async def page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> LogSlice:
+        """See `LogStore`. Pages that are read one after the other cost what they hold, and not the log before them."""
+        before, seq = self._places.get(run_id, (0, 0))
+        if before > after:
+            before, seq = 0, 0
+        config = _config(run_id)
+        if seq:
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": seq}
+        found: list[LogLine] = []
+        size = 0
+        async with contextlib.aclosing(stored_messages(self._client, LOGS, config)) as messages:
+            async for message in messages:
+                lines = _lines(message.data)
+                if before + len(lines) >= after:
+                    self._remember(run_id, before, message.seq)
+                for line in lines[max(0, after - before) :]:
+                    size += len(line.text)
+                    if len(found) == limit or (found and size > most_bytes):
+                        return LogSlice(lines=found, more=True)
+                    found.append(line)
+                before += len(lines)
+        return LogSlice(lines=found, more=False)
+
+    def _remember(self, run_id: str, before: int, seq: int) -> None:
+        self._places[run_id] = (before, seq)
+        self._places.move_to_end(run_id)
+        if len(self._places) > _PLACES:
+            self._places.popitem(last=False)
 
     async def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
         reader = StreamReader(self._client, LOGS)

@@ -13,21 +13,33 @@ from whenthen.engine.http.app import (
     HttpApp,
     create_app,
 )
+from whenthen.engine.http.connections import (
+    ConnectionGate,
+    ConnectionLimits,
+)
 from whenthen.engine.http.request_models import (
     Page,
     RunRequest,
 )
+from whenthen.engine.http.request_origin import (
+    RequestOrigin,
+)
 from whenthen.engine.http.serving import (
     HttpServer,
+    ServerTls,
     listen,
 )
 
 __all__ = [
     "Api",
+    "ConnectionGate",
+    "ConnectionLimits",
     "HttpApp",
     "HttpServer",
     "Page",
+    "RequestOrigin",
     "RunRequest",
+    "ServerTls",
     "answer_models",
     "create_app",
     "listen",

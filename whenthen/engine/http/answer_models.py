@@ -333,6 +333,8 @@ class LogPage(AnswerModel):
     lines: list[LogItem]
     next: int
     """`after` of the next page."""
+    more: bool = False
+    """Whether lines follow that are there already."""
     done: bool
     """Whether the run has ended and this is its last page."""
 

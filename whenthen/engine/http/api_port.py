@@ -26,6 +26,9 @@ class Api(Protocol):
     async def publish(self, event: Event) -> Ack:
         """Store one event; returns once JetStream acknowledged it. Raises BusUnavailable, InvalidEvent (too large)."""
 
+    def check_head(self, webhook: str, request: Request) -> None:
+        """Refuse a request that its headers alone show to be nobody's, before its body is read. Raises as `translate`."""
+
     def translate(self, webhook: str, request: Request) -> Translation:
         """Verify a request to a webhook and translate it. Raises NotFound, Refused (its `status`), UnsupportedMediaType,
         InvalidInput."""

@@ -1,7 +1,8 @@
 """The HTTP application: hot routes first, everything else through FastAPI.
 
 Built by the wiring with `create_app` and served by uvicorn. `/api` needs the bearer token where one is set; webhooks verify
-their requests themselves; probes, metrics and the OpenAPI document are open.
+their requests themselves; probes, metrics and the OpenAPI document need none. Everything but webhooks is refused to pages of
+other sites.
 """
 
 from __future__ import annotations
@@ -18,11 +19,12 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from whenthen.engine.http.answers import HttpError, Receive, Scope, Send, answer_of, error_answer, send_answer
+from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, error_answer, send_answer
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import ClientGone, header
+from whenthen.engine.http.bodies import BodyBudget, ClientGone, header, refuse_other_than_json
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.openapi import complete
+from whenthen.engine.http.request_origin import RequestOrigin
 from whenthen.engine.http.routes import api_router, as_response, state_router
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas import EventLimits, WhenthenError
@@ -40,31 +42,47 @@ def create_app(
     *,
     metrics: Metrics,
     token: str | None = None,
+    origin: RequestOrigin | None = None,
     body_limit: int = 4_000_000,
+    bodies_limit: int = 256_000_000,
     events_per_request: int = 1000,
     limits: EventLimits | None = None,
     clock: Callable[[], datetime] = utc_now,
     version: str = "0",
 ) -> HttpApp:
-    """The ASGI application over `api`. `token` is what callers of `/api` must send; None leaves it open."""
+    """The ASGI application over `api`. `token` is what callers of `/api` must send; None leaves it open.
+
+    `origin` refuses requests that pages of others send; None takes them.
+    """
+    budget = BodyBudget(bodies_limit)
     ingest = Ingest(
         api,
         metrics=metrics,
         clock=clock,
         body_limit=body_limit,
+        budget=budget,
         events_per_request=events_per_request,
         limits=limits,
     )
-    return HttpApp(ingest, _fastapi(api, version), metrics=metrics, token=token)
+    return HttpApp(ingest, _fastapi(api, version, budget), metrics=metrics, token=token, origin=origin)
 
 
 class HttpApp:
     """The ASGI application."""
 
-    def __init__(self, ingest: Ingest, rest: FastAPI, *, metrics: Metrics, token: str | None) -> None:
+    def __init__(
+        self,
+        ingest: Ingest,
+        rest: FastAPI,
+        *,
+        metrics: Metrics,
+        token: str | None,
+        origin: RequestOrigin | None = None,
+    ) -> None:
         self.rest = rest
         self._ingest = ingest
         self._authorization = None if token is None else f"Bearer {token}".encode()
+        self._origin = origin
         self._requests = metrics.http_requests
         self._counters: dict[tuple[str, int], Any] = {}
 
@@ -78,24 +96,36 @@ class HttpApp:
             route = "hooks"
             name = _hook_name(scope)
             status = await self._ingest.hook(scope, receive, send, name)
-        elif path.startswith("/api"):
-            route = "api"
-            if self._authorization is not None and not self._allowed(scope):
-                status = 401
-                await send_answer(send, _no_token(scope), close=True)
-            elif path == "/api/events" and scope["method"] == "POST":
-                route = "events"
-                status = await self._ingest.events(scope, receive, send)
-            else:
-                status = await self._rest(scope, receive, send)
+        elif (refused := self._refusal(scope, path)) is not None:
+            route = "api" if path.startswith("/api") else "other"
+            status = refused.status
+            await send_answer(send, refused, close=True)
+        elif path == "/api/events" and scope["method"] == "POST":
+            route = "events"
+            status = await self._ingest.events(scope, receive, send)
         else:
-            route = "other"
+            route = "api" if path.startswith("/api") else "other"
             status = await self._rest(scope, receive, send)
         if status is not None:
             counter = self._counters.get((route, status))
             if counter is None:
                 counter = self._counters[(route, status)] = self._requests.labels(route, str(status))
             counter.inc()
+
+    def _refusal(self, scope: Scope, path: str) -> Answer | None:
+        """The answer to what is refused for where it comes from, for a missing token, or for a body that is not JSON."""
+        try:
+            if self._origin is not None:
+                self._origin.check(scope)
+            if path.startswith("/api"):
+                if self._authorization is not None and not self._allowed(scope):
+                    return _no_token(scope)
+                if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+                    # what a form or a script of a page can send without asking first is never JSON
+                    refuse_other_than_json(scope)
+        except HttpError as error:
+            return answer_of(error)
+        return None
 
     def _allowed(self, scope: Scope) -> bool:
         given = header(scope, b"authorization") or ""
@@ -130,16 +160,17 @@ def _hook_name(scope: Scope) -> str:
     return (unquote_to_bytes(name) if b"%" in name else name).decode("utf-8", "replace")
 
 
-def _no_token(scope: Scope) -> Any:
+def _no_token(scope: Scope) -> Answer:
     given = header(scope, b"authorization")
     message = "the token is not the one of this server" if given else "send `Authorization: Bearer <token>`"
     return error_answer(401, "unauthorized", message, (b"www-authenticate", b"Bearer"))
 
 
-def _fastapi(api: Api, version: str) -> FastAPI:
+def _fastapi(api: Api, version: str, budget: BodyBudget) -> FastAPI:
     app = FastAPI(title="whenthen", version=version, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
+    app.router.redirect_slashes = False  # it would repeat the Host of the request
     app.include_router(state_router(api))
-    app.include_router(api_router(api))
+    app.include_router(api_router(api, budget))
 
     async def ours(_request: Request, error: Exception) -> Response:
         return as_response(answer_of(error))

@@ -5,9 +5,21 @@ Called by `ingest` for each event request and by `routes` for the small bodies o
 
 from __future__ import annotations
 
-from whenthen.engine.http.answers import HttpError, Receive, Scope
+from whenthen.engine.http.answers import RETRY_AFTER_S, HttpError, Receive, Scope
 
-__all__ = ["ClientGone", "content_type", "header", "read_body", "refuse_compressed"]
+__all__ = [
+    "JSON_TYPES",
+    "BodyBudget",
+    "BudgetShare",
+    "ClientGone",
+    "content_type",
+    "header",
+    "read_body",
+    "refuse_compressed",
+    "refuse_other_than_json",
+]
+
+JSON_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
 
 
 class ClientGone(Exception):
@@ -37,6 +49,23 @@ def content_type(scope: Scope) -> str:
     return kind.strip()
 
 
+def refuse_other_than_json(scope: Scope) -> None:
+    """Take bodies that are declared as JSON, and requests without a body that are declared as nothing or as JSON.
+
+    Raises:
+        HttpError: 415.
+    """
+    kind = content_type(scope)
+    if kind in JSON_TYPES:
+        return
+    if kind:
+        raise HttpError(415, "unsupported_media_type", f"content-type {kind[:80]} is not taken; send {JSON_TYPES[0]}")
+    if header(scope, b"transfer-encoding") is not None or (header(scope, b"content-length") or "0").strip("0 "):
+        raise HttpError(
+            415, "unsupported_media_type", f"a body without a content type; send Content-Type: {JSON_TYPES[0]}"
+        )
+
+
 def refuse_compressed(scope: Scope) -> None:
     """Take bodies as they are: what is compressed can grow without bound.
 
@@ -48,11 +77,59 @@ def refuse_compressed(scope: Scope) -> None:
         raise HttpError(415, "unsupported_media_type", f"content-encoding {encoding[:40]} is not taken; send it plain")
 
 
-async def read_body(receive: Receive, limit: int, announced: str | None) -> bytes:
+class BodyBudget:
+    """The bytes of bodies that all requests together may hold at one time."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def share(self) -> BudgetShare:
+        """What one request holds of it; to be given back with `give_back`."""
+        return BudgetShare(self)
+
+
+class BudgetShare:
+    """The bytes of one request."""
+
+    __slots__ = ("_budget", "_held")
+
+    def __init__(self, budget: BodyBudget) -> None:
+        self._budget = budget
+        self._held = 0
+
+    def take(self, size: int) -> None:
+        """Hold `size` bytes more.
+
+        Raises:
+            HttpError: 503, all of the budget is held; this request holds what it held.
+        """
+        budget = self._budget
+        if budget.held + size > budget.limit:
+            raise HttpError(
+                503,
+                "busy",
+                f"the bodies of all requests at this moment are more than {budget.limit} bytes (bodies_limit); "
+                "send it again",
+                (b"retry-after", b"%d" % RETRY_AFTER_S),
+            )
+        budget.held += size
+        self._held += size
+
+    def give_back(self) -> None:
+        """Hold nothing any more."""
+        self._budget.held -= self._held
+        self._held = 0
+
+
+async def read_body(receive: Receive, limit: int, announced: str | None, share: BudgetShare) -> bytes:
     """The whole body, at most `limit` bytes of it; no more than that is ever held. `announced` is the content length.
 
+    The body is counted in `share`, which the caller gives back when it is done with it.
+
     Raises:
-        HttpError: 413, before reading when the length is announced, else as soon as the limit is passed.
+        HttpError: 413, before reading when the length is announced, else as soon as the limit is passed; 503, other
+            requests hold too much.
         ClientGone: the client went away.
     """
     if announced is not None:
@@ -64,21 +141,21 @@ async def read_body(receive: Receive, limit: int, announced: str | None) -> byte
     if message["type"] == "http.disconnect":
         raise ClientGone
     body: bytes = message.get("body", b"")
+    if len(body) > limit:
+        raise _too_large(limit)
+    share.take(len(body))
     if message.get("more_body", False):
-        parts = [body]
-        size = len(body)
+        whole = bytearray(body)  # not a list of pieces, which may be one byte each
         while message.get("more_body", False):
             message = await receive()
             if message["type"] == "http.disconnect":
                 raise ClientGone
             part = message.get("body", b"")
-            size += len(part)
-            if size > limit:
+            if len(whole) + len(part) > limit:
                 raise _too_large(limit)
-            parts.append(part)
-        body = b"".join(parts)
-    if len(body) > limit:
-        raise _too_large(limit)
+            share.take(len(part))
+            whole += part
+        body = bytes(whole)
     return body
 
 

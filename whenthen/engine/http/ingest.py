@@ -17,7 +17,15 @@ import orjson
 
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, send_answer
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import ClientGone, content_type, header, read_body, refuse_compressed
+from whenthen.engine.http.bodies import (
+    BodyBudget,
+    BudgetShare,
+    ClientGone,
+    content_type,
+    header,
+    read_body,
+    refuse_compressed,
+)
 from whenthen.engine.metrics import Metrics
 from whenthen.rules import nearest
 from whenthen.schemas import BusUnavailable, Event, EventLimits, InvalidEvent, NotFound, WhenthenError, read_event
@@ -25,9 +33,9 @@ from whenthen.sources import Request, decode_json, event_of_cloudevent
 
 __all__ = ["Ingest"]
 
-_JSON = "application/json"
 _CLOUDEVENT = "application/cloudevents+json"
 _CLOUDEVENTS = "application/cloudevents-batch+json"
+_AT_ONCE = 250  #: events of one request that are published at one time
 
 
 class Ingest:
@@ -40,6 +48,7 @@ class Ingest:
         metrics: Metrics,
         clock: Callable[[], datetime],
         body_limit: int,
+        budget: BodyBudget,
         events_per_request: int,
         limits: EventLimits | None = None,
     ) -> None:
@@ -47,20 +56,22 @@ class Ingest:
         self._metrics = metrics
         self._clock = clock
         self._body_limit = body_limit
+        self._budget = budget
         self._most = events_per_request
         self._limits = limits or EventLimits()
 
     async def events(self, scope: Scope, receive: Receive, send: Send) -> int | None:
         """Answer `POST /api/events`; gives the status that was sent."""
+        share = self._budget.share()
+        try:
+            return await self._events(scope, receive, send, share)
+        finally:
+            share.give_back()
+
+    async def _events(self, scope: Scope, receive: Receive, send: Send, share: BudgetShare) -> int | None:
         try:
             kind = content_type(scope)
-            if kind not in ("", _JSON, _CLOUDEVENT, _CLOUDEVENTS):
-                raise HttpError(
-                    415,
-                    "unsupported_media_type",
-                    f"content-type {kind[:80]} is not taken; send {_JSON} or {_CLOUDEVENT}",
-                )
-            body = await read_body(receive, self._body_limit, header(scope, b"content-length"))
+            body = await read_body(receive, self._body_limit, header(scope, b"content-length"), share)
             data = decode_json(body)
             if kind in (_CLOUDEVENT, _CLOUDEVENTS):
                 data = [event_of_cloudevent(item) for item in (data if isinstance(data, list) else [data])]
@@ -73,6 +84,13 @@ class Ingest:
 
     async def hook(self, scope: Scope, receive: Receive, send: Send, name: str) -> int | None:
         """Answer a request to `/hooks/<name>`; gives the status that was sent."""
+        share = self._budget.share()
+        try:
+            return await self._hook(scope, receive, send, name, share)
+        finally:
+            share.give_back()
+
+    async def _hook(self, scope: Scope, receive: Receive, send: Send, name: str, share: BudgetShare) -> int | None:
         source = f"webhook:{name}"
         try:
             if name not in self._api.hook_names():
@@ -84,15 +102,16 @@ class Ingest:
             headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
             if "content-encoding" in headers:
                 refuse_compressed(scope)
-            body = await read_body(receive, self._body_limit, headers.get("content-length"))
             query = scope.get("query_string", b"")
             request = Request(
                 method="POST",
                 headers=headers,
                 query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
-                body=body,
             )
+            self._api.check_head(name, request)
+            request.body = await read_body(receive, self._body_limit, headers.get("content-length"), share)
             result = self._api.translate(name, request)
+            share.take(result.extra_bytes)
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
@@ -136,8 +155,11 @@ class Ingest:
         return 202
 
     async def _publish_many(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str]) -> int:
-        # all are on their way before the first answer is awaited, in order
-        results = await asyncio.gather(*map(self._api.publish, events), return_exceptions=True)
+        # some hundred are on their way before the first answer is awaited, in order; more would be many times in memory
+        results: list[Any] = []
+        for begin in range(0, len(events), _AT_ONCE):
+            part = events[begin : begin + _AT_ONCE]
+            results += await asyncio.gather(*map(self._api.publish, part), return_exceptions=True)
         accepted: list[str] = []
         duplicates: list[str] = []
         failed: Exception | None = None
@@ -161,7 +183,9 @@ class Ingest:
         answer = answer_of(error, more=more)
         reason = error.reason if isinstance(error, WhenthenError) else "internal"
         self._metrics.events_refused.labels(source, reason).inc()
-        await send_answer(send, answer, close=answer.status in (404, 405, 413, 415))
+        # of most of them the body is not read, or not to its end
+        unread = answer.status in (401, 403, 404, 405, 413, 415) or isinstance(error, HttpError)
+        await send_answer(send, answer, close=unread)
         return answer.status
 
 

@@ -6,19 +6,21 @@ Called by `app`. Thin: each route reads its parameters, calls one method of the 
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from whenthen.engine.bus import StreamPage
 from whenthen.engine.http import answer_models as answers
-from whenthen.engine.http.answers import Answer, HttpError
+from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import content_type, header, read_body
+from whenthen.engine.http.bodies import BodyBudget, header, read_body
 from whenthen.engine.http.request_models import Page, RunRequest, read_run_request
 from whenthen.sources import decode_json
 
 __all__ = ["api_router", "as_response", "state_router"]
 
+T = TypeVar("T")
 BODY_LIMIT = 1_000_000  #: of a request that starts a run, in bytes
 
 Named = Annotated[str, Path(min_length=1, max_length=512)]
@@ -27,7 +29,7 @@ Before = Annotated[str | None, Query(max_length=512, description="The `next` of 
 Filter = Annotated[str | None, Query(max_length=4096)]
 
 
-def api_router(api: Api) -> APIRouter:
+def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     """Routes below `/api`, but for `POST /api/events`."""
     router = APIRouter(prefix="/api")
     # what was not given to a model does not apply, and is left out
@@ -48,10 +50,17 @@ def api_router(api: Api) -> APIRouter:
 
     @get("/events", tags=["events"])
     async def list_events(
-        limit: Limit = 50, before: Before = None, event: Filter = None, source: Filter = None, resource: Filter = None
+        request: Request,
+        response: Response,
+        limit: Limit = 50,
+        before: Before = None,
+        event: Filter = None,
+        source: Filter = None,
+        resource: Filter = None,
     ) -> list[answers.StoredEvent]:
-        """Stored events, newest first."""
-        return await api.list_events(_page(limit, before, event=event, source=source, resource=resource))
+        """Stored events, newest first. A page that was cut for its size has a `Link` to the next one."""
+        page = _page(limit, before, event=event, source=source, resource=resource)
+        return _linked(request, response, await api.list_events(page))
 
     @get("/events/{event_id}", tags=["events"])
     async def get_event(event_id: Named) -> answers.StoredEvent:
@@ -87,10 +96,10 @@ def api_router(api: Api) -> APIRouter:
 
     @get("/firings", tags=["automations"])
     async def list_firings(
-        limit: Limit = 50, before: Before = None, automation: Filter = None
+        request: Request, response: Response, limit: Limit = 50, before: Before = None, automation: Filter = None
     ) -> list[answers.FiringSummary]:
-        """Firings, newest first."""
-        return await api.list_firings(_page(limit, before, automation=automation))
+        """Firings, newest first. A page that was cut for its size has a `Link` to the next one."""
+        return _linked(request, response, await api.list_firings(_page(limit, before, automation=automation)))
 
     @get("/deployments", tags=["deployments"])
     async def list_deployments() -> list[answers.DeploymentSummary]:
@@ -105,7 +114,7 @@ def api_router(api: Api) -> APIRouter:
     @post("/deployments/{name}/run", status_code=201, tags=["deployments"])
     async def run_deployment(name: Named, request: Request) -> answers.FlowRunDetail:
         """Start a run. The body, if any, is `{"parameters": {...}, "key": "...", "delay": seconds}`."""
-        return await api.run_deployment(name, await _run_request(request))
+        return await api.run_deployment(name, await _run_request(request, budget))
 
     @post("/deployments/{name}/pause", tags=["deployments"])
     async def pause_deployment(name: Named, schedule: Filter = None) -> answers.DeploymentDetail:
@@ -191,13 +200,22 @@ def state_router(api: Api) -> APIRouter:
     return router
 
 
-async def _run_request(request: Request) -> RunRequest:
-    # not a parameter of the route: a body is refused by its kind and size before it is decoded, and optional
-    kind = content_type(request.scope)
-    if kind not in ("", "application/json"):
-        raise HttpError(415, "unsupported_media_type", f"content-type {kind[:80]} is not taken; send application/json")
-    body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"))
-    return read_run_request(decode_json(body)) if body else RunRequest()
+async def _run_request(request: Request, budget: BodyBudget) -> RunRequest:
+    # not a parameter of the route: a body is refused by its size before it is decoded, and optional
+    share = budget.share()
+    try:
+        body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"), share)
+        return read_run_request(decode_json(body)) if body else RunRequest()
+    finally:
+        share.give_back()
+
+
+def _linked(request: Request, response: Response, items: list[T]) -> list[T]:
+    """The items of a listing, with a link (RFC 8288) to what follows if there are fewer of them than there may be."""
+    if isinstance(items, StreamPage) and items.next is not None:
+        following = request.url.include_query_params(before=items.next)
+        response.headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
+    return items
 
 
 def _page(limit: int, before: str | None, **filters: str | None) -> Page:

@@ -55,6 +55,7 @@ class ServerApi:
         positions, ids = EventPositions(), IdPrefixes(bus.client)
         intake = Intake(bus, rule_registry, positions, clock=clock, check_room=check_room)
         self.publish = intake.publish
+        self.check_head = intake.check_head
         self.translate = intake.translate
         self.hook_names = intake.hook_names
 

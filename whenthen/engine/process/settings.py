@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -67,9 +68,27 @@ class Settings(BaseSettings):
     port: int = Field(default=4280, ge=0, le=65535)
     """The port that the HTTP server listens on; 0 selects a free one."""
     api_token: SecretStr | None = None
-    """The bearer token of requests to `/api`, at least 16 characters; or a reference to it, `file:/path` or `env:NAME`."""
+    """The bearer token of requests to `/api`, at least 16 characters; or a reference to it, `file:/path` or `env:NAME`. Without it `whenthen serve` makes one at its first start, in the file `api-token` of the data directory, which commands of the same user find."""
+    open_loopback: bool = False
+    """Whether `/api` is served without a token, on loopback, when `api_token` is not set. Every user and program of this machine can then run deployments with the rights of this process."""
+    public_url: str | None = Field(default=None, max_length=4096)
+    """The URL that the server is reached at (`https://automation.example`), several separated by commas. Requests with another Host or Origin are refused, but for loopback, the address that it listens on, and `/hooks`."""
+    tls_certificate: Path | None = None
+    """The server's certificate with its chain, PEM; with it HTTP is spoken over TLS alone. A changed file is read again within a minute."""
+    tls_key: Path | None = None
+    """The key of `tls_certificate`, PEM without a passphrase; left out: it is in the same file."""
     body_limit: Bytes = Field(default=4_000_000, ge=1024, le=64_000_000)
     """The largest request body; a larger one is answered 413."""
+    bodies_limit: Bytes = Field(default=256_000_000, ge=1024)
+    """The bytes of all request bodies that are read or worked on at one time, and of the events made of them; a request beyond is answered 503."""
+    connections: int = Field(default=4096, ge=1, le=1_000_000)
+    """The most HTTP connections at one time, and at most three quarters of the process's open files (`ulimit -n`); one more is answered 503 and closed."""
+    head_timeout: Duration = Field(default=timedelta(seconds=10), ge=timedelta(milliseconds=100))
+    """How long the request line and the headers may take, and a new connection may stay silent; then the answer is 408."""
+    body_timeout: Duration = Field(default=timedelta(seconds=30), ge=timedelta(milliseconds=100))
+    """How long a request body may take after its headers (then the answer is 408), and an answer may wait to be read."""
+    keep_alive: Duration = Field(default=timedelta(seconds=75), ge=timedelta(seconds=1))
+    """How long a connection without a request stays open."""
     events_per_request: int = Field(default=1000, ge=1, le=100_000)
     """The most events in one request to `/api/events`."""
     publish_timeout: Duration = timedelta(seconds=5)
@@ -148,6 +167,11 @@ class Settings(BaseSettings):
             return False
 
     @property
+    def public_urls(self) -> tuple[str, ...]:
+        """`public_url`, one by one."""
+        return tuple(url.strip() for url in (self.public_url or "").split(",") if url.strip())
+
+    @property
     def action_tls(self) -> Tls | None:
         """`action_ca`, `action_certificate` and `action_key` together."""
         if self.action_ca is None and self.action_certificate is None:
@@ -216,12 +240,29 @@ def _check(settings: Settings) -> None:
         )
     if token is not None and len(token) < 16:
         raise SetupError(f"the API token has {len(token)} characters; take at least 16 random ones")
+    if settings.tls_key is not None and settings.tls_certificate is None:
+        raise SetupError("tls_key: a key without a certificate; set tls_certificate too")
+    if settings.bodies_limit < settings.body_limit:
+        raise SetupError(f"bodies_limit: {settings.bodies_limit} bytes are less than one body (body_limit) may have")
+    for url in settings.public_urls:
+        if not _is_web_url(url):
+            raise SetupError(f"public_url: {url[:200]!r} is not a URL; write https://name, or http://name:port")
+    if settings.open_loopback and not settings.loopback:
+        raise SetupError(f"open_loopback: host {settings.host} is not loopback; set api_token and take it away")
     if settings.action_key is not None and settings.action_certificate is None:
         raise SetupError("action_key: a key without a certificate; set action_certificate too")
     if settings.replicas not in (1, 3, 5):
         raise SetupError(f"replicas: {settings.replicas} copies can not agree better than one fewer; take 1, 3 or 5")
     if settings.replicas > 1 and settings.nats_url is None:
         raise SetupError("replicas: the embedded NATS server is one server; name a cluster with --nats for more copies")
+
+
+def _is_web_url(url: str) -> bool:
+    try:
+        split = urlsplit(url)
+        return split.scheme in ("http", "https") and bool(split.hostname) and split.port != 0 and not split.username
+    except ValueError:
+        return False
 
 
 def _file(flags: Mapping[str, Any], cwd: Path) -> Path | None:

@@ -116,6 +116,9 @@ class FakeApi:
         self.stored.setdefault(event.id, event)
         return Ack(len(self.order), duplicate)
 
+    def check_head(self, webhook: str, request: Request) -> None:
+        """Nothing is known of a request before its body is there."""
+
     def translate(self, webhook: str, request: Request) -> Translation:
         if request.headers.get("x-token") != "right":
             raise Refused("x-token does not hold the token", status=401)

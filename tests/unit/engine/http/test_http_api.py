@@ -11,9 +11,11 @@ import httpx
 import pytest
 from http_fakes import ANSWERS, RUN, FakeApi, app_over, client_of
 
+from whenthen.engine.http import RequestOrigin
 from whenthen.engine.http import answer_models as answers
 from whenthen.schemas.errors import BusUnavailable
 
+SIGNED = {"x-token": "right"}
 PROBLEM = {"file": "a.yaml", "line": 1, "column": 2, "field": "automations", "message": "wrong"}
 
 
@@ -195,3 +197,47 @@ def test_the_openapi_document_says_which_answers_are_lists_and_which_objects() -
     assert answered("/healthz") == answered("/api/status") == answered("/api/runs/{run_id}/logs") == "object"
     assert answered("/api/deployments/{name}/run", "post", "201") == "object"
     assert answered("/api/rules/reload", "post", "400") == answered("/readyz", status="503") == "object"
+
+
+@pytest.mark.parametrize(
+    ("headers", "content", "status"),
+    [
+        ({"content-type": ""}, b"{}", 415),
+        ({}, b"{}", 415),
+        ({"content-type": "text/plain"}, b"{}", 415),
+        ({"content-type": "application/x-www-form-urlencoded"}, b"", 415),
+        ({"content-type": "multipart/form-data; boundary=x"}, b"--x--", 415),
+        ({"content-type": "application/json"}, b"{}", 200),
+        ({"content-type": "Application/JSON; charset=utf-8"}, b"", 200),
+        ({}, b"", 200),
+    ],
+)
+@pytest.mark.parametrize("path", ["/api/automations/a/pause", "/api/runs/r/cancel", "/api/actions/k.0/redrive"])
+def test_a_command_is_taken_without_a_body_or_with_json(
+    path: str, headers: dict[str, str], content: bytes, status: int
+) -> None:
+    api = FakeApi()
+    assert call(api, "POST", path, headers=headers, content=content).status_code == status
+    assert bool(api.calls) == (status == 200)
+
+
+@pytest.mark.parametrize("path", ["/api/status", "/api/events", "/metrics", "/openapi.json", "/healthz", "/nothing"])
+def test_a_page_of_another_site_is_refused_everywhere_but_at_webhooks(path: str) -> None:
+    origin = RequestOrigin(host="127.0.0.1", port=4280)
+    ours = {"host": "localhost:4280"}
+
+    async def run() -> None:
+        api = FakeApi()
+        async with client_of(app_over(api, origin=origin)) as client:
+            assert (await client.get(path, headers=ours)).status_code in (200, 404)
+            for headers, reason in (
+                ({"host": "evil.example:4280"}, "foreign_host"),
+                (ours | {"origin": "https://evil.example"}, "foreign_origin"),
+                (ours | {"sec-fetch-site": "cross-site"}, "foreign_origin"),
+            ):
+                refused = await client.get(path, headers=headers)
+                assert (refused.status_code, refused.json()["error"]["reason"]) == (403, reason)
+                hook = await client.post("/hooks/orders", json={"number": 1}, headers=SIGNED | headers)
+                assert hook.status_code == 202
+
+    asyncio.run(run())

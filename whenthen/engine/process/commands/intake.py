@@ -40,6 +40,10 @@ class Intake:
         self._positions.add(event.id, ack.seq)
         return ack
 
+    def check_head(self, webhook: str, request: Request) -> None:
+        """Verify what a request without its body proves."""
+        self._rule_registry.webhook(webhook).check_head(request, self._clock())
+
     def translate(self, webhook: str, request: Request) -> Translation:
         """Verify a request to a webhook and translate it."""
         return self._rule_registry.webhook(webhook).translate(request, self._clock())

@@ -12,6 +12,8 @@ from whenthen.schemas import TERMINAL, FlowRun, InvalidInput, RunState
 
 __all__ = ["RunQueries", "flow_run_detail"]
 
+_PAGE_BYTES = 4_000_000  #: of the text of a log in one answer
+
 
 class RunQueries:
     def __init__(self, orchestrator: BuiltInOrchestrator, ids: IdPrefixes) -> None:
@@ -34,13 +36,12 @@ class RunQueries:
     async def run_logs(self, run_id: str, *, after: int, limit: int) -> answers.LogPage:
         run_id = await self._ids.run(run_id)
         run = (await self._orchestrator.get_flow_run(run_id)).run
-        lines = await self._orchestrator.logs(run_id)
-        shown = lines[after : after + limit]
-        following = after + len(shown)
+        found = await self._orchestrator.log_page(run_id, after=after, limit=limit, most_bytes=_PAGE_BYTES)
         return answers.LogPage(
-            lines=[answers.LogItem(**asdict(line)) for line in shown],
-            next=following,
-            done=run.state in TERMINAL and following >= len(lines),
+            lines=[answers.LogItem(**asdict(line)) for line in found.lines],
+            next=after + len(found.lines),
+            more=found.more,
+            done=run.state in TERMINAL and not found.more,
         )
 
 

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from whenthen import __version__
-from whenthen.engine.http import HttpServer, create_app, listen
+from whenthen.engine.http import (
+    ConnectionGate,
+    ConnectionLimits,
+    HttpServer,
+    RequestOrigin,
+    ServerTls,
+    create_app,
+    listen,
+)
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.api import ServerApi
 from whenthen.engine.process.rule_reloading import RuleReloading
@@ -42,18 +50,36 @@ class ApiRole:
             describe=describe,
             check_room=parts.disk.admit if parts.disk is not None else None,
         )
+        tls = None
+        if settings.tls_certificate is not None:
+            tls = ServerTls(settings.tls_certificate, settings.tls_key)
+        listening, self.address = listen(settings.host, settings.port, secure=tls is not None)
+        origin = RequestOrigin(
+            host=settings.host,
+            port=listening.getsockname()[1],
+            secure=tls is not None,
+            public_urls=settings.public_urls,
+        )
+        limits = ConnectionLimits(
+            connections=settings.connections,
+            head_s=settings.head_timeout.total_seconds(),
+            body_s=settings.body_timeout.total_seconds(),
+            keep_alive_s=settings.keep_alive.total_seconds(),
+        )
+        gate = ConnectionGate(limits, metrics=parts.metrics)
         app = create_app(
             api,
             metrics=parts.metrics,
             token=settings.token(),
+            origin=origin,
             body_limit=settings.body_limit,
+            bodies_limit=settings.bodies_limit,
             events_per_request=settings.events_per_request,
             version=__version__,
         )
         self._supervisor = parts.supervisor
         self._grace_s = settings.drain_grace.total_seconds()
-        listening, self.address = listen(settings.host, settings.port)
-        self._server = HttpServer(app, drain_s=self._grace_s)
+        self._server = HttpServer(app, drain_s=self._grace_s, gate=gate, tls=tls)
         self._supervisor.start(TASK, self._server.serve(sockets=[listening]))
 
     async def drain(self) -> None:
