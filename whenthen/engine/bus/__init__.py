@@ -14,6 +14,9 @@ from whenthen.engine.bus.connection import (
 )
 from whenthen.engine.bus.datadir import (
     DataDir,
+    Login,
+    find_login,
+    read_login,
 )
 from whenthen.engine.bus.disk import (
     DiskRoom,
@@ -111,6 +114,7 @@ __all__ = [
     "DiskRoom",
     "EmbeddedServer",
     "EmbeddedSettings",
+    "Login",
     "Message",
     "Offset",
     "Outcome",
@@ -137,6 +141,7 @@ __all__ = [
     "escape_token",
     "event_subject",
     "filters_for",
+    "find_login",
     "firing_subject",
     "header_id",
     "make_room",
@@ -150,6 +155,7 @@ __all__ = [
     "publish_batch",
     "publish_fenced",
     "read_headers",
+    "read_login",
     "refusal",
     "shard_subjects",
     "short_token",
