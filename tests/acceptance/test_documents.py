@@ -16,6 +16,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from tests.patience import limit
+from whenthen.engine.bus.datadir import embedded_url
 
 from .conftest import Serving, eventually, run_command
 
@@ -128,7 +129,7 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asked, Reco
     server.start()
     try:
         ask = Asked(server.client())
-        with Recorder(ask("GET", "/api/status").json()["nats"]) as recorder:
+        with Recorder(embedded_url(server.data_dir)) as recorder:
             _do_everything(server, ask, recorder)
         yield ask, recorder
     finally:

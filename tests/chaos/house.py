@@ -18,6 +18,7 @@ from tests.chaos.processes import Supervised, embedded_nats, free_ports, lines_o
 from tests.chaos.receiver import received
 from tests.chaos.scenario import SECRET, write_rules
 from tests.patience import until
+from whenthen.engine.bus.datadir import embedded_url
 from whenthen.engine.bus.embedded import find_server
 
 __all__ = ["House"]
@@ -47,10 +48,10 @@ class House:
 
     @property
     def nats_url(self) -> str:
-        """Where NATS listens."""
+        """Where NATS listens, with the login of the embedded one."""
         if self.form == "split":
             return f"nats://127.0.0.1:{self._nats_port}"
-        return f"nats://127.0.0.1:{(self.data_dir / 'nats' / 'port').read_text().strip()}"
+        return embedded_url(self.data_dir)
 
     def called(self) -> list[tuple[str, str]]:
         """Sender and key of every request that a receiver took."""
@@ -113,7 +114,8 @@ class House:
         if self.form == "embedded":
             self._run("server", whenthen("serve", self.rules, "--data-dir", self.data_dir, "--port", self._port))
             await self.ready()
-            self._run("worker-0", whenthen("worker", self.rules, "--nats", self.nats_url))
+            address = f"nats://127.0.0.1:{(self.data_dir / 'nats' / 'port').read_text().strip()}"
+            self._run("worker-0", whenthen("worker", self.rules, "--nats", address, "--data-dir", self.data_dir))
             return
         config = self.folder / "nats.conf"
         store = self.folder / "store"

@@ -151,7 +151,7 @@ def records(data: bytes) -> None:
     if large:
         event = event + b" " * (1 << 16)  # type: ignore[operator]
     encoded = encode_firing(firing, event)
-    task, seq = decode_task(encode_task(firing, encoded, 3, {"type": "do-nothing"}, {"attempts": draws.byte()}))
+    task, seq = decode_task(encode_task(firing, encoded, 3, "do-nothing", draws.text(), {"attempts": draws.byte()}))
     by_seq = large and firing.seq > 0
     assert seq == (firing.seq if by_seq else 0)
     assert _plain(task.firing) == _plain(replace(firing, event=None) if by_seq else firing)

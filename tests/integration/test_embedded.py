@@ -53,7 +53,7 @@ async def test_it_serves_jetstream_on_loopback_and_keeps_its_store(tmp_path: Pat
     for _ in range(2):
         server = EmbeddedServer(tmp_path)
         await server.start()
-        bus = Bus(server.url)
+        bus = Bus(server.client_url)
         await bus.connect()
         await check_server(bus.nc)
         await ensure_streams(bus.js, StreamSettings())
@@ -71,7 +71,7 @@ async def test_a_child_that_is_killed_is_started_again_on_the_same_port(
 ) -> None:
     server = EmbeddedServer(tmp_path)
     await server.start()
-    bus = Bus(server.url)
+    bus = Bus(server.client_url)
     await bus.connect()
     await ensure_streams(bus.js, StreamSettings())
     await bus.store("events.a", b"{}")

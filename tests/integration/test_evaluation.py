@@ -25,6 +25,7 @@ from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder
 from whenthen.engine.evaluation.log_ports import Fenced
 from whenthen.engine.evaluation.nats_log import NatsLeaseStore, nats_shard_loop
 from whenthen.engine.evaluation.shard_loop import Observer, ShardLoop
+from whenthen.engine.execution.spec_store import SpecStore
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
 
@@ -58,8 +59,12 @@ def due_firings(keys: Counter[str], threshold: int = 3) -> list[str]:
 
 
 async def test_events_become_firings_and_action_tasks(bus: Bus) -> None:
+    specs = SpecStore(bus.client)
     loop = nats_shard_loop(
-        bus, 0, CountingEvaluator(rules=CountingRules(actions_of=("do-nothing", {"call-webhook": "http://h/"})))
+        bus,
+        0,
+        CountingEvaluator(rules=CountingRules(actions_of=("do-nothing", {"call-webhook": "http://h/"}))),
+        publish_specs=specs.publish,
     )
     async with running(loop):
         for _ in range(3):
@@ -71,7 +76,11 @@ async def test_events_become_firings_and_action_tasks(bus: Bus) -> None:
     message = await bus.js.get_last_msg(ENGINE, "engine.action.count.r-3.1")
     assert message.data is not None
     task, by_seq = decode_task(message.data)
-    assert (task.key, task.index, task.action["url"], by_seq) == ("r-3.1", 1, "http://h/", 0)
+    assert (task.key, task.index, task.action, by_seq) == ("r-3.1", 1, {"type": "call-webhook"}, 0)
+    assert b"http://h/" not in message.data
+    spec = await specs.find(task.digest)
+    assert spec is not None
+    assert orjson.loads(spec)["url"] == "http://h/"
     assert task.firing.event == last.data
     assert task.firing.seq == ack.seq
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.integration.conftest import NatsServer, eventually
@@ -28,6 +30,7 @@ from whenthen.schemas.firings import ActionTask, Firing, FiringState
 
 pytestmark = pytest.mark.anyio
 
+SPECS: dict[str, dict[str, Any]] = {}  #: of the tasks that `task` made, by digest
 FAST = {"attempts": 3, "delay": "10ms", "jitter": 0}
 
 
@@ -40,9 +43,15 @@ def firing(id: str, seq: int = 0, event: dict[str, Any] | None = None) -> Firing
 def task(
     id: str, kind: str = "x", retry: object = FAST, of: Firing | None = None, event: bytes | None = None
 ) -> Message:
-    spec = {"type": kind, "retry": retry}
+    digest = f"{kind} {orjson.dumps(retry).decode()}"
+    SPECS[digest] = {"type": kind, "retry": retry}
     whole = of or firing(id)
-    return Message(action_subject("a b", id, 0), encode_task(whole, encode_firing(whole, event), 0, spec), 3600)
+    return Message(action_subject("a b", id, 0), encode_task(whole, encode_firing(whole, event), 0, kind, digest), 3600)
+
+
+async def resolve(one: ActionTask) -> ActionTask:
+    """As the runner does, with the specifications of this module."""
+    return dataclasses.replace(one, action=SPECS[one.digest])
 
 
 async def ask(bus: Bus, *tasks: Message) -> None:
@@ -54,7 +63,7 @@ async def ask(bus: Bus, *tasks: Message) -> None:
 async def executing(
     bus: Bus, perform: Callable[[ActionTask], Awaitable[Any]], **options: Any
 ) -> AsyncIterator[Executor]:
-    executor = Executor(bus, perform, **options)
+    executor = Executor(bus, perform, resolve=resolve, **options)
     running = asyncio.create_task(executor.run())
     try:
         await eventually(lambda: executor.ready.is_set() or running.done())
@@ -174,7 +183,7 @@ async def test_a_task_whose_executor_died_is_performed_again_under_the_same_key(
 
     settings = ExecutionSettings(ack_wait_s=1.0)
     await ask(bus, task("f"))
-    dead = Executor(bus, hanging, settings=settings)
+    dead = Executor(bus, hanging, resolve=resolve, settings=settings)
     running = asyncio.create_task(dead.run())
     await eventually(lambda: keys == ["f.0"])
     dead._answer = _nothing  # type: ignore[method-assign]  # a dead process says nothing more

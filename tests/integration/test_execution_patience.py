@@ -7,7 +7,7 @@ import asyncio
 import pytest
 
 from tests.integration.conftest import eventually
-from tests.integration.test_execution import ask, emptied, executing, task
+from tests.integration.test_execution import ask, emptied, executing, resolve, task
 from tests.patience import limit
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
@@ -81,7 +81,7 @@ async def test_a_task_that_brings_its_executor_down_again_and_again_is_buried(
     async with asyncio.timeout(limit(60)):
         while not await DeadLetters(bus.client).letters():
             before = len(begun)
-            executor = Executor(bus, perform, settings=settings)
+            executor = Executor(bus, perform, resolve=resolve, settings=settings)
             executor._answer = _silent  # type: ignore[method-assign]  # a killed process says nothing
             running = asyncio.create_task(executor.run())
             while len(begun) == before and not await DeadLetters(bus.client).letters():

@@ -26,6 +26,7 @@ from tests.chaos.verdict import Found, look, unfinished
 from tests.integration.conftest import eventually
 from tests.patience import until
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.datadir import embedded_url
 from whenthen.rules import load_rules
 from whenthen.schemas.errors import BusUnavailable
 
@@ -159,8 +160,7 @@ class House:
 
     async def settled(self) -> tuple[Oracle, Found]:
         """What must have come of the stream, and what is there, once nothing is under way any more."""
-        port = (self.disk.seen / "data" / "nats" / "port").read_text().strip()
-        bus = Bus(f"nats://127.0.0.1:{port}")
+        bus = Bus(embedded_url(self.disk.seen / "data"))
         await bus.connect(timeout_s=30)
         oracle = Oracle(load_rules(self.rules))
         found = Found()

@@ -70,7 +70,7 @@ def changes(round: int) -> list[Message]:
         window(f"gone-{round}", value),
         window(f"gone-{round - 1}", b""),
         Message(firing_subject("a", firing.id), orjson.dumps(encoded), 3600),
-        Message(action_subject("a", firing.id, 0), encode_task(firing, encoded, 0, {"type": "do-nothing"}), 3600),
+        Message(action_subject("a", firing.id, 0), encode_task(firing, encoded, 0, "do-nothing", "d"), 3600),
     ]
 
 

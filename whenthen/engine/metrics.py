@@ -68,6 +68,7 @@ class Metrics:
             "whenthen_commit_duration_seconds", "Atomic commits.", registry=registry, buckets=_PARTS_OF_SECONDS
         )
         self.actions = counter("actions", "Tries of actions.", "automation", "type", "outcome")
+        self.refused_actions = counter("actions_refused", "Action tasks that named no published action.")
         self.action_seconds = Histogram(
             "whenthen_action_duration_seconds", "One try of an action.", ("type",), registry=registry, buckets=_SECONDS
         )

@@ -92,7 +92,8 @@ class ActionTask:
     key: str
     index: int
     firing: Firing
-    action: dict[str, Any]  #: the action in its long form, as the rule had it when it fired
+    #: the action in its long form, as the rule had it when it fired; in the stream its type alone
+    action: dict[str, Any]
     attempt: int = 1
     extra: dict[str, Any] = field(default_factory=dict)
-    digest: str = ""  #: of `action`, by which it is found among the compiled ones; empty in tasks of earlier versions
+    digest: str = ""  #: of `action`, by which its specification is found; empty in tasks of the first versions

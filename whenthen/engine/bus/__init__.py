@@ -14,6 +14,9 @@ from whenthen.engine.bus.connection import (
 )
 from whenthen.engine.bus.datadir import (
     DataDir,
+    Login,
+    find_login,
+    read_login,
 )
 from whenthen.engine.bus.disk import (
     DiskRoom,
@@ -67,6 +70,7 @@ from whenthen.engine.bus.streams import (
     LEASES,
     RUN_STATES,
     RUNS,
+    SPECS,
     STATE,
     StreamSettings,
     check_server,
@@ -102,6 +106,7 @@ __all__ = [
     "LEASES",
     "RUNS",
     "RUN_STATES",
+    "SPECS",
     "STATE",
     "Ack",
     "Bus",
@@ -112,6 +117,7 @@ __all__ = [
     "DiskRoom",
     "EmbeddedServer",
     "EmbeddedSettings",
+    "Login",
     "Message",
     "Offset",
     "Outcome",
@@ -139,6 +145,7 @@ __all__ = [
     "escape_token",
     "event_subject",
     "filters_for",
+    "find_login",
     "firing_subject",
     "header_id",
     "make_room",
@@ -152,6 +159,7 @@ __all__ = [
     "publish_batch",
     "publish_fenced",
     "read_headers",
+    "read_login",
     "refusal",
     "shard_subjects",
     "short_token",

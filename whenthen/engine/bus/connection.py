@@ -13,14 +13,16 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 import nats.errors
 import orjson
 from faststream.nats import NatsBroker
+from faststream.security import SASLPlaintext
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from whenthen.engine.bus.datadir import Login
 from whenthen.engine.bus.protocol import Delivery, encode_headers
 from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal, unavailable
 from whenthen.engine.bus.streams import EVENTS
@@ -48,7 +50,7 @@ class Ack:
 
 class Bus:
     """One connection to NATS. `connect` before use; `nc`, `js`, `client` and `broker` serve whoever needs more than
-    events."""
+    events. The `login` may be in the URL of a server as well."""
 
     def __init__(
         self,
@@ -57,9 +59,15 @@ class Bus:
         name: str = "whenthen",
         publish_timeout_s: float = 5.0,
         max_in_flight: int = 8192,
+        login: Login | None = None,
         **broker_options: Any,
     ) -> None:
-        self.servers = [servers] if isinstance(servers, str) else list(servers)
+        written = [servers] if isinstance(servers, str) else list(servers)
+        login = login or next(filter(None, map(_login_in, written)), None)
+        #: without the login, so that it gets into no message, and is used for servers that a cluster tells of, too
+        self.servers = written if login is None else list(map(_without_secrets, written))
+        if login is not None:
+            broker_options["security"] = SASLPlaintext(username=login.user, password=login.password)
         self.publish_timeout_s = publish_timeout_s
         self.broker = NatsBroker(
             self.servers,
@@ -71,7 +79,7 @@ class Bus:
             ping_interval=5,
             max_outstanding_pings=2,
             pending_size=0,  # nothing is buffered while the connection is away: a publish then fails at once
-            specification_url=[_without_secrets(url) for url in self.servers],
+            specification_url=self.addresses,
             disconnected_cb=self._disconnected,
             reconnected_cb=self._reconnected,
             closed_cb=self._ended,
@@ -88,6 +96,11 @@ class Bus:
         self._client: RequestClient | None = None
         self._js: JetStreamContext | None = None
         self._listeners: list[Callable[[bool], Awaitable[None] | None]] = []
+
+    @property
+    def addresses(self) -> list[str]:
+        """`servers` without secrets."""
+        return list(map(_without_secrets, self.servers))
 
     @property
     def nc(self) -> Client:
@@ -133,8 +146,11 @@ class Bus:
                 break
             except (OSError, nats.errors.Error, TimeoutError) as error:
                 if loop.time() + RETRY_PAUSE_S > deadline:
-                    urls = ", ".join(map(_without_secrets, self.servers))
-                    raise SetupError(f"no NATS server answers at {urls}: {error or type(error).__name__}") from error
+                    urls = ", ".join(self.addresses)
+                    why = f"no NATS server answers at {urls}: {error or type(error).__name__}"
+                    if type(error) is nats.errors.Error:  # what a server said
+                        why += "; if it wants a login, name a file with one (nats_credentials)"
+                    raise SetupError(why) from error
                 await asyncio.sleep(RETRY_PAUSE_S)
         self._nc = connection
         self._js = connection.jetstream(timeout=5)
@@ -271,6 +287,14 @@ def _ack(message: Delivery) -> Ack:
     if error is None:
         return Ack(answer["seq"], bool(answer.get("duplicate")))
     raise refusal("JetStream did not store the message", error)
+
+
+def _login_in(url: str) -> Login | None:
+    """The user and the password that a URL names; None without both, as of a token."""
+    parts = urlsplit(url)
+    if parts.username is None or parts.password is None:
+        return None
+    return Login(unquote(parts.username), unquote(parts.password))
 
 
 def _without_secrets(url: str) -> str:

@@ -4,8 +4,11 @@ Started by the wiring of `whenthen serve` when no `--nats` is given, after `Data
 from the kernel when this process dies (Linux), and a pid file lets the next start stop a child that survived it (an orphan).
 It runs in its own process group, so that Ctrl-C does not reach it and it is stopped last.
 
+It admits nobody without one of two logins (`engine.bus.datadir`): the engine's, and that of its system account. It has no monitoring
+port, and inherits no environment.
+
 After a failed write, because the disk was full, a stream accepts no more messages until nats-server is restarted; reads still
-work. nats-server reports that at `/healthz`, which is polled, and is restarted once there is free space
+work. nats-server says so when it is asked for its health over the system account, and is restarted once there is free space
 (docs/reliability.md, "A full disk").
 """
 
@@ -26,7 +29,11 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import nats
+import nats.errors
+
 from whenthen.cancellation import end_task
+from whenthen.engine.bus.datadir import APPLICATION_FILE, SYSTEM_FILE, Login, embedded_url, keep_login, write_private
 from whenthen.engine.bus.disk import free_bytes
 from whenthen.schemas import SetupError
 
@@ -45,6 +52,9 @@ HEALTH_EVERY_S = 2.0
 RESTART_PAUSE_S = 300.0  #: the longest pause after a restart for bad health
 HEALTH_TIMEOUT_S = 5.0
 UNHEALTHY_CHECKS = 2  #: failed health checks in a row before a restart
+HEALTH_SUBJECT = "$SYS.REQ.SERVER.PING.HEALTHZ"
+#: of our environment, what a program of Windows does not start without; elsewhere the child has none
+ENVIRONMENT = ("SYSTEMROOT",)
 STABLE_S = 30.0  #: a child that lived this long is restarted with the first pause
 
 
@@ -93,12 +103,18 @@ class EmbeddedServer:
         self._process: asyncio.subprocess.Process | None = None
         self._supervisor: asyncio.Task[None] | None = None
         self._health_watch: asyncio.Task[None] | None = None
-        self._health_port = 0
+        self._login: Login | None = None  #: the engine's
+        self._system_login: Login | None = None  #: of the system account; asks for the health
         self._restarting = 0  #: id of the process that was terminated to be restarted
 
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def client_url(self) -> str:
+        """`url` with the login; for connecting, not for showing."""
+        return embedded_url(self.directory.parent)
 
     @property
     def pid(self) -> int | None:
@@ -117,7 +133,10 @@ class EmbeddedServer:
         program = find_server()
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.directory.chmod(0o700)
             await self._end_orphan()
+            self._login = keep_login(self.directory / APPLICATION_FILE, "whenthen")
+            self._system_login = keep_login(self.directory / SYSTEM_FILE, "system")
             self.port = self._choose_port()
             self._write_config()
             (self.directory / "port").write_text(f"{self.port}\n")
@@ -154,14 +173,18 @@ class EmbeddedServer:
             return _free_port(0)
 
     def _write_config(self) -> None:
-        self._health_port = _free_port(0)
+        assert self._login is not None
+        assert self._system_login is not None
         sync = "always" if self.settings.sync_always else f"{self.settings.sync_interval_s}s"
         lines = [
             "# written by whenthen at every start; edits are lost",
             f"listen: 127.0.0.1:{self.port}",
-            f"http: 127.0.0.1:{self._health_port}",
             f"server_name: {self._name}",
             f"max_payload: {self.settings.max_payload_bytes}",
+            # the engine's user is in the account $G, where the streams of data directories without logins are
+            f"authorization {{ users: [{_user(self._login)}] }}",
+            f"accounts {{ SYS {{ users: [{_user(self._system_login)}] }} }}",
+            "system_account: SYS",
             "max_pending: 268435456",
             "write_deadline: 10s",
             f"log_file: {json.dumps(str(self.log_file))}",
@@ -171,7 +194,7 @@ class EmbeddedServer:
             f"jetstream {{ store_dir: {json.dumps(str(self.directory / 'store'))}, sync_interval: {sync}, "
             f"max_file_store: {MAX_STORE_BYTES} }}",
         ]
-        (self.directory / "nats-server.conf").write_text("\n".join(lines) + "\n")
+        write_private(self.directory / "nats-server.conf", "\n".join(lines) + "\n")
 
     async def _spawn(self, program: Path) -> None:
         config = self.directory / "nats-server.conf"
@@ -182,6 +205,7 @@ class EmbeddedServer:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.DEVNULL,
+            env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ and sys.platform == "win32"},
             start_new_session=True,
             preexec_fn=_die_with_parent if sys.platform == "linux" else None,
         )
@@ -209,7 +233,8 @@ class EmbeddedServer:
             return False
         finally:
             writer.close()
-        return bool(info.get("jetstream")) and info.get("server_name") == self._name
+        ours = info.get("server_name") == self._name
+        return ours and bool(info.get("jetstream")) and bool(info.get("auth_required"))
 
     async def _supervise(self, program: Path) -> None:
         pause = BACKOFF_S[0]
@@ -230,10 +255,6 @@ class EmbeddedServer:
                 )
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, BACKOFF_S[1])
-            try:
-                self._write_config()  # another process may have bound its health port meanwhile
-            except OSError as error:
-                log.warning("the configuration of nats-server can not be written, the last one is used: %s", error)
             try:
                 await self._spawn(program)
             except (SetupError, OSError) as error:
@@ -285,19 +306,26 @@ class EmbeddedServer:
 
     async def _health_error(self) -> str | None:
         """The error that the child's health check reports; empty when it is healthy, None when it does not answer."""
+        assert self._system_login is not None
         try:
             async with asyncio.timeout(HEALTH_TIMEOUT_S):
-                reader, writer = await asyncio.open_connection("127.0.0.1", self._health_port)
+                client = await nats.connect(
+                    self.url,
+                    name="whenthen health",
+                    user=self._system_login.user,
+                    password=self._system_login.password,
+                    allow_reconnect=False,
+                    error_cb=_pass_over,
+                )
                 try:
-                    writer.write(b"GET /healthz HTTP/1.0\r\n\r\n")
-                    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+                    answer = json.loads((await client.request(HEALTH_SUBJECT, timeout=HEALTH_TIMEOUT_S)).data)
                 finally:
-                    writer.close()
-            status = head.partition(b"\r\n")[0]
-            if b" 503 " in status:
-                return str(json.loads(body).get("error") or "unavailable")
-            return "" if b" 200 " in status else None
-        except (TimeoutError, ValueError, OSError):
+                    await client.close()
+            health = answer["data"]
+            if health["status_code"] == 200:
+                return ""
+            return str(health.get("error") or "unavailable") if health["status_code"] == 503 else None
+        except (TimeoutError, ValueError, LookupError, TypeError, OSError, nats.errors.Error):
             return None
 
     def _write_pid(self, pid: int) -> None:
@@ -344,6 +372,14 @@ class EmbeddedServer:
             return f"no log at {self.log_file}"
         telling = [line for line in lines[-20:] if "[FTL]" in line or "[ERR]" in line]
         return (telling or lines[-1:] or ["(empty log)"])[-1]
+
+
+def _user(login: Login) -> str:
+    return f"{{ user: {json.dumps(login.user)}, password: {json.dumps(login.password)} }}"
+
+
+async def _pass_over(error: Exception) -> None:
+    """What goes wrong with a connection that asks for the health is the answer to it, not a line in the log."""
 
 
 def _free_port(wanted: int) -> int:

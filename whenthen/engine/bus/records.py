@@ -179,15 +179,18 @@ def decode_firing(data: dict[str, Any]) -> tuple[Firing, int]:
 
 
 def encode_task(
-    firing: Firing, encoded: orjson.Fragment, index: int, action: Any, extra: Any = None, *, digest: str = ""
+    firing: Firing, encoded: orjson.Fragment, index: int, kind: str, digest: str, extra: Any = None
 ) -> bytes:
-    """An action task as JSON; `encoded` is the firing, `action` the spec in long form, `digest` the spec's."""
+    """An action task as JSON. `encoded` is the firing, `digest` names the specification, `kind` is the type for people.
+
+    The specification is not in it: the executor performs only what was published (`engine.execution.spec_store`).
+    """
     return orjson.dumps(
         {
             "key": f"{firing.id}.{index}",
             "index": index,
             "firing": encoded,
-            "action": action,
+            "type": kind,
             "digest": digest,
             "extra": extra or {},
         }
@@ -195,16 +198,33 @@ def encode_task(
 
 
 def decode_task(data: bytes) -> tuple[ActionTask, int]:
-    """An action task, and the position of its event when that is not embedded (0 otherwise)."""
+    """An action task, and the position of its event when that is not embedded (0 otherwise).
+
+    Of the action it knows the type alone. Tasks of earlier versions have the whole specification, which is nothing to go by.
+
+    Raises:
+        ValueError, KeyError, TypeError: it is none.
+    """
     fields = orjson.loads(data)
     firing, seq = decode_firing(fields["firing"])
+    action = fields["action"] if "action" in fields else {"type": fields["type"]}
+    extra, digest = fields["extra"], fields.get("digest", "")  # the first versions wrote none
+    if not (isinstance(action, dict) and isinstance(extra, dict)):
+        raise TypeError("a field of the task is no object")
+    texts = (fields["key"], firing.id, firing.automation, digest, action["type"])
+    if not (all(isinstance(text, str) for text in texts) and isinstance(fields["index"], int)):
+        raise TypeError("a field of the task has another type")
+    if fields["key"] != f"{firing.id}.{fields['index']}" or not isinstance(extra.get("attempts", 0), int):
+        raise ValueError("the key is not that of the firing, or the tries are no number")
+    if firing.event is not None:
+        firing.event["id"]
     task = ActionTask(
         key=fields["key"],
         index=fields["index"],
         firing=firing,
-        action=fields["action"],
-        extra=fields["extra"],
-        digest=fields.get("digest", ""),  # earlier versions wrote none
+        action=action,
+        extra=extra,
+        digest=digest,
     )
     return task, seq
 

@@ -27,6 +27,7 @@ __all__ = [
     "LEASES",
     "RUNS",
     "RUN_STATES",
+    "SPECS",
     "STATE",
     "StreamSettings",
     "check_server",
@@ -41,6 +42,7 @@ RUNS = "RUNS"
 RUN_STATES = "WT_runs"
 STATE = "WT_state"
 LEASES = "WT_leases"
+SPECS = "WT_specs"
 
 #: nats-server 2.12 brought atomic batches (ADR-50); its JetStream API level is 2
 NEEDED_VERSION = (2, 12)
@@ -198,6 +200,7 @@ def _buckets(settings: StreamSettings) -> list[api.KeyValueConfig]:
             direct=True,
         ),
         api.KeyValueConfig(bucket=STATE, history=1, replicas=settings.replicas, direct=True),
+        api.KeyValueConfig(bucket=SPECS, history=1, replicas=settings.replicas, direct=True),
         api.KeyValueConfig(bucket=LEASES, history=1, replicas=settings.replicas, direct=True),
     ]
 

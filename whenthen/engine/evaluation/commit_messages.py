@@ -40,12 +40,14 @@ class EvaluationSettings:
 class CommitBatch:
     """What was evaluated and is not committed yet. `started` is by the loop's monotonic clock."""
 
-    __slots__ = ("events", "firings", "messages", "notices", "started")
+    __slots__ = ("events", "firings", "messages", "notices", "specs", "started")
 
     def __init__(self, started: float) -> None:
         self.events = 0
         self.firings: list[Firing] = []
         self.messages: list[Message] = []
+        #: by digest, of actions that tasks of this batch are the first to name; published before the commit
+        self.specs: dict[str, bytes] = {}
         self.notices: list[Event] = []  #: published before the commit: their ids make a repetition harmless
         self.started = started
 
@@ -56,10 +58,10 @@ class MessageEncoder:
     def __init__(self, shard: int, settings: EvaluationSettings) -> None:
         self._shard = shard
         self._settings = settings
-        self._actions: dict[str, list[tuple[orjson.Fragment, str]]] = {}
+        self._actions: dict[str, list[tuple[str, str]]] = {}
 
-    def rules_replaced(self) -> None:
-        """Forget the actions of the rules so far."""
+    def forget_actions(self) -> None:
+        """Forget the actions of the rules so far, and that their specifications were published."""
         self._actions = {}
 
     def add_firings(
@@ -82,11 +84,11 @@ class MessageEncoder:
                     firing_subject(firing.automation, firing.id), orjson.dumps(encoded), self._settings.firing_ttl_s
                 )
             )
-            for index, (spec, digest) in enumerate(self._specs(firing, automation)):
+            for index, (kind, digest) in enumerate(self._specs(batch, firing, automation)):
                 batch.messages.append(
                     Message(
                         action_subject(firing.automation, firing.id, index),
-                        encode_task(firing, encoded, index, spec, digest=digest),
+                        encode_task(firing, encoded, index, kind, digest),
                         self._settings.task_ttl_s,
                     )
                 )
@@ -96,11 +98,17 @@ class MessageEncoder:
         subject = window_subject(self._shard, trigger, key)
         return Message(subject, encode_window(trigger, key, state or b""), 0 if state else TOMBSTONE_S)
 
-    def _specs(self, firing: Firing, automation: Callable[[str], Automation]) -> list[tuple[orjson.Fragment, str]]:
-        """The spec of each action of a firing, as JSON, and its digest."""
+    def _specs(
+        self, batch: CommitBatch, firing: Firing, automation: Callable[[str], Automation]
+    ) -> list[tuple[str, str]]:
+        """The type of each action of a firing, and the digest of its specification."""
         kind = f"{firing.automation}/{firing.state}/{firing.edge}"
         specs = self._actions.get(kind)
         if specs is None:
-            encoded = map(encode_spec, actions_of(automation(firing.automation), firing))
-            specs = self._actions[kind] = [(orjson.Fragment(spec), spec_digest(spec)) for spec in encoded]
+            specs = self._actions[kind] = []
+            for action in actions_of(automation(firing.automation), firing):
+                spec = encode_spec(action)
+                digest = spec_digest(spec)
+                batch.specs[digest] = spec
+                specs.append((action.type, digest))
         return specs

@@ -32,7 +32,7 @@ from whenthen.engine.evaluation.commit_messages import EvaluationSettings
 from whenthen.engine.evaluation.event_reader import EventReader
 from whenthen.engine.evaluation.log_ports import LeaseEntry, StoredRecord, WrongRevision
 from whenthen.engine.evaluation.recent_ids import recent_ids
-from whenthen.engine.evaluation.shard_loop import EventEvaluator, Observer, ShardLoop
+from whenthen.engine.evaluation.shard_loop import EventEvaluator, Observer, PublishSpecs, ShardLoop
 from whenthen.schemas import Event
 
 __all__ = ["NatsEngineStore", "NatsEventLog", "NatsLeaseStore", "nats_shard_loop"]
@@ -191,7 +191,16 @@ def nats_shard_loop(
     observer: Observer | None = None,
     wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     writer: str = "",
+    publish_specs: PublishSpecs | None = None,
 ) -> ShardLoop:
     """The loop of a shard over the streams of `bus`."""
     shard_log = FencedShardLog(NatsEngineStore(bus.client), shard, writer=writer)
-    return ShardLoop(NatsEventLog(bus), shard_log, evaluator, settings=settings, observer=observer, wall_us=wall_us)
+    return ShardLoop(
+        NatsEventLog(bus),
+        shard_log,
+        evaluator,
+        settings=settings,
+        observer=observer,
+        wall_us=wall_us,
+        publish_specs=publish_specs,
+    )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Protocol
 
 from whenthen.cancellation import end_task
@@ -22,7 +22,7 @@ from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
 from whenthen.schemas import BusUnavailable, Decision, Event, Firing, InvalidInput, decode_event, from_us
 from whenthen.triggers import Evaluation, RuleSet, Stopped
 
-__all__ = ["EventEvaluator", "Observer", "ShardLoop"]
+__all__ = ["EventEvaluator", "Observer", "PublishSpecs", "ShardLoop"]
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +38,14 @@ IDLE_COMMIT_S = 1.0
 RETRY_S = 0.2  #: before a load, a notice, or a look at recent ids is tried again
 #: in an event as it is stored: it names a predecessor
 FOLLOWS = b'"follows":"'
+#: after which specifications of actions that are used are published again, so that they are not taken for forgotten ones
+RENEW_SPECS_S = 12 * 3600.0
 #: how far back predecessors are looked for, as far as the evaluator remembers
 PREDECESSORS_US = 30 * 60 * 1_000_000
+
+
+#: stores specifications of actions by digest, where executors find them; `BusUnavailable`: call it again
+PublishSpecs = Callable[[Mapping[str, bytes]], Awaitable[None]]
 
 
 class EventEvaluator(Protocol):
@@ -93,6 +99,7 @@ class ShardLoop:
         observer: Observer | None = None,
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic: Callable[[], float] = time.monotonic,
+        publish_specs: PublishSpecs | None = None,
     ) -> None:
         self.shard = shard_log.shard
         self.evaluator = evaluator
@@ -106,6 +113,8 @@ class ShardLoop:
         self._cursor = events.cursor()
         self._clock = StreamClock(wall_us=wall_us, monotonic=monotonic)
         self._encoder = MessageEncoder(self.shard, settings or EvaluationSettings())
+        self._publish_specs = publish_specs
+        self._renew_specs_at = monotonic() + RENEW_SPECS_S
         self._new_rules: RuleSet | None = None
         self._filters: list[str] = []
         self._stopping = False
@@ -235,7 +244,7 @@ class ShardLoop:
         self._new_rules = None
         await self._await_commit()
         self.evaluator.replace_rules(rules)
-        self._encoder.rules_replaced()
+        self._encoder.forget_actions()
         self._start_commit(CommitBatch(self._monotonic()), always=True)
         if self._wanted_filters() != self._filters:
             await self._start_reading()
@@ -243,6 +252,9 @@ class ShardLoop:
     async def _evaluate(self) -> CommitBatch:
         monotonic = self._monotonic
         batch = CommitBatch(monotonic())
+        if batch.started > self._renew_specs_at:
+            self._renew_specs_at = batch.started + RENEW_SPECS_S
+            self._encoder.forget_actions()
         slice_end = batch.started + SLICE_S
         decisions: list[Decision] = []
         last: Received | None = None
@@ -315,9 +327,21 @@ class ShardLoop:
     async def _store(self, messages: list[Message], batch: CommitBatch, seq: int, clock_us: int) -> None:
         for notice in batch.notices:
             await self._publish_notice(notice)
+        if batch.specs and self._publish_specs is not None:
+            await self._store_specs(self._publish_specs, batch.specs)
         started = self._monotonic()
         await self._log.commit(messages, seq=seq, clock_us=clock_us)
         self.observer.committed(self.shard, batch.firings, len(messages) + 1, self._monotonic() - started)
+
+    async def _store_specs(self, publish: PublishSpecs, specs: Mapping[str, bytes]) -> None:
+        """Publish what tasks of the batch name, until it is stored: no task may be there before."""
+        while True:
+            try:
+                await publish(specs)
+                return
+            except BusUnavailable as error:
+                log.warning("shard %d: specifications of actions are not stored yet: %s", self.shard, error)
+                await asyncio.sleep(RETRY_S)
 
     async def _publish_notice(self, notice: Event) -> None:
         """Publish, until it is acknowledged."""

@@ -17,6 +17,9 @@ from whenthen.engine.execution.executor import (
     ExecutionSettings,
     Executor,
 )
+from whenthen.engine.execution.spec_store import (
+    SpecStore,
+)
 
 __all__ = [
     "ActionMetrics",
@@ -26,4 +29,5 @@ __all__ = [
     "DeadLetters",
     "ExecutionSettings",
     "Executor",
+    "SpecStore",
 ]

@@ -6,9 +6,11 @@ Built by the wiring; the loop (`engine.execution.executor`) knows nothing of act
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
+import re
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
@@ -21,6 +23,7 @@ from whenthen.actions import (
     CompiledAction,
     Ports,
     compile_action,
+    encode_spec,
     executed_event,
     failed_event,
     perform,
@@ -36,26 +39,56 @@ __all__ = ["ActionMetrics", "ActionRunner"]
 
 log = logging.getLogger(__name__)
 
-MAX_OTHER = 1000  #: compiled actions kept that the rules in force do not have
+MAX_KNOWN = 2000  #: actions kept with their specifications
+UNKNOWN = "unknown_action"  #: the reason of an action that nobody published
+_DIGEST = re.compile(r"[0-9a-f]{24}")
 _EVENTS_AT_ONCE = 64
 
 
 class ActionRunner:
-    """Performs tasks through `ports`. `find` gives the compiled action of the rules in force for a firing and an index."""
+    """Performs tasks through `ports`, and no action but those of the rules in force and those that were published.
 
-    def __init__(self, bus: Bus, ports: Ports, find: Callable[[Firing, int], CompiledAction | None]) -> None:
+    `find` gives the compiled action of the rules in force for a firing and an index, `published` the specification that has a
+    digest (`SpecStore.find`).
+    """
+
+    def __init__(
+        self,
+        bus: Bus,
+        ports: Ports,
+        find: Callable[[Firing, int], CompiledAction | None],
+        published: Callable[[str], Awaitable[bytes | None]],
+    ) -> None:
         self._bus = bus
         self._ports = ports
         self._find = find
-        self._other: OrderedDict[str, CompiledAction] = OrderedDict()  #: by digest; not in the rules in force
+        self._published = published
+        #: by digest, each with its specification
+        self._known: OrderedDict[str, tuple[CompiledAction, dict[str, Any]]] = OrderedDict()
+
+    async def resolve(self, task: ActionTask) -> ActionTask:
+        """The task with the whole specification of its action, which it names by digest.
+
+        The automation may have been changed or removed since: then it is the one that was published before the task was made. What
+        a task itself says of its action is never performed.
+
+        Raises:
+            ActionError: no rule set that is known has had such an action. Another try does not help.
+            BusUnavailable: it can not be looked up now.
+        """
+        digest = task.digest or spec_digest(orjson.dumps(task.action))
+        if task.action.keys() - {"type"} and spec_digest(orjson.dumps(task.action)) != digest:
+            raise _unknown("the task spells out another action than the one it names")
+        known = await self._look_up(task.firing, task.index, digest)
+        return dataclasses.replace(task, action=known[1], digest=digest)
 
     async def perform(self, task: ActionTask) -> ActionResult:
-        """One try of one task.
+        """One try of one task that is resolved.
 
         Raises:
             ActionError: it did not work; `retryable` says whether another try may help.
         """
-        compiled = self._compiled(task)
+        compiled, _ = await self._look_up(task.firing, task.index, task.digest)
         firing = task.firing
         events: list[dict[str, Any]] = []
         if compiled.reads_events:
@@ -93,33 +126,33 @@ class ActionRunner:
             return f"{kind} {action.get('notifier')}"
         return kind
 
-    def _compiled(self, task: ActionTask) -> CompiledAction:
-        """The rule set's compiled action when the task asks for the same; otherwise what the task's own spec says.
-
-        They differ when the automation was changed or removed since, and then the task is performed as it was asked.
-        """
-        found = self._find(task.firing, task.index)
-        # a task of an earlier version has no digest; the spec in it is in the same form
-        digest = task.digest or spec_digest(orjson.dumps(task.action))
+    async def _look_up(self, firing: Firing, index: int, digest: str) -> tuple[CompiledAction, dict[str, Any]]:
+        """The action with a digest: one of the rules in force, or one that was published."""
+        known = self._known.get(digest)
+        if known is not None:
+            self._known.move_to_end(digest)
+            return known
+        found = self._find(firing, index)
         if found is not None and found.digest == digest:
-            return found
-        return self._of_spec(task.action)
-
-    def _of_spec(self, spec: dict[str, Any]) -> CompiledAction:
-        digest = spec_digest(orjson.dumps(spec))
-        found = self._other.get(digest)
-        if found is not None:
-            self._other.move_to_end(digest)
-            return found
+            return self._keep(digest, found, orjson.loads(encode_spec(found.action)))
+        spec = await self._published(digest) if _DIGEST.fullmatch(digest) else None
+        if spec is None:
+            raise _unknown(f"no rule set that was published has an action {digest[:64]!r}")
         try:
-            found = compile_action(read_action(spec))
-        except (InvalidInput, ValidationError) as error:
-            # the rule was checked when it was loaded: another version of whenthen wrote the task
+            fields = orjson.loads(spec)
+            compiled = compile_action(read_action(fields))
+        except (InvalidInput, ValidationError, ValueError, TypeError) as error:
+            # the rule was checked when it was loaded: another version of whenthen published it
             raise ActionError(f"this version can not perform the action: {error}", retryable=False) from None
-        self._other[digest] = found
-        if len(self._other) > MAX_OTHER:
-            self._other.popitem(last=False)
-        return found
+        return self._keep(digest, compiled, fields)
+
+    def _keep(
+        self, digest: str, compiled: CompiledAction, fields: dict[str, Any]
+    ) -> tuple[CompiledAction, dict[str, Any]]:
+        known = self._known[digest] = (compiled, fields)
+        if len(self._known) > MAX_KNOWN:
+            self._known.popitem(last=False)
+        return known
 
     async def _events(self, refs: list[Ref]) -> list[dict[str, Any]]:
         """The contributing events that are still kept, oldest first."""
@@ -129,6 +162,14 @@ class ActionRunner:
             events = await asyncio.gather(*(self._bus.event_at(ref.seq) for ref in block))
             found += [event.data for event in events if event is not None]
         return found
+
+
+def _unknown(why: str) -> ActionError:
+    return ActionError(
+        f"refused: {why}; it was not made by the rules here, or long before them",
+        retryable=False,
+        reason=UNKNOWN,
+    )
 
 
 class ActionMetrics(ExecutionObserver):
@@ -152,4 +193,7 @@ class ActionMetrics(ExecutionObserver):
             error,
             extra={"firing": task.firing.id, "action": task.key, "attempt": task.attempt},
         )
-        self._metrics.acted(task.firing.automation, str(task.action["type"]), outcome, seconds)
+        if error.reason == UNKNOWN:  # what such a task says of itself is no label
+            self._metrics.refused_actions.inc()
+        else:
+            self._metrics.acted(task.firing.automation, str(task.action["type"]), outcome, seconds)

@@ -2,8 +2,8 @@
 
 Called by the wiring; several processes share the work through one durable consumer, oldest first. A task is
 acknowledged only after its outcome is stored; a crash in between performs it again under the same key. What a task
-does is not known here: `perform` does one try and raises `ActionError`, `describe` makes the outcome event, `target`
-names what is called.
+does is not known here: `resolve` gives it the specification that it names, `perform` does one try and raises `ActionError`,
+`describe` makes the outcome event, `target` names what is called. A task that names what nobody published becomes a dead letter.
 """
 
 from __future__ import annotations
@@ -99,6 +99,7 @@ class Executor:
         bus: Bus,
         perform: Callable[[ActionTask], Awaitable[Any]],
         *,
+        resolve: Callable[[ActionTask], Awaitable[ActionTask]] | None = None,
         describe: Describe | None = None,
         target: Callable[[ActionTask], str] | None = None,
         settings: ExecutionSettings | None = None,
@@ -112,6 +113,7 @@ class Executor:
         self.outcomes = Outcomes(bus, ttl_s=self.settings.outcome_ttl_s, dead_ttl_s=self.settings.dead_ttl_s, now=now)
         self.ready = asyncio.Event()
         self._perform = perform
+        self._resolve = resolve
         self._describe = describe or (lambda task, result, duration, retry_in: None)
         self._target = target or (lambda task: str(task.action.get("type")))
         self._now = now
@@ -215,12 +217,21 @@ class Executor:
                     attempt = before.attempt + 1
             if attempt != task.attempt:
                 task = dataclasses.replace(task, attempt=attempt)
+            refused: ActionError | None = None
+            if self._resolve is not None:
+                try:
+                    task = await self._resolve(task)
+                except ActionError as error:
+                    # nothing of what it says is for us, but its type is for people
+                    task, refused = dataclasses.replace(task, action={"type": str(task.action["type"])[:64]}), error
             if event_seq:
                 event = await self.bus.event_at(event_seq)
                 data_of_event = event.data if event is not None else None
                 task = dataclasses.replace(task, firing=dataclasses.replace(task.firing, event=data_of_event))
             one = _Delivery(reply, seq, data, task)
-            if event_seq and task.firing.event is None:
+            if refused is not None:
+                await self._failed(one, refused, 0.0)
+            elif event_seq and task.firing.event is None:
                 why = f"the triggering event (position {event_seq}) is no longer kept"
                 await self._failed(one, ActionError(why, retryable=False), 0.0)
             elif one.tries > 1 and one.tries > _retry(task).attempts:

@@ -198,7 +198,7 @@ class Server:
             pid=os.getpid(),
             roles=sorted(self.roles),
             address=self.address,
-            nats=parts.embedded.url if parts.embedded else self.settings.nats_url,
+            nats=",".join(parts.bus.addresses),
             embedded=parts.embedded is not None,
             up_seconds=round(time.time() - self.started, 1),
             missing=self.missing(),

@@ -62,7 +62,7 @@ class Settings(BaseSettings):
     nats_url: str | None = Field(default=None, max_length=4096)
     """URL of a NATS server (`nats://host:4222`), several separated by commas. Without it an embedded server is started."""
     nats_credentials: Path | None = None
-    """A NATS credentials file (`.creds`)."""
+    """A NATS credentials file: a `.creds`, or `nats/credentials` in the data directory of a `whenthen serve` on this machine. Left out, that file in `data_dir` is used when its server is the one at `nats_url`."""
     host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
     """The address that the HTTP server listens on. Any other than loopback requires `api_token`."""
     port: int = Field(default=4280, ge=0, le=65535)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
@@ -98,9 +99,20 @@ def compiled_anew(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     return seen
 
 
-def runner(sink: Sink, in_force: Automation | None, stream: Stream | None = None) -> ActionRunner:
+def runner(
+    sink: Sink, in_force: Automation | None, stream: Stream | None = None, *, published: Iterable[Automation] = ()
+) -> ActionRunner:
     ports = SimpleNamespace(events=sink, redactor=Redactor())
-    return ActionRunner(stream or Stream(), ports, Rules(in_force).find)  # type: ignore[arg-type]
+    specs = {spec_digest(spec): spec for rule in published for spec in map(encode_spec, rule.actions)}
+
+    async def find(digest: str) -> bytes | None:
+        return specs.get(digest)
+
+    return ActionRunner(stream or Stream(), ports, Rules(in_force).find, find)  # type: ignore[arg-type]
+
+
+async def act(acting: ActionRunner, task: ActionTask) -> None:
+    await acting.perform(await acting.resolve(task))
 
 
 @pytest.mark.parametrize(
@@ -109,14 +121,14 @@ def runner(sink: Sink, in_force: Automation | None, stream: Stream | None = None
 )
 def test_an_action_that_names_events_is_given_all_of_them(sink: Sink, payload: Any) -> None:
     stream, rule = Stream(), automation(emit(payload))
-    asyncio.run(runner(sink, rule, stream).perform(task(rule)))
+    asyncio.run(act(runner(sink, rule, stream), task(rule)))
     assert stream.asked == [1, 2]
     assert "e2" in str(sink.events[0].payload)
 
 
 def test_an_action_that_names_no_events_costs_no_look_up(sink: Sink) -> None:
     stream, rule = Stream(), automation(emit({"n": "$.payload.n", "of": "{{ event.id }}", "word": "all events"}))
-    asyncio.run(runner(sink, rule, stream).perform(task(rule)))
+    asyncio.run(act(runner(sink, rule, stream), task(rule)))
     assert stream.asked == []
     assert sink.events[0].payload == {"n": 3, "of": "e3", "word": "all events"}
 
@@ -124,7 +136,7 @@ def test_an_action_that_names_no_events_costs_no_look_up(sink: Sink) -> None:
 @pytest.mark.parametrize("digest", [True, False], ids=["digest", "task-of-an-earlier-version"])
 def test_what_the_rules_in_force_have_is_not_compiled_again(sink: Sink, compiled_anew: list[Any], digest: bool) -> None:
     rule = automation("do-nothing", emit({"n": "$.payload.n", "half": 0.5}))
-    asyncio.run(runner(sink, rule).perform(task(rule, 1, digest=digest)))
+    asyncio.run(act(runner(sink, rule), task(rule, 1, digest=digest)))
     assert sink.events[0].payload == {"n": 3, "half": 0.5}
     assert compiled_anew == []
 
@@ -146,26 +158,46 @@ def changed(payload: str) -> Automation:
 def test_a_task_is_performed_as_it_was_asked_whatever_became_of_its_rule(
     sink: Sink, compiled_anew: list[Any], in_force: Automation | None, digest: bool
 ) -> None:
-    acting = runner(sink, in_force)
+    acting = runner(sink, in_force, published=[changed("old")])
     for _ in range(2):
-        asyncio.run(acting.perform(task(changed("old"), digest=digest)))
+        asyncio.run(act(acting, task(changed("old"), digest=digest)))
     assert [event.payload for event in sink.events] == [{"rule": "old"}] * 2
     assert len(compiled_anew) == 1, "the second task is performed with what the first one had compiled"
 
 
 def test_other_actions_than_those_in_force_are_kept_up_to_a_bound(sink: Sink, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(action_runner, "MAX_OTHER", 2)
-    acting = runner(sink, None)
-    for number in range(5):
-        asyncio.run(acting.perform(task(changed(str(number)))))
-    assert len(acting._other) == 2
+    monkeypatch.setattr(action_runner, "MAX_KNOWN", 2)
+    rules = [changed(str(number)) for number in range(5)]
+    acting = runner(sink, None, published=rules)
+    for rule in rules:
+        asyncio.run(act(acting, task(rule)))
+    assert len(acting._known) == 2
+    assert len(sink.events) == 5
 
 
 def test_a_task_of_another_version_that_this_one_can_not_perform_is_refused_for_good(sink: Sink) -> None:
+    async def find(digest: str) -> bytes:
+        return b'{"type":"launch-rocket"}'
+
     odd = dataclasses.replace(task(changed("old")), action={"type": "launch-rocket"}, digest="0" * 24)
+    ports = SimpleNamespace(events=sink, redactor=Redactor())
+    acting = ActionRunner(Stream(), ports, Rules(None).find, find)  # type: ignore[arg-type]
     with pytest.raises(ActionError, match="this version can not perform the action") as refused:
-        asyncio.run(runner(sink, None).perform(odd))
+        asyncio.run(acting.resolve(odd))
     assert not refused.value.retryable
+
+
+@pytest.mark.parametrize("digest", [True, False], ids=["digest", "task-of-an-earlier-version"])
+@pytest.mark.parametrize("in_force", [None, changed("new")], ids=["removed", "changed"])
+def test_a_task_whose_action_nobody_published_is_refused_for_good(
+    sink: Sink, compiled_anew: list[Any], in_force: Automation | None, digest: bool
+) -> None:
+    acting = runner(sink, in_force, published=[changed("other")])
+    with pytest.raises(ActionError, match="refused") as refused:
+        asyncio.run(act(acting, task(changed("old"), digest=digest)))
+    assert (refused.value.retryable, refused.value.reason) == (False, "unknown_action")
+    assert sink.events == []
+    assert compiled_anew == []
 
 
 def test_the_actions_of_an_edge_are_found_behind_those_of_every_firing() -> None:

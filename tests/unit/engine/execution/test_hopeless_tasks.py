@@ -24,7 +24,7 @@ def anyio_backend() -> str:
 
 
 def task_data() -> bytes:
-    data = encode_task(FIRING, encode_firing(FIRING, None), 0, {"type": "x"})
+    data = encode_task(FIRING, encode_firing(FIRING, None), 0, "x", "d")
     assert decode_task(data)[0].key
     return data
 

@@ -14,6 +14,7 @@ import orjson
 
 from whenthen.engine.bus import Outcome
 from whenthen.engine.process.asyncapi.engine_messages import (
+    ActionSpecMessage,
     ActionTaskMessage,
     DeadLetterMessage,
     FiringMessage,
@@ -87,6 +88,10 @@ CHANNELS = (
     Channel(
         "DeadLetter", "ENGINE", "engine.dead.{automation}.{firing}.{index}", DeadLetterMessage,
         "Actions that used up their tries. An empty message deletes one.",
+    ),
+    Channel(
+        "ActionSpec", "KV_WT_specs", "$KV.WT_specs.{digest}", ActionSpecMessage,
+        "Specifications of actions, which tasks name by digest.",
     ),
     Channel("QueuedRun", "RUNS", "runs.{pool}.{deployment}.{run}", QueuedRun, "The queue of a work pool.", TEXT),
     Channel("RunLog", "LOGS", "logs.{run}", LogLines, "What flow runs wrote."),

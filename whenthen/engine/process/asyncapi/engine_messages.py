@@ -4,12 +4,20 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import Field, RootModel
+from pydantic import ConfigDict, Field, RootModel
 
 from whenthen.engine.process.asyncapi.event_messages import EventMessage, MessageModel
 from whenthen.schemas import FiringState
 
-__all__ = ["ActionTaskMessage", "DeadLetterMessage", "FiringMessage", "OffsetLine", "PreparedPack", "WindowLine"]
+__all__ = [
+    "ActionSpecMessage",
+    "ActionTaskMessage",
+    "DeadLetterMessage",
+    "FiringMessage",
+    "OffsetLine",
+    "PreparedPack",
+    "WindowLine",
+]
 
 EventReference = Annotated[
     tuple[str, int, int], Field(description="id, position in EVENTS (0 without one), time in microseconds")
@@ -71,11 +79,21 @@ class ActionTaskMessage(MessageModel):
     """The idempotency key, `<firing id>.<index>`."""
     index: int
     firing: FiringMessage
-    action: dict[str, Any]
-    """In the long form of the rules."""
+    type: str = ""
+    """Of the action, for people."""
     digest: str = ""
-    """Of `action`, by which it is found among the compiled ones; a redriven task of an earlier version has none."""
+    """Names the specification of the action, in `KV_WT_specs`; tasks of the first versions have none."""
+    action: dict[str, Any] | None = None
+    """The specification, in tasks of earlier versions. Performed only when it is a published one."""
     extra: dict[str, Any]
+
+
+class ActionSpecMessage(MessageModel):
+    """The specification of an action in the long form of the rules, with the fields of its type."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str
 
 
 class DeadLetterMessage(MessageModel):

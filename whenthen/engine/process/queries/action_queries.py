@@ -58,7 +58,7 @@ def _waiting(message: StoredMessage) -> dict[str, Any] | None:
     return {
         "key": task["key"],
         "automation": task["firing"]["automation"],
-        "type": task["action"].get("type"),
+        "type": task["action"].get("type") if "action" in task else task["type"],
         "outcome": "waiting",
         "attempt": 0,
         "at": message.time,

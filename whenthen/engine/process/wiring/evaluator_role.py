@@ -11,6 +11,7 @@ from whenthen.engine.evaluation import (
     ShardWork,
     nats_shard_loop,
 )
+from whenthen.engine.execution import SpecStore
 from whenthen.engine.process.rule_registry import Compiled
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.triggers import Evaluator
@@ -18,6 +19,7 @@ from whenthen.triggers import Evaluator
 __all__ = ["EvaluatorRole", "missing_shards"]
 
 TASK = "evaluator"
+SPECS_TASK = "specifications"
 _TASK_TTL_S = 30 * 86400  #: action tasks are kept at least so long, whatever is said of firings
 
 
@@ -27,6 +29,7 @@ class EvaluatorRole:
     def __init__(self, parts: ProcessParts) -> None:
         self.loops: dict[int, ShardLoop] = {}
         self._parts = parts
+        self._specs = SpecStore(parts.bus.client)
         self._holder = ShardHolder(
             NatsLeaseStore(parts.bus),
             parts.settings.shards,
@@ -36,6 +39,8 @@ class EvaluatorRole:
             settings=LeaseSettings(lease_s=parts.settings.lease.total_seconds()),
         )
         parts.supervisor.start(TASK, self._holder.run())
+        stopping = parts.supervisor.stopping
+        parts.supervisor.start_restarting(SPECS_TASK, lambda: self._specs.run(stopping))
 
     def missing(self) -> list[str]:
         """Shards that are not evaluated yet."""
@@ -71,6 +76,7 @@ class EvaluatorRole:
             evaluator,
             settings=EvaluationSettings(firing_ttl_s=firing_ttl_s, task_ttl_s=max(firing_ttl_s, _TASK_TTL_S)),
             observer=parts.observation,
+            publish_specs=self._specs.publish,
         )
         return _ListedShard(self.loops, shard, loop)
 

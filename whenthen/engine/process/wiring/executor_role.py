@@ -5,7 +5,14 @@ from __future__ import annotations
 import contextlib
 
 from whenthen.actions import AddressPolicy, ConnectionDefaults, Ports, open_http_client
-from whenthen.engine.execution import ActionMetrics, ActionRunner, CircuitBreakerSettings, ExecutionSettings, Executor
+from whenthen.engine.execution import (
+    ActionMetrics,
+    ActionRunner,
+    CircuitBreakerSettings,
+    ExecutionSettings,
+    Executor,
+    SpecStore,
+)
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 
 __all__ = ["start_executor"]
@@ -34,10 +41,12 @@ async def start_executor(parts: ProcessParts, cleanup: contextlib.AsyncExitStack
             http=http_client,
         ),
         parts.rule_registry.action,
+        SpecStore(parts.bus.client).find,
     )
     executor = Executor(
         parts.bus,
         runner.perform,
+        resolve=runner.resolve,
         describe=runner.describe,
         target=runner.target,
         settings=ExecutionSettings(

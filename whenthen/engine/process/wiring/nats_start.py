@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import nats.errors
 
@@ -22,6 +23,8 @@ from whenthen.engine.bus import (
     StreamSettings,
     check_server,
     ensure_streams,
+    find_login,
+    read_login,
 )
 from whenthen.engine.flow_runs import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.engine.metrics import Metrics
@@ -33,6 +36,7 @@ __all__ = ["NatsStart", "retried", "start_nats", "stream_settings", "wait_until_
 
 log = logging.getLogger(__name__)
 
+_LOOPBACK = ("127.0.0.1", "::1", "localhost")
 RETRY_S = 1.0
 RETRIED_FOR_S = 30.0  #: while a NATS server goes away and comes back as the process starts
 
@@ -65,12 +69,11 @@ async def start_nats(settings: Settings, metrics: Metrics, cleanup: contextlib.A
         disk = DiskRoom(settings.data_dir, reserve_bytes=settings.disk_reserve, metrics=metrics)
         await embedded.start()
         cleanup.push_async_callback(embedded.stop)
-        urls = [embedded.url]
+        urls = [embedded.client_url]
+        options: dict[str, Any] = {}
     else:
         urls = [url.strip() for url in settings.nats_url.split(",") if url.strip()]
-    options: dict[str, Any] = {}
-    if settings.nats_credentials is not None:
-        options["user_credentials"] = str(settings.nats_credentials)
+        options = _credentials(settings, urls)
     bus = Bus(urls, publish_timeout_s=settings.publish_timeout.total_seconds(), **options)
     await bus.connect()
     cleanup.push_async_callback(bus.close)
@@ -84,6 +87,29 @@ async def start_nats(settings: Settings, metrics: Metrics, cleanup: contextlib.A
         return nats_stores(bus.client, flow_store_settings(settings))
 
     return NatsStart(bus=bus, stores=await retried(prepare), embedded=embedded, disk=disk)
+
+
+def _credentials(settings: Settings, urls: list[str]) -> dict[str, Any]:
+    """By what a server of others, or the embedded one of another process, admits this one.
+
+    Raises:
+        SetupError: the file that is named can not be read.
+    """
+    file = settings.nats_credentials
+    if file is not None:
+        try:
+            with file.open("rb") as opened:
+                ours = opened.read(64).lstrip().startswith(b"{")
+        except OSError as error:
+            raise SetupError(f"nats_credentials: {file} can not be read: {error.strerror}") from None
+        return {"login": read_login(file)} if ours else {"user_credentials": str(file)}
+    for url in urls:
+        parts = urlsplit(url if "://" in url else f"nats://{url}")
+        if parts.username is None and parts.hostname in _LOOPBACK:
+            login = find_login(settings.data_dir, parts.port)
+            if login is not None:
+                return {"login": login}
+    return {}
 
 
 async def wait_until_closed(bus: Bus) -> None:
