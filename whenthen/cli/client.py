@@ -143,7 +143,7 @@ class Client:
         except httpx.UnsupportedProtocol:
             raise SetupError(f"--url {self.url}: the address starts with http:// or https://") from None
         except httpx.TransportError as error:
-            if "CERTIFICATE_VERIFY_FAILED" in str(error):
+            if any(isinstance(beneath, ssl.SSLCertVerificationError) for beneath in _beneath(error)):
                 raise Unreachable(
                     f"the certificate of {self.url} is not trusted ({error}); name its authority in WHENTHEN_CA"
                 ) from None
@@ -221,11 +221,18 @@ def _problem(problem: Any) -> str:
     return f"{where}: {field}{problem.get('message', '')}"
 
 
+def _beneath(error: BaseException) -> Iterator[BaseException]:
+    """What led to the error, the nearest first."""
+    cause = error.__cause__ or error.__context__
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__ or cause.__context__
+
+
 def _cause(error: BaseException) -> str:
     """The error of the system beneath, which says more than `All connection attempts failed`."""
-    beneath = error.__cause__ or error.__context__
-    while beneath is not None:
-        if isinstance(beneath, OSError) and beneath.strerror:
-            return beneath.strerror.lower()
-        error, beneath = beneath, beneath.__cause__ or beneath.__context__
-    return str(error) or type(error).__name__
+    deepest = error
+    for deepest in _beneath(error):
+        if isinstance(deepest, OSError) and deepest.strerror:
+            return deepest.strerror.lower()
+    return str(deepest) or type(deepest).__name__

@@ -119,6 +119,7 @@ from whenthen.schemas.webhooks import (
     BearerVerification,
     EventMapping,
     HmacVerification,
+    RateLimit,
     Verification,
     Webhook,
 )
@@ -174,6 +175,7 @@ __all__ = [
     "PauseSchedule",
     "Problem",
     "ProxyUrl",
+    "RateLimit",
     "Reason",
     "Ref",
     "Refused",

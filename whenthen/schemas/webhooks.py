@@ -2,15 +2,59 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from whenthen.schemas.base import Model, Name, OneOrMany, SecretRef, as_list
-from whenthen.schemas.times import Duration
+from whenthen.schemas.times import Duration, format_duration, parse_duration
 
-__all__ = ["BasicVerification", "BearerVerification", "EventMapping", "HmacVerification", "Verification", "Webhook"]
+__all__ = [
+    "BasicVerification",
+    "BearerVerification",
+    "EventMapping",
+    "HmacVerification",
+    "RateLimit",
+    "Verification",
+    "Webhook",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class RateLimit:
+    """So many requests within a time."""
+
+    count: int
+    within: timedelta
+
+    def __str__(self) -> str:
+        return f"{self.count}/{format_duration(self.within)}"
+
+
+def parse_rate(value: Any) -> Any:
+    """`100/1m` as a `RateLimit`.
+
+    Raises:
+        ValueError: not a rate; the message has the remedy.
+    """
+    if isinstance(value, RateLimit):
+        return value
+    count, slash, within = value.partition("/") if isinstance(value, str) else ("", "", "")
+    if not (slash and count.strip().isascii() and count.strip().isdigit() and 1 <= int(count[:8]) <= 1_000_000):
+        raise ValueError("a number of requests (1 to 1000000) and a time are expected, such as 100/1m")
+    time = parse_duration(within.strip())
+    if not timedelta(seconds=1) <= time <= timedelta(days=1):
+        raise ValueError(f"{within.strip()[:40]}: the time of a rate is 1s to 1d, such as in 100/1m")
+    return RateLimit(int(count), time)
+
+
+Rate = Annotated[
+    RateLimit,
+    PlainValidator(parse_rate, json_schema_input_type=str),
+    PlainSerializer(str, return_type=str),
+]
 
 Secrets = Annotated[list[SecretRef], BeforeValidator(as_list), OneOrMany(), Field(min_length=1, max_length=10)]
 
@@ -85,6 +129,8 @@ class Webhook(Model):
     """For a preset with signatures: one or several accepted secrets."""
     verify: Literal["none"] | Verification | None = None
     """How requests prove who they are; `none` accepts everyone and must be said."""
+    rate_limit: Rate | None = None
+    """How many requests one address may send within a time, such as `100/1m`; more are answered 429."""
     map: EventMapping | None = None
     """Without a preset: how a request becomes an event."""
     when: str | None = Field(default=None, max_length=20_000)

@@ -39,6 +39,7 @@ class WebhookTranslator:
         limits: SourceLimits | None = None,
     ) -> None:
         self.name = webhook.name
+        self.rate_limit = webhook.rate_limit
         self._limits = limits or SourceLimits()
         self._resolve_secret = resolve_secret
         self._verification = _verification(webhook)

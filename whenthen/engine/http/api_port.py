@@ -12,7 +12,7 @@ from typing import Protocol
 from whenthen.engine.bus import Ack
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.http.request_models import Page, RunRequest
-from whenthen.schemas import Event
+from whenthen.schemas import Event, RateLimit
 from whenthen.sources import Request, Translation
 
 __all__ = ["Api"]
@@ -32,6 +32,9 @@ class Api(Protocol):
     def translate(self, webhook: str, request: Request) -> Translation:
         """Verify a request to a webhook and translate it. Raises NotFound, Refused (its `status`), UnsupportedMediaType,
         InvalidInput."""
+
+    def rate_limit(self, webhook: str) -> RateLimit | None:
+        """How often one source may call the webhook. Raises NotFound."""
 
     def hook_names(self) -> Collection[str]:
         """Names of the webhooks in force."""

@@ -8,7 +8,7 @@ other sites.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -24,6 +24,7 @@ from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, ClientGone, header, refuse_other_than_json
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.openapi import complete
+from whenthen.engine.http.rate_limits import Network, RateLimits
 from whenthen.engine.http.request_origin import RequestOrigin
 from whenthen.engine.http.routes import api_router, as_response, state_router
 from whenthen.engine.metrics import Metrics
@@ -46,13 +47,14 @@ def create_app(
     body_limit: int = 4_000_000,
     bodies_limit: int = 256_000_000,
     events_per_request: int = 1000,
+    proxies: Sequence[Network] = (),
     limits: EventLimits | None = None,
     clock: Callable[[], datetime] = utc_now,
     version: str = "0",
 ) -> HttpApp:
     """The ASGI application over `api`. `token` is what callers of `/api` must send; None leaves it open.
 
-    `origin` refuses requests that pages of others send; None takes them.
+    `proxies` are those whose X-Forwarded-For is believed. `origin` refuses requests that pages of others send; None takes them.
     """
     budget = BodyBudget(bodies_limit)
     ingest = Ingest(
@@ -61,6 +63,7 @@ def create_app(
         clock=clock,
         body_limit=body_limit,
         budget=budget,
+        rates=RateLimits(proxies),
         events_per_request=events_per_request,
         limits=limits,
     )

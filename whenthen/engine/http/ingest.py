@@ -26,6 +26,7 @@ from whenthen.engine.http.bodies import (
     read_body,
     refuse_compressed,
 )
+from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.metrics import Metrics
 from whenthen.rules import nearest
 from whenthen.schemas import BusUnavailable, Event, EventLimits, InvalidEvent, NotFound, WhenthenError, read_event
@@ -49,6 +50,7 @@ class Ingest:
         clock: Callable[[], datetime],
         body_limit: int,
         budget: BodyBudget,
+        rates: RateLimits,
         events_per_request: int,
         limits: EventLimits | None = None,
     ) -> None:
@@ -57,6 +59,7 @@ class Ingest:
         self._clock = clock
         self._body_limit = body_limit
         self._budget = budget
+        self._rates = rates
         self._most = events_per_request
         self._limits = limits or EventLimits()
 
@@ -99,6 +102,9 @@ class Ingest:
                 raise NotFound(f'no webhook is named "{name[:200]}"' + (close if "did you mean" in close else ""))
             if scope["method"] != "POST":
                 raise HttpError(405, "method_not_allowed", "a webhook is called with POST", (b"allow", b"POST"))
+            limit = self._api.rate_limit(name)
+            if limit is not None:
+                self._rates.check(name, limit, scope)
             headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in scope["headers"]}
             if "content-encoding" in headers:
                 refuse_compressed(scope)

@@ -58,6 +58,7 @@ class ServerApi:
         self.check_head = intake.check_head
         self.translate = intake.translate
         self.hook_names = intake.hook_names
+        self.rate_limit = intake.rate_limit
 
         self.ready = missing
         self.metrics = metrics.text

@@ -79,6 +79,8 @@ class Settings(BaseSettings):
     """The key of `tls_certificate`, PEM without a passphrase; left out: it is in the same file."""
     body_limit: Bytes = Field(default=4_000_000, ge=1024, le=64_000_000)
     """The largest request body; a larger one is answered 413."""
+    trusted_proxies: str | None = Field(default=None, max_length=4096)
+    """The addresses or networks of proxies before the server (`10.0.0.7, 10.1.0.0/16`), whose `X-Forwarded-For` says where a request comes from, for the `rate_limit` of webhooks."""
     bodies_limit: Bytes = Field(default=256_000_000, ge=1024)
     """The bytes of all request bodies that are read or worked on at one time, and of the events made of them; a request beyond is answered 503."""
     connections: int = Field(default=4096, ge=1, le=1_000_000)
@@ -172,6 +174,15 @@ class Settings(BaseSettings):
         return tuple(url.strip() for url in (self.public_url or "").split(",") if url.strip())
 
     @property
+    def proxy_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """`trusted_proxies`, one by one."""
+        return tuple(
+            ipaddress.ip_network(text.strip(), strict=False)
+            for text in (self.trusted_proxies or "").split(",")
+            if text.strip()
+        )
+
+    @property
     def action_tls(self) -> Tls | None:
         """`action_ca`, `action_certificate` and `action_key` together."""
         if self.action_ca is None and self.action_certificate is None:
@@ -244,6 +255,10 @@ def _check(settings: Settings) -> None:
         raise SetupError("tls_key: a key without a certificate; set tls_certificate too")
     if settings.bodies_limit < settings.body_limit:
         raise SetupError(f"bodies_limit: {settings.bodies_limit} bytes are less than one body (body_limit) may have")
+    try:
+        _ = settings.proxy_networks
+    except ValueError as error:
+        raise SetupError(f"trusted_proxies: {error}; write addresses or networks such as 10.1.0.0/16") from None
     for url in settings.public_urls:
         if not _is_web_url(url):
             raise SetupError(f"public_url: {url[:200]!r} is not a URL; write https://name, or http://name:port")

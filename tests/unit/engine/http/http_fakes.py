@@ -18,6 +18,7 @@ from whenthen.schemas.deployments import RunState
 from whenthen.schemas.errors import InvalidEvent, InvalidInput, NotFound, Refused
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.times import format_time
+from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import Request, Translation
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
@@ -104,6 +105,7 @@ class FakeApi:
     stored: dict[str, Event] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     fail: dict[str, Exception] = field(default_factory=dict)  #: by event id, or "*"
+    limit: RateLimit | None = None  #: of the webhook
     missing: list[str] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     registry: Metrics = field(default_factory=lambda: Metrics(version="1"))
@@ -140,6 +142,9 @@ class FakeApi:
             id=data.get("id"),
         )
         return Translation(events=[event])
+
+    def rate_limit(self, webhook: str) -> RateLimit | None:
+        return self.limit
 
     def hook_names(self) -> Collection[str]:
         return {"orders"}

@@ -8,7 +8,7 @@ from datetime import datetime
 from whenthen.engine.bus import Ack, Bus
 from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.schemas import Event
+from whenthen.schemas import Event, RateLimit
 from whenthen.sources import Request, Translation
 
 __all__ = ["Intake"]
@@ -47,6 +47,9 @@ class Intake:
     def translate(self, webhook: str, request: Request) -> Translation:
         """Verify a request to a webhook and translate it."""
         return self._rule_registry.webhook(webhook).translate(request, self._clock())
+
+    def rate_limit(self, webhook: str) -> RateLimit | None:
+        return self._rule_registry.webhook(webhook).rate_limit
 
     def hook_names(self) -> Collection[str]:
         return self._rule_registry.now.webhooks

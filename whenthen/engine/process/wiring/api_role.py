@@ -73,6 +73,7 @@ class ApiRole:
             token=settings.token(),
             origin=origin,
             body_limit=settings.body_limit,
+            proxies=settings.proxy_networks,
             bodies_limit=settings.bodies_limit,
             events_per_request=settings.events_per_request,
             version=__version__,

@@ -1,0 +1,108 @@
+"""How often may one source call a webhook? Called by `ingest` before anything of a request is read but its head.
+
+The generic cell rate algorithm: for each source one number, the time at which it would have used up what it was given; so a
+burst up to the whole number is taken, and then one request in each part of the window.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import math
+import time
+from collections.abc import Callable, Sequence
+
+from whenthen.engine.http.answers import HttpError, Scope
+from whenthen.schemas import RateLimit
+
+__all__ = ["RateLimits", "source_of"]
+
+log = logging.getLogger(__name__)
+
+MOST_SOURCES = 20_000  #: remembered at one time; beyond, those of longest ago are forgotten
+LOG_EVERY_S = 10.0  #: for each webhook
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class RateLimits:
+    """Counts the requests of sources. `trusted_proxies` are those whose X-Forwarded-For is believed."""
+
+    def __init__(self, trusted_proxies: Sequence[Network] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._proxies = trusted_proxies
+        self._clock = clock
+        self._used: dict[tuple[str, RateLimit, str], float] = {}
+        self._logged: dict[str, float] = {}
+
+    def check(self, webhook: str, limit: RateLimit, scope: Scope) -> None:
+        """Count a request.
+
+        Raises:
+            HttpError: 429, its source has used up what the webhook gives it; the request does not count.
+        """
+        source = source_of(scope, self._proxies)
+        key = (webhook, limit, source)
+        now = self._clock()
+        window = limit.within.total_seconds()
+        used = max(self._used.pop(key, now), now) + window / limit.count
+        # a hair above, as sums of fractions are not exact
+        if used - now <= window * (1 + 1e-9):
+            self._remember(key, used, now)
+            return
+        used -= window / limit.count
+        self._remember(key, used, now)
+        wait_s = max(1, math.ceil(used + window / limit.count - now - window))
+        if now - self._logged.get(webhook, -math.inf) >= LOG_EVERY_S:
+            if len(self._logged) > MOST_SOURCES:
+                self._logged.clear()
+            self._logged[webhook] = now
+            log.warning("webhook %s: requests from %s are more than %s; they are answered 429", webhook, source, limit)
+        raise HttpError(
+            429,
+            "rate_limited",
+            f"more than {limit} from this address; send again in {wait_s} seconds",
+            (b"retry-after", b"%d" % wait_s),
+        )
+
+    def _remember(self, key: tuple[str, RateLimit, str], used: float, now: float) -> None:
+        if len(self._used) >= MOST_SOURCES:
+            self._used = {kept: value for kept, value in self._used.items() if value > now}
+            while len(self._used) >= MOST_SOURCES:
+                del self._used[next(iter(self._used))]
+        self._used[key] = used
+
+
+def source_of(scope: Scope, proxies: Sequence[Network]) -> str:
+    """The address that a request comes from; of IPv6 the network of 64 bits, which one sender has for itself.
+
+    Proxies append to X-Forwarded-For the address that they were called from, so it is read from its end, as far as what
+    appended it is a trusted proxy.
+    """
+    client = scope.get("client")
+    address = _address(client[0]) if client else None
+    if address is None:
+        return "an unknown address"
+    if _trusted(address, proxies):
+        values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+        for text in reversed(b",".join(values).decode("latin-1").split(",")):
+            before = _address(text.strip())
+            if before is None:
+                break
+            address = before
+            if not _trusted(address, proxies):
+                break
+    if isinstance(address, ipaddress.IPv6Address):
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return str(address)
+
+
+def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        found = ipaddress.ip_address(text.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+    return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
+
+
+def _trusted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, proxies: Sequence[Network]) -> bool:
+    return any(address in network for network in proxies)
