@@ -172,6 +172,19 @@ def test_nothing_in_the_compose_file_listens_beyond_this_machine() -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
+def test_every_user_of_nats_has_a_password_from_the_environment() -> None:
+    text = (DEPLOY / "nats" / "users.conf").read_text()
+    wanted = re.findall(r"password: (\S+?)[,\s}]", text)
+    assert wanted
+    for service in ("nats", "nats-1", "nats-2", "nats-3"):
+        given = COMPOSE["services"][service]["environment"]
+        assert {f"${name}" for name in given} == set(wanted)
+        assert all(re.fullmatch(r'"\$\{NATS_.*\}"', value) for value in given.values())
+    urls = {name: COMPOSE["services"][name]["environment"]["WHENTHEN_NATS_URL"] for name in ("server", "worker")}
+    assert urls["server"].startswith("nats://server:${NATS_SERVER_PASSWORD}@")
+    assert urls["worker"].startswith("nats://worker:${NATS_WORKER_PASSWORD}@")
+
+
 def test_our_environment_variables_are_settings() -> None:
     text = "\n".join(
         path.read_text() for path in (ROOT / "compose.yaml", DEPLOY / "Dockerfile", DEPLOY / "cluster.env")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -35,6 +36,7 @@ __all__ = ["Ack", "Bus"]
 log = logging.getLogger(__name__)
 
 RETRY_PAUSE_S = 0.1
+_PLAIN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 #: what an event is wrapped in where it is stored again: subject, headers, the key and times of an event that waits
 ENVELOPE_BYTES = 16 << 10
 ATTEMPT_S = 1.5  #: a leader that died does not answer; the next one may
@@ -68,6 +70,9 @@ class Bus:
         self.servers = written if login is None else list(map(_without_secrets, written))
         if login is not None:
             broker_options["security"] = SASLPlaintext(username=login.user, password=login.password)
+            if _PLAIN.fullmatch(login.user):
+                # the answers to a user's requests are for it alone, where permissions say so (deploy/nats/users.conf)
+                broker_options.setdefault("inbox_prefix", f"_INBOX_{login.user}")
         self.publish_timeout_s = publish_timeout_s
         self.broker = NatsBroker(
             self.servers,

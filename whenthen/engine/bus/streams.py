@@ -31,6 +31,7 @@ __all__ = [
     "STATE",
     "StreamSettings",
     "check_server",
+    "ensure_stream",
     "ensure_streams",
     "make_room",
     "make_room_in_engine",
@@ -96,7 +97,7 @@ async def ensure_streams(js: JetStreamContext, settings: StreamSettings) -> None
         SetupError: the server refuses a stream, or did not understand an option of it.
     """
     for config in _streams(settings):
-        await _ensure(js, config)
+        await ensure_stream(js, config)
     for bucket in _buckets(settings):
         await _ensure_bucket(js, bucket)
 
@@ -205,7 +206,12 @@ def _buckets(settings: StreamSettings) -> list[api.KeyValueConfig]:
     ]
 
 
-async def _ensure(js: JetStreamContext, config: api.StreamConfig) -> None:
+async def ensure_stream(js: JetStreamContext, config: api.StreamConfig) -> None:
+    """Create a stream, or bring it up to `config` where it differs: who may not change streams needs no right to.
+
+    Raises:
+        SetupError: the server refuses it, or did not understand an option of it.
+    """
     try:
         found = (await js.stream_info(config.name or "")).config
     except nats.js.errors.NotFoundError:

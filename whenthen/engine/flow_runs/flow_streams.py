@@ -11,6 +11,7 @@ from datetime import timedelta
 import nats.js.errors
 from nats.js import JetStreamContext, api
 
+from whenthen.engine.bus import ensure_stream
 from whenthen.schemas import SetupError
 
 __all__ = ["HEARTBEATS", "LOGS", "SLOTS", "FlowStoreSettings", "ensure_flow_stores"]
@@ -57,7 +58,7 @@ async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings |
             num_replicas=settings.replicas,
             storage=api.StorageType.FILE,
         )
-        await (js.update_stream if await _exists(js, LOGS) else js.add_stream)(logs)
+        await ensure_stream(js, logs)
     except nats.js.errors.APIError as error:
         raise SetupError(f"the NATS server refuses the stores of flow runs: {error.description}") from error
 

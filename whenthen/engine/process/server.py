@@ -130,7 +130,8 @@ class Server:
             parts.rule_registry.on_change(self._apply_rules)
             self._apply_rules(parts.rule_registry.now)
         await retried(parts.pauses.refresh)
-        await retried(self._read_last_firings)
+        if self.roles != {Role.WORKER}:  # a worker alone may read runs and nothing else
+            await retried(self._read_last_firings)
         self._reloading = reloading = RuleReloading(self.rules_path, parts.rule_registry, self.metrics)
         if Role.API in self.roles:
             self._api = ApiRole(parts, reloading, missing=self.missing, describe=self.describe)
@@ -145,8 +146,9 @@ class Server:
         stopping = self._supervisor.stopping
         self._supervisor.start_restarting("rules", lambda: reloading.run(stopping))
         self._supervisor.start_restarting("pauses", parts.pauses.run)
-        maintenance = self._maintenance(parts)
-        self._supervisor.start_restarting("maintenance", lambda: maintenance.run(stopping))
+        if self.roles != {Role.WORKER}:
+            maintenance = self._maintenance(parts)
+            self._supervisor.start_restarting("maintenance", lambda: maintenance.run(stopping))
         self._ready = True
         await self.wait_until_ready()
 

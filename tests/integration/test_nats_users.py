@@ -1,0 +1,192 @@
+"""The users of deploy/nats/users.conf: every role does its work with its own, and may do nothing that is another role's."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import httpx
+import nats
+import nats.errors
+import pytest
+
+from tests.integration.conftest import NatsServer, eventually
+from tests.patience import limit
+from whenthen.actions import spec_digest
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.streams import ENGINE, EVENTS, StreamSettings, ensure_streams
+from whenthen.engine.execution.spec_store import SpecStore
+from whenthen.engine.flow_runs.flow_streams import ensure_flow_stores
+
+pytestmark = pytest.mark.anyio
+
+ROOT = Path(__file__).parents[2]
+USERS = ("api", "evaluator", "executor", "scheduler", "worker", "server", "system")
+RULES = """
+deployments:
+  - name: note
+    command: [sh, -c, "echo done"]
+automations:
+  - name: a
+    trigger: {expect: order.placed}
+    actions: [{run-deployment: note}]
+"""
+WRITES = {
+    "worker": [
+        "engine.action.a.b.0",
+        "engine.shard.0.offset",
+        "engine.outcome.a.b.0",
+        "events.stolen",
+        "ticks.0",
+        "$KV.WT_specs.x",
+        "$KV.WT_leases.shard.0",
+        "$KV.WT_state.x",
+        "$JS.API.STREAM.MSG.GET.ENGINE",
+        "$JS.API.STREAM.MSG.GET.EVENTS",
+        "$JS.API.DIRECT.GET.KV_WT_specs",
+        "$JS.API.CONSUMER.CREATE.ENGINE.mine",
+        "$JS.API.CONSUMER.MSG.NEXT.ENGINE.actions",
+        "$JS.ACK.ENGINE.actions.1.1.1.1.0",
+        "$JS.API.STREAM.CREATE.MINE",
+        "$JS.API.STREAM.DELETE.RUNS",
+        "_INBOX_executor.x.y",
+    ],
+    "executor": ["engine.action.a.b.0", "engine.shard.0.offset", "$KV.WT_specs.x", "$KV.WT_leases.shard.0", "logs.x"],
+    "scheduler": ["engine.action.a.b.0", "engine.dead.a.b.0", "$KV.WT_specs.x", "$JS.API.DIRECT.GET.KV_WT_specs"],
+    "evaluator": ["runs.default.x.y", "engine.outcome.a.b.0", "$KV.WT_runs.x", "$JS.API.STREAM.CREATE.MINE"],
+    "api": ["$KV.WT_specs.x", "engine.shard.0.offset", "engine.firing.a.b", "$KV.WT_leases.shard.0"],
+    "server": [],
+}
+READS = (">", "_INBOX.>", "_INBOX_server.>", "events.>", "engine.>", "$JS.API.>", "$KV.>")
+
+
+def url(server: NatsServer, user: str) -> str:
+    return f"nats://{user}:of-{user}@127.0.0.1:{server.port}"
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NatsServer]:
+    for user in USERS:
+        monkeypatch.setenv(f"NATS_{user.upper()}_PASSWORD", f'"of-{user}"')
+    server = NatsServer(tmp_path / "nats", extra='include "users.conf"')
+    shutil.copy(ROOT / "deploy" / "nats" / "users.conf", tmp_path / "nats")
+    server.start()
+    yield server
+    server.stop()
+
+
+def process(folder: Path, server: NatsServer, role: str, port: int) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "whenthen.cli.main", "serve", str(folder / "rules"), "--role", role]
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WHENTHEN_", "NATS_"))}
+    with (folder / f"{role}.log").open("wb") as log:
+        return subprocess.Popen(
+            [*words, "--port", str(port), "--data-dir", str(folder / role)],
+            env={**kept, "WHENTHEN_NATS_URL": url(server, role)},
+            cwd=folder,
+            stdout=log,
+            stderr=log,
+        )
+
+
+@pytest.mark.takes(15)
+def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_path: Path, server: NatsServer) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "rules.yaml").write_text(RULES)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    roles = ("api", "evaluator", "executor", "scheduler", "worker")
+    with ExitStack() as started, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+        for role in roles:
+            one = process(tmp_path, server, role, port)
+            started.callback(one.wait)
+            started.callback(one.terminate)
+            if role == "api":  # which makes the streams
+                asyncio.run(eventually(lambda: answers(client, "/readyz"), within_s=60))
+        event = {"event": "order.placed", "resource": {"id": "order.1"}, "payload": {}}
+        assert client.post("/api/events", json=event).status_code == 202
+        asyncio.run(eventually(lambda: completed(client), within_s=90))
+        assert client.get("/api/status").json()["nats"] == f"nats://127.0.0.1:{server.port}"
+    said = "".join((tmp_path / f"{role}.log").read_text() for role in roles)
+    assert "permissions violation" not in said.lower()
+    assert "of-worker" not in said
+
+
+def answers(client: httpx.Client, path: str) -> bool:
+    try:
+        return client.get(path, timeout=limit(10)).is_success
+    except httpx.TransportError:
+        return False
+
+
+def completed(client: httpx.Client) -> bool:
+    return [run["state"] for run in client.get("/api/runs", timeout=limit(10)).json()] == ["Completed"]
+
+
+async def prepared(server: NatsServer) -> Bus:
+    bus = Bus(url(server, "server"))
+    await bus.connect()
+    await ensure_streams(bus.js, StreamSettings())
+    await ensure_flow_stores(bus.js)
+    return bus
+
+
+@pytest.mark.parametrize("user", WRITES)
+async def test_a_role_is_refused_what_is_not_its_own(server: NatsServer, user: str) -> None:
+    bus = await prepared(server)
+    refused: list[str] = []
+
+    async def note(error: Exception) -> None:
+        refused.append(str(error).lower())
+
+    client = await nats.connect(url(server, user), error_cb=note)
+    reads = [subject for subject in READS if not subject.startswith(f"_INBOX_{user}.")]
+    for subject in WRITES[user]:
+        await client.publish(subject, b"{}")
+    for subject in reads:
+        await client.subscribe(subject)
+    await client.flush()
+    wanted = {f'publish to "{subject.lower()}"' for subject in WRITES[user]}
+    wanted |= {f'subscription to "{subject.lower()}"' for subject in reads}
+    await eventually(lambda: wanted <= set(_said(refused)))
+    await client.close()
+    for stream in (ENGINE, EVENTS, "KV_WT_specs"):
+        assert (await bus.js.stream_info(stream)).state.messages == 0
+    await bus.close()
+
+
+def _said(refused: list[str]) -> list[str]:
+    return [
+        found[1]
+        for error in refused
+        if (found := re.search(r'violation for ((?:publish|subscription) to ".*?")', error))
+    ]
+
+
+async def test_an_executor_reads_specifications_that_the_evaluator_published(server: NatsServer) -> None:
+    bus = await prepared(server)
+    evaluator, executor = Bus(url(server, "evaluator")), Bus(url(server, "executor"))
+    await evaluator.connect()
+    await executor.connect()
+    spec = b'{"type":"do-nothing"}'
+    await SpecStore(evaluator.client).publish({spec_digest(spec): spec})
+    assert await SpecStore(executor.client).find(spec_digest(spec)) == spec
+    for one in (evaluator, executor, bus):
+        await one.close()
+
+
+async def test_nobody_is_admitted_without_a_password(server: NatsServer) -> None:
+    async def ignore(error: Exception) -> None:
+        return None
+
+    for written in (server.url, f"nats://worker:x@127.0.0.1:{server.port}"):
+        with pytest.raises(nats.errors.Error):
+            await nats.connect(written, allow_reconnect=False, error_cb=ignore)
