@@ -21,7 +21,7 @@ from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import InvalidInput, InvalidJson, NotFound, Refused, WhenthenError
 from whenthen.schemas.events import Event, decode_event, read_event
 from whenthen.schemas.times import format_time
-from whenthen.schemas.webhooks import Webhook
+from whenthen.schemas.webhooks import RateLimit, Webhook
 from whenthen.sources import Request, Translation, WebhookTranslator, decode_json
 from whenthen.sources.cloudevents import event_of_cloudevent, is_cloudevent
 
@@ -232,6 +232,12 @@ class _MemoryApi:
 
     def translate(self, webhook: str, request: Request) -> Translation:
         return _hooks()[webhook].translate(request, NOW)
+
+    def check_head(self, webhook: str, request: Request) -> None:
+        _hooks()[webhook].check_head(request, NOW)
+
+    def rate_limit(self, webhook: str) -> RateLimit | None:
+        return _hooks()[webhook].rate_limit
 
     def hook_names(self) -> Collection[str]:
         return _hooks()
