@@ -244,8 +244,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._head_bytes += len(name) + len(value) + 4
         if self._head_bytes > HEAD_BYTES or len(self.headers) >= HEADERS:
             self._fault = "head"
-        else:
-            super().on_header(name, value)
+            return
+        # what uvicorn's does; called for each header of every request
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         self._part = _Part.BODY
