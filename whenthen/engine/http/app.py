@@ -123,7 +123,7 @@ class HttpApp:
             if path.startswith("/api"):
                 if self._authorization is not None and not self._allowed(scope):
                     return _no_token(scope)
-                if scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+                if scope["method"] == "POST" and path != "/api/events":
                     # what a form or a script of a page can send without asking first is never JSON
                     refuse_other_than_json(scope)
         except HttpError as error:

@@ -25,6 +25,7 @@ from whenthen.engine.http.bodies import (
     header,
     read_body,
     refuse_compressed,
+    refuse_other_than_json,
 )
 from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.metrics import Metrics
@@ -74,7 +75,11 @@ class Ingest:
     async def _events(self, scope: Scope, receive: Receive, send: Send, share: BudgetShare) -> int | None:
         try:
             kind = content_type(scope)
+            if kind:
+                refuse_other_than_json(scope)
             body = await read_body(receive, self._body_limit, header(scope, b"content-length"), share)
+            if body and not kind:
+                refuse_other_than_json(scope)  # that there is no content type; a body that is too large says so first
             data = decode_json(body)
             if kind in (_CLOUDEVENT, _CLOUDEVENTS):
                 data = [event_of_cloudevent(item) for item in (data if isinstance(data, list) else [data])]
