@@ -107,6 +107,7 @@ CHANNELS = (
 )  # fmt: skip
 
 _PARAMETERS = {
+    "digest": "Names a specification: 24 hexadecimal digits, its BLAKE2b hash.",
     "event": "The event's name. Its dots separate tokens; characters that a subject can not have are written as %XX.",
     "shard": "The number of the shard.",
     "trigger": "The trigger's id, shortened to a hash when it is long.",
