@@ -29,7 +29,7 @@ from whenthen.schemas import (
     new_event,
 )
 from whenthen.sources.requests import Request, decode_body, kind_of
-from whenthen.templates import Path, Value, compile_path, compile_value
+from whenthen.templates import Path, Value, compile_path, compile_value, scalar_text
 
 __all__ = [
     "CompiledMapping",
@@ -242,10 +242,8 @@ def label_text(value: Any, path: FieldPath) -> str:
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return str(value)
+    if isinstance(value, (bool, int, float)):
+        return scalar_text(value)
     raise InvalidEvent(f"text is expected, found {kind_of(value)}; name one value of it", path=path)
 
 

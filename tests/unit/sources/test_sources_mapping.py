@@ -228,6 +228,31 @@ def test_number_that_is_no_time_is_refused(build: Any, now: datetime, stamp: Any
         hook.translate(post({**ORDER, "at": stamp}), now)
 
 
+@pytest.mark.parametrize("field", ["event", "resource.id", "resource.kind", "id", "occurred"])
+@pytest.mark.parametrize(("value", "kind"), [(None, "null"), ([1, 2], "a list"), ({"a": 1}, "an object")])
+def test_null_lists_and_objects_in_a_text_are_refused_and_never_become_the_same_id(
+    build: Any, now: datetime, field: str, value: Any, kind: str
+) -> None:
+    mapping: dict[str, Any] = {"event": "job.ended", "resource": {"id": "job.1"}}
+    top, _, label = field.partition(".")
+    text = "x-{{ body.value }}"
+    mapping[top] = {**mapping[top], label: text} if label else text
+    with pytest.raises(InvalidInput) as caught:
+        build(map=mapping).translate(post({"value": value}), now)
+    assert str(caught.value).startswith(f"map.{field}: line 1: body.value: {kind} has no text; ")
+
+
+def test_scalars_in_a_text_and_behind_a_path_are_written_alike(build: Any, now: datetime) -> None:
+    body = {"yes": True, "no": False, "n": 7, "f": 1.5, "e": 1e16}
+    labels = {name: f"$.body.{name}" for name in body} | {f"t_{name}": f"{{{{ body.{name} }}}}" for name in body}
+    hook = build(map={"event": "job.{{ body.yes }}", "resource": {"id": "job.1", **labels}, "id": "{{ body.no }}-1"})
+    [event] = hook.translate(post(body), now).events
+    assert event.data["event"] == "job.true"
+    assert event.data["id"].endswith("false-1")
+    for name, value in body.items():
+        assert event.data["resource"][name] == event.data["resource"][f"t_{name}"] == json.dumps(value)
+
+
 def test_delivery_id_that_is_no_legal_event_id_still_makes_redeliveries_the_same(build: Any, now: datetime) -> None:
     hook = build(map={**MAP, "id": "$.body.at"})
     for delivery in ("x" * 1000, "a\x00b", "a b/*>."):
