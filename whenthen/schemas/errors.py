@@ -13,6 +13,7 @@ WhenthenError
 ├── NotFound              no such automation, deployment, run, webhook
 ├── Conflict              somebody else changed it first, or it is in another state
 ├── RenderError           a parameter could not be rendered for this event
+│   └── NoText            text was to be made of null, a list or an object (`templates`)
 ├── ActionError           an action's try failed; `retryable` says whether another may help
 ├── BusUnavailable        NATS or a stream can not be reached or is full (HTTP 503)
 ├── SetupError            the process can not start: port, directory, server version
