@@ -46,6 +46,7 @@ from whenthen.schemas.deployments import (
     FlowRun,
     RunState,
     Schedule,
+    is_run_id,
 )
 from whenthen.schemas.errors import (
     ActionError,
@@ -208,6 +209,7 @@ __all__ = [
     "format_time",
     "from_us",
     "is_deeper_than",
+    "is_run_id",
     "new_event",
     "next_after",
     "occurrences",

@@ -16,10 +16,17 @@ from whenthen.schemas.calendar import check_timetable
 from whenthen.schemas.inline_code import code_words
 from whenthen.schemas.times import Duration
 
-__all__ = ["ACTIVE", "PLACEHOLDER", "TERMINAL", "WAITING", "Deployment", "FlowRun", "RunState", "Schedule"]
+__all__ = ["ACTIVE", "PLACEHOLDER", "TERMINAL", "WAITING", "Deployment", "FlowRun", "RunState", "Schedule", "is_run_id"]
 
 #: `{{ name }}` in a word of a command
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def is_run_id(text: str) -> bool:
+    """Whether this can be the id of a flow run. An id becomes a part of NATS subjects, where `>` and `*` mean all runs."""
+    return _RUN_ID.fullmatch(text) is not None
 
 
 class Schedule(Model):
