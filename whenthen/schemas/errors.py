@@ -3,7 +3,8 @@
 WhenthenError
 ├── InvalidInput          what came in is wrong; nothing was changed (HTTP 400)
 │   ├── InvalidEvent      an event's field is missing or wrong
-│   │   └── InvalidJson   a body that is to be JSON can not be decoded
+│   │   ├── InvalidJson   a body that is to be JSON can not be decoded
+│   │   └── ReservedName  a name or id of the engine's own events, from outside
 │   ├── InvalidRules      a set of rules is refused; carries every problem found
 │   ├── InvalidTemplate   a template or path can not be compiled
 │   ├── ConditionRefused  a condition can not be compiled (`conditions`)
@@ -51,6 +52,7 @@ __all__ = [
     "Problem",
     "Refused",
     "RenderError",
+    "ReservedName",
     "SetupError",
     "UnsupportedMediaType",
     "WhenthenError",
@@ -144,6 +146,12 @@ class Problem:
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
         return where + error_text(self.path, self.detail)
+
+
+class ReservedName(InvalidEvent):
+    """An event from outside has a name or an id that only the engine's own events have."""
+
+    reason = "reserved_name"
 
 
 class InvalidRules(InvalidInput):
