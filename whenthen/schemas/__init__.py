@@ -31,6 +31,7 @@ from whenthen.schemas.automations import (
     RuleFile,
 )
 from whenthen.schemas.base import (
+    CONTROL,
     SecretRef,
 )
 from whenthen.schemas.calendar import (
@@ -132,6 +133,7 @@ from whenthen.schemas.webhooks import (
 __all__ = [
     "ACTIONS",
     "ACTIVE",
+    "CONTROL",
     "MAX_DEPTH",
     "MAX_DURATION",
     "MAX_MADE_DEPTH",

@@ -23,6 +23,7 @@ from typing import Any, Final
 
 import orjson
 
+from whenthen.schemas.base import CONTROL
 from whenthen.schemas.errors import FieldPath, InvalidEvent, ReservedName
 from whenthen.schemas.times import format_time, parse_time, parse_us
 
@@ -42,7 +43,6 @@ RESERVED_NAMES = ("flow-run.", "task-run.", "deployment.", "work-pool.", "automa
 
 FIELDS = ("id", "event", "occurred", "resource", "related", "payload", "follows")
 _FIELDS = frozenset(FIELDS)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 #: ids of the engine's own events: of a flow run's states, of what actions did or emitted, of stopped loops
 _OWN_ID = re.compile(r"[0-9a-f]{32}-[0-9]+|(?:emitted-)?[0-9a-f]{32}\.[0-9]+(?:\..*)?|loop-[0-9a-f]{32}")
 _ABSENT: Any = object()  # a field that is not there, which is not the same as null
@@ -325,7 +325,7 @@ def _check_text(path: FieldPath, value: Any, limit: int, *, empty: bool = False)
         raise InvalidEvent("empty", path=path)
     if len(value) > limit:
         raise InvalidEvent(f"{len(value)} characters; at most {limit} are allowed", path=path)
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise InvalidEvent("has control characters; remove them", path=path)
 
 

@@ -6,7 +6,6 @@ Called by `sources.translator`. Meaning: docs/sources.md, "Mapping".
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ import orjson
 
 from whenthen.conditions import Condition, compile_condition
 from whenthen.schemas import (
+    CONTROL,
     Event,
     EventLimits,
     EventMapping,
@@ -42,7 +42,6 @@ __all__ = [
     "reject",
 ]
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EACH: FieldPath = ("map", "each")
 #: characters of an event's id
 MAX_ID = 256
@@ -249,7 +248,7 @@ def delivery_event_id(name: str, delivery: str) -> str:
     No name has a slash, so two webhooks never make one id; nor has an id of the engine's own.
     """
     event_id = f"{name}/{delivery}"
-    if len(event_id) > MAX_ID or _CONTROL.search(event_id):
+    if len(event_id) > MAX_ID or CONTROL.search(event_id):
         return f"{name}/{_digest(delivery.encode(errors='surrogatepass'))}"
     return event_id
 
