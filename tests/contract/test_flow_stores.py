@@ -10,10 +10,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from tests.patience import limit
+from whenthen.runs import BuiltInOrchestrator
+from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.run_states import new_run, transition
 from whenthen.runs.stores import Flag, LogLine, Stores
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
-from whenthen.schemas.errors import Conflict
+from whenthen.schemas.errors import Conflict, NotFound
 
 pytestmark = pytest.mark.anyio
 
@@ -264,3 +266,18 @@ async def test_slots_of_holders_that_are_gone_are_freed(stores: Stores, unique: 
     assert await stores.slots.acquire(unique, "gone", 1, alive)
     assert await stores.slots.acquire(unique, "here", 1, alive)
     assert await stores.slots.holders(unique) == ["here"]
+
+
+@pytest.mark.parametrize("text", [">", "*", "", "*" * 32, "." * 32])
+async def test_a_text_that_is_no_id_of_a_run_names_no_run(stores: Stores, unique: str, text: str) -> None:
+    stored = await stores.runs.create(a_run(unique))
+    await stores.logs.append(stored.run.id, [LogLine(at="t", stream="stdout", attempt=1, text="secret")])
+    assert await stores.runs.get(text) is None
+    orchestrator = BuiltInOrchestrator(stores, DeploymentSet([]))
+    for ask in (orchestrator.get_flow_run, orchestrator.logs, orchestrator.cancel_flow_run):
+        with pytest.raises(NotFound, match="there is no flow run"):
+            await ask(text)
+    with pytest.raises(NotFound, match="there is no flow run"):
+        async for _ in orchestrator.follow_logs(text):
+            pass
+    assert (await stores.runs.get(stored.run.id)) == stored

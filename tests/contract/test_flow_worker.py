@@ -401,6 +401,20 @@ async def test_secrets_of_the_environment_do_not_reach_the_log(
     assert ended.message == "exit code 1: bad ***"
 
 
+async def test_secrets_of_the_environment_do_not_reach_the_result(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PLANTED", "s3cr3t-env")
+    monkeypatch.setenv("PIN", "48151623")
+    result = '{"result": {"s3cr3t-env": ["x s3cr3t-env", 48151623, 7, true, null]}}'
+    script = f"echo '{result}' > $WHENTHEN_RESULT_FILE"
+    house.deploy(command=["sh", "-c", script], env={"A": "env:PLANTED", "B": "env:PIN"})
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.result == {"***": ["x ***", "***", 7, True, None]}
+
+
 async def test_a_missing_secret_fails_the_run_and_names_the_reference(house: House) -> None:
     house.deploy(command="true", env={"A": "env:NOT_SET_ANYWHERE"})
     run = await house.start()

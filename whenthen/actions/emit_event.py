@@ -7,16 +7,29 @@ from typing import Any
 
 from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage
 from whenthen.actions.fields import Field, compile_text_field, compile_text_mapping, compile_value_field
-from whenthen.schemas import MAX_MADE_DEPTH, EmitEvent, InvalidTemplate, RenderError, is_deeper_than, new_event
+from whenthen.schemas import (
+    MAX_MADE_DEPTH,
+    EmitEvent,
+    InvalidTemplate,
+    RenderError,
+    is_deeper_than,
+    is_reserved_name,
+    new_event,
+)
 
 __all__ = ["EmitEventHandler"]
 
 
 @dataclass(frozen=True, slots=True)
 class EmitEventHandler:
-    """The event's id derives from the idempotency key: a repeated try is the same event."""
+    """The event's id derives from the idempotency key: a repeated try is the same event.
+
+    A rule may emit an event that is called like one of the engine's own when it says so in plain text (`flow-run.{{ x }}`) or
+    continues the name of the event that fired it: authors of rules are trusted, other texts of events are not.
+    """
 
     event: Field[str]
+    says_reserved: bool  #: the rule itself begins the name with a reserved one
     resource: dict[str, Field[str]] | None
     related: tuple[dict[str, Field[str]], ...]
     payload: Field[Any]
@@ -27,17 +40,25 @@ class EmitEventHandler:
         related = tuple(_resource(labels, "related", index) for index, labels in enumerate(action.related))
         return cls(
             compile_text_field(action.event, "event"),
+            is_reserved_name(action.event),
             resource,
             related,
             compile_value_field(action.payload, "payload"),
         )
 
     async def run(self, call: Call) -> ActionResult:
+        name = self.event.render(call)
+        echoes = call.event is not None and name.startswith(call.event["event"])
+        if is_reserved_name(name) and not self.says_reserved and not echoes:
+            raise RenderError(
+                f"{name[:80]!r} is the name of an event of the engine's own, and came from outside the rule",
+                path=("event",),
+            )
         payload = self.payload.render(call)
         if is_deeper_than(payload, MAX_MADE_DEPTH):
             raise RenderError(f"nested more than {MAX_MADE_DEPTH} deep; flatten it", path=("payload",))
         event = new_event(
-            self.event.render(call),
+            name,
             resource=self._resource(call),
             related=[{label: field.render(call) for label, field in item.items()} for item in self.related],
             payload=payload,

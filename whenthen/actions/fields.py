@@ -12,11 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-import orjson
-
 from whenthen.actions.attempts import EVENT_FIELDS, VARIABLES, Call
 from whenthen.schemas import FieldPath, RenderError
-from whenthen.templates import Value, compile_value
+from whenthen.templates import Value, compile_value, scalar_text
 
 __all__ = [
     "Field",
@@ -94,7 +92,7 @@ def _any(path: FieldPath, value: Any) -> Any:
 
 def _text(path: FieldPath, value: Any, *, empty: bool) -> str:
     if isinstance(value, (bool, int, float)):
-        value = orjson.dumps(value).decode()
+        value = scalar_text(value)
     if not isinstance(value, str):
         raise RenderError(f"needs a text, found {_kind(value)}", path=path)
     if not value.strip() and not empty:

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, JsonOption, Output, OutputOption, UrlOption
-from whenthen.cli.output import errors, fail, print_json, print_lines
+from whenthen.cli.output import errors, fail, print_json, print_lines, visible
 from whenthen.cli.tables import Heading, Shape, clean, narrow_table, wide_table
 
 __all__ = ["Column", "Filter", "Listing", "add_listing", "joined", "list_command", "local_time", "print_items"]
@@ -197,7 +197,7 @@ def _follow(columns: Sequence[Column], items: Iterable[Item], output: Output, se
         if output is Output.JSON:
             print_lines([item])
         else:
-            typer.echo("  ".join(column.text(item) for column in columns))
+            typer.echo("  ".join(visible(column.text(item)) for column in columns))
             sys.stdout.flush()
         seen = max(seen, item["seq"])
     return seen

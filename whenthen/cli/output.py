@@ -7,6 +7,7 @@ What prints or encodes is imported when it is needed: help and errors of usage n
 from __future__ import annotations
 
 import functools
+import re
 import sys
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, NoReturn, ParamSpec, TypeVar
@@ -28,7 +29,13 @@ __all__ = [
     "print_problems",
     "stderr",
     "stdout",
+    "visible",
 ]
+
+#: what a terminal obeys or hides: control characters but line break and tab, separators, and changes of the direction
+_OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+#: the same in JSON, where the characters before the space are escaped already
+_OBEYED_IN_JSON = re.compile("[\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,17 +56,28 @@ def stderr() -> Console:
 
 
 def escape(text: str) -> str:
-    """`text` for `stdout` and `stderr`: shown as it is, whatever brackets it has."""
+    """`text` for `stdout` and `stderr`: shown as `visible` gives it, whatever brackets it has."""
     from rich.markup import escape
 
-    return escape(text)
+    return escape(visible(text))
+
+
+def visible(text: str) -> str:
+    """`text` with every character escaped (`\\x1b`) that a terminal would obey in place of showing it."""
+    if text.isprintable():
+        return text
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def _json_text(data: bytes) -> str:
+    return _OBEYED_IN_JSON.sub(lambda found: f"\\u{ord(found[0]):04x}", data.decode())
 
 
 def print_json(value: Any) -> None:
     """One JSON document, indented."""
     import orjson
 
-    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE).decode())
+    sys.stdout.write(_json_text(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_APPEND_NEWLINE)))
 
 
 def print_lines(values: Iterable[Any]) -> None:
@@ -67,7 +85,7 @@ def print_lines(values: Iterable[Any]) -> None:
     import orjson
 
     for value in values:
-        sys.stdout.write(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE).decode())
+        sys.stdout.write(_json_text(orjson.dumps(value, option=orjson.OPT_APPEND_NEWLINE)))
         sys.stdout.flush()
 
 
@@ -79,13 +97,13 @@ def print_document(value: Any, *, as_json: bool) -> None:
         import yaml
 
         text = yaml.safe_dump(value, sort_keys=False, allow_unicode=True, width=110, default_flow_style=False)
-        typer.echo(text.rstrip("\n"))
+        typer.echo(visible(text.rstrip("\n")))
 
 
 def print_problems(error: InvalidRules) -> None:
     """Every problem, a line each, in the form that editors jump to."""
     for problem in error.problems:
-        print(problem, file=sys.stderr)
+        print(visible(str(problem)), file=sys.stderr)
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

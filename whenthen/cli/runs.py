@@ -12,7 +12,7 @@ import typer
 from whenthen.cli.command_groups import new_group
 from whenthen.cli.listings import MAX_ITEMS, Column, Filter, Listing, add_listing, joined, list_command, local_time
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, JsonOption, UrlOption
-from whenthen.cli.output import errors, escape, fail, print_document, print_json, print_lines, stdout
+from whenthen.cli.output import errors, escape, fail, print_document, print_json, print_lines, stdout, visible
 from whenthen.cli.tables import Shape
 
 if TYPE_CHECKING:
@@ -229,19 +229,24 @@ def run_logs(
     run_id: RunArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
     times: Annotated[bool, typer.Option("--times", "-t", help="When each line was written.")] = False,
+    raw: Annotated[
+        bool, typer.Option("--raw", help="Print control characters as they are, colours among them.")
+    ] = False,
     url: UrlOption = DEFAULT_URL,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
-    """What a flow run wrote."""
+    """What a flow run wrote. Control characters are escaped."""
     from whenthen.cli.client import Client, quoted
 
     with Client.connect(url) as client:
         # resolved once, and not with every page of a log that is followed
         full = client.get(f"/api/runs/{quoted(_run_id(client, run_id))}")["id"]
-        _print_log(client, full, follow=follow, times=times, as_json=as_json)
+        _print_log(client, full, follow=follow, times=times, as_json=as_json, raw=raw)
 
 
-def _print_log(client: Client, run_id: str, *, follow: bool, times: bool, as_json: bool, quiet: bool = False) -> None:
+def _print_log(
+    client: Client, run_id: str, *, follow: bool, times: bool, as_json: bool, raw: bool = False, quiet: bool = False
+) -> None:
     from whenthen.cli.client import quoted
 
     after = 0
@@ -253,7 +258,8 @@ def _print_log(client: Client, run_id: str, *, follow: bool, times: bool, as_jso
                 print_lines(lines)
             elif not quiet:
                 for line in lines:
-                    typer.echo(f"{_log_time(line['at'])}  {line['text']}" if times else line["text"])
+                    text = line["text"] if raw else visible(line["text"])
+                    typer.echo(f"{_log_time(line['at'])}  {text}" if times else text)
             after = found["next"]
             more = found.get("more", len(lines) >= _LOG_PAGE)  # a page ends early, too, for its size
             if found["done"] or not (follow or more):

@@ -80,7 +80,7 @@ def render_words(words: list[str], parameters: Mapping[str, Any]) -> list[str]:
     """The words with each `{{ name }}` replaced: text as it is, other values as JSON.
 
     Raises:
-        RenderError: a parameter has no value; names it.
+        RenderError: a parameter has no value, or is null; names it.
     """
 
     def value_of(found: re.Match[str]) -> str:
@@ -88,6 +88,8 @@ def render_words(words: list[str], parameters: Mapping[str, Any]) -> list[str]:
         if name not in parameters:
             given = ", ".join(sorted(parameters)) or "none"
             raise RenderError(f"the command needs parameter {name!r}; given: {given}")
+        if parameters[name] is None:
+            raise RenderError(f"parameter {name!r} is null, which has no text; give it a value, or leave its word out")
         return _text(parameters[name])
 
     return [PLACEHOLDER.sub(value_of, word) for word in words]

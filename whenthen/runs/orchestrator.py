@@ -33,6 +33,7 @@ from whenthen.schemas import (
     Schedule,
     format_time,
     is_deeper_than,
+    is_run_id,
 )
 
 __all__ = ["BuiltInOrchestrator", "is_paused"]
@@ -130,7 +131,7 @@ class BuiltInOrchestrator:
         Raises:
             NotFound: no such run.
         """
-        stored = await self._stores.runs.get(run_id)
+        stored = await self._stores.runs.get(run_id) if is_run_id(run_id) else None
         if stored is None:
             raise NotFound(f"there is no flow run {run_id[:80]!r}; `whenthen runs` lists them")
         return stored

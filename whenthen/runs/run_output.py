@@ -11,7 +11,7 @@ import codecs
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from whenthen.cancellation import end_task
 from whenthen.runs.stores import LogLine, LogStore
@@ -82,6 +82,18 @@ class RunLog:
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text
+
+    def mask_value(self, value: Any) -> Any:
+        """A JSON value without the run's secrets: in texts, keys, and numbers that are one."""
+        if not self._secrets or value is None or isinstance(value, bool):
+            return value
+        if isinstance(value, str):
+            return self.mask(value)
+        if isinstance(value, dict):
+            return {self.mask(str(key)): self.mask_value(item) for key, item in value.items()}
+        if isinstance(value, list):
+            return [self.mask_value(item) for item in value]
+        return self.mask(str(value)) if str(value) in self._secrets else value
 
     async def close(self) -> None:
         """Flush; returns when everything is stored."""

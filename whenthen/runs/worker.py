@@ -423,15 +423,7 @@ class Worker:
             return None
         report = await asyncio.to_thread(read_report, scratch / "result.json")
         ending = ending_of(exit_code, stopped, deployment.timeout, report, output.last_error_line)
-        if ending.message:
-            ending = Ending(
-                state=ending.state,
-                message=output.mask(ending.message),
-                exit_code=ending.exit_code,
-                result=ending.result,
-                retry=ending.retry,
-            )
-        return ending
+        return replace(ending, message=output.mask(ending.message), result=output.mask_value(ending.result))
 
     def _log(self, run: FlowRun, secrets: tuple[str, ...] = ()) -> RunLog:
         return RunLog(

@@ -31,6 +31,7 @@ from whenthen.schemas.automations import (
     RuleFile,
 )
 from whenthen.schemas.base import (
+    CONTROL,
     SecretRef,
 )
 from whenthen.schemas.calendar import (
@@ -46,6 +47,7 @@ from whenthen.schemas.deployments import (
     FlowRun,
     RunState,
     Schedule,
+    is_run_id,
 )
 from whenthen.schemas.errors import (
     ActionError,
@@ -61,6 +63,7 @@ from whenthen.schemas.errors import (
     Problem,
     Refused,
     RenderError,
+    ReservedName,
     SetupError,
     UnsupportedMediaType,
     WhenthenError,
@@ -68,9 +71,12 @@ from whenthen.schemas.errors import (
     path_text,
 )
 from whenthen.schemas.events import (
+    RESERVED_NAMES,
     Event,
     EventLimits,
+    check_outside,
     decode_event,
+    is_reserved_name,
     new_event,
     read_event,
 )
@@ -127,10 +133,12 @@ from whenthen.schemas.webhooks import (
 __all__ = [
     "ACTIONS",
     "ACTIVE",
+    "CONTROL",
     "MAX_DEPTH",
     "MAX_DURATION",
     "MAX_MADE_DEPTH",
     "PLACEHOLDER",
+    "RESERVED_NAMES",
     "TERMINAL",
     "WAITING",
     "Action",
@@ -180,6 +188,7 @@ __all__ = [
     "Ref",
     "Refused",
     "RenderError",
+    "ReservedName",
     "ResumeAutomation",
     "ResumeDeployment",
     "ResumeSchedule",
@@ -201,6 +210,7 @@ __all__ = [
     "Verification",
     "Webhook",
     "WhenthenError",
+    "check_outside",
     "decode_event",
     "duration_us",
     "error_text",
@@ -208,6 +218,8 @@ __all__ = [
     "format_time",
     "from_us",
     "is_deeper_than",
+    "is_reserved_name",
+    "is_run_id",
     "new_event",
     "next_after",
     "occurrences",

@@ -8,7 +8,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 
-__all__ = ["REFERENCE", "GlobList", "Model", "Name", "OneOrMany", "SecretRef", "Texts", "as_list"]
+__all__ = ["CONTROL", "REFERENCE", "GlobList", "Model", "Name", "OneOrMany", "SecretRef", "Texts", "as_list"]
+
+#: control characters, and those that change the direction of text: what a name, an id or a label does not hold
+CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class Model(BaseModel):
@@ -18,7 +21,7 @@ class Model(BaseModel):
 
 
 def _check_name(value: str) -> str:
-    if value != value.strip() or re.search(r"[\x00-\x1f\x7f/]", value):
+    if value != value.strip() or "/" in value or CONTROL.search(value):
         raise ValueError(f"{value!r} has a slash, control characters or outer spaces")
     return value
 

@@ -13,12 +13,20 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from whenthen.schemas.base import Model, Name, OneOrMany
 from whenthen.schemas.calendar import check_timetable
+from whenthen.schemas.inline_code import code_words
 from whenthen.schemas.times import Duration
 
-__all__ = ["ACTIVE", "PLACEHOLDER", "TERMINAL", "WAITING", "Deployment", "FlowRun", "RunState", "Schedule"]
+__all__ = ["ACTIVE", "PLACEHOLDER", "TERMINAL", "WAITING", "Deployment", "FlowRun", "RunState", "Schedule", "is_run_id"]
 
 #: `{{ name }}` in a word of a command
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
+
+_RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def is_run_id(text: str) -> bool:
+    """Whether this can be the id of a flow run. An id becomes a part of NATS subjects, where `>` and `*` mean all runs."""
+    return _RUN_ID.fullmatch(text) is not None
 
 
 class Schedule(Model):
@@ -51,6 +59,7 @@ class Schedule(Model):
 
 def _split_command(value: Any) -> Any:
     if isinstance(value, str):
+        _check_placeholders(value)
         # the spaces inside `{{ name }}` do not end a word
         value = PLACEHOLDER.sub(lambda found: "{{" + found[1].strip() + "}}", value)
         try:
@@ -97,9 +106,9 @@ class Deployment(Model):
         for word in self.command or []:
             if "\x00" in word:
                 raise ValueError(f"the word {word!r} of the command has a null character")
-            for found in PLACEHOLDER.finditer(word):
-                if not re.fullmatch(r"\s*[^\W\d]\w*\s*", found[1]):
-                    raise ValueError(f"{found[0]!r} in the command is not a parameter; write {{{{ name }}}}")
+            _check_placeholders(word)
+        if self.command is not None:
+            _check_code(self.command)
         if self.entrypoint is not None:
             path, _, function = self.entrypoint.rpartition(":")
             if not path or not function.isidentifier():
@@ -108,6 +117,27 @@ class Deployment(Model):
         if len(set(names)) != len(names):
             raise ValueError("schedules of one deployment need different names: add `name:`")
         return self
+
+
+def _check_placeholders(text: str) -> None:
+    for found in PLACEHOLDER.finditer(text):
+        if not re.fullmatch(r"\s*[^\W\d]\w*\s*", found[1]):
+            raise ValueError(
+                f"{found[0][:80]!r} in the command is not a parameter; write {{{{ name }}}}, and any expression in the "
+                "`parameters` of the action"
+            )
+
+
+def _check_code(words: list[str]) -> None:
+    for index, program, remedy in code_words(words):
+        found = PLACEHOLDER.search(words[index])
+        if found is not None:
+            name = found[1].strip()
+            advice = remedy.format(name=name.upper(), found=f"{{{{ {name} }}}}")
+            raise ValueError(
+                f"word {index + 1} of the command, {words[index][:80]!r}, is read as code by {program[:80]!r}, and {found[0]} "
+                f"in it would be, too, whatever its value holds; {advice}"
+            )
 
 
 class RunState(StrEnum):

@@ -3,7 +3,8 @@
 WhenthenError
 ├── InvalidInput          what came in is wrong; nothing was changed (HTTP 400)
 │   ├── InvalidEvent      an event's field is missing or wrong
-│   │   └── InvalidJson   a body that is to be JSON can not be decoded
+│   │   ├── InvalidJson   a body that is to be JSON can not be decoded
+│   │   └── ReservedName  a name or id of the engine's own events, from outside
 │   ├── InvalidRules      a set of rules is refused; carries every problem found
 │   ├── InvalidTemplate   a template or path can not be compiled
 │   ├── ConditionRefused  a condition can not be compiled (`conditions`)
@@ -13,6 +14,7 @@ WhenthenError
 ├── NotFound              no such automation, deployment, run, webhook
 ├── Conflict              somebody else changed it first, or it is in another state
 ├── RenderError           a parameter could not be rendered for this event
+│   └── NoText            text was to be made of null, a list or an object (`templates`)
 ├── ActionError           an action's try failed; `retryable` says whether another may help
 ├── BusUnavailable        NATS or a stream can not be reached or is full (HTTP 503)
 ├── SetupError            the process can not start: port, directory, server version
@@ -50,6 +52,7 @@ __all__ = [
     "Problem",
     "Refused",
     "RenderError",
+    "ReservedName",
     "SetupError",
     "UnsupportedMediaType",
     "WhenthenError",
@@ -143,6 +146,12 @@ class Problem:
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
         return where + error_text(self.path, self.detail)
+
+
+class ReservedName(InvalidEvent):
+    """An event from outside has a name or an id that only the engine's own events have."""
+
+    reason = "reserved_name"
 
 
 class InvalidRules(InvalidInput):

@@ -23,14 +23,28 @@ from typing import Any, Final
 
 import orjson
 
-from whenthen.schemas.errors import FieldPath, InvalidEvent
+from whenthen.schemas.base import CONTROL
+from whenthen.schemas.errors import FieldPath, InvalidEvent, ReservedName
 from whenthen.schemas.times import format_time, parse_time, parse_us
 
-__all__ = ["Event", "EventLimits", "decode_event", "new_event", "read_event"]
+__all__ = [
+    "RESERVED_NAMES",
+    "Event",
+    "EventLimits",
+    "check_outside",
+    "decode_event",
+    "is_reserved_name",
+    "new_event",
+    "read_event",
+]
+
+#: beginnings of the names of the engine's own events; one from outside has none of them unless its way in allows it
+RESERVED_NAMES = ("flow-run.", "task-run.", "deployment.", "work-pool.", "automation.")
 
 FIELDS = ("id", "event", "occurred", "resource", "related", "payload", "follows")
 _FIELDS = frozenset(FIELDS)
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+#: ids of the engine's own events: of a flow run's states, of what actions did or emitted, of stopped loops
+_OWN_ID = re.compile(r"[0-9a-f]{32}-[0-9]+|(?:emitted-)?[0-9a-f]{32}\.[0-9]+(?:\..*)?|loop-[0-9a-f]{32}")
 _ABSENT: Any = object()  # a field that is not there, which is not the same as null
 
 
@@ -230,6 +244,29 @@ def read_event(
     )
 
 
+def is_reserved_name(name: str) -> bool:
+    """Whether only the engine's own events are called so."""
+    return name.startswith(RESERVED_NAMES)
+
+
+def check_outside(event: Event, *, reserved_names: bool) -> None:
+    """Check that an event from outside does not pass for one of the engine's own, and does not take the id of one, which
+    would then be a duplicate and get lost. `reserved_names` says whether it may be called like one.
+
+    Raises:
+        ReservedName: names the field.
+    """
+    if not reserved_names and event.name.startswith(RESERVED_NAMES):
+        raise ReservedName(
+            f"{event.name[:80]!r} is the name of an event of the engine's own; use another one, or set allow_reserved_names",
+            path=("event",),
+        )
+    if _OWN_ID.fullmatch(event.id):
+        raise ReservedName(
+            f"{event.id!r} has the form of the engine's own ids; put a word of yours before it", path=("id",)
+        )
+
+
 def _random_id() -> str:
     """A random UUID (version 4) as text; `uuid.uuid4` builds an object on the way, which takes three times as long."""
     digits = os.urandom(16).hex()
@@ -288,7 +325,7 @@ def _check_text(path: FieldPath, value: Any, limit: int, *, empty: bool = False)
         raise InvalidEvent("empty", path=path)
     if len(value) > limit:
         raise InvalidEvent(f"{len(value)} characters; at most {limit} are allowed", path=path)
-    if _CONTROL.search(value):
+    if CONTROL.search(value):
         raise InvalidEvent("has control characters; remove them", path=path)
 
 

@@ -133,6 +133,8 @@ class Webhook(Model):
     """How many requests one address may send within a time, such as `100/1m`; more are answered 429."""
     map: EventMapping | None = None
     """Without a preset: how a request becomes an event."""
+    allow_reserved_names: bool = False
+    """Whether its events may be called like the engine's own, such as `flow-run.Failed`."""
     when: str | None = Field(default=None, max_length=20_000)
     """With a preset: a CEL condition over `event`; what does not hold is dropped."""
 

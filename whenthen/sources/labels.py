@@ -5,16 +5,14 @@ Used by the presets (`sources.github`, `sources.objectstore`).
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from whenthen.schemas import EventLimits
+from whenthen.schemas import CONTROL, EventLimits
 
 __all__ = ["Labels", "dig", "label_of"]
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _MAX_CHARS = EventLimits().label_chars
 
 
@@ -26,7 +24,7 @@ def label_of(value: Any) -> str | None:
         return str(value)
     if not isinstance(value, str) or not value:
         return None
-    return _CONTROL.sub(lambda match: quote(match[0]), value)[:_MAX_CHARS]
+    return CONTROL.sub(lambda match: quote(match[0]), value)[:_MAX_CHARS]
 
 
 class Labels:

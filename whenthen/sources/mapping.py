@@ -6,7 +6,6 @@ Called by `sources.translator`. Meaning: docs/sources.md, "Mapping".
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -16,6 +15,7 @@ import orjson
 
 from whenthen.conditions import Condition, compile_condition
 from whenthen.schemas import (
+    CONTROL,
     Event,
     EventLimits,
     EventMapping,
@@ -26,10 +26,11 @@ from whenthen.schemas import (
     RenderError,
     WhenthenError,
     error_text,
+    is_reserved_name,
     new_event,
 )
 from whenthen.sources.requests import Request, decode_body, kind_of
-from whenthen.templates import Path, Value, compile_path, compile_value
+from whenthen.templates import Path, Value, compile_path, compile_value, scalar_text
 
 __all__ = [
     "CompiledMapping",
@@ -41,7 +42,6 @@ __all__ = [
     "reject",
 ]
 
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _EACH: FieldPath = ("map", "each")
 #: characters of an event's id
 MAX_ID = 256
@@ -73,7 +73,15 @@ class CompiledMapping:
         InvalidInput: a template, path or condition is wrong; its path is like `("map", "resource", "id")`.
     """
 
-    def __init__(self, name: str, mapping: EventMapping, *, limits: SourceLimits) -> None:
+    def __init__(
+        self, name: str, mapping: EventMapping, *, limits: SourceLimits, allow_reserved_names: bool = False
+    ) -> None:
+        if not allow_reserved_names and is_reserved_name(mapping.event):
+            raise InvalidInput(
+                f"events of the engine's own begin with {mapping.event.partition('.')[0]}.; use another name, or say "
+                "`allow_reserved_names: true` for the webhook",
+                path=("map", "event"),
+            )
         self._name = name
         self._source = f"webhook:{name}"
         self._limits = limits
@@ -96,8 +104,9 @@ class CompiledMapping:
         self._id = None if mapping.id is None else value(mapping.id, "id")
         self._id_of_item = self._id is not None and "item" in self._id.names_used | self._id.steps_used
 
-    def translate(self, request: Request, now: datetime) -> Translation:
-        """The events of one request, in the order of its items.
+    def translate(self, request: Request, now: datetime, signed_at: str | None = None) -> Translation:
+        """The events of one request, in the order of its items. `signed_at` is the time that was signed with its body:
+        where no `id` is mapped, the two together make the same request the same events.
 
         Raises:
             InvalidInput: the request does not fit the mapping; names the field.
@@ -114,8 +123,11 @@ class CompiledMapping:
         }
         result = Translation()
         most = max(self._limits.bytes, _GROWTH * len(request.body))
+        delivery = (
+            None if signed_at is None or self._id is not None else _digest(signed_at.encode() + b"." + request.body)
+        )
         if self._each is None:
-            self._translate_item(context, None, now, result)
+            self._translate_item(context, None, now, delivery, result)
             if result.events and self._parts * len(request.body) > most:
                 self._count(result.events[0], most, result)
             return result
@@ -124,7 +136,7 @@ class CompiledMapping:
             result.dropped.append(error_text(_EACH, f"{self._each.text} is an empty list"))
         for index, item in enumerate(items):
             made = len(result.events)
-            self._translate_item({**context, "item": item}, index, now, result)
+            self._translate_item({**context, "item": item}, index, now, delivery, result)
             if len(result.events) > made:
                 self._count(result.events[-1], most, result)
         return result
@@ -143,7 +155,9 @@ class CompiledMapping:
             )
         return items
 
-    def _translate_item(self, context: dict[str, Any], index: int | None, now: datetime, result: Translation) -> None:
+    def _translate_item(
+        self, context: dict[str, Any], index: int | None, now: datetime, delivery: str | None, result: Translation
+    ) -> None:
         where: FieldPath = () if index is None else ("items", index)
         if self._when is not None:
             reason = reject(self._when, context)
@@ -159,7 +173,7 @@ class CompiledMapping:
                 ],
                 payload=self._payload.render(context),
                 occurred=None if self._occurred is None else _time(self._occurred.render(context), ("map", "occurred")),
-                id=self._event_id(context, index),
+                id=self._event_id(context, index, delivery),
                 now=now,
                 source=self._source,
                 limits=self._limits.event,
@@ -186,9 +200,11 @@ class CompiledMapping:
                     path=("map", "payload"),
                 )
 
-    def _event_id(self, context: dict[str, Any], index: int | None) -> str | None:
+    def _event_id(self, context: dict[str, Any], index: int | None, signed: str | None) -> str | None:
         if self._id is None:
-            return None
+            if signed is None:
+                return None
+            return delivery_event_id(self._name, signed if index is None else f"{signed}-{index}")
         delivery = label_text(self._id.render(context), ("map", "id"))
         if not delivery:
             raise InvalidEvent("empty; a redelivery could not be told from a new event", path=("map", "id"))
@@ -227,11 +243,18 @@ def reject(condition: Condition, variables: Mapping[str, Any]) -> str | None:
 
 
 def delivery_event_id(name: str, delivery: str) -> str:
-    """The event id of a delivery: `<webhook>-<delivery>`, or a digest of the delivery where that is no legal id."""
-    event_id = f"{name}-{delivery}"
-    if len(event_id) > MAX_ID or _CONTROL.search(event_id):
-        return f"{name[:180]}-{hashlib.sha256(event_id.encode()).hexdigest()}"
+    """The event id of a delivery: `<webhook>/<delivery>`, or a digest of the delivery where that is no legal id.
+
+    No name has a slash, so two webhooks never make one id; nor has an id of the engine's own.
+    """
+    event_id = f"{name}/{delivery}"
+    if len(event_id) > MAX_ID or CONTROL.search(event_id):
+        return f"{name}/{_digest(delivery.encode(errors='surrogatepass'))}"
     return event_id
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=20).hexdigest()
 
 
 def label_text(value: Any, path: FieldPath) -> str:
@@ -242,10 +265,8 @@ def label_text(value: Any, path: FieldPath) -> str:
     """
     if isinstance(value, str):
         return value
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return str(value)
+    if isinstance(value, (bool, int, float)):
+        return scalar_text(value)
     raise InvalidEvent(f"text is expected, found {kind_of(value)}; name one value of it", path=path)
 
 

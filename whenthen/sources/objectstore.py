@@ -20,7 +20,7 @@ import orjson
 from whenthen.schemas import Event, FieldPath, InvalidEvent, InvalidInput, error_text, new_event, path_text
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import Labels, dig, label_of
-from whenthen.sources.mapping import SourceLimits, Translation
+from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_id
 from whenthen.sources.requests import kind_of
 
 __all__ = ["translate_notification"]
@@ -249,7 +249,7 @@ def _event_id(notice: _Notice, name: str) -> str:
     else:
         parts += [notice.details["request"], notice.record]
     digest = hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return f"{name}-{digest[:40]}"
+    return delivery_event_id(name, digest[:40])
 
 
 def _text(document: Mapping[str, Any], name: str, path: FieldPath) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from whenthen.schemas import HmacVerification, InvalidInput, Verification, Webhook
+from whenthen.schemas import HmacVerification, InvalidInput, Verification, Webhook, check_outside
 from whenthen.sources.github import SIGNATURE_HEADER, SIGNATURE_PREFIX, translate_github
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, reject
@@ -44,11 +44,14 @@ class WebhookTranslator:
         self._resolve_secret = resolve_secret
         self._verification = _verification(webhook)
         self._when = None
-        self._read: Callable[[Request, datetime], Translation]
+        self._reserved_names = webhook.allow_reserved_names
+        self._read: Callable[[Request, datetime, str | None], Translation]
         if webhook.map is not None:
             if webhook.when is not None:
                 raise InvalidInput("belongs to a preset; write it as map.when here", path=("when",))
-            self._read = CompiledMapping(webhook.name, webhook.map, limits=self._limits).translate
+            self._read = CompiledMapping(
+                webhook.name, webhook.map, limits=self._limits, allow_reserved_names=webhook.allow_reserved_names
+            ).translate
         else:
             self._read = self._read_github if webhook.preset == "github" else self._read_s3
             if webhook.when is not None:
@@ -70,10 +73,14 @@ class WebhookTranslator:
             Refused: it does not prove who it is from (401, 403).
             UnsupportedMediaType: its content type is not read (415).
             InvalidInput: it does not fit the webhook; names the field (400).
+            ReservedName: an event would be called like one of the engine's own (400).
         """
+        signed_at = None
         if self._verification is not None:
-            verify(request, self._verification, now=now, resolve_secret=self._resolve_secret)
-        result = self._read(request, now)
+            signed_at = verify(request, self._verification, now=now, resolve_secret=self._resolve_secret)
+        result = self._read(request, now, signed_at)
+        for event in result.events:
+            check_outside(event, reserved_names=self._reserved_names)
         if self._when is None:
             return result
         kept = Translation(dropped=result.dropped)
@@ -85,10 +92,10 @@ class WebhookTranslator:
                 kept.dropped.append(f"{event.name} {event.id}: when: {reason}")
         return kept
 
-    def _read_github(self, request: Request, now: datetime) -> Translation:
+    def _read_github(self, request: Request, now: datetime, signed_at: str | None) -> Translation:
         return translate_github(request, name=self.name, now=now, limits=self._limits)
 
-    def _read_s3(self, request: Request, now: datetime) -> Translation:
+    def _read_s3(self, request: Request, now: datetime, signed_at: str | None) -> Translation:
         # SNS declares its JSON as text/plain.
         plain = request.media_type == "text/plain"
         body = decode_json(request.body) if plain else decode_body(request)

@@ -33,8 +33,8 @@ ResolveSecret = Callable[[str], str]
 _SECONDS = re.compile(r"[0-9]{1,11}", re.ASCII)
 
 
-def verify(request: Request, verification: Verification, *, now: datetime, resolve_secret: ResolveSecret) -> None:
-    """Return if the request is authentic.
+def verify(request: Request, verification: Verification, *, now: datetime, resolve_secret: ResolveSecret) -> str | None:
+    """Return if the request is authentic: the time that was signed with its body, as text, where one was.
 
     Raises:
         Refused: 401 when credentials are missing or unreadable; 403 when they are wrong or too old, or when no secret can
@@ -43,11 +43,12 @@ def verify(request: Request, verification: Verification, *, now: datetime, resol
     # by type, exactly: `isinstance` of a model costs more than the rest of most verifications
     kind = type(verification)
     if kind is HmacVerification:
-        _verify_hmac(request, cast(HmacVerification, verification), now, resolve_secret)
-    elif kind is BearerVerification:
+        return _verify_hmac(request, cast(HmacVerification, verification), now, resolve_secret)
+    if kind is BearerVerification:
         _verify_bearer(request, cast(BearerVerification, verification), resolve_secret)
     else:
         _verify_basic(request, cast(BasicVerification, verification), resolve_secret)
+    return None
 
 
 def verify_head(request: Request, verification: Verification, *, now: datetime, resolve_secret: ResolveSecret) -> None:
@@ -76,7 +77,7 @@ def _signature(request: Request, how: HmacVerification) -> tuple[str, str, int |
     return given[len(how.prefix) :], text, stamp
 
 
-def _verify_hmac(request: Request, how: HmacVerification, now: datetime, resolve_secret: ResolveSecret) -> None:
+def _verify_hmac(request: Request, how: HmacVerification, now: datetime, resolve_secret: ResolveSecret) -> str | None:
     signature, text, stamp = _signature(request, how)
     signed = request.body if stamp is None else text.encode() + b"." + request.body
     if how.encoding == "hex":
@@ -91,6 +92,7 @@ def _verify_hmac(request: Request, how: HmacVerification, now: datetime, resolve
             f"header {how.header}: the signature does not match the body; compare the secret on both sides", status=403
         )
     _check_age(stamp, how, now)
+    return None if stamp is None else text
 
 
 def _check_age(stamp: int | None, how: HmacVerification, now: datetime) -> None:

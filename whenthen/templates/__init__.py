@@ -9,6 +9,9 @@ from whenthen.templates.paths import (
     Path,
     compile_path,
 )
+from whenthen.templates.scalar_text import (
+    scalar_text,
+)
 from whenthen.templates.text import (
     Text,
     compile_text,
@@ -25,4 +28,5 @@ __all__ = [
     "compile_path",
     "compile_text",
     "compile_value",
+    "scalar_text",
 ]

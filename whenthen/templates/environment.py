@@ -21,9 +21,10 @@ from jinja2.tests import TESTS as JINJA_TESTS
 from jinja2.utils import Cycler, Joiner, Namespace, missing
 from jinja2.visitor import NodeTransformer
 
-from whenthen.schemas import InvalidTemplate, RenderError
+from whenthen.schemas import InvalidTemplate
 from whenthen.templates import guards
 from whenthen.templates.budget import Budget
+from whenthen.templates.scalar_text import scalar_text
 
 __all__ = ["BudgetContext", "MissingValue", "Rewriter", "Sandbox"]
 
@@ -152,19 +153,10 @@ def _format_text(environment: Sandbox, text: str, budget: Budget, /, *args: Any,
 
 @pass_context
 def _finalize(context: Context, value: Any) -> Any:
-    """Charge and convert a value that is written to an output, at any depth."""
-    budget = _budget(context)
+    """Convert a value that is written to an output, at any depth, and charge text."""
     if not isinstance(value, str):
-        if value is None or isinstance(value, (int, float, *guards.TIME_TYPES)):
-            return value
-        if isinstance(value, (list, tuple, Mapping)):
-            budget.walk(value)
-            value = str(value)
-        elif isinstance(value, Missing):
-            bool(value)
-        else:
-            raise RenderError(f"a {type(value).__name__} has no text; a method needs parentheses, a sequence `| list`")
-    budget.write(value)
+        return scalar_text(value)
+    _budget(context).write(value)
     return value
 
 
@@ -209,9 +201,7 @@ def _concat(context: Context, parts: list[Any]) -> str:
     budget = _budget(context)
     texts = []
     for part in parts:
-        if not isinstance(part, str):
-            budget.walk(part)
-        texts.append(str(part))
+        texts.append(scalar_text(part))
     budget.room(sum(map(len, texts)))
     return "".join(texts)
 
@@ -223,6 +213,7 @@ def _metered(name: str, function: Filter) -> Filter:
     function = own or function
     guard = guards.GUARDS.get(name)
     constant, deep = name in guards.CONSTANT, name in guards.DEEP
+    written = guards.WRITTEN.get(name, 0)
     nests = name in ("batch", "slice", "groupby")
 
     @pass_context
@@ -236,6 +227,8 @@ def _metered(name: str, function: Filter) -> Filter:
                 budget.walk(value)
             else:
                 budget.glance(value)
+        if written and args:
+            args = (*map(scalar_text, args[:written]), *args[written:])
         if guard is not None:
             guard(budget, *args, **kwargs)
         match wanted:

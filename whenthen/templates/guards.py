@@ -13,13 +13,14 @@ from datetime import date, datetime, time, timedelta
 from string import Formatter
 from typing import Any
 
-from jinja2.filters import make_attrgetter
-from jinja2.runtime import Context, LoopContext
+from jinja2.filters import do_urlencode, make_attrgetter
+from jinja2.runtime import Context, LoopContext, Undefined
 from jinja2.sandbox import SandboxedFormatter
 from markupsafe import Markup
 
 from whenthen.schemas import RenderError, is_deeper_than
 from whenthen.templates.budget import CHARS_PER_STEP, MAX_CHARS, Budget, too_long
+from whenthen.templates.scalar_text import format_part, scalar_text, written_items
 
 __all__ = [
     "CONSTANT",
@@ -32,6 +33,7 @@ __all__ = [
     "OWN_FILTERS",
     "STRING_METHODS",
     "TIME_TYPES",
+    "WRITTEN",
     "BoundedFormatter",
     "check_method",
     "check_number",
@@ -128,6 +130,14 @@ DEEP = frozenset(
         "urlencode",
     )
 )
+#: filters that make a text of their first arguments, and of how many: those are converted by `scalar_text` first
+WRITTEN = {
+    **dict.fromkeys(
+        ("capitalize", "center", "e", "escape", "indent", "lower", "string", "title", "trim", "truncate"), 1
+    ),
+    **dict.fromkeys(("format", "upper", "wordcount", "wordwrap"), 1),
+    "replace": 3,
+}
 STRING_METHODS = frozenset(
     (
         "capitalize",
@@ -242,7 +252,7 @@ def format_percent(budget: Budget, text: str, values: Any) -> str:
         if width > MAX_WIDTH:
             raise RenderError(f"the format {field[:40]!r} has a width above {MAX_WIDTH}")
     budget.room(size)
-    return str(text % values)
+    return str(text % _written(values))
 
 
 def _percent_fields(text: str) -> Iterator[tuple[str, int, str]]:
@@ -263,6 +273,14 @@ def _percent_fields(text: str) -> Iterator[tuple[str, int, str]]:
         width = sum(MAX_WIDTH + 1 if len(number) > 5 or number == "*" else int(number) for number in numbers)
         yield text[at : match.end()], width, match[3]
         at = text.find("%", max(match.end(), at + 2))
+
+
+def _written(values: Any) -> Any:
+    if isinstance(values, tuple):
+        return tuple(map(format_part, values))
+    if isinstance(values, Mapping):
+        return {name: format_part(value) for name, value in values.items()}
+    return format_part(values)
 
 
 def _parts(values: Any) -> list[Any]:
@@ -298,11 +316,12 @@ class BoundedFormatter(SandboxedFormatter):
                 raise RenderError(f"the format {format_spec[:40]!r} has a width above {MAX_WIDTH}")
         elif isinstance(value, TIME_TYPES):
             _check_strftime(format_spec)
-        self._budget.walk(value)
+        value = format_part(value)
         return self._bounded(Formatter.format_field(self, value, format_spec))
 
     def convert_field(self, value: Any, conversion: Any) -> Any:
-        self._budget.walk(value)
+        if conversion is not None:
+            value = format_part(value)
         return super().convert_field(value, conversion)
 
     def _bounded(self, text: Any) -> Any:
@@ -348,6 +367,7 @@ def join_texts(budget: Budget, between: str, items: Any) -> str:
     for item in items:
         budget.spend(1)
         if not isinstance(item, str):
+            scalar_text(item)  # null, a list or an object has an error of its own
             raise RenderError(f"join takes texts, found {type(item).__name__}; the filter `join` takes all")
         texts.append(item)
         size += len(item) + len(between)
@@ -495,15 +515,13 @@ GUARDS: dict[str, Callable[..., None]] = {
 def _join(context: Context, value: Any, d: Any = "", attribute: Any = None) -> str:
     budget: Budget = context.budget  # type: ignore[attr-defined]
     get = make_attrgetter(context.environment, attribute) if attribute is not None else None
-    between = str(d)
+    between = scalar_text(d)
     texts: list[str] = []
     size = 0
     for item in value:
         part = item if get is None else get(item)
         budget.spend(1)
-        if not isinstance(part, str):
-            budget.walk(part)
-        texts.append(str(part))
+        texts.append(scalar_text(part))
         size += len(texts[-1]) + len(between)
         if size > MAX_CHARS + len(between):
             raise too_long(size)
@@ -553,7 +571,24 @@ def _sum(context: Context, value: Any, attribute: Any = None, start: Any = 0) ->
 def _format(context: Context, value: Any, *args: Any, **kwargs: Any) -> str:
     if args and kwargs:
         raise RenderError("format takes either values or named values, not both")
-    return format_percent(context.budget, str(value), kwargs or args)  # type: ignore[attr-defined]
+    return format_percent(context.budget, value, kwargs or args)  # type: ignore[attr-defined]
 
 
-OWN_FILTERS: dict[str, Callable[..., Any]] = {"format": _format, "join": _join, "sum": _sum, "tojson": _tojson}
+def _default(context: Context, value: Any, default_value: Any = "", boolean: Any = False) -> Any:
+    """Jinja's, but null counts as missing: neither has a text."""
+    return default_value if isinstance(value, Undefined) or value is None or (boolean and not value) else value
+
+
+def _urlencode(context: Context, value: Any) -> str:
+    return do_urlencode(written_items(value))
+
+
+OWN_FILTERS: dict[str, Callable[..., Any]] = {
+    "d": _default,
+    "default": _default,
+    "format": _format,
+    "join": _join,
+    "sum": _sum,
+    "tojson": _tojson,
+    "urlencode": _urlencode,
+}

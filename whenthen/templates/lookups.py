@@ -12,15 +12,17 @@ from typing import Any
 
 from jinja2 import nodes
 
+from whenthen.schemas import RenderError
 from whenthen.templates.budget import MAX_CHARS, Budget
+from whenthen.templates.scalar_text import scalar_text
 
-__all__ = ["Piece", "join_pieces", "pieces_of"]
+__all__ = ["Piece", "join_pieces", "pieces_of", "steps_of"]
 
 #: literal text, or the steps of a look-up from the root of the context
 Piece = str | tuple[str, ...]
 
-#: types, exactly, that Jinja writes as `str` does
-_WRITTEN_AS_STR = frozenset((int, float, bool, type(None)))
+#: types, exactly, whose values have a text
+_SCALARS = frozenset((int, float, bool))
 #: a name of Jinja's own, which no variable can have
 _SELF = "self"
 
@@ -33,14 +35,15 @@ def pieces_of(template: nodes.Template, taken: Mapping[str, Any]) -> tuple[Piece
         if not isinstance(output, nodes.Output):
             return None
         for node in output.nodes:
-            piece = node.data if isinstance(node, nodes.TemplateData) else _steps(node)
+            piece = node.data if isinstance(node, nodes.TemplateData) else steps_of(node)
             if piece is None or (piece[0] in taken or piece[0] == _SELF if isinstance(piece, tuple) else False):
                 return None
             pieces.append(piece)
     return tuple(pieces)
 
 
-def _steps(node: nodes.Expr) -> tuple[str, ...] | None:
+def steps_of(node: nodes.Node) -> tuple[str, ...] | None:
+    """The steps of a look-up, `body.number` or `body["number"]`; None for any other expression."""
     steps: list[str] = []
     while not isinstance(node, nodes.Name):
         if isinstance(node, nodes.Getattr):
@@ -70,10 +73,10 @@ def join_pieces(pieces: tuple[Piece, ...], context: Mapping[str, Any], budget: B
         if type(node) is str:
             written += len(node)
             texts.append(node)
-        elif type(node) in _WRITTEN_AS_STR:
+        elif type(node) in _SCALARS:
             try:
-                texts.append(str(node))
-            except ValueError:  # a whole number of thousands of digits
+                texts.append(scalar_text(node))
+            except (ValueError, RenderError):  # a whole number of thousands of digits; no number of JSON's
                 return None
         else:
             return None

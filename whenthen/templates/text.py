@@ -16,7 +16,8 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 from whenthen.schemas import InvalidTemplate, RenderError
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
 from whenthen.templates.environment import BudgetContext, MissingValue, Rewriter, Sandbox
-from whenthen.templates.lookups import Piece, join_pieces, pieces_of
+from whenthen.templates.lookups import Piece, join_pieces, pieces_of, steps_of
+from whenthen.templates.scalar_text import NoText, kind_of_value
 
 __all__ = ["MAX_SOURCE", "Text", "compile_text"]
 
@@ -25,6 +26,7 @@ MAX_SOURCE = 200_000
 #: steps of a look-up up to which Jinja certainly compiles it, so that this can wait
 MAX_LATE_STEPS = 20
 _FILE = "<whenthen text>"
+_NOWHERE = object()
 
 
 class Text:
@@ -73,6 +75,9 @@ class Text:
         except MissingValue as error:
             line = self._line(error.__traceback__)
             raise RenderError(f"line {line}: {self._expression(error.name, line)}{error.message}") from None
+        except NoText as error:
+            line = self._line(error.__traceback__)
+            raise RenderError(f"line {line}: {self._without_text(error.kind, line, context)}{error}") from None
         except RenderError as error:
             raise RenderError(f"line {self._line(error.__traceback__)}: {error}") from None
         except RecursionError:
@@ -104,6 +109,27 @@ class Text:
             if node.lineno == line and _last_step(node) == name and (text := _spell(node))
         }
         return f"{found.pop()}: " if len(found) == 1 else ""
+
+    def _without_text(self, kind: str, line: int, context: Mapping[str, Any]) -> str:
+        """The look-ups of the line that find a value of this kind, or else the only one that the context does not
+        resolve (`item.name` in a loop): `event.payload.order: `."""
+        here: list[str] = []
+        elsewhere: list[str] = []
+        for node in Sandbox().parse(self.text).find_all((nodes.Getattr, nodes.Getitem, nodes.Name)):
+            steps = steps_of(node) if node.lineno == line else None
+            if steps is None or (spelled := _spell(node)) is None:
+                continue
+            value: Any = context
+            for step in steps:
+                value = value[step] if isinstance(value, Mapping) and step in value else _NOWHERE
+            if value is _NOWHERE:
+                elsewhere.append(spelled)
+            elif kind_of_value(value) == kind:
+                here.append(spelled)
+        named = _longest(here)
+        if not named and len(named := _longest(elsewhere)) > 1:
+            return ""
+        return f"{' or '.join(named[:3])}: " if named else ""
 
 
 def compile_text(text: str, *, known: Iterable[str] | None = None, sandbox: Sandbox | None = None) -> Text:
@@ -156,6 +182,15 @@ def _check_unicode(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise RenderError(f"character {error.start + 1} of the text is half of a surrogate pair") from None
+
+
+def _longest(spelled: list[str]) -> list[str]:
+    """The look-ups that are no part of another one."""
+    return [
+        text
+        for text in dict.fromkeys(spelled)
+        if not any(other.startswith((f"{text}.", f"{text}[")) for other in spelled)
+    ]
 
 
 def _last_step(node: nodes.Node) -> str | None:

@@ -207,3 +207,13 @@ async def test_an_emitted_event_out_of_its_limits_is_refused(world: Any) -> None
     assert not caught.value.retryable
     assert caught.value.reason == "invalid_event"
     assert world.sink.events == []
+
+
+async def test_an_outside_text_can_not_name_an_emitted_event_like_the_engines_own(world: Any) -> None:
+    with pytest.raises(ActionError, match="the name of an event of the engine's own") as caught:
+        await world.perform({"emit-event": "{{ 'flow-run' }}.Failed"})
+    assert not caught.value.retryable
+    await world.perform({"emit-event": "flow-run.{{ 'Failed' }}"})
+    failed = {"id": "r-1", "event": "flow-run.Failed", "occurred": "2026-01-31T08:00:00Z", "resource": {"id": "x"}}
+    await world.perform({"emit-event": "{{ event.event }}.seen"}, event=failed)
+    assert [event.name for event in world.sink.events] == ["flow-run.Failed", "flow-run.Failed.seen"]

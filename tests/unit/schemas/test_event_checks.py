@@ -31,7 +31,7 @@ def refused_field(**data: Any) -> str:
 
 
 def is_text(value: str, limit: int = 8) -> bool:
-    return 0 < len(value) <= limit and re.search(r"[\x00-\x1f\x7f]", value) is None
+    return 0 < len(value) <= limit and re.search("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", value) is None
 
 
 @given(name=TEXTS, id=TEXTS, label=TEXTS, value=TEXTS)
@@ -114,3 +114,20 @@ def test_time_is_written_in_one_form_and_read_back(moment: datetime, offset: int
     assert text == there.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
     assert len(text) == 27
     assert parse_time(text) == there
+
+
+@pytest.mark.parametrize(
+    "char", ["\x00", "\x1b", "\x7f", "\x80", "\x9b", "\x9f", "\u202a", "\u202e", "\u2066", "\u2069"]
+)
+@pytest.mark.parametrize("field", ["event", "id", "follows", "resource.id", "resource.x", "related"])
+def test_what_a_terminal_obeys_is_refused_in_names_ids_and_labels(char: str, field: str) -> None:
+    text = f"a{char}b"
+    event: dict[str, Any] = {"event": "e", "resource": {"id": "r"}, "id": "i", "follows": "f"}
+    if field == "related":
+        event["related"] = [{"id": text}]
+    elif field.startswith("resource."):
+        event["resource"][field.partition(".")[2]] = text
+    else:
+        event[field] = text
+    with pytest.raises(InvalidEvent, match="control characters"):
+        read_event(event, now=NOW, source="api")

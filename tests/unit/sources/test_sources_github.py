@@ -36,7 +36,7 @@ def test_signed_delivery_is_an_event_and_its_redelivery_the_same(build: Any, now
     signature = "sha256=" + hmac.new(b"new secret", raw, hashlib.sha256).hexdigest()
     request = deliver("push", raw, **{"X-Hub-Signature-256": signature})
     [event] = hook.translate(request, now).events
-    assert event.id == "github-72d3162e"
+    assert event.id == "github/72d3162e"
     assert hook.translate(request, now).events[0].id == event.id
     assert event.data["source"] == "webhook:github"
     assert event.occurred == now
@@ -157,7 +157,7 @@ def test_condition_of_a_preset_drops_events(build: Any, now: datetime) -> None:
     hook = build(preset="github", when="event.resource.branch == 'main'")
     assert len(hook.translate(deliver("push", {"ref": "refs/heads/main"}), now).events) == 1
     other = hook.translate(deliver("push", {"ref": "refs/heads/x"}), now)
-    assert (other.events, other.dropped) == ([], ["github.push hook-72d3162e: when: does not hold"])
+    assert (other.events, other.dropped) == ([], ["github.push hook/72d3162e: when: does not hold"])
     tag = hook.translate(deliver("push", {"ref": "refs/tags/x"}), now)
     assert tag.events == []
     assert "branch" in tag.dropped[0]

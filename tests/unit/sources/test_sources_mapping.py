@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
 import json
 from datetime import datetime
 from typing import Any
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
-from whenthen.schemas.errors import InvalidEvent, InvalidInput, Refused, UnsupportedMediaType
+from whenthen.schemas.errors import InvalidEvent, InvalidInput, Refused, ReservedName, UnsupportedMediaType
 from whenthen.sources import Request
+from whenthen.sources.mapping import delivery_event_id
 
 ORDER = {
     "number": 17,
@@ -53,7 +58,7 @@ def test_request_becomes_an_event_with_types_kept(build: Any, now: datetime) -> 
     [event] = result.events
     assert result.dropped == []
     assert event.data == {
-        "id": "hook-d1",
+        "id": "hook/d1",
         "event": "order.paid",
         "occurred": "2026-01-31T07:00:00.000000Z",
         "received": "2026-01-31T08:00:00.000000Z",
@@ -79,10 +84,10 @@ def test_each_item_of_a_list_is_an_event_with_its_own_id(build: Any, now: dateti
     mapping = {"each": "$.body.rows", "event": "row", "resource": {"id": "row.{{ item.n }}"}, "id": "$.body.delivery"}
     body = {"delivery": "d", "rows": [{"n": 1}, {"n": 2}]}
     events = build(map=mapping).translate(post(body), now).events
-    assert [event.id for event in events] == ["hook-d-0", "hook-d-1"]
+    assert [event.id for event in events] == ["hook/d-0", "hook/d-1"]
     assert [event.payload for event in events] == [{"n": 1}, {"n": 2}]
     by_item = build(map={**mapping, "id": "{{ item.n }}"}).translate(post(body), now).events
-    assert [event.id for event in by_item] == ["hook-1", "hook-2"]
+    assert [event.id for event in by_item] == ["hook/1", "hook/2"]
 
 
 def test_list_body_can_be_taken_apart(build: Any, now: datetime) -> None:
@@ -228,12 +233,37 @@ def test_number_that_is_no_time_is_refused(build: Any, now: datetime, stamp: Any
         hook.translate(post({**ORDER, "at": stamp}), now)
 
 
+@pytest.mark.parametrize("field", ["event", "resource.id", "resource.kind", "id", "occurred"])
+@pytest.mark.parametrize(("value", "kind"), [(None, "null"), ([1, 2], "a list"), ({"a": 1}, "an object")])
+def test_null_lists_and_objects_in_a_text_are_refused_and_never_become_the_same_id(
+    build: Any, now: datetime, field: str, value: Any, kind: str
+) -> None:
+    mapping: dict[str, Any] = {"event": "job.ended", "resource": {"id": "job.1"}}
+    top, _, label = field.partition(".")
+    text = "x-{{ body.value }}"
+    mapping[top] = {**mapping[top], label: text} if label else text
+    with pytest.raises(InvalidInput) as caught:
+        build(map=mapping).translate(post({"value": value}), now)
+    assert str(caught.value).startswith(f"map.{field}: line 1: body.value: {kind} has no text; ")
+
+
+def test_scalars_in_a_text_and_behind_a_path_are_written_alike(build: Any, now: datetime) -> None:
+    body = {"yes": True, "no": False, "n": 7, "f": 1.5, "e": 1e16}
+    labels = {name: f"$.body.{name}" for name in body} | {f"t_{name}": f"{{{{ body.{name} }}}}" for name in body}
+    hook = build(map={"event": "job.{{ body.yes }}", "resource": {"id": "job.1", **labels}, "id": "{{ body.no }}-1"})
+    [event] = hook.translate(post(body), now).events
+    assert event.data["event"] == "job.true"
+    assert event.data["id"].endswith("false-1")
+    for name, value in body.items():
+        assert event.data["resource"][name] == event.data["resource"][f"t_{name}"] == json.dumps(value)
+
+
 def test_delivery_id_that_is_no_legal_event_id_still_makes_redeliveries_the_same(build: Any, now: datetime) -> None:
     hook = build(map={**MAP, "id": "$.body.at"})
     for delivery in ("x" * 1000, "a\x00b", "a b/*>."):
         first, second = (hook.translate(post({**ORDER, "at": delivery}), now).events[0] for _ in range(2))
         assert first.id == second.id
-        assert first.id.startswith("hook-")
+        assert first.id.startswith("hook/")
 
 
 @pytest.mark.parametrize(
@@ -301,3 +331,90 @@ def test_large_items_each_once_are_taken(build: Any, now: datetime) -> None:
     hook = build(map={"each": "$.body", "event": "a.b", "resource": {"id": "x"}})
     result = hook.translate(post(["x" * 1_000_000] * 20), now)
     assert len(result.events) == 20
+
+
+NAMES = st.from_regex(r"[a-z-]{1,6}", fullmatch=True)
+DELIVERIES = st.text(alphabet="ab-/.0\x00é", min_size=1, max_size=6) | st.sampled_from(["d" * 300, "e" * 300])
+
+
+@given(NAMES, DELIVERIES, NAMES, DELIVERIES)
+@example("shop", "eu-1001", "shop-eu", "1001")
+def test_two_webhooks_or_deliveries_never_make_one_id(name: str, delivery: str, other: str, another: str) -> None:
+    same = (name, delivery) == (other, another)
+    assert (delivery_event_id(name, delivery) == delivery_event_id(other, another)) is same
+    assert len(delivery_event_id("n" * 200, delivery)) <= 256
+
+
+def test_a_sender_of_one_webhook_can_not_suppress_an_event_of_another(build: Any, now: datetime) -> None:
+    mapping = {**MAP, "id": "$.headers.x-delivery"}
+    ids = [
+        build(name=name, map=mapping).translate(post(ORDER, x_delivery=delivery), now).events[0].id
+        for name, delivery in (("shop", "eu-1001"), ("shop-eu", "1001"))
+    ]
+    assert ids == ["shop/eu-1001", "shop-eu/1001"]
+
+
+@pytest.mark.parametrize(
+    "id", ["0" * 32 + "-3", "emitted-" + "0" * 32 + ".0", "0" * 32 + ".0.failed.1", "loop-" + "0" * 32]
+)
+def test_a_webhook_can_not_make_an_id_of_the_engines_own(build: Any, now: datetime, id: str) -> None:
+    [event] = build(map={**MAP, "id": "$.headers.x-delivery"}).translate(post(ORDER, x_delivery=id), now).events
+    assert event.id == f"hook/{id}"
+
+
+@pytest.mark.parametrize(
+    "name", ["flow-run.Failed", "automation.action.failed", "task-run.x", "deployment.x", "work-pool.x"]
+)
+def test_a_request_can_not_be_an_event_that_is_called_like_the_engines_own(
+    build: Any, now: datetime, name: str
+) -> None:
+    mapping = {"event": "$.body.event", "resource": {"id": "x"}}
+    with pytest.raises(ReservedName, match="allow_reserved_names") as caught:
+        build(map=mapping).translate(post({"event": name}), now)
+    assert caught.value.path == ("event",)
+    assert caught.value.reason == "reserved_name"
+    [event] = build(map=mapping, allow_reserved_names=True).translate(post({"event": name}), now).events
+    assert event.name == name
+
+
+def test_a_reserved_name_in_the_mapping_is_refused_when_it_is_loaded(build: Any) -> None:
+    mapping = {"event": "flow-run.{{ body.state }}", "resource": {"id": "x"}}
+    with pytest.raises(InvalidInput, match="allow_reserved_names: true") as caught:
+        build(map=mapping)
+    assert caught.value.path == ("map", "event")
+    build(map=mapping, allow_reserved_names=True)
+
+
+def signed(body: bytes, stamp: int, **headers: str) -> Request:
+    digest = hmac.new(b"new secret", f"{stamp}.".encode() + body, hashlib.sha256).hexdigest()
+    return post(body, x_stamp=str(stamp), x_signature=digest, **headers)
+
+
+def test_a_signed_request_that_is_repeated_is_the_same_event_without_an_id(build: Any, now: datetime) -> None:
+    verify = {"type": "hmac", "secret": "env:NEW", "header": "x-signature", "timestamp_header": "x-stamp"}
+    hook = build(verify=verify, map=MAP)
+    stamp = int(now.timestamp())
+    body = json.dumps(ORDER).encode()
+
+    def id_of(request: Request) -> str:
+        return str(hook.translate(request, now).events[0].id)
+
+    first = id_of(signed(body, stamp))
+    assert first.startswith("hook/")
+    repeated = signed(body, stamp)
+    repeated.headers["x-signature"] = repeated.headers["x-signature"].upper()
+    assert id_of(repeated) == first
+    assert id_of(signed(body + b" ", stamp)) != first
+    assert id_of(signed(body, stamp + 1)) != first
+    assert build(name="other", verify=verify, map=MAP).translate(signed(body, stamp), now).events[0].id != first
+    own = build(verify=verify, map={**MAP, "id": "$.headers.x-delivery"})
+    assert own.translate(signed(body, stamp, x_delivery="7"), now).events[0].id == "hook/7"
+
+
+def test_items_of_a_signed_request_have_ids_of_their_own(build: Any, now: datetime) -> None:
+    verify = {"type": "hmac", "secret": "env:NEW", "header": "x-signature", "timestamp_header": "x-stamp"}
+    hook = build(verify=verify, map={"each": "$.body", "event": "e", "resource": {"id": "x"}})
+    request = signed(b"[1, 1]", int(now.timestamp()))
+    ids = [[event.id for event in hook.translate(request, now).events] for _ in range(2)]
+    assert ids[0] == ids[1]
+    assert len(set(ids[0])) == 2

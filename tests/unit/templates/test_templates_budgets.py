@@ -148,7 +148,7 @@ def test_a_literal_has_at_most_4096_bits(number: str) -> None:
         ("{{ '%(a())s|%(b)5.1f|%%|%(b)d' % {'a()': 'x', 'b': 1.25} }}", "x|  1.2|%|1"),
         ("{{ '%s-%s' | format('a', 1) }} {{ '{:>4}|{a}'.format(1, a='b') }}", "a-1    1|b"),
         ("{{ ', '.join(['a', 'b'] | map('upper')) }} {{ '-'.join('abc') }}", "A, B a-b-c"),
-        ("{{ 'b' in 'abc' }} {{ 2 in [1, 2] }} {{ 'k' in {'k': 1} }} {{ 3 is odd }}", "True True True True"),
+        ("{{ 'b' in 'abc' }} {{ 2 in [1, 2] }} {{ 'k' in {'k': 1} }} {{ 3 is odd }}", "true true true true"),
         ("{{ 'a b c'.split() | length }} {{ 'a,b'.split(',') | last }} {{ ' x '.strip() }}", "3 b x"),
         ("{{ [3, 1, 2] | sort | join }} {{ [2.5, 3] | sum }} {{ 2.567 | round(1, 'floor') }}", "123 5.5 2.5"),
     ],

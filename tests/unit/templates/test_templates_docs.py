@@ -29,7 +29,7 @@ def test_paths_of_the_page_give_what_it_says() -> None:
 def test_texts_of_the_page_give_what_it_says() -> None:
     context = {"event": {"payload": {"items": [3, 4], "who": "Ada"}}}
     rows = _table("texts")
-    assert len(rows) == 6
+    assert len(rows) == 7
     for template, text in rows:
         assert compile_text(template).render(context) == text
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from whenthen.schemas.errors import InvalidTemplate, RenderError
@@ -31,7 +33,7 @@ def render(text: str, **extra: object) -> str:
         ("{{ event.payload['x.y'] }}", "1"),
         ("{{ event.payload.items | length }}", "3"),
         ("{{ event.payload.items | sum }}", "6"),
-        ("{{ event.payload.deep.items() | list }}", "[('a', 1)]"),
+        ("{{ event.payload.deep.items() | list | tojson }}", '[["a", 1]]'),
         ("{% for name in names %}{{ loop.index }}/{{ loop.length }}:{{ name }} {% endfor %}", "1/2:ada 2/2:grace "),
         ("{{ names | map('upper') | join(', ') }}", "ADA, GRACE"),
         ("{{ 'a <b> & \"c\" é' | tojson }}", '"a <b> & \\"c\\" é"'),
@@ -41,13 +43,13 @@ def render(text: str, **extra: object) -> str:
         ("{% if event.payload.gone is defined %}yes{% else %}no{% endif %}", "no"),
         ("{{ 'v' ~ 1 ~ '.' ~ 2 }}", "v1.2"),
         ("{{ '%05.1f' % 3.14159 }} {{ '{:>6}'.format('x') }} {{ '%s-%s' | format(1, 2) }}", "003.1      x 1-2"),
-        ("{{ 2 ** 10 }} {{ 'ab' * 3 }} {{ [1] + [2] }}", "1024 ababab [1, 2]"),
+        ("{{ 2 ** 10 }} {{ 'ab' * 3 }} {{ ([1] + [2]) | tojson }}", "1024 ababab [1, 2]"),
         ("{% macro m(x) %}<{{ x }}>{% endmacro %}{{ m(1) }}{{ m('a') }}", "<1><a>"),
         ("{% set ns = namespace(n=0) %}{% for i in range(5) %}{% set ns.n = ns.n + i %}{% endfor %}{{ ns.n }}", "10"),
         ("{% for g in [{'k': 1}, {'k': 2}] | groupby('k') %}{{ g.grouper }}{{ g.list | length }}{% endfor %}", "1121"),
         ("{% for x in [1, [2]] recursive %}{% if x is iterable %}{{ loop(x) }}{% else %}{{ x }}{% endif %}{% endfor %}",
          "12"),
-        ("{{ names[:1] }} {{ names[-1] }} {{ 'ada' in names }}", "['ada'] grace True"),
+        ("{{ names[:1] | join }} {{ names[-1] }} {{ 'ada' in names }}", "ada grace true"),
         ("{{ event.event.split('.')[0].upper() }}", "ORDER"),
     ],
 )  # fmt: skip
@@ -56,7 +58,7 @@ def test_template_gives_its_text(template: str, text: str) -> None:
 
 
 def test_key_of_the_data_wins_over_a_method_of_the_same_name() -> None:
-    assert render("{{ event.payload.items }}") == "[1, 2, 3]"
+    assert render("{{ event.payload.items | tojson }}") == "[1, 2, 3]"
 
 
 @pytest.mark.parametrize(
@@ -279,3 +281,102 @@ def test_a_look_up_of_many_steps_is_followed(steps: int) -> None:
 def test_a_look_up_too_deep_for_jinja_is_refused_when_it_is_compiled() -> None:
     with pytest.raises(InvalidTemplate, match="nested too deep"):
         compile_text("{{ x" + ".a" * 5000 + " }}")
+
+
+NO_TEXT = {"nothing": None, "list": [1, None], "object": {"a": 1}}
+WRITERS = (
+    "{{ x }}",
+    "id-{{ x }}",
+    "{{ x ~ '' }}",
+    "{{ '' ~ x }}",
+    "{% set y %}{{ x }}{% endset %}{{ y }}",
+    "{% macro m(v) %}{{ v }}{% endmacro %}{{ m(x) }}",
+    "{% for v in [x] %}{{ v }}{% endfor %}",
+    "{{ [x] | join }}",
+    "{{ [1, x] | join('-') }}",
+    "{{ ['a', 'b'] | join(x) }}",
+    "{{ [{'k': x}] | join('-', attribute='k') }}",
+    "{{ [x] | map('string') | join }}",
+    "{{ [x] | map('upper') | list | first }}",
+    "{{ (['a'] | map('e') | first).join([x]) }}",
+    "{{ ','.join([x]) }}",
+    "{{ 'a' | replace('a', x) }}",
+    "{{ 'a' | replace(x, 'b') }}",
+    "{{ '%s' % (x,) }}",
+    "{{ '%(k)s' % {'k': x} }}",
+    "{{ '%r' | format(x) }}",
+    "{{ '%(k)s' | format(k=x) }}",
+    "{{ '{}'.format(x) }}",
+    "{{ '{!s}'.format(x) }}",
+    "{{ '{!r}'.format(x) }}",
+    "{{ '{k}'.format(k=x) }}",
+    "{{ '{0[k]}'.format({'k': x}) }}",
+    "{{ {'k': x} | urlencode }}",
+    "{{ [('k', x)] | urlencode }}",
+    "{{ cycler(x).next() }}",
+    "{% set j = joiner(x) %}{{ j() }}{{ j() }}",
+    *(
+        f"{{{{ x | {name} }}}}"
+        for name in (
+            "string", "upper", "lower", "capitalize", "title", "trim", "replace('a', 'b')", "center(9)", "indent",
+            "truncate(5)", "wordwrap(5)", "wordcount", "e", "escape", "format",
+        )
+    ),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("template", WRITERS)
+@pytest.mark.parametrize(("name", "kind"), [("nothing", "null"), ("list", "a list"), ("object", "an object")])
+def test_null_lists_and_objects_have_no_text_wherever_text_is_made(template: str, name: str, kind: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        render(template, x=NO_TEXT[name])
+    assert f"{kind} has no text" in str(caught.value)
+
+
+@pytest.mark.parametrize("template", WRITERS)
+@pytest.mark.parametrize(("value", "text"), [(True, "true"), (False, "false"), (1.5, "1.5"), (10**18, "10" + "0" * 17)])
+def test_scalars_are_written_as_json_writes_them_wherever_text_is_made(template: str, value: object, text: str) -> None:
+    assert json.dumps(value) == text
+    compiled = compile_text(template)
+    of_text = compiled.render({"x": text}).replace("'", "")
+    if ".join([x])" in template:  # the method takes text only
+        with pytest.raises(RenderError, match="join takes texts"):
+            compiled.render({"x": value})
+    else:
+        assert compiled.render({"x": value}) == of_text
+
+
+@pytest.mark.parametrize(
+    ("template", "text"),
+    [
+        ("{{ event.payload.nothing | default('') }}", ""),
+        ("{{ event.payload.nothing | d('-') }}", "-"),
+        ("{{ event.payload.nothing | tojson }}", "null"),
+        ("{{ event.payload.items | tojson }}", "[1, 2, 3]"),
+        ("{{ {'a': none} | tojson }}", '{"a": null}'),
+        ("{% if event.payload.nothing is none %}none{% endif %}", "none"),
+        ("{{ event.payload.nothing == none }}", "true"),
+        ("{{ '%d' % true }} {{ '{:d}'.format(true) }} {{ '{:>6}'.format(true) }}", "1 1   true"),
+        ("{{ {'a': 1, 'b': true} | urlencode }}", "a=1&b=true"),
+        ("{{ 'a b/c' | urlencode }}", "a%20b/c"),
+    ],
+)
+def test_what_a_template_says_on_purpose_is_written(template: str, text: str) -> None:
+    assert render(template) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("id-{{ event.payload.nothing }}", "line 1: event.payload.nothing: null has no text; "),
+        ("a\n{{ event['payload'].nothing | upper }}", "line 2: event['payload'].nothing: null has no text; "),
+        ("{{ event.event }} {{ event.payload.items }}", "line 1: event.payload.items: a list has no text; "),
+        ("{% for n in rows %}{{ n.id }}{% endfor %}", "line 1: n.id: null has no text; "),
+        ("{{ event.payload.nothing }}{{ rows[0].id }}", "line 1: event.payload.nothing: null has no text; "),
+        ("{{ 1e308 * 10 }}", "line 1: inf is no number that JSON can write"),
+    ],
+)
+def test_error_names_the_look_up_that_found_nothing_to_write(template: str, message: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        render(template, rows=[{"id": None}])
+    assert str(caught.value).startswith(message)

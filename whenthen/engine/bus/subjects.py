@@ -2,7 +2,8 @@
 
 Called by everything in the engine that publishes or reads. A token keeps `A-Z a-z 0-9 _ - : / @ = + , ; ! #`; every
 other character is written as `%XX` for each of its UTF-8 bytes, and an empty token is a lone `%`. So any text is a
-legal token, no two texts share one, and it can be read back.
+legal token, no two texts share one, and it can be read back. Keys of buckets and names of consumers are `legal_key`s. Ids
+of flow runs are put into subjects as they are, so every other text is refused in their place.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import hashlib
 import re
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
+
+from whenthen.schemas import InvalidInput, is_run_id
 
 __all__ = [
     "ALL_EVENTS",
@@ -22,10 +25,16 @@ __all__ = [
     "filters_for",
     "firing_subject",
     "header_id",
+    "legal_key",
+    "log_subject",
     "offset_subject",
     "outcome_of",
     "outcome_subject",
+    "pool_consumer",
+    "pool_subject",
     "prepared_subject",
+    "queued_run_subject",
+    "run_key",
     "shard_subjects",
     "short_token",
     "tick_subject",
@@ -42,6 +51,7 @@ MAX_TOKEN_CHARS = 160
 _UNSAFE = re.compile(r"[^A-Za-z0-9_\-:/@=+,;!#]")
 _LEGAL = re.compile(r"[A-Za-z0-9_\-:/@=+,;!#]+(?:\.[A-Za-z0-9_\-:/@=+,;!#]+)*")
 _WILD = re.compile(r"[*?\[\\]")
+_UNSAFE_KEY = re.compile(rb"[^A-Za-z0-9_-]")
 _UNSAFE_HEADER = re.compile(r"[^!-$&-~]")
 
 
@@ -75,6 +85,49 @@ def short_token(text: str) -> str:
 def header_id(text: str) -> str:
     """`text` for use as a header's value: NATS trims values, so spaces and anything not plain ASCII are escaped."""
     return _UNSAFE_HEADER.sub(_percent, text)
+
+
+def legal_key(text: str) -> str:
+    """A key of a bucket or the name of a consumer for any text: `=XX` for bytes that are not letters, digits, `_` or `-`.
+
+    Long ones are cut and end in a hash; `=-` before it occurs in no other key.
+    """
+    key = _UNSAFE_KEY.sub(lambda found: b"=%02X" % found[0][0], text.encode(errors="surrogatepass")).decode()
+    if len(key) <= MAX_TOKEN_CHARS:
+        return key or "="
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    return f"{key[:48]}=-{digest}"
+
+
+def run_key(run_id: str) -> str:
+    """The key of a flow run in the buckets of runs and heartbeats.
+
+    Raises:
+        InvalidInput: it is no id of a flow run.
+    """
+    if not is_run_id(run_id):
+        raise InvalidInput(f"{run_id[:80]!r} is no id of a flow run; `whenthen runs` lists them")
+    return run_id
+
+
+def log_subject(run_id: str) -> str:
+    """Where the lines of a flow run are. Raises `InvalidInput`, see `run_key`."""
+    return f"logs.{run_key(run_id)}"
+
+
+def pool_subject(pool: str) -> str:
+    """All runs that wait for a worker of the pool."""
+    return f"runs.{short_token(pool)}.>"
+
+
+def queued_run_subject(pool: str, deployment: str, run_id: str) -> str:
+    """Where a run waits for a worker. Raises `InvalidInput`, see `run_key`."""
+    return f"runs.{short_token(pool)}.{short_token(deployment)}.{run_key(run_id)}"
+
+
+def pool_consumer(pool: str) -> str:
+    """The consumer that the pool's workers share."""
+    return f"workers-{legal_key(pool)}"
 
 
 def event_subject(name: str) -> str:

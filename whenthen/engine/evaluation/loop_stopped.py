@@ -6,6 +6,7 @@ the evaluator never lets it start an automation that is in that lineage. Called 
 
 from __future__ import annotations
 
+import hashlib
 from datetime import datetime
 
 from whenthen.actions import automation_id
@@ -18,10 +19,11 @@ __all__ = ["loop_stopped_event"]
 def loop_stopped_event(stopped: Stopped, *, now: datetime) -> Event:
     """One id for an automation and an event, so that a repeated publish is the same event."""
     event = stopped.event
+    digest = hashlib.blake2b(f"{stopped.automation}/{event.id}".encode(errors="surrogatepass"), digest_size=16)
     automations = [*((event.data.get("lineage") or {}).get("automations") or ()), stopped.automation]
     return new_event(
         LOOP_STOPPED,
-        id=f"loop-{stopped.automation[:120]}-{event.id[-120:]}",
+        id=f"loop-{digest.hexdigest()}",
         resource={"id": automation_id(stopped.automation), "name": stopped.automation},
         related=[{"id": f"whenthen.event.{event.id}", "role": "triggering-event", "name": event.name}],
         payload={"depth": stopped.depth, "automations": automations, "event": event.name},

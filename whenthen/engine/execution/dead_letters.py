@@ -6,6 +6,7 @@ away in one atomic batch, with tries counted on.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +32,8 @@ from whenthen.engine.bus import (
 from whenthen.schemas import ActionTask, Conflict, NotFound, format_time
 
 __all__ = ["DeadLetter", "DeadLetters"]
+
+_INDEX = re.compile(r"[0-9]{1,6}")  #: of an action in its automation
 
 TOMBSTONE_S = 1
 
@@ -120,7 +123,7 @@ class DeadLetters:
 
     async def _find(self, key: str) -> DeadLetter:
         firing, _, index = key.rpartition(".")
-        if firing and index.isdecimal():
+        if firing and _INDEX.fullmatch(index):
             for letter in await self._read(dead_subjects(firing, int(index)), 10):
                 if letter.key == key:
                     return letter

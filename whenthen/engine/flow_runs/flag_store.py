@@ -11,8 +11,8 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.bus import STATE, RequestClient
-from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision, legal_key
+from whenthen.engine.bus import STATE, RequestClient, legal_key
+from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision
 from whenthen.runs import Flag
 from whenthen.schemas import Conflict
 

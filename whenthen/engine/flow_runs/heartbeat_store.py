@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from whenthen.engine.bus import RequestClient
+from whenthen.engine.bus import RequestClient, run_key
 from whenthen.engine.flow_runs.flow_streams import HEARTBEATS
 from whenthen.engine.flow_runs.kv_bucket import KvBucket
 
@@ -21,11 +21,11 @@ class NatsHeartbeats:
         self._bucket = KvBucket(client, HEARTBEATS)
 
     async def beat(self, run_id: str, worker: str) -> None:
-        await self._bucket.put(run_id, worker.encode())
+        await self._bucket.put(run_key(run_id), worker.encode())
 
     async def last(self, run_id: str) -> datetime | None:
-        found = await self._bucket.get(run_id)
+        found = await self._bucket.get(run_key(run_id))
         return None if found is None else found.time
 
     async def clear(self, run_id: str) -> None:
-        await self._bucket.purge(run_id)
+        await self._bucket.purge(run_key(run_id))

@@ -7,8 +7,6 @@ apart by `err_code`. Layout and headers are those of ADR-8, which nats-py and th
 from __future__ import annotations
 
 import base64
-import hashlib
-import re
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -19,9 +17,8 @@ import orjson
 from whenthen.engine.bus import Received, RequestClient, encode_headers, refusal, stored_messages
 from whenthen.schemas import InvalidInput
 
-__all__ = ["MAX_KEY_CHARS", "KvBucket", "Revision", "WrongRevision", "legal_key", "publish_expecting"]
+__all__ = ["KvBucket", "Revision", "WrongRevision", "publish_expecting"]
 
-MAX_KEY_CHARS = 160
 EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence"
 
 _WRONG_SEQUENCE = frozenset({10071, 10164})  #: JetStream's error codes of a failed compare-and-set
@@ -133,15 +130,3 @@ async def _publish(client: RequestClient, subject: str, data: bytes, head: bytes
     if error.get("err_code") in _WRONG_SEQUENCE:
         raise WrongRevision(subject)
     raise refusal("JetStream did not store the message", error)
-
-
-def legal_key(text: str) -> str:
-    """A legal key, also a consumer's name, for any text: `=XX` for bytes that are not letters, digits, `_` or `-`.
-
-    Long ones are cut and end in a hash; `=-` before it occurs in no other key.
-    """
-    key = re.sub(rb"[^A-Za-z0-9_-]", lambda found: b"=%02X" % found[0][0], text.encode(errors="surrogatepass")).decode()
-    if len(key) <= MAX_KEY_CHARS:
-        return key or "="
-    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-    return f"{key[:48]}=-{digest}"

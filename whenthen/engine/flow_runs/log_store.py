@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import orjson
 
-from whenthen.engine.bus import RequestClient, StreamReader, stored_messages
+from whenthen.engine.bus import RequestClient, StreamReader, log_subject, stored_messages
 from whenthen.engine.flow_runs.flow_streams import LOGS
 from whenthen.engine.flow_runs.kv_bucket import publish_expecting
 from whenthen.runs import LogLine, LogSlice
@@ -37,7 +37,7 @@ class NatsLogStore:
             await self.append(run_id, lines[:middle])
             await self.append(run_id, lines[middle:])
             return
-        await publish_expecting(self._client, f"logs.{run_id}", data, None)
+        await publish_expecting(self._client, log_subject(run_id), data, None)
 
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         lines: deque[LogLine] = deque(maxlen=tail)
@@ -88,7 +88,7 @@ class NatsLogStore:
 
 
 def _config(run_id: str) -> dict[str, object]:
-    return {"deliver_policy": "all", "filter_subject": f"logs.{run_id}"}
+    return {"deliver_policy": "all", "filter_subject": log_subject(run_id)}
 
 
 def _lines(data: bytes) -> list[LogLine]:

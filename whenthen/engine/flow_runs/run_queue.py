@@ -19,10 +19,12 @@ from whenthen.engine.bus import (
     Position,
     PullConsumer,
     RequestClient,
-    short_token,
+    pool_consumer,
+    pool_subject,
+    queued_run_subject,
     unavailable,
 )
-from whenthen.engine.flow_runs.kv_bucket import WrongRevision, legal_key, publish_expecting
+from whenthen.engine.flow_runs.kv_bucket import WrongRevision, publish_expecting
 from whenthen.engine.flow_runs.pulled_message import PulledMessage
 from whenthen.schemas import BusUnavailable
 
@@ -65,7 +67,7 @@ class NatsRunQueue:
         self._existing: set[str] = set()  #: pools whose consumer was created
 
     async def put(self, run_id: str, *, pool: str, deployment: str) -> bool:
-        subject = f"{_pool_subject(pool)}.{short_token(deployment)}.{run_id}"
+        subject = queued_run_subject(pool, deployment, run_id)
         try:
             await publish_expecting(self._client, subject, run_id.encode(), 0)
         except WrongRevision:
@@ -115,9 +117,9 @@ class NatsRunQueue:
             "replay_policy": "instant",
             "max_deliver": -1,
             "max_ack_pending": -1,  # runs that wait for their time are taken and put off
-            "filter_subject": f"{_pool_subject(pool)}.>",
+            "filter_subject": pool_subject(pool),
         }
-        return ConsumerSettings(stream=RUNS, durable="workers-" + legal_key(pool), config=config, expires_s=wait_s)
+        return ConsumerSettings(stream=RUNS, durable=pool_consumer(pool), config=config, expires_s=wait_s)
 
 
 async def _answered(
@@ -142,7 +144,3 @@ def _hand_back(messages: Sequence[PulledMessage]) -> None:
     for message in messages:
         with contextlib.suppress(BusUnavailable):
             message.nak(timedelta(0))
-
-
-def _pool_subject(pool: str) -> str:
-    return f"runs.{short_token(pool)}"

@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator
 
 import orjson
 
-from whenthen.engine.bus import RUN_STATES, RequestClient, StreamReader
+from whenthen.engine.bus import RUN_STATES, RequestClient, StreamReader, run_key
 from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision
 from whenthen.runs import Stored, run_from_record
-from whenthen.schemas import Conflict, FlowRun, RunState
+from whenthen.schemas import Conflict, FlowRun, RunState, is_run_id
 
 __all__ = ["NatsRunStore", "run_of_message"]
 
@@ -41,7 +41,7 @@ class NatsRunStore:
 
     async def create(self, run: FlowRun) -> Stored:
         try:
-            return Stored(run, await self._bucket.create(run.id, orjson.dumps(run)))
+            return Stored(run, await self._bucket.create(run_key(run.id), orjson.dumps(run)))
         except WrongRevision:
             stored = await self.get(run.id)
         if stored is None:
@@ -49,12 +49,14 @@ class NatsRunStore:
         return stored
 
     async def get(self, run_id: str) -> Stored | None:
-        found = await self._bucket.get(run_id)
+        if not is_run_id(run_id):
+            return None
+        found = await self._bucket.get(run_key(run_id))
         return None if found is None else run_of_message(found.value, found.number)
 
     async def update(self, run: FlowRun, version: int) -> Stored:
         try:
-            return Stored(run, await self._bucket.update(run.id, orjson.dumps(run), revision=version))
+            return Stored(run, await self._bucket.update(run_key(run.id), orjson.dumps(run), revision=version))
         except WrongRevision:
             why = f"flow run {run.id} changed since version {version} was read; read it again"
             raise Conflict(why) from None
@@ -76,7 +78,7 @@ class NatsRunStore:
 
     async def watch(self, run_id: str | None = None) -> AsyncGenerator[Stored | None, None]:
         reader = StreamReader(self._bucket.client, self._bucket.stream)
-        await reader.read(self._bucket.newest_config(run_id or ">"))
+        await reader.read(self._bucket.newest_config(">" if run_id is None else run_key(run_id)))
         all_given = False
         try:
             while True:

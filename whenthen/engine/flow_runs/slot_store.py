@@ -6,9 +6,9 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 
-from whenthen.engine.bus import RequestClient
+from whenthen.engine.bus import RequestClient, legal_key
 from whenthen.engine.flow_runs.flow_streams import SLOTS
-from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision, legal_key
+from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision
 from whenthen.schemas import Conflict
 
 __all__ = ["NatsSlotStore"]

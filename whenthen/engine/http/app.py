@@ -49,6 +49,7 @@ def create_app(
     events_per_request: int = 1000,
     proxies: Sequence[Network] = (),
     limits: EventLimits | None = None,
+    allow_reserved_names: bool = False,
     clock: Callable[[], datetime] = utc_now,
     version: str = "0",
 ) -> HttpApp:
@@ -66,6 +67,7 @@ def create_app(
         rates=RateLimits(proxies),
         events_per_request=events_per_request,
         limits=limits,
+        allow_reserved_names=allow_reserved_names,
     )
     return HttpApp(ingest, _fastapi(api, version, budget), metrics=metrics, token=token, origin=origin)
 

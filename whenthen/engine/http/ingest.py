@@ -30,7 +30,16 @@ from whenthen.engine.http.bodies import (
 from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.metrics import Metrics
 from whenthen.rules import nearest
-from whenthen.schemas import BusUnavailable, Event, EventLimits, InvalidEvent, NotFound, WhenthenError, read_event
+from whenthen.schemas import (
+    BusUnavailable,
+    Event,
+    EventLimits,
+    InvalidEvent,
+    NotFound,
+    WhenthenError,
+    check_outside,
+    read_event,
+)
 from whenthen.sources import Request, decode_json, event_of_cloudevent
 
 __all__ = ["Ingest"]
@@ -54,6 +63,7 @@ class Ingest:
         rates: RateLimits,
         events_per_request: int,
         limits: EventLimits | None = None,
+        allow_reserved_names: bool = False,
     ) -> None:
         self._api = api
         self._metrics = metrics
@@ -63,6 +73,7 @@ class Ingest:
         self._rates = rates
         self._most = events_per_request
         self._limits = limits or EventLimits()
+        self._reserved_names = allow_reserved_names
 
     async def events(self, scope: Scope, receive: Receive, send: Send) -> int | None:
         """Answer `POST /api/events`; gives the status that was sent."""
@@ -135,7 +146,7 @@ class Ingest:
     def _read(self, data: Any) -> list[Event]:
         now = self._clock()
         if not isinstance(data, list):
-            return [read_event(data, now=now, source="api", limits=self._limits)]
+            return [self._read_one(data, now)]
         if not data:
             raise InvalidEvent("the list is empty; send at least one event", path=("events",))
         if len(data) > self._most:
@@ -143,10 +154,15 @@ class Ingest:
         events = []
         for index, item in enumerate(data):
             try:
-                events.append(read_event(item, now=now, source="api", limits=self._limits))
+                events.append(self._read_one(item, now))
             except InvalidEvent as error:
                 raise error.below(index) from None
         return events
+
+    def _read_one(self, data: Any, now: datetime) -> Event:
+        event = read_event(data, now=now, source="api", limits=self._limits)
+        check_outside(event, reserved_names=self._reserved_names)
+        return event
 
     def _publish(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str] = ()) -> Awaitable[int]:
         if len(events) == 1:

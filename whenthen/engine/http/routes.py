@@ -62,7 +62,7 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         page = _page(limit, before, event=event, source=source, resource=resource)
         return _linked(request, response, await api.list_events(page))
 
-    @get("/events/{event_id}", tags=["events"])
+    @get("/events/{event_id:path}", tags=["events"])
     async def get_event(event_id: Named) -> answers.StoredEvent:
         """One stored event."""
         return await api.get_event(event_id)

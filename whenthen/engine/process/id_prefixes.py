@@ -30,6 +30,7 @@ MAX_NEAR = 1000  #: events that a text may stand for; further ones are not looke
 MAX_NAMED = 8  #: candidates in a message
 _ELLIPSIS = "…"
 _WHOLE = re.compile(r"[0-9a-f]{32}")
+_INDEX = re.compile(r"[0-9]{1,6}")
 _GENERATED = re.compile(
     r"(?<![0-9a-z])(?:[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?![0-9a-z])"
 )
@@ -100,7 +101,7 @@ class IdPrefixes:
     async def dead_letter(self, text: str) -> str:
         """The key of the dead letter; one that is whole is given back as it is. Errors: see `choose` and `_subjects`."""
         firing, _, index = text.rpartition(".")
-        if _WHOLE.fullmatch(firing) and index.isdecimal():
+        if _WHOLE.fullmatch(firing) and _INDEX.fullmatch(index):
             return text
         # engine.dead.<automation>.<firing>.<index>; the id of a firing is its token
         keys = [".".join(subject.split(".")[-2:]) for subject in await self._subjects(ENGINE, "engine.dead.>")]

@@ -93,6 +93,8 @@ class Settings(BaseSettings):
     """How long a connection without a request stays open."""
     events_per_request: int = Field(default=1000, ge=1, le=100_000)
     """The most events in one request to `/api/events`."""
+    allow_reserved_names: bool = False
+    """Whether events sent to `/api/events` may be called like the engine's own, such as `flow-run.Failed`."""
     publish_timeout: Duration = timedelta(seconds=5)
     """How long a request waits for JetStream's acknowledgement before it is answered 503."""
 

@@ -13,6 +13,7 @@ from http_fakes import ANSWERS, RUN, FakeApi, app_over, client_of
 
 from whenthen.engine.http import RequestOrigin
 from whenthen.engine.http import answer_models as answers
+from whenthen.schemas import Event
 from whenthen.schemas.errors import BusUnavailable
 
 SIGNED = {"x-token": "right"}
@@ -102,6 +103,16 @@ def test_what_does_not_exist_is_404_with_the_nearest() -> None:
     assert 'did you mean "loader"?' in response.json()["error"]["message"]
     assert call(FakeApi(), "GET", "/api/nothing").json()["error"]["reason"] == "not_found"
     assert call(FakeApi(), "GET", "/api/events/e1").status_code == 404
+
+
+@pytest.mark.parametrize("path", ["shop/17", "shop%2F17"])
+def test_an_event_whose_id_has_a_slash_is_found(path: str) -> None:
+    api = FakeApi()
+    api.stored["shop/17"] = Event(
+        {"id": "shop/17", "event": "e", "occurred": "2026-01-31T07:00:00Z", "resource": {"id": "r"}}
+    )
+    response = call(api, "GET", f"/api/events/{path}")
+    assert (response.status_code, response.json()["id"]) == (200, "shop/17")
 
 
 @pytest.mark.parametrize(

@@ -325,3 +325,28 @@ def test_no_event_is_answered_500(event: dict[str, Any]) -> None:
     assert response.status_code in (202, 400)
     if response.status_code == 400:
         assert response.json()["error"]["field"]
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {**EVENT, "event": "flow-run.Failed"},
+        {**EVENT, "event": "automation.action.failed"},
+        {**EVENT, "id": "0" * 32 + "-3"},
+        {**EVENT, "id": "emitted-" + "0" * 32 + ".0"},
+        {**EVENT, "id": "0" * 32 + ".12.executed"},
+    ],
+)
+def test_an_event_that_passes_for_one_of_the_engines_own_is_refused(event: dict[str, Any]) -> None:
+    api = FakeApi()
+    response = post(api, [EVENT, event])
+    error = response.json()["error"]
+    assert (response.status_code, error["reason"]) == (400, "reserved_name")
+    assert error["field"].startswith("[1].")
+    assert not api.stored
+
+
+def test_reserved_names_are_taken_when_the_setting_says_so_but_never_the_ids() -> None:
+    app = {"allow_reserved_names": True}
+    assert post(FakeApi(), {**EVENT, "event": "flow-run.Failed"}, app=app).status_code == 202
+    assert post(FakeApi(), {**EVENT, "id": "0" * 32 + "-3"}, app=app).status_code == 400

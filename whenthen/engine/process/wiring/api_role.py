@@ -76,6 +76,7 @@ class ApiRole:
             proxies=settings.proxy_networks,
             bodies_limit=settings.bodies_limit,
             events_per_request=settings.events_per_request,
+            allow_reserved_names=settings.allow_reserved_names,
             version=__version__,
         )
         self._supervisor = parts.supervisor
