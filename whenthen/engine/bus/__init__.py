@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from whenthen.engine.bus.batches import (
     BATCH_MESSAGES,
+    HEADER_BYTES,
+    MessageTooLarge,
     StaleBatch,
     publish_batch,
     publish_fenced,
@@ -77,6 +79,7 @@ from whenthen.engine.bus.streams import (
     ensure_stream,
     ensure_streams,
     make_room,
+    make_room_for,
     make_room_in_engine,
 )
 from whenthen.engine.bus.subjects import (
@@ -93,9 +96,11 @@ from whenthen.engine.bus.subjects import (
     outcome_of,
     outcome_subject,
     prepared_subject,
+    probe_subject,
     shard_subjects,
     short_token,
     tick_subject,
+    window_part_subject,
     window_subject,
 )
 
@@ -104,6 +109,7 @@ __all__ = [
     "BATCH_MESSAGES",
     "ENGINE",
     "EVENTS",
+    "HEADER_BYTES",
     "LEASES",
     "RUNS",
     "RUN_STATES",
@@ -120,6 +126,7 @@ __all__ = [
     "EmbeddedSettings",
     "Login",
     "Message",
+    "MessageTooLarge",
     "Offset",
     "Outcome",
     "OutcomeState",
@@ -151,6 +158,7 @@ __all__ = [
     "firing_subject",
     "header_id",
     "make_room",
+    "make_room_for",
     "make_room_in_engine",
     "newest",
     "offset_subject",
@@ -158,6 +166,7 @@ __all__ = [
     "outcome_subject",
     "pack",
     "prepared_subject",
+    "probe_subject",
     "publish_batch",
     "publish_fenced",
     "read_headers",
@@ -169,5 +178,6 @@ __all__ = [
     "tick_subject",
     "unavailable",
     "unpack",
+    "window_part_subject",
     "window_subject",
 ]
