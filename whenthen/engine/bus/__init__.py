@@ -11,6 +11,7 @@ from whenthen.engine.bus.batches import (
     publish_fenced,
 )
 from whenthen.engine.bus.connection import (
+    ENVELOPE_BYTES,
     Ack,
     Bus,
 )
@@ -70,6 +71,7 @@ from whenthen.engine.bus.streams import (
     ENGINE,
     EVENTS,
     LEASES,
+    NEEDED_ENGINE_BYTES,
     RUN_STATES,
     RUNS,
     SPECS,
@@ -108,9 +110,11 @@ __all__ = [
     "ALL_EVENTS",
     "BATCH_MESSAGES",
     "ENGINE",
+    "ENVELOPE_BYTES",
     "EVENTS",
     "HEADER_BYTES",
     "LEASES",
+    "NEEDED_ENGINE_BYTES",
     "RUNS",
     "RUN_STATES",
     "SPECS",

@@ -27,6 +27,7 @@ __all__ = [
     "ENGINE",
     "EVENTS",
     "LEASES",
+    "NEEDED_ENGINE_BYTES",
     "RUNS",
     "RUN_STATES",
     "SPECS",
@@ -51,6 +52,11 @@ SPECS = "WT_specs"
 #: nats-server 2.12 brought atomic batches (ADR-50); its JetStream API level is 2
 NEEDED_VERSION = (2, 12)
 NEEDED_API_LEVEL = 2
+#: a firing names up to 1,000 events by ids of up to 256 bytes, with a key of 16 KiB and an event of 64 KiB; its tasks add the
+#: action. Half of NATS's own default. Windows are cut to what there is
+NEEDED_PAYLOAD = 512 << 10
+#: eight of the largest commits: one at hand, and room for what it replaces, tasks that wait, and outcomes to come
+NEEDED_ENGINE_BYTES = 32 << 20
 DUPLICATE_WINDOW_S = 120.0
 ROOM_FROM = 0.8  #: share of a stream's limit from which what is not needed any more is purged
 ROOM_TO = 0.6  #: and down to which
@@ -90,6 +96,11 @@ async def check_server(nc: Client) -> None:
         level = getattr(account.api, "level", None)
         if level is not None and level < NEEDED_API_LEVEL:
             missing.append(f"atomic batches (JetStream API level {NEEDED_API_LEVEL}, found {level})")
+    if nc.max_payload < NEEDED_PAYLOAD:
+        missing.append(
+            f"room for a firing with its events in one message: max_payload {NEEDED_PAYLOAD} or more "
+            f"(found {nc.max_payload}); set max_payload in its configuration"
+        )
     if missing:
         url = nc.connected_url.netloc.rpartition("@")[2] if nc.connected_url else "?"
         raise SetupError(f"the NATS server at {url} lacks: {'; '.join(missing)}")
