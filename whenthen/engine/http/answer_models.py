@@ -367,6 +367,10 @@ class ActionState(AnswerModel):
     """When the next try is due; absent until it was tried."""
 
 
+class DeadLetterCount(AnswerModel):
+    count: int = Field(ge=0)
+
+
 class Redriven(AnswerModel):
     key: str
     outcome: str
