@@ -52,7 +52,7 @@ def left_by(number: int, automation: str, kind: str = "do-nothing") -> list[Mess
     """A firing, the outcome of its action, and the dead letter."""
     one = firing(number, automation)
     encoded = encode_firing(one, None)
-    task = encode_task(one, encoded, 0, {"type": kind})
+    task = encode_task(one, encoded, 0, kind, "0" * 24)
     letter = {"task": orjson.loads(task), "error": "down", "reason": "action_failed", "attempts": 3, "at": AT}
     outcome = Outcome(
         key=f"{one.id}.0",

@@ -44,6 +44,7 @@ class WindowParts:
         self._windows = prefix + "window."
         self._part = prefix + "part."
         self._parts: dict[str, int] = {}  #: beyond the head, by the window's subject; of windows that are cut
+        self._plain = False  #: whether `cut` gave back what it was given, and no window is in parts
         self._heads: dict[str, bytes] = {}
         self._read: dict[str, bytes] = {}
 
@@ -51,7 +52,8 @@ class WindowParts:
         """`messages` with every window of more than `limit` bytes in parts of at most so many, and tombstones for parts that
         windows do not need any more. A message that is no window is left as it is."""
         limit = min(limit, PART_BYTES)
-        if not self._parts and all(len(message.data) <= limit for message in messages):
+        self._plain = not self._parts and all(len(message.data) <= limit for message in messages)
+        if self._plain:
             return list(messages)
         found: list[Message] = []
         for message in messages:
@@ -68,7 +70,9 @@ class WindowParts:
         return found
 
     def stored(self, messages: Sequence[Message]) -> None:
-        """`messages`, which `cut` gave, are in the store."""
+        """`messages`, which `cut` gave last, are in the store."""
+        if self._plain:
+            return  # as nearly always
         for message in messages:
             subject = message.subject
             if subject.startswith(self._windows):

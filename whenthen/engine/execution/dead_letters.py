@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from whenthen.actions import spec_digest
 from whenthen.engine.bus import (
     ENGINE,
     BusReason,
@@ -34,6 +35,7 @@ from whenthen.engine.bus import (
     short_token,
     unavailable,
 )
+from whenthen.engine.execution.spec_store import SpecStore
 from whenthen.schemas import ActionTask, Conflict, NotFound, format_time
 
 __all__ = ["DeadLetter", "DeadLetters"]
@@ -132,12 +134,10 @@ class DeadLetters:
         """The dead letter of an action. Errors: see `redrive`."""
         return await self._find(key)
 
-    async def redrive(
-        self, key: str, *, action: tuple[dict[str, Any], str] | None = None, new_key: bool = False
-    ) -> dict[str, Any]:
+    async def redrive(self, key: str, *, spec: bytes | None = None, new_key: bool = False) -> dict[str, Any]:
         """Have an action tried again, with all the tries that its rule allows.
 
-        `action` is its specification as of today and the digest of it, None for the one that the letter has. With `new_key`
+        `spec` is the specification of its action as of today, None for the one that the letter names. With `new_key`
         it is tried under another idempotency key, so that a receiver that knows the old one does it again.
 
         Raises:
@@ -148,8 +148,11 @@ class DeadLetters:
         letter = await self._find(key)
         fields: dict[str, Any] = orjson.loads(letter.raw)
         fields["extra"] = {**fields.get("extra", {}), "attempts": letter.attempts}
-        if action is not None:
-            fields["action"], fields["digest"] = action
+        if spec is not None:
+            digest = spec_digest(spec)
+            await SpecStore(self._client).publish({digest: spec})
+            fields.pop("action", None)  # of an earlier version
+            fields["type"], fields["digest"] = orjson.loads(spec).get("type"), digest
         if new_key:
             fields["extra"]["key"] = f"{letter.key}.r{letter.attempts}"
         firing = letter.task.firing

@@ -176,6 +176,7 @@ class FakeApi:
             rules=rules,
             problems=[],
             shards={"0": 7},
+            set_aside={},
             pools=[],
         )
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import orjson
-
-from whenthen.actions import actions_of, encode_spec, spec_digest
+from whenthen.actions import actions_of, encode_spec
 from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
@@ -24,11 +22,7 @@ class ActionCommands:
         """By the rule of today: a rule that was mended is what the new tries follow."""
         letter = await self._dead_letters.letter(await self._ids.dead_letter(key))
         spec = self._todays(letter.task)
-        return answers.Redriven.model_validate(
-            await self._dead_letters.redrive(
-                letter.key, action=(orjson.loads(spec), spec_digest(spec)), new_key=new_key
-            )
-        )
+        return answers.Redriven.model_validate(await self._dead_letters.redrive(letter.key, spec=spec, new_key=new_key))
 
     async def drop_action(self, key: str) -> answers.Redriven:
         return answers.Redriven.model_validate(await self._dead_letters.drop(await self._ids.dead_letter(key)))
