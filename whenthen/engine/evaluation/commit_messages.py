@@ -100,7 +100,7 @@ class MessageEncoder:
                     )
                 )
             sizes = [len(each.data) for each in messages]
-            most = max(*sizes, *(size for _, _, size in specs))
+            most = max([*sizes, *(size for _, _, size in specs)])
             if most > largest:
                 left_out.append((firing, most))
                 for _, digest, size in specs:
