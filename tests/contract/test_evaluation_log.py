@@ -16,16 +16,19 @@ from tests.integration.conftest import NatsServer
 from whenthen.engine.bus import (
     Bus,
     Message,
+    MessageTooLarge,
     StaleBatch,
     StreamSettings,
     encode_window,
     ensure_streams,
     event_subject,
+    firing_subject,
     tick_subject,
     window_subject,
 )
 from whenthen.engine.evaluation.commit import SMALL_MESSAGES, FencedShardLog
 from whenthen.engine.evaluation.log_ports import (
+    CommitRefused,
     EngineStore,
     EventCursor,
     EventLog,
@@ -39,6 +42,7 @@ from whenthen.engine.evaluation.log_ports import (
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import MemoryServer
 from whenthen.engine.evaluation.nats_log import NatsEngineStore, NatsEventLog, NatsLeaseStore
+from whenthen.engine.evaluation.window_parts import PART_BYTES
 from whenthen.schemas import Event, new_event
 
 pytestmark = pytest.mark.anyio
@@ -314,6 +318,56 @@ async def test_shards_do_not_fence_each_other(ports: Ports, shard: int) -> None:
     await one.commit([], seq=3, clock_us=1)
     assert (await load(ports, shard))[1] == {"k": b"1"}
     assert (await load(ports, other))[1] == {"k": b"2"}
+
+
+@each_shard_log
+async def test_a_window_of_any_size_is_loaded_again_and_leaves_nothing_behind_when_it_shrinks(
+    ports: Ports, shard: int
+) -> None:
+    log, _ = await load(ports, shard)
+    sizes = [3_000_000, 10, PART_BYTES - 100, 30_000_000, 1_500_000, 800_000]
+    for number, size in enumerate(sizes, 1):
+        state = bytes([48 + number]) * size
+        await log.commit(
+            windows(shard, [("k", state), (f"{'long' * 300_000}", b"x"), ("l", b"y")]), seq=number, clock_us=1
+        )
+        log, found = await load(ports, shard)
+        assert log.offset.seq == number
+        assert found == {"k": state, "long" * 300_000: b"x", "l": b"y"}
+    parts = [subject for subject, data in (await contents(ports.engine, shard))[1] if ".part." in subject and data]
+    assert len(parts) == 2, "one of each of the two windows that need a second part"
+    await log.commit(windows(shard, [("k", b""), ("long" * 300_000, b"")]), seq=9, clock_us=1)
+    log, found = await load(ports, shard)
+    assert found == {"l": b"y"}
+
+
+async def test_a_message_larger_than_the_store_takes_is_refused_before_anything_is_sent(
+    ports: Ports, shard: int
+) -> None:
+    fence = Message(f"engine.shard.{shard}.offset", b"1")
+    large = Message(window_subject(shard, "t", "k"), b"x" * (ports.engine.largest + 1))
+    with pytest.raises(MessageTooLarge):
+        await ports.engine.publish_batch([message(shard, "a"), large, fence], expect=0)
+    first = await ports.engine.publish_batch([message(shard, "b"), fence], expect=0)
+    with pytest.raises(MessageTooLarge):
+        await ports.engine.publish_fenced([large], subject=fence.subject, expect=first)
+    assert [subject for subject, _ in (await contents(ports.engine, shard))[1]] == [
+        message(shard, "b").subject,
+        fence.subject,
+    ]
+
+
+@each_shard_log
+async def test_a_firing_that_is_too_large_is_refused_and_the_next_commit_is_stored(ports: Ports, shard: int) -> None:
+    log, _ = await load(ports, shard)
+    large = Message(firing_subject("a", f"f{shard}"), b"x" * (log.largest + 20_000))
+    with pytest.raises(CommitRefused):
+        await log.commit([*windows(shard, [("k", b"1")]), large], seq=1, clock_us=1)
+    assert not await log.takes([large])
+    assert await log.takes(windows(shard, [("k", b"1" * 3_000_000)]))
+    await log.commit(windows(shard, [("k", b"2")]), seq=2, clock_us=1)
+    log, found = await load(ports, shard)
+    assert (log.offset.seq, found) == (2, {"k": b"2"})
 
 
 # -- leases

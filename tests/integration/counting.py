@@ -6,7 +6,7 @@ Its firings can be told from the stream alone, so a test can compare what was st
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from whenthen.schemas.firings import Firing, FiringState
 from whenthen.schemas.times import format_time, from_us
 from whenthen.triggers.decisions import Evaluation
 from whenthen.triggers.rule_set import RuleSet
+from whenthen.triggers.shard_state import Aside
 
 
 class CountingRules(RuleSet):
@@ -54,6 +55,7 @@ class CountingEvaluator:
     changed: set[tuple[str, str]] = field(default_factory=set)
     processed: list[int] = field(default_factory=list)
     restored: int = 0
+    aside: dict[str, Aside] = field(default_factory=dict)
 
     def process(self, event: Event, now_us: int) -> Evaluation:
         outcome = self.advance(now_us)
@@ -118,6 +120,15 @@ class CountingEvaluator:
     def replace_rules(self, rules: RuleSet) -> None:
         assert isinstance(rules, CountingRules)
         self.rules = rules
+
+    def owner(self, trigger: str) -> str | None:
+        return trigger
+
+    def set_aside(self, automation: str, detail: str, *, at_us: int, windows: Iterable[tuple[str, str]] = ()) -> None:
+        self.aside[automation] = Aside(meaning="", at_us=at_us, detail=detail)
+
+    def give_back(self) -> list[str]:
+        return []
 
     def _touch(self, trigger: str, key: str, value: int) -> None:
         self.counts[key] = value

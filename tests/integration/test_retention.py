@@ -114,13 +114,8 @@ async def test_events_firings_and_outcomes_keep_to_their_sizes_and_nothing_that_
     (rules / "rules.yaml").write_text(SIZED)
     sizes = {"EVENTS": 2_000_000, "ENGINE": 4_000_000}
     settings = load_settings(
-        {
-            "data_dir": tmp_path / "data",
-            "port": 0,
-            "retain_events_bytes": sizes["EVENTS"],
-            "engine_bytes": sizes["ENGINE"],
-        }
-    )
+        {"data_dir": tmp_path / "data", "port": 0, "retain_events_bytes": sizes["EVENTS"]}
+    ).model_copy(update={"engine_bytes": sizes["ENGINE"]})  # less than it may be, so that few events fill it
     async with Server(settings, rules) as server, httpx.AsyncClient(base_url=server.address) as client:
 
         async def sent(first: int) -> bool:

@@ -44,8 +44,8 @@ class Call:
 
     @property
     def key(self) -> str:
-        """The idempotency key."""
-        return self.task.key
+        """The idempotency key; a task that was redriven under a new one has it beside its own."""
+        return str(self.task.extra.get("key") or self.task.key)
 
     @property
     def context(self) -> dict[str, Any]:

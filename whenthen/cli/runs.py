@@ -94,9 +94,9 @@ DEAD_LETTERS = Listing(
     route="/api/actions",
     columns=ACTIONS.columns,
     empty="no dead letters",
-    filters=(_OF_AUTOMATION,),
+    filters=(_OF_AUTOMATION, Filter(name="type", help="Of this type: run-deployment, ...")),
     fixed={"outcome": "dead"},
-    most=MAX_PAGE,
+    most=MAX_ITEMS,
 )
 
 
@@ -117,6 +117,7 @@ def add_commands(app: typer.Typer) -> None:
     add_listing(actions, ACTIONS)
     actions.command("dead")(list_command(DEAD_LETTERS))
     actions.command("redrive")(redrive_actions)
+    actions.command("drop")(drop_actions)
 
 
 _next_time = local_time("next")
@@ -283,38 +284,89 @@ def cancel_run(run_id: RunArgument, url: UrlOption = DEFAULT_URL, as_json: JsonO
         stdout().print(f"run {run['id']} is {run['state']}")
 
 
+_Letters = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="KEY", help="Keys of dead letters, as they are listed or in full.", show_default=False),
+]
+_AllLetters = Annotated[bool, typer.Option("--all", help="Every dead letter.")]
+_LettersOf = Annotated[str | None, typer.Option("--automation", "-a", help="With --all: only of this one.")]
+_LettersOfType = Annotated[str | None, typer.Option("--type", help="With --all: only actions of this type.")]
+
+
 @errors
 def redrive_actions(
-    keys: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="KEY", help="Keys of dead letters, as they are listed or in full.", show_default=False),
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Every dead letter.")] = False,
-    automation: Annotated[str | None, typer.Option("--automation", "-a", help="With --all: only of this one.")] = None,
+    keys: _Letters = None,
+    everything: _AllLetters = False,
+    automation: _LettersOf = None,
+    type: _LettersOfType = None,
+    new_key: Annotated[
+        bool, typer.Option("--new-key", help="Under a new idempotency key, so that a receiver does it again.")
+    ] = False,
     url: UrlOption = DEFAULT_URL,
     as_json: JsonOption = False,
 ) -> None:
-    """Give dead letters new tries."""
-    from whenthen.cli.client import ApiError, Client, quoted
+    """Give dead letters new tries, by the rules of today."""
+    from whenthen.cli.client import Client
 
+    with Client.connect(url) as client:
+        keys = _letters(client, keys, everything, automation, type)
+        done, refused = _each_letter(client, keys, "redrive", **({"new_key": "true"} if new_key else {}))
+    _tell_letters(done, refused, "redriven", "is tried again", as_json=as_json)
+
+
+@errors
+def drop_actions(
+    keys: _Letters = None,
+    everything: _AllLetters = False,
+    automation: _LettersOf = None,
+    type: _LettersOfType = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before several are dropped.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Give dead letters up. They are not performed, and their outcome is `dropped`."""
+    from whenthen.cli.client import Client
+
+    with Client.connect(url) as client:
+        keys = _letters(client, keys, everything, automation, type)
+        if everything and keys and not yes:
+            typer.confirm(f"Drop {len(keys)} dead letters?", abort=True, err=True)
+        done, refused = _each_letter(client, keys, "drop")
+    _tell_letters(done, refused, "dropped", "is dropped", as_json=as_json)
+
+
+def _letters(
+    client: Client, keys: list[str] | None, everything: bool, automation: str | None, type: str | None
+) -> list[str]:
+    """The keys that are meant."""
     if bool(keys) == everything:
         fail("give the keys of dead letters, or --all", 2)
-    with Client.connect(url) as client:
-        if everything:
-            dead = list(client.pages("/api/actions", limit=100_000, outcome="dead", automation=automation))
-            keys = [item["key"] for item in dead]
-        done: list[str] = []
-        refused: dict[str, str] = {}
-        for key in keys or []:
-            try:
-                done.append(client.post(f"/api/actions/{quoted(key)}/redrive")["key"])
-            except ApiError as error:
-                refused[key] = str(error)
+    if not everything:
+        return keys or []
+    dead = client.pages("/api/actions", limit=MAX_ITEMS, outcome="dead", automation=automation, type=type)
+    return [item["key"] for item in dead]
+
+
+def _each_letter(client: Client, keys: list[str], what: str, **query: str) -> tuple[list[str], dict[str, str]]:
+    """Do something with each letter: the keys of those that it was done with, and why not of the others."""
+    from whenthen.cli.client import ApiError, quoted
+
+    done: list[str] = []
+    refused: dict[str, str] = {}
+    for key in keys:
+        try:
+            done.append(client.post(f"/api/actions/{quoted(key)}/{what}", **query)["key"])
+        except ApiError as error:
+            refused[key] = str(error)
+    return done, refused
+
+
+def _tell_letters(done: list[str], refused: dict[str, str], word: str, said: str, *, as_json: bool) -> None:
     if as_json:
-        print_json({"redriven": done, "refused": refused})
+        print_json({word: done, "refused": refused})
     else:
         for key in done:
-            stdout().print(f"{escape(key)} is tried again")
+            stdout().print(f"{escape(key)} {said}")
         for key, message in refused.items():
             stdout().print(f"[red]{escape(key)}[/]: {escape(message)}")
         if not done and not refused:

@@ -60,6 +60,11 @@ class Metrics:
         self.matched = counter("automation_matched", "Events that matched a trigger of the automation.", "automation")
         self.fired = counter("automation_fired", "Firings.", "automation")
         self.paused = gauge("automation_paused", "1 while the automation is paused.", "automation")
+        self.set_aside = gauge(
+            "automation_set_aside",
+            "1 while the automation is set aside, as it left what can not be stored.",
+            "automation",
+        )
         self.decisions = counter("decisions", "Decisions of the evaluator.", "reason")
         self.evaluated = counter("evaluated_events", "Events read by the evaluator.", "shard")
         self.lag_messages = gauge("evaluation_lag_messages", "Events in the stream that are not evaluated.", "shard")
@@ -90,6 +95,9 @@ class Metrics:
         self.disk_reserve = gauge("disk_reserve_bytes", "Below so many free bytes events from outside are refused.")
         self.unread_share = gauge(
             "events_unread_age_share", "How much of its time in the stream the oldest unread event has spent."
+        )
+        self.stream_stuck = gauge(
+            "stream_stuck", "1 while nothing can be stored in a stream that is full of what is needed.", "stream"
         )
         self.stream_messages = gauge("stream_messages", "Messages in a stream.", "stream")
         self.runs = counter("flow_runs", "Flow runs by the state that they ended in.", "deployment", "state")
@@ -129,7 +137,14 @@ class Metrics:
         """Note that rules are in force: automations with what they say of `expected_every`, and how many of each kind."""
         names = frozenset(automations)
         for gone in self._automations - names:
-            for metric in (self.matched, self.fired, self.paused, self.actions, self.dead_letters):
+            for metric in (
+                self.matched,
+                self.fired,
+                self.paused,
+                self.set_aside,
+                self.actions,
+                self.dead_letters,
+            ):
                 metric.remove_by_labels({"automation": gone})
         self._automations = names
         self._last.keep({name: every.total_seconds() if every else None for name, every in automations.items()})

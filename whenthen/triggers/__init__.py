@@ -36,9 +36,15 @@ from whenthen.triggers.rule_set import (
     compile_named,
     trigger_id,
 )
+from whenthen.triggers.shard_state import (
+    SET_ASIDE,
+    Aside,
+)
 
 __all__ = [
     "LOOP_STOPPED",
+    "SET_ASIDE",
+    "Aside",
     "Clause",
     "CompiledAutomation",
     "Evaluation",

@@ -88,6 +88,9 @@ class Evaluator(ShardState):
                 record_decision(
                     self, evaluation, leaf, Reason.PAUSED, event, detail="the automation is paused or disabled"
                 )
+            elif leaf.automation.name in self.aside:
+                detail = f"the automation is set aside: {self.aside[leaf.automation.name].detail}"
+                record_decision(self, evaluation, leaf, Reason.PAUSED, event, detail=detail)
             elif kind == FilterKind.RESOLVES:
                 resolve_on(self, leaf, event, evaluation)
             elif leaf.after is None:

@@ -9,6 +9,9 @@ they are not stored, but recomputed when a window is restored.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 
 import orjson
@@ -23,7 +26,19 @@ from whenthen.triggers.windows import tumbling
 from whenthen.triggers.windows.transitions import State, Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["ShardState"]
+__all__ = ["SET_ASIDE", "Aside", "ShardState"]
+
+#: under this name a shard keeps which automations were set aside, as windows whose keys are their names
+SET_ASIDE = "~aside"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aside:
+    """An automation that is evaluated no more, as what it left could not be stored."""
+
+    meaning: str  #: the automation's digest, by which an edit is noticed
+    at_us: int  #: wall clock
+    detail: str
 
 
 class ShardState:
@@ -37,6 +52,8 @@ class ShardState:
         self.lineage = max_depth + 1  #: the most automations in the lineage of a firing
         self.record = record  #: whether outcomes list decisions; they are counted in any case
         self.clock_us = 0
+        self.aside: dict[str, Aside] = {}  #: automations that were set aside
+        self.resumed: Mapping[str, int] = {}  #: when each automation was last resumed by somebody, wall clock; shared
         self.effective_us = (
             0  #: the time at which the current decision is made: a deadline's while deadlines are handled
         )
@@ -83,6 +100,11 @@ class ShardState:
     def restore(self, trigger: str, key: str, state: bytes) -> bool:
         """Load a stored window. False when no rule has the trigger any more."""
         value = orjson.loads(state)
+        if trigger == SET_ASIDE:
+            self.aside[key] = Aside(meaning=value[1], at_us=value[2], detail=value[3])
+            self.store.put(trigger, key, value, changed=False)
+            self._drop_edited()
+            return True
         base = trigger.partition("~")[0]
         if base == Predecessors.ID:
             self._predecessors.restore(key, value)
@@ -108,13 +130,53 @@ class ShardState:
         self.rules = rules
         for trigger in self.store.triggers():
             base = trigger.partition("~")[0]
-            if base != Predecessors.ID and base not in rules.nodes:
+            if base and base != Predecessors.ID and base not in rules.nodes:
                 self.store.drop_all(trigger)
         self.started = {trigger for trigger in self.started if trigger in rules.nodes}
         self.bucket_deadlines = {
             trigger: deadlines for trigger, deadlines in self.bucket_deadlines.items() if trigger in rules.nodes
         }
         self._find_unstarted()
+        self._drop_edited()
+
+    # -- automations that were set aside
+
+    def owner(self, trigger: str) -> str | None:
+        """The automation of a window; None when it is no automation's."""
+        node = self.rules.nodes.get(trigger.partition("~")[0])
+        return None if node is None else node.automation.name
+
+    def set_aside(self, automation: str, detail: str, *, at_us: int, windows: Iterable[tuple[str, str]] = ()) -> None:
+        """Evaluate an automation no more until it is edited or resumed. `windows` (trigger, key) are dropped, its other ones
+        stay as they are."""
+        for trigger, key in windows:
+            self.store.drop(trigger, key)
+        aside = self.aside[automation] = Aside(meaning=self._meaning(automation), at_us=at_us, detail=detail)
+        self.store.put(SET_ASIDE, automation, [self.clock_us, aside.meaning, at_us, detail])
+
+    def give_back(self) -> list[str]:
+        """Evaluate again those that were resumed since they were set aside; gives their names."""
+        back = [name for name, aside in self.aside.items() if self.resumed.get(name, 0) > aside.at_us]
+        for name in back:
+            self._end_aside(name)
+        return back
+
+    def _drop_edited(self) -> None:
+        for name, aside in list(self.aside.items()):
+            if self._meaning(name) != aside.meaning:
+                self._end_aside(name)
+
+    def _end_aside(self, automation: str) -> None:
+        del self.aside[automation]
+        self.store.drop(SET_ASIDE, automation)
+
+    def _meaning(self, automation: str) -> str:
+        """A digest of the whole automation; empty when there is none of that name."""
+        found = self.rules.automations.get(automation)
+        if found is None:
+            return ""
+        text = found.model.model_dump_json(by_alias=True)
+        return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=8).hexdigest()
 
     # -- windows
 
@@ -151,8 +213,9 @@ class ShardState:
         return None if node is None else expires_us(node, state)
 
     def is_paused(self, node: Leaf | Composite) -> bool:
-        """Whether the automation is paused or disabled."""
-        return node.automation.name in self.paused or not node.automation.enabled
+        """Whether the automation is paused, set aside or disabled."""
+        name = node.automation.name
+        return name in self.paused or name in self.aside or not node.automation.enabled
 
     def _schedule_expiry(self, node: Leaf | Composite, key: str, state: State) -> None:
         if can_expire(node):

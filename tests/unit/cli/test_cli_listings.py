@@ -219,6 +219,20 @@ def test_dead_letters_are_redriven_by_key_or_all_and_refusals_told(run: Callable
     assert "give the keys of dead letters, or --all" in run("actions", "redrive", "f1.0", "--all", code=2).output
 
 
+def test_dead_letters_are_dropped_by_key_or_all_after_their_number_was_told(
+    run: Callable[..., Any], server: Any
+) -> None:
+    server.answers["GET /api/actions"] = [ACTION, {**ACTION, "key": "f2.0"}]
+    for key in ("f1.0", "f2.0"):
+        server.answers[f"POST /api/actions/{key}/drop"] = {"key": key}
+    assert run("actions", "drop", "f1.0").output == "f1.0 is dropped\n"
+    asked = run("actions", "drop", "--all", code=1)
+    assert "Drop 2 dead letters?" in asked.output
+    assert "is dropped" not in asked.output
+    assert "f2.0 is dropped" in run("actions", "drop", "--all", "-a", "load", "--yes").output
+    assert "give the keys of dead letters, or --all" in run("actions", "drop", code=2).output
+
+
 def test_text_of_events_is_shown_as_it_is_and_not_as_markup(run: Callable[..., Any], server: Any) -> None:
     server.answers["GET /api/events"] = [
         {"id": "[bold]e[/]", "event": "[red]x", "occurred": AT, "resource": {"id": "a[/]b"}, "seq": 1}

@@ -58,6 +58,8 @@ def test_the_alerts_fire_when_they_should_and_not_when_they_should_not() -> None
         ("min by (automation) (whenthen_automation_silent", "max by (automation) (whenthen_automation_silent"),
         ("whenthen_rules_refused == 1", "whenthen_rules_refused == 2"),
         ("> 0.85", "> 0.95"),
+        ("whenthen_stream_stuck == 1", "whenthen_stream_stuck == 2"),
+        ("max by (automation) (whenthen_automation_set_aside)", "min by (automation) (whenthen_automation_set_aside)"),
     ],
 )
 def test_the_tests_of_the_alerts_notice_a_spoilt_one(tmp_path: Path, written: str, spoilt: str) -> None:

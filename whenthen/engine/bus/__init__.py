@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from whenthen.engine.bus.batches import (
     BATCH_MESSAGES,
+    HEADER_BYTES,
+    MessageTooLarge,
     StaleBatch,
     publish_batch,
     publish_fenced,
 )
 from whenthen.engine.bus.connection import (
+    ENVELOPE_BYTES,
     Ack,
     Bus,
 )
@@ -68,6 +71,7 @@ from whenthen.engine.bus.streams import (
     ENGINE,
     EVENTS,
     LEASES,
+    NEEDED_ENGINE_BYTES,
     RUN_STATES,
     RUNS,
     SPECS,
@@ -77,6 +81,7 @@ from whenthen.engine.bus.streams import (
     ensure_stream,
     ensure_streams,
     make_room,
+    make_room_for,
     make_room_in_engine,
 )
 from whenthen.engine.bus.subjects import (
@@ -97,11 +102,13 @@ from whenthen.engine.bus.subjects import (
     pool_consumer,
     pool_subject,
     prepared_subject,
+    probe_subject,
     queued_run_subject,
     run_key,
     shard_subjects,
     short_token,
     tick_subject,
+    window_part_subject,
     window_subject,
 )
 
@@ -109,8 +116,11 @@ __all__ = [
     "ALL_EVENTS",
     "BATCH_MESSAGES",
     "ENGINE",
+    "ENVELOPE_BYTES",
     "EVENTS",
+    "HEADER_BYTES",
     "LEASES",
+    "NEEDED_ENGINE_BYTES",
     "RUNS",
     "RUN_STATES",
     "SPECS",
@@ -126,6 +136,7 @@ __all__ = [
     "EmbeddedSettings",
     "Login",
     "Message",
+    "MessageTooLarge",
     "Offset",
     "Outcome",
     "OutcomeState",
@@ -159,6 +170,7 @@ __all__ = [
     "legal_key",
     "log_subject",
     "make_room",
+    "make_room_for",
     "make_room_in_engine",
     "newest",
     "offset_subject",
@@ -168,6 +180,7 @@ __all__ = [
     "pool_consumer",
     "pool_subject",
     "prepared_subject",
+    "probe_subject",
     "publish_batch",
     "publish_fenced",
     "queued_run_subject",
@@ -181,5 +194,6 @@ __all__ = [
     "tick_subject",
     "unavailable",
     "unpack",
+    "window_part_subject",
     "window_subject",
 ]

@@ -17,10 +17,18 @@ from whenthen.engine.bus.records import Message
 from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal, unavailable
 from whenthen.schemas import BusUnavailable
 
-__all__ = ["BATCH_MESSAGES", "StaleBatch", "publish_batch", "publish_fenced"]
+__all__ = [
+    "BATCH_MESSAGES",
+    "HEADER_BYTES",
+    "MessageTooLarge",
+    "StaleBatch",
+    "publish_batch",
+    "publish_fenced",
+]
 
 #: messages of an atomic batch, the server's limit
 BATCH_MESSAGES = 1000
+HEADER_BYTES = 512  #: of a message at most: batch, time to live, expectation with a subject
 ANSWER_S = 2.5  #: how long the answer to a commit may take, and this much longer for each so many bytes
 ANSWER_BYTES_PER_S = 10 << 20
 YIELD_BYTES = 1 << 20  #: after so much was written, let the connection send it
@@ -28,10 +36,21 @@ EXPECT = "Nats-Expected-Last-Subject-Sequence"
 EXPECT_OF = "Nats-Expected-Last-Subject-Sequence-Subject"
 #: another sequence is the last one; or, with replicas, a message under the same expectation is being stored
 WRONG_SEQUENCE = frozenset({10071, 10164})
+#: the message is larger than the stream takes, its headers are; the batch has more messages than the server takes
+TOO_LARGE = frozenset({10054, 10097})
+TOO_MANY = 10199
 
 
 class StaleBatch(Exception):
     """The expected sequence of the offset is not the last one."""
+
+
+class MessageTooLarge(Exception):
+    """The server takes no message of this size, or no batch of so many (`batch`). Nothing of this sending was stored."""
+
+    def __init__(self, detail: str, *, batch: bool = False) -> None:
+        super().__init__(detail)
+        self.batch = batch
 
 
 async def publish_batch(client: RequestClient, messages: Sequence[Message], *, expect: int | None) -> int:
@@ -41,8 +60,10 @@ async def publish_batch(client: RequestClient, messages: Sequence[Message], *, e
 
     Raises:
         StaleBatch: it is another one; nothing was stored.
+        MessageTooLarge: the server does not take one of that size; nothing was stored.
         BusUnavailable: not stored, or not known to be.
     """
+    _check_sizes(client, messages)
     batch = uuid.uuid4().hex
     last = len(messages)
     # a leader that died does not answer; whoever sends a batch sends it again, so a short wait costs nothing
@@ -76,8 +97,10 @@ async def publish_fenced(client: RequestClient, messages: Sequence[Message], *, 
 
     Raises:
         StaleBatch: `subject` has another last sequence, or the server could not tell.
+        MessageTooLarge: the server does not take one of that size; others may be stored.
         BusUnavailable: not all are stored, or not known to be.
     """
+    _check_sizes(client, messages)
     fence = {EXPECT: str(expect), EXPECT_OF: subject}
     plain = encode_headers(fence)
     timeout_s = ANSWER_S + sum(len(message.data) for message in messages) / ANSWER_BYTES_PER_S
@@ -90,16 +113,23 @@ async def publish_fenced(client: RequestClient, messages: Sequence[Message], *, 
     finally:
         for future in waiting:
             future.cancel()  # of those that are sent when another one can not be
-    failed = None
+    failed: BusUnavailable | MessageTooLarge | None = None
     for answer in answers:
         try:
             if isinstance(answer, BaseException):
                 raise answer
             _stored(answer)
-        except BusUnavailable as error:
+        except (BusUnavailable, MessageTooLarge) as error:
             failed = error
     if failed is not None:
         raise failed
+
+
+def _check_sizes(client: RequestClient, messages: Sequence[Message]) -> None:
+    """Refuse what the connection would refuse halfway through a batch, which the server then keeps until it times out."""
+    largest = max(len(message.data) for message in messages)
+    if largest + HEADER_BYTES > client.nc.max_payload:
+        raise MessageTooLarge(f"{largest} bytes; the NATS server takes {client.nc.max_payload}, headers included")
 
 
 def _stored(answer: Delivery) -> int:
@@ -112,4 +142,8 @@ def _stored(answer: Delivery) -> int:
         return int(result["seq"])
     if error.get("err_code") in WRONG_SEQUENCE:
         raise StaleBatch(error.get("description"))
+    if error.get("err_code") in TOO_LARGE:
+        raise MessageTooLarge(f"{error.get('description')} ({error.get('err_code')})")
+    if error.get("err_code") == TOO_MANY:
+        raise MessageTooLarge(f"{error.get('description')} ({error.get('err_code')})", batch=True)
     raise refusal("commit refused", error)

@@ -31,7 +31,7 @@ from whenthen.engine.bus.subjects import event_subject, header_id
 from whenthen.engine.bus.transport import Transport
 from whenthen.schemas import BusUnavailable, Event, InvalidEvent, SetupError, decode_event
 
-__all__ = ["Ack", "Bus"]
+__all__ = ["ENVELOPE_BYTES", "Ack", "Bus"]
 
 log = logging.getLogger(__name__)
 

@@ -30,7 +30,7 @@ SWEEP_S = 0.05  #: how often requests are looked through for those whose time is
 _NO_RESPONDERS = b"NATS/1.0 503"
 _AWAY = "there is no connection to NATS; it is being restored"
 #: JetStream error codes that say: no room (maximum bytes, messages, storage, memory, insufficient resources)
-_FULL_CODES = frozenset({10023, 10028, 10047, 10054, 10077, 10122})
+_FULL_CODES = frozenset({10023, 10028, 10047, 10077, 10122})
 
 
 class BusReason:

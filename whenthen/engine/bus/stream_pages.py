@@ -1,4 +1,4 @@
-"""What a stream keeps, newest first: for listings, which look at the last few thousand messages and no further.
+"""What a stream keeps of some subjects, newest first: for listings, whatever else the stream holds.
 
 Called by `engine.process.api`. Reads straight from the stream (no consumer), in blocks from its end towards its beginning. A
 block is handed to `pick` message by message as it comes, and what is not wanted is let go at once: held are the results, at
@@ -19,7 +19,8 @@ __all__ = ["StoredMessage", "StreamPage", "newest"]
 
 T = TypeVar("T")
 _BLOCK = 500  #: positions of the first look back; each further one takes twice as many, if they are small
-_MAX_SCANNED = 50_000
+_MAX_SCANNED = 50_000  #: messages of the subject for one answer; what others lie between them counts for nothing
+_MAX_BLOCK = 1 << 24  #: positions; the server passes over what has other subjects by its index
 _BLOCK_BYTES = 16 << 20  #: a block of more is left, and a smaller one read
 MOST_BYTES = 8 << 20  #: of the messages behind one answer; their results take several times as much
 
@@ -60,8 +61,8 @@ async def newest(
 ) -> StreamPage[T]:
     """Up to `limit` results of `pick` over messages of `subject` (may have wildcards), the newest first.
 
-    `pick` gives None for what is not wanted. It may see a message twice, and messages of a block in ascending order. At most
-    50,000 positions are looked at. `before` excludes that position and what follows. The messages behind the results have
+    `pick` gives None for what is not wanted. It may see a message twice, and messages of a block in ascending order. After
+    50,000 messages of the subject the rest is left to the next page (`next`). `before` excludes that position and what follows. The messages behind the results have
     `most_bytes` at most, unless the first one alone has more.
 
     Raises:
@@ -74,7 +75,8 @@ async def newest(
     held = 0
     mean = max(1, state["bytes"] // max(1, state["messages"]))
     block = max(1, min(_BLOCK, _BLOCK_BYTES // mean))
-    floor = max(state["first_seq"], end - _MAX_SCANNED)
+    floor = state["first_seq"]
+    scanned = 0
     while end > floor and len(found) < limit:
         start = max(floor, end - block)
         read = _Block(pick, limit - len(found), most_bytes - held, keep_one=not found)
@@ -83,11 +85,15 @@ async def newest(
             continue
         found += [picked.item for picked in reversed(read.picked)]
         held += read.held
+        scanned += read.messages
         if read.cut:
             found.next = read.picked[0].seq if read.picked else end
             break
         end = start
-        block = block * 2 if read.seen < _BLOCK_BYTES // 4 else block
+        if scanned >= _MAX_SCANNED and end > floor and len(found) < limit:
+            found.next = end
+            break
+        block = min(block * 2, _MAX_BLOCK) if read.seen < _BLOCK_BYTES // 4 else block
     return found
 
 
@@ -100,6 +106,7 @@ class _Block(Generic[T]):
         self.picked: deque[_Picked[T]] = deque()
         self.held = 0
         self.seen = 0  #: bytes of all messages
+        self.messages = 0
         self.cut = False  #: whether something was let go for its bytes
         self._pick = pick
         self._limit = limit
@@ -122,13 +129,19 @@ class _Block(Generic[T]):
         while more and start < end:
             if start > first and self.seen > _BLOCK_BYTES and end - first > 1:
                 return False
-            request = {"seq": start, "next_by_subj": subject, "batch": end - start, "max_bytes": _BLOCK_BYTES}
+            request = {
+                "seq": start,
+                "next_by_subj": subject,
+                "batch": min(end - start, _MAX_SCANNED),
+                "max_bytes": _BLOCK_BYTES,
+            }
             more = await client.read_stored(stream, request, receive)
         return True
 
     def _take(self, message: StoredMessage) -> None:
         size = len(message.data)
         self.seen += size
+        self.messages += 1
         item = self._pick(message)
         if item is None:
             return

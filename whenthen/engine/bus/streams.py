@@ -18,6 +18,8 @@ import nats.js.errors
 from nats.aio.client import Client
 from nats.js import JetStreamContext, api
 
+from whenthen.engine.bus.protocol import Delivery
+from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.schemas import SetupError
 
@@ -25,6 +27,7 @@ __all__ = [
     "ENGINE",
     "EVENTS",
     "LEASES",
+    "NEEDED_ENGINE_BYTES",
     "RUNS",
     "RUN_STATES",
     "SPECS",
@@ -34,6 +37,7 @@ __all__ = [
     "ensure_stream",
     "ensure_streams",
     "make_room",
+    "make_room_for",
     "make_room_in_engine",
 ]
 
@@ -48,9 +52,16 @@ SPECS = "WT_specs"
 #: nats-server 2.12 brought atomic batches (ADR-50); its JetStream API level is 2
 NEEDED_VERSION = (2, 12)
 NEEDED_API_LEVEL = 2
+#: a firing names up to 1,000 events by ids of up to 256 bytes, with a key of 16 KiB and an event of 64 KiB; its tasks add the
+#: action. Half of NATS's own default. Windows are cut to what there is
+NEEDED_PAYLOAD = 512 << 10
+#: eight of the largest commits: one at hand, and room for what it replaces, tasks that wait, and outcomes to come
+NEEDED_ENGINE_BYTES = 32 << 20
 DUPLICATE_WINDOW_S = 120.0
 ROOM_FROM = 0.8  #: share of a stream's limit from which what is not needed any more is purged
 ROOM_TO = 0.6  #: and down to which
+ROOM_SHARE = 0.05  #: of its limit that a full `ENGINE` is given beyond what a commit needs
+_NOT_NEEDED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +96,11 @@ async def check_server(nc: Client) -> None:
         level = getattr(account.api, "level", None)
         if level is not None and level < NEEDED_API_LEVEL:
             missing.append(f"atomic batches (JetStream API level {NEEDED_API_LEVEL}, found {level})")
+    if nc.max_payload < NEEDED_PAYLOAD:
+        missing.append(
+            f"room for a firing with its events in one message: max_payload {NEEDED_PAYLOAD} or more "
+            f"(found {nc.max_payload}); set max_payload in its configuration"
+        )
     if missing:
         url = nc.connected_url.netloc.rpartition("@")[2] if nc.connected_url else "?"
         raise SetupError(f"the NATS server at {url} lacks: {'; '.join(missing)}")
@@ -135,6 +151,49 @@ async def make_room_in_engine(client: RequestClient, settings: StreamSettings, *
     if state is None or state["bytes"] < ROOM_FROM * settings.engine_max_bytes:
         return 0
     share = 1 - ROOM_TO * settings.engine_max_bytes / state["bytes"]
+    return await _purge_oldest(client, share, needed_from=needed_from, last_seq=int(state["last_seq"]))
+
+
+async def make_room_for(client: RequestClient, needed: int) -> int:
+    """Purge the oldest firings and outcomes, whatever is kept of them, until a commit of `needed` bytes fits in `ENGINE`, with
+    `ROOM_SHARE` of its limit to spare. Kept is what `make_room_in_engine` keeps.
+
+    Gives how many messages went; 0 when nothing may go, or the stream has no limit and the disk is what is full.
+
+    Raises:
+        BusUnavailable: no answer.
+    """
+    purged = 0
+    for part in (8, 4, 2, 1):
+        answer = await client.api(f"STREAM.INFO.{ENGINE}")
+        if "state" not in answer:
+            break
+        state, limit = answer["state"], int(answer["config"].get("max_bytes") or -1)
+        if limit > 0 and purged and state["bytes"] + needed + ROOM_SHARE * limit <= limit:
+            break
+        needed_from = await _needed_from(client)
+        share = 1 / part if limit > 0 else 1 / 8
+        purged += await _purge_oldest(client, share, needed_from=needed_from, last_seq=int(state["last_seq"]))
+        if limit <= 0:
+            break  # whether it was enough only the disk knows
+    return purged
+
+
+async def _needed_from(client: RequestClient) -> int:
+    """The first sequence that the recovery of a commit packed in an offset may look at."""
+    found = [_NOT_NEEDED]
+
+    def receive(message: Delivery) -> None:
+        offset = Offset.decode(message.data, int(message.headers["Nats-Sequence"]))
+        if offset.packed:
+            found.append(offset.revision)
+
+    await client.read_stored(ENGINE, {"seq": 1, "next_by_subj": "engine.shard.*.offset", "batch": 10_000}, receive)
+    return min(found)
+
+
+async def _purge_oldest(client: RequestClient, share: float, *, needed_from: int, last_seq: int) -> int:
+    """Purge firings and outcomes of the oldest `share` of the sequences that have any; gives how many went."""
     purged = 0
     # an outcome is younger than its task, and says how many tries a task that waits has had
     waiting = await client.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": "engine.action.>"})
@@ -144,7 +203,7 @@ async def make_room_in_engine(client: RequestClient, settings: StreamSettings, *
         if "message" not in answer:
             continue
         oldest = int(answer["message"]["seq"])
-        target = min(keep_from, oldest + 1 + int((state["last_seq"] - oldest) * share))
+        target = min(keep_from, oldest + 1 + int((last_seq - oldest) * share))
         if target > oldest:
             answer = await client.api(f"STREAM.PURGE.{ENGINE}", {"filter": subject, "seq": target}, timeout_s=30)
             purged += int(answer.get("purged", 0))

@@ -33,12 +33,14 @@ __all__ = [
     "pool_consumer",
     "pool_subject",
     "prepared_subject",
+    "probe_subject",
     "queued_run_subject",
     "run_key",
     "shard_subjects",
     "short_token",
     "tick_subject",
     "unescape_token",
+    "window_part_subject",
     "window_subject",
 ]
 
@@ -195,6 +197,16 @@ def prepared_subject(shard: int, index: int) -> str:
 def window_subject(shard: int, trigger: str, key: str) -> str:
     """A window of a trigger; trigger and key are in the message, as long ones can not be read from the subject."""
     return f"engine.shard.{shard}.window.{short_token(trigger)}.{short_token(key)}"
+
+
+def window_part_subject(window: str, number: int) -> str:
+    """A further part of a window that is larger than a message; `window` is the window's own subject."""
+    return f"{window.replace('.window.', '.part.', 1)}.{number}"
+
+
+def probe_subject(shard: int, index: int) -> str:
+    """Where a message is stored only to learn whether the server takes it. No shard reads it."""
+    return f"engine.probe.{shard}.{index}"
 
 
 def firing_subject(automation: str, firing: str) -> str:

@@ -21,7 +21,9 @@ id. So a commit that is delivered late, from a buffer or after a leader change, 
 **More than 1,000 messages** (the server's limit). All of them are packed into a few *prepared* messages, and one
 batch of these and the offset (`prepared: n, applied: 0`) is the commit: from then on nothing else can happen to the
 shard. Then each pack is applied by an ordinary batch of its messages and the offset (`applied: k`), each fenced like
-any other. A shard that is loaded with packs left applies these first. Tried and dropped: several firings in one
+any other. A shard that is loaded with packs left applies these first. The same is done with a commit of more than
+`BATCH_BYTES`; what does not fit in the batch that names the packs is put down before it, fenced by the offset unchanged, and
+means nothing until then. Tried and dropped: several firings in one
 message (executors could not acknowledge, retry and dead-letter them one by one), and publishing the rest outside the
 transaction (twice after a crash).
 """
@@ -32,25 +34,27 @@ import asyncio
 import dataclasses
 import logging
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from whenthen.engine.bus import (
     BATCH_MESSAGES,
     ENGINE,
     BusReason,
     Message,
+    MessageTooLarge,
     Offset,
     StaleBatch,
-    decode_window,
     offset_subject,
     pack,
     prepared_subject,
+    probe_subject,
     shard_subjects,
     unavailable,
     unpack,
 )
 from whenthen.engine.evaluation.commit_recovery import missing
-from whenthen.engine.evaluation.log_ports import EngineStore, Fenced
+from whenthen.engine.evaluation.log_ports import CommitRefused, EngineStore, Fenced
+from whenthen.engine.evaluation.window_parts import MARGIN_BYTES, PART_BYTES, WindowParts
 from whenthen.schemas import BusUnavailable, SetupError, WhenthenError
 
 __all__ = ["SMALL_BYTES", "SMALL_MESSAGES", "FencedShardLog", "read_offset"]
@@ -60,9 +64,15 @@ log = logging.getLogger(__name__)
 #: a commit of at most so many messages and bytes is one message; beyond them a batch takes less time
 SMALL_MESSAGES = 32
 SMALL_BYTES = 64 << 10
+#: of one batch: the server keeps it until its last message is there, in memory when there are replicas
+BATCH_BYTES = 16 << 20
 #: of one pack: far below the 8 MB of max_payload, and of servers with the default of 1 MB
-PACK_BYTES = 700_000
+PACK_BYTES = PART_BYTES
+MIN_PART_BYTES = 16 << 10  #: windows are not cut smaller; a server that refuses these takes nothing
+MIN_BATCH = 16  #: messages; as above
 RETRY_S = (0.05, 0.5)  #: first and longest pause before a commit is sent again
+SAME_REFUSALS = 20  #: after so many in a row the server is believed to mean the commit, and not its own state
+FULL_S = 2.0  #: longest pause while the stream is full and nothing may go
 CLAIMS = 20  #: how often a shard is claimed before another process is believed to have it
 REPLICA_S = 0.05  #: between two looks at a replica that lags
 REPLICA_LOOKS = 100
@@ -89,6 +99,22 @@ class FencedShardLog:
         self.stored = 0
         self._engine = store
         self._small_commits = False
+        self._parts = WindowParts(shard)
+        self._part_bytes = PART_BYTES
+        self._batch_messages = BATCH_MESSAGES
+        self._batch_known = False  #: whether the server takes batches of so many
+        self._leftover: list[str] = []  #: packs that were put down and never named
+        self._full = False
+
+    @property
+    def largest(self) -> int:
+        """See `ShardLog.largest`."""
+        return self._engine.largest - MARGIN_BYTES
+
+    @property
+    def full(self) -> bool:
+        """See `ShardLog.full`."""
+        return self._full
 
     @property
     def carries_changes(self) -> bool:
@@ -106,11 +132,14 @@ class FencedShardLog:
             await self._recover()
             await self._write_offset(dataclasses.replace(self.offset, packed=b""))
         position = 0
+        self._parts = WindowParts(self.shard)
         for _ in range(REPLICA_LOOKS):
             position = await self._read(position, on_window)
             if position > self.offset.revision:
                 raise await self._beyond(position)
             if position == self.offset.revision:
+                self._parts.finish(on_window)
+                await self._forget_leftover()
                 self.stored = self.offset.seq
                 return self.offset
             await asyncio.sleep(REPLICA_S)  # a replica that lags answered
@@ -128,18 +157,96 @@ class FencedShardLog:
             applied=0,
             packed=b"",
         )
-        if messages and self._small_commits and _small(messages):
-            await self._store([], dataclasses.replace(target, packed=_packed(messages)))
-            await self._publish_changes(messages)
-        elif len(messages) < BATCH_MESSAGES:
-            await self._store(messages, target)
-        else:
-            packs = list(pack(messages, max_bytes=PACK_BYTES, max_messages=BATCH_MESSAGES - 1))
-            prepared = [Message(prepared_subject(self.shard, index), data) for index, data in enumerate(packs)]
-            await self._store(prepared, dataclasses.replace(target, prepared=len(packs)))
+        while True:
+            try:
+                whole = self._parts.cut(messages, min(self._part_bytes, self.largest))
+                packs = await self._decide(whole, target)
+                break
+            except MessageTooLarge as error:
+                self._make_smaller(error)
+        self._parts.stored(whole)
+        # from here on the commit is stored, and only has to be finished
+        if packs:
             await self._apply(packs)
+        elif self.offset.prepared:
+            await self._apply_prepared()
+        elif self.offset.packed:
+            await self._publish_changes(list(unpack(self.offset.packed)) if packs is None else whole)
         self.stored = seq
         return self.offset
+
+    async def takes(self, messages: Sequence[Message]) -> bool:
+        """See `ShardLog.takes`. They are stored for a second where nobody reads them, as a commit would store them."""
+        pieces = self._parts.cut(messages, min(self._part_bytes, self.largest))
+        for start in range(0, len(pieces), self._batch_messages):
+            batch = pieces[start : start + self._batch_messages]
+            try:
+                await self._engine.publish_batch(
+                    [Message(probe_subject(self.shard, number), each.data, 1) for number, each in enumerate(batch)],
+                    expect=None,
+                )
+            except MessageTooLarge:
+                return False
+            except BusUnavailable as error:
+                if error.reason == BusReason.REFUSED:
+                    return False
+                raise
+        return True
+
+    async def _decide(self, messages: Sequence[Message], target: Offset) -> list[bytes] | None:
+        """Store what makes a commit certain, by the way that fits its size; gives the packs to apply, none for most commits.
+
+        None when an earlier sending of the commit was applied, which may have gone another way: the offset says which.
+        """
+        packs: list[bytes] = []
+        if messages and self._small_commits and _small(messages):
+            sent = await self._store([], dataclasses.replace(target, packed=_packed(messages)))
+        elif len(messages) < self._batch_messages and _size(messages) <= BATCH_BYTES:
+            sent = await self._store(messages, target)
+        else:
+            await self._learn_batch_limit()
+            most = min(PACK_BYTES, self._part_bytes, self.largest)
+            packs = list(pack(messages, max_bytes=most, max_messages=self._batch_messages - 1))
+            prepared = [Message(prepared_subject(self.shard, index), data) for index, data in enumerate(packs)]
+            *before, last = _groups(prepared, max_messages=self._batch_messages - 1)
+            for group in before:
+                await self._write_offset(self.offset, group)
+            sent = await self._store(last, dataclasses.replace(target, prepared=len(packs)))
+        return packs if sent else None
+
+    async def _learn_batch_limit(self) -> None:
+        """Find out whether the server takes batches of 1,000 messages, before packs of so many are named: they can not be cut
+        again afterwards."""
+        while not self._batch_known:
+            probes = [Message(probe_subject(self.shard, number), b"", 1) for number in range(self._batch_messages)]
+            try:
+                await self._engine.publish_batch(probes, expect=None)
+            except BusUnavailable as error:
+                log.warning("shard %d: the largest batch is not known yet: %s", self.shard, error)
+                if error.reason == BusReason.FULL:
+                    await self._make_room(SMALL_BYTES)
+                await asyncio.sleep(RETRY_S[1])
+                continue
+            self._batch_known = True
+
+    def _make_smaller(self, error: MessageTooLarge) -> None:
+        """Cut windows smaller, or batches, as the server refused the ones so far.
+
+        Raises:
+            CommitRefused: they can not be any smaller.
+        """
+        if error.batch:
+            self._batch_messages //= 2
+            possible = self._batch_messages >= MIN_BATCH
+            self._batch_messages = max(self._batch_messages, MIN_BATCH)
+        else:
+            self._part_bytes = min(self._part_bytes, self.largest) // 2
+            possible = self._part_bytes >= MIN_PART_BYTES
+            self._part_bytes = max(self._part_bytes, MIN_PART_BYTES)
+        if not possible:
+            self._part_bytes, self._batch_messages = PART_BYTES, BATCH_MESSAGES
+            raise CommitRefused(f"shard {self.shard}: the NATS server refuses a commit for its size: {error}")
+        log.warning("shard %d: a commit is sent in smaller parts, as the server refused it: %s", self.shard, error)
 
     async def _publish_changes(self, messages: Sequence[Message]) -> None:
         """Publish the changes that the offset carries."""
@@ -168,6 +275,8 @@ class FencedShardLog:
                     await self._engine.publish_fenced([message], subject=subject, expect=self.offset.revision)
                 return
             except (StaleBatch, BusUnavailable) as error:
+                if isinstance(error, BusUnavailable) and error.reason == BusReason.FULL:
+                    await self._make_room(SMALL_BYTES)
                 log.warning("shard %d: changes are still not stored (%s); trying again", self.shard, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_S[1])
@@ -187,8 +296,8 @@ class FencedShardLog:
     async def _apply_prepared(self) -> None:
         if not self.offset.prepared:
             return
-        packs = []
-        for index in range(self.offset.prepared):
+        packs = [b""] * self.offset.applied  # maybe deleted already
+        for index in range(self.offset.applied, self.offset.prepared):
             subject = prepared_subject(self.shard, index)
             record = await self._engine.last(subject, timeout_s=PACK_TIMEOUT_S)
             if record is None:
@@ -198,50 +307,89 @@ class FencedShardLog:
         await self._apply(packs)
 
     async def _apply(self, packs: Sequence[bytes]) -> None:
-        """Apply the packs that are not applied yet; the last batch forgets them all by short-lived tombstones."""
+        """Apply the packs that are not applied yet; then forget them all by short-lived tombstones."""
         for index in range(self.offset.applied, len(packs)):
             await self._write_offset(dataclasses.replace(self.offset, applied=index + 1), list(unpack(packs[index])))
         tombstones = [Message(prepared_subject(self.shard, index), b"", 1) for index in range(len(packs))]
-        await self._write_offset(dataclasses.replace(self.offset, prepared=0, applied=0), tombstones)
+        *before, last = _groups(tombstones, max_messages=self._batch_messages - 1)
+        for group in before:
+            await self._write_offset(self.offset, group)
+        await self._write_offset(dataclasses.replace(self.offset, prepared=0, applied=0), last)
 
     async def _write_offset(self, offset: Offset, messages: Sequence[Message] = ()) -> None:
         """Store `messages` and an offset under a commit id of its own. Errors: see `_store`."""
         await self._store(messages, dataclasses.replace(offset, commit=uuid.uuid4().hex, writer=self.writer))
 
-    async def _store(self, messages: Sequence[Message], target: Offset) -> None:
-        """One fenced batch, sent until its outcome is known.
+    async def _store(self, messages: Sequence[Message], target: Offset) -> bool:
+        """One fenced batch, sent until its outcome is known. False when it was an earlier sending of the same commit, maybe with
+        other messages, that was applied.
 
         Raises:
             Fenced: another process took the shard over.
+            MessageTooLarge: nothing of this sending was stored.
+            CommitRefused: the server refuses it again and again.
         """
         batch = [*messages, Message(offset_subject(self.shard), target.encode())]
         pause = RETRY_S[0]
+        refused = 0
         while True:
             try:
                 revision = await self._engine.publish_batch(batch, expect=self.offset.revision)
             except StaleBatch:
                 found = await self._read_offset()
                 if found.commit == target.commit:
-                    revision = found.revision  # an earlier sending of this very batch was applied
-                elif found.revision != self.offset.revision:
+                    self.offset = found  # an earlier sending of this very commit was applied
+                    self._full = False
+                    return False
+                if found.revision != self.offset.revision:
                     raise Fenced(
                         f"shard {self.shard}: process {found.writer} committed at position {found.seq}; "
                         "this one's state is void"
                     ) from None
-                else:
-                    log.info(
-                        "shard %d: the server still stores a message of the same expectation; sending the commit again",
-                        self.shard,
-                    )
-                    await asyncio.sleep(pause)
-                    continue
+                log.info(
+                    "shard %d: the server still stores a message of the same expectation; sending the commit again",
+                    self.shard,
+                )
+                await asyncio.sleep(pause)
+                continue
             except BusUnavailable as error:
                 log.warning("shard %d: commit not acknowledged (%s); sending it again", self.shard, error)
+                refused = refused + 1 if error.reason == BusReason.REFUSED else 0
+                if refused >= SAME_REFUSALS:
+                    raise CommitRefused(f"shard {self.shard}: {error}") from error
+                longest = RETRY_S[1]
+                if error.reason == BusReason.FULL and not await self._make_room(_size(batch)):
+                    longest = FULL_S
                 await asyncio.sleep(pause)
-                pause = min(pause * 2, RETRY_S[1])
+                pause = min(pause * 2, longest)
                 continue
             self.offset = dataclasses.replace(target, revision=revision)
-            return
+            self._full = False
+            return True
+
+    async def _make_room(self, needed: int) -> bool:
+        """Make room for `needed` bytes in a stream that is full; whether anything went."""
+        try:
+            gone = await self._engine.make_room(needed)
+        except BusUnavailable as error:
+            log.warning("shard %d: no room could be made: %s", self.shard, error)
+            return False
+        if gone:
+            log.warning(
+                "shard %d: %s is full; the oldest %d firings and outcomes were deleted to make room for a commit",
+                self.shard,
+                ENGINE,
+                gone,
+            )
+        elif not self._full:
+            log.error(
+                "shard %d: %s is full, and all that is left in it is needed: windows, waiting tasks, dead letters. "
+                "Nothing is evaluated until there is room; raise engine_bytes, or drop dead letters",
+                self.shard,
+                ENGINE,
+            )
+        self._full = not gone
+        return gone > 0
 
     async def _read_offset(self) -> Offset:
         while True:
@@ -252,13 +400,23 @@ class FencedShardLog:
 
     async def _read(self, position: int, on_window: Callable[[str, str, bytes], None]) -> int:
         """Read the shard's messages after `position`; gives the last sequence that was seen."""
-        prefix = shard_subjects(self.shard)[:-1] + "window."
+        prepared = prepared_subject(self.shard, 0)[:-1]
 
         def receive(subject: str, data: bytes) -> None:
-            if subject.startswith(prefix):
-                on_window(*decode_window(data))
+            if subject.startswith(prepared):
+                if data:
+                    self._leftover.append(subject)
+                return
+            self._parts.receive(subject, data, on_window)
 
         return await self._engine.read(shard_subjects(self.shard), after=position, receive=receive)
+
+    async def _forget_leftover(self) -> None:
+        """Delete the packs of a commit whose process died before it named them."""
+        tombstones = [Message(subject, b"", 1) for subject in dict.fromkeys(self._leftover)]
+        self._leftover = []
+        for group in _groups(tombstones, max_messages=BATCH_MESSAGES - 1):
+            await self._write_offset(self.offset, group)
 
     async def _beyond(self, position: int) -> WhenthenError:
         """What it means that there is something after the offset that this process has just written."""
@@ -272,7 +430,25 @@ class FencedShardLog:
 
 
 def _small(messages: Sequence[Message]) -> bool:
-    return len(messages) <= SMALL_MESSAGES and sum(len(message.data) for message in messages) <= SMALL_BYTES
+    return len(messages) <= SMALL_MESSAGES and _size(messages) <= SMALL_BYTES
+
+
+def _size(messages: Sequence[Message]) -> int:
+    return sum(len(message.data) for message in messages)
+
+
+def _groups(messages: Sequence[Message], *, max_messages: int) -> Iterator[list[Message]]:
+    """Messages in order, in groups that a batch takes by number and bytes; one message alone may pass the bytes."""
+    group: list[Message] = []
+    size = 0
+    for message in messages:
+        if group and (len(group) >= max_messages or size + len(message.data) > BATCH_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(message)
+        size += len(message.data)
+    if group:
+        yield group
 
 
 def _packed(messages: Sequence[Message]) -> bytes:

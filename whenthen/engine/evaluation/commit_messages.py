@@ -40,7 +40,7 @@ class EvaluationSettings:
 class CommitBatch:
     """What was evaluated and is not committed yet. `started` is by the loop's monotonic clock."""
 
-    __slots__ = ("events", "firings", "messages", "notices", "specs", "started")
+    __slots__ = ("events", "firings", "messages", "notices", "size", "specs", "started")
 
     def __init__(self, started: float) -> None:
         self.events = 0
@@ -49,6 +49,7 @@ class CommitBatch:
         #: by digest, of actions that tasks of this batch are the first to name; published before the commit
         self.specs: dict[str, bytes] = {}
         self.notices: list[Event] = []  #: published before the commit: their ids make a repetition harmless
+        self.size = 0  #: bytes of `messages`
         self.started = started
 
 
@@ -58,7 +59,7 @@ class MessageEncoder:
     def __init__(self, shard: int, settings: EvaluationSettings) -> None:
         self._shard = shard
         self._settings = settings
-        self._actions: dict[str, list[tuple[str, str]]] = {}
+        self._actions: dict[str, list[tuple[str, str, int]]] = {}
 
     def forget_actions(self) -> None:
         """Forget the actions of the rules so far, and that their specifications were published."""
@@ -70,28 +71,46 @@ class MessageEncoder:
         firings: Iterable[Firing],
         message: Received,
         automation: Callable[[str], Automation],
-    ) -> None:
+        *,
+        largest: int,
+    ) -> list[tuple[Firing, int]]:
         """Add firings, their messages and those of their tasks to `batch`. `message` is the event at hand, which most of them
-        carry; `automation` gives the automation of a firing by its name."""
+        carry; `automation` gives the automation of a firing by its name.
+
+        Gives the firings that were left out, as a message of theirs would have more than `largest` bytes, with its bytes.
+        """
+        left_out: list[tuple[Firing, int]] = []
         for firing in firings:
-            batch.firings.append(firing)
             event = None
             if firing.event is not None:
                 event = message.data if message.seq == firing.seq else orjson.dumps(firing.event)
             encoded = encode_firing(firing, event)
-            batch.messages.append(
+            specs = self._specs(batch, firing, automation)
+            messages = [
                 Message(
                     firing_subject(firing.automation, firing.id), orjson.dumps(encoded), self._settings.firing_ttl_s
                 )
-            )
-            for index, (kind, digest) in enumerate(self._specs(batch, firing, automation)):
-                batch.messages.append(
+            ]
+            for index, (kind, digest, _) in enumerate(specs):
+                messages.append(
                     Message(
                         action_subject(firing.automation, firing.id, index),
                         encode_task(firing, encoded, index, kind, digest),
                         self._settings.task_ttl_s,
                     )
                 )
+            sizes = [len(each.data) for each in messages]
+            most = max([*sizes, *(size for _, _, size in specs)])
+            if most > largest:
+                left_out.append((firing, most))
+                for _, digest, size in specs:
+                    if size > largest:
+                        batch.specs.pop(digest, None)
+                continue
+            batch.firings.append(firing)
+            batch.messages += messages
+            batch.size += sum(sizes)
+        return left_out
 
     def window(self, trigger: str, key: str, state: bytes | None) -> Message:
         """A window as it is now; a state of None, which means forgotten, as a tombstone."""
@@ -100,8 +119,8 @@ class MessageEncoder:
 
     def _specs(
         self, batch: CommitBatch, firing: Firing, automation: Callable[[str], Automation]
-    ) -> list[tuple[str, str]]:
-        """The type of each action of a firing, and the digest of its specification."""
+    ) -> list[tuple[str, str, int]]:
+        """The type of each action of a firing, and digest and bytes of its specification."""
         kind = f"{firing.automation}/{firing.state}/{firing.edge}"
         specs = self._actions.get(kind)
         if specs is None:
@@ -110,5 +129,5 @@ class MessageEncoder:
                 spec = encode_spec(action)
                 digest = spec_digest(spec)
                 batch.specs[digest] = spec
-                specs.append((action.type, digest))
+                specs.append((action.type, digest, len(spec)))
         return specs

@@ -27,6 +27,9 @@ __all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign", "shar
 
 log = logging.getLogger(__name__)
 
+#: a shard whose evaluation failed is taken again at once; if it fails again, after so long, and then after twice as long
+BACK_OFF_S = (0.5, 30.0)
+HEALTHY_S = 60.0  #: a shard that was evaluated for so long is believed to be well
 MEMBER_LEASES = 20  #: leases' time without a sign of life after which a member's entry is deleted
 
 
@@ -114,6 +117,7 @@ class _Held:
     lease: Lease
     work: ShardWork
     task: asyncio.Task[None]
+    since: float
     stopping_since: float | None = None
 
 
@@ -149,6 +153,8 @@ class ShardHolder:
         self._held: dict[int, _Held] = {}
         self._beat = 0
         self._stopping = asyncio.Event()
+        self._failures: dict[int, int] = {}  #: in a row, by shard
+        self._not_before: dict[int, float] = {}
 
     @property
     def held(self) -> dict[int, ShardWork]:
@@ -225,6 +231,8 @@ class ShardHolder:
         return {shard: _holder(seen.value) for shard, seen in self._view.leases.items() if seen.value}
 
     def _free(self, shard: int) -> bool:
+        if self._not_before.get(shard, 0.0) > self._clock():
+            return False  # it failed here a moment ago; another member may try meanwhile
         seen = self._view.leases.get(shard)
         if seen is None or not seen.value or _holder(seen.value) in ("", self.member):
             return True
@@ -246,7 +254,7 @@ class ShardHolder:
         made = self._start_work(shard)
         work = await made if isinstance(made, Awaitable) else made
         log.info("shard %d: taken", shard)
-        self._held[shard] = _Held(lease, work, asyncio.create_task(work.run(), name=f"shard {shard}"))
+        self._held[shard] = _Held(lease, work, asyncio.create_task(work.run(), name=f"shard {shard}"), started)
 
     async def _renew(self, held: _Held) -> None:
         started = self._clock()
@@ -292,8 +300,23 @@ class ShardHolder:
         elif isinstance(error, SetupError):
             self.failed = error
         elif error is not None:
-            log.error("shard %d: evaluation failed; it will be loaded again", shard, exc_info=error)
+            self._back_off(held, error)
         await self._release(held.lease)
+
+    def _back_off(self, held: _Held, error: BaseException) -> None:
+        """Wait before the shard of a loop that failed is taken again."""
+        shard, now = held.lease.shard, self._clock()
+        failures = 0 if now - held.since > HEALTHY_S else self._failures.get(shard, 0)
+        self._failures[shard] = failures + 1
+        wait_s = min(BACK_OFF_S[0] * 2 ** (failures - 1), BACK_OFF_S[1]) if failures else 0.0
+        self._not_before[shard] = now + wait_s
+        log.error(
+            "shard %d: evaluation failed, %d times in a row; it will be loaded again in %g s",
+            shard,
+            failures + 1,
+            wait_s,
+            exc_info=error,
+        )
 
     async def _release(self, lease: Lease) -> None:
         """Let others take it at once."""

@@ -18,6 +18,7 @@ from whenthen.engine.evaluation.event_reader import Received
 from whenthen.schemas import Event, WhenthenError
 
 __all__ = [
+    "CommitRefused",
     "EngineStore",
     "EventCursor",
     "EventLog",
@@ -35,6 +36,12 @@ class Fenced(WhenthenError):
     """Another process has committed for this shard. Whatever is held in memory is void; load the shard again."""
 
     reason = "fenced"
+
+
+class CommitRefused(WhenthenError):
+    """The store refuses a commit again and again, and nothing of it is stored: too large, or for a reason of its own."""
+
+    reason = "commit_refused"
 
 
 class WrongRevision(Exception):
@@ -147,10 +154,30 @@ class ShardLog(Protocol):
     async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int) -> Offset:
         """Store `messages` and the new position as one; tries until the outcome is known.
 
+        Windows of any size are stored, in parts; another message must fit (`largest`). While the store is full, room is made
+        of what only tells what was, and the commit is tried until it is stored.
+
         Raises:
             Fenced: another process took the shard over. The commit is stored whole if it was applied before that, else not
                 at all; the new holder's offset tells.
+            CommitRefused: see there. Another commit may follow.
         """
+
+    async def takes(self, messages: Sequence[Message]) -> bool:
+        """Whether the store takes messages like these, whatever their subjects: for whoever looks for the one that makes it
+        refuse a commit.
+
+        Raises:
+            BusUnavailable: no answer, or the store is full.
+        """
+
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest firing or task that can be stored; changes when the server does."""
+
+    @property
+    def full(self) -> bool:
+        """Whether a commit waits because the store is full and holds nothing that may go."""
 
 
 class StoredRecord(NamedTuple):
@@ -174,6 +201,18 @@ class EngineStore(Protocol):
             BusUnavailable: no answer.
         """
 
+    @property
+    def largest(self) -> int:
+        """Bytes of the largest message that the store takes, without headers; changes when the server does."""
+
+    async def make_room(self, needed: int) -> int:
+        """Delete the oldest of what only tells what was, firings and outcomes, until `needed` bytes are free and somewhat
+        more; gives how many messages went. 0 when nothing may go, or the store has no limit of its own.
+
+        Raises:
+            BusUnavailable: no answer; some may be deleted.
+        """
+
     async def last(self, subject: str, *, timeout_s: float = 5.0) -> StoredRecord | None:
         """The subject's last message as the leader has it; None when there is none.
 
@@ -187,6 +226,7 @@ class EngineStore(Protocol):
 
         Raises:
             StaleBatch: it is another one; nothing was stored.
+            MessageTooLarge: of a message or of the batch; nothing was stored.
             BusUnavailable: not known to be stored.
         """
 
@@ -195,7 +235,8 @@ class EngineStore(Protocol):
 
         Raises:
             StaleBatch: at least one was refused for its expectation.
-            BusUnavailable: at least one is not known to be stored. In both cases nothing is known of any of them.
+            MessageTooLarge: at least one is too large.
+            BusUnavailable: at least one is not known to be stored. In all cases nothing is known of any of them.
         """
 
     async def read(self, filter_subject: str, *, after: int, receive: Callable[[str, bytes], None]) -> int:

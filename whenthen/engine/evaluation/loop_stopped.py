@@ -1,6 +1,6 @@
-"""The event that says that a chain of firings was stopped. Pure.
+"""The events by which the evaluation reports what it stopped: a chain of firings, or an automation. Pure.
 
-It carries the lineage of the event that was not fired on, one step shorter, so that an automation may tell people about it;
+The first carries the lineage of the event that was not fired on, one step shorter, so that an automation may tell people about it;
 the evaluator never lets it start an automation that is in that lineage. Called by the evaluation loop.
 """
 
@@ -13,7 +13,9 @@ from whenthen.actions import automation_id
 from whenthen.schemas import Event, new_event
 from whenthen.triggers import LOOP_STOPPED, Stopped
 
-__all__ = ["loop_stopped_event"]
+__all__ = ["SET_ASIDE_EVENT", "loop_stopped_event", "set_aside_event"]
+
+SET_ASIDE_EVENT = "automation.set-aside"
 
 
 def loop_stopped_event(stopped: Stopped, *, now: datetime) -> Event:
@@ -29,5 +31,19 @@ def loop_stopped_event(stopped: Stopped, *, now: datetime) -> Event:
         payload={"depth": stopped.depth, "automations": automations, "event": event.name},
         source="whenthen",
         lineage={"depth": stopped.depth - 1, "firing": None, "automations": automations},
+        now=now,
+    )
+
+
+def set_aside_event(automation: str, detail: str, *, position: int, now: datetime) -> Event:
+    """Says that an automation is evaluated no more until it is edited or resumed. One id for an automation and a position, so
+    that a repeated publish is the same event."""
+    return new_event(
+        SET_ASIDE_EVENT,
+        id=f"aside-{automation[:120]}-{position}",
+        resource={"id": automation_id(automation), "name": automation},
+        payload={"detail": detail, "position": position},
+        source="whenthen",
+        lineage={"depth": 0, "firing": None, "automations": [automation]},
         now=now,
     )

@@ -20,17 +20,18 @@ from typing import TypeVar
 from whenthen.cancellation import wait_event
 from whenthen.engine.bus import (
     BATCH_MESSAGES,
+    HEADER_BYTES,
     BusReason,
     Message,
+    MessageTooLarge,
     Offset,
     StaleBatch,
-    decode_window,
     offset_subject,
     shard_subjects,
     tick_subject,
     unavailable,
 )
-from whenthen.engine.evaluation.log_ports import Fenced, LeaseEntry, Received, StoredRecord
+from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, LeaseEntry, Received, StoredRecord
 from whenthen.engine.evaluation.memory_server import (
     Appended,
     Fault,
@@ -40,6 +41,7 @@ from whenthen.engine.evaluation.memory_server import (
     ProcessDied,
     passes,
 )
+from whenthen.engine.evaluation.window_parts import MARGIN_BYTES, WindowParts
 from whenthen.schemas import BusUnavailable, Event
 
 __all__ = [
@@ -227,6 +229,17 @@ class MemoryEngineStore:
         """See `EngineStore.has_one_copy`."""
         return await self._connection.operate("info", lambda: self._connection.server.copies == 1, late=False)
 
+    @property
+    def largest(self) -> int:
+        """See `EngineStore.largest`."""
+        return self._connection.server.max_payload - HEADER_BYTES
+
+    async def make_room(self, needed: int) -> int:
+        """See `EngineStore.make_room`."""
+        return await self._connection.operate(
+            "make room", lambda: self._connection.server.make_room(needed), late=False
+        )
+
     async def last(self, subject: str, *, timeout_s: float = 5.0) -> StoredRecord | None:
         """See `EngineStore.last`."""
 
@@ -248,7 +261,7 @@ class MemoryEngineStore:
 
     async def publish_fenced(self, messages: Sequence[Message], *, subject: str, expect: int) -> None:
         """See `EngineStore.publish_fenced`."""
-        failed: list[StaleBatch | BusUnavailable] = []
+        failed: list[StaleBatch | MessageTooLarge | BusUnavailable] = []
 
         def holds() -> bool:
             last = self._connection.server.get(subject)
@@ -261,7 +274,7 @@ class MemoryEngineStore:
                 await self._connection.operate(
                     f"fenced {message.subject}", self._fenced(message, subject, expect), expects=holds
                 )
-            except (StaleBatch, BusUnavailable) as error:
+            except (StaleBatch, MessageTooLarge, BusUnavailable) as error:
                 failed.append(error)
         if failed:
             raise min(failed, key=lambda error: isinstance(error, BusUnavailable))
@@ -324,6 +337,21 @@ class MemoryShardLog:
         self.offset = Offset()
         self.stored = 0
         self._server = server
+        self._parts = WindowParts(shard)
+
+    @property
+    def largest(self) -> int:
+        """See `ShardLog.largest`."""
+        return self._server.max_payload - MARGIN_BYTES - HEADER_BYTES
+
+    @property
+    def full(self) -> bool:
+        """See `ShardLog.full`. It makes room, or fails."""
+        return False
+
+    async def takes(self, messages: Sequence[Message]) -> bool:
+        """See `ShardLog.takes`."""
+        return all(len(message.data) <= self.largest for message in self._parts.cut(messages, self.largest))
 
     async def load(self, on_window: Callable[[str, str, bytes], None]) -> Offset:
         """See `ShardLog.load`."""
@@ -332,10 +360,10 @@ class MemoryShardLog:
         if found is not None:
             self.offset = Offset.decode(found.data or b"", found.seq)
         await self.commit([], seq=self.offset.seq, clock_us=self.offset.clock_us)
-        prefix = shard_subjects(self.shard)[:-1] + "window."
+        self._parts = WindowParts(self.shard)
         for message in self._server.read(shard_subjects(self.shard), 0):
-            if message.subject.startswith(prefix):
-                on_window(*decode_window(message.data or b""))
+            self._parts.receive(message.subject, message.data or b"", on_window)
+        self._parts.finish(on_window)
         return self.offset
 
     async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int) -> Offset:
@@ -343,12 +371,16 @@ class MemoryShardLog:
         await asyncio.sleep(0)
         subject = offset_subject(self.shard)
         target = dataclasses.replace(self.offset, seq=seq, clock_us=clock_us, commit=uuid.uuid4().hex)
+        pieces = self._parts.cut(messages, self.largest)
         try:
             revision = self._server.store(
-                [*messages, Message(subject, target.encode())], subject=subject, expect=self.offset.revision
+                [*pieces, Message(subject, target.encode())], subject=subject, expect=self.offset.revision, whole=True
             )
         except StaleBatch:
             raise Fenced(f"shard {self.shard}: another process committed; this one's state is void") from None
+        except MessageTooLarge as error:
+            raise CommitRefused(f"shard {self.shard}: {error}") from error
+        self._parts.stored(pieces)
         self.offset = dataclasses.replace(target, revision=revision)
         self.stored = seq
         return self.offset

@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from whenthen.engine.bus import Message, StaleBatch, event_subject
+from whenthen.engine.bus import (
+    BATCH_MESSAGES,
+    HEADER_BYTES,
+    BusReason,
+    Message,
+    MessageTooLarge,
+    StaleBatch,
+    event_subject,
+    unavailable,
+)
 from whenthen.engine.evaluation.log_ports import LeaseEntry, WrongRevision
-from whenthen.schemas import Event
+from whenthen.schemas import BusUnavailable, Event
 
 __all__ = ["Appended", "Fault", "FaultKind", "Faults", "Kept", "MemoryServer", "ProcessDied", "passes"]
 
@@ -85,8 +94,11 @@ class _InFlight:
 class MemoryServer:
     """What all processes share. `clock_us` gives the timestamps, in microseconds; one that goes back is held."""
 
-    def __init__(self, clock_us: Callable[[], int], *, copies: int = 1) -> None:
+    def __init__(self, clock_us: Callable[[], int], *, copies: int = 1, max_payload: int = 8 << 20) -> None:
         self.copies = copies  #: of `ENGINE`; with several, one message at a time may expect something of a subject
+        self.max_payload = max_payload  #: bytes of a message, headers included
+        self.max_batch = BATCH_MESSAGES
+        self.max_bytes = 0  #: of `ENGINE`; 0 is no limit
         self.lagging_reads = 0  #: so many reads of `ENGINE` are answered by a replica that lags
         self.lag_messages = 1  #: and lacks so many of the last messages
         self.events: list[Appended] = []
@@ -140,16 +152,41 @@ class MemoryServer:
         """Every subject of `ENGINE` with its data."""
         return {kept.subject: kept.data or b"" for kept in self._kept.values() if self._live(kept)}
 
-    def store(self, messages: Sequence[Message], *, subject: str, expect: int | None) -> int:
-        """Store messages at once, if `subject` has the last sequence `expect`. Raises `StaleBatch`."""
+    def store(self, messages: Sequence[Message], *, subject: str, expect: int | None, whole: bool = False) -> int:
+        """Store messages at once, if `subject` has the last sequence `expect`. Raises `StaleBatch`, `MessageTooLarge`, and
+        `BusUnavailable` when they are more than `max_bytes` together with what is there."""
+        if len(messages) > self.max_batch and not whole:
+            raise MessageTooLarge(f"a batch of {len(messages)} messages", batch=True)
+        largest = max(len(message.data) for message in messages) + HEADER_BYTES
+        if largest > self.max_payload:
+            raise MessageTooLarge(f"{largest} bytes, headers included")
         last = self.get(subject)
         found = last.seq if last else 0
         if expect is not None and found != expect:
             raise StaleBatch(f"wrong last sequence: {found}")
+        if self.max_bytes and self.size + sum(len(message.data) for message in messages) > self.max_bytes:
+            raise unavailable("maximum bytes exceeded (10077)", BusReason.FULL)
         for message in messages:
             expires_us = self.now_us() + message.ttl_s * 1_000_000 if message.ttl_s else 0
             self._keep(Kept(len(self.history) + 1, message.subject, message.data, expires_us))
         return len(self.history)
+
+    @property
+    def size(self) -> int:
+        """Of everything in `ENGINE`."""
+        return sum(len(kept.data or b"") for kept in self._kept.values() if self._live(kept))
+
+    def make_room(self, needed: int) -> int:
+        """Delete the oldest firings and outcomes until `needed` bytes fit; gives how many."""
+        gone = 0
+        old = sorted(kept for kept in self._kept.values() if kept.subject.split(".")[1] in ("firing", "outcome"))
+        for kept in old:
+            if not self.max_bytes or self.size + needed <= self.max_bytes:
+                break
+            if self._live(kept):
+                self.delete(kept.subject)
+                gone += 1
+        return gone
 
     def delete(self, subject: str) -> None:
         """Delete a subject's message, as the executor does with a task."""
@@ -210,7 +247,7 @@ class MemoryServer:
         for message in due:
             try:
                 message.deliver()
-            except (StaleBatch, WrongRevision):
+            except (StaleBatch, WrongRevision, MessageTooLarge, BusUnavailable):
                 continue  # refused, and nobody hears of it
 
 

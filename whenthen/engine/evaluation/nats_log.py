@@ -16,12 +16,14 @@ from nats.js.kv import KeyValue
 
 from whenthen.engine.bus import (
     ENGINE,
+    HEADER_BYTES,
     LEASES,
     Bus,
     BusReason,
     Delivery,
     Message,
     RequestClient,
+    make_room_for,
     publish_batch,
     publish_fenced,
     tick_subject,
@@ -71,13 +73,25 @@ class NatsEngineStore:
 
     def __init__(self, client: RequestClient) -> None:
         self._client = client
+        self._stream_takes = -1  #: bytes of a message, where somebody limited the stream
 
     async def has_one_copy(self) -> bool:
         """See `EngineStore.has_one_copy`."""
         answer = await self._client.api(f"STREAM.INFO.{ENGINE}")
         if error := answer.get("error"):
             raise unavailable(f"stream {ENGINE} is not there: {error.get('description')}", BusReason.REFUSED)
+        self._stream_takes = int(answer["config"].get("max_msg_size") or -1)
         return int(answer["config"].get("num_replicas") or 1) == 1
+
+    @property
+    def largest(self) -> int:
+        """See `EngineStore.largest`."""
+        limit = self._client.nc.max_payload
+        return (min(limit, self._stream_takes) if self._stream_takes > 0 else limit) - HEADER_BYTES
+
+    async def make_room(self, needed: int) -> int:
+        """See `EngineStore.make_room`."""
+        return await make_room_for(self._client, needed)
 
     async def last(self, subject: str, *, timeout_s: float = 5.0) -> StoredRecord | None:
         """See `EngineStore.last`. The stream's leader answers, not a replica as with `DIRECT.GET`."""

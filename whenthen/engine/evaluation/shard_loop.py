@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+import orjson
+
 from whenthen.cancellation import end_task
-from whenthen.engine.bus import ALL_EVENTS, Message, filters_for, tick_subject
+from whenthen.engine.bus import ALL_EVENTS, Message, decode_window, filters_for, shard_subjects, tick_subject
 from whenthen.engine.evaluation.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
-from whenthen.engine.evaluation.log_ports import EventLog, Received, ShardLog
-from whenthen.engine.evaluation.loop_stopped import loop_stopped_event
+from whenthen.engine.evaluation.log_ports import CommitRefused, EventLog, Received, ShardLog
+from whenthen.engine.evaluation.loop_stopped import loop_stopped_event, set_aside_event
 from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
+from whenthen.engine.evaluation.window_parts import MAX_WINDOW_BYTES
 from whenthen.schemas import BusUnavailable, Decision, Event, Firing, InvalidInput, decode_event, from_us
-from whenthen.triggers import Evaluation, RuleSet, Stopped
+from whenthen.triggers import SET_ASIDE, Aside, Evaluation, RuleSet, Stopped
 
 __all__ = ["EventEvaluator", "Observer", "PublishSpecs", "ShardLoop"]
 
@@ -28,6 +31,8 @@ log = logging.getLogger(__name__)
 
 #: a commit is closed at the first event after which it has this many messages
 COMMIT_MESSAGES = 900
+#: or so many bytes of firings and tasks; what `engine_bytes` must hold several times over
+COMMIT_BYTES = 4 << 20
 #: or after this many events, or this many seconds of evaluation
 BATCH_EVENTS = 2000
 BATCH_S = 0.05
@@ -35,6 +40,8 @@ SLICE_S = 0.005  #: evaluation without yielding to the connection's reader
 #: events that changed nothing move the offset only this often
 IDLE_EVENTS = 20_000
 IDLE_COMMIT_S = 1.0
+LONGEST_RETRY_S = 5.0  #: before a commit that is refused is tried again
+LOOK_S = 1.0  #: how often the lag is told while a commit is being stored
 RETRY_S = 0.2  #: before a load, a notice, or a look at recent ids is tried again
 #: in an event as it is stored: it names a predecessor
 FOLLOWS = b'"follows":"'
@@ -65,6 +72,13 @@ class EventEvaluator(Protocol):
     def drain(self) -> list[tuple[str, str, bytes | None]]: ...
     def restore(self, trigger: str, key: str, state: bytes) -> bool: ...
     def replace_rules(self, rules: RuleSet) -> None: ...
+    @property
+    def aside(self) -> Mapping[str, Aside]: ...
+    def owner(self, trigger: str) -> str | None: ...
+    def set_aside(
+        self, automation: str, detail: str, *, at_us: int, windows: Iterable[tuple[str, str]] = ()
+    ) -> None: ...
+    def give_back(self) -> list[str]: ...
 
 
 class Observer:
@@ -78,6 +92,12 @@ class Observer:
 
     def stopped(self, shard: int, stopped: Sequence[Stopped]) -> None:
         """Firings that were not made, as too many firings led to them."""
+
+    def set_aside(self, shard: int, aside: Mapping[str, Aside]) -> None:
+        """Which automations of the shard are set aside now; told when they are others, and when the shard was loaded."""
+
+    def full(self, shard: int, full: bool) -> None:
+        """Whether the shard waits because the store is full and holds nothing that may go."""
 
     def lag(self, shard: int, messages: int, seconds: float) -> None:
         """How far the shard is behind the event log."""
@@ -121,6 +141,12 @@ class ShardLoop:
         self._ids_read = False  #: whether the recent ids were read; from then on all events are
         self._commit: asyncio.Task[None] | None = None
         self._commit_started = monotonic()
+        self._aside: list[str] = []  #: as the observer was last told
+
+    @property
+    def full(self) -> bool:
+        """Whether nothing goes on because the store is full and nothing in it may go."""
+        return self._log.full
 
     @property
     def committed(self) -> int:
@@ -186,6 +212,7 @@ class ShardLoop:
             if count % 2000 == 0:
                 await asyncio.sleep(0)
         self.seq = offset.seq
+        self._tell_aside()
         if self.evaluator.wants_all_events():
             await self._read_recent_ids(offset.seq + 1)
         log.info("shard %d: loaded %d windows at position %d", self.shard, len(latest) - len(unknown), offset.seq)
@@ -222,6 +249,10 @@ class ShardLoop:
         """One batch: wait for events, evaluate them, start their commit."""
         if self._new_rules is not None:
             await self._swap_rules(self._new_rules)
+        if self.evaluator.aside:
+            for name in self.evaluator.give_back():
+                log.info("shard %d: automation %s was resumed and is evaluated again", self.shard, name)
+            self._tell_aside()
         if not self._cursor.buffered:
             # idle: a commit that failed for good shows here as well; its end wakes the cursor
             if self._commit is not None:
@@ -245,6 +276,7 @@ class ShardLoop:
         await self._await_commit()
         self.evaluator.replace_rules(rules)
         self._encoder.forget_actions()
+        self._tell_aside()
         self._start_commit(CommitBatch(self._monotonic()), always=True)
         if self._wanted_filters() != self._filters:
             await self._start_reading()
@@ -268,6 +300,7 @@ class ShardLoop:
             if (
                 batch.events >= BATCH_EVENTS
                 or self.evaluator.pending() + len(batch.messages) >= COMMIT_MESSAGES
+                or batch.size >= COMMIT_BYTES
                 or self._stopping
                 or self._new_rules is not None
             ):
@@ -303,13 +336,22 @@ class ShardLoop:
             batch.notices += [loop_stopped_event(stopped, now=now) for stopped in outcome.stopped]
             self.observer.stopped(self.shard, outcome.stopped)
         if outcome.firings:
-            self._encoder.add_firings(batch, outcome.firings, message, self.evaluator.rules.actions)
+            largest = self._log.largest
+            left_out = self._encoder.add_firings(
+                batch, outcome.firings, message, self.evaluator.rules.actions, largest=largest
+            )
+            for firing, size in left_out:
+                detail = (
+                    f"a message of its firing {firing.id} would have {size} bytes, and the NATS server takes {largest}; "
+                    "make its actions and key values smaller, or raise max_payload"
+                )
+                batch.notices.append(self._set_aside(firing.automation, detail))
 
     # -- committing
 
     def _start_commit(self, batch: CommitBatch, *, always: bool = False) -> None:
         """Commit in the background; the commit before must have been awaited."""
-        messages = [self._encoder.window(*window) for window in self.evaluator.drain()]
+        messages = self._changed_windows(batch)
         messages += batch.messages
         now = self._monotonic()
         if (
@@ -330,7 +372,19 @@ class ShardLoop:
         if batch.specs and self._publish_specs is not None:
             await self._store_specs(self._publish_specs, batch.specs)
         started = self._monotonic()
-        await self._log.commit(messages, seq=seq, clock_us=clock_us)
+        pause = RETRY_S
+        while True:
+            try:
+                await self._log.commit(messages, seq=seq, clock_us=clock_us)
+                break
+            except CommitRefused as error:
+                log.error("%s; looking for the automation at fault", error)
+                kept = await self._without_what_is_refused(messages, batch, str(error))
+                if kept is messages:
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, LONGEST_RETRY_S)
+                messages = kept
+        self.observer.full(self.shard, False)
         self.observer.committed(self.shard, batch.firings, len(messages) + 1, self._monotonic() - started)
 
     async def _store_specs(self, publish: PublishSpecs, specs: Mapping[str, bytes]) -> None:
@@ -342,6 +396,86 @@ class ShardLoop:
             except BusUnavailable as error:
                 log.warning("shard %d: specifications of actions are not stored yet: %s", self.shard, error)
                 await asyncio.sleep(RETRY_S)
+
+    def _changed_windows(self, batch: CommitBatch) -> list[Message]:
+        """The windows that changed. One that is too large for anything sets its automation aside and is forgotten."""
+        windows = self.evaluator.drain()
+        large: dict[str, list[tuple[str, str]]] = {}
+        for trigger, key, state in windows:
+            if state is not None and len(state) > MAX_WINDOW_BYTES:
+                large.setdefault(self.evaluator.owner(trigger) or "", []).append((trigger, key))
+        for automation, names in large.items():
+            if automation:
+                detail = (
+                    f"a window of its key {names[0][1][:200]!r} has more than {MAX_WINDOW_BYTES} bytes and was dropped; "
+                    "shorten `within`, or divide the events by `for_each`"
+                )
+                batch.notices.append(self._set_aside(automation, detail, windows=names))
+                windows = [window for window in windows if window[:2] not in names]
+        if large:
+            windows += self.evaluator.drain()
+        return [self._encoder.window(*window) for window in windows]
+
+    def _set_aside(self, automation: str, detail: str, *, windows: Iterable[tuple[str, str]] = ()) -> Event:
+        """Evaluate an automation no more; gives the event that says so."""
+        at_us = self._wall_us()
+        log.error("shard %d: automation %s is set aside: %s", self.shard, automation, detail)
+        self.evaluator.set_aside(automation, detail, at_us=at_us, windows=windows)
+        self._tell_aside()
+        return set_aside_event(automation, detail, position=self.seq, now=from_us(at_us))
+
+    def _tell_aside(self) -> None:
+        """Tell the observer which automations are set aside, if they are others than it was told."""
+        names = sorted(self.evaluator.aside)
+        if names != self._aside:
+            self._aside = names
+            self.observer.set_aside(self.shard, dict(self.evaluator.aside))
+
+    async def _without_what_is_refused(self, messages: list[Message], batch: CommitBatch, error: str) -> list[Message]:
+        """Find the automations whose messages the store refuses, set them aside, and give the messages of the others. All
+        messages when it refuses everything, or can not be asked."""
+        owners: dict[str, list[Message]] = {}
+        for message in messages:
+            owners.setdefault(self._owner(message), []).append(message)
+        try:
+            if not await self._log.takes([Message("", b"-")]):
+                return messages
+            at_fault = await self._refused(sorted(owners), owners)
+        except BusUnavailable as unknown:
+            log.warning("shard %d: what makes the commit fail is not known yet: %s", self.shard, unknown)
+            return messages
+        prefix = shard_subjects(self.shard)
+        for automation in filter(None, at_fault):
+            windows = [
+                decode_window(message.data)[:2]
+                for message in owners[automation]
+                if message.subject.startswith(prefix[:-1])
+            ]
+            detail = f"what it left could not be stored, and was dropped: {error}"
+            await self._publish_notice(self._set_aside(automation, detail, windows=windows))
+            batch.firings = [firing for firing in batch.firings if firing.automation != automation]
+            aside = self.evaluator.aside[automation]
+            state = orjson.dumps([self.evaluator.clock_us, aside.meaning, aside.at_us, aside.detail])
+            messages = [*messages, self._encoder.window(SET_ASIDE, automation, state)]
+        dropped = {id(message) for name in at_fault if name for message in owners[name]}
+        return [message for message in messages if id(message) not in dropped]
+
+    async def _refused(self, names: list[str], owners: Mapping[str, list[Message]]) -> list[str]:
+        """Those of `names` whose messages the store refuses, found by halves."""
+        if await self._log.takes([message for name in names for message in owners[name]]):
+            return []
+        if len(names) == 1:
+            return names
+        half = len(names) // 2
+        return await self._refused(names[:half], owners) + await self._refused(names[half:], owners)
+
+    def _owner(self, message: Message) -> str:
+        """The automation that a message comes from; empty when it is none's."""
+        if message.subject.startswith(shard_subjects(self.shard)[:-1]):
+            return self.evaluator.owner(decode_window(message.data)[0]) or ""
+        fields = orjson.loads(message.data)
+        firing = fields.get("firing", fields)
+        return str(firing["automation"])
 
     async def _publish_notice(self, notice: Event) -> None:
         """Publish, until it is acknowledged."""
@@ -362,7 +496,14 @@ class ShardLoop:
         commit = self._commit
         if commit is not None:
             try:
-                await asyncio.shield(commit)
+                while not commit.done():
+                    await asyncio.wait([commit], timeout=LOOK_S)
+                    if not commit.done():
+                        # the newest event that is read may be younger, but nothing is known of it
+                        waiting = self._cursor.pending + self.seq - self.committed
+                        self.observer.lag(self.shard, waiting, self._monotonic() - self._commit_started)
+                        self.observer.full(self.shard, self.full)
+                commit.result()
             finally:
                 if commit.done():  # else this task was cancelled, and `run` ends the commit
                     self._commit = None

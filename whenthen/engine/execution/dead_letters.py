@@ -1,20 +1,24 @@
 """What became of actions, and dead letters: those whose last try failed. List them, send them again, drop them.
 
 Called by the HTTP API. A letter holds the task as it was; sending it again puts the task back and takes the letter
-away in one atomic batch, with tries counted on.
+away in one atomic batch, with tries counted on. What the action does is what its rule says today: whoever calls looks it up.
 """
 
 from __future__ import annotations
 
 import re
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from whenthen.actions import spec_digest
 from whenthen.engine.bus import (
     ENGINE,
+    BusReason,
     Delivery,
     Message,
     Outcome,
@@ -22,13 +26,17 @@ from whenthen.engine.bus import (
     RequestClient,
     StaleBatch,
     StoredMessage,
+    StreamPage,
     action_subject,
     dead_subjects,
     decode_task,
     newest,
     outcome_subject,
     publish_batch,
+    short_token,
+    unavailable,
 )
+from whenthen.engine.execution.spec_store import SpecStore
 from whenthen.schemas import ActionTask, Conflict, NotFound, format_time
 
 __all__ = ["DeadLetter", "DeadLetters"]
@@ -69,7 +77,7 @@ class DeadLetters:
         automation: str | None = None,
         kind: str | None = None,
         outcome: str | None = None,
-    ) -> list[dict[str, Any]]:
+    ) -> StreamPage[dict[str, Any]]:
         """How actions that were tried stand, the last changed first. `kind` is an action type, `outcome` a state.
 
         Raises:
@@ -87,19 +95,53 @@ class DeadLetters:
             found["outcome"] = found.pop("state")
             return {**found, "seq": kept.seq}
 
-        return await newest(self._client, ENGINE, "engine.outcome.>", limit=limit, pick=pick, before=before)
+        subject = f"engine.outcome.{short_token(automation)}.>" if automation else "engine.outcome.>"
+        return await newest(self._client, ENGINE, subject, limit=limit, pick=pick, before=before)
 
-    async def letters(self, *, automation: str | None = None, limit: int = 1000) -> list[DeadLetter]:
-        """Dead letters, oldest first.
+    async def letters(
+        self, *, automation: str | None = None, kind: str | None = None, limit: int = 1000, before: int | None = None
+    ) -> StreamPage[DeadLetter]:
+        """Dead letters, the newest first; `kind` is an action type, `before` excludes that revision and later ones.
 
         Raises:
             BusUnavailable: no answer.
         """
-        found = await self._read("engine.dead.>", limit)
-        return [letter for letter in found if automation is None or letter.task.firing.automation == automation]
 
-    async def redrive(self, key: str) -> dict[str, Any]:
+        def pick(kept: StoredMessage) -> DeadLetter | None:
+            letter = _decode(kept.data, kept.subject, kept.seq) if kept.data else None
+            return letter if letter is not None and kind in (None, letter.task.action.get("type")) else None
+
+        subject = f"engine.dead.{short_token(automation)}.>" if automation else "engine.dead.>"
+        return await newest(self._client, ENGINE, subject, limit=limit, pick=pick, before=before)
+
+    async def counts(self) -> Mapping[str, int]:
+        """How many dead letters there are, all of them, by the subject token of their automation (`short_token`).
+
+        Raises:
+            BusUnavailable: no answer.
+        """
+        found: Counter[str] = Counter()
+        seen = 0
+        while True:
+            request = {"subjects_filter": "engine.dead.>", "offset": seen}
+            answer = await self._client.api(f"STREAM.INFO.{ENGINE}", request)
+            if error := answer.get("error"):
+                raise unavailable(f"dead letters can not be counted: {error.get('description')}", BusReason.REFUSED)
+            subjects = answer["state"].get("subjects") or {}
+            found.update(subject.split(".")[2] for subject in subjects)
+            seen += len(subjects)
+            if not subjects or seen >= int(answer.get("total", 0)):
+                return found
+
+    async def letter(self, key: str) -> DeadLetter:
+        """The dead letter of an action. Errors: see `redrive`."""
+        return await self._find(key)
+
+    async def redrive(self, key: str, *, spec: bytes | None = None, new_key: bool = False) -> dict[str, Any]:
         """Have an action tried again, with all the tries that its rule allows.
+
+        `spec` is the specification of its action as of today, None for the one that the letter names. With `new_key`
+        it is tried under another idempotency key, so that a receiver that knows the old one does it again.
 
         Raises:
             NotFound: there is no dead letter of that key.
@@ -109,6 +151,13 @@ class DeadLetters:
         letter = await self._find(key)
         fields: dict[str, Any] = orjson.loads(letter.raw)
         fields["extra"] = {**fields.get("extra", {}), "attempts": letter.attempts}
+        if spec is not None:
+            digest = spec_digest(spec)
+            await SpecStore(self._client).publish({digest: spec})
+            fields.pop("action", None)  # of an earlier version
+            fields["type"], fields["digest"] = orjson.loads(spec).get("type"), digest
+        if new_key:
+            fields["extra"]["key"] = f"{letter.key}.r{letter.attempts}"
         firing = letter.task.firing
         subject = action_subject(firing.automation, firing.id, letter.task.index)
         task = Message(subject, orjson.dumps(fields), self._task_ttl_s)

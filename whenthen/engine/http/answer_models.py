@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 Labels = dict[str, str]
-State = Literal["active", "paused", "disabled"]
+State = Literal["active", "paused", "disabled", "set-aside"]
 
 
 class AnswerModel(BaseModel):
@@ -150,6 +150,9 @@ class Status(AnswerModel):
     """Why the rules on disk were refused."""
     shards: dict[str, int]
     """The shards that this process evaluates, with the last position of EVENTS that each has dealt with."""
+    set_aside: dict[str, str]
+    """The automations of these shards that are set aside, as they left what can not be stored, and why. `resume` or an edit
+    of its rule has one evaluated again."""
     pools: list[str]
     """The work pools whose runs this process executes."""
 
@@ -362,6 +365,10 @@ class ActionState(AnswerModel):
     """Absent until it was tried."""
     next_at: str | None = None
     """When the next try is due; absent until it was tried."""
+
+
+class DeadLetterCount(AnswerModel):
+    count: int = Field(ge=0)
 
 
 class Redriven(AnswerModel):

@@ -87,6 +87,9 @@ class Api(Protocol):
     async def list_actions(self, page: Page) -> list[answers.ActionState]:
         """Filters: automation, type, outcome (`dead` for dead letters)."""
 
+    async def count_dead(self, automation: str | None) -> answers.DeadLetterCount:
+        """How many dead letters there are, of one automation or of all."""
+
     # changes
 
     async def pause_automation(self, name: str) -> answers.AutomationState: ...
@@ -102,5 +105,8 @@ class Api(Protocol):
 
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail: ...
 
-    async def redrive_action(self, key: str) -> answers.Redriven:
-        """Give a dead action new tries."""
+    async def redrive_action(self, key: str, *, new_key: bool) -> answers.Redriven:
+        """Give a dead action new tries, by the rule of today; under a new idempotency key when `new_key`."""
+
+    async def drop_action(self, key: str) -> answers.Redriven:
+        """Give a dead action up."""

@@ -158,15 +158,33 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
     @get("/actions", tags=["actions"])
     async def list_actions(
-        limit: Limit = 50, before: Before = None, automation: Filter = None, type: Filter = None, outcome: Filter = None
+        request: Request,
+        response: Response,
+        limit: Limit = 50,
+        before: Before = None,
+        automation: Filter = None,
+        type: Filter = None,
+        outcome: Filter = None,
     ) -> list[answers.ActionState]:
-        """Actions and what became of them, newest first; `outcome=dead` lists dead letters."""
-        return await api.list_actions(_page(limit, before, automation=automation, type=type, outcome=outcome))
+        """Actions and what became of them, newest first; `outcome=dead` lists dead letters. A page that was cut for its size has
+        a `Link` to the next one."""
+        page = _page(limit, before, automation=automation, type=type, outcome=outcome)
+        return _linked(request, response, await api.list_actions(page))
+
+    @get("/actions/dead/count", tags=["actions"])
+    async def count_dead(automation: Filter = None) -> answers.DeadLetterCount:
+        """How many dead letters there are."""
+        return await api.count_dead(automation)
 
     @post("/actions/{key}/redrive", tags=["actions"])
-    async def redrive_action(key: Named) -> answers.Redriven:
-        """Give an action that used up its tries new ones."""
-        return await api.redrive_action(key)
+    async def redrive_action(key: Named, new_key: bool = False) -> answers.Redriven:
+        """Give an action that used up its tries new ones, by the rule of today. It keeps its idempotency key unless `new_key`."""
+        return await api.redrive_action(key, new_key=new_key)
+
+    @post("/actions/{key}/drop", tags=["actions"])
+    async def drop_action(key: Named) -> answers.Redriven:
+        """Give up an action that used up its tries."""
+        return await api.drop_action(key)
 
     return router
 

@@ -92,8 +92,12 @@ class ServerApi:
         self.run_deployment = run_commands.run_deployment
         self.cancel_run = run_commands.cancel_run
 
-        self.list_actions = ActionQueries(bus, dead_letters).list_actions
-        self.redrive_action = ActionCommands(dead_letters, ids).redrive_action
+        actions = ActionQueries(bus, dead_letters)
+        self.list_actions = actions.list_actions
+        self.count_dead = actions.count_dead
+        action_commands = ActionCommands(dead_letters, ids, rule_registry)
+        self.redrive_action = action_commands.redrive_action
+        self.drop_action = action_commands.drop_action
 
     async def status(self) -> answers.Status:
         return self._describe()

@@ -25,6 +25,7 @@ from whenthen.engine.bus import (
     StreamSettings,
     make_room,
     make_room_in_engine,
+    short_token,
 )
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
 from whenthen.engine.execution import DeadLetters
@@ -39,7 +40,6 @@ _EVERY_S = 5.0
 _SOON_S = 0.5  #: after a purge, since the stream may fill again quickly
 _STREAMS = (EVENTS, ENGINE, RUNS, "LOGS")
 _WARN_FROM = 0.8  #: age of the oldest unread event, as a share of `retain_events`
-_MAX_LETTERS = 10_000
 
 
 def unread_share(stored: datetime | None, *, now: datetime, max_age_s: float) -> float:
@@ -141,10 +141,6 @@ class Maintenance:
         self._warned = near
 
     async def _count_letters(self, dead_letters: DeadLetters) -> None:
-        found: dict[str, int] = dict.fromkeys(self._automations(), 0)
-        for letter in await dead_letters.letters(limit=_MAX_LETTERS):
-            name = letter.task.firing.automation
-            if name in found:
-                found[name] += 1
-        for name, count in found.items():
-            self._metrics.dead_letters.labels(name).set(count)
+        counts = await dead_letters.counts()
+        for name in self._automations():
+            self._metrics.dead_letters.labels(name).set(counts.get(short_token(name), 0))

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from whenthen.engine.bus import ENGINE
 from whenthen.engine.evaluation import Observer
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas import Decision, Firing, FiringState, Reason
+from whenthen.triggers import Aside
 
 __all__ = ["DecisionLog", "Observation"]
 
@@ -53,8 +55,11 @@ class Observation(Observer):
 
     def __init__(self, metrics: Metrics, decisions: DecisionLog) -> None:
         self._metrics = metrics
+        metrics.stream_stuck.labels(ENGINE).set(0)
         self.decisions = decisions
         self.unreadable_count = 0
+        self._full: set[int] = set()  #: shards that wait for room
+        self._aside: dict[int, dict[str, str]] = {}
         self.fired: Counter[str] = Counter()  #: firings of each automation since the process started
         self.last_fired: dict[str, str] = {}  #: RFC 3339, of each automation
 
@@ -91,6 +96,28 @@ class Observation(Observer):
                 firing.state.value,
                 extra={"firing": firing.id, "event": firing.event["id"] if firing.event else None},
             )
+
+    def set_aside(self, shard: int, aside: Mapping[str, Aside]) -> None:
+        for name in self._aside.get(shard, {}).keys() - aside.keys():
+            self._metrics.set_aside.labels(name).set(0)
+        self._aside[shard] = {name: each.detail for name, each in aside.items()}
+        for name in aside:
+            self._metrics.set_aside.labels(name).set(1)
+
+    @property
+    def aside(self) -> dict[str, str]:
+        """The automations that are set aside in the shards of this process, and why."""
+        return {name: detail for found in self._aside.values() for name, detail in found.items()}
+
+    def released(self, shard: int) -> None:
+        """This process evaluates the shard no more."""
+        self.set_aside(shard, {})
+        self.full(shard, False)
+
+    def full(self, shard: int, full: bool) -> None:
+        if full != (shard in self._full):
+            (self._full.add if full else self._full.discard)(shard)
+            self._metrics.stream_stuck.labels(ENGINE).set(int(bool(self._full)))
 
     def lag(self, shard: int, messages: int, seconds: float) -> None:
         self._metrics.lag_messages.labels(str(shard)).set(messages)

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.runs import Flag, FlagStore
-from whenthen.schemas import Conflict, WhenthenError, format_time
+from whenthen.schemas import Conflict, WhenthenError, format_time, parse_us
 
 __all__ = ["AutomationPauses"]
 
@@ -28,6 +28,7 @@ class AutomationPauses:
 
     def __init__(self, store: FlagStore, rule_registry: RuleRegistry, *, changed: Callable[[set[str]], None]) -> None:
         self.paused: set[str] = set()
+        self.resumed: dict[str, int] = {}  #: when each automation was last resumed, by the clock of whoever did it
         self._store = store
         self._rule_registry = rule_registry
         self._changed = changed
@@ -38,7 +39,7 @@ class AutomationPauses:
         await self._set(name, True)
 
     async def resume(self, name: str) -> None:
-        """Resume the automation. Raises `NotFound`."""
+        """Resume the automation: it is evaluated again, also when it was set aside. Raises `NotFound`."""
         self._rule_registry.automation(name)
         await self._set(name, False)
 
@@ -46,6 +47,9 @@ class AutomationPauses:
         """Read the stored flags."""
         flags = await self._store.all()
         paused = {key.removeprefix(_PREFIX) for key, flag in flags.items() if key.startswith(_PREFIX) and flag.paused}
+        for key, flag in flags.items():
+            if key.startswith(_PREFIX) and not flag.paused:
+                self.resumed[key.removeprefix(_PREFIX)] = parse_us(flag.changed)
         if paused != self.paused:
             self.paused.clear()
             self.paused.update(paused)

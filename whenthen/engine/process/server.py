@@ -215,6 +215,7 @@ class Server:
                 str(shard): seq
                 for shard, seq in (self._evaluator.positions() if self._evaluator is not None else {}).items()
             },
+            set_aside=parts.observation.aside,
             pools=self._worker.pools if self._worker is not None else [],
         )
 

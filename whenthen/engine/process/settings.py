@@ -17,9 +17,10 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from whenthen.engine.bus import NEEDED_ENGINE_BYTES
 from whenthen.rules import explain, read_document
 from whenthen.schemas import Duration, ProxyUrl, SecretRef, SetupError, Tls, path_text
 
@@ -46,6 +47,12 @@ def parse_bytes(value: Any) -> Any:
 
 
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
+
+
+def _enough_for_commits(value: int) -> int:
+    if 0 <= value < NEEDED_ENGINE_BYTES:
+        raise ValueError(f"{value} bytes hold less than eight commits; set 32MiB or more, or -1 for no limit")
+    return value
 
 
 class Settings(BaseSettings):
@@ -114,8 +121,9 @@ class Settings(BaseSettings):
     """How long the output of flow runs is kept."""
     retain_logs_bytes: Bytes = Field(default=1_000_000_000, ge=-1)
     """The size limit of the output of all flow runs; at it the oldest lines are dropped."""
-    engine_bytes: Bytes = Field(default=10_000_000_000, ge=-1)
-    """The size limit of `ENGINE` (windows, firings, action tasks, outcomes). Near it the oldest firings and outcomes are purged."""
+    engine_bytes: Annotated[Bytes, AfterValidator(_enough_for_commits)] = Field(default=10_000_000_000, ge=-1)
+    """The size limit of `ENGINE` (windows, firings, action tasks, outcomes). Near it the oldest firings and outcomes are purged. At least 32 MiB, eight
+    of the largest commits."""
     disk_reserve: Bytes = Field(default=256_000_000, ge=0)
     """With the embedded NATS server: events are answered 503 while less than this is free on its disk."""
 

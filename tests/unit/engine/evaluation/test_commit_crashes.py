@@ -3,19 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.engine.evaluation.virtual_time import now_us, run
-from whenthen.engine.bus import Message, action_subject, encode_window, firing_subject, outcome_of, window_subject
+from whenthen.engine.bus import (
+    BusReason,
+    Message,
+    MessageTooLarge,
+    action_subject,
+    encode_window,
+    firing_subject,
+    outcome_of,
+    unavailable,
+    window_part_subject,
+    window_subject,
+)
 from whenthen.engine.evaluation import commit as commit_module
 from whenthen.engine.evaluation.commit import FencedShardLog
-from whenthen.engine.evaluation.log_ports import Fenced, ShardLog
+from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, ShardLog
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied
 from whenthen.schemas import BusUnavailable
@@ -100,6 +113,7 @@ class Ended:
     windows: dict[str, bytes]
     tasks: Counter[str]
     operations: list[list[str]]  #: of each process
+    server: MemoryServer | None = None
 
 
 async def evaluate(shard_log: ShardLog, commits: Changes) -> dict[str, bytes]:
@@ -136,15 +150,15 @@ async def with_faults(
     for _ in range(10):
         server.deliver_late()
     windows = await evaluate(FencedShardLog(MemoryConnection(server).engine, 0), commits)
-    return Ended(data_in(server), windows, executor.tasks, operations)
+    return Ended(data_in(server), windows, executor.tasks, operations, server)
 
 
 def data_in(server: MemoryServer) -> dict[str, bytes]:
-    """What is stored but offsets, and the tombstones of packs."""
+    """What is stored but offsets, probes, and the tombstones of packs."""
     return {
         subject: data
         for subject, data in server.stored().items()
-        if not subject.endswith(".offset") and ".prepared." not in subject
+        if not subject.endswith(".offset") and not re.search(r"\.prepared\.|\.probe\.", subject)
     }
 
 
@@ -217,6 +231,129 @@ def test_two_crashes_at_any_operations_of_commits_beyond_a_batch_leave_them_whol
                 assert_same(found, expected, (number, again))
 
     run(all_crashes())
+
+
+#: windows that grow, shrink and go, in up to 9 parts; with limits of 60 bytes a part and 300 a batch
+SIZES = [(150, 30), (500, 100), (90, 0), (0, 20)]
+GROWING: Changes = [
+    [window("k", str(number) * size), window("l", "l" * other), window("m", str(number)), *fired(f"f{number}")]
+    for number, (size, other) in enumerate(SIZES)
+]
+
+
+@pytest.fixture
+def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"PART_BYTES": 60, "PACK_BYTES": 120, "BATCH_BYTES": 300, "SMALL_BYTES": 200}.items():
+        monkeypatch.setattr(commit_module, name, value)
+
+
+def without_parts(ended: Ended) -> Ended:
+    """Windows as they are loaded, and everything else as it is stored: parts bear a generation."""
+    ended.stored = {key: data for key, data in ended.stored.items() if not re.search(r"\.window\.|\.part\.", key)}
+    return ended
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("copies", [1, 3])
+def test_windows_in_parts_come_out_whole_of_a_fault_at_any_operation(copies: int) -> None:
+    async def all_faults() -> None:
+        expected = without_parts(await without_faults(GROWING, performs=True))
+        plain = await with_faults(GROWING, [], performs=True, copies=copies)
+        assert len(plain.operations[0]) > 30
+        left = {key for key, data in plain.stored.items() if data and ".part." in key}
+        assert left == {window_part_subject(window("l", "").subject, 1)} or not left
+        for number, operation in enumerate(plain.operations[0]):
+            for fault in FAULTS:
+                found = await with_faults(GROWING, [{number: fault}], performs=True, copies=copies)
+                assert_same(without_parts(found), expected, (number, operation, fault))
+
+    run(all_faults())
+
+
+@pytest.mark.usefixtures("small_parts")
+def test_packs_of_a_commit_that_died_before_it_was_certain_are_forgotten() -> None:
+    async def crash() -> None:
+        plain = await with_faults(GROWING[:2], [], performs=True)
+        for number in range(len(plain.operations[0])):
+            found = await with_faults(GROWING[:2], [{number: CRASHES[1]}], performs=True)
+            server = found.server
+            assert server is not None
+            assert not [key for key, data in server.stored().items() if ".prepared." in key and data]
+
+    run(crash())
+
+
+@pytest.mark.usefixtures("small_parts")
+@pytest.mark.parametrize("limit", [0, 1])
+def test_a_server_that_takes_less_than_before_gets_smaller_parts(limit: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a reconnection to another server; it only refuses: messages, and batches, too."""
+    monkeypatch.setattr(commit_module, "MIN_PART_BYTES", 10)
+    monkeypatch.setattr(commit_module, "MIN_BATCH", 4)
+
+    async def shrink() -> None:
+        server = MemoryServer(now_us)
+        process = MemoryConnection(server)
+        original = server.store
+
+        def store(messages: Sequence[Message], **more: Any) -> int:
+            if any(len(each.data) > 110 for each in messages if not each.subject.endswith(".offset")):
+                raise MessageTooLarge("110 bytes")
+            return original(messages, **more)
+
+        server.store = store  # type: ignore[method-assign]
+        server.max_batch = 20 if limit else 7
+        log = FencedShardLog(process.engine, 0)
+        await log.load(lambda *_: None)
+        await log.commit(GROWING[0], seq=1, clock_us=1)
+        windows = await evaluate(FencedShardLog(MemoryConnection(server).engine, 0), GROWING[:1])
+        assert windows == {"k": b"0" * 150, "l": b"l" * 30, "m": b"0"}
+
+    run(shrink())
+
+
+def test_a_commit_makes_room_in_a_full_store_and_waits_when_nothing_may_go() -> None:
+    async def fill() -> None:
+        server = MemoryServer(now_us)
+        server.max_bytes = 3000
+        log = FencedShardLog(MemoryConnection(server).engine, 0)
+        await log.load(lambda *_: None)
+        for number in range(1, 60):
+            await log.commit([window("k", "x" * 200), *fired(f"f{number}" + "x" * 40)[:1]], seq=number, clock_us=number)
+            assert not log.full
+        assert any("f59" in subject for subject in server.stored())
+        assert not any("f1x" in subject for subject in server.stored())
+        waiting = asyncio.create_task(log.commit([window("big", "x" * 4000)], seq=60, clock_us=60))
+        while not log.full:
+            await asyncio.sleep(0.1)
+        server.max_bytes = 20_000
+        await waiting
+        assert not log.full
+        assert (await evaluate(FencedShardLog(MemoryConnection(server).engine, 0), []))["big"] == b"x" * 4000
+
+    run(fill())
+
+
+def test_a_commit_that_is_refused_again_and_again_is_given_back() -> None:
+    async def refuse() -> None:
+        server = MemoryServer(now_us)
+        log = FencedShardLog(MemoryConnection(server).engine, 0)
+        await log.load(lambda *_: None)
+        original = server.store
+
+        def store(messages: Sequence[Message], **more: Any) -> int:
+            if any(b"poison" in each.data for each in messages):
+                raise unavailable("no such luck (10999)", BusReason.REFUSED)
+            return original(messages, **more)
+
+        server.store = store  # type: ignore[method-assign]
+        with pytest.raises(CommitRefused, match="10999"):
+            await log.commit([window("k", "poison"), window("l", "1")], seq=1, clock_us=1)
+        assert not await log.takes([window("k", "poison")])
+        assert await log.takes([window("l", "1")])
+        await log.commit([window("l", "1")], seq=1, clock_us=1)
+        assert await evaluate(FencedShardLog(MemoryConnection(server).engine, 0), []) == {"l": b"1"}
+
+    run(refuse())
 
 
 PLANS = st.lists(

@@ -94,7 +94,9 @@ ANSWERS: dict[str, Any] = {
     "cancel_run": RUN,
     "run_logs": answers.LogPage(lines=[], next=0, done=False),
     "list_actions": [],
+    "count_dead": answers.DeadLetterCount(count=7),
     "redrive_action": answers.Redriven(key="k.0", outcome="retrying", attempts=3),
+    "drop_action": answers.Redriven(key="k.0", outcome="dropped", attempts=3),
 }
 
 
@@ -174,6 +176,7 @@ class FakeApi:
             rules=rules,
             problems=[],
             shards={"0": 7},
+            set_aside={},
             pools=[],
         )
 

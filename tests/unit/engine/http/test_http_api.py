@@ -41,7 +41,10 @@ def call(api: FakeApi, method: str, path: str, **request: Any) -> httpx.Response
         ("GET", "/api/runs/r", ("get_run", "r", {})),
         ("GET", "/api/runs/r/logs?after=5", ("run_logs", "r", {"after": 5, "limit": 1000})),
         ("POST", "/api/runs/r/cancel", ("cancel_run", "r", {})),
-        ("POST", "/api/actions/k.0/redrive", ("redrive_action", "k.0", {})),
+        ("GET", "/api/actions/dead/count?automation=a", ("count_dead", "a", {})),
+        ("POST", "/api/actions/k.0/redrive", ("redrive_action", "k.0", {"new_key": False})),
+        ("POST", "/api/actions/k.0/redrive?new_key=true", ("redrive_action", "k.0", {"new_key": True})),
+        ("POST", "/api/actions/k.0/drop", ("drop_action", "k.0", {})),
     ],
 )
 def test_a_route_asks_for_one_thing(method: str, path: str, called: tuple[Any, ...]) -> None:

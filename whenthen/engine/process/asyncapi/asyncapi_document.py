@@ -21,6 +21,7 @@ from whenthen.engine.process.asyncapi.engine_messages import (
     OffsetLine,
     PreparedPack,
     WindowLine,
+    WindowPart,
 )
 from whenthen.engine.process.asyncapi.event_messages import EventMessage
 from whenthen.engine.process.asyncapi.run_messages import (
@@ -71,6 +72,10 @@ CHANNELS = (
     Channel(
         "ShardWindow", "ENGINE", "engine.shard.{shard}.window.{trigger}.{key}", WindowLine,
         "What a trigger remembers for one key.", LINE_AND_BINARY,
+    ),
+    Channel(
+        "WindowPart", "ENGINE", "engine.shard.{shard}.part.{trigger}.{key}.{index}", WindowPart,
+        "A further part of a window that is larger than a message.", BINARY,
     ),
     Channel(
         "PreparedPack", "ENGINE", "engine.shard.{shard}.prepared.{index}", PreparedPack,

@@ -17,6 +17,7 @@ __all__ = [
     "OffsetLine",
     "PreparedPack",
     "WindowLine",
+    "WindowPart",
 ]
 
 EventReference = Annotated[
@@ -41,6 +42,11 @@ class OffsetLine(MessageModel):
 
 class WindowLine(RootModel[tuple[str, str]]):
     """The trigger and the key of a window. Behind this line, after a line feed, its state."""
+
+
+class WindowPart(RootModel[bytes]):
+    """A line with the generation of a window that is larger than a message, and behind it a slice of the window. The window's own
+    message then starts with `{"parts": 3, "of": "<generation>", "bytes": 2000000}`, and the first slice follows."""
 
 
 class PreparedPack(RootModel[bytes]):

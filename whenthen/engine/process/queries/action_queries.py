@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.bus import ENGINE, Bus, StoredMessage, newest, short_token
+from whenthen.engine.bus import ENGINE, Bus, StoredMessage, StreamPage, newest, short_token
 from whenthen.engine.execution import DeadLetter, DeadLetters
 from whenthen.engine.http import Page
 from whenthen.engine.http import answer_models as answers
@@ -25,6 +25,7 @@ class ActionQueries:
         if outcome == "dead":
             return await self._list_dead(page)
         found: dict[str, dict[str, Any]] = {}
+        cut: list[int] = []  #: where each of the two lists ended that has more
         if outcome in (None, "waiting"):
             waiting = await newest(
                 self._bus.client,
@@ -35,19 +36,38 @@ class ActionQueries:
                 before=page.position,
             )
             found = {item["key"]: item for item in waiting if kind in (None, item["type"])}
+            cut += [waiting.next] if waiting.next is not None else []
         if outcome != "waiting":
-            for item in await self._dead_letters.list_actions(
+            tried = await self._dead_letters.list_actions(
                 limit=page.limit, before=page.position, automation=automation, kind=kind, outcome=outcome
-            ):
+            )
+            for item in tried:
                 found[item["key"]] = {**found.get(item["key"], {}), **item}
+            cut += [tried.next] if tried.next is not None else []
         newest_first = sorted(found.values(), key=lambda item: -int(item["seq"]))
-        return [answers.ActionState.model_validate(item) for item in newest_first[: page.limit]]
+        if not cut:
+            return [answers.ActionState.model_validate(item) for item in newest_first[: page.limit]]
+        shown = [item for item in newest_first if int(item["seq"]) >= max(cut)]
+        answer = StreamPage(answers.ActionState.model_validate(item) for item in shown[: page.limit])
+        answer.next = max(cut) if len(shown) <= page.limit else int(shown[page.limit - 1]["seq"])
+        return answer
 
     async def _list_dead(self, page: Page) -> list[answers.ActionState]:
-        letters = await self._dead_letters.letters(automation=page.filters.get("automation"))
-        kind = page.filters.get("type")
-        found = [_dead(letter) for letter in reversed(letters)]
-        return [item for item in found if kind is None or item.type == kind][: page.limit]
+        letters = await self._dead_letters.letters(
+            automation=page.filters.get("automation"),
+            kind=page.filters.get("type"),
+            limit=page.limit,
+            before=page.position,
+        )
+        found = StreamPage(_dead(letter) for letter in letters)
+        found.next = letters.next
+        return found
+
+    async def count_dead(self, automation: str | None) -> answers.DeadLetterCount:
+        counts = await self._dead_letters.counts()
+        return answers.DeadLetterCount(
+            count=counts.get(short_token(automation), 0) if automation else sum(counts.values())
+        )
 
 
 def _waiting(message: StoredMessage) -> dict[str, Any] | None:

@@ -88,4 +88,6 @@ class AutomationQueries:
     def _state(self, automation: Automation) -> answers.State:
         if not automation.enabled:
             return "disabled"
+        if automation.name in self._observation.aside:
+            return "set-aside"
         return "paused" if automation.name in self._pauses.paused else "active"

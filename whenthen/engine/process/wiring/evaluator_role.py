@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from whenthen.engine.bus import ENGINE
 from whenthen.engine.evaluation import (
     EvaluationSettings,
     LeaseSettings,
@@ -47,7 +50,9 @@ class EvaluatorRole:
         ready = {shard: loop.ready.is_set() for shard, loop in self.loops.items()}
         # with an embedded server nobody else evaluates
         expected = self._parts.settings.shards if self._parts.embedded is not None else 0
-        return [f"shard {shard}" for shard in missing_shards(ready, expected)]
+        full = any(loop.full for loop in self.loops.values())
+        found = [f"shard {shard}" for shard in missing_shards(ready, expected)]
+        return [*found, f"room in stream {ENGINE}, which is full"] if full else found
 
     def positions(self) -> dict[int, int]:
         """The last position of `EVENTS` that each shard has dealt with."""
@@ -69,6 +74,7 @@ class EvaluatorRole:
             follows_wait=settings.follows_wait,
         )
         evaluator.paused = parts.pauses.paused
+        evaluator.resumed = parts.pauses.resumed
         firing_ttl_s = int(settings.retain_firings.total_seconds())
         loop = nats_shard_loop(
             parts.bus,
@@ -78,7 +84,7 @@ class EvaluatorRole:
             observer=parts.observation,
             publish_specs=self._specs.publish,
         )
-        return _ListedShard(self.loops, shard, loop)
+        return _ListedShard(self.loops, shard, loop, released=parts.observation.released)
 
 
 def missing_shards(ready: dict[int, bool], expected: int) -> list[int]:
@@ -89,7 +95,10 @@ def missing_shards(ready: dict[int, bool], expected: int) -> list[int]:
 class _ListedShard:
     """A shard's loop, listed among the loops of the process for as long as it runs."""
 
-    def __init__(self, loops: dict[int, ShardLoop], shard: int, loop: ShardLoop) -> None:
+    def __init__(
+        self, loops: dict[int, ShardLoop], shard: int, loop: ShardLoop, *, released: Callable[[int], None]
+    ) -> None:
+        self._released = released
         self._loops = loops
         self._shard = shard
         self._loop = loop
@@ -101,6 +110,7 @@ class _ListedShard:
         finally:
             if self._loops.get(self._shard) is self._loop:
                 del self._loops[self._shard]
+                self._released(self._shard)
 
     def stop(self) -> None:
         self._loop.stop()

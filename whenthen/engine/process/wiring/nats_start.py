@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import nats.errors
 
 from whenthen.engine.bus import (
+    ENVELOPE_BYTES,
     Bus,
     DataDir,
     DiskRoom,
@@ -82,6 +83,7 @@ async def start_nats(settings: Settings, metrics: Metrics, cleanup: contextlib.A
 
     async def prepare() -> Stores:
         await check_server(bus.nc)
+        _check_body_limit(settings, bus.nc.max_payload)
         await ensure_streams(bus.js, stream_settings(settings))
         await ensure_flow_stores(bus.js, flow_store_settings(settings))
         return nats_stores(bus.client, flow_store_settings(settings))
@@ -110,6 +112,16 @@ def _credentials(settings: Settings, urls: list[str]) -> dict[str, Any]:
             if login is not None:
                 return {"login": login}
     return {}
+
+
+def _check_body_limit(settings: Settings, max_payload: int) -> None:
+    """Refuse a limit that somebody set and that a body of one event can not reach; the default holds for lists of events."""
+    most = max_payload - ENVELOPE_BYTES
+    if "body_limit" in settings.model_fields_set and settings.body_limit > most:
+        raise SetupError(
+            f"body_limit is {settings.body_limit} bytes, and the NATS server takes {most} of an event "
+            f"(max_payload {max_payload}); lower body_limit, or raise max_payload of the NATS server"
+        )
 
 
 async def wait_until_closed(bus: Bus) -> None:
