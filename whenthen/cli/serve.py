@@ -17,7 +17,6 @@ import typer
 
 from whenthen import __version__
 from whenthen.cli.output import errors, escape, fail, stdout
-from whenthen.cli.token_files import FILE_NAME, forget_token, note_token, token_of
 
 if TYPE_CHECKING:
     from whenthen.actions import Redactor
@@ -152,6 +151,7 @@ def _with_token(settings: Settings, roles: frozenset[Role]) -> tuple[Settings, s
     """The settings with a token for `/api`; and the token, if it is one that was made here."""
     from pydantic import SecretStr
 
+    from whenthen.cli.token_files import token_of
     from whenthen.engine.process import Role
 
     if Role.API not in roles or settings.open_loopback or settings.token() is not None:
@@ -163,6 +163,8 @@ def _with_token(settings: Settings, roles: frozenset[Role]) -> tuple[Settings, s
 @contextlib.contextmanager
 def _noted(url: str, token: str | None) -> Iterator[None]:
     """Have commands of this user find the token while the server runs. An old note for its address is dropped."""
+    from whenthen.cli.token_files import forget_token, note_token
+
     if not url:
         yield
         return
@@ -186,6 +188,7 @@ def _noted(url: str, token: str | None) -> Iterator[None]:
 
 def _say(server: Server, made: str | None) -> None:
     """The one screen that says what listens and what was loaded."""
+    from whenthen.cli.token_files import FILE_NAME
     from whenthen.engine.process import Role
 
     status = server.describe().model_dump()
