@@ -36,7 +36,6 @@ from whenthen.engine.bus import (
     short_token,
     unavailable,
 )
-from whenthen.engine.execution.spec_store import SpecStore
 from whenthen.schemas import ActionTask, Conflict, NotFound, format_time
 
 __all__ = ["DeadLetter", "DeadLetters"]
@@ -152,10 +151,9 @@ class DeadLetters:
         fields: dict[str, Any] = orjson.loads(letter.raw)
         fields["extra"] = {**fields.get("extra", {}), "attempts": letter.attempts}
         if spec is not None:
-            digest = spec_digest(spec)
-            await SpecStore(self._client).publish({digest: spec})
+            # executors have it with the rules in force; only an evaluation may publish it
             fields.pop("action", None)  # of an earlier version
-            fields["type"], fields["digest"] = orjson.loads(spec).get("type"), digest
+            fields["type"], fields["digest"] = orjson.loads(spec).get("type"), spec_digest(spec)
         if new_key:
             fields["extra"]["key"] = f"{letter.key}.r{letter.attempts}"
         firing = letter.task.firing
