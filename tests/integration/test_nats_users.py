@@ -29,6 +29,7 @@ from whenthen.engine.flow_runs.flow_streams import ensure_flow_stores
 pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
+TOKEN = "token-of-this-test-0123456789"
 USERS = ("api", "evaluator", "executor", "scheduler", "worker", "server", "system")
 RULES = """
 deployments:
@@ -89,7 +90,7 @@ def process(folder: Path, server: NatsServer, role: str, port: int) -> subproces
     with (folder / f"{role}.log").open("wb") as log:
         return subprocess.Popen(
             [*words, "--port", str(port), "--data-dir", str(folder / role)],
-            env={**kept, "WHENTHEN_NATS_URL": url(server, role)},
+            env={**kept, "WHENTHEN_NATS_URL": url(server, role), "WHENTHEN_API_TOKEN": TOKEN},
             cwd=folder,
             stdout=log,
             stderr=log,
@@ -104,7 +105,12 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     roles = ("api", "evaluator", "executor", "scheduler", "worker")
-    with ExitStack() as started, httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+    with (
+        ExitStack() as started,
+        httpx.Client(
+            base_url=f"http://127.0.0.1:{port}", trust_env=False, headers={"Authorization": f"Bearer {TOKEN}"}
+        ) as client,
+    ):
         for role in roles:
             one = process(tmp_path, server, role, port)
             started.callback(one.wait)
