@@ -72,6 +72,7 @@ class EvaluatorRole:
             parts.rule_registry.now.shards[shard],
             max_depth=settings.max_depth,
             follows_wait=settings.follows_wait,
+            orphans_kept=settings.orphans_kept,
         )
         evaluator.paused = parts.pauses.paused
         evaluator.resumed = parts.pauses.resumed
