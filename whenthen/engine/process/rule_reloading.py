@@ -27,11 +27,11 @@ _LOGGED = 20  #: problems of one refused set in the log; the API lists all
 class RuleReloading:
     """Keeps the rule registry in step with the folder or file at `path`; an invalid set does not change it."""
 
-    def __init__(self, path: Path, rule_registry: RuleRegistry, metrics: Metrics) -> None:
+    def __init__(self, path: Path, rule_registry: RuleRegistry, metrics: Metrics, *, grace_s: float = 10.0) -> None:
         self._rule_registry = rule_registry
         self._metrics = metrics
         self._problems: tuple[Problem, ...] = ()
-        self._watcher = RulesWatcher(path, rule_registry.now.rules, self._changed)
+        self._watcher = RulesWatcher(path, rule_registry.now.rules, self._changed, grace_s=grace_s)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch for changes until `stop` is set."""

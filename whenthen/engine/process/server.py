@@ -132,7 +132,12 @@ class Server:
         await retried(parts.pauses.refresh)
         if self.roles != {Role.WORKER}:  # a worker alone may read runs and nothing else
             await retried(self._read_last_firings)
-        self._reloading = reloading = RuleReloading(self.rules_path, parts.rule_registry, self.metrics)
+        self._reloading = reloading = RuleReloading(
+            self.rules_path,
+            parts.rule_registry,
+            self.metrics,
+            grace_s=self.settings.rules_file_grace.total_seconds(),
+        )
         if Role.API in self.roles:
             self._api = ApiRole(parts, reloading, missing=self.missing, describe=self.describe)
         if Role.EVALUATOR in self.roles:
