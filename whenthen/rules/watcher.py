@@ -62,9 +62,10 @@ class RulesWatcher:
         poll_s: float = 5.0,
         grace_s: float = 10.0,
         monotonic: Callable[[], float] | None = None,
+        problems: Sequence[Problem] = (),
     ) -> None:
         self.rules = rules
-        self.problems: tuple[Problem, ...] = ()  #: of the last set when it was refused
+        self.problems: tuple[Problem, ...] = tuple(problems)  #: of the last set when it was refused
         self._path = Path(path)
         self._changed = changed
         self._checkers = checkers
@@ -78,6 +79,8 @@ class RulesWatcher:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set."""
+        if self.problems:  # the files may have been mended before anyone watched
+            await self.reload()
         async for changed in self._changes(stop):
             if stop.is_set():
                 return

@@ -127,6 +127,8 @@ class ReloadReport(AnswerModel):
 class RulesInForce(AnswerModel):
     path: str
     revision: str
+    kept_since: str | None = None
+    """When these rules came into force, if they are older than the files, which were refused at the start."""
     files: list[str]
     automations: int
     webhooks: int
