@@ -55,6 +55,13 @@ class Running:
     def names(self) -> list[str]:
         return sorted(self.server.rule_registry.now.automations)
 
+    async def post(self, path: str) -> httpx.Response:
+        return await self._client.post(path)
+
+    async def keeps(self, number: int) -> bool:
+        """Whether the windows of so many absent triggers are kept."""
+        return len(await self.get("/api/orphans")) == number
+
     async def has(self, names: list[str]) -> bool:
         return self.names() == names
 
@@ -164,3 +171,43 @@ async def test_kept_rules_that_can_not_be_read_are_as_good_as_none(folder: Path,
     with pytest.raises(InvalidRules):
         async with running(folder):
             pass
+
+
+async def test_a_process_with_older_rules_deletes_nothing_and_lists_what_it_keeps(folder: Path) -> None:
+    orders = folder / "rules" / "orders.yaml"
+    async with running(folder) as now:
+        await now.emit("order.paid", "o1")
+        await until(lambda: now.decided("unshipped", ["opened"]))
+    orders.unlink()
+    async with running(folder) as now:
+        await until(lambda: now.keeps(1))
+        (orphan,) = await now.get("/api/orphans")
+        assert (orphan["keys"], orphan["automation"]) == (1, None)
+        assert orphan["bytes"] > 0
+    orders.write_text(ORDERS)
+    async with running(folder) as now:
+        await until(lambda: now.keeps(0))
+        await now.emit("order.shipped", "o1")
+        await until(lambda: now.decided("unshipped", ["expected"]))
+
+
+async def test_kept_windows_are_forgotten_on_request(folder: Path) -> None:
+    async with running(folder) as now:
+        await now.emit("order.paid", "o1")
+        await until(lambda: now.decided("unshipped", ["opened"]))
+        (folder / "rules" / "orders.yaml").write_text(
+            "automations: [{name: b, trigger: {expect: x}, actions: do-nothing}]\n"
+        )
+        await now.reload()
+        await until(lambda: now.keeps(1))
+        assert (await now.get("/api/orphans"))[0]["automation"] == "unshipped"
+        refused = await now.post("/api/orphans/nobody/forget")
+        assert refused.status_code == 404
+        assert "whenthen automations orphans lists them" in refused.text
+        (forgotten,) = (await now.post("/api/orphans/unshipped/forget")).raise_for_status().json()
+        assert forgotten["automation"] == "unshipped"
+        await until(lambda: now.keeps(0))
+        (folder / "rules" / "orders.yaml").write_text(ORDERS)
+        await now.reload()
+        await now.emit("order.shipped", "o1")
+        await until(lambda: now.decided("unshipped", ["waiting_for_after"]))

@@ -120,17 +120,19 @@ def test_a_window_that_no_part_of_its_rule_has_is_of_no_use() -> None:
     assert not engine.restore(f"{trigger}.triggers[0]", "k", b"[1,0,0,0]")
 
 
-def test_an_orphan_is_forgotten_on_request_by_name_or_id() -> None:
+def test_an_orphan_is_forgotten_on_request_and_a_later_one_of_the_trigger_is_not() -> None:
     engine = evaluator(PAIR, {**PAIR, "threshold": 3})
     take(engine, event("a", 0, labels={"k": "x"}))
     ids = list(engine.rules.ids)
     engine.replace_rules(NOTHING)
     engine.advance(us(1))
-    assert engine.orphans.forget("other") == []
-    assert len(engine.orphans.forget("rule0")) == 1
+    kept = stored(engine, {})
+    engine.orphans.request_forget({ids[0]: us(1), ids[1]: us(0), "other": us(1)})
+    assert engine.next_deadline_us() == 0
+    (sentence,) = engine.advance(us(2)).forgotten
+    assert sentence.endswith("on request")
     assert engine.orphans.ids() == [ids[1]]
-    assert len(engine.orphans.forget(ids[1])) == 1
-    assert stored(engine, {}) == {}
+    assert {trigger for trigger, _ in stored(engine, kept)} == {ids[1], OrphanStore.ID}
 
 
 @pytest.mark.parametrize("bound", [{"max_windows": 2}, {"max_bytes": 150}])

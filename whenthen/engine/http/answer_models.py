@@ -205,6 +205,19 @@ class AutomationState(AnswerModel):
     state: State
 
 
+class Orphan(AnswerModel):
+    """Windows of a trigger that is not in the rules."""
+
+    trigger: str
+    """Its id."""
+    automation: str | None
+    """The automation's name; null when no process that has seen the windows knew it."""
+    keys: int
+    bytes: int
+    since: str
+    """By the time of the events."""
+
+
 class AutomationSummary(AutomationState):
     trigger: str
     """The type of the trigger."""

@@ -12,6 +12,7 @@ Owned by `triggers.shard_state`. Meaning: docs/rules.md, "Editing a rule keeps i
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -54,6 +55,7 @@ class OrphanStore:
         "_kept_us",
         "_max_bytes",
         "_max_windows",
+        "_requested",
         "_returned",
         "_windows",
         "due_us",
@@ -66,6 +68,7 @@ class OrphanStore:
         self._max_bytes = max_bytes
         self._away: dict[str, Orphan] = {}
         self._returned: dict[str, None] = {}
+        self._requested: set[str] = set()
         self._changed: dict[tuple[str, str], None] = {}
         self._windows = 0
         self._bytes = 0
@@ -134,8 +137,11 @@ class OrphanStore:
             elif not orphan.since_us:
                 orphan.since_us = now_us
                 self._changed[(self.ID, orphan.id)] = None
+            elif orphan.id in self._requested:
+                notes.append(f"{self._forget(orphan)}: on request")
             elif orphan.since_us + self._kept_us <= now_us:
                 notes.append(f"{self._forget(orphan)}: kept for {self._kept_us / 1e6:g} s (orphans_kept)")
+        self._requested.clear()
         if self._windows > self._max_windows or self._bytes > self._max_bytes:
             for orphan in sorted(self._away.values(), key=lambda each: (each.since_us, -each.size_bytes, each.id)):
                 if self._windows <= self._max_windows and self._bytes <= self._max_bytes:
@@ -150,10 +156,13 @@ class OrphanStore:
         """When the clock must move for `settle`; None when nothing is kept."""
         return None if self.due_us == _NEVER else self.due_us
 
-    def forget(self, name: str) -> list[str]:
-        """Forget the absent triggers with this id, or of the automation with this name; a sentence for each."""
-        found = [orphan for orphan in self._away.values() if name in (orphan.id, orphan.automation)]
-        return [f"{self._forget(orphan)}: on request" for orphan in sorted(found, key=lambda each: each.id)]
+    def request_forget(self, requests: Mapping[str, int]) -> None:
+        """Let `settle` forget absent triggers: by id, those that are away since the given time and not since another."""
+        for orphan_id, since_us in requests.items():
+            orphan = self._away.get(orphan_id)
+            if orphan is not None and orphan.since_us == since_us:
+                self._requested.add(orphan_id)
+                self.due_us = 0
 
     # -- changes
 
