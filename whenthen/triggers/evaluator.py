@@ -145,7 +145,7 @@ class Evaluator(ShardState):
 
     def _settle_orphans(self, evaluation: Evaluation) -> None:
         """End the gap of the triggers that came back, and forget the windows of those that were away long enough."""
-        returned, evaluation.forgotten = self.orphans.settle(self.clock_us)
+        returned, evaluation.orphan_notes = self.orphans.settle(self.clock_us)
         for orphan_id in returned:
             automation = self.rules.ids.get(orphan_id)
             for leaf in automation.leaves if automation is not None else ():

@@ -331,7 +331,7 @@ class ShardLoop:
             self.observer.unreadable(self.shard, message.seq, error)
             return
         decisions.extend(outcome.decisions)
-        for sentence in outcome.forgotten:
+        for sentence in outcome.orphan_notes:
             log.warning("shard %d: %s", self.shard, sentence)
         if outcome.stopped:
             now = from_us(self._wall_us())

@@ -124,7 +124,7 @@ class OrphanStore:
     def settle(self, now_us: int) -> tuple[list[str], list[str]]:
         """Note since when triggers are away, and forget what was kept long enough.
 
-        Gives the ids that came back since the last call, and a sentence for each trigger that was forgotten.
+        Gives the ids that came back since the last call, and what became of absent triggers, in sentences.
         """
         returned = sorted(self._returned)
         self._returned = {}
@@ -136,6 +136,7 @@ class OrphanStore:
                 self._forget(orphan)
             elif not orphan.since_us:
                 orphan.since_us = now_us
+                notes.append(f"{_windows_of(orphan)} are kept: it is not in the rules")
                 self._changed[(self.ID, orphan.id)] = None
             elif orphan.id in self._requested:
                 notes.append(f"{self._forget(orphan)}: on request")
@@ -189,17 +190,19 @@ class OrphanStore:
         for name in orphan.windows:
             self._changed[name] = None
         self._changed[(self.ID, orphan.id)] = None
-        what = (
-            f"automation {orphan.automation!r} (trigger {orphan.id})" if orphan.automation else f"trigger {orphan.id}"
-        )
-        since = f", away since {from_us(orphan.since_us).isoformat()}" if orphan.since_us else ""
-        return f"{len(orphan.windows)} windows of {what}{since}, are forgotten"
+        since = f", away since {from_us(orphan.since_us).isoformat()}," if orphan.since_us else ""
+        return f"{_windows_of(orphan)}{since} are forgotten"
 
     def _remove(self, orphan_id: str) -> Orphan:
         orphan = self._away.pop(orphan_id)
         self._windows -= len(orphan.windows)
         self._bytes -= orphan.size_bytes
         return orphan
+
+
+def _windows_of(orphan: Orphan) -> str:
+    named = f"automation {orphan.automation!r} (trigger {orphan.id})" if orphan.automation else f"trigger {orphan.id}"
+    return f"{len(orphan.windows)} windows of {named}"
 
 
 def orphan_id_of(trigger: str) -> str:
