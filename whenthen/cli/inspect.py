@@ -75,6 +75,18 @@ DECISIONS = Listing(
     filters=(Filter(name="reason", help="Only these: fired, label_mismatch, cooldown, ..."),),
     most=MAX_PAGE,
 )
+ORPHANS = Listing(
+    about="Windows that are kept of automations that are not in the rules, those that are away the longest first.",
+    route="/api/orphans",
+    columns=(
+        Column(title="TRIGGER", value="trigger", shape=Shape.ID),
+        Column(title="AUTOMATION", value=lambda item: item["automation"] or "(not known)", shape=Shape.NAME),
+        Column(title="SINCE", value=local_time("since")),
+        Column(title="KEYS", value="keys", shape=Shape.NUMBER),
+        Column(title="BYTES", value="bytes", shape=Shape.NUMBER),
+    ),
+    empty="no windows of automations that are not in the rules",
+)
 FIRINGS = Listing(
     about="Firings, newest first: which automation fired for which event.",
     route="/api/firings",
@@ -108,6 +120,9 @@ def add_commands(app: typer.Typer) -> None:
     automations.command("decisions")(list_command(DECISIONS))
     automations.command("pause")(pause_automation)
     automations.command("resume")(resume_automation)
+    orphans = new_group(automations, "orphans", ORPHANS.about)
+    add_listing(orphans, ORPHANS)
+    orphans.command("forget")(forget_orphans)
     app.command("firings")(list_command(FIRINGS))
     app.command("status")(status)
 
@@ -155,6 +170,27 @@ def pause_automation(name: NameArgument, url: UrlOption = DEFAULT_URL, as_json: 
 def resume_automation(name: NameArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
     """Let a paused automation fire again."""
     _switch(name, "resume", url, as_json)
+
+
+@errors
+def forget_orphans(
+    name: Annotated[
+        str,
+        typer.Argument(metavar="NAME", help="The automation's name, or the trigger's id.", show_default=False),
+    ],
+    url: UrlOption = DEFAULT_URL,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget the windows of an automation that is not in the rules."""
+    from whenthen.cli.client import Client, quoted
+
+    with Client.connect(url) as client:
+        found = client.post(f"/api/orphans/{quoted(name)}/forget")
+    if as_json:
+        print_json(found)
+        return
+    for orphan in found:
+        stdout().print(f"the windows of {orphan['keys']} keys of trigger {orphan['trigger']} are being forgotten")
 
 
 def _switch(name: str, verb: str, url: str, as_json: bool) -> None:

@@ -202,6 +202,11 @@ def _say(server: Server, made: str | None) -> None:
     kind = "embedded, " if status["embedded"] else ""
     out.print(f"  NATS      {status['nats']}  ({kind}data in {escape(str(server.settings.data_dir))})")
     out.print(f"  rules     {escape(rules['path'])}, revision {rules['revision']}")
+    if rules["kept_since"]:
+        out.print(
+            f"            [bold red]the files are refused; these are the last good rules, of {rules['kept_since']}[/]"
+        )
+        out.print("            whenthen status says why; mended files are taken at once")
     counts = ", ".join(f"{rules[name]} {name}" for name in ("automations", "webhooks", "deployments", "notifiers"))
     out.print(f"            {counts}")
     for name in server.rule_registry.now.webhooks:

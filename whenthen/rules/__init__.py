@@ -17,7 +17,9 @@ from whenthen.rules.explain_event import (
 from whenthen.rules.folder import (
     Checker,
     Rules,
+    SourceFile,
     check_rules,
+    compile_files,
     load_rules,
 )
 from whenthen.rules.jsonschema import (
@@ -46,7 +48,9 @@ __all__ = [
     "Checker",
     "Rules",
     "RulesWatcher",
+    "SourceFile",
     "check_rules",
+    "compile_files",
     "explain",
     "explain_event",
     "import_prefect_file",

@@ -11,6 +11,8 @@ from whenthen.triggers import trigger_id
 
 __all__ = ["window_changes"]
 
+_KEPT = "the windows so far are kept for a while (orphans_kept) and go on when its trigger is as before"
+
 
 def window_changes(before: Rules, after: Rules) -> dict[str, str]:
     """What becomes of each automation's windows; automations with no change at all are left out."""
@@ -26,7 +28,7 @@ def window_changes(before: Rules, after: Rules) -> dict[str, str]:
         elif trigger_id(earlier) == trigger_id(automation):
             changes[name] = "changed; keeps its windows"
         else:
-            changes[name] = "trigger changed; starts afresh"
+            changes[name] = f"trigger changed; starts afresh; {_KEPT}"
     for name in old.keys() - new.keys():
-        changes[name] = "removed; its windows are forgotten"
+        changes[name] = f"removed; {_KEPT}"
     return changes

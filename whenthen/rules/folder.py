@@ -23,7 +23,17 @@ from whenthen.rules.self_triggering import loops
 from whenthen.rules.validation_messages import explain
 from whenthen.schemas import Automation, Deployment, FieldPath, InvalidRules, Notifier, Problem, RuleFile, Webhook
 
-__all__ = ["Checker", "Rules", "SourceFile", "check_rules", "find_files", "load_rules", "read_files"]
+__all__ = [
+    "Checker",
+    "Rules",
+    "SourceFile",
+    "absent_files",
+    "check_rules",
+    "compile_files",
+    "find_files",
+    "load_rules",
+    "read_files",
+]
 
 #: Looks at one automation, webhook, deployment or notifier and yields each problem: the path of the field inside it
 #: (`("trigger", "when")`) and what is wrong with the remedy.
@@ -49,6 +59,7 @@ class Rules:
     deployments: tuple[Deployment, ...] = ()
     notifiers: tuple[Notifier, ...] = ()
     files: tuple[str, ...] = ()  #: relative to `base`
+    sources: tuple[SourceFile, ...] = field(default=(), compare=False, repr=False)  #: the files as they were read
     base: Path = Path()  #: what entry points and working directories are relative to
     revision: str = ""  #: changes when, and only when, the name or content of a file does
     #: by name, what the checks compiled; empty when others stood in for them
@@ -61,11 +72,13 @@ class Rules:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceFile:
-    """One file as it was read. `trouble` says why it could not be."""
+    """One file as it was read. `trouble` says why it could not be. A `held` file is away, and stands as it was read before: of it only
+    that counts which no other file has."""
 
     name: str
-    raw: bytes = b""
+    raw: bytes = field(default=b"", repr=False)
     trouble: str = ""
+    held: bool = False
 
 
 def load_rules(
@@ -81,10 +94,33 @@ def load_rules(
         InvalidRules: with every problem found, in file order. Nothing is taken from a set with a problem.
     """
     base, files = read_files(path)
+    return compile_files(base, files, checkers=checkers, kept=kept)
+
+
+def compile_files(
+    base: Path, files: Sequence[SourceFile], *, checkers: Sequence[Checker] | None = None, kept: Rules | None = None
+) -> Rules:
+    """As `load_rules`, of files that were read already."""
     rules, problems = _examine(base, files, checkers, kept)
     if problems:
         raise InvalidRules(problems)
     return rules
+
+
+def absent_files(files: Sequence[SourceFile], rules: Rules) -> list[SourceFile]:
+    """The files of `rules` that are not among `files`, or have nothing in them any more. Empty when a file can not be read."""
+    if any(file.trouble for file in files):
+        return []
+    there = {file.name for file in files if not _is_empty(file.raw)}
+    return [source for source in rules.sources if source.name not in there and not _is_empty(source.raw)]
+
+
+def _is_empty(raw: bytes) -> bool:
+    """Whether a file is blank but for comments."""
+    return all(
+        line in (b"", b"---") or line.startswith(b"#")
+        for line in map(bytes.strip, raw.removeprefix(b"\xef\xbb\xbf").splitlines())
+    )
 
 
 def check_rules(path: str | os.PathLike[str], *, checkers: Sequence[Checker] | None = None) -> list[Problem]:
@@ -175,6 +211,8 @@ def _examine(
         parts += reading.parts
         unsound += reading.unsound
         unread |= reading.unread
+    if any(file.held for file in files):
+        files, parts = _without_replaced(files, parts, unsound)
     named = sorted([*parts, *unsound], key=lambda part: (part.file, *part.path)) if unsound else parts
     findings: list[Finding] = []
     for search in (duplicates(named), unknown_names(parts, names_of(named), unread), loops(parts)):
@@ -189,6 +227,17 @@ def _examine(
         more = f"and at least {len(problems) - MAX_PROBLEMS} more problems in this set"
         problems = [*problems[:MAX_PROBLEMS], Problem(file=str(base), line=0, column=0, path=(), detail=more)]
     return _rules(base, files, parts, compilation.automations), problems
+
+
+def _without_replaced(
+    files: Sequence[SourceFile], parts: Sequence[Part], unsound: Sequence[Part]
+) -> tuple[list[SourceFile], list[Part]]:
+    """Leave out of held files what other files have, and held files of which nothing is left."""
+    held = {file.name for file in files if file.held}
+    there = {(part.kind, part.name) for part in (*parts, *unsound) if part.file not in held}
+    kept = [part for part in parts if part.file not in held or (part.kind, part.name) not in there]
+    needed = {part.file for part in kept}
+    return [file for file in files if not file.held or file.name in needed], kept
 
 
 def _checked(parts: Sequence[Part], checkers: Sequence[Checker]) -> Iterator[tuple[Part, FieldPath, str]]:
@@ -291,4 +340,5 @@ def _rules(
     for file in files:
         digest.update(f"{len(file.name)}:{file.name}:{len(file.raw)}:".encode("utf-8", "surrogateescape") + file.raw)
     names = tuple(file.name for file in files)
-    return Rules(**found, files=names, base=base, revision=digest.hexdigest()[:16], compiled=compiled)
+    sources = tuple(files)
+    return Rules(**found, files=names, sources=sources, base=base, revision=digest.hexdigest()[:16], compiled=compiled)

@@ -3,11 +3,15 @@
 Owned by `engine.process.rule_reloading`. watchfiles says when something changed (it polls by itself where the system has no
 notifications, as on network file systems); where watching is not possible at all, the files are compared at an
 interval.
+
+A file that goes away, or is emptied, keeps what was in it in force for a grace period: an editor that saves, a checkout of another
+branch or the swap of a mounted folder takes files away for a moment. What else changed is taken at once.
 """
 
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -15,7 +19,16 @@ from pathlib import Path
 
 from watchfiles import Change, awatch
 
-from whenthen.rules.folder import Checker, Rules, find_files, is_rules_file, load_rules
+from whenthen.rules.folder import (
+    Checker,
+    Rules,
+    SourceFile,
+    absent_files,
+    compile_files,
+    find_files,
+    is_rules_file,
+    read_files,
+)
 from whenthen.schemas import InvalidRules, Problem
 
 __all__ = ["RulesWatcher"]
@@ -24,6 +37,7 @@ log = logging.getLogger(__name__)
 
 #: readings of files that keep changing before one is taken as it is
 SETTLING_TRIES = 20
+WAKE_MS = 500  #: how often it is looked whether a file is away for too long
 
 #: called with new rules and no problems, or with None and the problems of a set that was refused
 Changed = Callable[[Rules | None, Sequence[Problem]], None]
@@ -46,28 +60,43 @@ class RulesWatcher:
         checkers: Sequence[Checker] | None = None,
         debounce_ms: int = 200,
         poll_s: float = 5.0,
+        grace_s: float = 10.0,
+        monotonic: Callable[[], float] | None = None,
+        problems: Sequence[Problem] = (),
     ) -> None:
         self.rules = rules
-        self.problems: tuple[Problem, ...] = ()  #: of the last set when it was refused
+        self.problems: tuple[Problem, ...] = tuple(problems)  #: of the last set when it was refused
         self._path = Path(path)
         self._changed = changed
         self._checkers = checkers
         self._debounce_ms = debounce_ms
         self._poll_s = poll_s
+        self._grace_s = grace_s
+        self._monotonic = monotonic  #: the event loop's clock unless one was given
+        self._away: dict[str, float] = {}  #: files of `rules` that are away, and since when
+        self._held_until: float | None = None  #: when the first of those that are held is not any more
+        self._reading = asyncio.Lock()
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set."""
-        async for _ in self._changes(stop):
+        if self.problems:  # the files may have been mended before anyone watched
+            await self.reload()
+        async for changed in self._changes(stop):
             if stop.is_set():
                 return
-            await self.reload()
+            if changed or self._grace_is_over():
+                await self.reload()
 
     async def reload(self) -> bool:
         """Read the rules now; say whether another set was taken. Reading happens in a thread.
 
         A set counts once its files have not changed for the debounce time: an editor that empties a file before it
-        writes the new text does not take all rules away in between.
+        writes the new text does not take all rules away in between. A file that is away counts as it was for the grace time.
         """
+        async with self._reading:
+            return await self._reload()
+
+    async def _reload(self) -> bool:
         try:
             rules = await self._settled()
             if rules.revision == self.rules.revision and not self.problems:
@@ -90,7 +119,7 @@ class RulesWatcher:
             refused: InvalidRules | None = None
             rules = self.rules
             try:
-                rules = await asyncio.to_thread(load_rules, self._path, checkers=self._checkers, kept=self.rules)
+                rules = await asyncio.to_thread(self._load, self._now())
             except InvalidRules as error:
                 refused = error
             if refused is None and rules.revision == self.rules.revision:
@@ -102,28 +131,67 @@ class RulesWatcher:
             raise refused
         return rules
 
-    async def _changes(self, stop: asyncio.Event) -> AsyncIterator[None]:
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time() if self._monotonic is None else self._monotonic()
+
+    def _load(self, now: float) -> Rules:
+        """Read and check the files; those that went away lately as they were."""
+        base, files = read_files(self._path)
+        held = self._held(files, now)
+        if held:
+            names = {file.name for file in held}
+            together = sorted([*held, *(file for file in files if file.name not in names)], key=lambda file: file.name)
+            try:
+                return compile_files(base, together, checkers=self._checkers, kept=self.rules)
+            except InvalidRules as error:
+                log.debug("the rules with the files that are away are not sound together: %s", error)
+        return compile_files(base, files, checkers=self._checkers, kept=self.rules)
+
+    def _held(self, files: Sequence[SourceFile], now: float) -> list[SourceFile]:
+        """The files of the rules in force that are away for less than the grace time."""
+        absent = absent_files(files, self.rules)
+        for file in absent:
+            if file.name not in self._away and self._grace_s:
+                log.warning(
+                    "rules file %s is away or empty; what it holds stays in force for %g s", file.name, self._grace_s
+                )
+        self._away = {file.name: self._away.get(file.name, now) for file in absent}
+        held = [file for file in absent if now < self._away[file.name] + self._grace_s]
+        self._held_until = min((self._away[file.name] + self._grace_s for file in held), default=None)
+        return [dataclasses.replace(file, held=True) for file in held]
+
+    def _grace_is_over(self) -> bool:
+        """Whether a file that was held at the last reading is not any more."""
+        return self._held_until is not None and self._now() >= self._held_until
+
+    async def _changes(self, stop: asyncio.Event) -> AsyncIterator[bool]:
+        """True at each change, and False now and then."""
         try:
             watched = self._path if self._path.is_dir() else self._path.parent
-            async for _ in awatch(
-                watched, watch_filter=self._concerns, debounce=self._debounce_ms, step=50, stop_event=stop
+            async for changes in awatch(
+                watched,
+                watch_filter=self._concerns,
+                debounce=self._debounce_ms,
+                step=50,
+                stop_event=stop,
+                rust_timeout=WAKE_MS,
+                yield_on_timeout=True,
             ):
-                yield
+                yield bool(changes)
         except (OSError, RuntimeError) as error:
             log.warning("the rules folder can not be watched and is compared every %s s: %s", self._poll_s, error)
-            async for _ in self._polled(stop):
-                yield
+            async for changed in self._polled(stop):
+                yield changed
 
-    async def _polled(self, stop: asyncio.Event) -> AsyncIterator[None]:
+    async def _polled(self, stop: asyncio.Event) -> AsyncIterator[bool]:
         before = await asyncio.to_thread(self._fingerprint)
         while not stop.is_set():
             try:
                 await asyncio.wait_for(stop.wait(), self._poll_s)
             except TimeoutError:
                 now = await asyncio.to_thread(self._fingerprint)
-                if now != before:
-                    before = now
-                    yield
+                yield now != before
+                before = now
 
     def _concerns(self, _change: Change, path: str) -> bool:
         """Whether a change at `path` may change the rules: a rules file, or a folder that came or went."""

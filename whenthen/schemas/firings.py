@@ -33,6 +33,7 @@ class Reason(StrEnum):
     LATE = "late"  #: older than what its window still covers
     HELD_FOR_PREDECESSOR = "held_for_predecessor"  #: waits for the event that it follows
     PAUSED = "paused"  #: the automation is paused or disabled
+    LAPSED = "lapsed"  #: it was due while the automation was not in the rules, so nothing was seen
     LOOP = "loop"  #: caused by too many firings in a row
 
     __hash__ = str.__hash__  # an enumeration's own one is written in Python, and reasons are counted for every event

@@ -26,11 +26,12 @@ class Stopped:
 
 @dataclass(slots=True)
 class Evaluation:
-    """The firings, decisions and stopped chains of one call."""
+    """The firings, decisions and stopped chains of one call, and what became of absent triggers, in sentences."""
 
     firings: list[Firing] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     stopped: list[Stopped] = field(default_factory=list)
+    orphan_notes: list[str] = field(default_factory=list)
 
 
 def record_decision(

@@ -23,6 +23,7 @@ from whenthen.triggers.deadlines import on_deadline, open_initial_windows
 from whenthen.triggers.decisions import Evaluation, Stopped, record_decision
 from whenthen.triggers.firing_outcomes import resolve_on
 from whenthen.triggers.matching.filters import Filter
+from whenthen.triggers.orphans.gaps import close_gap
 from whenthen.triggers.predecessors import Predecessors
 from whenthen.triggers.rule_set import FilterKind, Leaf
 from whenthen.triggers.shard_state import ShardState
@@ -126,6 +127,8 @@ class Evaluator(ShardState):
             self.clock_us = now_us
         if self.unstarted and self.clock_us:
             open_initial_windows(self)
+        if self.orphans.due_us <= self.clock_us:
+            self._settle_orphans(evaluation)
         if self.store.is_idle(self.clock_us):
             self.effective_us = self.clock_us
             return
@@ -139,6 +142,14 @@ class Evaluator(ShardState):
                 on_deadline(self, trigger, key, state, due_us, evaluation)
         self.effective_us = self.clock_us
         self.store.expire_due(self.clock_us, self.expiry)
+
+    def _settle_orphans(self, evaluation: Evaluation) -> None:
+        """End the gap of the triggers that came back, and forget the windows of those that were away long enough."""
+        returned, evaluation.orphan_notes = self.orphans.settle(self.clock_us)
+        for orphan_id in returned:
+            automation = self.rules.ids.get(orphan_id)
+            for leaf in automation.leaves if automation is not None else ():
+                close_gap(self, leaf, evaluation)
 
     def _on_wait_expired(self, key: str, evaluation: Evaluation) -> None:
         """Decide for an event whose predecessor did not come in time, and for the events held for it."""

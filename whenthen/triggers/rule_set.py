@@ -156,10 +156,11 @@ class Entry:
 class RuleSet:
     """All automations of a shard, compiled."""
 
-    __slots__ = ("automations", "entries", "index", "nodes")
+    __slots__ = ("automations", "entries", "ids", "index", "nodes")
 
     def __init__(self, automations: Iterable[CompiledAutomation]) -> None:
         self.automations = {automation.name: automation for automation in automations}
+        self.ids = {automation.id: automation for automation in self.automations.values()}
         self.nodes: dict[str, Leaf | Composite] = {}
         self.entries: list[Entry] = []
         for automation in self.automations.values():

@@ -1,7 +1,8 @@
 """The state of one shard between two calls: rules, clock, windows, held events, paused automations.
 
 It makes no decisions. It stores windows with their deadlines and expiry times, returns the changed ones (`drain`), loads stored
-ones (`restore`), and replaces the rule set atomically. Deadlines, expiry times and bucket deadlines are derived from the windows:
+ones (`restore`), and replaces the rule set atomically. Windows of triggers that the rule set does not have are orphans, which
+`triggers.orphans` keeps. Deadlines, expiry times and bucket deadlines are derived from the windows:
 they are not stored, but recomputed when a window is restored.
 
 `triggers.evaluator.Evaluator` is a subclass; the modules that decide get it as an argument and write their results to it.
@@ -18,6 +19,7 @@ import orjson
 
 from whenthen.schemas import Reason
 from whenthen.triggers.bucket_deadlines import BucketDeadlines
+from whenthen.triggers.orphans.orphan_store import OrphanStore, orphan_id_of
 from whenthen.triggers.predecessors import Predecessors
 from whenthen.triggers.rule_set import Composite, Leaf, RuleSet
 from whenthen.triggers.timing import can_expire, deadline_us, expires_us
@@ -45,7 +47,13 @@ class ShardState:
     """Rules, clock and windows of one shard. Not thread-safe."""
 
     def __init__(
-        self, rules: RuleSet, *, max_depth: int = 8, follows_wait: timedelta = timedelta(0), record: bool = True
+        self,
+        rules: RuleSet,
+        *,
+        max_depth: int = 8,
+        follows_wait: timedelta = timedelta(0),
+        orphans_kept: timedelta = timedelta(days=7),
+        record: bool = True,
     ) -> None:
         self.rules = rules
         self.max_depth = max_depth
@@ -61,6 +69,7 @@ class ShardState:
         self.paused: set[str] = set()
         self.counts: dict[tuple[str, Reason], int] = {}  #: decisions by automation and reason
         self.store = WindowStore()
+        self.orphans = OrphanStore(kept_us=orphans_kept // timedelta(microseconds=1))
         self.bucket_deadlines: dict[str, BucketDeadlines] = {}  #: by id of a proactive trigger with buckets
         self.started: set[str] = set()  #: ids of triggers that have, or had, a window
         self.unstarted: dict[str, Leaf] = {}  #: leaves whose window opens without an event and is not open yet
@@ -73,7 +82,8 @@ class ShardState:
         """When `advance` must be called at the latest if no event comes; 0 when windows wait for a first clock value."""
         if self.unstarted:
             return 0
-        return self.store.next_deadline_us()
+        due, orphans_due = self.store.next_deadline_us(), self.orphans.next_due_us()
+        return due if orphans_due is None else orphans_due if due is None else min(due, orphans_due)
 
     def wants_all_events(self) -> bool:
         """Whether any event named a predecessor; then every event must be read, to see whether a predecessor arrived."""
@@ -91,14 +101,15 @@ class ShardState:
 
     def pending(self) -> int:
         """The number of windows changed since the last `drain`."""
-        return self.store.pending()
+        return self.store.pending() + self.orphans.pending()
 
     def drain(self) -> list[tuple[str, str, bytes | None]]:
         """Trigger id, key and state of every window changed since the last `drain`; the state is None when it was deleted."""
-        return self.store.drain()
+        return self.store.drain() + self.orphans.drain()
 
     def restore(self, trigger: str, key: str, state: bytes) -> bool:
-        """Load a stored window. False when no rule has the trigger any more."""
+        """Load a stored window; as an orphan when no rule has the trigger. False when it is of no use to any rule set: a rule has
+        the whole trigger, and no such part in it."""
         value = orjson.loads(state)
         if trigger == SET_ASIDE:
             self.aside[key] = Aside(meaning=value[1], at_us=value[2], detail=value[3])
@@ -111,27 +122,37 @@ class ShardState:
             self.store.put(trigger, key, value, deadline=value[1], changed=False)
             self.clock_us = max(self.clock_us, value[0])
             return True
+        if base == OrphanStore.ID:
+            self.orphans.restore(key, value, known=key in self.rules.ids)
+            self.clock_us = max(self.clock_us, value[0])
+            return True
         node = self.rules.nodes.get(base)
-        if node is None:
+        if node is not None:
+            self._take_in(node, trigger, key, value, changed=False)
+        elif (orphan_id := orphan_id_of(trigger)) not in self.rules.ids:
+            self.orphans.add(orphan_id, trigger, key, state, changed=False)
+        else:
             return False
-        if not trigger.endswith("~state"):
-            self.started.add(base)
-            self.unstarted.pop(base, None)
-        self.store.put(trigger, key, value, deadline=deadline_us(trigger, node, value), changed=False)
-        if base == trigger:
-            self._schedule_expiry(node, key, value)
-            if isinstance(node, Leaf) and isinstance(node.rule, TumblingRule) and node.rule.proactive:
-                self.track_bucket(node, node.rule, key, value)
         self.clock_us = max(self.clock_us, value[0])
         return True
 
     def replace_rules(self, rules: RuleSet) -> None:
-        """Replace the rule set. Windows of triggers with an unchanged id are kept; the others are deleted."""
-        self.rules = rules
+        """Replace the rule set. Windows of triggers with an unchanged id stay, those of absent triggers become orphans, and orphans
+        whose trigger is there again are given back."""
+        before, self.rules = self.rules, rules
         for trigger in self.store.triggers():
             base = trigger.partition("~")[0]
             if base and base != Predecessors.ID and base not in rules.nodes:
-                self.store.drop_all(trigger)
+                orphan_id = orphan_id_of(trigger)
+                name = before.ids[orphan_id].name
+                for key, state, changed in self.store.take_out(trigger):
+                    self.orphans.add(orphan_id, trigger, key, state, automation=name, changed=changed)
+        for orphan_id in self.orphans.ids():
+            if orphan_id in rules.ids:
+                for trigger, key, state, changed in self.orphans.give_back(orphan_id):
+                    node = rules.nodes.get(trigger.partition("~")[0])
+                    if node is not None:
+                        self._take_in(node, trigger, key, orjson.loads(state), changed=changed)
         self.started = {trigger for trigger in self.started if trigger in rules.nodes}
         self.bucket_deadlines = {
             trigger: deadlines for trigger, deadlines in self.bucket_deadlines.items() if trigger in rules.nodes
@@ -216,6 +237,17 @@ class ShardState:
         """Whether the automation is paused, set aside or disabled."""
         name = node.automation.name
         return name in self.paused or name in self.aside or not node.automation.enabled
+
+    def _take_in(self, node: Leaf | Composite, trigger: str, key: str, state: State, *, changed: bool) -> None:
+        """Put a record of `node` that was stored, or was an orphan, among the windows."""
+        if not trigger.endswith("~state"):
+            self.started.add(node.id)
+            self.unstarted.pop(node.id, None)
+        self.store.put(trigger, key, state, deadline=deadline_us(trigger, node, state), changed=changed)
+        if node.id == trigger:
+            self._schedule_expiry(node, key, state)
+            if isinstance(node, Leaf) and isinstance(node.rule, TumblingRule) and node.rule.proactive:
+                self.track_bucket(node, node.rule, key, state)
 
     def _schedule_expiry(self, node: Leaf | Composite, key: str, state: State) -> None:
         if can_expire(node):

@@ -73,10 +73,16 @@ class WindowStore:
             if not states:
                 del self._states[trigger]
 
-    def drop_all(self, trigger: str) -> None:
-        """Delete all windows of a trigger."""
-        for key in list(self._states.get(trigger, ())):
-            self.drop(trigger, key)
+    def take_out(self, trigger: str) -> list[tuple[str, bytes, bool]]:
+        """Remove all windows of a trigger without deleting them: key, encoded state, and whether it changed since `drain`."""
+        taken = []
+        for key, state in self._states.pop(trigger, {}).items():
+            name = (trigger, key)
+            changed = name in self._changed
+            self._changed.pop(name, None)
+            self._deadlines.pop(name, None)
+            taken.append((key, _encoded(state), changed))
+        return taken
 
     def has(self, trigger: str) -> bool:
         """Whether the trigger has any window."""
@@ -168,12 +174,16 @@ class WindowStore:
         changes = []
         for trigger, key in self._changed:
             state = self.get(trigger, key)
-            changes.append((trigger, key, None if state is None else orjson.dumps(state, default=_stored)))
+            changes.append((trigger, key, None if state is None else _encoded(state)))
         self._changed = {}
         return changes
 
     def keys(self, trigger: str) -> Iterable[str]:
         return self._states.get(trigger, {}).keys()
+
+
+def _encoded(state: State) -> bytes:
+    return orjson.dumps(state, default=_stored)
 
 
 def _stored(part: Any) -> Any:

@@ -133,3 +133,121 @@ def test_a_folder_that_disappears_is_a_refused_set(tmp_path: Path) -> None:
     assert asyncio.run(watcher.reload()) is False
     assert len(watcher.rules.automations) == 1
     assert heard.problems
+
+
+# -- files that go away
+
+
+class Away:
+    """A folder with two files, a watcher whose clock is set by hand, and what it told."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.now = 100.0
+        self.write("a.yaml", GOOD)
+        self.write("b.yaml", OTHER)
+        self.heard = Heard()
+        self.watcher = RulesWatcher(
+            folder, load_rules(folder), self.heard, debounce_ms=1, grace_s=10, monotonic=lambda: self.now
+        )
+
+    def write(self, name: str, text: str) -> None:
+        (self.folder / name).write_text(text)
+
+    def reload_at(self, now: float) -> list[str]:
+        """The names in force after a reading."""
+        self.now = now
+        asyncio.run(self.watcher.reload())
+        return [automation.name for automation in self.watcher.rules.automations]
+
+
+@pytest.fixture
+def away(tmp_path: Path) -> Away:
+    return Away(tmp_path)
+
+
+def test_a_file_that_is_moved_away_and_back_changes_nothing(away: Away) -> None:
+    (away.folder / "a.yaml").rename(away.folder / "a.old")
+    assert away.reload_at(100) == ["a", "b"]
+    (away.folder / "a.old").rename(away.folder / "a.yaml")
+    assert away.reload_at(100.5) == ["a", "b"]
+    assert away.heard.rules == []
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing here\n", "---\n"])
+def test_a_file_that_is_emptied_and_refilled_changes_nothing(away: Away, text: str) -> None:
+    away.write("a.yaml", text)
+    assert away.reload_at(100) == ["a", "b"]
+    away.write("a.yaml", GOOD)
+    assert away.reload_at(109) == ["a", "b"]
+    assert away.heard.rules == []
+
+
+def test_a_file_that_stays_away_is_removed_after_the_grace_and_is_there_again_when_it_is_back(away: Away) -> None:
+    (away.folder / "a.yaml").rename(away.folder / "a.old")
+    assert away.reload_at(100) == ["a", "b"]
+    assert away.reload_at(109.9) == ["a", "b"]
+    assert away.reload_at(110) == ["b"]
+    (away.folder / "a.old").rename(away.folder / "a.yaml")
+    assert away.reload_at(111) == ["a", "b"]
+
+
+def test_a_file_that_comes_and_goes_has_the_whole_grace_each_time(away: Away) -> None:
+    for start in (100.0, 109.0):
+        (away.folder / "a.yaml").unlink()
+        assert away.reload_at(start) == ["a", "b"]
+        away.write("a.yaml", GOOD)
+        assert away.reload_at(start + 8) == ["a", "b"]
+
+
+def test_what_else_changed_is_taken_at_once(away: Away) -> None:
+    (away.folder / "a.yaml").unlink()
+    away.write("b.yaml", "automations: [{name: c, trigger: {expect: x}}]\n")
+    assert away.reload_at(100) == ["a", "c"]
+    assert away.reload_at(110) == ["c"]
+
+
+def test_an_automation_that_leaves_a_file_that_stays_is_removed_at_once(away: Away) -> None:
+    away.write("a.yaml", "automations: [{name: c, trigger: {expect: x}}]\n")
+    assert away.reload_at(100) == ["c", "b"]
+
+
+def test_a_renamed_file_is_no_second_one(away: Away) -> None:
+    (away.folder / "a.yaml").rename(away.folder / "z.yaml")
+    assert away.reload_at(100) == ["b", "a"]
+    assert away.watcher.rules.files == ("b.yaml", "z.yaml")
+    assert away.watcher.problems == ()
+
+
+def test_of_a_file_that_is_away_only_that_stays_which_no_other_file_has(away: Away) -> None:
+    away.write("a.yaml", "automations: [{name: a, trigger: {expect: x}}, {name: a2, trigger: {expect: x}}]\n")
+    assert away.reload_at(100) == ["a", "a2", "b"]
+    (away.folder / "a.yaml").unlink()
+    away.write("c.yaml", GOOD.replace("expect: x", "expect: y"))
+    assert away.reload_at(101) == ["a2", "b", "a"]
+    assert away.reload_at(111) == ["b", "a"]
+
+
+def test_all_files_may_be_away_for_a_moment(away: Away) -> None:
+    for name in ("a.yaml", "b.yaml"):
+        (away.folder / name).unlink()
+    assert away.reload_at(100) == ["a", "b"]
+    assert away.reload_at(110) == []
+
+
+def test_a_running_watcher_removes_what_stayed_away_by_itself(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    heard = Heard()
+    watcher = RulesWatcher(tmp_path, load_rules(tmp_path), heard, debounce_ms=50, grace_s=0.5)
+
+    async def play() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(watcher.run(stop))
+        (tmp_path / "a.yaml").unlink()
+        await watcher.reload()
+        assert len(watcher.rules.automations) == 1
+        await until(lambda: watcher.rules.automations == ())
+        stop.set()
+        await asyncio.wait_for(task, limit(20))
+
+    asyncio.run(play())

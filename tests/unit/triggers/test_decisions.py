@@ -58,6 +58,11 @@ CASES: dict[str, tuple[dict[str, Any], list[Event], str]] = {
         "the automation is paused or disabled",
     ),
     "held_for_predecessor": ({"expect": "a"}, [event("a", 0, follows="first")], "waits for event first"),
+    "lapsed": (
+        {"expect": "x", "after": "a", "posture": "proactive", "within": 5},
+        [event("a", 0)],
+        "its end fell into a time without the rule",
+    ),
     "loop": ({"expect": "a"}, [event("a", 0, depth=8)], "8 firings led to it; max_depth is 8"),
 }
 
@@ -72,11 +77,17 @@ def test_the_last_decision_names_the_reason_and_the_value(reason: str) -> None:
     engine = evaluator(trigger, follows_wait=timedelta(seconds=5))
     if reason == "paused":
         engine.paused.add("rule0")
-    decision = take(engine, *events)[-1].decisions[-1]
+    outcomes = take(engine, *events)
+    if reason == "lapsed":
+        rules = engine.rules
+        for in_force, at in ((RuleSet.compile([]), 1), (rules, 5)):
+            engine.replace_rules(in_force)
+            outcomes = [engine.advance(us(at))]
+    decision = outcomes[-1].decisions[-1]
     assert decision.reason == reason
     assert detail in decision.detail
     assert decision.automation == "rule0"
-    assert decision.event == events[-1].id
+    assert decision.event == (None if reason == "lapsed" else events[-1].id)
     assert engine.counts["rule0", Reason(reason)] >= 1
 
 
@@ -293,7 +304,7 @@ def test_a_long_chain_of_followers_in_reverse_order_is_decided_in_order() -> Non
 # -- editing
 
 
-def test_windows_of_triggers_that_mean_the_same_stay_and_others_are_forgotten() -> None:
+def test_windows_of_triggers_that_mean_the_same_stay_and_others_are_kept_apart() -> None:
     trigger = {"expect": "a", "threshold": 2, "within": 60}
     kept, changed, removed = (rule(trigger, name) for name in ("kept", "changed", "removed"))
     engine = Evaluator(RuleSet.compile([kept, changed, removed]))
@@ -301,8 +312,8 @@ def test_windows_of_triggers_that_mean_the_same_stay_and_others_are_forgotten() 
     engine.drain()
     described = rule(trigger, "kept", description="new words", actions=[{"type": "do-nothing"}])
     engine.replace_rules(RuleSet.compile([described, rule({**trigger, "within": 61}, "changed"), rule(trigger, "new")]))
-    forgotten = [trigger for trigger, _, state in engine.drain() if state is None]
-    assert sorted(forgotten) == sorted(RuleSet.compile([changed, removed]).nodes)
+    assert engine.drain() == []
+    assert sorted(engine.orphans.ids()) == sorted(RuleSet.compile([changed, removed]).nodes)
     (outcome,) = take(engine, event("a", 1))
     assert [firing.automation for firing in outcome.firings] == ["kept"]
 
@@ -317,8 +328,10 @@ def test_a_new_absence_is_watched_from_the_moment_it_is_there() -> None:
     assert len(engine.advance(us(108)).firings) == 1
 
 
-def test_a_window_of_a_rule_that_is_gone_is_not_taken_back() -> None:
-    assert not evaluator({"expect": "a"}).restore("0123456789abcdef", "k", b"[1,0,0,0]")
+def test_a_window_of_a_rule_that_is_gone_is_kept() -> None:
+    engine = evaluator({"expect": "a"})
+    assert engine.restore("0123456789abcdef", "k", b"[1,0,0,0]")
+    assert engine.orphans.ids() == ["0123456789abcdef"]
 
 
 # -- the store

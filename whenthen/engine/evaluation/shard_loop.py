@@ -217,7 +217,7 @@ class ShardLoop:
             await self._read_recent_ids(offset.seq + 1)
         log.info("shard %d: loaded %d windows at position %d", self.shard, len(latest) - len(unknown), offset.seq)
         if unknown:
-            log.info("shard %d: forgetting %d windows of rules that are gone", self.shard, len(unknown))
+            log.info("shard %d: forgetting %d windows that no part of their trigger has", self.shard, len(unknown))
             tombstones = [self._encoder.window(trigger, key, None) for trigger, key in unknown]
             await self._log.commit(tombstones, seq=offset.seq, clock_us=offset.clock_us)
 
@@ -331,6 +331,8 @@ class ShardLoop:
             self.observer.unreadable(self.shard, message.seq, error)
             return
         decisions.extend(outcome.decisions)
+        for sentence in outcome.orphan_notes:
+            log.warning("shard %d: %s", self.shard, sentence)
         if outcome.stopped:
             now = from_us(self._wall_us())
             batch.notices += [loop_stopped_event(stopped, now=now) for stopped in outcome.stopped]

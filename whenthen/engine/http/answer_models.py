@@ -127,6 +127,8 @@ class ReloadReport(AnswerModel):
 class RulesInForce(AnswerModel):
     path: str
     revision: str
+    kept_since: str | None = None
+    """When these rules came into force, if they are older than the files, which were refused at the start."""
     files: list[str]
     automations: int
     webhooks: int
@@ -201,6 +203,19 @@ class DecisionItem(AnswerModel):
 class AutomationState(AnswerModel):
     name: str
     state: State
+
+
+class Orphan(AnswerModel):
+    """Windows of a trigger that is not in the rules."""
+
+    trigger: str
+    """Its id."""
+    automation: str | None
+    """The automation's name; null when no process that has seen the windows knew it."""
+    keys: int
+    bytes: int
+    since: str
+    """By the time of the events."""
 
 
 class AutomationSummary(AutomationState):

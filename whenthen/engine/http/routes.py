@@ -94,6 +94,16 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         """Let it fire again."""
         return await api.resume_automation(name)
 
+    @get("/orphans", tags=["automations"])
+    async def list_orphans() -> list[answers.Orphan]:
+        """Windows that are kept of automations that are not in the rules."""
+        return await api.list_orphans()
+
+    @post("/orphans/{name}/forget", tags=["automations"])
+    async def forget_orphans(name: Named) -> list[answers.Orphan]:
+        """Forget such windows, by the automation's name or the trigger's id."""
+        return await api.forget_orphans(name)
+
     @get("/firings", tags=["automations"])
     async def list_firings(
         request: Request, response: Response, limit: Limit = 50, before: Before = None, automation: Filter = None

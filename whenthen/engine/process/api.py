@@ -12,6 +12,7 @@ from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.commands.action_commands import ActionCommands
 from whenthen.engine.process.commands.automation_commands import AutomationCommands
 from whenthen.engine.process.commands.intake import Intake
+from whenthen.engine.process.commands.orphan_commands import OrphanCommands
 from whenthen.engine.process.commands.rule_commands import RuleCommands
 from whenthen.engine.process.commands.run_commands import RunCommands
 from whenthen.engine.process.id_prefixes import IdPrefixes
@@ -78,6 +79,9 @@ class ServerApi:
         automation_commands = AutomationCommands(pauses, automations)
         self.pause_automation = automation_commands.pause_automation
         self.resume_automation = automation_commands.resume_automation
+        orphans = OrphanCommands(bus, stores.flags)
+        self.list_orphans = orphans.list_orphans
+        self.forget_orphans = orphans.forget_orphans
 
         deployments = DeploymentQueries(rule_registry, stores, clock)
         runs = RunQueries(orchestrator, ids)

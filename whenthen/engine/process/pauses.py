@@ -1,4 +1,4 @@
-"""Pause flags of automations: stored in the KV bucket `WT_state`, shared by all processes, read every second.
+"""Pause flags of automations, and requests to forget windows of absent ones: stored in the KV bucket `WT_state`, shared by all processes, read every second.
 
 Implements `actions.ports.Automations`. The set `paused` is one object for the life of the process; evaluators share it.
 """
@@ -14,11 +14,12 @@ from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.runs import Flag, FlagStore
 from whenthen.schemas import Conflict, WhenthenError, format_time, parse_us
 
-__all__ = ["AutomationPauses"]
+__all__ = ["FORGET_PREFIX", "AutomationPauses"]
 
 log = logging.getLogger(__name__)
 
 _PREFIX = "automation/"
+FORGET_PREFIX = "forget/"  #: of flags that ask for the windows of an absent trigger to be forgotten; the note says since when it is absent
 _REFRESH_S = 1.0
 _TRIES = 20
 
@@ -32,6 +33,11 @@ class AutomationPauses:
         self._store = store
         self._rule_registry = rule_registry
         self._changed = changed
+        self._forget: Callable[[dict[str, int]], None] | None = None
+
+    def on_forget(self, listener: Callable[[dict[str, int]], None]) -> None:
+        """Call `listener` at each reading with what was ever asked to be forgotten: trigger id, and since when it is absent."""
+        self._forget = listener
 
     async def pause(self, name: str) -> None:
         """Pause the automation: it does not fire. Raises `NotFound`."""
@@ -54,6 +60,14 @@ class AutomationPauses:
             self.paused.clear()
             self.paused.update(paused)
             self._changed(self.paused)
+        if self._forget is not None:
+            forgets = {
+                key.removeprefix(FORGET_PREFIX): int(flag.note)
+                for key, flag in flags.items()
+                if key.startswith(FORGET_PREFIX) and flag.note.isdecimal()
+            }
+            if forgets:
+                self._forget(forgets)
 
     def report(self) -> None:
         """Tell again which automations are paused, as when others are in force."""

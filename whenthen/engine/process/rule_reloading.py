@@ -17,7 +17,7 @@ from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.rules import Rules, RulesWatcher, window_changes
 from whenthen.schemas import InvalidInput, InvalidRules, Problem
 
-__all__ = ["RuleReloading"]
+__all__ = ["RuleReloading", "report_refused"]
 
 log = logging.getLogger(__name__)
 
@@ -27,11 +27,20 @@ _LOGGED = 20  #: problems of one refused set in the log; the API lists all
 class RuleReloading:
     """Keeps the rule registry in step with the folder or file at `path`; an invalid set does not change it."""
 
-    def __init__(self, path: Path, rule_registry: RuleRegistry, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        path: Path,
+        rule_registry: RuleRegistry,
+        metrics: Metrics,
+        *,
+        grace_s: float = 10.0,
+        problems: Sequence[Problem] = (),
+    ) -> None:
+        """`problems` are those of the files on disk, when another set than theirs is in force from the start."""
         self._rule_registry = rule_registry
         self._metrics = metrics
-        self._problems: tuple[Problem, ...] = ()
-        self._watcher = RulesWatcher(path, rule_registry.now.rules, self._changed)
+        self._problems: tuple[Problem, ...] = tuple(problems)
+        self._watcher = RulesWatcher(path, rule_registry.now.rules, self._changed, grace_s=grace_s, problems=problems)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch for changes until `stop` is set."""
@@ -59,10 +68,7 @@ class RuleReloading:
         """The rules on disk changed: to valid ones, or (None) to ones with problems."""
         if rules is None:
             self._problems = tuple(problems)
-            self._metrics.refuse_rules()
-            for problem in self._problems[:_LOGGED]:
-                log.error("rules refused: %s", problem)
-            log.error("%d problems in the changed rules; the last good ones stay in force", len(self._problems))
+            report_refused(self._problems, self._metrics, "changed rules; the last good ones stay in force")
             return
         before = self._rule_registry.now.rules
         try:
@@ -77,3 +83,11 @@ class RuleReloading:
         self._rule_registry.apply(compiled)
         counts = ", ".join(f"{count} {kind}" for kind, count in rules.counts().items())
         log.info("rules %s are in force: %s", rules.revision, counts)
+
+
+def report_refused(problems: Sequence[Problem], metrics: Metrics, what: str) -> None:
+    """Say in the log and the metrics that a set of rules was refused, and which set is in force."""
+    metrics.refuse_rules()
+    for problem in problems[:_LOGGED]:
+        log.error("rules refused: %s", problem)
+    log.error("%d problems in the %s", len(problems), what)

@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -26,10 +26,11 @@ from whenthen.engine.execution import Executor
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.gc_tuning import loading, unfreeze
+from whenthen.engine.process.last_good_rules import LastGoodRules
 from whenthen.engine.process.maintenance import Maintenance
 from whenthen.engine.process.roles import Role
 from whenthen.engine.process.rule_registry import Compiled, RuleRegistry
-from whenthen.engine.process.rule_reloading import RuleReloading
+from whenthen.engine.process.rule_reloading import RuleReloading, report_refused
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.process.wiring.api_role import ApiRole
@@ -41,7 +42,8 @@ from whenthen.engine.process.wiring.nats_start import retried, start_nats, strea
 from whenthen.engine.process.wiring.process_parts import ProcessParts, build_parts
 from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole
-from whenthen.rules import load_rules
+from whenthen.rules import Rules, load_rules
+from whenthen.schemas import InvalidRules, Problem
 
 __all__ = ["Server"]
 
@@ -67,6 +69,10 @@ class Server:
         self.metrics = Metrics(version=__version__)
         self.redactor = redactor or Redactor()
         self.started = time.time()
+        #: when the rules in force came into force, if they are older ones because the files were refused at the start
+        self.kept_since: str | None = None
+        self._refused: Sequence[Problem] = ()  #: the problems of the files at the start
+        self._last_good = LastGoodRules(settings.data_dir, rules) if settings.nats_url is None else None
         self._pools = tuple(pools)
         self._supervisor = Supervisor()
         self._cleanup = contextlib.AsyncExitStack()
@@ -122,17 +128,29 @@ class Server:
     async def _start(self) -> None:
         self._cleanup.callback(unfreeze)
         with loading():
-            rules = await asyncio.to_thread(load_rules, self.rules_path)
+            rules = await asyncio.to_thread(self._load_rules)
             nats = await start_nats(self.settings, self.metrics, self._cleanup)
             self._supervisor.start("NATS connection", wait_until_closed(nats.bus))
             parts = build_parts(self.settings, self._supervisor, self.metrics, self.redactor, rules, nats)
             self._parts = parts
             parts.rule_registry.on_change(self._apply_rules)
+            parts.rule_registry.on_change(self._keep_new_rules)
             self._apply_rules(parts.rule_registry.now)
+            if self.kept_since is None:
+                self._keep_rules(rules)
+            else:
+                instead = f"those of {self.kept_since} (revision {rules.revision}) are in force instead"
+                report_refused(self._refused, self.metrics, f"rules at {self.rules_path}; {instead}")
         await retried(parts.pauses.refresh)
         if self.roles != {Role.WORKER}:  # a worker alone may read runs and nothing else
             await retried(self._read_last_firings)
-        self._reloading = reloading = RuleReloading(self.rules_path, parts.rule_registry, self.metrics)
+        self._reloading = reloading = RuleReloading(
+            self.rules_path,
+            parts.rule_registry,
+            self.metrics,
+            grace_s=self.settings.rules_file_grace.total_seconds(),
+            problems=self._refused,
+        )
         if Role.API in self.roles:
             self._api = ApiRole(parts, reloading, missing=self.missing, describe=self.describe)
         if Role.EVALUATOR in self.roles:
@@ -151,6 +169,26 @@ class Server:
             self._supervisor.start_restarting("maintenance", lambda: maintenance.run(stopping))
         self._ready = True
         await self.wait_until_ready()
+
+    def _load_rules(self) -> Rules:
+        """The rules on disk; when they are refused, the last good ones that were kept."""
+        try:
+            return load_rules(self.rules_path)
+        except InvalidRules as error:
+            kept = self._last_good.load() if self._last_good is not None else None
+            if kept is None:
+                raise
+            rules, self.kept_since = kept
+            self._refused = error.problems
+            return rules
+
+    def _keep_new_rules(self, compiled: Compiled) -> None:
+        self.kept_since = None
+        self._keep_rules(compiled.rules)
+
+    def _keep_rules(self, rules: Rules) -> None:
+        if self._last_good is not None:
+            self._last_good.keep(rules)
 
     async def _drain(self) -> None:
         """Stop in the order in which things depend on each other: what brings work first, what does it last."""
@@ -205,7 +243,11 @@ class Server:
             up_seconds=round(time.time() - self.started, 1),
             missing=self.missing(),
             rules=answers.RulesInForce(
-                path=str(self.rules_path), revision=rules.revision, files=list(rules.files), **rules.counts()
+                path=str(self.rules_path),
+                revision=rules.revision,
+                kept_since=self.kept_since,
+                files=list(rules.files),
+                **rules.counts(),
             ),
             problems=[
                 answers.RuleProblem(**problem)

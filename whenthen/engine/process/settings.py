@@ -135,6 +135,10 @@ class Settings(BaseSettings):
     """How long a shard's lease is valid without renewal."""
     follows_wait: Duration = timedelta(minutes=2)
     """How long an event is held for the predecessor that its `follows` names."""
+    rules_file_grace: Duration = timedelta(seconds=10)
+    """How long what is in a rules file stays in force after the file went away or was emptied; `0s` for not at all."""
+    orphans_kept: Duration = timedelta(days=7)
+    """How long the windows of an automation that is not in the rules are kept, by the time of the events."""
     max_depth: int = Field(default=8, ge=1, le=1000)
     """The longest chain of firings, each caused by the one before; the next firing is stopped."""
     decisions_kept: int = Field(default=100, ge=0, le=100_000)

@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from whenthen.schemas import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
-__all__ = ["AbsenceRule", "deadline_us", "expires_us", "initial_state", "on_event", "on_time"]
+__all__ = ["AbsenceRule", "deadline_us", "expires_us", "initial_state", "lapse", "on_event", "on_time"]
 
 _HEAD = 5
 
@@ -118,6 +118,17 @@ def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Transition:
     deadline = due + ((now_us - due) // period + 1) * period
     following = [now_us, deadline - rule.within_us, deadline, 0, ""]
     return Transition(Reason.FIRED, following, detail, refs=refs, at_us=due, total=total)
+
+
+def lapse(rule: AbsenceRule, state: State, *, now_us: int) -> Transition | None:
+    """Close a window that ended while nobody watched; None when none did. What was not seen may have come."""
+    due: int = state[2]
+    if not due or now_us < due:
+        return None
+    detail = "its end fell into a time without the rule"
+    if not rule.needs_after:
+        return Transition(Reason.LAPSED, initial_state(rule, now_us=now_us), detail + "; it watches from now on")
+    return Transition(Reason.LAPSED, [now_us, state[1] + 1, 0, *state[3:]], detail)
 
 
 def _count_event(rule: AbsenceRule, state: State, event: Ref) -> Transition:

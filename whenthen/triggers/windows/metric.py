@@ -38,7 +38,7 @@ from whenthen.triggers.windows.metric_exact import ExactAggregate, Reading, read
 from whenthen.triggers.windows.metric_slices import Slices
 from whenthen.triggers.windows.transitions import MAX_REFS, State, Transition
 
-__all__ = ["MetricRule", "deadline_us", "expires_us", "initial_state", "on_event", "on_time"]
+__all__ = ["MetricRule", "deadline_us", "expires_us", "initial_state", "lapse", "on_event", "on_time"]
 
 _SLICES = 5  #: where the slices are
 _HEAD = 6
@@ -158,6 +158,19 @@ def on_time(rule: MetricRule, state: State, *, now_us: int) -> Transition:
     window = _in_use(rule, state)
     _trim(rule, window, now_us)
     return _evaluate(rule, window, now_us=now_us)
+
+
+def lapse(rule: MetricRule, state: State, *, now_us: int) -> Transition | None:
+    """Let a window be complete only `within` from now, when it would have been evaluated while nobody watched and an incomplete
+    one could satisfy the comparison; None when that is not so, or when it is triggered already."""
+    due = deadline_us(rule, state)
+    if not rule.warms_up or state[1] or due is None or now_us < due:
+        return None
+    window = _in_use(rule, state)
+    window[2], window[3] = 0, now_us
+    return Transition(
+        Reason.LAPSED, window, "incomplete after a time without the rule; it is evaluated when complete again"
+    )
 
 
 def _evaluate(rule: MetricRule, state: _Window, *, now_us: int) -> Transition:

@@ -29,7 +29,7 @@ from typing import Any
 from whenthen.schemas import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition
 
-__all__ = ["TumblingRule", "expires_us", "initial_state", "is_satisfied", "on_event", "on_time"]
+__all__ = ["TumblingRule", "expires_us", "initial_state", "is_satisfied", "lapse", "on_event", "on_time"]
 
 #: how much older than a bucket's first event others may be (Prefect's lookback for out-of-order events)
 _LOOKBACK_US = 15 * 60 * 1_000_000
@@ -99,6 +99,16 @@ def on_event(
 def on_time(rule: TumblingRule, state: State, *, now_us: int) -> Transition:
     """Check one proactive bucket at time `now_us`."""
     return _evaluate(rule, state, now_us, None, None, now_us=now_us, opens=False)
+
+
+def lapse(rule: TumblingRule, state: State, *, now_us: int) -> Transition | None:
+    """Close a proactive bucket that ended, unsatisfied, while nobody watched; None when it did not."""
+    if now_us < state[_END] or is_satisfied(rule, state):
+        return None
+    detail = "its end fell into a time without the rule"
+    if rule.needs_after:
+        return Transition(Reason.LAPSED, None, detail)
+    return Transition(Reason.LAPSED, initial_state(rule, now_us=now_us), detail + "; it watches from now on")
 
 
 def _evaluate(

@@ -85,6 +85,8 @@ ANSWERS: dict[str, Any] = {
     "list_firings": [],
     "pause_automation": AUTOMATION,
     "resume_automation": AUTOMATION,
+    "list_orphans": [],
+    "forget_orphans": [],
     "list_deployments": [],
     "pause_deployment": DEPLOYMENT,
     "resume_deployment": DEPLOYMENT,

@@ -33,6 +33,8 @@ class EvaluatorRole:
         self.loops: dict[int, ShardLoop] = {}
         self._parts = parts
         self._specs = SpecStore(parts.bus.client)
+        self._evaluators: dict[int, Evaluator] = {}
+        parts.pauses.on_forget(self._forget_orphans)
         self._holder = ShardHolder(
             NatsLeaseStore(parts.bus),
             parts.settings.shards,
@@ -66,15 +68,22 @@ class EvaluatorRole:
         """Finish the batches at hand and give the leases back."""
         self._holder.stop()
 
+    def _forget_orphans(self, forgets: dict[str, int]) -> None:
+        for shard, evaluator in self._evaluators.items():
+            if shard in self.loops:
+                evaluator.orphans.request_forget(forgets)
+
     def _start_shard(self, shard: int) -> ShardWork:
         parts, settings = self._parts, self._parts.settings
         evaluator = Evaluator(
             parts.rule_registry.now.shards[shard],
             max_depth=settings.max_depth,
             follows_wait=settings.follows_wait,
+            orphans_kept=settings.orphans_kept,
         )
         evaluator.paused = parts.pauses.paused
         evaluator.resumed = parts.pauses.resumed
+        self._evaluators[shard] = evaluator
         firing_ttl_s = int(settings.retain_firings.total_seconds())
         loop = nats_shard_loop(
             parts.bus,

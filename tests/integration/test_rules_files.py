@@ -1,0 +1,213 @@
+"""Rules files that go away, come back, or are broken at the start: no window is lost, and the process says what is in force."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.patience import until
+from whenthen.engine.process.server import Server
+from whenthen.engine.process.settings import load_settings
+from whenthen.schemas.errors import InvalidRules
+
+pytestmark = pytest.mark.anyio
+
+ORDERS = """
+automations:
+  - name: unshipped
+    trigger: {posture: proactive, after: order.paid, expect: order.shipped, for_each: id, within: 1h}
+    actions: do-nothing
+  - name: pair
+    trigger: {expect: half.done, threshold: 2, within: 1h}
+    actions: do-nothing
+"""
+OTHERS = "automations: [{name: other, trigger: {expect: x}, actions: do-nothing}]\n"
+
+
+class Running:
+    """A server of a test, by its HTTP address."""
+
+    def __init__(self, server: Server, client: httpx.AsyncClient) -> None:
+        self.server = server
+        self._client = client
+
+    async def get(self, path: str) -> Any:
+        return (await self._client.get(path)).raise_for_status().json()
+
+    async def metrics(self) -> str:
+        return (await self._client.get("/metrics")).text
+
+    async def emit(self, name: str, id: str) -> None:
+        (await self._client.post("/api/events", json={"event": name, "resource": {"id": id}})).raise_for_status()
+
+    async def reload(self) -> list[str]:
+        """Read the files now; the names in force."""
+        (await self._client.post("/api/rules/reload")).raise_for_status()
+        return self.names()
+
+    def names(self) -> list[str]:
+        return sorted(self.server.rule_registry.now.automations)
+
+    async def post(self, path: str) -> httpx.Response:
+        return await self._client.post(path)
+
+    async def keeps(self, number: int) -> bool:
+        """Whether the windows of so many absent triggers are kept."""
+        return len(await self.get("/api/orphans")) == number
+
+    async def has(self, names: list[str]) -> bool:
+        return self.names() == names
+
+    async def decided(self, automation: str, reasons: list[str]) -> bool:
+        """Whether the decisions since the start have these reasons, the newest first."""
+        found = (await self.get(f"/api/automations/{automation}"))["decisions"]
+        return [decision["reason"] for decision in found] == reasons
+
+
+@asynccontextmanager
+async def running(folder: Path, **options: Any) -> AsyncIterator[Running]:
+    settings = load_settings({"data_dir": folder / "data", "port": 0, **options})
+    async with (
+        Server(settings, folder / "rules") as server,
+        httpx.AsyncClient(base_url=server.address, trust_env=False, timeout=60) as client,
+    ):
+        yield Running(server, client)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "orders.yaml").write_text(ORDERS)
+    (tmp_path / "rules" / "others.yaml").write_text(OTHERS)
+    return tmp_path
+
+
+@pytest.mark.parametrize("how", ["moved away and back", "emptied and refilled", "away for longer than the grace"])
+async def test_the_window_of_a_paid_order_is_found_after_its_file_was_away(folder: Path, how: str) -> None:
+    orders, away = folder / "rules" / "orders.yaml", folder / "away"
+    longer = how == "away for longer than the grace"
+    async with running(folder, rules_file_grace="300ms" if longer else "1h") as now:
+        await now.emit("order.paid", "o1")
+        await until(lambda: now.decided("unshipped", ["opened"]))
+        shutil.copy(orders, away)
+        if how == "emptied and refilled":
+            orders.write_text("")
+        else:
+            orders.unlink()
+        if longer:
+            await until(lambda: now.has(["other"]))
+        else:
+            assert await now.reload() == ["other", "pair", "unshipped"]
+        away.replace(orders)
+        await now.reload()
+        await until(lambda: now.has(["other", "pair", "unshipped"]))
+        await now.emit("order.shipped", "o1")
+        await until(lambda: now.decided("unshipped", ["expected"] if longer else ["expected", "opened"]))
+
+
+async def test_a_start_with_broken_files_goes_on_with_the_last_good_rules_and_says_so(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(folder) as now:
+        await now.emit("half.done", "x")
+        revision = (await now.get("/api/status"))["rules"]["revision"]
+        assert (await now.get("/api/status"))["rules"]["kept_since"] is None
+    orders = folder / "rules" / "orders.yaml"
+    orders.write_text(ORDERS.replace("threshold", "treshold"))
+    with caplog.at_level(logging.ERROR):
+        async with running(folder) as now:
+            status = await now.get("/api/status")
+            assert status["rules"]["revision"] == revision
+            assert status["rules"]["kept_since"]
+            assert status["problems"][0]["file"] == "orders.yaml"
+            assert "whenthen_rules_refused 1.0" in await now.metrics()
+            assert f"(revision {revision}) are in force instead" in caplog.text
+            await now.emit("half.done", "x")
+            await until(lambda: now.decided("pair", ["fired"]))
+            orders.write_text(ORDERS)
+            await now.reload()
+            status = await now.get("/api/status")
+            assert (status["rules"]["kept_since"], status["problems"]) == (None, [])
+            assert "whenthen_rules_refused 0.0" in await now.metrics()
+
+
+async def test_a_start_without_files_goes_on_with_the_last_good_rules(folder: Path) -> None:
+    async with running(folder):
+        pass
+    shutil.rmtree(folder / "rules")
+    async with running(folder) as now:
+        assert now.names() == ["other", "pair", "unshipped"]
+        assert "no such file" in (await now.get("/api/status"))["problems"][0]["message"]
+
+
+async def test_a_first_start_with_broken_files_and_one_with_another_path_are_refused(folder: Path) -> None:
+    orders = folder / "rules" / "orders.yaml"
+    orders.write_text("automations: [{nam: x}]\n")
+    with pytest.raises(InvalidRules):
+        async with running(folder):
+            pass
+    orders.write_text(ORDERS)
+    async with running(folder):
+        pass
+    settings = load_settings({"data_dir": folder / "data", "port": 0})
+    with pytest.raises(InvalidRules, match="no such file"):
+        async with Server(settings, folder / "ruels"):
+            pass
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"format": 9}', '{"format": 1, "path": 3, "files": []}'])
+async def test_kept_rules_that_can_not_be_read_are_as_good_as_none(folder: Path, text: str) -> None:
+    async with running(folder):
+        pass
+    (folder / "data" / "rules.last-good.json").write_text(text)
+    (folder / "rules" / "orders.yaml").write_text("automations: [{nam: x}]\n")
+    with pytest.raises(InvalidRules):
+        async with running(folder):
+            pass
+
+
+async def test_a_process_with_older_rules_deletes_nothing_and_lists_what_it_keeps(folder: Path) -> None:
+    orders = folder / "rules" / "orders.yaml"
+    async with running(folder) as now:
+        await now.emit("order.paid", "o1")
+        await until(lambda: now.decided("unshipped", ["opened"]))
+    orders.unlink()
+    async with running(folder) as now:
+        await until(lambda: now.keeps(1))
+        (orphan,) = await now.get("/api/orphans")
+        assert (orphan["keys"], orphan["automation"]) == (1, None)
+        assert orphan["bytes"] > 0
+    orders.write_text(ORDERS)
+    async with running(folder) as now:
+        await until(lambda: now.keeps(0))
+        await now.emit("order.shipped", "o1")
+        await until(lambda: now.decided("unshipped", ["expected"]))
+
+
+async def test_kept_windows_are_forgotten_on_request(folder: Path) -> None:
+    async with running(folder) as now:
+        await now.emit("order.paid", "o1")
+        await until(lambda: now.decided("unshipped", ["opened"]))
+        (folder / "rules" / "orders.yaml").write_text(
+            "automations: [{name: b, trigger: {expect: x}, actions: do-nothing}]\n"
+        )
+        await now.reload()
+        await until(lambda: now.keeps(1))
+        assert (await now.get("/api/orphans"))[0]["automation"] == "unshipped"
+        refused = await now.post("/api/orphans/nobody/forget")
+        assert refused.status_code == 404
+        assert "whenthen automations orphans lists them" in refused.text
+        (forgotten,) = (await now.post("/api/orphans/unshipped/forget")).raise_for_status().json()
+        assert forgotten["automation"] == "unshipped"
+        await until(lambda: now.keeps(0))
+        (folder / "rules" / "orders.yaml").write_text(ORDERS)
+        await now.reload()
+        await now.emit("order.shipped", "o1")
+        await until(lambda: now.decided("unshipped", ["waiting_for_after"]))
