@@ -1,4 +1,4 @@
-"""What a process tells Prometheus. One object with its own registry; the wiring builds it and hands it around.
+"""The Prometheus metrics of a process. One object with its own registry; the wiring builds it and hands it around.
 
 Names start with `whenthen_`. Label values come from rules and settings, never from events, so that nobody outside can make
 the number of series grow; series of automations that left the rules are removed. The alerts in

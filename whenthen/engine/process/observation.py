@@ -57,7 +57,6 @@ class Observation(Observer):
         self._metrics = metrics
         metrics.stream_stuck.labels(ENGINE).set(0)
         self.decisions = decisions
-        self.unreadable_count = 0
         self._full: set[int] = set()  #: shards that wait for room
         self._aside: dict[int, dict[str, str]] = {}
         self.fired: Counter[str] = Counter()  #: firings of each automation since the process started
@@ -122,6 +121,3 @@ class Observation(Observer):
     def lag(self, shard: int, messages: int, seconds: float) -> None:
         self._metrics.lag_messages.labels(str(shard)).set(messages)
         self._metrics.lag_seconds.labels(str(shard)).set(seconds)
-
-    def unreadable(self, shard: int, seq: int, error: Exception) -> None:
-        self.unreadable_count += 1
