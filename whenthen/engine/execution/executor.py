@@ -38,11 +38,11 @@ from whenthen.engine.execution.concurrency_limits import ConcurrencyLimits
 from whenthen.engine.execution.outcome_store import Outcomes
 from whenthen.schemas import ActionError, ActionTask, BusUnavailable, Event, Retry
 
-__all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
+__all__ = ["CONSUMER", "ExecutionObserver", "ExecutionSettings", "Executor"]
 
 log = logging.getLogger(__name__)
 
-CONSUMER = "actions"
+CONSUMER = "actions"  #: the durable consumer of all executors
 CLOSE_S = 0.02  #: how long the acknowledgement of a finished task may wait for company
 DELETE = f"$JS.API.STREAM.MSG.DELETE.{ENGINE}"
 HAND_BACK_S = 1.0  #: after which a task is offered again that the loss of the connection has cut off

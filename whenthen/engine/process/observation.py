@@ -121,3 +121,6 @@ class Observation(Observer):
     def lag(self, shard: int, messages: int, seconds: float) -> None:
         self._metrics.lag_messages.labels(str(shard)).set(messages)
         self._metrics.lag_seconds.labels(str(shard)).set(seconds)
+
+    def unreadable(self, shard: int, seq: int, error: Exception) -> None:
+        self._metrics.skipped.labels(str(shard)).inc()
