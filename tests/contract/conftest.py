@@ -41,7 +41,7 @@ def own_server(tmp_path: Path) -> Iterator[NatsServer]:
 @pytest.fixture(params=["memory", "nats"])
 async def stores(request: pytest.FixtureRequest) -> AsyncIterator[Stores]:
     if request.param == "memory":
-        yield memory_stores(patience=PATIENCE)
+        yield memory_stores(ack_wait=PATIENCE)
         return
     bus = await connect(request.getfixturevalue("shared_server"))
     yield await open_stores(bus)

@@ -22,6 +22,6 @@ async def connect(server: NatsServer) -> Bus:
 
 async def open_stores(bus: Bus) -> Stores:
     await ensure_streams(bus.js, StreamSettings())
-    settings = FlowStoreSettings(queue_patience=PATIENCE)
+    settings = FlowStoreSettings(queue_ack_wait=PATIENCE)
     await ensure_flow_stores(bus.js, settings)
     return nats_stores(bus.client, settings)

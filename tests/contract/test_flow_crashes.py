@@ -50,7 +50,7 @@ async def main():
     stores = await open_stores(await connect(At))
     deployments = DeploymentSet([Deployment.model_validate_json(sys.argv[3])])
     settings = WorkerSettings(heartbeat=timedelta(seconds=0.3), lost_after=timedelta(seconds=3),
-                              kill_grace=timedelta(seconds=0.3), take_wait=timedelta(seconds=0.5))
+                              kill_grace=timedelta(seconds=0.3), fetch_wait=timedelta(seconds=0.5))
     await Worker(stores, deployments, root=Path(sys.argv[4]), settings=settings).run()
 
 asyncio.run(main())

@@ -175,37 +175,37 @@ async def test_a_run_is_queued_once_until_it_was_answered(stores: Stores, unique
     queue = stores.queue
     assert await queue.put(run.id, pool=unique, deployment=unique)
     assert not await queue.put(run.id, pool=unique, deployment=unique)
-    item = await queue.take(unique, wait=LONG)
+    item = await queue.fetch(unique, wait=LONG)
     assert item is not None
     assert (item.run_id, item.deliveries) == (run.id, 1)
     assert not await queue.put(run.id, pool=unique, deployment=unique)
-    assert await queue.take(unique, wait=SHORT) is None
+    assert await queue.fetch(unique, wait=SHORT) is None
     await item.ack()
     assert await queue.put(run.id, pool=unique, deployment=unique)
 
 
 async def test_a_pool_gets_its_own_runs_only(stores: Stores, unique: str) -> None:
     await stores.queue.put(a_run(unique).id, pool=unique + ".a *>", deployment="d")
-    assert await stores.queue.take(unique + ".b", wait=SHORT) is None
-    item = await stores.queue.take(unique + ".a *>", wait=LONG)
+    assert await stores.queue.fetch(unique + ".b", wait=SHORT) is None
+    item = await stores.queue.fetch(unique + ".a *>", wait=LONG)
     assert item is not None
     await item.ack()
 
 
 async def test_a_run_that_is_handed_back_comes_again_after_the_delay(stores: Stores, unique: str) -> None:
     await stores.queue.put(a_run(unique).id, pool=unique, deployment="d")
-    item = await stores.queue.take(unique, wait=LONG)
+    item = await stores.queue.fetch(unique, wait=LONG)
     assert item is not None
     await item.nak(timedelta(seconds=0.5))
-    assert await stores.queue.take(unique, wait=timedelta(seconds=0.1)) is None
-    again = await stores.queue.take(unique, wait=LONG)
+    assert await stores.queue.fetch(unique, wait=timedelta(seconds=0.1)) is None
+    again = await stores.queue.fetch(unique, wait=LONG)
     assert again is not None
     assert again.deliveries == 2
     await again.nak(timedelta(0))
-    third = await stores.queue.take(unique, wait=LONG)
+    third = await stores.queue.fetch(unique, wait=LONG)
     assert third is not None
     await third.ack()
-    assert await stores.queue.take(unique, wait=SHORT) is None
+    assert await stores.queue.fetch(unique, wait=SHORT) is None
 
 
 async def test_a_run_whose_taker_fell_silent_comes_again_and_one_in_progress_does_not(
@@ -213,20 +213,20 @@ async def test_a_run_whose_taker_fell_silent_comes_again_and_one_in_progress_doe
 ) -> None:
     await stores.queue.put(a_run(unique, "silent").id, pool=unique, deployment="d")
     await stores.queue.put(a_run(unique, "busy").id, pool=unique, deployment="d")
-    taken = [await stores.queue.take(unique, wait=LONG), await stores.queue.take(unique, wait=LONG)]
+    taken = [await stores.queue.fetch(unique, wait=LONG), await stores.queue.fetch(unique, wait=LONG)]
     busy = next(item for item in taken if item is not None and item.run_id == a_run(unique, "busy").id)
 
     async def keep_busy() -> None:
         while True:
             await busy.in_progress()
-            await asyncio.sleep(stores.queue.patience.total_seconds() / 4)
+            await asyncio.sleep(stores.queue.ack_wait.total_seconds() / 4)
 
     keeper = asyncio.create_task(keep_busy())
-    again = await stores.queue.take(unique, wait=LONG)
+    again = await stores.queue.fetch(unique, wait=LONG)
     assert again is not None
     assert again.run_id == a_run(unique, "silent").id
     await again.ack()
-    assert await stores.queue.take(unique, wait=stores.queue.patience + SHORT) is None
+    assert await stores.queue.fetch(unique, wait=stores.queue.ack_wait + SHORT) is None
     keeper.cancel()
     await busy.ack()
 

@@ -34,7 +34,7 @@ FAST = WorkerSettings(
     kill_grace=timedelta(seconds=0.5),
     drain_grace=timedelta(seconds=0.2),
     slot_wait=timedelta(seconds=0.1),
-    take_wait=timedelta(seconds=0.3),
+    fetch_wait=timedelta(seconds=0.3),
     retry_pause=timedelta(seconds=0.1),
 )
 
@@ -456,7 +456,7 @@ async def test_logs_are_followed_until_the_run_ends(house: House) -> None:
 async def test_a_run_that_was_stored_but_not_queued_is_queued_by_the_reaper(house: House) -> None:
     house.deploy(command="sh -c 'echo ran'")
     run = await house.start()
-    item = await house.stores.queue.take(house.pool, wait=timedelta(seconds=10))
+    item = await house.stores.queue.fetch(house.pool, wait=timedelta(seconds=10))
     assert item is not None
     await item.ack()
     settings = ReaperSettings(requeue_after=timedelta(seconds=0.3), interval=timedelta(seconds=0.1))

@@ -223,13 +223,13 @@ async def test_the_run_queue_gives_each_run_once(bus: Bus, responder: Responder,
         async with asyncio.timeout(limit(20)):
             while taken is None:
                 try:
-                    taken = await queue.take("p", wait=timedelta(seconds=0.2))
+                    taken = await queue.fetch("p", wait=timedelta(seconds=0.2))
                 except BusUnavailable:
                     assert name == "only a heartbeat" or "no" in name
         assert (taken.run_id, taken.deliveries) == (run, 1), name
         await taken.ack()
     responder.answers = []
-    assert await queue.take("p", wait=timedelta(seconds=0.2)) is None
+    assert await queue.fetch("p", wait=timedelta(seconds=0.2)) is None
 
 
 async def test_the_events_of_runs_are_published_in_order(bus: Bus, responder: Responder, scripts: Scripts) -> None:
@@ -365,10 +365,10 @@ def _defect(*_: Any) -> None:
 
 
 async def test_a_cancelled_taker_leaves_no_run_behind(bus: Bus) -> None:
-    """What arrives for one that was cancelled is offered again at once, and not when the patience is over."""
-    queue = nats_stores(bus.client, FlowStoreSettings(queue_patience=timedelta(hours=1))).queue
+    """What arrives for one that was cancelled is offered again at once, and not when the ack wait is over."""
+    queue = nats_stores(bus.client, FlowStoreSettings(queue_ack_wait=timedelta(hours=1))).queue
     for number in range(20):
-        taking = asyncio.create_task(queue.take("p", wait=timedelta(seconds=5)))
+        taking = asyncio.create_task(queue.fetch("p", wait=timedelta(seconds=5)))
         await asyncio.sleep(0)
         putting = asyncio.create_task(queue.put(f"run-{number}", pool="p", deployment="d"))
         for _ in range(number):
@@ -378,7 +378,7 @@ async def test_a_cancelled_taker_leaves_no_run_behind(bus: Bus) -> None:
         taken = None if taking.cancelled() else taking.result()
         async with asyncio.timeout(limit(10)):
             while taken is None:
-                taken = await queue.take("p", wait=timedelta(seconds=1))
+                taken = await queue.fetch("p", wait=timedelta(seconds=1))
         assert taken.run_id == f"run-{number}"
         await taken.ack()
 

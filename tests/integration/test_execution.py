@@ -313,7 +313,7 @@ async def test_a_target_that_hangs_does_not_hold_up_the_others(bus: Bus) -> None
             await hang.wait()
         done.append(one.action["type"])
 
-    settings = ExecutionSettings(concurrency=16, targets=CircuitBreakerSettings(at_once=4, waiting=4))
+    settings = ExecutionSettings(concurrency=16, circuit_breaker=CircuitBreakerSettings(at_once=4, waiting=4))
     await ask(bus, *(task(f"h{number}", "hanging") for number in range(300)))
     await ask(bus, *(task(f"q{number}", "quick") for number in range(300)))
     async with executing(bus, perform, settings=settings):

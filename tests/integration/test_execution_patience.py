@@ -31,7 +31,7 @@ async def test_tasks_that_were_handed_back_while_their_target_was_busy_are_all_p
         await asyncio.sleep(0.05)
         done.append(one.key)
 
-    limits = ExecutionSettings(targets=CircuitBreakerSettings(at_once=1, waiting=1))
+    limits = ExecutionSettings(circuit_breaker=CircuitBreakerSettings(at_once=1, waiting=1))
     await ask(bus, *(task(f"f{number}", retry={"attempts": 1}) for number in range(20)))
     async with executing(bus, perform, settings=limits):
         await eventually(lambda: len(done) == 20, within_s=60)

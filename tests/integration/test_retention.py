@@ -10,12 +10,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from nats.js.api import AckPolicy, ConsumerConfig
 
 from tests.integration.conftest import NatsServer
 from tests.patience import until
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams, make_room_in_engine
+from whenthen.engine.execution import CONSUMER, DeadLetters
 from whenthen.engine.flow_runs.flow_streams import ensure_flow_stores
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.maintenance import Maintenance, unread_share
@@ -206,7 +208,7 @@ async def test_a_full_stream_refuses_new_events_and_keeps_the_unread_ones(nats_s
         await ensure_streams(bus.js, settings)
         await ensure_flow_stores(bus.js)
         metrics = Metrics(version="test")
-        maintenance = _upkeep(bus, metrics, settings)
+        maintenance = _maintenance(bus, metrics, settings)
         stored = 0
         with pytest.raises(BusUnavailable) as refused:  # noqa: PT012 - how many fit is the server's business
             for number in range(1000):
@@ -231,7 +233,7 @@ async def test_events_that_wait_too_long_are_told_before_they_expire(
         await ensure_streams(bus.js, settings)
         await ensure_flow_stores(bus.js)
         metrics = Metrics(version="test")
-        maintenance = _upkeep(bus, metrics, settings)
+        maintenance = _maintenance(bus, metrics, settings)
         now = datetime.now(UTC)
         await maintenance.check(now)
         assert metrics.registry.get_sample_value("whenthen_events_unread_age_share") == 0
@@ -249,6 +251,29 @@ async def test_events_that_wait_too_long_are_told_before_they_expire(
         await bus.close()
 
 
+async def test_action_tasks_that_wait_are_counted_once_an_executor_has_made_its_consumer(
+    nats_server: NatsServer,
+) -> None:
+    bus = Bus(nats_server.url)
+    await bus.connect()
+    settings = StreamSettings()
+    try:
+        await ensure_streams(bus.js, settings)
+        await ensure_flow_stores(bus.js)
+        metrics = Metrics(version="test")
+        maintenance = _maintenance(bus, metrics, settings, DeadLetters(bus.client, outcome_ttl_s=60))
+        await bus.store("engine.action.a.f.0", b"task")
+        await bus.store("engine.action.a.f.1", b"task")
+        await maintenance.check(datetime.now(UTC))
+        assert metrics.registry.get_sample_value("whenthen_actions_waiting") == 0
+        config = ConsumerConfig(filter_subject="engine.action.>", ack_policy=AckPolicy.EXPLICIT)
+        await bus.js.add_consumer("ENGINE", config, durable_name=CONSUMER)
+        await maintenance.check(datetime.now(UTC))
+        assert metrics.registry.get_sample_value("whenthen_actions_waiting") == 2
+    finally:
+        await bus.close()
+
+
 def test_the_share_of_its_time_is_that_of_the_oldest_unread_event() -> None:
     now = datetime(2026, 1, 31, tzinfo=UTC)
     assert unread_share(None, now=now, max_age_s=60) == 0
@@ -257,7 +282,9 @@ def test_the_share_of_its_time_is_that_of_the_oldest_unread_event() -> None:
     assert unread_share(now, now=now, max_age_s=0) == 0
 
 
-def _upkeep(bus: Bus, metrics: Metrics, settings: StreamSettings) -> Maintenance:
+def _maintenance(
+    bus: Bus, metrics: Metrics, settings: StreamSettings, dead_letters: DeadLetters | None = None
+) -> Maintenance:
     return Maintenance(
-        bus.js, bus.client, metrics=metrics, settings=settings, shards=1, dead_letters=None, automations=list
+        bus.js, bus.client, metrics=metrics, settings=settings, shards=1, dead_letters=dead_letters, automations=list
     )

@@ -1,9 +1,9 @@
-"""What does a firing do? Actions are compiled when rules are loaded and performed one try at a time.
+"""What does a firing do? Actions are compiled when rules are loaded and performed one attempt at a time.
 
 The engine's way through this room:
 
     compiled = compile_action(action)                              # at load
-    result = await perform(task, compiled, firing=..., ports=...)  # one try
+    result = await perform(task, compiled, firing=..., ports=...)  # one attempt
     delay = next_delay(retry, task.attempt, random=random())       # after an ActionError with `retryable`
     event = executed_event(task, result, ...)                      # or failed_event(task, error, ...)
 

@@ -1,7 +1,7 @@
-"""One try of one action: what it is about, what its templates see, and what comes out of it.
+"""One attempt of one action: what it is about, what its templates see, and what comes out of it.
 
-`execution` builds a `Call` for each try and gives it to the action's compiled `Handler`; the families (`deployments`,
-`automations`, `notifications`, `webhooks`, `events`) provide the steps.
+`perform` builds a `Call` for each attempt and gives it to the action's compiled `Handler`, which `deployment_actions`,
+`automation_actions`, `send_notification`, `emit_event` and `http.call_webhook` provide.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ EVENT_FIELDS = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionResult:
-    """What a successful try did."""
+    """What a successful attempt did."""
 
     details: dict[str, Any] = field(default_factory=dict)  #: for people and rules: `status`, `flow_run`, ...
     related: tuple[dict[str, str], ...] = ()  #: the resources that it touched, with their roles
@@ -33,7 +33,7 @@ class ActionResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call:
-    """One try of one action."""
+    """One attempt of one action."""
 
     task: ActionTask
     firing: Firing
@@ -74,7 +74,7 @@ class Handler(Protocol):
         """Do it once.
 
         Raises:
-            ActionError: it did not work; says whether another try may.
+            ActionError: it did not work; says whether another attempt may.
             RenderError: a value is missing or wrong for this event.
             NotFound, Conflict, BusUnavailable, InvalidEvent: from the ports.
         """

@@ -22,7 +22,7 @@ __all__ = ["EmitEventHandler"]
 
 @dataclass(frozen=True, slots=True)
 class EmitEventHandler:
-    """The event's id derives from the idempotency key: a repeated try is the same event.
+    """The event's id derives from the idempotency key: a repeated attempt is the same event.
 
     A rule may emit an event that is called like one of the engine's own when it says so in plain text (`flow-run.{{ x }}`) or
     continues the name of the event that fired it: authors of rules are trusted, other texts of events are not.

@@ -1,4 +1,4 @@
-"""Fields of actions that hold templates: compiled once, rendered for each try, and named in every error.
+"""Fields of actions that hold templates: compiled once, rendered for each attempt, and named in every error.
 
 Text comes out of a template as it is; a number or a boolean that JSONPath found is written as JSON writes it. A missing
 value is an error, and so is an empty text where something has to be named.
@@ -39,7 +39,7 @@ class Field(Generic[T]):
     read: Callable[[FieldPath, Any], T]
 
     def render(self, call: Call) -> T:
-        """The field's value for this try.
+        """The field's value for this attempt.
 
         Raises:
             RenderError: a value is missing, of the wrong type, or too costly; names the field.

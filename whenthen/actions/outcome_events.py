@@ -1,6 +1,6 @@
 """What became of an action, as an event. Pure.
 
-Called by the execution loop of `engine` after each try that ends an action (and, if it likes, after each failed one).
+Called by the execution loop of `engine` after each attempt that ends an action.
 The ids are made of the idempotency key: publishing an outcome again is publishing the same event. Outcomes carry the
 lineage of the firing, so a rule that fires on its own outcome ends at the depth limit.
 Meaning of the fields: docs/actions.md, "Outcomes".

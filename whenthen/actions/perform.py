@@ -1,7 +1,7 @@
-"""Compiling actions when rules are loaded, and performing one try of one action.
+"""Compiling actions when rules are loaded, and performing one attempt of one action.
 
 `engine` calls `compile_action` for each action of a rule set (a refusal refuses the set) and `perform` for each task
-that its execution loop takes; retries, dead letters and outcome events are its business, with `retries` and `outcomes`.
+that its execution loop takes; `engine.execution` retries, stores dead letters and publishes outcome events, with `retries` and `outcome_events`.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ _COMPILERS: Mapping[str, Callable[[Any], Handler]] = {
     "do-nothing": NothingHandler.compile,
 }
 
-#: errors of the ports that another try does not change
+#: errors of the ports that another attempt does not change
 _PERMANENT = (NotFound, InvalidInput, RenderError, Refused)
 
 _ACTIONS: TypeAdapter[ActionBase] = TypeAdapter(Action)
@@ -70,7 +70,7 @@ _ACTIONS: TypeAdapter[ActionBase] = TypeAdapter(Action)
 
 @dataclass(frozen=True, slots=True)
 class CompiledAction:
-    """An action with everything decided that does not depend on an event. Immutable; share it between tries."""
+    """An action with everything decided that does not depend on an event. Immutable; share it between attempts."""
 
     action: ActionBase
     handler: Handler
@@ -127,7 +127,7 @@ async def perform(
     """Try an action once, for at most its `timeout`.
 
     `event` and `events` are the wire forms of the triggering event and of all contributing ones, oldest first.
-    At least once: a try whose end was not recorded is repeated with the same `task.key`, which receivers can tell by.
+    At least once: an attempt whose end was not recorded is repeated with the same `task.key`, which receivers can tell by.
 
     Raises:
         ActionError: it did not work. `retryable`, `reason` and `retry_after` say how to go on; the message is redacted.

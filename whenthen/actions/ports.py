@@ -1,7 +1,7 @@
-"""What actions need from the rest of the process, as protocols. `engine` hands in what implements them.
+"""What actions need from the rest of the process, as protocols. `engine/process` supplies the implementations.
 
-An implementation raises the errors named here and no others on purpose; `execution` turns each into the outcome of the
-try. `key` is the action's idempotency key: a second call with the same key changes nothing and answers like the first.
+An implementation raises the errors named here and no others on purpose; `perform` turns each into the outcome of the
+attempt. `key` is the action's idempotency key: a second call with the same key changes nothing and answers like the first.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class Orchestrator(Protocol):
 
     Every method raises `NotFound` when the named thing does not exist (not tried again) and `Conflict` when another
     writer was faster (tried again). Asking for what already holds is no error: pausing what is paused, cancelling what
-    is cancelled or on its way there.
+    is cancelled or is being cancelled.
     """
 
     async def run_deployment(

@@ -1,4 +1,4 @@
-"""When a failed try is repeated. Pure: the caller draws the random number and holds the clock.
+"""When a failed attempt is repeated. Pure: the caller draws the random number and holds the clock.
 
 Called by the execution loop of `engine` after an `ActionError` with `retryable`. Meaning: docs/actions.md, "Retries".
 """
@@ -11,14 +11,14 @@ from whenthen.schemas import Retry
 
 __all__ = ["MAX_HINT", "next_delay"]
 
-#: how long a Retry-After may hold back the next try
+#: how long a Retry-After may hold back the next attempt
 MAX_HINT = timedelta(hours=1)
 
 
 def next_delay(retry: Retry, attempt: int, *, random: float, retry_after: timedelta | None = None) -> timedelta | None:
-    """How long to wait after try number `attempt` (from 1) failed; None when it was the last one.
+    """How long to wait after attempt number `attempt` (from 1) failed; None when it was the last one.
 
-    The delay doubles with each try up to `max_delay` and then varies by the share `jitter`: `random` in [0, 1) is
+    The delay doubles with each attempt up to `max_delay` and then varies by the share `jitter`: `random` in [0, 1) is
     mapped to [-jitter, +jitter). What the other side asked for (`retry_after`) is a lower bound, up to `MAX_HINT`.
     """
     if attempt >= retry.attempts:

@@ -1,7 +1,7 @@
 """Secrets: references become values when they are used, and values become `***` wherever text leaves the process.
 
 `Secrets` resolves `env:NAME` and `file:/path`, anew each time, so that a rotated secret counts at once, and tells the
-`Redactor` every value it gave. `engine` puts `RedactingFilter` on its log handlers; `execution` and `outcomes` pass
+`Redactor` every value it gave. `engine` puts `RedactingFilter` on its log handlers; `perform` and `outcome_events` pass
 messages through the redactor. Nothing here ever puts a value into an error.
 """
 

@@ -1,6 +1,6 @@
 """send-notification: a message through Apprise to every URL of a notifier.
 
-Apprise URLs hold tokens. So no URL and no text of Apprise gets into an error, and while a message is on its way the
+Apprise URLs hold tokens. So no URL and no text of Apprise gets into an error, and while a message is being sent the
 loggers that would write them are silent: what counts is said by the action's own outcome.
 
 Apprise is imported by the first message: most processes never send one, and it is slow to import.

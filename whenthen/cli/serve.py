@@ -1,4 +1,4 @@
-"""`whenthen serve` and `whenthen worker`: run a process until it is told to stop.
+"""`whenthen serve` and `whenthen worker`: run a process until it gets SIGTERM or SIGINT.
 
 The engine is imported when one of them runs: their help needs none of it.
 """

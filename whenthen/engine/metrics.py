@@ -1,4 +1,4 @@
-"""What a process tells Prometheus. One object with its own registry; the wiring builds it and hands it around.
+"""The Prometheus metrics of a process. One object with its own registry; the wiring builds it and hands it around.
 
 Names start with `whenthen_`. Label values come from rules and settings, never from events, so that nobody outside can make
 the number of series grow; series of automations that left the rules are removed. The alerts in
@@ -67,18 +67,25 @@ class Metrics:
         )
         self.decisions = counter("decisions", "Decisions of the evaluator.", "reason")
         self.evaluated = counter("evaluated_events", "Events read by the evaluator.", "shard")
+        self.skipped = counter(
+            "skipped_messages", "Messages that are no event, or on which the evaluator failed.", "shard"
+        )
         self.lag_messages = gauge("evaluation_lag_messages", "Events in the stream that are not evaluated.", "shard")
         self.lag_seconds = gauge("evaluation_lag_seconds", "Age of the oldest event not yet evaluated.", "shard")
         self.commit_seconds = Histogram(
             "whenthen_commit_duration_seconds", "Atomic commits.", registry=registry, buckets=_PARTS_OF_SECONDS
         )
-        self.actions = counter("actions", "Tries of actions.", "automation", "type", "outcome")
+        self.actions = counter("actions", "Attempts of actions.", "automation", "type", "outcome")
         self.refused_actions = counter("actions_refused", "Action tasks that named no published action.")
         self.action_seconds = Histogram(
-            "whenthen_action_duration_seconds", "One try of an action.", ("type",), registry=registry, buckets=_SECONDS
+            "whenthen_action_duration_seconds",
+            "One attempt of an action.",
+            ("type",),
+            registry=registry,
+            buckets=_SECONDS,
         )
-        self.actions_waiting = gauge("actions_waiting", "Actions that wait to be performed, retries included.")
-        self.dead_letters = gauge("dead_letters", "Actions that used up their tries.", "automation")
+        self.actions_waiting = gauge("actions_waiting", "Actions that wait or are being performed, retries included.")
+        self.dead_letters = gauge("dead_letters", "Actions whose last attempt failed.", "automation")
         self.rules_loaded = gauge("rules_loaded", "Parts of the rules in force.", "kind")
         self.rules_rejected = counter("rules_rejected", "Sets of rules that were refused.")
         self.rules_refused = gauge(

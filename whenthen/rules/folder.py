@@ -1,7 +1,7 @@
 """Rules from a folder of YAML files, or one file: all of them are sound, or none of them is loaded.
 
 Called by `whenthen check`, by `serve` at the start, and by `watcher` on every change. What the fields mean is in
-`whenthen.schemas`; what is refused, and with which message, is in docs/rules.md, "Checking".
+`whenthen.schemas`; what they mean for events is in docs/rules.md.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ A line is an event or `{"tick": "<RFC 3339>"}`. The clock is the latest time tha
 that it passes come before the event that moved it. Nothing depends on the wall clock, and an event without id gets one from
 its line, so one input always has one output.
 
-Called by `whenthen replay`. Meaning: docs/rules.md, "Replaying".
+Called by `whenthen replay`. Meaning: docs/testing.md.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What a plain scalar of YAML stands for, and how a value is called in a message.
 
-Called by `documents`, `explanations` and everything else that tells what was found. Scalars are what they are to PyYAML
+Called by `documents`, `validation_messages` and every other module that reports a value that was found. Scalars are what they are to PyYAML
 (YAML 1.1: `yes`, `no`, `on` and `off` are booleans, so that a text field refuses them instead of one editor seeing `on`
 and another `true`), but for base-60 numbers and dates, which stay text, and octal numbers, which are refused.
 """

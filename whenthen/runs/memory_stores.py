@@ -168,12 +168,12 @@ class _Queued:
             self.queue._wake()
 
     async def in_progress(self) -> None:
-        self.due = self.queue._time() + self.queue.patience.total_seconds()
+        self.due = self.queue._time() + self.queue.ack_wait.total_seconds()
 
 
 class MemoryRunQueue:
-    def __init__(self, patience: timedelta = timedelta(seconds=30)) -> None:
-        self.patience = patience
+    def __init__(self, ack_wait: timedelta = timedelta(seconds=30)) -> None:
+        self.ack_wait = ack_wait
         self._items: dict[str, _Queued] = {}
         self._changed = asyncio.Event()
 
@@ -184,14 +184,14 @@ class MemoryRunQueue:
         self._wake()
         return True
 
-    async def take(self, pool: str, *, wait: timedelta) -> _Queued | None:
+    async def fetch(self, pool: str, *, wait: timedelta) -> _Queued | None:
         until = self._time() + wait.total_seconds()
         while True:
             now = self._time()
             mine = [item for item in self._items.values() if item.pool == pool]
             for item in mine:
                 if item.due <= now:
-                    item.due = now + self.patience.total_seconds()
+                    item.due = now + self.ack_wait.total_seconds()
                     item.deliveries += 1
                     return item
             if now >= until:
@@ -253,13 +253,13 @@ class MemorySlotStore:
         return list(self._held.get(name, ()))
 
 
-def memory_stores(*, patience: timedelta = timedelta(seconds=30)) -> Stores:
+def memory_stores(*, ack_wait: timedelta = timedelta(seconds=30)) -> Stores:
     """New, empty stores."""
     return Stores(
         runs=MemoryRunStore(),
         flags=MemoryFlagStore(),
         logs=MemoryLogStore(),
-        queue=MemoryRunQueue(patience),
+        queue=MemoryRunQueue(ack_wait),
         heartbeats=MemoryHeartbeats(),
         slots=MemorySlotStore(),
     )

@@ -167,7 +167,7 @@ def display_name(run: FlowRun) -> str:
 def flow_run_event(run: FlowRun, version: int, now: datetime) -> Event:
     """The event of the transition that made revision `version`: `flow-run.<State>`.
 
-    The same revision gives the same id, on any machine and at any time, so that announcing twice is one event.
+    The same revision gives the same id, on any machine and at any time, so that publishing it twice is one event.
     """
     limits = EventLimits()
     related = [

@@ -131,7 +131,7 @@ class LogStore(Protocol):
 
 
 class QueuedRun(Protocol):
-    """A delivery of the queue: this consumer's until it answers, or is silent for longer than `RunQueue.patience`."""
+    """A delivery of the queue: this consumer's until it answers, or is silent for longer than `RunQueue.ack_wait`."""
 
     @property
     def run_id(self) -> str: ...
@@ -147,20 +147,20 @@ class QueuedRun(Protocol):
         """Have it redelivered after `delay`."""
 
     async def in_progress(self) -> None:
-        """Restart the time after which it is redelivered (`RunQueue.patience`)."""
+        """Restart the time after which it is redelivered (`RunQueue.ack_wait`)."""
 
 
 class RunQueue(Protocol):
     """Runs that wait for a worker. Delivery is at least once."""
 
     @property
-    def patience(self) -> timedelta:
-        """The ack wait: after how long without an answer a run is redelivered."""
+    def ack_wait(self) -> timedelta:
+        """After how long without an answer a run is redelivered."""
 
     async def put(self, run_id: str, *, pool: str, deployment: str) -> bool:
         """Queue the run; False when it is in the queue already, delivered or not."""
 
-    async def take(self, pool: str, *, wait: timedelta) -> QueuedRun | None:
+    async def fetch(self, pool: str, *, wait: timedelta) -> QueuedRun | None:
         """The next delivery of the pool; None when there is none within `wait`."""
 
 

@@ -63,7 +63,7 @@ class WorkerSettings:
     kill_grace: timedelta = timedelta(seconds=10)  #: between TERM and KILL
     drain_grace: timedelta = timedelta(seconds=30)  #: for running processes when the worker stops
     slot_wait: timedelta = timedelta(seconds=1)  #: until a run above the concurrency limit is redelivered
-    take_wait: timedelta = timedelta(seconds=1)  #: of one fetch from the queue
+    fetch_wait: timedelta = timedelta(seconds=1)  #: of one fetch from the queue
     retry_pause: timedelta = timedelta(seconds=1)  #: while the stores are unavailable
     logs: LogLimits = field(default_factory=LogLimits)
 
@@ -168,9 +168,9 @@ class Worker:
                     continue
                 item = None
                 try:
-                    item = await self._stores.queue.take(self.pool, wait=self._settings.take_wait)
+                    item = await self._stores.queue.fetch(self.pool, wait=self._settings.fetch_wait)
                 except BusUnavailable as error:
-                    log.warning("worker %s can not take runs, trying again: %s", self.name, error)
+                    log.warning("worker %s can not fetch runs, trying again: %s", self.name, error)
                     await asyncio.sleep(self._settings.retry_pause.total_seconds())
                 if item is not None:
                     task = asyncio.create_task(self._handle(item))
@@ -186,7 +186,7 @@ class Worker:
             await end_task(stopping, *self._tasks)
 
     def stop(self) -> None:
-        """Take no more runs; `run` returns when the running ones have ended or are back in the queue."""
+        """Fetch no more runs; `run` returns when the running ones have ended or are back in the queue."""
         self._stopping.set()
 
     # One delivery
@@ -223,13 +223,13 @@ class Worker:
         except (BusUnavailable, Conflict):
             return  # it comes again
         except Exception:
-            log.exception("flow run %s: its record can not be changed; it is taken from the queue", item.run_id)
+            log.exception("flow run %s: its record can not be changed; it is removed from the queue", item.run_id)
         self._unforeseen.pop(item.run_id, None)
         with contextlib.suppress(BusUnavailable):
             await item.ack()
 
     async def _extend_ack_wait(self, item: QueuedRun) -> None:
-        pause = self._stores.queue.patience.total_seconds() / 3
+        pause = self._stores.queue.ack_wait.total_seconds() / 3
         while True:
             await asyncio.sleep(pause)
             with contextlib.suppress(BusUnavailable):

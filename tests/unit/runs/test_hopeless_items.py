@@ -132,7 +132,7 @@ async def test_a_run_that_a_worker_can_not_handle_becomes_failed_after_five_erro
     deployments = DeploymentSet([Deployment(name="d", command=["true"])])
     orchestrator = BuiltInOrchestrator(stores, deployments)
     run = await orchestrator.run_deployment("d", {}, key="k")
-    worker = Worker(stores, deployments, root=tmp_path, settings=WorkerSettings(take_wait=timedelta(seconds=0.01)))
+    worker = Worker(stores, deployments, root=tmp_path, settings=WorkerSettings(fetch_wait=timedelta(seconds=0.01)))
     errors: list[int] = []
 
     async def broken(item: Any) -> None:
@@ -140,7 +140,7 @@ async def test_a_run_that_a_worker_can_not_handle_becomes_failed_after_five_erro
         raise RuntimeError("a defect")
 
     monkeypatch.setattr(worker, "_process", broken)
-    item = await stores.queue.take("default", wait=timedelta(seconds=1))
+    item = await stores.queue.fetch("default", wait=timedelta(seconds=1))
     assert item is not None
     for _ in range(MOST_UNFORESEEN):
         assert (await orchestrator.get_flow_run(run.id)).run.state is RunState.SCHEDULED
@@ -164,7 +164,7 @@ async def test_a_run_waits_again_when_its_folder_can_not_be_made(
         raise OSError(24, "Too many open files")
 
     monkeypatch.setattr("whenthen.runs.worker.tempfile.mkdtemp", full)
-    item = await stores.queue.take("default", wait=timedelta(seconds=1))
+    item = await stores.queue.fetch("default", wait=timedelta(seconds=1))
     assert item is not None
     assert await worker._process(item) is not None
     waits = (await orchestrator.get_flow_run(run.id)).run
@@ -189,7 +189,7 @@ async def test_a_state_that_can_not_be_stored_with_its_result_is_stored_without(
         return await update(changed, version)
 
     monkeypatch.setattr(stores.runs, "update", refusing)
-    worker = Worker(stores, deployments, root=tmp_path, settings=WorkerSettings(take_wait=timedelta(seconds=0.05)))
+    worker = Worker(stores, deployments, root=tmp_path, settings=WorkerSettings(fetch_wait=timedelta(seconds=0.05)))
     working = asyncio.create_task(worker.run())
 
     async def ended() -> bool:

@@ -30,7 +30,7 @@ __all__ = ["CallWebhookHandler", "read_retry_after"]
 
 #: of an answer's body that an error quotes
 QUOTED_CHARS = 200
-#: statuses below 500 that another try may change: Request Timeout, Too Early, Too Many Requests
+#: statuses below 500 that another attempt may change: Request Timeout, Too Early, Too Many Requests
 RETRYABLE_STATUS = frozenset({408, 425, 429})
 #: headers that the request sets by itself
 OWN_HEADERS = frozenset(

@@ -43,7 +43,7 @@ class Destination:
     allow_hosts: tuple[str, ...]
 
     def resolve(self, call: Call) -> httpx.URL:
-        """The URL for this try.
+        """The URL for this attempt.
 
         Raises:
             ActionError: the rendered URL is unreadable or leads elsewhere; not retryable. Never quotes path or query.

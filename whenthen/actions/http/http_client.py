@@ -52,7 +52,7 @@ MAX_HEADERS = 10_000
 ENDING_S = 1.0
 #: larger bodies are sent in parts, so that the event loop is not held up
 WHOLE_BODY_BYTES = 256 * 1024
-#: of a proxy's answers to CONNECT, those after which another try may work
+#: of a proxy's answers to CONNECT, those after which another attempt may work
 PASSING_PROXY_STATUS = frozenset({408, 425, 429})
 
 _NO_TIMEOUTS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None, sock_read=None)

@@ -1,6 +1,6 @@
 """`whenthen demo`: a real project end to end, in a temporary folder, told as a story.
 
-`project/` holds its rules as anybody would write them, `requests` what the outside sends, `receiver` what stands in for the
+`project/` holds its rules as anybody would write them, `payloads` what the outside sends, `receiver` what stands in for the
 outside on the other end, `stage` starts and stops the server, `story` says what must have been seen, and `play` does it all.
 All of that is imported when it is needed: other commands start without it.
 """

@@ -193,6 +193,6 @@ def _check_ending(stage: Stage, used: dict[str, str]) -> Missing | None:
 
 
 def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    """Told to stop: leave through the `with` blocks, which stop the server."""
+    """Leave through the `with` blocks, which stop the server."""
     sys.stdout.flush()
     raise SystemExit(128 + signal.SIGTERM)

@@ -4,7 +4,7 @@ Used by every reader of a stream: `engine.bus.stream_reader` (events, and what i
 events. A consumer is either *ordered* (ephemeral, of this reader alone, nothing acknowledged: each gap is noticed, and reading goes
 on after the last message that was handed over) or *durable* (shared, acknowledged: the server delivers again what was lost).
 
-What the server says instead of a message is told apart by its status code and by numeric headers; the text after the code is
+A status of the server that comes instead of a message is recognised by its code and by numeric headers; the text after the code is
 logged, and nothing depends on it:
 
 - 100, idle heartbeat: the consumer is alive. For an ordered one it says whether the last message that was sent is here.
@@ -188,7 +188,7 @@ class PullConsumer:
     async def drain(self) -> None:
         """End reading after what the server has sent already was delivered.
 
-        Without a connection it ends at once; what was on its way is delivered again to somebody.
+        Without a connection it ends at once; messages in flight are redelivered.
         """
         await self._end_task()
         sub = self._sub
@@ -197,7 +197,7 @@ class PullConsumer:
                 await self.client.protocol.drain(sub)
                 self._sub = None
         except (nats.errors.Error, OSError, TimeoutError) as error:
-            log.debug("messages of %s on their way here will be delivered again: %r", self.settings.stream, error)
+            log.debug("messages of %s in flight will be redelivered: %r", self.settings.stream, error)
         finally:
             await self._drop()
 
@@ -241,7 +241,7 @@ class PullConsumer:
         self._interrupt(verify=True)
 
     def _interrupt(self, *, verify: bool = False, ask_again: bool = False) -> None:
-        """Have the task see to the consumer before anything else is asked for."""
+        """Have the task check the consumer before the next pull request."""
         self.live = False
         self._verify, self._ask_again = verify, ask_again
         self._interruptions += 1
@@ -384,8 +384,8 @@ class PullConsumer:
         body: dict[str, object] = {"stream_name": stream, "config": config}
         if action:
             body["action"] = action
-        patience = CREATE_S[self._failed >= CREATE_HASTY]
-        answer = await self.client.api(f"CONSUMER.CREATE.{subject}", body, timeout_s=patience)
+        timeout_s = CREATE_S[self._failed >= CREATE_HASTY]
+        answer = await self.client.api(f"CONSUMER.CREATE.{subject}", body, timeout_s=timeout_s)
         if error := answer.get("error"):
             raise refusal(f"no consumer of {stream}", error)
         self.created += 1

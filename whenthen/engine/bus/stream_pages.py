@@ -2,7 +2,7 @@
 
 Called by `engine.process.api`. Reads straight from the stream (no consumer), in blocks from its end towards its beginning. A
 block is handed to `pick` message by message as it comes, and what is not wanted is let go at once: held are the results, at
-most `MOST_BYTES` of messages' worth, and what is on its way from NATS.
+most `MOST_BYTES` of messages' worth, and what NATS has sent and was not read yet.
 """
 
 from __future__ import annotations

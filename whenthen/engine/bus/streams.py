@@ -4,7 +4,7 @@ docs/architecture.md, "The log".
 Called once at start, by whoever connects. `EVENTS` discards nothing to make room: at `events_max_bytes` it refuses
 new events (HTTP 503) rather than dropping unread ones, and `make_room` purges what every shard has read before that
 happens. Nor does `ENGINE`, where a commit that is refused is tried until it is stored; `make_room_in_engine` purges the oldest
-firings and outcomes, which only tell what was.
+firings and outcomes, which are history only.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a batch of evaluated events leaves to be committed, as messages for `ENGINE`: windows, firings, action tasks.
+"""The messages for `ENGINE` that a commit of a batch of evaluated events consists of: windows, firings, action tasks.
 
 Called by the evaluation loop, which commits a batch as one. No I/O here.
 """

@@ -14,6 +14,7 @@ from whenthen.engine.execution.dead_letters import (
     DeadLetters,
 )
 from whenthen.engine.execution.executor import (
+    CONSUMER,
     ExecutionSettings,
     Executor,
 )
@@ -22,6 +23,7 @@ from whenthen.engine.execution.spec_store import (
 )
 
 __all__ = [
+    "CONSUMER",
     "ActionMetrics",
     "ActionRunner",
     "CircuitBreakerSettings",

@@ -73,7 +73,7 @@ class ActionRunner:
         a task itself says of its action is never performed.
 
         Raises:
-            ActionError: no rule set that is known has had such an action. Another try does not help.
+            ActionError: no rule set that is known has had such an action. Another attempt does not help.
             BusUnavailable: it can not be looked up now.
         """
         digest = task.digest or spec_digest(orjson.dumps(task.action))
@@ -83,10 +83,10 @@ class ActionRunner:
         return dataclasses.replace(task, action=known[1], digest=digest)
 
     async def perform(self, task: ActionTask) -> ActionResult:
-        """One try of one task that is resolved.
+        """One attempt of one task that is resolved.
 
         Raises:
-            ActionError: it did not work; `retryable` says whether another try may help.
+            ActionError: it did not work; `retryable` says whether another attempt may help.
         """
         compiled, _ = await self._look_up(task.firing, task.index, task.digest)
         firing = task.firing
@@ -108,7 +108,7 @@ class ActionRunner:
         )
 
     def describe(self, task: ActionTask, result: Any, duration: timedelta, retry_in: timedelta | None) -> Event:
-        """The outcome event of a try."""
+        """The outcome event of an attempt."""
         now = datetime.now(UTC)
         redactor = self._ports.redactor
         if isinstance(result, ActionError):
@@ -173,7 +173,7 @@ def _unknown(why: str) -> ActionError:
 
 
 class ActionMetrics(ExecutionObserver):
-    """Counts tries and logs how they ended."""
+    """Counts attempts and logs how they ended."""
 
     def __init__(self, metrics: Metrics) -> None:
         self._metrics = metrics

@@ -20,12 +20,14 @@ __all__ = ["ConcurrencyLimits", "Ticket"]
 class Ticket:
     """A task at its target: it waits, runs, or has left."""
 
-    __slots__ = ("gate", "number", "probe", "running", "target", "waiting", "wake")
+    __slots__ = ("breaker", "number", "probe", "running", "target", "waiting", "wake")
 
-    def __init__(self, number: int, target: str, gate: CircuitBreaker, probe: bool, wake: Callable[[], None]) -> None:
+    def __init__(
+        self, number: int, target: str, breaker: CircuitBreaker, probe: bool, wake: Callable[[], None]
+    ) -> None:
         self.number = number  #: in the order of arrival
         self.target = target
-        self.gate = gate
+        self.breaker = breaker
         self.probe = probe
         self.wake = wake  #: called once when a ticket that had to wait runs, unless it has left
         self.waiting = True
@@ -33,12 +35,12 @@ class Ticket:
 
 
 class ConcurrencyLimits:
-    """Who runs and who waits."""
+    """The tasks that run, and those that wait for a slot."""
 
     def __init__(self, concurrency: int, limits: CircuitBreakerSettings | None = None) -> None:
         self.concurrency = concurrency
         self.limits = limits or CircuitBreakerSettings()
-        self.gates: dict[str, CircuitBreaker] = {}  #: of targets where something is, or that failed last
+        self.breakers: dict[str, CircuitBreaker] = {}  #: by target: those with tasks or failures in a row
         self.running = 0
         self._numbers = itertools.count()
         self._lines: dict[str, deque[Ticket]] = {}  #: who waits, oldest first; those who left are passed over later
@@ -48,63 +50,63 @@ class ConcurrencyLimits:
         self._listed: set[str] = set()  #: the targets in `_next`
 
     def refuse_s(self, target: str, now: float) -> float:
-        """0 when a task may come in and wait for its slot, else for how many seconds it should be handed back."""
-        gate = self.gates.get(target)
-        return 0.0 if gate is None else gate.refuse_s(self.limits, now)
+        """0 when a task may wait for a slot here, else the delay in seconds with which it should be returned (nak)."""
+        breaker = self.breakers.get(target)
+        return 0.0 if breaker is None else breaker.refuse_s(self.limits, now)
 
     def enter(self, target: str, wake: Callable[[], None]) -> Ticket:
         """A ticket that runs already, or waits and is woken when it does. `leave` with it, whatever happens."""
-        gate = self.gates.get(target)
-        if gate is None:
-            gate = self.gates[target] = CircuitBreaker()
-        probe = bool(gate.pause_s) and not gate.probing
+        breaker = self.breakers.get(target)
+        if breaker is None:
+            breaker = self.breakers[target] = CircuitBreaker()
+        probe = bool(breaker.open_s) and not breaker.probing
         if probe:
-            gate.probing = True
-        ticket = Ticket(next(self._numbers), target, gate, probe, wake)
-        gate.waiting += 1
-        if self.running < self.concurrency and gate.waiting == 1 and gate.running < self.limits.at_once:
+            breaker.probing = True
+        ticket = Ticket(next(self._numbers), target, breaker, probe, wake)
+        breaker.waiting += 1
+        if self.running < self.concurrency and breaker.waiting == 1 and breaker.running < self.limits.at_once:
             self._begin(ticket)  # nobody older could go: a free slot never waits for anybody
         else:
             self._lines.setdefault(target, deque()).append(ticket)
-            self._list(target, gate)
+            self._list(target, breaker)
         return ticket
 
-    def leave(self, ticket: Ticket, *, worked: bool | None, now: float) -> None:
+    def leave(self, ticket: Ticket, *, succeeded: bool | None, now: float) -> None:
         """The ticket's task is done or given up, whether it ran or still waited; its slot goes to whoever is next.
 
-        `worked` None says nothing about the target (it was interrupted, or never tried).
+        `succeeded` None says nothing about the target (it was interrupted, or never tried).
         """
-        gate = ticket.gate
+        breaker = ticket.breaker
         if ticket.probe:
-            gate.probing = False
+            breaker.probing = False
         if ticket.running:
             ticket.running = False
-            gate.running -= 1
+            breaker.running -= 1
             self.running -= 1
-            if worked is not None:
-                gate.tried(self.limits, worked=worked, now=now)
-            self._list(ticket.target, gate)
+            if succeeded is not None:
+                breaker.record(self.limits, succeeded=succeeded, now=now)
+            self._list(ticket.target, breaker)
         elif ticket.waiting:
             ticket.waiting = False
-            gate.waiting -= 1
-            if not gate.waiting:
+            breaker.waiting -= 1
+            if not breaker.waiting:
                 self._lines.pop(ticket.target, None)
         else:
             return
-        if gate.idle:
-            self.gates.pop(ticket.target, None)
+        if breaker.idle:
+            self.breakers.pop(ticket.target, None)
         self._admit()
 
     def _begin(self, ticket: Ticket) -> None:
         ticket.waiting = False
         ticket.running = True
-        ticket.gate.waiting -= 1
-        ticket.gate.running += 1
+        ticket.breaker.waiting -= 1
+        ticket.breaker.running += 1
         self.running += 1
 
-    def _list(self, target: str, gate: CircuitBreaker) -> None:
-        """See to it that the target is in `_next` when somebody waits for it and it has a slot."""
-        if gate.waiting and gate.running < self.limits.at_once and target not in self._listed:
+    def _list(self, target: str, breaker: CircuitBreaker) -> None:
+        """Put the target into `_next` if a task waits for it and it has a free slot."""
+        if breaker.waiting and breaker.running < self.limits.at_once and target not in self._listed:
             self._listed.add(target)
             heapq.heappush(self._next, (self._first(target).number, target))
 
@@ -119,16 +121,16 @@ class ConcurrencyLimits:
         while self._next and self.running < self.concurrency:
             number, target = heapq.heappop(self._next)
             self._listed.discard(target)
-            gate = self.gates.get(target)
-            if gate is None or not gate.waiting or gate.running >= self.limits.at_once:
+            breaker = self.breakers.get(target)
+            if breaker is None or not breaker.waiting or breaker.running >= self.limits.at_once:
                 continue
             ticket = self._first(target)
             if ticket.number != number:
-                self._list(target, gate)  # whoever was the first has left; others may be older than the next
+                self._list(target, breaker)  # whoever was the first has left; others may be older than the next
                 continue
             self._lines[target].popleft()
             self._begin(ticket)
-            if not gate.waiting:
+            if not breaker.waiting:
                 del self._lines[target]
-            self._list(target, gate)
+            self._list(target, breaker)
             ticket.wake()

@@ -2,7 +2,7 @@
 
 Called by the wiring; several processes share the work through one durable consumer, oldest first. A task is
 acknowledged only after its outcome is stored; a crash in between performs it again under the same key. What a task
-does is not known here: `resolve` gives it the specification that it names, `perform` does one try and raises `ActionError`,
+does is not known here: `resolve` gives it the specification that it names, `perform` does one attempt and raises `ActionError`,
 `describe` makes the outcome event, `target` names what is called. A task that names what nobody published becomes a dead letter.
 """
 
@@ -38,15 +38,15 @@ from whenthen.engine.execution.concurrency_limits import ConcurrencyLimits
 from whenthen.engine.execution.outcome_store import Outcomes
 from whenthen.schemas import ActionError, ActionTask, BusUnavailable, Event, Retry
 
-__all__ = ["ExecutionObserver", "ExecutionSettings", "Executor"]
+__all__ = ["CONSUMER", "ExecutionObserver", "ExecutionSettings", "Executor"]
 
 log = logging.getLogger(__name__)
 
-CONSUMER = "actions"
+CONSUMER = "actions"  #: the durable consumer of all executors
 CLOSE_S = 0.02  #: how long the acknowledgement of a finished task may wait for company
 DELETE = f"$JS.API.STREAM.MSG.DELETE.{ENGINE}"
 HAND_BACK_S = 1.0  #: after which a task is offered again that the loss of the connection has cut off
-#: a task that was delivered so often beyond its tries may bring its executor down; its tries are counted from their start
+#: a task that was delivered so often beyond its attempts may bring its executor down; its attempts are counted from their start
 SUSPECT = 20
 #: deliveries after which a task that cannot be handled, for reasons that nobody foresaw, becomes a dead letter
 UNFORESEEN = 30
@@ -59,7 +59,7 @@ Describe = Callable[[ActionTask, Any, timedelta, timedelta | None], Event | None
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExecutionSettings:
     concurrency: int = 128  #: tasks that run at once in this process
-    targets: CircuitBreakerSettings = dataclasses.field(default_factory=CircuitBreakerSettings)
+    circuit_breaker: CircuitBreakerSettings = dataclasses.field(default_factory=CircuitBreakerSettings)
     ack_wait_s: float = 15.0  #: after which a task of a dead executor is given to another one
     stop_s: float = 20.0  #: how long tasks may go on when the loop stops, before they are handed back
     outcome_ttl_s: int = 30 * 86400
@@ -67,13 +67,13 @@ class ExecutionSettings:
 
 
 class ExecutionObserver:
-    """Told what happens; does nothing. Metrics override what they want to know."""
+    """Callbacks of the executor, which do nothing here; `engine.execution.action_runner` overrides them for metrics and logs."""
 
     def executed(self, task: ActionTask, seconds: float) -> None:
         """An action is done, and that is stored."""
 
     def failed(self, task: ActionTask, error: ActionError, seconds: float, *, final: bool) -> None:
-        """A try failed, and that is stored. `final`: the task is a dead letter."""
+        """An attempt failed, and that is stored. `final`: the task is a dead letter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +86,8 @@ class _Delivery:
     task: ActionTask
 
     @property
-    def tries(self) -> int:
-        """Which try this is since the task was made or redriven."""
+    def attempts(self) -> int:
+        """Which attempt this is since the task was made or redriven."""
         return self.task.attempt - int(self.task.extra.get("attempts", 0))
 
 
@@ -109,7 +109,7 @@ class Executor:
         self.bus = bus
         self.settings = settings or ExecutionSettings()
         self.observer = observer or ExecutionObserver()
-        self.admission = ConcurrencyLimits(self.settings.concurrency, self.settings.targets)
+        self.limits = ConcurrencyLimits(self.settings.concurrency, self.settings.circuit_breaker)
         self.outcomes = Outcomes(bus, ttl_s=self.settings.outcome_ttl_s, dead_ttl_s=self.settings.dead_ttl_s, now=now)
         self.ready = asyncio.Event()
         self._perform = perform
@@ -234,11 +234,11 @@ class Executor:
             elif event_seq and task.firing.event is None:
                 why = f"the triggering event (position {event_seq}) is no longer kept"
                 await self._failed(one, ActionError(why, retryable=False), 0.0)
-            elif one.tries > 1 and one.tries > _retry(task).attempts:
-                why = "its last try was begun and never ended; it seems to bring its executor down"
+            elif one.attempts > 1 and one.attempts > _retry(task).attempts:
+                why = "its last attempt was begun and never ended; it seems to bring its executor down"
                 await self._failed(one, ActionError(why, retryable=False), 0.0)
             else:
-                # being handed back, as while its target is left in peace, counts as a delivery, too
+                # a nak, as while the circuit breaker of its target is open, counts as a delivery, too
                 await self._try(one, suspect=delivered > SUSPECT + attempt)
         except BusUnavailable as error:
             log.warning("action %s: %s; it will be delivered again", task.key, error)
@@ -248,9 +248,9 @@ class Executor:
             log.exception(
                 "action %s: unforeseen errors in %d deliveries; it becomes a dead letter", task.key, delivered
             )
-            await self._bury(reply, seq, task, data, error)
+            await self._mark_dead(reply, seq, task, data, error)
 
-    async def _bury(self, reply: str, seq: int, task: ActionTask, data: bytes, error: Exception) -> None:
+    async def _mark_dead(self, reply: str, seq: int, task: ActionTask, data: bytes, error: Exception) -> None:
         """Make a dead letter of a task that can not be handled, whatever its outcomes are."""
         why = ActionError(f"it could not be handled: {type(error).__name__}: {str(error)[:300]}", retryable=False)
         try:
@@ -263,12 +263,12 @@ class Executor:
     async def _try(self, one: _Delivery, *, suspect: bool = False) -> None:
         task = one.task
         target = self._target(task)
-        if hold_s := self.admission.refuse_s(target, time.monotonic()):
+        if hold_s := self.limits.refuse_s(target, time.monotonic()):
             await self._nak(one.reply, hold_s * random.uniform(1.0, 1.5))
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        ticket = self.admission.enter(target, lambda: None if turn.done() else turn.set_result(None))
-        worked: bool | None = None
+        ticket = self.limits.enter(target, lambda: None if turn.done() else turn.set_result(None))
+        succeeded: bool | None = None
         failure: ActionError | None = None
         cut_off: BusUnavailable | None = None
         result: Any = None
@@ -276,25 +276,25 @@ class Executor:
             if not ticket.running:
                 await turn
             if suspect:
-                begun = ActionError("the try was begun, and no end of it was stored")
+                begun = ActionError("the attempt was begun, and no end of it was stored")
                 await self.outcomes.store(task, OutcomeState.RETRYING, error=begun)
             started = time.monotonic()
             try:
                 result = await self._perform(task)
-                worked = True
+                succeeded = True
             except ActionError as error:
-                worked, failure = not error.retryable, error
+                succeeded, failure = not error.retryable, error
             except BusUnavailable as error:
-                # our own connection is away: no fault of the action, and none of its tries
+                # our own connection is away: no fault of the action, and none of its attempts
                 if error.reason in _LASTING:
                     failure = ActionError(str(error), retryable=True)
                 else:
                     cut_off = error
             except Exception as error:  # a defect in an action is its failure, not the loop's
                 log.exception("action %s failed in an unforeseen way", task.key)
-                worked, failure = None, ActionError(f"{type(error).__name__}: {error}", retryable=True)
+                succeeded, failure = None, ActionError(f"{type(error).__name__}: {error}", retryable=True)
         finally:
-            self.admission.leave(ticket, worked=worked, now=time.monotonic())
+            self.limits.leave(ticket, succeeded=succeeded, now=time.monotonic())
         seconds = time.monotonic() - started
         if cut_off is not None:
             log.info("action %s was cut off: %s; it is handed back", task.key, cut_off)
@@ -313,13 +313,13 @@ class Executor:
         task = one.task
         before = await self.outcomes.find(task)
         if before is not None and before.state is OutcomeState.EXECUTED:
-            # the task came again while this try hung, as after a crash of NATS, and the other try is done
-            log.info("action %s: a try failed (%s) after another one was done", task.key, error)
+            # the task came again while this attempt hung, as after a crash of NATS, and the other attempt is done
+            log.info("action %s: an attempt failed (%s) after another one was done", task.key, error)
             await self._close(one.reply, one.seq)
             return
         delay = None
         if error.retryable:
-            delay = next_delay(_retry(task), one.tries, random=random.random(), retry_after=error.retry_after)
+            delay = next_delay(_retry(task), one.attempts, random=random.random(), retry_after=error.retry_after)
         event = self._describe(task, error, timedelta(seconds=seconds), delay)
         if delay is not None:
             next_at = self._now() + delay
@@ -365,7 +365,7 @@ class Executor:
             log.debug("%r was not sent; the task will be delivered again", verb)
 
     async def _keep_alive(self) -> None:
-        """Tell the server about every task that is still being worked on."""
+        """Tell the server about every task that is still being succeeded on."""
         while True:
             await asyncio.sleep(self.settings.ack_wait_s / 3)
             for reply in list(self._tasks):

@@ -1,4 +1,4 @@
-"""What became of actions: outcomes in `ENGINE`, dead letters beside them, and the events that tell of them.
+"""Stores outcomes of actions and dead letters in `ENGINE`, and publishes their events.
 
 Called by the execution loop, which acknowledges a task after `store` or `store_dead` returned and not before. Everything sent here
 may be sent twice: an outcome replaces the last one of its subject, an event has an id made of the action's key.
@@ -8,7 +8,7 @@ the server has neither, or the event alone, the task comes again, is performed u
 recognised by its id. When it has both, the task comes again and its outcome is found. The outcome can be there without the
 event when `EVENTS` refused it (it is full, or has no leader) or nats-server died between the two; the event is then sent
 until it is stored, and is lost only if this process dies before that, too.
-A dead letter and its outcome are one atomic batch, stored before the event says that no try follows.
+A dead letter and its outcome are one atomic batch, stored before the event says that no attempt follows.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Outcomes:
         self._ttl = encode_headers({"Nats-TTL": f"{ttl_s}s"}) if ttl_s else b""
 
     async def find(self, task: ActionTask) -> Outcome | None:
-        """How the action stood after its last try; None before the first one.
+        """How the action stood after its last attempt; None before the first one.
 
         Raises:
             BusUnavailable: no answer.
@@ -86,10 +86,10 @@ class Outcomes:
             BusUnavailable: at least one is not known to be stored.
         """
         message = self._message(task, state, result=result, error=error, next_at=next_at)
-        told, stored = await self._send_both(event, message) if event is not None else (True, False)
+        published, stored = await self._send_both(event, message) if event is not None else (True, False)
         if not stored:
             await _persist(lambda: publish_batch(self._bus.client, [message], expect=None))
-        if not told and event is not None:
+        if not published and event is not None:
             await self._tell(event)
 
     async def store_dead(self, task: ActionTask, data: bytes, error: ActionError, *, event: Event | None) -> None:
@@ -128,7 +128,7 @@ class Outcomes:
         try:
             await _persist(lambda: self._bus.publish(event))
         except InvalidEvent as error:  # the outcome is stored; the task must not come back for this
-            log.error("the event %s of an action is not told: %s", event.name, error)
+            log.error("the event %s of an action is not published: %s", event.name, error)
 
     def _message(
         self,

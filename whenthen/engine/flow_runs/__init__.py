@@ -1,4 +1,4 @@
-"""Where are flow runs kept while many processes share them? The stores of `runs` over NATS, one file each, and the events that tell of each state."""
+"""Where are flow runs kept while many processes share them? The stores of `runs` over NATS, one file each, and one event for each state."""
 
 from __future__ import annotations
 

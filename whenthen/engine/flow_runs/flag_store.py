@@ -1,4 +1,4 @@
-"""Flags of deployments and schedules in the bucket `WT_state`, which automations keep theirs in, too (`runs.stores.FlagStore`).
+"""Pause flags of deployments and schedules in the bucket `WT_state`, where those of automations are, too (`runs.stores.FlagStore`).
 
 Their keys start with `flow.`; the value holds the key as text.
 """

@@ -31,7 +31,7 @@ class FlowStoreSettings:
     logs_max_age: timedelta = timedelta(days=14)
     logs_max_bytes: int = 2 << 30  #: the oldest lines make room
     heartbeat_max_age: timedelta = timedelta(minutes=15)  #: far above the time after which a worker counts as gone
-    queue_patience: timedelta = timedelta(seconds=30)
+    queue_ack_wait: timedelta = timedelta(seconds=30)
 
 
 async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings | None = None) -> None:

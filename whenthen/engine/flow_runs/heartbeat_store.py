@@ -1,4 +1,4 @@
-"""Signs of life of runs, in the bucket `WT_heartbeats` (`runs.stores.Heartbeats`).
+"""The heartbeats of runs, in the bucket `WT_heartbeats` (`runs.stores.Heartbeats`).
 
 The time of a beat is the server's, so that the clocks of workers do not matter.
 """

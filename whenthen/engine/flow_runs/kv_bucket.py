@@ -1,7 +1,7 @@
 """A key-value bucket of JetStream's, as the stores use it: the newest revision from the stream's leader, and compare-and-set.
 
-Read from the leader, not from a replica, so that what was acknowledged to anybody is seen. Errors of JetStream's are told
-apart by `err_code`. Layout and headers are those of ADR-8, which nats-py and the nats command share.
+Read from the leader, not from a replica, so that what was acknowledged to anybody is seen. Errors of JetStream are
+recognised by `err_code`. Layout and headers are those of ADR-8, which nats-py and the nats command share.
 """
 
 from __future__ import annotations

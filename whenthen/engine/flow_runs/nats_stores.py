@@ -22,7 +22,7 @@ def nats_stores(client: RequestClient, settings: FlowStoreSettings | None = None
         runs=NatsRunStore(client),
         flags=NatsFlagStore(client),
         logs=NatsLogStore(client),
-        queue=NatsRunQueue(client, settings.queue_patience),
+        queue=NatsRunQueue(client, settings.queue_ack_wait),
         heartbeats=NatsHeartbeats(client),
         slots=NatsSlotStore(client),
     )

@@ -1,4 +1,4 @@
-"""A message of a work queue or durable consumer that is its taker's until it answers."""
+"""A message of a durable pull consumer, which is pending until it is acknowledged or its ack wait is over."""
 
 from __future__ import annotations
 

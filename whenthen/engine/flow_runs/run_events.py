@@ -1,7 +1,7 @@
 """Publishes one event for each revision of each flow run, in order, none lost.
 
 Reads the stream under the bucket `WT_runs` with a durable consumer and acknowledges a revision after its event was published. After a
-crash between the two the event is published again with the same id. One revision is out at a time, so several publishers
+crash between the two the event is published again with the same id. At most one revision is unacknowledged (`max_ack_pending`), so several publishers
 keep the order, too.
 """
 
@@ -39,7 +39,7 @@ class RunEventPublisher:
         publish: Callable[[Event], Awaitable[object]],
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-        patience: timedelta = timedelta(seconds=15),
+        ack_wait: timedelta = timedelta(seconds=15),
         retry_pause: timedelta = timedelta(seconds=0.5),
         count_set_aside: Callable[[], None] = lambda: None,
     ) -> None:
@@ -54,7 +54,7 @@ class RunEventPublisher:
         config = {
             "deliver_policy": "all",
             "ack_policy": "explicit",
-            "ack_wait": int(patience.total_seconds() * 1e9),
+            "ack_wait": int(ack_wait.total_seconds() * 1e9),
             "replay_policy": "instant",
             "max_deliver": -1,
             "max_ack_pending": 1,
@@ -89,7 +89,7 @@ class RunEventPublisher:
     async def _handle(self, message: PulledMessage) -> None:
         """Publish and acknowledge; what fails is delivered again."""
         try:
-            await self._announce(message)
+            await self._publish_event(message)
             await message.ack()
         except BusUnavailable as error:
             log.info("an event of a flow run is not published yet, trying again: %s", error)
@@ -97,7 +97,7 @@ class RunEventPublisher:
                 message.nak(self._retry_pause)
             await asyncio.sleep(self._retry_pause.total_seconds())
 
-    async def _announce(self, message: PulledMessage) -> None:
+    async def _publish_event(self, message: PulledMessage) -> None:
         """Publish the event of a revision. What can not become an event is set aside: the revisions behind it wait."""
         try:
             stored = run_of_message(message.data, message.position.seq)

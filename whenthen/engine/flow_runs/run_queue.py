@@ -1,6 +1,6 @@
 """Runs that wait for a worker, in the work queue `RUNS` (`runs.stores.RunQueue`).
 
-The subject is `runs.<pool>.<deployment>.<run>`; one with a message in it takes no second one. The workers of a pool share a durable
+The subject is `runs.<pool>.<deployment>.<run>`; a subject holds one message at most. The workers of a pool share a durable
 consumer.
 """
 
@@ -61,8 +61,8 @@ class NatsQueuedRun:
 class NatsRunQueue:
     """See `runs.stores.RunQueue`."""
 
-    def __init__(self, client: RequestClient, patience: timedelta) -> None:
-        self.patience = patience
+    def __init__(self, client: RequestClient, ack_wait: timedelta) -> None:
+        self.ack_wait = ack_wait
         self._client = client
         self._existing: set[str] = set()  #: pools whose consumer was created
 
@@ -74,7 +74,7 @@ class NatsRunQueue:
             return False
         return True
 
-    async def take(self, pool: str, *, wait: timedelta) -> NatsQueuedRun | None:
+    async def fetch(self, pool: str, *, wait: timedelta) -> NatsQueuedRun | None:
         wait_s = max(wait.total_seconds(), _MIN_WAIT_S)
         taken: list[PulledMessage] = []
         changed = asyncio.Event()
@@ -97,7 +97,7 @@ class NatsRunQueue:
                 await _answered(consumer, changed, taken, wait_s + _GRACE_S)
             finally:
                 if not taken and not consumer.ended:
-                    await consumer.drain()  # a run on its way here would be nobody's until the patience is over
+                    await consumer.drain()  # a run in flight would wait for its ack wait
                 else:
                     await consumer.stop()
                 (self._existing.add if consumer.exists else self._existing.discard)(pool)
@@ -112,7 +112,7 @@ class NatsRunQueue:
     def _settings(self, pool: str, wait_s: float) -> ConsumerSettings:
         config = {
             "ack_policy": "explicit",
-            "ack_wait": int(self.patience.total_seconds() * 1e9),
+            "ack_wait": int(self.ack_wait.total_seconds() * 1e9),
             "deliver_policy": "all",
             "replay_policy": "instant",
             "max_deliver": -1,

@@ -1,7 +1,7 @@
 """What the routes answer, as models: the JSON on the wire and its schema in the OpenAPI document.
 
-Built by the queries and commands of `engine.process`, named by `routes` and `openapi`. What was not given to a model is absent
-from the JSON, which its description says; every other key is always there.
+Built by the queries and commands of `engine.process`, named by `routes` and `openapi`. A field that was not set is absent from the
+JSON, as its description says; every other key is always present.
 """
 
 from __future__ import annotations

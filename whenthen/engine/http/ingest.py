@@ -182,7 +182,7 @@ class Ingest:
         return 202
 
     async def _publish_many(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str]) -> int:
-        # some hundred are on their way before the first answer is awaited, in order; more would be many times in memory
+        # some hundred are in flight before the first acknowledgement is awaited, in order; more would be many times in memory
         results: list[Any] = []
         for begin in range(0, len(events), _AT_ONCE):
             part = events[begin : begin + _AT_ONCE]

@@ -2,7 +2,7 @@
 
 Called by `app` for everything but `/hooks`. A browser sends requests of any page to a server on loopback; the token keeps them
 out of `/api`, and this keeps them out where there is no token, and keeps a name that an attacker points at this machine (DNS
-rebinding) from reading answers. What is no browser sends none of the three but Host.
+rebinding) from reading answers. Clients that are not browsers send only Host.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ from whenthen.engine.bus import (
     short_token,
 )
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
-from whenthen.engine.execution import DeadLetters
+from whenthen.engine.execution import CONSUMER, DeadLetters
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas import BusUnavailable
 
@@ -118,6 +118,7 @@ class Maintenance:
         )
         if self._dead_letters is not None:
             await self._count_letters(self._dead_letters)
+            await self._count_waiting()
 
     async def _stored(self, seq: int) -> datetime | None:
         """When the first event at or after a position was stored."""
@@ -139,6 +140,11 @@ class Maintenance:
                 kept,
             )
         self._warned = near
+
+    async def _count_waiting(self) -> None:
+        with contextlib.suppress(nats.js.errors.NotFoundError):  # no executor has started yet
+            consumer = await self._js.consumer_info(ENGINE, CONSUMER)
+            self._metrics.actions_waiting.set((consumer.num_pending or 0) + (consumer.num_ack_pending or 0))
 
     async def _count_letters(self, dead_letters: DeadLetters) -> None:
         counts = await dead_letters.counts()

@@ -57,7 +57,6 @@ class Observation(Observer):
         self._metrics = metrics
         metrics.stream_stuck.labels(ENGINE).set(0)
         self.decisions = decisions
-        self.unreadable_count = 0
         self._full: set[int] = set()  #: shards that wait for room
         self._aside: dict[int, dict[str, str]] = {}
         self.fired: Counter[str] = Counter()  #: firings of each automation since the process started
@@ -124,4 +123,4 @@ class Observation(Observer):
         self._metrics.lag_seconds.labels(str(shard)).set(seconds)
 
     def unreadable(self, shard: int, seq: int, error: Exception) -> None:
-        self.unreadable_count += 1
+        self._metrics.skipped.labels(str(shard)).inc()

@@ -206,7 +206,7 @@ class Server:
         for name in (*working, EXECUTOR_TASK, EVALUATOR_TASK):
             await self._supervisor.end(name, grace_s)
         if self._scheduler is not None:
-            await self._scheduler.wait_until_announced()
+            await self._scheduler.wait_until_published()
         await self._supervisor.end_all()
         await self._cleanup.aclose()
 

@@ -1,6 +1,6 @@
 """Actions of Prefect as ours, with their templates. Pure; what has no counterpart is said through `Notes`.
 
-Called by `importing`. Meaning: docs/prefect.md.
+Called by `importer`. Meaning: docs/prefect.md.
 """
 
 from __future__ import annotations

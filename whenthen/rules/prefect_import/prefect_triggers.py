@@ -1,6 +1,6 @@
 """Triggers of Prefect as ours, with `window: tumbling`. Pure; what has no counterpart is said through `Notes`.
 
-Called by `importing`. Meaning: docs/prefect.md.
+Called by `importer`. Meaning: docs/prefect.md.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class NoCounterpart(Exception):
 
 
 class Notes:
-    """What is to be told about one automation, each with the path of what it is about."""
+    """The notes of the import on one automation, each with the path of the field that it is about."""
 
     def __init__(self, subject: str) -> None:
         self.subject = subject

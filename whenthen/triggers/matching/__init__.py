@@ -1,1 +1,1 @@
-"""matching"""
+"""Which triggers match an event? The index, filters, globs and clause trees."""

@@ -1,4 +1,4 @@
-"""Who runs next: the oldest whose target has a slot; a target that keeps failing is left in peace and then probed."""
+"""Who runs next: the oldest whose target has a slot; the circuit breaker of a target that keeps failing opens, and then lets a probe through."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
 from whenthen.engine.execution.concurrency_limits import ConcurrencyLimits, Ticket
 
 
-def admission(concurrency: int = 100, **limits: float) -> ConcurrencyLimits:
+def limited(concurrency: int = 100, **limits: float) -> ConcurrencyLimits:
     return ConcurrencyLimits(concurrency, CircuitBreakerSettings(**limits))  # type: ignore[arg-type]
 
 
@@ -21,11 +21,11 @@ def nobody() -> None:
 
 def fail(line: ConcurrencyLimits, now: float) -> None:
     ticket = line.enter("t", nobody)
-    line.leave(ticket, worked=False, now=now)
+    line.leave(ticket, succeeded=False, now=now)
 
 
 def test_a_target_takes_only_its_share() -> None:
-    line = admission(at_once=2, waiting=1)
+    line = limited(at_once=2, waiting=1)
     assert all(line.enter("t", nobody).running for _ in range(2))
     assert not line.enter("t", nobody).running
     assert line.refuse_s("t", 0.0) > 0
@@ -34,52 +34,52 @@ def test_a_target_takes_only_its_share() -> None:
 
 
 def test_a_free_slot_wakes_the_oldest_of_its_target_alone() -> None:
-    line = admission(at_once=1)
+    line = limited(at_once=1)
     woken: list[str] = []
     running = line.enter("t", nobody)
     for name in ("first", "second"):
         line.enter("t", lambda name=name: woken.append(name))  # type: ignore[misc]
-    line.leave(running, worked=True, now=0.0)
+    line.leave(running, succeeded=True, now=0.0)
     assert woken == ["first"]
 
 
 def test_among_targets_the_oldest_goes_first() -> None:
-    line = admission(concurrency=1, at_once=1)
+    line = limited(concurrency=1, at_once=1)
     woken: list[int] = []
     running = line.enter("a", nobody)
     waiting = [line.enter(target, lambda n=n: woken.append(n)) for n, target in enumerate("bacba")]  # type: ignore[misc]
     for ticket in [running, *waiting]:
-        line.leave(ticket, worked=True, now=0.0)
+        line.leave(ticket, succeeded=True, now=0.0)
     assert woken == [0, 1, 2, 3, 4]
-    assert (line.running, line.gates) == (0, {})
+    assert (line.running, line.breakers) == (0, {})
 
 
 def test_one_that_gives_up_waiting_is_passed_over() -> None:
-    line = admission(at_once=1)
+    line = limited(at_once=1)
     woken: list[str] = []
     running = line.enter("t", nobody)
     gone = line.enter("t", nobody)
     line.enter("t", lambda: woken.append("second"))
-    line.leave(gone, worked=None, now=0.0)
-    line.leave(gone, worked=None, now=0.0)
-    line.leave(running, worked=True, now=0.0)
+    line.leave(gone, succeeded=None, now=0.0)
+    line.leave(gone, succeeded=None, now=0.0)
+    line.leave(running, succeeded=True, now=0.0)
     assert woken == ["second"]
 
 
 def test_one_that_gives_up_as_it_is_woken_hands_its_slot_on() -> None:
-    line = admission(at_once=1)
+    line = limited(at_once=1)
     woken: list[str] = []
     running = line.enter("t", nobody)
     cancelled = line.enter("t", lambda: woken.append("cancelled"))
     line.enter("t", lambda: woken.append("next"))
-    line.leave(running, worked=True, now=0.0)
-    line.leave(cancelled, worked=None, now=0.0)
+    line.leave(running, succeeded=True, now=0.0)
+    line.leave(cancelled, succeeded=None, now=0.0)
     assert woken == ["cancelled", "next"]
     assert line.running == 1
 
 
-def test_a_failing_target_is_closed_then_probed_by_one_and_opened_by_a_success() -> None:
-    line = admission(failures=3, pause_s=5.0, max_pause_s=8.0)
+def test_the_breaker_opens_after_failures_lets_one_probe_through_and_closes_after_a_success() -> None:
+    line = limited(failures=3, open_s=5.0, max_open_s=8.0)
     for _ in range(3):
         assert line.refuse_s("t", 0.0) == 0
         fail(line, 0.0)
@@ -87,28 +87,28 @@ def test_a_failing_target_is_closed_then_probed_by_one_and_opened_by_a_success()
     assert line.refuse_s("t", 5.0) == 0
     probe = line.enter("t", nobody)
     assert line.refuse_s("t", 5.0) > 0, "one probe at a time"
-    line.leave(probe, worked=False, now=5.0)
-    assert line.refuse_s("t", 5.0) == 8.0, "the pause doubles up to its limit"
+    line.leave(probe, succeeded=False, now=5.0)
+    assert line.refuse_s("t", 5.0) == 8.0, "the open time doubles up to its limit"
     probe = line.enter("t", nobody)
-    line.leave(probe, worked=True, now=14.0)
+    line.leave(probe, succeeded=True, now=14.0)
     assert line.refuse_s("t", 14.0) == 0
-    assert line.gates == {}
+    assert line.breakers == {}
 
 
 def test_a_probe_that_gives_up_waiting_leaves_the_place_to_another_one() -> None:
-    line = admission(concurrency=1, failures=1, pause_s=5.0)
+    line = limited(concurrency=1, failures=1, open_s=5.0)
     fail(line, 0.0)
     line.enter("other", nobody)
     probe = line.enter("t", nobody)
     assert line.refuse_s("t", 5.0) > 0
-    line.leave(probe, worked=None, now=5.0)
+    line.leave(probe, succeeded=None, now=5.0)
     assert line.refuse_s("t", 5.0) == 0
 
 
 def test_an_interrupted_task_says_nothing_about_its_target() -> None:
-    line = admission(failures=1)
+    line = limited(failures=1)
     ticket = line.enter("t", nobody)
-    line.leave(ticket, worked=None, now=0.0)
+    line.leave(ticket, succeeded=None, now=0.0)
     assert line.refuse_s("t", 0.0) == 0
 
 
@@ -153,7 +153,7 @@ class Naive:
 def test_whoever_runs_is_whom_a_look_at_all_of_them_would_choose(
     concurrency: int, at_once: int, steps: list[tuple[str, object]]
 ) -> None:
-    line = admission(concurrency, at_once=at_once)
+    line = limited(concurrency, at_once=at_once)
     model = Naive(concurrency, at_once)
     here: dict[int, Ticket] = {}
     began: list[int] = []
@@ -167,12 +167,12 @@ def test_whoever_runs_is_whom_a_look_at_all_of_them_would_choose(
         elif here:
             assert isinstance(of, int)
             gone = sorted(here)[of % len(here)]
-            line.leave(here.pop(gone), worked=True, now=0.0)
+            line.leave(here.pop(gone), succeeded=True, now=0.0)
             model.leave(gone)
         assert [number for number, ticket in here.items() if ticket.running] == sorted(model.running)
         assert [number for number in began if number in here] == model.running, "in the same order"
         assert line.running == len(model.running)
-        assert sum(gate.waiting for gate in line.gates.values()) == len(model.waiting)
+        assert sum(breaker.waiting for breaker in line.breakers.values()) == len(model.waiting)
     for number in sorted(here):
-        line.leave(here[number], worked=True, now=0.0)
-    assert (line.running, line.gates, line._lines) == (0, {}, {})
+        line.leave(here[number], succeeded=True, now=0.0)
+    assert (line.running, line.breakers, line._lines) == (0, {}, {})

@@ -27,6 +27,7 @@ class Bus:
 
     def __init__(self, *answers: bytes | Exception) -> None:
         self.client = self
+        self.nc = SimpleNamespace(max_payload=1 << 20)
         self.answers = list(answers)
         self.sent: list[str] = []
         self.under_way = self.most_under_way = 0

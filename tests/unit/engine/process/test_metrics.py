@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The metrics of a process."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import timedelta
 from prometheus_client.parser import text_string_to_metric_families
 
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.schemas.firings import Reason
 
 
@@ -70,3 +71,10 @@ def test_two_processes_in_one_interpreter_do_not_share() -> None:
     first, second = Metrics(version="1"), Metrics(version="1")
     first.received("api")
     assert 'whenthen_events_received_total{source="api"} 1.0' not in lines(second)
+
+
+def test_messages_that_the_evaluator_skipped_are_counted() -> None:
+    metrics = Metrics(version="1")
+    observation = Observation(metrics, DecisionLog(1))
+    observation.unreadable(0, 7, ValueError("no event"))
+    assert 'whenthen_skipped_messages_total{shard="0"} 1.0' in lines(metrics)

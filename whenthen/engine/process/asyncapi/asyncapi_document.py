@@ -71,7 +71,7 @@ CHANNELS = (
     ),
     Channel(
         "ShardWindow", "ENGINE", "engine.shard.{shard}.window.{trigger}.{key}", WindowLine,
-        "What a trigger remembers for one key.", LINE_AND_BINARY,
+        "The window of a trigger for one key.", LINE_AND_BINARY,
     ),
     Channel(
         "WindowPart", "ENGINE", "engine.shard.{shard}.part.{trigger}.{key}.{index}", WindowPart,
@@ -84,15 +84,15 @@ CHANNELS = (
     Channel("Firing", "ENGINE", "engine.firing.{automation}.{firing}", FiringMessage, "Firings."),
     Channel(
         "ActionTask", "ENGINE", "engine.action.{automation}.{firing}.{index}", ActionTaskMessage,
-        "Actions that wait for a try. An empty message deletes one.",
+        "Actions that wait to be performed, retries included. An empty message deletes one.",
     ),
     Channel(
         "ActionOutcome", "ENGINE", "engine.outcome.{automation}.{firing}.{index}", Outcome,
-        "How actions stand after their last try.",
+        "The outcome of each action after its last attempt.",
     ),
     Channel(
         "DeadLetter", "ENGINE", "engine.dead.{automation}.{firing}.{index}", DeadLetterMessage,
-        "Actions that used up their tries. An empty message deletes one.",
+        "Actions whose last attempt failed. An empty message deletes one.",
     ),
     Channel(
         "ActionSpec", "KV_WT_specs", "$KV.WT_specs.{digest}", ActionSpecMessage,
@@ -103,12 +103,12 @@ CHANNELS = (
     Channel("FlowRun", "KV_WT_runs", "$KV.WT_runs.{run}", FlowRun, "Flow runs, a message for each change."),
     Channel(
         "PauseFlag", "KV_WT_state", "$KV.WT_state.flow.{key}", PauseFlag,
-        "What is paused.",
+        "Pause flags.",
     ),
-    Channel("Heartbeat", "KV_WT_heartbeats", "$KV.WT_heartbeats.{run}", HeartbeatText, "Runs that are alive.", TEXT),
-    Channel("Slots", "KV_WT_slots", "$KV.WT_slots.{deployment}", HeldSlots, "Who holds the slots of limited deployments."),
+    Channel("Heartbeat", "KV_WT_heartbeats", "$KV.WT_heartbeats.{run}", HeartbeatText, "The heartbeats of flow runs.", TEXT),
+    Channel("Slots", "KV_WT_slots", "$KV.WT_slots.{deployment}", HeldSlots, "The holders of the slots of deployments with a concurrency limit."),
     Channel("Lease", "KV_WT_leases", "$KV.WT_leases.shard.{shard}", LeaseRecord, "Who evaluates which shard."),
-    Channel("Member", "KV_WT_leases", "$KV.WT_leases.member.{member}", MemberBeat, "Which evaluators live.", TEXT),
+    Channel("Member", "KV_WT_leases", "$KV.WT_leases.member.{member}", MemberBeat, "The heartbeats of evaluators.", TEXT),
 )  # fmt: skip
 
 _PARAMETERS = {

@@ -1,4 +1,4 @@
-"""What lies in `ENGINE`. `engine.bus.records` encodes and decodes it."""
+"""The messages of `ENGINE`. `engine.bus.records` encodes and decodes it."""
 
 from __future__ import annotations
 

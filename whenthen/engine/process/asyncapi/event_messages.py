@@ -1,4 +1,4 @@
-"""What lies in `EVENTS`."""
+"""The messages of `EVENTS`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What lies in the streams and buckets of flow runs, pauses and leases. `engine.flow_runs` and `engine.evaluation` write it."""
+"""The messages in the streams and buckets of flow runs, pauses and leases. `engine.flow_runs` and `engine.evaluation` write it."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the API can be told to do: events in, automations and deployments paused, runs started and cancelled."""
+"""Which commands does the API have? events in, automations and deployments paused, runs started and cancelled."""

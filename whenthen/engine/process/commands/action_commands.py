@@ -1,4 +1,4 @@
-"""Dead letters given new tries, or given up."""
+"""Redriving and dropping dead letters."""
 
 from __future__ import annotations
 

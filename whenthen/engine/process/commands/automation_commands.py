@@ -1,4 +1,4 @@
-"""Automations paused and resumed."""
+"""Pausing and resuming automations."""
 
 from __future__ import annotations
 

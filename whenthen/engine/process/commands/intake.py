@@ -1,4 +1,4 @@
-"""Events in: stored, and made of webhooks' requests."""
+"""Publishing events of the API, and events that webhook requests are translated to."""
 
 from __future__ import annotations
 

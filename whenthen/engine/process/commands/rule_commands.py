@@ -1,4 +1,4 @@
-"""The rules read again."""
+"""Reloading the rules."""
 
 from __future__ import annotations
 

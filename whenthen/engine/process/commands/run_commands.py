@@ -1,4 +1,4 @@
-"""Deployments paused, resumed and run; runs cancelled."""
+"""Pausing, resuming and running deployments; cancelling runs."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What the API can be asked: one file for each kind of thing. Lists come from the streams, so every process gives the same."""
+"""Which queries does the API have? One file for each kind of thing. Lists are read from the streams, so every process gives the same."""

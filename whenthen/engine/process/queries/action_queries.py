@@ -1,4 +1,4 @@
-"""Actions: those that wait, those that were tried, and dead letters."""
+"""Actions: waiting tasks, outcomes, and dead letters."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Automations, how they stand, and why they fired or did not. Decisions are those of the shards that this process evaluates."""
+"""Automations, their state, and why they fired or did not. Decisions are those of the shards that this process evaluates."""
 
 from __future__ import annotations
 

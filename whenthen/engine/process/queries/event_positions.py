@@ -1,4 +1,4 @@
-"""Where the events lie that this process stored last, so that one of them is found by its id without a search."""
+"""Stream positions by event id, of the events that this process stored last: they are found without a search."""
 
 from __future__ import annotations
 

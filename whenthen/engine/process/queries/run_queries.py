@@ -1,4 +1,4 @@
-"""Flow runs and what they wrote."""
+"""Flow runs and their logs."""
 
 from __future__ import annotations
 

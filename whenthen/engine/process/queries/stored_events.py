@@ -1,4 +1,4 @@
-"""Messages of `EVENTS` as events that are answered. Other programs may publish there, too: what is no event is left out."""
+"""Messages of `EVENTS` as events of the API. Other programs may publish there, too; messages that are not events are left out."""
 
 from __future__ import annotations
 

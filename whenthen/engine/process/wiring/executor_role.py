@@ -51,7 +51,7 @@ async def start_executor(parts: ProcessParts, cleanup: contextlib.AsyncExitStack
         target=runner.target,
         settings=ExecutionSettings(
             concurrency=settings.action_concurrency,
-            targets=CircuitBreakerSettings(at_once=settings.target_concurrency),
+            circuit_breaker=CircuitBreakerSettings(at_once=settings.target_concurrency),
             ack_wait_s=settings.executor_lost_after.total_seconds(),
             stop_s=settings.drain_grace.total_seconds(),
             outcome_ttl_s=int(settings.retain_outcomes.total_seconds()),

@@ -132,7 +132,7 @@ async def wait_until_closed(bus: Bus) -> None:
     """
     await bus.closed.wait()
     why = bus.nc.last_error
-    raise SetupError(f"NATS has ended the connection for good: {why}; see to the cause and start again")
+    raise SetupError(f"NATS has ended the connection for good: {why}; mend the cause and start again")
 
 
 async def retried(step: Callable[[], Awaitable[T]]) -> T:
@@ -170,5 +170,5 @@ def flow_store_settings(settings: Settings) -> FlowStoreSettings:
         replicas=settings.replicas,
         logs_max_age=settings.retain_logs,
         logs_max_bytes=settings.retain_logs_bytes,
-        queue_patience=min(timedelta(seconds=30), settings.worker_lost_after / 2),
+        queue_ack_wait=min(timedelta(seconds=30), settings.worker_lost_after / 2),
     )

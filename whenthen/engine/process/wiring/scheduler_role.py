@@ -13,8 +13,8 @@ from whenthen.schemas import WhenthenError
 
 __all__ = ["SchedulerRole"]
 
-SCHEDULER, REAPER, ANNOUNCER = "scheduler", "reaper", "announcer"
-_ANNOUNCED_S = 2.0  #: that a stopping process waits for the events of what its workers changed last
+SCHEDULER, REAPER, RUN_EVENTS = "scheduler", "reaper", "run events"
+_PUBLISHED_S = 2.0  #: that a stopping process waits for the events of what its workers changed last
 
 
 class SchedulerRole:
@@ -26,16 +26,16 @@ class SchedulerRole:
         start(SCHEDULER, Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
         start(REAPER, Reaper(parts.stores, settings=reaper).run)
         count = parts.metrics.run_events_set_aside.inc
-        start(ANNOUNCER, RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count).run)
+        start(RUN_EVENTS, RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count).run)
 
     async def stop(self) -> None:
         """Start no more runs; events of flow runs are still published."""
         for name in (SCHEDULER, REAPER):
             await self._parts.supervisor.end(name)
 
-    async def wait_until_announced(self) -> None:
-        """Give the events of what the workers changed last a moment; the rest waits for the next start."""
+    async def wait_until_published(self) -> None:
+        """Wait a moment until the events of the last changes of runs are published; the rest is published after the next start."""
         with contextlib.suppress(WhenthenError, TimeoutError):
-            async with asyncio.timeout(_ANNOUNCED_S):
+            async with asyncio.timeout(_PUBLISHED_S):
                 while (await self._parts.bus.js.consumer_info("KV_WT_runs", "announcer")).num_pending:
                     await asyncio.sleep(0.05)
