@@ -216,7 +216,7 @@ async def test_recent_ids_are_complete(bus: Bus, responder: Responder, scripts: 
 async def test_the_run_queue_gives_each_run_once(bus: Bus, responder: Responder, scripts: Scripts) -> None:
     queue = nats_stores(bus.client).queue
     for number, (name, answers) in enumerate(scripts):
-        run = f"run-{number}"
+        run = f"{number:032x}"
         assert await queue.put(run, pool="p", deployment="d")
         responder.answers = list(answers)
         taken = None
@@ -370,7 +370,7 @@ async def test_a_cancelled_taker_leaves_no_run_behind(bus: Bus) -> None:
     for number in range(20):
         taking = asyncio.create_task(queue.fetch("p", wait=timedelta(seconds=5)))
         await asyncio.sleep(0)
-        putting = asyncio.create_task(queue.put(f"run-{number}", pool="p", deployment="d"))
+        putting = asyncio.create_task(queue.put(f"{number:032x}", pool="p", deployment="d"))
         for _ in range(number):
             await asyncio.sleep(0)
         await putting
@@ -379,7 +379,7 @@ async def test_a_cancelled_taker_leaves_no_run_behind(bus: Bus) -> None:
         async with asyncio.timeout(limit(10)):
             while taken is None:
                 taken = await queue.fetch("p", wait=timedelta(seconds=1))
-        assert taken.run_id == f"run-{number}"
+        assert taken.run_id == f"{number:032x}"
         await taken.ack()
 
 
