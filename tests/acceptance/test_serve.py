@@ -134,7 +134,7 @@ def test_a_signed_push_comes_in_and_a_forged_one_does_not(server: Serving) -> No
         taken = client.post("/hooks/github", content=body, headers=headers)
         forged = client.post("/hooks/github", content=body + b" ", headers=headers)
         unsigned = client.post("/hooks/github", content=body, headers={"Content-Type": "application/json"})
-    assert (taken.status_code, taken.json()["ids"]) == (202, ["github-5d1e"])
+    assert (taken.status_code, taken.json()["ids"]) == (202, ["github/5d1e"])
     assert (forged.status_code, unsigned.status_code) == (403, 401)
     assert "github.push" in server.run("events", "--event", "github.*")
 

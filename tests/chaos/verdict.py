@@ -102,7 +102,7 @@ def judge(house: House, oracle: Oracle, found: Found, sent: Sent) -> list[str]:
 
 
 def _events(oracle: Oracle, sent: Sent) -> list[str]:
-    taken = {f"shop-{delivery}" for delivery in sent.taken}
+    taken = {f"shop/{delivery}" for delivery in sent.taken}
     twice = [event for event, count in oracle.event_ids.items() if count > 1]
     return [
         *_named("taken with 2xx but not in the stream", taken - set(oracle.event_ids)),

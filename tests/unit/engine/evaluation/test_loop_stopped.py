@@ -70,6 +70,6 @@ def test_the_stop_is_told_with_the_chain_that_led_to_it() -> None:
     outcome = evaluator.process(event, to_us(NOW))
     assert [decision.reason for decision in outcome.decisions] == [Reason.LOOP]
     told = loop_stopped_event(outcome.stopped[0], now=NOW)
-    assert told.id == "loop-ping-e1"
+    assert told.id == loop_stopped_event(outcome.stopped[0], now=NOW).id == "loop-8c57f773c77f2f33a9a0e78ea11de020"
     assert told.payload == {"depth": 1, "automations": ["ping", "ping"], "event": "a"}
     assert told.resource == {"id": "whenthen.automation.ping", "name": "ping"}

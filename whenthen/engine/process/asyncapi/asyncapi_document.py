@@ -20,6 +20,7 @@ from whenthen.engine.process.asyncapi.engine_messages import (
     FiringMessage,
     OffsetLine,
     PreparedPack,
+    ProbeMessage,
     WindowLine,
     WindowPart,
 )
@@ -80,6 +81,10 @@ CHANNELS = (
     Channel(
         "PreparedPack", "ENGINE", "engine.shard.{shard}.prepared.{index}", PreparedPack,
         "A part of a commit that is larger than an atomic batch.", BINARY,
+    ),
+    Channel(
+        "Probe", "ENGINE", "engine.probe.{shard}.{index}", ProbeMessage,
+        "What a shard stores only to learn whether the server takes it. It is deleted, and nobody reads it.", BINARY,
     ),
     Channel("Firing", "ENGINE", "engine.firing.{automation}.{firing}", FiringMessage, "Firings."),
     Channel(

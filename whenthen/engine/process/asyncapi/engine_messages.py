@@ -16,6 +16,7 @@ __all__ = [
     "FiringMessage",
     "OffsetLine",
     "PreparedPack",
+    "ProbeMessage",
     "WindowLine",
     "WindowPart",
 ]
@@ -52,6 +53,10 @@ class WindowPart(RootModel[bytes]):
 class PreparedPack(RootModel[bytes]):
     """Several messages of a commit in one: for each three 32-bit numbers (seconds to live, length of the subject, length of the
     data), the subject and the data."""
+
+
+class ProbeMessage(RootModel[bytes]):
+    """A copy of another message's data, or a single byte."""
 
 
 class FiringMessage(MessageModel):
