@@ -19,11 +19,13 @@ class Loop:
 
 def test_cycles_that_are_dropped_while_filling_are_collected() -> None:
     with loading():
-        first = weakref.ref(Loop())
+        collected: list[object] = []
+        first = weakref.ref(Loop(), collected.append)  # asking it would hold the object just when a collection may come
         held = []
-        while first() is not None:
+        while not collected:
             held.append([Loop()])
             assert len(held) < 1_000_000
+    assert collected == [first]
     unfreeze()
 
 
