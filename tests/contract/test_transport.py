@@ -202,6 +202,23 @@ async def test_stored_messages_are_read_from_a_server_that_leaves_requests_unans
     assert asked == 4
 
 
+async def test_messages_that_expire_while_they_are_read_are_not_waited_for(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ack = await bus.store("events.e", b"gone soon")
+    api = bus.client.api
+
+    async def expiring(subject: str, body: object = None, *, timeout_s: float = 5.0) -> dict[str, object]:
+        answer = await api(subject, body, timeout_s=timeout_s)
+        if subject.startswith("CONSUMER.CREATE.") and "error" not in answer:
+            assert answer["num_pending"] == 1
+            await api("STREAM.MSG.DELETE.EVENTS", {"seq": ack.seq})
+        return answer
+
+    monkeypatch.setattr(bus.client, "api", expiring)
+    assert [message async for message in stored_messages(bus.client, "EVENTS", {"filter_subject": "events.>"})] == []
+
+
 async def test_what_is_sent_comes_in_the_order_of_sending_whoever_sends(bus: Bus) -> None:
     came: list[bytes] = []
     await bus.protocol.subscribe("here", lambda subject, reply, head, data: came.append(data))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import stat
@@ -152,11 +153,10 @@ def _proc(server: EmbeddedServer, name: str) -> bytes:
 
 
 def _listening(server: EmbeddedServer) -> list[int]:
-    inodes = {
-        os.readlink(entry).removeprefix("socket:[").rstrip("]")
-        for entry in Path(f"/proc/{server.pid}/fd").iterdir()
-        if os.readlink(entry).startswith("socket:")
-    }
+    inodes = set()
+    for entry in Path(f"/proc/{server.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            inodes.add(os.readlink(entry).removeprefix("socket:[").rstrip("]"))
     return [
         int(fields[1].rpartition(":")[2], 16)
         for table in ("tcp", "tcp6")

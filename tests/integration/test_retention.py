@@ -13,7 +13,7 @@ import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from tests.integration.conftest import NatsServer
-from tests.patience import until
+from tests.patience import limit, until
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams, make_room_in_engine
@@ -70,7 +70,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 async def test_everything_is_kept_as_long_as_the_settings_say_and_then_gone(server: Server) -> None:
-    async with httpx.AsyncClient(base_url=server.address) as client:
+    async with httpx.AsyncClient(base_url=server.address, timeout=limit(10)) as client:
 
         async def listed(path: str) -> list[object]:
             found = (await client.get(f"/api/{path}")).raise_for_status().json()

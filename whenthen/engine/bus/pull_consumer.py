@@ -344,6 +344,17 @@ class PullConsumer:
             self.asked = 0  # else what was asked for before the connection was lost is still to come
         return True
 
+    async def count_again(self) -> None:
+        """Ask how many messages the server still has for an ordered consumer. Those that expire first are never sent, and would be
+        waited for.
+
+        Raises:
+            BusUnavailable: no answer.
+        """
+        answer = await self.client.api(f"CONSUMER.INFO.{self.settings.stream}.{self._name}")
+        if "error" not in answer and answer["delivered"]["consumer_seq"] == self._consumer_seq:  # nothing is on the way
+            self.pending = answer["num_pending"]
+
     async def _create_ordered(self) -> None:
         settings = self.settings
         self._name = f"wt-{settings.stream.lower()}-{uuid.uuid4().hex}"

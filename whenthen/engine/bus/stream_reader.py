@@ -15,12 +15,14 @@ from whenthen.cancellation import wait_event
 from whenthen.engine.bus.protocol import Position
 from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
 from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
+from whenthen.schemas import BusUnavailable
 
 __all__ = ["Received", "StreamReader", "stored_messages"]
 
 PULL_MESSAGES = 2000
 PULL_BYTES = 32 << 20  #: of one pull request
 LOW_WATER = 1000  #: buffered and asked-for messages below which more are asked for
+COUNT_AGAIN_S = 1.0  #: without a message, after which the server is asked how many there still are
 IDLE_S = 10.0  #: how long stored messages may fail to come
 
 
@@ -115,6 +117,11 @@ class StreamReader:
                 self._check()
         return bool(self._buffer)
 
+    async def count_again(self) -> None:
+        """See `PullConsumer.count_again`."""
+        if self._consumer is not None and self._consumer.live and not self._buffer:
+            await self._consumer.count_again()
+
     def wake(self) -> None:
         """End a `wait` early."""
         self._arrived.set()
@@ -168,7 +175,14 @@ async def stored_messages(
             if reader.caught_up:
                 return
             reader.raise_trouble(patient=True)  # one request that a busy server left unanswered is not worth a failure
-            if not await reader.wait(deadline - now()) and now() >= deadline:
+            if await reader.wait(min(COUNT_AGAIN_S, deadline - now())):
+                continue
+            if now() >= deadline:
                 raise unavailable(f"NATS sent nothing of {stream} for {IDLE_S:g} s", BusReason.TIMEOUT)
+            try:
+                await reader.count_again()
+            except BusUnavailable as error:
+                if error.reason != BusReason.TIMEOUT:
+                    raise
     finally:
         await reader.stop()
