@@ -63,11 +63,11 @@ async def publish_batch(client: RequestClient, messages: Sequence[Message], *, e
         MessageTooLarge: the server does not take one of that size; nothing was stored.
         BusUnavailable: not stored, or not known to be.
     """
-    _check_sizes(client, messages)
+    whole = _check_sizes(client, messages)
     batch = uuid.uuid4().hex
     last = len(messages)
     # a leader that died does not answer; whoever sends a batch sends it again, so a short wait costs nothing
-    timeout_s = ANSWER_S + sum(len(message.data) for message in messages) / ANSWER_BYTES_PER_S
+    timeout_s = ANSWER_S + whole / ANSWER_BYTES_PER_S
     start = f"NATS/1.0\r\nNats-Batch-Id: {batch}\r\nNats-Batch-Sequence: "
     size = 0
     for number, message in enumerate(messages[:-1], 1):
@@ -100,10 +100,10 @@ async def publish_fenced(client: RequestClient, messages: Sequence[Message], *, 
         MessageTooLarge: the server does not take one of that size; others may be stored.
         BusUnavailable: not all are stored, or not known to be.
     """
-    _check_sizes(client, messages)
+    whole = _check_sizes(client, messages)
     fence = {EXPECT: str(expect), EXPECT_OF: subject}
     plain = encode_headers(fence)
-    timeout_s = ANSWER_S + sum(len(message.data) for message in messages) / ANSWER_BYTES_PER_S
+    timeout_s = ANSWER_S + whole / ANSWER_BYTES_PER_S
     waiting: list[asyncio.Future[Delivery]] = []
     try:
         for message in messages:
@@ -125,11 +125,14 @@ async def publish_fenced(client: RequestClient, messages: Sequence[Message], *, 
         raise failed
 
 
-def _check_sizes(client: RequestClient, messages: Sequence[Message]) -> None:
-    """Refuse what the connection would refuse halfway through a batch, which the server then keeps until it times out."""
-    largest = max(len(message.data) for message in messages)
+def _check_sizes(client: RequestClient, messages: Sequence[Message]) -> int:
+    """The bytes of all messages. Refuses what the connection would refuse halfway through a batch, which the server then
+    keeps until it times out."""
+    sizes = [len(message.data) for message in messages]
+    largest = max(sizes)
     if largest + HEADER_BYTES > client.nc.max_payload:
         raise MessageTooLarge(f"{largest} bytes; the NATS server takes {client.nc.max_payload}, headers included")
+    return sum(sizes)
 
 
 def _stored(answer: Delivery) -> int:

@@ -434,7 +434,7 @@ def _small(messages: Sequence[Message]) -> bool:
 
 
 def _size(messages: Sequence[Message]) -> int:
-    return sum(len(message.data) for message in messages)
+    return sum([len(message.data) for message in messages])
 
 
 def _groups(messages: Sequence[Message], *, max_messages: int) -> Iterator[list[Message]]:

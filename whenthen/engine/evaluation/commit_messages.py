@@ -6,21 +6,23 @@ Called by the evaluation loop, which commits a batch as one. No I/O here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import orjson
 
 from whenthen.actions import actions_of, encode_spec, spec_digest
 from whenthen.engine.bus import (
     Message,
-    action_subject,
+    action_prefix,
     encode_firing,
     encode_task,
     encode_window,
-    firing_subject,
+    firing_prefix,
+    short_token,
     window_subject,
 )
 from whenthen.engine.evaluation.log_ports import Received
-from whenthen.schemas import Automation, Event, Firing
+from whenthen.schemas import Automation, Event, Firing, FiringState
 
 __all__ = ["CommitBatch", "EvaluationSettings", "MessageEncoder"]
 
@@ -53,17 +55,27 @@ class CommitBatch:
         self.started = started
 
 
+@dataclass(frozen=True, slots=True)
+class _Encoding:
+    """What is the same for all firings of one kind, encoded once."""
+
+    firing_subjects: str  #: an id is added
+    action_subjects: str  #: an id, a dot and an index are added
+    specs: list[tuple[int, str, str]]  #: of each action its index, its type, and the digest of its specification
+    largest_spec: int  #: bytes
+
+
 class MessageEncoder:
-    """Encodes the windows and firings of one shard. Action specifications are encoded once for each kind of firing."""
+    """Encodes the windows and firings of one shard."""
 
     def __init__(self, shard: int, settings: EvaluationSettings) -> None:
         self._shard = shard
         self._settings = settings
-        self._actions: dict[str, list[tuple[str, str, int]]] = {}
+        self._encodings: dict[tuple[str, FiringState, bool], _Encoding] = {}
 
     def forget_actions(self) -> None:
         """Forget the actions of the rules so far, and that their specifications were published."""
-        self._actions = {}
+        self._encodings = {}
 
     def add_firings(
         self,
@@ -80,36 +92,34 @@ class MessageEncoder:
         Gives the firings that were left out, as a message of theirs would have more than `largest` bytes, with its bytes.
         """
         left_out: list[tuple[Firing, int]] = []
+        firing_ttl_s, task_ttl_s = self._settings.firing_ttl_s, self._settings.task_ttl_s
         for firing in firings:
+            kind = (firing.automation, firing.state, firing.edge)
+            encoding = self._encodings.get(kind) or self._encode_actions(kind, batch, firing, automation)
             event = None
             if firing.event is not None:
                 event = message.data if message.seq == firing.seq else orjson.dumps(firing.event)
             encoded = encode_firing(firing, event)
-            specs = self._specs(batch, firing, automation)
-            messages = [
-                Message(
-                    firing_subject(firing.automation, firing.id), orjson.dumps(encoded), self._settings.firing_ttl_s
-                )
-            ]
-            for index, (kind, digest, _) in enumerate(specs):
-                messages.append(
-                    Message(
-                        action_subject(firing.automation, firing.id, index),
-                        encode_task(firing, encoded, index, kind, digest),
-                        self._settings.task_ttl_s,
-                    )
-                )
-            sizes = [len(each.data) for each in messages]
-            most = max([*sizes, *(size for _, _, size in specs)])
-            if most > largest:
-                left_out.append((firing, most))
-                for _, digest, size in specs:
-                    if size > largest:
-                        batch.specs.pop(digest, None)
+            data = orjson.dumps(encoded)
+            token = short_token(firing.id)
+            size = most = len(data)
+            messages = [Message(encoding.firing_subjects + token, data, firing_ttl_s)]
+            for index, action, digest in encoding.specs:
+                data = encode_task(firing, encoded, index, action, digest)
+                length = len(data)
+                size += length
+                if length > most:
+                    most = length
+                messages.append(Message(f"{encoding.action_subjects}{token}.{index}", data, task_ttl_s))
+            if most > largest or encoding.largest_spec > largest:
+                left_out.append((firing, max(most, encoding.largest_spec)))
+                for _, _, digest in encoding.specs:
+                    if len(batch.specs.get(digest, b"")) > largest:
+                        del batch.specs[digest]
                 continue
             batch.firings.append(firing)
             batch.messages += messages
-            batch.size += sum(sizes)
+            batch.size += size
         return left_out
 
     def window(self, trigger: str, key: str, state: bytes | None) -> Message:
@@ -117,17 +127,22 @@ class MessageEncoder:
         subject = window_subject(self._shard, trigger, key)
         return Message(subject, encode_window(trigger, key, state or b""), 0 if state else TOMBSTONE_S)
 
-    def _specs(
-        self, batch: CommitBatch, firing: Firing, automation: Callable[[str], Automation]
-    ) -> list[tuple[str, str, int]]:
-        """The type of each action of a firing, and digest and bytes of its specification."""
-        kind = f"{firing.automation}/{firing.state}/{firing.edge}"
-        specs = self._actions.get(kind)
-        if specs is None:
-            specs = self._actions[kind] = []
-            for action in actions_of(automation(firing.automation), firing):
-                spec = encode_spec(action)
-                digest = spec_digest(spec)
-                batch.specs[digest] = spec
-                specs.append((action.type, digest, len(spec)))
-        return specs
+    def _encode_actions(
+        self,
+        kind: tuple[str, FiringState, bool],
+        batch: CommitBatch,
+        firing: Firing,
+        automation: Callable[[str], Automation],
+    ) -> _Encoding:
+        """What is the same for the firings of a kind; puts the specifications of their actions into `batch`."""
+        specs: list[tuple[int, str, str]] = []
+        largest = 0
+        for index, action in enumerate(actions_of(automation(firing.automation), firing)):
+            spec = encode_spec(action)
+            digest = spec_digest(spec)
+            batch.specs[digest] = spec
+            specs.append((index, action.type, digest))
+            largest = max(largest, len(spec))
+        made = _Encoding(firing_prefix(firing.automation), action_prefix(firing.automation), specs, largest)
+        self._encodings[kind] = made
+        return made

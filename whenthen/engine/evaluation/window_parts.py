@@ -52,7 +52,7 @@ class WindowParts:
         """`messages` with every window of more than `limit` bytes in parts of at most so many, and tombstones for parts that
         windows do not need any more. A message that is no window is left as it is."""
         limit = min(limit, PART_BYTES)
-        self._plain = not self._parts and all(len(message.data) <= limit for message in messages)
+        self._plain = not self._parts and max([len(message.data) for message in messages], default=0) <= limit
         if self._plain:
             return list(messages)
         found: list[Message] = []

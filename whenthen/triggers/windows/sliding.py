@@ -17,7 +17,7 @@ Called by `triggers.windowing`. Meaning: docs/rules.md, "Sliding windows".
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
 from whenthen.schemas import Reason, Ref
@@ -111,7 +111,7 @@ def _count(rule: SlidingRule, state: State, event: Ref) -> Transition:
     horizon = state[-3] - 2 * within
     while state[_HEAD] <= horizon:
         del state[_HEAD : _HEAD + 3]
-    near = 1 if len(state) == _HEAD + 3 else sum(abs(at - time_us) < within for at in state[_HEAD::3])
+    near = _near(state, time_us, within)
     spent = time_us < state[2]
     return Transition(
         Reason.SPENT if spent else Reason.BELOW_THRESHOLD,
@@ -119,6 +119,14 @@ def _count(rule: SlidingRule, state: State, event: Ref) -> Transition:
         f"{near} of {rule.threshold} within {within / 1e6:g} s"
         + (", earlier ones were spent by a firing" if spent else ""),
     )
+
+
+def _near(state: State, time_us: int, within: int) -> int:
+    """How many events lie less than `within` from `time_us`."""
+    if state[-3] < time_us + within and state[_HEAD] > time_us - within:
+        return (len(state) - _HEAD) // 3
+    times = state[_HEAD::3]
+    return bisect_left(times, time_us + within) - bisect_right(times, time_us - within)
 
 
 def _fire(rule: SlidingRule, state: State, fired: State) -> Transition:
