@@ -100,7 +100,7 @@ async def test_windows_beyond_a_message_of_a_stock_server_stop_nothing(stock_ser
         await publish(0, 7500)
         assert await evaluate_to(7500) == 7500
         subjects = (await bus.js.stream_info(ENGINE, subjects_filter="engine.shard.0.part.>")).state.subjects or {}
-        assert len(subjects) >= 2, "some windows are larger than a message, in parts"
+        assert subjects, "a window is larger than a message, in parts"
         await publish(7500, 10_000)
         assert await evaluate_to(10_000) == 10_000, "loaded again by another process, it goes on"
         fired = {stored.subject.rsplit(".", 1)[1] async for stored in read_stream(bus, ENGINE, "engine.firing.>")}
