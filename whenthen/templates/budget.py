@@ -1,8 +1,9 @@
-"""The budget of one rendering, counted in steps, characters and visited values and never in time, so that the result is the same on every
+"""The budget of one rendering, counted in steps, characters and visited values and never in time: the result is the same on every
 machine.
 
-Used by `templates.text` and `templates.guards`. A step is about ten evaluated nodes of a template's syntax tree, one
-visited item of a structure, or 64 copied characters. Meaning: docs/templates.md, "Budget".
+Used by `templates.text` and the modules that bound what templates do (`bounded_text`, `guards`, `own_filters`). A step is about
+ten evaluated nodes of a template's syntax tree, one visited item of a structure, or 64 copied characters. Meaning:
+docs/templates.md, "Budget".
 """
 
 from __future__ import annotations

@@ -22,8 +22,9 @@ from jinja2.utils import Cycler, Joiner, Namespace, missing
 from jinja2.visitor import NodeTransformer
 
 from whenthen.schemas import InvalidTemplate
-from whenthen.templates import guards
+from whenthen.templates import allowed_calls, bounded_text, guards
 from whenthen.templates.budget import Budget
+from whenthen.templates.own_filters import OWN_FILTERS
 from whenthen.templates.scalar_text import scalar_text
 
 __all__ = ["BudgetContext", "MissingValue", "Rewriter", "Sandbox"]
@@ -101,7 +102,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         self.tests = cast(Any, _ALL_TESTS)
 
     def call_binop(self, context: Context, operator: str, left: Any, right: Any) -> Any:
-        return guards.operate(_budget(context), operator, left, right, self.binop_table[operator])
+        return bounded_text.operate(_budget(context), operator, left, right, self.binop_table[operator])
 
     def call(__self, __context: Context, __obj: Any, *args: Any, **kwargs: Any) -> Any:
         budget = _budget(__context)
@@ -111,7 +112,7 @@ class Sandbox(ImmutableSandboxedEnvironment):
         guards.check_method(budget, __obj, args, kwargs)
         owner = getattr(__obj, "__self__", None)
         if isinstance(owner, str) and __obj.__name__ == "join" and len(args) == 1 and not kwargs:
-            return guards.join_texts(budget, owner, args[0])
+            return bounded_text.join_texts(budget, owner, args[0])
         return budget.meter(super().call(__context, __obj, *args, **kwargs))
 
     def getattr(self, obj: Any, attribute: str) -> Any:
@@ -127,14 +128,14 @@ class Sandbox(ImmutableSandboxedEnvironment):
         if attr.startswith("_"):
             return False
         if isinstance(obj, str):
-            return attr in guards.STRING_METHODS
+            return attr in allowed_calls.STRING_METHODS
         if isinstance(obj, Mapping):
-            return attr in guards.MAPPING_METHODS
+            return attr in allowed_calls.MAPPING_METHODS
         if isinstance(obj, tuple) and attr in getattr(obj, "_fields", ()):
             return True
         if isinstance(obj, (list, tuple)):
-            return attr in guards.LIST_METHODS
-        return isinstance(obj, (*guards.TIME_TYPES, LoopContext, Namespace, Cycler, Joiner, Macro))
+            return attr in allowed_calls.LIST_METHODS
+        return isinstance(obj, (*bounded_text.TIME_TYPES, LoopContext, Namespace, Cycler, Joiner, Macro))
 
     def wrap_str_format(self, value: Any) -> Any:
         owner = getattr(value, "__self__", None)
@@ -148,7 +149,7 @@ def _budget(context: Context) -> Budget:
 
 
 def _format_text(environment: Sandbox, text: str, budget: Budget, /, *args: Any, **kwargs: Any) -> str:
-    return guards.BoundedFormatter(environment, budget).vformat(text, args, kwargs)
+    return bounded_text.BoundedFormatter(environment, budget).vformat(text, args, kwargs)
 
 
 @pass_context
@@ -208,12 +209,12 @@ def _concat(context: Context, parts: list[Any]) -> str:
 
 def _metered(name: str, function: Filter) -> Filter:
     """A filter or test whose arguments and result are charged."""
-    own = guards.OWN_FILTERS.get(name)
+    own = OWN_FILTERS.get(name)
     wanted = "context" if own else getattr(getattr(function, "jinja_pass_arg", None), "name", None)
     function = own or function
     guard = guards.GUARDS.get(name)
-    constant, deep = name in guards.CONSTANT, name in guards.DEEP
-    written = guards.WRITTEN.get(name, 0)
+    constant, deep = name in allowed_calls.CONSTANT, name in allowed_calls.DEEP
+    written = allowed_calls.WRITTEN.get(name, 0)
     nests = name in ("batch", "slice", "groupby")
 
     @pass_context
@@ -240,13 +241,13 @@ def _metered(name: str, function: Filter) -> Filter:
                 result = function(context.environment, *args, **kwargs)
             case _:
                 result = function(*args, **kwargs)
-        return result if constant else guards.check_number(budget.meter(result, deep=nests))
+        return result if constant else bounded_text.check_number(budget.meter(result, deep=nests))
 
     return metered
 
 
 _ALL_FILTERS: dict[str, Filter] = {
-    **{name: _metered(name, cast("Filter", JINJA_FILTERS[name])) for name in sorted(guards.FILTERS)},
+    **{name: _metered(name, cast("Filter", JINJA_FILTERS[name])) for name in sorted(allowed_calls.FILTERS)},
     SPEND: _spend,
     WALK: _walk,
     GLANCE: _glance,
@@ -313,9 +314,9 @@ class Rewriter(NodeTransformer):
 
     def visit_Const(self, node: nodes.Const) -> nodes.Node:
         # Before Jinja folds constant expressions.
-        if isinstance(node.value, int) and node.value.bit_length() > guards.MAX_BITS:
+        if isinstance(node.value, int) and node.value.bit_length() > bounded_text.MAX_BITS:
             raise InvalidTemplate(
-                f"line {node.lineno}: a number of {node.value.bit_length()} bits; at most {guards.MAX_BITS} are allowed"
+                f"line {node.lineno}: a number of {node.value.bit_length()} bits; at most {bounded_text.MAX_BITS} are allowed"
             )
         return node
 

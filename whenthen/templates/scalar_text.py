@@ -1,6 +1,6 @@
 """How a value is written where text is made: text as it is, numbers and booleans as JSON writes them, nothing else.
 
-Used for templates (`environment`, `guards`, `lookups`) and, through the package, for the fields of actions and the labels
+Used for templates (`environment`, `bounded_text`, `own_filters`, `lookups`) and, through the package, for the fields of actions and the labels
 of events. Null, lists and objects have no text: the word `None` in an id would make all events without one the same.
 Meaning: docs/templates.md, "Text".
 """

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from whenthen.schemas import MAX_MADE_DEPTH, InvalidTemplate, RenderError
+from whenthen.templates.bounded_text import MAX_BITS
 from whenthen.templates.budget import CHARS_PER_STEP, MAX_CHARS, MAX_STEPS, MAX_VISITS, SEARCHED_PER_STEP, Budget
-from whenthen.templates.guards import MAX_BITS
 from whenthen.templates.path_parser import MAX_PARTS, MAX_PATH
 from whenthen.templates.path_parser import MAX_STEPS as MAX_STEPS_OF_A_PATH
 from whenthen.templates.path_query import MAX_MATCHES

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from whenthen.templates import compile_path, compile_text
-from whenthen.templates.guards import FILTERS
+from whenthen.templates.allowed_calls import FILTERS
 
 PAGE = (Path(__file__).parents[3] / "docs" / "templates.md").read_text()
 
