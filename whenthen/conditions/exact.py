@@ -247,27 +247,28 @@ def _paid_zone(zone: Any, frame: Frame) -> Any:
 
 def _logic(node: n.Logic, scope: frozenset[str], declared: frozenset[str] | None) -> Evaluator:
     parts = [(operand, build(operand, scope, declared)) for operand in node.operands]
-    decisive: bool = node.operator == "||"
+    decisive, what = node.operator == "||", f'"{node.operator}"'
+    return lambda frame: _absorb(parts, frame, decisive, what)
 
-    def run(frame: Frame) -> bool:
-        failure: EvaluationFault | None = None
-        for operand, part in parts:
-            try:
-                value = part(frame)
-            except EvaluationFault as fault:
-                if fault.reason is Reason.BUDGET:
-                    raise
-                failure = failure or fault
-                continue
-            if value is not True and value is not False:
-                failure = failure or _not_bool(operand, f'"{node.operator}"', value)
-            elif value is decisive:
-                return decisive
-        if failure is not None:
-            raise failure
-        return not decisive
 
-    return run
+def _absorb(tests: Iterable[tuple[n.Node, Evaluator]], frame: Frame, decisive: bool, what: str) -> bool:
+    """`decisive` if a test yields it, whatever fails beside it; else the first failure, or the other bool."""
+    failure: EvaluationFault | None = None
+    for node, test in tests:
+        try:
+            value = test(frame)
+        except EvaluationFault as fault:
+            if fault.reason is Reason.BUDGET:
+                raise
+            failure = failure or fault
+            continue
+        if value is not True and value is not False:
+            failure = failure or _not_bool(node, what, value)
+        elif value is decisive:
+            return decisive
+    if failure is not None:
+        raise failure
+    return not decisive
 
 
 def _not_bool(node: n.Node, what: str, value: object) -> EvaluationFault:
@@ -376,28 +377,8 @@ _Fold = Callable[[Frame, Iterable[tuple[Any, Any]]], Any]
 def _absorbing(node: n.Macro, test: Evaluator | None, _: Evaluator | None) -> _Fold:
     assert test is not None
     assert node.test is not None
-    decisive: bool = node.kind == "exists"
-    body = node.test
-
-    def fold(frame: Frame, steps: Iterable[tuple[Any, Any]]) -> bool:
-        failure: EvaluationFault | None = None
-        for _pair in steps:
-            try:
-                value = test(frame)
-            except EvaluationFault as fault:
-                if fault.reason is Reason.BUDGET:
-                    raise
-                failure = failure or fault
-                continue
-            if value is not True and value is not False:
-                failure = failure or _not_bool(body, f"{node.kind}()", value)
-            elif value is decisive:
-                return decisive
-        if failure is not None:
-            raise failure
-        return not decisive
-
-    return fold
+    decisive, what, body = node.kind == "exists", f"{node.kind}()", (node.test, test)
+    return lambda frame, steps: _absorb((body for _pair in steps), frame, decisive, what)
 
 
 def _passes(node: n.Macro, test: Evaluator | None, frame: Frame) -> bool:
