@@ -157,8 +157,8 @@ class Client:
         raise self._error(response, body)
 
     def _error(self, response: httpx.Response, body: Any) -> ApiError:
-        told = body.get("error") if isinstance(body, dict) else None
-        if not isinstance(told, dict):
+        found = body.get("error") if isinstance(body, dict) else None
+        if not isinstance(found, dict):
             if isinstance(body, dict) and body.get("problems"):  # of rules that were not taken
                 problems = "\n".join(map(_problem, body["problems"]))
                 return ApiError(response.status_code, "invalid_rules", problems, body)
@@ -167,9 +167,9 @@ class Client:
                 "is another program behind this address? Check --url"
             )
             return ApiError(response.status_code, "not_whenthen", message, {})
-        reason, message = str(told.get("reason", "error")), str(told.get("message", ""))
-        if told.get("field"):
-            message = f"{told['field']}: {message}"
+        reason, message = str(found.get("reason", "error")), str(found.get("message", ""))
+        if found.get("field"):
+            message = f"{found['field']}: {message}"
         if response.status_code == 401:
             message += (
                 "; set WHENTHEN_API_TOKEN to the server's API token: the file api-token in its data directory, unless it "

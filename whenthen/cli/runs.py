@@ -90,7 +90,7 @@ ACTIONS = Listing(
     most=MAX_ITEMS,
 )
 DEAD_LETTERS = Listing(
-    about="Dead letters: actions that used up their tries.",
+    about="Dead letters: actions that used up their attempts.",
     route="/api/actions",
     columns=ACTIONS.columns,
     empty="no dead letters",
@@ -305,7 +305,7 @@ def redrive_actions(
     url: UrlOption = DEFAULT_URL,
     as_json: JsonOption = False,
 ) -> None:
-    """Give dead letters new tries, by the rules of today."""
+    """Give dead letters new attempts, by the rules of today."""
     from whenthen.cli.client import Client
 
     with Client.connect(url) as client:

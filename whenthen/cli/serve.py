@@ -42,7 +42,7 @@ def add_commands(app: typer.Typer) -> None:
 @errors
 def serve(
     rules: Annotated[Path, typer.Argument(help="A folder of YAML files, or one file.", show_default=False)],
-    host: Annotated[str | None, typer.Option(help="The address to listen on; 127.0.0.1 unless told otherwise.")] = None,
+    host: Annotated[str | None, typer.Option(help="The address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes a free one. Default: 4280.")] = None,
     data_dir: DataDir = None,
     nats: NatsUrl = None,

@@ -41,7 +41,7 @@ class Retry(Model):
     """How often and how soon a failed try is repeated: delay * 2^n, at most max_delay, plus or minus jitter."""
 
     attempts: int = Field(default=5, ge=1, le=100)
-    """All tries, the first included."""
+    """All attempts, the first included."""
     delay: Duration = timedelta(seconds=1)
     max_delay: Duration = timedelta(minutes=5)
     jitter: float = Field(default=0.2, ge=0, le=1)

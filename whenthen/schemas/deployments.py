@@ -94,7 +94,7 @@ class Deployment(Model):
     timeout: Duration | None = None
     """Of one try; then the run's processes are stopped and it is TimedOut."""
     retries: int = Field(default=0, ge=0, le=100)
-    """Further tries after a failure, a time-out or a crash."""
+    """Further attempts after a failure, a time-out or a crash."""
     retry_delay: Duration = timedelta(seconds=10)
 
     @model_validator(mode="after")

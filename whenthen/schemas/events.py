@@ -304,7 +304,7 @@ def _labels(path: FieldPath, value: Any, limits: EventLimits) -> dict[str, str]:
     if len(value) > limits.labels:
         raise InvalidEvent(f"{len(value)} labels; at most {limits.labels} are allowed", path=path)
     for label, text in value.items():
-        # what is plainly right is told without calls, and without the name of its field
+        # what is plainly right is recognised without calls, and without the name of its field
         plain = type(text) is str and text and len(text) <= limits.label_chars and text.isprintable()
         if plain and type(label) is str and label and len(label) <= limits.name_chars:
             continue

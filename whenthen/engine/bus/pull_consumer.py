@@ -53,7 +53,7 @@ HEARTBEAT_S = 1.0
 SILENCE_S = 3.0  #: without message or heartbeat: the consumer is gone
 INACTIVE_S = 60.0  #: after which the server forgets an abandoned ordered consumer
 MAX_WAITING = 16  #: pull requests that the server keeps for an ordered consumer
-#: how long a new consumer may take, while fewer than so many tries in a row failed, and after that: a cluster whose leader
+#: how long a new consumer may take, while fewer than so many attempts in a row failed, and after that: a cluster whose leader
 #: died does not answer, nor does it when it has given the consumer to the server that died; the next try goes elsewhere
 CREATE_S = (0.75, 5.0)
 CREATE_HASTY = 12
@@ -166,7 +166,7 @@ class PullConsumer:
         self._verify = False  #: the consumer may be there still; ask before it is created again
         self._ask_again = False  #: all pull requests count as ended
         self._interruptions = 0
-        self._failed = 0  #: tries to create a consumer, since one worked
+        self._failed = 0  #: attempts to create a consumer, since one worked
         self._fruitless = 0  #: pull requests in a row that ended at once without a message
         self._heard = 0.0
         self._asked_at = 0.0

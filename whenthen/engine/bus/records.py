@@ -215,7 +215,7 @@ def decode_task(data: bytes) -> tuple[ActionTask, int]:
     if not (all(isinstance(text, str) for text in texts) and isinstance(fields["index"], int)):
         raise TypeError("a field of the task has another type")
     if fields["key"] != f"{firing.id}.{fields['index']}" or not isinstance(extra.get("attempts", 0), int):
-        raise ValueError("the key is not that of the firing, or the tries are no number")
+        raise ValueError("the key is not that of the firing, or `attempts` is no number")
     if firing.event is not None:
         firing.event["id"]
     task = ActionTask(

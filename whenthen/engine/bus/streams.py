@@ -195,7 +195,7 @@ async def _needed_from(client: RequestClient) -> int:
 async def _purge_oldest(client: RequestClient, share: float, *, needed_from: int, last_seq: int) -> int:
     """Purge firings and outcomes of the oldest `share` of the sequences that have any; gives how many went."""
     purged = 0
-    # an outcome is younger than its task, and says how many tries a task that waits has had
+    # an outcome is younger than its task, and says how many attempts a task that waits has had
     waiting = await client.api(f"STREAM.MSG.GET.{ENGINE}", {"seq": 1, "next_by_subj": "engine.action.>"})
     oldest_task = int(waiting["message"]["seq"]) if "message" in waiting else needed_from
     for subject, keep_from in (("engine.firing.>", needed_from), ("engine.outcome.>", min(needed_from, oldest_task))):

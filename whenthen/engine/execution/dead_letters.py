@@ -1,7 +1,7 @@
 """What became of actions, and dead letters: those whose last try failed. List them, send them again, drop them.
 
 Called by the HTTP API. A letter holds the task as it was; sending it again puts the task back and takes the letter
-away in one atomic batch, with tries counted on. What the action does is what its rule says today: whoever calls looks it up.
+away in one atomic batch, with attempts counted on. What the action does is what its rule says today: whoever calls looks it up.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ class DeadLetters:
         return await self._find(key)
 
     async def redrive(self, key: str, *, spec: bytes | None = None, new_key: bool = False) -> dict[str, Any]:
-        """Have an action tried again, with all the tries that its rule allows.
+        """Have an action tried again, with all the attempts that its rule allows.
 
         `spec` is the specification of its action as of today, None for the one that the letter names. With `new_key`
         it is tried under another idempotency key, so that a receiver that knows the old one does it again.

@@ -111,7 +111,7 @@ class Api(Protocol):
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail: ...
 
     async def redrive_action(self, key: str, *, new_key: bool) -> answers.Redriven:
-        """Give a dead action new tries, by the rule of today; under a new idempotency key when `new_key`."""
+        """Give a dead action new attempts, by the rule of today; under a new idempotency key when `new_key`."""
 
     async def drop_action(self, key: str) -> answers.Redriven:
         """Give a dead action up."""

@@ -188,12 +188,12 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
     @post("/actions/{key}/redrive", tags=["actions"])
     async def redrive_action(key: Named, new_key: bool = False) -> answers.Redriven:
-        """Give an action that used up its tries new ones, by the rule of today. It keeps its idempotency key unless `new_key`."""
+        """Give an action that used up its attempts new ones, by the rule of today. It keeps its idempotency key unless `new_key`."""
         return await api.redrive_action(key, new_key=new_key)
 
     @post("/actions/{key}/drop", tags=["actions"])
     async def drop_action(key: Named) -> answers.Redriven:
-        """Give up an action that used up its tries."""
+        """Give up an action that used up its attempts."""
         return await api.drop_action(key)
 
     return router

@@ -1,1 +1,1 @@
-"""The subjects and messages of our streams, as an AsyncAPI document."""
+"""Which subjects and messages have our streams? The AsyncAPI document."""

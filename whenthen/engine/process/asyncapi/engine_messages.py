@@ -108,7 +108,7 @@ class ActionSpecMessage(MessageModel):
 
 
 class DeadLetterMessage(MessageModel):
-    """An action that used up its tries."""
+    """An action that used up its attempts."""
 
     task: ActionTaskMessage
     error: str

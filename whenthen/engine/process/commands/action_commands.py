@@ -19,7 +19,7 @@ class ActionCommands:
         self._rule_registry = rule_registry
 
     async def redrive_action(self, key: str, *, new_key: bool) -> answers.Redriven:
-        """By the rule of today: a rule that was mended is what the new tries follow."""
+        """By the rule of today: a rule that was mended is what the new attempts follow."""
         letter = await self._dead_letters.letter(await self._ids.dead_letter(key))
         spec = self._todays(letter.task)
         return answers.Redriven.model_validate(await self._dead_letters.redrive(letter.key, spec=spec, new_key=new_key))

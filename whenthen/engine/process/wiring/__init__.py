@@ -1,1 +1,1 @@
-"""What each role of a process consists of, one file a role, over the parts that all share (`process_parts`)."""
+"""What does each role of a process consist of? One file a role, over the parts that all share (`process_parts`)."""
