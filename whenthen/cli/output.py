@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from whenthen.schemas import InvalidRules
+    from whenthen.schemas import Problem
 
 __all__ = [
     "errors",
@@ -100,9 +100,9 @@ def print_document(value: Any, *, as_json: bool) -> None:
         typer.echo(visible(text.rstrip("\n")))
 
 
-def print_problems(error: InvalidRules) -> None:
+def print_problems(problems: Iterable[Problem]) -> None:
     """Every problem, a line each, in the form that editors jump to."""
-    for problem in error.problems:
+    for problem in problems:
         print(visible(str(problem)), file=sys.stderr)
 
 
@@ -128,7 +128,7 @@ def errors(command: Callable[P, R]) -> Callable[P, R]:
             from whenthen.schemas import InvalidRules, WhenthenError
 
             if isinstance(error, InvalidRules):
-                print_problems(error)
+                print_problems(error.problems)
                 count = len(error.problems)
                 fail(f"{count} problem{'s' if count != 1 else ''}; nothing was taken from these rules")
             if isinstance(error, WhenthenError):

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whenthen.cli.output import errors, escape, fail, print_json, print_lines, stdout
+from whenthen.cli.output import errors, escape, fail, print_json, print_lines, print_problems, stdout
 
 if TYPE_CHECKING:
     from whenthen.rules import Rules
@@ -39,17 +39,30 @@ def check(
     before: Annotated[
         Path | None, typer.Option("--against", help="Earlier rules: say which automations keep their windows.")
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Take warnings, about what can work and is probably not meant, for problems."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Check rules: every problem with file, line and column; exit 1 if there is one."""
     from whenthen.rules import load_rules
+    from whenthen.schemas import InvalidRules
 
     loaded = load_rules(rules)
+    if strict and loaded.warnings:
+        raise InvalidRules(list(loaded.warnings))
+    if not as_json:
+        print_problems(loaded.warnings)
     changes = None if before is None else _changes(load_rules(before), loaded)
     if as_json:
-        print_json({"ok": True, **_counts(loaded), **({"windows": changes} if changes is not None else {})})
+        warnings = [str(warning) for warning in loaded.warnings]
+        windows = {"windows": changes} if changes is not None else {}
+        print_json({"ok": True, **_counts(loaded), "warnings": warnings, **windows})
         return
     counts = ", ".join(f"{count} {kind}" for kind, count in _counts(loaded).items())
+    if loaded.warnings:
+        counts += f"; {len(loaded.warnings)} warnings" if len(loaded.warnings) != 1 else "; 1 warning"
     stdout().print(f"ok: {counts}")
     for name, what in (changes or {}).items():
         stdout().print(f"  {escape(name)}: {what}")

@@ -6,9 +6,10 @@ and the CEL language definition.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
+from whenthen.conditions import nodes as n
 from whenthen.conditions.codegen import constant_of
 from whenthen.conditions.conjuncts import Path, Tests, tests_of
 from whenthen.conditions.exact import Frame
@@ -121,6 +122,19 @@ class Condition:
     def memberships(self) -> tuple[tuple[Path, tuple[str | int | bool, ...]], ...]:
         """Tests `path in [constants]` that must hold; numbers compare as for `equalities`."""
         return self._required().memberships
+
+    def selections(self, variable: str) -> Iterator[tuple[tuple[str, ...], int]]:
+        """Each chain of fields that the condition selects from `variable`, as `("payload", "ref")` of `event.payload.ref`, and
+        where its first field is in the text. A chain and its beginnings come one by one."""
+        starts = tokenize(self.text).starts
+        for node in n.walk(self._shape.tree):
+            fields: list[tuple[str, int]] = []
+            inner: n.Node = node
+            while isinstance(inner, n.Select | n.Has):
+                fields.append((inner.field, inner.at))
+                inner = inner.operand
+            if fields and isinstance(inner, n.Name) and inner.name == variable:
+                yield tuple(field for field, _ in reversed(fields)), starts[fields[-1][1]]
 
     def _required(self) -> Tests:
         if self._tests is None:

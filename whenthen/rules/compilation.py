@@ -14,16 +14,12 @@ from pydantic import BaseModel
 
 from whenthen.actions import CompiledActions, compile_action
 from whenthen.conditions import ConditionError, compile_condition
+from whenthen.rules.plausibility.implausible import filters_of, triggers_of
 from whenthen.rules.references import written_actions
 from whenthen.schemas import (
     Automation,
-    CompoundTrigger,
-    EventFilter,
-    EventTrigger,
     FieldPath,
     InvalidInput,
-    SequenceTrigger,
-    Trigger,
     Webhook,
 )
 from whenthen.sources import WebhookTranslator
@@ -86,8 +82,8 @@ def _same(one: Automation, other: Automation) -> bool:
 def _trigger_problems(error: InvalidInput, model: Automation) -> Iterator[tuple[FieldPath, str]]:
     """Every `when` of an automation's triggers that does not compile, and `error`, the first thing that did not."""
     reported = set()
-    for at, part in _triggers(model.trigger, ("trigger",)):
-        for place, filter_ in _filters(part, at):
+    for at, part in triggers_of(model.trigger):
+        for place, filter_ in filters_of(part, at):
             if filter_.when is not None:
                 try:
                     compile_condition(filter_.when, variables=_VARIABLES)
@@ -125,17 +121,3 @@ def _detail(error: InvalidInput | ConditionError) -> str:
         return error.detail
     place = f"character {error.column}" if "\n" not in error.text else f"line {error.line}, character {error.column}"
     return f"not a condition, at its {place}: {error.detail}" + (f"; {error.hint}" if error.hint else "")
-
-
-def _triggers(trigger: Trigger, path: FieldPath) -> Iterator[tuple[FieldPath, Trigger]]:
-    yield path, trigger
-    if isinstance(trigger, (CompoundTrigger, SequenceTrigger)):
-        for index, part in enumerate(trigger.triggers):
-            yield from _triggers(part, (*path, "triggers", index))
-
-
-def _filters(trigger: Trigger, path: FieldPath) -> Iterator[tuple[FieldPath, EventFilter]]:
-    if isinstance(trigger, EventFilter):
-        yield path, trigger
-    if isinstance(trigger, EventTrigger) and trigger.resolve_on is not None:
-        yield (*path, "resolve_on"), trigger.resolve_on

@@ -18,6 +18,8 @@ from pydantic import BaseModel, ValidationError
 
 from whenthen.rules.compilation import Compilation, CompiledRule
 from whenthen.rules.documents import Places, read_document
+from whenthen.rules.plausibility.deployment_warnings import deployment_warnings
+from whenthen.rules.plausibility.implausible import implausible
 from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, unknown_names
 from whenthen.rules.self_triggering import loops
 from whenthen.rules.validation_messages import explain
@@ -62,6 +64,9 @@ class Rules:
     sources: tuple[SourceFile, ...] = field(default=(), compare=False, repr=False)  #: the files as they were read
     base: Path = Path()  #: what entry points and working directories are relative to
     revision: str = ""  #: changes when, and only when, the name or content of a file does
+    warnings: tuple[Problem, ...] = field(
+        default=(), compare=False, repr=False
+    )  #: what probably is not meant, in file order
     #: by name, what the checks compiled; empty when others stood in for them
     compiled: Mapping[str, CompiledRule] = field(default_factory=dict, compare=False, repr=False)
 
@@ -185,15 +190,19 @@ class _FileReport:
             read_document(self._file.raw, self._places)
         return self._places
 
-    def add(self, path: FieldPath, detail: str, *, at_key: bool = False) -> None:
+    def add(self, path: FieldPath, detail: str, *, at_key: bool = False, warning: bool = False) -> None:
         line, column = self.places.key(path) if at_key else self.places.value(path)
-        self.add_at(line, column, path, detail)
+        self.add_at(line, column, path, detail, warning=warning)
 
-    def add_at(self, line: int, column: int, path: FieldPath, detail: str) -> None:
-        self._problems.append(Problem(file=self._file.name, line=line, column=column, path=path, detail=detail))
+    def add_at(self, line: int, column: int, path: FieldPath, detail: str, *, warning: bool = False) -> None:
+        self._problems.append(
+            Problem(file=self._file.name, line=line, column=column, path=path, detail=detail, warning=warning)
+        )
 
-    def sorted(self) -> list[Problem]:
-        return sorted(self._problems, key=lambda problem: (problem.line, problem.column, problem.field))
+    def sorted(self, *, warnings: bool) -> list[Problem]:
+        """The warnings, or the other problems."""
+        found = [problem for problem in self._problems if problem.warning is warnings]
+        return sorted(found, key=lambda problem: (problem.line, problem.column, problem.field))
 
 
 def _examine(
@@ -215,18 +224,30 @@ def _examine(
         files, parts = _without_replaced(files, parts, unsound)
     named = sorted([*parts, *unsound], key=lambda part: (part.file, *part.path)) if unsound else parts
     findings: list[Finding] = []
-    for search in (duplicates(named), unknown_names(parts, names_of(named), unread), loops(parts)):
+    searches = [duplicates(named), unknown_names(parts, names_of(named), unread), loops(parts)]
+    for search in (*searches, implausible(parts), deployment_warnings(parts, base)):
         findings += islice(search, MAX_PROBLEMS)
     for finding in findings:
         part, report = finding.part, reports[finding.part.file]
-        report.add((*part.path, *_as_written(part, finding.path, report)), _with_other(finding, reports))
+        path = (*part.path, *_as_written(part, finding.path, report))
+        report.add(path, _with_other(finding, reports), warning=finding.warning)
     for part, path, detail in islice(_checked(parts, checkers), MAX_PROBLEMS):
         reports[part.file].add((*part.path, *_as_written(part, path, reports[part.file])), detail)
-    problems = [problem for report in reports.values() for problem in report.sorted()]
-    if len(problems) > MAX_PROBLEMS:
-        more = f"and at least {len(problems) - MAX_PROBLEMS} more problems in this set"
-        problems = [*problems[:MAX_PROBLEMS], Problem(file=str(base), line=0, column=0, path=(), detail=more)]
-    return _rules(base, files, parts, compilation.automations), problems
+    problems = _limited([problem for report in reports.values() for problem in report.sorted(warnings=False)], base)
+    warnings = _limited([problem for report in reports.values() for problem in report.sorted(warnings=True)], base)
+    if not named and not problems:
+        detail = "there are no rules: no file *.yaml or *.yml that has any; is this the path meant?"
+        warnings = [Problem(file=str(base), line=0, column=0, path=(), detail=detail, warning=True)]
+    return _rules(base, files, parts, compilation.automations, warnings), problems
+
+
+def _limited(problems: list[Problem], base: Path) -> list[Problem]:
+    """The first of them, and how many more there are."""
+    if len(problems) <= MAX_PROBLEMS:
+        return problems
+    more = f"and at least {len(problems) - MAX_PROBLEMS} more problems in this set"
+    last = Problem(file=str(base), line=0, column=0, path=(), detail=more, warning=problems[0].warning)
+    return [*problems[:MAX_PROBLEMS], last]
 
 
 def _without_replaced(
@@ -333,7 +354,11 @@ def _as_written(part: Part, path: FieldPath, report: _FileReport) -> FieldPath:
 
 
 def _rules(
-    base: Path, files: Sequence[SourceFile], parts: Sequence[Part], compiled: Mapping[str, CompiledRule]
+    base: Path,
+    files: Sequence[SourceFile],
+    parts: Sequence[Part],
+    compiled: Mapping[str, CompiledRule],
+    warnings: Sequence[Problem],
 ) -> Rules:
     found: dict[str, Any] = {kind: tuple(part.model for part in parts if part.kind == kind) for kind in SINGULAR}
     digest = hashlib.sha256()
@@ -341,4 +366,12 @@ def _rules(
         digest.update(f"{len(file.name)}:{file.name}:{len(file.raw)}:".encode("utf-8", "surrogateescape") + file.raw)
     names = tuple(file.name for file in files)
     sources = tuple(files)
-    return Rules(**found, files=names, sources=sources, base=base, revision=digest.hexdigest()[:16], compiled=compiled)
+    return Rules(
+        **found,
+        files=names,
+        sources=sources,
+        base=base,
+        revision=digest.hexdigest()[:16],
+        warnings=tuple(warnings),
+        compiled=compiled,
+    )

@@ -57,12 +57,13 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
-    """A problem of a part. `path` starts at the part; `other` is a second part that it is about."""
+    """A problem of a part. `path` starts at the part; `other` is a second part that it is about. `warning`: see `Problem`."""
 
     part: Part
     path: FieldPath
     detail: str
     other: Part | None = None
+    warning: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -131,13 +131,17 @@ class InvalidJson(InvalidEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Problem:
-    """One thing wrong in a set of rules. Lines and columns count from 1; 0 means unknown."""
+    """One thing wrong in a set of rules. Lines and columns count from 1; 0 means unknown.
+
+    A warning is about what can work and probably does not do what is meant: the set is taken all the same.
+    """
 
     file: str
     line: int
     column: int
     path: FieldPath  #: `("automations", 2, "trigger", "expct")`
     detail: str  #: what was found and the remedy
+    warning: bool = False
 
     @property
     def field(self) -> str:
@@ -146,7 +150,7 @@ class Problem:
 
     def __str__(self) -> str:
         where = f"{self.file}:{self.line}:{self.column}: " if self.line else f"{self.file}: "
-        return where + error_text(self.path, self.detail)
+        return where + ("warning: " if self.warning else "") + error_text(self.path, self.detail)
 
 
 class ReservedName(InvalidEvent):

@@ -15,6 +15,7 @@ from whenthen.templates.scalar_text import (
 from whenthen.templates.text import (
     Text,
     compile_text,
+    lookups_of,
 )
 from whenthen.templates.values import (
     Value,
@@ -28,5 +29,6 @@ __all__ = [
     "compile_path",
     "compile_text",
     "compile_value",
+    "lookups_of",
     "scalar_text",
 ]

@@ -6,7 +6,7 @@ Called by `templates.values` and where a field is text only. Meaning: docs/templ
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, TracebackType
 from typing import Any
 
@@ -19,7 +19,7 @@ from whenthen.templates.environment import BudgetContext, MissingValue, Rewriter
 from whenthen.templates.lookups import Piece, join_pieces, pieces_of, steps_of
 from whenthen.templates.scalar_text import NoText, kind_of_value
 
-__all__ = ["MAX_SOURCE", "Text", "compile_text"]
+__all__ = ["MAX_SOURCE", "Text", "compile_text", "lookups_of"]
 
 #: characters of a template
 MAX_SOURCE = 200_000
@@ -153,6 +153,24 @@ def compile_text(text: str, *, known: Iterable[str] | None = None, sandbox: Sand
     except (RecursionError, MemoryError, SyntaxError):
         raise InvalidTemplate("the template is nested too deep; simplify it") from None
     return Text(text, template, names, pieces)
+
+
+def lookups_of(text: str) -> Iterator[tuple[str, ...]]:
+    """Each look-up in a variable of the context, as `("event", "payload", "order")` of `event.payload.order`. Nothing of a
+    text that is no template."""
+    try:
+        tree = Sandbox().parse(text)
+        given = meta.find_undeclared_variables(tree)
+    except (TemplateSyntaxError, RecursionError):
+        return
+    waiting: list[nodes.Node] = [tree]
+    while waiting:
+        node = waiting.pop()
+        steps = steps_of(node) if isinstance(node, (nodes.Getattr, nodes.Getitem, nodes.Name)) else None
+        if steps is None:
+            waiting.extend(node.iter_child_nodes())
+        elif steps[0] in given:
+            yield steps
 
 
 def _parse(environment: Sandbox, text: str) -> nodes.Template:

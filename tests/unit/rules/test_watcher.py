@@ -105,20 +105,24 @@ def test_taking_a_bad_change_back_is_told(tmp_path: Path) -> None:
     assert watcher.problems == ()
 
 
-def test_a_file_that_is_empty_for_a_moment_takes_nothing_away(tmp_path: Path) -> None:
+def test_a_file_that_is_empty_for_a_moment_takes_nothing_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "a.yaml"
     file.write_text(GOOD)
     heard = Heard()
-    watcher = RulesWatcher(tmp_path, load_rules(tmp_path), heard, debounce_ms=300)
+    watcher = RulesWatcher(tmp_path, load_rules(tmp_path), heard, debounce_ms=10)
+    load = watcher._load
 
-    async def run() -> None:
-        file.write_text("")
-        reading = asyncio.create_task(watcher.reload())
-        await asyncio.sleep(0)
-        await asyncio.to_thread(file.write_text, OTHER)
-        await reading
+    def load_and_go_on_writing(now: float) -> Rules:
+        try:
+            return load(now)
+        finally:
+            file.write_text(OTHER)
 
-    asyncio.run(run())
+    monkeypatch.setattr(watcher, "_load", load_and_go_on_writing)
+    file.write_text("")
+    assert asyncio.run(watcher.reload()) is False
+    assert heard.rules == [], "what the file held stays in force"
+    assert asyncio.run(watcher.reload()) is True
     assert [[automation.name for automation in rules.automations] for rules in heard.rules] == [["b"]]
 
 

@@ -6,6 +6,7 @@ Built by the wiring; `engine.process.rule_reloading` hands it new sets. Implemen
 from __future__ import annotations
 
 import difflib
+import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,10 @@ from whenthen.sources import SourceLimits, WebhookTranslator
 from whenthen.triggers import CompiledAutomation, RuleSet, compile_named
 
 __all__ = ["Compiled", "RuleRegistry"]
+
+log = logging.getLogger(__name__)
+
+_LOGGED = 20  #: warnings of one set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,7 @@ class RuleRegistry:
         self._limits = SourceLimits(event=limits or EventLimits())
         self._listeners: list[Callable[[Compiled], None]] = []
         self.now = self.compile(rules)
+        _log_warnings(rules)
 
     def on_change(self, listener: Callable[[Compiled], None]) -> None:
         """Call `listener` with each set that is applied from now on."""
@@ -79,6 +85,7 @@ class RuleRegistry:
     def apply(self, compiled: Compiled) -> None:
         """Put a compiled set in force."""
         self.now = compiled
+        _log_warnings(compiled.rules)
         for listener in self._listeners:
             listener(compiled)
 
@@ -113,6 +120,13 @@ class RuleRegistry:
         if found is None:
             raise NotFound(f"there is no webhook {name[:200]!r}{_did_you_mean(name, self.now.webhooks)}")
         return found
+
+
+def _log_warnings(rules: Rules) -> None:
+    for warning in rules.warnings[:_LOGGED]:
+        log.warning("rules: %s", warning)
+    if len(rules.warnings) > _LOGGED:
+        log.warning("rules: %d warnings in all; `whenthen check` lists them", len(rules.warnings))
 
 
 def _did_you_mean(name: str, known: Collection[str]) -> str:

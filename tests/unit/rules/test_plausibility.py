@@ -1,0 +1,254 @@
+"""What `check` knows before any event comes: fields that no event has, keys that can not be, what deployments lack."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from whenthen.rules import check_rules, load_rules
+
+DO = [{"do-nothing": {}}]
+
+
+def rules(tmp_path: Path, **sets: Any) -> Path:
+    file = tmp_path / "rules.yaml"
+    file.write_text(yaml.safe_dump(sets, sort_keys=False))
+    return file
+
+
+def one_problem(tmp_path: Path, trigger: dict[str, Any], *actions: dict[str, Any]) -> str:
+    path = rules(tmp_path, automations=[{"name": "a", "trigger": trigger, "actions": list(actions) or DO}])
+    problems = check_rules(path)
+    assert len(problems) == 1, problems
+    assert problems[0].line > 1
+    return f"{problems[0].field}: {problems[0].detail}"
+
+
+def sound(tmp_path: Path, trigger: dict[str, Any], *actions: dict[str, Any]) -> None:
+    path = rules(tmp_path, automations=[{"name": "a", "trigger": trigger, "actions": list(actions) or DO}])
+    assert check_rules(path) == []
+    assert load_rules(path).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("when", "said"),
+    [
+        ("event.paylod.x > 1", "an event has no field 'paylod'; did you mean \"payload\"?"),
+        ("has(event.paylod) || true", "an event has no field 'paylod'"),
+        ("event.event.name == 'x'", "`event.event` is the event's name, which has no field 'name'"),
+        ("event.id.value == 'x'", "`event.id` is the event's id"),
+        ("event.resource.key.size == 'x'", "labels of a resource are texts: `event.resource.key` has no field 'size'"),
+    ],
+)
+def test_a_condition_over_a_field_that_no_event_has_is_an_error(tmp_path: Path, when: str, said: str) -> None:
+    found = one_problem(tmp_path, {"expect": "up", "when": when})
+    assert found.startswith("automations[0].trigger.when: ")
+    assert said in found
+
+
+@pytest.mark.parametrize(
+    "when",
+    [
+        "event.payload.paylod.event.name == 'x'",
+        "event.resource.key.startsWith('a') && event.occurred.getFullYear() > 2000",
+        "event.related.exists(r, r.id == 'x' && r.role == 'y')",
+        "'event.paylod' == event.source",
+        "[1].exists(event, event > 0)",
+        "event.lineage.depth > 1 || event.follows == null",
+    ],
+)
+def test_conditions_over_what_events_have_are_sound(tmp_path: Path, when: str) -> None:
+    sound(tmp_path, {"expect": "up", "when": when})
+
+
+def test_resolve_on_and_the_parts_of_a_composite_are_looked_at_too(tmp_path: Path) -> None:
+    part = {"expect": "b", "when": "event.labels.x == '1'"}
+    assert "triggers[1].when: an event has no field 'labels'" in one_problem(
+        tmp_path, {"type": "compound", "triggers": [{"expect": "a"}, part]}
+    )
+    assert "resolve_on.when: an event has no field 'labels'" in one_problem(
+        tmp_path, {"expect": "a", "resolve_on": part}
+    )
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("{{ event.resource.key }}", "a template; `for_each` takes a label of the resource"),
+        ("event.resource.key", "no label begins with `event.`"),
+        ("event.payload.order", "write $.payload.order"),
+        (
+            "$.event.resource.site",
+            "`$.event` is the event's name, which has no field 'resource'; write `$.resource.site`",
+        ),
+        ("$.paylod.order", "an event has no field 'paylod'"),
+        ("$.resource.a.b", "labels of a resource are texts"),
+    ],
+)
+def test_a_key_that_no_event_can_have_is_an_error(tmp_path: Path, key: str, said: str) -> None:
+    found = one_problem(tmp_path, {"expect": "up", "for_each": [key]})
+    assert found.startswith("automations[0].trigger.for_each[0]: ")
+    assert said in found
+    parts = [{"expect": "a"}, {"expect": "b"}]
+    assert ".correlate[0]: " in one_problem(tmp_path, {"type": "sequence", "triggers": parts, "correlate": [key]})
+
+
+def test_keys_that_events_can_have_are_sound(tmp_path: Path) -> None:
+    keys = ["bucket", "related:flow:id", "$.payload.order", "$.related[0].id", "$['payload']['x']"]
+    sound(tmp_path, {"expect": "up", "for_each": keys})
+
+
+def test_the_value_of_a_metric_must_be_where_events_have_values(tmp_path: Path) -> None:
+    metric = {"type": "metric", "expect": "x", "aggregate": "avg", "operator": ">", "threshold": 1, "within": "1m"}
+    assert "trigger.value: an event has no field 'body'" in one_problem(tmp_path, {**metric, "value": "$.body.ms"})
+
+
+def emits(text: str) -> dict[str, Any]:
+    return {"emit-event": "e", "payload": {"x": text}}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{{ key.oder }}", "`key` has no 'oder'; did you mean \"order\"?"),
+        ("$.key.oder", "`key` has no 'oder'"),
+        ("{{ event.paylod.x }}", "an event has no field 'paylod'"),
+        ("$.event.resource.site", "`$.event` is the event's name"),
+    ],
+)
+def test_what_a_template_of_an_action_reads_must_be_there(tmp_path: Path, text: str, said: str) -> None:
+    found = one_problem(tmp_path, {"expect": "up", "for_each": ["order"]}, emits(text))
+    assert found.startswith("automations[0].actions[0]")
+    assert "payload.x: " in found
+    assert said in found
+
+
+def test_a_key_without_for_each_is_empty(tmp_path: Path) -> None:
+    assert "the trigger has no `for_each`, so `key` is empty" in one_problem(
+        tmp_path, {"expect": "up"}, emits("{{ key.x }}")
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "{{ key.order }} {{ key['order'] }} {{ key.items() | list | tojson }}",
+        "{{ event.paylod.x | default('none') }}",
+        "{% if event.paylod is defined %}{{ event.paylod }}{% endif %}",
+        "{% for event in events %}{{ event.anything.at.all }}{% endfor %}",
+        "event.paylod is only a text",
+        "$.event",
+        "$.payload.key.idd",
+    ],
+)
+def test_templates_that_can_work_are_sound(tmp_path: Path, text: str) -> None:
+    sound(tmp_path, {"expect": "up", "for_each": ["order"]}, emits(text))
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"expect": "up", "posture": "proactive", "within": "1h"},
+        {"type": "schedule", "interval": "1h"},
+    ],
+)
+def test_what_fires_by_time_has_no_event(tmp_path: Path, trigger: dict[str, Any]) -> None:
+    assert "`event.payload.x`: the trigger fires" in one_problem(tmp_path, trigger, emits("{{ event.payload.x }}"))
+    assert "`$.payload.x`: the trigger fires" in one_problem(tmp_path, trigger, emits("$.payload.x"))
+    sound(tmp_path, trigger, emits("{{ event.payload.x | default('-') }} {{ events | length }}"))
+
+
+def test_an_automation_without_actions_is_a_warning(tmp_path: Path) -> None:
+    path = rules(tmp_path, automations=[{"name": "a", "trigger": {"expect": "up"}}])
+    assert check_rules(path) == []
+    (warning,) = load_rules(path).warnings
+    assert (warning.warning, warning.line, warning.field) == (True, 2, "automations[0].name")
+    assert str(warning).startswith("rules.yaml:2:9: warning: automations[0].name: it has no actions")
+
+
+def test_a_notifier_needs_urls(tmp_path: Path) -> None:
+    path = rules(tmp_path, notifiers=[{"name": "n", "urls": ["slack", "env:SLACK", "file:/x", "json://localhost"]}])
+    (problem,) = check_rules(path)
+    assert (problem.field, problem.line) == ("notifiers[0].urls[0]", 4)
+    assert "it has no scheme" in problem.detail
+
+
+def test_a_folder_without_rules_is_a_warning(tmp_path: Path) -> None:
+    (warning,) = load_rules(tmp_path).warnings
+    assert "there are no rules" in str(warning)
+    (tmp_path / "notes.yaml").write_text("# nothing yet\n")
+    assert len(load_rules(tmp_path).warnings) == 1
+
+
+# -- deployments
+
+FLOW = """
+import functools
+from elsewhere import imported
+
+def flow(day, *, region, limit=3):
+    pass
+
+def any_of(**more):
+    pass
+
+@functools.cache
+def decorated(x):
+    pass
+
+alias = flow
+"""
+
+
+def deployment_warnings(tmp_path: Path, deployment: dict[str, Any], parameters: Any = None) -> list[str]:
+    (tmp_path / "flows.py").write_text(FLOW)
+    sets: dict[str, Any] = {"deployments": [{"name": "d", **deployment}]}
+    if parameters is not None:
+        action = {"run-deployment": "d", "parameters": parameters}
+        sets["automations"] = [{"name": "a", "trigger": {"expect": "up"}, "actions": [action]}]
+    path = rules(tmp_path, **sets)
+    assert check_rules(path) == []
+    return [f"{warning.field}: {warning.detail}" for warning in load_rules(path).warnings]
+
+
+def test_files_and_functions_of_entry_points_are_looked_for(tmp_path: Path) -> None:
+    def of(entry_point: str) -> list[str]:
+        return deployment_warnings(tmp_path, {"entrypoint": entry_point})
+
+    (missing,) = of("nothing.py:flow")
+    assert missing.startswith("deployments[0].entrypoint: nothing.py: there is no such file beside the rules")
+    (unknown,) = of("flows.py:flaw")
+    assert "flows.py has no function 'flaw'; did you mean \"flow\"?" in unknown
+    (tmp_path / "broken.py").write_text("def flow(:\n")
+    (broken,) = of("broken.py:flow")
+    assert "this is no Python, line 1" in broken
+    assert of("flows.py:imported") == of("flows.py:alias") == of("flows.py:decorated") == []
+
+
+def test_parameters_are_held_against_the_function(tmp_path: Path) -> None:
+    entry = {"entrypoint": "flows.py:flow"}
+    (missing,) = deployment_warnings(tmp_path, entry, {"day": "$.payload.day"})
+    assert missing.startswith("automations[0].actions[0]")
+    assert "function flow needs 'region', which has no value here nor in the deployment" in missing
+    assert deployment_warnings(tmp_path, {**entry, "parameters": {"region": "eu"}}, {"day": 1}) == []
+    (superfluous,) = deployment_warnings(tmp_path, {**entry, "parameters": {"region": "eu", "day": 1, "dey": 2}})
+    assert "function flow takes no parameter 'dey'; did you mean \"day\"?" in superfluous
+    assert deployment_warnings(tmp_path, {"entrypoint": "flows.py:any_of"}, {"whatever": 1}) == []
+    schedules = [{"cron": "@daily", "parameters": {"day": 1, "region": "eu", "limt": 2}}]
+    (late,) = deployment_warnings(tmp_path, {**entry, "schedules": schedules})
+    assert late.startswith("deployments[0].schedules[0]: function flow takes no parameter 'limt'")
+
+
+def test_programs_folders_and_placeholders_of_commands_are_looked_for(tmp_path: Path) -> None:
+    (program,) = deployment_warnings(tmp_path, {"command": "no-such-program-anywhere --x"})
+    assert "there is no program 'no-such-program-anywhere' in PATH here" in program
+    (folder,) = deployment_warnings(tmp_path, {"command": "sh -c true", "working_dir": "nowhere"})
+    assert folder == "deployments[0].working_dir: there is no folder 'nowhere' beside the rules"
+    (script,) = deployment_warnings(tmp_path, {"command": "./run.sh"})
+    assert "there is no program './run.sh' in the folder that it runs in" in script
+    (missing,) = deployment_warnings(tmp_path, {"command": "sh run.sh {{ day }}"}, {"dey": 1})
+    assert "the command needs 'day'" in missing
+    assert deployment_warnings(tmp_path, {"command": "sh run.sh {{ day }}"}, {"day": 1}) == []

@@ -1,0 +1,191 @@
+"""What a deployment needs and is not there: files, functions, programs, folders, parameters. All are warnings.
+
+The worker that runs it may be another machine, and files may come later, so nothing is refused. What a function takes is read
+from its syntax; nothing is imported. Called by `rules.folder`, for rules that are read on a machine which has their folder.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from whenthen.rules.references import Finding, Part, is_constant, written_actions
+from whenthen.rules.validation_messages import nearest
+from whenthen.schemas import PLACEHOLDER, Automation, Deployment, FieldPath, RunDeployment
+
+__all__ = ["deployment_warnings"]
+
+MAX_FILE = 4 << 20  #: bytes of a file whose functions are looked for
+_UNKNOWN = frozenset({"PATH", "VIRTUAL_ENV"})  #: a deployment that sets one of these may find other programs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Takes:
+    """The parameters of a command or function."""
+
+    required: frozenset[str]
+    known: frozenset[str] | None  #: None when it takes any
+    what: str  #: for messages
+
+
+def deployment_warnings(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
+    """Each thing that the deployments of a set name and that is not there, and each parameter that does not fit."""
+    if not base.is_dir():
+        return
+    parts = list(parts)
+    takes: dict[str, tuple[Deployment, _Takes]] = {}
+    files: dict[Path, ast.Module | str] = {}
+    for part in parts:
+        if isinstance(part.model, Deployment):
+            found = _Deployment(part, base, files)
+            yield from found.warnings()
+            if found.takes is not None:
+                takes[part.name] = (part.model, found.takes)
+    for part in parts:
+        if isinstance(part.model, Automation) and takes:
+            for path, action in written_actions(part.model):
+                if isinstance(action, RunDeployment) and action.deployment in takes:
+                    deployment, wanted = takes[action.deployment]
+                    given = action.parameters
+                    if isinstance(given, Mapping):
+                        for detail in _misfits(wanted, {*deployment.parameters, *given}, given):
+                            yield _warning(part, (*path, "parameters"), detail)
+
+
+class _Deployment:
+    """One deployment beside the folder of its rules. `takes` is known once `warnings` has run."""
+
+    def __init__(self, part: Part, base: Path, files: dict[Path, ast.Module | str]) -> None:
+        assert isinstance(part.model, Deployment)
+        self.takes: _Takes | None = None
+        self._part = part
+        self._model = part.model
+        self._base = base
+        self._files = files
+
+    def warnings(self) -> Iterator[Finding]:
+        model = self._model
+        folder = self._base
+        if model.working_dir is not None:
+            folder = self._base / model.working_dir
+            if not folder.is_dir():
+                yield _warning(
+                    self._part, ("working_dir",), f"there is no folder {model.working_dir!r} beside the rules"
+                )
+                folder = Path()
+        if model.command is not None:
+            yield from self._command(model.command, folder)
+        else:
+            yield from self._entry_point(model.entrypoint or "")
+        if self.takes is not None:
+            for detail in _superfluous(self.takes, model.parameters):
+                yield _warning(self._part, ("parameters",), detail)
+            for index, schedule in enumerate(model.schedules):
+                given = {*model.parameters, *schedule.parameters}
+                for detail in _misfits(self.takes, given, schedule.parameters):
+                    yield _warning(self._part, ("schedules", index), detail)
+
+    def _command(self, words: list[str], folder: Path) -> Iterator[Finding]:
+        names = frozenset(found[1].strip() for word in words for found in PLACEHOLDER.finditer(word))
+        # others reach the command as environment variables
+        self.takes = _Takes(required=names, known=None, what="the command")
+        program = words[0]
+        if PLACEHOLDER.search(program) or not program or _UNKNOWN & self._model.env.keys():
+            return
+        if os.sep in program:
+            if folder != Path() and not (folder / program).is_file():
+                yield _warning(
+                    self._part, ("command",), f"there is no program {program!r} in the folder that it runs in"
+                )
+        elif shutil.which(program) is None:
+            yield _warning(
+                self._part,
+                ("command",),
+                f"there is no program {program!r} in PATH here; install it where the worker runs, or give its path",
+            )
+
+    def _entry_point(self, entry_point: str) -> Iterator[Finding]:
+        path, _, name = entry_point.rpartition(":")
+        file = self._base / path
+        tree = self._files.get(file)
+        if tree is None:
+            tree = self._files[file] = _read(file)
+        if isinstance(tree, str):
+            yield _warning(self._part, ("entrypoint",), f"{path}: {tree}")
+            return
+        functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
+        function = functions.get(name)
+        if function is not None:
+            # what a decorator does with the parameters is not known
+            self.takes = None if function.decorator_list else _takes(function)
+        elif name not in _bound(tree):
+            yield _warning(
+                self._part,
+                ("entrypoint",),
+                f"{path} has no function {name!r}" + nearest(name, functions, what="its functions"),
+            )
+
+
+def _read(file: Path) -> ast.Module | str:
+    """The syntax of a Python file, or what is wrong with it."""
+    try:
+        if not file.is_file():
+            return "there is no such file beside the rules; a path is relative to the rules folder"
+        if file.stat().st_size > MAX_FILE:
+            return f"the file has more than {MAX_FILE} bytes"
+        return ast.parse(file.read_bytes())
+    except OSError as error:
+        return f"the file can not be read: {error.strerror or error}"
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
+        return f"this is no Python{line}: {getattr(error, 'msg', error)}"
+
+
+def _bound(tree: ast.Module) -> set[str]:
+    """The names that a module may have by other ways than `def` on its first level."""
+    return {
+        name
+        for node in ast.walk(tree)
+        for name in (
+            [node.id]
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store)
+            else [node.name]
+            if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+            else [alias.asname or alias.name for alias in node.names]
+            if isinstance(node, ast.Import | ast.ImportFrom)
+            else []
+        )
+    } | ({"*"} if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in tree.body) else set())
+
+
+def _takes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> _Takes:
+    arguments = function.args
+    named = [*arguments.posonlyargs, *arguments.args]
+    required = named[: len(named) - len(arguments.defaults)]
+    required += [
+        one for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None
+    ]
+    known = None if arguments.kwarg is not None else frozenset(one.arg for one in [*named, *arguments.kwonlyargs])
+    return _Takes(required=frozenset(one.arg for one in required), known=known, what=f"function {function.name}")
+
+
+def _misfits(takes: _Takes, given: Iterable[str], own: Mapping[str, object]) -> Iterator[str]:
+    """What is missing among all that is `given`, and what of one's `own` is superfluous."""
+    missing = sorted(takes.required - set(given))
+    if missing:
+        yield f"{takes.what} needs {', '.join(map(repr, missing))}, which has no value here nor in the deployment"
+    yield from _superfluous(takes, own)
+
+
+def _superfluous(takes: _Takes, given: Iterable[str]) -> Iterator[str]:
+    for name in given:
+        if takes.known is not None and name not in takes.known and is_constant(name):
+            yield f"{takes.what} takes no parameter {name!r}" + nearest(name, takes.known, what="its parameters")
+
+
+def _warning(part: Part, path: FieldPath, detail: str) -> Finding:
+    return Finding(part=part, path=path, detail=detail, warning=True)
