@@ -71,30 +71,36 @@ def check(
 @errors
 def run_tests(
     rules: RulesArgument,
+    file: Annotated[Path | None, typer.Option("--file", help="Run the tests of this file alone.")] = None,
+    name: Annotated[
+        str | None, typer.Option("--name", help="Run the tests whose name matches; * stands for anything.")
+    ] = None,
     junit_file: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None,
 ) -> None:
     """Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."""
     from whenthen.rules import junit, load_rules, load_tests
     from whenthen.rules import run_tests as run
 
-    report = run(load_rules(rules), load_tests(rules))
+    report = run(load_rules(rules), load_tests(rules if file is None else file), name=name)
     out = stdout()
-    file = None
+    shown = None
     for result in report.results:
-        if result.file != file:
-            file = result.file
-            out.print(f"[bold]{escape(file)}[/]")
+        if result.file != shown:
+            shown = result.file
+            out.print(f"[bold]{escape(shown)}[/]")
         out.print(f"  {'[green]✓[/]' if result.passed else '[red]✗[/]'} {escape(result.name)}")
         for failure in result.failures:
             out.print(f"      [red]{escape(failure)}[/]")
     failed = sum(not result.passed for result in report.results)
     out.print(f"\n{len(report.results) - failed} passed, {failed} failed")
-    if report.uncovered:
+    if report.uncovered and file is None and name is None:
         out.print(f"[yellow]not covered by any test:[/] {escape(', '.join(report.uncovered))}")
     if junit_file is not None:
         junit_file.write_text(junit(report), encoding="utf-8")
     if not report.results:
-        fail(f"no tests in {rules}; write them in files named *.test.yaml")
+        if name is not None:
+            fail(f"no test in {file or rules} has a name like {name!r}")
+        fail(f"no tests in {file or rules}; write them in files named *.test.yaml")
     if failed:
         raise typer.Exit(1)
 

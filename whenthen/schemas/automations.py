@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import BeforeValidator, Field
 
 from whenthen.schemas.actions import Action
-from whenthen.schemas.base import Model, Name, OneOrMany, as_list
+from whenthen.schemas.base import Document, Model, Name, OneOrMany, as_list
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.times import Duration
 from whenthen.schemas.triggers import Trigger
@@ -45,7 +45,7 @@ class Notifier(Model):
     ] = Field(min_length=1)
 
 
-class RuleFile(Model):
+class RuleFile(Document):
     """One YAML file of a rules folder. Every part is optional."""
 
     automations: list[Automation] = Field(default_factory=list)

@@ -5,10 +5,29 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, GetJsonSchemaHandler
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetJsonSchemaHandler,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
-__all__ = ["CONTROL", "REFERENCE", "GlobList", "Model", "Name", "OneOrMany", "SecretRef", "Texts", "as_list"]
+__all__ = [
+    "CONTROL",
+    "REFERENCE",
+    "Document",
+    "GlobList",
+    "Model",
+    "Name",
+    "OneOrMany",
+    "SecretRef",
+    "Texts",
+    "as_list",
+]
 
 #: control characters, and those that change the direction of text: what a name, an id or a label does not hold
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
@@ -18,6 +37,19 @@ class Model(BaseModel):
     """Frozen, strict about field names. Field docstrings become hover text in editors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+
+class Document(Model):
+    """A whole YAML file. Keys that begin with `x-` are its author's own, such as places for anchors; nothing reads them."""
+
+    model_config = ConfigDict(json_schema_extra={"patternProperties": {"^x-": {"description": "Not read."}}})
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_own_keys(cls, value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: item for key, item in value.items() if not (isinstance(key, str) and key.startswith("x-"))}
+        return value
 
 
 def _check_name(value: str) -> str:

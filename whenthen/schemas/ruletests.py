@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from whenthen.schemas.base import Model, Name
+from whenthen.schemas.base import Document, Model, Name
 from whenthen.schemas.firings import Reason
 from whenthen.schemas.times import Duration
 
@@ -69,6 +69,8 @@ class ExpectedFiring(Model):
     """The steps of all contributing events."""
     actions: list[dict[str, Any]] | None = None
     """The actions, rendered, in order; each with the fields that are given here."""
+    partial: bool = False
+    """There may be further actions, and further items inside the mappings that are given."""
 
 
 class NonFiring(Model):
@@ -85,7 +87,7 @@ class RuleTest(Model):
     name: Name
     start: datetime = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
     only: list[Name] = Field(default_factory=list)
-    """Automations that may fire unexpectedly are those not listed here; default: all that `fires` and `not_fired` name."""
+    """Further automations of which every firing must be expected, beside those that `fires` and `not_fired` name."""
     steps: list[TestStep] = Field(min_length=1, max_length=10_000)
     fires: list[ExpectedFiring] = Field(default_factory=list)
     not_fired: list[NonFiring] = Field(default_factory=list)
@@ -108,7 +110,7 @@ class RuleTest(Model):
         return self
 
 
-class RuleTestFile(Model):
+class RuleTestFile(Document):
     """One `*.test.yaml`."""
 
     tests: list[RuleTest] = Field(min_length=1)

@@ -106,7 +106,7 @@ def test_a_missing_firing_is_reported_with_the_reason_and_the_value(folder: Path
         ("{automation: pager, key: {id: other}}", "key is {'id': 'job-7'}, not {'id': 'other'}"),
         ("{automation: pager, events: [2]}", "events are those of steps [0, 1, 2], not [2]"),
         ("{automation: pager, state: Resolved}", "state is Triggered, not Resolved"),
-        ("{automation: pager, actions: []}", "1 actions, not 0"),
+        ("{automation: pager, actions: []}", "1 actions, not 0; `partial: true` lets others be there"),
         ("{automation: pager, actions: [{notifier: dev}]}", "actions[0].notifier is 'ops', not 'dev'"),
     ],
 )
@@ -197,3 +197,62 @@ def test_an_event_that_no_rule_asks_for_is_explained_as_well(folder: Path) -> No
         folder, "\n  - name: w\n    steps: [{at: 0s, event: job.faild}]\n    fires: [{automation: pager}]\n"
     )
     assert failure.startswith("fires[0]: pager did not fire: step 0: expect: job.failed, found job.faild")
+
+
+def test_only_adds_automations_and_takes_none_of_those_named_away(folder: Path) -> None:
+    test = f"\n  - name: both\n    only: [silent]\n    steps: {FAILURES}\n    fires: [{{automation: pager}}]\n"
+    assert report(folder, test).passed
+    beat = "[{at: 0s, event: beat, resource: {id: a}}, {at: 1m}]"
+    test = f"\n  - name: both\n    only: [silent]\n    steps: {beat}\n    not_fired: [{{automation: pager}}]\n"
+    assert "silent fired unexpectedly at 10s" in only_failure(folder, test)
+
+
+def test_actions_may_be_matched_in_part(folder: Path) -> None:
+    (folder / "rules.yaml").write_text(
+        """
+automations:
+  - name: many
+    trigger: {expect: up}
+    actions:
+      - do-nothing
+      - {emit-event: a, payload: {x: {y: 1, z: 2}, l: [1, 2]}}
+      - {emit-event: b}
+"""
+    )
+
+    def run(actions: str, *, partial: str = "true") -> bool:
+        fires = f"[{{automation: many, partial: {partial}, actions: {actions}}}]"
+        steps = "[{at: 0s, event: up}]"
+        return report(folder, f"\n  - name: part\n    steps: {steps}\n    fires: {fires}\n").passed
+
+    assert run("[{event: b}]")
+    assert run("[{event: a, payload: {x: {z: 2}}}, {event: b}]")
+    assert run("[]")
+    assert not run("[{event: b}, {event: a}]"), "in order"
+    assert not run("[{payload: {x: {z: 3}}}]")
+    assert not run("[{payload: {l: [1]}}]"), "lists are whole"
+    assert not run("[{event: b}]", partial="false")
+
+
+def test_tests_can_be_picked_by_name(folder: Path) -> None:
+    steps = "[{at: 0s, event: x}]"
+    names = ["one", "two", "three"]
+    text = "".join(f"\n  - name: {name}\n    steps: {steps}\n    fires: [{{automation: untested}}]\n" for name in names)
+    (folder / "story.test.yaml").write_text("tests:\n" + text)
+    picked = run_tests(load_rules(folder), load_tests(folder / "story.test.yaml"), name="t*")
+    assert [result.name for result in picked.results] == ["two", "three"]
+
+
+def test_keys_that_begin_with_x_hold_anchors_in_rules_and_tests(folder: Path) -> None:
+    (folder / "rules.yaml").write_text(
+        "x-quick: &quick {threshold: 2, within: 1m}\nx-unread: [anything, {at: all}]\n"
+        "automations:\n  - {name: a, trigger: {expect: up, <<: *quick}, actions: do-nothing}\n"
+    )
+    (folder / "a.test.yaml").write_text(
+        "x-steps: &steps [{at: 0s, event: up}, {at: 1s, event: up}]\n"
+        "tests: [{name: t, steps: *steps, fires: [{automation: a, at: 1s}]}]\n"
+    )
+    assert run_tests(load_rules(folder), load_tests(folder)).passed
+    (folder / "rules.yaml").write_text("y-quick: 1\nautomations: []\n")
+    with pytest.raises(InvalidRules, match="y-quick"):
+        load_rules(folder)
