@@ -39,6 +39,8 @@ from whenthen.engine.bus.pull_consumer import (
     PullConsumer,
 )
 from whenthen.engine.bus.records import (
+    FORMAT,
+    LOWEST_READER,
     Message,
     Offset,
     Outcome,
@@ -120,8 +122,10 @@ __all__ = [
     "ENGINE",
     "ENVELOPE_BYTES",
     "EVENTS",
+    "FORMAT",
     "HEADER_BYTES",
     "LEASES",
+    "LOWEST_READER",
     "NEEDED_ENGINE_BYTES",
     "RUNS",
     "RUN_STATES",

@@ -2,6 +2,9 @@
 
 Written by the evaluation and execution loops, read by them and by the API. JSON throughout, so that `nats` on a
 command line shows what is there; a window's state follows its JSON line as it is.
+
+`FORMAT` numbers the whole of what a version stores (docs/reliability.md, "Formats"). The bus bears it in one record
+(`engine.process.wiring.format_record`), and each offset bears `LOWEST_READER`: no older process can read it, so none can commit.
 """
 
 from __future__ import annotations
@@ -15,9 +18,11 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import ActionTask, Firing, FiringState, Ref
+from whenthen.schemas import ActionTask, Firing, FiringState, Ref, SetupError
 
 __all__ = [
+    "FORMAT",
+    "LOWEST_READER",
     "Message",
     "Offset",
     "Outcome",
@@ -32,6 +37,10 @@ __all__ = [
     "unpack",
 ]
 
+#: of everything that this version stores; 1 is that of the versions without a record of it
+FORMAT = 2
+#: the lowest format that a process has to know to work on what this version stores
+LOWEST_READER = 2
 #: a larger triggering event is not copied into each of its tasks; the task names its position in `EVENTS`
 EMBED_BYTES = 64 << 10
 _FRAME = struct.Struct(">III")  #: seconds to live, length of the subject, length of the data
@@ -60,14 +69,28 @@ class Offset:
     revision: int = 0
 
     def encode(self) -> bytes:
-        line = orjson.dumps({name: getattr(self, name) for name in _OFFSET_LINE})
+        line = orjson.dumps([LOWEST_READER, {name: getattr(self, name) for name in _OFFSET_LINE}])
         return line + b"\n" + self.packed if self.packed else line
 
     @classmethod
     def decode(cls, data: bytes, revision: int) -> Offset:
-        """Read an offset message; fields that a later version added are left out."""
+        """Read an offset message; fields that a later version added are left out.
+
+        In format 1 the line was the object alone. That version takes no list for an offset, and so commits nothing any more.
+
+        Raises:
+            SetupError: a later version wrote it, whose data this one can not read.
+        """
         line, _, packed = data.partition(b"\n")
-        fields = {key: value for key, value in orjson.loads(line).items() if key in _OFFSET_LINE}
+        found = orjson.loads(line)
+        if isinstance(found, list):
+            needed, found = found[0], found[1]
+            if needed > FORMAT:
+                raise SetupError(
+                    f"the shard was evaluated by a later version of whenthen, whose data needs format {needed}; this version "
+                    f"knows {FORMAT}. Start the later version, or restore a backup"
+                )
+        fields = {key: value for key, value in found.items() if key in _OFFSET_LINE}
         return cls(**fields, packed=packed, revision=revision)
 
 

@@ -62,6 +62,9 @@ ROOM_FROM = 0.8  #: share of a stream's limit from which what is not needed any 
 ROOM_TO = 0.6  #: and down to which
 ROOM_SHARE = 0.05  #: of its limit that a full `ENGINE` is given beyond what a commit needs
 _NOT_NEEDED = 1 << 62
+#: of `EVENTS`, and nobody publishes to it. A process of format 1, which knows no record of the format, finds the stream different from
+#: what it wants and tries to change it at its start; the server refuses that, as `deny_delete` can not be taken back
+FENCE = "format.2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -214,7 +217,7 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
     return [
         api.StreamConfig(
             name=EVENTS,
-            subjects=["events.>", "ticks.*"],
+            subjects=["events.>", "ticks.*", FENCE],
             retention=api.RetentionPolicy.LIMITS,
             discard=api.DiscardPolicy.NEW,
             max_age=settings.events_max_age.total_seconds(),
@@ -223,6 +226,7 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
             allow_direct=True,
             num_replicas=settings.replicas,
             storage=api.StorageType.FILE,
+            deny_delete=True,
         ),
         api.StreamConfig(
             name=ENGINE,

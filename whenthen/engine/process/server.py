@@ -129,8 +129,11 @@ class Server:
         self._cleanup.callback(unfreeze)
         with loading():
             rules = await asyncio.to_thread(self._load_rules)
-            nats = await start_nats(self.settings, self.metrics, self._cleanup)
+            # a worker has no right to the record of the format, as it has to little
+            raises_format = self.roles != {Role.WORKER}
+            nats = await start_nats(self.settings, self.metrics, self._cleanup, raises_format=raises_format)
             self._supervisor.start("NATS connection", wait_until_closed(nats.bus))
+            self._supervisor.start_restarting("format", nats.format_watch.run)
             parts = build_parts(self.settings, self._supervisor, self.metrics, self.redactor, rules, nats)
             self._parts = parts
             parts.rule_registry.on_change(self._apply_rules)

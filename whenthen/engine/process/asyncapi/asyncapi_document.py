@@ -26,6 +26,7 @@ from whenthen.engine.process.asyncapi.engine_messages import (
 )
 from whenthen.engine.process.asyncapi.event_messages import EventMessage
 from whenthen.engine.process.asyncapi.run_messages import (
+    FormatMessage,
     HeartbeatText,
     HeldSlots,
     LeaseRecord,
@@ -110,6 +111,7 @@ CHANNELS = (
         "PauseFlag", "KV_WT_state", "$KV.WT_state.flow.{key}", PauseFlag,
         "Pause flags.",
     ),
+    Channel("Format", "KV_WT_state", "$KV.WT_state.format", FormatMessage, "The format of everything that is stored."),
     Channel("Heartbeat", "KV_WT_heartbeats", "$KV.WT_heartbeats.{run}", HeartbeatText, "The heartbeats of flow runs.", TEXT),
     Channel("Slots", "KV_WT_slots", "$KV.WT_slots.{deployment}", HeldSlots, "The holders of the slots of deployments with a concurrency limit."),
     Channel("Lease", "KV_WT_leases", "$KV.WT_leases.shard.{shard}", LeaseRecord, "Who evaluates which shard."),

@@ -17,6 +17,7 @@ __all__ = [
     "OffsetLine",
     "PreparedPack",
     "ProbeMessage",
+    "ShardPosition",
     "WindowLine",
     "WindowPart",
 ]
@@ -26,8 +27,8 @@ EventReference = Annotated[
 ]
 
 
-class OffsetLine(MessageModel):
-    """How far a shard has evaluated `EVENTS`. Behind this line, after a line feed, the changes of a small commit, packed."""
+class ShardPosition(MessageModel):
+    """How far a shard has evaluated `EVENTS`."""
 
     seq: int
     """The last position that is dealt with."""
@@ -39,6 +40,11 @@ class OffsetLine(MessageModel):
     """Packs of a commit that is larger than an atomic batch."""
     applied: int
     """How many of them are applied."""
+
+
+class OffsetLine(RootModel[tuple[int, ShardPosition]]):
+    """The format that a reader has to know, and the position. Behind this line, after a line feed, the changes of a small commit,
+    packed. In format 1 the line was the position alone."""
 
 
 class WindowLine(RootModel[tuple[str, str]]):

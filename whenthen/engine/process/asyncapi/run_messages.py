@@ -8,7 +8,16 @@ from pydantic import Field, RootModel
 
 from whenthen.engine.process.asyncapi.event_messages import MessageModel
 
-__all__ = ["HeartbeatText", "HeldSlots", "LeaseRecord", "LogLines", "MemberBeat", "PauseFlag", "QueuedRun"]
+__all__ = [
+    "FormatMessage",
+    "HeartbeatText",
+    "HeldSlots",
+    "LeaseRecord",
+    "LogLines",
+    "MemberBeat",
+    "PauseFlag",
+    "QueuedRun",
+]
 
 Line = Annotated[tuple[str, str, int, str], Field(description="time, stream (stdout, stderr, system), try, text")]
 
@@ -49,3 +58,14 @@ class LeaseRecord(MessageModel):
 
 class MemberBeat(RootModel[str]):
     """A number that grows for as long as the process lives."""
+
+
+class FormatMessage(MessageModel):
+    """Which format the stored data has; every process compares it with its own."""
+
+    format: int
+    """Of the newest version that has run here."""
+    lowest_reader: int
+    """The lowest format that a process has to know to work here."""
+    written_by: str
+    """The version of whenthen that raised it."""

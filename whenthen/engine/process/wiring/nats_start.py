@@ -30,6 +30,7 @@ from whenthen.engine.bus import (
 from whenthen.engine.flow_runs import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.settings import Settings
+from whenthen.engine.process.wiring.format_record import FormatWatch
 from whenthen.runs import Stores
 from whenthen.schemas import BusUnavailable, SetupError
 
@@ -52,13 +53,17 @@ class NatsStart:
     stores: Stores
     embedded: EmbeddedServer | None
     disk: DiskRoom | None
+    format_watch: FormatWatch
 
 
-async def start_nats(settings: Settings, metrics: Metrics, cleanup: contextlib.AsyncExitStack) -> NatsStart:
-    """Connect, and create or update streams and buckets. `cleanup` closes and stops what was opened.
+async def start_nats(
+    settings: Settings, metrics: Metrics, cleanup: contextlib.AsyncExitStack, *, raises_format: bool = True
+) -> NatsStart:
+    """Connect, and create or update streams and buckets. `cleanup` closes and stops what was opened. `raises_format` is whether
+    the process may raise the record of the data's format.
 
     Raises:
-        SetupError: the data directory is in use, the server lacks something or does not answer.
+        SetupError: the data directory is in use, the server lacks something or does not answer, the data are of a newer format.
     """
     embedded: EmbeddedServer | None = None
     disk: DiskRoom | None = None
@@ -81,14 +86,19 @@ async def start_nats(settings: Settings, metrics: Metrics, cleanup: contextlib.A
     bus.on_connection(lambda connected: metrics.bus_connected.set(int(connected)))
     metrics.bus_connected.set(1)
 
+    format_watch = FormatWatch(bus.client, may_write=raises_format)
+
     async def prepare() -> Stores:
         await check_server(bus.nc)
+        await format_watch.check()
         _check_body_limit(settings, bus.nc.max_payload)
         await ensure_streams(bus.js, stream_settings(settings))
         await ensure_flow_stores(bus.js, flow_store_settings(settings))
+        await format_watch.claim()
         return nats_stores(bus.client, flow_store_settings(settings))
 
-    return NatsStart(bus=bus, stores=await retried(prepare), embedded=embedded, disk=disk)
+    stores = await retried(prepare)
+    return NatsStart(bus=bus, stores=stores, embedded=embedded, disk=disk, format_watch=format_watch)
 
 
 def _credentials(settings: Settings, urls: list[str]) -> dict[str, Any]:
