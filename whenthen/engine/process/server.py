@@ -129,8 +129,8 @@ class Server:
         self._cleanup.callback(unfreeze)
         with loading():
             rules = await asyncio.to_thread(self._load_rules)
-            # a worker has no right to the record of the format, as it has to little
-            raises_format = self.roles != {Role.WORKER}
+            # those that have a right to it in deploy/nats/users.conf; the others wait for one of them
+            raises_format = not self.roles.isdisjoint({Role.API, Role.EVALUATOR})
             nats = await start_nats(self.settings, self.metrics, self._cleanup, raises_format=raises_format)
             self._supervisor.start("NATS connection", wait_until_closed(nats.bus))
             self._supervisor.start_restarting("format", nats.format_watch.run)

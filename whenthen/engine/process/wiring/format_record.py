@@ -107,7 +107,7 @@ class FormatWatch:
         elif found is None or found.format < self._own.format:
             raise unavailable(
                 f"the stored data are not of format {self._own.format} yet, and this process has no right to raise it; start one "
-                "of this version with another role than worker",
+                "of this version with the role api or evaluator",
                 BusReason.REFUSED,
             )
 
