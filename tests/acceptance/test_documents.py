@@ -64,8 +64,9 @@ MANY_RULES = "automations:\n" + "".join(
     for number in range(MANY)
 )
 #: a window larger than a message of the embedded server takes tens of thousands of events; tests/integration/test_sizes.py has some
-#: the record of the format is written before anybody can listen; tests/integration/test_formats.py has it
-NOT_SENT = {"WindowPart", "Format"}
+#: the record of the format is written before anybody can listen; tests/integration/test_formats.py has it. What can not be read
+#: is not made here; tests/unit/engine/evaluation/test_set_aside.py has it
+NOT_SENT = {"WindowPart", "Format", "UnreadableWindow"}
 SUBJECTS = ("events.>", "ticks.>", "engine.>", "runs.>", "logs.>", "$KV.>")
 
 

@@ -45,7 +45,15 @@ NEXT = {
     "large": [("large.seen", {})],
 }
 #: the events of all firings that a window of before has its part in
-TOTALS = {"sliding": 3, "tumbling": 1, "opened": 1, "collecting": 3, "metric-sum": 3, "metric-distinct": 3, "large": 3000}
+TOTALS = {
+    "sliding": 3,
+    "tumbling": 1,
+    "opened": 1,
+    "collecting": 3,
+    "metric-sum": 3,
+    "metric-distinct": 3,
+    "large": 3000,
+}
 
 
 class Opened:
@@ -91,7 +99,9 @@ class Opened:
         self._http.post("/api/events", json=event).raise_for_status()
 
     def fired(self) -> Counter[str]:
-        return Counter(each["automation"] for each in self.get("/api/firings?limit=1000") if each["state"] == "Triggered")
+        return Counter(
+            each["automation"] for each in self.get("/api/firings?limit=1000") if each["state"] == "Triggered"
+        )
 
     def reasons(self, automation: str) -> list[str]:
         return [each["reason"] for each in self.get(f"/api/automations/{automation}")["decisions"]]
@@ -152,7 +162,14 @@ def test_the_data_of_a_format_go_on_where_the_version_was_killed(opened: Opened)
     opened.emit("absent.end")
     opened.emit("resolving.good")
     opened.emit("following.other", id="the-one-before")
-    wanted = {**before, "overdue": 1, "overdue-bucket": 1, "following": 1, "metric-distinct": 1, **dict.fromkeys(NEXT, 1)}
+    wanted = {
+        **before,
+        "overdue": 1,
+        "overdue-bucket": 1,
+        "following": 1,
+        "metric-distinct": 1,
+        **dict.fromkeys(NEXT, 1),
+    }
     eventually(lambda: opened.fired() == wanted, within_s=30)
     eventually(lambda: opened.reasons("absent")[:1] == ["expected"])
     assert opened.reasons("cooling")[:1] == ["cooldown"]

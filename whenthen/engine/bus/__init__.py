@@ -112,6 +112,7 @@ from whenthen.engine.bus.subjects import (
     shard_subjects,
     short_token,
     tick_subject,
+    unreadable_subject,
     window_part_subject,
     window_subject,
 )
@@ -202,6 +203,7 @@ __all__ = [
     "tick_subject",
     "unavailable",
     "unpack",
+    "unreadable_subject",
     "window_part_subject",
     "window_subject",
 ]

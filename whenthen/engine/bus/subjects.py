@@ -42,6 +42,7 @@ __all__ = [
     "short_token",
     "tick_subject",
     "unescape_token",
+    "unreadable_subject",
     "window_part_subject",
     "window_subject",
 ]
@@ -204,6 +205,11 @@ def window_subject(shard: int, trigger: str, key: str) -> str:
 def window_part_subject(window: str, number: int) -> str:
     """A further part of a window that is larger than a message; `window` is the window's own subject."""
     return f"{window.replace('.window.', '.part.', 1)}.{number}"
+
+
+def unreadable_subject(shard: int, trigger: str, key: str) -> str:
+    """Where a window is put away that can not be read. No shard reads it."""
+    return f"engine.unreadable.{shard}.{short_token(trigger)}.{short_token(key)}"
 
 
 def probe_subject(shard: int, index: int) -> str:

@@ -16,7 +16,16 @@ from typing import Protocol
 import orjson
 
 from whenthen.cancellation import end_task
-from whenthen.engine.bus import ALL_EVENTS, Message, decode_window, filters_for, shard_subjects, tick_subject
+from whenthen.engine.bus import (
+    ALL_EVENTS,
+    Message,
+    decode_window,
+    encode_window,
+    filters_for,
+    shard_subjects,
+    tick_subject,
+    unreadable_subject,
+)
 from whenthen.engine.evaluation.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
 from whenthen.engine.evaluation.log_ports import CommitRefused, EventLog, Received, ShardLog
 from whenthen.engine.evaluation.loop_stopped import loop_stopped_event, set_aside_event
@@ -43,6 +52,8 @@ IDLE_COMMIT_S = 1.0
 LONGEST_RETRY_S = 5.0  #: before a commit that is refused is tried again
 LOOK_S = 1.0  #: how often the lag is told while a commit is being stored
 RETRY_S = 0.2  #: before a load, a notice, or a look at recent ids is tried again
+#: how long windows that can not be read are kept for people to look at
+UNREADABLE_KEPT_S = 30 * 86400
 #: in an event as it is stored: it names a predecessor
 FOLLOWS = b'"follows":"'
 #: after which specifications of actions that are used are published again, so that they are not taken for forgotten ones
@@ -206,9 +217,13 @@ class ShardLoop:
                 await asyncio.sleep(RETRY_S)
         offset = self._log.offset
         self.evaluator.clock_us = max(self.evaluator.clock_us, offset.clock_us)
+        unreadable: dict[tuple[str, str], Exception] = {}
         for count, ((trigger, key), state) in enumerate(latest.items(), 1):
-            if state and not self.evaluator.restore(trigger, key, state):
-                unknown.add((trigger, key))
+            try:
+                if state and not self.evaluator.restore(trigger, key, state):
+                    unknown.add((trigger, key))
+            except Exception as error:  # one window must not keep the shard from being loaded for ever
+                unreadable[trigger, key] = error
             if count % 2000 == 0:
                 await asyncio.sleep(0)
         self.seq = offset.seq
@@ -220,6 +235,39 @@ class ShardLoop:
             log.info("shard %d: forgetting %d windows that no part of their trigger has", self.shard, len(unknown))
             tombstones = [self._encoder.window(trigger, key, None) for trigger, key in unknown]
             await self._log.commit(tombstones, seq=offset.seq, clock_us=offset.clock_us)
+        if unreadable:
+            await self._put_away({name: (latest[name], error) for name, error in unreadable.items()})
+
+    async def _put_away(self, unreadable: Mapping[tuple[str, str], tuple[bytes, Exception]]) -> None:
+        """Set the automations of windows that can not be read aside. The windows are stored elsewhere for a while, where nobody
+        but people reads them."""
+        most = self._log.largest - len(orjson.dumps(["", ""])) - (8 << 10)
+        by_owner: dict[str, list[tuple[str, str]]] = {}
+        messages: list[Message] = []
+        for (trigger, key), (state, error) in unreadable.items():
+            subject = unreadable_subject(self.shard, trigger, key)
+            log.error(
+                "shard %d: the window of trigger %s, key %r can not be read: %r; it is put away under %s for %d days",
+                self.shard,
+                trigger,
+                key[:200],
+                error,
+                subject,
+                UNREADABLE_KEPT_S // 86400,
+            )
+            messages.append(Message(subject, encode_window(trigger, key, state)[:most], UNREADABLE_KEPT_S))
+            messages.append(self._encoder.window(trigger, key, None))
+            if owner := self.evaluator.owner(trigger):
+                by_owner.setdefault(owner, []).append((trigger, key))
+        for automation, names in by_owner.items():
+            subject = unreadable_subject(self.shard, *names[0])
+            detail = (
+                f"{len(names)} of its windows can not be read, among them that of key {names[0][1][:200]!r}: they are put away "
+                f"(subject {subject}), and forgotten when the automation is resumed"
+            )
+            await self._publish_notice(self._set_aside(automation, detail, windows=names))
+        messages += [self._encoder.window(*window) for window in self.evaluator.drain()]
+        await self._log.commit(messages, seq=self.seq, clock_us=self.evaluator.clock_us)
 
     async def _read_recent_ids(self, before: int) -> None:
         """Learn which events came lately, for one that names its predecessor. Done once: from then on all are read."""

@@ -8,6 +8,7 @@ another generation is a leftover and never read; what a window that shrinks leav
 
 from __future__ import annotations
 
+import logging
 import uuid
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from whenthen.engine.bus import Message, decode_window, shard_subjects, window_p
 from whenthen.schemas import SetupError
 
 __all__ = ["MARGIN_BYTES", "MAX_WINDOW_BYTES", "PART_BYTES", "WindowParts"]
+
+log = logging.getLogger(__name__)
 
 #: of one slice; far below the 8 MB of the embedded server's messages, and of the 1 MB of a stock server's
 PART_BYTES = 700_000
@@ -87,11 +90,11 @@ class WindowParts:
         if subject.startswith(self._part):
             self._read[subject] = data
         elif subject.startswith(self._windows):
-            if _head(data) is not None:
+            if data.startswith(b"{"):
                 self._heads[subject] = data
             else:
                 self._heads.pop(subject, None)
-                on_window(*decode_window(data))
+                _give(subject, data, on_window)
 
     def finish(self, on_window: Callable[[str, str, bytes], None]) -> None:
         """Everything was read: put the windows together that are in parts.
@@ -100,7 +103,11 @@ class WindowParts:
             SetupError: a part is missing.
         """
         for subject, data in self._heads.items():
-            head = _head(data)
+            try:
+                head = _head(data)
+            except (ValueError, TypeError) as error:
+                log.error("%s: the head of a window can not be read and is passed over: %r", subject, error)
+                continue
             assert head is not None
             slices = [data.partition(b"\n")[2]]
             for number in range(1, head.parts):
@@ -119,9 +126,21 @@ class WindowParts:
                     "restore the store from a backup"
                 )
             self._parts[subject] = head.parts - 1
-            on_window(*decode_window(whole))
+            _give(subject, whole, on_window)
         self._heads.clear()
         self._read.clear()
+
+
+def _give(subject: str, data: bytes, on_window: Callable[[str, str, bytes], None]) -> None:
+    """Hand a window over. One that does not say whose it is, is passed over and left where it is: the others must not wait for it."""
+    try:
+        window = decode_window(data)
+        if not (isinstance(window[0], str) and isinstance(window[1], str)):
+            raise TypeError("trigger or key is no text")
+    except (ValueError, TypeError) as error:
+        log.error("%s: a window does not say its trigger and key, and is passed over: %r", subject, error)
+        return
+    on_window(*window)
 
 
 def _slices(message: Message, limit: int) -> list[Message]:

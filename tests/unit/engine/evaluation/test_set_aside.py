@@ -212,3 +212,79 @@ def test_a_server_that_refuses_everything_sets_nobody_aside() -> None:
         await scene.stop()
 
     run(play())
+
+
+def stored_windows(scene: Scene) -> dict[str, bytes]:
+    """The windows that the shard has now, by subject."""
+    return {
+        subject: data
+        for subject, data in scene.server.stored().items()
+        if ".window." in subject and data.partition(b"\n")[2]
+    }
+
+
+def spoil(scene: Scene, name: str, state: bytes) -> str:
+    """Put `state` in place of the window of an automation; gives its subject."""
+    (trigger,) = (leaf.id for leaf in scene.evaluator.rules.automations[name].leaves)
+    (subject,) = (each for each, data in stored_windows(scene).items() if trigger.encode() in data)
+    line = stored_windows(scene)[subject].partition(b"\n")[0]
+    scene.server.store(
+        [Message(subject, line + b"\n" + state if state != b"no line" else state)], subject=subject, expect=None
+    )
+    return subject
+
+
+OTHER = {**SMALL, "name": "other"}
+
+
+@pytest.mark.parametrize("state", [b"[12,", b"no json", b"[]", b'{"a": 1}', b"[null, null]", b"\x00\xff", b'"text"'])
+def test_a_window_that_can_not_be_read_sets_its_automation_aside_and_is_put_away(state: bytes) -> None:
+    async def play() -> None:
+        scene = Scene(SMALL, OTHER)
+        await scene.publish(event(1))
+        await scene.stop()
+        before = spoil(scene, "small", state)
+
+        scene.start()
+        await scene.publish(event(2))
+        assert scene.fired() == ["other"]
+        assert list(scene.observer.aside) == ["small"]
+        (told,) = scene.told()
+        assert told["resource"]["name"] == "small"
+        assert "can not be read" in told["payload"]["detail"]
+        assert before not in stored_windows(scene)
+        (away,) = (kept for kept in scene.server.history if kept.subject.startswith("engine.unreadable."))
+        assert away.subject == before.replace("engine.shard.0.window.", "engine.unreadable.0.")
+        assert (away.data or b"").partition(b"\n")[2] == state
+        assert away.subject in told["payload"]["detail"]
+        await scene.stop()
+
+        scene.start()  # it is loaded again without a word, and still aside
+        await scene.publish(event(3), event(4))
+        assert scene.fired() == ["other"] * 2
+        assert len(scene.told()) == 1
+        scene.evaluator.resumed = {"small": now_us() + 1}
+        await scene.publish(event(5), event(6))
+        await scene.publish(event(7), event(8))
+        assert "small" in scene.fired()
+        await scene.stop()
+
+    run(play())
+
+
+@pytest.mark.parametrize("line", [b"no line", b"[1]\n[1]", b"[[],[]]", b'{"parts": 1\n', b'{"some": 1}\n'])
+def test_a_window_that_does_not_say_whose_it_is_is_passed_over(line: bytes) -> None:
+    async def play() -> None:
+        scene = Scene(SMALL, OTHER)
+        await scene.publish(event(1))
+        await scene.stop()
+        scene.server.store(
+            [Message("engine.shard.0.window.stray.key", line)], subject="engine.shard.0.window.stray.key", expect=None
+        )
+        scene.start()
+        await scene.publish(event(2))
+        assert sorted(scene.fired()) == ["other", "small"]
+        assert scene.told() == []
+        await scene.stop()
+
+    run(play())

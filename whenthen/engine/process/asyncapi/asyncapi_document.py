@@ -87,6 +87,11 @@ CHANNELS = (
         "Probe", "ENGINE", "engine.probe.{shard}.{index}", ProbeMessage,
         "What a shard stores only to learn whether the server takes it. It is deleted, and nobody reads it.", BINARY,
     ),
+    Channel(
+        "UnreadableWindow", "ENGINE", "engine.unreadable.{shard}.{trigger}.{key}", WindowLine,
+        "A window that could not be read, put away for 30 days for people to look at; the first of it, if it is larger than a message.",
+        LINE_AND_BINARY,
+    ),
     Channel("Firing", "ENGINE", "engine.firing.{automation}.{firing}", FiringMessage, "Firings."),
     Channel(
         "ActionTask", "ENGINE", "engine.action.{automation}.{firing}.{index}", ActionTaskMessage,
