@@ -7,6 +7,7 @@ for the address (`cli.token_files`); a token is never an argument, as arguments 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,7 @@ from whenthen.schemas import SetupError, WhenthenError
 __all__ = ["ApiError", "Client", "Unreachable", "api_token", "quoted"]
 
 TIMEOUT_S = 30.0
+DOWNLOAD_BYTES = 1 << 20  #: of a part of a download
 
 
 class Unreachable(WhenthenError):
@@ -121,6 +123,15 @@ class Client:
                 return
             before = str(items[-1]["seq"])
 
+    def download(self, path: str) -> Iterator[bytes]:
+        """The body of a GET, a part at a time. One that ends without an error may still not be whole. Raises `ApiError`,
+        `Unreachable`."""
+        with self._reached(), self._http.stream("GET", path) as response:
+            if not response.is_success:
+                response.read()
+                raise self._error(response, _body(response))
+            yield from response.iter_raw(DOWNLOAD_BYTES)
+
     def close(self) -> None:
         self._http.close()
 
@@ -136,12 +147,26 @@ class Client:
         return _body(self._send(method, path, **options))
 
     def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
-        try:
+        with self._reached():
             response = self._http.request(method, path, **options)
+        body = _body(response)
+        if response.is_success and (body is not None or not response.content):
+            return response
+        raise self._error(response, body)
+
+    @contextlib.contextmanager
+    def _reached(self) -> Iterator[None]:
+        """Errors of a connection as ours."""
+        try:
+            yield
         except httpx.TimeoutException:
             raise Unreachable(f"{self.url} did not answer within {TIMEOUT_S:.0f} seconds") from None
         except httpx.UnsupportedProtocol:
             raise SetupError(f"--url {self.url}: the address starts with http:// or https://") from None
+        except httpx.RemoteProtocolError as error:
+            raise Unreachable(
+                f"{self.url} ended the connection before its answer was whole: {error}; see its log"
+            ) from None
         except httpx.TransportError as error:
             if any(isinstance(beneath, ssl.SSLCertVerificationError) for beneath in _beneath(error)):
                 raise Unreachable(
@@ -151,10 +176,6 @@ class Client:
                 f"no server answers at {self.url} ({_cause(error)}); start one with `whenthen serve RULES`, "
                 "or name another with --url or WHENTHEN_URL"
             ) from None
-        body = _body(response)
-        if response.is_success and (body is not None or not response.content):
-            return response
-        raise self._error(response, body)
 
     def _error(self, response: httpx.Response, body: Any) -> ApiError:
         found = body.get("error") if isinstance(body, dict) else None

@@ -1,4 +1,4 @@
-"""What happened and why: events, automations with their decisions, firings, and the server itself.
+"""What happened and why: events, automations with their decisions, firings, the server itself, and the document of what it stores.
 
 Lists are tables, the newest first; one thing is YAML; `--json` gives either as the API has it.
 """
@@ -125,6 +125,7 @@ def add_commands(app: typer.Typer) -> None:
     orphans.command("forget")(forget_orphans)
     app.command("firings")(list_command(FIRINGS))
     app.command("status")(status)
+    app.command("asyncapi")(asyncapi)
 
 
 @errors
@@ -211,3 +212,11 @@ def status(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
 
     with Client.connect(url) as client:
         print_document(client.get("/api/status"), as_json=as_json)
+
+
+def asyncapi() -> None:
+    """Print an AsyncAPI document of all NATS subjects and messages, as JSON."""
+    from whenthen import __version__
+    from whenthen.engine.process import asyncapi_document
+
+    typer.echo(asyncapi_document(__version__))

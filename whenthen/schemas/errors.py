@@ -9,6 +9,7 @@ WhenthenError
 │   ├── InvalidTemplate   a template or path can not be compiled
 │   ├── ConditionRefused  a condition can not be compiled (`conditions`)
 │   │   └── ConditionSyntaxError   it is not CEL
+│   ├── InvalidBackup     a file is no backup that can be restored (`engine.backup`)
 │   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
 ├── NotFound              no such automation, deployment, run, webhook

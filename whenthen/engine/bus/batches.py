@@ -64,6 +64,14 @@ async def publish_batch(client: RequestClient, messages: Sequence[Message], *, e
         BusUnavailable: not stored, or not known to be.
     """
     whole = _check_sizes(client, messages)
+    if len(messages) == 1:
+        return await _publish_batch(client, messages, whole, expect=expect)
+    async with client.batches:
+        return await _publish_batch(client, messages, whole, expect=expect)
+
+
+async def _publish_batch(client: RequestClient, messages: Sequence[Message], whole: int, *, expect: int | None) -> int:
+    """Send the messages, of `whole` bytes together, and wait for the last one's answer."""
     batch = uuid.uuid4().hex
     last = len(messages)
     # a leader that died does not answer; whoever sends a batch sends it again, so a short wait costs nothing

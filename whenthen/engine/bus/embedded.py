@@ -15,6 +15,7 @@ work. nats-server says so when it is asked for its health over the system accoun
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import importlib.metadata
 import json
@@ -26,6 +27,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +37,7 @@ import nats.errors
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.datadir import APPLICATION_FILE, SYSTEM_FILE, Login, embedded_url, keep_login, write_private
 from whenthen.engine.bus.disk import free_bytes
-from whenthen.schemas import SetupError
+from whenthen.schemas import Conflict, SetupError
 
 __all__ = ["EmbeddedServer", "EmbeddedSettings", "find_server"]
 
@@ -46,6 +48,7 @@ PR_SET_PDEATHSIG = 1  #: prctl(2)
 MAX_STORE_BYTES = 1 << 50  #: more than any disk has; the disk itself is watched by `engine.bus.disk`
 START_TIMEOUT_S = 60.0  #: a store of many gigabytes is read before the port opens
 STOP_TIMEOUT_S = 15.0
+FREEZE_TIMEOUT_S = 5.0  #: a thread that waits for a disk stands still when the disk has answered
 LEAST_FREE_BYTES = 1_000_000  #: on the disk, before a server that can not write is restarted
 BACKOFF_S = (0.1, 5.0)  #: first and longest pause before a child that exited is restarted
 HEALTH_EVERY_S = 2.0
@@ -121,6 +124,16 @@ class EmbeddedServer:
         return self._process.pid if self._process is not None else None
 
     @property
+    def store(self) -> Path:
+        """The folder of its streams."""
+        return self.directory / "store"
+
+    @property
+    def can_freeze(self) -> bool:
+        """Whether `frozen` works on this system."""
+        return sys.platform == "linux"
+
+    @property
     def log_file(self) -> Path:
         return self.directory / "nats-server.log"
 
@@ -163,6 +176,25 @@ class EmbeddedServer:
                 await process.wait()
         (self.directory / "pid").unlink(missing_ok=True)
 
+    @contextlib.asynccontextmanager
+    async def frozen(self) -> AsyncIterator[None]:
+        """Stop the child where it is, without its knowing; it goes on afterwards. Its store does not change meanwhile, and is as a
+        SIGKILL would leave it.
+
+        Raises:
+            Conflict: it does not run, or does not stop.
+        """
+        process = self._process
+        if process is None or process.returncode is not None:
+            raise Conflict("the NATS server is being started again; try again in a moment")
+        try:
+            os.kill(process.pid, signal.SIGSTOP)
+            await _until_stopped(process.pid)
+            yield
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process.pid, signal.SIGCONT)
+
     def _choose_port(self) -> int:
         if self.settings.port:
             return self.settings.port
@@ -191,7 +223,7 @@ class EmbeddedServer:
             "logfile_size_limit: 16777216",
             "logfile_max_num: 3",
             # left out, it is 75% of what is free now, and streams whose limits add up to more are refused
-            f"jetstream {{ store_dir: {json.dumps(str(self.directory / 'store'))}, sync_interval: {sync}, "
+            f"jetstream {{ store_dir: {json.dumps(str(self.store))}, sync_interval: {sync}, "
             f"max_file_store: {MAX_STORE_BYTES} }}",
         ]
         write_private(self.directory / "nats-server.conf", "\n".join(lines) + "\n")
@@ -346,6 +378,7 @@ class EmbeddedServer:
         for number, limit_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, 5.0)):
             try:
                 os.kill(pid, number)
+                os.kill(pid, signal.SIGCONT)  # it may stand still, as its parent died during a backup
             except ProcessLookupError:
                 return
             deadline = time.monotonic() + limit_s
@@ -380,6 +413,27 @@ def _user(login: Login) -> str:
 
 async def _pass_over(error: Exception) -> None:
     """What goes wrong with a connection that asks for the health is the answer to it, not a line in the log."""
+
+
+async def _until_stopped(pid: int) -> None:
+    """Wait until each thread of a process stands still, after SIGSTOP: a write that was under way is finished then."""
+    deadline = time.monotonic() + FREEZE_TIMEOUT_S
+    while _moves(pid):
+        if time.monotonic() > deadline:
+            raise Conflict(f"the NATS server (pid {pid}) could not be stopped within {FREEZE_TIMEOUT_S:g} s; try again")
+        await asyncio.sleep(0.001)
+
+
+def _moves(pid: int) -> bool:
+    """Whether any thread of a process does not stand still."""
+    return any(_state(thread / "stat") not in ("T", "t", "X", "Z") for thread in Path(f"/proc/{pid}/task").iterdir())
+
+
+def _state(stat: Path) -> str:
+    try:
+        return stat.read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):  # the thread has ended
+        return "X"
 
 
 def _free_port(wanted: int) -> int:

@@ -10,9 +10,10 @@ Readers of streams learn here when the connection is lost and restored (`on_conn
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, NamedTuple
 
 import nats.errors
@@ -24,7 +25,7 @@ from whenthen.engine.bus.protocol import Delivery, Receive
 from whenthen.engine.bus.transport import Transport, open_transport
 from whenthen.schemas import BusUnavailable
 
-__all__ = ["BusReason", "RequestClient", "refusal", "unavailable"]
+__all__ = ["BatchGate", "BusReason", "RequestClient", "refusal", "unavailable"]
 
 SWEEP_S = 0.05  #: how often requests are looked through for those whose time is up
 _NO_RESPONDERS = b"NATS/1.0 503"
@@ -65,12 +66,45 @@ class _Waiting(NamedTuple):
     subject: str
 
 
+class BatchGate:
+    """Which atomic batches are under way, and that none is, for whoever must not meet half of one."""
+
+    def __init__(self) -> None:
+        self._under_way = 0
+        self._open = asyncio.Event()
+        self._open.set()
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def __aenter__(self) -> None:
+        while not self._open.is_set():
+            await self._open.wait()
+        self._under_way += 1
+        self._idle.clear()
+
+    async def __aexit__(self, *_: object) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def closed(self) -> AsyncIterator[None]:
+        """Let those end that are under way, and start none meanwhile."""
+        self._open.clear()
+        try:
+            await self._idle.wait()
+            yield
+        finally:
+            self._open.set()
+
+
 class RequestClient:
     """Pipelined requests on `nc`. `open` before use; `lost` when the connection went away."""
 
     def __init__(self, nc: Client) -> None:
         self.nc = nc
         self.protocol: Transport = open_transport(nc)
+        self.batches = BatchGate()
         self._prefix = ""
         self._sub: Subscription | None = None
         self._numbers = itertools.count(1)

@@ -54,6 +54,8 @@ LOOK_S = 1.0  #: how often the lag is told while a commit is being stored
 RETRY_S = 0.2  #: before a load, a notice, or a look at recent ids is tried again
 #: how long windows that can not be read are kept for people to look at
 UNREADABLE_KEPT_S = 30 * 86400
+#: what reading a state raises that is damaged, or that a defect wrote
+_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
 #: in an event as it is stored: it names a predecessor
 FOLLOWS = b'"follows":"'
 #: after which specifications of actions that are used are published again, so that they are not taken for forgotten ones
@@ -222,7 +224,7 @@ class ShardLoop:
             try:
                 if state and not self.evaluator.restore(trigger, key, state):
                     unknown.add((trigger, key))
-            except Exception as error:  # one window must not keep the shard from being loaded for ever
+            except _UNREADABLE as error:  # one window must not keep the shard from being loaded for ever
                 unreadable[trigger, key] = error
             if count % 2000 == 0:
                 await asyncio.sleep(0)

@@ -6,7 +6,7 @@ Every method that names a thing raises `NotFound` when there is none, and any ma
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from typing import Protocol
 
 from whenthen.engine.bus import Ack
@@ -52,6 +52,9 @@ class Api(Protocol):
 
     async def status(self) -> answers.Status:
         """What runs, on which rules, and the problems of a set that was refused."""
+
+    async def backup(self) -> AsyncGenerator[bytes, None]:
+        """Everything that is stored, as one file. Raises Conflict."""
 
     async def reload_rules(self) -> answers.ReloadReport:
         """Read the rules now."""

@@ -9,6 +9,7 @@ from functools import partial
 from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from whenthen.engine.bus import StreamPage
 from whenthen.engine.http import answer_models as answers
@@ -29,6 +30,12 @@ Before = Annotated[str | None, Query(max_length=512, description="The `next` of 
 Filter = Annotated[str | None, Query(max_length=4096)]
 
 
+class TarResponse(StreamingResponse):
+    """A tar archive that is made while it is sent."""
+
+    media_type = "application/x-tar"
+
+
 def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     """Routes below `/api`, but for `POST /api/events`."""
     router = APIRouter(prefix="/api")
@@ -40,6 +47,11 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     async def status() -> answers.Status:
         """What runs, on which rules, and the problems of a set that was refused."""
         return await api.status()
+
+    @router.get("/backup", tags=["server"], response_class=TarResponse)
+    async def backup() -> StreamingResponse:
+        """Everything that the embedded NATS server stores, as one file for `whenthen restore`. One without its end is not whole."""
+        return TarResponse(await api.backup())
 
     @post("/rules/reload", tags=["server"])
     async def reload_rules(response: Response) -> answers.ReloadReport:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 
+from whenthen.engine.backup import Backups
 from whenthen.engine.bus import Bus
 from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import answer_models as answers
@@ -50,6 +51,7 @@ class ServerApi:
         reloading: RuleReloading,
         missing: Callable[[], list[str]],
         describe: Callable[[], answers.Status],
+        backups: Backups,
         check_room: Callable[[], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -66,6 +68,7 @@ class ServerApi:
         self.asyncapi = AsyncApiQuery().asyncapi
         self.reload_rules = RuleCommands(reloading).reload_rules
         self._describe = describe
+        self._backups = backups
 
         events = EventQueries(bus, positions, ids)
         self.list_events = events.list_events
@@ -102,6 +105,9 @@ class ServerApi:
         action_commands = ActionCommands(dead_letters, ids, rule_registry)
         self.redrive_action = action_commands.redrive_action
         self.drop_action = action_commands.drop_action
+
+    async def backup(self) -> AsyncGenerator[bytes, None]:
+        return self._backups.start()
 
     async def status(self) -> answers.Status:
         return self._describe()

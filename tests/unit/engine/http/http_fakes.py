@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +15,7 @@ from whenthen.engine.http import HttpApp, Page, RunRequest, create_app
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.deployments import RunState
-from whenthen.schemas.errors import InvalidEvent, InvalidInput, NotFound, Refused
+from whenthen.schemas.errors import Conflict, InvalidEvent, InvalidInput, NotFound, Refused
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.times import format_time
 from whenthen.schemas.webhooks import RateLimit
@@ -181,6 +181,16 @@ class FakeApi:
             set_aside={},
             pools=[],
         )
+
+    async def backup(self) -> AsyncGenerator[bytes, None]:
+        if self.missing:
+            raise Conflict("a backup is being made already")
+
+        async def parts() -> AsyncGenerator[bytes, None]:
+            yield b"first "
+            yield b"last"
+
+        return parts()
 
     async def reload_rules(self) -> answers.ReloadReport:
         problem = answers.RuleProblem(file="a.yaml", line=1, column=2, field="automations", message="wrong")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from whenthen import __version__
+from whenthen.engine.backup import Backups
 from whenthen.engine.http import (
     ConnectionGate,
     ConnectionLimits,
@@ -48,6 +49,7 @@ class ApiRole:
             reloading=reloading,
             missing=missing,
             describe=describe,
+            backups=Backups(parts.embedded, parts.bus.client),
             check_room=parts.disk.admit if parts.disk is not None else None,
         )
         tls = None
