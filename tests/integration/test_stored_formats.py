@@ -6,29 +6,21 @@ as a window may be.
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import socket
-import subprocess
-import sys
 import tarfile
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from tests.patience import eventually, limit
+from tests.integration.served import Served
+from tests.patience import eventually
 from whenthen.engine.bus.records import FORMAT
 
 FOLDER = Path(__file__).parent / "formats"
 FORMATS = sorted(FOLDER.glob("format-*.tar.xz"))
-TOKEN = "token-of-this-test-0123456789"
 SETTINGS = {
-    "WHENTHEN_API_TOKEN": TOKEN,
     "WHENTHEN_WORKER_LOST_AFTER": "3s",
     **{f"WHENTHEN_RETAIN_{name}": "3650d" for name in ("EVENTS", "FIRINGS", "OUTCOMES", "RUNS", "LOGS")},
     "WHENTHEN_FOLLOWS_WAIT": "3650d",
@@ -56,73 +48,13 @@ TOTALS = {
 }
 
 
-class Opened:
-    """`whenthen serve` on a data directory."""
-
-    def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.log = folder / "server.log"
-        kept = {name: value for name, value in os.environ.items() if not name.startswith("WHENTHEN_")}
-        words = [sys.executable, "-m", "whenthen.cli.main", "serve", str(folder / "rules"), "--port", str(port)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*words, "--data-dir", str(folder / "data")],
-                env={**kept, **SETTINGS},
-                cwd=folder,
-                stdout=log,
-                stderr=log,
-            )
-        self._http = httpx.Client(
-            base_url=f"http://127.0.0.1:{port}",
-            headers={"Authorization": f"Bearer {TOKEN}"},
-            trust_env=False,
-            timeout=limit(30),
-        )
-
-    def wait_until_ready(self) -> None:
-        def ready() -> bool:
-            assert self._process.poll() is None, self.log.read_text()
-            try:
-                return self._http.get("/readyz").status_code == 200
-            except httpx.TransportError:
-                return False
-
-        eventually(ready, within_s=60)
-
-    def get(self, path: str) -> Any:
-        return self._http.get(path).raise_for_status().json()
-
-    def emit(self, name: str, payload: Any = None, **more: Any) -> None:
-        event = {"event": name, "resource": {"id": "one"}, "payload": payload or {}, **more}
-        self._http.post("/api/events", json=event).raise_for_status()
-
-    def fired(self) -> Counter[str]:
-        return Counter(
-            each["automation"] for each in self.get("/api/firings?limit=1000") if each["state"] == "Triggered"
-        )
-
-    def reasons(self, automation: str) -> list[str]:
-        return [each["reason"] for each in self.get(f"/api/automations/{automation}")["decisions"]]
-
-    def stop(self) -> int:
-        self._http.close()
-        self._process.send_signal(signal.SIGTERM)
-        try:
-            return self._process.wait(limit(40))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            raise
-
-
 @pytest.fixture(params=FORMATS, ids=lambda path: path.name.partition(".")[0])
-def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
+def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Served]:
     (tmp_path / "rules").mkdir()
     shutil.copy(FOLDER / "rules.yaml", tmp_path / "rules")
     with tarfile.open(request.param) as file:
         file.extractall(tmp_path / "data", filter="data")
-    server = Opened(tmp_path)
+    server = Served(tmp_path, SETTINGS)
     try:
         server.wait_until_ready()
         yield server
@@ -132,7 +64,7 @@ def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Opened]:
 
 
 @pytest.mark.takes(30)
-def test_the_data_of_a_format_go_on_where_the_version_was_killed(opened: Opened) -> None:
+def test_the_data_of_a_format_go_on_where_the_version_was_killed(opened: Served) -> None:
     # what it had committed and not told is done: a firing, its tasks, a run in the queue
     def performed() -> bool:
         told = Counter(event["event"] for event in opened.get("/api/events?limit=1000"))

@@ -1,0 +1,97 @@
+"""A `whenthen serve` of a test: a process of its own, on a folder with `rules` and `data`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.patience import eventually, limit
+
+TOKEN = "token-of-this-test-0123456789"
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The caller's environment with these settings of whenthen and no others."""
+    return {**{name: value for name, value in os.environ.items() if not name.startswith("WHENTHEN_")}, **settings}
+
+
+class Served:
+    """Started at once; `wait_until_ready` before use."""
+
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.data_dir = folder / "data"
+        self.log = folder / "server.log"
+        self.url = f"http://127.0.0.1:{port}"
+        words = [sys.executable, "-m", "whenthen.cli.main", "serve", str(folder / "rules"), "--port", str(port)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*words, "--data-dir", str(self.data_dir)],
+                env=environment(WHENTHEN_API_TOKEN=TOKEN, **(settings or {})),
+                cwd=folder,
+                stdout=log,
+                stderr=log,
+            )
+        self.http = httpx.Client(
+            base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=limit(30)
+        )
+
+    def wait_until_ready(self) -> None:
+        def ready() -> bool:
+            assert self._process.poll() is None, self.log.read_text()
+            try:
+                return self.http.get("/readyz").status_code == 200
+            except httpx.TransportError:
+                return False
+
+        eventually(ready, within_s=60)
+
+    def get(self, path: str) -> Any:
+        return self.http.get(path).raise_for_status().json()
+
+    def emit(self, name: str, payload: Any = None, **more: Any) -> None:
+        event = {"event": name, "resource": {"id": "one"}, "payload": payload or {}, **more}
+        self.http.post("/api/events", json=event).raise_for_status()
+
+    def fired(self) -> Counter[str]:
+        return Counter(
+            each["automation"] for each in self.get("/api/firings?limit=1000") if each["state"] == "Triggered"
+        )
+
+    def reasons(self, automation: str) -> list[str]:
+        return [each["reason"] for each in self.get(f"/api/automations/{automation}")["decisions"]]
+
+    @property
+    def nats_pid(self) -> int:
+        return int((self.data_dir / "nats" / "pid").read_text())
+
+    def kill(self) -> None:
+        """SIGKILL to it and to its NATS server."""
+        nats = self.nats_pid
+        self._process.kill()
+        self._process.wait()
+        os.kill(nats, signal.SIGKILL)
+        self.http.close()
+
+    def stop(self) -> int:
+        """Its exit code."""
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+        try:
+            return self._process.wait(limit(40))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        finally:
+            self.http.close()
