@@ -202,6 +202,7 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     server.write("bad.yaml", "automations: [{name: x}]")
     assert ask("POST", "/api/rules/reload").status_code == 400
     ask("GET", "/api/status")
+    ask("GET", "/api/backup")
     for prefix in ("$KV.WT_heartbeats.", "ticks."):
         eventually(lambda prefix=prefix: any(subject.startswith(prefix) for subject, _, _ in recorder.messages))
 

@@ -76,12 +76,13 @@ class Served:
     def nats_pid(self) -> int:
         return int((self.data_dir / "nats" / "pid").read_text())
 
-    def kill(self) -> None:
-        """SIGKILL to it and to its NATS server."""
+    def kill(self, *, with_nats: bool = True) -> None:
+        """SIGKILL to it and to its NATS server, which otherwise gets SIGTERM from the system."""
         nats = self.nats_pid
         self._process.kill()
         self._process.wait()
-        os.kill(nats, signal.SIGKILL)
+        if with_nats:
+            os.kill(nats, signal.SIGKILL)
         self.http.close()
 
     def stop(self) -> int:

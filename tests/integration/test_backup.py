@@ -4,6 +4,8 @@ killed at the backup's moment."""
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 import subprocess
 import sys
 import tarfile
@@ -382,7 +384,8 @@ def test_one_backup_is_made_at_a_time_and_one_that_is_given_up_leaves_no_trace(t
         for number in range(100):  # more than the buffers between the server and its client take
             server.emit("order.other", payload={"text": f"{number}{large}"}, id=f"large-{number}")
         with server.http.stream("GET", "/api/backup") as given_up:
-            assert next(given_up.iter_raw(1000))
+            parts = given_up.iter_raw(1000)
+            assert next(parts)
             with ThreadPoolExecutor(1) as other:
                 refused = other.submit(command, "backup", tmp_path / "two.tar", url=server.url).result()
             assert refused.returncode == 1
@@ -395,3 +398,25 @@ def test_one_backup_is_made_at_a_time_and_one_that_is_given_up_leaves_no_trace(t
         assert Path(f"/proc/{server.nats_pid}/stat").read_text().rpartition(")")[2].split()[0] != "T"
     finally:
         assert server.stop() == 0
+
+
+def test_a_server_that_was_killed_while_its_nats_server_stood_still_starts_again(tmp_path: Path) -> None:
+    folder = folder_of(tmp_path, "server")
+    server = Served(folder)
+    try:
+        server.wait_until_ready()
+        server.emit("order.burst", id="kept")
+        nats = server.nats_pid
+        os.kill(nats, signal.SIGSTOP)  # as in the moment of a backup
+        server.kill(with_nats=False)
+        assert Path(f"/proc/{nats}").exists()
+    finally:
+        server.stop()
+    server = Served(folder)
+    try:
+        server.wait_until_ready()
+        assert server.nats_pid != nats
+        assert server.get("/api/events/kept")["event"] == "order.burst"
+    finally:
+        assert server.stop() == 0
+    assert "kill it by hand" not in server.log.read_text()

@@ -219,5 +219,5 @@ async def test_the_offset_reads_as_json_on_the_command_line(bus: Bus) -> None:
     await log.commit([], seq=5, clock_us=6)
     message = await bus.js.get_last_msg(ENGINE, "engine.shard.0.offset")
     assert message.data is not None
-    assert orjson.loads(message.data)["seq"] == 5
+    assert orjson.loads(message.data)[1]["seq"] == 5
     assert (await read_offset(NatsEngineStore(bus.client), 0)) == log.offset

@@ -48,7 +48,8 @@ log = logging.getLogger(__name__)
 
 FREEZE_BYTES = 64 << 20  #: as much may be left to be copied while the server stands still: a fraction of a second
 ROUNDS = 12  #: of copying what changed; whoever reads more slowly than the store grows gets no backup
-SETTLED_NS = 2_000_000_000  #: a file that changed so lately may change again without a trace in its times
+#: a file that changed so lately may change again without a trace in its times, which local file systems keep to 10 ms or finer
+SETTLED_NS = 250_000_000
 
 
 class _Identity(NamedTuple):
