@@ -92,7 +92,7 @@ def receiver() -> Iterator[Receiver]:
 
 
 class Sender:
-    """Sends up to 1,200 events a second over several connections; knows those that were answered 202."""
+    """Sends up to 300 events a second over several connections; knows those that were answered 202."""
 
     def __init__(self, url: str) -> None:
         self.taken: list[str] = []
@@ -113,7 +113,7 @@ class Sender:
     def _send(self, number: int) -> None:
         headers = {"Authorization": f"Bearer {TOKEN}"}
         with httpx.Client(base_url=self._url, headers=headers, trust_env=False, timeout=limit(30)) as client:
-            while not self._stop.wait(0.05):  # a steady load, on any machine
+            while not self._stop.wait(0.2):  # a steady load, on any machine
                 ids = [uuid.uuid4().hex for _ in range(20)]
                 events = [
                     {
@@ -192,7 +192,7 @@ def test_a_backup_under_load_goes_on_elsewhere_as_a_replay_of_it_says(tmp_path: 
     restored = command("restore", tmp_path / "one.tar", "--data-dir", second / "data")
     assert restored.returncode == 0, restored.stderr
     assert not list((second / "data" / "nats").glob("*credentials"))  # logins are made anew
-    server = Served(second)
+    server = Served(second, {"WHENTHEN_WORKER_LOST_AFTER": "5s"})
     try:
         server.wait_until_ready()
 
@@ -200,7 +200,11 @@ def test_a_backup_under_load_goes_on_elsewhere_as_a_replay_of_it_says(tmp_path: 
             waiting = server.get("/api/actions?outcome=waiting&limit=1") or server.get(
                 "/api/actions?outcome=retrying&limit=1"
             )
-            unfinished = [run for run in server.get("/api/runs?limit=1000") if run["state"] != "Completed"]
+            states = {run["state"] for run in server.get("/api/runs?limit=1000")}
+            unfinished = states - {
+                "Completed",
+                "Crashed",
+            }  # one that ran at the moment of the backup has no worker any more
             metrics = server.http.get("/metrics").text
             lag = sum(
                 float(line.rpartition(" ")[2])
