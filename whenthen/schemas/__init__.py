@@ -32,7 +32,10 @@ from whenthen.schemas.automations import (
 )
 from whenthen.schemas.base import (
     CONTROL,
+    MAX_DEPTH,
+    MAX_MADE_DEPTH,
     SecretRef,
+    is_deeper_than,
 )
 from whenthen.schemas.calendar import (
     next_after,
@@ -88,11 +91,6 @@ from whenthen.schemas.firings import (
     Reason,
     Ref,
 )
-from whenthen.schemas.nesting import (
-    MAX_DEPTH,
-    MAX_MADE_DEPTH,
-    is_deeper_than,
-)
 from whenthen.schemas.ruletests import (
     ExpectedFiring,
     NonFiring,
@@ -110,6 +108,14 @@ from whenthen.schemas.times import (
     parse_time,
     parse_us,
     to_us,
+)
+from whenthen.schemas.trace_context import (
+    TRACE_HEADERS,
+    child_trace,
+    derived_trace,
+    read_trace,
+    trace_headers,
+    valid_trace,
 )
 from whenthen.schemas.triggers import (
     CompoundTrigger,
@@ -140,6 +146,7 @@ __all__ = [
     "PLACEHOLDER",
     "RESERVED_NAMES",
     "TERMINAL",
+    "TRACE_HEADERS",
     "WAITING",
     "Action",
     "ActionBase",
@@ -211,7 +218,9 @@ __all__ = [
     "Webhook",
     "WhenthenError",
     "check_outside",
+    "child_trace",
     "decode_event",
+    "derived_trace",
     "duration_us",
     "error_text",
     "format_duration",
@@ -228,5 +237,8 @@ __all__ = [
     "parse_us",
     "path_text",
     "read_event",
+    "read_trace",
     "to_us",
+    "trace_headers",
+    "valid_trace",
 ]

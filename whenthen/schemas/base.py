@@ -1,9 +1,9 @@
-"""The base of all models that people write in YAML: unknown fields are refused, values are not coerced silently."""
+"""What all schemas share: the base of models that people write in YAML, names and references, and how deep JSON may be nested."""
 
 from __future__ import annotations
 
 import re
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from pydantic import (
     AfterValidator,
@@ -18,6 +18,8 @@ from pydantic_core import CoreSchema
 
 __all__ = [
     "CONTROL",
+    "MAX_DEPTH",
+    "MAX_MADE_DEPTH",
     "REFERENCE",
     "Document",
     "GlobList",
@@ -27,14 +29,23 @@ __all__ = [
     "SecretRef",
     "Texts",
     "as_list",
+    "is_deeper_than",
 ]
 
 #: control characters, and those that change the direction of text: what a name, an id or a label does not hold
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
+# JSON libraries refuse or crash at other depths: orjson writes 254 levels. A value that is accepted at a door gets a few levels more
+# around it on its way, so the limit of the doors is far below.
+MAX_DEPTH: Final = 100  #: levels of lists and objects of a value that comes from outside
+MAX_MADE_DEPTH: Final = 200  #: of a value that a rule makes of such values: what it emits, and parameters of runs
+
 
 class Model(BaseModel):
-    """Frozen, strict about field names. Field docstrings become hover text in editors."""
+    """Frozen, strict about field names: unknown ones are refused, values are not coerced silently.
+
+    Field docstrings become hover text in editors.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
@@ -95,3 +106,21 @@ Texts = Annotated[
 ]
 #: globs for one label; `*` stands for any characters, a leading `!` for "is not"
 GlobList = Texts
+
+
+def is_deeper_than(value: Any, limit: int) -> bool:
+    """Whether lists and objects in `value` are nested more than `limit` deep. Takes one look at each of them, a shared one
+    for each level that it is on."""
+    level: list[Any] = [value] if isinstance(value, list | tuple | dict) else []
+    depth = 0
+    while level:
+        depth += 1
+        if depth > limit:
+            return True
+        below: dict[int, Any] = {}
+        for item in level:
+            for part in item.values() if isinstance(item, dict) else item:
+                if isinstance(part, list | tuple | dict):
+                    below[id(part)] = part
+        level = list(below.values())
+    return False

@@ -7,9 +7,8 @@ from typing import Any
 import pytest
 
 from tests.unit.actions.conftest import EVENT, World
-from whenthen.schemas import MAX_MADE_DEPTH
+from whenthen.schemas import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.errors import ActionError
-from whenthen.schemas.nesting import is_deeper_than
 
 pytestmark = pytest.mark.anyio
 
