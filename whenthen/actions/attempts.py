@@ -11,15 +11,25 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from whenthen.actions.ports import Ports
-from whenthen.schemas import ActionTask, Firing
+from whenthen.schemas import ActionTask, Firing, child_trace
 
-__all__ = ["EVENT_FIELDS", "VARIABLES", "ActionResult", "Call", "Handler", "automation_id", "lineage", "links"]
+__all__ = [
+    "EVENT_FIELDS",
+    "VARIABLES",
+    "ActionResult",
+    "Call",
+    "Handler",
+    "action_trace",
+    "automation_id",
+    "lineage",
+    "links",
+]
 
 #: the variables of every template of an action; JSONPath sees them too, beside the fields of the event
 VARIABLES = frozenset({"event", "events", "firing", "automation", "key"})
 #: the fields of an event's wire form; `$.event` is its name, as `$` is the event
 EVENT_FIELDS = frozenset(
-    ("id", "event", "occurred", "received", "source", "resource", "related", "payload", "follows", "lineage")
+    ("id", "event", "occurred", "received", "source", "resource", "related", "payload", "follows", "lineage", "trace")
 )
 
 
@@ -44,8 +54,13 @@ class Call:
 
     @property
     def key(self) -> str:
-        """The idempotency key; a task that was redriven under a new one has it beside its own."""
-        return str(self.task.extra.get("key") or self.task.key)
+        """The idempotency key."""
+        return key_of(self.task)
+
+    @property
+    def trace(self) -> dict[str, str]:
+        """The trace that the action sends on; its parent is the action."""
+        return action_trace(self.task)
 
     @property
     def context(self) -> dict[str, Any]:
@@ -80,6 +95,16 @@ class Handler(Protocol):
         """
 
 
+def key_of(task: ActionTask) -> str:
+    """The idempotency key of a task; one that was redriven under a new one has it beside its own."""
+    return str(task.extra.get("key") or task.key)
+
+
+def action_trace(task: ActionTask) -> dict[str, str]:
+    """The trace of the firing with the action as parent: each attempt of it, and whatever it causes, is below the same one."""
+    return child_trace(task.firing.current_trace, key_of(task))
+
+
 def describe_firing(firing: Firing) -> dict[str, Any]:
     """The `firing` variable."""
     return {
@@ -91,6 +116,7 @@ def describe_firing(firing: Firing) -> dict[str, Any]:
         "total": firing.total,
         "depth": firing.depth,
         "automations": list(firing.automations),
+        "trace": firing.current_trace,
     }
 
 

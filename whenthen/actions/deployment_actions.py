@@ -42,6 +42,7 @@ class RunDeploymentHandler:
             key=call.key,
             delay=self.action.delay,
             lineage=lineage(call.firing),
+            trace=call.trace,
             related=[
                 {"id": automation_id(automation), "role": "automation", "name": automation},
                 *links(call.firing, call.event),

@@ -65,6 +65,7 @@ class EmitEventHandler:
             id=f"emitted-{call.key}",
             source=f"automation:{call.firing.automation}",
             lineage=lineage(call.firing),
+            trace=call.trace,
             now=call.now,
         )
         await call.ports.events.publish(event)

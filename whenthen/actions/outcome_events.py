@@ -11,7 +11,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from whenthen.actions.attempts import ActionResult, automation_id, lineage, links
+from whenthen.actions.attempts import ActionResult, action_trace, automation_id, lineage, links
 from whenthen.actions.secrets import Redactor
 from whenthen.schemas import ActionError, ActionTask, Event, new_event
 
@@ -78,5 +78,6 @@ def _event(
         },
         source="whenthen",
         lineage=lineage(firing),
+        trace=action_trace(task),
         now=now,
     )

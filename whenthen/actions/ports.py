@@ -34,12 +34,13 @@ class Orchestrator(Protocol):
         key: str,
         delay: timedelta,
         lineage: dict[str, Any],
+        trace: dict[str, str],
         related: Sequence[dict[str, str]],
         triggered_by: str,
     ) -> FlowRun:
         """Create a run that is due `delay` from now, or return the run that `key` created before.
 
-        `lineage` and `related` go onto the run and onto every event about it.
+        `lineage`, `trace` and `related` go onto the run and onto every event about it.
         """
 
     async def pause_deployment(self, name: str) -> None:

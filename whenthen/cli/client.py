@@ -21,7 +21,7 @@ import orjson
 
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE
 from whenthen.cli.token_files import find_token
-from whenthen.schemas import SetupError, WhenthenError
+from whenthen.schemas import TRACE_HEADERS, SetupError, WhenthenError, read_trace, trace_headers
 
 __all__ = ["ApiError", "Client", "Unreachable", "api_token", "quoted"]
 
@@ -73,7 +73,9 @@ class Client:
         self, url: str = DEFAULT_URL, *, token: str | None = None, transport: httpx.BaseTransport | None = None
     ) -> None:
         self.url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
-        headers = {} if token is None else {"Authorization": f"Bearer {token}"}
+        headers = _trace()
+        if token is not None:
+            headers["Authorization"] = f"Bearer {token}"
         try:
             # the environment's proxies are for the outside; a server of one's own is asked directly
             self._http = httpx.Client(
@@ -227,6 +229,13 @@ def _trusted(environment: Mapping[str, str] | None = None) -> ssl.SSLContext | b
         return ssl.create_default_context(cafile=path)
     except OSError as error:  # those of TLS are of this kind, too
         raise SetupError(f"WHENTHEN_CA: {path}: {error.strerror or error}; name a file of PEM certificates") from None
+
+
+def _trace() -> dict[str, str]:
+    """The trace that the command is part of, as in a flow run or below a tracing shell: sent on as it is."""
+    found = {name: os.environ.get(name.upper(), "") for name in TRACE_HEADERS}
+    trace = read_trace([found["traceparent"]], [found["tracestate"]])
+    return {} if trace is None else trace_headers(trace)
 
 
 def quoted(name: str) -> str:

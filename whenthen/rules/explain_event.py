@@ -9,13 +9,13 @@ from typing import Any
 import orjson
 
 from whenthen.rules.folder import Rules
-from whenthen.schemas import Event, EventLimits, InvalidInput, NotFound, read_event
+from whenthen.schemas import Event, EventLimits, InvalidInput, NotFound, read_event, valid_trace
 from whenthen.triggers import Clause, compile_automation, explain_automation
 
 __all__ = ["explain_event"]
 
 #: what a stored event has beside the fields that one may send
-_STORED = ("received", "source", "lineage", "seq")
+_STORED = ("received", "source", "lineage", "trace", "seq")
 
 
 def explain_event(rules: Rules, automation: str, raw: bytes, *, now: datetime) -> Clause:
@@ -43,6 +43,12 @@ def _event(data: Any, now: datetime) -> Event:
         stored = {name: data[name] for name in _STORED if name in data}
         data = {name: value for name, value in data.items() if name not in _STORED}
     limits = EventLimits(ahead=timedelta(days=36500))
-    event = read_event(data, now=now, source=str(stored.get("source", "explain")), limits=limits)
+    event = read_event(
+        data,
+        now=now,
+        source=str(stored.get("source", "explain")),
+        trace=valid_trace(stored.get("trace")),
+        limits=limits,
+    )
     lineage = stored.get("lineage")
     return Event({**event.data, "lineage": lineage}) if isinstance(lineage, dict) else event

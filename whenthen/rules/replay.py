@@ -30,8 +30,9 @@ from whenthen.schemas import (
     parse_time,
     read_event,
     to_us,
+    valid_trace,
 )
-from whenthen.sources import event_of_cloudevent, is_cloudevent
+from whenthen.sources import event_of_cloudevent, is_cloudevent, trace_of_cloudevent
 from whenthen.triggers import Evaluation, Evaluator, RuleSet
 
 __all__ = ["FORMATS", "RuleSource", "replay"]
@@ -40,7 +41,7 @@ FORMATS = ("native", "cloudevents", "prefect")
 _LONGEST_JUMP = timedelta(days=3653)
 _LAST_YEAR = 2500
 #: what a stored event has beside what is written by hand
-_STORED = ("received", "source", "lineage")
+_STORED = ("received", "source", "lineage", "trace")
 #: of Prefect's, which its triggers never see
 _UNSEEN = "prefect.log.write"
 
@@ -160,6 +161,7 @@ class _Run:
             now=now,
             source=str(stored.get("source", "replay")),
             lineage=_lineage(lineage) if lineage is not None else None,
+            trace=valid_trace(stored.get("trace")),
             limits=self._kind.limits,
         )
         if received is not None:
@@ -171,7 +173,7 @@ class _Run:
         if self._kind.name == "prefect":
             return prefect_event(data), {}
         if self._kind.name == "cloudevents" or is_cloudevent(data):
-            return event_of_cloudevent(data), {}
+            return event_of_cloudevent(data), {"trace": trace_of_cloudevent(data)}
         if not isinstance(data, dict):
             return data, {}
         stored = {name: data[name] for name in _STORED if data.get(name) is not None}

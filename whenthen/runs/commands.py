@@ -17,12 +17,13 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import PLACEHOLDER, Deployment, FlowRun, NotFound, RenderError
+from whenthen.schemas import PLACEHOLDER, TRACE_HEADERS, Deployment, FlowRun, NotFound, RenderError, trace_headers
 
 __all__ = ["Launch", "launch_of", "read_secret", "render_words"]
 
 #: longer values are not put into the environment: Linux refuses more than 128 KiB in one variable
 _MAX_VARIABLE_BYTES = 100_000
+_TRACE = frozenset(name.upper() for name in TRACE_HEADERS)
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", re.DOTALL)
 
 
@@ -54,7 +55,10 @@ def launch_of(
     cwd = root / deployment.working_dir if deployment.working_dir else root
     if not cwd.is_dir():
         raise NotFound(f"working_dir {str(cwd)!r} is not a folder")
-    env = {name: value for name, value in inherited.items() if not name.startswith("WHENTHEN_")}
+    # a trace that the worker was started in is none of the run's
+    env = {name: value for name, value in inherited.items() if not name.startswith("WHENTHEN_") and name not in _TRACE}
+    if run.trace is not None:
+        env |= {name.upper(): value for name, value in trace_headers(run.trace).items()}
     secrets = []
     for name, value in deployment.env.items():
         if _REFERENCE.fullmatch(value):

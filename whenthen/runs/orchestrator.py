@@ -71,6 +71,7 @@ class BuiltInOrchestrator:
         key: str,
         delay: timedelta = timedelta(0),
         lineage: dict[str, Any] | None = None,
+        trace: dict[str, str] | None = None,
         related: Sequence[dict[str, str]] = (),
         triggered_by: str | None = "api",
     ) -> FlowRun:
@@ -88,6 +89,7 @@ class BuiltInOrchestrator:
             now=now,
             scheduled_for=now + delay,
             lineage=lineage,
+            trace=trace,
             related=tuple(related),
             triggered_by=triggered_by,
         )

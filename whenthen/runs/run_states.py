@@ -80,6 +80,7 @@ def new_run(
     scheduled_for: datetime | None = None,
     late: bool = False,
     lineage: dict[str, Any] | None = None,
+    trace: dict[str, str] | None = None,
     related: tuple[dict[str, str], ...] = (),
     triggered_by: str | None = None,
 ) -> FlowRun:
@@ -96,6 +97,7 @@ def new_run(
         changed=format_time(now),
         tags=tuple(deployment.tags),
         lineage=lineage,
+        trace=trace,
         related=related,
         triggered_by=triggered_by,
         retries=deployment.retries,
@@ -209,6 +211,7 @@ def flow_run_event(run: FlowRun, version: int, now: datetime) -> Event:
         now=now,
         source="flow-runs",
         lineage=run.lineage,
+        trace=run.trace,
         limits=limits,
     )
 

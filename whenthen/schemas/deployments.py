@@ -186,6 +186,7 @@ class FlowRun:
     worker: str | None = None
     tags: tuple[str, ...] = ()
     lineage: dict[str, Any] | None = None  #: of the firing that started it
+    trace: dict[str, str] | None = None  #: that the run is part of; see `schemas.trace_context`
     related: tuple[dict[str, str], ...] = field(default=())
     triggered_by: str | None = None  #: `automation:<name>`, `schedule:<name>`, or `api`
     not_before: str | None = None  #: a retry waits until then

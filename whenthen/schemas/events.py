@@ -6,7 +6,10 @@ On the wire an event is a JSON object:
      "received": "2026-01-31T08:00:00.100000Z", "source": "webhook:github",
      "resource": {"id": "github.repository.acme/app", "ref": "refs/heads/main"},
      "related": [{"id": "github.user.ada", "role": "sender"}],
-     "payload": {...}, "follows": null, "lineage": {"depth": 1, "firing": "...", "automations": ["load"]}}
+     "payload": {...}, "follows": null, "lineage": {"depth": 1, "firing": "...", "automations": ["load"]},
+     "trace": {"id": "4bf92f3577b34da6a3ce929d0e0e4736", "parent": "00f067aa0ba902b7", "flags": "01"}}
+
+`lineage` and `trace` are there only when there is one.
 
 `Event` wraps the decoded object as it is: the evaluator handles tens of thousands a second and reads a few fields of
 each. Whatever is in the `EVENTS` stream went through `read_event` first, so `Event` does not check again.
@@ -166,6 +169,7 @@ def new_event(
     id: str | None = None,
     follows: str | None = None,
     lineage: dict[str, Any] | None = None,
+    trace: dict[str, str] | None = None,
     limits: EventLimits | None = None,
 ) -> Event:
     """Build a checked event from values. `now` becomes `received` and, where none is given, `occurred`.
@@ -205,6 +209,8 @@ def new_event(
     }
     if lineage is not None:
         checked["lineage"] = lineage
+    if trace is not None:
+        checked["trace"] = trace
     return Event(checked)
 
 
@@ -214,6 +220,7 @@ def read_event(
     now: datetime,
     source: str,
     lineage: dict[str, Any] | None = None,
+    trace: dict[str, str] | None = None,
     limits: EventLimits | None = None,
 ) -> Event:
     """Check one event from outside, native form, and complete it: id, `occurred`, `received`, `source`.
@@ -240,6 +247,7 @@ def read_event(
         id=data.get("id"),
         follows=data.get("follows"),
         lineage=lineage,
+        trace=trace,
         limits=limits,
     )
 

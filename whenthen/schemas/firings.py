@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from whenthen.schemas.trace_context import derived_trace, valid_trace
+
 __all__ = ["ActionTask", "Decision", "Firing", "FiringState", "Reason", "Ref"]
 
 
@@ -84,6 +86,12 @@ class Firing:
     depth: int = 0  #: of the events it will cause
     automations: tuple[str, ...] = ()  #: lineage: which automations led here, this one last
     edge: bool = True  #: whether the state changed with it
+    trace: dict[str, str] | None = None  #: of the triggering event, as it came; see `current_trace`
+
+    @property
+    def current_trace(self) -> dict[str, str]:
+        """The trace that the firing is part of: that of its event, else one of its own, derived from its id."""
+        return valid_trace(self.trace) or derived_trace(self.id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from whenthen.sources.cloudevents import (
     event_of_cloudevent,
     is_cloudevent,
+    trace_of_cloudevent,
 )
 from whenthen.sources.json_bodies import (
     decode_json,
@@ -40,6 +41,7 @@ __all__ = [
     "decode_json",
     "event_of_cloudevent",
     "is_cloudevent",
+    "trace_of_cloudevent",
     "translate_notification",
     "verify",
     "verify_head",

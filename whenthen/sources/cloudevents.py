@@ -8,6 +8,7 @@
 | `source`, `subject`, text extensions | labels of the resource |
 | `time` | `occurred` |
 | `data`, or `data_base64` decoded | `payload` |
+| `traceparent`, `tracestate` | `trace`, see `trace_of_cloudevent` |
 
 Called by the HTTP edge and by `replay`. Specification: CloudEvents 1.0.2, JSON event format.
 """
@@ -20,12 +21,15 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import InvalidEvent
+from whenthen.schemas import TRACE_HEADERS, InvalidEvent, read_trace
 
-__all__ = ["event_of_cloudevent", "is_cloudevent"]
+__all__ = ["event_of_cloudevent", "is_cloudevent", "trace_of_cloudevent"]
 
 _KNOWN = frozenset(
-    ("specversion", "id", "source", "type", "subject", "time", "data", "data_base64", "datacontenttype", "dataschema")
+    (
+        *("specversion", "id", "source", "type", "subject", "time", "data", "data_base64"),
+        *("datacontenttype", "dataschema", *TRACE_HEADERS),
+    )
 )
 _REQUIRED = ("id", "source", "type")
 
@@ -69,6 +73,14 @@ def event_of_cloudevent(data: Any) -> dict[str, Any]:
     if data.get("time") is not None:
         event["occurred"] = data["time"]
     return event
+
+
+def trace_of_cloudevent(data: Any) -> dict[str, str] | None:
+    """The trace of the distributed tracing extension; None without one, or with one that is malformed."""
+    if not isinstance(data, dict) or not isinstance(data.get("traceparent"), str):
+        return None
+    state = data.get("tracestate")
+    return read_trace([data["traceparent"]], [state] if isinstance(state, str) else [])
 
 
 def _payload(data: dict[str, Any]) -> Any:

@@ -33,6 +33,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    trace: dict[str, str] | None = None  #: that its events become part of
 
     @classmethod
     def of(

@@ -81,6 +81,8 @@ class WebhookTranslator:
         result = self._read(request, now, signed_at)
         for event in result.events:
             check_outside(event, reserved_names=self._reserved_names)
+            if request.trace is not None:
+                event.data["trace"] = request.trace
         if self._when is None:
             return result
         kept = Translation(dropped=result.dropped)

@@ -55,6 +55,7 @@ def make_plain_firing(
         total=len(refs),
         depth=depth + 1,
         automations=(*before, name),
+        trace=data.get("trace"),
     )
 
 
@@ -96,6 +97,7 @@ def make_firing(
         depth=cause.depth + 1,
         automations=(*before[-lineage:], automation.name),
         edge=edge,
+        trace=None if event is None else event.data.get("trace"),
     )
 
 

@@ -76,6 +76,7 @@ class FakeOrchestrator:
         key: str,
         delay: timedelta,
         lineage: dict[str, Any],
+        trace: dict[str, str],
         related: Sequence[dict[str, str]],
         triggered_by: str,
     ) -> FlowRun:
@@ -93,6 +94,7 @@ class FakeOrchestrator:
                 scheduled_for="",
                 changed="",
                 lineage=lineage,
+                trace=trace,
                 related=tuple(related),
                 triggered_by=triggered_by,
             )
@@ -266,6 +268,7 @@ def new_task(action: dict[str, Any], event: dict[str, Any] | None = EVENT, *, at
         event=event,
         depth=2,
         automations=("first", "load-new-csv"),
+        trace=None if event is None else event.get("trace"),
     )
     return ActionTask(key="f-1.0", index=0, firing=firing, action=action, attempt=attempt)
 

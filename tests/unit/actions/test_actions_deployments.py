@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
+from tests.unit.actions.conftest import EVENT, NOW
+from whenthen.runs import flow_run_event
+from whenthen.schemas import child_trace, derived_trace
 from whenthen.schemas.errors import ActionError, BusUnavailable, Conflict
 
 pytestmark = pytest.mark.anyio
@@ -188,8 +192,22 @@ async def test_an_emitted_event_carries_lineage_and_the_keys_id(world: Any) -> N
         "payload": {"size": 1024},
         "follows": None,
         "lineage": {"depth": 2, "firing": "f-1", "automations": ["first", "load-new-csv"]},
+        "trace": child_trace(derived_trace("f-1"), "f-1.0"),
     }
     assert first.data == second.data
+
+
+async def test_what_an_action_causes_is_part_of_the_trace_of_its_event(world: Any) -> None:
+    trace = {"id": "4bf92f3577b34da6a3ce929d0e0e4736", "parent": "00f067aa0ba902b7", "flags": "00", "state": "a=1"}
+    event = {**EVENT, "trace": trace}
+    await world.perform({"emit-event": "file.checked"}, event=event)
+    await world.perform({"type": "run-deployment", "deployment": "loader"}, event=event)
+    await world.perform({"type": "emit-event", "event": "file.told", "payload": "{{ firing.trace.id }}"}, event=event)
+    first, second = world.sink.events
+    (run,) = world.orchestrator.runs.values()
+    assert first.data["trace"] == run.trace == child_trace(trace, "f-1.0")
+    assert second.data["payload"] == trace["id"]
+    assert flow_run_event(replace(run, changed=EVENT["received"]), 1, NOW).data["trace"] == run.trace
 
 
 async def test_an_emitted_event_is_about_the_same_resource_by_default(world: Any) -> None:

@@ -15,12 +15,14 @@ from typing import Any
 import pytest
 
 from tests.patience import limit
+from tests.unit.actions.conftest import EVENT
 from whenthen.actions import AddressPolicy, open_http_client
 from whenthen.actions.attempts import Call
 from whenthen.actions.fields import compile_text_field
 from whenthen.actions.http.call_webhook import read_retry_after
 from whenthen.actions.http.destinations import Destination
 from whenthen.actions.http.signatures import signature_headers
+from whenthen.schemas import child_trace, derived_trace, trace_headers
 from whenthen.schemas.errors import ActionError
 
 pytestmark = pytest.mark.anyio
@@ -384,3 +386,39 @@ async def test_proxies_of_the_environment_are_not_used(
     async with open_http_client() as pool:
         await world.perform({"call-webhook": receiver.url}, ports=dataclasses.replace(world.ports, http=pool))
     assert len(receiver.requests) == 1
+
+
+async def test_a_request_is_part_of_the_trace_of_its_event_with_the_action_as_parent(world: Any, receiver: Any) -> None:
+    trace = {"id": "4bf92f3577b34da6a3ce929d0e0e4736", "parent": "00f067aa0ba902b7", "flags": "01", "state": "a=1,b=2"}
+    for _ in range(2):
+        await world.perform({"call-webhook": receiver.url}, event={**EVENT, "trace": trace})
+    parent = child_trace(trace, "f-1.0")["parent"]
+    assert parent != trace["parent"]
+    for request in receiver.requests:
+        assert request.headers["traceparent"] == f"00-{trace['id']}-{parent}-01"
+        assert request.headers["tracestate"] == "a=1,b=2"
+
+
+async def test_a_request_of_a_firing_without_a_trace_gets_one_from_the_firings_id(world: Any, receiver: Any) -> None:
+    await world.perform({"call-webhook": receiver.url})
+    (request,) = receiver.requests
+    assert request.headers["traceparent"] == trace_headers(child_trace(derived_trace("f-1"), "f-1.0"))["traceparent"]
+    assert "tracestate" not in request.headers
+
+
+async def test_a_traceparent_that_the_rule_sets_wins_and_goes_alone(world: Any, receiver: Any) -> None:
+    own = f"00-{'1' * 32}-{'2' * 16}-01"
+    trace = {"id": "4bf92f3577b34da6a3ce929d0e0e4736", "parent": "00f067aa0ba902b7", "flags": "01", "state": "a=1"}
+    action = {"type": "call-webhook", "url": receiver.url, "headers": {"Traceparent": own}}
+    await world.perform(action, event={**EVENT, "trace": trace})
+    (request,) = receiver.requests
+    assert request.headers["traceparent"] == own
+    assert "tracestate" not in request.headers
+
+
+async def test_what_another_program_wrote_as_an_events_trace_is_not_sent_on(world: Any, receiver: Any) -> None:
+    event = {**EVENT, "trace": {"id": "x\r\nX-Injected: 1", "parent": "00f067aa0ba902b7", "flags": "01"}}
+    await world.perform({"call-webhook": receiver.url}, event=event)
+    (request,) = receiver.requests
+    assert "x-injected" not in request.headers
+    assert request.headers["traceparent"].startswith(f"00-{derived_trace('f-1')['id']}-")

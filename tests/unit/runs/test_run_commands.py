@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
-from whenthen.runs.commands import render_words
-from whenthen.schemas import RenderError
+from whenthen.runs.commands import launch_of, read_secret, render_words
+from whenthen.runs.run_states import new_run, run_from_record
+from whenthen.schemas import Deployment, RenderError
+
+NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 
 
 @pytest.mark.parametrize(
@@ -29,3 +36,28 @@ def test_null_parameter_is_an_error_that_names_it() -> None:
     with pytest.raises(RenderError) as caught:
         render_words(["rm", "-r", "/backups/{{ day }}"], {"day": None})
     assert str(caught.value).startswith("parameter 'day' is null")
+
+
+def test_a_runs_trace_is_in_its_environment_and_the_workers_is_not(tmp_path: Path) -> None:
+    deployment = Deployment.model_validate({"name": "d", "command": "true"})
+    inherited = {"PATH": os.environ["PATH"], "TRACEPARENT": "stale", "TRACESTATE": "stale"}
+    trace = {"id": "1" * 32, "parent": "2" * 16, "flags": "01", "state": "a=1"}
+
+    def environment(deployment: Deployment, trace: dict[str, str] | None) -> dict[str, str]:
+        run = new_run(deployment, key="k", parameters={}, now=NOW, trace=trace)
+        launch = launch_of(deployment, run, root=tmp_path, scratch=tmp_path, inherited=inherited, resolve=read_secret)
+        return {name: value for name, value in launch.env.items() if name.startswith("TRACE")}
+
+    assert environment(deployment, trace) == {"TRACEPARENT": f"00-{'1' * 32}-{'2' * 16}-01", "TRACESTATE": "a=1"}
+    assert environment(deployment, None) == {}
+    own = Deployment.model_validate({"name": "d", "command": "true", "env": {"TRACEPARENT": "own"}})
+    assert environment(own, None) == {"TRACEPARENT": "own"}
+
+
+def test_a_run_keeps_its_trace_in_its_record() -> None:
+    deployment = Deployment.model_validate({"name": "d", "command": "true"})
+    run = new_run(
+        deployment, key="k", parameters={}, now=NOW, trace={"id": "1" * 32, "parent": "2" * 16, "flags": "01"}
+    )
+    assert run_from_record(orjson.loads(orjson.dumps(run))).trace == run.trace
+    assert run_from_record({k: v for k, v in orjson.loads(orjson.dumps(run)).items() if k != "trace"}).trace is None

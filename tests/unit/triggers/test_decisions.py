@@ -5,9 +5,11 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 from trigger_samples import evaluator, event, reasons, rule, run, take, us
 
+from whenthen.engine.bus.records import decode_firing, encode_firing
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Reason
 from whenthen.triggers.evaluator import Evaluator
@@ -363,3 +365,18 @@ def test_checks_that_rest_without_a_bucket_rest_after_a_restart_too() -> None:
         assert state is not None
         assert again.restore(stored, key, state)
     assert again.next_deadline_us() == whole.next_deadline_us()
+
+
+def test_a_firing_has_the_trace_of_its_event_and_otherwise_one_of_its_own() -> None:
+    trace = {"id": "1" * 32, "parent": "2" * 16, "flags": "01"}
+    first, second = event("a", 1), event("a", 2)
+    first.data["trace"] = trace
+    with_one, without = (
+        evaluation.firings[0] for evaluation in take(evaluator({"type": "event", "expect": "a"}), first, second)
+    )
+    assert with_one.trace == with_one.current_trace == trace
+    assert (without.trace, without.current_trace["id"]) == (None, without.id)
+    for firing, data in ((with_one, first.encode()), (without, second.encode())):
+        again, _ = decode_firing(orjson.loads(orjson.dumps(encode_firing(firing, data))))
+        assert again == firing
+    assert b"trace" not in orjson.dumps(encode_firing(without, second.encode()))

@@ -24,7 +24,7 @@ from whenthen.actions.http.destinations import Destination, compile_destination
 from whenthen.actions.http.outgoing import DIRECT, Answer, Proxy, RequestFailed, TlsMaterial
 from whenthen.actions.http.signatures import SIGNATURE_HEADERS, signature_headers
 from whenthen.actions.secrets import is_reference
-from whenthen.schemas import ActionError, CallWebhook, InvalidTemplate, RenderError
+from whenthen.schemas import ActionError, CallWebhook, InvalidTemplate, RenderError, trace_headers
 
 __all__ = ["CallWebhookHandler", "read_retry_after"]
 
@@ -93,7 +93,10 @@ class CallWebhookHandler:
         }
         if media_type:
             headers["content-type"] = media_type
-        headers.update((header.name.lower(), header.render(call)) for header in self.headers)
+        own = {header.name.lower(): header.render(call) for header in self.headers}
+        if "traceparent" not in own:
+            headers.update(trace_headers(call.trace))
+        headers.update(own)
         if self.action.secret is not None:
             secret = call.ports.resolve_secret(self.action.secret)
             signed = signature_headers(secret, id=call.key, now=call.now, body=body, reference=self.action.secret)

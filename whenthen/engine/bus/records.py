@@ -161,25 +161,24 @@ def decode_window(data: bytes) -> tuple[str, str, bytes]:
 def encode_firing(firing: Firing, event: bytes | None) -> orjson.Fragment:
     """A firing as JSON. `event` is its triggering event as JSON already; a large one is named by its position."""
     embed = event is not None and (len(event) <= EMBED_BYTES or not firing.seq)
-    return orjson.Fragment(
-        orjson.dumps(
-            {
-                "id": firing.id,
-                "automation": firing.automation,
-                "state": firing.state,
-                "at": firing.at,
-                "key": firing.key,
-                "event": orjson.Fragment(event) if embed and event is not None else None,
-                "by_seq": event is not None and not embed,
-                "seq": firing.seq,
-                "refs": [[ref.id, ref.seq, ref.time_us] for ref in firing.refs],
-                "total": firing.total,
-                "depth": firing.depth,
-                "automations": firing.automations,
-                "edge": firing.edge,
-            }
-        )
-    )
+    fields = {
+        "id": firing.id,
+        "automation": firing.automation,
+        "state": firing.state,
+        "at": firing.at,
+        "key": firing.key,
+        "event": orjson.Fragment(event) if embed and event is not None else None,
+        "by_seq": event is not None and not embed,
+        "seq": firing.seq,
+        "refs": [[ref.id, ref.seq, ref.time_us] for ref in firing.refs],
+        "total": firing.total,
+        "depth": firing.depth,
+        "automations": firing.automations,
+        "edge": firing.edge,
+    }
+    if firing.trace is not None:
+        fields["trace"] = firing.trace
+    return orjson.Fragment(orjson.dumps(fields))
 
 
 def decode_firing(data: dict[str, Any]) -> tuple[Firing, int]:
@@ -197,6 +196,7 @@ def decode_firing(data: dict[str, Any]) -> tuple[Firing, int]:
         depth=data["depth"],
         automations=tuple(data["automations"]),
         edge=data["edge"],
+        trace=data.get("trace"),
     )
     return firing, firing.seq if data["by_seq"] else 0
 

@@ -10,7 +10,7 @@ import hashlib
 from datetime import datetime
 
 from whenthen.actions import automation_id
-from whenthen.schemas import Event, new_event
+from whenthen.schemas import Event, new_event, valid_trace
 from whenthen.triggers import LOOP_STOPPED, Stopped
 
 __all__ = ["SET_ASIDE_EVENT", "loop_stopped_event", "set_aside_event"]
@@ -31,6 +31,7 @@ def loop_stopped_event(stopped: Stopped, *, now: datetime) -> Event:
         payload={"depth": stopped.depth, "automations": automations, "event": event.name},
         source="whenthen",
         lineage={"depth": stopped.depth - 1, "firing": None, "automations": automations},
+        trace=valid_trace(event.data.get("trace")),
         now=now,
     )
 

@@ -172,6 +172,10 @@ def _unknown(why: str) -> ActionError:
     )
 
 
+def _ids(task: ActionTask) -> dict[str, str]:
+    return {"firing": task.firing.id, "action": task.key, "trace": task.firing.current_trace["id"]}
+
+
 class ActionMetrics(ExecutionObserver):
     """Counts attempts and logs how they ended."""
 
@@ -180,7 +184,8 @@ class ActionMetrics(ExecutionObserver):
 
     def executed(self, task: ActionTask, seconds: float) -> None:
         kind = task.action["type"]
-        log.debug("%s: %s done", task.firing.automation, kind, extra={"firing": task.firing.id, "action": task.key})
+        if log.isEnabledFor(logging.DEBUG):
+            log.debug("%s: %s done", task.firing.automation, kind, extra=_ids(task))
         self._metrics.acted(task.firing.automation, str(task.action["type"]), "executed", seconds)
 
     def failed(self, task: ActionTask, error: ActionError, seconds: float, *, final: bool) -> None:
@@ -191,7 +196,7 @@ class ActionMetrics(ExecutionObserver):
             task.action["type"],
             " for good, it is a dead letter" if final else "",
             error,
-            extra={"firing": task.firing.id, "action": task.key, "attempt": task.attempt},
+            extra={**_ids(task), "attempt": task.attempt},
         )
         if error.reason == UNKNOWN:  # what such a task says of itself is no label
             self._metrics.refused_actions.inc()

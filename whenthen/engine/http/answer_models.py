@@ -159,6 +159,18 @@ class Status(AnswerModel):
     """The work pools whose runs this process executes."""
 
 
+class Trace(AnswerModel):
+    """A trace (W3C Trace Context)."""
+
+    id: str
+    """32 hexadecimal digits."""
+    parent: str
+    """16 hexadecimal digits."""
+    flags: str
+    state: str | None = None
+    """The `tracestate`."""
+
+
 # Events
 
 
@@ -179,6 +191,8 @@ class StoredEvent(AnswerModel):
     follows: str | None = None
     lineage: dict[str, Any] = {}
     """The firings that led to it; absent for an event from outside."""
+    trace: Trace | None = None
+    """The trace that it is part of; absent when there is none."""
     seq: int
     """Its position in the stream; `before` of the next page."""
 
@@ -262,6 +276,8 @@ class FiringSummary(AnswerModel):
     """The ids of the events that contributed; the newest 1,000 if there were more."""
     total: int
     """How many events contributed."""
+    trace: Trace
+    """That of the triggering event, or one of its own."""
     seq: int
     """Its position in the stream; `before` of the next page."""
 
@@ -331,6 +347,8 @@ class FlowRunDetail(AnswerModel):
     tags: list[str]
     lineage: dict[str, Any] | None
     """Of the firing that started it."""
+    trace: Trace | None
+    """That the run is part of: of its firing, or of the request that started it."""
     related: list[Labels]
     triggered_by: str | None
     not_before: str | None

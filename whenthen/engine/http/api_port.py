@@ -108,8 +108,10 @@ class Api(Protocol):
 
     async def resume_deployment(self, name: str, schedule: str | None) -> answers.DeploymentDetail: ...
 
-    async def run_deployment(self, name: str, request: RunRequest) -> answers.FlowRunDetail:
-        """Start a run; two calls with one key give one run."""
+    async def run_deployment(
+        self, name: str, request: RunRequest, trace: dict[str, str] | None
+    ) -> answers.FlowRunDetail:
+        """Start a run, which becomes part of `trace`; two calls with one key give one run."""
 
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail: ...
 

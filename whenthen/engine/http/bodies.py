@@ -6,6 +6,7 @@ Called by `ingest` for each event request and by `routes` for the small bodies o
 from __future__ import annotations
 
 from whenthen.engine.http.answers import RETRY_AFTER_S, HttpError, Receive, Scope
+from whenthen.schemas import TRACE_HEADERS, read_trace
 
 __all__ = [
     "JSON_TYPES",
@@ -17,6 +18,7 @@ __all__ = [
     "read_body",
     "refuse_compressed",
     "refuse_other_than_json",
+    "trace_of",
 ]
 
 JSON_TYPES = ("application/json", "application/cloudevents+json", "application/cloudevents-batch+json")
@@ -33,6 +35,16 @@ def header(scope: Scope, name: bytes) -> str | None:
             text: str = value.decode("latin-1")
             return text
     return None
+
+
+def trace_of(scope: Scope) -> dict[str, str] | None:
+    """The trace that a request is part of; None without one, or with one that is malformed."""
+    if header(scope, b"traceparent") is None:
+        return None
+    parents, states = (
+        [value.decode("latin-1") for key, value in scope["headers"] if key == name.encode()] for name in TRACE_HEADERS
+    )
+    return read_trace(parents, states)
 
 
 def content_type(scope: Scope) -> str:

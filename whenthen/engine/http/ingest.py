@@ -26,6 +26,7 @@ from whenthen.engine.http.bodies import (
     read_body,
     refuse_compressed,
     refuse_other_than_json,
+    trace_of,
 )
 from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.metrics import Metrics
@@ -40,7 +41,7 @@ from whenthen.schemas import (
     check_outside,
     read_event,
 )
-from whenthen.sources import Request, decode_json, event_of_cloudevent
+from whenthen.sources import Request, decode_json, event_of_cloudevent, trace_of_cloudevent
 
 __all__ = ["Ingest"]
 
@@ -92,9 +93,16 @@ class Ingest:
             if body and not kind:
                 refuse_other_than_json(scope)  # that there is no content type; a body that is too large says so first
             data = decode_json(body)
+            trace = trace_of(scope)
+            traces: Sequence[dict[str, str] | None] = ()
             if kind in (_CLOUDEVENT, _CLOUDEVENTS):
-                data = [event_of_cloudevent(item) for item in (data if isinstance(data, list) else [data])]
-            events = self._read(data)
+                items = data if isinstance(data, list) else [data]
+                data = [event_of_cloudevent(item) for item in items]
+                traces = [trace_of_cloudevent(item) for item in items]
+            events = self._read(data, trace)
+            for event, own in zip(events, traces, strict=False):
+                if own is not None:  # the request may be that of a broker, which brings events of many traces
+                    event.data["trace"] = own
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
@@ -130,6 +138,8 @@ class Ingest:
                 headers=headers,
                 query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             )
+            if "traceparent" in headers:
+                request.trace = trace_of(scope)
             self._api.check_head(name, request)
             request.body = await read_body(receive, self._body_limit, headers.get("content-length"), share)
             result = self._api.translate(name, request)
@@ -143,10 +153,10 @@ class Ingest:
             return 200
         return await self._publish(send, result.events, source, result.dropped)
 
-    def _read(self, data: Any) -> list[Event]:
+    def _read(self, data: Any, trace: dict[str, str] | None) -> list[Event]:
         now = self._clock()
         if not isinstance(data, list):
-            return [self._read_one(data, now)]
+            return [self._read_one(data, now, trace)]
         if not data:
             raise InvalidEvent("the list is empty; send at least one event", path=("events",))
         if len(data) > self._most:
@@ -154,13 +164,13 @@ class Ingest:
         events = []
         for index, item in enumerate(data):
             try:
-                events.append(self._read_one(item, now))
+                events.append(self._read_one(item, now, trace))
             except InvalidEvent as error:
                 raise error.below(index) from None
         return events
 
-    def _read_one(self, data: Any, now: datetime) -> Event:
-        event = read_event(data, now=now, source="api", limits=self._limits)
+    def _read_one(self, data: Any, now: datetime, trace: dict[str, str] | None) -> Event:
+        event = read_event(data, now=now, source="api", trace=trace, limits=self._limits)
         check_outside(event, reserved_names=self._reserved_names)
         return event
 

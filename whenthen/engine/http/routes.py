@@ -15,7 +15,7 @@ from whenthen.engine.bus import StreamPage
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import BodyBudget, header, read_body
+from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
 from whenthen.engine.http.request_models import Page, RunRequest, read_run_request
 from whenthen.sources import decode_json
 
@@ -136,7 +136,7 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     @post("/deployments/{name}/run", status_code=201, tags=["deployments"])
     async def run_deployment(name: Named, request: Request) -> answers.FlowRunDetail:
         """Start a run. The body, if any, is `{"parameters": {...}, "key": "...", "delay": seconds}`."""
-        return await api.run_deployment(name, await _run_request(request, budget))
+        return await api.run_deployment(name, await _run_request(request, budget), trace_of(request.scope))
 
     @post("/deployments/{name}/pause", tags=["deployments"])
     async def pause_deployment(name: Named, schedule: Filter = None) -> answers.DeploymentDetail:

@@ -84,17 +84,23 @@ class Observation(Observer):
 
     def committed(self, shard: int, firings: Sequence[Firing], messages: int, seconds: float) -> None:
         self._metrics.commit_seconds.observe(seconds)
+        told = log.isEnabledFor(logging.INFO)
         for firing in firings:
             if firing.state is FiringState.TRIGGERED:
                 self._metrics.fire(firing.automation, datetime.fromisoformat(firing.at).timestamp())
                 self.fired[firing.automation] += 1
                 self.seed(firing.automation, firing.at)
-            log.info(
-                "%s: %s",
-                firing.automation,
-                firing.state.value,
-                extra={"firing": firing.id, "event": firing.event["id"] if firing.event else None},
-            )
+            if told:
+                log.info(
+                    "%s: %s",
+                    firing.automation,
+                    firing.state.value,
+                    extra={
+                        "firing": firing.id,
+                        "event": firing.event["id"] if firing.event else None,
+                        "trace": firing.current_trace["id"],
+                    },
+                )
 
     def set_aside(self, shard: int, aside: Mapping[str, Aside]) -> None:
         for name in self._aside.get(shard, {}).keys() - aside.keys():

@@ -43,6 +43,7 @@ RUN = answers.FlowRunDetail(
     worker=None,
     tags=[],
     lineage=None,
+    trace=None,
     related=[],
     triggered_by="api",
     not_before=None,
@@ -112,6 +113,8 @@ class FakeApi:
     limit: RateLimit | None = None  #: of the webhook
     missing: list[str] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    traces: list[Any] = field(default_factory=list)  #: of the runs that were asked for
+    translated: list[Request] = field(default_factory=list)
     registry: Metrics = field(default_factory=lambda: Metrics(version="1"))
 
     async def publish(self, event: Event) -> Ack:
@@ -138,6 +141,7 @@ class FakeApi:
             raise InvalidInput(f"the body is not JSON: {error}") from None
         if not isinstance(data, dict) or "number" not in data:
             raise InvalidEvent("body.number is missing", path=("resource", "id"))
+        self.translated.append(request)
         event = new_event(
             "order.created",
             resource={"id": f"order.{data['number']}"},
@@ -205,10 +209,13 @@ class FakeApi:
             raise NotFound(f"no event {event_id}")
         return answers.StoredEvent(**self.stored[event_id].data, seq=1)
 
-    async def run_deployment(self, name: str, request: RunRequest) -> answers.FlowRunDetail:
+    async def run_deployment(
+        self, name: str, request: RunRequest, trace: dict[str, str] | None
+    ) -> answers.FlowRunDetail:
         if name != "loader":
             raise NotFound(f'no deployment is named "{name}"; did you mean "loader"?')
         self.calls.append(("run", name, request.parameters, request.key, request.delay))
+        self.traces.append(trace)
         return RUN
 
     def __getattr__(self, name: str) -> Any:

@@ -255,3 +255,11 @@ def test_a_page_of_another_site_is_refused_everywhere_but_at_webhooks(path: str)
                 assert hook.status_code == 202
 
     asyncio.run(run())
+
+
+def test_a_run_that_is_asked_for_is_part_of_the_trace_of_the_request() -> None:
+    api = FakeApi()
+    parent = f"00-{'1' * 32}-{'2' * 16}-01"
+    for headers in ({"traceparent": parent}, {}, {"traceparent": "wrong"}):
+        assert call(api, "POST", "/api/deployments/loader/run", headers=headers).status_code == 201
+    assert api.traces == [{"id": "1" * 32, "parent": "2" * 16, "flags": "01"}, None, None]

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import orjson
 import pytest
-from http_fakes import FakeApi, app_over, client_of
+from http_fakes import NOW, FakeApi, app_over, client_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from whenthen.schemas import Webhook
 from whenthen.schemas.errors import BusUnavailable
+from whenthen.sources import Request, WebhookTranslator
 
 EVENT = {"event": "order.created", "resource": {"id": "order.1"}}
 
@@ -350,3 +353,64 @@ def test_reserved_names_are_taken_when_the_setting_says_so_but_never_the_ids() -
     app = {"allow_reserved_names": True}
     assert post(FakeApi(), {**EVENT, "event": "flow-run.Failed"}, app=app).status_code == 202
     assert post(FakeApi(), {**EVENT, "id": "0" * 32 + "-3"}, app=app).status_code == 400
+
+
+TRACE = {"id": "4bf92f3577b34da6a3ce929d0e0e4736", "parent": "00f067aa0ba902b7", "flags": "01"}
+PARENT = f"00-{TRACE['id']}-{TRACE['parent']}-01"
+
+
+def test_events_are_part_of_the_trace_of_their_request() -> None:
+    api = FakeApi()
+    events = [{**EVENT, "id": "e1"}, {**EVENT, "id": "e2"}]
+    assert post(api, events, headers={"traceparent": PARENT, "tracestate": "a=1"}).status_code == 202
+    assert [api.stored[id].data["trace"] for id in ("e1", "e2")] == [{**TRACE, "state": "a=1"}] * 2
+
+
+def test_a_malformed_trace_is_ignored_and_an_event_without_one_has_no_such_field() -> None:
+    api = FakeApi()
+    for number, headers in enumerate(
+        ({}, {"traceparent": "00-zz-01"}, {"tracestate": "a=1"}, {"traceparent": "x" * 5000})
+    ):
+        assert post(api, {**EVENT, "id": f"e{number}"}, headers=headers).status_code == 202
+    assert [event.data for event in api.stored.values() if "trace" in event.data] == []
+
+
+def test_two_traceparents_of_one_request_are_none() -> None:
+    api = FakeApi()
+    headers = [("content-type", "application/json"), ("traceparent", PARENT), ("traceparent", PARENT)]
+    assert (
+        call(api, "POST", "/api/events", content=orjson.dumps({**EVENT, "id": "e"}), headers=headers).status_code == 202
+    )
+    assert "trace" not in api.stored["e"].data
+
+
+def test_a_cloudevent_is_part_of_the_trace_that_it_names_itself() -> None:
+    api = FakeApi()
+    event = {"specversion": "1.0", "id": "1", "source": "/s", "type": "order.created"}
+    other = {**event, "id": "2", "traceparent": f"00-{'1' * 32}-{'2' * 16}-00", "tracestate": "a=1"}
+    headers = {"content-type": "application/cloudevents-batch+json", "traceparent": PARENT}
+    assert post(api, [event, other], headers=headers).status_code == 202
+    assert api.stored["/s#1"].data["trace"] == TRACE
+    assert api.stored["/s#2"].data["trace"] == {"id": "1" * 32, "parent": "2" * 16, "flags": "00", "state": "a=1"}
+    assert "traceparent" not in api.stored["/s#2"].resource
+
+
+def test_the_events_of_a_webhook_and_its_condition_have_the_trace_of_the_request() -> None:
+    webhook = Webhook.model_validate(
+        {"name": "w", "preset": "s3", "verify": "none", "when": f"event.trace.id == '{TRACE['id']}'"}
+    )
+    record = {"eventName": "ObjectCreated:Put", "s3": {"bucket": {"name": "b"}, "object": {"key": "k"}}}
+    translator = WebhookTranslator(webhook, resolve_secret=lambda _: "")
+    request = Request(
+        headers={"content-type": "application/json"}, body=orjson.dumps({"Records": [record]}), trace=TRACE
+    )
+    (event,) = translator.translate(request, NOW).events
+    assert event.data["trace"] == TRACE
+    assert translator.translate(replace(request, trace=None), NOW).events == []
+
+
+def test_a_request_to_a_webhook_hands_its_trace_to_the_translation() -> None:
+    api = FakeApi()
+    headers = {"x-token": "right", "traceparent": PARENT}
+    assert post(api, {"number": 1}, "/hooks/orders", headers=headers).status_code == 202
+    assert api.translated[-1].trace == TRACE

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field, RootModel
 
-from whenthen.engine.process.asyncapi.event_messages import EventMessage, MessageModel
+from whenthen.engine.process.asyncapi.event_messages import EventMessage, MessageModel, TraceContext
 from whenthen.schemas import FiringState
 
 __all__ = [
@@ -87,6 +87,8 @@ class FiringMessage(MessageModel):
     automations: list[str]
     edge: bool
     """Whether the state changed with it."""
+    trace: TraceContext | None = None
+    """Of the triggering event; absent when it has none."""
 
 
 class ActionTaskMessage(MessageModel):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["EventMessage", "Lineage", "MessageModel"]
+__all__ = ["EventMessage", "Lineage", "MessageModel", "TraceContext"]
 
 
 class MessageModel(BaseModel):
@@ -24,6 +24,19 @@ class Lineage(MessageModel):
     """The id of the last one."""
     automations: list[str]
     """The automations, the last one at the end."""
+
+
+class TraceContext(MessageModel):
+    """A trace (W3C Trace Context)."""
+
+    id: str
+    """32 hexadecimal digits."""
+    parent: str
+    """16 hexadecimal digits."""
+    flags: str
+    """2 hexadecimal digits."""
+    state: str | None = None
+    """The `tracestate`; absent when there is none."""
 
 
 class EventMessage(MessageModel):
@@ -44,3 +57,5 @@ class EventMessage(MessageModel):
     """The id of the event that came before this one."""
     lineage: Lineage | None = None
     """Absent for an event from outside."""
+    trace: TraceContext | None = None
+    """The trace that it is part of; absent when there is none."""

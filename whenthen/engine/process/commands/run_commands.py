@@ -11,6 +11,7 @@ from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.deployment_queries import DeploymentQueries
 from whenthen.engine.process.queries.run_queries import RunQueries, flow_run_detail
 from whenthen.runs import BuiltInOrchestrator
+from whenthen.schemas import child_trace
 
 __all__ = ["RunCommands"]
 
@@ -42,12 +43,16 @@ class RunCommands:
             await self._orchestrator.resume_schedule(name, schedule)
         return await self._deployments.get_deployment(name)
 
-    async def run_deployment(self, name: str, request: RunRequest) -> answers.FlowRunDetail:
+    async def run_deployment(
+        self, name: str, request: RunRequest, trace: dict[str, str] | None
+    ) -> answers.FlowRunDetail:
+        key = request.key or f"api/{uuid4()}"
         run = await self._orchestrator.run_deployment(
             name,
             request.parameters,
-            key=request.key or f"api/{uuid4()}",
+            key=key,
             delay=timedelta(seconds=request.delay),
+            trace=None if trace is None else child_trace(trace, key),
             triggered_by="api",
         )
         return flow_run_detail(run)

@@ -9,6 +9,7 @@ import orjson
 from whenthen.engine.bus import ENGINE, Bus, StoredMessage, newest, short_token
 from whenthen.engine.http import Page
 from whenthen.engine.http import answer_models as answers
+from whenthen.schemas import derived_trace, valid_trace
 
 __all__ = ["FiringQueries"]
 
@@ -37,5 +38,6 @@ def _summary(message: StoredMessage) -> answers.FiringSummary | None:
         event=event["id"] if event else None,
         events=[ref[0] for ref in firing["refs"]],
         total=firing.get("total", len(firing["refs"])),
+        trace=answers.Trace(**(valid_trace(firing.get("trace")) or derived_trace(firing["id"]))),
         seq=message.seq,
     )
