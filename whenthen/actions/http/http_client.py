@@ -1,8 +1,8 @@
 """The HTTP client of actions: aiohttp, held to what docs/actions.md promises.
 
 aiohttp parses, pools and proxies. Added here: the address policy (every resolved address is checked, the connection goes to a
-checked one, and each socket is checked once more), a limit for connections that counts idle ones, a limit for the bytes of an
-answer, and care with kept connections: bytes that no request asked for end one, and so does a request that was not sent whole.
+checked one, and each socket is checked once more), a limit for connections that counts idle ones, and, in `client_connection`, a limit
+for the bytes of an answer and care with kept connections.
 
 Redirects, cookies, decompression, proxies of the environment and aiohttp's own repetition of requests are off.
 """
@@ -17,8 +17,6 @@ import re
 import socket
 import ssl
 from collections.abc import Mapping
-from contextvars import ContextVar
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote, urlsplit
 from weakref import WeakSet
@@ -27,10 +25,10 @@ import aiohttp
 import httpx
 import yarl
 from aiohttp.abc import AbstractResolver, ResolveResult
-from aiohttp.client_proto import ResponseHandler
 from aiohttp.http_exceptions import HttpProcessingError
 
 from whenthen.actions.http.address_policy import AddressPolicy, Resolve, literal_address, refusal
+from whenthen.actions.http.client_connection import EXCHANGE, MAX_ANSWER_BYTES, Connection, Exchange
 from whenthen.actions.http.outgoing import (
     MAX_BODY_BYTES,
     Answer,
@@ -43,8 +41,6 @@ from whenthen.actions.http.tls_contexts import TlsContexts, explain_tls_error
 
 __all__ = ["MAX_ANSWER_BYTES", "AiohttpClient"]
 
-#: of an answer in all, with its status line, headers and the framing of its body
-MAX_ANSWER_BYTES = 1024 * 1024
 #: the parser's own limits, of one line and of the number of headers; `MAX_ANSWER_BYTES` is reached before the first
 PARSER_BYTES = 2 * MAX_ANSWER_BYTES
 MAX_HEADERS = 10_000
@@ -59,124 +55,6 @@ _NO_TIMEOUTS = aiohttp.ClientTimeout(total=None, connect=None, sock_connect=None
 _NOT_IN_A_LINE = re.compile(r"[\r\n\0]")
 
 
-@dataclass(slots=True)
-class _Exchange:
-    """One sending of one request; its connection finds it in the context of the task."""
-
-    origin: tuple[str, str, int, str]  #: scheme, host, port, proxy
-    policy: AddressPolicy  #: for the addresses that are connected to
-    connection: _Connection | None = None
-    kept: bool = False  #: the connection had served another request before
-
-
-_EXCHANGE: ContextVar[_Exchange] = ContextVar("whenthen_http_exchange")
-
-
-class _Connection(ResponseHandler):
-    """A connection of aiohttp that knows what has been received, and ends when it can not be trusted any more.
-
-    `set_response_params` begins an exchange, `feed_data` is told the head of each answer that the parser found, and
-    `should_close` is asked when the answer is read and the connection may be kept.
-    """
-
-    def __init__(self, loop: asyncio.AbstractEventLoop, opened: WeakSet[_Connection], limit: int) -> None:
-        super().__init__(loop)
-        self.origin: tuple[str, str, int, str] | None = None
-        self.used_at = loop.time()
-        self.received = 0  #: bytes since the exchange began
-        self.failure: str | None = None  #: why the connection was given up here
-        self.garbage: HttpProcessingError | None = None
-        self.ended = asyncio.Event()
-        self.ended_by: BaseException | None = None
-        self._opened = opened
-        self._limit = limit
-        self._answered = False
-
-    @property
-    def idle(self) -> bool:
-        """Whether the last answer is complete."""
-        return self._answered and (self._payload is None or self._payload.is_eof())
-
-    def end(self, failure: str | None = None) -> None:
-        """Close at once. What has been received of an answer can still be read."""
-        self.failure = self.failure or failure
-        self.force_close()
-        if self.idle:
-            self._parser = None
-            self._payload = None
-        if self.transport is not None:
-            self.transport.abort()
-
-    # -- of aiohttp
-
-    def set_response_params(self, **options: Any) -> None:
-        exchange = _EXCHANGE.get()
-        exchange.connection = self
-        exchange.kept = self.origin is not None
-        self.origin = exchange.origin
-        self.received = 0
-        self.failure = self.garbage = None
-        self._answered = False
-        super().set_response_params(**options)
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        status = data[0].code
-        if self._answered:
-            return  # a second answer; `data_received` ends the connection
-        self._answered = not 100 <= status < 200 or status == 101
-        super().feed_data(data, size)
-
-    def set_exception(self, exc: BaseException, *cause: BaseException) -> None:
-        if isinstance(exc, HttpProcessingError):
-            self.garbage = exc
-        super().set_exception(exc, *cause)
-
-    @property
-    def should_close(self) -> bool:
-        # what is not sent yet belongs to a request that the other side did not wait for
-        return super().should_close or self.transport is None or self.transport.get_write_buffer_size() > 0
-
-    # -- of asyncio
-
-    def connection_made(self, transport: Any) -> None:
-        super().connection_made(transport)
-        self._opened.add(self)
-        alive = [other for other in self._opened if other.is_connected()]
-        if len(alive) > self._limit:
-            idle = [other for other in alive if other.idle]
-            if idle:
-                min(idle, key=lambda other: other.used_at).end()
-
-    def connection_lost(self, exc: BaseException | None) -> None:
-        super().connection_lost(exc)
-        self.ended_by = exc
-        self.ended.set()
-
-    def data_received(self, data: bytes) -> None:
-        if not data:  # aiohttp goes on with what it had put aside
-            super().data_received(data)
-            return
-        self.received += len(data)
-        while data and not self.idle:
-            # the head by itself: what follows a complete answer must not spoil it
-            cut = -1 if self._answered else data.find(b"\r\n\r\n")
-            part, data = (data, b"") if cut < 0 else (data[: cut + 4], data[cut + 4 :])
-            super().data_received(part)
-            if self.garbage is not None:
-                # aiohttp tells who waits for the head, and after some faults in the body's framing nobody else
-                if self._payload is not None and not self._payload.is_eof():
-                    self._payload.set_exception(self.garbage)
-                return
-            if self.transport is None:
-                return
-        if self.idle:
-            self.used_at = self._loop.time()
-            if data or (self._parser is not None and self._parser.feed_eof() is not None):
-                self.end()  # whatever it is, no request asked for it
-        elif self.received > MAX_ANSWER_BYTES:
-            self.end(f"the answer has no end within {MAX_ANSWER_BYTES} bytes")
-
-
 class _Resolver(AbstractResolver):
     """Resolves names to the addresses that may be reached."""
 
@@ -184,7 +62,7 @@ class _Resolver(AbstractResolver):
         self._resolve = resolve
 
     async def resolve(self, host: str, port: int = 0, family: int = socket.AF_UNSPEC) -> list[ResolveResult]:
-        policy = _EXCHANGE.get().policy
+        policy = EXCHANGE.get().policy
         try:
             addresses = await self._resolve(host, port)
         except (socket.gaierror, UnicodeError) as error:
@@ -217,7 +95,7 @@ class _Resolver(AbstractResolver):
 def _checked_socket(info: Any) -> socket.socket:
     """The last check, of the address itself, whatever led to it."""
     family, kind, protocol, _, address = info
-    if why := refusal(str(address[0]), _EXCHANGE.get().policy):
+    if why := refusal(str(address[0]), EXCHANGE.get().policy):
         raise OSError(f"refused to connect: {address[0]} is a {why}")
     return socket.socket(family, kind, protocol)
 
@@ -243,7 +121,7 @@ class AiohttpClient:
         self._max = max_connections
         self._keepalive_s = keepalive_s
         self._slots = asyncio.Semaphore(max_connections)
-        self._opened: WeakSet[_Connection] = WeakSet()
+        self._opened: WeakSet[Connection] = WeakSet()
         self._contexts = TlsContexts()
         self._session: aiohttp.ClientSession | None = None
 
@@ -258,7 +136,7 @@ class AiohttpClient:
             timeout_ceil_threshold=float("inf"),
         )
         # aiohttp has no public way to name the class of its connections; tests notice when this one is gone
-        connector._factory = lambda: _Connection(loop, self._opened, self._max)  # type: ignore[assignment]
+        connector._factory = lambda: Connection(loop, self._opened, self._max)  # type: ignore[assignment]
         self._session = aiohttp.ClientSession(
             connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
@@ -309,7 +187,7 @@ class AiohttpClient:
             elif credentials:
                 given["Proxy-Authorization"] = credentials
         origin = (target.scheme, target.raw_host or "", target.port or 0, str(proxy_url or ""))
-        exchange = _Exchange(origin, policy)
+        exchange = Exchange(origin, policy)
         options: dict[str, Any] = {"headers": given, "proxy": proxy_url, "proxy_headers": proxy_headers}
         if url.scheme == "https":
             options["ssl"] = await self._contexts.get(tls)
@@ -323,15 +201,15 @@ class AiohttpClient:
                 if connection.origin == origin and connection.idle:
                     connection.end()
             try:
-                return await self._exchange(_Exchange(origin, policy), method, target, body, options)
+                return await self._exchange(Exchange(origin, policy), method, target, body, options)
             except _Unanswered as error:
                 raise error.told from None
 
     async def _exchange(
-        self, exchange: _Exchange, method: str, target: yarl.URL, body: bytes, options: dict[str, Any]
+        self, exchange: Exchange, method: str, target: yarl.URL, body: bytes, options: dict[str, Any]
     ) -> Answer:
         assert self._session is not None
-        token = _EXCHANGE.set(exchange)
+        token = EXCHANGE.set(exchange)
         response = None
         try:
             data = io.BytesIO(body) if len(body) > WHOLE_BODY_BYTES else body or None
@@ -354,7 +232,7 @@ class AiohttpClient:
                 exchange.connection.end()
             if response is not None:
                 response.close()
-            _EXCHANGE.reset(token)
+            EXCHANGE.reset(token)
 
 
 class _Interrupted(Exception):
@@ -424,7 +302,7 @@ def _refused(what: str) -> RequestFailed:
     )
 
 
-def _explain(error: BaseException, exchange: _Exchange, *, proxied: yarl.URL | None) -> RequestFailed | _Unanswered:
+def _explain(error: BaseException, exchange: Exchange, *, proxied: yarl.URL | None) -> RequestFailed | _Unanswered:
     """What went wrong, in our words; of the receiver's bytes nothing is quoted."""
     connection = exchange.connection
     if isinstance(error, _Interrupted):
