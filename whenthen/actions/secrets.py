@@ -26,6 +26,8 @@ __all__ = ["MASK", "RedactingFilter", "Redactor", "Secrets", "is_reference"]
 MASK = "***"
 #: values shorter than this are replaced only where they stand alone: `abc` must not eat the middle of `fabcde`
 WHOLE_WORD_BELOW = 4
+#: values of one source that are masked: the one in use, and those that were before it
+KEPT_OF_A_SOURCE = 8
 #: lines of a secret are secret themselves from this length on
 LINE_CHARS = 6
 #: a part of a URL is taken for a token from this length on, and from 8 characters when it has digits or mixed case
@@ -48,17 +50,41 @@ def is_reference(text: str) -> bool:
 
 
 class Redactor:
-    """Replaces known secret values in text. Thread-safe; values only ever get added."""
+    """Replaces known secret values in text. Thread-safe.
+
+    Of each source (a reference, a place in the rules) the newest `KEPT_OF_A_SOURCE` values are known: a secret that is rotated each
+    minute does not grow the search for ever, and what was sent with the value before is still masked when it comes back.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._values: set[str] = set()
+        self._latest: dict[str, str] = {}  #: by source
+        self._sources: dict[str, dict[str, None]] = {}  #: the values of each, the newest at the end
+        self._forms: dict[str, frozenset[str]] = {}  #: by value
         self._pattern: re.Pattern[str] | None = None
 
-    def add(self, value: str) -> None:
-        """From now on replace `value`, its usual encodings, and, when it is a URL or has lines, its telling parts."""
-        if value.strip() and value not in self._values:
-            self._learn({form for part in _parts(value) for form in _forms(part)} | {value})
+    def add(self, value: str, *, source: str | None = None) -> None:
+        """From now on replace `value`, its usual encodings, and, when it is a URL or has lines, its telling parts.
+
+        Without a `source` it is known for good.
+        """
+        source = f"={value}" if source is None else source
+        if self._latest.get(source) == value or not value.strip():
+            return
+        with self._lock:
+            values = self._sources.setdefault(source, {})
+            values.pop(value, None)
+            values[value] = None
+            forms = dict(self._forms)
+            if value not in forms:
+                forms[value] = frozenset(form for part in _parts(value) for form in _forms(part)) | {value}
+            for old in list(values)[:-KEPT_OF_A_SOURCE]:
+                del values[old]
+                if not any(old in others for others in self._sources.values()):
+                    del forms[old]
+            if forms.keys() != self._forms.keys():
+                self._learn(forms)
+            self._latest[source] = value
 
     def text(self, text: str) -> str:
         """`text` with every known secret replaced by `***`."""
@@ -75,12 +101,11 @@ class Redactor:
             return [self.value(item) for item in value]
         return value
 
-    def _learn(self, values: set[str]) -> None:
-        with self._lock:
-            self._values |= values
-            # longest first: of a value and its own prefix the whole value must go
-            ordered = sorted(self._values, key=lambda item: (-len(item), item))
-            self._pattern = re.compile("|".join(_expression(item) for item in ordered))
+    def _learn(self, forms: dict[str, frozenset[str]]) -> None:
+        # longest first: of a value and its own prefix the whole value must go
+        ordered = sorted(frozenset().union(*forms.values()), key=lambda item: (-len(item), item))
+        self._pattern = re.compile("|".join(map(_expression, ordered)))
+        self._forms = forms
 
 
 class RedactingFilter(logging.Filter):
@@ -131,7 +156,7 @@ class Secrets:
         if not value:
             raise NotFound(f"{reference} is empty; give it a value")
         if not public:
-            self._redactor.add(value)
+            self._redactor.add(value, source=reference)
         return value
 
     def _variable(self, name: str) -> str:

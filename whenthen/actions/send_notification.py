@@ -3,6 +3,9 @@
 Apprise URLs hold tokens. So no URL and no text of Apprise gets into an error, and while a message is being sent the
 loggers that would write them are silent: what counts is said by the action's own outcome.
 
+Apprise opens connections by itself, so the address policy of `actions.http` is asked before: a URL whose host is refused is not
+handed to it, and redirects are off. It resolves the name once more when it sends. Meaning: docs/actions.md, "send-notification".
+
 Apprise is imported by the first message: most processes never send one, and it is slow to import.
 """
 
@@ -18,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from whenthen.actions.attempts import ActionResult, Call
 from whenthen.actions.fields import Field, compile_text_field
+from whenthen.actions.http.outgoing import RequestFailed
 from whenthen.actions.secrets import is_reference
 from whenthen.schemas import ActionError, SendNotification
 
@@ -69,7 +73,7 @@ class SendNotificationHandler:
 
     async def run(self, call: Call) -> ActionResult:
         subject, body = self.subject.render(call), self.body.render(call)
-        urls = [self._url(call, url) for url in call.ports.notifiers.urls(self.notifier)]
+        urls = [self._url(call, index, url) for index, url in enumerate(call.ports.notifiers.urls(self.notifier))]
         with _silenced():
             # in a thread too: the first use of Apprise loads all of its services
             read = await asyncio.to_thread(_read, urls)
@@ -81,6 +85,8 @@ class SendNotificationHandler:
                     retryable=False,
                     reason="notifier",
                 )
+            for index, target in enumerate(targets):
+                await self._check_hosts(call, index, target)
             sent = await asyncio.gather(*(asyncio.to_thread(_send, target, subject, body) for target in targets))
         failed = [index for index, ok in enumerate(sent) if not ok]
         if failed:
@@ -88,11 +94,19 @@ class SendNotificationHandler:
             raise ActionError(f"not delivered by {len(failed)} of {len(sent)}: {services}", reason="not_delivered")
         return ActionResult(details={"notifier": self.notifier, "services": [_service(target) for target in targets]})
 
-    @staticmethod
-    def _url(call: Call, url: str) -> str:
+    async def _check_hosts(self, call: Call, index: int, target: apprise.NotifyBase) -> None:
+        for host in _hosts(target):
+            try:
+                await call.ports.http.check_host(host)
+            except RequestFailed as error:
+                raise ActionError(
+                    f"{self._place(index)} ({_service(target)}): {error}", retryable=False, reason=error.reason
+                ) from None
+
+    def _url(self, call: Call, index: int, url: str) -> str:
         if is_reference(url):
             return call.ports.resolve_secret(url)
-        call.ports.redactor.add(url)
+        call.ports.redactor.add(url, source=self._place(index))
         return url
 
     def _place(self, index: int) -> str:
@@ -108,7 +122,11 @@ def unreadable(urls: Sequence[str]) -> list[int]:
 def _read(urls: Sequence[str]) -> list[apprise.NotifyBase | None]:
     import apprise
 
-    return [apprise.Apprise.instantiate(url) for url in urls]
+    targets = [apprise.Apprise.instantiate(url) for url in urls]
+    for target in targets:
+        if target is not None:
+            target.redirects = False
+    return targets
 
 
 def _send(target: apprise.NotifyBase, subject: str, body: str) -> bool:
@@ -117,6 +135,16 @@ def _send(target: apprise.NotifyBase, subject: str, body: str) -> bool:
     sender = apprise.Apprise()
     sender.add(target)
     return bool(sender.notify(body=body, title=subject, body_format=apprise.NotifyFormat.TEXT))
+
+
+def _hosts(target: apprise.NotifyBase) -> list[str]:
+    """The hosts of a URL that Apprise connects to. Of services at an address of their own the URL has none: what stands in the host's
+    place is a token, which must not be asked of a name server."""
+    found = []
+    if "host" in target.template_tokens and getattr(target, "mode", None) != "cloud":
+        found.append(target.host)
+    found.append(getattr(target, "smtp_host", None))
+    return [host for host in dict.fromkeys(found) if isinstance(host, str) and host]
 
 
 def _service(target: apprise.NotifyBase) -> str:

@@ -6,9 +6,12 @@ from typing import Any
 
 import pytest
 
+from tests.unit.actions.conftest import EVENT, NOW, new_task
 from whenthen.actions import compile_action, read_action
+from whenthen.actions.attempts import Call
+from whenthen.actions.http.destinations import compile_destination
 from whenthen.schemas.actions import ACTIONS
-from whenthen.schemas.errors import InvalidTemplate
+from whenthen.schemas.errors import ActionError, InvalidTemplate
 
 
 def compiled(action: Any) -> Any:
@@ -115,3 +118,43 @@ def test_every_action_of_the_schema_can_be_compiled() -> None:
 def test_an_action_survives_the_way_through_the_stream() -> None:
     action = read_action({"call-webhook": "http://host", "timeout": "1500ms", "retry": {"delay": "2s", "attempts": 3}})
     assert read_action(action.model_dump(mode="json")) == action
+
+
+@pytest.mark.parametrize(
+    ("url", "allowed", "rendered", "admitted"),
+    [
+        ("$.payload.to", "a.example", "https://a.example/x", True),
+        ("$.payload.to", "a.example", "https://a.example:443/x", True),
+        ("$.payload.to", "a.example", "http://a.example/x", False),
+        ("$.payload.to", "a.example", "https://a.example:8443/x", False),
+        ("$.payload.to", "A.Example:8443", "https://a.example:8443/x", True),
+        ("$.payload.to", "a.example:*", "https://a.example:8443/x", True),
+        ("$.payload.to", "a.example:*", "http://a.example/x", False),
+        ("$.payload.to", "http://a.example", "http://a.example/x", True),
+        ("$.payload.to", "http://a.example", "http://a.example:81/x", False),
+        ("$.payload.to", "https://*.example:444", "https://b.example:444/", True),
+        ("$.payload.to", "http://[::1]:8080", "http://[::1]:8080/", True),
+        ("http://{{ event.payload.to }}/", "a.example", "a.example", True),
+        ("http://{{ event.payload.to }}/", "a.example", "a.example:81", False),
+        ("http://127.0.0.1:4990{{ event.payload.to }}", "127.0.0.1:4990", "", True),
+        ("http://127.0.0.1:4990{{ event.payload.to }}", "127.0.0.1:4990", "1", False),
+    ],
+)
+def test_allow_hosts_binds_scheme_host_and_port(url: str, allowed: str, rendered: str, admitted: bool) -> None:
+    destination = compile_destination("url", url, allow_hosts=[allowed])
+    event = {**EVENT, "payload": {"to": rendered}}
+    task = new_task({}, event)
+    nothing: Any = None
+    call = Call(task=task, firing=task.firing, event=event, events=[], ports=nothing, now=NOW)
+    if admitted:
+        destination.resolve(call)
+    else:
+        with pytest.raises(ActionError, match="is not in allow_hosts"):
+            destination.resolve(call)
+
+
+@pytest.mark.parametrize("entry", ["", "ftp://a", "a/b", "a:0", "a:70000", "a:x", "user@a", "a b", "https://", "[::1"])
+def test_an_entry_of_allow_hosts_that_is_no_host_is_refused_at_load(entry: str) -> None:
+    with pytest.raises(InvalidTemplate, match="is no host; write host") as caught:
+        compile_destination("url", "$.payload.to", allow_hosts=["ok.example", entry])
+    assert caught.value.path == ("allow_hosts", 1)

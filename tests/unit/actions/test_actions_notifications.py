@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import subprocess
 import sys
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from whenthen.actions.send_notification import unreadable
+from whenthen.actions import AddressPolicy, open_http_client
+from whenthen.actions.send_notification import _hosts, _read, unreadable
 from whenthen.schemas.errors import ActionError
 
 #: Apprise imports imghdr when it loads its services
@@ -120,7 +123,8 @@ rules = RuleFile.model_validate(read_document(text).data)
 for action in rules.automations[0].actions:
     compile_action(action)
 print("apprise" in sys.modules)
-from whenthen.actions.send_notification import unreadable
+from whenthen.actions import AddressPolicy, open_http_client
+from whenthen.actions.send_notification import _hosts, _read, unreadable
 unreadable(["env:LATER"])
 print("apprise" in sys.modules)
 unreadable(["json://host"])
@@ -128,3 +132,61 @@ print("apprise" in sys.modules)
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["False", "False", "False", "False", "True"]
+
+
+@pytest.mark.parametrize(
+    ("url", "what"),
+    [
+        ("json://169.254.169.254/latest/meta-data", "link-local address"),
+        ("json://2852039166/", "169.254.169.254, a link-local address"),
+        ("jsons://user:pw@metadata.example/x", "metadata.example is 169.254.169.254, a link-local address"),
+        ("mailto://user:pw@example.org?smtp=metadata.example", "is 169.254.169.254, a link-local address"),
+        ("gotify://metadata.example/token12345", "metadata.example is 169.254.169.254"),
+        ("json://[::ffff:169.254.169.254]/", "link-local address"),
+    ],
+)
+async def test_a_notification_to_an_address_that_actions_never_reach_is_refused(
+    world: Any, url: str, what: str
+) -> None:
+    async def resolve(host: str, port: int) -> list[str]:
+        return ["169.254.169.254"] if host == "metadata.example" else ["127.0.0.1"]
+
+    async with open_http_client(resolve=resolve) as http:
+        world.notifiers.known["team"] = [url]
+        with pytest.raises(ActionError, match=re.escape(what)) as caught:
+            await world.perform({"send-notification": "team"}, ports=replace(world.ports, http=http))
+    assert (caught.value.reason, caught.value.retryable) == ("refused_address", False)
+    assert "pw" not in str(caught.value)
+
+
+async def test_a_notification_to_a_private_address_obeys_the_setting(world: Any, receiver: Any) -> None:
+    world.notifiers.known["team"] = [f"json://127.0.0.1:{receiver.port}"]
+    async with open_http_client(AddressPolicy(refuse_private=True)) as http:
+        with pytest.raises(ActionError, match="private address"):
+            await world.perform({"send-notification": "team"}, ports=replace(world.ports, http=http))
+    assert receiver.requests == []
+
+
+async def test_a_redirect_of_a_notification_is_not_followed(world: Any, receiver: Any) -> None:
+    receiver.status = 302
+    receiver.headers = {"Location": f"http://127.0.0.1:{receiver.port}/elsewhere"}
+    world.notifiers.known["team"] = [f"json://user:pw@127.0.0.1:{receiver.port}/first?redirect=yes"]
+    with pytest.raises(ActionError, match="not delivered"):
+        await world.perform({"send-notification": "team"})
+    assert [request.path for request in receiver.requests] == ["/first"]
+
+
+async def test_a_token_in_the_hosts_place_is_asked_of_no_name_server(world: Any) -> None:
+    asked: list[str] = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    async with open_http_client(resolve=resolve) as http:
+        for url in ("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ/#c", "ntfy://topic", "json://h.example"):
+            (target,) = _read([url])
+            assert target is not None
+            for host in _hosts(target):
+                await http.check_host(host)
+    assert asked == ["h.example"]

@@ -191,3 +191,25 @@ async def test_an_unexpected_error_of_a_port_is_redacted(world: Any) -> None:
     world.orchestrator.failure = RuntimeError("could not log in with pl4nted-token")
     with pytest.raises(ActionError, match=r"RuntimeError: could not log in with \*\*\*"):
         await world.perform({"run-deployment": "loader"})
+
+
+def test_a_secret_that_is_rotated_for_ever_keeps_the_search_small() -> None:
+    redactor = Redactor()
+    redactor.add("a-secret-of-another-place", source="env:OTHER")
+    values = [f"rotated-secret-{number:05}" for number in range(2000)]
+    for value in values:
+        redactor.add(value, source="file:/run/token")
+    assert redactor._pattern is not None
+    assert len(redactor._pattern.pattern) < 2000
+    text = " ".join([*values[-8:], "a-secret-of-another-place"])
+    assert redactor.text(text) == " ".join(["***"] * 9)
+    assert redactor.text(values[0]) == values[0]
+
+
+def test_a_value_that_another_place_still_has_stays_masked() -> None:
+    redactor = Redactor()
+    redactor.add("shared-secret", source="env:A")
+    redactor.add("shared-secret", source="env:B")
+    for number in range(20):
+        redactor.add(f"rotated-secret-{number}", source="env:A")
+    assert redactor.text("shared-secret") == "***"

@@ -253,12 +253,18 @@ async def test_a_huge_answer_is_not_read_to_its_end(world: Any, receiver: Any) -
 
 async def test_a_host_from_a_template_must_be_on_the_list(world: Any, receiver: Any) -> None:
     event = {"id": "e", "event": "x", "resource": {"id": "r"}, "related": [], "payload": {}}
-    action = {"call-webhook": "$.payload.to", "allow_hosts": ["127.0.0.*"]}
+    action = {"call-webhook": "$.payload.to", "allow_hosts": [f"http://127.0.0.*:{receiver.port}"]}
     event["payload"] = {"to": receiver.url + "/callback"}
     await world.perform(action, event=event)
     assert receiver.requests[0].path == "/callback"
     for to, message in [
-        (f"http://localhost:{receiver.port}/", r"host localhost is not in allow_hosts \(127\.0\.0\.\*\)"),
+        (
+            f"http://localhost:{receiver.port}/",
+            r"http://localhost:\d+ is not in allow_hosts \(http://127\.0\.0\.\*:\d+\)",
+        ),
+        (f"https://127.0.0.1:{receiver.port}/", "is not in allow_hosts"),
+        (f"http://127.0.0.1:{receiver.port}1/", "is not a URL|is not in allow_hosts"),
+        ("http://127.0.0.1/", "http://127.0.0.1:80 is not in allow_hosts"),
         ("ftp://127.0.0.1/", "is not a URL that starts with http"),
         (f"http://127.0.0.1@localhost:{receiver.port}/", "has credentials"),
         ("http://127.0.0.1\\@localhost/", "has a backslash"),

@@ -1,7 +1,7 @@
 """Where a call-webhook action may send its request: the scheme, host and port come from the rule alone.
 
 A template may fill the path and the query. One that reaches into the host needs `allow_hosts`, and then the rendered
-host must match. The rendered URL is parsed and compared again, so that no text of an event can move the request.
+scheme, host and port must match an entry. The rendered URL is parsed and compared again, so that no text of an event can move the request.
 Meaning: docs/actions.md, "Where requests may go".
 """
 
@@ -28,8 +28,28 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:")
 _END_OF_AUTHORITY = re.compile(r"[/?#]")
 _DOT_SEGMENTS = frozenset({".", ".."})
 
+#: an entry of `allow_hosts`: [scheme://]host[:port]
+_ALLOWED = re.compile(
+    r"(?:(?P<scheme>https?)://)?(?P<host>\[[0-9a-f:.]+\]|[^/:@?#\s\\]+)(?::(?P<port>[0-9]{1,5}|\*))?", re.IGNORECASE
+)
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+
 #: scheme, host, port
 Origin = tuple[str, str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Allowed:
+    """One entry of `allow_hosts`."""
+
+    text: str  #: as it was written
+    scheme: str
+    host: str  #: a glob
+    port: int | None  #: None for every one
+
+    def admits(self, origin: Origin) -> bool:
+        scheme, host, port = origin
+        return scheme == self.scheme and self.port in (None, port) and fnmatchcase(host, self.host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +60,7 @@ class Destination:
     text: Field[str] | None  #: the template, or
     reference: str  #: a secret that holds the whole URL
     origin: Origin | None  #: what the rule fixes; None when it is in the secret or up to `allow_hosts`
-    allow_hosts: tuple[str, ...]
+    allow_hosts: tuple[_Allowed, ...]
 
     def resolve(self, call: Call) -> httpx.URL:
         """The URL for this attempt.
@@ -56,8 +76,11 @@ class Destination:
             raise self._refused(str(error)) from None
         if self.origin is not None and found != self.origin:
             raise self._refused(f"a value of the event would move the request from {self.origin[1]} to {found[1]}")
-        if self.origin is None and self.text is not None and not _allowed(found[1], self.allow_hosts):
-            raise self._refused(f"host {found[1]} is not in allow_hosts ({', '.join(self.allow_hosts)})")
+        if self.origin is None and self.text is not None and not any(each.admits(found) for each in self.allow_hosts):
+            raise self._refused(
+                f"{_origin_text(found)} is not in allow_hosts ({', '.join(each.text for each in self.allow_hosts)}); "
+                "an entry without a scheme or a port stands for those of the rule's url, otherwise for https and its usual port"
+            )
         return url
 
     def _refused(self, message: str) -> ActionError:
@@ -70,7 +93,9 @@ def compile_destination(field: str, text: str, *, allow_hosts: Sequence[str]) ->
     Raises:
         InvalidTemplate: not http(s), a template in the host without `allow_hosts`, credentials, or unreadable.
     """
-    allowed = tuple(host.lower() for host in allow_hosts)
+    scheme, mark, rest = text.partition("://")
+    written = scheme.lower() if mark and scheme.lower() in _DEFAULT_PORTS else "https"
+    allowed = tuple(_read_allowed(entry, written, index) for index, entry in enumerate(allow_hosts))
     if is_reference(text):
         if _TEMPLATE.search(text):
             raise InvalidTemplate("a reference to a secret has no templates in it; write the name out", path=(field,))
@@ -79,7 +104,6 @@ def compile_destination(field: str, text: str, *, allow_hosts: Sequence[str]) ->
     first = _TEMPLATE.search(text)
     if text == "$" or text.startswith(("$.", "$[")) or (first and first.start() == 0):
         return _open_destination(field, template, allowed)
-    scheme, mark, rest = text.partition("://")
     if not mark or scheme.lower() not in ("http", "https"):
         found = _SCHEME.match(text)
         what = f"scheme {found[0][:-1]!r}" if found else f"{text[:40]!r}"
@@ -96,11 +120,30 @@ def compile_destination(field: str, text: str, *, allow_hosts: Sequence[str]) ->
     return Destination(field, template, "", origin, allowed)
 
 
-def _open_destination(field: str, template: Field[str], allowed: tuple[str, ...]) -> Destination:
+def _read_allowed(text: str, scheme: str, index: int) -> _Allowed:
+    """An entry of `allow_hosts`. `scheme` is meant by one that has none."""
+    found = _ALLOWED.fullmatch(text)
+    port = found["port"] if found is not None else None
+    if found is None or (port not in (None, "*") and not 0 < int(port or 0) < 65536):
+        raise InvalidTemplate(
+            f"{text[:80]!r} is no host; write host, host:port, host:* for every port, or http://host:port, with globs in the host alone",
+            path=("allow_hosts", index),
+        )
+    scheme = (found["scheme"] or scheme).lower()
+    number = None if port == "*" else int(port) if port else _DEFAULT_PORTS[scheme]
+    return _Allowed(
+        text,
+        scheme,
+        found["host"].strip("[]").lower() if found["host"].startswith("[") else found["host"].lower(),
+        number,
+    )
+
+
+def _open_destination(field: str, template: Field[str], allowed: tuple[_Allowed, ...]) -> Destination:
     if not allowed:
         raise InvalidTemplate(
             "a template decides the host, so an event could send the request anywhere; "
-            'write the host out, or list what it may be in allow_hosts, such as ["*.example.com"]',
+            'write the host out, or list what it may be in allow_hosts, such as ["*.example.com", "http://10.0.0.5:8080"]',
             path=(field,),
         )
     return Destination(field, template, "", None, allowed)
@@ -128,8 +171,9 @@ def _parse(text: str) -> httpx.URL:
 
 
 def _origin(url: httpx.URL) -> Origin:
-    return url.scheme, url.raw_host.decode().lower(), url.port or (443 if url.scheme == "https" else 80)
+    return url.scheme, url.raw_host.decode().lower(), url.port or _DEFAULT_PORTS[url.scheme]
 
 
-def _allowed(host: str, globs: Sequence[str]) -> bool:
-    return any(fnmatchcase(host, glob) for glob in globs)
+def _origin_text(origin: Origin) -> str:
+    scheme, host, port = origin
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"

@@ -157,6 +157,17 @@ class AiohttpClient:
                 connection.end("the process is stopping")
             await self._session.close()
 
+    async def check_host(self, host: str) -> None:
+        """As `HttpClient.check_host`."""
+        literal = literal_address(host)
+        try:
+            addresses = [literal] if literal is not None else await self._resolve(host.strip("[]"), 0)
+        except (socket.gaierror, UnicodeError):
+            return
+        for address in addresses:
+            if why := refusal(address, self._policy):
+                raise _refused(f"{host} is {'' if host == address else address + ', '}a {why}")
+
     async def request(
         self,
         method: str,

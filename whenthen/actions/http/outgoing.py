@@ -97,6 +97,15 @@ class HttpClient(Protocol):
             RequestFailed: the address must not be reached, there is no connection, or no complete answer.
         """
 
+    async def check_host(self, host: str) -> None:
+        """Return when everything that `host`, a name or an address, leads to now may be reached, or when it leads nowhere.
+
+        For what is sent by another library, which resolves the name once more by itself.
+
+        Raises:
+            RequestFailed: an address must not be reached.
+        """
+
 
 def open_http_client(
     policy: AddressPolicy | None = None,
