@@ -7,7 +7,6 @@ can be absorbed, as in `f(1) || true`; where nothing could absorb it, it is refu
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -17,6 +16,7 @@ from whenthen.conditions.runtime.cel_values import KINDS
 from whenthen.conditions.runtime.condition_errors import Reason
 from whenthen.conditions.runtime.functions import FUNCTIONS
 from whenthen.conditions.runtime.messages import MESSAGES, fields_of
+from whenthen.schemas import near_names
 
 __all__ = ["check", "dotted_name", "is_known_type"]
 
@@ -170,5 +170,5 @@ def _check_message(node: n.Message) -> None:
 
 
 def _nearest(name: str, known: list[str]) -> str | None:
-    found = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    found = near_names(name, known)
     return f'did you mean "{found[0]}"?' if found else None

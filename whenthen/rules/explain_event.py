@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
 from whenthen.rules.folder import Rules
-from whenthen.schemas import Event, EventLimits, InvalidInput, NotFound, read_event, valid_trace
+from whenthen.schemas import Event, EventLimits, InvalidInput, NotFound, near_names, read_event, valid_trace
 from whenthen.triggers import Clause, compile_automation, explain_automation
 
 __all__ = ["explain_event"]
@@ -27,7 +26,7 @@ def explain_event(rules: Rules, automation: str, raw: bytes, *, now: datetime) -
     """
     found = next((item for item in rules.automations if item.name == automation), None)
     if found is None:
-        near = difflib.get_close_matches(automation, [item.name for item in rules.automations], n=3)
+        near = near_names(automation, [item.name for item in rules.automations], n=3)
         hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
         raise NotFound(f"there is no automation {automation!r} in these rules{hint}")
     try:

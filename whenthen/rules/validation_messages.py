@@ -7,21 +7,22 @@ whose field it is, and the value. Errors of the branches of one union become one
 
 from __future__ import annotations
 
-import difflib
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import islice
 from typing import Any
 
 from pydantic import BaseModel
 
 from whenthen.rules.scalars import describe
-from whenthen.schemas import ACTIONS, ActionBase, FieldPath
+from whenthen.schemas import ACTIONS, ActionBase, FieldPath, near_names
 
 __all__ = ["Explained", "explain", "nearest"]
 
-MAX_COMPARED = 300  #: names that a misspelt one is compared with
+
+MAX_GUESSED = 20  #: keys of a mapping that are looked at for a misspelt action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,10 +109,7 @@ def nearest(word: str, known: Iterable[str], *, what: str = "known") -> str:
     """`; did you mean "x"?`, or `; known are a, b, c` when nothing comes close, or nothing when there is nothing."""
     names = sorted(set(known))
     word = word[:200]
-    candidates = names
-    if len(names) > MAX_COMPARED:
-        candidates = [name for name in names if name[:3] == word[:3] or name[-3:] == word[-3:]][:MAX_COMPARED]
-    close = difflib.get_close_matches(word, candidates, n=1, cutoff=0.6)
+    close = near_names(word, names)
     if not close:
         folded = word.lower().replace("-", "_")
         close = [name for name in names if name.lower().replace("-", "_") == folded]
@@ -208,8 +206,8 @@ def _unknown_kind(walk: _Walk) -> str:
             named = [key for key in value if key in ACTIONS]
             if len(named) > 1:
                 return f"two actions in one: {' and '.join(named)}; start a list item for each with `- `"
-            guesses = [(key, difflib.get_close_matches(key, kinds, n=1)) for key in value if isinstance(key, str)]
-            for key, close in guesses:
+            for key in islice((key for key in value if isinstance(key, str)), MAX_GUESSED):
+                close = near_names(key, kinds)
                 if close:
                     return f'unknown action "{key[:80]}"; did you mean "{close[0]}"?'
             return f"no action is named; write {kinds[0]}: ... or another of {', '.join(kinds)}"
@@ -267,7 +265,7 @@ def _wanted(kind: str, context: Mapping[str, Any], walk: _Walk) -> str:
         return f"at most {_count(context.get('max_length'), 'item')}"
     if kind == "literal_error":
         expected = str(context.get("expected", "")).replace("'", "")
-        close = difflib.get_close_matches(str(walk.value)[:80], _literals(walk), n=1)
+        close = near_names(walk.value, _literals(walk)) if isinstance(walk.value, str) else []
         return expected + (f' (did you mean "{close[0]}"?)' if close else "")
     if kind.startswith(("datetime", "date", "timezone")):
         return "a time such as 2026-01-31T08:00:00Z"

@@ -8,7 +8,6 @@ reaper repeats the second step; both steps are idempotent.
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -34,6 +33,7 @@ from whenthen.schemas import (
     format_time,
     is_deeper_than,
     is_run_id,
+    near_names,
 )
 
 __all__ = ["BuiltInOrchestrator", "is_paused"]
@@ -262,7 +262,7 @@ def _schedule_key(deployment: str, name: str) -> str:
 
 
 def _near(name: str, known: Any) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
+    near = near_names(name, known, n=3)
     if near:
         return f"; did you mean {', '.join(map(repr, near))}?"
     return f"; there are {', '.join(map(repr, sorted(known)[:10]))}" if known else "; there are none"

@@ -78,7 +78,7 @@ def load_function(file: Path, name: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        near = difflib.get_close_matches(name, known, n=1)
+        near = difflib.get_close_matches(name[:100], known, n=1)
         raise CanNotCall(f"{file} has no function {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
     return function  # type: ignore[no-any-return]
 

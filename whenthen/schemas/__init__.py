@@ -71,6 +71,7 @@ from whenthen.schemas.errors import (
     UnsupportedMediaType,
     WhenthenError,
     error_text,
+    near_names,
     path_text,
 )
 from whenthen.schemas.events import (
@@ -229,6 +230,7 @@ __all__ = [
     "is_deeper_than",
     "is_reserved_name",
     "is_run_id",
+    "near_names",
     "new_event",
     "next_after",
     "occurrences",

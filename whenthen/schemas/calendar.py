@@ -27,6 +27,8 @@ from zoneinfo import ZoneInfo, available_timezones
 from croniter import CroniterBadDateError, CroniterError, croniter
 from dateutil.rrule import DAILY, HOURLY, MINUTELY, WEEKLY, rrule, rrulestr
 
+from whenthen.schemas.errors import near_names
+
 __all__ = ["Timetable", "check_timetable", "next_after", "occurrences"]
 
 #: the first local time that matches after the given one (or at it); None when there is none
@@ -191,9 +193,7 @@ def _first_change(zone: ZoneInfo, start: datetime, end: datetime) -> datetime | 
 def _zone(name: str) -> ZoneInfo:
     zone = _known_zone(name)
     if zone is None:
-        import difflib
-
-        near = difflib.get_close_matches(name, available_timezones(), n=1, cutoff=0.7)
+        near = near_names(name, available_timezones(), cutoff=0.7)
         hint = f"; did you mean {near[0]!r}?" if near else ", such as Europe/Berlin or UTC"
         raise ValueError(f"{name!r} is not a known IANA time zone{hint}")
     return zone

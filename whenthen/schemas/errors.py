@@ -35,9 +35,11 @@ the two in one place, `error_text`; whoever needs one of them takes it from the 
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from typing import Self
 
 __all__ = [
@@ -59,6 +61,7 @@ __all__ = [
     "UnsupportedMediaType",
     "WhenthenError",
     "error_text",
+    "near_names",
     "path_text",
 ]
 
@@ -66,6 +69,9 @@ __all__ = [
 FieldPath = tuple[str | int, ...]
 
 MAX_STEP_CHARS = 100  #: of one key of a path that are shown
+NEAR_CHARS = 100  #: of a word and of a name that are compared
+NEAR_NAMES = 300  #: that one word is compared with
+NEAR_LOOKED_AT = 20_000  #: names among which those are looked for
 
 
 def path_text(path: Iterable[str | int]) -> str:
@@ -242,3 +248,17 @@ class SetupError(WhenthenError):
     """The process can not start. The message says what to change."""
 
     reason = "setup_error"
+
+
+def near_names(word: str, names: Iterable[str], *, n: int = 1, cutoff: float = 0.6) -> list[str]:
+    """Up to `n` of `names` that `word` may have been meant for, the nearest first.
+
+    Comparing costs the product of two lengths for each name, and `word` may come from anybody: only words and names of at most
+    `NEAR_CHARS` are compared, and of more than `NEAR_NAMES` names only those that begin or end like it.
+    """
+    if len(word) > NEAR_CHARS:
+        return []
+    among = [name for name in islice(names, NEAR_LOOKED_AT) if len(name) <= NEAR_CHARS]
+    if len(among) > NEAR_NAMES:
+        among = [name for name in among if name[:3] == word[:3] or name[-3:] == word[-3:]][:NEAR_NAMES]
+    return difflib.get_close_matches(word, among, n=n, cutoff=cutoff)

@@ -17,7 +17,6 @@ each. Whatever is in the `EVENTS` stream went through `read_event` first, so `Ev
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
 from dataclasses import dataclass
@@ -27,7 +26,7 @@ from typing import Any, Final
 import orjson
 
 from whenthen.schemas.base import CONTROL
-from whenthen.schemas.errors import FieldPath, InvalidEvent, ReservedName
+from whenthen.schemas.errors import FieldPath, InvalidEvent, ReservedName, near_names
 from whenthen.schemas.times import format_time, parse_time, parse_us
 
 __all__ = [
@@ -232,7 +231,7 @@ def read_event(
         raise InvalidEvent(f"an event is a JSON object, found {_kind(data)}", path=("event",))
     if not _FIELDS.issuperset(data):
         field = next(field for field in data if field not in _FIELDS)
-        near = difflib.get_close_matches(str(field)[:80], FIELDS, n=1)
+        near = near_names(str(field), FIELDS)
         hint = f'; did you mean "{near[0]}"?' if near else f"; the fields are {', '.join(FIELDS)}"
         raise InvalidEvent("unknown field" + hint, path=(str(field)[:80],))
     name: Any = data.get("event")

@@ -7,7 +7,6 @@ environment; loop bodies, macro bodies, comparisons, literals of lists and mappi
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, cast
@@ -21,7 +20,7 @@ from jinja2.tests import TESTS as JINJA_TESTS
 from jinja2.utils import Cycler, Joiner, Namespace, missing
 from jinja2.visitor import NodeTransformer
 
-from whenthen.schemas import InvalidTemplate
+from whenthen.schemas import InvalidTemplate, near_names
 from whenthen.templates import allowed_calls, bounded_text, guards
 from whenthen.templates.budget import Budget
 from whenthen.templates.own_filters import OWN_FILTERS
@@ -363,7 +362,7 @@ class Rewriter(NodeTransformer):
     def _check_name(self, kind: str, name: str, known: Mapping[str, Any], lineno: int) -> None:
         if name not in known:
             names = [item for item in known if item.isidentifier()]
-            near = difflib.get_close_matches(name, names, n=1)
+            near = near_names(name, names)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(names))}"
             raise InvalidTemplate(f"line {lineno}: no {kind} named {name!r}; {hint}")
 

@@ -5,11 +5,10 @@ RFC 9535 with one extension: a name after a dot may have hyphens (`$.headers.x-d
 
 from __future__ import annotations
 
-import difflib
 import re
 from typing import Never
 
-from whenthen.schemas import InvalidTemplate
+from whenthen.schemas import InvalidTemplate, near_names
 from whenthen.templates import path_query as q
 from whenthen.templates.path_functions import FUNCTIONS
 
@@ -343,7 +342,7 @@ class _Parser:
     def call(self, name: str, end: int) -> q.Call:
         function, start = FUNCTIONS.get(name), self.at
         if function is None:
-            near = difflib.get_close_matches(name, FUNCTIONS, n=1)
+            near = near_names(name, FUNCTIONS)
             self.fail(
                 f"unknown function {name}(); "
                 + (f"did you mean {near[0]}()?" if near else f"there are {', '.join(FUNCTIONS)}")

@@ -5,7 +5,6 @@ Called by `templates.values` and where a field is text only. Meaning: docs/templ
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Iterator, Mapping
 from types import CodeType, TracebackType
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 from jinja2 import Template, meta, nodes
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
-from whenthen.schemas import InvalidTemplate, RenderError
+from whenthen.schemas import InvalidTemplate, RenderError, near_names
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
 from whenthen.templates.environment import BudgetContext, MissingValue, Rewriter, Sandbox
 from whenthen.templates.lookups import Piece, join_pieces, pieces_of, steps_of
@@ -190,7 +189,7 @@ def _are_short(pieces: tuple[Piece, ...]) -> bool:
 def _check_names(tree: nodes.Template, used: frozenset[str], known: frozenset[str]) -> None:
     for name in sorted(used - known):
         line = next((node.lineno for node in tree.find_all(nodes.Name) if node.name == name), 1)
-        near = difflib.get_close_matches(name, known, n=1)
+        near = near_names(name, known)
         hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(known))}"
         raise InvalidTemplate(f"line {line}: unknown variable {name!r}; {hint}")
 

@@ -10,12 +10,11 @@ Called by `actions` for parameters and bodies and by `sources` for mappings. How
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from whenthen.schemas import FieldPath, InvalidTemplate, RenderError
+from whenthen.schemas import FieldPath, InvalidTemplate, RenderError, near_names
 from whenthen.templates.budget import Budget
 from whenthen.templates.environment import Sandbox
 from whenthen.templates.paths import Path, compile_path
@@ -155,7 +154,7 @@ class _Compiler:
     def _check_first_step(self, path: Path) -> None:
         if self._known_steps is None or not path.steps or path.steps[0] in self._known_steps:
             return
-        near = difflib.get_close_matches(str(path.steps[0]), self._known_steps, n=1)
+        near = near_names(str(path.steps[0]), self._known_steps)
         hint = f"did you mean $.{near[0]}?" if near else f"there are {', '.join(sorted(self._known_steps))}"
         raise InvalidTemplate(f"column 2: {path.text!r} starts with an unknown name; {hint}")
 

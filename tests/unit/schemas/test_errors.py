@@ -5,12 +5,23 @@ from __future__ import annotations
 import importlib
 import pkgutil
 import re
+import time
+from pathlib import Path
 
 import pytest
 
 import whenthen
 from whenthen.conditions import ConditionError, compile_condition
-from whenthen.schemas import ActionError, InvalidEvent, InvalidInput, NotFound, Problem, RenderError, path_text
+from whenthen.schemas import (
+    ActionError,
+    InvalidEvent,
+    InvalidInput,
+    NotFound,
+    Problem,
+    RenderError,
+    near_names,
+    path_text,
+)
 from whenthen.schemas import errors as tree
 from whenthen.schemas.errors import WhenthenError
 
@@ -87,3 +98,22 @@ def test_no_two_errors_have_the_same_reason() -> None:
     reasons = [error.reason for error in every_error() if "reason" in error.__dict__]
     assert len(reasons) == len(set(reasons))
     assert all(re.fullmatch(r"[a-z_]+", reason) for reason in reasons)
+
+
+def test_looking_for_near_names_is_bounded_whatever_the_word_and_the_names() -> None:
+    started = time.process_time()
+    assert near_names("x" * 4_000_000, ["xx"]) == []
+    assert near_names("ab" * 40, (f"{'ba' * 40}{number}" for number in range(1_000_000))) == []
+    assert near_names("x", ["y" * 4_000_000]) == []
+    assert near_names("nightly-99999", [f"nightly-{number}" for number in range(20_000)])
+    assert time.process_time() - started < 2
+
+
+def test_no_part_of_the_engine_compares_texts_without_that_bound() -> None:
+    package = Path(whenthen.__file__).parent
+    found = {
+        str(path.relative_to(package))
+        for path in package.rglob("*.py")
+        if "get_close_matches" in path.read_text("utf-8")
+    }
+    assert found == {"schemas/errors.py", "runs/runner.py"}  # the runner imports nothing of ours

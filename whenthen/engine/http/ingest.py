@@ -30,7 +30,6 @@ from whenthen.engine.http.bodies import (
 )
 from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.metrics import Metrics
-from whenthen.rules import nearest
 from whenthen.schemas import (
     BusUnavailable,
     Event,
@@ -39,6 +38,7 @@ from whenthen.schemas import (
     NotFound,
     WhenthenError,
     check_outside,
+    near_names,
     read_event,
 )
 from whenthen.sources import Request, decode_json, event_of_cloudevent, trace_of_cloudevent
@@ -122,8 +122,8 @@ class Ingest:
         try:
             if name not in self._api.hook_names():
                 source = "webhook"
-                close = nearest(name, self._api.hook_names(), what="known")
-                raise NotFound(f'no webhook is named "{name[:200]}"' + (close if "did you mean" in close else ""))
+                near = near_names(name, self._api.hook_names())
+                raise NotFound(f'no webhook is named "{name[:200]}"' + (f'; did you mean "{near[0]}"?' if near else ""))
             if scope["method"] != "POST":
                 raise HttpError(405, "method_not_allowed", "a webhook is called with POST", (b"allow", b"POST"))
             limit = self._api.rate_limit(name)

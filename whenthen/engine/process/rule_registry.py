@@ -5,7 +5,6 @@ Built by the wiring; `engine.process.rule_reloading` hands it new sets. Implemen
 
 from __future__ import annotations
 
-import difflib
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
@@ -13,7 +12,7 @@ from dataclasses import dataclass
 from whenthen.actions import CompiledAction, CompiledActions
 from whenthen.engine.evaluation import shard_of
 from whenthen.rules import Rules
-from whenthen.schemas import Automation, Deployment, EventLimits, Firing, NotFound
+from whenthen.schemas import Automation, Deployment, EventLimits, Firing, NotFound, near_names
 from whenthen.sources import SourceLimits, WebhookTranslator
 from whenthen.triggers import CompiledAutomation, RuleSet, compile_named
 
@@ -130,5 +129,5 @@ def _log_warnings(rules: Rules) -> None:
 
 
 def _did_you_mean(name: str, known: Collection[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=3)
+    near = near_names(name, known, n=3)
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
