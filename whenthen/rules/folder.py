@@ -20,7 +20,7 @@ from whenthen.rules.compilation import Compilation, CompiledRule
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.plausibility.deployment_warnings import deployment_warnings
 from whenthen.rules.plausibility.implausible import implausible
-from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, unknown_names
+from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, stray_paths, unknown_names
 from whenthen.rules.self_triggering import loops
 from whenthen.rules.validation_messages import explain
 from whenthen.schemas import Automation, Deployment, FieldPath, InvalidRules, Notifier, Problem, RuleFile, Webhook
@@ -224,7 +224,12 @@ def _examine(
         files, parts = _without_replaced(files, parts, unsound)
     named = sorted([*parts, *unsound], key=lambda part: (part.file, *part.path)) if unsound else parts
     findings: list[Finding] = []
-    searches = [duplicates(named), unknown_names(parts, names_of(named), unread), loops(parts)]
+    searches = [
+        duplicates(named),
+        unknown_names(parts, names_of(named), unread),
+        stray_paths(parts, base),
+        loops(parts),
+    ]
     for search in (*searches, implausible(parts), deployment_warnings(parts, base)):
         findings += islice(search, MAX_PROBLEMS)
     for finding in findings:

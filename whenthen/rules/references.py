@@ -1,4 +1,4 @@
-"""What the parts of a set of rules say about one another: names that come twice, and names that nothing has.
+"""What the parts of a set of rules refer to: names that come twice, names that nothing has, and paths that lead out of its folder.
 
 Called by `folder` once all files are read.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from pydantic import BaseModel
 
@@ -26,7 +27,17 @@ from whenthen.schemas import (
     SendNotification,
 )
 
-__all__ = ["Finding", "Names", "Part", "duplicates", "is_constant", "names_of", "unknown_names", "written_actions"]
+__all__ = [
+    "Finding",
+    "Names",
+    "Part",
+    "duplicates",
+    "is_constant",
+    "names_of",
+    "stray_paths",
+    "unknown_names",
+    "written_actions",
+]
 
 SINGULAR = {
     "automations": "automation",
@@ -84,6 +95,29 @@ def duplicates(parts: Iterable[Part]) -> Iterator[Finding]:
         if earlier is not part:
             detail = f'{SINGULAR[part.kind]} "{part.name}" is defined twice; rename or remove one'
             yield Finding(part=part, path=("name",), detail=detail, other=earlier)
+
+
+def stray_paths(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
+    """Each path of a deployment that leads out of `base`, the rules folder, by `..`, by a link, or as it is written."""
+    root = base.resolve()
+    for part in parts:
+        if not isinstance(part.model, Deployment):
+            continue
+        entrypoint = None if part.model.entrypoint is None else part.model.entrypoint.rpartition(":")[0]
+        for field, text in (("working_dir", part.model.working_dir), ("entrypoint", entrypoint)):
+            if text is None:
+                continue
+            try:
+                found = (root / text).resolve()
+            except (OSError, RuntimeError, ValueError) as error:
+                yield Finding(part=part, path=(field,), detail=f"{text[:200]!r} is no path: {error}")
+                continue
+            if not found.is_relative_to(root):
+                through = "" if ".." in Path(text).parts or Path(text).is_absolute() else " (through a link)"
+                detail = f"{text[:200]!r} leads out of the rules folder{through}; move it there, or serve a folder that has both"
+                if field == "working_dir" and part.model.command is not None:
+                    detail += "; a command runs elsewhere with `env -C /folder program`"
+                yield Finding(part=part, path=(field,), detail=detail)
 
 
 def unknown_names(parts: Iterable[Part], names: Names, unread: Collection[str] = ()) -> Iterator[Finding]:

@@ -50,9 +50,9 @@ def launch_of(
 
     Raises:
         RenderError: a parameter is missing or can not be passed.
-        NotFound: the program, the folder, the file or a secret does not exist.
+        NotFound: the program, the folder, the file or a secret does not exist, or is outside of the rules folder.
     """
-    cwd = root / deployment.working_dir if deployment.working_dir else root
+    cwd = _within(root, deployment.working_dir, "working_dir") if deployment.working_dir else root
     if not cwd.is_dir():
         raise NotFound(f"working_dir {str(cwd)!r} is not a folder")
     # a trace that the worker was started in is none of the run's
@@ -155,10 +155,18 @@ def _program(word: str, cwd: Path, path: str) -> str:
 
 def _function_words(entrypoint: str, root: Path) -> list[str]:
     path, _, function = entrypoint.rpartition(":")
-    file = root / path
+    file = _within(root, path, "entrypoint")
     if not file.is_file():
         raise NotFound(f"entrypoint {entrypoint!r}: there is no file {str(file)!r}")
     return [sys.executable, "-m", "whenthen.runs.runner", str(file.absolute()), function]
+
+
+def _within(root: Path, text: str, what: str) -> Path:
+    """A path in the rules folder. Rules were checked for this where they were loaded; links may be others here and now."""
+    path = root / text
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise NotFound(f"{what} {text[:200]!r} leads out of the rules folder {str(root)!r}; move it there")
+    return path
 
 
 def _text(value: Any) -> str:

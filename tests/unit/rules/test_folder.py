@@ -386,3 +386,46 @@ def test_no_text_crashes_the_check(tmp_path: Path, text: str | bytes) -> None:
 )
 def test_no_trick_crashes_the_check(tmp_path: Path, text: str) -> None:
     problems(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (
+            "command: x, working_dir: ../..",
+            "deployments[0].working_dir: '../..' leads out of the rules folder; move it there",
+        ),
+        ("command: x, working_dir: /etc", "'/etc' leads out of the rules folder; move it there"),
+        ("command: x, working_dir: link", "'link' leads out of the rules folder (through a link)"),
+        ("command: x, working_dir: jobs/../../x", "leads out of the rules folder"),
+        (
+            "entrypoint: ../../etc/flow.py:f",
+            "deployments[0].entrypoint: '../../etc/flow.py' leads out of the rules folder",
+        ),
+        ("entrypoint: link/flow.py:f", "'link/flow.py' leads out of the rules folder (through a link)"),
+        ('entrypoint: "a\\0b.py:f"', "is no path"),
+    ],
+)
+def test_a_path_of_a_deployment_out_of_the_rules_folder_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    rules, outside = tmp_path / "rules", tmp_path / "outside"
+    rules.mkdir()
+    outside.mkdir()
+    (rules / "link").symlink_to(outside)
+    found = problems(rules, f"deployments:\n  - {{name: d, {line}}}\n")
+    assert len(found) == 1
+    assert said in found[0]
+
+
+def test_paths_within_the_rules_folder_are_taken_links_included(tmp_path: Path) -> None:
+    real = tmp_path / "real"
+    (real / "..data").mkdir(parents=True)
+    (tmp_path / "rules").symlink_to(real)
+    (real / "jobs").symlink_to("..data")
+    text = """
+deployments:
+  - {name: a, command: x, working_dir: jobs/../jobs}
+  - {name: b, entrypoint: "jobs/flow.py:f"}
+  - {name: c, entrypoint: "not/there/yet.py:f"}
+  - {name: d, command: x, working_dir: .}
+"""
+    assert problems(tmp_path / "rules", text) == []

@@ -12,7 +12,7 @@ import pytest
 
 from whenthen.runs.commands import launch_of, read_secret, render_words
 from whenthen.runs.run_states import new_run, run_from_record
-from whenthen.schemas import Deployment, RenderError
+from whenthen.schemas import Deployment, NotFound, RenderError
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 
@@ -61,3 +61,18 @@ def test_a_run_keeps_its_trace_in_its_record() -> None:
     )
     assert run_from_record(orjson.loads(orjson.dumps(run))).trace == run.trace
     assert run_from_record({k: v for k, v in orjson.loads(orjson.dumps(run)).items() if k != "trace"}).trace is None
+
+
+@pytest.mark.parametrize("fields", [{"command": "true", "working_dir": "out"}, {"entrypoint": "out/flow.py:f"}])
+def test_a_path_that_a_link_leads_out_of_the_rules_folder_by_now_is_not_followed(
+    tmp_path: Path, fields: dict[str, str]
+) -> None:
+    outside, rules = tmp_path / "outside", tmp_path / "rules"
+    outside.mkdir()
+    rules.mkdir()
+    (outside / "flow.py").write_text("def f(): ...")
+    (rules / "out").symlink_to(outside)
+    deployment = Deployment.model_validate({"name": "d", **fields})
+    run = new_run(deployment, key="k", parameters={}, now=NOW)
+    with pytest.raises(NotFound, match="leads out of the rules folder"):
+        launch_of(deployment, run, root=rules, scratch=tmp_path, inherited={}, resolve=read_secret)
