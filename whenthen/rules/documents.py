@@ -26,9 +26,11 @@ from yaml.events import (
 from whenthen.rules.scalars import SPECIAL_START, WORDS, describe, number, short
 from whenthen.schemas import FieldPath
 
-__all__ = ["MAX_DEPTH", "MAX_EXPANDED", "MAX_FILE_BYTES", "Document", "Fault", "Places", "read_document"]
+__all__ = ["MAX_DEPTH", "MAX_EXPANDED", "MAX_FILE_BYTES", "MAX_VALUES", "Document", "Fault", "Places", "read_document"]
 
 MAX_FILE_BYTES = 64 * 1024 * 1024
+MAX_VALUES = 1_000_000  #: of one file
+MAX_PLACES = 300_000  #: values whose places are known; what comes behind is found at the nearest one before
 MAX_DEPTH = 100  #: lists and mappings inside one another
 MAX_EXPANDED = 100_000  #: values that the aliases of one file may stand for
 
@@ -69,19 +71,29 @@ class Places:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What a file says. `broken` means that reading stopped early and `data` is what came before."""
+    """What a file says. `broken` means that reading stopped early and `data` is what came before; `too_large` that it did so
+    because there is too much."""
 
     data: Any
     faults: tuple[Fault, ...]
     broken: bool = False
+    too_large: bool = False
 
 
 class _Stop(Exception):
     """Reading can not go on."""
 
+    too_large = False
+
     def __init__(self, mark: Any, detail: str, path: FieldPath = ()) -> None:
         super().__init__(detail)
         self.fault = _fault(mark, detail, path)
+
+
+class _TooLarge(_Stop):
+    """There are too many values."""
+
+    too_large = True
 
 
 class _Frame:
@@ -127,7 +139,8 @@ def read_document(raw: bytes, places: Places | None = None) -> Document:
     try:
         reader.run()
     except _Stop as stop:
-        return Document(data=reader.data, faults=(*reader.faults, stop.fault), broken=True)
+        faults = (*reader.faults, stop.fault)
+        return Document(data=reader.data, faults=faults, broken=True, too_large=stop.too_large)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         fault = _fault(mark, _syntax_message(text, mark, error))
@@ -158,11 +171,18 @@ class _Reader:
         stack = self._stack
         special = SPECIAL_START
         places = self._places
+        limit = MAX_VALUES if places is None else MAX_PLACES
         documents = 0
         while (event := next_event()) is not None:
             kind = type(event)
             if kind is ScalarEvent:
                 self._count += 1
+                if self._count > limit:
+                    if places is None or self._count > MAX_VALUES:
+                        detail = f"the file has more than {MAX_VALUES} values; split it"
+                        raise _TooLarge(event.start_mark, detail)
+                    self._places = places = None
+                    limit = MAX_VALUES
                 value: Any = event.value
                 if event.tag is not None:
                     self._refuse_tag(event)

@@ -42,6 +42,7 @@ __all__ = [
 Checker = Callable[[BaseModel], Iterable[tuple[FieldPath, str]]]
 
 MAX_PROBLEMS = 1000  #: reported for one set; the last one says how many more there are
+MOST_ERRORS = 2 * MAX_PROBLEMS  #: of one file that are explained; several may be one problem
 MAX_FILES = 100_000
 _ITEMS: dict[str, type[BaseModel]] = {
     "automations": Automation,
@@ -293,6 +294,10 @@ def _read(file: SourceFile, report: _FileReport) -> _Reading:
         report.add_at(0, 0, (), file.trouble)
         return _Reading(unread=_KINDS)
     document = read_document(file.raw)
+    if document.too_large:
+        for fault in document.faults:
+            report.add_at(fault.line, fault.column, fault.path, fault.detail)
+        return _Reading(unread=_KINDS)
     if document.faults:
         for fault in read_document(file.raw, report.places).faults:
             report.add_at(fault.line, fault.column, fault.path, fault.detail)
@@ -307,16 +312,42 @@ def _read(file: SourceFile, report: _FileReport) -> _Reading:
     try:
         model = RuleFile.model_validate(data)
     except ValidationError as error:
-        errors = error.errors(include_url=False, include_input=False)
-        for item in explain(errors[: 2 * MAX_PROBLEMS], data, RuleFile, spelling=report.places.spelling):
+        many = error.error_count() > MOST_ERRORS
+        errors = list(islice(_first_errors(data), MOST_ERRORS)) if many else _errors_of(error)
+        for item in explain(errors, data, RuleFile, spelling=report.places.spelling):
             report.add(item.path, item.detail, at_key=item.at_key)
-        return _salvage(file, data)
+        return _Reading(unread=_KINDS) if many else _salvage(file, data)
     parts = [
         Part(file=file.name, path=(kind, index), model=item)
         for kind in _ITEMS
         for index, item in enumerate(getattr(model, kind))
     ]
     return _Reading(parts=parts)
+
+
+def _errors_of(error: ValidationError, *path: str | int) -> list[Mapping[str, Any]]:
+    """What pydantic found, below `path`. Of very much only how much it is: it gives all or nothing."""
+    if error.error_count() > MOST_ERRORS:
+        message = ValueError(f"{error.error_count()} problems here; is this file meant to be rules?")
+        return [{"type": "value_error", "loc": path, "ctx": {"error": message}, "msg": ""}]
+    errors = error.errors(include_url=False, include_input=False)
+    return [{**each, "loc": (*path, *each["loc"])} for each in errors]
+
+
+def _first_errors(data: Any) -> Iterator[Mapping[str, Any]]:
+    """What is wrong with a file in which very much is, part by part, so that one need not wait for all of it."""
+    around = {key: value for key, value in data.items() if key not in _ITEMS or not isinstance(value, list)}
+    try:
+        RuleFile.model_validate(around)
+    except ValidationError as error:
+        yield from _errors_of(error)
+    for kind, model in _ITEMS.items():
+        items = data.get(kind)
+        for index, item in enumerate(items if isinstance(items, list) else []):
+            try:
+                model.model_validate(item)
+            except ValidationError as error:
+                yield from _errors_of(error, kind, index)
 
 
 def _salvage(file: SourceFile, data: Any) -> _Reading:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,8 +12,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from whenthen.rules import check_rules, load_rules
-from whenthen.rules.folder import Checker
+from whenthen.rules import check_rules, documents, load_rules
+from whenthen.rules.folder import MAX_PROBLEMS, Checker
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidRules
 
@@ -429,3 +430,40 @@ deployments:
   - {name: d, command: x, working_dir: .}
 """
     assert problems(tmp_path / "rules", text) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("automations:\n" + "- {a: 1}\n" * 10_000, "a.yaml:2:3: automations[0].name: missing"),
+        ("automations: [" + "1," * 20_000 + "]\n", "a.yaml:1:15: automations[0]: wanted a mapping"),
+        (
+            "automations:\n - {name: a, " + ", ".join(f"k{number}: 1" for number in range(50_000)) + "}\n",
+            "a.yaml:2:4: automations[0]: 50001 problems here; is this file meant to be rules?",
+        ),
+        (", ".join(["{k0: 1", *(f"k{number}: 1" for number in range(1, 50_000))]) + "}", "50000 problems here"),
+    ],
+    ids=["items", "scalars", "fields", "top"],
+)
+def test_a_file_in_which_everything_is_wrong_is_told_of_in_bounds(tmp_path: Path, text: str, said: str) -> None:
+    started = time.process_time()
+    found = problems(tmp_path, text)
+    assert said in found[0]
+    assert len(found) <= MAX_PROBLEMS + 1
+    assert sum(map(len, found)) < 1_000_000
+    assert time.process_time() - started < 15
+
+
+def test_a_file_of_more_values_than_are_read_is_told_to_be_split(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(documents, "MAX_VALUES", 1000)
+    (found,) = problems(tmp_path, "automations: [" + "1,\n" * 2000 + "]\n")
+    assert found.endswith("a.yaml:998:1: the file has more than 1000 values; split it")
+
+
+def test_a_problem_behind_the_last_known_place_is_still_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(documents, "MAX_PLACES", 10)
+    text = "".join(f"- {{name: a{number}, trigger: {{expect: x}}}}\n" for number in range(20))
+    (found,) = problems(tmp_path, f"automations:\n{text}- {{name: b, trigger: {{expct: x}}}}\n")
+    assert 'automations[20].trigger.expct: unknown field; did you mean "expect"?' in found
