@@ -70,7 +70,12 @@ class Client:
     """Requests to one server. Use it as a context manager."""
 
     def __init__(
-        self, url: str = DEFAULT_URL, *, token: str | None = None, transport: httpx.BaseTransport | None = None
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        token: str | None = None,
+        ca: str | None = None,
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
         headers = _trace()
@@ -84,15 +89,18 @@ class Client:
                 timeout=TIMEOUT_S,
                 transport=transport,
                 trust_env=False,
-                verify=_trusted(),
+                verify=_trusted(ca),
             )
         except (httpx.InvalidURL, ValueError) as error:
             raise SetupError(f"--url {url[:200]!r} is not an address: {error}; write {DEFAULT_URL}") from None
 
     @classmethod
-    def connect(cls, url: str) -> Client:
-        """A client with the token of the environment, else with the one that the server at `url` noted for this user."""
-        return cls(url, token=api_token() or find_token(url))
+    def connect(cls, url: str, ca: str | None = None) -> Client:
+        """A client with the token of the environment, else with the one that the server at `url` noted for this user.
+
+        `ca` is a file with the authorities that are trusted; None means the public ones.
+        """
+        return cls(url, token=api_token() or find_token(url), ca=ca)
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON answer of a GET. Parameters that are None are left out. Raises `ApiError`, `Unreachable`."""
@@ -172,7 +180,7 @@ class Client:
         except httpx.TransportError as error:
             if any(isinstance(beneath, ssl.SSLCertVerificationError) for beneath in _beneath(error)):
                 raise Unreachable(
-                    f"the certificate of {self.url} is not trusted ({error}); name its authority in WHENTHEN_CA"
+                    f"the certificate of {self.url} is not trusted ({error}); name its authority with --ca or WHENTHEN_CA"
                 ) from None
             raise Unreachable(
                 f"no server answers at {self.url} ({_cause(error)}); start one with `whenthen serve RULES`, "
@@ -216,19 +224,20 @@ def _body(response: httpx.Response) -> Any:
         return None
 
 
-def _trusted(environment: Mapping[str, str] | None = None) -> ssl.SSLContext | bool:
-    """The authorities whose servers are trusted: those of the file `WHENTHEN_CA`, else the public ones.
+def _trusted(path: str | None) -> ssl.SSLContext | bool:
+    """The authorities whose servers are trusted: those of the file at `path`, else the public ones.
 
     Raises:
         SetupError: the file can not be read, or holds none.
     """
-    path = (os.environ if environment is None else environment).get("WHENTHEN_CA")
     if not path:
         return True
     try:
         return ssl.create_default_context(cafile=path)
     except OSError as error:  # those of TLS are of this kind, too
-        raise SetupError(f"WHENTHEN_CA: {path}: {error.strerror or error}; name a file of PEM certificates") from None
+        raise SetupError(
+            f"--ca (WHENTHEN_CA): {path}: {error.strerror or error}; name a file of PEM certificates"
+        ) from None
 
 
 def _trace() -> dict[str, str]:

@@ -1,6 +1,7 @@
 """`whenthen emit`: one event from flags, or events from a file.
 
-An event gets its id here and not at the server, so that sending it again after a lost answer changes nothing.
+An event gets its id here and not at the server, so that sending it again after a lost answer changes nothing. JSON is read as the
+server reads it: an integer that 64 bits do not hold is sent as its digits.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whenthen.cli.options import DEFAULT_URL, JsonOption, UrlOption
+from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, fail, print_json, stdout
 
 __all__ = ["add_commands", "read_events", "read_labels"]
@@ -53,6 +54,7 @@ def emit(
         typer.Option("--file", "-f", help="Whole events instead: JSON, a list, or a line each; - is standard input."),
     ] = None,
     url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Send an event; done means that it is stored."""
@@ -74,7 +76,7 @@ def emit(
     for item in events:
         if isinstance(item, dict):
             item.setdefault("id", str(uuid.uuid4()))
-    ids, duplicates = _send(events, url)
+    ids, duplicates = _send(events, url, ca)
     if as_json:
         print_json({"ids": ids, "duplicates": duplicates})
         return
@@ -83,13 +85,13 @@ def emit(
         stdout().print(f"accepted {escape(str(item['event']))} {escape(sent)}{note}")
 
 
-def _send(events: list[Any], url: str) -> tuple[list[str], list[str]]:
+def _send(events: list[Any], url: str, ca: str | None) -> tuple[list[str], list[str]]:
     from whenthen.cli.client import ApiError, Client, Unreachable
     from whenthen.schemas import InvalidInput
 
     ids: list[str] = []
     duplicates: list[str] = []
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         for start in range(0, len(events), BATCH):
             part = events[start : start + BATCH]
             try:
@@ -116,18 +118,13 @@ def read_labels(option: str, *texts: str) -> dict[str, str]:
     Raises:
         InvalidInput: not labels; says what was found.
     """
-    import orjson
-
     from whenthen.schemas import InvalidInput
+    from whenthen.sources import decode_json
 
     labels: dict[str, str] = {}
     for text in texts:
         if text.lstrip().startswith("{"):
-            try:
-                found = orjson.loads(text)
-            except orjson.JSONDecodeError as error:
-                raise InvalidInput(f"{option}: not JSON: {error}") from None
-            labels.update(found)
+            labels.update(decode_json(text.encode(), (option,)))
             continue
         for part in _BETWEEN.split(text):
             label, equals, value = part.partition("=")
@@ -145,22 +142,21 @@ def read_events(raw: bytes, where: str) -> list[Any]:
     Raises:
         InvalidInput: not JSON, or nothing in it; names the line.
     """
-    import orjson
-
     from whenthen.schemas import InvalidInput
+    from whenthen.sources import decode_json
 
     try:
-        found = orjson.loads(raw)
-    except orjson.JSONDecodeError as whole:
+        found = decode_json(raw, (where,))
+    except InvalidInput as whole:
         lines = [(number, line) for number, line in enumerate(raw.splitlines(), 1) if line.strip()]
         if len(lines) < 2:
-            raise InvalidInput(f"{where}: not JSON: {whole}" if lines else f"{where}: empty; it has no event") from None
+            raise whole if lines else InvalidInput(f"{where}: empty; it has no event") from None
         found = []
         for number, line in lines:
             try:
-                found.append(orjson.loads(line))
-            except orjson.JSONDecodeError as error:
-                raise InvalidInput(f"{where}:{number}: not JSON: {error}") from None
+                found.append(decode_json(line))
+            except InvalidInput as error:
+                raise InvalidInput(f"{where}:{number}: {error.detail}") from None
     events = found if isinstance(found, list) else [found]
     if not events:
         raise InvalidInput(f"{where}: the list is empty; it has no event")
@@ -168,15 +164,14 @@ def read_events(raw: bytes, where: str) -> list[Any]:
 
 
 def _payload(text: str) -> Any:
-    import orjson
-
     from whenthen.schemas import InvalidInput
+    from whenthen.sources import decode_json
 
     raw = _read(text[1:]) if text.startswith("@") else _read("-") if text == "-" else text.encode()
     try:
-        return orjson.loads(raw)
-    except orjson.JSONDecodeError as error:
-        raise InvalidInput(f"--payload: not JSON: {error}; text is written in quotes: '\"text\"'") from None
+        return decode_json(raw)
+    except InvalidInput as error:
+        raise InvalidInput(f"--payload: {error.detail}; text is written in quotes: '\"text\"'") from None
 
 
 def _read(name: str) -> bytes:

@@ -21,7 +21,7 @@ from whenthen.cli.listings import (
     local_time,
     print_items,
 )
-from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, JsonOption, Output, OutputOption, UrlOption
+from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, OutputOption, UrlOption
 from whenthen.cli.output import errors, escape, print_document, print_json, stdout
 from whenthen.cli.tables import Shape
 
@@ -134,23 +134,28 @@ def show_event(
         str, typer.Argument(metavar="ID", help="The event's id, as it is listed or in full.", show_default=False)
     ],
     url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """One event, whole."""
     from whenthen.cli.client import Client, quoted
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         print_document(client.get(f"/api/events/{quoted(event_id)}"), as_json=as_json)
 
 
 @errors
 def show_automation(
-    name: NameArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False, output: OutputOption = Output.TABLE
+    name: NameArgument,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
+    output: OutputOption = Output.TABLE,
 ) -> None:
     """One automation: its rule, its state, and its last decisions with their reasons."""
     from whenthen.cli.client import Client, quoted
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         found: dict[str, Any] = client.get(f"/api/automations/{quoted(name)}")
     if as_json or output is Output.JSON:
         print_json(found)
@@ -162,15 +167,19 @@ def show_automation(
 
 
 @errors
-def pause_automation(name: NameArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def pause_automation(
+    name: NameArgument, url: UrlOption = DEFAULT_URL, ca: CaOption = None, as_json: JsonOption = False
+) -> None:
     """Stop an automation from firing until it is resumed."""
-    _switch(name, "pause", url, as_json)
+    _switch(name, "pause", url, ca, as_json)
 
 
 @errors
-def resume_automation(name: NameArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def resume_automation(
+    name: NameArgument, url: UrlOption = DEFAULT_URL, ca: CaOption = None, as_json: JsonOption = False
+) -> None:
     """Let a paused automation fire again."""
-    _switch(name, "resume", url, as_json)
+    _switch(name, "resume", url, ca, as_json)
 
 
 @errors
@@ -180,12 +189,13 @@ def forget_orphans(
         typer.Argument(metavar="NAME", help="The automation's name, or the trigger's id.", show_default=False),
     ],
     url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Forget the windows of an automation that is not in the rules."""
     from whenthen.cli.client import Client, quoted
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         found = client.post(f"/api/orphans/{quoted(name)}/forget")
     if as_json:
         print_json(found)
@@ -194,10 +204,10 @@ def forget_orphans(
         stdout().print(f"the windows of {orphan['keys']} keys of trigger {orphan['trigger']} are being forgotten")
 
 
-def _switch(name: str, verb: str, url: str, as_json: bool) -> None:
+def _switch(name: str, verb: str, url: str, ca: str | None, as_json: bool) -> None:
     from whenthen.cli.client import Client, quoted
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         found = client.post(f"/api/automations/{quoted(name)}/{verb}")
     if as_json:
         print_json(found)
@@ -206,11 +216,11 @@ def _switch(name: str, verb: str, url: str, as_json: bool) -> None:
 
 
 @errors
-def status(url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def status(url: UrlOption = DEFAULT_URL, ca: CaOption = None, as_json: JsonOption = False) -> None:
     """What the server runs, on which rules, and the problems of a set that was refused."""
     from whenthen.cli.client import Client
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         print_document(client.get("/api/status"), as_json=as_json)
 
 

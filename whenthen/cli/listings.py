@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import typer
 
-from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, JsonOption, Output, OutputOption, UrlOption
+from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, OutputOption, UrlOption
 from whenthen.cli.output import errors, fail, print_json, print_lines, visible
 from whenthen.cli.tables import Heading, Shape, clean, narrow_table, wide_table
 
@@ -144,7 +144,12 @@ def _parameters(listing: Listing, *, alone: bool) -> list[inspect.Parameter]:
     if listing.most:
         option = typer.Option("--limit", "-n", min=1, max=listing.most, help="How many at most.")
         found.append(("limit", Annotated[int, option], 25))
-    found += [("url", UrlOption, DEFAULT_URL), ("as_json", JsonOption, False), ("output", OutputOption, Output.TABLE)]
+    found += [
+        ("url", UrlOption, DEFAULT_URL),
+        ("ca", CaOption, None),
+        ("as_json", JsonOption, False),
+        ("output", OutputOption, Output.TABLE),
+    ]
     kind = inspect.Parameter.KEYWORD_ONLY
     return [inspect.Parameter(name, kind, annotation=type_, default=default) for name, type_, default in found]
 
@@ -164,6 +169,7 @@ def _run(
     listing: Listing,
     *,
     url: str,
+    ca: str | None,
     as_json: bool,
     output: Output,
     name: str | None = None,
@@ -176,7 +182,7 @@ def _run(
     output = Output.JSON if as_json else output
     route = listing.route if name is None else listing.route.format(name=quoted(name))
     query = {**filters, **listing.fixed}
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         found = client.get(route, **query) if limit is None else list(client.pages(route, limit=limit, **query))
         if not follow:
             print_items(listing.columns, found, output=output, empty=listing.empty)

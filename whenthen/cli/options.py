@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["DEFAULT_URL", "MAX_PAGE", "JsonOption", "Output", "OutputOption", "UrlOption"]
+__all__ = ["DEFAULT_URL", "MAX_PAGE", "CaOption", "JsonOption", "Output", "OutputOption", "UrlOption"]
 
 DEFAULT_URL = "http://127.0.0.1:4280"
 #: of one page of a listing, as the API has it
@@ -25,6 +25,10 @@ class Output(StrEnum):
 UrlOption = Annotated[
     str,
     typer.Option("--url", envvar="WHENTHEN_URL", help="Where the server is.", metavar="URL"),
+]
+CaOption = Annotated[
+    str | None,
+    typer.Option("--ca", envvar="WHENTHEN_CA", help="The authorities (PEM) of an https:// server.", metavar="FILE"),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 OutputOption = Annotated[

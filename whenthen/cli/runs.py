@@ -11,7 +11,7 @@ import typer
 
 from whenthen.cli.command_groups import new_group
 from whenthen.cli.listings import MAX_ITEMS, Column, Filter, Listing, add_listing, joined, list_command, local_time
-from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, JsonOption, UrlOption
+from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, fail, print_document, print_json, print_lines, stdout, visible
 from whenthen.cli.tables import Shape
 
@@ -130,11 +130,13 @@ def _schedule(schedule: dict[str, Any]) -> str:
 
 
 @errors
-def show_deployment(name: DeploymentArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def show_deployment(
+    name: DeploymentArgument, url: UrlOption = DEFAULT_URL, ca: CaOption = None, as_json: JsonOption = False
+) -> None:
     """One deployment."""
     from whenthen.cli.client import Client, quoted
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         print_document(client.get(f"/api/deployments/{quoted(name)}"), as_json=as_json)
 
 
@@ -153,6 +155,7 @@ def run_deployment(
         bool, typer.Option("--wait", "-w", help="Show its log until it ends; exit 1 unless it completes.")
     ] = False,
     url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Start a run of a deployment."""
@@ -163,7 +166,7 @@ def run_deployment(
         body["key"] = key
     if delay:
         body["delay"] = delay
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         run = client.post(f"/api/deployments/{quoted(name)}/run", body)
         if not as_json:
             stdout().print(f"{escape(name)}: run {run['id']} is {run['state']}")
@@ -183,10 +186,11 @@ def pause_deployment(
     name: DeploymentArgument,
     schedule: ScheduleOption = None,
     url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Pause a deployment's schedules. Runs that are asked for otherwise still start."""
-    _switch(name, "pause", schedule, url, as_json)
+    _switch(name, "pause", schedule, url, ca, as_json)
 
 
 @errors
@@ -194,16 +198,17 @@ def resume_deployment(
     name: DeploymentArgument,
     schedule: ScheduleOption = None,
     url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Resume a deployment's schedules; what passed meanwhile is not made up for."""
-    _switch(name, "resume", schedule, url, as_json)
+    _switch(name, "resume", schedule, url, ca, as_json)
 
 
-def _switch(name: str, verb: str, schedule: str | None, url: str, as_json: bool) -> None:
+def _switch(name: str, verb: str, schedule: str | None, url: str, ca: str | None, as_json: bool) -> None:
     from whenthen.cli.client import Client, quoted
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         found = client.post(f"/api/deployments/{quoted(name)}/{verb}", schedule=schedule)
     if as_json:
         print_json(found)
@@ -215,11 +220,13 @@ def _switch(name: str, verb: str, schedule: str | None, url: str, as_json: bool)
 
 
 @errors
-def show_run(run_id: RunArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def show_run(
+    run_id: RunArgument, url: UrlOption = DEFAULT_URL, ca: CaOption = None, as_json: JsonOption = False
+) -> None:
     """One flow run."""
     from whenthen.cli.client import Client, quoted
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         run = client.get(f"/api/runs/{quoted(_run_id(client, run_id))}")
     shown = run if as_json else {name: value for name, value in run.items() if value not in (None, [], {}, "")}
     print_document(shown, as_json=as_json)
@@ -234,12 +241,13 @@ def run_logs(
         bool, typer.Option("--raw", help="Print control characters as they are, colours among them.")
     ] = False,
     url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object a line.")] = False,
 ) -> None:
     """What a flow run wrote. Control characters are escaped."""
     from whenthen.cli.client import Client, quoted
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         # resolved once, and not with every page of a log that is followed
         full = client.get(f"/api/runs/{quoted(_run_id(client, run_id))}")["id"]
         _print_log(client, full, follow=follow, times=times, as_json=as_json, raw=raw)
@@ -272,11 +280,13 @@ def _print_log(
 
 
 @errors
-def cancel_run(run_id: RunArgument, url: UrlOption = DEFAULT_URL, as_json: JsonOption = False) -> None:
+def cancel_run(
+    run_id: RunArgument, url: UrlOption = DEFAULT_URL, ca: CaOption = None, as_json: JsonOption = False
+) -> None:
     """Ask a flow run to end."""
     from whenthen.cli.client import Client, quoted
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         run = client.post(f"/api/runs/{quoted(_run_id(client, run_id))}/cancel")
     if as_json:
         print_json(run)
@@ -303,12 +313,13 @@ def redrive_actions(
         bool, typer.Option("--new-key", help="Under a new idempotency key, so that a receiver does it again.")
     ] = False,
     url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give dead letters new attempts, by the rules of today."""
     from whenthen.cli.client import Client
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         keys = _letters(client, keys, everything, automation, type)
         done, refused = _each_letter(client, keys, "redrive", **({"new_key": "true"} if new_key else {}))
     _tell_letters(done, refused, "redriven", "is tried again", as_json=as_json)
@@ -322,12 +333,13 @@ def drop_actions(
     type: _LettersOfType = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask before several are dropped.")] = False,
     url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Give dead letters up. They are not performed, and their outcome is `dropped`."""
     from whenthen.cli.client import Client
 
-    with Client.connect(url) as client:
+    with Client.connect(url, ca) as client:
         keys = _letters(client, keys, everything, automation, type)
         if everything and keys and not yes:
             typer.confirm(f"Drop {len(keys)} dead letters?", abort=True, err=True)
@@ -381,9 +393,8 @@ def read_parameters(texts: list[str]) -> dict[str, Any]:
     Raises:
         InvalidInput: without a name.
     """
-    import orjson
-
     from whenthen.schemas import InvalidInput
+    from whenthen.sources import decode_json
 
     found: dict[str, Any] = {}
     for text in texts:
@@ -391,8 +402,8 @@ def read_parameters(texts: list[str]) -> dict[str, Any]:
         if not equals or not name:
             raise InvalidInput(f"--param: {text[:80]!r} is not name=value")
         try:
-            found[name] = orjson.loads(value)
-        except orjson.JSONDecodeError:
+            found[name] = decode_json(value.encode())
+        except InvalidInput:
             found[name] = value
     return found
 

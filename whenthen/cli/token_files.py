@@ -3,6 +3,9 @@
 It is made at the first start and stays in the data directory. While the server runs it is noted by the server's URL in the
 user's state folder (`$XDG_STATE_HOME/whenthen`, else `~/.local/state/whenthen`), so that a command needs the URL alone. Both
 files are readable by their owner only; another user has to be given the token.
+
+A note names the process that listens, by its id and when it started. That of a server that was killed stays behind, and whoever listens at
+its address by then is sent nothing. Where the process can not be seen, as from another container, no note counts.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ import contextlib
 import os
 import secrets
 import stat
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import SplitResult, quote, urlsplit
@@ -22,6 +26,7 @@ __all__ = ["FILE_NAME", "find_token", "forget_token", "note_token", "state_folde
 FILE_NAME = "api-token"  #: in the data directory
 _LEAST = 16  #: characters
 _MOST = 4096  #: bytes that are read of a file
+_START_FIELD = 19  #: of what follows the name in /proc/PID/stat: clock ticks from the boot to the start
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
@@ -37,7 +42,7 @@ def token_of(data_dir: Path) -> str:
         with contextlib.suppress(FileExistsError):
             if not path.is_symlink() and not path.exists():
                 _create(path, secrets.token_urlsafe(32))
-        return _read(path)
+        return _read(path)[0]
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise SetupError(
@@ -46,7 +51,7 @@ def token_of(data_dir: Path) -> str:
 
 
 def note_token(url: str, token: str, environment: Mapping[str, str] | None = None) -> None:
-    """Note the token of the server at `url` for commands of this user; takes the place of an older one.
+    """Note the token of the server at `url`, this process, for commands of this user; takes the place of an older one.
 
     Raises:
         OSError: the state folder can not be written.
@@ -58,7 +63,7 @@ def note_token(url: str, token: str, environment: Mapping[str, str] | None = Non
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.unlink(missing_ok=True)
     try:
-        _write(draft, token)
+        _write(draft, f"{token}\n{os.getpid()} {_started(os.getpid())}")
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
@@ -68,12 +73,12 @@ def forget_token(url: str, token: str | None = None, environment: Mapping[str, s
     """Drop what is noted for `url`; with `token` only if it is that one."""
     path = state_folder(environment) / _name(url)
     with contextlib.suppress(OSError, SetupError, UnicodeDecodeError):
-        if token is None or _read(path) == token:
+        if token is None or _read(path)[0] == token:
             path.unlink()
 
 
 def find_token(url: str, environment: Mapping[str, str] | None = None) -> str | None:
-    """The token noted for `url`; None when there is none.
+    """The token noted for `url` by a process that still runs; None when there is none.
 
     Raises:
         SetupError: there is one that others can read or have put there.
@@ -82,12 +87,15 @@ def find_token(url: str, environment: Mapping[str, str] | None = None) -> str | 
     for name in _names(url):
         path = folder / name
         try:
-            return _read(path)
+            token, about = _read(path)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not text"
             raise SetupError(f"{path}: the API token can not be read: {reason}; set WHENTHEN_API_TOKEN") from None
+        pid, _, started = about.partition(" ")
+        if pid.isdecimal() and started and started == _started(int(pid)):
+            return token
     return None
 
 
@@ -117,7 +125,28 @@ def _write(path: Path, token: str) -> None:
         file.write(token + "\n")
 
 
-def _read(path: Path) -> str:
+def _started(pid: int) -> str:
+    """When a process started, as a word that no later process of its id has; empty when there is none, or none to be seen."""
+    try:
+        # the name of the program, in parentheses, may hold anything; what follows it are numbers
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        return f"{boot}-{int(fields[_START_FIELD])}"
+    except (OSError, ValueError, IndexError):
+        pass
+    if Path("/proc/self/stat").exists():
+        return ""
+    try:  # other systems than Linux
+        told = subprocess.run(
+            ["ps", "-o", "lstart=", "-p", str(pid)], capture_output=True, text=True, timeout=5, check=False
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return "-".join(told.stdout.split())
+
+
+def _read(path: Path) -> tuple[str, str]:
+    """The token of a file, and the line after it."""
     number = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     with open(number, "rb") as file:
         about = os.fstat(number)
@@ -129,10 +158,10 @@ def _read(path: Path) -> str:
             raise SetupError(
                 f"{path}: others can read the API token; remove the file, so that a new one is made at the next start"
             )
-        token = file.read(_MOST).decode("utf-8").strip()
+        token, _, note = file.read(_MOST).decode("utf-8").strip().partition("\n")
     if len(token) < _LEAST or not token.isascii() or not token.isprintable() or " " in token:
         raise SetupError(f"{path}: no API token ({_LEAST} characters or more); remove the file, and a new one is made")
-    return token
+    return token, note
 
 
 def _names(url: str) -> list[str]:

@@ -26,6 +26,7 @@ class Asked:
     query: dict[str, str]
     body: Any
     authorization: str | None
+    headers: dict[str, str]
 
 
 @dataclass
@@ -66,6 +67,7 @@ def server() -> Iterator[FakeServer]:
                 query=dict(parse_qsl(split.query)),
                 body=orjson.loads(raw) if raw else None,
                 authorization=self.headers.get("Authorization"),
+                headers={name.lower(): value for name, value in self.headers.items()},
             )
             status, value = fake.answer(asked)
             body = value if isinstance(value, bytes) else orjson.dumps(value)

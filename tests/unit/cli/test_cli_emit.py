@@ -108,3 +108,32 @@ def test_events_are_read_from_an_object_a_list_or_lines() -> None:
 def test_a_file_without_events_is_refused_with_its_line(raw: bytes, said: str) -> None:
     with pytest.raises(InvalidInput, match=said):
         read_events(raw, "f")
+
+
+def test_an_integer_beyond_64_bits_is_sent_as_the_digits_that_the_server_would_make_of_it(
+    run: Callable[..., Any], server: Any, tmp_path: Path
+) -> None:
+    server.answers["POST /api/events"] = accept
+    file = tmp_path / "events.jsonl"
+    line = '{"event": "a.b", "resource": {"id": "x"}, "payload": 123456789012345678901}\n'
+    for text in (line, line * 2):
+        file.write_text(text)
+        run("emit", "--file", str(file))
+    run("emit", "a.b", "-r", "id=x", "-p", '{"n": [18446744073709551615, 123456789012345678901, -9223372036854775809]}')
+    one, two, flag = (asked.body for asked in server.asked)
+    assert [event["payload"] for event in (one, *two)] == ["123456789012345678901"] * 3
+    assert flag["payload"] == {"n": [18446744073709551615, "123456789012345678901", "-9223372036854775809"]}
+
+
+def test_an_event_is_sent_with_the_trace_of_the_environment(
+    run: Callable[..., Any], server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server.answers["POST /api/events"] = accept
+    parent = f"00-{'1' * 32}-{'2' * 16}-01"
+    for written in (parent, "", "malformed"):
+        monkeypatch.setenv("TRACEPARENT", written)
+        monkeypatch.setenv("TRACESTATE", "a=1")
+        run("emit", "a.b", "-r", "id=x")
+    headers = [asked.headers for asked in server.asked]
+    assert [found.get("traceparent") for found in headers] == [parent, None, None]
+    assert [found.get("tracestate") for found in headers] == ["a=1", None, None]

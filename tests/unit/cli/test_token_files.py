@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +104,27 @@ def test_a_note_that_others_can_read_is_refused(state: dict[str, str]) -> None:
 def test_a_relative_state_folder_is_ignored() -> None:
     assert state_folder({"XDG_STATE_HOME": "relative"}) == Path.home() / ".local" / "state" / "whenthen"
     assert state_folder({}) == Path.home() / ".local" / "state" / "whenthen"
+
+
+def test_a_note_of_a_process_that_was_killed_is_given_to_nobody(state: dict[str, str]) -> None:
+    code = "import sys, time; from whenthen.cli.token_files import note_token; note_token(sys.argv[1], 'token-of-the-killed'); print(1, flush=True); time.sleep(60)"
+    url = "http://127.0.0.1:4280"
+    with subprocess.Popen(
+        [sys.executable, "-c", code, url], env={**os.environ, **state}, stdout=subprocess.PIPE
+    ) as server:
+        assert server.stdout is not None
+        server.stdout.readline()
+        assert find_token(url, state) == "token-of-the-killed"
+        server.kill()
+        server.wait()
+        assert find_token(url, state) is None
+    note_token(url, "token-of-the-next-server", state)
+    assert find_token(url, state) == "token-of-the-next-server"
+
+
+@pytest.mark.parametrize("about", ["", "1", "x y", "own another-start", "999999999 1", "own "])
+def test_a_note_that_does_not_name_the_process_that_runs_counts_for_nothing(state: dict[str, str], about: str) -> None:
+    note_token("http://127.0.0.1:4280", "token-of-the-first", state)
+    (note,) = state_folder(state).iterdir()
+    note.write_text(f"token-of-the-first\n{about.replace('own', str(os.getpid()))}\n")
+    assert find_token("http://127.0.0.1:4280", state) is None

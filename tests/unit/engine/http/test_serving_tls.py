@@ -12,10 +12,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import orjson
 import pytest
 from http_fakes import FakeApi, app_over
+from typer.testing import CliRunner
 
 from whenthen.cli.client import Client, Unreachable
+from whenthen.cli.main import app
 from whenthen.engine.http import ConnectionGate, ConnectionLimits, HttpServer, ServerTls, listen
 from whenthen.engine.http import serving as module
 from whenthen.schemas import SetupError
@@ -47,33 +50,35 @@ def url(certificate: Path) -> Iterator[str]:
     thread.join()
 
 
-def test_a_client_that_knows_the_authority_is_answered(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_knows_the_authority_is_answered(url: str) -> None:
     assert url.startswith("https://127.0.0.1:")
-    monkeypatch.setenv("WHENTHEN_CA", CA)
-    with Client(url) as client:
+    with Client(url, ca=CA) as client:
         assert client.get("/healthz") == {"ok": True}
 
 
-def test_a_client_that_does_not_know_the_authority_is_told_the_remedy(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("WHENTHEN_CA", raising=False)
+@pytest.mark.parametrize("way", ["option", "environment"])
+def test_a_command_takes_the_authority_from_its_option_or_the_environment(url: str, way: str) -> None:
+    given = ["--ca", CA] if way == "option" else []
+    environment = {"WHENTHEN_CA": CA} if way == "environment" else {"WHENTHEN_CA": ""}
+    done = CliRunner().invoke(app, ["runs", "--url", url, *given, "--json"], env=environment)
+    assert done.exit_code == 0, done.output
+    assert [run["id"] for run in orjson.loads(done.output)] == ["run-1"]
+
+
+def test_a_client_that_does_not_know_the_authority_is_told_the_remedy(url: str) -> None:
     with (
         Client(url) as client,
-        pytest.raises(Unreachable, match=r"is not trusted .* name its authority in WHENTHEN_CA"),
+        pytest.raises(Unreachable, match=r"is not trusted .* name its authority with --ca or WHENTHEN_CA"),
     ):
         client.get("/healthz")
 
 
 @pytest.mark.parametrize("text", [None, "no certificate"])
-def test_authorities_that_can_not_be_read_are_named(
-    text: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_authorities_that_can_not_be_read_are_named(text: str | None, tmp_path: Path) -> None:
     if text is not None:
         (tmp_path / "ca.pem").write_text(text)
-    monkeypatch.setenv("WHENTHEN_CA", str(tmp_path / "ca.pem"))
-    with pytest.raises(SetupError, match=r"WHENTHEN_CA: .*ca\.pem: .*; name a file of PEM certificates"):
-        Client("https://127.0.0.1:1")
+    with pytest.raises(SetupError, match=r"WHENTHEN_CA\): .*ca\.pem: .*; name a file of PEM certificates"):
+        Client("https://127.0.0.1:1", ca=str(tmp_path / "ca.pem"))
 
 
 def test_the_answer_413_reaches_its_client_over_tls(url: str) -> None:
