@@ -113,6 +113,12 @@ async def test_flags_have_compare_and_set(stores: Stores, unique: str) -> None:
     with pytest.raises(Conflict):
         await stores.flags.put(key, flag, version)
     assert (await stores.flags.all())[key] == replace(flag, paused=False, note="n")
+    with pytest.raises(Conflict):
+        await stores.flags.delete(key, version)
+    await stores.flags.delete(key, newer)
+    assert await stores.flags.get(key) is None
+    assert key not in await stores.flags.all()
+    assert (await stores.flags.put(key, flag, 0)) > 0
     assert newer != version
 
 

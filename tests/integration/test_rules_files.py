@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 
 from tests.patience import until
+from whenthen.engine.bus import encode_window, window_subject
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
 from whenthen.schemas.errors import InvalidRules
+from whenthen.triggers import SET_ASIDE
 
 pytestmark = pytest.mark.anyio
 
@@ -61,6 +64,13 @@ class Running:
     async def keeps(self, number: int) -> bool:
         """Whether the windows of so many absent triggers are kept."""
         return len(await self.get("/api/orphans")) == number
+
+    async def has_no_requests(self) -> bool:
+        """Whether the requests to forget windows are removed, those that were fulfilled."""
+        parts = self.server._started()
+        await parts.pauses.refresh()
+        await parts.pauses.clear_forgotten()
+        return not [key for key in await parts.stores.flags.all() if key.startswith("forget/")]
 
     async def has(self, names: list[str]) -> bool:
         return self.names() == names
@@ -207,7 +217,21 @@ async def test_kept_windows_are_forgotten_on_request(folder: Path) -> None:
         (forgotten,) = (await now.post("/api/orphans/unshipped/forget")).raise_for_status().json()
         assert forgotten["automation"] == "unshipped"
         await until(lambda: now.keeps(0))
+        await until(now.has_no_requests)
         (folder / "rules" / "orders.yaml").write_text(ORDERS)
         await now.reload()
         await now.emit("order.shipped", "o1")
         await until(lambda: now.decided("unshipped", ["waiting_for_after"]))
+
+
+async def test_the_status_names_what_is_set_aside_in_the_shards_of_other_processes(folder: Path) -> None:
+    async with running(folder) as now:
+        assert (await now.get("/api/status"))["set_aside"] == {}
+        state = orjson.dumps([1, "meaning", 2, "a window is too large"])
+        bus = now.server._started().bus
+        subject = window_subject(77, SET_ASIDE, "pair")
+        await bus.js.publish(subject, encode_window(SET_ASIDE, "pair", state))
+        assert (await now.get("/api/status"))["set_aside"] == {"pair": "a window is too large"}
+        assert (await now.get("/api/automations/pair"))["state"] == "set-aside"
+        await bus.js.publish(subject, encode_window(SET_ASIDE, "pair", b""))
+        assert (await now.get("/api/status"))["set_aside"] == {}

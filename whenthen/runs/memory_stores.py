@@ -111,6 +111,11 @@ class MemoryFlagStore:
         self._flags[key] = (flag, newest + 1)
         return newest + 1
 
+    async def delete(self, key: str, version: int) -> None:
+        if self._flags.get(key, (None, 0))[1] != version:
+            raise Conflict(f"flag {key!r} changed since version {version} was read; read it again")
+        self._flags.pop(key, None)
+
     async def all(self) -> dict[str, Flag]:
         return {key: flag for key, (flag, _) in self._flags.items()}
 

@@ -92,6 +92,13 @@ class FlagStore(Protocol):
             Conflict: another writer was faster.
         """
 
+    async def delete(self, key: str, version: int) -> None:
+        """Remove it if `version` is still the newest.
+
+        Raises:
+            Conflict: another writer was faster.
+        """
+
     async def all(self) -> dict[str, Flag]:
         """Every flag."""
 

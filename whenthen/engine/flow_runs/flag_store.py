@@ -43,6 +43,12 @@ class NatsFlagStore:
         except WrongRevision:
             raise Conflict(f"flag {key!r} changed since version {version} was read; read it again") from None
 
+    async def delete(self, key: str, version: int) -> None:
+        try:
+            await self._bucket.purge(_PREFIX + legal_key(key), revision=version)
+        except WrongRevision:
+            raise Conflict(f"flag {key!r} changed since version {version} was read; read it again") from None
+
     async def all(self) -> dict[str, Flag]:
         flags = {}
         async for message in self._bucket.newest(_PREFIX + ">"):

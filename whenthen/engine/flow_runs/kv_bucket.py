@@ -76,13 +76,16 @@ class KvBucket:
         """Store a revision, whatever is there. Errors: see `create`."""
         return await publish_expecting(self.client, self._prefix + key, value, None)
 
-    async def purge(self, key: str) -> None:
-        """Forget a key and its revisions; a marker of the deletion stays.
+    async def purge(self, key: str, *, revision: int | None = None) -> None:
+        """Forget a key and its revisions; a marker of the deletion stays. With a `revision` only if that is the newest.
 
         Raises:
-            BusUnavailable: not done, or not known to be.
+            WrongRevision: it is not. BusUnavailable: not done, or not known to be.
         """
-        head = encode_headers({"KV-Operation": "PURGE", "Nats-Rollup": "sub"})
+        headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
+        if revision is not None:
+            headers[EXPECTED_REVISION] = str(revision)
+        head = encode_headers(headers)
         await _publish(self.client, self._prefix + key, b"", head)
 
     def newest(self, keys: str = ">") -> AsyncGenerator[Received, None]:

@@ -153,7 +153,7 @@ class Status(AnswerModel):
     shards: dict[str, int]
     """The shards that this process evaluates, with the last position of EVENTS that each has dealt with."""
     set_aside: dict[str, str]
-    """The automations of these shards that are set aside, as they left what can not be stored, and why. `resume` or an edit
+    """The automations that are set aside, in whichever shard, as they left what can not be stored, and why. `resume` or an edit
     of its rule has one evaluated again."""
     pools: list[str]
     """The work pools whose runs this process executes."""

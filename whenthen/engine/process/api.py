@@ -74,7 +74,7 @@ class ServerApi:
         self.list_events = events.list_events
         self.get_event = events.get_event
 
-        automations = AutomationQueries(bus, rule_registry, pauses, observation)
+        automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation)
         self.list_automations = automations.list_automations
         self.get_automation = automations.get_automation
         self.list_decisions = automations.list_decisions
@@ -110,4 +110,4 @@ class ServerApi:
         return self._backups.start()
 
     async def status(self) -> answers.Status:
-        return self._describe()
+        return self._describe().model_copy(update={"set_aside": await self._automations.set_aside()})

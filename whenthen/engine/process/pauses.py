@@ -6,8 +6,10 @@ Implements `actions.ports.Automations`. The set `paused` is one object for the l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime
 
 from whenthen.engine.process.rule_registry import RuleRegistry
@@ -21,18 +23,30 @@ log = logging.getLogger(__name__)
 _PREFIX = "automation/"
 FORGET_PREFIX = "forget/"  #: of flags that ask for the windows of an absent trigger to be forgotten; the note says since when it is absent
 _REFRESH_S = 1.0
+_CLEAR_EVERY_S = 20.0  #: while there are requests to forget windows
 _TRIES = 20
 
 
 class AutomationPauses:
     """Pauses and resumes automations."""
 
-    def __init__(self, store: FlagStore, rule_registry: RuleRegistry, *, changed: Callable[[set[str]], None]) -> None:
+    def __init__(
+        self,
+        store: FlagStore,
+        rule_registry: RuleRegistry,
+        *,
+        changed: Callable[[set[str]], None],
+        orphans: Callable[[], Awaitable[Mapping[str, int]]],
+    ) -> None:
+        """`changed` is told what is paused; `orphans` gives the ids of absent triggers of all shards, and since when they are away."""
         self.paused: set[str] = set()
         self.resumed: dict[str, int] = {}  #: when each automation was last resumed, by the clock of whoever did it
         self._store = store
         self._rule_registry = rule_registry
         self._changed = changed
+        self._orphans = orphans
+        self._forgets: dict[str, int] = {}
+        self._clear_at = 0.0
         self._forget: Callable[[dict[str, int]], None] | None = None
 
     def on_forget(self, listener: Callable[[dict[str, int]], None]) -> None:
@@ -60,14 +74,26 @@ class AutomationPauses:
             self.paused.clear()
             self.paused.update(paused)
             self._changed(self.paused)
-        if self._forget is not None:
-            forgets = {
-                key.removeprefix(FORGET_PREFIX): int(flag.note)
-                for key, flag in flags.items()
-                if key.startswith(FORGET_PREFIX) and flag.note.isdecimal()
-            }
-            if forgets:
-                self._forget(forgets)
+        self._forgets = {
+            key.removeprefix(FORGET_PREFIX): int(flag.note)
+            for key, flag in flags.items()
+            if key.startswith(FORGET_PREFIX) and flag.note.isdecimal()
+        }
+        if self._forget is not None and self._forgets:
+            self._forget(self._forgets)
+
+    async def clear_forgotten(self) -> None:
+        """Remove the requests to forget windows that are forgotten, or were given back to their trigger."""
+        if not self._forgets:
+            return
+        away = await self._orphans()
+        for trigger, since_us in self._forgets.items():
+            if away.get(trigger) == since_us:
+                continue
+            found = await self._store.get(FORGET_PREFIX + trigger)
+            if found is not None and found[0].note == str(since_us):
+                with contextlib.suppress(Conflict):  # asked for again meanwhile
+                    await self._store.delete(FORGET_PREFIX + trigger, found[1])
 
     def report(self) -> None:
         """Tell again which automations are paused, as when others are in force."""
@@ -78,6 +104,9 @@ class AutomationPauses:
         while True:
             try:
                 await self.refresh()
+                if self._forgets and time.monotonic() >= self._clear_at:
+                    self._clear_at = time.monotonic() + _CLEAR_EVERY_S
+                    await self.clear_forgotten()
             except WhenthenError as error:
                 log.debug("pause flags of automations were not read: %s", error)
             await asyncio.sleep(_REFRESH_S)

@@ -16,8 +16,8 @@ class AutomationCommands:
 
     async def pause_automation(self, name: str) -> answers.AutomationState:
         await self._pauses.pause(name)
-        return self._queries.automation_state(name)
+        return await self._queries.automation_state(name)
 
     async def resume_automation(self, name: str) -> answers.AutomationState:
         await self._pauses.resume(name)
-        return self._queries.automation_state(name)
+        return await self._queries.automation_state(name)

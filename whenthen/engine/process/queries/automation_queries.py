@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from whenthen.engine.bus import Bus
 from whenthen.engine.http import Page
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
+from whenthen.engine.process.queries.shard_records import set_aside_records
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.schemas import Automation, Decision, Reason, format_time, from_us
+from whenthen.schemas import Automation, BusUnavailable, Decision, Reason, format_time, from_us
 from whenthen.triggers import why_not
 
 __all__ = ["AutomationQueries"]
@@ -28,11 +29,20 @@ class AutomationQueries:
         self._pauses = pauses
         self._observation = observation
 
+    async def set_aside(self) -> dict[str, str]:
+        """The automations that are set aside, and why: in the shards of this process as they are now, in all as they last stored it."""
+        try:
+            stored = await set_aside_records(self._bus.client)
+        except BusUnavailable:  # what is known here is told even so
+            stored = {}
+        return {**stored, **self._observation.aside}
+
     async def list_automations(self) -> list[answers.AutomationSummary]:
+        aside = await self.set_aside()
         return [
             answers.AutomationSummary(
                 name=name,
-                state=self._state(compiled.model),
+                state=self._state(compiled.model, aside),
                 trigger=compiled.model.trigger.type,
                 actions=[str(action.type) for action in compiled.model.actions],
                 fired=self._observation.fired[name],
@@ -47,14 +57,15 @@ class AutomationQueries:
         automation = self._rule_registry.automation(name)
         return answers.AutomationDetail(
             **automation.model_dump(mode="json", by_alias=True, exclude_none=True),
-            state=self._state(automation),
+            state=self._state(automation, await self.set_aside()),
             fired=self._observation.fired[name],
             last_fired=self._observation.last_fired.get(name),
             decisions=await self._items(name, self._observation.decisions.of(name)[:_DECISIONS_SHOWN]),
         )
 
-    def automation_state(self, name: str) -> answers.AutomationState:
-        return answers.AutomationState(name=name, state=self._state(self._rule_registry.automation(name)))
+    async def automation_state(self, name: str) -> answers.AutomationState:
+        state = self._state(self._rule_registry.automation(name), await self.set_aside())
+        return answers.AutomationState(name=name, state=state)
 
     async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
         self._rule_registry.automation(automation)
@@ -85,9 +96,9 @@ class AutomationQueries:
             for decision in decisions
         ]
 
-    def _state(self, automation: Automation) -> answers.State:
+    def _state(self, automation: Automation, aside: Collection[str]) -> answers.State:
         if not automation.enabled:
             return "disabled"
-        if automation.name in self._observation.aside:
+        if automation.name in aside:
             return "set-aside"
         return "paused" if automation.name in self._pauses.paused else "active"

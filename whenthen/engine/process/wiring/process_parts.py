@@ -10,6 +10,7 @@ from whenthen.engine.execution import DeadLetters
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.engine.process.pauses import AutomationPauses
+from whenthen.engine.process.queries.shard_records import orphan_records
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
@@ -47,6 +48,9 @@ def build_parts(
     secrets = Secrets(redactor)
     rule_registry = RuleRegistry(rules, shards=settings.shards, resolve_secret=secrets.resolve)
 
+    async def orphans() -> dict[str, int]:
+        return {orphan.trigger: since_us for orphan, since_us in await orphan_records(nats.bus.client)}
+
     def show_pauses(paused: set[str]) -> None:
         for automation in rule_registry.now.rules.automations:
             off = automation.name in paused or not automation.enabled
@@ -64,7 +68,7 @@ def build_parts(
         disk=nats.disk,
         rule_registry=rule_registry,
         orchestrator=BuiltInOrchestrator(nats.stores, rule_registry),
-        pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses),
+        pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses, orphans=orphans),
         observation=Observation(metrics, DecisionLog(settings.decisions_kept)),
         dead_letters=DeadLetters(nats.bus.client, outcome_ttl_s=int(settings.retain_outcomes.total_seconds())),
     )

@@ -1,0 +1,59 @@
+"""What the shards keep in `ENGINE` for everybody to see, whichever process evaluates them: orphans, and what was set aside."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+
+import orjson
+
+from whenthen.engine.bus import ENGINE, RequestClient, decode_window, stored_messages, window_subject
+from whenthen.engine.http import answer_models as answers
+from whenthen.schemas import format_time, from_us
+from whenthen.triggers import SET_ASIDE
+
+__all__ = ["orphan_records", "set_aside_records"]
+
+_ORPHAN = "orphan"
+MOST_ORPHANS = 10_000  #: in one list
+
+
+async def orphan_records(client: RequestClient) -> list[tuple[answers.Orphan, int]]:
+    """The orphans, those that are away the longest first, and since when as stored."""
+    found: dict[str, tuple[answers.Orphan, int]] = {}
+    async for trigger, state in _windows(client, _ORPHAN):
+        if not state:
+            found.pop(trigger, None)
+            continue
+        since_us, automation, keys, size = orjson.loads(state)[:4]
+        orphan = answers.Orphan(
+            trigger=trigger,
+            automation=automation or None,
+            keys=keys,
+            bytes=size,
+            since=format_time(from_us(since_us)),
+        )
+        found[trigger] = orphan, since_us
+    return sorted(found.values(), key=lambda each: (each[1], each[0].trigger))[:MOST_ORPHANS]
+
+
+async def set_aside_records(client: RequestClient) -> dict[str, str]:
+    """The automations that are set aside, in whatever shard, and why."""
+    found: dict[str, str] = {}
+    async for automation, state in _windows(client, SET_ASIDE):
+        found.pop(automation, None)
+        if state:
+            found[automation] = orjson.loads(state)[3]
+    return found
+
+
+async def _windows(client: RequestClient, trigger: str) -> AsyncIterator[tuple[str, bytes]]:
+    """Key and state of each window of a trigger in every shard; an empty state for one that is forgotten."""
+    shard, window = window_subject(0, trigger, "").split(".window.")
+    subject = f"{shard.rpartition('.')[0]}.*.window.{window.partition('.')[0]}.*"
+    config = {"filter_subject": subject, "deliver_policy": "last_per_subject"}
+    async with aclosing(stored_messages(client, ENGINE, config)) as messages:
+        async for message in messages:
+            if message.data:
+                _, key, state = decode_window(message.data)
+                yield key, state
