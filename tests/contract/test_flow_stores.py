@@ -13,7 +13,7 @@ from tests.patience import limit
 from whenthen.runs import BuiltInOrchestrator
 from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.run_states import new_run, transition
-from whenthen.runs.stores import Flag, LogLine, Stores
+from whenthen.runs.stores import Flag, LogLine, RunFilter, Stores
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict, NotFound
 
@@ -63,12 +63,16 @@ async def test_runs_are_listed_newest_first_and_filtered(stores: Stores, unique:
     for run in runs:
         await stores.runs.create(run)
     other = await stores.runs.create(a_run(unique + "x"))
-    assert [s.run.id for s in await stores.runs.list(deployment=unique)] == [runs[0].id, runs[2].id, runs[1].id]
-    assert [s.run.id for s in await stores.runs.list(deployment=unique, limit=1)] == [runs[0].id]
+    assert [s.run.id for s in await stores.runs.list(RunFilter(deployment=unique))] == [
+        runs[0].id,
+        runs[2].id,
+        runs[1].id,
+    ]
+    assert [s.run.id for s in await stores.runs.list(RunFilter(deployment=unique), limit=1)] == [runs[0].id]
     stored = await stores.runs.get(runs[1].id)
     assert stored is not None
     await stores.runs.update(transition(stored.run, RunState.CANCELLED, NOW), stored.version)
-    cancelled = await stores.runs.list(deployment=unique, states=frozenset({RunState.CANCELLED}))
+    cancelled = await stores.runs.list(RunFilter(deployment=unique, states=frozenset({RunState.CANCELLED})))
     assert [s.run.id for s in cancelled] == [runs[1].id]
     assert other.run.id in {s.run.id for s in await stores.runs.list(limit=10_000)}
 

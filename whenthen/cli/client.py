@@ -106,6 +106,16 @@ class Client:
         """The JSON answer of a GET. Parameters that are None are left out. Raises `ApiError`, `Unreachable`."""
         return self._ask("GET", path, params=_given(**query))
 
+    def whole(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """Items of a list that has no limit, answer by answer as long as there is a `Link` to more."""
+        parameters: Any = _given(**query)
+        while True:
+            response = self._send("GET", path, params=parameters)
+            yield from _body(response)
+            if "next" not in response.links:
+                return
+            parameters = httpx.URL(response.links["next"]["url"]).params
+
     def post(self, path: str, body: Any = None, **query: Any) -> Any:
         """The JSON answer of a POST. Raises `ApiError`, `Unreachable`."""
         content = None if body is None else orjson.dumps(body)
@@ -119,7 +129,7 @@ class Client:
             size = min(limit, MAX_PAGE)
             response = self._send("GET", path, params=_given(limit=size, before=before, **query))
             items = _body(response)
-            if before is not None and items and items[0].get("seq", 0) >= int(before):
+            if before is not None and before.isdecimal() and items and items[0].get("seq", 0) >= int(before):
                 return  # the listing has no further pages
             yield from items
             limit -= len(items)

@@ -183,7 +183,8 @@ def _run(
     route = listing.route if name is None else listing.route.format(name=quoted(name))
     query = {**filters, **listing.fixed}
     with Client.connect(url, ca) as client:
-        found = client.get(route, **query) if limit is None else list(client.pages(route, limit=limit, **query))
+        items = client.whole(route, **query) if limit is None else client.pages(route, limit=limit, **query)
+        found = list(items)
         if not follow:
             print_items(listing.columns, found, output=output, empty=listing.empty)
             return

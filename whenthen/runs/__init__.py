@@ -13,6 +13,9 @@ from whenthen.runs.reaper import (
     Reaper,
     ReaperSettings,
 )
+from whenthen.runs.run_pages import (
+    RunPageCollector,
+)
 from whenthen.runs.run_states import (
     flow_run_event,
     run_from_record,
@@ -21,10 +24,14 @@ from whenthen.runs.scheduler import (
     Scheduler,
 )
 from whenthen.runs.stores import (
+    EVERY_RUN,
+    PAGE_BYTES,
     Flag,
     FlagStore,
     LogLine,
     LogSlice,
+    RunFilter,
+    RunPage,
     Stored,
     Stores,
 )
@@ -34,6 +41,8 @@ from whenthen.runs.worker import (
 )
 
 __all__ = [
+    "EVERY_RUN",
+    "PAGE_BYTES",
     "BuiltInOrchestrator",
     "Flag",
     "FlagStore",
@@ -41,6 +50,9 @@ __all__ = [
     "LogSlice",
     "Reaper",
     "ReaperSettings",
+    "RunFilter",
+    "RunPage",
+    "RunPageCollector",
     "Scheduler",
     "Stored",
     "Stores",

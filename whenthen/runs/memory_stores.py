@@ -8,8 +8,21 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from whenthen.runs.stores import Flag, LogLine, LogSlice, Stored, Stores
-from whenthen.schemas import Conflict, Deployment, FlowRun, RunState
+import orjson
+
+from whenthen.runs.run_pages import RunPageCollector
+from whenthen.runs.stores import (
+    EVERY_RUN,
+    PAGE_BYTES,
+    Flag,
+    LogLine,
+    LogSlice,
+    RunFilter,
+    RunPage,
+    Stored,
+    Stores,
+)
+from whenthen.schemas import Conflict, Deployment, FlowRun
 
 __all__ = [
     "DeploymentSet",
@@ -56,16 +69,11 @@ class MemoryRunStore:
         self._check(run.id, version)
         return self._store(run)
 
-    async def list(
-        self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
-    ) -> list[Stored]:
-        found = [
-            stored
-            for stored in self._runs.values()
-            if (deployment is None or stored.run.deployment == deployment)
-            and (states is None or stored.run.state in states)
-        ]
-        return sorted(found, key=lambda stored: (stored.run.created, stored.run.id), reverse=True)[:limit]
+    async def list(self, wanted: RunFilter = EVERY_RUN, *, limit: int = 100, most_bytes: int = PAGE_BYTES) -> RunPage:
+        page = RunPageCollector(wanted, limit, most_bytes)
+        for stored in self._runs.values():
+            page.take(stored, len(orjson.dumps(stored.run)))
+        return page.page()
 
     async def watch(self, run_id: str | None = None) -> AsyncGenerator[Stored | None, None]:
         queue: asyncio.Queue[Stored] = asyncio.Queue()

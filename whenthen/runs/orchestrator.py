@@ -18,7 +18,7 @@ import orjson
 
 from whenthen.cancellation import end_task
 from whenthen.runs.run_states import ALLOWED, new_run, transition
-from whenthen.runs.stores import Deployments, Flag, LogLine, LogSlice, Stored, Stores
+from whenthen.runs.stores import Deployments, Flag, LogLine, LogSlice, RunFilter, RunPage, Stored, Stores
 from whenthen.schemas import (
     MAX_MADE_DEPTH,
     TERMINAL,
@@ -142,8 +142,12 @@ class BuiltInOrchestrator:
         self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
     ) -> list[FlowRun]:
         """The runs that match, the newest first."""
-        found = await self._stores.runs.list(deployment=deployment, states=states, limit=limit)
-        return [stored.run for stored in found]
+        wanted = RunFilter(deployment=deployment, states=states)
+        return [stored.run for stored in await self._stores.runs.list(wanted, limit=limit)]
+
+    async def flow_run_page(self, wanted: RunFilter, *, limit: int) -> RunPage:
+        """A page of runs; see `RunStore.list`."""
+        return await self._stores.runs.list(wanted, limit=limit)
 
     async def logs(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         """The log of the run so far.

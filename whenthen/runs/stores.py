@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Final, Protocol
 
 from whenthen.schemas import Deployment, FlowRun, RunState
 
@@ -22,6 +22,8 @@ __all__ = [
     "LogSlice",
     "LogStore",
     "QueuedRun",
+    "RunFilter",
+    "RunPage",
     "RunQueue",
     "RunStore",
     "SlotStore",
@@ -36,6 +38,36 @@ class Stored:
 
     run: FlowRun
     version: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFilter:
+    """Which runs are asked for."""
+
+    deployment: str | None = None
+    states: frozenset[RunState] | None = None
+    work_pool: str | None = None
+    before: tuple[str, str] | None = (
+        None  #: those that were created before that: time and id of the last run of the page before
+    )
+
+    def admits(self, run: FlowRun) -> bool:
+        return (
+            self.deployment in (None, run.deployment)
+            and (self.states is None or run.state in self.states)
+            and self.work_pool in (None, run.work_pool)
+            and (self.before is None or (run.created, run.id) < self.before)
+        )
+
+
+EVERY_RUN: Final = RunFilter()
+PAGE_BYTES: Final = 8 << 20  #: of the records of one page of runs
+
+
+class RunPage(list[Stored]):
+    """Some of the runs that match. `more` says that there are further ones, which were created earlier."""
+
+    more: bool = False
 
 
 class RunStore(Protocol):
@@ -54,10 +86,9 @@ class RunStore(Protocol):
             Conflict: another writer was faster.
         """
 
-    async def list(
-        self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
-    ) -> list[Stored]:
-        """The newest revisions that match, in descending order of creation."""
+    async def list(self, wanted: RunFilter = EVERY_RUN, *, limit: int = 100, most_bytes: int = PAGE_BYTES) -> RunPage:
+        """The newest revisions that match, in descending order of creation: at most `limit`, and of records that have `most_bytes`
+        together, unless the first one alone has more."""
 
     def watch(self, run_id: str | None = None) -> AsyncGenerator[Stored | None, None]:
         """First the newest revision of each run (or of this one), then None once, then each further revision.

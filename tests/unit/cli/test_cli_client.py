@@ -136,3 +136,28 @@ def test_the_token_is_sent_and_never_printed(run: Callable[..., Any], server: An
     assert server.asked[0].authorization == "Bearer do-not-print-me"
     assert "do-not-print-me" not in result.output
     assert "set WHENTHEN_API_TOKEN" in result.output
+
+
+def test_a_list_without_a_limit_is_read_whole_over_its_links() -> None:
+    asked: list[str] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(str(request.url))
+        link = {"link": '</api/automations?tag=x&after=b>; rel="next"'} if len(asked) == 1 else {}
+        return httpx.Response(200, json=[{"name": "ab"[len(asked) - 1]}], headers=link)
+
+    with Client("http://server:4280", transport=httpx.MockTransport(answer)) as client:
+        assert [item["name"] for item in client.whole("/api/automations", tag="x")] == ["a", "b"]
+    assert asked[1] == "http://server:4280/api/automations?tag=x&after=b"
+
+
+def test_pages_of_runs_go_on_over_links_whose_place_is_no_number() -> None:
+    pages = [["r3", "r2"], ["r1"]]
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        before = request.url.params.get("before")
+        link = {} if before else {"link": '</api/runs?before=2026/r2>; rel="next"'}
+        return httpx.Response(200, json=[{"id": name} for name in pages[before == "2026/r2"]], headers=link)
+
+    with Client("http://server:4280", transport=httpx.MockTransport(answer)) as client:
+        assert [item["id"] for item in client.pages("/api/runs", limit=10)] == ["r3", "r2", "r1"]

@@ -9,8 +9,8 @@ import orjson
 
 from whenthen.engine.bus import RUN_STATES, RequestClient, StreamReader, run_key
 from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision
-from whenthen.runs import Stored, run_from_record
-from whenthen.schemas import Conflict, FlowRun, RunState, is_run_id
+from whenthen.runs import EVERY_RUN, PAGE_BYTES, RunFilter, RunPage, RunPageCollector, Stored, run_from_record
+from whenthen.schemas import Conflict, FlowRun, is_run_id
 
 __all__ = ["NatsRunStore", "run_of_message"]
 
@@ -61,20 +61,13 @@ class NatsRunStore:
             why = f"flow run {run.id} changed since version {version} was read; read it again"
             raise Conflict(why) from None
 
-    async def list(
-        self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
-    ) -> list[Stored]:
-        found: dict[str, Stored] = {}
+    async def list(self, wanted: RunFilter = EVERY_RUN, *, limit: int = 100, most_bytes: int = PAGE_BYTES) -> RunPage:
+        page = RunPageCollector(wanted, limit, most_bytes)
         async for message in self._bucket.newest():
             stored = _readable(message.data, message.seq)
             if stored is not None:
-                found.pop(stored.run.id, None)  # an older revision of a run that changed meanwhile
-                if (deployment is None or stored.run.deployment == deployment) and (
-                    states is None or stored.run.state in states
-                ):
-                    found[stored.run.id] = stored
-        newest_first = sorted(found.values(), key=lambda stored: (stored.run.created, stored.run.id), reverse=True)
-        return newest_first[:limit]
+                page.take(stored, len(message.data))
+        return page.page()
 
     async def watch(self, run_id: str | None = None) -> AsyncGenerator[Stored | None, None]:
         reader = StreamReader(self._bucket.client, self._bucket.stream)

@@ -18,8 +18,10 @@ from whenthen.engine.http.connections import (
     ConnectionLimits,
 )
 from whenthen.engine.http.request_models import (
+    Listing,
     Page,
     RunRequest,
+    bounded,
 )
 from whenthen.engine.http.request_origin import (
     RequestOrigin,
@@ -36,11 +38,13 @@ __all__ = [
     "ConnectionLimits",
     "HttpApp",
     "HttpServer",
+    "Listing",
     "Page",
     "RequestOrigin",
     "RunRequest",
     "ServerTls",
     "answer_models",
+    "bounded",
     "create_app",
     "listen",
 ]

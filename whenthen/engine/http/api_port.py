@@ -11,7 +11,7 @@ from typing import Protocol
 
 from whenthen.engine.bus import Ack
 from whenthen.engine.http import answer_models as answers
-from whenthen.engine.http.request_models import Page, RunRequest
+from whenthen.engine.http.request_models import Listing, Page, RunRequest
 from whenthen.schemas import Event, RateLimit
 from whenthen.sources import Request, Translation
 
@@ -66,7 +66,8 @@ class Api(Protocol):
 
     async def get_event(self, event_id: str) -> answers.StoredEvent: ...
 
-    async def list_automations(self) -> list[answers.AutomationSummary]: ...
+    async def list_automations(self, after: str | None) -> Listing[answers.AutomationSummary]:
+        """Those behind the named one, as many as an answer holds."""
 
     async def get_automation(self, name: str) -> answers.AutomationDetail: ...
 
@@ -76,11 +77,12 @@ class Api(Protocol):
     async def list_firings(self, page: Page) -> list[answers.FiringSummary]:
         """Filters: automation."""
 
-    async def list_deployments(self) -> list[answers.DeploymentSummary]: ...
+    async def list_deployments(self, after: str | None) -> Listing[answers.DeploymentSummary]:
+        """As `list_automations`."""
 
     async def get_deployment(self, name: str) -> answers.DeploymentDetail: ...
 
-    async def list_runs(self, page: Page) -> list[answers.FlowRunDetail]:
+    async def list_runs(self, page: Page) -> Listing[answers.FlowRunDetail]:
         """Filters: deployment, state, work_pool."""
 
     async def get_run(self, run_id: str) -> answers.FlowRunDetail: ...

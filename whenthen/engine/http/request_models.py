@@ -5,19 +5,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from whenthen.engine.http.answers import HttpError
 from whenthen.schemas import EventLimits, InvalidInput
 
-__all__ = ["NewEvent", "Page", "RunRequest", "read_run_request"]
+__all__ = ["Listing", "NewEvent", "Page", "RunRequest", "bounded", "read_run_request"]
+
+T = TypeVar("T", bound=BaseModel)
 
 _LIMITS = EventLimits()
 _YEAR_S = 31_536_000
+LISTING_BYTES = 8 << 20  #: of the items of one answer, as JSON
 
 
 class RequestModel(BaseModel):
@@ -117,3 +120,32 @@ class Page:
                 path=("before",),
             )
         return int(self.before)
+
+
+class Listing(list[T]):
+    """A page of a list. `following` are the parameters of the page after it; None when there is none."""
+
+    following: Mapping[str, str] | None = None
+
+
+def bounded(
+    names: Sequence[str], make: Callable[[str], T], *, after: str | None, most_bytes: int = LISTING_BYTES
+) -> Listing[T]:
+    """What `make` gives for each of `names` behind `after`, up to `most_bytes` as JSON, and at least one.
+
+    Raises:
+        InvalidInput: `after` is none of the names.
+    """
+    if after is not None and after not in names:
+        raise InvalidInput(f"{after[:80]!r} is not in the list any more; begin with the first page", path=("after",))
+    start = 0 if after is None else names.index(after) + 1
+    found: Listing[T] = Listing()
+    size = 0
+    for name in names[start:]:
+        item = make(name)
+        size += len(item.model_dump_json())
+        if found and size > most_bytes:
+            found.following = {"after": names[start + len(found) - 1]}
+            break
+        found.append(item)
+    return found

@@ -5,8 +5,9 @@ Called by `app`. Thin: each route reads its parameters, calls one method of the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,7 +17,7 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
-from whenthen.engine.http.request_models import Page, RunRequest, read_run_request
+from whenthen.engine.http.request_models import Listing, Page, RunRequest, read_run_request
 from whenthen.sources import decode_json
 
 __all__ = ["api_router", "as_response", "state_router"]
@@ -27,6 +28,7 @@ BODY_LIMIT = 1_000_000  #: of a request that starts a run, in bytes
 Named = Annotated[str, Path(min_length=1, max_length=512)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Before = Annotated[str | None, Query(max_length=512, description="The `next` of the page before.")]
+After = Annotated[str | None, Query(max_length=512, description="The name of the last one of the answer before.")]
 Filter = Annotated[str | None, Query(max_length=4096)]
 
 
@@ -80,9 +82,11 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         return await api.get_event(event_id)
 
     @get("/automations", tags=["automations"])
-    async def list_automations() -> list[answers.AutomationSummary]:
-        """All automations with their state."""
-        return await api.list_automations()
+    async def list_automations(
+        request: Request, response: Response, after: After = None
+    ) -> list[answers.AutomationSummary]:
+        """All automations with their state. An answer that was cut for its size has a `Link` to the next one."""
+        return _linked(request, response, await api.list_automations(after))
 
     @get("/automations/{name}", tags=["automations"])
     async def get_automation(name: Named) -> answers.AutomationDetail:
@@ -124,9 +128,11 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         return _linked(request, response, await api.list_firings(_page(limit, before, automation=automation)))
 
     @get("/deployments", tags=["deployments"])
-    async def list_deployments() -> list[answers.DeploymentSummary]:
-        """All deployments with their schedules."""
-        return await api.list_deployments()
+    async def list_deployments(
+        request: Request, response: Response, after: After = None
+    ) -> list[answers.DeploymentSummary]:
+        """All deployments with their schedules. An answer that was cut for its size has a `Link` to the next one."""
+        return _linked(request, response, await api.list_deployments(after))
 
     @get("/deployments/{name}", tags=["deployments"])
     async def get_deployment(name: Named) -> answers.DeploymentDetail:
@@ -150,14 +156,17 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
     @get("/runs", tags=["runs"])
     async def list_runs(
+        request: Request,
+        response: Response,
         limit: Limit = 50,
         before: Before = None,
         deployment: Filter = None,
         state: Filter = None,
         work_pool: Filter = None,
     ) -> list[answers.FlowRunDetail]:
-        """Flow runs, newest first."""
-        return await api.list_runs(_page(limit, before, deployment=deployment, state=state, work_pool=work_pool))
+        """Flow runs, newest first. Where there are more, a `Link` leads to the next page."""
+        page = _page(limit, before, deployment=deployment, state=state, work_pool=work_pool)
+        return _linked(request, response, await api.list_runs(page))
 
     @get("/runs/{run_id}", tags=["runs"])
     async def get_run(run_id: Named) -> answers.FlowRunDetail:
@@ -252,8 +261,13 @@ async def _run_request(request: Request, budget: BodyBudget) -> RunRequest:
 
 def _linked(request: Request, response: Response, items: list[T]) -> list[T]:
     """The items of a listing, with a link (RFC 8288) to what follows if there are fewer of them than there may be."""
-    if isinstance(items, StreamPage) and items.next is not None:
-        following = request.url.include_query_params(before=items.next)
+    parameters: Mapping[str, Any] | None = None
+    if isinstance(items, Listing):
+        parameters = items.following
+    elif isinstance(items, StreamPage) and items.next is not None:
+        parameters = {"before": items.next}
+    if parameters is not None:
+        following = request.url.include_query_params(**parameters)
         response.headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
     return items
 

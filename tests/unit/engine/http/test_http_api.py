@@ -11,10 +11,10 @@ import httpx
 import pytest
 from http_fakes import ANSWERS, RUN, FakeApi, app_over, client_of
 
-from whenthen.engine.http import RequestOrigin
+from whenthen.engine.http import Listing, RequestOrigin, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.schemas import Event
-from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable, InvalidInput
 
 SIGNED = {"x-token": "right"}
 PROBLEM = {"file": "a.yaml", "line": 1, "column": 2, "field": "automations", "message": "wrong"}
@@ -31,11 +31,11 @@ def call(api: FakeApi, method: str, path: str, **request: Any) -> httpx.Response
 @pytest.mark.parametrize(
     ("method", "path", "called"),
     [
-        ("GET", "/api/automations", ("list_automations", {})),
+        ("GET", "/api/automations?after=b", ("list_automations", "b", {})),
         ("GET", "/api/automations/a%20b", ("get_automation", "a b", {})),
         ("POST", "/api/automations/a/pause", ("pause_automation", "a", {})),
         ("POST", "/api/automations/a/resume", ("resume_automation", "a", {})),
-        ("GET", "/api/deployments", ("list_deployments", {})),
+        ("GET", "/api/deployments", ("list_deployments", None, {})),
         ("POST", "/api/deployments/d/pause?schedule=s", ("pause_deployment", "d", "s", {})),
         ("POST", "/api/deployments/d/resume", ("resume_deployment", "d", None, {})),
         ("GET", "/api/runs/r", ("get_run", "r", {})),
@@ -263,3 +263,36 @@ def test_a_run_that_is_asked_for_is_part_of_the_trace_of_the_request() -> None:
     for headers in ({"traceparent": parent}, {}, {"traceparent": "wrong"}):
         assert call(api, "POST", "/api/deployments/loader/run", headers=headers).status_code == 201
     assert api.traces == [{"id": "1" * 32, "parent": "2" * 16, "flags": "01"}, None, None]
+
+
+@pytest.mark.parametrize("path", ["/api/automations", "/api/deployments?x=1", "/api/runs?state=Failed"])
+def test_a_list_that_was_cut_has_a_link_to_what_follows(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    listing: Listing[Any] = Listing()
+    listing.following = {"after": "a/b c"}
+    for name in ("list_automations", "list_deployments", "list_runs"):
+        monkeypatch.setitem(ANSWERS, name, listing)
+    link = call(FakeApi(), "GET", path).headers["link"]
+    route, _, query = path.partition("?")
+    assert link == f'<{route}?{query + "&" if query else ""}after=a%2Fb+c>; rel="next"'
+
+
+def test_a_list_of_names_is_cut_by_bytes_and_goes_on_behind_the_last_one() -> None:
+    names = [f"n{number}" for number in range(7)]
+
+    def make(name: str) -> answers.AutomationState:
+        return answers.AutomationState(name=name, state="active")
+
+    size = len(make("n0").model_dump_json())
+    seen: list[str] = []
+    after = None
+    while True:
+        page = bounded(names, make, after=after, most_bytes=3 * size)
+        seen += [item.name for item in page]
+        if page.following is None:
+            break
+        assert len(page) == 3
+        after = page.following["after"]
+    assert seen == names
+    assert [item.name for item in bounded(names, make, after=None, most_bytes=1)] == ["n0"]
+    with pytest.raises(InvalidInput, match="begin with the first page"):
+        bounded(names, make, after="gone")

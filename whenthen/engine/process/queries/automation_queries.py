@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from whenthen.engine.bus import Bus
-from whenthen.engine.http import Page
+from whenthen.engine.http import Listing, Page, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
@@ -37,21 +37,24 @@ class AutomationQueries:
             stored = {}
         return {**stored, **self._observation.aside}
 
-    async def list_automations(self) -> list[answers.AutomationSummary]:
+    async def list_automations(self, after: str | None) -> Listing[answers.AutomationSummary]:
         aside = await self.set_aside()
-        return [
-            answers.AutomationSummary(
+        automations = self._rule_registry.now.automations
+
+        def summary(name: str) -> answers.AutomationSummary:
+            model = automations[name].model
+            return answers.AutomationSummary(
                 name=name,
-                state=self._state(compiled.model, aside),
-                trigger=compiled.model.trigger.type,
-                actions=[str(action.type) for action in compiled.model.actions],
+                state=self._state(model, aside),
+                trigger=model.trigger.type,
+                actions=[str(action.type) for action in model.actions],
                 fired=self._observation.fired[name],
                 last_fired=self._observation.last_fired.get(name),
-                tags=compiled.model.tags,
-                description=compiled.model.description,
+                tags=model.tags,
+                description=model.description,
             )
-            for name, compiled in self._rule_registry.now.automations.items()
-        ]
+
+        return bounded(list(automations), summary, after=after)
 
     async def get_automation(self, name: str) -> answers.AutomationDetail:
         automation = self._rule_registry.automation(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
+from whenthen.engine.http import Listing, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.runs import Flag, Stores, is_paused
@@ -19,10 +20,11 @@ class DeploymentQueries:
         self._stores = stores
         self._clock = clock
 
-    async def list_deployments(self) -> list[answers.DeploymentSummary]:
+    async def list_deployments(self, after: str | None) -> Listing[answers.DeploymentSummary]:
         flags = await self._stores.flags.all()
         now = self._clock()
-        return [deployment_summary(item, flags, now) for item in self._rule_registry.current().values()]
+        known = self._rule_registry.current()
+        return bounded(list(known), lambda name: deployment_summary(known[name], flags, now), after=after)
 
     async def get_deployment(self, name: str) -> answers.DeploymentDetail:
         found = self._rule_registry.current().get(name)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import asdict
 
-from whenthen.engine.http import Page
+from whenthen.engine.http import Listing, Page
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
-from whenthen.runs import BuiltInOrchestrator
-from whenthen.schemas import TERMINAL, FlowRun, InvalidInput, RunState
+from whenthen.runs import BuiltInOrchestrator, RunFilter
+from whenthen.schemas import TERMINAL, FlowRun, InvalidInput, RunState, is_run_id
 
 __all__ = ["RunQueries", "flow_run_detail"]
 
@@ -20,15 +20,21 @@ class RunQueries:
         self._orchestrator = orchestrator
         self._ids = ids
 
-    async def list_runs(self, page: Page) -> list[answers.FlowRunDetail]:
+    async def list_runs(self, page: Page) -> Listing[answers.FlowRunDetail]:
         states = None
         if "state" in page.filters:
             states = frozenset({_run_state(page.filters["state"])})
-        runs = await self._orchestrator.list_flow_runs(
-            deployment=page.filters.get("deployment"), states=states, limit=page.limit
+        wanted = RunFilter(
+            deployment=page.filters.get("deployment"),
+            states=states,
+            work_pool=page.filters.get("work_pool"),
+            before=None if page.before is None else _cursor(page.before),
         )
-        pool = page.filters.get("work_pool")
-        return [flow_run_detail(run) for run in runs if pool is None or run.work_pool == pool]
+        runs = await self._orchestrator.flow_run_page(wanted, limit=page.limit)
+        found = Listing(flow_run_detail(stored.run) for stored in runs)
+        if runs.more:
+            found.following = {"before": f"{runs[-1].run.created}/{runs[-1].run.id}"}
+        return found
 
     async def get_run(self, run_id: str) -> answers.FlowRunDetail:
         return flow_run_detail((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
@@ -48,6 +54,14 @@ class RunQueries:
 def flow_run_detail(run: FlowRun) -> answers.FlowRunDetail:
     """A flow run as it is answered."""
     return answers.FlowRunDetail.model_validate(run, from_attributes=True)
+
+
+def _cursor(text: str) -> tuple[str, str]:
+    """When the last run of the page before was created, and its id."""
+    created, _, run_id = text.partition("/")
+    if not created or not is_run_id(run_id):
+        raise InvalidInput(f"{text[:80]!r} is no place in the list of runs; follow its `Link`", path=("before",))
+    return created, run_id
 
 
 def _run_state(text: str) -> RunState:
