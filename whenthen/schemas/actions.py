@@ -206,7 +206,7 @@ class CallWebhook(ActionBase):
     secret: SecretRef | None = None
     """Sign with Standard Webhooks (`webhook-id`, `webhook-timestamp`, `webhook-signature`)."""
     allow_hosts: Annotated[list[str], BeforeValidator(as_list), OneOrMany()] = Field(default_factory=list)
-    """Host globs that a template in the host may render to."""
+    """What a template in the host may render to: `[scheme://]host[:port]`, globs in the host."""
     expect_status: Annotated[list[int], BeforeValidator(as_list), OneOrMany()] = Field(default_factory=list)
     """Statuses that count as success; default: any 2xx."""
     tls: Tls | None = None
