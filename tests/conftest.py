@@ -17,7 +17,8 @@ from tests.machine import REQUIREMENTS, missing
 
 TESTS = Path(__file__).parent
 QUICK = ("unit", "conformance")  #: folders of pure tests
-SERVERS = ("contract", "integration", "acceptance")  #: folders whose tests start nats-server
+#: folders whose own files start nats-server; those in the folder of a room do not
+SERVERS = ("contract", "integration", "acceptance")
 MISSING = "requires "  #: begins the reason of a test that is skipped because the machine lacks something
 #: limits are far above what a test takes, on a machine with a load of eight too: a limit is there for what hangs
 LIMIT_S, LIMIT_FACTOR = 900.0, 100.0
@@ -45,7 +46,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         layer = _layer(item)
         if layer in QUICK:
             item.add_marker("quick")
-        if layer in SERVERS:
+        if layer in SERVERS and not _in_room(item):
             item.add_marker(pytest.mark.requires("nats-server"))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(max(LIMIT_S, LIMIT_FACTOR * _takes(item))))
@@ -87,12 +88,17 @@ def _layer(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
 
 
+def _in_room(item: pytest.Item) -> bool:
+    """Whether it lies in a room's folder, as tests/integration/actions: one room, over sockets and processes of the test's own."""
+    return len(item.path.relative_to(TESTS).parts) > 2 if item.path.is_relative_to(TESTS) else False
+
+
 def _takes(item: pytest.Item) -> float:
     mark = item.get_closest_marker("takes")
     if mark is not None:
         return float(mark.args[0])
     if _layer(item) not in QUICK:
-        return 0.5
+        return 0.1 if _in_room(item) else 0.5
     return 2.0 if hypothesis.is_hypothesis_test(getattr(item, "obj", None)) else 0.02
 
 
@@ -116,6 +122,7 @@ def _arrange(items: list[pytest.Item]) -> None:
 
 
 def _group(item: pytest.Item) -> str:
-    """What keeps tests together on one worker: the file of pure tests, and of those that share a `whenthen serve`."""
-    alone = _layer(item) in ("contract", "integration") or item.get_closest_marker("takes") is not None
+    """What keeps tests together on one worker: the file of short tests, and of those that share a `whenthen serve`."""
+    apart = _layer(item) in ("contract", "integration") and not _in_room(item)
+    alone = apart or item.get_closest_marker("takes") is not None
     return item.nodeid if alone else item.nodeid.partition("::")[0]

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from http_fakes import FakeApi, app_over
 
+from tests.unit.engine.http.http_fakes import FakeApi, app_over
 from whenthen.cli.client import Client, Unreachable
 from whenthen.engine.http import ConnectionGate, ConnectionLimits, HttpServer, ServerTls, listen
 from whenthen.engine.http import serving as module
