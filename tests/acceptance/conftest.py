@@ -15,6 +15,7 @@ import httpx
 import orjson
 import pytest
 
+from tests import forks
 from tests.acceptance.wheel import install
 from tests.patience import eventually, limit
 
@@ -57,16 +58,14 @@ def run_command(
     cwd: Path | None = None,
     stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [*whenthen_command(), *map(str, arguments)],
+    """Run the command to its end, as a fork of one that is ready; `whenthen_command` is for what a start is about."""
+    return forks.run(
+        [str(argument) for argument in arguments],
         env=environment(env),
+        within_s=90,
         cwd=cwd,
-        input=stdin if stdin is not None else "",
-        capture_output=True,
-        text=True,
-        timeout=limit(90),
-        check=False,
+        stdin=stdin or "",
+        python=installed_python(),
     )
 
 
@@ -91,7 +90,7 @@ class Serving:
             self.write(name, text)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: forks.Forked | None = None
 
     def write(self, name: str, text: str) -> None:
         """Put a file into the rules folder, whole at once."""
@@ -103,17 +102,16 @@ class Serving:
 
     def start(self, *options: str) -> None:
         """Start it and wait until it is ready."""
-        command = [*whenthen_command(), "serve", str(self.rules), "--port", str(self.port)]
-        command += ["--data-dir", str(self.data_dir), *options]
+        words = ["serve", str(self.rules), "--port", str(self.port), "--data-dir", str(self.data_dir), *options]
         with self.log_path.open("ab") as log, self.screen_path.open("ab") as screen:
-            self._process = subprocess.Popen(
-                command,
+            self._process = forks.start(
+                words,
                 env=environment(self.env),
                 cwd=self.rules.parent,
-                stdin=subprocess.DEVNULL,
                 stdout=screen,
                 stderr=log,
                 start_new_session=True,
+                python=installed_python(),
             )
         eventually(self._ready, within_s=30)
         eventually(lambda: "Ctrl-C drains" in self.screen, within_s=30)
