@@ -111,7 +111,7 @@ class Load:
     broken: int = 0  #: requests without an answer
     _number: int = 0
 
-    async def send(self, client: httpx.AsyncClient, *, at_once: int = 8, bytes_each: int = 60_000) -> None:
+    async def send(self, client: httpx.AsyncClient, *, at_once: int = 8, bytes_each: int = 200_000) -> None:
         """Send some events side by side, each once."""
 
         async def one(number: int) -> None:

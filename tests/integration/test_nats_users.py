@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,6 +16,7 @@ import nats
 import nats.errors
 import pytest
 
+from tests import forks
 from tests.integration.conftest import NatsServer, eventually
 from tests.patience import limit
 from whenthen.actions import spec_digest
@@ -84,11 +83,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NatsServ
     server.stop()
 
 
-def process(folder: Path, server: NatsServer, role: str, port: int) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "whenthen.cli.main", "serve", str(folder / "rules"), "--role", role]
+def process(folder: Path, server: NatsServer, role: str, port: int) -> forks.Forked:
+    words = ["serve", str(folder / "rules"), "--role", role]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WHENTHEN_", "NATS_"))}
     with (folder / f"{role}.log").open("wb") as log:
-        return subprocess.Popen(
+        return forks.start(
             [*words, "--port", str(port), "--data-dir", str(folder / role)],
             env={**kept, "WHENTHEN_NATS_URL": url(server, role), "WHENTHEN_API_TOKEN": TOKEN},
             cwd=folder,
