@@ -20,8 +20,20 @@ from typing import IO
 
 from tests.patience import limit
 
-__all__ = ["Forked", "run", "start"]
+__all__ = ["Forked", "run", "start", "write_shim"]
 
+#: isolated and without site-packages, which costs a shell twenty milliseconds
+SHIM = """#!{python} -IS
+import json, os, socket, sys
+
+request = {{"arguments": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(), "session": False}}
+ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+server = socket.socket(fileno={server})
+socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2, theirs.fileno()])
+theirs.close()
+ours.recv(64)  # the process id
+sys.exit(int(ours.recv(64)))
+"""
 SERVER = Path(__file__).with_name("fork_server.py")
 
 
@@ -118,6 +130,15 @@ def run(
             file.seek(0)
             texts.append(file.read().decode().replace("\r\n", "\n"))
         return subprocess.CompletedProcess(process.args, code, *texts)
+
+
+def write_shim(folder: Path, *, python: str = sys.executable) -> int:
+    """Put a `whenthen` into `folder` for shells that inherit the descriptor that this gives; it starts commands as `start` does."""
+    server = _server(python).fileno()
+    shim = folder / "whenthen"
+    shim.write_text(SHIM.format(python=python, server=server))
+    shim.chmod(0o755)
+    return server
 
 
 def _temporary() -> IO[bytes]:
