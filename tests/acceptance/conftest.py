@@ -18,6 +18,7 @@ import pytest
 from tests import forks
 from tests.acceptance.wheel import install
 from tests.patience import eventually, limit
+from tests.plain_http import plain_client
 
 PYTHON = "WHENTHEN_TEST_PYTHON"  #: of the environment that has the wheel
 
@@ -120,7 +121,7 @@ class Serving:
         assert self._process is not None
         assert self._process.poll() is None, f"serve ended with {self._process.returncode}:\n{self.log}"
         try:
-            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+            return self.open("/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -176,7 +177,12 @@ class Serving:
         return {"Authorization": f"Bearer {token}"}
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=limit(30), trust_env=False, headers=self.authorization)
+        return plain_client(base_url=self.url, timeout=limit(30), headers=self.authorization)
+
+    def open(self, path: str) -> httpx.Response:
+        """The answer to somebody without a token."""
+        with plain_client(base_url=self.url) as client:
+            return client.get(path)
 
     def get(self, path: str, **query: Any) -> Any:
         with self.client() as client:

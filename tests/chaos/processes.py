@@ -20,6 +20,7 @@ import httpx
 
 from tests import forks
 from tests.patience import limit, until
+from tests.plain_http import plain_async_client
 
 __all__ = ["ROOT", "Supervised", "embedded_nats", "end", "free_ports", "lines_of", "ready", "whenthen"]
 
@@ -147,7 +148,7 @@ def embedded_nats(data_dir: Path) -> int | None:
 
 async def ready(url: str, within_s: float = 60.0) -> None:
     """Wait until a server says that it does its work."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_async_client() as client:
 
         async def answers() -> bool:
             try:

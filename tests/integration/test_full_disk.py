@@ -25,6 +25,7 @@ from tests.chaos.receiver import received
 from tests.chaos.verdict import Found, look, unfinished
 from tests.integration.conftest import eventually
 from tests.patience import until
+from tests.plain_http import plain_async_client
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.datadir import embedded_url
 from whenthen.rules import load_rules
@@ -216,7 +217,7 @@ async def house(disk: SmallDisk, tmp_path: Path) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with httpx.AsyncClient(timeout=30, trust_env=False) as client:
+    async with plain_async_client(timeout=30) as client:
         yield client
 
 

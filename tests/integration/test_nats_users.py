@@ -19,6 +19,7 @@ import pytest
 from tests import forks
 from tests.integration.conftest import NatsServer, eventually
 from tests.patience import limit
+from tests.plain_http import plain_client
 from whenthen.actions import spec_digest
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, EVENTS, StreamSettings, ensure_streams
@@ -106,9 +107,7 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
     roles = ("api", "evaluator", "executor", "scheduler", "worker")
     with (
         ExitStack() as started,
-        httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, headers={"Authorization": f"Bearer {TOKEN}"}
-        ) as client,
+        plain_client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {TOKEN}"}) as client,
     ):
         for role in roles:
             one = process(tmp_path, server, role, port)
