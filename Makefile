@@ -9,7 +9,7 @@ CASES ?= 400
 SEED ?= 1
 # groups in the order that tests/conftest.py gives them, long ones first; tests wait more than they compute, so more workers than processors
 WORKERS ?= 5
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 NOTHING_MISSING ?=
 SECONDS ?= 60
 TARGETS ?=

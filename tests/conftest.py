@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -108,21 +109,28 @@ def _required(item: pytest.Item) -> Iterator[str]:
 
 
 def _arrange(items: list[pytest.Item]) -> None:
-    """Long tests first, each on the first worker that is free; the pure ones last, by file.
-
-    Workers of pytest-xdist take groups (`--dist loadgroup`), and a test without a group alone.
-    """
-    groups = {item: _group(item) for item in items}
+    """Long groups first, each on the first worker that is free; the pure ones last."""
+    groups = {item: _group(item.nodeid) for item in items}
     weights: Counter[str] = Counter()
     for item, group in groups.items():
         weights[group] += _takes(item)
-        if group != item.nodeid:
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (_layer(item) in QUICK, -weights[groups[item]], groups[item]))
 
 
-def _group(item: pytest.Item) -> str:
+def _group(nodeid: str) -> str:
     """What keeps tests together on one worker: the file of short tests, and of those that share a `whenthen serve`."""
-    apart = _layer(item) in ("contract", "integration") and not _in_room(item)
-    alone = apart or item.get_closest_marker("takes") is not None
-    return item.nodeid if alone else item.nodeid.partition("::")[0]
+    file = nodeid.partition("::")[0]
+    _, *folders, _ = ("", *file.split("/"))
+    return nodeid if folders in (["tests", "contract"], ["tests", "integration"]) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Workers of pytest-xdist take groups, whatever `--dist` says; `--no-loadscope-reorder` keeps the order of the groups."""
+    from xdist.scheduler import LoadScopeScheduling  # not installed where the hook is not called
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return ByGroup(config, log)

@@ -19,6 +19,7 @@ from whenthen.engine.bus.embedded import find_server
 
 from .conftest import Serving, free_port, run_command
 
+pytestmark = pytest.mark.takes(1.5)  # each, one after the other: the file is begun early
 PLANTED = "planted-5e1f0c-secret"
 
 RULES = """
