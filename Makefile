@@ -7,9 +7,9 @@ PEERS := .peers-venv
 PEERS_STAMP := $(PEERS)/.installed
 CASES ?= 400
 SEED ?= 1
-# groups in the order that tests/conftest.py gives them, long ones first; tests wait more than they compute, so more workers than processors
-WORKERS ?= 5
-PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup --no-loadscope-reorder
+# groups in the order that tests/conftest.py gives them, long ones first; tests also wait, so more workers than processors; each imports all
+WORKERS ?= 4
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 NOTHING_MISSING ?=
 SECONDS ?= 60
 TARGETS ?=
@@ -36,7 +36,7 @@ test: $(STAMP)  ## the whole test suite
 	$(PYTEST) --durations 12 $(if $(NOTHING_MISSING),--nothing-missing)
 
 quick: $(STAMP)  ## the pure tests, in under a minute: for while you work
-	$(PYTEST) -m quick
+	$(PYTEST) -m quick -n auto
 
 lint: $(STAMP)  ## ruff and the import contracts
 	$(BIN)/ruff check .
@@ -77,7 +77,7 @@ peers: $(STAMP) $(PEERS_STAMP)  ## Prefect's own evaluator and ours on the same 
 ci:  ## what CI runs: fresh environment, lint, types, contracts, every test without exception, the other Pythons
 	rm -rf $(VENV)
 	$(MAKE) lint types
-	$(MAKE) test NOTHING_MISSING=1
+	WHENTHEN_TEST_EXAMPLES=all $(MAKE) test NOTHING_MISSING=1
 	$(MAKE) demo
 	.ci/pythons
 

@@ -6,9 +6,11 @@ names of `tests.machine.REQUIREMENTS`. `quick` is given here, by folder.
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -17,7 +19,8 @@ from tests.machine import REQUIREMENTS, missing
 
 TESTS = Path(__file__).parent
 QUICK = ("unit", "conformance")  #: folders of pure tests
-SERVERS = ("contract", "integration", "acceptance")  #: folders whose tests start nats-server
+#: folders whose own files start nats-server; those in the folder of a room do not
+SERVERS = ("contract", "integration", "acceptance")
 MISSING = "requires "  #: begins the reason of a test that is skipped because the machine lacks something
 #: limits are far above what a test takes, on a machine with a load of eight too: a limit is there for what hangs
 LIMIT_S, LIMIT_FACTOR = 900.0, 100.0
@@ -39,13 +42,24 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "requires(*names): what the machine must have, see tests/machine.py")
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Collecting makes 400,000 objects that stay; the garbage collector looks at them neither meanwhile nor later."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         layer = _layer(item)
         if layer in QUICK:
             item.add_marker("quick")
-        if layer in SERVERS:
+        if layer in SERVERS and not _in_room(item):
             item.add_marker(pytest.mark.requires("nats-server"))
         if item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(max(LIMIT_S, LIMIT_FACTOR * _takes(item))))
@@ -87,12 +101,17 @@ def _layer(item: pytest.Item) -> str:
     return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
 
 
+def _in_room(item: pytest.Item) -> bool:
+    """Whether it lies in a room's folder, as tests/integration/actions: one room, over sockets and processes of the test's own."""
+    return len(item.path.relative_to(TESTS).parts) > 2 if item.path.is_relative_to(TESTS) else False
+
+
 def _takes(item: pytest.Item) -> float:
     mark = item.get_closest_marker("takes")
     if mark is not None:
         return float(mark.args[0])
     if _layer(item) not in QUICK:
-        return 0.5
+        return 0.1 if _in_room(item) else 0.5
     return 2.0 if hypothesis.is_hypothesis_test(getattr(item, "obj", None)) else 0.02
 
 
@@ -102,20 +121,28 @@ def _required(item: pytest.Item) -> Iterator[str]:
 
 
 def _arrange(items: list[pytest.Item]) -> None:
-    """Long tests first, each on the first worker that is free; the pure ones last, by file.
-
-    Workers of pytest-xdist take groups (`--dist loadgroup`), and a test without a group alone.
-    """
-    groups = {item: _group(item) for item in items}
+    """Long groups first, each on the first worker that is free; the pure ones last."""
+    groups = {item: _group(item.nodeid) for item in items}
     weights: Counter[str] = Counter()
     for item, group in groups.items():
         weights[group] += _takes(item)
-        if group != item.nodeid:
-            item.add_marker(pytest.mark.xdist_group(group))
     items.sort(key=lambda item: (_layer(item) in QUICK, -weights[groups[item]], groups[item]))
 
 
-def _group(item: pytest.Item) -> str:
-    """What keeps tests together on one worker: the file of pure tests, and of those that share a `whenthen serve`."""
-    alone = _layer(item) in ("contract", "integration") or item.get_closest_marker("takes") is not None
-    return item.nodeid if alone else item.nodeid.partition("::")[0]
+def _group(nodeid: str) -> str:
+    """What keeps tests together on one worker: the file of short tests, and of those that share a `whenthen serve`."""
+    file = nodeid.partition("::")[0]
+    _, *folders, _ = ("", *file.split("/"))
+    return nodeid if folders in (["tests", "contract"], ["tests", "integration"]) else file
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Workers of pytest-xdist take groups, whatever `--dist` says; `--no-loadscope-reorder` keeps the order of the groups."""
+    from xdist.scheduler import LoadScopeScheduling  # not installed where the hook is not called
+
+    class ByGroup(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return _group(nodeid)
+
+    return ByGroup(config, log)

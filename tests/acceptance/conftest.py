@@ -15,8 +15,10 @@ import httpx
 import orjson
 import pytest
 
+from tests import forks
 from tests.acceptance.wheel import install
 from tests.patience import eventually, limit
+from tests.plain_http import plain_client
 
 PYTHON = "WHENTHEN_TEST_PYTHON"  #: of the environment that has the wheel
 
@@ -57,16 +59,14 @@ def run_command(
     cwd: Path | None = None,
     stdin: str | None = None,
 ) -> subprocess.CompletedProcess[str]:
-    """Run the command to its end."""
-    return subprocess.run(
-        [*whenthen_command(), *map(str, arguments)],
+    """Run the command to its end, as a fork of one that is ready; `whenthen_command` is for what a start is about."""
+    return forks.run(
+        [str(argument) for argument in arguments],
         env=environment(env),
+        within_s=90,
         cwd=cwd,
-        input=stdin if stdin is not None else "",
-        capture_output=True,
-        text=True,
-        timeout=limit(90),
-        check=False,
+        stdin=stdin or "",
+        python=installed_python(),
     )
 
 
@@ -91,7 +91,7 @@ class Serving:
             self.write(name, text)
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: forks.Forked | None = None
 
     def write(self, name: str, text: str) -> None:
         """Put a file into the rules folder, whole at once."""
@@ -103,17 +103,16 @@ class Serving:
 
     def start(self, *options: str) -> None:
         """Start it and wait until it is ready."""
-        command = [*whenthen_command(), "serve", str(self.rules), "--port", str(self.port)]
-        command += ["--data-dir", str(self.data_dir), *options]
+        words = ["serve", str(self.rules), "--port", str(self.port), "--data-dir", str(self.data_dir), *options]
         with self.log_path.open("ab") as log, self.screen_path.open("ab") as screen:
-            self._process = subprocess.Popen(
-                command,
+            self._process = forks.start(
+                words,
                 env=environment(self.env),
                 cwd=self.rules.parent,
-                stdin=subprocess.DEVNULL,
                 stdout=screen,
                 stderr=log,
                 start_new_session=True,
+                python=installed_python(),
             )
         eventually(self._ready, within_s=30)
         eventually(lambda: "Ctrl-C drains" in self.screen, within_s=30)
@@ -122,7 +121,7 @@ class Serving:
         assert self._process is not None
         assert self._process.poll() is None, f"serve ended with {self._process.returncode}:\n{self.log}"
         try:
-            return httpx.get(f"{self.url}/readyz", trust_env=False).status_code == 200
+            return self.open("/readyz").status_code == 200
         except httpx.TransportError:
             return False
 
@@ -178,7 +177,12 @@ class Serving:
         return {"Authorization": f"Bearer {token}"}
 
     def client(self) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=limit(30), trust_env=False, headers=self.authorization)
+        return plain_client(base_url=self.url, timeout=limit(30), headers=self.authorization)
+
+    def open(self, path: str) -> httpx.Response:
+        """The answer to somebody without a token."""
+        with plain_client(base_url=self.url) as client:
+            return client.get(path)
 
     def get(self, path: str, **query: Any) -> Any:
         with self.client() as client:

@@ -17,9 +17,10 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests import forks
 from tests.patience import eventually, limit
 
-from .conftest import environment, free_port, whenthen_command
+from .conftest import environment, free_port, installed_python, whenthen_command
 from .wheel import ROOT
 
 TOUR = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A five-minute tour\n")[2].partition("\n## ")[0]
@@ -68,7 +69,10 @@ def masked(text: str) -> str:
 def test_every_command_of_the_tour_prints_what_is_shown(tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
-    path = f"{Path(whenthen_command()[0]).parent}{os.pathsep}{os.environ['PATH']}"
+    shims = tmp_path / "bin"
+    shims.mkdir()
+    forks_of_the_wheel = forks.write_shim(shims, python=installed_python())
+    path = f"{shims}{os.pathsep}{os.environ['PATH']}"
     env = environment({"PATH": path, "COLUMNS": "80", "WHENTHEN_PORT": str(port), "WHENTHEN_URL": url})
     folder = tmp_path / "tour"
     folder.mkdir()
@@ -77,7 +81,14 @@ def test_every_command_of_the_tour_prints_what_is_shown(tmp_path: Path) -> None:
 
     def run(text: str) -> str:
         done = subprocess.run(
-            ["bash", "-c", text], cwd=folder, env=env, capture_output=True, text=True, timeout=limit(60), check=False
+            ["bash", "-c", text],
+            cwd=folder,
+            env=env,
+            capture_output=True,
+            text=True,
+            timeout=limit(60),
+            check=False,
+            pass_fds=[forks_of_the_wheel],
         )
         return (done.stdout + done.stderr).replace(url, "http://127.0.0.1:4280")
 
@@ -89,7 +100,8 @@ def test_every_command_of_the_tour_prints_what_is_shown(tmp_path: Path) -> None:
                 target.write_text(step[1], encoding="utf-8")
             elif step.text.startswith("whenthen serve"):
                 with screen.open("w") as out, (tmp_path / "log").open("w") as log:
-                    server = subprocess.Popen(step.text.split(), cwd=folder, env=env, stdout=out, stderr=log, text=True)
+                    words = [*whenthen_command(), *step.text.split()[1:]]  # as a user starts it
+                    server = subprocess.Popen(words, cwd=folder, env=env, stdout=out, stderr=log, text=True)
                 eventually(lambda: _ready(url), within_s=30)
                 shown = masked(step.shown)
                 eventually(
@@ -130,6 +142,6 @@ def test_every_page_and_folder_that_is_named_exists() -> None:
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz", trust_env=False).status_code == 200
+        return httpx.get(f"{url}/readyz", trust_env=False, verify=False).status_code == 200
     except httpx.TransportError:
         return False

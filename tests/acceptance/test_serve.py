@@ -19,6 +19,7 @@ from whenthen.engine.bus.embedded import find_server
 
 from .conftest import Serving, free_port, run_command
 
+pytestmark = pytest.mark.takes(1.5)  # each, one after the other: the file is begun early
 PLANTED = "planted-5e1f0c-secret"
 
 RULES = """
@@ -226,7 +227,7 @@ def test_a_second_server_on_the_same_data_is_refused_naming_the_first(server: Se
 
 def test_metrics_count_what_happened(server: Serving) -> None:
     server.run("emit", "counted.once", "-r", "id=counted")
-    text = httpx.get(f"{server.url}/metrics", trust_env=False).text
+    text = server.open("/metrics").text
     assert 'whenthen_events_received_total{source="api"}' in text
     assert "whenthen_rules_loaded" in text
 
@@ -255,7 +256,7 @@ def test_rules_are_read_again_without_a_restart_and_a_bad_file_changes_nothing(s
     assert 'did you mean "expect"' in problems[0]["message"]
     assert "two.yaml:3:15" in server.log
     assert {item["name"] for item in server.get("/api/automations")} == {"one", "two"}
-    assert "whenthen_rules_rejected_total 1.0" in httpx.get(f"{server.url}/metrics", trust_env=False).text
+    assert "whenthen_rules_rejected_total 1.0" in server.open("/metrics").text
     server.run("emit", "a.b", "-r", "id=x")
     eventually(lambda: {item["automation"] for item in server.get("/api/firings")} == {"one", "two"})
 
@@ -316,7 +317,7 @@ def test_a_server_without_a_token_makes_one_that_only_commands_of_its_user_find(
     token = (server.data_dir / "api-token").read_text().strip()
     assert (server.data_dir / "api-token").stat().st_mode & 0o777 == 0o600
     assert token not in server.log + server.screen
-    assert httpx.get(f"{server.url}/api/status", trust_env=False).status_code == 401
+    assert server.open("/api/status").status_code == 401
     for asked in (server, second):
         assert asked.json("automations") == []
     elsewhere = run_command("automations", env={"WHENTHEN_URL": server.url, "XDG_STATE_HOME": str(server.data_dir)})
@@ -350,7 +351,7 @@ def test_a_page_of_another_site_starts_no_run(serving: Callable[..., Serving]) -
         ({"Content-Type": "text/plain"}, 415),
         ({"Content-Type": "application/json", "Host": f"localhost:{server.port}"}, 202),
     ):
-        answer = httpx.post(f"{server.url}/api/events", content=event, headers=headers, trust_env=False)
+        answer = httpx.post(f"{server.url}/api/events", content=event, headers=headers, trust_env=False, verify=False)
         assert answer.status_code == status, answer.text
     assert len(server.get("/api/events")) == 1
 

@@ -18,7 +18,9 @@ from pathlib import Path
 
 import httpx
 
+from tests import forks
 from tests.patience import limit, until
+from tests.plain_http import plain_async_client
 
 __all__ = ["ROOT", "Supervised", "embedded_nats", "end", "free_ports", "lines_of", "ready", "whenthen"]
 
@@ -59,7 +61,7 @@ class Supervised:
         self.kills = 0
         self.ended_by_itself: list[int] = []  #: exit codes that no kill of ours explains
         self._env = {**os.environ, **(env or {})}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | forks.Forked | None = None
         self._keeper: asyncio.Task[None] | None = None
         self._killed: set[int] = set()
 
@@ -102,8 +104,13 @@ class Supervised:
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def _spawn(self) -> None:
+        command = whenthen()
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(self.words, cwd=ROOT, env=self._env, stdout=log, stderr=log)
+            if self.words[: len(command)] == command:
+                arguments = self.words[len(command) :]
+                self._process = forks.start(arguments, cwd=ROOT, env=self._env, stdout=log, stderr=log)
+            else:
+                self._process = subprocess.Popen(self.words, cwd=ROOT, env=self._env, stdout=log, stderr=log)
         self.starts += 1
 
     async def _keep(self) -> None:
@@ -116,7 +123,7 @@ class Supervised:
             await asyncio.sleep(_LOOK_S)
 
 
-def end(process: subprocess.Popen[bytes], within_s: float = 20.0) -> None:
+def end(process: subprocess.Popen[bytes] | forks.Forked, within_s: float = 20.0) -> None:
     """SIGTERM, and SIGKILL to what does not end."""
     if process.poll() is None:
         with contextlib.suppress(ProcessLookupError):
@@ -141,7 +148,7 @@ def embedded_nats(data_dir: Path) -> int | None:
 
 async def ready(url: str, within_s: float = 60.0) -> None:
     """Wait until a server says that it does its work."""
-    async with httpx.AsyncClient(trust_env=False) as client:
+    async with plain_async_client() as client:
 
         async def answers() -> bool:
             try:

@@ -15,6 +15,7 @@ import httpx
 import orjson
 
 from tests.chaos.scenario import SECRET, Delivery
+from tests.plain_http import plain_async_client
 
 __all__ = ["Sender", "Sent"]
 
@@ -55,7 +56,7 @@ class Sender:
         """
         limits = httpx.Limits(max_connections=_AT_ONCE, max_keepalive_connections=_AT_ONCE)
         timeout = httpx.Timeout(5, pool=self._give_up_s)
-        async with httpx.AsyncClient(timeout=timeout, limits=limits, trust_env=False) as client:
+        async with plain_async_client(timeout=timeout, limits=limits) as client:
             began = self._answered = time.monotonic()
             async with asyncio.TaskGroup() as group:
                 for delivery in deliveries:

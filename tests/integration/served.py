@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import sys
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,7 +13,9 @@ from typing import Any
 
 import httpx
 
+from tests import forks
 from tests.patience import eventually, limit
+from tests.plain_http import plain_client
 
 TOKEN = "token-of-this-test-0123456789"
 
@@ -34,18 +35,16 @@ class Served:
         self.data_dir = folder / "data"
         self.log = folder / "server.log"
         self.url = f"http://127.0.0.1:{port}"
-        words = [sys.executable, "-m", "whenthen.cli.main", "serve", str(folder / "rules"), "--port", str(port)]
+        words = ["serve", str(folder / "rules"), "--port", str(port)]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = forks.start(
                 [*words, "--data-dir", str(self.data_dir)],
                 env=environment(WHENTHEN_API_TOKEN=TOKEN, **(settings or {})),
                 cwd=folder,
                 stdout=log,
                 stderr=log,
             )
-        self.http = httpx.Client(
-            base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, trust_env=False, timeout=limit(30)
-        )
+        self.http = plain_client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=limit(30))
 
     def wait_until_ready(self) -> None:
         def ready() -> bool:

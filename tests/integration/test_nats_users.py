@@ -7,8 +7,6 @@ import os
 import re
 import shutil
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,8 +16,10 @@ import nats
 import nats.errors
 import pytest
 
+from tests import forks
 from tests.integration.conftest import NatsServer, eventually
 from tests.patience import limit
+from tests.plain_http import plain_client
 from whenthen.actions import spec_digest
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, EVENTS, StreamSettings, ensure_streams
@@ -84,11 +84,11 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NatsServ
     server.stop()
 
 
-def process(folder: Path, server: NatsServer, role: str, port: int) -> subprocess.Popen[bytes]:
-    words = [sys.executable, "-m", "whenthen.cli.main", "serve", str(folder / "rules"), "--role", role]
+def process(folder: Path, server: NatsServer, role: str, port: int) -> forks.Forked:
+    words = ["serve", str(folder / "rules"), "--role", role]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WHENTHEN_", "NATS_"))}
     with (folder / f"{role}.log").open("wb") as log:
-        return subprocess.Popen(
+        return forks.start(
             [*words, "--port", str(port), "--data-dir", str(folder / role)],
             env={**kept, "WHENTHEN_NATS_URL": url(server, role), "WHENTHEN_API_TOKEN": TOKEN},
             cwd=folder,
@@ -107,9 +107,7 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
     roles = ("api", "evaluator", "executor", "scheduler", "worker")
     with (
         ExitStack() as started,
-        httpx.Client(
-            base_url=f"http://127.0.0.1:{port}", trust_env=False, headers={"Authorization": f"Bearer {TOKEN}"}
-        ) as client,
+        plain_client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {TOKEN}"}) as client,
     ):
         for role in roles:
             one = process(tmp_path, server, role, port)

@@ -6,9 +6,9 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.plain_http import plain_async_client
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
 
@@ -30,7 +30,7 @@ async def outcome(tmp_path: Path, host: str, port: int) -> dict[str, Any]:
     rules.mkdir()
     (rules / "rules.yaml").write_text(RULES.format(host=host, port=port))
     settings = load_settings({"data_dir": tmp_path / "data", "port": 0})
-    async with Server(settings, rules) as server, httpx.AsyncClient(base_url=server.address, trust_env=False) as client:
+    async with Server(settings, rules) as server, plain_async_client(base_url=server.address) as client:
         event = {"event": "order.created", "resource": {"id": "order.1"}}
         (await client.post("/api/events", json=event)).raise_for_status()
         async with asyncio.timeout(30):

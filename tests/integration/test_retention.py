@@ -8,12 +8,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 from nats.js.api import AckPolicy, ConsumerConfig
 
 from tests.integration.conftest import NatsServer
 from tests.patience import limit, until
+from tests.plain_http import plain_async_client
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams, make_room_in_engine
@@ -70,7 +70,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
 
 
 async def test_everything_is_kept_as_long_as_the_settings_say_and_then_gone(server: Server) -> None:
-    async with httpx.AsyncClient(base_url=server.address, timeout=limit(10)) as client:
+    async with plain_async_client(base_url=server.address, timeout=limit(10)) as client:
 
         async def listed(path: str) -> list[object]:
             found = (await client.get(f"/api/{path}")).raise_for_status().json()
@@ -118,7 +118,7 @@ async def test_events_firings_and_outcomes_keep_to_their_sizes_and_nothing_that_
     settings = load_settings(
         {"data_dir": tmp_path / "data", "port": 0, "retain_events_bytes": sizes["EVENTS"]}
     ).model_copy(update={"engine_bytes": sizes["ENGINE"]})  # less than it may be, so that few events fill it
-    async with Server(settings, rules) as server, httpx.AsyncClient(base_url=server.address) as client:
+    async with Server(settings, rules) as server, plain_async_client(base_url=server.address) as client:
 
         async def sent(first: int) -> bool:
             batch = [
@@ -186,7 +186,7 @@ async def test_lines_of_runs_keep_to_their_size_and_the_newest_stay(tmp_path: Pa
     command = f'["{sys.executable}", -c, "{script}"]'
     (rules / "rules.yaml").write_text(f"deployments:\n  - {{name: chatty, command: {command}}}\n")
     settings = load_settings({"data_dir": tmp_path / "data", "port": 0, "retain_logs_bytes": 300_000})
-    async with Server(settings, rules) as server, httpx.AsyncClient(base_url=server.address) as client:
+    async with Server(settings, rules) as server, plain_async_client(base_url=server.address) as client:
         run = (await client.post("/api/deployments/chatty/run", json={})).json()["id"]
 
         async def ended() -> bool:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-import httpx
 import orjson
 import pytest
 
 from tests.patience import limit, until
+from tests.plain_http import plain_async_client
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
 
@@ -48,7 +48,7 @@ async def test_windows_of_two_thousand_automations_outlive_swaps_of_the_rules_un
     settings = load_settings({"data_dir": tmp_path / "data", "port": 0})
     async with (
         Server(settings, rules) as server,
-        httpx.AsyncClient(base_url=server.address, trust_env=False, timeout=limit(60)) as client,
+        plain_async_client(base_url=server.address, timeout=limit(60)) as client,
     ):
 
         async def take(events: list[dict[str, object]]) -> None:

@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from tests.patience import until
+from tests.plain_http import plain_async_client
 from whenthen.engine.bus import encode_window, window_subject
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
@@ -86,7 +87,7 @@ async def running(folder: Path, **options: Any) -> AsyncIterator[Running]:
     settings = load_settings({"data_dir": folder / "data", "port": 0, **options})
     async with (
         Server(settings, folder / "rules") as server,
-        httpx.AsyncClient(base_url=server.address, trust_env=False, timeout=60) as client,
+        plain_async_client(base_url=server.address, timeout=60) as client,
     ):
         yield Running(server, client)
 

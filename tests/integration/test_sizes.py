@@ -15,6 +15,7 @@ import pytest
 
 from tests.chaos.oracle import read_stream
 from tests.integration.conftest import NatsServer, eventually
+from tests.plain_http import plain_async_client
 from whenthen.engine.bus import ENGINE, Bus, StreamSettings, check_server, ensure_streams
 from whenthen.engine.evaluation.nats_log import nats_shard_loop
 from whenthen.engine.process.roles import Role
@@ -154,7 +155,7 @@ async def test_a_small_engine_stream_makes_room_for_each_commit(tmp_path: Path) 
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "rules.yaml").write_text(EACH)
     settings = load_settings({"data_dir": tmp_path / "data", "port": 0}).model_copy(update={"engine_bytes": 12_000_000})
-    async with Server(settings, tmp_path / "rules") as server, httpx.AsyncClient(base_url=server.address) as client:
+    async with Server(settings, tmp_path / "rules") as server, plain_async_client(base_url=server.address) as client:
         await sent(client, 0, 300)
         value = server.metrics.registry.get_sample_value
         labels = {"automation": "each", "type": "do-nothing", "outcome": "executed"}
@@ -171,7 +172,7 @@ async def test_an_engine_stream_full_of_tasks_that_wait_says_so_and_goes_on_when
     roles = (Role.EVALUATOR, Role.API)  # nobody performs the tasks
     async with (
         Server(settings, tmp_path / "rules", roles=roles) as server,
-        httpx.AsyncClient(base_url=server.address, timeout=30) as client,
+        plain_async_client(base_url=server.address, timeout=30) as client,
     ):
         await sent(client, 0, 150)
         value = server.metrics.registry.get_sample_value

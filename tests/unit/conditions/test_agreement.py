@@ -6,9 +6,10 @@ import math
 from typing import Any
 
 from condition_expressions import events, expressions, typed_cases
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.examples import up_to
 from whenthen.conditions import Condition, ConditionFailed, ConditionRefused, compile_condition
 
 
@@ -17,6 +18,13 @@ def outcome(condition: Condition, variables: dict[str, Any]) -> Any:
         return "value", freeze(condition(variables))
     except ConditionFailed as failure:
         return "failed", failure.reason, failure.position, failure.clause, failure.detail
+
+
+def assert_agreement(condition: Condition, variables: dict[str, Any]) -> None:
+    """A condition evaluates by closures until it is compiled."""
+    by_closures = outcome(condition, variables)
+    condition.compile_now()
+    assert outcome(condition, variables) == by_closures
 
 
 def freeze(value: Any) -> Any:
@@ -30,30 +38,26 @@ def freeze(value: Any) -> Any:
     return type(value), value, getattr(value, "nanos", 0)
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@up_to(600)
 @given(text=expressions(), event=events, declared=st.booleans())
 def test_compiled_code_and_closures_have_the_same_outcome(text: str, event: dict[str, Any], declared: bool) -> None:
     variables = {"event": event}
     try:
-        closures = compile_condition(text, variables={"event", "nothing"} if declared else None)
-        compiled = compile_condition(text, variables={"event", "nothing"} if declared else None)
+        condition = compile_condition(text, variables={"event", "nothing"} if declared else None)
     except ConditionRefused:
         assume(False)
         return
-    compiled.compile_now()
-    assert outcome(closures, variables) == outcome(compiled, variables)
+    assert_agreement(condition, variables)
 
 
-@settings(max_examples=600, deadline=None, suppress_health_check=list(HealthCheck))
+@up_to(600)
 @given(case=typed_cases())
 def test_compiled_code_and_closures_have_the_same_value(case: tuple[str, dict[str, Any]]) -> None:
     text, variables = case
-    closures, compiled = compile_condition(text), compile_condition(text)
-    compiled.compile_now()
-    assert outcome(closures, variables) == outcome(compiled, variables)
+    assert_agreement(compile_condition(text), variables)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@up_to(300)
 @given(text=st.text(alphabet="ab.1u'\"\\()[]{}?:,=!<>&|+-*/% \n`xinhs", max_size=40))
 def test_no_text_makes_the_compiler_fail_in_another_way_than_refusing(text: str) -> None:
     try:
@@ -67,7 +71,7 @@ def test_no_text_makes_the_compiler_fail_in_another_way_than_refusing(text: str)
     assert 0 <= refusal.position <= len(text)
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@up_to(200)
 @given(text=expressions(), event=events)
 def test_holds_is_true_exactly_when_the_value_is_true(text: str, event: dict[str, Any]) -> None:
     try:

@@ -15,8 +15,9 @@ import celpy
 import pytest
 from celpy import celtypes
 from condition_expressions import typed_cases
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
+from tests.examples import up_to
 from whenthen.conditions import ConditionError, Uint, compile_condition
 
 logging.getLogger("celpy").setLevel(logging.CRITICAL)
@@ -81,7 +82,7 @@ def shown(value: Any) -> str:
     return repr(value)
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@up_to(150)
 @given(case=typed_cases())
 def test_where_cel_python_gives_a_value_so_do_we_the_same_one(case: tuple[str, dict[str, Any]]) -> None:
     text, variables = case

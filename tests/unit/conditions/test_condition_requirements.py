@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 from condition_expressions import typed_cases
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
+from tests.examples import up_to
 from whenthen.conditions import ConditionError, compile_condition
 
 REF = ("event", "payload", "ref")
@@ -51,7 +52,7 @@ def test_memberships_are_offered_apart() -> None:
     assert condition.equalities == ()
 
 
-@settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
+@up_to(200)
 @given(first=typed_cases(), second=typed_cases())
 def test_a_condition_that_holds_meets_each_of_its_equalities(first: Any, second: Any) -> None:
     (one, variables), (other, _) = first, second

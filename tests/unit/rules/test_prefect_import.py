@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import up_to
 from whenthen.rules import load_rules
 from whenthen.rules.prefect_import import ImportResult, import_prefect, import_prefect_file, prefect_event
 from whenthen.schemas.errors import InvalidInput, WhenthenError
@@ -249,7 +250,7 @@ DOCUMENTS = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@up_to(200)
 @given(document=DOCUMENTS | VALUES)
 def test_whatever_is_imported_loads(document: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     with contextlib.suppress(WhenthenError):

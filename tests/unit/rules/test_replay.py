@@ -7,9 +7,10 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import up_to
 from whenthen.rules.replay import replay
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput, WhenthenError
@@ -203,7 +204,7 @@ PAIR = {
 COMPILED = rules(EVERY, THREE, ABSENT, BUCKETS, PAIR)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@up_to(300)
 @given(lines=LINES, form=st.sampled_from(["native", "cloudevents", "prefect"]), decisions=st.booleans())
 def test_no_line_crashes_a_replay(lines: list[str | bytes], form: str, decisions: bool) -> None:
     found = []

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.examples import up_to
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
 from whenthen.triggers.rule_set import RuleSet, compile_automation, trigger_id
@@ -193,7 +194,7 @@ fields = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=500)
+@up_to(500)
 @given(
     st.dictionaries(fields, values, max_size=5),
     st.sampled_from(["event", "compound", "sequence", "metric", "schedule"]),

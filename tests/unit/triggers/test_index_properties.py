@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
+from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trigger_samples import Stimulus, event, rule, rule_sets, run, streams
 
-from whenthen.conditions import compile_condition
+from tests.examples import up_to
+from whenthen.conditions import Condition, compile_condition
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event
 from whenthen.triggers.evaluator import Evaluator
@@ -19,7 +21,7 @@ from whenthen.triggers.matching.globs import compile_glob
 from whenthen.triggers.matching.index import RuleIndex
 from whenthen.triggers.rule_set import RuleSet
 
-thorough = settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+thorough = up_to(300)
 
 texts = st.text("ab.*?[]!-é", max_size=6)
 globs = st.one_of(
@@ -53,6 +55,11 @@ conditions = st.one_of(
 )
 
 
+@cache  # the same few texts come again and again
+def condition_of(text: str) -> Condition:
+    return compile_condition(text, variables=("event",))
+
+
 @st.composite
 def drawn_filters(draw: st.DrawFn) -> Filter:
     text = draw(st.none() | conditions)
@@ -60,7 +67,7 @@ def drawn_filters(draw: st.DrawFn) -> Filter:
         names=draw(glob_lists),
         match=draw(matches),
         related=draw(st.lists(matches, max_size=2)),
-        condition=None if text is None else compile_condition(text, variables=("event",)),
+        condition=None if text is None else condition_of(text),
     )
 
 
@@ -131,7 +138,7 @@ class Naive:
         return self.all
 
 
-@settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+@up_to(150)
 @given(rule_sets, streams())
 def test_evaluation_through_the_index_equals_asking_every_filter(
     rules: list[Automation], stimuli: list[Stimulus]
@@ -179,7 +186,7 @@ def test_an_event_looks_only_at_the_rules_that_share_its_own_value(trigger: dict
     assert rules.entries[found].filter.admits(own)
 
 
-@settings(deadline=None, max_examples=2000)
+@settings(deadline=None, max_examples=2000)  # cheap ones, of which few match
 @given(st.text("ab*?[]!-\n^\\", max_size=10), st.text("ab[]!-\n^\\", max_size=10))
 def test_globs_match_as_fnmatch_does(glob: str, text: str) -> None:
     negated = glob.startswith("!")

@@ -10,10 +10,11 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from trigger_samples import START_US, evaluator, event, rule, us
 
+from tests.examples import up_to
 from whenthen.schemas import Reason, Ref
 from whenthen.schemas.automations import Automation
 from whenthen.triggers.evaluator import Evaluator
@@ -36,7 +37,7 @@ OPERATORS = {
 }
 FEW = 4  #: events that the models' windows keep one by one, instead of 1,000
 
-thorough = settings(deadline=None, max_examples=200, suppress_health_check=list(HealthCheck))
+thorough = up_to(200)
 numbers = st.one_of(st.integers(-3, 5), st.sampled_from([0.5, -0.25, 1e308, -1e308, 5e-324, 2**60, 0.1]))
 steps = st.lists(
     st.tuples(st.sampled_from([0, 0.25, 1, 3, 60, 300]), st.sampled_from([0, 0, 0.25, 2, 200, 255.75]), numbers),

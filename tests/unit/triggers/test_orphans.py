@@ -7,17 +7,18 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from trigger_samples import Stimulus, evaluator, event, reasons, rule_sets, run, streams, take, us
 
+from tests.examples import up_to
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.firings import Reason
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.orphans.orphan_store import OrphanStore
 from whenthen.triggers.rule_set import RuleSet
 
-thorough = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+thorough = up_to(150)
 
 NOTHING = RuleSet.compile([])
 PAIR = {"expect": "a", "threshold": 2, "within": 60, "for_each": "k"}

@@ -5,16 +5,17 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trigger_samples import Stimulus, evaluator, event, rule, rule_sets, run, streams, us
 
+from tests.examples import up_to
 from whenthen.schemas.automations import Automation
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.rule_set import RuleSet
 from whenthen.triggers.window_store import WindowStore
 
-thorough = settings(deadline=None, max_examples=150, suppress_health_check=list(HealthCheck))
+thorough = up_to(150)
 
 
 class Keeping(WindowStore):
@@ -34,8 +35,8 @@ def stored(engine: Evaluator, kept: dict[tuple[str, str], bytes]) -> None:
             kept[(trigger, key)] = state
 
 
-def restored(rules: list[Automation], kept: dict[tuple[str, str], bytes], clock_us: int, **options: Any) -> Evaluator:
-    engine = Evaluator(RuleSet.compile(rules), **options)
+def restored(rules: RuleSet, kept: dict[tuple[str, str], bytes], clock_us: int, **options: Any) -> Evaluator:
+    engine = Evaluator(rules, **options)
     engine.clock_us = clock_us
     for (trigger, key), state in kept.items():
         assert engine.restore(trigger, key, state)
@@ -48,13 +49,14 @@ def restored(rules: list[Automation], kept: dict[tuple[str, str], bytes], clock_
 def test_a_run_that_is_stored_and_restored_at_any_point_ends_like_one_that_is_not(
     rules: list[Automation], stimuli: list[Stimulus]
 ) -> None:
-    whole = run(Evaluator(RuleSet.compile(rules)), stimuli)
+    compiled, again = RuleSet.compile(rules), RuleSet.compile(rules)
+    whole = run(Evaluator(compiled), stimuli)
     for cut in range(1, len(stimuli)):
-        before = Evaluator(RuleSet.compile(rules))
+        before = Evaluator(compiled)
         kept: dict[tuple[str, str], bytes] = {}
         first = run(before, stimuli[:cut])
         stored(before, kept)
-        after = restored(rules, kept, before.clock_us)
+        after = restored(again, kept, before.clock_us)
         assert first + run(after, stimuli[cut:]) == whole
 
 
@@ -63,28 +65,30 @@ def test_a_run_that_is_stored_and_restored_at_any_point_ends_like_one_that_is_no
 def test_a_run_that_is_stored_and_restored_after_every_event_ends_like_one_that_is_not(
     rules: list[Automation], stimuli: list[Stimulus]
 ) -> None:
-    whole = run(Evaluator(RuleSet.compile(rules)), stimuli)
-    engine = Evaluator(RuleSet.compile(rules))
+    compiled, again = RuleSet.compile(rules), RuleSet.compile(rules)
+    whole = run(Evaluator(compiled), stimuli)
+    engine = Evaluator(compiled)
     kept: dict[tuple[str, str], bytes] = {}
     pieces = []
     for stimulus in stimuli:
         pieces += run(engine, [stimulus])
         stored(engine, kept)
-        engine = restored(rules, kept, engine.clock_us)
+        engine = restored(again, kept, engine.clock_us)
     assert pieces == whole
 
 
 @thorough
 @given(rule_sets, streams(max_size=12, follows=True))
 def test_held_events_survive_a_restart(rules: list[Automation], stimuli: list[Stimulus]) -> None:
+    compiled, again = RuleSet.compile(rules), RuleSet.compile(rules)
     wait = timedelta(seconds=4)
-    whole = run(Evaluator(RuleSet.compile(rules), follows_wait=wait), stimuli)
+    whole = run(Evaluator(compiled, follows_wait=wait), stimuli)
     for cut in range(1, len(stimuli)):
-        before = Evaluator(RuleSet.compile(rules), follows_wait=wait)
+        before = Evaluator(compiled, follows_wait=wait)
         kept: dict[tuple[str, str], bytes] = {}
         first = run(before, stimuli[:cut])
         stored(before, kept)
-        after = restored(rules, kept, before.clock_us, follows_wait=wait)
+        after = restored(again, kept, before.clock_us, follows_wait=wait)
         held = {key for trigger, key in kept if trigger == "held"}
         for each, _ in stimuli[:cut]:
             if each is not None and each.id not in held:
@@ -97,12 +101,13 @@ def test_held_events_survive_a_restart(rules: list[Automation], stimuli: list[St
 def test_forgetting_old_windows_changes_no_decision(
     rules: list[Automation], stimuli: list[Stimulus], pace: int
 ) -> None:
+    compiled = RuleSet.compile(rules)
     stimuli = [
         (each if each is None else event_later(each, clock * (pace - 1)), clock * pace) for each, clock in stimuli
     ]
-    keeping = Evaluator(RuleSet.compile(rules))
+    keeping = Evaluator(compiled)
     keeping._store = Keeping()
-    assert run(Evaluator(RuleSet.compile(rules)), stimuli) == run(keeping, stimuli)
+    assert run(Evaluator(compiled), stimuli) == run(keeping, stimuli)
 
 
 def event_later(each: Any, seconds: float) -> Any:
@@ -122,8 +127,9 @@ def event_later(each: Any, seconds: float) -> Any:
 def test_the_same_events_give_the_same_firings_and_no_two_firings_share_an_id(
     rules: list[Automation], stimuli: list[Stimulus]
 ) -> None:
-    first = run(Evaluator(RuleSet.compile(rules)), stimuli)
-    assert run(Evaluator(RuleSet.compile(rules)), stimuli) == first
+    compiled, again = RuleSet.compile(rules), RuleSet.compile(rules)
+    first = run(Evaluator(compiled), stimuli)
+    assert run(Evaluator(again), stimuli) == first
     ids = [firing.id for firings, _ in first for firing in firings]
     assert len(ids) == len(set(ids))
 
@@ -142,8 +148,9 @@ def test_other_rules_change_nothing(rules: list[Automation], stimuli: list[Stimu
 def test_decisions_are_counted_alike_whether_they_are_recorded_or_not(
     rules: list[Automation], stimuli: list[Stimulus]
 ) -> None:
-    recording = Evaluator(RuleSet.compile(rules))
-    silent = Evaluator(RuleSet.compile(rules), record=False)
+    compiled = RuleSet.compile(rules)
+    recording = Evaluator(compiled)
+    silent = Evaluator(compiled, record=False)
     firings = [found for found, _ in run(recording, stimuli)]
     quiet = run(silent, stimuli)
     assert firings == [found for found, _ in quiet]

@@ -7,13 +7,14 @@ from itertools import combinations
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from trigger_samples import evaluator, event, reasons, run, take, us
 
+from tests.examples import up_to
 from whenthen.schemas.firings import Firing
 
-thorough = settings(deadline=None, max_examples=300, suppress_health_check=list(HealthCheck))
+thorough = up_to(300)
 keys = st.sampled_from(["x", "y"])
 gaps = st.sampled_from([0, 0.5, 1, 1, 2, 3, 5, 10])
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import up_to
 from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus import (
     BusReason,
@@ -371,7 +372,7 @@ DRAWN = st.lists(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@up_to(300)
 @given(drawn=DRAWN, plans=PLANS, performs=st.booleans(), copies=st.sampled_from([1, 3]))
 def test_any_commits_through_any_faults_store_what_one_process_with_a_lock_would(
     drawn: list[tuple[dict[str, str], int, int]], plans: list[dict[int, Fault]], performs: bool, copies: int

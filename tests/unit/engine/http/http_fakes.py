@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
 import httpx
 import orjson
 
 from whenthen.engine.bus import Ack
-from whenthen.engine.http import HttpApp, Page, RunRequest, create_app
+from whenthen.engine.http import Api, HttpApp, Page, RunRequest, create_app
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.deployments import RunState
@@ -233,6 +234,29 @@ class FakeApi:
 
 def app_over(api: FakeApi, **options: Any) -> HttpApp:
     return create_app(api, metrics=api.registry, clock=lambda: NOW, **options)
+
+
+class Standing:
+    """Stands for the fake of the test that runs: an application costs more than everything that a request does in it."""
+
+    def __init__(self) -> None:
+        self.api = FakeApi()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.api, name)
+
+
+@cache
+def _shared() -> tuple[Standing, HttpApp]:
+    standing = Standing()
+    return standing, create_app(cast(Api, standing), metrics=Metrics(version="1"), clock=lambda: NOW)
+
+
+def shared_app_over(api: FakeApi) -> HttpApp:
+    """The one application without options, over this `api` until the next call; it counts in metrics of its own."""
+    standing, app = _shared()
+    standing.api = api
+    return app
 
 
 def client_of(app: HttpApp) -> httpx.AsyncClient:

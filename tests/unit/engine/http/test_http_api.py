@@ -9,7 +9,7 @@ from typing import Any
 
 import httpx
 import pytest
-from http_fakes import ANSWERS, RUN, FakeApi, app_over, client_of
+from http_fakes import ANSWERS, RUN, FakeApi, app_over, client_of, shared_app_over
 
 from whenthen.engine.http import Listing, RequestOrigin, bounded
 from whenthen.engine.http import answer_models as answers
@@ -22,7 +22,7 @@ PROBLEM = {"file": "a.yaml", "line": 1, "column": 2, "field": "automations", "me
 
 def call(api: FakeApi, method: str, path: str, **request: Any) -> httpx.Response:
     async def run() -> httpx.Response:
-        async with client_of(app_over(api)) as client:
+        async with client_of(shared_app_over(api)) as client:
             return await client.request(method, path, **request)
 
     return asyncio.run(run())

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import orjson
 import pytest
-from http_fakes import NOW, FakeApi, app_over, client_of
+from http_fakes import NOW, FakeApi, app_over, client_of, shared_app_over
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ EVENT = {"event": "order.created", "resource": {"id": "order.1"}}
 
 def call(api: FakeApi, method: str, path: str, *, app: dict[str, Any] | None = None, **request: Any) -> httpx.Response:
     async def run() -> httpx.Response:
-        async with client_of(app_over(api, **(app or {}))) as client:
+        async with client_of(shared_app_over(api) if app is None else app_over(api, **app)) as client:
             return await client.request(method, path, **request)
 
     return asyncio.run(run())
@@ -288,11 +288,12 @@ def test_a_failure_inside_a_webhook_is_500_without_its_text() -> None:
 
 def test_what_was_received_and_refused_is_counted_by_source() -> None:
     api = FakeApi()
-    post(api, {**EVENT, "id": "e1"})
-    post(api, {**EVENT, "id": "e1"})
-    post(api, b"{")
-    post(api, {"number": 1}, "/hooks/orders", headers={"x-token": "right"})
-    post(api, {}, "/hooks/made-up-by-a-stranger")
+    own: dict[str, Any] = {"app": {}}  # an application of its own, which counts in the metrics of the fake
+    post(api, {**EVENT, "id": "e1"}, **own)
+    post(api, {**EVENT, "id": "e1"}, **own)
+    post(api, b"{", **own)
+    post(api, {"number": 1}, "/hooks/orders", headers={"x-token": "right"}, **own)
+    post(api, {}, "/hooks/made-up-by-a-stranger", **own)
     text = api.metrics().decode()
     assert 'whenthen_events_received_total{source="api"} 2.0' in text
     assert 'whenthen_events_duplicate_total{source="api"} 1.0' in text

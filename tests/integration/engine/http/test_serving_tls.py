@@ -14,9 +14,9 @@ from pathlib import Path
 
 import orjson
 import pytest
-from http_fakes import FakeApi, app_over
 from typer.testing import CliRunner
 
+from tests.unit.engine.http.http_fakes import FakeApi, app_over
 from whenthen.cli.client import Client, Unreachable
 from whenthen.cli.main import app
 from whenthen.engine.http import ConnectionGate, ConnectionLimits, HttpServer, ServerTls, listen

@@ -19,7 +19,7 @@ from tests.unit.actions.conftest import EVENT
 from whenthen.actions import AddressPolicy, open_http_client
 from whenthen.actions.attempts import Call
 from whenthen.actions.fields import compile_text_field
-from whenthen.actions.http.call_webhook import read_retry_after
+from whenthen.actions.http.call_webhook import QUOTED_CHARS, read_retry_after
 from whenthen.actions.http.destinations import Destination
 from whenthen.actions.http.signatures import signature_headers
 from whenthen.schemas import child_trace, derived_trace, trace_headers
@@ -428,3 +428,27 @@ async def test_what_another_program_wrote_as_an_events_trace_is_not_sent_on(worl
     (request,) = receiver.requests
     assert "x-injected" not in request.headers
     assert request.headers["traceparent"].startswith(f"00-{derived_trace('f-1')['id']}-")
+
+
+async def test_a_receiver_that_echoes_a_secret_does_not_get_it_into_the_error(
+    world: Any, receiver: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(1)
+    world.environ["TOKEN"] = "pl4nted-token"
+    receiver.status = 403
+    receiver.body = b'{"error": "bad token Bearer pl4nted-token"}'
+    with pytest.raises(ActionError, match=r"answered 403: .*bad token Bearer \*\*\*") as caught:
+        await world.perform({"call-webhook": receiver.url, "headers": {"Authorization": "Bearer env:TOKEN"}})
+    assert "pl4nted" not in str(caught.value)
+    assert "pl4nted" not in caplog.text
+    assert receiver.requests[0].headers["authorization"] == "Bearer pl4nted-token"
+
+
+async def test_a_quote_that_is_cut_inside_a_secret_shows_no_part_of_it(world: Any, receiver: Any) -> None:
+    world.environ["TOKEN"] = "pl4nted-token"
+    receiver.status = 400
+    for before in range(QUOTED_CHARS - 20, QUOTED_CHARS + 1):
+        receiver.body = b"x" * before + b" pl4nted-token and more"
+        with pytest.raises(ActionError) as caught:
+            await world.perform({"call-webhook": receiver.url, "headers": {"X-Token": "env:TOKEN"}})
+        assert "pl4" not in str(caught.value)

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 import uvloop
-from http_fakes import FakeApi, app_over
 
+from tests.unit.engine.http.http_fakes import FakeApi, app_over
 from whenthen.engine.http import ConnectionGate, ConnectionLimits, HttpServer, listen
 
 EVENT = b'{"event":"order.created","resource":{"id":"order.1"}}'

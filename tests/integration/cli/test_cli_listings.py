@@ -9,6 +9,7 @@ import orjson
 import pytest
 
 AT = "2026-01-31T08:00:00.000000Z"
+LONG_ID = "e7f447132cef5e9d9bdc7165ad3093f1"
 RUN = {
     "id": "4f2a" + "0" * 28, "deployment": "load", "work_pool": "default", "state": "Completed", "parameters": {"a": 1},
     "key": "k", "created": AT, "scheduled_for": AT, "changed": AT, "started": AT, "ended": "2026-01-31T08:00:02.500000Z",
@@ -240,3 +241,26 @@ def test_text_of_events_is_shown_as_it_is_and_not_as_markup(run: Callable[..., A
     shown = run("events").output
     for text in ("[bold]e[/]", "[red]x", "a[/]b"):
         assert text in shown
+
+
+def test_tables_are_as_wide_as_columns_says_and_eighty_when_it_says_nothing(
+    run: Callable[..., Any], server: Any
+) -> None:
+    event = {
+        "id": f"{LONG_ID}-4", "event": "flow-run.Completed", "occurred": "2026-01-31T08:00:00Z", "seq": 1,
+        "resource": {"id": f"whenthen.flow-run.{LONG_ID}"},
+    }  # fmt: skip
+    server.answers["GET /api/events"] = [event]
+    assert run("events", env={"COLUMNS": ""}).output.splitlines()[1] == (
+        "2026-01-31 08:00:00  flow-run.Completed  whenthen.flow-run.e7f44713…  e7f44713-4"
+    )
+    assert f"whenthen.flow-run.{LONG_ID}  e7f44713-4" in run("events", env={"COLUMNS": "120"}).output
+    assert f"whenthen.flow-run.{LONG_ID}  {LONG_ID}-4" in run("events", "-o", "wide", env={"COLUMNS": "40"}).output
+    assert run("events", "-o", "json").output == run("events", "--json").output
+
+
+def test_a_limit_above_what_the_api_gives_is_refused_and_not_cut_in_silence(
+    run: Callable[..., Any], server: Any
+) -> None:
+    assert "1000" in run("runs", "--limit", "1001", code=2).output
+    assert not server.asked

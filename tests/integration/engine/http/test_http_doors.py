@@ -7,8 +7,9 @@ from typing import Any
 
 import httpx
 import pytest
-from http_fakes import FakeApi, app_over, client_of
-from test_connections import EVENT, run, running
+
+from tests.integration.engine.http.test_connections import EVENT, run, running
+from tests.unit.engine.http.http_fakes import FakeApi, app_over, client_of
 
 TOKEN = "tok-0123456789abcdef"
 HEAD = b"POST /api/events HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nconnection: close\r\n"

@@ -1,0 +1,92 @@
+"""Runs `whenthen` commands in forks of one process that has imported the package: a command starts in milliseconds.
+
+A script of its own, run by the Python whose whenthen is tested; `tests.forks` starts it and says what to run. A request is one message
+over the socket on standard input: JSON with `arguments`, `env`, `cwd` and `session`, and four descriptors: the command's three, and a
+socket that gets its process id and, at its end, its exit status. The command runs as the console script does, at the top of the module
+and to the end of the interpreter.
+"""
+
+import contextlib
+import gc
+import importlib
+import json
+import os
+import selectors
+import signal
+import socket
+import sys
+import tempfile
+import time
+
+from whenthen.cli.main import COMMANDS, main
+
+#: what commands import when they run, beside their own modules; their libraries' own late imports too
+LATE = ("whenthen.engine.process", "encodings.idna", "httpcore", "rich.table")
+MESSAGE_BYTES = 1 << 20
+
+
+def become(request: dict, descriptors: list[int]) -> None:
+    """Make a fork look like a process that was started for the command."""
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if request["session"]:
+        os.setsid()
+    for target, descriptor in enumerate(descriptors):
+        os.dup2(descriptor, target)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request["env"])
+    os.chdir(request["cwd"])
+    time.tzset()
+    tempfile.tempdir = None  # read again from the environment
+    sys.argv = ["whenthen", *request["arguments"]]
+
+
+def serve() -> bool:
+    """Start commands as they are asked for; true in the fork that is one, false when nobody asks any more."""
+    requests = socket.socket(fileno=os.dup(0))
+    woken, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    running: dict[int, socket.socket] = {}
+    with requests, woken, wake, selectors.DefaultSelector() as selector:
+        selector.register(requests, selectors.EVENT_READ)
+        selector.register(woken, selectors.EVENT_READ)
+        while True:
+            ready = [key.fileobj for key, _ in selector.select()]
+            if woken in ready:
+                woken.recv(4096)
+            if requests in ready:
+                message, descriptors, _, _ = socket.recv_fds(requests, MESSAGE_BYTES, 4)
+                if not message:
+                    return False
+                *own, report = descriptors
+                pid = os.fork()
+                if pid == 0:
+                    os.close(report)
+                    become(json.loads(message), own)
+                    return True
+                for descriptor in own:
+                    os.close(descriptor)
+                running[pid] = socket.socket(fileno=report)
+                tell(running[pid], pid)
+            while running:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if pid == 0:
+                    break
+                with running.pop(pid) as ended:
+                    tell(ended, os.waitstatus_to_exitcode(status))
+
+
+def tell(report: socket.socket, number: int) -> None:
+    with contextlib.suppress(OSError):  # who asked has gone
+        report.send(str(number).encode())
+
+
+for name in (*{command.module for command in COMMANDS.values()}, *LATE):
+    importlib.import_module(name)
+gc.collect()
+gc.freeze()
+if serve():
+    sys.exit(main())
