@@ -70,6 +70,9 @@ class Metrics:
         self.skipped = counter(
             "skipped_messages", "Messages that are no event, or on which the evaluator failed.", "shard"
         )
+        self.events_set_aside = counter(
+            "events_set_aside", "Events that a shard passes over, as they hung processes.", "shard"
+        )
         self.lag_messages = gauge("evaluation_lag_messages", "Events in the stream that are not evaluated.", "shard")
         self.lag_seconds = gauge("evaluation_lag_seconds", "Age of the oldest event not yet evaluated.", "shard")
         self.commit_seconds = Histogram(

@@ -40,6 +40,9 @@ from whenthen.triggers.shard_state import (
     SET_ASIDE,
     Aside,
 )
+from whenthen.triggers.sharding import (
+    shard_of,
+)
 
 __all__ = [
     "LOOP_STOPPED",
@@ -58,6 +61,7 @@ __all__ = [
     "compile_glob",
     "compile_named",
     "explain_automation",
+    "shard_of",
     "trigger_id",
     "why_not",
 ]

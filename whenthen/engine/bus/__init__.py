@@ -72,6 +72,7 @@ from whenthen.engine.bus.stream_reader import (
 from whenthen.engine.bus.streams import (
     ENGINE,
     EVENTS,
+    HANGS,
     LEASES,
     NEEDED_ENGINE_BYTES,
     RUN_STATES,
@@ -124,6 +125,7 @@ __all__ = [
     "ENVELOPE_BYTES",
     "EVENTS",
     "FORMAT",
+    "HANGS",
     "HEADER_BYTES",
     "LEASES",
     "LOWEST_READER",

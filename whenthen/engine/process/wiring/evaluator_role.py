@@ -92,6 +92,8 @@ class EvaluatorRole:
             settings=EvaluationSettings(firing_ttl_s=firing_ttl_s, task_ttl_s=max(firing_ttl_s, _TASK_TTL_S)),
             observer=parts.observation,
             publish_specs=self._specs.publish,
+            shards=settings.shards,
+            at_hand=parts.at_hand,
         )
         return _ListedShard(self.loops, shard, loop, released=parts.observation.released)
 
