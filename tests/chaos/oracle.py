@@ -83,13 +83,17 @@ class Oracle:
     last_of_shard: dict[int, int] = field(default_factory=dict)  #: last position that a shard must have dealt with
     evaluators: list[Evaluator] = field(default_factory=list)
     clock_us: int = 0
+    passed_over: set[tuple[int, int]] = field(default_factory=set)  #: shard and position of events that were set aside
 
     def __post_init__(self) -> None:
         book = RuleRegistry(self.rules, shards=self.shards, resolve_secret=lambda reference: "unused")
         self.evaluators = [Evaluator(part) for part in book.now.shards]
 
     async def follow(self, bus: Bus) -> None:
-        """Take everything that the stream has by now."""
+        """Take everything that the stream has by now. What was set aside is said behind the event."""
+        async for message in read_stream(bus, EVENTS, "skips.*"):
+            skip = orjson.loads(message.data)["skip"]
+            self.passed_over.add((skip["shard"], skip["position"]))
         async for message in read_stream(bus, EVENTS, after=self.seq):
             self._take(message)
 
@@ -106,7 +110,11 @@ class Oracle:
         self.seq = message.seq
         self.clock_us = max(self.clock_us, message.time_us)
         kind, _, shard = message.subject.partition(".")
+        if kind == "skips":
+            return
         for number, evaluator in enumerate(self.evaluators):
+            if (number, message.seq) in self.passed_over:
+                continue
             if kind == "ticks":
                 if int(shard) == number:
                     self._note(evaluator, evaluator.advance(self.clock_us), None)
