@@ -23,6 +23,7 @@ from whenthen.engine.bus.datadir import (
 )
 from whenthen.engine.bus.disk import (
     DiskRoom,
+    StoreFolder,
 )
 from whenthen.engine.bus.embedded import (
     EmbeddedServer,
@@ -154,6 +155,7 @@ __all__ = [
     "Received",
     "RequestClient",
     "StaleBatch",
+    "StoreFolder",
     "StoredMessage",
     "StreamPage",
     "StreamReader",

@@ -122,6 +122,11 @@ class Server:
         if not self._ready:
             return ["starting"]
         connection = [] if self.bus.connected else ["the connection to NATS"]
+        disk = self._started().disk
+        if disk is not None:
+            disk.look()
+        if disk is not None and disk.gone:
+            connection.append(f"the data directory: {disk.gone}")
         return connection + (self._evaluator.missing() if self._evaluator is not None else [])
 
     async def wait_until_ready(self, timeout_s: float = 120.0) -> None:
