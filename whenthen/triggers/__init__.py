@@ -29,6 +29,9 @@ from whenthen.triggers.matching.globs import (
     any_of,
     compile_glob,
 )
+from whenthen.triggers.matching.sharding import (
+    shard_of,
+)
 from whenthen.triggers.rule_set import (
     CompiledAutomation,
     RuleSet,
@@ -39,9 +42,6 @@ from whenthen.triggers.rule_set import (
 from whenthen.triggers.shard_state import (
     SET_ASIDE,
     Aside,
-)
-from whenthen.triggers.sharding import (
-    shard_of,
 )
 
 __all__ = [

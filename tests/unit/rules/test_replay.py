@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from whenthen.rules.replay import replay, skips_of
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput, WhenthenError
-from whenthen.triggers.sharding import shard_of
+from whenthen.triggers.matching.sharding import shard_of
 
 EVERY = {"name": "every", "trigger": {"expect": "order.*"}}
 THREE = {"name": "three", "trigger": {"expect": "a", "threshold": 3, "within": "10s", "for_each": "id"}}
