@@ -16,6 +16,7 @@ import orjson
 import pytest
 
 from tests.acceptance.wheel import install
+from tests.chaos.processes import child_of
 from tests.patience import eventually, limit
 
 PYTHON = "WHENTHEN_TEST_PYTHON"  #: of the environment that has the wheel
@@ -128,8 +129,9 @@ class Serving:
 
     @property
     def pid(self) -> int:
+        """The process that does the work, a child of the one that was started."""
         assert self._process is not None
-        return self._process.pid
+        return child_of(self._process.pid) or self._process.pid
 
     @property
     def log(self) -> str:

@@ -93,9 +93,19 @@ class Oracle:
         """Take everything that the stream has by now. What was set aside is said behind the event."""
         async for message in read_stream(bus, EVENTS, "skips.*"):
             skip = orjson.loads(message.data)["skip"]
-            self.passed_over.add((skip["shard"], skip["position"]))
+            one = (skip["shard"], skip["position"])
+            if one not in self.passed_over and skip["position"] <= self.seq:
+                self._begin_again()
+            self.passed_over.add(one)
         async for message in read_stream(bus, EVENTS, after=self.seq):
             self._take(message)
+
+    def _begin_again(self) -> None:
+        """Forget what was taken: an event of it was set aside since."""
+        for found in (self.firings, self.doubled, self.actions, self.event_ids, self.last_of_shard):
+            found.clear()
+        self.seq = self.clock_us = 0
+        self.__post_init__()
 
     def take(self, message: Stored) -> None:
         """One message, at its time."""

@@ -23,7 +23,9 @@ from tests.integration.conftest import NatsServer
 from tests.patience import until
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.datadir import embedded_url
-from whenthen.engine.bus.streams import ENGINE, EVENTS
+from whenthen.engine.bus.streams import ENGINE, EVENTS, HANGS
+from whenthen.engine.process.asyncapi.event_messages import SkipMessage
+from whenthen.engine.process.asyncapi.run_messages import HangRecord
 from whenthen.rules import load_rules
 from whenthen.rules.replay import replay, skips_of
 
@@ -147,7 +149,9 @@ async def test_an_event_that_hangs_two_processes_is_set_aside_and_the_others_go_
             [note] = await stored(bus, EVENTS, "events.note.made")
             assert note["payload"] == {"position": aside["position"]}
             [skip] = await stored(bus, EVENTS, "skips.0")
-            assert skip["skip"]["position"] == aside["position"]
+            assert SkipMessage.model_validate(skip).skip.position == aside["position"]
+            [counted] = await stored(bus, f"KV_{HANGS}", f"$KV.{HANGS}.event.0.{aside['position']}")
+            assert HangRecord.model_validate(counted).tries == 2
             # one pair of the three that were evaluated, as a replay of the stream finds it
             fired = await stored(bus, ENGINE, "engine.firing.pairs.>")
             assert [firing["refs"][-1][0] for firing in fired] == [ids[2]]
@@ -193,7 +197,7 @@ async def test_an_action_that_hangs_two_processes_becomes_a_dead_letter(tmp_path
 async def test_a_request_that_hangs_is_not_answered_and_the_log_says_to_which_webhook_it_was(tmp_path: Path) -> None:
     async with serving(tmp_path) as server:
         with pytest.raises(httpx.TransportError):
-            await server.client.post("/hooks/shop", json={"id": "hang"}, timeout=60)
+            await server.client.post("/hooks/shop", json={"id": "o-0", "hang_request": True}, timeout=60)
         await ready(server.url, 60)
         assert server.said("hung on a request to /hooks/shop") == 1
         assert (await server.client.post("/hooks/shop", json={"id": "o-1"})).status_code == 202

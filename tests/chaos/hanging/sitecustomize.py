@@ -1,6 +1,6 @@
 """Makes a `whenthen` process hang on what says so, for tests: put this folder on its PYTHONPATH.
 
-An event whose payload has `hang` hangs the evaluator, or with `hang_action` the action `do-nothing`; a webhook called `hang` hangs its
+An event whose payload has `hang` hangs the evaluator, or with `hang_action` the action `do-nothing`; a request whose body says `hang_request` hangs its
 translation. `spin` is Python code that goes on for ever, `hold` C code that keeps every thread from running, `crash` a fault in C code.
 """
 
@@ -51,7 +51,7 @@ def hang_webhook(module: ModuleType) -> None:
     translate = module.WebhookTranslator.translate
 
     def hanging(self: Any, request: Any, now: Any) -> Any:
-        if b"hang" in request.body:
+        if b"hang_request" in request.body:
             hang("spin")
         return translate(self, request, now)
 
