@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -69,7 +70,7 @@ def whenthen(
 def main() -> None:
     """Run the command line. `serve` and `worker` run in a child of this process (`whenthen.supervision`)."""
     page = None
-    if sys.argv[1:2] in (["serve"], ["worker"]) and "--help" not in sys.argv:
+    if hasattr(os, "fork") and sys.argv[1:2] in (["serve"], ["worker"]) and "--help" not in sys.argv:
         from whenthen.supervision import supervise
 
         page = supervise()

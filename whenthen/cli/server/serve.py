@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from whenthen.cli.output import errors, fail
-from whenthen.supervision import SharedPage
+
+if TYPE_CHECKING:
+    from whenthen.supervision import SharedPage
 
 __all__ = ["add_commands"]
 
@@ -105,6 +107,8 @@ def worker(
 @contextlib.contextmanager
 def _page_of(context: typer.Context) -> Iterator[SharedPage]:
     """The page that is shared with the parent; the parent learns which errors a new start does not mend."""
+    from whenthen.supervision import SharedPage
+
     page = context.obj if isinstance(context.obj, SharedPage) else SharedPage()
     try:
         yield page
