@@ -150,6 +150,8 @@ async def test_an_event_that_hangs_two_processes_is_set_aside_and_the_others_go_
             assert note["payload"] == {"position": aside["position"]}
             [skip] = await stored(bus, EVENTS, "skips.0")
             assert SkipMessage.model_validate(skip).skip.position == aside["position"]
+            # while C code holds the interpreter, and after a crash, nobody can tell
+            assert aside["automation"] == ("pairs" if how == "spin" else None)
             [counted] = await stored(bus, f"KV_{HANGS}", f"$KV.{HANGS}.event.0.{aside['position']}")
             assert HangRecord.model_validate(counted).tries == 2
             # one pair of the three that were evaluated, as a replay of the stream finds it

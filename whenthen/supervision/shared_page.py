@@ -17,9 +17,11 @@ __all__ = ["Cause", "Ended", "SharedPage"]
 
 _BYTES = 4096
 #: words 0 to 3 are the note of what is at hand, 4 to 7 that of the child before
-_BEAT, _HANG_AFTER_MS, _READY, _FOR_GOOD, _DECLINED, _PORT, _CAUSE, _SIGNAL, _PID, _STARTS = range(8, 18)
+_BEAT, _HANG_AFTER_MS, _READY, _FOR_GOOD, _DECLINED, _PORT, _CAUSE, _SIGNAL, _PID, _STARTS, _SUSPECT = range(8, 19)
 _TEXT = 1024  #: where the text of the first note begins
 _TEXT_BEFORE = _TEXT + TEXT_BYTES
+_SUSPECT_TEXT = _TEXT_BEFORE + TEXT_BYTES
+_SUSPECT_BYTES = 512
 
 
 class Cause(IntEnum):
@@ -38,6 +40,7 @@ class Ended:
     pid: int
     signal: int  #: 0 when it ended itself
     item: Item | None
+    automation: str = ""  #: whose trigger was being looked at; empty when that is not known
 
 
 class SharedPage:
@@ -48,6 +51,7 @@ class SharedPage:
         whole = memoryview(self._map)
         self._words = whole.cast("q")
         self.at_hand = AtHand(self._words[0:4], whole[_TEXT : _TEXT + TEXT_BYTES])
+        self._suspect = whole[_SUSPECT_TEXT : _SUSPECT_TEXT + _SUSPECT_BYTES]
         self._before = AtHand(self._words[4:8], whole[_TEXT_BEFORE : _TEXT_BEFORE + TEXT_BYTES])
         self.supervised = supervised  #: whether a parent watches
         self.why_not = why_not  #: where none does: the reason, for the log
@@ -75,9 +79,13 @@ class SharedPage:
         """The settings want no parent: it is to do the work itself."""
         self._words[_DECLINED] = 1
 
-    def note_hang(self) -> Item | None:
-        """The event loop stands still: keep what is at hand, which may change while the process ends."""
+    def note_hang(self, automation: str = "") -> Item | None:
+        """The event loop stands still: keep what is at hand, which may change while the process ends. `automation` is at fault, as
+        far as that is known."""
         item = self.at_hand.read()
+        name = automation.encode(errors="replace")[:_SUSPECT_BYTES]
+        self._suspect[: len(name)] = name
+        self._words[_SUSPECT] = len(name)
         self._before.write(item)
         self._words[_CAUSE] = Cause.HUNG
         return item
@@ -96,6 +104,7 @@ class SharedPage:
             pid=self._words[_PID],
             signal=self._words[_SIGNAL],
             item=self._before.read(),
+            automation=bytes(self._suspect[: self._words[_SUSPECT]]).decode(errors="replace"),
         )
 
     @property
@@ -120,6 +129,7 @@ class SharedPage:
         """The child is gone; keep what it had at hand if it crashed. What an earlier one left and nobody dealt with stays."""
         if crashed and self._words[_CAUSE] == Cause.NONE:
             self._before.write(self.at_hand.read())
+            self._words[_SUSPECT] = 0
             self._words[_CAUSE] = Cause.CRASHED
         self._words[_PID], self._words[_SIGNAL] = pid, signal
 

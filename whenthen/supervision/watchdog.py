@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
+from whenthen.supervision.at_hand import Work
 from whenthen.supervision.shared_page import SharedPage
 from whenthen.supervision.standstill import Standstill, thread_state
 
@@ -44,8 +45,11 @@ class EventLoop(Protocol):
 class Watchdog:
     """`start` on the thread of the event loop; `stop` before it ends. Does nothing where no parent would start it again."""
 
-    def __init__(self, page: SharedPage, *, hang_after_s: float) -> None:
+    def __init__(
+        self, page: SharedPage, *, hang_after_s: float, suspect: Callable[[int], str] = lambda shard: ""
+    ) -> None:
         self._page = page
+        self._suspect = suspect  #: the automation that a shard is looking at
         self._hang_after_s = hang_after_s
         self._step_s = min(hang_after_s / _STEPS, _LONGEST_STEP_S)
         self._beat: Timer | None = None
@@ -88,11 +92,14 @@ class Watchdog:
 
     def _end(self, stood_s: float) -> None:
         beats = self._page.beats
-        item = self._page.note_hang()
+        at_hand = self._page.at_hand.read()
+        automation = self._suspect(at_hand.shard) if at_hand is not None and at_hand.kind is Work.EVENT else ""
+        item = self._page.note_hang(automation)
         log.critical(
-            "the process hangs on %s: its event loop stood still for %.1f s (hang_after); it ends and is started again. "
+            "the process hangs on %s%s: its event loop stood still for %.1f s (hang_after); it ends and is started again. "
             "Stacks of its threads:\n%s",
             item or "nothing that is known",
+            f", at automation {automation}" if automation else "",
             stood_s,
             _stacks(),
         )

@@ -1,6 +1,6 @@
 """Makes a `whenthen` process hang on what says so, for tests: put this folder on its PYTHONPATH.
 
-An event whose payload has `hang` hangs the evaluator, or with `hang_action` the action `do-nothing`; a request whose body says `hang_request` hangs its
+An event whose payload has `hang` hangs the filter of a trigger, or with `hang_action` the action `do-nothing`; a request whose body says `hang_request` hangs its
 translation. `spin` is Python code that goes on for ever, `hold` C code that keeps every thread from running, `crash` a fault in C code.
 """
 
@@ -27,14 +27,14 @@ def hang(how: object) -> None:
         os.kill(os.getpid(), signal.SIGSEGV)
 
 
-def hang_evaluator(module: ModuleType) -> None:
-    apply = module.Evaluator._apply
+def hang_filter(module: ModuleType) -> None:
+    admits = module.Filter.admits
 
-    def hanging(self: Any, event: Any, evaluation: Any) -> None:
+    def hanging(self: Any, event: Any) -> Any:
         hang((event.data.get("payload") or {}).get("hang"))
-        apply(self, event, evaluation)
+        return admits(self, event)
 
-    module.Evaluator._apply = hanging
+    module.Filter.admits = hanging
 
 
 def hang_action(module: ModuleType) -> None:
@@ -59,7 +59,7 @@ def hang_webhook(module: ModuleType) -> None:
 
 
 CHANGED = {
-    "whenthen.triggers.evaluator": hang_evaluator,
+    "whenthen.triggers.matching.filters": hang_filter,
     "whenthen.actions.automation_actions": hang_action,
     "whenthen.sources.translator": hang_webhook,
 }

@@ -29,6 +29,7 @@ class Hangs:
     tries: int
     process: str  #: the last one, as machine and process id
     cause: str  #: `hung` or `crashed`
+    automation: str | None = None  #: whose trigger was being looked at, when that is known
 
 
 class HangCounts:
@@ -48,9 +49,11 @@ class HangCounts:
         try:
             bucket = await self._open()
             while True:
-                tries, revision = await _read(bucket, key)
+                before, revision = await _read(bucket, key)
+                tries = before.tries
                 record = {
                     "tries": tries + 1,
+                    "automation": ended.automation or before.automation,
                     "process": f"{machine}-{ended.pid}",
                     "cause": ended.cause.name.lower(),
                 }
@@ -65,7 +68,7 @@ class HangCounts:
     async def of_action(self, key: str) -> int:
         """How often a process hung on an action. Errors: see `add`."""
         try:
-            return (await _read(await self._open(), _action_key(key)))[0]
+            return (await _read(await self._open(), _action_key(key)))[0].tries
         except (nats.errors.Error, OSError) as error:
             raise unavailable(f"the bucket {HANGS} can not be read: {error!r}", BusReason.REFUSED) from error
 
@@ -93,19 +96,25 @@ def _action_key(key: str) -> str:
     return f"action.{legal_key(key)}"
 
 
-async def _read(bucket: KeyValue, key: str) -> tuple[int, int]:
-    """The count of a key and its revision; 0 and 0 when there is none."""
+async def _read(bucket: KeyValue, key: str) -> tuple[Hangs, int]:
+    """The record of a key and its revision; without tries and 0 when there is none."""
     try:
         entry = await bucket.get(key)
     except nats.js.errors.KeyNotFoundError:
-        return 0, 0
-    return _decode(entry.value or b"").tries, entry.revision or 0
+        return Hangs(tries=0, process="", cause="hung"), 0
+    return _decode(entry.value or b""), entry.revision or 0
 
 
 def _decode(data: bytes) -> Hangs:
     """A record; one that can not be read counts as one try."""
     try:
         fields = orjson.loads(data)
-        return Hangs(tries=int(fields["tries"]), process=str(fields["process"])[:200], cause=str(fields["cause"])[:20])
+        name = fields.get("automation")
+        return Hangs(
+            tries=int(fields["tries"]),
+            process=str(fields["process"])[:200],
+            cause=str(fields["cause"])[:20],
+            automation=None if name is None else str(name)[:500],
+        )
     except (ValueError, KeyError, TypeError):
         return Hangs(tries=1, process="", cause="hung")

@@ -131,10 +131,11 @@ class ShardSkips:
         untold = [skip for at, skip in self.ahead.items() if at not in self._told]
         for skip in untold:
             log.error(
-                "shard %d: the event at position %d (%s) %s %d processes, the last was %s; it is set aside and passed over",
+                "shard %d: the event at position %d (%s)%s %s %d processes, the last was %s; it is set aside and passed over",
                 skip.shard,
                 skip.position,
                 skip.event or "a tick",
+                f", at automation {skip.automation}," if skip.automation else "",
                 "crashed" if skip.reason == "crashed" else "hung",
                 skip.tries,
                 skip.process,
@@ -160,6 +161,7 @@ class ShardSkips:
             shards=self._shards,
             position=position,
             event=await self._until_answered(lambda: skip_log.event_id(position)),
+            automation=hangs.automation,
             reason=hangs.cause,
             tries=hangs.tries,
             process=hangs.process,

@@ -27,6 +27,7 @@ class Skip:
     shards: int
     position: int
     event: str | None  #: the id; None of a tick, or of an event that is no longer kept
+    automation: str | None  #: at which it hung; None when that is not known
     reason: str  #: `hung` or `crashed`
     tries: int
     process: str  #: the last that hung on it

@@ -142,6 +142,8 @@ class EventSetAside(AnswerModel):
     position: int
     """In EVENTS."""
     shard: int
+    automation: str | None
+    """The one that it hung at; null when that is not known."""
     reason: Literal["hung", "crashed"]
     tries: int
     """The processes that hung on it."""

@@ -78,7 +78,11 @@ class Server:
         self._last_good = LastGoodRules(settings.data_dir, rules) if settings.nats_url is None else None
         self._pools = tuple(pools)
         self._page = page or SharedPage()
-        self._watchdog = Watchdog(self._page, hang_after_s=settings.hang_after.total_seconds())
+        self._watchdog = Watchdog(
+            self._page,
+            hang_after_s=settings.hang_after.total_seconds(),
+            suspect=lambda shard: self._evaluator.suspect(shard) if self._evaluator is not None else "",
+        )
         self._supervisor = Supervisor()
         self._cleanup = contextlib.AsyncExitStack()
         self._ready = False
@@ -285,6 +289,7 @@ class Server:
             events_set_aside=[
                 answers.EventSetAside(
                     event=skip.event,
+                    automation=skip.automation,
                     position=skip.position,
                     shard=skip.shard,
                     reason="crashed" if skip.reason == "crashed" else "hung",

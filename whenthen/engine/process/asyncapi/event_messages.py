@@ -71,6 +71,8 @@ class SkippedEvent(MessageModel):
     """In EVENTS."""
     event: str | None
     """Its id; null of a tick, or of an event that is no longer kept."""
+    automation: str | None
+    """The one that they hung at; null when that is not known."""
     reason: Literal["hung", "crashed"]
     tries: int
     """Processes that hung on it."""

@@ -80,3 +80,5 @@ class HangRecord(MessageModel):
     process: str
     """The last of them: machine and process id."""
     cause: Literal["hung", "crashed"]
+    automation: str | None
+    """The one that they hung at; null when that is not known, and of an action."""

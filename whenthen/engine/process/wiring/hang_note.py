@@ -29,10 +29,11 @@ async def note_hang(hangs: HangCounts, page: SharedPage) -> None:
         tries = await hangs.add(item, before, machine=os.uname().nodename)
     how = "hung" if before.cause is Cause.HUNG else f"crashed ({signal.Signals(before.signal).name})"
     log.error(
-        "the process before this one (%d) %s on %s%s; this one goes on in its place",
+        "the process before this one (%d) %s on %s%s%s; this one goes on in its place",
         before.pid,
         how,
         item or "nothing that is known",
+        f", at automation {before.automation}" if before.automation else "",
         f", as {tries} did" if tries > 1 else "",
         extra={"restarts": page.restarts},
     )
