@@ -152,8 +152,12 @@ class ServerProcess:
 
     @property
     def pid(self) -> int:
+        """The process that does the work, a child of the one that was started."""
         assert self._process is not None
-        return self._process.pid
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children")
+        found = children.read_text().split() if children.exists() else []
+        return int(found[0]) if found else pid
 
     @property
     def nats_url(self) -> str:

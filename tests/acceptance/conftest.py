@@ -17,6 +17,7 @@ import pytest
 
 from tests import forks
 from tests.acceptance.wheel import install
+from tests.chaos.processes import child_of
 from tests.patience import eventually, limit
 from tests.plain_http import plain_client
 
@@ -127,8 +128,9 @@ class Serving:
 
     @property
     def pid(self) -> int:
+        """The process that does the work, a child of the one that was started."""
         assert self._process is not None
-        return self._process.pid
+        return child_of(self._process.pid) or self._process.pid
 
     @property
     def log(self) -> str:

@@ -33,6 +33,7 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=220, help="in all")
     parser.add_argument("--rate", type=float, default=25.0, help="events a second, about")
     parser.add_argument("--form", choices=["embedded", "split", "both"], default="both")
+    parser.add_argument("--hung", type=int, default=2, help="events that hang whoever evaluates them, in each form")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # so that what was started is ended
@@ -50,6 +51,7 @@ def main() -> int:
                 every_s=seconds / max(kills, 1) / 2,
                 rate=options.rate,
                 until_s=seconds,
+                hung=options.hung,
             )
         )
         sys.stdout.write(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode() + "\n")

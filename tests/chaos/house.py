@@ -23,13 +23,14 @@ from whenthen.engine.bus.embedded import find_server
 
 __all__ = ["House"]
 
+_HANGING = Path(__file__).with_name("hanging")
 _SHARE = ("evaluator-", "executor-", "worker-")  #: processes that may have a second one
 
 
 class House:
     """Enter it to start everything. `victims` are the kinds of processes to kill, each with a function that kills one."""
 
-    def __init__(self, folder: Path, form: str) -> None:
+    def __init__(self, folder: Path, form: str, *, hanging: bool = False) -> None:
         assert form in ("embedded", "split"), form
         self.folder = folder
         self.form = form
@@ -43,6 +44,8 @@ class House:
         self.processes: dict[str, Supervised] = {}
         self.nats_kills = 0
         self._receivers = ports[2:]
+        #: some events hang whoever evaluates them, sooner found than by default
+        self._hanging = {"PYTHONPATH": str(_HANGING), "WHENTHEN_HANG_AFTER": "4s"} if hanging else {}
 
     # -- what it is
 
@@ -150,6 +153,7 @@ class House:
             "WHENTHEN_EXECUTOR_LOST_AFTER": "4s",
             # on a busy machine a delivery may take longer than the two minutes in which it is recognised by default
             "WHENTHEN_DUPLICATE_WINDOW": "1h",
+            **self._hanging,
         }
         process = self.processes[name] = Supervised(name, words, self.folder, env=environment)
         process.start()

@@ -83,15 +83,29 @@ class Oracle:
     last_of_shard: dict[int, int] = field(default_factory=dict)  #: last position that a shard must have dealt with
     evaluators: list[Evaluator] = field(default_factory=list)
     clock_us: int = 0
+    passed_over: set[tuple[int, int]] = field(default_factory=set)  #: shard and position of events that were set aside
 
     def __post_init__(self) -> None:
         book = RuleRegistry(self.rules, shards=self.shards, resolve_secret=lambda reference: "unused")
         self.evaluators = [Evaluator(part) for part in book.now.shards]
 
     async def follow(self, bus: Bus) -> None:
-        """Take everything that the stream has by now."""
+        """Take everything that the stream has by now. What was set aside is said behind the event."""
+        async for message in read_stream(bus, EVENTS, "skips.*"):
+            skip = orjson.loads(message.data)["skip"]
+            one = (skip["shard"], skip["position"])
+            if one not in self.passed_over and skip["position"] <= self.seq:
+                self._begin_again()
+            self.passed_over.add(one)
         async for message in read_stream(bus, EVENTS, after=self.seq):
             self._take(message)
+
+    def _begin_again(self) -> None:
+        """Forget what was taken: an event of it was set aside since."""
+        for found in (self.firings, self.doubled, self.actions, self.event_ids, self.last_of_shard):
+            found.clear()
+        self.seq = self.clock_us = 0
+        self.__post_init__()
 
     def take(self, message: Stored) -> None:
         """One message, at its time."""
@@ -106,7 +120,11 @@ class Oracle:
         self.seq = message.seq
         self.clock_us = max(self.clock_us, message.time_us)
         kind, _, shard = message.subject.partition(".")
+        if kind == "skips":
+            return
         for number, evaluator in enumerate(self.evaluators):
+            if (number, message.seq) in self.passed_over:
+                continue
             if kind == "ticks":
                 if int(shard) == number:
                     self._note(evaluator, evaluator.advance(self.clock_us), None)

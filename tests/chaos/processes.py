@@ -22,7 +22,7 @@ from tests import forks
 from tests.patience import limit, until
 from tests.plain_http import plain_async_client
 
-__all__ = ["ROOT", "Supervised", "embedded_nats", "end", "free_ports", "lines_of", "ready", "whenthen"]
+__all__ = ["ROOT", "Supervised", "child_of", "embedded_nats", "end", "free_ports", "lines_of", "ready", "whenthen"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOOK_S = 0.05
@@ -48,6 +48,15 @@ def lines_of(file: Path) -> list[str]:
 def whenthen(*arguments: str | Path) -> list[str]:
     """The words of a `whenthen` command, run by this Python."""
     return [sys.executable, "-m", "whenthen.cli.main", *map(str, arguments)]
+
+
+def child_of(pid: int) -> int | None:
+    """The first child of a process: of a `whenthen serve` the one that does the work. None when it has none, or is gone."""
+    try:
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    except OSError:
+        return None
+    return int(children[0]) if children else None
 
 
 class Supervised:
@@ -126,8 +135,9 @@ class Supervised:
 def end(process: subprocess.Popen[bytes] | forks.Forked, within_s: float = 20.0) -> None:
     """SIGTERM, and SIGKILL to what does not end."""
     if process.poll() is None:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(process.pid, signal.SIGCONT)
+        for pid in filter(None, (process.pid, child_of(process.pid))):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
         process.terminate()
         try:
             process.wait(limit(within_s))

@@ -30,12 +30,14 @@ async def run_chaos(
     rate: float,
     until_s: float,
     settle_s: float = 300.0,
+    hung: int = 0,
 ) -> dict[str, Any]:
-    """Load and kill for at most `until_s`, and give the summary; its `faults` are the promises that were broken."""
-    async with House(folder, form) as house:
+    """Load and kill for at most `until_s`, and give the summary; its `faults` are the promises that were broken. `hung` events of the
+    load hang whoever evaluates them."""
+    async with House(folder, form, hanging=hung > 0) as house:
         sender = Sender(f"{house.url}/hooks/shop", seed)
         killed = asyncio.Event()
-        sending = asyncio.create_task(sender.run(deliveries(seed, rate), killed.is_set))
+        sending = asyncio.create_task(sender.run(deliveries(seed, rate, hung=hung), killed.is_set))
         killing = asyncio.create_task(
             kill_at_random(
                 house,
@@ -67,6 +69,9 @@ async def run_chaos(
         faults = judge(house, oracle, found, sent)
         # of so much that chance can not have given it all to one of two
         busy = len(found.outcomes) > 100 and len(found.runs) > 30
+        hangs = [one for one in sent.taken if "-hangs-" in one]
+        if len({position for _, position in oracle.passed_over}) != len(hangs):
+            faults.append(f"of the events {hangs}, which hang, {sorted(oracle.passed_over)} were set aside")
         faults += [f"{name} did nothing of what it shares" for name, did in house.shared().items() if busy and not did]
         return {
             "form": form,
@@ -78,6 +83,7 @@ async def run_chaos(
             "retried_without_answer": sent.retried,
             "events_in_stream": sum(oracle.event_ids.values()),
             "firings": dict(sorted(Counter(one["automation"] for one in oracle.firings.values()).items())),
+            "set_aside": len(oracle.passed_over),
             "actions": len(oracle.actions),
             "requests_received": len(house.called()),
             "runs": len(found.runs),

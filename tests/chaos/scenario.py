@@ -82,6 +82,9 @@ _SENDER = "X-Chaos-Process: env:CHAOS_PROCESS"  #: which of the processes that s
 _RETRY = "{attempts: 100, delay: 200ms, max_delay: 2s}"
 
 
+_HANG_FROM, _HANG_EVERY = 30, 300  #: steps
+
+
 def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path) -> Path:
     """The rules, with actions that call the two receivers and runs that write a line each to `runs`."""
 
@@ -106,13 +109,15 @@ class Delivery:
     order: str
     lag_s: float  #: how long before it is sent it occurred; negative for a producer whose clock runs ahead
     again_s: tuple[float, ...] = field(default=())
+    hangs: bool = False  #: whether whoever evaluates it hangs (`hanging/sitecustomize.py`)
 
     def body(self, occurred: str) -> dict[str, Any]:
-        return {"event": self.event, "id": self.key, "order": self.order, "occurred": occurred}
+        hang = {"hang": "spin"} if self.hangs else {}
+        return {"event": self.event, "id": self.key, "order": self.order, "occurred": occurred, **hang}
 
 
-def deliveries(seed: int, rate: float) -> Iterator[Delivery]:
-    """Deliveries without end, about `rate` events a second, nearly in the order of sending."""
+def deliveries(seed: int, rate: float, *, hung: int = 0) -> Iterator[Delivery]:
+    """Deliveries without end, about `rate` events a second, nearly in the order of sending; `hung` of them hang the evaluator."""
     chance = random.Random(seed)
     numbers = itertools.count()
 
@@ -126,6 +131,11 @@ def deliveries(seed: int, rate: float) -> Iterator[Delivery]:
     at_s = 0.0
     for number in itertools.count():
         at_s += chance.expovariate(rate / 3.5)  # a step makes about so many events
+        if number in range(_HANG_FROM, _HANG_FROM + hung * _HANG_EVERY, _HANG_EVERY):
+            user = f"user-{number % 8}"
+            yield Delivery(
+                id=f"{seed}-hangs-{number}", at_s=at_s, event="shop.login", key=user, order="none", lag_s=0, hangs=True
+            )
         what = chance.random()
         if what < 0.30:
             order = f"o{number}"

@@ -15,7 +15,7 @@ import orjson
 import pytest
 
 from tests.chaos.oracle import Oracle, read_stream
-from tests.chaos.processes import Supervised, whenthen
+from tests.chaos.processes import Supervised, child_of, whenthen
 from tests.integration.conftest import NatsServer, publish_all
 from tests.patience import until
 from whenthen.engine.bus.connection import Ack, Bus
@@ -127,13 +127,15 @@ async def test_a_stopped_evaluator_is_replaced_within_seconds_and_can_not_commit
         sending = asyncio.create_task(load())
         try:
             before = await committed(bus, await publish(bus, "tick"), whole=False)
-            os.kill(first.pid, signal.SIGSTOP)
+            working = child_of(first.pid)
+            assert working is not None
+            os.kill(working, signal.SIGSTOP)
             stopped = time.monotonic()
             after_stop = await publish(bus, "tick")
             taken = await committed(bus, after_stop, within_s=30, whole=False)
             took_s = time.monotonic() - stopped
             assert taken.writer != before.writer
-            os.kill(first.pid, signal.SIGCONT)
+            os.kill(working, signal.SIGCONT)
             # it goes on with a batch in hand, and learns that the shard is gone
             await until(
                 lambda: _said(first, "took it over", "taken by another process", "committed at position"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import Annotated
 
 import typer
@@ -13,8 +15,8 @@ __all__ = ["COMMANDS", "app", "main"]
 
 #: in the order of the help
 COMMANDS = {
-    "serve": LazyCommand("whenthen.cli.serve", "Run everything on this machine, or a part of a cluster. Ctrl-C drains and stops."),
-    "worker": LazyCommand("whenthen.cli.serve", "Take flow runs and nothing else; needs --nats."),
+    "serve": LazyCommand("whenthen.cli.server.serve", "Run everything on this machine, or a part of a cluster. Ctrl-C drains and stops."),
+    "worker": LazyCommand("whenthen.cli.server.serve", "Take flow runs and nothing else; needs --nats."),
     "check": LazyCommand("whenthen.cli.rules", "Check rules: every problem with file, line and column; exit 1 if there is one."),
     "test": LazyCommand("whenthen.cli.rules", "Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."),
     "replay": LazyCommand("whenthen.cli.rules", "Replay events through rules in virtual time; one JSON line a firing."),
@@ -66,8 +68,13 @@ def whenthen(
 
 
 def main() -> None:
-    """Run the command line."""
-    app()
+    """Run the command line. `serve` and `worker` run in a child of this process (`whenthen.supervision`)."""
+    page = None
+    if hasattr(os, "fork") and sys.argv[1:2] in (["serve"], ["worker"]) and "--help" not in sys.argv:
+        from whenthen.supervision import supervise
+
+        page = supervise()
+    app(obj=page)
 
 
 if __name__ == "__main__":

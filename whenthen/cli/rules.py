@@ -5,11 +5,14 @@ Nothing runs and nothing is asked over the network; NATS and the engine need not
 
 from __future__ import annotations
 
+import contextlib
+import shutil
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
+_KEPT_BYTES = 64 << 20  #: of standard input, in memory
 RulesArgument = Annotated[Path, typer.Argument(help="A folder of YAML files, or one file.", show_default=False)]
 
 
@@ -116,11 +120,13 @@ def replay(
     decisions: Annotated[bool, typer.Option("--decisions", help="Print every decision with its reason.")] = False,
 ) -> None:
     """Replay events through rules in virtual time; one JSON line a firing."""
-    from whenthen.rules import load_rules
+    from whenthen.rules import load_rules, skips_of
     from whenthen.rules import replay as run
 
     loaded = load_rules(rules)
-    print_lines(run(loaded, _lines(events), until=until, format=form, decisions=decisions))
+    with _twice(events) as lines:
+        skips = skips_of(lines())
+        print_lines(run(loaded, lines(), until=until, format=form, decisions=decisions, skips=skips))
 
 
 @errors
@@ -167,13 +173,22 @@ def import_rules(
     sys.stdout.write(import_prefect_file(raw, name=str(file)))
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    if str(path) == "-":
-        yield from sys.stdin.buffer
-        return
+@contextlib.contextmanager
+def _twice(path: Path) -> Iterator[Callable[[], Iterator[bytes]]]:
+    """The lines of a file, from the beginning each time. Standard input or a pipe is kept meanwhile, on disk when it is large."""
     try:
-        with path.open("rb") as file:
-            yield from file
+        with contextlib.ExitStack() as opened:
+            given = sys.stdin.buffer if str(path) == "-" else opened.enter_context(path.open("rb"))
+            file: IO[bytes] = given
+            if not given.seekable() or given is sys.stdin.buffer:
+                file = opened.enter_context(tempfile.SpooledTemporaryFile(_KEPT_BYTES))
+                shutil.copyfileobj(given, file)
+
+            def lines() -> Iterator[bytes]:
+                file.seek(0)
+                return iter(file)
+
+            yield lines
     except OSError as error:
         from whenthen.schemas import InvalidInput
 

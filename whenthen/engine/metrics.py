@@ -70,6 +70,9 @@ class Metrics:
         self.skipped = counter(
             "skipped_messages", "Messages that are no event, or on which the evaluator failed.", "shard"
         )
+        self.events_set_aside = counter(
+            "events_set_aside", "Events that a shard passes over, as they hung processes.", "shard"
+        )
         self.lag_messages = gauge("evaluation_lag_messages", "Events in the stream that are not evaluated.", "shard")
         self.lag_seconds = gauge("evaluation_lag_seconds", "Age of the oldest event not yet evaluated.", "shard")
         self.commit_seconds = Histogram(
@@ -99,6 +102,9 @@ class Metrics:
             "stream_made_room", "Messages dropped before their time, as a stream neared its limit in bytes.", "stream"
         )
         self.disk_free = gauge("disk_free_bytes", "Free on the disk of the embedded NATS server.")
+        self.data_gone = gauge(
+            "data_directory_gone", "1 while the data directory of the embedded NATS server is not where it was."
+        )
         self.disk_reserve = gauge("disk_reserve_bytes", "Below so many free bytes events from outside are refused.")
         self.unread_share = gauge(
             "events_unread_age_share", "How much of its time in the stream the oldest unread event has spent."

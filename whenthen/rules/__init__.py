@@ -30,6 +30,7 @@ from whenthen.rules.prefect_import import (
 )
 from whenthen.rules.replay import (
     replay,
+    skips_of,
 )
 from whenthen.rules.test_runner import (
     junit,
@@ -62,5 +63,6 @@ __all__ = [
     "replay",
     "rules_schema",
     "run_tests",
+    "skips_of",
     "window_changes",
 ]

@@ -1,6 +1,7 @@
 """Replays events through rules in virtual time: the server's evaluator, without a server. Pure.
 
-A line is an event or `{"tick": "<RFC 3339>"}`. The clock is the latest time that any line named, so it never goes back; deadlines
+A line is an event, `{"tick": "<RFC 3339>"}`, or `{"skip": {...}}`, a message of `EVENTS` by which the server said that one of its shards
+passed over an event; such lines come later than their event, so they are collected before (`skips_of`). The clock is the latest time that any line named, so it never goes back; deadlines
 that it passes come before the event that moved it. Nothing depends on the wall clock, and an event without id gets one from
 its line, so one input always has one output.
 
@@ -12,6 +13,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
 
@@ -33,13 +35,14 @@ from whenthen.schemas import (
     valid_trace,
 )
 from whenthen.sources import event_of_cloudevent, is_cloudevent, trace_of_cloudevent
-from whenthen.triggers import Evaluation, Evaluator, RuleSet
+from whenthen.triggers import Evaluation, Evaluator, RuleSet, shard_of
 
-__all__ = ["FORMATS", "RuleSource", "replay"]
+__all__ = ["FORMATS", "RuleSource", "Skipped", "replay", "skips_of"]
 
 FORMATS = ("native", "cloudevents", "prefect")
 _LONGEST_JUMP = timedelta(days=3653)
 _LAST_YEAR = 2500
+_MOST_SHARDS = 256
 #: what a stored event has beside what is written by hand
 _STORED = ("received", "source", "lineage", "trace")
 #: of Prefect's, which its triggers never see
@@ -66,6 +69,51 @@ class _Kind:
         self.same_us = (30 if prefect else 2) * 60 * 1_000_000
 
 
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """An event that one of `shards` shards passed over."""
+
+    event: str  #: its id
+    shard: int
+    shards: int
+
+
+def skips_of(lines: Iterable[bytes | str]) -> list[Skipped]:
+    """The skips among the lines, for `replay`.
+
+    Raises:
+        InvalidInput: a skip lacks what it is to say; the message starts with the number of its line.
+    """
+    found = []
+    for number, line in enumerate(lines, start=1):
+        text = line if isinstance(line, bytes) else line.encode(errors="surrogatepass")
+        if b'"skip"' not in text:
+            continue
+        try:
+            data = orjson.loads(text)
+        except orjson.JSONDecodeError:
+            continue  # `replay` says so
+        if not _is_skip(data):
+            continue
+        fields = data["skip"]
+        event, shard, shards = (fields.get(name) for name in ("event", "shard", "shards"))
+        if not isinstance(shard, int) or not isinstance(shards, int) or not 0 <= shard < shards <= _MOST_SHARDS:
+            raise InvalidInput(
+                f"line {number}: a skip has a shard from 0 and the number of shards, up to {_MOST_SHARDS}"
+            )
+        if event is not None:  # else a tick, which only moves the clock
+            found.append(Skipped(str(event), shard, shards))
+    if len({skip.shards for skip in found}) > 1:
+        raise InvalidInput(
+            "the skips are of servers with different numbers of shards; replay one server's events at a time"
+        )
+    return found
+
+
+def _is_skip(data: Any) -> bool:
+    return isinstance(data, dict) and isinstance(data.get("skip"), dict) and "event" not in data
+
+
 def replay(
     rules: RuleSource | Sequence[Automation],
     lines: Iterable[bytes | str],
@@ -73,10 +121,11 @@ def replay(
     until: str | datetime | None = None,
     format: str = "native",
     decisions: bool = False,
+    skips: Sequence[Skipped] = (),
 ) -> Iterator[dict[str, Any]]:
     """Firings, and with `decisions` also every decision, as JSON-like mappings in the order in which they happen.
 
-    `until` moves the clock on after the last line.
+    `until` moves the clock on after the last line. `skips` are events that automations of some shards did not see.
 
     Raises:
         InvalidInput: a line is no event and no tick, or its time is out of range; the message starts with its number.
@@ -87,14 +136,26 @@ def replay(
     automations: Iterable[Automation] = getattr(rules, "automations", None) or ()
     if isinstance(rules, (list, tuple)):
         automations = rules
-    run = _Run(RuleSet.compile(automations), _Kind(format), decisions=decisions)
+    run = _Run(automations, _Kind(format), decisions=decisions, skips=skips)
     return run.all(lines, end)
 
 
 class _Run:
-    def __init__(self, rules: RuleSet, kind: _Kind, *, decisions: bool) -> None:
+    def __init__(
+        self, automations: Iterable[Automation], kind: _Kind, *, decisions: bool, skips: Sequence[Skipped]
+    ) -> None:
         self._kind = kind
-        self._evaluator = Evaluator(rules, follows_wait=kind.follows_wait, record=decisions)
+        #: by id of an event, the shards that passed it over
+        self._skips: dict[str, set[int]] = {}
+        for skip in skips:
+            self._skips.setdefault(skip.event, set()).add(skip.shard)
+        # as on the server, where the shards matter; one for all where they make no difference
+        parts: list[list[Automation]] = [[] for _ in range(skips[0].shards if skips else 1)]
+        for automation in automations:
+            parts[shard_of(automation.name, len(parts))].append(automation)
+        self._evaluators = [
+            Evaluator(RuleSet.compile(part), follows_wait=kind.follows_wait, record=decisions) for part in parts
+        ]
         self._clock_us = 0
         self._seen: OrderedDict[str, int] = OrderedDict()  #: id to when it was decided, oldest first
 
@@ -103,33 +164,45 @@ class _Run:
             if not line.strip():
                 continue
             try:
-                outcome = self._line(number, line)
+                outcomes = self._line(number, line)
             except InvalidInput as error:
                 raise InvalidInput(f"line {number}: {error}") from None
-            yield from _printed(outcome)
+            for outcome in outcomes:
+                yield from _printed(outcome)
         if end is not None and to_us(end) > self._clock_us:
             self._move(end)
-            yield from _printed(self._evaluator.advance(self._clock_us))
+            for outcome in self._advance():
+                yield from _printed(outcome)
 
-    def _line(self, number: int, line: bytes | str) -> Evaluation:
+    def _advance(self) -> list[Evaluation]:
+        return [evaluator.advance(self._clock_us) for evaluator in self._evaluators]
+
+    def _line(self, number: int, line: bytes | str) -> list[Evaluation]:
         try:
             data = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             raise InvalidInput(f"not JSON: {error}; a line is one event or one tick") from None
         if isinstance(data, dict) and "tick" in data and "event" not in data:
             self._move(_time("tick", data["tick"]))
-            return self._evaluator.advance(self._clock_us)
+            return self._advance()
+        if _is_skip(data):
+            return []
         event = self._event(number, data)
         if self._kind.name == "prefect" and event.name == _UNSEEN:
-            return self._evaluator.advance(self._clock_us)
+            return self._advance()
         now_us = self._clock_us
         before = self._seen.get(event.id)
         if before is not None and now_us - before < self._kind.same_us:
-            return self._evaluator.advance(now_us)
-        outcome = self._evaluator.process(event, now_us)
-        if not self._evaluator.holds(event.id):
+            return self._advance()
+        passed_over = self._skips.get(event.id, ())
+        outcomes = [
+            evaluator.process(event, now_us)
+            for shard, evaluator in enumerate(self._evaluators)
+            if shard not in passed_over
+        ]
+        if not any(evaluator.holds(event.id) for evaluator in self._evaluators):
             self._note(event.id)
-        return outcome
+        return outcomes
 
     def _note(self, event_id: str) -> None:
         seen = self._seen

@@ -51,10 +51,12 @@ def launch_of(
     Raises:
         RenderError: a parameter is missing or can not be passed.
         NotFound: the program, the folder, the file or a secret does not exist, or is outside of the rules folder.
+        OSError: a file in `scratch` can not be written.
     """
     cwd = _within(root, deployment.working_dir, "working_dir") if deployment.working_dir else root
     if not cwd.is_dir():
         raise NotFound(f"working_dir {str(cwd)!r} is not a folder")
+    variables = _run_variables(run, scratch)  # before secrets are read: a file that can not be written is found here
     # a trace that the worker was started in is none of the run's
     env = {name: value for name, value in inherited.items() if not name.startswith("WHENTHEN_") and name not in _TRACE}
     if run.trace is not None:
@@ -65,7 +67,7 @@ def launch_of(
             value = resolve(value)
             secrets.append(value)
         env[name] = value
-    env |= _run_variables(run, scratch)
+    env |= variables
     if deployment.command is not None:
         words = render_words(deployment.command, run.parameters)
         words[0] = _program(words[0], cwd, env.get("PATH", os.defpath))

@@ -12,27 +12,25 @@ import contextlib
 import logging
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Mapping
-from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 from whenthen.cancellation import end_task
-from whenthen.runs.commands import launch_of, read_secret
-from whenthen.runs.processes import ProcessGroup, describe_exit
-from whenthen.runs.reaper import Assessment, ReaperSettings, assess, mark_crashed
-from whenthen.runs.result_file import Report, read_report
+from whenthen.runs.attempts.run_handling import Ending, Handling, Stop, ending_of, handling
+from whenthen.runs.attempts.starting import Shortage, make_folder, start_attempt
+from whenthen.runs.attempts.stop_reasons import beat_timeout, request_stop, send_heartbeats, watch_state
+from whenthen.runs.commands import read_secret
+from whenthen.runs.reaper import ReaperSettings, assess, mark_crashed
+from whenthen.runs.result_file import read_report
 from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
 from whenthen.schemas import (
     ACTIVE,
     TERMINAL,
-    WAITING,
     BusUnavailable,
     Conflict,
     Deployment,
@@ -43,16 +41,14 @@ from whenthen.schemas import (
     RunState,
     SetupError,
     WhenthenError,
-    format_duration,
 )
 
-__all__ = ["Ending", "Handling", "Stop", "Worker", "WorkerSettings", "ending_of", "handling"]
+__all__ = ["Worker", "WorkerSettings"]
 
 log = logging.getLogger(__name__)
 
 _READ_AFTER_EXIT_S = 2.0  #: how long a pipe is read that a process outside the group keeps open
 MOST_UNFORESEEN = 5  #: errors that nobody foresaw in handling one run, after which it becomes Failed
-_LONGEST_NAK = timedelta(hours=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,64 +58,11 @@ class WorkerSettings:
     lost_after: timedelta = timedelta(seconds=60)  #: the same as the reaper's
     kill_grace: timedelta = timedelta(seconds=10)  #: between TERM and KILL
     drain_grace: timedelta = timedelta(seconds=30)  #: for running processes when the worker stops
+    shortage_wait: timedelta = timedelta(seconds=10)  #: until a run is redelivered that could not be started here
     slot_wait: timedelta = timedelta(seconds=1)  #: until a run above the concurrency limit is redelivered
     fetch_wait: timedelta = timedelta(seconds=1)  #: of one fetch from the queue
     retry_pause: timedelta = timedelta(seconds=1)  #: while the stores are unavailable
     logs: LogLimits = field(default_factory=LogLimits)
-
-
-class Handling(StrEnum):
-    """What to do with a delivered run."""
-
-    DROP = "drop"  #: it has ended or is paused: acknowledge it
-    WAIT = "wait"  #: it is not due
-    BUSY = "busy"  #: another worker has it
-    MARK_CRASHED = "mark_crashed"  #: the worker that had it died
-    START = "start"
-
-
-def handling(run: FlowRun, beat: datetime | None, now: datetime, lost_after: timedelta) -> tuple[Handling, timedelta]:
-    """What to do with the run, and the delay of its redelivery."""
-    if run.state in WAITING:
-        wait = due_at(run) - now
-        return (Handling.WAIT, min(wait, _LONGEST_NAK)) if wait > timedelta(0) else (Handling.START, timedelta(0))
-    if run.state in ACTIVE:
-        assessment = assess(run, beat, now, ReaperSettings(lost_after=lost_after))
-        return (
-            (Handling.BUSY, lost_after / 4) if assessment is Assessment.FINE else (Handling.MARK_CRASHED, timedelta(0))
-        )
-    return Handling.DROP, timedelta(0)
-
-
-class Stop(StrEnum):
-    """Why the worker stopped a process that was still running."""
-
-    TIMEOUT = "timeout"
-    CANCELLED = "cancelled"
-    LOST = "lost"  #: the run belongs to another worker, or soon may
-    DRAIN = "drain"  #: the worker is stopping
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
-    """The result of an attempt."""
-
-    state: RunState
-    message: str = ""
-    exit_code: int | None = None
-    result: Any = None
-    retry: bool = True
-
-
-def ending_of(exit_code: int, stop: Stop | None, timeout: timedelta | None, report: Report, said: str) -> Ending:
-    """The result of an attempt whose process exited. `said` is its last line on stderr."""
-    if stop is Stop.TIMEOUT:
-        limit = format_duration(timeout or timedelta(0))
-        return Ending(state=RunState.TIMED_OUT, message=f"took longer than {limit}", exit_code=exit_code)
-    if exit_code == 0:
-        return Ending(state=RunState.COMPLETED, exit_code=0, result=report.result, message=report.note)
-    message = report.error or ": ".join(filter(None, [describe_exit(exit_code), said]))
-    return Ending(state=RunState.FAILED, message="; ".join(filter(None, [message, report.note])), exit_code=exit_code)
 
 
 class Worker:
@@ -315,19 +258,29 @@ class Worker:
     async def _run_attempt(self, run: FlowRun, deployment: Deployment) -> timedelta | None:
         """Run the process and store the resulting state."""
         try:
-            scratch = Path(tempfile.mkdtemp(prefix="whenthen-run-"))
-        except OSError as error:
-            message = f"worker {self.name} can not make a folder for it: {error}"
-            log.error("flow run %s is returned to the queue: %s", run.id, message)
-            await self._return_to_queue(run, message)
-            return self._settings.slot_wait
+            scratch = make_folder()
+        except Shortage as error:
+            return await self._hand_back(run, error)
         stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         watchers = [
             asyncio.create_task(watch)
-            for watch in (self._watch(run, stop), self._send_heartbeats(run, stop), self._wait_for_drain(stop))
+            for watch in (
+                watch_state(self._stores, run, stop, is_ours=self._is_ours, pause=self._settings.retry_pause),
+                send_heartbeats(
+                    self._stores,
+                    run,
+                    stop,
+                    worker=self.name,
+                    every=self._settings.heartbeat,
+                    timeout=beat_timeout(self._settings.lost_after, self._settings.kill_grace),
+                ),
+                self._wait_for_drain(stop),
+            )
         ]
         try:
             ending = await self._execute(run, deployment, scratch, stop)
+        except Shortage as error:
+            return await self._hand_back(run, error)
         finally:
             await end_task(*watchers)
             shutil.rmtree(scratch, ignore_errors=True)
@@ -356,6 +309,13 @@ class Worker:
             return max(due_at(done) - self._clock(), timedelta(0))
         return None if done is not None else self._settings.retry_pause
 
+    async def _hand_back(self, run: FlowRun, shortage: Shortage) -> timedelta:
+        """Make a run wait again that could not be started here; gives the delay of its redelivery."""
+        message = f"worker {self.name} could not start it: {shortage}"
+        log.error("flow run %s is returned to the queue: %s", run.id, message)
+        await self._return_to_queue(run, message)
+        return self._settings.shortage_wait
+
     async def _return_to_queue(self, run: FlowRun, message: str) -> None:
         """Make the run wait again; the attempt does not count."""
         await self._store_result(
@@ -373,22 +333,20 @@ class Worker:
         """Start the process, copy its output, and wait for its exit. None when the attempt does not count."""
         output = self._log(run)
         try:
-            launch = launch_of(
+            group, secrets = await start_attempt(
                 deployment,
                 run,
                 root=self._root,
                 scratch=scratch,
                 inherited=self._environment,
                 resolve=self._resolve,
-            )
-            output = self._log(run, launch.secrets)
-            group = await ProcessGroup.start(
-                launch.words, cwd=launch.cwd, env=launch.env, grace=self._settings.kill_grace
+                grace=self._settings.kill_grace,
             )
         except (NotFound, RenderError, SetupError) as error:
             await output.write_system_line(str(error))
             await output.close()
             return Ending(state=RunState.FAILED, message=str(error), retry=False)
+        output = self._log(run, secrets)
         async with group:
             copies = {
                 asyncio.create_task(output.copy(group.stdout, "stdout")),
@@ -398,7 +356,7 @@ class Worker:
             timer = None
             if deployment.timeout:
                 seconds = deployment.timeout.total_seconds()
-                timer = asyncio.get_running_loop().call_later(seconds, _request_stop, stop, Stop.TIMEOUT)
+                timer = asyncio.get_running_loop().call_later(seconds, request_stop, stop, Stop.TIMEOUT)
             try:
                 either: list[asyncio.Future[Any]] = [exited, stop]
                 await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -464,45 +422,6 @@ class Worker:
     def _is_ours(self, current: FlowRun, run: FlowRun) -> bool:
         return current.state in ACTIVE and current.worker == self.name and current.attempt == run.attempt
 
-    # Reasons to stop a process
-
-    async def _watch(self, run: FlowRun, stop: asyncio.Future[Stop]) -> None:
-        """Stop the process when the run is cancelled or belongs to another worker."""
-        while not stop.done():
-            try:
-                async with aclosing(self._stores.runs.watch(run.id)) as revisions:
-                    async for stored in revisions:
-                        if stored is None:
-                            continue
-                        if not self._is_ours(stored.run, run):
-                            _request_stop(stop, Stop.LOST)
-                        elif stored.run.state is RunState.CANCELLING:
-                            _request_stop(stop, Stop.CANCELLED)
-            except BusUnavailable:
-                await asyncio.sleep(self._settings.retry_pause.total_seconds())
-
-    async def _send_heartbeats(self, run: FlowRun, stop: asyncio.Future[Stop]) -> None:
-        """Renew the heartbeat; when that fails for too long, stop the process before another worker may start the run."""
-        loop = asyncio.get_running_loop()
-        # the processes must have exited before the reaper's `lost_after`
-        timeout = max(self._settings.lost_after - self._settings.kill_grace, self._settings.lost_after / 2) * 0.8
-        beaten = loop.time()
-        while True:
-            began = loop.time()
-            try:
-                async with asyncio.timeout(timeout.total_seconds()):
-                    await self._stores.heartbeats.beat(run.id, self.name)
-                beaten = began
-            except (BusUnavailable, TimeoutError):
-                if loop.time() - beaten > timeout.total_seconds():
-                    _request_stop(stop, Stop.LOST)
-            await asyncio.sleep(self._settings.heartbeat.total_seconds())
-
     async def _wait_for_drain(self, stop: asyncio.Future[Stop]) -> None:
         await self._draining.wait()
-        _request_stop(stop, Stop.DRAIN)
-
-
-def _request_stop(stop: asyncio.Future[Stop], reason: Stop) -> None:
-    if not stop.done():
-        stop.set_result(reason)
+        request_stop(stop, Stop.DRAIN)

@@ -24,6 +24,7 @@ WhenthenError
 │   └── ConditionFailed   it has no value for these variables
 ├── Fenced                another process has taken over the shard (`engine.evaluation`)
 ├── CommitRefused         the store refuses a commit again and again (`engine.evaluation`)
+├── Shortage              a worker's machine can not start a run at the moment (`runs`)
 ├── HttpError             a request is refused for its form (`engine.http`)
 ├── Unreachable           no server answers at the address (`cli`)
 └── ApiError              the server refused a request (`cli`)

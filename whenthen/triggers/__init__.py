@@ -29,6 +29,9 @@ from whenthen.triggers.matching.globs import (
     any_of,
     compile_glob,
 )
+from whenthen.triggers.matching.sharding import (
+    shard_of,
+)
 from whenthen.triggers.rule_set import (
     CompiledAutomation,
     RuleSet,
@@ -58,6 +61,7 @@ __all__ = [
     "compile_glob",
     "compile_named",
     "explain_automation",
+    "shard_of",
     "trigger_id",
     "why_not",
 ]

@@ -37,6 +37,7 @@ class Evaluator(ShardState):
 
     def process(self, event: Event, now_us: int) -> Evaluation:
         """Advance the clock to `now_us`, handling the deadlines until then, and decide for `event`."""
+        self.deciding = None
         evaluation = Evaluation()
         self._advance(now_us, evaluation)
         self._apply(event, evaluation)
@@ -44,6 +45,7 @@ class Evaluator(ShardState):
 
     def advance(self, now_us: int) -> Evaluation:
         """Advance the clock to `now_us` and handle the deadlines until then."""
+        self.deciding = None
         evaluation = Evaluation()
         self._advance(now_us, evaluation)
         return evaluation
@@ -78,7 +80,7 @@ class Evaluator(ShardState):
         )
         for number in self.rules.index.candidates(event):
             entry = entries[number]
-            leaf = entry.leaf
+            leaf = self.deciding = entry.leaf
             kind = entry.kind
             if both is not None and (both is not leaf or kind != FilterKind.AFTER):
                 apply_event(self, both, event, True, False, evaluation)

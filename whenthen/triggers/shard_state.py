@@ -60,6 +60,7 @@ class ShardState:
         self.lineage = max_depth + 1  #: the most automations in the lineage of a firing
         self.record = record  #: whether outcomes list decisions; they are counted in any case
         self.clock_us = 0
+        self.deciding: Leaf | None = None  #: the trigger that was looked at last, for who finds the evaluator hanging
         self.aside: dict[str, Aside] = {}  #: automations that were set aside
         self.resumed: Mapping[str, int] = {}  #: when each automation was last resumed by somebody, wall clock; shared
         self.effective_us = (

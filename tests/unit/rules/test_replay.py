@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import up_to
-from whenthen.rules.replay import replay
+from whenthen.rules.replay import replay, skips_of
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput, WhenthenError
+from whenthen.triggers.matching.sharding import shard_of
 
 EVERY = {"name": "every", "trigger": {"expect": "order.*"}}
 THREE = {"name": "three", "trigger": {"expect": "a", "threshold": 3, "within": "10s", "for_each": "id"}}
@@ -211,3 +212,62 @@ def test_no_line_crashes_a_replay(lines: list[str | bytes], form: str, decisions
     with contextlib.suppress(WhenthenError):
         found += replay(COMPILED, lines, format=form, decisions=decisions, until=at(600))
     json.dumps(found)
+
+
+def skip(event_id: str | None, *, shard: int = 0, shards: int = 1) -> str:
+    return json.dumps({"skip": {"event": event_id, "shard": shard, "shards": shards, "position": 7, "reason": "hung"}})
+
+
+def test_what_a_server_passed_over_is_passed_over_though_the_line_that_says_so_comes_later() -> None:
+    lines = [
+        event("a", 0, id="e0"),
+        event("a", 1, id="bad"),
+        event("a", 2, id="e2"),
+        event("a", 3, id="e3"),
+        skip("bad"),
+    ]
+    without = fired(rules(THREE), *lines)
+    assert [one["event"] for one in without] == ["e2"]
+    passed = fired(rules(THREE), *lines, skips=skips_of(lines))
+    assert [one["events"] for one in passed] == [["e0", "e2", "e3"]]
+
+
+def test_a_skip_is_of_one_shard_and_automations_of_the_others_see_the_event() -> None:
+    names = [f"every-{number}" for number in range(8)]
+    automations = rules(*({"name": name, "trigger": {"expect": "order.*"}} for name in names))
+    lines = [event("order.created", 1, id="bad"), skip("bad", shard=2, shards=4), event("order.created", 2, id="good")]
+    found = fired(automations, *lines, skips=skips_of(lines))
+    saw = {one["automation"] for one in found if one["event"] == "bad"}
+    assert saw == {name for name in names if shard_of(name, 4) != 2}
+    assert saw not in (set(), set(names))
+    assert {one["automation"] for one in found if one["event"] == "good"} == set(names)
+
+
+def test_a_skip_of_a_tick_changes_nothing() -> None:
+    lines = [event("start", 0, id="s"), tick(40), skip(None)]
+    assert skips_of(lines) == []
+    assert len(fired(rules(ABSENT), *lines, skips=skips_of(lines))) == 1
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"skip": {"event": "a"}}',
+        '{"skip": {"event": "a", "shard": 1, "shards": 1}}',
+        '{"skip": {"event": "a", "shard": 0, "shards": 100000000}}',
+        '{"skip": {"event": "a", "shard": "0", "shards": 1}}',
+    ],
+)
+def test_a_skip_that_names_no_shard_is_refused_with_its_line(line: str) -> None:
+    with pytest.raises(InvalidInput, match="line 2: a skip has a shard from 0"):
+        skips_of([event("a", 0), line])
+
+
+def test_skips_of_different_servers_are_refused() -> None:
+    with pytest.raises(InvalidInput, match="different numbers of shards"):
+        skips_of([skip("a", shards=2), skip("b", shards=3)])
+
+
+def test_an_event_that_speaks_of_a_skip_is_an_event() -> None:
+    lines = [event("a", 0, id="e0", payload={"skip": {"event": "x"}})]
+    assert skips_of(lines) == []

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import resource
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
@@ -163,13 +166,60 @@ async def test_a_run_waits_again_when_its_folder_can_not_be_made(
     def full(**_: Any) -> str:
         raise OSError(24, "Too many open files")
 
-    monkeypatch.setattr("whenthen.runs.worker.tempfile.mkdtemp", full)
+    monkeypatch.setattr("whenthen.runs.attempts.starting.tempfile.mkdtemp", full)
     item = await stores.queue.fetch("default", wait=timedelta(seconds=1))
     assert item is not None
-    assert await worker._process(item) is not None
+    assert await worker._process(item) == worker._settings.shortage_wait
     waits = (await orchestrator.get_flow_run(run.id)).run
     assert (waits.state, waits.attempt) == (RunState.SCHEDULED, 0)
     assert "Too many open files" in waits.message
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EMFILE])
+async def test_a_run_waits_again_when_its_parameters_can_not_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def full(*_: Any, **__: Any) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("whenthen.runs.commands.Path.write_text", full)
+    await _waits_again(tmp_path, os.strerror(number))
+
+
+async def test_a_run_waits_again_when_no_process_can_be_started_for_want_of_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+
+    async def starts(*_: Any, **__: Any) -> Any:
+        """As `loop.subprocess_exec`, when the last file is open."""
+        resource.setrlimit(resource.RLIMIT_NOFILE, ((opened := os.dup(0)) + 1, hard))
+        try:
+            return await subprocess_exec(*_, **__)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            os.close(opened)
+
+    loop = asyncio.get_running_loop()
+    subprocess_exec = loop.subprocess_exec
+    monkeypatch.setattr(loop, "subprocess_exec", starts)
+    await _waits_again(tmp_path, "Too many open files")
+
+
+async def _waits_again(folder: Path, why: str) -> None:
+    stores = memory_stores()
+    deployments = DeploymentSet([Deployment(name="d", command=["true"])])
+    orchestrator = BuiltInOrchestrator(stores, deployments)
+    run = await orchestrator.run_deployment("d", {}, key="k")
+    worker = Worker(stores, deployments, root=folder)
+    item = await stores.queue.fetch("default", wait=timedelta(seconds=1))
+    assert item is not None
+    assert await worker._process(item) == worker._settings.shortage_wait
+    waits = (await orchestrator.get_flow_run(run.id)).run
+    assert (waits.state, waits.attempt) == (RunState.SCHEDULED, 0)
+    assert why in waits.message
+    assert worker.held == {}
 
 
 async def test_a_state_that_can_not_be_stored_with_its_result_is_stored_without(

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from whenthen.runs.attempts.run_handling import Handling, handling
 from whenthen.runs.reaper import Assessment, ReaperSettings, assess, mark_crashed
 from whenthen.runs.run_states import (
     ALLOWED,
@@ -18,7 +19,6 @@ from whenthen.runs.run_states import (
     run_id_of,
     transition,
 )
-from whenthen.runs.worker import Handling, handling
 from whenthen.schemas.deployments import ACTIVE, TERMINAL, WAITING, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict
 

@@ -23,6 +23,7 @@ from whenthen.engine.bus.datadir import (
 )
 from whenthen.engine.bus.disk import (
     DiskRoom,
+    StoreFolder,
 )
 from whenthen.engine.bus.embedded import (
     EmbeddedServer,
@@ -72,6 +73,7 @@ from whenthen.engine.bus.stream_reader import (
 from whenthen.engine.bus.streams import (
     ENGINE,
     EVENTS,
+    HANGS,
     LEASES,
     NEEDED_ENGINE_BYTES,
     RUN_STATES,
@@ -124,6 +126,7 @@ __all__ = [
     "ENVELOPE_BYTES",
     "EVENTS",
     "FORMAT",
+    "HANGS",
     "HEADER_BYTES",
     "LEASES",
     "LOWEST_READER",
@@ -152,6 +155,7 @@ __all__ = [
     "Received",
     "RequestClient",
     "StaleBatch",
+    "StoreFolder",
     "StoredMessage",
     "StreamPage",
     "StreamReader",

@@ -26,6 +26,7 @@ from whenthen.schemas import SetupError
 __all__ = [
     "ENGINE",
     "EVENTS",
+    "HANGS",
     "LEASES",
     "NEEDED_ENGINE_BYTES",
     "RUNS",
@@ -48,6 +49,7 @@ RUN_STATES = "WT_runs"
 STATE = "WT_state"
 LEASES = "WT_leases"
 SPECS = "WT_specs"
+HANGS = "WT_hangs"
 
 #: nats-server 2.12 brought atomic batches (ADR-50); its JetStream API level is 2
 NEEDED_VERSION = (2, 12)
@@ -58,6 +60,7 @@ NEEDED_PAYLOAD = 512 << 10
 #: eight of the largest commits: one at hand, and room for what it replaces, tasks that wait, and outcomes to come
 NEEDED_ENGINE_BYTES = 32 << 20
 DUPLICATE_WINDOW_S = 120.0
+HANGS_KEPT_S = 30 * 86400.0  #: as long as an action may wait
 ROOM_FROM = 0.8  #: share of a stream's limit from which what is not needed any more is purged
 ROOM_TO = 0.6  #: and down to which
 ROOM_SHARE = 0.05  #: of its limit that a full `ENGINE` is given beyond what a commit needs
@@ -217,7 +220,7 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
     return [
         api.StreamConfig(
             name=EVENTS,
-            subjects=["events.>", "ticks.*", FENCE],
+            subjects=["events.>", "ticks.*", "skips.*", FENCE],
             retention=api.RetentionPolicy.LIMITS,
             discard=api.DiscardPolicy.NEW,
             max_age=settings.events_max_age.total_seconds(),
@@ -266,6 +269,7 @@ def _buckets(settings: StreamSettings) -> list[api.KeyValueConfig]:
         api.KeyValueConfig(bucket=STATE, history=1, replicas=settings.replicas, direct=True),
         api.KeyValueConfig(bucket=SPECS, history=1, replicas=settings.replicas, direct=True),
         api.KeyValueConfig(bucket=LEASES, history=1, replicas=settings.replicas, direct=True),
+        api.KeyValueConfig(bucket=HANGS, history=1, ttl=HANGS_KEPT_S, replicas=settings.replicas, direct=True),
     ]
 
 

@@ -12,7 +12,6 @@ from whenthen.engine.evaluation.leases import (
     LeaseSettings,
     ShardHolder,
     ShardWork,
-    shard_of,
 )
 from whenthen.engine.evaluation.nats_log import (
     NatsEngineStore,
@@ -35,5 +34,4 @@ __all__ = [
     "ShardWork",
     "nats_shard_loop",
     "read_offset",
-    "shard_of",
 ]

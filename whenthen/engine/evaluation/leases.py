@@ -23,7 +23,7 @@ from whenthen.engine.bus import BusReason, unavailable
 from whenthen.engine.evaluation.log_ports import Fenced, LeaseEntry, LeaseStore, WrongRevision
 from whenthen.schemas import BusUnavailable, SetupError
 
-__all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign", "shard_of"]
+__all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign"]
 
 log = logging.getLogger(__name__)
 
@@ -70,14 +70,6 @@ class ShardWork(Protocol):
 
     async def run(self) -> None: ...
     def stop(self) -> None: ...
-
-
-def shard_of(automation: str, shards: int) -> int:
-    """The shard of an automation, by its name; the same on every machine and for ever."""
-    value = 0xCBF29CE484222325
-    for byte in automation.encode():
-        value = ((value ^ byte) * 0x100000001B3) & 0xFFFFFFFFFFFFFFFF
-    return (value ^ (value >> 32)) % shards
 
 
 def assign(members: Iterable[str], shards: int, holders: dict[int, str] | None = None) -> dict[int, str]:

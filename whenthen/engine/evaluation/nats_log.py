@@ -35,7 +35,9 @@ from whenthen.engine.evaluation.event_reader import EventReader
 from whenthen.engine.evaluation.log_ports import LeaseEntry, StoredRecord, WrongRevision
 from whenthen.engine.evaluation.recent_ids import recent_ids
 from whenthen.engine.evaluation.shard_loop import EventEvaluator, Observer, PublishSpecs, ShardLoop
+from whenthen.engine.hangs import NatsSkipLog, ShardSkips
 from whenthen.schemas import Event
+from whenthen.supervision import AtHand
 
 __all__ = ["NatsEngineStore", "NatsEventLog", "NatsLeaseStore", "nats_shard_loop"]
 
@@ -206,6 +208,8 @@ def nats_shard_loop(
     wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     writer: str = "",
     publish_specs: PublishSpecs | None = None,
+    shards: int = 1,
+    at_hand: AtHand | None = None,
 ) -> ShardLoop:
     """The loop of a shard over the streams of `bus`."""
     shard_log = FencedShardLog(NatsEngineStore(bus.client), shard, writer=writer)
@@ -217,4 +221,6 @@ def nats_shard_loop(
         observer=observer,
         wall_us=wall_us,
         publish_specs=publish_specs,
+        skips=ShardSkips(NatsSkipLog(bus), shard=shard, shards=shards),
+        at_hand=at_hand,
     )

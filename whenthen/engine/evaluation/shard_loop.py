@@ -31,7 +31,9 @@ from whenthen.engine.evaluation.log_ports import CommitRefused, EventLog, Receiv
 from whenthen.engine.evaluation.loop_stopped import loop_stopped_event, set_aside_event
 from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
 from whenthen.engine.evaluation.window_parts import MAX_WINDOW_BYTES
+from whenthen.engine.hangs import SKIPS, ShardSkips, Skip
 from whenthen.schemas import BusUnavailable, Decision, Event, Firing, InvalidInput, decode_event, from_us
+from whenthen.supervision import AtHand
 from whenthen.triggers import SET_ASIDE, Aside, Evaluation, RuleSet, Stopped
 
 __all__ = ["EventEvaluator", "Observer", "PublishSpecs", "ShardLoop"]
@@ -109,6 +111,9 @@ class Observer:
     def set_aside(self, shard: int, aside: Mapping[str, Aside]) -> None:
         """Which automations of the shard are set aside now; told when they are others, and when the shard was loaded."""
 
+    def event_set_aside(self, shard: int, skip: Skip) -> None:
+        """An event that hung processes lies before the shard, which passes over it; told at each load until it has."""
+
     def full(self, shard: int, full: bool) -> None:
         """Whether the shard waits because the store is full and holds nothing that may go."""
 
@@ -133,6 +138,8 @@ class ShardLoop:
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
         monotonic: Callable[[], float] = time.monotonic,
         publish_specs: PublishSpecs | None = None,
+        skips: ShardSkips | None = None,
+        at_hand: AtHand | None = None,
     ) -> None:
         self.shard = shard_log.shard
         self.evaluator = evaluator
@@ -147,6 +154,8 @@ class ShardLoop:
         self._clock = StreamClock(wall_us=wall_us, monotonic=monotonic)
         self._encoder = MessageEncoder(self.shard, settings or EvaluationSettings())
         self._publish_specs = publish_specs
+        self._skips = ShardSkips() if skips is None else skips
+        self._at_hand = at_hand or AtHand()
         self._renew_specs_at = monotonic() + RENEW_SPECS_S
         self._new_rules: RuleSet | None = None
         self._filters: list[str] = []
@@ -221,6 +230,9 @@ class ShardLoop:
         self.evaluator.clock_us = max(self.evaluator.clock_us, offset.clock_us)
         unreadable: dict[tuple[str, str], Exception] = {}
         for count, ((trigger, key), state) in enumerate(latest.items(), 1):
+            if trigger == SKIPS:
+                self._skips.restore(key, state)
+                continue
             try:
                 if state and not self.evaluator.restore(trigger, key, state):
                     unknown.add((trigger, key))
@@ -239,6 +251,7 @@ class ShardLoop:
             await self._log.commit(tombstones, seq=offset.seq, clock_us=offset.clock_us)
         if unreadable:
             await self._put_away({name: (latest[name], error) for name, error in unreadable.items()})
+        await self._settle_skips()
 
     async def _put_away(self, unreadable: Mapping[tuple[str, str], tuple[bytes, Exception]]) -> None:
         """Set the automations of windows that can not be read aside. The windows are stored elsewhere for a while, where nobody
@@ -270,6 +283,16 @@ class ShardLoop:
             await self._publish_notice(self._set_aside(automation, detail, windows=names))
         messages += [self._encoder.window(*window) for window in self.evaluator.drain()]
         await self._log.commit(messages, seq=self.seq, clock_us=self.evaluator.clock_us)
+
+    async def _settle_skips(self) -> None:
+        """Decide which events before the shard are passed over, as they hung processes."""
+
+        async def commit(changes: Sequence[tuple[str, bytes | None]]) -> None:
+            records = [self._encoder.window(SKIPS, key, state) for key, state in changes]
+            await self._log.commit(records, seq=self.seq, clock_us=self._log.offset.clock_us)
+
+        for skip in await self._skips.settle(self.seq, commit=commit, notice=self._publish_notice):
+            self.observer.event_set_aside(self.shard, skip)
 
     async def _read_recent_ids(self, before: int) -> None:
         """Learn which events came lately, for one that names its predecessor. Done once: from then on all are read."""
@@ -359,8 +382,10 @@ class ShardLoop:
             if now > slice_end:
                 if now > batch.started + BATCH_S:
                     break
+                self._at_hand.nothing()
                 await asyncio.sleep(0)
                 slice_end = monotonic() + SLICE_S
+        self._at_hand.nothing()
         self.observer.evaluated(self.shard, batch.events, decisions, batch.firings)
         if last is not None:
             self._clock.batch_read(last, is_tick=last.subject.startswith("ticks."))
@@ -369,6 +394,10 @@ class ShardLoop:
         return batch
 
     def _evaluate_message(self, batch: CommitBatch, message: Received, decisions: list[Decision]) -> None:
+        if message.seq in self._skips.ahead:
+            log.warning("shard %d: the event at position %d is passed over: it is set aside", self.shard, message.seq)
+            return
+        self._at_hand.event(self.shard, message.seq)
         now_us = max(message.time_us, self.evaluator.clock_us)
         try:
             if message.subject.startswith("ticks."):

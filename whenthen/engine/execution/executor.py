@@ -13,7 +13,7 @@ import dataclasses
 import logging
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -36,7 +36,9 @@ from whenthen.engine.bus import (
 from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
 from whenthen.engine.execution.concurrency_limits import ConcurrencyLimits
 from whenthen.engine.execution.outcome_store import Outcomes
+from whenthen.engine.hangs import MOST_TRIES
 from whenthen.schemas import ActionError, ActionTask, BusUnavailable, Event, Retry
+from whenthen.supervision import AtHand, Work, noted
 
 __all__ = ["CONSUMER", "ExecutionObserver", "ExecutionSettings", "Executor"]
 
@@ -97,13 +99,15 @@ class Executor:
     def __init__(
         self,
         bus: Bus,
-        perform: Callable[[ActionTask], Awaitable[Any]],
+        perform: Callable[[ActionTask], Coroutine[Any, Any, Any]],
         *,
         resolve: Callable[[ActionTask], Awaitable[ActionTask]] | None = None,
         describe: Describe | None = None,
         target: Callable[[ActionTask], str] | None = None,
         settings: ExecutionSettings | None = None,
         observer: ExecutionObserver | None = None,
+        hangs: Callable[[str], Awaitable[int]] | None = None,
+        at_hand: AtHand | None = None,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.bus = bus
@@ -117,6 +121,8 @@ class Executor:
         self._describe = describe or (lambda task, result, duration, retry_in: None)
         self._target = target or (lambda task: str(task.action.get("type")))
         self._now = now
+        self._hangs = hangs  #: how many processes hung on the action with a key
+        self._at_hand = at_hand or AtHand()
         self._tasks: dict[str, asyncio.Task[None]] = {}  # by the reply subject that acknowledges
         self._closing: list[tuple[str, int]] = []  # done, and the server does not know
         self._closer: asyncio.TimerHandle | None = None
@@ -208,6 +214,7 @@ class Executor:
             return
         try:
             attempt = int(task.extra.get("attempts", 0)) + 1
+            hung = 0
             if delivered > 1:
                 before = await self.outcomes.find(task)
                 if before is not None:
@@ -215,6 +222,7 @@ class Executor:
                         await self._close(reply, seq)
                         return
                     attempt = before.attempt + 1
+                hung = await self._hangs(task.key) if self._hangs is not None else 0
             if attempt != task.attempt:
                 task = dataclasses.replace(task, attempt=attempt)
             refused: ActionError | None = None
@@ -234,6 +242,9 @@ class Executor:
             elif event_seq and task.firing.event is None:
                 why = f"the triggering event (position {event_seq}) is no longer kept"
                 await self._failed(one, ActionError(why, retryable=False), 0.0)
+            elif hung >= MOST_TRIES:
+                why = f"{hung} processes hung on it; redrive it once the cause is mended"
+                await self._failed(one, ActionError(why, retryable=False, reason="hung"), 0.0)
             elif one.attempts > 1 and one.attempts > _retry(task).attempts:
                 why = "its last attempt was begun and never ended; it seems to bring its executor down"
                 await self._failed(one, ActionError(why, retryable=False), 0.0)
@@ -280,7 +291,7 @@ class Executor:
                 await self.outcomes.store(task, OutcomeState.RETRYING, error=begun)
             started = time.monotonic()
             try:
-                result = await self._perform(task)
+                result = await noted(self._at_hand, Work.ACTION, task.key.encode(), self._perform(task))
                 succeeded = True
             except ActionError as error:
                 succeeded, failure = not error.retryable, error

@@ -136,6 +136,22 @@ class RulesInForce(AnswerModel):
     notifiers: int
 
 
+class EventSetAside(AnswerModel):
+    event: str | None
+    """Its id; null when it is no longer kept."""
+    position: int
+    """In EVENTS."""
+    shard: int
+    automation: str | None
+    """The one that it hung at; null when that is not known."""
+    reason: Literal["hung", "crashed"]
+    tries: int
+    """The processes that hung on it."""
+    process: str
+    """The last of them."""
+    at: str
+
+
 class Status(AnswerModel):
     version: str
     pid: int
@@ -155,6 +171,10 @@ class Status(AnswerModel):
     set_aside: dict[str, str]
     """The automations that are set aside, in whichever shard, as they left what can not be stored, and why. `resume` or an edit
     of its rule has one evaluated again."""
+    events_set_aside: list[EventSetAside]
+    """The last events that these shards passed over, as they hung processes, newest first."""
+    restarts: int
+    """How often this process was started again, as it hung or ended by a defect."""
     pools: list[str]
     """The work pools whose runs this process executes."""
 

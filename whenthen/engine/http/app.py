@@ -8,7 +8,7 @@ other sites.
 from __future__ import annotations
 
 import hmac
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import unquote_to_bytes
@@ -29,8 +29,11 @@ from whenthen.engine.http.request_origin import RequestOrigin
 from whenthen.engine.http.routes import api_router, as_response, state_router
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas import EventLimits, WhenthenError
+from whenthen.supervision import AtHand, Work, noted
 
 __all__ = ["HttpApp", "create_app"]
+
+_NOTED_CHARS = 200  #: of a request's path
 
 
 def utc_now() -> datetime:
@@ -52,6 +55,7 @@ def create_app(
     allow_reserved_names: bool = False,
     clock: Callable[[], datetime] = utc_now,
     version: str = "0",
+    at_hand: AtHand | None = None,
 ) -> HttpApp:
     """The ASGI application over `api`. `token` is what callers of `/api` must send; None leaves it open.
 
@@ -69,7 +73,8 @@ def create_app(
         limits=limits,
         allow_reserved_names=allow_reserved_names,
     )
-    return HttpApp(ingest, _fastapi(api, version, budget), metrics=metrics, token=token, origin=origin)
+    rest = _fastapi(api, version, budget)
+    return HttpApp(ingest, rest, metrics=metrics, token=token, origin=origin, at_hand=at_hand)
 
 
 class HttpApp:
@@ -83,8 +88,10 @@ class HttpApp:
         metrics: Metrics,
         token: str | None,
         origin: RequestOrigin | None = None,
+        at_hand: AtHand | None = None,
     ) -> None:
         self.rest = rest
+        self._at_hand = at_hand or AtHand()
         self._ingest = ingest
         self._authorization = None if token is None else f"Bearer {token}".encode()
         self._origin = origin
@@ -100,22 +107,26 @@ class HttpApp:
         if path.startswith("/hooks/"):
             route = "hooks"
             name = _hook_name(scope)
-            status = await self._ingest.hook(scope, receive, send, name)
+            status = await self._noted(f"/hooks/{name}", self._ingest.hook(scope, receive, send, name))
         elif (refused := self._refusal(scope, path)) is not None:
             route = "api" if path.startswith("/api") else "other"
             status = refused.status
             await send_answer(send, refused, close=True)
         elif path == "/api/events" and scope["method"] == "POST":
             route = "events"
-            status = await self._ingest.events(scope, receive, send)
+            status = await self._noted(path, self._ingest.events(scope, receive, send))
         else:
             route = "api" if path.startswith("/api") else "other"
-            status = await self._rest(scope, receive, send)
+            status = await self._noted(path, self._rest(scope, receive, send))
         if status is not None:
             counter = self._counters.get((route, status))
             if counter is None:
                 counter = self._counters[(route, status)] = self._requests.labels(route, str(status))
             counter.inc()
+
+    def _noted(self, path: str, answering: Coroutine[Any, Any, int | None]) -> Awaitable[int | None]:
+        """Answer a request with a note of its path for as long as it has the event loop."""
+        return noted(self._at_hand, Work.REQUEST, path[:_NOTED_CHARS].encode(errors="replace"), answering)
 
     def _refusal(self, scope: Scope, path: str) -> Answer | None:
         """The answer to what is refused for where it comes from, for a missing token, or for a body that is not JSON."""

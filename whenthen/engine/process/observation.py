@@ -6,12 +6,13 @@ One object for all shards of a process; passed to every `ShardLoop`.
 from __future__ import annotations
 
 import logging
-from collections import Counter, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from whenthen.engine.bus import ENGINE
 from whenthen.engine.evaluation import Observer
+from whenthen.engine.hangs import Skip
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas import Decision, Firing, FiringState, Reason
 from whenthen.triggers import Aside
@@ -20,6 +21,7 @@ __all__ = ["DecisionLog", "Observation"]
 
 log = logging.getLogger(__name__)
 
+_EVENTS_ASIDE = 20  #: that are kept for `whenthen status`
 #: reasons for which the event did not match the trigger
 _NO_MATCH = frozenset({Reason.LABEL_MISMATCH, Reason.CONDITION_FALSE, Reason.CONDITION_ERROR, Reason.PAUSED})
 
@@ -59,6 +61,8 @@ class Observation(Observer):
         self.decisions = decisions
         self._full: set[int] = set()  #: shards that wait for room
         self._aside: dict[int, dict[str, str]] = {}
+        #: events that shards of this process passed over, the oldest first; by shard and position
+        self._events_aside: OrderedDict[tuple[int, int], Skip] = OrderedDict()
         self.fired: Counter[str] = Counter()  #: firings of each automation since the process started
         self.last_fired: dict[str, str] = {}  #: RFC 3339, of each automation
 
@@ -113,6 +117,19 @@ class Observation(Observer):
     def aside(self) -> dict[str, str]:
         """The automations that are set aside in the shards of this process, and why."""
         return {name: detail for found in self._aside.values() for name, detail in found.items()}
+
+    def event_set_aside(self, shard: int, skip: Skip) -> None:
+        if (shard, skip.position) in self._events_aside:
+            return
+        self._metrics.events_set_aside.labels(str(shard)).inc()
+        self._events_aside[shard, skip.position] = skip
+        if len(self._events_aside) > _EVENTS_ASIDE:
+            self._events_aside.popitem(last=False)
+
+    @property
+    def events_aside(self) -> list[Skip]:
+        """The last events that shards of this process passed over, newest first."""
+        return list(reversed(self._events_aside.values()))
 
     def released(self, shard: int) -> None:
         """This process evaluates the shard no more."""

@@ -10,11 +10,10 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from whenthen.actions import CompiledAction, CompiledActions
-from whenthen.engine.evaluation import shard_of
 from whenthen.rules import Rules
 from whenthen.schemas import Automation, Deployment, EventLimits, Firing, NotFound, near_names
 from whenthen.sources import SourceLimits, WebhookTranslator
-from whenthen.triggers import CompiledAutomation, RuleSet, compile_named
+from whenthen.triggers import CompiledAutomation, RuleSet, compile_named, shard_of
 
 __all__ = ["Compiled", "RuleRegistry"]
 

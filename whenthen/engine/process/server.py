@@ -38,12 +38,14 @@ from whenthen.engine.process.wiring.evaluator_role import TASK as EVALUATOR_TASK
 from whenthen.engine.process.wiring.evaluator_role import EvaluatorRole
 from whenthen.engine.process.wiring.executor_role import TASK as EXECUTOR_TASK
 from whenthen.engine.process.wiring.executor_role import start_executor
+from whenthen.engine.process.wiring.hang_note import note_hang
 from whenthen.engine.process.wiring.nats_start import retried, start_nats, stream_settings, wait_until_closed
 from whenthen.engine.process.wiring.process_parts import ProcessParts, build_parts
 from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole
 from whenthen.rules import Rules, load_rules
 from whenthen.schemas import InvalidRules, Problem
+from whenthen.supervision import SharedPage, Watchdog
 
 __all__ = ["Server"]
 
@@ -62,6 +64,7 @@ class Server:
         roles: Iterable[Role] = tuple(Role),
         pools: Iterable[str] = (),
         redactor: Redactor | None = None,
+        page: SharedPage | None = None,
     ) -> None:
         self.settings = settings
         self.roles = frozenset(roles)
@@ -74,6 +77,12 @@ class Server:
         self._refused: Sequence[Problem] = ()  #: the problems of the files at the start
         self._last_good = LastGoodRules(settings.data_dir, rules) if settings.nats_url is None else None
         self._pools = tuple(pools)
+        self._page = page or SharedPage()
+        self._watchdog = Watchdog(
+            self._page,
+            hang_after_s=settings.hang_after.total_seconds(),
+            suspect=lambda shard: self._evaluator.suspect(shard) if self._evaluator is not None else "",
+        )
         self._supervisor = Supervisor()
         self._cleanup = contextlib.AsyncExitStack()
         self._ready = False
@@ -117,6 +126,11 @@ class Server:
         if not self._ready:
             return ["starting"]
         connection = [] if self.bus.connected else ["the connection to NATS"]
+        disk = self._started().disk
+        if disk is not None:
+            disk.look()
+        if disk is not None and disk.gone:
+            connection.append(f"the data directory: {disk.gone}")
         return connection + (self._evaluator.missing() if self._evaluator is not None else [])
 
     async def wait_until_ready(self, timeout_s: float = 120.0) -> None:
@@ -134,7 +148,9 @@ class Server:
             nats = await start_nats(self.settings, self.metrics, self._cleanup, raises_format=raises_format)
             self._supervisor.start("NATS connection", wait_until_closed(nats.bus))
             self._supervisor.start_restarting("format", nats.format_watch.run)
-            parts = build_parts(self.settings, self._supervisor, self.metrics, self.redactor, rules, nats)
+            parts = build_parts(
+                self.settings, self._supervisor, self.metrics, self.redactor, rules, nats, at_hand=self._page.at_hand
+            )
             self._parts = parts
             parts.rule_registry.on_change(self._apply_rules)
             parts.rule_registry.on_change(self._keep_new_rules)
@@ -144,6 +160,10 @@ class Server:
             else:
                 instead = f"those of {self.kept_since} (revision {rules.revision}) are in force instead"
                 report_refused(self._refused, self.metrics, f"rules at {self.rules_path}; {instead}")
+        # loading a large set of rules may take the event loop for longer than an event ever should
+        self._watchdog.start(asyncio.get_running_loop())
+        self._cleanup.callback(self._watchdog.stop)
+        await retried(lambda: note_hang(parts.hangs, self._page))
         await retried(parts.pauses.refresh)
         if self.roles != {Role.WORKER}:  # a worker alone may read runs and nothing else
             await retried(self._read_last_firings)
@@ -221,6 +241,11 @@ class Server:
         return self._api.address if self._api is not None else ""
 
     @property
+    def port(self) -> int:
+        """The port of `address`; 0 without the role."""
+        return self._api.port if self._api is not None else 0
+
+    @property
     def bus(self) -> Bus:
         return self._started().bus
 
@@ -261,6 +286,20 @@ class Server:
                 for shard, seq in (self._evaluator.positions() if self._evaluator is not None else {}).items()
             },
             set_aside=parts.observation.aside,
+            events_set_aside=[
+                answers.EventSetAside(
+                    event=skip.event,
+                    automation=skip.automation,
+                    position=skip.position,
+                    shard=skip.shard,
+                    reason="crashed" if skip.reason == "crashed" else "hung",
+                    tries=skip.tries,
+                    process=skip.process,
+                    at=skip.at,
+                )
+                for skip in parts.observation.events_aside
+            ],
+            restarts=self._page.restarts,
             pools=self._worker.pools if self._worker is not None else [],
         )
 

@@ -166,6 +166,11 @@ class Settings(BaseSettings):
     drain_grace: Duration = timedelta(seconds=20)
     """How long a stopping process waits for requests, actions and flow runs before it cancels or returns them."""
 
+    watchdog: bool = True
+    """Whether a parent process starts this one again when it ends by a defect or hangs, and what hangs it twice is set aside. Linux alone. Off: for a process manager that is to see one process, and nothing is set aside."""
+    hang_after: Duration = Field(default=timedelta(seconds=30), ge=timedelta(seconds=1))
+    """How long the event loop may stand still, busy or blocked, before the process hangs."""
+
     log_format: Literal["console", "json"] = "console"
     """The format of log records: text for people, or one JSON object per line."""
     log_level: Literal["debug", "info", "warning", "error"] = "info"

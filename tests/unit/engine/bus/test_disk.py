@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from whenthen.engine.bus.disk import DISK_FULL, DiskRoom
+from whenthen.engine.bus.disk import DATA_GONE, DISK_FULL, DiskRoom, StoreFolder
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import BusUnavailable
 
@@ -83,3 +83,66 @@ def test_a_change_is_logged_once_and_the_metrics_follow(caplog: pytest.LogCaptur
     assert value("whenthen_disk_reserve_bytes") == 100
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert "events are answered 503" in caplog.text
+
+
+def data_directory(folder: Path) -> Path:
+    for stream in ("EVENTS", "ENGINE"):
+        (folder / "data/nats/store/jetstream/$G/streams" / stream / "msgs").mkdir(parents=True)
+    return folder / "data"
+
+
+def refusals(room: DiskRoom) -> list[str]:
+    room.measure()
+    try:
+        room.admit()
+    except BusUnavailable as error:
+        return [str(error.reason), str(error)]
+    return []
+
+
+def watched(data: Path) -> DiskRoom:
+    return DiskRoom(data, reserve_bytes=0, metrics=Metrics(version="test"), gone=StoreFolder(data).gone)
+
+
+@pytest.mark.parametrize("part", ["", "nats/store/jetstream", "nats/store/jetstream/$G/streams/EVENTS/msgs"])
+def test_events_are_refused_while_the_store_is_not_where_it_was(tmp_path: Path, part: str) -> None:
+    data = data_directory(tmp_path)
+    room = watched(data)
+    assert refusals(room) == []
+    moved = (data / part).rename(tmp_path / "moved")
+    reason, text = refusals(room)
+    assert reason == DATA_GONE
+    assert f"{data / part} was removed" in text
+    assert "start the server again" in text
+    moved.rename(data / part)
+    assert refusals(room) == []
+
+
+def test_another_directory_in_the_place_of_the_store_is_not_the_store(tmp_path: Path) -> None:
+    data = data_directory(tmp_path)
+    room = watched(data)
+    data.rename(tmp_path / "moved")
+    data_directory(tmp_path)
+    reason, text = refusals(room)
+    assert reason == DATA_GONE
+    assert "is another folder" in text
+    assert refusals(watched(data)) == [], "a new start takes what is there"
+
+
+def test_a_store_that_can_not_be_looked_at_is_gone(tmp_path: Path) -> None:
+    data = data_directory(tmp_path)
+    room = watched(data)
+    data.rename(tmp_path / "moved")
+    data.write_text("a file")
+    assert refusals(room)[0] == DATA_GONE
+
+
+def test_streams_that_are_made_later_are_watched_from_then_on(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    room = watched(tmp_path / "data")
+    assert refusals(room) == []
+    events = tmp_path / "data/nats/store/jetstream/$G/streams/EVENTS/msgs"
+    events.mkdir(parents=True)
+    assert refusals(room) == []
+    events.rename(tmp_path / "moved")
+    assert refusals(room)[0] == DATA_GONE

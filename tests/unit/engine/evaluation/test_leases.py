@@ -7,7 +7,8 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.engine.evaluation.leases import Lease, assign, shard_of
+from whenthen.engine.evaluation.leases import Lease, assign
+from whenthen.triggers.matching.sharding import shard_of
 
 MEMBERS = st.sets(st.text("abcdef", min_size=1, max_size=3), min_size=1, max_size=8)
 

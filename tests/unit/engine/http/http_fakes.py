@@ -184,6 +184,8 @@ class FakeApi:
             problems=[],
             shards={"0": 7},
             set_aside={},
+            events_set_aside=[],
+            restarts=0,
             pools=[],
         )
 

@@ -24,9 +24,10 @@ from whenthen.engine.process.asyncapi.engine_messages import (
     WindowLine,
     WindowPart,
 )
-from whenthen.engine.process.asyncapi.event_messages import EventMessage
+from whenthen.engine.process.asyncapi.event_messages import EventMessage, SkipMessage
 from whenthen.engine.process.asyncapi.run_messages import (
     FormatMessage,
+    HangRecord,
     HeartbeatText,
     HeldSlots,
     LeaseRecord,
@@ -67,6 +68,10 @@ CHANNELS = (
         "Events, by their dotted name. The header Nats-Msg-Id is the event's id, by which JetStream recognises a redelivery.",
     ),
     Channel("Tick", "EVENTS", "ticks.{shard}", None, "An empty message by which a shard learns the stream's time.", BINARY),
+    Channel(
+        "Skip", "EVENTS", "skips.{shard}", SkipMessage,
+        "Says which event a shard passes over, as processes hung on it. The header Nats-Msg-Id is made of shard and position.",
+    ),
     Channel(
         "ShardOffset", "ENGINE", "engine.shard.{shard}.offset", OffsetLine,
         "How far a shard is; every commit ends with it.", LINE_AND_BINARY,
@@ -121,6 +126,14 @@ CHANNELS = (
     Channel("Slots", "KV_WT_slots", "$KV.WT_slots.{deployment}", HeldSlots, "The holders of the slots of deployments with a concurrency limit."),
     Channel("Lease", "KV_WT_leases", "$KV.WT_leases.shard.{shard}", LeaseRecord, "Who evaluates which shard."),
     Channel("Member", "KV_WT_leases", "$KV.WT_leases.member.{member}", MemberBeat, "The heartbeats of evaluators.", TEXT),
+    Channel(
+        "HungEvent", "KV_WT_hangs", "$KV.WT_hangs.event.{shard}.{position}", HangRecord,
+        "How often processes hung on the message at a position of EVENTS.",
+    ),
+    Channel(
+        "HungAction", "KV_WT_hangs", "$KV.WT_hangs.action.{action}", HangRecord,
+        "How often processes hung on an action.",
+    ),
 )  # fmt: skip
 
 _PARAMETERS = {
@@ -136,6 +149,8 @@ _PARAMETERS = {
     "deployment": "The deployment's name.",
     "run": "The flow run's id.",
     "member": "The evaluator's id.",
+    "position": "The position in EVENTS.",
+    "action": "The action's key, shortened to a hash when it is long.",
 }
 
 

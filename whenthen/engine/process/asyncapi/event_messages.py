@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["EventMessage", "Lineage", "MessageModel", "TraceContext"]
+__all__ = ["EventMessage", "Lineage", "MessageModel", "SkipMessage", "SkippedEvent", "TraceContext"]
 
 
 class MessageModel(BaseModel):
@@ -59,3 +59,29 @@ class EventMessage(MessageModel):
     """Absent for an event from outside."""
     trace: TraceContext | None = None
     """The trace that it is part of; absent when there is none."""
+
+
+class SkippedEvent(MessageModel):
+    """An event that processes hung on, and the shard that passes over it."""
+
+    shard: int
+    shards: int
+    """Of the process that said so."""
+    position: int
+    """In EVENTS."""
+    event: str | None
+    """Its id; null of a tick, or of an event that is no longer kept."""
+    automation: str | None
+    """The one that they hung at; null when that is not known."""
+    reason: Literal["hung", "crashed"]
+    tries: int
+    """Processes that hung on it."""
+    process: str
+    """The last of them: machine and process id."""
+    at: str
+
+
+class SkipMessage(MessageModel):
+    """Says which event a shard has not evaluated and never will."""
+
+    skip: SkippedEvent

@@ -1,8 +1,9 @@
-"""The messages in the streams and buckets of flow runs, pauses and leases. `engine.flow_runs` and `engine.evaluation` write it."""
+"""The messages in the streams and buckets of flow runs, pauses, leases and hangs. `engine.flow_runs`, `engine.evaluation` and
+`engine.hangs` write it."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, RootModel
 
@@ -10,6 +11,7 @@ from whenthen.engine.process.asyncapi.event_messages import MessageModel
 
 __all__ = [
     "FormatMessage",
+    "HangRecord",
     "HeartbeatText",
     "HeldSlots",
     "LeaseRecord",
@@ -69,3 +71,14 @@ class FormatMessage(MessageModel):
     """The lowest format that a process has to know to work here."""
     written_by: str
     """The version of whenthen that raised it."""
+
+
+class HangRecord(MessageModel):
+    """How often processes hung on one thing."""
+
+    tries: int
+    process: str
+    """The last of them: machine and process id."""
+    cause: Literal["hung", "crashed"]
+    automation: str | None
+    """The one that they hung at; null when that is not known, and of an action."""

@@ -56,9 +56,10 @@ class ApiRole:
         if settings.tls_certificate is not None:
             tls = ServerTls(settings.tls_certificate, settings.tls_key)
         listening, self.address = listen(settings.host, settings.port, secure=tls is not None)
+        self.port: int = listening.getsockname()[1]
         origin = RequestOrigin(
             host=settings.host,
-            port=listening.getsockname()[1],
+            port=self.port,
             secure=tls is not None,
             public_urls=settings.public_urls,
         )
@@ -80,6 +81,7 @@ class ApiRole:
             events_per_request=settings.events_per_request,
             allow_reserved_names=settings.allow_reserved_names,
             version=__version__,
+            at_hand=parts.at_hand,
         )
         self._supervisor = parts.supervisor
         self._grace_s = settings.drain_grace.total_seconds()

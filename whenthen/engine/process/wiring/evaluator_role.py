@@ -60,6 +60,12 @@ class EvaluatorRole:
         """The last position of `EVENTS` that each shard has dealt with."""
         return {shard: loop.seq for shard, loop in self.loops.items()}
 
+    def suspect(self, shard: int) -> str:
+        """The automation whose trigger a shard looked at last; empty when there is none. Called by other threads, too."""
+        evaluator = self._evaluators.get(shard)
+        leaf = evaluator.deciding if evaluator is not None else None
+        return leaf.automation.name if leaf is not None else ""
+
     def replace_rules(self, compiled: Compiled) -> None:
         for shard, loop in self.loops.items():
             loop.replace_rules(compiled.shards[shard])
@@ -92,6 +98,8 @@ class EvaluatorRole:
             settings=EvaluationSettings(firing_ttl_s=firing_ttl_s, task_ttl_s=max(firing_ttl_s, _TASK_TTL_S)),
             observer=parts.observation,
             publish_specs=self._specs.publish,
+            shards=settings.shards,
+            at_hand=parts.at_hand,
         )
         return _ListedShard(self.loops, shard, loop, released=parts.observation.released)
 

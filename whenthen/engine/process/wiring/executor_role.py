@@ -57,6 +57,8 @@ async def start_executor(parts: ProcessParts, cleanup: contextlib.AsyncExitStack
             outcome_ttl_s=int(settings.retain_outcomes.total_seconds()),
         ),
         observer=ActionMetrics(parts.metrics),
+        hangs=parts.hangs.of_action,
+        at_hand=parts.at_hand,
     )
     parts.supervisor.start(TASK, executor.run())
     return executor

@@ -21,6 +21,7 @@ from whenthen.engine.bus import (
     DiskRoom,
     EmbeddedServer,
     EmbeddedSettings,
+    StoreFolder,
     StreamSettings,
     check_server,
     ensure_streams,
@@ -72,9 +73,10 @@ async def start_nats(
         data_dir.acquire()
         cleanup.callback(data_dir.release)
         embedded = EmbeddedServer(settings.data_dir, EmbeddedSettings(reserve_bytes=settings.disk_reserve))
-        disk = DiskRoom(settings.data_dir, reserve_bytes=settings.disk_reserve, metrics=metrics)
         await embedded.start()
         cleanup.push_async_callback(embedded.stop)
+        store = StoreFolder(settings.data_dir)
+        disk = DiskRoom(settings.data_dir, reserve_bytes=settings.disk_reserve, metrics=metrics, gone=store.gone)
         urls = [embedded.client_url]
         options: dict[str, Any] = {}
     else:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from whenthen.actions import Redactor, Secrets
 from whenthen.engine.bus import Bus, DiskRoom, EmbeddedServer
 from whenthen.engine.execution import DeadLetters
+from whenthen.engine.hangs import HangCounts
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.engine.process.pauses import AutomationPauses
@@ -17,6 +18,7 @@ from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.process.wiring.nats_start import NatsStart
 from whenthen.rules import Rules
 from whenthen.runs import BuiltInOrchestrator, Stores
+from whenthen.supervision import AtHand
 
 __all__ = ["ProcessParts", "build_parts"]
 
@@ -39,10 +41,19 @@ class ProcessParts:
     pauses: AutomationPauses
     observation: Observation
     dead_letters: DeadLetters
+    hangs: HangCounts
+    at_hand: AtHand  #: notes what the event loop works on, for whoever finds it hanging
 
 
 def build_parts(
-    settings: Settings, supervisor: Supervisor, metrics: Metrics, redactor: Redactor, rules: Rules, nats: NatsStart
+    settings: Settings,
+    supervisor: Supervisor,
+    metrics: Metrics,
+    redactor: Redactor,
+    rules: Rules,
+    nats: NatsStart,
+    *,
+    at_hand: AtHand,
 ) -> ProcessParts:
     """The shared parts over one connection, with `rules` in force."""
     secrets = Secrets(redactor)
@@ -71,4 +82,6 @@ def build_parts(
         pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses, orphans=orphans),
         observation=Observation(metrics, DecisionLog(settings.decisions_kept)),
         dead_letters=DeadLetters(nats.bus.client, outcome_ttl_s=int(settings.retain_outcomes.total_seconds())),
+        hangs=HangCounts(nats.bus),
+        at_hand=at_hand,
     )

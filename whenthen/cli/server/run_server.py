@@ -1,0 +1,151 @@
+"""Runs a server in this process until it is told to stop: event loop, signals, token, and the screen that says what runs.
+
+Called by `whenthen serve` and `whenthen worker`, in the process that does the work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+
+from pydantic import SecretStr
+
+from whenthen import __version__
+from whenthen.actions import Redactor
+from whenthen.cli.output import escape, stdout
+from whenthen.cli.token_files import FILE_NAME, forget_token, note_token, token_of
+from whenthen.engine.process import Role, Server, Settings, configure_logs
+from whenthen.supervision import SharedPage
+
+__all__ = ["run_server"]
+
+log = logging.getLogger(__name__)
+
+
+def run_server(
+    settings: Settings, rules: Path, *, roles: frozenset[Role], pools: tuple[str, ...], page: SharedPage
+) -> None:
+    """Run a process until it gets SIGTERM or SIGINT.
+
+    Raises:
+        SetupError: it can not start, or a part of it can not go on.
+    """
+    if page.supervised and not settings.watchdog:
+        page.decline()
+        os._exit(0)  # nothing was begun; the parent goes on in the place of this process
+    redactor = Redactor()
+    configure_logs(form=settings.log_format, level=settings.log_level, redact=redactor.text)
+    if page.why_not and settings.watchdog:
+        log.warning("%s", page.why_not)
+    if settings.port == 0 and page.port:
+        settings = settings.model_copy(update={"port": page.port})  # whoever knows the address finds it there again
+    with asyncio.Runner(loop_factory=_event_loop) as runner:
+        runner.run(_serve(settings, rules, roles, pools, redactor, page))
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """uvloop's where it exists (uvicorn brings it, but not on Windows): the server spends most of its time in the loop."""
+    try:
+        import uvloop
+    except ImportError:
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _serve(
+    settings: Settings,
+    rules: Path,
+    roles: frozenset[Role],
+    pools: tuple[str, ...],
+    redactor: Redactor,
+    page: SharedPage,
+) -> None:
+    loop = asyncio.get_running_loop()
+    starting = asyncio.current_task()
+    assert starting is not None
+
+    def stop_starting() -> None:
+        if not starting.cancelling():  # a second signal does not cut off what the first one began
+            starting.cancel()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop_starting)
+    settings, made = _with_token(settings, roles)
+    server = Server(settings, rules, roles=roles, pools=pools, redactor=redactor, page=page)
+    with contextlib.suppress(asyncio.CancelledError):
+        async with server:
+            page.mark_ready(server.port)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(number, server.stop)
+            with _noted(server.address, made):
+                _say(server, made)
+                await server.stopped()
+        return
+    # cancelled while starting: what had started was stopped
+    starting.uncancel()
+
+
+def _with_token(settings: Settings, roles: frozenset[Role]) -> tuple[Settings, str | None]:
+    """The settings with a token for `/api`; and the token, if it is one that was made here."""
+    if Role.API not in roles or settings.open_loopback or settings.token() is not None:
+        return settings, None
+    token = token_of(settings.data_dir)
+    return settings.model_copy(update={"api_token": SecretStr(token)}), token
+
+
+@contextlib.contextmanager
+def _noted(url: str, token: str | None) -> Iterator[None]:
+    """Have commands of this user find the token while the server runs. An old note for its address is dropped."""
+    if not url:
+        yield
+        return
+    if token is None:
+        forget_token(url)
+        yield
+        return
+    try:
+        note_token(url, token)
+    except OSError as error:
+        log.warning(
+            "the API token can not be noted for commands of this user: %s: %s; set WHENTHEN_API_TOKEN for them",
+            error.filename,
+            error.strerror,
+        )
+    try:
+        yield
+    finally:
+        forget_token(url, token)
+
+
+def _say(server: Server, made: str | None) -> None:
+    """The one screen that says what listens and what was loaded."""
+    status = server.describe().model_dump()
+    rules = status["rules"]
+    out = stdout()
+    out.print(f"[bold]whenthen {__version__}[/] is running (process {status['pid']})")
+    if server.address:
+        out.print(f"  HTTP      {server.address}  (/api, /hooks/<name>, /metrics, /healthz)")
+    if made is not None:
+        out.print(f"  token     in {escape(str(server.settings.data_dir / FILE_NAME))}  (your commands find it)")
+    kind = "embedded, " if status["embedded"] else ""
+    out.print(f"  NATS      {status['nats']}  ({kind}data in {escape(str(server.settings.data_dir))})")
+    out.print(f"  rules     {escape(rules['path'])}, revision {rules['revision']}")
+    if rules["kept_since"]:
+        out.print(
+            f"            [bold red]the files are refused; these are the last good rules, of {rules['kept_since']}[/]"
+        )
+        out.print("            whenthen status says why; mended files are taken at once")
+    counts = ", ".join(f"{rules[name]} {name}" for name in ("automations", "webhooks", "deployments", "notifiers"))
+    out.print(f"            {counts}")
+    for name in server.rule_registry.now.webhooks:
+        out.print(f"  webhook   {server.address}/hooks/{escape(name)}")
+    if server.roles != Role.all():
+        out.print(f"  roles     {', '.join(status['roles'])}")
+    if status["pools"]:
+        out.print(f"  worker    pools {', '.join(status['pools'])}")
+    out.print("  Ctrl-C drains and stops.")
