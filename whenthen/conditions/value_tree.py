@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions.exact import Frame, build
+from whenthen.conditions.exact import build
+from whenthen.conditions.frame import Frame
 from whenthen.conditions.lexer import Tokens
 from whenthen.conditions.runtime.cel_values import EvaluationFault
 from whenthen.conditions.runtime.condition_errors import ConditionFailed, Reason, describe

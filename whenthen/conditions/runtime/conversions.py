@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from whenthen.conditions.runtime import timestamps as times
@@ -14,6 +15,7 @@ from whenthen.conditions.runtime.cel_values import (
     INT_MAX,
     INT_MIN,
     UINT_MAX,
+    Cidr,
     EvaluationFault,
     Uint,
     no_overload,
@@ -130,6 +132,8 @@ def to_string(value: Any, budget: Budget | None) -> str:
         return times.format_time(value)
     if isinstance(value, timedelta):
         return times.format_span(value)
+    if isinstance(value, IPv4Address | IPv6Address | Cidr):
+        return str(value)
     raise no_overload("string()", value)
 
 
