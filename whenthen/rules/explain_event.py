@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from whenthen.rules.folder import Rules
-from whenthen.schemas import Event, EventLimits, InvalidInput, NotFound, read_event
+from whenthen.schemas import Event, EventLimits, InvalidInput, NotFound, format_time, parse_time, read_event, to_us
 from whenthen.triggers import Clause, compile_automation, explain_automation
 
 __all__ = ["explain_event"]
@@ -20,6 +20,8 @@ _STORED = ("received", "source", "lineage", "seq")
 
 def explain_event(rules: Rules, automation: str, raw: bytes, *, now: datetime) -> Clause:
     """Explain an event given as JSON, as it would be sent or as it is stored. One without a time occurred `now`.
+
+    `now` in its conditions is the time when it was received, else when it occurred, as in a replay.
 
     Raises:
         NotFound: no such automation; lists near names.
@@ -34,15 +36,25 @@ def explain_event(rules: Rules, automation: str, raw: bytes, *, now: datetime) -
         data: Any = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"the event is not JSON: {error}") from None
-    return explain_automation(compile_automation(found), _event(data, now))
+    event, moment = _event(data, now)
+    return explain_automation(compile_automation(found), event, now_us=to_us(moment))
 
 
-def _event(data: Any, now: datetime) -> Event:
+def _event(data: Any, now: datetime) -> tuple[Event, datetime]:
+    """The event, and the time at which its conditions are evaluated."""
     stored: dict[str, Any] = {}
     if isinstance(data, dict):
         stored = {name: data[name] for name in _STORED if name in data}
         data = {name: value for name, value in data.items() if name not in _STORED}
     limits = EventLimits(ahead=timedelta(days=36500))
     event = read_event(data, now=now, source=str(stored.get("source", "explain")), limits=limits)
-    lineage = stored.get("lineage")
-    return Event({**event.data, "lineage": lineage}) if isinstance(lineage, dict) else event
+    if isinstance(lineage := stored.get("lineage"), dict):
+        event.data["lineage"] = lineage
+    moment = parse_time(event.data["occurred"])
+    if (received := stored.get("received")) is not None:
+        try:
+            moment = parse_time(received if isinstance(received, str) else orjson.dumps(received).decode())
+        except ValueError as error:
+            raise InvalidInput(str(error), path=("received",)) from None
+        event.data["received"] = format_time(moment)
+    return event, moment
