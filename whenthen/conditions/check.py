@@ -123,9 +123,12 @@ def _check_name(node: n.Name, scope: frozenset[str], variables: frozenset[str] |
 def _check_call(node: n.Call, place: _Place, variables: frozenset[str] | None) -> None:
     found = FUNCTIONS.get(node.function)
     may_fail_later = variables is None and place.absorbed
+    name = node.target.name if isinstance(node.target, n.Name) else None
+    if variables is not None and name in NAMESPACES and name not in variables | place.scope:
+        raise _unknown_function(f"{name}.{node.function}", node.start)
     if found is None:
         if not may_fail_later:
-            raise _unknown_function(node, place.scope | (variables or frozenset()))
+            raise _unknown_function(node.function, node.at)
         return
     method = node.target is not None
     forms = [form for form in found.forms if form.takes(len(node.operands), method=method)]
@@ -148,10 +151,7 @@ def _check_call(node: n.Call, place: _Place, variables: frozenset[str] | None) -
         )
 
 
-def _unknown_function(node: n.Call, variables: frozenset[str]) -> ParseFault:
-    name, at = node.function, node.at
-    if isinstance(node.target, n.Name) and node.target.name in NAMESPACES and node.target.name not in variables:
-        name, at = f"{node.target.name}.{name}", node.target.at
+def _unknown_function(name: str, at: int) -> ParseFault:
     return ParseFault(
         f"unknown function {name!r}", at, Reason.UNKNOWN_FUNCTION, _nearest(name, [*FUNCTIONS, "has", *MACROS])
     )

@@ -22,7 +22,13 @@ from whenthen.conditions import nodes as n
 from whenthen.conditions.check import dotted_name
 from whenthen.conditions.code_operators import Code, OperatorWriter, Recipe
 from whenthen.conditions.exact import build_map
-from whenthen.conditions.functions.function_table import CONSTANT_FUNCTIONS, FUNCTIONS, LAZY_FUNCTIONS, Function
+from whenthen.conditions.functions.function_table import (
+    CONSTANT_FUNCTIONS,
+    FUNCTIONS,
+    LAZY_FUNCTIONS,
+    Function,
+    constant_value,
+)
 from whenthen.conditions.functions.optional_functions import filled, filled_entries, flat_mapped, mapped
 from whenthen.conditions.parser import LiteralUse
 from whenthen.conditions.runtime import operators as o
@@ -125,7 +131,7 @@ def constant_of(recipe: Recipe, constants: Sequence[Any]) -> Any:
         return literal_weight(constants[slot] for slot in slots)
     if what == "pattern":
         return compile_pattern(constants[slots[0]])
-    return FUNCTIONS[what].call(constants[slots[0]], [MAX_STEPS])
+    return constant_value(what, constants[slots[0]])
 
 
 def _brackets(source: str) -> int:

@@ -13,13 +13,13 @@ from whenthen.conditions import nodes as n
 from whenthen.conditions.check import dotted_name
 from whenthen.conditions.comprehensions import comprehension
 from whenthen.conditions.frame import Evaluator, Frame, absorb, fault_at, not_bool
-from whenthen.conditions.functions.function_table import CONSTANT_FUNCTIONS, FUNCTIONS, LAZY_FUNCTIONS
+from whenthen.conditions.functions.function_table import CONSTANT_FUNCTIONS, FUNCTIONS, LAZY_FUNCTIONS, constant_value
 from whenthen.conditions.functions.optional_functions import filled, filled_entries
 from whenthen.conditions.runtime import operators as o
 from whenthen.conditions.runtime.cel_values import KINDS, EvaluationFault, kind_name
 from whenthen.conditions.runtime.comparing import find, literal_member
 from whenthen.conditions.runtime.condition_errors import Reason, describe
-from whenthen.conditions.runtime.cost import FREE, MAX_STEPS, charge_parts, spend
+from whenthen.conditions.runtime.cost import FREE, charge_parts, spend
 from whenthen.conditions.runtime.messages import build_message
 from whenthen.conditions.runtime.regex import matches
 
@@ -195,7 +195,8 @@ def _call(node: n.Call, scope: frozenset[str], declared: frozenset[str] | None) 
 
         return unknown
     function, name = found.called(method=node.target is not None), node.function
-    constant = bool(node.args) and isinstance(node.args[-1], n.Literal)
+    last = node.args[-1] if node.args else None
+    constant = isinstance(last, n.Literal) and last.kind == "string"
     if name == "matches":
         return _charged(
             node,
@@ -203,8 +204,8 @@ def _call(node: n.Call, scope: frozenset[str], declared: frozenset[str] | None) 
             parts,
             free=not scope,
         )
-    if constant and name in CONSTANT_FUNCTIONS:  # a constant of compiled code
-        return _apply(node, lambda text: function(text, [MAX_STEPS]), parts)
+    if constant and name in CONSTANT_FUNCTIONS:
+        return _apply(node, lambda text: constant_value(name, text), parts)
     if name in LAZY_FUNCTIONS:
         return _lazy(node, function, *parts)
     if found.charged:

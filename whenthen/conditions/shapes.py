@@ -17,10 +17,9 @@ from whenthen.conditions.check import check
 from whenthen.conditions.codegen import CompiledShape, compile_shape
 from whenthen.conditions.exact import build
 from whenthen.conditions.frame import Evaluator
-from whenthen.conditions.functions.function_table import CONSTANT_FUNCTIONS, FUNCTIONS
+from whenthen.conditions.functions.function_table import CONSTANT_FUNCTIONS, constant_value
 from whenthen.conditions.functions.text_format import check_format
 from whenthen.conditions.parser import LiteralUse, parse
-from whenthen.conditions.runtime.cost import MAX_STEPS
 from whenthen.conditions.runtime.regex import compile_pattern
 
 __all__ = ["ConstantCheck", "Shape", "shape_of"]
@@ -91,12 +90,8 @@ def _checked(tree: n.Node) -> tuple[ConstantCheck, ...]:
             if name == "matches":
                 found.append(ConstantCheck(compile_pattern, last.slot, last))
             elif name in CONSTANT_FUNCTIONS:
-                found.append(ConstantCheck(partial(_made, name), last.slot, last))
+                found.append(ConstantCheck(partial(constant_value, name), last.slot, last))
     return tuple(found)
-
-
-def _made(function: str, text: str) -> Any:
-    return FUNCTIONS[function].call(text, [MAX_STEPS])
 
 
 @lru_cache(maxsize=SHAPES_KEPT)

@@ -121,7 +121,7 @@ def _parts(node: n.Node, test: Any) -> tuple[n.Node, ...]:
             found: tuple[n.Node, ...] = (node.test, *chosen)
         case n.Macro(over=over):
             found = (over,)
-        case n.Select() | n.Name() | n.Literal() | n.Constant():
+        case n.Select() | n.MaybeSelect() | n.Name() | n.Literal() | n.Constant():
             return ()
         case n.Logic(operands=operands):
             return operands

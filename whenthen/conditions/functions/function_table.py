@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from whenthen.conditions.functions import math_functions as numbers
@@ -18,9 +19,12 @@ from whenthen.conditions.functions import text_functions as texts
 from whenthen.conditions.functions.text_format import format_text
 from whenthen.conditions.runtime import conversions
 from whenthen.conditions.runtime.cel_values import kind
+from whenthen.conditions.runtime.cost import MAX_STEPS
 from whenthen.conditions.runtime.regex import matches
 
-__all__ = ["CONSTANT_FUNCTIONS", "FUNCTIONS", "LAZY_FUNCTIONS", "NAMESPACES", "Form", "Function"]
+__all__ = ["CONSTANT_FUNCTIONS", "FUNCTIONS", "LAZY_FUNCTIONS", "NAMESPACES", "Form", "Function", "constant_value"]
+
+CONSTANTS_KEPT = 1_024
 
 Kinds = frozenset[str] | None  #: names of types, as messages write them; None takes any value
 
@@ -160,13 +164,13 @@ def _network() -> Iterable[Function]:
     yield _function(name, network.is_canonical, f"{name}(string)", gives="bool", charged=True)
     yield _function("family", network.family, "ip.family()", gives="int")
     for name, test in network.TESTS.items():
-        yield _function(name, test, f"ip.{name}()", gives="bool")
+        yield _function(name, test, f"ip.{name}()", gives="bool", charged=True)
     yield _function("cidr", network.to_cidr, "cidr(string)", gives="cidr", charged=True)
     yield _function("isCIDR", network.is_cidr, "isCIDR(string)", gives="bool", charged=True)
     yield _function("containsIP", network.contains_ip, "cidr.containsIP(ip|string)", gives="bool", charged=True)
     yield _function("containsCIDR", network.contains_cidr, "cidr.containsCIDR(cidr|string)", gives="bool", charged=True)
-    yield _function("masked", network.masked, "cidr.masked()", gives="cidr")
-    yield _function("isMask", network.is_mask, "cidr.isMask()", gives="bool")
+    yield _function("masked", network.masked, "cidr.masked()", gives="cidr", charged=True)
+    yield _function("isMask", network.is_mask, "cidr.isMask()", gives="bool", charged=True)
     yield _function("prefixLength", network.prefix_length, "cidr.prefixLength()", gives="int")
 
 
@@ -192,5 +196,16 @@ FUNCTIONS: dict[str, Function] = {
 NAMESPACES = frozenset(name.partition(".")[0] for name in FUNCTIONS if "." in name)
 #: of a constant text their value is a constant too: made, and checked, when a condition is loaded
 CONSTANT_FUNCTIONS = frozenset({"timestamp", "duration", "ip", "cidr"})
+
 #: their second operand is a function without parameters, called when it is needed
 LAZY_FUNCTIONS = frozenset({"or", "orValue"})
+
+
+@lru_cache(maxsize=CONSTANTS_KEPT)
+def constant_value(function: str, text: str) -> Any:
+    """The value of one of `CONSTANT_FUNCTIONS` for a constant text, which is not charged.
+
+    Raises:
+        EvaluationFault: the text is none that the function takes.
+    """
+    return FUNCTIONS[function].call(text, [MAX_STEPS])

@@ -32,7 +32,8 @@ __all__ = [
     "to_ip",
 ]
 
-STEPS_PER_ADDRESS = 50  #: of reading a text of at most `MAX_CHARS`
+STEPS_PER_ADDRESS = 80  #: of reading a text of at most `MAX_CHARS`
+STEPS_PER_TEST = 40  #: of a question about an address or a range that was read
 MAX_CHARS = 64  #: more than the longest address with a prefix has
 
 _LENGTH = re.compile("0|[1-9][0-9]{0,2}")
@@ -124,10 +125,11 @@ def family(value: Any) -> int:
     return int(value.version)
 
 
-def _of_address(name: str, test: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    def call(value: Any) -> bool:
+def _of_address(name: str, test: Callable[[Any], bool]) -> Callable[[Any, Budget | None], bool]:
+    def call(value: Any, budget: Budget | None) -> bool:
         if not _is_address(value):
             raise no_overload(f"{name}()", value)
+        charge(STEPS_PER_TEST, budget)
         return test(value)
 
     return call
@@ -145,7 +147,7 @@ def _is_link_local_multicast(address: Address) -> bool:
     return int(address) >> 112 & 0xFF0F == 0xFF02
 
 
-TESTS: dict[str, Callable[[Any], bool]] = {
+TESTS: dict[str, Callable[[Any, Budget | None], bool]] = {
     name: _of_address(name, test)
     for name, test in (
         ("isUnspecified", lambda address: address.is_unspecified),
@@ -196,21 +198,22 @@ def contains_cidr(network: Any, other: Any, budget: Budget | None) -> bool:
     return network.bits <= inner.bits and _within(network, inner.address)
 
 
-def _mask(name: str, network: Any) -> Cidr:
+def _mask(name: str, network: Any, budget: Budget | None) -> Cidr:
     if not isinstance(network, Cidr):
         raise no_overload(f"{name}()", network)
+    charge(STEPS_PER_TEST, budget)
     rest = network.address.max_prefixlen - network.bits
     return Cidr(type(network.address)(int(network.address) >> rest << rest), network.bits)
 
 
-def masked(network: Any) -> Cidr:
+def masked(network: Any, budget: Budget | None) -> Cidr:
     """The range written with its first address."""
-    return _mask("masked", network)
+    return _mask("masked", network, budget)
 
 
-def is_mask(network: Any) -> bool:
+def is_mask(network: Any, budget: Budget | None) -> bool:
     """Whether the range is written with its first address."""
-    return bool(_mask("isMask", network) == network)
+    return bool(_mask("isMask", network, budget) == network)
 
 
 def prefix_length(network: Any) -> int:

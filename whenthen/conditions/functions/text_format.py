@@ -30,8 +30,8 @@ from whenthen.conditions.runtime.operators import MADE_TEXT, MAX_RESULT
 __all__ = ["MAX_PRECISION", "check_format", "format_text"]
 
 MAX_PRECISION = 100  #: decimal places
-STEPS_PER_CLAUSE = 10
-STEPS_PER_VALUE = 10  #: of a list or a map that is written out
+STEPS_PER_CLAUSE = 20
+STEPS_PER_VALUE = 20  #: of a list or a map that is written out
 
 _CLAUSE = re.compile(r"%(?:(%)|(?:\.([0-9]*))?(.?))", re.DOTALL)
 _UNREADABLE = re.compile("[\udc80-\udcff]+")
@@ -226,7 +226,7 @@ def _scalar(value: Any, budget: Budget) -> str:
     if isinstance(value, int):
         return str(_integer("s", value))
     if isinstance(value, bytes):
-        spend(len(value) >> MADE_TEXT, budget)
+        spend(len(value), budget)  # when nothing in it is UTF-8
         return _UNREADABLE.sub("\ufffd", value.decode("utf-8", "surrogateescape"))
     if isinstance(value, datetime):
         return times.format_time(value)

@@ -38,6 +38,7 @@ __all__ = [
 
 MAX_NUMBER_CHARS = 1_000  #: the longest text that is read as a number
 TIME_STEPS = 8  #: of reading a time or duration; each character of a duration is two more
+STEPS_PER_ADDRESS = 40  #: of writing one
 CODED = 4  #: 2**4 characters are encoded or decoded in a step
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
@@ -133,6 +134,7 @@ def to_string(value: Any, budget: Budget | None) -> str:
     if isinstance(value, timedelta):
         return times.format_span(value)
     if isinstance(value, IPv4Address | IPv6Address | Cidr):
+        charge(STEPS_PER_ADDRESS, budget)
         return str(value)
     raise no_overload("string()", value)
 
