@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 
 from whenthen.conditions import MAX_CHARS, MAX_DEPTH, MAX_NODES, Condition, ConditionFailed, compile_condition
-from whenthen.conditions.exact import STEPS_PER_ZONE, Frame
+from whenthen.conditions.exact import STEPS_PER_ZONE
+from whenthen.conditions.frame import Frame
+from whenthen.conditions.functions.network_functions import STEPS_PER_ADDRESS
+from whenthen.conditions.functions.text_format import MAX_PRECISION, STEPS_PER_CLAUSE
+from whenthen.conditions.functions.text_functions import CHANGED_TEXT
 from whenthen.conditions.runtime.comparing import COMPARED, SCANNED
 from whenthen.conditions.runtime.conversions import MAX_NUMBER_CHARS
 from whenthen.conditions.runtime.cost import FREE, MAX_STEPS
@@ -234,9 +238,13 @@ def test_the_limits_are_those_of_the_docs() -> None:
         1 << COMPARED,
         1 << SCANNED,
         1 << MADE_TEXT,
+        1 << CHANGED_TEXT,
+        STEPS_PER_CLAUSE,
+        STEPS_PER_ADDRESS,
         STEPS_PER_PATTERN,
         STEPS_PER_ZONE,
         MAX_RESULT,
+        MAX_PRECISION,
         MAX_NUMBER_CHARS,
         MAX_CHARS,
         MAX_NODES,
