@@ -22,7 +22,7 @@ from whenthen.conditions.runtime.cel_values import (
     time_ns,
 )
 from whenthen.conditions.runtime.condition_errors import Reason, describe
-from whenthen.conditions.runtime.cost import Budget, charge
+from whenthen.conditions.runtime.cost import Budget, charge, spend
 
 __all__ = [
     "to_bool",
@@ -164,11 +164,12 @@ def to_bool(value: Any) -> bool:
 
 
 def to_timestamp(value: Any, budget: Budget | None) -> datetime:
+    if type(value) is str:
+        if budget is not None:  # without one so few steps are free
+            spend(TIME_STEPS, budget)
+        return times.parse_time(value)
     if isinstance(value, datetime):
         return value
-    if type(value) is str:
-        charge(TIME_STEPS, budget)
-        return times.parse_time(value)
     if type(value) is int:
         return times.time_from_seconds(value)
     raise no_overload("timestamp()", value)
