@@ -135,7 +135,7 @@ class Condition:
         for node in n.walk(self._shape.tree):
             fields: list[tuple[str, int]] = []
             inner: n.Node = node
-            while isinstance(inner, n.Select | n.Has):
+            while isinstance(inner, n.Select | n.MaybeSelect | n.Has):
                 fields.append((inner.field, inner.at))
                 inner = inner.operand
             if fields and isinstance(inner, n.Name) and inner.name == variable:
