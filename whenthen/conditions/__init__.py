@@ -23,8 +23,10 @@ from whenthen.conditions.parser import (
 )
 from whenthen.conditions.runtime.cel_values import (
     CelType,
+    Cidr,
     ExactSpan,
     ExactTime,
+    OptionalValue,
     Uint,
 )
 from whenthen.conditions.runtime.condition_errors import (
@@ -44,6 +46,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_NODES",
     "CelType",
+    "Cidr",
     "Condition",
     "ConditionError",
     "ConditionFailed",
@@ -51,6 +54,7 @@ __all__ = [
     "ConditionSyntaxError",
     "ExactSpan",
     "ExactTime",
+    "OptionalValue",
     "Reason",
     "Uint",
     "Verdict",

@@ -11,10 +11,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions.parser import MAX_DEPTH, MAX_NODES, ParseFault
+from whenthen.conditions.functions.function_table import FUNCTIONS, NAMESPACES, Form
+from whenthen.conditions.parser import MACROS, MAX_DEPTH, MAX_NODES, ParseFault
 from whenthen.conditions.runtime.cel_values import KINDS
 from whenthen.conditions.runtime.condition_errors import Reason
-from whenthen.conditions.runtime.functions import FUNCTIONS
 from whenthen.conditions.runtime.messages import MESSAGES, fields_of
 from whenthen.schemas import near_names
 
@@ -101,7 +101,7 @@ def _check_node(node: n.Node, place: _Place, variables: frozenset[str] | None) -
     if isinstance(node, n.Name):
         _check_name(node, place.scope, variables)
     elif isinstance(node, n.Call):
-        _check_call(node, may_fail_later=variables is None and place.absorbed)
+        _check_call(node, place, variables)
     elif isinstance(node, n.Message):
         _check_message(node)
 
@@ -120,30 +120,70 @@ def _check_name(node: n.Name, scope: frozenset[str], variables: frozenset[str] |
     )
 
 
-def _check_call(node: n.Call, *, may_fail_later: bool) -> None:
+def _check_call(node: n.Call, place: _Place, variables: frozenset[str] | None) -> None:
     found = FUNCTIONS.get(node.function)
+    may_fail_later = variables is None and place.absorbed
+    name = node.target.name if isinstance(node.target, n.Name) else None
+    if variables is not None and name in NAMESPACES and name not in variables | place.scope:
+        raise _unknown_function(f"{name}.{node.function}", node.start)
     if found is None:
-        if may_fail_later:
-            return
+        if not may_fail_later:
+            raise _unknown_function(node.function, node.at)
+        return
+    method = node.target is not None
+    forms = [form for form in found.forms if form.takes(len(node.operands), method=method)]
+    if not forms:
+        given = f"{len(node.args)} argument{'s' * (len(node.args) != 1)}"
         raise ParseFault(
-            f"unknown function {node.function!r}",
+            f"{node.function}() is not called {'on a value ' if method else ''}with {given}",
             node.at,
             Reason.UNKNOWN_FUNCTION,
-            _nearest(node.function, [*FUNCTIONS, "has", "all", "exists", "exists_one", "map", "filter"]),
+            "write " + " or ".join(found.signatures),
         )
-    _, plain, method = found
-    if len(node.args) in (plain if node.target is None else method):
-        return
-    forms = [f"{node.function}({', '.join('abc'[:count])})" for count in sorted(plain)]
-    forms += [f"x.{node.function}({', '.join('abc'[:count])})" for count in sorted(method)]
-    given = f"{len(node.args)} argument{'s' * (len(node.args) != 1)}"
-    how = "called on a value " if node.target is not None else ""
-    raise ParseFault(
-        f"{node.function}() is not {how or 'called '}with {given}",
-        node.at,
-        Reason.UNKNOWN_FUNCTION,
-        "write " + " or ".join(forms),
+    wrong = [_first_unfit(node, form) for form in forms]
+    if all(operand is not None for operand in wrong) and not may_fail_later:
+        operand = max((operand for operand in wrong if operand is not None), key=lambda operand: operand.start)
+        raise ParseFault(
+            f"{node.function}() does not take {_kind_of(operand)} here",
+            operand.start,
+            Reason.NO_OVERLOAD,
+            "write " + " or ".join(found.signatures),
+        )
+
+
+def _unknown_function(name: str, at: int) -> ParseFault:
+    return ParseFault(
+        f"unknown function {name!r}", at, Reason.UNKNOWN_FUNCTION, _nearest(name, [*FUNCTIONS, "has", *MACROS])
     )
+
+
+def _first_unfit(node: n.Call, form: Form) -> n.Node | None:
+    """The first operand that is certainly of another type than the form takes."""
+    for position, operand in enumerate(node.operands):
+        kinds, given = form.kinds_at(position), _kind_of(operand)
+        if kinds is not None and given is not None and given not in kinds:
+            return operand
+    return None
+
+
+def _kind_of(node: n.Node) -> str | None:
+    """The type of a node's value, where the text alone tells it."""
+    match node:
+        case n.Literal(kind=kind):
+            return kind
+        case n.Constant(value=value):
+            return "null_type" if value is None else "bool"
+        case n.ListOf():
+            return "list"
+        case n.MapOf():
+            return "map"
+        case n.Logic() | n.Has():
+            return "bool"
+        case n.MaybeSelect() | n.MaybeIndex():
+            return "optional_type"
+        case n.Call(function=function) if function in FUNCTIONS:
+            return FUNCTIONS[function].gives
+    return None
 
 
 def _check_message(node: n.Message) -> None:

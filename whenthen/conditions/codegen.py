@@ -20,22 +20,29 @@ from typing import Any
 
 from whenthen.conditions import nodes as n
 from whenthen.conditions.check import dotted_name
+from whenthen.conditions.code_operators import Code, OperatorWriter, Recipe
 from whenthen.conditions.exact import build_map
+from whenthen.conditions.functions.function_table import (
+    CONSTANT_FUNCTIONS,
+    FUNCTIONS,
+    LAZY_FUNCTIONS,
+    Function,
+    constant_value,
+)
+from whenthen.conditions.functions.optional_functions import filled, filled_entries, flat_mapped, mapped
 from whenthen.conditions.parser import LiteralUse
 from whenthen.conditions.runtime import operators as o
-from whenthen.conditions.runtime.cel_values import INT_MAX, INT_MIN, KINDS
-from whenthen.conditions.runtime.comparing import COMPARED, SCANNED, equal, literal_member, member
-from whenthen.conditions.runtime.cost import FREE, MAX_STEPS, literal_slots, literal_weight, pairs, ranged, weight
-from whenthen.conditions.runtime.functions import CHARGED_FUNCTIONS, FUNCTIONS
+from whenthen.conditions.runtime.cel_values import KINDS
+from whenthen.conditions.runtime.comparing import equal, literal_member, member
+from whenthen.conditions.runtime.cost import MAX_STEPS, literal_slots, literal_weight, pairs, ranged, weight
 from whenthen.conditions.runtime.regex import compile_pattern
 
 __all__ = ["CompiledShape", "Recipe", "compile_shape", "constant_of"]
 
 UNSEARCHED = 32  #: shorter texts are searched without a charge
+OPTIONAL = "optional_type"
 MAX_BRACKETS = 150  #: CPython's own parser stops at 200 nested brackets
 
-#: how a parameter is made of literals: what to make, and the slots of the literals
-Recipe = tuple[str, tuple[int, ...]]
 Maker = Callable[..., tuple[Callable[[Any], Any], Callable[[Any], bool]]]
 
 
@@ -52,14 +59,6 @@ class CompiledShape:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class _Code:
-    text: str
-    kind: str | None = None  #: the CEL type, when it is certain
-    literal: str | None = None  #: the kind of literal this is, when it is one
-    negative: bool = False
-
-
 def _step_aside() -> Any:
     raise _Declined
 
@@ -68,6 +67,12 @@ def _no_dotted(variables: Any, names: frozenset[str]) -> None:
     """A variable named `a.b` takes precedence over field `b` of `a`; only `exact` looks for it."""
     if not names.isdisjoint(variables):
         raise _Declined
+
+
+def _global_of(function: Function, *, method: bool) -> str:
+    """What compiled code calls a function."""
+    own = method and function.method is not None
+    return f"{'m' if own else 'f'}_{function.name.replace('.', '_')}"
 
 
 _GLOBALS: dict[str, Any] = {
@@ -81,22 +86,12 @@ _GLOBALS: dict[str, Any] = {
     "neg": o.negate, "member": member, "lmember": literal_member, "element": o.element,
     "aside": _step_aside, "no_dotted": _no_dotted, "build_map": build_map,
     "ranged": ranged, "pairs": pairs,
-    **{f"f_{name}": function for name, (function, _, _) in FUNCTIONS.items()},
+    "maybe_select": o.maybe_select, "maybe_element": o.maybe_element, "select": o.select, "has": o.has,
+    "filled": filled, "filled_entries": filled_entries, "mapped": mapped, "flat_mapped": flat_mapped,
+    **{_global_of(function, method=method): function.called(method=method)
+       for function in FUNCTIONS.values() for method in (False, True)},
     **{f"t_{name}": kind for name, kind in KINDS.items() if "." not in name},
 }  # fmt: skip
-
-_HELPERS = {
-    "==": "eq", "!=": "ne", "<": "lt", "<=": "le", ">": "gt", ">=": "ge",
-    "+": "add", "-": "sub", "*": "mul", "/": "div", "%": "mod",
-}  # fmt: skip
-_PYTHON_CLASS = {"int": "int", "string": "str", "double": "float"}
-_RESULTS = {
-    "size": "int", "type": "type", "int": "int", "uint": "uint", "double": "double", "string": "string",
-    "bytes": "bytes", "bool": "bool", "timestamp": "timestamp", "duration": "duration",
-}  # fmt: skip
-_COMPARABLE = frozenset({"int", "string", "double", "uint", "bytes", "bool"})
-_SIZED = frozenset({"string", "bytes"})  #: the comparable kinds whose comparison costs steps
-_ARITHMETIC = frozenset({"int", "uint", "double", "string", "bytes", "list"})
 
 
 def compile_shape(
@@ -136,7 +131,7 @@ def constant_of(recipe: Recipe, constants: Sequence[Any]) -> Any:
         return literal_weight(constants[slot] for slot in slots)
     if what == "pattern":
         return compile_pattern(constants[slots[0]])
-    return FUNCTIONS[what][0](constants[slots[0]], [MAX_STEPS])
+    return constant_value(what, constants[slots[0]])
 
 
 def _brackets(source: str) -> int:
@@ -150,31 +145,20 @@ def _brackets(source: str) -> int:
     return deepest
 
 
-class _Writer:
+class _Writer(OperatorWriter):
     """Writes expressions; collects the variables, parameters and dotted names that they use."""
 
     def __init__(self, literals: Sequence[LiteralUse], declared: frozenset[str] | None) -> None:
+        super().__init__()
         self.literals = literals
         self.declared = declared
-        self.recipes: list[Recipe] = []
         self.roots: dict[str, str] = {}
         self.dotted: set[str] = set()
-        self.temporaries = 0
         self.has_macros = False
 
     # -- names
 
-    def fresh(self) -> str:
-        self.temporaries += 1
-        return f"x{self.temporaries}"
-
-    def parameter(self, what: str, *slots: int) -> str:
-        recipe = (what, slots)
-        if recipe not in self.recipes:
-            self.recipes.append(recipe)
-        return f"k{self.recipes.index(recipe)}"
-
-    def function(self, code: _Code) -> str:
+    def function(self, code: Code) -> str:
         parameters = "".join(f", k{index}" for index in range(len(self.recipes)))
         head = [f"{python} = V[{name!r}]" for name, python in self.roots.items()]
         if self.has_macros:
@@ -210,29 +194,38 @@ class _Writer:
         x = self.fresh()
         return f"({x} if ({x} := {code.text}) is True or {x} is False else aside())"
 
-    def write(self, node: n.Node, scope: dict[str, str]) -> _Code:
+    def write(self, node: n.Node, scope: dict[str, str]) -> Code:
         match node:
             case n.Literal(slot=slot, kind=kind):
                 negative = self.literals[slot].negative
-                return _Code(self.parameter("literal", slot), kind, kind, negative)
+                return Code(self.parameter("literal", slot), kind, kind, negative)
             case n.Constant(value=value):
-                return _Code(repr(value), "null_type" if value is None else "bool", repr(value))
+                return Code(repr(value), "null_type" if value is None else "bool", repr(value))
             case n.Name():
                 return self.name(node, scope)
             case n.Select(operand=operand, field=field):
                 self.note_dotted(node, scope)
-                return _Code(f"{self.write(operand, scope).text}[{field!r}]")
+                of = self.write(operand, scope)
+                if of.kind == OPTIONAL:
+                    return Code(f"select({of.text}, {field!r})", OPTIONAL)
+                return Code(f"{of.text}[{field!r}]")
             case n.Has(operand=operand, field=field):
-                x = self.fresh()
-                inner = self.write(operand, scope).text
-                return _Code(f"({field!r} in {x} if type({x} := {inner}) is dict else aside())", "bool")
+                of, x = self.write(operand, scope), self.fresh()
+                if of.kind == OPTIONAL:
+                    return Code(f"has({of.text}, {field!r})", "bool")
+                return Code(f"({field!r} in {x} if type({x} := {of.text}) is dict else aside())", "bool")
+            case n.MaybeSelect(operand=operand, field=field):
+                return Code(f"maybe_select({self.write(operand, scope).text}, {field!r})", OPTIONAL)
+            case n.MaybeIndex(operand=operand, index=index):
+                of, by = self.write(operand, scope), self.write(index, scope)
+                return Code(f"maybe_element({of.text}, {by.text})", OPTIONAL)
             case n.Index():
                 return self.index(node, scope)
             case n.Unary(operator="!", operand=operand):
-                return _Code(f"(not {self.truth(operand, scope)})", "bool")
+                return Code(f"(not {self.truth(operand, scope)})", "bool")
             case n.Unary(operand=operand):
                 inner_code = self.write(operand, scope)
-                return _Code(f"neg({inner_code.text})", inner_code.kind)
+                return Code(f"neg({inner_code.text})", inner_code.kind)
             case n.Binary(operator="in"):
                 return self.membership(node, scope)
             case n.Binary(operator=operator):
@@ -243,28 +236,37 @@ class _Writer:
                 return self.call(node, scope)
             case n.Logic(operator=operator, operands=operands):
                 word = " and " if operator == "&&" else " or "
-                return _Code(f"({word.join(self.truth(operand, scope) for operand in operands)})", "bool")
+                return Code(f"({word.join(self.truth(operand, scope) for operand in operands)})", "bool")
             case n.Choose(test=test, yes=yes, no=no):
                 condition, first, second = self.truth(test, scope), self.write(yes, scope), self.write(no, scope)
                 both = first.kind if first.kind == second.kind else None
-                return _Code(f"({first.text} if {condition} else {second.text})", both)
-            case n.ListOf(items=items):
-                return _Code(f"[{', '.join(self.write(item, scope).text for item in items)}]", "list")
-            case n.MapOf(entries=entries):
+                return Code(f"({first.text} if {condition} else {second.text})", both)
+            case n.ListOf(items=items, maybe=maybe):
+                if maybe:
+                    marked = enumerate(self.write(item, scope).text for item in items)
+                    return Code(
+                        f"filled(({''.join(f'({number in maybe}, {text}),' for number, text in marked)}))", "list"
+                    )
+                return Code(f"[{', '.join(self.write(item, scope).text for item in items)}]", "list")
+            case n.MapOf(entries=entries, maybe=maybe):
                 parts = "".join(f"({self.write(k, scope).text}, {self.write(v, scope).text})," for k, v in entries)
-                return _Code(f"build_map(({parts}))", "map")
+                if maybe:
+                    return Code(
+                        f"build_map(filled_entries(({parts}), frozenset(({''.join(f'{m},' for m in maybe)}))))", "map"
+                    )
+                return Code(f"build_map(({parts}))", "map")
             case n.Macro():
                 return self.macro(node, scope)
         raise _Declined
 
-    def name(self, node: n.Name, scope: dict[str, str]) -> _Code:
+    def name(self, node: n.Name, scope: dict[str, str]) -> Code:
         if node.name in scope and not node.absolute:
-            return _Code(scope[node.name])
+            return Code(scope[node.name])
         if node.name in KINDS and (self.declared is None or node.name not in self.declared):
             if self.declared is not None:
-                return _Code(f"t_{node.name}", "type")
-            return _Code(f"(V[{node.name!r}] if {node.name!r} in V else t_{node.name})")
-        return _Code(self.roots.setdefault(node.name, f"r{len(self.roots)}"))
+                return Code(f"t_{node.name}", "type")
+            return Code(f"(V[{node.name!r}] if {node.name!r} in V else t_{node.name})")
+        return Code(self.roots.setdefault(node.name, f"r{len(self.roots)}"))
 
     def note_dotted(self, node: n.Select, scope: dict[str, str]) -> None:
         dotted = dotted_name(node, scope)
@@ -275,140 +277,67 @@ class _Writer:
         if self.declared is None:
             self.dotted.add(dotted)
 
-    def index(self, node: n.Index, scope: dict[str, str]) -> _Code:
+    def index(self, node: n.Index, scope: dict[str, str]) -> Code:
         operand, index = self.write(node.operand, scope), self.write(node.index, scope)
+        if operand.kind == OPTIONAL:
+            return Code(f"element({operand.text}, {index.text})", OPTIONAL)
         if index.literal == "string":
-            return _Code(f"{operand.text}[{index.text}]")
+            return Code(f"{operand.text}[{index.text}]")
         if index.literal == "int" and not index.negative:
             x = self.fresh()
-            return _Code(f"({x}[{index.text}] if type({x} := {operand.text}) is list else element({x}, {index.text}))")
-        return _Code(f"element({operand.text}, {index.text})")
+            return Code(f"({x}[{index.text}] if type({x} := {operand.text}) is list else element({x}, {index.text}))")
+        return Code(f"element({operand.text}, {index.text})")
 
-    def comparison(self, node: n.Binary, scope: dict[str, str]) -> _Code:
-        operator, helper = node.operator, _HELPERS[node.operator]
-        left, right = self.write(node.left, scope), self.write(node.right, scope)
-        text_limit, budget = self.text_limit(scope), self.budget(scope)
-        if (
-            left.kind == right.kind
-            and left.kind in _COMPARABLE
-            and (left.kind not in _SIZED or left.literal or right.literal)
-        ):
-            return _Code(f"({left.text} {operator} {right.text})", "bool")
-        for literal, other in ((right, left), (left, right)):
-            if literal.literal is None or other.literal is not None:
-                continue
-            if operator in ("==", "!="):
-                if literal.literal in ("True", "False", "None"):
-                    word = "is" if operator == "==" else "is not"
-                    return _Code(f"({other.text} {word} {literal.text})", "bool")
-                if literal.literal == "string":  # no value of another type equals a str in Python either
-                    return _Code(f"({other.text} {operator} {literal.text})", "bool")
-            if literal.literal in _PYTHON_CLASS:
-                x = self.fresh()
-                sides = f"{x} {operator} {literal.text}" if literal is right else f"{literal.text} {operator} {x}"
-                call = f"{x}, {literal.text}" if literal is right else f"{literal.text}, {x}"
-                test = f"type({x} := {other.text}) is {_PYTHON_CLASS[literal.literal]}"
-                return _Code(f"({sides} if {test} else {helper}({call}, {budget}))", "bool")
-        x, y = self.fresh(), self.fresh()
-        same = f"type({x} := {left.text}) is type({y} := {right.text})"
-        if operator in ("==", "!="):
-            ready = f"{same} is str and len({x}) < {text_limit}"
-        else:
-            kind = self.fresh()
-            ready = (
-                f"({kind} := type({x} := {left.text})) is type({y} := {right.text})"
-                f" and ({kind} is int or {kind} is float or ({kind} is str and len({x}) < {text_limit}))"
-            )
-        return _Code(f"({x} {operator} {y} if {ready} else {helper}({x}, {y}, {budget}))", "bool")
-
-    def budget(self, scope: dict[str, str]) -> str:
-        """What a helper charges: None outside of macros."""
-        return "budget" if scope else "None"
-
-    def text_limit(self, scope: dict[str, str]) -> int:
-        """Shorter texts are compared without a charge."""
-        return (1 if scope else FREE) << COMPARED
-
-    def arithmetic(self, node: n.Binary, scope: dict[str, str]) -> _Code:
-        operator, helper = node.operator, _HELPERS[node.operator]
-        left, right = self.write(node.left, scope), self.write(node.right, scope)
-        kind = next((code.kind for code in (left, right) if code.kind in _ARITHMETIC), None)
-        x, y = self.fresh(), self.fresh()
-        if operator in ("+", "-", "*") and kind in (None, "int"):
-            r = self.fresh()
-            both = f"type({x} := {left.text}) is type({y} := {right.text}) is int"
-            inline = f"({r} if ({both}) and {INT_MIN} <= ({r} := {x} {operator} {y}) <= {INT_MAX} else "
-            return _Code(f"{inline}{self.operation(node, x, y, scope)})", kind)
-        if operator in ("/", "%") and right.literal == "int" and not right.negative:
-            python = "//" if operator == "/" else "%"
-            test = f"type({x} := {left.text}) is int and {x} >= 0"
-            return _Code(f"({x} {python} {right.text} if {test} else {helper}({x}, {right.text}))", "int")
-        return _Code(self.operation(node, left.text, right.text, scope), kind)
-
-    def operation(self, node: n.Binary, left: str, right: str, scope: dict[str, str]) -> str:
-        charged = f", {self.budget(scope)}" if node.operator in o.CHARGED else ""
-        return f"{_HELPERS[node.operator]}({left}, {right}{charged})"
-
-    def membership(self, node: n.Binary, scope: dict[str, str]) -> _Code:
-        left, budget = self.write(node.left, scope), self.budget(scope)
-        if isinstance(node.right, n.ListOf) and node.right.items:
-            items = node.right.items
-            literals = [item for item in items if isinstance(item, n.Literal)]
-            kinds = {item.kind for item in literals}
-            if len(literals) == len(items) and len(kinds) == 1:
-                slots = tuple(item.slot for item in literals)
-                if kinds == {"string"}:
-                    return _Code(f"({left.text} in {self.parameter('set', *slots)})", "bool")
-                if kinds == {"int"}:
-                    x = self.fresh()
-                    members, whole = self.parameter("set", *slots), self.parameter("list", *slots)
-                    return _Code(
-                        f"({x} in {members} if type({x} := {left.text}) is int else member({x}, {whole}, {budget}))",
-                        "bool",
-                    )
-        right = self.write(node.right, scope)
-        if left.literal == "string":
-            x = self.fresh()
-            few = (1 if scope else FREE) << SCANNED
-            test = f"type({x} := {right.text}) is list and len({x}) < {few} or type({x}) is dict"
-            return _Code(f"({left.text} in {x} if {test} else lmember({left.text}, {x}, {budget}))", "bool")
-        return _Code(f"member({left.text}, {right.text}, {budget})", "bool")
-
-    def call(self, node: n.Call, scope: dict[str, str]) -> _Code:
+    def call(self, node: n.Call, scope: dict[str, str]) -> Code:
         name = node.function
-        if name not in FUNCTIONS:
+        function = FUNCTIONS.get(name)
+        if function is None:
             raise _Declined
         operands = node.operands
-        literal = operands[-1] if isinstance(operands[-1], n.Literal) and operands[-1].kind == "string" else None
+        literal = node.args[-1] if node.args and isinstance(node.args[-1], n.Literal) else None
+        if literal is not None and literal.kind != "string":
+            literal = None
         budget = self.budget(scope)
         if name == "matches":
             if literal is None:
                 raise _Declined  # compiling the pattern is charged
             x, subject = self.fresh(), self.write(operands[0], scope).text
             pattern = self.parameter("pattern", literal.slot)
-            return _Code(f"({pattern}({x}, {budget}) if type({x} := {subject}) is str else aside())", "bool")
-        if name in ("timestamp", "duration") and literal is not None:
-            return _Code(self.parameter(name, literal.slot), name)
+            return Code(f"({pattern}({x}, {budget}) if type({x} := {subject}) is str else aside())", "bool")
+        if name in CONSTANT_FUNCTIONS and literal is not None:
+            return Code(self.parameter(name, literal.slot), function.gives)
+        if name in LAZY_FUNCTIONS:
+            return self.alternative(node, operands[0], operands[1], scope)
         if name.startswith("get") and len(operands) == 2 and literal is None:
             raise _Declined  # loading the time zone is charged
         codes = [self.write(operand, scope) for operand in operands]
         if name == "size":
-            return _Code(f"len({codes[0].text})", "int")
+            return Code(f"len({codes[0].text})", "int")
         if name in ("startsWith", "endsWith") and literal is not None:
             method = "startswith" if name == "startsWith" else "endswith"
-            return _Code(f"{codes[0].text}.{method}({codes[1].text})", "bool")
+            return Code(f"{codes[0].text}.{method}({codes[1].text})", "bool")
         if name == "contains" and literal is not None:
             x = self.fresh()
             inline = f"{codes[1].text} in {x} if type({x} := {codes[0].text}) is str and len({x}) < {UNSEARCHED}"
-            return _Code(f"({inline} else f_contains({x}, {codes[1].text}, {budget}))", "bool")
+            return Code(f"({inline} else f_contains({x}, {codes[1].text}, {budget}))", "bool")
         if name == "dyn":
-            return _Code(codes[0].text, codes[0].kind)
-        charged = f", {budget}" if name in CHARGED_FUNCTIONS else ""
-        text = f"f_{name}({', '.join(code.text for code in codes)}{charged})"
-        kind = "int" if name.startswith("get") else _RESULTS.get(name, "bool")
-        return _Code(text, kind)
+            return Code(codes[0].text, codes[0].kind)
+        arguments = [code.text for code in codes] + [budget] * function.charged
+        python = _global_of(function, method=node.target is not None)
+        return Code(f"{python}({', '.join(arguments)})", function.gives)
 
-    def macro(self, node: n.Macro, scope: dict[str, str]) -> _Code:
+    def alternative(self, node: n.Call, first: n.Node, second: n.Node, scope: dict[str, str]) -> Code:
+        """`or` and `orValue`, whose second operand is evaluated when it is needed."""
+        if node.function == "orValue" and isinstance(first, n.MaybeSelect):
+            operand = self.write(first.operand, scope)
+            if operand.kind != OPTIONAL:
+                x, field, other = self.fresh(), repr(first.field), self.write(second, scope).text
+                chosen = f"{x}[{field}] if {field} in {x} else {other}"
+                return Code(f"(({chosen}) if type({x} := {operand.text}) is dict else aside())")
+        optional, other = self.write(first, scope).text, self.write(second, scope).text
+        return Code(f"f_{node.function}({optional}, lambda: {other})", OPTIONAL if node.function == "or" else None)
+
+    def macro(self, node: n.Macro, scope: dict[str, str]) -> Code:
         self.has_macros = True
         over = self.write(node.over, scope).text
         inner = dict(scope)
@@ -416,6 +345,10 @@ class _Writer:
             inner[variable] = f"v{self.temporaries}_{len(inner)}"
             self.temporaries += 1
         names = ", ".join(inner[variable] for variable in node.variables)
+        if node.kind in ("optMap", "optFlatMap"):
+            assert node.result is not None
+            helper = "mapped" if node.kind == "optMap" else "flat_mapped"
+            return Code(f"{helper}({over}, lambda {names}: {self.write(node.result, inner).text})", OPTIONAL)
         cost, slots = str(weight(node)), literal_slots(node)
         if slots:
             cost += f" + {self.parameter('weight', *slots)}"
@@ -427,12 +360,12 @@ class _Writer:
             source = f"*pairs({over}, {cost}, budget)"
         test = f"lambda {names}: {self.truth(node.test, inner)}" if node.test is not None else ""
         if node.kind in ("exists", "all"):
-            return _Code(f"{'any' if node.kind == 'exists' else 'all'}(map({test}, {source}))", "bool")
+            return Code(f"{'any' if node.kind == 'exists' else 'all'}(map({test}, {source}))", "bool")
         if node.kind == "exists_one":
-            return _Code(f"(sum(map({test}, {source})) == 1)", "bool")
+            return Code(f"(sum(map({test}, {source})) == 1)", "bool")
         if node.kind == "filter":
-            return _Code(f"list(filter({test}, {source}))", "list")
+            return Code(f"list(filter({test}, {source}))", "list")
         assert node.result is not None
         if test:
             source = f"filter({test}, {source})"
-        return _Code(f"list(map(lambda {names}: {self.write(node.result, inner).text}, {source}))", "list")
+        return Code(f"list(map(lambda {names}: {self.write(node.result, inner).text}, {source}))", "list")

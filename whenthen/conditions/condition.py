@@ -12,7 +12,7 @@ from typing import Any
 from whenthen.conditions import nodes as n
 from whenthen.conditions.codegen import constant_of
 from whenthen.conditions.conjuncts import Path, Tests, tests_of
-from whenthen.conditions.exact import Frame
+from whenthen.conditions.frame import Frame
 from whenthen.conditions.lexer import literal_value, tokenize
 from whenthen.conditions.parser import ParseFault
 from whenthen.conditions.runtime.cel_values import EvaluationFault, kind_name
@@ -39,7 +39,7 @@ def compile_condition(text: str, *, variables: Collection[str] | None = None) ->
     Raises:
         ConditionSyntaxError: the text is not CEL; `line`, `column` and `caret` say where.
         ConditionRefused: it is CEL, but too large, or uses an unknown name, or contains an invalid constant pattern,
-            duration or timestamp.
+            duration, timestamp, address or format.
     """
     tokens = tokenize(text)
     declared = None if variables is None else frozenset(variables)
@@ -60,16 +60,16 @@ def compile_condition(text: str, *, variables: Collection[str] | None = None) ->
             for use, source in zip(shared.literals, tokens.literals, strict=True)
         ]
     )
-    for recipe, node in shared.constants_checked:
+    for checked in shared.constants_checked:
         try:
-            constant_of(recipe, constants)
+            checked.check(constants[checked.slot])
         except EvaluationFault as found:
             raise ConditionRefused(
                 found.detail,
                 reason=Reason.BAD_CONSTANT,
                 text=text,
-                position=tokens.starts[node.start],
-                clause=tokens.source(node.start, node.end),
+                position=tokens.starts[checked.node.start],
+                clause=tokens.source(checked.node.start, checked.node.end),
             ) from None
     return Condition(text, shared, constants)
 
@@ -78,7 +78,8 @@ class Condition:
     """A compiled condition. Calling it with variables gives its CEL value as a plain Python value.
 
     Values: JSON as it comes (int, float, bool, str, None, list, dict), bytes, datetime (a timestamp; UTC when
-    it names no zone), timedelta (a duration), `Uint`, `CelType`. Evaluation has no side effects and keeps nothing between
+    it names no zone), timedelta (a duration), `Uint`, `CelType`, `OptionalValue`, IPv4Address and
+    IPv6Address, `Cidr`. Evaluation has no side effects and keeps nothing between
     calls.
 
     Raises, when called:
@@ -105,7 +106,11 @@ class Condition:
     def __repr__(self) -> str:
         return f"Condition({self.text!r})"
 
-    # -- what it requires
+    # -- what it reads and requires
+
+    def reads(self, variable: str) -> bool:
+        """Whether the variable is named in the text; not whether evaluation comes to it."""
+        return variable in self._shape.names
 
     @property
     def equalities(self) -> tuple[tuple[Path, str | int | bool], ...]:
@@ -130,7 +135,7 @@ class Condition:
         for node in n.walk(self._shape.tree):
             fields: list[tuple[str, int]] = []
             inner: n.Node = node
-            while isinstance(inner, n.Select | n.Has):
+            while isinstance(inner, n.Select | n.MaybeSelect | n.Has):
                 fields.append((inner.field, inner.at))
                 inner = inner.operand
             if fields and isinstance(inner, n.Name) and inner.name == variable:

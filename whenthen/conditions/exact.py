@@ -1,4 +1,4 @@
-"""Evaluates a tree exactly, and locates failures. Called by `condition` and `value_tree`.
+"""Evaluates a tree exactly, and locates failures. Called by `shapes` and `value_tree`.
 
 A tree becomes closures, once per shape; the frame has the literals. This module defines the meaning: compiled code
 (`codegen`) covers the usual cases and leaves every other one to these closures; conditions are pure, so they start over.
@@ -6,49 +6,26 @@ A tree becomes closures, once per shape; the frame has the literals. This module
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from whenthen.conditions import nodes as n
 from whenthen.conditions.check import dotted_name
+from whenthen.conditions.comprehensions import comprehension
+from whenthen.conditions.frame import Evaluator, Frame, absorb, fault_at, not_bool
+from whenthen.conditions.functions.function_table import CONSTANT_FUNCTIONS, FUNCTIONS, LAZY_FUNCTIONS, constant_value
+from whenthen.conditions.functions.optional_functions import filled, filled_entries
 from whenthen.conditions.runtime import operators as o
 from whenthen.conditions.runtime.cel_values import KINDS, EvaluationFault, kind_name
 from whenthen.conditions.runtime.comparing import find, literal_member
 from whenthen.conditions.runtime.condition_errors import Reason, describe
-from whenthen.conditions.runtime.cost import (
-    FREE,
-    MAX_STEPS,
-    Budget,
-    charge_parts,
-    literal_slots,
-    literal_weight,
-    pairs,
-    spend,
-    weight,
-)
-from whenthen.conditions.runtime.functions import CHARGED_FUNCTIONS, FUNCTIONS
+from whenthen.conditions.runtime.cost import FREE, charge_parts, spend
 from whenthen.conditions.runtime.messages import build_message
 from whenthen.conditions.runtime.regex import matches
 
-__all__ = ["Evaluator", "Frame", "build", "build_map"]
+__all__ = ["STEPS_PER_ZONE", "build", "build_map"]
 
 STEPS_PER_ZONE = 1_000  #: loading a time zone that is not a constant of the condition
-
-
-class Frame:
-    """One evaluation: the caller's variables, the literals of the text, the macros' variables and the steps left."""
-
-    __slots__ = ("budget", "constants", "locals", "seen", "variables")
-
-    def __init__(self, variables: Mapping[str, Any], constants: Sequence[Any], steps: int = MAX_STEPS) -> None:
-        self.variables = variables
-        self.constants = constants
-        self.locals: dict[str, Any] = {}
-        self.budget: Budget = [steps]
-        self.seen: set[str] = set()  #: patterns and zones out of variables that were paid for
-
-
-Evaluator = Callable[[Frame], Any]
 
 
 def build_map(entries: Iterable[tuple[Any, Any]]) -> dict[Any, Any]:
@@ -86,8 +63,11 @@ def build(node: n.Node, scope: frozenset[str] = frozenset(), declared: frozenset
             return _select(node, scope, declared)
         case n.Has(operand=operand, field=field):
             return _apply(node, o.has, [build(operand, scope, declared), lambda frame: field])
-        case n.Index(operand=operand, index=index):
-            return _apply(node, o.element, [build(operand, scope, declared), build(index, scope, declared)])
+        case n.MaybeSelect(operand=operand, field=field):
+            return _apply(node, o.maybe_select, [build(operand, scope, declared), lambda frame: field])
+        case n.Index(operand=operand, index=index) | n.MaybeIndex(operand=operand, index=index):
+            element = o.element if isinstance(node, n.Index) else o.maybe_element
+            return _apply(node, element, [build(operand, scope, declared), build(index, scope, declared)])
         case n.Unary(operator=operator, operand=operand):
             return _apply(node, o.invert if operator == "!" else o.negate, [build(operand, scope, declared)])
         case n.Binary(operator=operator, left=left, right=right):
@@ -104,15 +84,16 @@ def build(node: n.Node, scope: frozenset[str] = frozenset(), declared: frozenset
             return _logic(node, scope, declared)
         case n.Choose():
             return _choose(node, scope, declared)
-        case n.ListOf(items=items):
-            parts = [build(item, scope, declared) for item in items]
-            return lambda frame: [part(frame) for part in parts]
+        case n.ListOf():
+            return _list(node, scope, declared)
         case n.MapOf():
             return _map(node, scope, declared)
         case n.Message():
             return _message(node, scope, declared)
-        case n.Macro():
-            return _macro(node, scope, declared)
+        case n.Macro(over=over, test=test, result=result):
+            inner = scope | set(node.variables)
+            bodies = [build(part, inner, declared) if part is not None else None for part in (test, result)]
+            return comprehension(node, build(over, scope, declared), *bodies)
     raise AssertionError(f"no evaluator for {type(node).__name__}")
 
 
@@ -161,12 +142,6 @@ def _charged(node: n.Node, function: Callable[..., Any], parts: list[Evaluator],
     return run
 
 
-def _fault(node: n.Node, reason: Reason, detail: str, value: object = None) -> EvaluationFault:
-    fault = EvaluationFault(reason, detail, value)
-    fault.node = node
-    return fault
-
-
 def _name(node: n.Name, scope: frozenset[str]) -> Evaluator:
     name = node.name
     if name in scope and not node.absolute:
@@ -178,7 +153,7 @@ def _name(node: n.Name, scope: frozenset[str]) -> Evaluator:
             return frame.variables[name]
         if denoted is not None:
             return denoted
-        raise _fault(node, Reason.UNKNOWN_VARIABLE, f"no variable {name!r}")
+        raise fault_at(node, Reason.UNKNOWN_VARIABLE, f"no variable {name!r}")
 
     return run
 
@@ -216,11 +191,12 @@ def _call(node: n.Call, scope: frozenset[str], declared: frozenset[str] | None) 
         def unknown(frame: Frame) -> Any:
             for part in parts:
                 part(frame)
-            raise _fault(node, Reason.UNKNOWN_FUNCTION, f"unknown function {node.function!r}")
+            raise fault_at(node, Reason.UNKNOWN_FUNCTION, f"unknown function {node.function!r}")
 
         return unknown
-    function, name = found[0], node.function
-    constant = isinstance(node.operands[-1], n.Literal)
+    function, name = found.called(method=node.target is not None), node.function
+    last = node.args[-1] if node.args else None
+    constant = isinstance(last, n.Literal) and last.kind == "string"
     if name == "matches":
         return _charged(
             node,
@@ -228,13 +204,29 @@ def _call(node: n.Call, scope: frozenset[str], declared: frozenset[str] | None) 
             parts,
             free=not scope,
         )
-    if constant and name in ("timestamp", "duration"):  # a constant of compiled code
-        return _apply(node, lambda text: function(text, [MAX_STEPS]), parts)
-    if name in CHARGED_FUNCTIONS:
+    if constant and name in CONSTANT_FUNCTIONS:
+        return _apply(node, lambda text: constant_value(name, text), parts)
+    if name in LAZY_FUNCTIONS:
+        return _lazy(node, function, *parts)
+    if found.charged:
         return _charged(node, lambda frame, *values: function(*values, frame.budget), parts, free=not scope)
     if name.startswith("get") and len(parts) == 2 and not constant:
         return _charged(node, lambda frame, moment, zone: function(moment, _paid_zone(zone, frame)), parts, free=False)
     return _apply(node, function, parts)
+
+
+def _lazy(node: n.Node, function: Callable[..., Any], first: Evaluator, second: Evaluator) -> Evaluator:
+    """A function that asks for its second operand when it needs it."""
+
+    def run(frame: Frame) -> Any:
+        value = first(frame)
+        try:
+            return function(value, lambda: second(frame))
+        except EvaluationFault as fault:
+            fault.node = fault.node or node
+            raise
+
+    return run
 
 
 def _paid_zone(zone: Any, frame: Frame) -> Any:
@@ -248,31 +240,7 @@ def _paid_zone(zone: Any, frame: Frame) -> Any:
 def _logic(node: n.Logic, scope: frozenset[str], declared: frozenset[str] | None) -> Evaluator:
     parts = [(operand, build(operand, scope, declared)) for operand in node.operands]
     decisive, what = node.operator == "||", f'"{node.operator}"'
-    return lambda frame: _absorb(parts, frame, decisive, what)
-
-
-def _absorb(tests: Iterable[tuple[n.Node, Evaluator]], frame: Frame, decisive: bool, what: str) -> bool:
-    """`decisive` if a test yields it, whatever fails beside it; else the first failure, or the other bool."""
-    failure: EvaluationFault | None = None
-    for node, test in tests:
-        try:
-            value = test(frame)
-        except EvaluationFault as fault:
-            if fault.reason is Reason.BUDGET:
-                raise
-            failure = failure or fault
-            continue
-        if value is not True and value is not False:
-            failure = failure or _not_bool(node, what, value)
-        elif value is decisive:
-            return decisive
-    if failure is not None:
-        raise failure
-    return not decisive
-
-
-def _not_bool(node: n.Node, what: str, value: object) -> EvaluationFault:
-    return _fault(node, Reason.NO_OVERLOAD, f"{what} takes a bool, not {kind_name(value)}: {describe(value)}", value)
+    return lambda frame: absorb(parts, frame, decisive, what)
 
 
 def _choose(node: n.Choose, scope: frozenset[str], declared: frozenset[str] | None) -> Evaluator:
@@ -284,18 +252,36 @@ def _choose(node: n.Choose, scope: frozenset[str], declared: frozenset[str] | No
             return yes(frame)
         if value is False:
             return no(frame)
-        raise _not_bool(node.test, '"?"', value)
+        raise not_bool(node.test, '"?"', value)
+
+    return run
+
+
+def _list(node: n.ListOf, scope: frozenset[str], declared: frozenset[str] | None) -> Evaluator:
+    parts = [build(item, scope, declared) for item in node.items]
+    if not node.maybe:
+        return lambda frame: [part(frame) for part in parts]
+    marks = [number in node.maybe for number in range(len(parts))]
+
+    def run(frame: Frame) -> Any:
+        items = [part(frame) for part in parts]
+        try:
+            return filled(zip(marks, items, strict=True))
+        except EvaluationFault as fault:
+            fault.node = node
+            raise
 
     return run
 
 
 def _map(node: n.MapOf, scope: frozenset[str], declared: frozenset[str] | None) -> Evaluator:
     parts = [(build(key, scope, declared), build(value, scope, declared)) for key, value in node.entries]
+    maybe = node.maybe
 
     def run(frame: Frame) -> Any:
         entries = [(key(frame), value(frame)) for key, value in parts]
         try:
-            return build_map(entries)
+            return build_map(filled_entries(entries, maybe) if maybe else entries)
         except EvaluationFault as fault:
             fault.node = node
             raise
@@ -307,8 +293,9 @@ def _message(node: n.Message, scope: frozenset[str], declared: frozenset[str] | 
     parts = [(name, build(value, scope, declared)) for name, value in node.fields]
 
     def run(frame: Frame) -> Any:
-        fields = {name: part(frame) for name, part in parts}
+        entries = [(name, part(frame)) for name, part in parts]
         try:
+            fields = dict(filled_entries(entries, node.maybe))
             charge_parts(fields, frame.budget)
             return build_message(node.type_name, fields)
         except EvaluationFault as fault:
@@ -316,104 +303,3 @@ def _message(node: n.Message, scope: frozenset[str], declared: frozenset[str] | 
             raise
 
     return run
-
-
-# -- macros
-
-_UNSET = object()
-
-
-def _macro(node: n.Macro, scope: frozenset[str], declared: frozenset[str] | None) -> Evaluator:
-    """A macro's evaluator: ranges over `over` with the variables bound, and folds what the body yields."""
-    over = build(node.over, scope, declared)
-    inner = scope | set(node.variables)
-    test = build(node.test, inner, declared) if node.test is not None else None
-    result = build(node.result, inner, declared) if node.result is not None else None
-    fold = _FOLDS[node.kind](node, test, result)
-    cost, slots = weight(node), literal_slots(node)
-    names = node.variables
-
-    def run(frame: Frame) -> Any:
-        value = over(frame)
-        try:
-            more = literal_weight(frame.constants[slot] for slot in slots)
-            keys, values = pairs(value, cost + more, frame.budget)
-        except EvaluationFault as fault:
-            fault.node = fault.node or node
-            raise
-        saved = {name: frame.locals.get(name, _UNSET) for name in names}
-        try:
-            return fold(frame, _steps(frame, names, value, keys, values))
-        finally:
-            for name, old in saved.items():
-                if old is _UNSET:
-                    frame.locals.pop(name, None)
-                else:
-                    frame.locals[name] = old
-
-    return run
-
-
-def _steps(
-    frame: Frame, names: tuple[str, ...], value: Any, keys: Iterable[Any], values: Iterable[Any]
-) -> Iterable[tuple[Any, Any]]:
-    """Bind the variables for each element in turn; yields key and element."""
-    if len(names) == 1:
-        name = names[0]
-        for item in value:
-            frame.locals[name] = item
-            yield item, item
-    else:
-        first, second = names
-        for key, item in zip(keys, values, strict=True):
-            frame.locals[first] = key
-            frame.locals[second] = item
-            yield key, item
-
-
-_Fold = Callable[[Frame, Iterable[tuple[Any, Any]]], Any]
-
-
-def _absorbing(node: n.Macro, test: Evaluator | None, _: Evaluator | None) -> _Fold:
-    assert test is not None
-    assert node.test is not None
-    decisive, what, body = node.kind == "exists", f"{node.kind}()", (node.test, test)
-    return lambda frame, steps: _absorb((body for _pair in steps), frame, decisive, what)
-
-
-def _passes(node: n.Macro, test: Evaluator | None, frame: Frame) -> bool:
-    if test is None or node.test is None:
-        return True
-    value = test(frame)
-    if value is not True and value is not False:
-        raise _not_bool(node.test, f"{node.kind}()", value)
-    return bool(value)
-
-
-def _exists_one(node: n.Macro, test: Evaluator | None, _: Evaluator | None) -> _Fold:
-    return lambda frame, steps: sum([_passes(node, test, frame) for _pair in steps]) == 1
-
-
-def _filter(node: n.Macro, test: Evaluator | None, _: Evaluator | None) -> _Fold:
-    return lambda frame, steps: [item for _key, item in steps if _passes(node, test, frame)]
-
-
-def _to_list(node: n.Macro, test: Evaluator | None, result: Evaluator | None) -> _Fold:
-    assert result is not None
-    return lambda frame, steps: [result(frame) for _pair in steps if _passes(node, test, frame)]
-
-
-def _to_map(node: n.Macro, test: Evaluator | None, result: Evaluator | None) -> _Fold:
-    assert result is not None
-    return lambda frame, steps: {key: result(frame) for key, _item in steps if _passes(node, test, frame)}
-
-
-_FOLDS: dict[str, Callable[[n.Macro, Evaluator | None, Evaluator | None], _Fold]] = {
-    "all": _absorbing,
-    "exists": _absorbing,
-    "exists_one": _exists_one,
-    "filter": _filter,
-    "map": _to_list,
-    "transformList": _to_list,
-    "transformMap": _to_map,
-}

@@ -20,6 +20,8 @@ __all__ = [
     "Logic",
     "Macro",
     "MapOf",
+    "MaybeIndex",
+    "MaybeSelect",
     "Message",
     "Name",
     "Node",
@@ -74,8 +76,24 @@ class Index(Node):
 
 
 @dataclass(frozen=True, slots=True)
+class MaybeSelect(Node):
+    """`operand.?field`"""
+
+    operand: Node
+    field: str
+
+
+@dataclass(frozen=True, slots=True)
+class MaybeIndex(Node):
+    """`operand[?index]`"""
+
+    operand: Node
+    index: Node
+
+
+@dataclass(frozen=True, slots=True)
 class Call(Node):
-    function: str
+    function: str  #: with its namespace, as `math.abs`, which is then no target
     target: Node | None
     args: tuple[Node, ...]
 
@@ -115,24 +133,30 @@ class Choose(Node):
 @dataclass(frozen=True, slots=True)
 class ListOf(Node):
     items: tuple[Node, ...]
+    maybe: frozenset[int] = frozenset()  #: the numbers of the items with `?` before them
 
 
 @dataclass(frozen=True, slots=True)
 class MapOf(Node):
     entries: tuple[tuple[Node, Node], ...]
+    maybe: frozenset[int] = frozenset()  #: the numbers of the entries with `?` before them
 
 
 @dataclass(frozen=True, slots=True)
 class Message(Node):
     type_name: str
     fields: tuple[tuple[str, Node], ...]
+    maybe: frozenset[int] = frozenset()  #: the numbers of the fields with `?` before them
 
 
 @dataclass(frozen=True, slots=True)
 class Macro(Node):
-    """A comprehension. `test` is absent where the macro has none; `result` where it yields a bool or the element."""
+    """A comprehension. `test` is absent where the macro has none; `result` where it yields a bool or the element.
 
-    kind: str  #: all, exists, exists_one, filter, map, transformList, transformMap
+    The optional macros range over at most one value; they have a result and no test.
+    """
+
+    kind: str  #: all, exists, exists_one, filter, map, transformList, transformMap, optMap, optFlatMap
     over: Node
     variables: tuple[str, ...]
     test: Node | None
@@ -142,9 +166,9 @@ class Macro(Node):
 def children(node: Node) -> tuple[Node, ...]:
     """The direct sub-expressions, in source order."""
     match node:
-        case Select(operand=operand) | Has(operand=operand) | Unary(operand=operand):
+        case Select(operand=operand) | Has(operand=operand) | Unary(operand=operand) | MaybeSelect(operand=operand):
             return (operand,)
-        case Index(operand=operand, index=index):
+        case Index(operand=operand, index=index) | MaybeIndex(operand=operand, index=index):
             return (operand, index)
         case Call():
             return node.operands

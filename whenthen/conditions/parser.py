@@ -10,10 +10,11 @@ import dataclasses
 from dataclasses import dataclass
 
 from whenthen.conditions import nodes as n
+from whenthen.conditions.functions.function_table import FUNCTIONS
 from whenthen.conditions.lexer import END, LITERAL_KINDS
 from whenthen.conditions.runtime.condition_errors import Reason
 
-__all__ = ["MAX_DEPTH", "MAX_NODES", "LiteralUse", "ParseFault", "Parsed", "parse"]
+__all__ = ["MACROS", "MAX_DEPTH", "MAX_NODES", "LiteralUse", "ParseFault", "Parsed", "parse"]
 
 MAX_DEPTH = 100  #: levels of nesting, brackets and chained operators alike
 MAX_NODES = 4_096
@@ -34,8 +35,10 @@ _MACROS = {
     ("all", 3): "all", ("exists", 3): "exists", ("exists_one", 3): "exists_one", ("existsOne", 3): "exists_one",
     ("transformList", 3): "transformList", ("transformList", 4): "transformList",
     ("transformMap", 3): "transformMap", ("transformMap", 4): "transformMap",
+    ("optMap", 2): "optMap", ("optFlatMap", 2): "optFlatMap",
 }  # fmt: skip
-_FORMS = {
+#: macro -> how it is written
+MACROS = {
     "all": "list.all(x, test)",
     "exists": "list.exists(x, test)",
     "exists_one": "list.exists_one(x, test)",
@@ -44,6 +47,8 @@ _FORMS = {
     "map": "list.map(x, result) or list.map(x, test, result)",
     "transformList": "list.transformList(i, x, result) or list.transformList(i, x, test, result)",
     "transformMap": "map.transformMap(k, v, result) or map.transformMap(k, v, test, result)",
+    "optMap": "optional.optMap(x, result)",
+    "optFlatMap": "optional.optFlatMap(x, result)",
 }
 _CONSTANTS = {"true": True, "false": False, "null": None}
 _NUMBERS = frozenset({"\0int", "\0double", "\0uint"})
@@ -200,20 +205,10 @@ class _Parser:
             return dataclasses.replace(node, start=start, end=self.at)
         if token == "[":
             self.step()
-            items = self.sequence("]", "the list")
-            return n.ListOf(start, self.at, start, items)
+            items, maybe = self.sequence("]", "the list")
+            return n.ListOf(start, self.at, start, items, maybe)
         if token == "{":
-            self.step()
-            entries: list[tuple[n.Node, n.Node]] = []
-            while self.now != "}":
-                self.no_optional()
-                key = self.expression()
-                self.expect(":", "between a key and its value")
-                entries.append((key, self.expression()))
-                if self.now != "}":
-                    self.expect(",", "or '}' after a map entry")
-            self.step()
-            return n.MapOf(start, self.at, start, tuple(entries))
+            return self.map(start)
         if token in _CONSTANTS:
             self.step()
             return n.Constant(start, self.at, start, _CONSTANTS[token])
@@ -223,6 +218,21 @@ class _Parser:
         if self.now[0] not in _WORD_START:
             raise self.unexpected("expected a value")
         return self.named(start, absolute=absolute)
+
+    def map(self, start: int) -> n.Node:
+        self.step()
+        entries: list[tuple[n.Node, n.Node]] = []
+        maybe: set[int] = set()
+        while self.now != "}":
+            if self.optional():
+                maybe.add(len(entries))
+            key = self.expression()
+            self.expect(":", "between a key and its value")
+            entries.append((key, self.expression()))
+            if self.now != "}":
+                self.expect(",", "or '}' after a map entry")
+        self.step()
+        return n.MapOf(start, self.at, start, tuple(entries), frozenset(maybe))
 
     def named(self, start: int, *, absolute: bool) -> n.Node:
         """A name: a variable, the call of a function, or the type of a message."""
@@ -237,7 +247,7 @@ class _Parser:
         self.step()
         if self.now == "(":
             self.step()
-            args = self.sequence(")", "the arguments")
+            args, _ = self.sequence(")", "the arguments")
             if name == "has" and not absolute:
                 return self.has(start, at, args)
             return n.Call(start, self.at, at, name, None, args)
@@ -258,15 +268,17 @@ class _Parser:
     def message(self, start: int, type_name: str) -> n.Node:
         self.step()
         fields: list[tuple[str, n.Node]] = []
+        maybe: set[int] = set()
         while self.now != "}":
-            self.no_optional()
+            if self.optional():
+                maybe.add(len(fields))
             name = self.field_name()
             self.expect(":", "between a field and its value")
             fields.append((name, self.expression()))
             if self.now != "}":
                 self.expect(",", "or '}' after a field")
         self.step()
-        return n.Message(start, self.at, start, type_name, tuple(fields))
+        return n.Message(start, self.at, start, type_name, tuple(fields), frozenset(maybe))
 
     def field_name(self) -> str:
         token = self.now
@@ -282,30 +294,37 @@ class _Parser:
         while True:
             if self.now == ".":
                 self.step()
-                self.no_optional()
+                maybe = self.optional()
                 at = self.at
                 quoted = self.now[0] == "`"
                 field = self.field_name()
-                if self.now == "(" and not quoted:
+                if maybe:
+                    if self.now == "(":
+                        raise self.unexpected('".?" selects a field and calls nothing')
+                    node = n.MaybeSelect(node.start, self.at, at, node, field)
+                elif self.now == "(" and not quoted:
                     self.step()
-                    args = self.sequence(")", "the arguments")
+                    args, _ = self.sequence(")", "the arguments")
                     node = self.method(node, field, at, args)
                 else:
                     node = n.Select(node.start, self.at, at, node, field, quoted)
             elif self.now == "[":
                 at = self.at
                 self.step()
-                self.no_optional()
+                kind = n.MaybeIndex if self.optional() else n.Index
                 index = self.expression()
                 self.expect("]", "to close the index")
-                node = n.Index(node.start, self.at, at, node, index)
+                node = kind(node.start, self.at, at, node, index)
             else:
                 return node
 
-    def sequence(self, close: str, what: str) -> tuple[n.Node, ...]:
+    def sequence(self, close: str, what: str) -> tuple[tuple[n.Node, ...], frozenset[int]]:
+        """The items up to `close`, and the numbers of those with `?` before them."""
         items: list[n.Node] = []
+        maybe: set[int] = set()
         while self.now != close:
-            self.no_optional()
+            if close == "]" and self.optional():
+                maybe.add(len(items))
             items.append(self.expression())
             if self.now == ",":
                 self.step()
@@ -314,11 +333,14 @@ class _Parser:
             elif self.now != close:
                 raise self.unexpected(f"expected ',' or {close!r} in {what}")
         self.step()
-        return tuple(items)
+        return tuple(items), frozenset(maybe)
 
-    def no_optional(self) -> None:
-        if self.now == "?":
-            raise ParseFault("optional values are not supported", self.at, hint='test with "has(...)" first')
+    def optional(self) -> bool:
+        """Whether a `?` marks what follows as optional; it is passed over."""
+        marked = self.now == "?"
+        if marked:
+            self.step()
+        return marked
 
     # -- macros
 
@@ -329,11 +351,13 @@ class _Parser:
         return n.Has(start, self.at, select.at, select.operand, select.field)
 
     def method(self, target: n.Node, name: str, at: int, args: tuple[n.Node, ...]) -> n.Node:
+        if isinstance(target, n.Name) and f"{target.name}.{name}" in FUNCTIONS:  # before any variable of that name
+            return n.Call(target.start, self.at, target.at, f"{target.name}.{name}", None, args)
         kind = _MACROS.get((name, len(args)))
         if kind is None:
-            if name in _FORMS:
+            if name in MACROS:
                 raise ParseFault(
-                    f"{name}() is not written with {len(args)} arguments", at, hint="write " + _FORMS[name]
+                    f"{name}() is not written with {len(args)} arguments", at, hint="write " + MACROS[name]
                 )
             return n.Call(target.start, self.at, at, name, target, args)
         pair = (name, len(args)) in _TWO_VARIABLES or kind.startswith("transform")
@@ -346,7 +370,7 @@ class _Parser:
                 raise ParseFault(f"{name}() names its variable {arg.name!r} twice", arg.start)
             variables.append(arg.name)
         rest = args[count:]
-        yields = kind in ("map", "transformList", "transformMap")
+        yields = kind not in ("all", "exists", "exists_one", "filter")
         test = rest[0] if not yields or len(rest) == 2 else None
         result = rest[-1] if yields else None
         return n.Macro(target.start, self.at, at, kind, target, tuple(variables), test, result)

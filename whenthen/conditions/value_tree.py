@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.conditions import nodes as n
-from whenthen.conditions.exact import Frame, build
+from whenthen.conditions.exact import build
+from whenthen.conditions.frame import Frame
 from whenthen.conditions.lexer import Tokens
 from whenthen.conditions.runtime.cel_values import EvaluationFault
 from whenthen.conditions.runtime.condition_errors import ConditionFailed, Reason, describe
@@ -120,7 +121,7 @@ def _parts(node: n.Node, test: Any) -> tuple[n.Node, ...]:
             found: tuple[n.Node, ...] = (node.test, *chosen)
         case n.Macro(over=over):
             found = (over,)
-        case n.Select() | n.Name() | n.Literal() | n.Constant():
+        case n.Select() | n.MaybeSelect() | n.Name() | n.Literal() | n.Constant():
             return ()
         case n.Logic(operands=operands):
             return operands

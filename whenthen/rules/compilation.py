@@ -23,11 +23,9 @@ from whenthen.schemas import (
     Webhook,
 )
 from whenthen.sources import WebhookTranslator
-from whenthen.triggers import CompiledAutomation, compile_automation
+from whenthen.triggers import WHEN_VARIABLES, CompiledAutomation, compile_automation
 
 __all__ = ["Compilation", "CompiledRule"]
-
-_VARIABLES = frozenset({"event"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,7 +84,7 @@ def _trigger_problems(error: InvalidInput, model: Automation) -> Iterator[tuple[
         for place, filter_ in filters_of(part, at):
             if filter_.when is not None:
                 try:
-                    compile_condition(filter_.when, variables=_VARIABLES)
+                    compile_condition(filter_.when, variables=WHEN_VARIABLES)
                 except ConditionError as refused:
                     reported.add((*place, "when"))
                     yield (*place, "when"), _detail(refused)

@@ -8,7 +8,18 @@ from typing import Any
 import orjson
 
 from whenthen.rules.folder import Rules
-from whenthen.schemas import Event, EventLimits, InvalidInput, NotFound, near_names, read_event, valid_trace
+from whenthen.schemas import (
+    Event,
+    EventLimits,
+    InvalidInput,
+    NotFound,
+    format_time,
+    near_names,
+    parse_time,
+    read_event,
+    to_us,
+    valid_trace,
+)
 from whenthen.triggers import Clause, compile_automation, explain_automation
 
 __all__ = ["explain_event"]
@@ -19,6 +30,8 @@ _STORED = ("received", "source", "lineage", "trace", "seq")
 
 def explain_event(rules: Rules, automation: str, raw: bytes, *, now: datetime) -> Clause:
     """Explain an event given as JSON, as it would be sent or as it is stored. One without a time occurred `now`.
+
+    `now` in its conditions is the time when it was received, else when it occurred, as in a replay.
 
     Raises:
         NotFound: no such automation; lists near names.
@@ -33,10 +46,12 @@ def explain_event(rules: Rules, automation: str, raw: bytes, *, now: datetime) -
         data: Any = orjson.loads(raw)
     except orjson.JSONDecodeError as error:
         raise InvalidInput(f"the event is not JSON: {error}") from None
-    return explain_automation(compile_automation(found), _event(data, now))
+    event, moment = _event(data, now)
+    return explain_automation(compile_automation(found), event, now_us=to_us(moment))
 
 
-def _event(data: Any, now: datetime) -> Event:
+def _event(data: Any, now: datetime) -> tuple[Event, datetime]:
+    """The event, and the time at which its conditions are evaluated."""
     stored: dict[str, Any] = {}
     if isinstance(data, dict):
         stored = {name: data[name] for name in _STORED if name in data}
@@ -49,5 +64,13 @@ def _event(data: Any, now: datetime) -> Event:
         trace=valid_trace(stored.get("trace")),
         limits=limits,
     )
-    lineage = stored.get("lineage")
-    return Event({**event.data, "lineage": lineage}) if isinstance(lineage, dict) else event
+    if isinstance(lineage := stored.get("lineage"), dict):
+        event.data["lineage"] = lineage
+    moment = parse_time(event.data["occurred"])
+    if (received := stored.get("received")) is not None:
+        try:
+            moment = parse_time(received if isinstance(received, str) else orjson.dumps(received).decode())
+        except ValueError as error:
+            raise InvalidInput(str(error), path=("received",)) from None
+        event.data["received"] = format_time(moment)
+    return event, moment

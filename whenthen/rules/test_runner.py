@@ -83,6 +83,7 @@ class _Story:
 
     start_us: int
     ids: list[str | None] = field(default_factory=list)  #: of each step's event
+    times_us: list[int] = field(default_factory=list)  #: of each step
     firings: list[Firing] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
     events: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -225,6 +226,7 @@ def _play(rules: RuleSet, test: RuleTest) -> _Story:
     story.firings += outcome.firings
     for number, step in enumerate(test.steps):
         now = test.start + step.at
+        story.times_us.append(to_us(now))
         if step.event is None:
             story.ids.append(None)
             outcome = evaluator.advance(to_us(now))
@@ -363,7 +365,8 @@ def _why_not(rules: RuleSet, story: _Story, automation: str, step: int | None) -
     """What stands in the way of events that the index did not offer to the automation."""
     for number, event_id in enumerate(story.ids):
         if event_id is not None and step in (None, number):
-            why = why_not(rules.automations[automation], Event(story.events[event_id]))
+            now_us = story.times_us[number]
+            why = why_not(rules.automations[automation], Event(story.events[event_id]), now_us=now_us)
             if why:
                 yield f"step {number}: {'; '.join(why)}"
 

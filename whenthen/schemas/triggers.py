@@ -45,7 +45,7 @@ class EventFilter(Model):
     match_related: RelatedMatches = Field(default_factory=list)
     """Labels of related resources; each mapping must hold for at least one related resource."""
     when: str | None = Field(default=None, max_length=20_000)
-    """A CEL condition over `event`."""
+    """A CEL condition over `event` and `now`."""
 
 
 class _OrNames:

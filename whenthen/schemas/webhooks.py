@@ -103,7 +103,7 @@ class EventMapping(Model):
     each: str | None = Field(default=None, max_length=512)
     """JSONPath of a list: one event for each `item` of it."""
     when: str | None = Field(default=None, max_length=20_000)
-    """A CEL condition over the same variables; what does not hold is dropped (and answered 2xx)."""
+    """A CEL condition over the same variables and `now`; what does not hold is dropped (and answered 2xx)."""
     event: str = Field(min_length=1, max_length=4096)
     resource: dict[str, str]
     related: list[dict[str, str]] = Field(default_factory=list)
@@ -136,7 +136,7 @@ class Webhook(Model):
     allow_reserved_names: bool = False
     """Whether its events may be called like the engine's own, such as `flow-run.Failed`."""
     when: str | None = Field(default=None, max_length=20_000)
-    """With a preset: a CEL condition over `event`; what does not hold is dropped."""
+    """With a preset: a CEL condition over `event` and `now`; what does not hold is dropped."""
 
     @model_validator(mode="after")
     def _complete(self) -> Webhook:

@@ -93,7 +93,7 @@ class CompiledMapping:
         self._each = _compile_each(mapping.each, known)
         self._when = None
         if mapping.when is not None:
-            self._when = checked_condition(mapping.when, ("map", "when"), known)
+            self._when = checked_condition(mapping.when, ("map", "when"), (*known, "now"))
         self._event = value(mapping.event, "event")
         self._resource = value(mapping.resource, "resource")
         self._related = value(mapping.related, "related")
@@ -160,7 +160,7 @@ class CompiledMapping:
     ) -> None:
         where: FieldPath = () if index is None else ("items", index)
         if self._when is not None:
-            reason = reject(self._when, context)
+            reason = reject(self._when, {**context, "now": now})
             if reason is not None:
                 result.dropped.append(error_text((*where, "map", "when"), reason))
                 return

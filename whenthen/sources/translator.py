@@ -55,7 +55,7 @@ class WebhookTranslator:
         else:
             self._read = self._read_github if webhook.preset == "github" else self._read_s3
             if webhook.when is not None:
-                self._when = checked_condition(webhook.when, ("when",), ("event",))
+                self._when = checked_condition(webhook.when, ("when",), ("event", "now"))
 
     def check_head(self, request: Request, now: datetime) -> None:
         """Return if the headers of a request may be those of an authentic one; its body is not there yet.
@@ -87,7 +87,7 @@ class WebhookTranslator:
             return result
         kept = Translation(dropped=result.dropped)
         for event in result.events:
-            reason = reject(self._when, event.variables)
+            reason = reject(self._when, {**event.variables, "now": now})
             if reason is None:
                 kept.events.append(event)
             else:

@@ -23,6 +23,9 @@ from whenthen.triggers.matching.clause_tree import (
     explain_automation,
     why_not,
 )
+from whenthen.triggers.matching.filters import (
+    WHEN_VARIABLES,
+)
 from whenthen.triggers.matching.globs import (
     Glob,
     GlobKind,
@@ -47,6 +50,7 @@ from whenthen.triggers.shard_state import (
 __all__ = [
     "LOOP_STOPPED",
     "SET_ASIDE",
+    "WHEN_VARIABLES",
     "Aside",
     "Clause",
     "CompiledAutomation",

@@ -85,7 +85,7 @@ class Evaluator(ShardState):
             if both is not None and (both is not leaf or kind != FilterKind.AFTER):
                 apply_event(self, both, event, True, False, evaluation)
                 both = None
-            if not entry.filter.admits(event):
+            if not entry.filter.admits(event, self.effective_us):
                 self._record_refusal(entry.filter, leaf, kind, event, evaluation)
             elif not leaf.automation.enabled or leaf.automation.name in self.paused:
                 record_decision(
@@ -107,7 +107,7 @@ class Evaluator(ShardState):
             apply_event(self, both, event, True, False, evaluation)
 
     def _record_refusal(self, rule: Filter, leaf: Leaf, kind: int, event: Event, evaluation: Evaluation) -> None:
-        refusal = rule.refusal(event)
+        refusal = rule.refusal(event, self.effective_us)
         if refusal is not None and kind == FilterKind.EXPECTED:
             record_decision(self, evaluation, leaf, refusal.reason, event, detail=refusal.detail)
 
@@ -116,7 +116,7 @@ class Evaluator(ShardState):
         last: Leaf | None = None
         for number in self.rules.index.candidates(event):
             entry = entries[number]
-            if entry.leaf is not last and entry.filter.admits(event):
+            if entry.leaf is not last and entry.filter.admits(event, self.effective_us):
                 last = entry.leaf
                 detail = f"waits for event {event.follows}"
                 record_decision(self, evaluation, entry.leaf, Reason.HELD_FOR_PREDECESSOR, event, detail=detail)

@@ -32,7 +32,7 @@ from whenthen.schemas import (
 )
 from whenthen.templates import Path, compile_path
 from whenthen.triggers.matching.event_names import compile_names
-from whenthen.triggers.matching.filters import Filter, compile_filter
+from whenthen.triggers.matching.filters import WHEN_VARIABLES, Filter, compile_filter
 from whenthen.triggers.matching.index import RuleIndex
 from whenthen.triggers.window_keys import KeyExtractor, compile_keys
 from whenthen.triggers.windows.absence import AbsenceRule
@@ -415,7 +415,7 @@ def _bucket_names(spec: EventFilter, names: list[str]) -> Callable[[str], bool] 
 
 
 def _compile_when(text: str) -> Condition:
-    return compile_condition(text, variables=("event",))
+    return compile_condition(text, variables=WHEN_VARIABLES)
 
 
 def _window_rule(trigger: EventTrigger) -> WindowRule:

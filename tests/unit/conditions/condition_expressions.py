@@ -53,6 +53,24 @@ _METHODS = ("startsWith", "endsWith", "contains")
 _CONVERSIONS = ("int", "uint", "double", "string", "bytes", "bool", "type", "dyn", "size", "timestamp", "duration")
 _PARTS = ("getFullYear", "getMonth", "getDayOfWeek", "getDayOfYear", "getHours", "getMilliseconds", "getSeconds")
 
+_PLAIN_FUNCTIONS = (
+    "math.abs({})", "math.sign({})", "math.ceil({})", "math.round({})", "math.greatest({})", "math.bitNot({})",
+    "math.isNaN({})", "math.sqrt({})", "ip({})", "isIP({})", "cidr({})", "ip.isCanonical({})", "strings.quote({})",
+    "optional.of({})", "optional.ofNonZeroValue({})", "optional.none() == {}", "({}).lowerAscii()", "({}).upperAscii()",
+    "({}).trim()", "({}).reverse()", "({}).join()", "({}).first()", "({}).last()", "({}).hasValue()", "({}).isLoopback()",
+    "({}).prefixLength()", "({}).unwrapOpt()", "({}).masked()", "ip('10.0.0.1') == ({})",
+)  # fmt: skip
+_PLAIN_FUNCTIONS_OF_TWO = (
+    "math.greatest({}, {})", "math.least({}, {}, 1)", "math.bitAnd({}, {})", "math.bitXor({}, {})",
+    "math.bitShiftLeft({}, {})", "math.bitShiftRight({}, {})",
+)  # fmt: skip
+_TEXT_FUNCTIONS = (
+    "({}).charAt({})", "({}).substring({})", "({}).substring({}, 2)", "({}).indexOf({})", "({}).indexOf({}, 1)",
+    "({}).lastIndexOf({})", "({}).lastIndexOf({}, 1)", "({}).split({})", "({}).split({}, 2)", "({}).join({})",
+    "({}).replace({}, 'b')", "({}).replace({}, 'aa', 1)", "'%s %s'.format([{}, {}])", "'%d%x'.format([{}, {}])",
+    "'%f%.1e'.format([{}, {}])", "({}).format({})", "cidr('0.0.0.0/0').containsIP({}) || isCIDR({})",
+)  # fmt: skip
+
 
 @st.composite
 def expressions(draw: st.DrawFn, depth: int = 4, names: tuple[str, ...] = ()) -> str:
@@ -66,7 +84,7 @@ def expressions(draw: st.DrawFn, depth: int = 4, names: tuple[str, ...] = ()) ->
         if names:
             leaves += [st.sampled_from(names)] * 3
         return draw(st.one_of(leaves))
-    form = draw(st.integers(0, 13))
+    form = draw(st.integers(0, 19))
     if form <= 5:
         return f"({sub()} {draw(st.sampled_from(_BINARY))} {sub()})"
     if form == 6:
@@ -86,7 +104,36 @@ def expressions(draw: st.DrawFn, depth: int = 4, names: tuple[str, ...] = ()) ->
         return f"({sub()}).{macro}({name}, {body})"
     if form == 12:
         return f"[{sub()}, {sub()}]" if draw(st.booleans()) else f"({sub()})[{sub()}]"
-    return f"({sub()}).{draw(st.sampled_from(_PARTS))}()"
+    if form == 13:
+        return f"({sub()}).{draw(st.sampled_from(_PARTS))}()"
+    if form == 14:
+        text = draw(st.sampled_from([*_PLAIN_FUNCTIONS, *_PLAIN_FUNCTIONS_OF_TWO]))
+        return text.format(sub(), sub()) if text in _PLAIN_FUNCTIONS_OF_TWO else text.format(sub())
+    if form == 15:
+        return draw(st.sampled_from(_TEXT_FUNCTIONS)).format(sub(), sub())
+    if form == 16:
+        name = draw(st.sampled_from(FIELDS))
+        return draw(st.sampled_from([f"({sub()}).?{name}", f"({sub()})[?{sub()}]", f"({sub()}).?a.{name}"]))
+    if form == 17:
+        return draw(
+            st.sampled_from(
+                [
+                    f"({sub()}).?a.orValue({sub()})",
+                    f"({sub()}).orValue({sub()})",
+                    f"({sub()}).or({sub()})",
+                    f"({sub()}).or(optional.of({sub()})).hasValue()",
+                    f"({sub()}).value()",
+                    f"has(({sub()}).?a.b)",
+                ]
+            )
+        )
+    if form == 18:
+        name = draw(st.sampled_from(["x", "y"]))
+        body = draw(expressions(depth - 1, (*names, name)))
+        return f"({sub()}).?b.{draw(st.sampled_from(['optMap', 'optFlatMap']))}({name}, {body})"
+    return draw(st.sampled_from(["[{0}, ?{1}]", "{{'a': {0}, ?'b': {1}}}", "[?optional.of({0}), {1}]"])).format(
+        sub(), f"({sub()}).?c"
+    )
 
 
 # -- typed, so that most of them have a value; zero divides no double here, where cel-python loses the sign of -0.0

@@ -10,7 +10,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from tests.examples import up_to
-from whenthen.conditions import Condition, ConditionFailed, ConditionRefused, compile_condition
+from whenthen.conditions import Condition, ConditionFailed, ConditionRefused, OptionalValue, compile_condition
 
 
 def outcome(condition: Condition, variables: dict[str, Any]) -> Any:
@@ -33,6 +33,8 @@ def freeze(value: Any) -> Any:
         return [freeze(item) for item in value]
     if isinstance(value, dict):
         return {(type(key), key): freeze(item) for key, item in value.items()}
+    if isinstance(value, OptionalValue):
+        return "optional", value.present, freeze(value.value)
     if isinstance(value, float):
         return "nan" if math.isnan(value) else ("double", value, math.copysign(1, value))
     return type(value), value, getattr(value, "nanos", 0)

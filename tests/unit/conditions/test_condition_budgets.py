@@ -19,7 +19,11 @@ from whenthen.conditions import (
     compile_condition,
     value_tree,
 )
-from whenthen.conditions.exact import STEPS_PER_ZONE, Frame
+from whenthen.conditions.exact import STEPS_PER_ZONE
+from whenthen.conditions.frame import Frame
+from whenthen.conditions.functions.network_functions import STEPS_PER_ADDRESS
+from whenthen.conditions.functions.text_format import MAX_PRECISION, STEPS_PER_CLAUSE
+from whenthen.conditions.functions.text_functions import CHANGED_TEXT
 from whenthen.conditions.runtime.comparing import COMPARED, SCANNED
 from whenthen.conditions.runtime.conversions import MAX_NUMBER_CHARS
 from whenthen.conditions.runtime.cost import FREE, MAX_STEPS
@@ -96,6 +100,43 @@ HEAVY = {
     "durations": ('l.exists(t, duration(t) > duration("1h"))', {"l": ["1s" * 90] * MANY}),
     "times": ('l.exists(t, timestamp(t) < timestamp("2026-01-01T00:00:00Z"))', {"l": ["2026-01-01T00:00:00Z"] * MANY * 2}),
     "numbers of many digits": ("l.exists(t, double(t) < 0.0)", {"l": ["1" * 999] * MANY * 2}),
+    "places in a text": ("l.exists(t, text.indexOf(t) == 7)", {"l": TEXTS, "text": TEXT}),
+    "places in a text, from its end": ("l.exists(t, text.lastIndexOf(t) == 7)", {"l": TEXTS, "text": TEXT}),
+    "places in short texts, from their end": ("l.exists(t, l.exists(s, s.lastIndexOf(part) == 1))", {"l": ["a" * 200] * 2_000, "part": "ab" + "a" * 99}),
+    "lower case": ("l.exists(t, text.lowerAscii() == '')", {"l": NUMBERS, "text": TEXT}),
+    "upper case": ("l.exists(t, text.upperAscii() == '')", {"l": NUMBERS, "text": TEXT}),
+    "trimming": ("l.exists(t, text.trim() == 'x')", {"l": NUMBERS, "text": " " * LONG}),
+    "reversing": ("l.exists(t, text.reverse() == '')", {"l": NUMBERS, "text": TEXT}),
+    "quoting": ("l.exists(t, strings.quote(text) == '')", {"l": NUMBERS, "text": TEXT}),
+    "parts of a text": ("l.exists(t, text.substring(t) == '')", {"l": NUMBERS, "text": TEXT}),
+    "replacing": ("l.exists(t, text.replace('x', '') == 'y')", {"l": NUMBERS, "text": TEXT}),
+    "replacing with more": ("l.exists(t, short.replace('', text) == 'y')", {"l": NUMBERS, "short": "a", "text": TEXT}),
+    "replacing nothing": ("l.exists(t, text.replace(part, '') == 'y')", {"l": NUMBERS, "text": "a" * LONG, "part": "a" * 50 + "b" + "a" * 50}),
+    "splitting": ("l.exists(t, text.split('x').size() == 1)", {"l": NUMBERS, "text": TEXT}),
+    "splitting into characters": ("text.split('').size() == 1", {"text": TEXT + TEXT}),
+    "splitting short texts": ("l.exists(t, l.exists(s, s.split('-').size() == 9))", {"l": TEXTS}),
+    "joining": ("l.exists(t, l.join(text) == '')", {"l": TEXTS, "text": "x" * 200}),
+    "joining many": ("n.exists(t, l.join() != '')", {"n": NUMBERS, "l": [""] * MANY}),
+    "formatting a text": ("l.exists(t, '%s'.format([text]) == '')", {"l": NUMBERS, "text": TEXT}),
+    "formatting a list": ("l.exists(t, '%s'.format([l]) == '')", {"l": NUMBERS}),
+    "formatting a map": ("l.exists(t, '%s'.format([m]) == '')", {"l": NUMBERS, "m": dict.fromkeys(TEXTS, 1)}),
+    "formatting bytes": ("l.exists(t, '%x'.format([b]) == '')", {"l": NUMBERS, "b": b"x" * LONG}),
+    "formatting unreadable bytes": ("l.exists(t, '%s'.format([b]) == '')", {"l": NUMBERS, "b": bytes([255]) * LONG}),
+    "many clauses": ("text.format(l) == ''", {"l": NUMBERS * 10, "text": "%d" * MANY * 10}),
+    "clauses of decimal places": ("l.exists(t, text.format(l) == '')", {"l": NUMBERS, "text": "%.100f" * 10_000}),
+    "a text that is only percent signs": ("text.format([]) == ''", {"text": "%%" * 200_000}),
+    "the greatest of a list": ("l.exists(t, math.greatest(l) == -1)", {"l": NUMBERS}),
+    "addresses": ("l.exists(t, ip(t) == t)", {"l": ["2001:db8:1:2:3:4:5:6"] * 30_000}),
+    "texts that are no addresses": ("l.exists(t, isIP(t))", {"l": ["1.2.3.4.5"] * 30_000}),
+    "ranges": ("l.exists(t, cidr(t) == t)", {"l": ["2001:db8::/32"] * 30_000}),
+    "addresses in a range": ("l.exists(t, cidr('10.0.0.0/8').containsIP(t))", {"l": ["11.0.0.1"] * 30_000}),
+    "ranges in a range": ("l.exists(t, cidr('10.0.0.0/8').containsCIDR(t))", {"l": ["11.0.0.0/9"] * 30_000}),
+    "questions about an address": ("l.exists(t, l.exists(u, !ip('10.0.0.1').isGlobalUnicast()))", {"l": list(range(300))}),
+    "the first address of a range": ("l.exists(t, l.exists(u, cidr('10.0.0.0/8').masked() == t))", {"l": list(range(300))}),
+    "addresses as text": ("l.exists(t, l.exists(u, string(ip('::1')) == ''))", {"l": list(range(300))}),
+    "optional values that are unwrapped": ("l.exists(t, l.map(x, optional.of(x)).unwrapOpt().size() == 0)", {"l": NUMBERS}),
+    "equal optional values": ("l.exists(t, optional.of(a) != optional.of(b))", {"l": NUMBERS, "a": NUMBERS * 5, "b": list(range(MANY)) * 5}),
+    "an optional that is mapped": ("l.exists(t, m.?a.optMap(x, x == b).orValue(true))", {"l": NUMBERS, "m": {"a": TEXT}, "b": "x" * (LONG - 1) + "y"}),
     "numbers beside text": ("l.exists(t, m == l)", {"l": NUMBERS, "m": [*range(MANY - 1), "x"]}),
 }  # fmt: skip
 
@@ -123,6 +164,10 @@ def test_work_in_loops_is_charged_by_the_size_of_what_it_touches(name: str) -> N
         (" || ".join(["size(a + a) == 0"] * 400), {"a": TEXT}),
         (" || ".join(['a.matches("x+y")'] * 400), {"a": TEXT}),
         (" || ".join(f'"q".matches(a + "{number}")' for number in range(400)), {"a": "z"}),
+        (" || ".join(["a.replace('x', 'y') == ''"] * 400), {"a": TEXT}),
+        (" || ".join(["a.split('x').size() == 1"] * 400), {"a": TEXT}),
+        (" || ".join(["'%s'.format([a]) == ''"] * 400), {"a": NUMBERS}),
+        (" || ".join(["a.lowerAscii() == ''"] * 400), {"a": TEXT}),
     ],
 )
 def test_work_outside_of_loops_is_charged_too(text: str, variables: dict[str, Any]) -> None:
@@ -145,6 +190,12 @@ def test_work_outside_of_loops_is_charged_too(text: str, variables: dict[str, An
         ("size(bytes(a)) > 0", {"a": TEXT}, LONG // 16 - FREE),
         ('"q".matches(a)', {"a": "z"}, STEPS_PER_PATTERN + 1 - FREE),
         ('"q".matches(a) || "r".matches(a)', {"a": "z"}, STEPS_PER_PATTERN + 1 - FREE),
+        ("a.lowerAscii() == ''", {"a": TEXT}, LONG // 8 - FREE),
+        ("a.substring(5) == ''", {"a": TEXT}, (LONG - 5) // 16 - FREE),
+        ("math.greatest(a) > 0", {"a": NUMBERS}, 4 * MANY - FREE),
+        ("l.exists(t, isIP(t))", {"l": ["x"] * MANY}, (1 + 2 + 80) * MANY),
+        ("ip(a) == ip('10.0.0.1')", {"a": "10.0.0.2"}, 0),
+        ("m.?a.orValue(0) > 0", {"m": {}}, 0),
         ("size(a) > 0", {"a": TEXT}, 0),
         ('a == "x"', {"a": TEXT}, 0),
         ("a in m", {"a": "x", "m": dict.fromkeys(TEXTS, 1)}, 0),
@@ -210,9 +261,13 @@ def test_the_limits_are_those_of_the_docs() -> None:
         1 << COMPARED,
         1 << SCANNED,
         1 << MADE_TEXT,
+        1 << CHANGED_TEXT,
+        STEPS_PER_CLAUSE,
+        STEPS_PER_ADDRESS,
         STEPS_PER_PATTERN,
         STEPS_PER_ZONE,
         MAX_RESULT,
+        MAX_PRECISION,
         MAX_NUMBER_CHARS,
         MAX_CHARS,
         MAX_NODES,

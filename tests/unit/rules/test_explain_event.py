@@ -12,6 +12,7 @@ from whenthen.rules import Rules, load_rules
 from whenthen.rules.explain_event import explain_event
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import new_event
+from whenthen.schemas.times import to_us
 from whenthen.triggers.matching.clause_tree import Clause, Mark, why_not
 from whenthen.triggers.rule_set import compile_automation
 
@@ -138,7 +139,7 @@ def test_why_not_names_the_innermost_clauses_with_their_values(rules: Rules) -> 
         now=datetime(2026, 1, 31, tzinfo=UTC),
         source="test",
     )
-    assert why_not(automation, event) == [
+    assert why_not(automation, event, now_us=to_us(NOW)) == [
         "match.team: data-*, found web",
         "event.payload.attempt > 2 (event.payload.attempt is 1)",
     ]

@@ -38,6 +38,9 @@ def sound(tmp_path: Path, trigger: dict[str, Any], *actions: dict[str, Any]) -> 
     [
         ("event.paylod.x > 1", "an event has no field 'paylod'; did you mean \"payload\"?"),
         ("has(event.paylod) || true", "an event has no field 'paylod'"),
+        ("event.?paylod.x.orValue(2) > 1", "an event has no field 'paylod'; did you mean \"payload\"?"),
+        ("event.resource.?key.x.orValue(2) > 1", "labels of a resource are texts"),
+        ("event.occurred < now && event.paylod.split(',').size() > 1", "an event has no field 'paylod'"),
         ("event.event.name == 'x'", "`event.event` is the event's name, which has no field 'name'"),
         ("event.id.value == 'x'", "`event.id` is the event's id"),
         ("event.resource.key.size == 'x'", "labels of a resource are texts: `event.resource.key` has no field 'size'"),
@@ -53,6 +56,8 @@ def test_a_condition_over_a_field_that_no_event_has_is_an_error(tmp_path: Path, 
     "when",
     [
         "event.payload.paylod.event.name == 'x'",
+        "event.payload.?paylod.event.name.orValue('x') == 'x' && now > event.occurred",
+        "event.resource.key.split('/')[0].lowerAscii() == 'x'",
         "event.resource.key.startsWith('a') && event.occurred.getFullYear() > 2000",
         "event.related.exists(r, r.id == 'x' && r.role == 'y')",
         "'event.paylod' == event.source",

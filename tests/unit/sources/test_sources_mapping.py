@@ -418,3 +418,17 @@ def test_items_of_a_signed_request_have_ids_of_their_own(build: Any, now: dateti
     ids = [[event.id for event in hook.translate(request, now).events] for _ in range(2)]
     assert ids[0] == ids[1]
     assert len(set(ids[0])) == 2
+
+
+@pytest.mark.parametrize(("at", "kept"), [("2026-01-31T07:59:30Z", 1), ("2026-01-31T07:00:00Z", 0)])
+def test_now_in_a_condition_is_the_arrival(build: Any, now: datetime, at: str, kept: int) -> None:
+    mapped = build(map={**MAP, "when": 'now - timestamp(body.at) < duration("1m")'})
+    assert len(mapped.translate(post({**ORDER, "at": at}), now).events) == kept
+    preset = build(preset="github", when='now == timestamp("2026-01-31T08:00:00Z")')
+    request = post({"action": "opened"}, X_GitHub_Event="issues", X_GitHub_Delivery="d")
+    assert len(preset.translate(request, now).events) == 1
+
+
+def test_now_is_no_variable_of_the_templates_of_a_mapping(build: Any) -> None:
+    with pytest.raises(InvalidInput, match="now"):
+        build(map={**MAP, "resource": {"id": "{{ now }}"}})

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from trigger_samples import Stimulus, event, rule, rule_sets, run, streams
+from trigger_samples import START_US, Stimulus, event, rule, rule_sets, run, streams
 
 from tests.examples import up_to
 from whenthen.conditions import Condition, compile_condition
@@ -45,7 +45,17 @@ equalities = st.builds("{} == {}".format, paths, constants)
 turned = st.builds("{1} == {0}".format, paths, constants)
 memberships = st.builds("{} in [{}, {}]".format, paths, constants, constants)
 flags = st.sampled_from(["event.payload.n", "!event.payload.n", "event.payload.deep.n"])
-simple = st.one_of(equalities, turned, memberships, flags)
+timed = st.sampled_from(
+    [
+        "event.occurred <= now",
+        "event.payload.n == now",
+        "now == event.payload.n",
+        "event.payload.n in [now, 1]",
+        "now in [1, 2]",
+        'now > timestamp("2026-02-01T00:00:00Z")',
+    ]
+)
+simple = st.one_of(equalities, turned, memberships, flags, timed)
 conditions = st.one_of(
     simple,
     st.builds("{} && {}".format, simple, simple),
@@ -57,7 +67,7 @@ conditions = st.one_of(
 
 @cache  # the same few texts come again and again
 def condition_of(text: str) -> Condition:
-    return compile_condition(text, variables=("event",))
+    return compile_condition(text, variables=WHEN_VARIABLES)
 
 
 @st.composite
@@ -101,7 +111,7 @@ def test_the_index_offers_every_filter_that_admits_an_event_once_and_in_order(
     index = RuleIndex(filters)
     for each in events:
         offered = index.candidates(each)
-        admitted = [number for number, one in enumerate(filters) if one.admits(each)]
+        admitted = [number for number, one in enumerate(filters) if one.admits(each, START_US)]
         assert set(admitted) <= set(offered)
         assert offered == sorted(set(offered))
 
@@ -111,15 +121,15 @@ def test_the_index_offers_every_filter_that_admits_an_event_once_and_in_order(
 def test_a_number_that_no_double_holds_is_found_by_the_double_that_equals_it(when: str, number: float) -> None:
     rules = RuleSet.compile([rule({"expect": "?", "when": when})])
     one = event("t", payload={"n": number})
-    assert rules.entries[0].filter.admits(one)
+    assert rules.entries[0].filter.admits(one, START_US)
     assert rules.index.candidates(one) == [0]
 
 
 @thorough
 @given(drawn_filters(), drawn_events())
 def test_a_filter_refuses_with_a_reason_exactly_when_it_does_not_admit(one: Filter, each: Event) -> None:
-    refusal = one.refusal(each)
-    if one.admits(each):
+    refusal = one.refusal(each, START_US)
+    if one.admits(each, START_US):
         assert refusal is None
     elif one.named(each.name):
         assert refusal is not None
@@ -183,7 +193,7 @@ def test_an_event_looks_only_at_the_rules_that_share_its_own_value(trigger: dict
     )
     (found,) = rules.index.candidates(own)
     assert rules.entries[found].leaf.automation.name == "r77"
-    assert rules.entries[found].filter.admits(own)
+    assert rules.entries[found].filter.admits(own, START_US)
 
 
 @settings(deadline=None, max_examples=2000)  # cheap ones, of which few match

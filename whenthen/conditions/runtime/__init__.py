@@ -1,1 +1,1 @@
-"""What do the values, operators and functions of CEL do at run time, and what do they cost?"""
+"""What do the values and operators of CEL do at run time, and what do they cost?"""

@@ -8,22 +8,30 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from whenthen.conditions.runtime.cel_values import EvaluationFault, kind, kind_name, no_overload, span_ns, time_ns
+from whenthen.conditions.runtime.cel_values import (
+    EvaluationFault,
+    OptionalValue,
+    kind,
+    kind_name,
+    no_overload,
+    span_ns,
+    time_ns,
+)
 from whenthen.conditions.runtime.condition_errors import Reason, describe
 from whenthen.conditions.runtime.cost import Budget, allowance, charge, spend
 
-__all__ = ["COMPARED", "equal", "find", "literal_member", "member", "order"]
+__all__ = ["COMPARED", "compare_numbers", "equal", "find", "is_number", "literal_member", "member", "order"]
 
 COMPARED = 6  #: 2**6 characters of a text are compared in a step
 SCANNED = 2  #: 2**2 elements of a list are compared with a text in a step
 _SCALARS = frozenset({str, int, float, bool, bytes, type(None)})
 
 
-def _is_number(value: object) -> bool:
+def is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _compare_numbers(a: Any, b: Any) -> int | None:
+def compare_numbers(a: Any, b: Any) -> int | None:
     """-1, 0 or 1 across int, uint and double; None when a NaN is involved.
 
     Against a double an integer is rounded to double first, as the published conformance cases have it: the largest int
@@ -62,8 +70,8 @@ def equal(a: Any, b: Any, budget: Budget | None) -> bool:
         if (cls is str or cls is bytes) and len(a) == len(b) >= 1 << COMPARED:
             charge(len(a) >> COMPARED, budget)
         return bool(a == b)
-    if _is_number(a):
-        return _is_number(b) and _compare_numbers(a, b) == 0
+    if is_number(a):
+        return is_number(b) and compare_numbers(a, b) == 0
     if isinstance(a, list):
         return isinstance(b, list) and len(a) == len(b) and _equal_lists(a, b, allowance(budget))
     if isinstance(a, dict):
@@ -72,6 +80,8 @@ def equal(a: Any, b: Any, budget: Budget | None) -> bool:
         return isinstance(b, datetime) and time_ns(a) == time_ns(b)
     if isinstance(a, timedelta):
         return isinstance(b, timedelta) and span_ns(a) == span_ns(b)
+    if isinstance(a, OptionalValue) and isinstance(b, OptionalValue):
+        return a.present is b.present and (not a.present or equal(a.value, b.value, budget))
     if isinstance(a, str | bytes) and isinstance(b, str | bytes):
         charge(min(len(a), len(b)) >> COMPARED, budget)
     return kind(a) == kind(b) and bool(a == b)
@@ -118,8 +128,8 @@ def order(a: Any, b: Any, budget: Budget | None) -> int | None:
     Raises:
         EvaluationFault: values of these types have no order.
     """
-    if _is_number(a) and _is_number(b):
-        return _compare_numbers(a, b)
+    if is_number(a) and is_number(b):
+        return compare_numbers(a, b)
     if (type(a) is type(b) and type(a) in (str, bytes, bool)) or (isinstance(a, str) and isinstance(b, str)):
         if type(a) is not bool:
             charge(min(len(a), len(b)) >> COMPARED, budget)
@@ -133,7 +143,7 @@ def order(a: Any, b: Any, budget: Budget | None) -> int | None:
     raise EvaluationFault(
         Reason.NO_OVERLOAD,
         f"{kind_name(a)} and {kind_name(b)} have no order: {describe(a)} and {describe(b)}",
-        a if not _is_number(a) else b,
+        a if not is_number(a) else b,
     )
 
 

@@ -15,6 +15,7 @@ import reprlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from whenthen.schemas import InvalidInput, WhenthenError, error_text
 
@@ -66,6 +67,21 @@ class _Short(reprlib.Repr):
         if x.bit_length() > 256:  # repr() of thousands of digits is slow, then an error
             return f"<an integer of {x.bit_length():,} bits>"
         return super().repr_int(x, level)
+
+    # by the names of the classes, which know of these errors
+
+    def repr_OptionalValue(self, x: Any, level: int) -> str:
+        if not x.present:
+            return "optional.none()"
+        return f"optional.of({describe(x.value) if level == self.maxlevel else self.repr1(x.value, level)})"
+
+    def repr_Cidr(self, x: Any, level: int) -> str:
+        return f'cidr("{x}")'
+
+    def repr_IPv4Address(self, x: Any, level: int) -> str:
+        return f'ip("{x}")'
+
+    repr_IPv6Address = repr_IPv4Address
 
 
 def describe(value: object) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from ipaddress import IPv4Address, IPv6Address
 from typing import Any
 
 from whenthen.conditions.runtime import timestamps as times
@@ -14,13 +15,14 @@ from whenthen.conditions.runtime.cel_values import (
     INT_MAX,
     INT_MIN,
     UINT_MAX,
+    Cidr,
     EvaluationFault,
     Uint,
     no_overload,
     time_ns,
 )
 from whenthen.conditions.runtime.condition_errors import Reason, describe
-from whenthen.conditions.runtime.cost import Budget, charge
+from whenthen.conditions.runtime.cost import Budget, charge, spend
 
 __all__ = [
     "to_bool",
@@ -36,6 +38,7 @@ __all__ = [
 
 MAX_NUMBER_CHARS = 1_000  #: the longest text that is read as a number
 TIME_STEPS = 8  #: of reading a time or duration; each character of a duration is two more
+STEPS_PER_ADDRESS = 40  #: of writing one
 CODED = 4  #: 2**4 characters are encoded or decoded in a step
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,40}")
@@ -130,6 +133,9 @@ def to_string(value: Any, budget: Budget | None) -> str:
         return times.format_time(value)
     if isinstance(value, timedelta):
         return times.format_span(value)
+    if isinstance(value, IPv4Address | IPv6Address | Cidr):
+        charge(STEPS_PER_ADDRESS, budget)
+        return str(value)
     raise no_overload("string()", value)
 
 
@@ -158,11 +164,12 @@ def to_bool(value: Any) -> bool:
 
 
 def to_timestamp(value: Any, budget: Budget | None) -> datetime:
+    if type(value) is str:
+        if budget is not None:  # without one so few steps are free
+            spend(TIME_STEPS, budget)
+        return times.parse_time(value)
     if isinstance(value, datetime):
         return value
-    if type(value) is str:
-        charge(TIME_STEPS, budget)
-        return times.parse_time(value)
     if type(value) is int:
         return times.time_from_seconds(value)
     raise no_overload("timestamp()", value)

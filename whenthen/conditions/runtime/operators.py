@@ -16,8 +16,10 @@ from whenthen.conditions.runtime import timestamps as times
 from whenthen.conditions.runtime.cel_values import (
     INT_MAX,
     INT_MIN,
+    NONE,
     UINT_MAX,
     EvaluationFault,
+    OptionalValue,
     Uint,
     kind_name,
     no_overload,
@@ -42,6 +44,8 @@ __all__ = [
     "invert",
     "less",
     "less_or_equal",
+    "maybe_element",
+    "maybe_select",
     "member",
     "multiply",
     "negate",
@@ -212,8 +216,10 @@ def greater_or_equal(a: Any, b: Any, budget: Budget | None) -> bool:
 
 
 def select(operand: Any, field: str) -> Any:
-    """`operand.field` of a map."""
+    """`operand.field` of a map; of an optional map an optional."""
     if not isinstance(operand, dict):
+        if isinstance(operand, OptionalValue):
+            return maybe_select(operand, field)
         raise EvaluationFault(
             Reason.NO_SUCH_FIELD, f"{kind_name(operand)} has no field {field!r}: {describe(operand)}", operand
         )
@@ -223,7 +229,9 @@ def select(operand: Any, field: str) -> Any:
 
 
 def has(operand: Any, field: str) -> bool:
-    """Whether a map has a field."""
+    """Whether a map has a field; an empty optional has none."""
+    if isinstance(operand, OptionalValue):
+        return operand.present and has(operand.value, field)
     if not isinstance(operand, dict):
         raise EvaluationFault(
             Reason.NO_OVERLOAD, f"has() looks into a map, not {kind_name(operand)}: {describe(operand)}", operand
@@ -248,7 +256,30 @@ def element(operand: Any, index: Any) -> Any:
                 Reason.INDEX_OUT_OF_RANGE, f"index {index} of a list of {len(operand)} elements", index
             )
         return operand[index]
+    if isinstance(operand, OptionalValue):
+        return maybe_element(operand, index)
     raise no_overload('"[]"', operand, index)
+
+
+def maybe_select(operand: Any, field: str) -> OptionalValue:
+    """`operand.?field` of a map or an optional map: empty when there is no such field."""
+    if isinstance(operand, OptionalValue):
+        return maybe_select(operand.value, field) if operand.present else NONE
+    if isinstance(operand, dict) and field not in operand:
+        return NONE
+    return OptionalValue(select(operand, field), present=True)
+
+
+def maybe_element(operand: Any, index: Any) -> OptionalValue:
+    """`operand[?index]` of a list, a map, or an optional one: empty when there is no such element."""
+    if isinstance(operand, OptionalValue):
+        return maybe_element(operand.value, index) if operand.present else NONE
+    try:
+        return OptionalValue(element(operand, index), present=True)
+    except EvaluationFault as fault:
+        if fault.reason in (Reason.NO_SUCH_FIELD, Reason.INDEX_OUT_OF_RANGE):
+            return NONE
+        raise
 
 
 #: the operators of `BINARY` that take a budget after their operands

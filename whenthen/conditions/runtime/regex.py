@@ -82,7 +82,8 @@ def _compile(pattern: str) -> Pattern:
         if budget is not None or len(text) > unpaid:
             charge(len(text) * factor >> 8, budget)
         data = text.encode()
-        return bool(direct(anchor, data, 0, len(data))[0] != missing)
+        found: bool = direct(anchor, data, 0, len(data))[0] != missing
+        return found
 
     return search
 

@@ -43,7 +43,7 @@ _PLAIN = {
     "source": "a text",
     "follows": "the id of an event",
 }
-_EVENT_STEPS = re.compile(r"\bevent\s*\.\s*([^\W\d]\w*)(\s*\.\s*[^\W\d]\w*)?(\s*\.\s*[^\W\d]\w*)?")
+_EVENT_STEPS = re.compile(r"\bevent\s*\.[\s?]*([^\W\d]\w*)(\s*\.[\s?]*[^\W\d]\w*)?(\s*\.[\s?]*[^\W\d]\w*)?")
 _KEY_STEP = re.compile(r"""\bkey\s*(?:\.\s*([^\W\d]\w*)|\[\s*['"]([^'"]*)['"])""")
 _GUARDED = re.compile(r"\bdefault\b|\|\s*d\b|\bdefined\b|\bnone\b|\bif\b")
 _METHODS = frozenset({"get", "items", "keys", "values"})
@@ -128,7 +128,7 @@ def _condition(text: str) -> Iterator[str]:
 
 def _written_steps(text: str) -> Iterator[tuple[str, ...]]:
     for match in _EVENT_STEPS.finditer(text):
-        yield tuple(step.strip(" \t\r\n.") for step in match.groups() if step is not None)
+        yield tuple(step.strip(" \t\r\n.?") for step in match.groups() if step is not None)
 
 
 def _step_problem(steps: Sequence[str | int], said: str = "event") -> str | None:

@@ -64,10 +64,10 @@ class Clause:
         return data
 
 
-def explain_automation(automation: CompiledAutomation, event: Event) -> Clause:
-    """The whole tree of one automation's trigger for one event."""
+def explain_automation(automation: CompiledAutomation, event: Event, *, now_us: int) -> Clause:
+    """The whole tree of one automation's trigger for one event; `now_us` is the `now` of its conditions."""
     state = Clause(text="enabled", mark=Mark.HOLDS if automation.model.enabled else Mark.FAILS)
-    tree = _node(automation.root, event)
+    tree = _node(automation.root, event, now_us)
     return Clause(
         text=f"automation {automation.name}",
         mark=_all([state, tree]),
@@ -75,13 +75,13 @@ def explain_automation(automation: CompiledAutomation, event: Event) -> Clause:
     )
 
 
-def why_not(automation: CompiledAutomation, event: Event, path: str = "") -> list[str]:
+def why_not(automation: CompiledAutomation, event: Event, path: str = "", *, now_us: int) -> list[str]:
     """The innermost clauses that fail, each with the values that it compared; empty when none fails.
 
     `path` names one trigger of a composite; the whole automation otherwise.
     """
     leaf = next((leaf for leaf in automation.leaves if leaf.path == path), None)
-    tree = explain_automation(automation, event) if leaf is None else _leaf(leaf, event)
+    tree = explain_automation(automation, event, now_us=now_us) if leaf is None else _leaf(leaf, event, now_us)
     return list(_failing(tree))
 
 
@@ -96,9 +96,9 @@ def _failing(clause: Clause) -> Iterator[str]:
     yield clause.text + (f" ({values})" if values else f", found {clause.found}" if clause.found else "")
 
 
-def _node(node: Leaf | Composite, event: Event) -> Clause:
+def _node(node: Leaf | Composite, event: Event, now_us: int) -> Clause:
     if isinstance(node, Composite):
-        parts = [_node(part, event) for part in node.parts]
+        parts = [_node(part, event, now_us) for part in node.parts]
         rule = node.rule
         what = "in this order" if rule.ordered else f"{rule.needed} of {rule.parts}"
         within = "" if rule.within_us is None else f", at most {_span(rule.within_us)} apart"
@@ -113,20 +113,20 @@ def _node(node: Leaf | Composite, event: Event) -> Clause:
             found=f"this event can be part of {len(takes)} of {rule.parts}",
             children=tuple(parts),
         )
-    return _leaf(node, event)
+    return _leaf(node, event, now_us)
 
 
-def _leaf(leaf: Leaf, event: Event) -> Clause:
+def _leaf(leaf: Leaf, event: Event, now_us: int) -> Clause:
     children: list[Clause] = []
     if isinstance(leaf.rule, ScheduleRule):
         return Clause(text=f"{_place(leaf.path)}schedule", mark=Mark.FAILS, found="fires by time, never for an event")
     filters: list[Clause] = []
     if leaf.expected is not None:
-        filters.append(_filter("expect", leaf.expected, event))
+        filters.append(_filter("expect", leaf.expected, event, now_us))
     if leaf.after is not None:
-        filters.append(_filter("after", leaf.after, event))
+        filters.append(_filter("after", leaf.after, event, now_us))
     if leaf.resolving is not None:
-        filters.append(_filter("resolve_on", leaf.resolving, event))
+        filters.append(_filter("resolve_on", leaf.resolving, event, now_us))
     children += filters[0].children if len(filters) == 1 else filters
     taken = any(clause.mark is Mark.HOLDS for clause in filters)
     key = _key(leaf, event)
@@ -143,7 +143,7 @@ def _leaf(leaf: Leaf, event: Event) -> Clause:
     return Clause(text=f"{_place(leaf.path)}{kind} trigger", mark=mark, children=tuple(children))
 
 
-def _filter(kind: str, rule: Filter, event: Event) -> Clause:
+def _filter(kind: str, rule: Filter, event: Event, now_us: int) -> Clause:
     wanted = " or ".join(glob.text for glob in rule.names[:8]) + (" or ..." if len(rule.names) > 8 else "")
     clauses = [
         Clause(text=f"{kind}: {wanted}", mark=Mark.HOLDS if rule.named(event.name) else Mark.FAILS, found=event.name)
@@ -153,7 +153,7 @@ def _filter(kind: str, rule: Filter, event: Event) -> Clause:
     for index, tests in enumerate(rule.related):
         clauses.append(_related(index, tests, event))
     if rule.condition is not None:
-        clauses.append(_condition(rule.condition.explain(event.variables), "when: "))
+        clauses.append(_condition(rule.condition.explain(rule.variables(event, now_us)), "when: "))
     return Clause(text=kind, mark=_all(clauses), children=tuple(clauses))
 
 

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from whenthen.conditions import Condition, ConditionError
-from whenthen.schemas import Event, Reason
+from whenthen.schemas import Event, Reason, from_us
 from whenthen.triggers.matching.globs import Glob, any_of, compile_glob
 
-__all__ = ["Filter", "LabelTest", "Refusal", "compile_filter"]
+__all__ = ["WHEN_VARIABLES", "Filter", "LabelTest", "Refusal", "compile_filter"]
+
+#: what a condition of a trigger may read
+WHEN_VARIABLES = frozenset({"event", "now"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +58,10 @@ class Filter:
     labels: tuple[LabelTest, ...]
     related: tuple[tuple[LabelTest, ...], ...]
     condition: Condition | None
+    reads_now: bool  #: whether the condition does
 
-    def admits(self, event: Event) -> bool:
-        """Whether every test holds. A condition that can not be evaluated does not hold."""
+    def admits(self, event: Event, now_us: int) -> bool:
+        """Whether every test holds. A condition that can not be evaluated does not hold. `now_us` is its `now`."""
         if not self.named(event.data["event"]):
             return False
         if self.labels:
@@ -70,16 +75,20 @@ class Filter:
                 return False
         if self.condition is not None:
             try:
-                return self.condition.holds(event.variables)
+                return self.condition.holds(self.variables(event, now_us) if self.reads_now else event.variables)
             except ConditionError:
                 return False
         return True
+
+    def variables(self, event: Event, now_us: int) -> dict[str, Any]:
+        """What the condition sees."""
+        return {**event.variables, "now": from_us(now_us)} if self.reads_now else event.variables
 
     @property
     def _shown_condition(self) -> str:
         return "" if self.condition is None else " ".join(self.condition.text[:500].split())
 
-    def refusal(self, event: Event) -> Refusal | None:
+    def refusal(self, event: Event, now_us: int) -> Refusal | None:
         """The first test that fails, or None when all hold. None is also given when the name does not match."""
         if not self.named(event.name):
             return None
@@ -91,7 +100,7 @@ class Filter:
                 return Refusal(Reason.LABEL_MISMATCH, f"match_related[{index}]: " + _closest(tests, event.related))
         if self.condition is not None:
             try:
-                if not self.condition.holds(event.variables):
+                if not self.condition.holds(self.variables(event, now_us)):
                     return Refusal(Reason.CONDITION_FALSE, f"when: {self._shown_condition} is false")
             except ConditionError as error:
                 return Refusal(Reason.CONDITION_ERROR, f"when: {error.detail}")
@@ -114,6 +123,7 @@ def compile_filter(
         labels=_label_tests(match),
         related=tuple(_label_tests(labels) for labels in related if labels),
         condition=condition,
+        reads_now=condition is not None and condition.reads("now"),
     )
 
 

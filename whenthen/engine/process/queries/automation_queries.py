@@ -84,7 +84,7 @@ class AutomationQueries:
         events = await asyncio.gather(*(self._bus.event_at(decision.seq) for decision in false))
         details: dict[int, str] = {}
         for decision, event in zip(false, events, strict=True):
-            if event is not None and (why := why_not(compiled, event, decision.path)):
+            if event is not None and (why := why_not(compiled, event, decision.path, now_us=decision.at_us)):
                 details[id(decision)] = "; ".join(why)
         return [
             answers.DecisionItem(

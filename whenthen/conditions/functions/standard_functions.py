@@ -1,7 +1,6 @@
-"""The functions of CEL by name: text, the parts of times and durations, conversions.
+"""Sizes, the tests of texts, and the parts of times and durations.
 
-`FUNCTIONS` is the table that `check` refuses by, `exact` calls and `codegen` inlines from. Meaning: cel-spec, langdef,
-"Standard definitions".
+Called through `function_table`. Meaning: cel-spec, langdef, "Standard definitions".
 """
 
 from __future__ import annotations
@@ -10,14 +9,15 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from whenthen.conditions.runtime import conversions
 from whenthen.conditions.runtime import timestamps as times
-from whenthen.conditions.runtime.cel_values import kind, no_overload, span_ns
+from whenthen.conditions.runtime.cel_values import no_overload, span_ns
 from whenthen.conditions.runtime.comparing import COMPARED
 from whenthen.conditions.runtime.cost import Budget, charge
-from whenthen.conditions.runtime.regex import matches
 
-__all__ = ["CHARGED_FUNCTIONS", "FUNCTIONS"]
+__all__ = ["OF_TIMES_ALONE", "PARTS", "contains", "ends_with", "search_steps", "size", "starts_with"]
+
+#: the parts that a duration does not have
+OF_TIMES_ALONE = frozenset({"getFullYear", "getMonth", "getDate", "getDayOfMonth", "getDayOfWeek", "getDayOfYear"})
 
 
 def size(value: Any) -> int:
@@ -79,7 +79,7 @@ def _part(
     return part
 
 
-_PARTS: dict[str, Callable[..., int]] = {
+PARTS: dict[str, Callable[..., int]] = {
     "getFullYear": _part("getFullYear", lambda t: t.year),
     "getMonth": _part("getMonth", lambda t: t.month - 1),
     "getDate": _part("getDate", lambda t: t.day),
@@ -90,33 +90,4 @@ _PARTS: dict[str, Callable[..., int]] = {
     "getMinutes": _part("getMinutes", lambda t: t.minute, lambda ns: ns // 60_000_000_000),
     "getSeconds": _part("getSeconds", lambda t: t.second, lambda ns: ns // 1_000_000_000),
     "getMilliseconds": _part("getMilliseconds", lambda t: t.microsecond // 1_000, lambda ns: ns // 1_000_000 % 1_000),
-}
-
-# -- the tables
-
-#: the functions that take a budget after their arguments
-CHARGED_FUNCTIONS = frozenset(
-    {
-        *("matches", "startsWith", "endsWith", "contains"),
-        *("string", "bytes", "int", "uint", "double", "timestamp", "duration"),
-    }
-)
-#: function -> (implementation, numbers of arguments as f(...), numbers of arguments as x.f(...))
-FUNCTIONS: dict[str, tuple[Callable[..., Any], frozenset[int], frozenset[int]]] = {
-    "size": (size, frozenset({1}), frozenset({0})),
-    "matches": (matches, frozenset({2}), frozenset({1})),
-    "startsWith": (starts_with, frozenset(), frozenset({1})),
-    "endsWith": (ends_with, frozenset(), frozenset({1})),
-    "contains": (contains, frozenset(), frozenset({1})),
-    "type": (kind, frozenset({1}), frozenset()),
-    "dyn": (conversions.to_dyn, frozenset({1}), frozenset()),
-    "int": (conversions.to_int, frozenset({1}), frozenset()),
-    "uint": (conversions.to_uint, frozenset({1}), frozenset()),
-    "double": (conversions.to_double, frozenset({1}), frozenset()),
-    "string": (conversions.to_string, frozenset({1}), frozenset()),
-    "bytes": (conversions.to_bytes, frozenset({1}), frozenset()),
-    "bool": (conversions.to_bool, frozenset({1}), frozenset()),
-    "timestamp": (conversions.to_timestamp, frozenset({1}), frozenset()),
-    "duration": (conversions.to_duration, frozenset({1}), frozenset()),
-    **{name: (part, frozenset[int](), frozenset({0, 1})) for name, part in _PARTS.items()},
 }
