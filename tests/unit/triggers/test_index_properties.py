@@ -16,7 +16,7 @@ from whenthen.conditions import Condition, compile_condition
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.matching.filters import Filter, compile_filter
+from whenthen.triggers.matching.filters import WHEN_VARIABLES, Filter, compile_filter
 from whenthen.triggers.matching.globs import compile_glob
 from whenthen.triggers.matching.index import RuleIndex
 from whenthen.triggers.rule_set import RuleSet

@@ -31,6 +31,7 @@ from whenthen.schemas import (
     Trigger,
 )
 from whenthen.templates import compile_path, lookups_of
+from whenthen.triggers import WHEN_VARIABLES
 
 __all__ = ["filters_of", "implausible", "triggers_of"]
 
@@ -116,7 +117,7 @@ def _condition(text: str) -> Iterator[str]:
     if all(_step_problem(steps) is None for steps in _written_steps(text)):
         return
     try:
-        selections = list(compile_condition(text, variables=("event", "now")).selections("event"))
+        selections = list(compile_condition(text, variables=WHEN_VARIABLES).selections("event"))
     except ConditionError:
         return
     found: dict[int, str] = {}
