@@ -33,7 +33,7 @@ import orjson
 from benchmarks._shared import bed, fill, machine, main_loop, prefect_python, prefect_rates, upload
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, EVENTS
-from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.nats_log import NatsEngineStore, nats_shard_loop
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation

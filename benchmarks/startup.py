@@ -30,7 +30,7 @@ from benchmarks._shared import ROOT, ServerProcess, bed, machine, main_loop, mem
 from whenthen.engine.bus.records import encode_window
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import window_subject
-from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import read_event

@@ -16,7 +16,7 @@ from tests.chaos.sender import Sent
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Outcome
 from whenthen.engine.bus.streams import ENGINE, RUN_STATES, RUNS
-from whenthen.engine.evaluation.commit import read_offset
+from whenthen.engine.evaluation.commits.commit import read_offset
 from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.schemas.deployments import TERMINAL, RunState
 

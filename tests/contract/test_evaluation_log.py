@@ -26,7 +26,8 @@ from whenthen.engine.bus import (
     tick_subject,
     window_subject,
 )
-from whenthen.engine.evaluation.commit import SMALL_MESSAGES, FencedShardLog
+from whenthen.engine.evaluation.commits.commit import SMALL_MESSAGES, FencedShardLog
+from whenthen.engine.evaluation.commits.window_parts import PART_BYTES
 from whenthen.engine.evaluation.log_ports import (
     CommitRefused,
     EngineStore,
@@ -42,7 +43,6 @@ from whenthen.engine.evaluation.log_ports import (
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import MemoryServer
 from whenthen.engine.evaluation.nats_log import NatsEngineStore, NatsEventLog, NatsLeaseStore
-from whenthen.engine.evaluation.window_parts import PART_BYTES
 from whenthen.schemas import Event, new_event
 
 pytestmark = pytest.mark.anyio

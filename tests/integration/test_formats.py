@@ -16,7 +16,7 @@ from whenthen import __version__
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import FORMAT, LOWEST_READER, Message, Offset
 from whenthen.engine.bus.streams import ENGINE, EVENTS, LEASES, STATE, StreamSettings, ensure_streams
-from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.engine.process.asyncapi.run_messages import FormatMessage
 from whenthen.engine.process.roles import Role

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
-from whenthen.cli.listings import (
+from whenthen.cli.lists.listings import (
     MAX_ITEMS,
     Column,
     Filter,
@@ -21,9 +21,9 @@ from whenthen.cli.listings import (
     local_time,
     print_items,
 )
+from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, OutputOption, UrlOption
 from whenthen.cli.output import errors, escape, print_document, print_json, stdout
-from whenthen.cli.tables import Shape
 
 __all__ = ["add_commands"]
 

@@ -10,10 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
-from whenthen.cli.listings import MAX_ITEMS, Column, Filter, Listing, add_listing, joined, list_command, local_time
+from whenthen.cli.lists.listings import (
+    MAX_ITEMS,
+    Column,
+    Filter,
+    Listing,
+    add_listing,
+    joined,
+    list_command,
+    local_time,
+)
+from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, fail, print_document, print_json, print_lines, stdout, visible
-from whenthen.cli.tables import Shape
 
 if TYPE_CHECKING:
     from whenthen.cli.client import Client

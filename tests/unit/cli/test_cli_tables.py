@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from whenthen.cli.tables import Heading, Shape, clean, narrow_table, shorten, wide_table
+from whenthen.cli.lists.tables import Heading, Shape, clean, narrow_table, shorten, wide_table
 from whenthen.engine.process.id_prefixes import candidates
 
 AT = "2026-01-31 08:00:00"

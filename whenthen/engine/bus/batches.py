@@ -1,7 +1,7 @@
 """Publishing to `ENGINE`: several messages as one atomic batch, or each by itself under the fence of a shard's offset.
 
 Called by the commit, and for atomic batches by the executor and the dead letters. What either means for a shard is said
-in `engine.evaluation.commit`; nothing here tries again.
+in `engine.evaluation.commits.commit`; nothing here tries again.
 """
 
 from __future__ import annotations

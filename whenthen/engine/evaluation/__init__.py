@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from whenthen.engine.evaluation.commit import (
+from whenthen.engine.evaluation.commits.commit import (
     read_offset,
 )
-from whenthen.engine.evaluation.commit_messages import (
+from whenthen.engine.evaluation.commits.commit_messages import (
     EvaluationSettings,
 )
 from whenthen.engine.evaluation.leases import (

@@ -1,7 +1,7 @@
 """Who evaluates which shard: members, leases in a `LeaseStore`, and the loop that holds them.
 
 Called by the wiring. A lease is only about liveness: that somebody evaluates each shard, and no two processes for long.
-Correctness is the commit's (`engine.evaluation.commit`), which fences out a process that lost its shard. Clocks are never compared between
+Correctness is the commit's (`engine.evaluation.commits.commit`), which fences out a process that lost its shard. Clocks are never compared between
 machines: a holder judges its own lease by its monotonic clock, and others by how long their entry's revision has not
 changed as seen from here.
 """

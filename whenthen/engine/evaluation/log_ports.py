@@ -1,7 +1,7 @@
 """What the evaluation of a shard needs of its surroundings, as protocols: events, commits, a store, leases.
 
 `EventLog` and `ShardLog` are what the loop of a shard works with (`engine.evaluation.shard_loop`), `EngineStore` what a commit is
-made of (`engine.evaluation.commit`), `LeaseStore` what leases are kept in (`engine.evaluation.leases`). Over NATS: `nats_log`; in
+made of (`engine.evaluation.commits.commit`), `LeaseStore` what leases are kept in (`engine.evaluation.leases`). Over NATS: `nats_log`; in
 memory, with faults: `memory_log`. One contract suite holds both to what is said here (`tests/contract/test_evaluation_log.py`).
 
 Every operation that ends with `BusUnavailable` has an unknown outcome unless said otherwise: it may have been applied, it may

@@ -31,6 +31,7 @@ from whenthen.engine.bus import (
     tick_subject,
     unavailable,
 )
+from whenthen.engine.evaluation.commits.window_parts import MARGIN_BYTES, WindowParts
 from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, LeaseEntry, Received, StoredRecord
 from whenthen.engine.evaluation.memory_server import (
     Appended,
@@ -41,7 +42,6 @@ from whenthen.engine.evaluation.memory_server import (
     ProcessDied,
     passes,
 )
-from whenthen.engine.evaluation.window_parts import MARGIN_BYTES, WindowParts
 from whenthen.schemas import BusUnavailable, Event
 
 __all__ = [

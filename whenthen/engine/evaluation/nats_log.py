@@ -29,8 +29,8 @@ from whenthen.engine.bus import (
     tick_subject,
     unavailable,
 )
-from whenthen.engine.evaluation.commit import FencedShardLog
-from whenthen.engine.evaluation.commit_messages import EvaluationSettings
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
+from whenthen.engine.evaluation.commits.commit_messages import EvaluationSettings
 from whenthen.engine.evaluation.event_reader import EventReader
 from whenthen.engine.evaluation.log_ports import LeaseEntry, StoredRecord, WrongRevision
 from whenthen.engine.evaluation.recent_ids import recent_ids

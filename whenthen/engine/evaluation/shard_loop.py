@@ -1,7 +1,7 @@
 """The evaluation loop of one shard: events in, decisions, and one commit after another.
 
 Called by `engine.evaluation.leases` for each shard that this process holds. The only position is the shard's offset
-(`engine.evaluation.commit`); time is the event log's (`engine.evaluation.stream_clock`). While a commit is being stored the next
+(`engine.evaluation.commits.commit`); time is the event log's (`engine.evaluation.stream_clock`). While a commit is being stored the next
 batch is evaluated. The loop ends with `Fenced` when another process took the shard; everything in memory is void then.
 """
 
@@ -26,11 +26,11 @@ from whenthen.engine.bus import (
     tick_subject,
     unreadable_subject,
 )
-from whenthen.engine.evaluation.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
+from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
+from whenthen.engine.evaluation.commits.window_parts import MAX_WINDOW_BYTES
 from whenthen.engine.evaluation.log_ports import CommitRefused, EventLog, Received, ShardLog
 from whenthen.engine.evaluation.loop_stopped import loop_stopped_event, set_aside_event
 from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
-from whenthen.engine.evaluation.window_parts import MAX_WINDOW_BYTES
 from whenthen.engine.hangs import SKIPS, ShardSkips, Skip
 from whenthen.schemas import BusUnavailable, Decision, Event, Firing, InvalidInput, decode_event, from_us
 from whenthen.supervision import AtHand

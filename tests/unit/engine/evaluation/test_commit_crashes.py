@@ -27,8 +27,8 @@ from whenthen.engine.bus import (
     window_part_subject,
     window_subject,
 )
-from whenthen.engine.evaluation import commit as commit_module
-from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.commits import commit as commit_module
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, ShardLog
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied

@@ -13,7 +13,7 @@ import pytest
 from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus import BusReason, Message, unavailable
 from whenthen.engine.evaluation import shard_loop as loop_module
-from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import MemoryServer
 from whenthen.engine.evaluation.shard_loop import Observer, ShardLoop

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from tests.integration.counting import CountingEvaluator, CountingRules
 from tests.unit.engine.evaluation.virtual_time import START_S, now_us, run
 from whenthen.engine.bus import outcome_of
-from whenthen.engine.evaluation import commit as commit_module
 from whenthen.engine.evaluation import shard_loop as loop_module
-from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.commits import commit as commit_module
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import Fenced
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied

@@ -10,7 +10,7 @@ import orjson
 
 from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus import BusReason, unavailable
-from whenthen.engine.evaluation.commit import FencedShardLog
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import Fenced
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import MemoryServer

@@ -18,9 +18,9 @@ from typing import Annotated, Any
 
 import typer
 
+from whenthen.cli.lists.tables import Heading, Shape, clean, narrow_table, wide_table
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, OutputOption, UrlOption
 from whenthen.cli.output import errors, fail, print_json, print_lines, visible
-from whenthen.cli.tables import Heading, Shape, clean, narrow_table, wide_table
 
 __all__ = ["Column", "Filter", "Listing", "add_listing", "joined", "list_command", "local_time", "print_items"]
 

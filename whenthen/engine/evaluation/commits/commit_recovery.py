@@ -1,6 +1,6 @@
 """Which changes of a small commit are missing in `ENGINE`, once no publish of them can be in flight any more.
 
-Called by the commit when a small one was interrupted (`engine.evaluation.commit`). Windows and firings may be published again
+Called by the commit when a small one was interrupted (`engine.evaluation.commits.commit`). Windows and firings may be published again
 unchanged: only the holder of the shard writes them. An action task may not: it may have been performed and deleted since. The
 executor stores the outcome before it deletes the task, so a task that has neither message nor outcome was never stored; one
 that is being performed, is finished, dead or redriven is left as it is.

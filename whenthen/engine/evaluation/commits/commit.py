@@ -8,7 +8,7 @@ stream with one copy the server keeps a file store for each atomic batch, which 
 a firing goes through. Once the offset is acknowledged, the changes are published as messages of their own, each
 under the fence of this offset's revision. All are acknowledged before the next commit goes out, as that replaces the
 pack. When it is not known whether they are all stored, the offset is written again unchanged: its new revision fences
-out every publish that is still in flight. Then what is missing is published (`engine.evaluation.commit_recovery`). A process
+out every publish that is still in flight. Then what is missing is published (`engine.evaluation.commits.commit_recovery`). A process
 that loads the shard does the same. With replicas a batch is held in memory, and the server allows one message at a time to expect
 something of a subject; there every commit is a batch.
 
@@ -52,9 +52,9 @@ from whenthen.engine.bus import (
     unavailable,
     unpack,
 )
-from whenthen.engine.evaluation.commit_recovery import missing
+from whenthen.engine.evaluation.commits.commit_recovery import missing
+from whenthen.engine.evaluation.commits.window_parts import MARGIN_BYTES, PART_BYTES, WindowParts
 from whenthen.engine.evaluation.log_ports import CommitRefused, EngineStore, Fenced
-from whenthen.engine.evaluation.window_parts import MARGIN_BYTES, PART_BYTES, WindowParts
 from whenthen.schemas import BusUnavailable, SetupError, WhenthenError
 
 __all__ = ["SMALL_BYTES", "SMALL_MESSAGES", "FencedShardLog", "read_offset"]
