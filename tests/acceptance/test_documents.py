@@ -68,7 +68,7 @@ MANY_RULES = "automations:\n" + "".join(
 #: is not made here; tests/unit/engine/evaluation/test_set_aside.py has it
 #: Hangs: tests/integration/test_hung_events.py
 NOT_SENT = {"WindowPart", "Format", "UnreadableWindow", "Skip", "HungEvent", "HungAction"}
-SUBJECTS = ("events.>", "ticks.>", "skips.>", "engine.>", "runs.>", "logs.>", "$KV.>")
+SUBJECTS = ("events.>", "ticks.>", "skips.>", "rules.*", "rulesets.>", "engine.>", "runs.>", "logs.>", "$KV.>")
 
 
 class Recorder:
@@ -197,6 +197,15 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("POST", "/api/events", json={"event": "order.created", "resource": {"id": "order.2"}, "payload": {"total": 0}})
     eventually(lambda: ask("GET", "/api/orphans").json())
     ask("POST", "/api/orphans/passing/forget")
+    rules = {"files": [{"name": "rules.yaml", "text": RULES}, {"name": "many.yaml", "text": MANY_RULES}], "who": "ana"}
+    ask("POST", "/api/rules/plan", json=rules)
+    ask("POST", "/api/rules/plan", json={"files": [{"name": "../x.yaml", "text": ""}]})
+    ask("POST", "/api/rules/apply", json={**rules, "expected": 1})
+    ask("POST", "/api/rules/apply", json={})
+    ask("POST", "/api/rules/revisions/1/rollback", json={"who": "ana"})
+    ask("POST", "/api/rules/revisions/999/rollback")
+    ask("POST", "/api/rules/apply")
+    ask("GET", "/api/rules/revisions")
     ask("GET", "/api/actions/dead/count")
     given_up = eventually(lambda: ask("GET", "/api/actions?outcome=dead").json())[0]
     ask("POST", f"/api/actions/{given_up['key']}/drop")

@@ -41,6 +41,7 @@ class House:
         self.url = f"http://127.0.0.1:{ports[0]}"
         self._port, self._nats_port = str(ports[0]), ports[1]
         self.rules = write_rules(folder / "rules", receivers=(ports[2], ports[3]), runs=self.runs)
+        self.rule_changes = 0
         self.processes: dict[str, Supervised] = {}
         self.nats_kills = 0
         self._receivers = ports[2:]
@@ -72,6 +73,12 @@ class House:
         if self.form == "embedded":
             found["nats"] = (weights["nats"], self._kill_embedded)
         return found
+
+    def change_rules(self) -> None:
+        """Write other rules, which each process sees when it looks."""
+        self.rule_changes += 1
+        first, second = self._receivers
+        write_rules(self.rules, receivers=(first, second), runs=self.runs, change=self.rule_changes)
 
     def kills(self) -> dict[str, int]:
         """How often each kind was killed."""

@@ -16,6 +16,7 @@ from tests.chaos.house import House
 __all__ = ["kill_at_random"]
 
 _BLACKOUT = 0.04  #: share of kills that take everything at once, as a machine that reboots
+_CHANGED = 0.15  #: share of kills that other rules come just before, beside those at a third and at two thirds
 _AT_ONCE = 0.25  #: share of kills that do not wait for progress
 _PATIENCE_S = 60.0  #: for progress
 
@@ -38,6 +39,9 @@ async def kill_at_random(
             while progress() == before and time.monotonic() < patient:
                 await asyncio.sleep(0.02)
             await asyncio.sleep(chance.uniform(0, 0.5))
+        if chance.random() < _CHANGED or house.rule_changes < 3 * done // kills:
+            house.change_rules()
+            await asyncio.sleep(chance.uniform(0, 0.6))  # what is killed then sees, publishes or follows it
         victims = house.victims()
         if chance.random() < _BLACKOUT:
             blackouts += 1

@@ -1,7 +1,7 @@
 """What must have come of the stream: its messages, ticks included, through the pure evaluator at the times that the server
-gave them, without a crash.
+gave them, without a crash, with the rules that its markers name.
 
-Reads with JetStream's direct get alone, none of the engine's readers. Every message is fed to every shard, also those that
+Reads events with JetStream's direct get alone, none of the engine's readers. Every message is fed to every shard, also those that
 the shard's own filter would not have let through; that must make no difference.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 import calendar
 import re
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +22,12 @@ from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import encode_firing
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.rules import Rules
+from whenthen.engine.rule_sets import RevisionStore
+from whenthen.rules import Rules, compile_files
 from whenthen.schemas.events import decode_event
 from whenthen.triggers.evaluator import Evaluation as Decided
 from whenthen.triggers.evaluator import Evaluator
+from whenthen.triggers.rule_set import RuleSet
 
 __all__ = ["Oracle", "Stored", "read_stream", "stored_us"]
 
@@ -73,8 +75,10 @@ async def read_stream(bus: Bus, stream: str, subjects: str = ">", *, after: int 
 class Oracle:
     """Follows the stream. `follow` again takes what came since."""
 
-    rules: Rules
+    rules: Rules  #: until the first marker, where the stream has none
     shards: int = 1
+    number: int = 0  #: the revision in force
+    swaps: int = 0  #: how often the rules changed
     firings: dict[str, dict[str, Any]] = field(default_factory=dict)  #: by id, as they are stored
     doubled: list[str] = field(default_factory=list)  #: ids that fired twice, which no id may
     actions: dict[str, tuple[str, dict[str, Any]]] = field(default_factory=dict)  #: by key: automation and action
@@ -86,8 +90,7 @@ class Oracle:
     passed_over: set[tuple[int, int]] = field(default_factory=set)  #: shard and position of events that were set aside
 
     def __post_init__(self) -> None:
-        book = RuleRegistry(self.rules, shards=self.shards, resolve_secret=lambda reference: "unused")
-        self.evaluators = [Evaluator(part) for part in book.now.shards]
+        self.evaluators = [Evaluator(part) for part in self._parts(self.rules)]
 
     async def follow(self, bus: Bus) -> None:
         """Take everything that the stream has by now. What was set aside is said behind the event."""
@@ -97,14 +100,21 @@ class Oracle:
             if one not in self.passed_over and skip["position"] <= self.seq:
                 self._begin_again()
             self.passed_over.add(one)
+        if not self.seq:
+            async for marker in read_stream(bus, EVENTS, "rules.*"):
+                await self._swap(bus, int(marker.subject.partition(".")[2]))
+                break
         async for message in read_stream(bus, EVENTS, after=self.seq):
-            self._take(message)
+            if message.subject.startswith("rules."):
+                await self._pass_marker(bus, message)
+            else:
+                self._take(message)
 
     def _begin_again(self) -> None:
         """Forget what was taken: an event of it was set aside since."""
         for found in (self.firings, self.doubled, self.actions, self.event_ids, self.last_of_shard):
             found.clear()
-        self.seq = self.clock_us = 0
+        self.seq = self.clock_us = self.number = 0
         self.__post_init__()
 
     def take(self, message: Stored) -> None:
@@ -112,9 +122,34 @@ class Oracle:
         self._take(message)
 
     def next_deadline_us(self) -> int | None:
-        """When something is due that no message has brought yet."""
-        due = [evaluator.next_deadline_us() for evaluator in self.evaluators]
+        """When something is due that no message has brought yet. That windows of absent automations are forgotten in days is left out."""
+        due = [0 if evaluator.unstarted else evaluator.store.next_deadline_us() for evaluator in self.evaluators]
         return min((moment for moment in due if moment is not None), default=None)
+
+    def _parts(self, rules: Rules) -> Sequence[RuleSet]:
+        return RuleRegistry(rules, shards=self.shards, resolve_secret=lambda reference: "unused").now.shards
+
+    async def _pass_marker(self, bus: Bus, marker: Stored) -> None:
+        """What is due before it belongs to the rules so far; one of a lower number says nothing."""
+        self.seq = marker.seq
+        self.clock_us = max(self.clock_us, marker.time_us)
+        number = int(marker.subject.partition(".")[2])
+        for shard, evaluator in enumerate(self.evaluators):
+            self.last_of_shard[shard] = marker.seq
+            if number > self.number:
+                self._note(evaluator, evaluator.advance(self.clock_us), None)
+        if number > self.number:
+            await self._swap(bus, number)
+
+    async def _swap(self, bus: Bus, number: int) -> None:
+        store = RevisionStore(bus)
+        revision = await store.revision(number)
+        assert revision is not None, f"revision {number} is not stored"
+        rules = compile_files(self.rules.base, await store.files(revision))
+        for evaluator, part in zip(self.evaluators, self._parts(rules), strict=True):
+            evaluator.replace_rules(part)
+        self.number = number
+        self.swaps += 1
 
     def _take(self, message: Stored) -> None:
         self.seq = message.seq

@@ -85,6 +85,8 @@ async def run_chaos(
             "firings": dict(sorted(Counter(one["automation"] for one in oracle.firings.values()).items())),
             "set_aside": len(oracle.passed_over),
             "actions": len(oracle.actions),
+            "rule_changes": house.rule_changes,
+            "revisions": oracle.number,
             "requests_received": len(house.called()),
             "runs": len(found.runs),
             "runs_tried_again": sum(run["attempt"] > 1 for run in found.runs.values()),

@@ -85,8 +85,11 @@ _RETRY = "{attempts: 100, delay: 200ms, max_delay: 2s}"
 _HANG_FROM, _HANG_EVERY = 30, 300  #: steps
 
 
-def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path) -> Path:
-    """The rules, with actions that call the two receivers and runs that write a line each to `runs`."""
+def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path, change: int = 0) -> Path:
+    """The rules, with actions that call the two receivers and runs that write a line each to `runs`.
+
+    With each `change` one automation remembers more than before, another one is replaced, and all others stay.
+    """
 
     def call(port: int) -> str:
         url = f'"http://127.0.0.1:{port}/hook"'
@@ -94,7 +97,12 @@ def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path) -> Path
 
     folder.mkdir(parents=True, exist_ok=True)
     text = _RULES.format(call_a=call(receivers[0]), call_b=call(receivers[1]), retry=_RETRY, runs=runs)
-    (folder / "rules.yaml").write_text(text)
+    if change:
+        text = text.replace("threshold: 4", f"threshold: {3 + change % 3}", 1)
+        text += f"  - name: of-change-{change}\n    trigger: {{expect: shop.order.shipped}}\n    actions: [{call(receivers[0])}]\n"
+    written = folder / ".rules.new"
+    written.write_text(text)
+    written.replace(folder / "rules.yaml")  # at once, as a deploy should
     return folder
 
 

@@ -242,6 +242,9 @@ class _MemoryApi:
     def hook_names(self) -> Collection[str]:
         return _hooks()
 
+    def notes(self) -> list[str]:
+        return []
+
     def ready(self) -> list[str]:
         return []
 

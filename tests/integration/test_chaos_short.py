@@ -17,3 +17,5 @@ async def test_whatever_is_killed_firings_equal_the_replay_and_every_action_and_
     assert not summary["faults"], summary
     assert summary["kills"]["in_all"] >= 3, summary
     assert summary["firings"], summary
+    assert summary["rule_changes"] >= 1, summary
+    assert summary["revisions"] >= 2, summary

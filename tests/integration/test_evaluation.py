@@ -17,14 +17,17 @@ import pytest
 from tests.integration.conftest import NatsServer, eventually, publish_all
 from tests.integration.counting import CountingEvaluator, CountingRules
 from tests.patience import limit
+from tests.unit.engine.evaluation.stored_rules import StoredRules
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import decode_task
 from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import marker_subject
 from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder
 from whenthen.engine.evaluation.log_ports import Fenced
+from whenthen.engine.evaluation.loop_ports import Observer
 from whenthen.engine.evaluation.nats_log import NatsLeaseStore, nats_shard_loop
-from whenthen.engine.evaluation.shard_loop import Observer, ShardLoop
+from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.engine.execution.spec_store import SpecStore
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, new_event
@@ -99,12 +102,14 @@ async def test_a_large_event_is_named_by_position_in_its_tasks(bus: Bus) -> None
 
 async def test_only_events_that_a_rule_can_match_are_sent_and_a_reload_changes_that(bus: Bus) -> None:
     evaluator = CountingEvaluator(rules=CountingRules(globs=("order.*",)))
-    loop = nats_shard_loop(bus, 0, evaluator)
+    revisions = StoredRules(CountingRules(globs=("order.*",)))
+    loop = nats_shard_loop(bus, 0, evaluator, revisions=revisions)
     async with running(loop):
         await bus.publish(event("other.thing"))
         first = await bus.publish(event("order.created"))
         await eventually(lambda: loop.committed >= first.seq)
-        loop.replace_rules(CountingRules(globs=("order.*", "other.*")))
+        revisions.revisions[2] = CountingRules(globs=("order.*", "other.*"))
+        await bus.store(marker_subject(2), b"{}")
         await eventually(lambda: evaluator.rules.globs == ("order.*", "other.*"))
         second = await bus.publish(event("other.thing"))
         await eventually(lambda: loop.committed >= second.seq)

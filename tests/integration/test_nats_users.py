@@ -42,6 +42,8 @@ automations:
 """
 WRITES = {
     "worker": [
+        "rulesets.revision.2",
+        "rules.2",
         "engine.action.a.b.0",
         "engine.shard.0.offset",
         "engine.outcome.a.b.0",
@@ -60,10 +62,25 @@ WRITES = {
         "$JS.API.STREAM.DELETE.RUNS",
         "_INBOX_executor.x.y",
     ],
-    "executor": ["engine.action.a.b.0", "engine.shard.0.offset", "$KV.WT_specs.x", "$KV.WT_leases.shard.0", "logs.x"],
-    "scheduler": ["engine.action.a.b.0", "engine.dead.a.b.0", "$KV.WT_specs.x", "$JS.API.DIRECT.GET.KV_WT_specs"],
+    "executor": [
+        "rulesets.revision.2",
+        "rules.2",
+        "engine.action.a.b.0",
+        "engine.shard.0.offset",
+        "$KV.WT_specs.x",
+        "$KV.WT_leases.shard.0",
+        "logs.x",
+    ],
+    "scheduler": [
+        "rulesets.revision.2",
+        "rules.2",
+        "engine.action.a.b.0",
+        "engine.dead.a.b.0",
+        "$KV.WT_specs.x",
+        "$JS.API.DIRECT.GET.KV_WT_specs",
+    ],
     "evaluator": ["runs.default.x.y", "engine.outcome.a.b.0", "$KV.WT_runs.x", "$JS.API.STREAM.CREATE.MINE"],
-    "api": ["$KV.WT_specs.x", "engine.shard.0.offset", "engine.firing.a.b", "$KV.WT_leases.shard.0"],
+    "api": ["ticks.0", "engine.shard.0.offset", "engine.firing.a.b", "$KV.WT_leases.shard.0"],
     "server": [],
 }
 READS = (">", "_INBOX.>", "_INBOX_server.>", "events.>", "engine.>", "$JS.API.>", "$KV.>")

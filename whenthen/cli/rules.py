@@ -118,15 +118,31 @@ def replay(
     until: Annotated[str | None, typer.Option(help="Go on to this time (RFC 3339) after the last line.")] = None,
     form: Annotated[str, typer.Option("--format", help="native (CloudEvents too) or prefect.")] = "native",
     decisions: Annotated[bool, typer.Option("--decisions", help="Print every decision with its reason.")] = False,
+    revision_rules: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--revision-rules",
+            metavar="N=PATH",
+            help='The rules that a line {"rules": N} puts in force. May be given several times.',
+        ),
+    ] = None,
 ) -> None:
     """Replay events through rules in virtual time; one JSON line a firing."""
     from whenthen.rules import load_rules, skips_of
     from whenthen.rules import replay as run
 
     loaded = load_rules(rules)
+    revisions: dict[int, Rules] = {}
+    for given in revision_rules or ():
+        number, equals, path = given.partition("=")
+        if not (equals and path and number.isascii() and number.isdigit() and int(number)):
+            fail(f"--revision-rules {given[:80]!r} is not a number and a path, such as 2=rules-of-june/", 2)
+        revisions[int(number)] = load_rules(path, kept=loaded)
     with _twice(events) as lines:
         skips = skips_of(lines())
-        print_lines(run(loaded, lines(), until=until, format=form, decisions=decisions, skips=skips))
+        print_lines(
+            run(loaded, lines(), until=until, format=form, decisions=decisions, skips=skips, revisions=revisions)
+        )
 
 
 @errors

@@ -94,6 +94,13 @@ class Metrics:
         self.rules_refused = gauge(
             "rules_refused", "1 while the rules on disk are refused and older ones are in force."
         )
+        self.rules_revision = gauge("rules_revision", "Number of the revision of the rules in force.")
+        self.rules_files_differ = gauge(
+            "rules_files_differ", "1 while the rules files of this process are not the rules in force."
+        )
+        self.rules_unusable = gauge(
+            "rules_unusable", "1 while the current revision of the rules can not be used by this process."
+        )
         self.rules_taken = gauge("rules_loaded_timestamp_seconds", "When the rules in force were taken.")
         self.bus_connected = gauge("bus_connected", "1 while NATS is connected.")
         self.stream_bytes = gauge("stream_bytes", "Bytes in a stream.", "stream")

@@ -6,6 +6,7 @@ Needs no NATS and no server. Meaning: docs/rules.md, docs/testing.md.
 from __future__ import annotations
 
 from whenthen.rules.changes import (
+    planned_changes,
     window_changes,
 )
 from whenthen.rules.documents import (
@@ -21,6 +22,7 @@ from whenthen.rules.folder import (
     check_rules,
     compile_files,
     load_rules,
+    rules_files,
 )
 from whenthen.rules.jsonschema import (
     rules_schema,
@@ -59,8 +61,10 @@ __all__ = [
     "load_rules",
     "load_tests",
     "nearest",
+    "planned_changes",
     "read_document",
     "replay",
+    "rules_files",
     "rules_schema",
     "run_tests",
     "skips_of",

@@ -35,6 +35,7 @@ __all__ = [
     "find_files",
     "load_rules",
     "read_files",
+    "rules_files",
 ]
 
 #: Looks at one automation, webhook, deployment or notifier and yields each problem: the path of the field inside it
@@ -133,6 +134,11 @@ def check_rules(path: str | os.PathLike[str], *, checkers: Sequence[Checker] | N
     """Every problem of the rules at `path`, in file order; empty when `load_rules` would return them."""
     base, files = read_files(path)
     return _examine(base, files, checkers)[1]
+
+
+def rules_files(path: str | os.PathLike[str]) -> list[SourceFile]:
+    """The files at `path` with their bytes, in the order of their names; not checked."""
+    return read_files(path)[1]
 
 
 def find_files(path: str | os.PathLike[str]) -> Iterator[Path]:

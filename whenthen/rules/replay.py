@@ -1,6 +1,6 @@
 """Replays events through rules in virtual time: the server's evaluator, without a server. Pure.
 
-A line is an event, `{"tick": "<RFC 3339>"}`, or `{"skip": {...}}`, a message of `EVENTS` by which the server said that one of its shards
+A line is an event, `{"tick": "<RFC 3339>"}`, `{"rules": 3, "at": "<RFC 3339>"}`, from which on other rules hold, or `{"skip": {...}}`, a message of `EVENTS` by which the server said that one of its shards
 passed over an event; such lines come later than their event, so they are collected before (`skips_of`). The clock is the latest time that any line named, so it never goes back; deadlines
 that it passes come before the event that moved it. Nothing depends on the wall clock, and an event without id gets one from
 its line, so one input always has one output.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -122,10 +122,12 @@ def replay(
     format: str = "native",
     decisions: bool = False,
     skips: Sequence[Skipped] = (),
+    revisions: Mapping[int, RuleSource] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Firings, and with `decisions` also every decision, as JSON-like mappings in the order in which they happen.
 
-    `until` moves the clock on after the last line. `skips` are events that automations of some shards did not see.
+    `until` moves the clock on after the last line. `skips` are events that automations of some shards did not see. `revisions` are the
+    rules that lines may put in force, by number; one of a lower number than that in force changes nothing.
 
     Raises:
         InvalidInput: a line is no event and no tick, or its time is out of range; the message starts with its number.
@@ -136,25 +138,31 @@ def replay(
     automations: Iterable[Automation] = getattr(rules, "automations", None) or ()
     if isinstance(rules, (list, tuple)):
         automations = rules
-    run = _Run(automations, _Kind(format), decisions=decisions, skips=skips)
+    run = _Run(automations, _Kind(format), decisions=decisions, skips=skips, revisions=revisions or {})
     return run.all(lines, end)
 
 
 class _Run:
     def __init__(
-        self, automations: Iterable[Automation], kind: _Kind, *, decisions: bool, skips: Sequence[Skipped]
+        self,
+        automations: Iterable[Automation],
+        kind: _Kind,
+        *,
+        decisions: bool,
+        skips: Sequence[Skipped],
+        revisions: Mapping[int, RuleSource],
     ) -> None:
+        self._revisions = revisions
+        self._number = 0  #: the revision in force; 0 before the first
         self._kind = kind
         #: by id of an event, the shards that passed it over
         self._skips: dict[str, set[int]] = {}
         for skip in skips:
             self._skips.setdefault(skip.event, set()).add(skip.shard)
         # as on the server, where the shards matter; one for all where they make no difference
-        parts: list[list[Automation]] = [[] for _ in range(skips[0].shards if skips else 1)]
-        for automation in automations:
-            parts[shard_of(automation.name, len(parts))].append(automation)
+        self._shards = skips[0].shards if skips else 1
         self._evaluators = [
-            Evaluator(RuleSet.compile(part), follows_wait=kind.follows_wait, record=decisions) for part in parts
+            Evaluator(part, follows_wait=kind.follows_wait, record=decisions) for part in self._parts(automations)
         ]
         self._clock_us = 0
         self._seen: OrderedDict[str, int] = OrderedDict()  #: id to when it was decided, oldest first
@@ -174,6 +182,12 @@ class _Run:
             for outcome in self._advance():
                 yield from _printed(outcome)
 
+    def _parts(self, automations: Iterable[Automation]) -> list[RuleSet]:
+        parts: list[list[Automation]] = [[] for _ in range(self._shards)]
+        for automation in automations:
+            parts[shard_of(automation.name, self._shards)].append(automation)
+        return [RuleSet.compile(part) for part in parts]
+
     def _advance(self) -> list[Evaluation]:
         return [evaluator.advance(self._clock_us) for evaluator in self._evaluators]
 
@@ -187,6 +201,8 @@ class _Run:
             return self._advance()
         if _is_skip(data):
             return []
+        if isinstance(data, dict) and "rules" in data and "event" not in data:
+            return self._marker(data)
         event = self._event(number, data)
         if self._kind.name == "prefect" and event.name == _UNSEEN:
             return self._advance()
@@ -202,6 +218,25 @@ class _Run:
         ]
         if not any(evaluator.holds(event.id) for evaluator in self._evaluators):
             self._note(event.id)
+        return outcomes
+
+    def _marker(self, data: dict[str, Any]) -> list[Evaluation]:
+        """Put other rules in force. What is due before is decided by the ones so far."""
+        number = data["rules"]
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise InvalidInput("the number of a revision, from 1", path=("rules",))
+        if data.get("at") is not None:
+            self._move(_time("at", data["at"]))
+        outcomes = self._advance()
+        if number > self._number:
+            if number not in self._revisions:
+                raise InvalidInput(
+                    f"the rules of revision {number} are not given; add --revision-rules {number}=PATH", path=("rules",)
+                )
+            self._number = number
+            parts = self._parts(self._revisions[number].automations)
+            for evaluator, part in zip(self._evaluators, parts, strict=True):
+                evaluator.replace_rules(part)
         return outcomes
 
     def _note(self, event_id: str) -> None:

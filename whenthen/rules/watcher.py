@@ -14,7 +14,7 @@ import asyncio
 import dataclasses
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 
 from watchfiles import Change, awatch
@@ -29,7 +29,7 @@ from whenthen.rules.folder import (
     is_rules_file,
     read_files,
 )
-from whenthen.schemas import InvalidRules, Problem
+from whenthen.schemas import BusUnavailable, InvalidRules, Problem
 
 __all__ = ["RulesWatcher"]
 
@@ -40,7 +40,7 @@ SETTLING_TRIES = 20
 WAKE_MS = 500  #: how often it is looked whether a file is away for too long
 
 #: called with new rules and no problems, or with None and the problems of a set that was refused
-Changed = Callable[[Rules | None, Sequence[Problem]], None]
+Changed = Callable[[Rules | None, Sequence[Problem]], Awaitable[None]]
 
 
 class RulesWatcher:
@@ -48,7 +48,7 @@ class RulesWatcher:
 
     `changed` is called in the event loop after each change that gave another revision, that was refused, or that took
     the last refused one back; a refused set leaves `rules` as they are. A callback that refuses a set of its own
-    accord raises InvalidRules.
+    accord raises InvalidRules; one that can not take it now raises BusUnavailable, and is called again.
     """
 
     def __init__(
@@ -76,16 +76,19 @@ class RulesWatcher:
         self._away: dict[str, float] = {}  #: files of `rules` that are away, and since when
         self._held_until: float | None = None  #: when the first of those that are held is not any more
         self._reading = asyncio.Lock()
+        self._untaken = False  #: whether the last set is still to be taken
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch until `stop` is set."""
-        if self.problems:  # the files may have been mended before anyone watched
-            await self.reload()
+        self._untaken = self._untaken or bool(self.problems)  # the files may have been mended before anyone watched
         async for changed in self._changes(stop):
             if stop.is_set():
                 return
-            if changed or self._grace_is_over():
-                await self.reload()
+            if changed or self._untaken or self._grace_is_over():
+                try:
+                    await self.reload()
+                except BusUnavailable as error:
+                    log.warning("changed rules are not taken yet: %s", error)
 
     async def reload(self) -> bool:
         """Read the rules now; say whether another set was taken. Reading happens in a thread.
@@ -94,19 +97,22 @@ class RulesWatcher:
         writes the new text does not take all rules away in between. A file that is away counts as it was for the grace time.
         """
         async with self._reading:
-            return await self._reload()
+            self._untaken = True
+            taken = await self._reload()
+            self._untaken = False
+            return taken
 
     async def _reload(self) -> bool:
         try:
             rules = await self._settled()
             if rules.revision == self.rules.revision and not self.problems:
                 return False
-            self._changed(rules, ())
+            await self._changed(rules, ())
         except InvalidRules as error:
             problems = tuple(error.problems)
             if problems != self.problems:
                 self.problems = problems
-                self._changed(None, problems)
+                await self._changed(None, problems)
             return False
         taken = rules.revision != self.rules.revision
         self.rules = rules

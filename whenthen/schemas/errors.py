@@ -13,7 +13,11 @@ WhenthenError
 │   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
 ├── NotFound              no such automation, deployment, run, webhook
-├── Conflict              somebody else changed it first, or it is in another state
+├── Conflict              somebody else changed it first, or it is in another state (HTTP 409)
+│   ├── RevisionTaken     somebody else published rules first (`engine.rule_sets`)
+│   └── RevisionUnusable  a stored revision of the rules can not be used (`engine.rule_sets`)
+│       ├── RevisionDamaged        it is not whole; no process can
+│       └── RevisionNotUnderstood  this version can not compile it
 ├── RenderError           a parameter could not be rendered for this event
 │   └── NoText            text was to be made of null, a list or an object (`templates`)
 ├── ActionError           an action's try failed; `retryable` says whether another may help

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.examples import up_to
+from whenthen.rules import Rules
 from whenthen.rules.replay import replay, skips_of
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput, WhenthenError
@@ -271,3 +272,36 @@ def test_skips_of_different_servers_are_refused() -> None:
 def test_an_event_that_speaks_of_a_skip_is_an_event() -> None:
     lines = [event("a", 0, id="e0", payload={"skip": {"event": "x"}})]
     assert skips_of(lines) == []
+
+
+def marker(number: Any, second: float | None = None) -> str:
+    return json.dumps({"rules": number, **({} if second is None else {"at": at(second)})})
+
+
+def test_a_marker_puts_other_rules_in_force_and_decides_what_was_due_before() -> None:
+    revisions = {2: Rules(automations=tuple(rules(THREE))), 3: Rules(automations=tuple(rules(EVERY)))}
+    lines = [
+        event("start", 0),
+        event("a", 1, id="a1"),
+        marker(2, 40),
+        event("a", 41),
+        event("a", 42),
+        event("a", 43, id="a4"),
+        marker(3),
+        marker(2),
+        event("order.placed", 44, id="o1"),
+    ]
+    found = fired(rules(ABSENT), *lines, revisions=revisions)
+    assert [(each["automation"], each["event"]) for each in found] == [
+        ("absent", None),
+        ("three", "a4"),
+        ("every", "o1"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(7, "add --revision-rules 7=PATH"), ("2", "the number of a revision"), (0, "from 1")]
+)
+def test_a_marker_without_rules_is_refused_with_its_line(number: Any, said: str) -> None:
+    with pytest.raises(InvalidInput, match=f"line 2: rules: .*{said}"):
+        fired(rules(EVERY), event("a", 0), marker(number, 1))

@@ -11,7 +11,7 @@ import pytest
 
 from tests.patience import limit
 from whenthen.rules import Rules, RulesWatcher, load_rules
-from whenthen.schemas.errors import Problem
+from whenthen.schemas.errors import BusUnavailable, Problem
 
 GOOD = "automations: [{name: a, trigger: {expect: x}}]\n"
 OTHER = "automations: [{name: b, trigger: {expect: x}}]\n"
@@ -25,7 +25,7 @@ class Heard:
         self.rules: list[Rules] = []
         self.problems: list[Sequence[Problem]] = []
 
-    def __call__(self, rules: Rules | None, problems: Sequence[Problem]) -> None:
+    async def __call__(self, rules: Rules | None, problems: Sequence[Problem]) -> None:
         if rules is None:
             self.problems.append(problems)
         else:
@@ -140,6 +140,33 @@ def test_a_folder_that_disappears_is_a_refused_set(tmp_path: Path) -> None:
 
 
 # -- files that go away
+
+
+def test_a_change_that_can_not_be_taken_now_is_told_again_until_it_is(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    told: list[str] = []
+
+    async def changed(rules: Rules | None, problems: Sequence[Problem]) -> None:
+        assert rules is not None
+        told.append(rules.automations[0].name)
+        if len(told) < 3:
+            raise BusUnavailable("NATS is away")
+
+    async def watch() -> None:
+        watcher = RulesWatcher(tmp_path, load_rules(tmp_path), changed, debounce_ms=1)
+        stop = asyncio.Event()
+        (tmp_path / "a.yaml").write_text(OTHER)
+        with pytest.raises(BusUnavailable):
+            await watcher.reload()
+        task = asyncio.create_task(watcher.run(stop))
+        try:
+            await until(lambda: len(told) == 3 and watcher.rules.automations[0].name == "b")
+        finally:
+            stop.set()
+            await asyncio.wait_for(task, limit(20))
+
+    asyncio.run(watch())
+    assert told == ["b"] * 3
 
 
 class Away:

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def run_server(
-    settings: Settings, rules: Path, *, roles: frozenset[Role], pools: tuple[str, ...], page: SharedPage
+    settings: Settings, rules: Path | None, *, roles: frozenset[Role], pools: tuple[str, ...], page: SharedPage
 ) -> None:
     """Run a process until it gets SIGTERM or SIGINT.
 
@@ -59,7 +59,7 @@ def _event_loop() -> asyncio.AbstractEventLoop:
 
 async def _serve(
     settings: Settings,
-    rules: Path,
+    rules: Path | None,
     roles: frozenset[Role],
     pools: tuple[str, ...],
     redactor: Redactor,
@@ -134,12 +134,15 @@ def _say(server: Server, made: str | None) -> None:
         out.print(f"  token     in {escape(str(server.settings.data_dir / FILE_NAME))}  (your commands find it)")
     kind = "embedded, " if status["embedded"] else ""
     out.print(f"  NATS      {status['nats']}  ({kind}data in {escape(str(server.settings.data_dir))})")
-    out.print(f"  rules     {escape(rules['path'])}, revision {rules['revision']}")
+    where = f"{escape(rules['path'])}, " if rules["path"] else ""
+    out.print(f"  rules     {where}revision {rules['number']} ({rules['revision']})")
     if rules["kept_since"]:
         out.print(
             f"            [bold red]the files are refused; these are the last good rules, of {rules['kept_since']}[/]"
         )
         out.print("            whenthen status says why; mended files are taken at once")
+    for note in status["notes"]:
+        out.print(f"            [bold yellow]{escape(note)}[/]")
     counts = ", ".join(f"{rules[name]} {name}" for name in ("automations", "webhooks", "deployments", "notifiers"))
     out.print(f"            {counts}")
     for name in server.rule_registry.now.webhooks:

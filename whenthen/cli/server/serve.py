@@ -20,6 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
+RulesArgument = Annotated[
+    Path | None,
+    typer.Argument(
+        help="A folder of YAML files, or one file. Without it: the rules that another process published.",
+        show_default=False,
+    ),
+]
 DataDir = Annotated[Path | None, typer.Option("--data-dir", help="Where the embedded NATS server keeps its streams.")]
 NatsUrl = Annotated[str | None, typer.Option("--nats", help="An existing NATS server, several with commas.")]
 Config = Annotated[Path | None, typer.Option("--config", help="A file of settings (TOML or YAML).")]
@@ -36,7 +43,7 @@ def add_commands(app: typer.Typer) -> None:
 @errors
 def serve(
     context: typer.Context,
-    rules: Annotated[Path, typer.Argument(help="A folder of YAML files, or one file.", show_default=False)],
+    rules: RulesArgument = None,
     host: Annotated[str | None, typer.Option(help="The address to listen on; 127.0.0.1 by default.")] = None,
     port: Annotated[int | None, typer.Option(help="The port to listen on; 0 takes a free one. Default: 4280.")] = None,
     data_dir: DataDir = None,
@@ -85,7 +92,7 @@ def serve(
 @errors
 def worker(
     context: typer.Context,
-    rules: Annotated[Path, typer.Argument(help="A folder of YAML files, or one file.", show_default=False)],
+    rules: RulesArgument = None,
     nats: NatsUrl = None,
     pool: Annotated[list[str] | None, typer.Option(help="Work pools to take runs of. Default: all.")] = None,
     data_dir: DataDir = None,

@@ -65,6 +65,7 @@ class Offset:
     writer: str = ""  #: which process wrote it
     prepared: int = 0  #: packs of a commit larger than an atomic batch
     applied: int = 0  #: how many of them are applied
+    rules: int = 0  #: the revision of the rules that is in force there; 0 in offsets of earlier versions
     packed: bytes = b""  #: the changes of a small commit, packed; behind the JSON line
     revision: int = 0
 

@@ -21,6 +21,7 @@ from nats.js import JetStreamContext, api
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.subjects import RULE_MARKERS
 from whenthen.schemas import SetupError
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "HANGS",
     "LEASES",
     "NEEDED_ENGINE_BYTES",
+    "RULES",
     "RUNS",
     "RUN_STATES",
     "SPECS",
@@ -44,6 +46,7 @@ __all__ = [
 
 EVENTS = "EVENTS"
 ENGINE = "ENGINE"
+RULES = "RULES"
 RUNS = "RUNS"
 RUN_STATES = "WT_runs"
 STATE = "WT_state"
@@ -220,7 +223,7 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
     return [
         api.StreamConfig(
             name=EVENTS,
-            subjects=["events.>", "ticks.*", "skips.*", FENCE],
+            subjects=["events.>", "ticks.*", "skips.*", RULE_MARKERS, FENCE],
             retention=api.RetentionPolicy.LIMITS,
             discard=api.DiscardPolicy.NEW,
             max_age=settings.events_max_age.total_seconds(),
@@ -240,6 +243,16 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
             max_msgs_per_subject=1,
             allow_atomic=True,
             allow_msg_ttl=True,
+            allow_direct=True,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        ),
+        api.StreamConfig(
+            name=RULES,
+            subjects=["rulesets.>"],
+            retention=api.RetentionPolicy.LIMITS,
+            discard=api.DiscardPolicy.NEW,
+            max_msgs_per_subject=1,
             allow_direct=True,
             num_replicas=settings.replicas,
             storage=api.StorageType.FILE,

@@ -17,6 +17,7 @@ from whenthen.schemas import InvalidInput, is_run_id
 
 __all__ = [
     "ALL_EVENTS",
+    "RULE_MARKERS",
     "action_prefix",
     "action_subject",
     "dead_subject",
@@ -29,6 +30,8 @@ __all__ = [
     "header_id",
     "legal_key",
     "log_subject",
+    "marker_number",
+    "marker_subject",
     "offset_subject",
     "outcome_of",
     "outcome_subject",
@@ -37,7 +40,10 @@ __all__ = [
     "prepared_subject",
     "probe_subject",
     "queued_run_subject",
+    "revision_subject",
+    "rule_text_subject",
     "run_key",
+    "seen_rules_subject",
     "shard_subjects",
     "short_token",
     "tick_subject",
@@ -49,6 +55,7 @@ __all__ = [
 
 EVENTS_PREFIX = "events."
 ALL_EVENTS = "events.>"
+RULE_MARKERS = "rules.*"
 #: more filters than this on one consumer cost the server more than it saves
 MAX_FILTERS = 200
 #: longer tokens are cut and end in a hash; a subject must fit the server's control line of 4096 bytes
@@ -180,6 +187,32 @@ def _covered(subject: str, prefixes: set[str]) -> bool:
 def tick_subject(shard: int) -> str:
     """Where a shard tells itself the time."""
     return f"ticks.{shard}"
+
+
+def marker_subject(number: int) -> str:
+    """Where `EVENTS` says from which position on a revision of the rules is in force."""
+    return f"rules.{number}"
+
+
+def marker_number(subject: str) -> int | None:
+    """The revision that a marker names; None when `subject` is something else's."""
+    prefix, _, number = subject.partition(".")
+    return int(number) if prefix == "rules" and number.isascii() and number.isdigit() else None
+
+
+def revision_subject(number: int | str) -> str:
+    """The record of a revision of the rules; `*` for all."""
+    return f"rulesets.revision.{number}"
+
+
+def rule_text_subject(digest: str, part: int | str) -> str:
+    """A part of a text that revisions name by its digest; `*` for all parts."""
+    return f"rulesets.text.{digest}.{part}"
+
+
+def seen_rules_subject(digest: str) -> str:
+    """The last revision that had the rules with this digest."""
+    return f"rulesets.seen.{digest}"
 
 
 def shard_subjects(shard: int) -> str:

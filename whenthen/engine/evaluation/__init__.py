@@ -13,13 +13,16 @@ from whenthen.engine.evaluation.leases import (
     ShardHolder,
     ShardWork,
 )
+from whenthen.engine.evaluation.loop_ports import (
+    Observer,
+    RuleRevisions,
+)
 from whenthen.engine.evaluation.nats_log import (
     NatsEngineStore,
     NatsLeaseStore,
     nats_shard_loop,
 )
 from whenthen.engine.evaluation.shard_loop import (
-    Observer,
     ShardLoop,
 )
 
@@ -29,6 +32,7 @@ __all__ = [
     "NatsEngineStore",
     "NatsLeaseStore",
     "Observer",
+    "RuleRevisions",
     "ShardHolder",
     "ShardLoop",
     "ShardWork",

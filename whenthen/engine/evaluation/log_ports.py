@@ -105,6 +105,13 @@ class EventLog(Protocol):
             BusUnavailable: not known to be stored. A tick more does no harm.
         """
 
+    async def next_marker(self, after: int) -> int:
+        """The revision that the first marker after a position names; 0 when there is none.
+
+        Raises:
+            BusUnavailable: no answer.
+        """
+
     async def recent_ids(self, *, since_us: int, before: int) -> list[tuple[str, int]]:
         """Ids and times of the events stored since `since_us` at positions below `before`, oldest first; at least the first
         100,000 of them.
@@ -151,8 +158,9 @@ class ShardLog(Protocol):
             SetupError: the store holds windows that no commit covers.
         """
 
-    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int) -> Offset:
-        """Store `messages` and the new position as one; tries until the outcome is known.
+    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0) -> Offset:
+        """Store `messages` and the new position as one, with the revision of the rules that is in force there; tries until the
+        outcome is known.
 
         Windows of any size are stored, in parts; another message must fit (`largest`). While the store is full, room is made
         of what only tells what was, and the commit is tried until it is stored.

@@ -26,6 +26,7 @@ from whenthen.engine.bus import (
     MessageTooLarge,
     Offset,
     StaleBatch,
+    marker_number,
     offset_subject,
     shard_subjects,
     tick_subject,
@@ -209,6 +210,15 @@ class MemoryEventLog:
         subject = tick_subject(shard)
         await self._connection.operate(f"publish {subject}", lambda: self._connection.server.append(subject, b""))
 
+    async def next_marker(self, after: int) -> int:
+        """See `EventLog.next_marker`."""
+
+        def first() -> int:
+            found = (marker_number(each.subject) for each in self._connection.server.events[after:])
+            return next((number for number in found if number is not None), 0)
+
+        return await self._connection.operate("next marker", first, late=False)
+
     async def recent_ids(self, *, since_us: int, before: int) -> list[tuple[str, int]]:
         """See `EventLog.recent_ids`."""
 
@@ -359,18 +369,18 @@ class MemoryShardLog:
         found = self._server.get(subject)
         if found is not None:
             self.offset = Offset.decode(found.data or b"", found.seq)
-        await self.commit([], seq=self.offset.seq, clock_us=self.offset.clock_us)
+        await self.commit([], seq=self.offset.seq, clock_us=self.offset.clock_us, rules=self.offset.rules)
         self._parts = WindowParts(self.shard)
         for message in self._server.read(shard_subjects(self.shard), 0):
             self._parts.receive(message.subject, message.data or b"", on_window)
         self._parts.finish(on_window)
         return self.offset
 
-    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int) -> Offset:
+    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0) -> Offset:
         """See `ShardLog.commit`."""
         await asyncio.sleep(0)
         subject = offset_subject(self.shard)
-        target = dataclasses.replace(self.offset, seq=seq, clock_us=clock_us, commit=uuid.uuid4().hex)
+        target = dataclasses.replace(self.offset, seq=seq, clock_us=clock_us, rules=rules, commit=uuid.uuid4().hex)
         pieces = self._parts.cut(messages, self.largest)
         try:
             revision = self._server.store(

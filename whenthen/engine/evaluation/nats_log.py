@@ -16,14 +16,17 @@ from nats.js.kv import KeyValue
 
 from whenthen.engine.bus import (
     ENGINE,
+    EVENTS,
     HEADER_BYTES,
     LEASES,
+    RULE_MARKERS,
     Bus,
     BusReason,
     Delivery,
     Message,
     RequestClient,
     make_room_for,
+    marker_number,
     publish_batch,
     publish_fenced,
     tick_subject,
@@ -33,8 +36,9 @@ from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.commits.commit_messages import EvaluationSettings
 from whenthen.engine.evaluation.event_reader import EventReader
 from whenthen.engine.evaluation.log_ports import LeaseEntry, StoredRecord, WrongRevision
+from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, PublishSpecs, RuleRevisions
 from whenthen.engine.evaluation.recent_ids import recent_ids
-from whenthen.engine.evaluation.shard_loop import EventEvaluator, Observer, PublishSpecs, ShardLoop
+from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.engine.hangs import NatsSkipLog, ShardSkips
 from whenthen.schemas import Event
 from whenthen.supervision import AtHand
@@ -64,6 +68,18 @@ class NatsEventLog:
     async def publish_tick(self, shard: int) -> None:
         """See `EventLog.publish_tick`."""
         await self._bus.store(tick_subject(shard), b"")
+
+    async def next_marker(self, after: int) -> int:
+        """See `EventLog.next_marker`. The stream's leader answers."""
+        answer = await self._bus.client.api(
+            f"STREAM.MSG.GET.{EVENTS}", {"seq": after + 1, "next_by_subj": RULE_MARKERS}
+        )
+        error = answer.get("error")
+        if error is None:
+            return marker_number(answer["message"]["subject"]) or 0
+        if error.get("err_code") == _NO_MESSAGE:
+            return 0
+        raise unavailable(f"markers of rules can not be read: {error.get('description')}", BusReason.REFUSED)
 
     async def recent_ids(self, *, since_us: int, before: int) -> list[tuple[str, int]]:
         """See `EventLog.recent_ids`."""
@@ -210,6 +226,7 @@ def nats_shard_loop(
     publish_specs: PublishSpecs | None = None,
     shards: int = 1,
     at_hand: AtHand | None = None,
+    revisions: RuleRevisions | None = None,
 ) -> ShardLoop:
     """The loop of a shard over the streams of `bus`."""
     shard_log = FencedShardLog(NatsEngineStore(bus.client), shard, writer=writer)
@@ -223,4 +240,5 @@ def nats_shard_loop(
         publish_specs=publish_specs,
         skips=ShardSkips(NatsSkipLog(bus), shard=shard, shards=shards),
         at_hand=at_hand,
+        revisions=revisions,
     )

@@ -1,8 +1,8 @@
 """The evaluation loop of one shard: events in, decisions, and one commit after another.
 
 Called by `engine.evaluation.leases` for each shard that this process holds. The only position is the shard's offset
-(`engine.evaluation.commits.commit`); time is the event log's (`engine.evaluation.stream_clock`). While a commit is being stored the next
-batch is evaluated. The loop ends with `Fenced` when another process took the shard; everything in memory is void then.
+(`engine.evaluation.commits.commit`); time is the event log's (`engine.evaluation.stream_clock`), as is when other rules come into force
+(`engine.evaluation.shard_rules`). While a commit is stored the next batch is evaluated. `Fenced` ends it: everything in memory is void.
 """
 
 from __future__ import annotations
@@ -10,33 +10,24 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from typing import Protocol
-
-import orjson
+from collections.abc import Callable, Iterable
 
 from whenthen.cancellation import end_task
-from whenthen.engine.bus import (
-    ALL_EVENTS,
-    Message,
-    decode_window,
-    encode_window,
-    filters_for,
-    shard_subjects,
-    tick_subject,
-    unreadable_subject,
-)
+from whenthen.engine.bus import ALL_EVENTS, RULE_MARKERS, Message, filters_for, marker_number, tick_subject
+from whenthen.engine.evaluation.commits.batch_storing import BatchStoring
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
+from whenthen.engine.evaluation.commits.unreadable_windows import UNREADABLE
 from whenthen.engine.evaluation.commits.window_parts import MAX_WINDOW_BYTES
-from whenthen.engine.evaluation.log_ports import CommitRefused, EventLog, Received, ShardLog
+from whenthen.engine.evaluation.log_ports import EventLog, Received, ShardLog
+from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, PublishSpecs, RuleRevisions
 from whenthen.engine.evaluation.loop_stopped import loop_stopped_event, set_aside_event
+from whenthen.engine.evaluation.shard_rules import ShardRules
 from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
-from whenthen.engine.hangs import SKIPS, ShardSkips, Skip
-from whenthen.schemas import BusUnavailable, Decision, Event, Firing, InvalidInput, decode_event, from_us
+from whenthen.engine.hangs import SKIPS, ShardSkips
+from whenthen.schemas import BusUnavailable, Decision, Event, decode_event, from_us
 from whenthen.supervision import AtHand
-from whenthen.triggers import SET_ASIDE, Aside, Evaluation, RuleSet, Stopped
 
-__all__ = ["EventEvaluator", "Observer", "PublishSpecs", "ShardLoop"]
+__all__ = ["ShardLoop"]
 
 log = logging.getLogger(__name__)
 
@@ -51,77 +42,14 @@ SLICE_S = 0.005  #: evaluation without yielding to the connection's reader
 #: events that changed nothing move the offset only this often
 IDLE_EVENTS = 20_000
 IDLE_COMMIT_S = 1.0
-LONGEST_RETRY_S = 5.0  #: before a commit that is refused is tried again
 LOOK_S = 1.0  #: how often the lag is told while a commit is being stored
-RETRY_S = 0.2  #: before a load, a notice, or a look at recent ids is tried again
-#: how long windows that can not be read are kept for people to look at
-UNREADABLE_KEPT_S = 30 * 86400
-#: what reading a state raises that is damaged, or that a defect wrote
-_UNREADABLE = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, AssertionError)
+RETRY_S = 0.2  #: before a load, or a look at recent ids is tried again
 #: in an event as it is stored: it names a predecessor
 FOLLOWS = b'"follows":"'
 #: after which specifications of actions that are used are published again, so that they are not taken for forgotten ones
 RENEW_SPECS_S = 12 * 3600.0
 #: how far back predecessors are looked for, as far as the evaluator remembers
 PREDECESSORS_US = 30 * 60 * 1_000_000
-
-
-#: stores specifications of actions by digest, where executors find them; `BusUnavailable`: call it again
-PublishSpecs = Callable[[Mapping[str, bytes]], Awaitable[None]]
-
-
-class EventEvaluator(Protocol):
-    """What the loop needs of `whenthen.triggers.Evaluator`, which says what each means."""
-
-    clock_us: int
-
-    @property
-    def rules(self) -> RuleSet: ...
-    def process(self, event: Event, now_us: int) -> Evaluation: ...
-    def advance(self, now_us: int) -> Evaluation: ...
-    def next_deadline_us(self) -> int | None: ...
-    def wants_all_events(self) -> bool: ...
-    def remember(self, event_id: str, at_us: int | None = None) -> None: ...
-    def holds(self, event_id: str) -> bool: ...
-    def pending(self) -> int: ...
-    def drain(self) -> list[tuple[str, str, bytes | None]]: ...
-    def restore(self, trigger: str, key: str, state: bytes) -> bool: ...
-    def replace_rules(self, rules: RuleSet) -> None: ...
-    @property
-    def aside(self) -> Mapping[str, Aside]: ...
-    def owner(self, trigger: str) -> str | None: ...
-    def set_aside(
-        self, automation: str, detail: str, *, at_us: int, windows: Iterable[tuple[str, str]] = ()
-    ) -> None: ...
-    def give_back(self) -> list[str]: ...
-
-
-class Observer:
-    """Notified by the loop; does nothing. Metrics and the decision log override what they want to know."""
-
-    def evaluated(self, shard: int, events: int, decisions: Sequence[Decision], firings: Sequence[Firing]) -> None:
-        """A batch was evaluated; its firings are not committed yet."""
-
-    def committed(self, shard: int, firings: Sequence[Firing], messages: int, seconds: float) -> None:
-        """A batch is stored."""
-
-    def stopped(self, shard: int, stopped: Sequence[Stopped]) -> None:
-        """Firings that were not made, as too many firings led to them."""
-
-    def set_aside(self, shard: int, aside: Mapping[str, Aside]) -> None:
-        """Which automations of the shard are set aside now; told when they are others, and when the shard was loaded."""
-
-    def event_set_aside(self, shard: int, skip: Skip) -> None:
-        """An event that hung processes lies before the shard, which passes over it; told at each load until it has."""
-
-    def full(self, shard: int, full: bool) -> None:
-        """Whether the shard waits because the store is full and holds nothing that may go."""
-
-    def lag(self, shard: int, messages: int, seconds: float) -> None:
-        """How far the shard is behind the event log."""
-
-    def unreadable(self, shard: int, seq: int, error: Exception) -> None:
-        """The message at `seq` is no event, or the evaluator failed on it; it was skipped."""
 
 
 class ShardLoop:
@@ -140,7 +68,9 @@ class ShardLoop:
         publish_specs: PublishSpecs | None = None,
         skips: ShardSkips | None = None,
         at_hand: AtHand | None = None,
+        revisions: RuleRevisions | None = None,
     ) -> None:
+        """Without `revisions` the rules of `evaluator` stay in force, and markers are not read."""
         self.shard = shard_log.shard
         self.evaluator = evaluator
         self.observer = observer or Observer()
@@ -153,11 +83,22 @@ class ShardLoop:
         self._cursor = events.cursor()
         self._clock = StreamClock(wall_us=wall_us, monotonic=monotonic)
         self._encoder = MessageEncoder(self.shard, settings or EvaluationSettings())
-        self._publish_specs = publish_specs
+        self._storing = BatchStoring(
+            shard_log,
+            events,
+            evaluator,
+            self._encoder,
+            set_aside=self._set_aside,
+            monotonic=monotonic,
+            publish_specs=publish_specs,
+        )
         self._skips = ShardSkips() if skips is None else skips
         self._at_hand = at_hand or AtHand()
         self._renew_specs_at = monotonic() + RENEW_SPECS_S
-        self._new_rules: RuleSet | None = None
+        self._rules: ShardRules | None = None
+        if revisions is not None:
+            self._rules = ShardRules(self.shard, events, revisions, stopping=lambda: self._stopping)
+        self._marker: Received | None = None  #: a marker that was read and is not passed yet
         self._filters: list[str] = []
         self._stopping = False
         self._ids_read = False  #: whether the recent ids were read; from then on all events are
@@ -180,10 +121,15 @@ class ShardLoop:
         """Whether everything in the log is evaluated and committed."""
         return self.ready.is_set() and self._cursor.caught_up and self._commit is None
 
-    def replace_rules(self, rules: RuleSet) -> None:
-        """Continue with other rules after the current batch."""
-        self._new_rules = rules
-        self._cursor.wake()
+    @property
+    def revision(self) -> int:
+        """Of the rules that is in force; 0 without revisions."""
+        return self._rules.number if self._rules is not None else 0
+
+    @property
+    def stalled(self) -> str:
+        """Why the shard waits for rules that it can not have; empty when it does not."""
+        return self._rules.stalled if self._rules is not None else ""
 
     def stop(self) -> None:
         """Finish the current batch, commit it, and let `run` return."""
@@ -205,7 +151,7 @@ class ShardLoop:
                 await self._step()
             await self._await_commit()
             if self._offset_is_behind():
-                await self._log.commit([], seq=self.seq, clock_us=self.evaluator.clock_us)
+                await self._commit_position()
         finally:
             self.ready.clear()
             if self._commit is not None:
@@ -227,8 +173,13 @@ class ShardLoop:
                 latest.clear()
                 await asyncio.sleep(RETRY_S)
         offset = self._log.offset
+        self.seq = offset.seq
+        if self._rules is not None:
+            if (rules := await self._rules.load(offset)) is None:
+                return
+            self.evaluator.replace_rules(rules)
         self.evaluator.clock_us = max(self.evaluator.clock_us, offset.clock_us)
-        unreadable: dict[tuple[str, str], Exception] = {}
+        unreadable: dict[tuple[str, str], tuple[bytes, Exception]] = {}
         for count, ((trigger, key), state) in enumerate(latest.items(), 1):
             if trigger == SKIPS:
                 self._skips.restore(key, state)
@@ -236,11 +187,10 @@ class ShardLoop:
             try:
                 if state and not self.evaluator.restore(trigger, key, state):
                     unknown.add((trigger, key))
-            except _UNREADABLE as error:  # one window must not keep the shard from being loaded for ever
-                unreadable[trigger, key] = error
+            except UNREADABLE as error:  # one window must not keep the shard from being loaded for ever
+                unreadable[trigger, key] = (state, error)
             if count % 2000 == 0:
                 await asyncio.sleep(0)
-        self.seq = offset.seq
         self._tell_aside()
         if self.evaluator.wants_all_events():
             await self._read_recent_ids(offset.seq + 1)
@@ -248,50 +198,10 @@ class ShardLoop:
         if unknown:
             log.info("shard %d: forgetting %d windows that no part of their trigger has", self.shard, len(unknown))
             tombstones = [self._encoder.window(trigger, key, None) for trigger, key in unknown]
-            await self._log.commit(tombstones, seq=offset.seq, clock_us=offset.clock_us)
+            await self._log.commit(tombstones, seq=offset.seq, clock_us=offset.clock_us, rules=self.revision)
         if unreadable:
-            await self._put_away({name: (latest[name], error) for name, error in unreadable.items()})
-        await self._settle_skips()
-
-    async def _put_away(self, unreadable: Mapping[tuple[str, str], tuple[bytes, Exception]]) -> None:
-        """Set the automations of windows that can not be read aside. The windows are stored elsewhere for a while, where nobody
-        but people reads them."""
-        most = self._log.largest - len(orjson.dumps(["", ""])) - (8 << 10)
-        by_owner: dict[str, list[tuple[str, str]]] = {}
-        messages: list[Message] = []
-        for (trigger, key), (state, error) in unreadable.items():
-            subject = unreadable_subject(self.shard, trigger, key)
-            log.error(
-                "shard %d: the window of trigger %s, key %r can not be read: %r; it is put away under %s for %d days",
-                self.shard,
-                trigger,
-                key[:200],
-                error,
-                subject,
-                UNREADABLE_KEPT_S // 86400,
-            )
-            messages.append(Message(subject, encode_window(trigger, key, state)[:most], UNREADABLE_KEPT_S))
-            messages.append(self._encoder.window(trigger, key, None))
-            if owner := self.evaluator.owner(trigger):
-                by_owner.setdefault(owner, []).append((trigger, key))
-        for automation, names in by_owner.items():
-            subject = unreadable_subject(self.shard, *names[0])
-            detail = (
-                f"{len(names)} of its windows can not be read, among them that of key {names[0][1][:200]!r}: they are put away "
-                f"(subject {subject}), and forgotten when the automation is resumed"
-            )
-            await self._publish_notice(self._set_aside(automation, detail, windows=names))
-        messages += [self._encoder.window(*window) for window in self.evaluator.drain()]
-        await self._log.commit(messages, seq=self.seq, clock_us=self.evaluator.clock_us)
-
-    async def _settle_skips(self) -> None:
-        """Decide which events before the shard are passed over, as they hung processes."""
-
-        async def commit(changes: Sequence[tuple[str, bytes | None]]) -> None:
-            records = [self._encoder.window(SKIPS, key, state) for key, state in changes]
-            await self._log.commit(records, seq=self.seq, clock_us=self._log.offset.clock_us)
-
-        for skip in await self._skips.settle(self.seq, commit=commit, notice=self._publish_notice):
+            await self._storing.put_away(unreadable, rules=self.revision)
+        for skip in await self._storing.settle_skips(self._skips, seq=self.seq, rules=self.revision):
             self.observer.event_set_aside(self.shard, skip)
 
     async def _read_recent_ids(self, before: int) -> None:
@@ -310,7 +220,8 @@ class ShardLoop:
     def _wanted_filters(self) -> list[str]:
         """The subjects that the evaluator must see now."""
         patterns = ["*"] if self.evaluator.wants_all_events() else self.evaluator.rules.patterns()
-        return [*filters_for(patterns), tick_subject(self.shard)]
+        markers = [] if self._rules is None else [RULE_MARKERS]
+        return [*filters_for(patterns), tick_subject(self.shard), *markers]
 
     async def _start_reading(self) -> None:
         self._filters = self._wanted_filters()
@@ -320,8 +231,6 @@ class ShardLoop:
 
     async def _step(self) -> None:
         """One batch: wait for events, evaluate them, start their commit."""
-        if self._new_rules is not None:
-            await self._swap_rules(self._new_rules)
         if self.evaluator.aside:
             for name in self.evaluator.give_back():
                 log.info("shard %d: automation %s was resumed and is evaluated again", self.shard, name)
@@ -340,17 +249,35 @@ class ShardLoop:
                 return
         batch = await self._evaluate()
         await self._await_commit()
-        self._start_commit(batch)
+        self._start_commit(batch, always=self._marker is not None)  # the shard may have to wait there
+        if self._marker is not None:
+            await self._pass_marker(self._marker)
         if self.evaluator.wants_all_events() and ALL_EVENTS not in self._filters:
             await self._start_reading()
 
-    async def _swap_rules(self, rules: RuleSet) -> None:
-        self._new_rules = None
+    async def _pass_marker(self, marker: Received) -> None:
+        """Evaluate with the revision that a marker names from its position on. What is due before is decided by the rules so far."""
+        assert self._rules is not None
+        number = marker_number(marker.subject) or 0
+        rules = await self._rules.next_set(number)
+        if rules is None and self._rules.stalled:
+            return  # the loop is to stop, before the marker
+        self._marker = None
+        batch = CommitBatch(self._monotonic())
+        self._clock.batch_read(marker, is_tick=False)
         await self._await_commit()
-        self.evaluator.replace_rules(rules)
-        self._encoder.forget_actions()
-        self._tell_aside()
-        self._start_commit(CommitBatch(self._monotonic()), always=True)
+        if rules is not None:
+            decisions: list[Decision] = []
+            self._evaluate_message(batch, marker, decisions)
+            self._at_hand.nothing()
+            self.observer.evaluated(self.shard, 0, decisions, batch.firings)
+            self.evaluator.replace_rules(rules)
+            self._rules.number = number
+            self._encoder.forget_actions()
+            self._tell_aside()
+            log.info("shard %d: revision %d of the rules is in force", self.shard, number)
+        self.seq = marker.seq
+        self._start_commit(batch, always=rules is not None)
         if self._wanted_filters() != self._filters:
             await self._start_reading()
 
@@ -364,6 +291,9 @@ class ShardLoop:
         decisions: list[Decision] = []
         last: Received | None = None
         while (message := self._cursor.take()) is not None:
+            if marker_number(message.subject) is not None:
+                self._marker = message
+                break
             last = message
             if not self._ids_read and FOLLOWS in message.data:
                 await self._read_recent_ids(message.seq)
@@ -375,7 +305,6 @@ class ShardLoop:
                 or self.evaluator.pending() + len(batch.messages) >= COMMIT_MESSAGES
                 or batch.size >= COMMIT_BYTES
                 or self._stopping
-                or self._new_rules is not None
             ):
                 break
             now = monotonic()
@@ -400,11 +329,12 @@ class ShardLoop:
         self._at_hand.event(self.shard, message.seq)
         now_us = max(message.time_us, self.evaluator.clock_us)
         try:
-            if message.subject.startswith("ticks."):
-                self._clock.tick_done()
-                outcome = self.evaluator.advance(now_us)
-            else:
+            if message.subject.startswith("events."):
                 outcome = self.evaluator.process(decode_event(message.data, message.seq), now_us)
+            else:  # a tick, or a marker
+                if message.subject.startswith("ticks."):
+                    self._clock.tick_done()
+                outcome = self.evaluator.advance(now_us)
         except Exception as error:  # one message must not stop the shard for ever; it is reported and counted
             log.exception("shard %d: the message at position %d is skipped", self.shard, message.seq)
             self.observer.unreadable(self.shard, message.seq, error)
@@ -444,39 +374,9 @@ class ShardLoop:
         ):
             return
         self._commit_started = now
-        self._commit = asyncio.create_task(self._store(messages, batch, self.seq, self.evaluator.clock_us))
+        position = {"seq": self.seq, "clock_us": self.evaluator.clock_us, "rules": self.revision}
+        self._commit = asyncio.create_task(self._storing.store(messages, batch, self.observer, **position))
         self._commit.add_done_callback(lambda _: self._cursor.wake())
-
-    async def _store(self, messages: list[Message], batch: CommitBatch, seq: int, clock_us: int) -> None:
-        for notice in batch.notices:
-            await self._publish_notice(notice)
-        if batch.specs and self._publish_specs is not None:
-            await self._store_specs(self._publish_specs, batch.specs)
-        started = self._monotonic()
-        pause = RETRY_S
-        while True:
-            try:
-                await self._log.commit(messages, seq=seq, clock_us=clock_us)
-                break
-            except CommitRefused as error:
-                log.error("%s; looking for the automation at fault", error)
-                kept = await self._without_what_is_refused(messages, batch, str(error))
-                if kept is messages:
-                    await asyncio.sleep(pause)
-                    pause = min(pause * 2, LONGEST_RETRY_S)
-                messages = kept
-        self.observer.full(self.shard, False)
-        self.observer.committed(self.shard, batch.firings, len(messages) + 1, self._monotonic() - started)
-
-    async def _store_specs(self, publish: PublishSpecs, specs: Mapping[str, bytes]) -> None:
-        """Publish what tasks of the batch name, until it is stored: no task may be there before."""
-        while True:
-            try:
-                await publish(specs)
-                return
-            except BusUnavailable as error:
-                log.warning("shard %d: specifications of actions are not stored yet: %s", self.shard, error)
-                await asyncio.sleep(RETRY_S)
 
     def _changed_windows(self, batch: CommitBatch) -> list[Message]:
         """The windows that changed. One that is too large for anything sets its automation aside and is forgotten."""
@@ -491,13 +391,13 @@ class ShardLoop:
                     f"a window of its key {names[0][1][:200]!r} has more than {MAX_WINDOW_BYTES} bytes and was dropped; "
                     "shorten `within`, or divide the events by `for_each`"
                 )
-                batch.notices.append(self._set_aside(automation, detail, windows=names))
+                batch.notices.append(self._set_aside(automation, detail, names))
                 windows = [window for window in windows if window[:2] not in names]
         if large:
             windows += self.evaluator.drain()
         return [self._encoder.window(*window) for window in windows]
 
-    def _set_aside(self, automation: str, detail: str, *, windows: Iterable[tuple[str, str]] = ()) -> Event:
+    def _set_aside(self, automation: str, detail: str, windows: Iterable[tuple[str, str]] = ()) -> Event:
         """Evaluate an automation no more; gives the event that says so."""
         at_us = self._wall_us()
         log.error("shard %d: automation %s is set aside: %s", self.shard, automation, detail)
@@ -511,66 +411,6 @@ class ShardLoop:
         if names != self._aside:
             self._aside = names
             self.observer.set_aside(self.shard, dict(self.evaluator.aside))
-
-    async def _without_what_is_refused(self, messages: list[Message], batch: CommitBatch, error: str) -> list[Message]:
-        """Find the automations whose messages the store refuses, set them aside, and give the messages of the others. All
-        messages when it refuses everything, or can not be asked."""
-        owners: dict[str, list[Message]] = {}
-        for message in messages:
-            owners.setdefault(self._owner(message), []).append(message)
-        try:
-            if not await self._log.takes([Message("", b"-")]):
-                return messages
-            at_fault = await self._refused(sorted(owners), owners)
-        except BusUnavailable as unknown:
-            log.warning("shard %d: what makes the commit fail is not known yet: %s", self.shard, unknown)
-            return messages
-        prefix = shard_subjects(self.shard)
-        for automation in filter(None, at_fault):
-            windows = [
-                decode_window(message.data)[:2]
-                for message in owners[automation]
-                if message.subject.startswith(prefix[:-1])
-            ]
-            detail = f"what it left could not be stored, and was dropped: {error}"
-            await self._publish_notice(self._set_aside(automation, detail, windows=windows))
-            batch.firings = [firing for firing in batch.firings if firing.automation != automation]
-            aside = self.evaluator.aside[automation]
-            state = orjson.dumps([self.evaluator.clock_us, aside.meaning, aside.at_us, aside.detail])
-            messages = [*messages, self._encoder.window(SET_ASIDE, automation, state)]
-        dropped = {id(message) for name in at_fault if name for message in owners[name]}
-        return [message for message in messages if id(message) not in dropped]
-
-    async def _refused(self, names: list[str], owners: Mapping[str, list[Message]]) -> list[str]:
-        """Those of `names` whose messages the store refuses, found by halves."""
-        if await self._log.takes([message for name in names for message in owners[name]]):
-            return []
-        if len(names) == 1:
-            return names
-        half = len(names) // 2
-        return await self._refused(names[:half], owners) + await self._refused(names[half:], owners)
-
-    def _owner(self, message: Message) -> str:
-        """The automation that a message comes from; empty when it is none's."""
-        if message.subject.startswith(shard_subjects(self.shard)[:-1]):
-            return self.evaluator.owner(decode_window(message.data)[0]) or ""
-        fields = orjson.loads(message.data)
-        firing = fields.get("firing", fields)
-        return str(firing["automation"])
-
-    async def _publish_notice(self, notice: Event) -> None:
-        """Publish, until it is acknowledged."""
-        while True:
-            try:
-                await self._events.publish(notice)
-                return
-            except BusUnavailable as error:
-                log.warning("shard %d: %s is not published yet: %s", self.shard, notice.name, error)
-                await asyncio.sleep(RETRY_S)
-            except (InvalidInput, TypeError, ValueError) as error:
-                # it can never be published, and what waits behind it is worth more
-                log.error("shard %d: %s can not be published and is left out: %s", self.shard, notice.name, error)
-                return
 
     async def _await_commit(self) -> None:
         """Wait for the commit that is being stored, if any, and raise what it raised."""
@@ -589,6 +429,10 @@ class ShardLoop:
                 if commit.done():  # else this task was cancelled, and `run` ends the commit
                     self._commit = None
 
+    async def _commit_position(self) -> None:
+        """An empty commit."""
+        await self._log.commit([], seq=self.seq, clock_us=self.evaluator.clock_us, rules=self.revision)
+
     def _offset_is_behind(self) -> bool:
         """Whether an empty commit would store something: the position, or that no changes are left to recover."""
         return self.seq > self.committed or self._log.carries_changes
@@ -600,7 +444,7 @@ class ShardLoop:
         now = self._monotonic()
         if self._offset_is_behind() and now >= self._commit_started + IDLE_COMMIT_S:
             self._commit_started = now
-            await self._log.commit([], seq=self.seq, clock_us=self.evaluator.clock_us)
+            await self._commit_position()
         if self._cursor.caught_up:
             self.observer.lag(self.shard, 0, 0.0)
             due = self.evaluator.next_deadline_us()

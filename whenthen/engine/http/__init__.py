@@ -20,6 +20,8 @@ from whenthen.engine.http.connections import (
 from whenthen.engine.http.request_models import (
     Listing,
     Page,
+    RollbackRequest,
+    RuleSetRequest,
     RunRequest,
     bounded,
 )
@@ -41,6 +43,8 @@ __all__ = [
     "Listing",
     "Page",
     "RequestOrigin",
+    "RollbackRequest",
+    "RuleSetRequest",
     "RunRequest",
     "ServerTls",
     "answer_models",

@@ -103,6 +103,8 @@ class Readiness(AnswerModel):
     ready: bool
     missing: list[str]
     """What is waited for."""
+    notes: list[str] = []
+    """What people should know, and what does not keep the process from its work."""
 
 
 class RuleProblem(AnswerModel):
@@ -124,11 +126,66 @@ class ReloadReport(AnswerModel):
     """Why the rules on disk were refused."""
 
 
+class RuleRevision(AnswerModel):
+    """A set of rules that was published."""
+
+    number: int
+    current: bool
+    """Whether it is the newest one, which all processes follow."""
+    digest: str
+    """Of the files."""
+    at: str
+    who: str
+    host: str
+    """Of the process that published it."""
+    pid: int
+    how: str
+    """start, watch, apply or rollback."""
+    path: str
+    """Where the files were, on that host."""
+    rolled_back_to: int | None = None
+    """Of a rollback: the earlier revision."""
+    automations: int = 0
+    webhooks: int = 0
+    deployments: int = 0
+    notifiers: int = 0
+    trouble: str | None = None
+    """Why its record can not be read."""
+
+
+class PlannedChange(AnswerModel):
+    kind: str
+    """automation, webhook, deployment or notifier."""
+    name: str
+    change: Literal["new", "changed", "restarted", "removed"]
+    """`restarted` is an automation whose trigger changed, so that it starts with no windows."""
+    detail: str
+
+
+class RulePlan(AnswerModel):
+    """What a set of rules would change."""
+
+    number: int
+    """The revision in force."""
+    in_force: str
+    """The digest of its files."""
+    digest: str
+    """That of the files of the plan."""
+    published_before: int | None = None
+    """The last revision that had these very files."""
+    changes: list[PlannedChange]
+    notes: list[str] = []
+
+
 class RulesInForce(AnswerModel):
     path: str
+    """Of the files of this process; empty when it has none."""
+    number: int = 0
+    """Of the revision; 0 while none is published."""
     revision: str
+    """The digest of the files."""
     kept_since: str | None = None
-    """When these rules came into force, if they are older than the files, which were refused at the start."""
+    """When these rules were published, if they are older than the files, which were refused at the start."""
     files: list[str]
     automations: int
     webhooks: int
@@ -163,11 +220,15 @@ class Status(AnswerModel):
     up_seconds: float
     missing: list[str]
     """What is not ready."""
+    notes: list[str] = []
+    """What people should know of the rules in force, such as files that are not."""
     rules: RulesInForce
     problems: list[RuleProblem]
     """Why the rules on disk were refused."""
     shards: dict[str, int]
     """The shards that this process evaluates, with the last position of EVENTS that each has dealt with."""
+    shard_rules: dict[str, int] = {}
+    """The revision of the rules with which each of these shards is evaluated."""
     set_aside: dict[str, str]
     """The automations that are set aside, in whichever shard, as they left what can not be stored, and why. `resume` or an edit
     of its rule has one evaluated again."""

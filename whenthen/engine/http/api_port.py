@@ -11,7 +11,7 @@ from typing import Protocol
 
 from whenthen.engine.bus import Ack
 from whenthen.engine.http import answer_models as answers
-from whenthen.engine.http.request_models import Listing, Page, RunRequest
+from whenthen.engine.http.request_models import Listing, Page, RollbackRequest, RuleSetRequest, RunRequest
 from whenthen.schemas import Event, RateLimit
 from whenthen.sources import Request, Translation
 
@@ -58,6 +58,21 @@ class Api(Protocol):
 
     async def reload_rules(self) -> answers.ReloadReport:
         """Read the rules now."""
+
+    async def list_revisions(self) -> list[answers.RuleRevision]:
+        """The revisions of the rules that are kept, newest first."""
+
+    async def plan_rules(self, request: RuleSetRequest) -> answers.RulePlan:
+        """What a set of rules would change. Raises InvalidRules, Conflict (the server has no files)."""
+
+    async def apply_rules(self, request: RuleSetRequest) -> answers.RuleRevision:
+        """Publish a set of rules. Raises InvalidRules, Conflict (another revision is the current one)."""
+
+    async def roll_back_rules(self, number: int, request: RollbackRequest) -> answers.RuleRevision:
+        """Publish the rules of an earlier revision. Raises NotFound, Conflict."""
+
+    def notes(self) -> list[str]:
+        """What people should know, and what does not keep the process from its work."""
 
     # lists
 

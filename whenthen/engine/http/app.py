@@ -27,6 +27,7 @@ from whenthen.engine.http.openapi import complete
 from whenthen.engine.http.rate_limits import Network, RateLimits
 from whenthen.engine.http.request_origin import RequestOrigin
 from whenthen.engine.http.routes import api_router, as_response, state_router
+from whenthen.engine.http.rule_set_routes import rule_set_router
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas import EventLimits, WhenthenError
 from whenthen.supervision import AtHand, Work, noted
@@ -187,6 +188,7 @@ def _fastapi(api: Api, version: str, budget: BodyBudget) -> FastAPI:
     app.router.redirect_slashes = False  # it would repeat the Host of the request
     app.include_router(state_router(api))
     app.include_router(api_router(api, budget))
+    app.include_router(rule_set_router(api, budget))
 
     async def ours(_request: Request, error: Exception) -> Response:
         return as_response(answer_of(error))

@@ -11,7 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from whenthen.engine.http.answer_models import Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport
-from whenthen.engine.http.request_models import NewEvent, RunRequest
+from whenthen.engine.http.request_models import NewEvent, RollbackRequest, RuleSetRequest, RunRequest
 
 __all__ = ["complete"]
 
@@ -36,7 +36,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for generated in ("HTTPValidationError", "ValidationError"):
         schemas.pop(generated, None)
     for mode, models in (
-        ("validation", (NewEvent, RunRequest)),
+        ("validation", (NewEvent, RollbackRequest, RuleSetRequest, RunRequest)),
         ("serialization", (Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport)),
     ):
         _, found = models_json_schema([(model, mode) for model in models], ref_template=_REF)  # type: ignore[misc]
@@ -47,6 +47,12 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         "required": False,
         "content": _json(_ref(RunRequest)),
     }
+    for path, model in (
+        ("/api/rules/plan", RuleSetRequest),
+        ("/api/rules/apply", RuleSetRequest),
+        ("/api/rules/revisions/{number}/rollback", RollbackRequest),
+    ):
+        paths[path]["post"]["requestBody"] = {"required": False, "content": _json(_ref(model))}
     for path, operations in paths.items():
         for operation in operations.values():
             operation["responses"].pop("422", None)

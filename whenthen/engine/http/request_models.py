@@ -14,7 +14,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, 
 from whenthen.engine.http.answers import HttpError
 from whenthen.schemas import EventLimits, InvalidInput
 
-__all__ = ["Listing", "NewEvent", "Page", "RunRequest", "bounded", "read_run_request"]
+__all__ = [
+    "Listing",
+    "NewEvent",
+    "Page",
+    "RollbackRequest",
+    "RuleSetRequest",
+    "RunRequest",
+    "bounded",
+    "read_rollback",
+    "read_rule_set",
+    "read_run_request",
+]
 
 T = TypeVar("T", bound=BaseModel)
 
@@ -95,6 +106,76 @@ def read_run_request(data: Any) -> RunRequest:
     if remedy is None:
         raise HttpError(400, "invalid_request", f"unknown field; the fields are {', '.join(_REMEDIES)}", path=(name,))
     raise HttpError(400, "invalid_request", remedy, path=(name,))
+
+
+def _file_name(value: str) -> str:
+    steps = value.split("/")
+    if (
+        value.startswith("/")
+        or "\\" in value
+        or not value.isprintable()
+        or any(step in ("", ".", "..") for step in steps)
+    ):
+        raise ValueError("a path below the rules folder, such as orders/paid.yaml")
+    if not value.endswith((".yaml", ".yml")):
+        raise ValueError("the name of a YAML file")
+    return value
+
+
+def _printable(value: str) -> str:
+    if not value.isprintable():
+        raise ValueError("text without control characters")
+    return value
+
+
+class RuleText(RequestModel):
+    """One rules file."""
+
+    name: Annotated[StrictStr, Field(min_length=1, max_length=1024), AfterValidator(_file_name)]
+    """Its path below the rules folder."""
+    text: StrictStr
+
+
+class RollbackRequest(RequestModel):
+    """Who asks for other rules, and which they are to replace."""
+
+    who: Annotated[StrictStr, Field(max_length=200), AfterValidator(_printable)] = ""
+    """Who asks, for the record. It proves nothing."""
+    expected: StrictInt | None = Field(default=None, ge=0)
+    """The revision that is to be replaced; it is refused when another one is the current one. Any, when it is missing."""
+
+
+class RuleSetRequest(RollbackRequest):
+    """A set of rules. Entry points and working directories in them are relative to the server's rules folder."""
+
+    files: Annotated[list[RuleText], Field(max_length=100_000)] | None = None
+    """All files of the set; those of the server's own folder when they are missing."""
+
+
+def read_rule_set(data: Any) -> RuleSetRequest:
+    """A set of rules. Raises `HttpError` (400), with the field at fault."""
+    request = _read(RuleSetRequest, data)
+    names = [file.name for file in request.files or ()]
+    if len(set(names)) < len(names):
+        twice = next(name for index, name in enumerate(names) if name in names[:index])
+        raise HttpError(400, "invalid_request", f"two files have the name {twice[:200]!r}", path=("files",))
+    return request
+
+
+def read_rollback(data: Any) -> RollbackRequest:
+    """The request for a rollback. Raises `HttpError` (400), with the field at fault."""
+    return _read(RollbackRequest, data)
+
+
+def _read(model: type[T], data: Any) -> T:
+    if not isinstance(data, dict):
+        raise HttpError(400, "invalid_request", "the body is an object")
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        path = tuple(step if isinstance(step, int) else step[:80] for step in first["loc"])
+    raise HttpError(400, "invalid_request", first["msg"].removeprefix("Value error, "), path=path)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -234,7 +234,7 @@ def state_router(api: Api) -> APIRouter:
         """Whether requests can be served; 503 names what is missing."""
         missing = api.ready()
         response.status_code = 503 if missing else 200
-        return answers.Readiness(ready=not missing, missing=missing)
+        return answers.Readiness(ready=not missing, missing=missing, notes=api.notes())
 
     @router.get("/metrics", response_class=Response)
     async def metrics() -> Response:

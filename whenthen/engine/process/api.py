@@ -15,6 +15,7 @@ from whenthen.engine.process.commands.automation_commands import AutomationComma
 from whenthen.engine.process.commands.intake import Intake
 from whenthen.engine.process.commands.orphan_commands import OrphanCommands
 from whenthen.engine.process.commands.rule_commands import RuleCommands
+from whenthen.engine.process.commands.rule_set_commands import RuleSetCommands
 from whenthen.engine.process.commands.run_commands import RunCommands
 from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.observation import Observation
@@ -49,6 +50,8 @@ class ServerApi:
         observation: Observation,
         dead_letters: DeadLetters,
         reloading: RuleReloading,
+        rule_sets: RuleSetCommands,
+        notes: Callable[[], list[str]],
         missing: Callable[[], list[str]],
         describe: Callable[[], answers.Status],
         backups: Backups,
@@ -67,6 +70,11 @@ class ServerApi:
         self.metrics = metrics.text
         self.asyncapi = AsyncApiQuery().asyncapi
         self.reload_rules = RuleCommands(reloading).reload_rules
+        self.list_revisions = rule_sets.list_revisions
+        self.plan_rules = rule_sets.plan_rules
+        self.apply_rules = rule_sets.apply_rules
+        self.roll_back_rules = rule_sets.roll_back_rules
+        self.notes = notes
         self._describe = describe
         self._backups = backups
 

@@ -19,6 +19,7 @@ from nats.js import JetStreamContext
 from whenthen.engine.bus import (
     ENGINE,
     EVENTS,
+    RULES,
     RUNS,
     DiskRoom,
     RequestClient,
@@ -38,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
 _SOON_S = 0.5  #: after a purge, since the stream may fill again quickly
-_STREAMS = (EVENTS, ENGINE, RUNS, "LOGS")
+_STREAMS = (EVENTS, ENGINE, RUNS, RULES, "LOGS")
 _WARN_FROM = 0.8  #: age of the oldest unread event, as a share of `retain_events`
 
 

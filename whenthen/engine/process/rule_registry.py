@@ -1,6 +1,6 @@
 """The rules in force, compiled: what every part of the process looks up, swapped whole when a new set is applied.
 
-Built by the wiring; `engine.process.rule_reloading` hands it new sets. Implements `runs.stores.Deployments` and `actions.ports.Notifiers`.
+Built by the wiring; `engine.process.revisions.rules_in_force` hands it new sets. Implements `runs.stores.Deployments` and `actions.ports.Notifiers`.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ class Compiled:
     """One set of rules with what was made of it."""
 
     rules: Rules
+    number: int = 0  #: of the revision; 0 while it is not published
     automations: Mapping[str, CompiledAutomation]
     actions: Mapping[str, CompiledActions]  #: by the name of the automation
     shards: Sequence[RuleSet]
@@ -39,20 +40,26 @@ class RuleRegistry:
     """Holds the set in force."""
 
     def __init__(
-        self, rules: Rules, *, shards: int, resolve_secret: Callable[[str], str], limits: EventLimits | None = None
+        self,
+        rules: Rules,
+        *,
+        number: int = 0,
+        shards: int,
+        resolve_secret: Callable[[str], str],
+        limits: EventLimits | None = None,
     ) -> None:
         self._shards = shards
         self._resolve_secret = resolve_secret
         self._limits = SourceLimits(event=limits or EventLimits())
         self._listeners: list[Callable[[Compiled], None]] = []
-        self.now = self.compile(rules)
+        self.now = self.compile(rules, number=number)
         _log_warnings(rules)
 
     def on_change(self, listener: Callable[[Compiled], None]) -> None:
         """Call `listener` with each set that is applied from now on."""
         self._listeners.append(listener)
 
-    def compile(self, rules: Rules) -> Compiled:
+    def compile(self, rules: Rules, *, number: int = 0) -> Compiled:
         """Compile a checked set without applying it.
 
         Raises:
@@ -69,6 +76,7 @@ class RuleRegistry:
             parts[shard_of(name, self._shards)].append(compiled)
         return Compiled(
             rules=rules,
+            number=number,
             automations=automations,
             actions=actions,
             shards=[RuleSet(part) for part in parts],

@@ -1,4 +1,4 @@
-"""Reloads the rules when files change: a valid set replaces the one in force, an invalid set is refused and reported.
+"""Reloads the rules when files change: a valid set is published, an invalid set is refused and reported.
 
 Built by the wiring once the first rules are in force. Meaning: docs/rules.md, "Editing a rule keeps its memory".
 """
@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from whenthen.engine.metrics import Metrics
-from whenthen.engine.process.gc_tuning import unfreeze
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.rules import Rules, RulesWatcher, window_changes
-from whenthen.schemas import InvalidInput, InvalidRules, Problem
+from whenthen.rules import Rules, RulesWatcher
+from whenthen.schemas import Conflict, InvalidInput, InvalidRules, Problem
 
 __all__ = ["RuleReloading", "report_refused"]
 
@@ -25,29 +24,43 @@ _LOGGED = 20  #: problems of one refused set in the log; the API lists all
 
 
 class RuleReloading:
-    """Keeps the rule registry in step with the folder or file at `path`; an invalid set does not change it."""
+    """Hands the rules of the folder or file at `path` to `take` when they change; an invalid set changes nothing.
+
+    `files` is the valid set that was read last. Without a path, or where this process may not publish, nothing is watched.
+    """
 
     def __init__(
         self,
-        path: Path,
+        path: Path | None,
         rule_registry: RuleRegistry,
         metrics: Metrics,
+        take: Callable[[Rules], Awaitable[None]],
         *,
+        files: Rules | None = None,
         grace_s: float = 10.0,
         problems: Sequence[Problem] = (),
     ) -> None:
         """`problems` are those of the files on disk, when another set than theirs is in force from the start."""
         self._rule_registry = rule_registry
         self._metrics = metrics
+        self._take = take
         self._problems: tuple[Problem, ...] = tuple(problems)
-        self._watcher = RulesWatcher(path, rule_registry.now.rules, self._changed, grace_s=grace_s, problems=problems)
+        self._watcher: RulesWatcher | None = None
+        if path is not None:
+            before = rule_registry.now.rules if files is None else files
+            self._watcher = RulesWatcher(path, before, self._changed, grace_s=grace_s, problems=problems)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch for changes until `stop` is set."""
-        await self._watcher.run(stop)
+        if self._watcher is None:
+            await stop.wait()
+        else:
+            await self._watcher.run(stop)
 
     async def reload(self) -> dict[str, Any]:
         """Read the rules now; returns whether a new set was taken, the revision in force, and the problems on disk."""
+        if self._watcher is None:
+            raise Conflict("this process has no rules folder of its own; send the rules with `whenthen apply RULES`")
         taken = await self._watcher.reload()
         return {"taken": taken, "revision": self._rule_registry.now.rules.revision, "problems": self.problems()}
 
@@ -64,25 +77,19 @@ class RuleReloading:
             for problem in self._problems
         ]
 
-    def _changed(self, rules: Rules | None, problems: Sequence[Problem]) -> None:
+    async def _changed(self, rules: Rules | None, problems: Sequence[Problem]) -> None:
         """The rules on disk changed: to valid ones, or (None) to ones with problems."""
         if rules is None:
             self._problems = tuple(problems)
             report_refused(self._problems, self._metrics, "changed rules; the last good ones stay in force")
             return
-        before = self._rule_registry.now.rules
         try:
-            compiled = self._rule_registry.compile(rules)
+            await self._take(rules)
         except InvalidInput as error:
             # the watcher calls again with these problems
             raise InvalidRules([Problem(file="", line=0, column=0, path=error.path, detail=error.detail)]) from None
-        for name, what in window_changes(before, rules).items():
-            log.info("automation %s: %s", name, what)
         self._problems = ()
-        unfreeze()  # the replaced rules can be collected
-        self._rule_registry.apply(compiled)
-        counts = ", ".join(f"{count} {kind}" for kind, count in rules.counts().items())
-        log.info("rules %s are in force: %s", rules.revision, counts)
+        self._metrics.rules_refused.set(0)
 
 
 def report_refused(problems: Sequence[Problem], metrics: Metrics, what: str) -> None:

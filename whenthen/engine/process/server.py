@@ -13,7 +13,7 @@ import asyncio
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
 
@@ -22,12 +22,15 @@ import orjson
 from whenthen import __version__
 from whenthen.actions import Redactor
 from whenthen.engine.bus import ENGINE, Bus, EmbeddedServer, StoredMessage, newest
-from whenthen.engine.execution import Executor
+from whenthen.engine.evaluation import NatsEngineStore, read_offset
+from whenthen.engine.execution import Executor, SpecStore
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.gc_tuning import loading, unfreeze
-from whenthen.engine.process.last_good_rules import LastGoodRules
 from whenthen.engine.process.maintenance import Maintenance
+from whenthen.engine.process.revisions.rule_publishing import PUBLISHING, RulePublisher
+from whenthen.engine.process.revisions.rules_at_start import StartingRules, rules_at_start
+from whenthen.engine.process.revisions.rules_in_force import RulesInForce
 from whenthen.engine.process.roles import Role
 from whenthen.engine.process.rule_registry import Compiled, RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading, report_refused
@@ -39,12 +42,13 @@ from whenthen.engine.process.wiring.evaluator_role import EvaluatorRole
 from whenthen.engine.process.wiring.executor_role import TASK as EXECUTOR_TASK
 from whenthen.engine.process.wiring.executor_role import start_executor
 from whenthen.engine.process.wiring.hang_note import note_hang
-from whenthen.engine.process.wiring.nats_start import retried, start_nats, stream_settings, wait_until_closed
+from whenthen.engine.process.wiring.nats_start import NatsStart, retried, start_nats, stream_settings, wait_until_closed
 from whenthen.engine.process.wiring.process_parts import ProcessParts, build_parts
 from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole
+from whenthen.engine.rule_sets import RevisionStore
 from whenthen.rules import Rules, load_rules
-from whenthen.schemas import InvalidRules, Problem
+from whenthen.schemas import InvalidRules
 from whenthen.supervision import SharedPage, Watchdog
 
 __all__ = ["Server"]
@@ -54,12 +58,15 @@ _CUT_OFF_S = 15.0  #: beyond the grace of draining, until a part that does not e
 
 
 class Server:
-    """One process. Enter it to start; leaving it drains: no new requests, actions finish, the last commit is written."""
+    """One process. Enter it to start; leaving it drains: no new requests, actions finish, the last commit is written.
+
+    Without `rules`, a folder or file, it has the rules that another process published.
+    """
 
     def __init__(
         self,
         settings: Settings,
-        rules: Path,
+        rules: Path | None,
         *,
         roles: Iterable[Role] = tuple(Role),
         pools: Iterable[str] = (),
@@ -72,10 +79,8 @@ class Server:
         self.metrics = Metrics(version=__version__)
         self.redactor = redactor or Redactor()
         self.started = time.time()
-        #: when the rules in force came into force, if they are older ones because the files were refused at the start
+        #: when the rules in force were published, if they are older ones because the files were refused at the start
         self.kept_since: str | None = None
-        self._refused: Sequence[Problem] = ()  #: the problems of the files at the start
-        self._last_good = LastGoodRules(settings.data_dir, rules) if settings.nats_url is None else None
         self._pools = tuple(pools)
         self._page = page or SharedPage()
         self._watchdog = Watchdog(
@@ -88,6 +93,7 @@ class Server:
         self._ready = False
         self._parts: ProcessParts | None = None
         self._reloading: RuleReloading | None = None
+        self._rules_in_force: RulesInForce | None = None
         self._api: ApiRole | None = None
         self._evaluator: EvaluatorRole | None = None
         self._executor: Executor | None = None
@@ -133,33 +139,52 @@ class Server:
             connection.append(f"the data directory: {disk.gone}")
         return connection + (self._evaluator.missing() if self._evaluator is not None else [])
 
+    def notes(self) -> list[str]:
+        """What people should know, and what does not keep the process from its work."""
+        return self._rules_in_force.notes() if self._rules_in_force is not None else []
+
     async def wait_until_ready(self, timeout_s: float = 120.0) -> None:
         """Wait until nothing is missing."""
         async with asyncio.timeout(timeout_s):
             while self.missing() and not self._supervisor.stopping.is_set():
+                if self._evaluator is not None and self._evaluator.stalled:
+                    return  # only other rules, or another version of this program, change that
                 await asyncio.sleep(0.02)
 
     async def _start(self) -> None:
         self._cleanup.callback(unfreeze)
         with loading():
-            rules = await asyncio.to_thread(self._load_rules)
+            files = await asyncio.to_thread(self._load_files)
             # those that have a right to it in deploy/nats/users.conf; the others wait for one of them
             raises_format = not self.roles.isdisjoint({Role.API, Role.EVALUATOR})
             nats = await start_nats(self.settings, self.metrics, self._cleanup, raises_format=raises_format)
             self._supervisor.start("NATS connection", wait_until_closed(nats.bus))
             self._supervisor.start_restarting("format", nats.format_watch.run)
+            specs = SpecStore(nats.bus.client)
+            publisher = None
+            if self.roles & PUBLISHING:
+                publisher = RulePublisher(RevisionStore(nats.bus), specs, path=self.rules_path)
+            start = await self._starting_rules(nats, files, publisher)
             parts = build_parts(
-                self.settings, self._supervisor, self.metrics, self.redactor, rules, nats, at_hand=self._page.at_hand
+                self.settings,
+                self._supervisor,
+                self.metrics,
+                self.redactor,
+                start.rules,
+                nats,
+                number=start.number,
+                base=start.rules.base if self.rules_path is not None else None,
+                specs=specs,
+                at_hand=self._page.at_hand,
             )
             self._parts = parts
             parts.rule_registry.on_change(self._apply_rules)
-            parts.rule_registry.on_change(self._keep_new_rules)
             self._apply_rules(parts.rule_registry.now)
-            if self.kept_since is None:
-                self._keep_rules(rules)
-            else:
-                instead = f"those of {self.kept_since} (revision {rules.revision}) are in force instead"
-                report_refused(self._refused, self.metrics, f"rules at {self.rules_path}; {instead}")
+            self.kept_since = start.kept_since
+            if start.refused:
+                instead = f"those of {start.kept_since} (revision {start.number}, digest {start.rules.revision}) are in force instead"
+                report_refused(start.refused, self.metrics, f"rules at {self.rules_path}; {instead}")
+            parts.rule_registry.on_change(self._take_new_rules)
         # loading a large set of rules may take the event loop for longer than an event ever should
         self._watchdog.start(asyncio.get_running_loop())
         self._cleanup.callback(self._watchdog.stop)
@@ -167,15 +192,29 @@ class Server:
         await retried(parts.pauses.refresh)
         if self.roles != {Role.WORKER}:  # a worker alone may read runs and nothing else
             await retried(self._read_last_firings)
-        self._reloading = reloading = RuleReloading(
-            self.rules_path,
+        self._rules_in_force = in_force = RulesInForce(
+            parts.revision_store,
+            parts.revisions,
             parts.rule_registry,
             self.metrics,
+            publisher=publisher,
+            files=start.files,
+            path=self.rules_path,
+            needed_from=self._oldest_rules,
+        )
+        self._reloading = reloading = RuleReloading(
+            self.rules_path if publisher is not None else None,
+            parts.rule_registry,
+            self.metrics,
+            in_force.take_files,
+            files=start.files,
             grace_s=self.settings.rules_file_grace.total_seconds(),
-            problems=self._refused,
+            problems=start.refused,
         )
         if Role.API in self.roles:
-            self._api = ApiRole(parts, reloading, missing=self.missing, describe=self.describe)
+            self._api = ApiRole(
+                parts, reloading, in_force, path=self.rules_path, missing=self.missing, describe=self.describe
+            )
         if Role.EVALUATOR in self.roles:
             self._evaluator = EvaluatorRole(parts)
         if Role.EXECUTOR in self.roles:
@@ -186,6 +225,7 @@ class Server:
             self._worker = WorkerRole(parts, self._pools)
         stopping = self._supervisor.stopping
         self._supervisor.start_restarting("rules", lambda: reloading.run(stopping))
+        self._supervisor.start_restarting("revisions", lambda: in_force.run(stopping))
         self._supervisor.start_restarting("pauses", parts.pauses.run)
         if self.roles != {Role.WORKER}:
             maintenance = self._maintenance(parts)
@@ -193,32 +233,44 @@ class Server:
         self._ready = True
         await self.wait_until_ready()
 
-    def _load_rules(self) -> Rules:
-        """The rules on disk; when they are refused, the last good ones that were kept."""
+    def _load_files(self) -> Rules | InvalidRules | None:
+        """The rules on disk, or why they are refused."""
+        if self.rules_path is None:
+            return None
         try:
             return load_rules(self.rules_path)
         except InvalidRules as error:
-            kept = self._last_good.load() if self._last_good is not None else None
-            if kept is None:
-                raise
-            rules, self.kept_since = kept
-            self._refused = error.problems
-            return rules
+            return error
 
-    def _keep_new_rules(self, compiled: Compiled) -> None:
+    async def _starting_rules(
+        self, nats: NatsStart, files: Rules | InvalidRules | None, publisher: RulePublisher | None
+    ) -> StartingRules:
+        store = RevisionStore(nats.bus)
+        return await retried(
+            lambda: rules_at_start(
+                store,
+                files,
+                path=self.rules_path,
+                publisher=publisher,
+                own_path_only=nats.embedded is not None,
+            )
+        )
+
+    async def _oldest_rules(self) -> int:
+        """The oldest revision that a shard is evaluated with; 0 when that of one is not known."""
+        engine = NatsEngineStore(self.bus.client)
+        return min([(await read_offset(engine, shard)).rules for shard in range(self.settings.shards)])
+
+    def _take_new_rules(self, _compiled: Compiled) -> None:
         self.kept_since = None
-        self._keep_rules(compiled.rules)
-
-    def _keep_rules(self, rules: Rules) -> None:
-        if self._last_good is not None:
-            self._last_good.keep(rules)
 
     async def _drain(self) -> None:
         """Stop in the order in which things depend on each other: what brings work first, what does it last."""
         self.stop()
         if self._api is not None:
             await self._api.drain()
-        await self._supervisor.end("rules")
+        for name in ("rules", "revisions"):
+            await self._supervisor.end(name)
         if self._scheduler is not None:
             await self._scheduler.stop()
         working = self._worker.tasks if self._worker is not None else []
@@ -261,6 +313,7 @@ class Server:
         """What runs here, for `GET /api/status`."""
         parts = self._started()
         rules = parts.rule_registry.now.rules
+        problems = self._reloading.problems() if self._reloading is not None else []
         return answers.Status(
             version=__version__,
             pid=os.getpid(),
@@ -270,20 +323,23 @@ class Server:
             embedded=parts.embedded is not None,
             up_seconds=round(time.time() - self.started, 1),
             missing=self.missing(),
+            notes=self.notes(),
             rules=answers.RulesInForce(
-                path=str(self.rules_path),
+                path="" if self.rules_path is None else str(self.rules_path),
+                number=parts.rule_registry.now.number,
                 revision=rules.revision,
-                kept_since=self.kept_since,
+                kept_since=self.kept_since if problems else None,
                 files=list(rules.files),
                 **rules.counts(),
             ),
-            problems=[
-                answers.RuleProblem(**problem)
-                for problem in (self._reloading.problems() if self._reloading is not None else [])
-            ],
+            problems=[answers.RuleProblem(**problem) for problem in problems],
             shards={
                 str(shard): seq
                 for shard, seq in (self._evaluator.positions() if self._evaluator is not None else {}).items()
+            },
+            shard_rules={
+                str(shard): number
+                for shard, number in (self._evaluator.revisions() if self._evaluator is not None else {}).items()
             },
             set_aside=parts.observation.aside,
             events_set_aside=[
@@ -329,8 +385,6 @@ class Server:
         )
         parts.pauses.report()
         parts.observation.decisions.keep_only(list(compiled.automations))
-        if self._evaluator is not None:
-            self._evaluator.replace_rules(compiled)
         if self._worker is not None:
             self._worker.replace_rules(rules)
 

@@ -28,6 +28,7 @@ from whenthen.engine.bus import (
     window_subject,
 )
 from whenthen.engine.evaluation.commits import commit as commit_module
+from whenthen.engine.evaluation.commits import commit_division
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, ShardLog
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
@@ -70,6 +71,16 @@ def commit(number: int, more: int = 0) -> list[Message]:
 
 #: limits of the commit in these tests, so that few messages make a batch, and a commit beyond one batch
 LIMITS = {"SMALL_MESSAGES": 8, "BATCH_MESSAGES": 20}
+
+
+def limit_to(patch: pytest.MonkeyPatch, limits: Mapping[str, int]) -> None:
+    """Let commits have these limits."""
+    for name, value in limits.items():
+        for module in (commit_module, commit_division):
+            if hasattr(module, name):
+                patch.setattr(module, name, value)
+
+
 SMALL: Changes = [commit(1), commit(2), commit(3)]
 BATCHES: Changes = [commit(number, 5) for number in (1, 2, 3)]
 PREPARED: Changes = [commit(number, 40) for number in (1, 2)]
@@ -79,8 +90,7 @@ MIXED: Changes = [commit(1), commit(2, 5), commit(3), [], commit(5, 20), commit(
 @pytest.fixture(autouse=True, scope="module")
 def limits() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in LIMITS.items():
-            patch.setattr(commit_module, name, value)
+        limit_to(patch, LIMITS)
         patch.setattr(commit_module.log, "disabled", True)  # thousands of warnings
         yield
 
@@ -244,8 +254,7 @@ GROWING: Changes = [
 
 @pytest.fixture
 def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"PART_BYTES": 60, "PACK_BYTES": 120, "BATCH_BYTES": 300, "SMALL_BYTES": 200}.items():
-        monkeypatch.setattr(commit_module, name, value)
+    limit_to(monkeypatch, {"PART_BYTES": 60, "PACK_BYTES": 120, "BATCH_BYTES": 300, "SMALL_BYTES": 200})
 
 
 def without_parts(ended: Ended) -> Ended:

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 
 import pytest
 
+from whenthen.engine.evaluation.commits.batch_storing import BatchStoring
 from whenthen.engine.evaluation.leases import _holder
-from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.schemas import Event, InvalidInput, new_event
 
 pytestmark = pytest.mark.anyio
@@ -30,8 +30,8 @@ async def test_a_notice_that_can_not_be_published_is_left_out(error: Exception) 
         tries.append(event)
         raise error
 
-    loop = SimpleNamespace(shard=0, _events=SimpleNamespace(publish=publish))
-    await ShardLoop._publish_notice(loop, NOTICE)  # type: ignore[arg-type]
+    storing = SimpleNamespace(_shard=0, _events=SimpleNamespace(publish=publish))
+    await BatchStoring.publish_notice(storing, NOTICE)  # type: ignore[arg-type]
     assert tries == [NOTICE]
 
 

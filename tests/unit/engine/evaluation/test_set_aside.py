@@ -10,13 +10,15 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus import BusReason, Message, unavailable
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
+from whenthen.engine.evaluation.loop_ports import Observer
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import MemoryServer
-from whenthen.engine.evaluation.shard_loop import Observer, ShardLoop
+from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.schemas import Automation, Event, from_us, new_event
 from whenthen.triggers import Aside, Evaluator, RuleSet
 
@@ -50,12 +52,12 @@ class Scene:
 
     def __init__(self, *documents: dict[str, Any]) -> None:
         self.server = MemoryServer(now_us, max_payload=512 << 10)
-        self.documents = documents
+        self.rules = StoredRules(rules(*documents))
         self.start()
 
     def start(self) -> None:
         self.observer = Noting()
-        self.evaluator = Evaluator(rules(*self.documents))
+        self.evaluator = Evaluator(RuleSet([]))
         process = MemoryConnection(self.server)
         self.loop = ShardLoop(
             process.events,
@@ -64,6 +66,7 @@ class Scene:
             observer=self.observer,
             wall_us=now_us,
             monotonic=asyncio.get_running_loop().time,
+            revisions=self.rules,
         )
         self.task = asyncio.create_task(self.loop.run())
 
@@ -117,13 +120,12 @@ def test_an_automation_that_was_set_aside_comes_back_when_its_actions_are_edited
     async def play() -> None:
         scene = Scene(HUGE, SMALL)
         await scene.publish(event(1), event(2))
-        scene.loop.replace_rules(rules({**HUGE, "actions": ["do-nothing"]}, SMALL))
+        scene.rules.publish(scene.server, rules({**HUGE, "actions": ["do-nothing"]}, SMALL))
         while scene.observer.aside:
             await asyncio.sleep(0.01)
         await scene.publish(event(3), event(4))
         assert sorted(scene.fired()) == ["huge", "small", "small"]
         await scene.stop()
-        scene.documents = ({**HUGE, "actions": ["do-nothing"]}, SMALL)
         scene.start()
         await scene.publish(event(5))
         assert scene.observer.aside == {}

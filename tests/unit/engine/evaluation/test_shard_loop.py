@@ -14,15 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.integration.counting import CountingEvaluator, CountingRules
+from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import START_S, now_us, run
 from whenthen.engine.bus import outcome_of
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits import commit as commit_module
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import Fenced
+from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, RuleRevisions
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied
-from whenthen.engine.evaluation.shard_loop import EventEvaluator, Observer, ShardLoop
+from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.schemas import Automation, Event, from_us, new_event
 from whenthen.triggers import Evaluator, RuleSet
 
@@ -103,6 +105,7 @@ class Scene:
 
     events: Sequence[Event]
     make: Callable[[], EventEvaluator]
+    revisions: RuleRevisions | None = None
     server: MemoryServer = field(default_factory=lambda: MemoryServer(now_us))
     tasks: Counter[str] = field(default_factory=Counter)
     operations: list[list[str]] = field(default_factory=list)
@@ -123,13 +126,19 @@ class Scene:
             await asyncio.sleep(START_S + number * EVENT_EVERY_S - loop.time())
             self.server.publish(each)
 
-    def loop_of(self, process: MemoryConnection, shard_log: FencedShardLog | MemoryShardLog | None = None) -> ShardLoop:
+    def loop_of(
+        self,
+        process: MemoryConnection,
+        shard_log: FencedShardLog | MemoryShardLog | None = None,
+        revisions: RuleRevisions | None = None,
+    ) -> ShardLoop:
         return ShardLoop(
             process.events,
             shard_log or FencedShardLog(process.engine, 0),
             self.make(),
             wall_us=now_us,
             monotonic=asyncio.get_running_loop().time,
+            revisions=revisions or self.revisions,
         )
 
     async def play(self, plans: Sequence[Mapping[int, Fault]] = (), *, atomic: bool = False) -> None:
@@ -310,18 +319,18 @@ def test_a_tick_that_was_lost_is_published_again_and_the_deadline_is_met() -> No
     assert run(lost()).count("publish ticks.0") == 2
 
 
-def test_rules_that_are_replaced_hold_for_the_next_batch_and_what_they_ask_for_is_read() -> None:
+def test_rules_hold_from_their_marker_on_and_what_they_ask_for_is_read() -> None:
     async def replaced() -> None:
         evaluator = CountingEvaluator(rules=CountingRules(globs=("order.*",)))
         scene = Scene([], lambda: evaluator)
-        task = asyncio.create_task((loop := scene.loop_of(MemoryConnection(scene.server))).run())
+        stored = StoredRules(CountingRules(globs=("order.*",)))
+        task = asyncio.create_task((loop := scene.loop_of(MemoryConnection(scene.server), revisions=stored)).run())
         await loop.ready.wait()
         scene.server.publish(event("other.thing", 1))
         first = scene.server.publish(event("order.created", 2))
         while loop.committed < first:
             await asyncio.sleep(0.01)
-        loop.replace_rules(CountingRules(globs=("order.*", "other.*")))
-        await asyncio.sleep(0.1)
+        stored.publish(scene.server, CountingRules(globs=("order.*", "other.*")))
         second = scene.server.publish(event("other.thing", 3))
         while loop.committed < second:
             await asyncio.sleep(0.01)

@@ -164,6 +164,9 @@ class FakeApi:
     def metrics(self) -> bytes:
         return self.registry.text()
 
+    def notes(self) -> list[str]:
+        return []
+
     async def asyncapi(self) -> bytes:
         return b"{}"
 

@@ -135,7 +135,7 @@ def test_another_method_is_405_with_all_that_are_allowed(method: str, path: str,
 
 
 def test_readiness_names_what_is_missing() -> None:
-    assert call(FakeApi(), "GET", "/readyz").json() == {"ready": True, "missing": []}
+    assert call(FakeApi(), "GET", "/readyz").json() == {"ready": True, "missing": [], "notes": []}
     response = call(FakeApi(missing=["NATS is not connected"]), "GET", "/readyz")
     assert (response.status_code, response.json()["missing"]) == (503, ["NATS is not connected"])
     assert call(FakeApi(missing=["x"]), "GET", "/healthz").status_code == 200

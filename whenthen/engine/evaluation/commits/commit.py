@@ -34,7 +34,7 @@ import asyncio
 import dataclasses
 import logging
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 
 from whenthen.engine.bus import (
     BATCH_MESSAGES,
@@ -52,6 +52,16 @@ from whenthen.engine.bus import (
     unavailable,
     unpack,
 )
+from whenthen.engine.evaluation.commits.commit_division import (
+    BATCH_BYTES,
+    PACK_BYTES,
+    SMALL_BYTES,
+    SMALL_MESSAGES,
+    groups,
+    is_small,
+    packed,
+    total_bytes,
+)
 from whenthen.engine.evaluation.commits.commit_recovery import missing
 from whenthen.engine.evaluation.commits.window_parts import MARGIN_BYTES, PART_BYTES, WindowParts
 from whenthen.engine.evaluation.log_ports import CommitRefused, EngineStore, Fenced
@@ -61,13 +71,6 @@ __all__ = ["SMALL_BYTES", "SMALL_MESSAGES", "FencedShardLog", "read_offset"]
 
 log = logging.getLogger(__name__)
 
-#: a commit of at most so many messages and bytes is one message; beyond them a batch takes less time
-SMALL_MESSAGES = 32
-SMALL_BYTES = 64 << 10
-#: of one batch: the server keeps it until its last message is there, in memory when there are replicas
-BATCH_BYTES = 16 << 20
-#: of one pack: far below the 8 MB of max_payload, and of servers with the default of 1 MB
-PACK_BYTES = PART_BYTES
 MIN_PART_BYTES = 16 << 10  #: windows are not cut smaller; a server that refuses these takes nothing
 MIN_BATCH = 16  #: messages; as above
 RETRY_S = (0.05, 0.5)  #: first and longest pause before a commit is sent again
@@ -145,12 +148,13 @@ class FencedShardLog:
             await asyncio.sleep(REPLICA_S)  # a replica that lags answered
         raise unavailable("no replica of the ENGINE stream is up to date", BusReason.TIMEOUT)
 
-    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int) -> Offset:
+    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0) -> Offset:
         """See `ShardLog.commit`."""
         target = dataclasses.replace(
             self.offset,
             seq=seq,
             clock_us=clock_us,
+            rules=rules,
             commit=uuid.uuid4().hex,
             writer=self.writer,
             prepared=0,
@@ -199,16 +203,16 @@ class FencedShardLog:
         None when an earlier sending of the commit was applied, which may have gone another way: the offset says which.
         """
         packs: list[bytes] = []
-        if messages and self._small_commits and _small(messages):
-            sent = await self._store([], dataclasses.replace(target, packed=_packed(messages)))
-        elif len(messages) < self._batch_messages and _size(messages) <= BATCH_BYTES:
+        if messages and self._small_commits and is_small(messages):
+            sent = await self._store([], dataclasses.replace(target, packed=packed(messages)))
+        elif len(messages) < self._batch_messages and total_bytes(messages) <= BATCH_BYTES:
             sent = await self._store(messages, target)
         else:
             await self._learn_batch_limit()
             most = min(PACK_BYTES, self._part_bytes, self.largest)
             packs = list(pack(messages, max_bytes=most, max_messages=self._batch_messages - 1))
             prepared = [Message(prepared_subject(self.shard, index), data) for index, data in enumerate(packs)]
-            *before, last = _groups(prepared, max_messages=self._batch_messages - 1)
+            *before, last = groups(prepared, max_messages=self._batch_messages - 1)
             for group in before:
                 await self._write_offset(self.offset, group)
             sent = await self._store(last, dataclasses.replace(target, prepared=len(packs)))
@@ -311,7 +315,7 @@ class FencedShardLog:
         for index in range(self.offset.applied, len(packs)):
             await self._write_offset(dataclasses.replace(self.offset, applied=index + 1), list(unpack(packs[index])))
         tombstones = [Message(prepared_subject(self.shard, index), b"", 1) for index in range(len(packs))]
-        *before, last = _groups(tombstones, max_messages=self._batch_messages - 1)
+        *before, last = groups(tombstones, max_messages=self._batch_messages - 1)
         for group in before:
             await self._write_offset(self.offset, group)
         await self._write_offset(dataclasses.replace(self.offset, prepared=0, applied=0), last)
@@ -358,7 +362,7 @@ class FencedShardLog:
                 if refused >= SAME_REFUSALS:
                     raise CommitRefused(f"shard {self.shard}: {error}") from error
                 longest = RETRY_S[1]
-                if error.reason == BusReason.FULL and not await self._make_room(_size(batch)):
+                if error.reason == BusReason.FULL and not await self._make_room(total_bytes(batch)):
                     longest = FULL_S
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, longest)
@@ -415,7 +419,7 @@ class FencedShardLog:
         """Delete the packs of a commit whose process died before it named them."""
         tombstones = [Message(subject, b"", 1) for subject in dict.fromkeys(self._leftover)]
         self._leftover = []
-        for group in _groups(tombstones, max_messages=BATCH_MESSAGES - 1):
+        for group in groups(tombstones, max_messages=BATCH_MESSAGES - 1):
             await self._write_offset(self.offset, group)
 
     async def _beyond(self, position: int) -> WhenthenError:
@@ -427,29 +431,3 @@ class FencedShardLog:
             f"shard {self.shard}: stream {ENGINE} holds sequence {position} after the offset's {found.revision}, "
             "which no commit covers; the server stored part of an atomic batch. Restore the store from a backup"
         )
-
-
-def _small(messages: Sequence[Message]) -> bool:
-    return len(messages) <= SMALL_MESSAGES and _size(messages) <= SMALL_BYTES
-
-
-def _size(messages: Sequence[Message]) -> int:
-    return sum([len(message.data) for message in messages])
-
-
-def _groups(messages: Sequence[Message], *, max_messages: int) -> Iterator[list[Message]]:
-    """Messages in order, in groups that a batch takes by number and bytes; one message alone may pass the bytes."""
-    group: list[Message] = []
-    size = 0
-    for message in messages:
-        if group and (len(group) >= max_messages or size + len(message.data) > BATCH_BYTES):
-            yield group
-            group, size = [], 0
-        group.append(message)
-        size += len(message.data)
-    if group:
-        yield group
-
-
-def _packed(messages: Sequence[Message]) -> bytes:
-    return b"".join(pack(messages, max_bytes=PACK_BYTES, max_messages=SMALL_MESSAGES))

@@ -25,6 +25,7 @@ from whenthen.engine.process.asyncapi.engine_messages import (
     WindowPart,
 )
 from whenthen.engine.process.asyncapi.event_messages import EventMessage, SkipMessage
+from whenthen.engine.process.asyncapi.rule_messages import RevisionMessage, RuleMarker, RuleText, SeenRules
 from whenthen.engine.process.asyncapi.run_messages import (
     FormatMessage,
     HangRecord,
@@ -72,6 +73,16 @@ CHANNELS = (
         "Skip", "EVENTS", "skips.{shard}", SkipMessage,
         "Says which event a shard passes over, as processes hung on it. The header Nats-Msg-Id is made of shard and position.",
     ),
+    Channel(
+        "RuleMarker", "EVENTS", "rules.{revision}", RuleMarker,
+        "From the position of this message on shards evaluate with a revision of the rules.",
+    ),
+    Channel("RuleRevision", "RULES", "rulesets.revision.{revision}", RevisionMessage, "The revisions of the rules."),
+    Channel(
+        "RuleText", "RULES", "rulesets.text.{text}.{index}", RuleText,
+        "The texts that revisions name: rules files, and lists of them.", BINARY,
+    ),
+    Channel("SeenRules", "RULES", "rulesets.seen.{rules}", SeenRules, "Which rules were published before.", TEXT),
     Channel(
         "ShardOffset", "ENGINE", "engine.shard.{shard}.offset", OffsetLine,
         "How far a shard is; every commit ends with it.", LINE_AND_BINARY,
@@ -148,6 +159,9 @@ _PARAMETERS = {
     "pool": "The work pool's name.",
     "deployment": "The deployment's name.",
     "run": "The flow run's id.",
+    "revision": "The number of the revision.",
+    "text": "The digest of the text.",
+    "rules": "The digest of a set of rules.",
     "member": "The evaluator's id.",
     "position": "The position in EVENTS.",
     "action": "The action's key, shortened to a hash when it is long.",

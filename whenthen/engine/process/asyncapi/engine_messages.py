@@ -40,6 +40,8 @@ class ShardPosition(MessageModel):
     """Packs of a commit that is larger than an atomic batch."""
     applied: int
     """How many of them are applied."""
+    rules: int = 0
+    """The revision of the rules that is in force there; offsets of earlier versions do not say it."""
 
 
 class OffsetLine(RootModel[tuple[int, ShardPosition]]):

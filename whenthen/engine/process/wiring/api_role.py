@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 from whenthen import __version__
 from whenthen.engine.backup import Backups
@@ -17,6 +18,8 @@ from whenthen.engine.http import (
 )
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.api import ServerApi
+from whenthen.engine.process.commands.rule_set_commands import RuleSetCommands
+from whenthen.engine.process.revisions.rules_in_force import RulesInForce
 from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 
@@ -32,7 +35,9 @@ class ApiRole:
         self,
         parts: ProcessParts,
         reloading: RuleReloading,
+        in_force: RulesInForce,
         *,
+        path: Path | None,
         missing: Callable[[], list[str]],
         describe: Callable[[], answers.Status],
     ) -> None:
@@ -47,6 +52,8 @@ class ApiRole:
             observation=parts.observation,
             dead_letters=parts.dead_letters,
             reloading=reloading,
+            rule_sets=RuleSetCommands(in_force, parts.revision_store, parts.rule_registry, path=path),
+            notes=in_force.notes,
             missing=missing,
             describe=describe,
             backups=Backups(parts.embedded, parts.bus.client),

@@ -14,10 +14,8 @@ from whenthen.engine.evaluation import (
     ShardWork,
     nats_shard_loop,
 )
-from whenthen.engine.execution import SpecStore
-from whenthen.engine.process.rule_registry import Compiled
 from whenthen.engine.process.wiring.process_parts import ProcessParts
-from whenthen.triggers import Evaluator
+from whenthen.triggers import Evaluator, RuleSet
 
 __all__ = ["EvaluatorRole", "missing_shards"]
 
@@ -32,7 +30,6 @@ class EvaluatorRole:
     def __init__(self, parts: ProcessParts) -> None:
         self.loops: dict[int, ShardLoop] = {}
         self._parts = parts
-        self._specs = SpecStore(parts.bus.client)
         self._evaluators: dict[int, Evaluator] = {}
         parts.pauses.on_forget(self._forget_orphans)
         self._holder = ShardHolder(
@@ -45,16 +42,22 @@ class EvaluatorRole:
         )
         parts.supervisor.start(TASK, self._holder.run())
         stopping = parts.supervisor.stopping
-        parts.supervisor.start_restarting(SPECS_TASK, lambda: self._specs.run(stopping))
+        parts.supervisor.start_restarting(SPECS_TASK, lambda: parts.specs.run(stopping))
 
     def missing(self) -> list[str]:
-        """Shards that are not evaluated yet."""
+        """Shards that are not evaluated yet, or not any more."""
         ready = {shard: loop.ready.is_set() for shard, loop in self.loops.items()}
         # with an embedded server nobody else evaluates
         expected = self._parts.settings.shards if self._parts.embedded is not None else 0
         full = any(loop.full for loop in self.loops.values())
         found = [f"shard {shard}" for shard in missing_shards(ready, expected)]
+        found += [f"{loop.stalled} (shard {shard})" for shard, loop in self.loops.items() if loop.stalled]
         return [*found, f"room in stream {ENGINE}, which is full"] if full else found
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a shard waits for rules that this process can not have."""
+        return any(loop.stalled for loop in self.loops.values())
 
     def positions(self) -> dict[int, int]:
         """The last position of `EVENTS` that each shard has dealt with."""
@@ -66,9 +69,9 @@ class EvaluatorRole:
         leaf = evaluator.deciding if evaluator is not None else None
         return leaf.automation.name if leaf is not None else ""
 
-    def replace_rules(self, compiled: Compiled) -> None:
-        for shard, loop in self.loops.items():
-            loop.replace_rules(compiled.shards[shard])
+    def revisions(self) -> dict[int, int]:
+        """The revision of the rules with which each shard is evaluated."""
+        return {shard: loop.revision for shard, loop in self.loops.items()}
 
     def stop(self) -> None:
         """Finish the batches at hand and give the leases back."""
@@ -82,7 +85,7 @@ class EvaluatorRole:
     def _start_shard(self, shard: int) -> ShardWork:
         parts, settings = self._parts, self._parts.settings
         evaluator = Evaluator(
-            parts.rule_registry.now.shards[shard],
+            RuleSet([]),  # the shard has those of the revision that its offset names
             max_depth=settings.max_depth,
             follows_wait=settings.follows_wait,
             orphans_kept=settings.orphans_kept,
@@ -97,7 +100,8 @@ class EvaluatorRole:
             evaluator,
             settings=EvaluationSettings(firing_ttl_s=firing_ttl_s, task_ttl_s=max(firing_ttl_s, _TASK_TTL_S)),
             observer=parts.observation,
-            publish_specs=self._specs.publish,
+            publish_specs=parts.specs.publish,
+            revisions=parts.revisions.of_shard(shard),
             shards=settings.shards,
             at_hand=parts.at_hand,
         )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from whenthen.actions import Redactor, Secrets
 from whenthen.engine.bus import Bus, DiskRoom, EmbeddedServer
-from whenthen.engine.execution import DeadLetters
+from whenthen.engine.execution import DeadLetters, SpecStore
 from whenthen.engine.hangs import HangCounts
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.queries.shard_records import orphan_records
+from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.process.wiring.nats_start import NatsStart
+from whenthen.engine.rule_sets import RevisionStore
 from whenthen.rules import Rules
 from whenthen.runs import BuiltInOrchestrator, Stores
 from whenthen.supervision import AtHand
@@ -36,6 +39,9 @@ class ProcessParts:
     stores: Stores
     embedded: EmbeddedServer | None
     disk: DiskRoom | None
+    specs: SpecStore
+    revision_store: RevisionStore
+    revisions: CompiledRevisions
     rule_registry: RuleRegistry
     orchestrator: BuiltInOrchestrator
     pauses: AutomationPauses
@@ -54,10 +60,15 @@ def build_parts(
     nats: NatsStart,
     *,
     at_hand: AtHand,
+    number: int,
+    base: Path | None,
+    specs: SpecStore,
 ) -> ProcessParts:
-    """The shared parts over one connection, with `rules` in force."""
+    """The shared parts over one connection, with `rules` in force, which are revision `number`. `base` is what entry points in the rules
+    of revisions are relative to."""
     secrets = Secrets(redactor)
-    rule_registry = RuleRegistry(rules, shards=settings.shards, resolve_secret=secrets.resolve)
+    rule_registry = RuleRegistry(rules, number=number, shards=settings.shards, resolve_secret=secrets.resolve)
+    store = RevisionStore(nats.bus)
 
     async def orphans() -> dict[str, int]:
         return {orphan.trigger: since_us for orphan, since_us in await orphan_records(nats.bus.client)}
@@ -77,6 +88,9 @@ def build_parts(
         stores=nats.stores,
         embedded=nats.embedded,
         disk=nats.disk,
+        specs=specs,
+        revision_store=store,
+        revisions=CompiledRevisions(store, rule_registry, base=base),
         rule_registry=rule_registry,
         orchestrator=BuiltInOrchestrator(nats.stores, rule_registry),
         pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses, orphans=orphans),

@@ -6,6 +6,8 @@ import asyncio
 import contextlib
 from datetime import timedelta
 
+import nats.js.errors
+
 from whenthen.engine.flow_runs import RunEventPublisher
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.runs import Reaper, ReaperSettings, Scheduler
@@ -35,7 +37,9 @@ class SchedulerRole:
 
     async def wait_until_published(self) -> None:
         """Wait a moment until the events of the last changes of runs are published; the rest is published after the next start."""
-        with contextlib.suppress(WhenthenError, TimeoutError):
+        with contextlib.suppress(
+            WhenthenError, TimeoutError, nats.js.errors.NotFoundError
+        ):  # stopped before it was there
             async with asyncio.timeout(_PUBLISHED_S):
                 while (await self._parts.bus.js.consumer_info("KV_WT_runs", "announcer")).num_pending:
                     await asyncio.sleep(0.05)

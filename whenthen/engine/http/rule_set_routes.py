@@ -1,0 +1,71 @@
+"""Routes of rule sets: what is in force and was, what a set would change, putting one in force, and going back.
+
+Called by `app`. Rules are sent as texts; the server keeps them in NATS, never as files of its own.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated, TypeVar
+
+from fastapi import APIRouter, Path, Request
+
+from whenthen.engine.http import answer_models as answers
+from whenthen.engine.http.answers import HttpError
+from whenthen.engine.http.api_port import Api
+from whenthen.engine.http.bodies import BodyBudget, header, read_body
+from whenthen.engine.http.request_models import read_rollback, read_rule_set
+from whenthen.sources import decode_json
+
+__all__ = ["RULES_LIMIT", "rule_set_router"]
+
+T = TypeVar("T")
+RULES_LIMIT = 32 << 20  #: bytes of a request that holds rules
+
+Number = Annotated[int, Path(ge=1, le=2**53)]
+
+
+def rule_set_router(api: Api, budget: BodyBudget) -> APIRouter:
+    """Routes below `/api/rules`, but for the reload of the server's own files."""
+    router = APIRouter(prefix="/api/rules", tags=["rules"])
+    get = partial(router.get, response_model_exclude_unset=True)
+    post = partial(router.post, response_model_exclude_unset=True)
+
+    async def body(request: Request) -> object:
+        # not a parameter of the route: a body is refused by its size before it is decoded
+        share = budget.share()
+        try:
+            raw = await read_body(request.receive, RULES_LIMIT, header(request.scope, b"content-length"), share)
+            return decode_json(raw) if raw else {}
+        except HttpError as error:
+            if error.status != 413:
+                raise
+            raise HttpError(
+                413, error.reason, f"the rules have more than {RULES_LIMIT} bytes; have a server read them as files"
+            ) from None
+        finally:
+            share.give_back()
+
+    @get("/revisions")
+    async def list_revisions() -> list[answers.RuleRevision]:
+        """The revisions that are kept, the newest first."""
+        return await api.list_revisions()
+
+    @post("/plan")
+    async def plan_rules(request: Request) -> answers.RulePlan:
+        """What rules would change. The body is `{"files": [{"name": "a.yaml", "text": "..."}]}`; without files those that the server has
+        on disk."""
+        return await api.plan_rules(read_rule_set(await body(request)))
+
+    @post("/apply")
+    async def apply_rules(request: Request) -> answers.RuleRevision:
+        """Publish rules, whatever was published before; the body is that of `plan`. 409 when another revision than `expected` is the
+        current one, or somebody else publishes at the same time; it says who."""
+        return await api.apply_rules(read_rule_set(await body(request)))
+
+    @post("/revisions/{number}/rollback")
+    async def roll_back_rules(number: Number, request: Request) -> answers.RuleRevision:
+        """Publish the rules of an earlier revision as a new one."""
+        return await api.roll_back_rules(number, read_rollback(await body(request)))
+
+    return router

@@ -1,0 +1,87 @@
+"""Rule sets on request: which there are, what another one would change, putting one in force, and going back."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+
+from whenthen.engine.http import RollbackRequest, RuleSetRequest
+from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.revisions.rules_in_force import RulesInForce
+from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.engine.rule_sets import Revision, RevisionStore
+from whenthen.rules import Rules, SourceFile, compile_files, load_rules, planned_changes
+from whenthen.schemas import Conflict, InvalidInput
+
+__all__ = ["RuleSetCommands"]
+
+log = logging.getLogger(__name__)
+
+
+class RuleSetCommands:
+    """`path` is the rules folder or file of this process; None when it has none."""
+
+    def __init__(
+        self, in_force: RulesInForce, store: RevisionStore, rule_registry: RuleRegistry, *, path: Path | None
+    ) -> None:
+        self._in_force = in_force
+        self._store = store
+        self._rule_registry = rule_registry
+        self._path = path
+
+    async def list_revisions(self) -> list[answers.RuleRevision]:
+        found = await self._store.revisions()
+        newest = found[0].number if found else 0
+        return [_described(each, newest) for each in found]
+
+    async def plan_rules(self, request: RuleSetRequest) -> answers.RulePlan:
+        rules = await self._rules(request)
+        now = self._rule_registry.now
+        earlier = await self._store.published_as(rules.revision)
+        return answers.RulePlan(
+            number=now.number,
+            in_force=now.rules.revision,
+            digest=rules.revision,
+            published_before=earlier or None,
+            changes=[answers.PlannedChange(**change._asdict()) for change in planned_changes(now.rules, rules)],
+            notes=self._in_force.notes(),
+        )
+
+    async def apply_rules(self, request: RuleSetRequest) -> answers.RuleRevision:
+        rules = await self._rules(request)
+        revision = await self._in_force.apply(rules, who=request.who, expected=request.expected)
+        return _described(revision, revision.number)
+
+    async def roll_back_rules(self, number: int, request: RollbackRequest) -> answers.RuleRevision:
+        revision = await self._in_force.rollback(number, who=request.who, expected=request.expected)
+        return _described(revision, revision.number)
+
+    async def _rules(self, request: RuleSetRequest) -> Rules:
+        kept = self._rule_registry.now.rules
+        if request.files is None:
+            if self._path is None:
+                raise Conflict("this server has no rules folder of its own; name the rules: `whenthen apply RULES`")
+            return await asyncio.to_thread(load_rules, self._path, kept=kept)
+        if not request.files:
+            raise InvalidInput("no rules files; name a folder that has some", path=("files",))
+        files = [SourceFile(name=file.name, raw=file.text.encode("utf-8", "surrogatepass")) for file in request.files]
+        files.sort(key=lambda file: file.name)
+        return await asyncio.to_thread(compile_files, kept.base, files, kept=kept)
+
+
+def _described(revision: Revision, newest: int) -> answers.RuleRevision:
+    return answers.RuleRevision(
+        number=revision.number,
+        current=revision.number == newest,
+        digest=revision.digest,
+        at=revision.at,
+        who=revision.who,
+        host=revision.host,
+        pid=revision.pid,
+        how="" if revision.trouble else revision.how.value,
+        path=revision.path,
+        rolled_back_to=revision.rolled_back_to or None,
+        trouble=revision.trouble or None,
+        **{kind: revision.counts.get(kind, 0) for kind in ("automations", "webhooks", "deployments", "notifiers")},
+    )
