@@ -12,9 +12,10 @@ from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus import BusReason, unavailable
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import Fenced
+from whenthen.engine.evaluation.loop_ports import Observer
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import MemoryServer
-from whenthen.engine.evaluation.shard_loop import Observer, ShardLoop
+from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.engine.hangs.hang_counts import Hangs
 from whenthen.engine.hangs.shard_skips import ShardSkips
 from whenthen.engine.hangs.skipped_events import EVENT_SET_ASIDE, Skip
