@@ -13,7 +13,7 @@ from typing import Any
 
 from whenthen.schemas import InvalidEvent, new_event
 from whenthen.sources.json_bodies import decode_json
-from whenthen.sources.labels import Labels, dig
+from whenthen.sources.labels import Labels, dig, name_part
 from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_id
 from whenthen.sources.requests import Request, decode_body, kind_of
 
@@ -115,11 +115,13 @@ def translate_github(request: Request, *, name: str, now: datetime, limits: Sour
         raise InvalidEvent(f"{kind[:40]!r} is not the name of an event", path=("headers", "x-github-event"))
     body = _decode(request)
     action = body.get("action")
-    if action is not None and not (isinstance(action, str) and _WORD.fullmatch(action)):
-        raise InvalidEvent(f"a word is expected, found {str(action)[:40]!r}", path=("body", "action"))
+    if action is not None and not isinstance(action, str):
+        raise InvalidEvent(f"text is expected, found {kind_of(action)}", path=("body", "action"))
+    # a fixed word of GitHub's for most events; of `repository_dispatch` whatever text the sender chose
+    part = action if action is None or _WORD.fullmatch(action) else name_part(action)
     delivery = request.headers.get("x-github-delivery")
     event = new_event(
-        f"github.{kind}.{action}" if action else f"github.{kind}",
+        f"github.{kind}.{part}" if part else f"github.{kind}",
         resource=_resource(kind, action, body),
         related=_related(body)[: limits.event.related],
         payload=body,

@@ -1,19 +1,23 @@
-"""Builds labels from a payload: absent values are left out, and every text is a legal label.
+"""Builds labels and parts of names from a payload: absent values are left out, and every text is made legal.
 
-Used by the presets (`sources.github`, `sources.objectstore`).
+Used by the presets (`sources.github`, `sources.objectstore`) and for the names of mapped events (`sources.mapping`).
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
 from whenthen.schemas import CONTROL, EventLimits
 
-__all__ = ["Labels", "dig", "label_of"]
+__all__ = ["Labels", "dig", "label_of", "legal_name", "name_part"]
 
 _MAX_CHARS = EventLimits().label_chars
+_MAX_PART = 100  #: characters of a part that a sender chooses freely
+_NOT_WORD = re.compile(r"[^\w.-]+")
 
 
 def label_of(value: Any) -> str | None:
@@ -25,6 +29,22 @@ def label_of(value: Any) -> str | None:
     if not isinstance(value, str) or not value:
         return None
     return CONTROL.sub(lambda match: quote(match[0]), value)[:_MAX_CHARS]
+
+
+def name_part(text: str) -> str:
+    """What a sender's free text adds to the name of an event: letters of any script, digits, `_`, `-` and dots.
+
+    Everything else becomes `-`, without any at the beginning or end of a word; what is longer than 100 characters is cut.
+    The result may be empty.
+    """
+    words = _NOT_WORD.sub("-", unicodedata.normalize("NFC", text[: 4 * _MAX_PART])).split(".")
+    kept = ".".join(word for word in (word.strip("-") for word in words) if word)
+    return kept[:_MAX_PART].rstrip(".-")
+
+
+def legal_name(text: str, limit: int) -> str:
+    """`text` as the name of an event: each control character becomes `-`, and what has more than `limit` characters is cut."""
+    return CONTROL.sub("-", text)[:limit]
 
 
 class Labels:

@@ -29,6 +29,7 @@ from whenthen.schemas import (
     is_reserved_name,
     new_event,
 )
+from whenthen.sources.labels import legal_name
 from whenthen.sources.requests import Request, decode_body, kind_of
 from whenthen.templates import Path, Value, compile_path, compile_value, scalar_text
 
@@ -95,6 +96,7 @@ class CompiledMapping:
         if mapping.when is not None:
             self._when = checked_condition(mapping.when, ("map", "when"), (*known, "now"))
         self._event = value(mapping.event, "event")
+        self._event_is_made = bool(self._event.names_used or self._event.steps_used or self._event.reads_root)
         self._resource = value(mapping.resource, "resource")
         self._related = value(mapping.related, "related")
         whole = "$.body" if mapping.each is None else "$.item"
@@ -166,7 +168,7 @@ class CompiledMapping:
                 return
         try:
             event = new_event(
-                _text(self._event.render(context), ("map", "event")),
+                self._event_name(context),
                 resource=_labels(self._resource.render(context), ("map", "resource")),
                 related=[
                     _labels(item, ("map", "related", place)) for place, item in enumerate(self._related.render(context))
@@ -183,6 +185,21 @@ class CompiledMapping:
         except RenderError as error:
             raise InvalidInput(error.detail, path=(*where, *error.path)) from None
         result.events.append(event)
+
+    def _event_name(self, context: Mapping[str, Any]) -> str:
+        """The event's name. What comes out of a request is made legal, as its sender would not send it otherwise; what the
+        author wrote is not, and refused where it is wrong.
+        """
+        name = self._event.render(context)
+        if not isinstance(name, str):
+            raise InvalidEvent(f"text is expected, found {kind_of(name)}", path=("map", "event"))
+        if not name.strip():
+            raise InvalidEvent(
+                "empty; begin the name with a word of your own, such as shop.{{ body.kind }}", path=("map", "event")
+            )
+        if not self._event_is_made or (name.isprintable() and len(name) <= self._limits.event.name_chars):
+            return name
+        return legal_name(name, self._limits.event.name_chars)
 
     def _count(self, event: Event, most: int, result: Translation) -> None:
         """Count the bytes of an event, part by part: they are made here for the first time, and may be many.
@@ -286,12 +303,6 @@ def _labels(rendered: Any, path: FieldPath) -> dict[str, str]:
     return {
         label: value if type(value) is str else label_text(value, (*path, label)) for label, value in rendered.items()
     }
-
-
-def _text(value: Any, path: FieldPath) -> str:
-    if not isinstance(value, str):
-        raise InvalidEvent(f"text is expected, found {kind_of(value)}", path=path)
-    return value
 
 
 def _time(value: Any, path: FieldPath) -> Any:

@@ -171,7 +171,6 @@ def test_condition_of_a_preset_drops_events(build: Any, now: datetime) -> None:
         ("push", [], "body"),
         ("push", b"", "body"),
         ("push", b"{", "body"),
-        ("push", {"action": "a b"}, "body.action"),
         ("push", {"action": 5}, "body.action"),
     ],
 )
@@ -179,6 +178,57 @@ def test_wrong_delivery_is_refused_with_the_field(build: Any, now: datetime, kin
     with pytest.raises(InvalidEvent) as caught:
         build(preset="github").translate(deliver(kind, body), now)
     assert caught.value.field == field
+
+
+@pytest.mark.parametrize(
+    ("action", "name"),
+    [
+        ("vercel.deployment.success", "vercel.deployment.success"),
+        ("release.published", "release.published"),
+        ("deploy-prod", "deploy-prod"),
+        ("deploy:prod", "deploy-prod"),
+        ("acme/lib updated", "acme-lib-updated"),
+        ("développer", "développer"),
+        ("de\u0301ployer", "déployer"),
+        ("部署 完成", "部署-完成"),
+        ("..a..b. -c- .", "a.b.c"),
+        ("two\nlines", "two-lines"),
+        ("flow-run.Failed", "flow-run.Failed"),
+        ("*?[x]!", "x"),
+        ("a" * 300, "a" * 100),
+        ("a" * 99 + ".b", "a" * 99),
+    ],
+)
+def test_free_text_of_a_dispatch_is_made_a_name_and_stays_exact_in_a_label(
+    build: Any, now: datetime, action: str, name: str
+) -> None:
+    body = {"action": action, "client_payload": {}, "repository": {"full_name": "acme/site"}}
+    [event] = build(preset="github").translate(deliver("repository_dispatch", body), now).events
+    assert event.name == f"github.repository_dispatch.{name}"
+    assert event.resource["action"] == action.replace("\n", "%0A")
+    assert event.payload["action"] == action
+
+
+@pytest.mark.parametrize("action", ["", "!!", "..", None])
+def test_action_of_which_nothing_is_left_for_the_name_is_an_event_all_the_same(
+    build: Any, now: datetime, action: Any
+) -> None:
+    [event] = build(preset="github").translate(deliver("repository_dispatch", {"action": action}), now).events
+    assert event.name == "github.repository_dispatch"
+    assert event.resource.get("action") == (action or None)
+
+
+def test_odd_names_of_workflows_checks_and_contexts_stay_in_labels(build: Any, now: datetime) -> None:
+    odd = "build (linux, x86) / äöü: 1/2\tok"
+    for kind, body, label in (
+        ("workflow_run", {"action": "completed", "workflow_run": {"name": odd}}, "workflow"),
+        ("check_run", {"action": "requested_action", "check_run": {"name": odd}}, "check"),
+        ("deployment", {"action": "created", "deployment": {"environment": odd}}, "environment"),
+        ("status", {"context": odd, "state": "success"}, "context"),
+    ):
+        [event] = build(preset="github").translate(deliver(kind, body), now).events
+        assert event.resource[label] == odd.replace("\t", "%09")
+        assert event.name.startswith(f"github.{kind}")
 
 
 def test_form_without_a_payload_is_refused(build: Any, now: datetime) -> None:

@@ -211,6 +211,32 @@ def test_request_that_does_not_fit_is_refused_with_the_field(
     assert part in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [
+        ("deploy prod", "shop.deploy prod"),
+        ("two\nlines\x00", "shop.two-lines-"),
+        ("\u202eabc", "shop.-abc"),
+        ("größer", "shop.größer"),
+        ("x" * 300, "shop." + "x" * 251),
+    ],
+)
+@pytest.mark.parametrize("spec", ["shop.{{ body.kind }}", "$.body.name"])
+def test_name_that_comes_out_of_a_request_is_made_legal(
+    build: Any, now: datetime, spec: str, kind: str, name: str
+) -> None:
+    hook = build(map={**MAP, "event": spec, "resource": {"id": "x"}})
+    [event] = hook.translate(post({"kind": kind, "name": f"shop.{kind}"}), now).events
+    assert event.name == name
+
+
+@pytest.mark.parametrize("spec", ["{{ body.kind }}", "$.body.kind", " "])
+def test_name_of_which_nothing_is_there_is_refused_with_the_remedy(build: Any, now: datetime, spec: str) -> None:
+    hook = build(map={**MAP, "event": spec, "resource": {"id": "x"}})
+    with pytest.raises(InvalidEvent, match=r"map\.event: empty; begin the name with a word of your own"):
+        hook.translate(post({"kind": " "}), now)
+
+
 def test_error_in_one_item_names_the_item_and_refuses_all(build: Any, now: datetime) -> None:
     hook = build(map={"each": "$.body", "event": "e", "resource": {"id": "$.item.id"}})
     with pytest.raises(InvalidEvent, match=r"items\[1\]\.map\.resource\.id: ") as caught:
