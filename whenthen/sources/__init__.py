@@ -6,7 +6,9 @@ The HTTP edge is in `engine.http`. Meaning: docs/sources.md.
 from __future__ import annotations
 
 from whenthen.sources.cloudevents import (
+    cloudevent_of_message,
     event_of_cloudevent,
+    is_binary_cloudevent,
     is_cloudevent,
     trace_of_cloudevent,
 )
@@ -38,8 +40,10 @@ __all__ = [
     "SourceLimits",
     "Translation",
     "WebhookTranslator",
+    "cloudevent_of_message",
     "decode_json",
     "event_of_cloudevent",
+    "is_binary_cloudevent",
     "is_cloudevent",
     "trace_of_cloudevent",
     "translate_notification",

@@ -15,6 +15,7 @@ __all__ = [
     "ClientGone",
     "content_type",
     "header",
+    "media_type",
     "read_body",
     "refuse_compressed",
     "refuse_other_than_json",
@@ -45,6 +46,11 @@ def trace_of(scope: Scope) -> dict[str, str] | None:
         [value.decode("latin-1") for key, value in scope["headers"] if key == name.encode()] for name in TRACE_HEADERS
     )
     return read_trace(parents, states)
+
+
+def media_type(scope: Scope) -> str:
+    """The media type without parameters, in lower case; empty when there is none. Nothing is checked."""
+    return (header(scope, b"content-type") or "").lower().partition(";")[0].strip()
 
 
 def content_type(scope: Scope) -> str:

@@ -21,8 +21,8 @@ from whenthen.engine.http.bodies import (
     BodyBudget,
     BudgetShare,
     ClientGone,
-    content_type,
     header,
+    media_type,
     read_body,
     refuse_compressed,
     refuse_other_than_json,
@@ -41,7 +41,15 @@ from whenthen.schemas import (
     near_names,
     read_event,
 )
-from whenthen.sources import Request, decode_json, event_of_cloudevent, trace_of_cloudevent
+from whenthen.sources import (
+    Request,
+    cloudevent_of_message,
+    decode_json,
+    event_of_cloudevent,
+    is_binary_cloudevent,
+    is_cloudevent,
+    trace_of_cloudevent,
+)
 
 __all__ = ["Ingest"]
 
@@ -86,21 +94,27 @@ class Ingest:
 
     async def _events(self, scope: Scope, receive: Receive, send: Send, share: BudgetShare) -> int | None:
         try:
-            kind = content_type(scope)
-            if kind:
+            refuse_compressed(scope)
+            kind = media_type(scope)
+            binary = is_binary_cloudevent(scope["headers"], kind)
+            if kind and not binary:
                 refuse_other_than_json(scope)
             body = await read_body(receive, self._body_limit, header(scope, b"content-length"), share)
-            if body and not kind:
-                refuse_other_than_json(scope)  # that there is no content type; a body that is too large says so first
-            data = decode_json(body)
-            trace = trace_of(scope)
-            traces: Sequence[dict[str, str] | None] = ()
-            if kind in (_CLOUDEVENT, _CLOUDEVENTS):
+            if binary:
+                items = [cloudevent_of_message(scope["headers"], body)]
+                data = event_of_cloudevent(items[0])
+            else:
+                if body and not kind:
+                    # says that there is no content type; a body that is too large says so first
+                    refuse_other_than_json(scope)
+                data = decode_json(body)
+                if data == [] and kind == _CLOUDEVENTS:
+                    return await self._accept_nothing(send)
                 items = data if isinstance(data, list) else [data]
-                data = [event_of_cloudevent(item) for item in items]
-                traces = [trace_of_cloudevent(item) for item in items]
-            events = self._read(data, trace)
-            for event, own in zip(events, traces, strict=False):
+                data = _native(data, kind)
+            events = self._read(data, trace_of(scope))
+            for event, item in zip(events, items, strict=True):
+                own = trace_of_cloudevent(item)
                 if own is not None:  # the request may be that of a broker, which brings events of many traces
                     event.data["trace"] = own
         except ClientGone:
@@ -108,6 +122,11 @@ class Ingest:
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
             return await self._refuse(send, error, "api")
         return await self._publish(send, events, "api")
+
+    async def _accept_nothing(self, send: Send) -> int:
+        """The answer to a batch of CloudEvents without any, which the specification allows."""
+        await send_answer(send, _accepted(200, [], [], ()))
+        return 200
 
     async def hook(self, scope: Scope, receive: Receive, send: Send, name: str) -> int | None:
         """Answer a request to `/hooks/<name>`; gives the status that was sent."""
@@ -224,6 +243,20 @@ class Ingest:
         unread = answer.status in (401, 403, 404, 405, 413, 415) or isinstance(error, HttpError)
         await send_answer(send, answer, close=unread)
         return answer.status
+
+
+def _native(data: Any, kind: str) -> Any:
+    """Events in their native form: CloudEvents are told by the content type, or each by its `specversion`."""
+    declared = kind in (_CLOUDEVENT, _CLOUDEVENTS)
+    if not isinstance(data, list):
+        return event_of_cloudevent(data) if declared or is_cloudevent(data) else data
+    events = []
+    for index, item in enumerate(data):
+        try:
+            events.append(event_of_cloudevent(item) if declared or is_cloudevent(item) else item)
+        except InvalidEvent as error:
+            raise error.below(index) from None
+    return events
 
 
 def _accepted(status: int, ids: list[str], duplicates: list[str], dropped: Sequence[str]) -> Answer:

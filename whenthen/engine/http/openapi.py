@@ -81,7 +81,8 @@ def _publish() -> dict[str, Any]:
         "summary": "Publish events",
         "operationId": "publish_events",
         "tags": ["events"],
-        "description": "One event or a list of them. All are checked before the first is stored.",
+        "description": "One event or a list of them. All are checked before the first is stored. With headers `ce-...` "
+        "the body is the data of a CloudEvent in binary mode, of any content type.",
         "security": [{"token": []}, {}],
         "requestBody": {
             "required": True,

@@ -186,6 +186,114 @@ def test_a_cloudevent_is_taken() -> None:
     assert post(api, [body, {**body, "id": "c2"}], headers=headers).json()["ids"] == ["/x#c1", "/x#c2"]
 
 
+def told(response: httpx.Response) -> str:
+    error = response.json()["error"]
+    return f"{error['field']}: {error['message']}"
+
+
+CLOUD = {"specversion": "1.0", "type": "a.b", "id": "c1", "source": "/x"}
+BINARY = {"ce-specversion": "1.0", "ce-type": "a.b", "ce-id": "c1", "ce-source": "/x"}
+
+
+def test_a_structured_cloudevent_sent_as_plain_json_is_taken_also_among_native_events() -> None:
+    api = FakeApi()
+    assert post(api, CLOUD).json()["ids"] == ["/x#c1"]
+    assert post(api, [{**EVENT, "id": "e1"}, {**CLOUD, "id": "c2"}]).json()["ids"] == ["e1", "/x#c2"]
+    refused = post(api, [{**EVENT, "id": "e2"}, {**CLOUD, "id": ""}])
+    assert refused.status_code == 400
+    assert told(refused).startswith("[1].id: ")
+    assert "e2" not in api.stored
+
+
+def test_an_empty_batch_of_cloudevents_is_no_mistake_and_an_empty_list_of_events_is() -> None:
+    headers = {"content-type": "application/cloudevents-batch+json"}
+    response = post(FakeApi(), [], headers=headers)
+    assert (response.status_code, response.json()) == (200, {"ids": [], "duplicates": []})
+    assert post(FakeApi(), []).status_code == 400
+
+
+@pytest.mark.parametrize(
+    ("type", "body", "payload"),
+    [
+        ("application/json", b'{"n": 1}', {"n": 1}),
+        ("application/vnd.x+json; charset=utf-8", b"12345", 12345),
+        ("text/plain", b"12345", "12345"),
+        ("text/plain; charset=iso-8859-1", "größe".encode("latin-1"), "größe"),
+        ("application/xml", b"<a/>", "<a/>"),
+        ("application/octet-stream", b"12345", "MTIzNDU="),
+        ("image/png", b"\x89PNG", "iVBORw=="),
+        (None, b'{"n": 1}', {"n": 1}),
+        (None, b"plain", "plain"),
+        (None, b"\xff", "/w=="),
+        (None, b"", {}),
+        ("application/json", b"", {}),
+    ],
+)
+def test_a_cloudevent_in_binary_mode_is_taken_with_data_of_any_type(
+    type: str | None, body: bytes, payload: Any
+) -> None:
+    api = FakeApi()
+    headers = {**BINARY, **({"content-type": type} if type else {})}
+    response = call(api, "POST", "/api/events", content=body, headers=headers)
+    assert (response.status_code, response.json()["ids"]) == (202, ["/x#c1"])
+    assert api.stored["/x#c1"].payload == payload
+
+
+def test_attributes_of_binary_mode_are_decoded_as_the_http_binding_says() -> None:
+    api = FakeApi()
+    headers = {
+        **BINARY,
+        "ce-subject": "Euro%20%E2%82%AC%20%f0%9f%98%80",
+        "ce-id": '"a \\"b\\" 100%25"',
+        "CE-Time": "2026-01-31T08:00:00Z",
+        "ce-comment": "50%2541",
+        "content-type": "application/json",
+    }
+    response = call(api, "POST", "/api/events", content=b"{}", headers=headers)
+    assert response.json()["ids"] == ['/x#a "b" 100%']
+    [event] = api.stored.values()
+    assert event.resource == {"id": "Euro € 😀", "source": "/x", "subject": "Euro € 😀", "comment": "50%41"}
+    assert event.data["occurred"] == "2026-01-31T08:00:00.000000Z"
+
+
+@pytest.mark.parametrize(
+    ("change", "body", "part"),
+    [
+        ({"ce-specversion": "0.3"}, b"{}", "specversion: '0.3' is not known"),
+        ({"ce-source": None}, b"{}", "source: missing"),
+        ({"ce-specversion": None}, b"{}", "specversion: missing"),
+        ({"ce-id": "%C0%A0"}, b"{}", "headers.ce-id: not UTF-8"),
+        ({}, b"{", "body: not JSON at line 1"),
+        ({"content-type": "text/plain"}, b"\xff", "body: not UTF-8"),
+        ({"ce-id": "a%0Ab", "ce-type": "a%0Ab"}, b"{}", "event: has control characters"),
+    ],
+)
+def test_a_wrong_cloudevent_in_binary_mode_is_refused_with_the_header(
+    change: dict[str, str | None], body: bytes, part: str
+) -> None:
+    headers = {"content-type": "application/json", **BINARY, **change}
+    response = call(
+        FakeApi(), "POST", "/api/events", content=body, headers={k: v for k, v in headers.items() if v is not None}
+    )
+    assert response.status_code == 400
+    assert told(response).startswith(part)
+
+
+def test_an_attribute_given_twice_with_different_values_is_refused() -> None:
+    headers = [*BINARY.items(), ("ce-id", "c2"), ("content-type", "application/json")]
+    response = call(FakeApi(), "POST", "/api/events", content=b"{}", headers=headers)
+    assert told(response) == "headers.ce-id: given twice, with different values"
+
+
+def test_formats_of_cloudevents_that_are_not_read_are_refused_also_beside_headers() -> None:
+    headers = {**BINARY, "content-type": "application/cloudevents+avro"}
+    assert call(FakeApi(), "POST", "/api/events", content=b"x", headers=headers).status_code == 415
+    assert (
+        call(FakeApi(), "POST", "/api/events", content=b"x", headers={**BINARY, "content-encoding": "gzip"}).status_code
+        == 415
+    )
+
+
 def test_while_the_bus_is_away_the_answer_is_503_with_retry_after() -> None:
     api = FakeApi(fail={"*": BusUnavailable("the bus is not connected")})
     response = post(api, {**EVENT, "id": "e1"})
