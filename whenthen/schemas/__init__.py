@@ -108,6 +108,7 @@ from whenthen.schemas.times import (
     parse_duration,
     parse_time,
     parse_us,
+    read_time,
     to_us,
 )
 from whenthen.schemas.trace_context import (
@@ -239,6 +240,7 @@ __all__ = [
     "parse_us",
     "path_text",
     "read_event",
+    "read_time",
     "read_trace",
     "to_us",
     "trace_headers",

@@ -1,7 +1,7 @@
 """Times and durations as they are written in events and rules.
 
 Inside the evaluator a time is an `int`, microseconds since 1970-01-01T00:00:00Z (`_us`); at every public face it is a
-timezone-aware `datetime`. Text is RFC 3339 for times, and `90s`, `5m`, `1h30m`, `2d`, `250ms`, `1w`, ISO 8601 (`PT5M`)
+timezone-aware `datetime`. Text is RFC 3339 for times (of what senders write, `read_time` reads more), and `90s`, `5m`, `1h30m`, `2d`, `250ms`, `1w`, ISO 8601 (`PT5M`)
 or a number of seconds for durations.
 """
 
@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import re
 from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, PlainSerializer, WithJsonSchema
@@ -23,12 +25,27 @@ __all__ = [
     "parse_duration",
     "parse_time",
     "parse_us",
+    "read_time",
     "to_us",
 ]
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+#: what else has one meaning only: a space or nothing before the zone, `+0000`, `+02`, `UTC`, no seconds, a comma, ISO's basic form
+_ZONED = re.compile(
+    r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?"
+    r" ?(?:([Zz]|UTC|GMT)|([+-]\d\d)(?::?(\d\d))?(?: [A-Z]{1,5})?)",
+    re.ASCII,
+)
+_HTTP_DATE = re.compile(
+    r"(?:[A-Z][a-z]{2}, )?\d{1,2} [A-Z][a-z]{2} \d{4} \d\d:\d\d:\d\d (?:GMT|UTC|[+-]\d{4})", re.ASCII
+)
+#: seconds since the epoch as text: so many digits that it is no date without separators
+_EPOCH_TEXT = re.compile(r"(\d{9,10}|\d{12,13}|\d{15,16}|\d{18,19})(\.\d{1,30})?", re.ASCII)
+#: below each limit a number of seconds, milliseconds, microseconds or nanoseconds: the year 5138
+_EPOCH_UNITS: tuple[tuple[int, int], ...] = ((10**11, 1_000_000), (10**14, 1_000), (10**17, 1))
+_MOST_NS = 10**20
 _PART = re.compile(r"(\d+(?:\.\d+)?)(ms|us|w|d|h|m|s)", re.ASCII)
 _ISO = re.compile(
     r"P(?:(\d+(?:\.\d+)?)W)?(?:(\d+(?:\.\d+)?)D)?(?:T(?:(\d+(?:\.\d+)?)H)?(?:(\d+(?:\.\d+)?)M)?(?:(\d+(?:\.\d+)?)S)?)?",
@@ -63,6 +80,50 @@ def parse_time(text: str) -> datetime:
         return datetime.fromisoformat(text.upper()).astimezone(UTC)
     except (ValueError, OverflowError) as error:
         raise ValueError(f"{text!r} is not a time: {error}") from None
+
+
+def read_time(value: str | int | float) -> datetime:
+    """A time in whatever form it has one meaning only: RFC 3339 and its near relations (`2026-11-26 17:23:34 UTC`, `+0000`, an HTTP
+    date), or a number since 1970 as number or text. Its size tells seconds, milliseconds, microseconds and nanoseconds apart.
+
+    Raises:
+        ValueError: none of these, or without a zone; the message has the remedy.
+    """
+    if isinstance(value, (int, float)):
+        return _of_epoch(value)
+    text = value.strip()
+    if _RFC3339.fullmatch(text):
+        return parse_time(text)
+    if found := _EPOCH_TEXT.fullmatch(text):
+        return _of_epoch(int(text) if found[2] is None else Decimal(text))
+    try:
+        if found := _ZONED.fullmatch(text):
+            year, month, day, hour, minute, second, fraction, zulu, offset, minutes = found.groups()
+            zone = "+00:00" if zulu else f"{offset}:{minutes or '00'}"
+            written = f"{year}-{month}-{day}T{hour}:{minute}:{second or '00'}.{(fraction or '0')[:6]:0<6}{zone}"
+            return datetime.fromisoformat(written).astimezone(UTC)
+        if _HTTP_DATE.fullmatch(text):
+            return parsedate_to_datetime(text.replace("UTC", "GMT")).astimezone(UTC)
+    except (ValueError, OverflowError) as error:
+        raise ValueError(f"{value[:80]!r} is not a time: {error}") from None
+    if _ZONED.fullmatch(text + "Z"):
+        raise ValueError(f"{value[:80]!r} has no time zone; add Z or an offset such as +02:00")
+    raise ValueError(f"{value[:80]!r} is not a time; RFC 3339 is, such as 2026-01-31T08:00:00Z, or a number since 1970")
+
+
+def _of_epoch(value: int | float | Decimal) -> datetime:
+    """The time of a number of seconds, milliseconds, microseconds or nanoseconds since 1970; what is below a microsecond is cut."""
+    if not -_MOST_NS < value < _MOST_NS:  # NaN neither
+        raise ValueError(
+            f"{str(value)[:40]} is no time in seconds, milliseconds, microseconds or nanoseconds since 1970"
+        )
+    number = Decimal(repr(value)) if isinstance(value, float) else Decimal(value)
+    scale: int | None = next((scale for limit, scale in _EPOCH_UNITS if abs(number) < limit), None)
+    us = int(number // 1000) if scale is None else int(number * scale)
+    try:
+        return _EPOCH + timedelta(microseconds=us)
+    except OverflowError:
+        raise ValueError(f"{str(value)[:40]} is no time since 1970") from None
 
 
 def parse_us(text: str) -> int:

@@ -100,6 +100,8 @@ class EventMapping(Model):
     Both see `body` (decoded JSON or form), `headers` (lower case), `query`, `method`, `name` and, with `each`, `item`.
     """
 
+    body: Literal["json"] | None = None
+    """`json` reads the body as JSON whatever its content type says, such as SNS's `text/plain`."""
     each: str | None = Field(default=None, max_length=512)
     """JSONPath of a list: one event for each `item` of it."""
     when: str | None = Field(default=None, max_length=20_000)

@@ -26,7 +26,16 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from whenthen.schemas import CONTROL, TRACE_HEADERS, EventLimits, FieldPath, InvalidEvent, read_trace
+from whenthen.schemas import (
+    CONTROL,
+    TRACE_HEADERS,
+    EventLimits,
+    FieldPath,
+    InvalidEvent,
+    format_time,
+    read_time,
+    read_trace,
+)
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.requests import Request
 
@@ -128,7 +137,10 @@ def event_of_cloudevent(data: Any) -> dict[str, Any]:
         "payload": _payload(data),
     }
     if data.get("time") is not None:
-        event["occurred"] = data["time"]
+        try:
+            event["occurred"] = format_time(read_time(data["time"]))
+        except ValueError as error:
+            raise InvalidEvent(str(error), path=("time",)) from None
     return event
 
 

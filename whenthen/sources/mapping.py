@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -28,9 +28,11 @@ from whenthen.schemas import (
     error_text,
     is_reserved_name,
     new_event,
+    read_time,
 )
+from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import legal_name
-from whenthen.sources.requests import Request, decode_body, kind_of
+from whenthen.sources.requests import Request, decode_body, is_text, kind_of
 from whenthen.templates import Path, Value, compile_path, compile_value, scalar_text
 
 __all__ = [
@@ -41,11 +43,15 @@ __all__ = [
     "delivery_event_id",
     "label_text",
     "reject",
+    "time_of",
 ]
 
 _EACH: FieldPath = ("map", "each")
 #: characters of an event's id
 MAX_ID = 256
+_PARSE_TIME = (
+    'another form is read with a filter, such as {{ body.at | parse_time("%d/%m/%Y %H:%M", "Europe/Berlin") }}'
+)
 _GROWTH = 4  #: times its body, so much may the events of a large request take
 
 
@@ -91,6 +97,7 @@ class CompiledMapping:
         def value(spec: Any, field: str) -> Value:
             return compile_value(spec, known=known, known_steps=known, path=("map", field))
 
+        self._reads_json = mapping.body == "json"
         self._each = _compile_each(mapping.each, known)
         self._when = None
         if mapping.when is not None:
@@ -113,8 +120,8 @@ class CompiledMapping:
         Raises:
             InvalidInput: the request does not fit the mapping; names the field.
         """
-        body = decode_body(request)
-        if not isinstance(body, (dict, list)) and request.media_type.partition("/")[0] != "text":
+        body = decode_json(request.body) if self._reads_json else decode_body(request)
+        if not isinstance(body, (dict, list)) and (self._reads_json or not is_text(request)):
             raise InvalidEvent(f"a JSON object or list is expected, found {kind_of(body)}", path=("body",))
         context = {
             "body": body,
@@ -174,7 +181,7 @@ class CompiledMapping:
                     _labels(item, ("map", "related", place)) for place, item in enumerate(self._related.render(context))
                 ],
                 payload=self._payload.render(context),
-                occurred=None if self._occurred is None else _time(self._occurred.render(context), ("map", "occurred")),
+                occurred=self._time(context),
                 id=self._event_id(context, index, delivery),
                 now=now,
                 source=self._source,
@@ -185,6 +192,14 @@ class CompiledMapping:
         except RenderError as error:
             raise InvalidInput(error.detail, path=(*where, *error.path)) from None
         result.events.append(event)
+
+    def _time(self, context: Mapping[str, Any]) -> datetime | None:
+        if self._occurred is None:
+            return None
+        try:
+            return time_of(self._occurred.render(context), ("map", "occurred"))
+        except InvalidEvent as error:
+            raise InvalidEvent(f"{error.detail}; {_PARSE_TIME}", path=error.path) from None
 
     def _event_name(self, context: Mapping[str, Any]) -> str:
         """The event's name. What comes out of a request is made legal, as its sender would not send it otherwise; what the
@@ -305,16 +320,17 @@ def _labels(rendered: Any, path: FieldPath) -> dict[str, str]:
     }
 
 
-def _time(value: Any, path: FieldPath) -> Any:
-    """RFC 3339 text as it is; a number is seconds since 1970, or milliseconds when it is too large for that."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+def time_of(value: Any, path: FieldPath) -> datetime:
+    """The time in a request, in every form that has one meaning only; see `read_time`.
+
+    Raises:
+        InvalidEvent: it is none; the message has the remedy.
+    """
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
         raise InvalidEvent(
             f"a time is expected, found {kind_of(value)}; leave the field out to use the arrival", path=path
         )
-    seconds = value / 1000 if abs(value) > 1e11 else value
     try:
-        return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
-    except OverflowError:
-        raise InvalidEvent(f"{value} is no time in seconds since 1970", path=path) from None
+        return read_time(value)
+    except ValueError as error:
+        raise InvalidEvent(str(error), path=path) from None

@@ -20,7 +20,7 @@ import orjson
 from whenthen.schemas import Event, FieldPath, InvalidEvent, InvalidInput, error_text, new_event, path_text
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import Labels, dig, label_of
-from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_id
+from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_id, time_of
 from whenthen.sources.requests import kind_of
 
 __all__ = ["translate_notification"]
@@ -214,6 +214,7 @@ def _event(notice: _Notice, path: FieldPath, name: str, now: datetime, limits: S
     stem, dot, extension = base.rpartition(".")
     labels.put("extension", extension.lower() if stem and dot else None)
     labels.put("operation", notice.operation)
+    time = notice.time
     details = {label: value for label, value in notice.details.items() if value is not None and value != ""}
     payload = {
         "bucket": notice.bucket,
@@ -229,7 +230,7 @@ def _event(notice: _Notice, path: FieldPath, name: str, now: datetime, limits: S
             notice.name,
             resource=labels.done(),
             payload={label: value for label, value in payload.items() if value is not None},
-            occurred=notice.time or None,
+            occurred=time_of(time, ("occurred",)) if isinstance(time, str) and time else time or None,
             id=_event_id(notice, name),
             now=now,
             source=f"webhook:{name}",

@@ -14,10 +14,11 @@ from urllib.parse import parse_qsl
 from whenthen.schemas import InvalidEvent, UnsupportedMediaType
 from whenthen.sources.json_bodies import decode_json
 
-__all__ = ["Request", "decode_body", "kind_of"]
+__all__ = ["Request", "decode_body", "is_text", "kind_of"]
 
 #: fields of a form
 MAX_FIELDS = 10_000
+_JSON_TYPES = ("application/json", "text/json")  #: the latter is an old name of the former
 _CHARSETS = {"utf-8": "utf-8", "us-ascii": "utf-8", "ascii": "utf-8", "iso8859-1": "latin-1"}
 
 
@@ -90,11 +91,11 @@ def decode_body(request: Request) -> Any:
     if request.headers.get("content-type") == "application/json":
         return decode_json(request.body)  # as nearly all are, with nothing to parse
     media_type = request.media_type
-    if not media_type or media_type == "application/json" or media_type.endswith("+json"):
+    if not media_type or media_type in _JSON_TYPES or media_type.endswith("+json"):
         return decode_json(request.body)
     if media_type == "application/x-www-form-urlencoded":
         return decode_form(request)
-    if media_type.startswith("text/"):
+    if is_text(request):
         text = _decode_text(request)
         if not text:
             raise InvalidEvent("empty; send some text", path=("body",))
@@ -103,6 +104,12 @@ def decode_body(request: Request) -> Any:
         f"headers.content-type: {media_type[:80]!r} is not understood; send application/json,"
         " application/x-www-form-urlencoded or text/plain"
     )
+
+
+def is_text(request: Request) -> bool:
+    """Whether the body of a request is declared as text, and not as JSON."""
+    media_type = request.media_type
+    return media_type.startswith("text/") and media_type not in _JSON_TYPES and not media_type.endswith("+json")
 
 
 def decode_form(request: Request) -> dict[str, Any]:

@@ -16,7 +16,7 @@ __all__ = [
     "WRITTEN",
 ]
 
-#: filters of Jinja that templates may use
+#: filters that templates may use
 FILTERS = frozenset(
     (
         "abs",
@@ -33,6 +33,7 @@ FILTERS = frozenset(
         "first",
         "float",
         "format",
+        "from_json",
         "groupby",
         "indent",
         "int",
@@ -45,6 +46,7 @@ FILTERS = frozenset(
         "map",
         "max",
         "min",
+        "parse_time",
         "reject",
         "rejectattr",
         "replace",

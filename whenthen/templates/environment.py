@@ -26,10 +26,11 @@ from whenthen.templates.budget import Budget
 from whenthen.templates.own_filters import OWN_FILTERS
 from whenthen.templates.scalar_text import scalar_text
 
-__all__ = ["BudgetContext", "MissingValue", "Rewriter", "Sandbox"]
+__all__ = ["BudgetContext", "MissingValue", "Rewriter", "Sandbox", "keep_value"]
 
 #: filters that only the rewriter can name: the space keeps them out of reach
 SPEND, WALK, GLANCE, CONCAT, SEARCH = "budget spend", "budget walk", "budget glance", "budget concat", "budget search"
+KEEP = "keep value"
 #: syntax nodes executed for one step
 NODES_PER_STEP = 10
 #: what a call of a macro, method or loop costs besides its body
@@ -79,9 +80,10 @@ def present(mapping: Mapping[Any, Any]) -> str:
 
 
 class BudgetContext(Context):
-    """The context of one rendering, with its `budget`."""
+    """The context of one rendering, with its `budget`, and the value that `keep_value` asked for."""
 
     budget: Budget
+    kept: Any = None
 
 
 class Sandbox(ImmutableSandboxedEnvironment):
@@ -206,6 +208,17 @@ def _concat(context: Context, parts: list[Any]) -> str:
     return "".join(texts)
 
 
+@pass_context
+def _keep(context: Context, value: Any) -> str:
+    """Hand a value to whoever renders, beside the text."""
+    context.kept = value  # type: ignore[attr-defined]
+    return ""
+
+
+def _function(name: str) -> Filter:
+    return OWN_FILTERS.get(name) or cast("Filter", JINJA_FILTERS[name])
+
+
 def _metered(name: str, function: Filter) -> Filter:
     """A filter or test whose arguments and result are charged."""
     own = OWN_FILTERS.get(name)
@@ -246,7 +259,8 @@ def _metered(name: str, function: Filter) -> Filter:
 
 
 _ALL_FILTERS: dict[str, Filter] = {
-    **{name: _metered(name, cast("Filter", JINJA_FILTERS[name])) for name in sorted(allowed_calls.FILTERS)},
+    **{name: _metered(name, _function(name)) for name in sorted(allowed_calls.FILTERS)},
+    KEEP: _keep,
     SPEND: _spend,
     WALK: _walk,
     GLANCE: _glance,
@@ -365,6 +379,21 @@ class Rewriter(NodeTransformer):
             near = near_names(name, names)
             hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(sorted(names))}"
             raise InvalidTemplate(f"line {lineno}: no {kind} named {name!r}; {hint}")
+
+
+def keep_value(environment: Sandbox, template: nodes.Template) -> bool:
+    """Make a template that is one `{{ ... | from_json }}` and white space keep its value in the context; whether it is one."""
+    found: list[nodes.Node] = []
+    for output in template.body:
+        if not isinstance(output, nodes.Output):
+            return False
+        found += [node for node in output.nodes if not (isinstance(node, nodes.TemplateData) and not node.data.strip())]
+    if len(found) != 1 or not isinstance(found[0], nodes.Filter) or found[0].name != "from_json":
+        return False
+    value = found[0]
+    template.body = [nodes.Output([_filter(KEEP, value, value.lineno)], lineno=value.lineno)]
+    template.set_environment(environment)
+    return True
 
 
 def _filter(name: str, node: nodes.Expr, lineno: int) -> nodes.Filter:

@@ -1,4 +1,4 @@
-"""Filters of our own, in place of Jinja's of the same names. They get the context first, which has the budget.
+"""Filters of our own, some in place of Jinja's of the same names. They get the context first, which has the budget.
 
 Used by `templates.environment`.
 """
@@ -6,19 +6,31 @@ Used by `templates.environment`.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import date, datetime, time, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
+import orjson
 from jinja2.filters import do_urlencode, make_attrgetter
 from jinja2.runtime import Context, Undefined
 
-from whenthen.schemas import RenderError, is_deeper_than
+from whenthen.schemas import MAX_DEPTH, RenderError, format_time, is_deeper_than, read_time
 from whenthen.templates.bounded_text import check_number, check_width, format_percent
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
-from whenthen.templates.scalar_text import scalar_text, written_items
+from whenthen.templates.scalar_text import kind_of_value, scalar_text, written_items
 
 __all__ = ["OWN_FILTERS"]
+
+#: characters of JSON that are decoded for one step
+_READ_PER_STEP = 8
+_LONG_INTEGER = re.compile("[0-9]{19}")
+_MOST_DIGITS = 20
+_MOST_TIME, _MOST_FORMAT = 200, 100
+#: what `strptime` reads by the names of the machine's own zone, and what is no part of a time
+_UNFIT_FORMAT = re.compile(r"%(?:[^aAbBdHIjmMpSfyYzGuVUWw]|$)")
+_UTC = ZoneInfo("UTC")
 
 
 def _join(context: Context, value: Any, d: Any = "", attribute: Any = None) -> str:
@@ -92,11 +104,92 @@ def _urlencode(context: Context, value: Any) -> str:
     return do_urlencode(written_items(value))
 
 
+def _from_json(context: Context, value: Any) -> Any:
+    """The value of JSON inside a text, within the limits of a body; an integer beyond 64 bits stays text, as in bodies."""
+    budget: Budget = context.budget  # type: ignore[attr-defined]
+    if not isinstance(value, str):
+        if isinstance(value, Undefined):
+            bool(value)  # raises, with what is missing
+        raise RenderError(f"from_json reads a text, found {kind_of_value(value)}")
+    budget.room(len(value))
+    budget.spend(len(value) // _READ_PER_STEP)
+    try:
+        found = orjson.loads(value)
+        if _LONG_INTEGER.search(value):
+            found = json.loads(value, parse_int=_integer)
+    except orjson.JSONDecodeError as error:
+        raise RenderError(f"from_json: not JSON at line {error.lineno}, column {error.colno}: {error.msg}") from None
+    budget.walk(found)
+    if is_deeper_than(found, MAX_DEPTH):
+        raise RenderError(f"from_json: nested more than {MAX_DEPTH} deep")
+    return found
+
+
+def _integer(text: str) -> int | str:
+    return int(text) if len(text) <= _MOST_DIGITS and -(2**63) <= int(text) < 2**64 else text
+
+
+def _parse_time(context: Context, value: Any, format: Any = None, zone: Any = None) -> str:
+    """A time as RFC 3339: by `format`, that of `strptime`, or of any form that has one meaning only. `zone` is that of a time that
+    names none."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        if isinstance(value, Undefined):
+            bool(value)
+        raise RenderError(f"parse_time reads a text or a number, found {kind_of_value(value)}")
+    if isinstance(value, str) and len(value) > _MOST_TIME:
+        raise RenderError(f"parse_time: a text of {len(value)} characters; at most {_MOST_TIME} are read")
+    named = None if zone is None else _zone(zone)
+    try:
+        found = _read_time(value, named) if format is None else _read_by_format(value, format, named)
+        return format_time(found)
+    except (ValueError, OverflowError, re.error) as error:
+        raise RenderError(f"parse_time: {error}") from None
+
+
+def _read_time(value: str | int | float, zone: ZoneInfo | None) -> datetime:
+    try:
+        return read_time(value)
+    except ValueError as error:
+        if zone is None or not isinstance(value, str):
+            raise
+        try:
+            found = datetime.fromisoformat(value.strip())
+        except ValueError:
+            raise error from None
+    return found if found.tzinfo else found.replace(tzinfo=zone)
+
+
+def _read_by_format(value: str | int | float, format: Any, zone: ZoneInfo | None) -> datetime:
+    if not isinstance(format, str) or not 0 < len(format) <= _MOST_FORMAT:
+        raise RenderError(
+            f'parse_time: a format of 1 to {_MOST_FORMAT} characters is expected, such as "%d/%m/%Y %H:%M"'
+        )
+    if unfit := _UNFIT_FORMAT.search(format.replace("%%", "")):
+        raise RenderError(
+            f"parse_time: {unfit[0]} is not understood; the zone of a time without an offset (%z) is the second parameter"
+        )
+    text = scalar_text(value)
+    try:
+        found = datetime.strptime(text, format)
+    except ValueError:
+        raise RenderError(f"parse_time: {text[:80]!r} does not match {format!r}") from None
+    return found if found.tzinfo else found.replace(tzinfo=zone or _UTC)
+
+
+def _zone(name: Any) -> ZoneInfo:
+    try:
+        return ZoneInfo(scalar_text(name))
+    except (ValueError, OSError, KeyError):
+        raise RenderError(f"parse_time: {str(name)[:60]!r} is no time zone; name one such as Europe/Berlin") from None
+
+
 OWN_FILTERS: dict[str, Callable[..., Any]] = {
     "d": _default,
     "default": _default,
     "format": _format,
+    "from_json": _from_json,
     "join": _join,
+    "parse_time": _parse_time,
     "sum": _sum,
     "tojson": _tojson,
     "urlencode": _urlencode,

@@ -14,7 +14,7 @@ from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
 from whenthen.schemas import InvalidTemplate, RenderError, near_names
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
-from whenthen.templates.environment import BudgetContext, MissingValue, Rewriter, Sandbox
+from whenthen.templates.environment import BudgetContext, MissingValue, Rewriter, Sandbox, keep_value
 from whenthen.templates.lookups import Piece, join_pieces, pieces_of, steps_of
 from whenthen.templates.scalar_text import NoText, kind_of_value
 
@@ -35,15 +35,22 @@ class Text:
     render first needs it, such as to say what is missing: it is most of the time that compiling an action takes.
     """
 
-    __slots__ = ("_template", "names_used", "pieces", "text")
+    __slots__ = ("_template", "keeps_value", "names_used", "pieces", "text")
 
     def __init__(
-        self, text: str, template: Template | None, names_used: frozenset[str], pieces: tuple[Piece, ...] | None = None
+        self,
+        text: str,
+        template: Template | None,
+        names_used: frozenset[str],
+        pieces: tuple[Piece, ...] | None = None,
+        *,
+        keeps_value: bool = False,
     ) -> None:
         self.text = text
         self.names_used = names_used  #: top-level variables that it reads
         self._template = template  #: None only beside `pieces`, until it is needed
         self.pieces = pieces  #: of a template of literals and look-ups only
+        self.keeps_value = keeps_value  #: it is one `{{ ... | from_json }}`, compiled for `value`
 
     def render(self, context: Mapping[str, Any], *, budget: Budget | None = None) -> str:
         """The text for `context`. `budget` is given where several templates share one.
@@ -54,14 +61,18 @@ class Text:
         budget = budget or Budget()
         if self.pieces is not None and (found := join_pieces(self.pieces, context, budget)) is not None:
             return found
-        text = self._render(context, budget)
+        text, _ = self._render(context, budget)
         if len(text) > MAX_CHARS:
             raise too_long(len(text))
         if not text.isascii():
             _check_unicode(text)
         return text
 
-    def _render(self, context: Mapping[str, Any], budget: Budget) -> str:
+    def value(self, context: Mapping[str, Any], budget: Budget) -> Any:
+        """What a template that `keeps_value` gives: JSON's value with its type. Of any other its text. Raises as `render` does."""
+        return self._render(context, budget)[1] if self.keeps_value else self.render(context, budget=budget)
+
+    def _render(self, context: Mapping[str, Any], budget: Budget) -> tuple[str, Any]:
         template = self._template
         if template is None:
             environment = Sandbox()
@@ -70,7 +81,7 @@ class Text:
         assert isinstance(inner, BudgetContext)
         inner.budget = budget
         try:
-            return "".join(template.root_render_func(inner))
+            return "".join(template.root_render_func(inner)), inner.kept
         except MissingValue as error:
             line = self._line(error.__traceback__)
             raise RenderError(f"line {line}: {self._expression(error.name, line)}{error.message}") from None
@@ -131,8 +142,11 @@ class Text:
         return f"{' or '.join(named[:3])}: " if named else ""
 
 
-def compile_text(text: str, *, known: Iterable[str] | None = None, sandbox: Sandbox | None = None) -> Text:
-    """Compile a Jinja template. With `known`, a top-level variable outside of it is refused.
+def compile_text(
+    text: str, *, known: Iterable[str] | None = None, sandbox: Sandbox | None = None, as_value: bool = False
+) -> Text:
+    """Compile a Jinja template. With `known`, a top-level variable outside of it is refused. `as_value` compiles one that is a
+    single `{{ ... | from_json }}` for `Text.value`, so that the type is kept.
 
     Raises:
         InvalidTemplate: it does not parse, or uses a filter, test or variable that does not exist; with the line.
@@ -145,13 +159,14 @@ def compile_text(text: str, *, known: Iterable[str] | None = None, sandbox: Sand
         names = frozenset(meta.find_undeclared_variables(tree))
         if known is not None:
             _check_names(tree, names, frozenset(known))
+        keeps_value = as_value and keep_value(environment, tree)
         pieces = pieces_of(tree, environment.globals)
         template = None if pieces is not None and _are_short(pieces) else _generate(environment, tree)
     except TemplateSyntaxError as error:
         raise InvalidTemplate(f"line {error.lineno}: {error.message}") from None
     except (RecursionError, MemoryError, SyntaxError):
         raise InvalidTemplate("the template is nested too deep; simplify it") from None
-    return Text(text, template, names, pieces)
+    return Text(text, template, names, pieces, keeps_value=keeps_value)
 
 
 def lookups_of(text: str) -> Iterator[tuple[str, ...]]:

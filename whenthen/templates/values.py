@@ -4,7 +4,7 @@ Called by `actions` for parameters and bodies and by `sources` for mappings. How
 
 - `$`, `$.name...` and `$[...]` are JSONPath over the root; the value's type is kept.
 - `$$`, `$$.name` and `$$[...]` are the text without the first `$`.
-- With `{{`, `{%` or `{#` it is a text template over the context.
+- With `{{`, `{%` or `{#` it is a text template over the context. A single `{{ ... | from_json }}` gives the value with its type.
 - Everything else, and every key of a mapping, is itself.
 """
 
@@ -144,7 +144,7 @@ class _Compiler:
             if _TEXT.search(spec):
                 if self._sandbox is None:
                     self._sandbox = Sandbox()
-                text = compile_text(spec, known=self._known, sandbox=self._sandbox)
+                text = compile_text(spec, known=self._known, sandbox=self._sandbox, as_value=True)
                 self.names |= text.names_used
                 return None, _text_of(text, path)
         except InvalidTemplate as error:
@@ -172,7 +172,7 @@ def _path_of(found: Path, path: FieldPath) -> Render:
 def _text_of(text: Text, path: FieldPath) -> Render:
     def render(context: Mapping[str, Any], root: Any, budget: Budget) -> Any:
         try:
-            return text.render(context, budget=budget)
+            return text.value(context, budget)
         except RenderError as error:
             raise error.below(*path) from None
 

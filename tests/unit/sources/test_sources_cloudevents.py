@@ -89,3 +89,9 @@ def test_data_that_is_not_what_it_says_is_refused_with_the_field(attributes: dic
     with pytest.raises(InvalidEvent) as caught:
         made(**attributes)
     assert str(caught.value).startswith(part)
+
+
+def test_time_of_a_careless_sender_is_told_and_a_wrong_one_names_the_attribute() -> None:
+    assert made(time="2026-01-31T08:00:00+0000")["occurred"] == "2026-01-31T08:00:00.000000Z"
+    with pytest.raises(InvalidEvent, match="time: 'yesterday' is not a time"):
+        made(time="yesterday")

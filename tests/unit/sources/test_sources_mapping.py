@@ -237,6 +237,44 @@ def test_name_of_which_nothing_is_there_is_refused_with_the_remedy(build: Any, n
         hook.translate(post({"kind": " "}), now)
 
 
+SNS = {
+    "Type": "Notification",
+    "MessageId": "m1",
+    "TopicArn": "arn:aws:sns:eu-west-1:0:alarms",
+    "Timestamp": "2026-01-31T07:59:00.000Z",
+    "Message": json.dumps({"AlarmName": "cpu", "NewStateValue": "ALARM", "AWSAccountId": 123456789012}),
+}
+
+
+@pytest.mark.parametrize("type", ["text/plain; charset=UTF-8", "application/octet-stream", "application/json", None])
+def test_json_under_another_content_type_and_json_inside_a_text_are_read_when_the_webhook_says_so(
+    build: Any, now: datetime, type: str | None
+) -> None:
+    mapping = {
+        "body": "json",
+        "event": "aws.alarm",
+        "resource": {"id": "{{ (body.Message | from_json).AlarmName }}", "topic": "$.body.TopicArn"},
+        "payload": "{{ body.Message | from_json }}",
+        "occurred": "$.body.Timestamp",
+        "id": "$.body.MessageId",
+    }
+    [event] = build(map=mapping).translate(post(SNS, type=type), now).events
+    assert event.resource == {"id": "cpu", "topic": SNS["TopicArn"]}
+    assert event.payload == json.loads(SNS["Message"])
+    assert event.id == "hook/m1"
+
+
+def test_body_that_is_no_json_although_the_webhook_says_so_is_refused(build: Any, now: datetime) -> None:
+    hook = build(map={**MAP, "body": "json"})
+    for body, part in ((b"hello", "not JSON at line 1, column 1"), (b"5", "a JSON object or list is expected")):
+        with pytest.raises(InvalidEvent, match=part):
+            hook.translate(post(body, type="text/plain"), now)
+
+
+def test_text_json_is_json(build: Any, now: datetime) -> None:
+    assert build(map=MAP).translate(post(ORDER, type="text/json"), now).events[0].payload == ORDER
+
+
 def test_error_in_one_item_names_the_item_and_refuses_all(build: Any, now: datetime) -> None:
     hook = build(map={"each": "$.body", "event": "e", "resource": {"id": "$.item.id"}})
     with pytest.raises(InvalidEvent, match=r"items\[1\]\.map\.resource\.id: ") as caught:
@@ -250,6 +288,68 @@ def test_error_in_one_item_names_the_item_and_refuses_all(build: Any, now: datet
 def test_number_is_a_time_in_seconds_or_milliseconds(build: Any, now: datetime, stamp: float, year: int) -> None:
     hook = build(map={**MAP, "occurred": "$.body.at"})
     assert hook.translate(post({**ORDER, "at": stamp}), now).events[0].occurred.year == year
+
+
+@pytest.mark.parametrize(
+    ("stamp", "occurred"),
+    [
+        ("1769846400", "2026-01-31T08:00:00.000000Z"),
+        ("1769846400.25", "2026-01-31T08:00:00.250000Z"),
+        ("1769846400123", "2026-01-31T08:00:00.123000Z"),
+        ("1769846400123456", "2026-01-31T08:00:00.123456Z"),
+        ("1769846400123456789", "2026-01-31T08:00:00.123456Z"),
+        (1769846400123456, "2026-01-31T08:00:00.123456Z"),
+        (1769846400123456789, "2026-01-31T08:00:00.123456Z"),
+        ("2026-01-31 08:00:00 UTC", "2026-01-31T08:00:00.000000Z"),
+        ("2026-01-31 10:00:00 +0200", "2026-01-31T08:00:00.000000Z"),
+        ("2026-01-31T08:00:00.000+0000", "2026-01-31T08:00:00.000000Z"),
+        ("2026-01-31T09:00:00+01", "2026-01-31T08:00:00.000000Z"),
+        ("20260131T080000Z", "2026-01-31T08:00:00.000000Z"),
+        ("2026-01-31T08:00Z", "2026-01-31T08:00:00.000000Z"),
+        ("2026-01-31 08:00:00,5 GMT", "2026-01-31T08:00:00.500000Z"),
+        ("2026-01-31 08:00:00.123456789 +0000 UTC", "2026-01-31T08:00:00.123456Z"),
+        ("Sat, 31 Jan 2026 08:00:00 GMT", "2026-01-31T08:00:00.000000Z"),
+        (" 2026-01-31T08:00:00Z ", "2026-01-31T08:00:00.000000Z"),
+    ],
+)
+def test_time_is_told_from_every_form_that_has_one_meaning(
+    build: Any, now: datetime, stamp: Any, occurred: str
+) -> None:
+    hook = build(map={**MAP, "occurred": "$.body.at"})
+    assert hook.translate(post({**ORDER, "at": stamp}), now).events[0].data["occurred"] == occurred
+
+
+def test_time_may_come_from_a_header_or_a_form_field(build: Any, now: datetime) -> None:
+    mapping = {"event": "e", "resource": {"id": "x"}, "occurred": "$.headers.x-time"}
+    [event] = build(map=mapping).translate(post({}, x_time="1769846400"), now).events
+    assert event.occurred == now
+    form = post(b"timestamp=1769846400000", type="application/x-www-form-urlencoded")
+    [event] = build(map={**mapping, "occurred": "{{ body.timestamp }}"}).translate(form, now).events
+    assert event.occurred == now
+
+
+@pytest.mark.parametrize(
+    ("stamp", "part"),
+    [
+        ("20260131", "is not a time"),
+        ("20260131080000", "is not a time"),
+        ("31/01/2026", "is not a time"),
+        ("2026-01-31 08:00:00 EST", "is not a time"),
+        ("2026-01-31 08:00:00", "has no time zone"),
+        ("20260131T080000", "has no time zone"),
+        ("2026-02-30 08:00:00 UTC", "is not a time: day is out of range for month"),
+        ("9" * 4000, "is not a time"),
+        ("-1769846400", "is not a time"),
+    ],
+)
+def test_time_that_could_mean_something_else_is_refused_with_the_filter(
+    build: Any, now: datetime, stamp: str, part: str
+) -> None:
+    hook = build(map={**MAP, "occurred": "$.body.at"})
+    with pytest.raises(InvalidEvent) as caught:
+        hook.translate(post({**ORDER, "at": stamp}), now)
+    assert part in str(caught.value)
+    assert "| parse_time(" in str(caught.value)
 
 
 @pytest.mark.parametrize("stamp", [1e300, -5e10, -(10**15), True, [1]])

@@ -380,3 +380,60 @@ def test_error_names_the_look_up_that_found_nothing_to_write(template: str, mess
     with pytest.raises(RenderError) as caught:
         render(template, rows=[{"id": None}])
     assert str(caught.value).startswith(message)
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "text"),
+    [
+        ("{{ (v | from_json).a[0] }}", '{"a": [7]}', "7"),
+        ("x {{ v | from_json }}", "true", "x true"),
+        ("{{ v | from_json | tojson }}", '{"n": 1.5, "big": 123456789012345678901234567890}',
+         '{"n": 1.5, "big": "123456789012345678901234567890"}'),
+        ("{{ v | from_json }}", "18446744073709551615", "18446744073709551615"),
+        ('{{ v | parse_time("%d/%m/%Y") }}', "31/01/2026", "2026-01-31T00:00:00.000000Z"),
+        ('{{ v | parse_time("%d/%m/%Y %H:%M", "Europe/Berlin") }}', "31/07/2026 10:00", "2026-07-31T08:00:00.000000Z"),
+        ('{{ v | parse_time("%d/%m/%Y %H:%M %z", "Europe/Berlin") }}', "31/07/2026 10:00 +0000", "2026-07-31T10:00:00.000000Z"),
+        ('{{ v | parse_time("%Y%m%d%H%M%S") }}', "20260131080000", "2026-01-31T08:00:00.000000Z"),
+        ('{{ v | parse_time("%Y%m%d") }}', 20260131, "2026-01-31T00:00:00.000000Z"),
+        ("{{ v | parse_time }}", "1769846400123", "2026-01-31T08:00:00.123000Z"),
+        ("{{ v | parse_time }}", "2026-01-31 08:00:00 UTC", "2026-01-31T08:00:00.000000Z"),
+        ('{{ v | parse_time(zone="Europe/Berlin") }}', "2026-01-31 09:00", "2026-01-31T08:00:00.000000Z"),
+    ],
+)  # fmt: skip
+def test_json_and_times_inside_a_text_are_read(template: str, value: object, text: str) -> None:
+    assert compile_text(template).render({"v": value}) == text
+
+
+@pytest.mark.parametrize(
+    ("template", "value", "message"),
+    [
+        ("{{ v | from_json }}", "[1", "from_json: not JSON at line 1, column 3"),
+        ("{{ v | from_json }}", "", "from_json: not JSON at line 1"),
+        ("{{ v | from_json }}", {"a": 1}, "from_json reads a text, found an object"),
+        ("{{ v | from_json }}", None, "from_json reads a text, found null"),
+        ("{{ v.x | from_json }}", {}, "v.x: no 'x'"),
+        ("{{ v | from_json | tojson }}", '"\\ud800"', "from_json: not JSON"),
+        ("{{ v | from_json | tojson }}", "[NaN]", "from_json: not JSON"),
+        ("{{ v | from_json | tojson }}", "[" * 101 + "]" * 101, "nested more than 100 deep"),
+        ("{{ v | from_json | tojson }}", "[" * 100_000 + "]" * 100_000, "from_json: not JSON"),
+        ("{{ v | from_json | length }}", "[" + "1," * 500_000 + "1]", "at most 1000000"),
+        ("{{ v | from_json | length }}", "[" + "[]," * 250_000 + "1]", "more than 500000 steps"),
+        ("{% for i in range(99) %}{{ v | from_json | length }}{% endfor %}", '"' + "x" * 99_999 + '"', "more than 500000 steps"),
+        ('{{ v | parse_time("%d/%m/%Y") }}', "2026-01-31", "'2026-01-31' does not match '%d/%m/%Y'"),
+        ('{{ v | parse_time("%d/%m/%Y %Z") }}', "31/01/2026 CET", "%Z is not understood"),
+        ('{{ v | parse_time("%d %") }}', "31", "% is not understood"),
+        ('{{ v | parse_time("%d%d") }}', "31", "redefinition"),
+        ('{{ v | parse_time("%d" * 60) }}', "31", "1 to 100 characters"),
+        ('{{ v | parse_time("%Y", "Europe/Nowhere") }}', "2026", "'Europe/Nowhere' is no time zone"),
+        ('{{ v | parse_time("%Y", "../x") }}', "2026", "'../x' is no time zone"),
+        ("{{ v | parse_time }}", "31/01/2026", "'31/01/2026' is not a time"),
+        ("{{ v | parse_time }}", "2026-01-31 08:00", "has no time zone"),
+        ("{{ v | parse_time }}", True, "reads a text or a number"),
+        ("{{ v | parse_time }}", "9" * 201, "at most 200 are read"),
+        ('{{ v | parse_time("%Y-%m-%d %z") }}', "0001-01-01 +1000", "out of range"),
+    ],
+)  # fmt: skip
+def test_what_is_no_json_or_no_time_is_an_error_that_says_so(template: str, value: object, message: str) -> None:
+    with pytest.raises(RenderError) as caught:
+        compile_text(template).render({"v": value})
+    assert message in str(caught.value)

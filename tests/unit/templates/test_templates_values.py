@@ -139,3 +139,33 @@ def test_all_texts_of_a_value_share_one_budget() -> None:
     assert compile_value([text] * 2).render({}) == ["", ""]
     with pytest.raises(RenderError, match="steps"):
         compile_value([text] * 20).render({})
+
+
+def test_json_inside_a_text_keeps_its_type_when_it_is_all_that_a_template_gives() -> None:
+    context = {"body": {"Message": '{"n": [1, null, {"deep": true}]}', "count": "5"}}
+    message = {"n": [1, None, {"deep": True}]}
+    spec = {
+        "all": "{{ body.Message | from_json }}",
+        "spaced": "\n  {{ body.Message | from_json }}\n",
+        "part": "{{ (body.Message | from_json).n[0] }}",
+        "number": "{{ body.count | from_json }}",
+        "text": "{{ body.Message | from_json | tojson }}",
+        "list": ["{{ '[1]' | from_json }}"],
+    }
+    assert compile_value(spec).render(context) == {
+        "all": message,
+        "spaced": message,
+        "part": "1",
+        "number": 5,
+        "text": '{"n": [1, null, {"deep": true}]}',
+        "list": [[1]],
+    }
+    with pytest.raises(RenderError, match=r"a\.b: line 1: body\.gone: no 'gone'"):
+        compile_value({"a": {"b": "{{ body.gone | from_json }}"}}).render(context)
+
+
+def test_text_beside_json_stays_text() -> None:
+    with pytest.raises(RenderError, match="an object has no text"):
+        compile_value("x {{ body | from_json }}").render({"body": "{}"})
+    with pytest.raises(InvalidTemplate, match="end of print statement"):
+        compile_value("{{ body | keep value }}")
