@@ -191,6 +191,30 @@ def test_labels_that_users_named_like_ours_stay_apart() -> None:
     assert trigger_of({"expect": ["a"], "match": {"id": "own"}})["match"] == {"_id": "own"}
 
 
+def test_one_schedule_that_has_no_counterpart_leaves_the_rest_of_the_file_in_place(tmp_path: Path) -> None:
+    schedules = [
+        {"rrule": "DTSTART;TZID=America/New_York:20260101T090000\nRRULE:FREQ=DAILY", "timezone": "America/New_York"},
+        {"rrule": "FREQ=SECONDLY", "slug": "too-fast"},
+        {"cron": "0 6 * * *", "slug": "morning"},
+        {"cron": "0 7 * * *", "slug": "morning"},
+        "0 8 * * *",
+    ]
+    deployment = {"name": "load", "entrypoint": "runs/load.py:load", "schedules": schedules}
+    trigger = {"expect": ["a"]}
+    imported = import_prefect({"name": "project", "deployments": [{**deployment, "triggers": [trigger]}]})
+    rules = loaded(imported, tmp_path)
+    [found] = rules.deployments
+    assert [schedule.name for schedule in found.schedules] == ["schedule-1", "morning"]
+    assert len(rules.automations) == 1
+    notes = [note for note in imported.notes if "schedule" in note]
+    assert [note.partition(": left out")[0] for note in notes[:2]] == [
+        "deployment 'load': schedule 2",
+        "deployment 'load': schedule 4",
+    ]
+    assert "FREQ=SECONDLY is not supported" in notes[0]
+    assert notes[2] == "deployment 'load': schedule 5: '0 8 * * *' is not a mapping; left out"
+
+
 @pytest.mark.parametrize("text", [b"", b"42", b"a: b", b"[]", b"{", b"\xff", b"deployments: []"])
 def test_a_file_without_automations_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"^rules\.yaml"):

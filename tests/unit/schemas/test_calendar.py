@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from itertools import islice, pairwise
+from time import process_time
 from zoneinfo import ZoneInfo
 
 import pytest
+from dateutil.rrule import rrulestr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
@@ -136,3 +138,113 @@ def test_a_daily_time_comes_once_each_local_day(after: datetime, zone: str, hour
     days = [at.astimezone(ZoneInfo(zone)).date() for at in found]
     assert len(set(days)) == len(days)
     assert all(later - earlier == timedelta(days=1) for earlier, later in pairwise(days))
+
+
+NEW_YORK = "America/New_York"
+
+
+@pytest.mark.parametrize(
+    ("rrule", "fields", "found"),
+    [
+        # 09:00 in New York on both sides of the change of the clocks
+        (f"DTSTART;TZID={NEW_YORK}:20260101T090000\nRRULE:FREQ=DAILY", {"timezone": NEW_YORK},
+         ["03-07T14:00", "03-08T13:00", "03-09T13:00"]),
+        (f"DTSTART;TZID={NEW_YORK}:20260101T090000\nRRULE:FREQ=DAILY", {}, ["03-07T14:00", "03-08T13:00", "03-09T13:00"]),
+        (f'DTSTART;TZID="/{NEW_YORK}":20260101T090000 RRULE:FREQ=DAILY', {}, ["03-07T14:00", "03-08T13:00", "03-09T13:00"]),
+        (f"dtstart;tzid={NEW_YORK};value=date-time:20260101T090000\r\nrrule:freq=daily\r\n", {},
+         ["03-07T14:00", "03-08T13:00", "03-09T13:00"]),
+        (f"RRULE:FREQ=DAILY;\r\n BYHOUR=9;BYMINUTE=0;BYSECOND=0\nDTSTART;TZID={NEW_YORK}:20260101T100000", {},
+         ["03-07T14:00", "03-08T13:00", "03-09T13:00"]),
+        ("DTSTART;VALUE=DATE:20260306\nRRULE:FREQ=DAILY", {"timezone": BERLIN}, ["03-07T23:00", "03-08T23:00", "03-09T23:00"]),
+        ("DTSTART:20260301T090000Z\nRRULE:FREQ=DAILY\nEXDATE:20260308T090000Z,20260309T090000Z", {},
+         ["03-07T09:00", "03-10T09:00", "03-11T09:00"]),
+        (f"DTSTART:20260301T090000\nRRULE:FREQ=DAILY\nEXDATE;TZID={NEW_YORK}:20260307T030000", {"timezone": BERLIN},
+         ["03-08T08:00", "03-09T08:00", "03-10T08:00"]),
+        ("FREQ=HOURLY;INTERVAL=6\nEXDATE;VALUE=DATE:20260307", {}, ["03-08T00:00", "03-08T06:00", "03-08T12:00"]),
+        ("FREQ=DAILY\nRDATE:20260307T120000,20260308T000000\nRDATE;VALUE=DATE:20260309", {},
+         ["03-07T12:00", "03-08T00:00", "03-09T00:00"]),
+        ("DTSTART:20260301T090000Z\nRDATE:20260307T090000Z\nRDATE;VALUE=PERIOD:20260309T000000Z/PT1H", {},
+         ["03-07T09:00", "03-09T00:00"]),
+    ],
+)  # fmt: skip
+def test_lines_of_rfc_5545_are_read(rrule: str, fields: dict[str, str], found: list[str]) -> None:
+    assert times("2026-03-07T00:00Z", 3, rrule=rrule, **fields) == found
+
+
+@pytest.mark.parametrize(
+    ("rrule", "timezone", "message"),
+    [
+        (f"DTSTART;TZID={NEW_YORK}:20260101T090000\nRRULE:FREQ=DAILY", BERLIN, "are two zones; leave one of them out"),
+        (
+            "DTSTART;TZID=Mars/Base:20260101T090000\nRRULE:FREQ=DAILY",
+            "UTC",
+            "'Mars/Base' is not a known IANA time zone",
+        ),
+        ("DTSTART;FOO=1:20260101T090000\nRRULE:FREQ=DAILY", "UTC", "has 'FOO=1', which is not understood"),
+        ("DTSTART;VALUE=TEXT:20260101\nRRULE:FREQ=DAILY", "UTC", "VALUE=TEXT is not known"),
+        ("DTSTART:2026-01-01\nRRULE:FREQ=DAILY", "UTC", "'2026-01-01' is not a time of an rrule"),
+        ("DTSTART:20260101,20260102\nRRULE:FREQ=DAILY", "UTC", "a rule has one DTSTART"),
+        ("DTSTART:00010101T000000\nRRULE:FREQ=DAILY", "UTC", "one lies in the years 1900 to 2199"),
+        ("FREQ=DAILY\nEXRULE:FREQ=WEEKLY", "UTC", "EXRULE is not supported"),
+        ("RRULE:FREQ=DAILY\nRRULE:FREQ=WEEKLY", "UTC", "more than one rule"),
+        ("EXDATE:20260101", "UTC", "has no FREQ"),
+        ("FREQ=DAILY;BYEASTER=0", "UTC", "not of RFC 5545"),
+        ("DTSTART:20260101\nRRULE:FREQ=DAILY;COUNT=2\nEXDATE:20260101,20260102", "UTC", "never comes"),
+        ("DTSTART:20260101\nRRULE:FREQ=DAILY;COUNT=1000000000", "UTC", "not a number from 1 to 10000"),
+    ],
+)
+def test_a_line_that_can_not_be_meant_is_refused_with_the_remedy(rrule: str, timezone: str, message: str) -> None:
+    with pytest.raises(ValidationError, match=message):
+        Schedule(rrule=rrule, timezone=timezone)
+
+
+EVERY_MINUTE = ",".join(map(str, range(60)))
+
+
+@pytest.mark.parametrize(
+    "rrule",
+    [
+        "FREQ=DAILY;BYYEARDAY=1;BYMONTH=2",
+        "FREQ=YEARLY;BYWEEKNO=53;BYMONTH=6",
+        "FREQ=MONTHLY;BYDAY=5MO;BYMONTHDAY=1",
+        "FREQ=YEARLY;INTERVAL=1000;BYMONTH=2;BYMONTHDAY=29",
+        "FREQ=WEEKLY;BYMONTH=2;BYYEARDAY=366",
+        f"FREQ=DAILY;BYHOUR={','.join(map(str, range(24)))};BYMINUTE={EVERY_MINUTE};BYSECOND={EVERY_MINUTE}",
+        "FREQ=MINUTELY;BYSECOND=0,30",
+        f"FREQ=MONTHLY;BYDAY=MO,TU,WE;BYSETPOS={','.join(map(str, range(1, 367)))}",
+    ],
+)
+def test_a_rule_that_would_be_searched_for_ever_or_lists_everything_is_refused_soon(rrule: str) -> None:
+    begun = process_time()
+    with pytest.raises(ValidationError):
+        Schedule(rrule=rrule)
+    assert process_time() - begun < 5  # dateutil alone would look for it until the year 9999
+
+
+RULES = st.sampled_from(
+    [
+        "FREQ=YEARLY",
+        "FREQ=YEARLY;INTERVAL=3;BYDAY=20MO",
+        "FREQ=YEARLY;BYWEEKNO=1;BYDAY=MO",
+        "FREQ=YEARLY;BYYEARDAY=1,100,-1;BYHOUR=6",
+        "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29",
+        "FREQ=MONTHLY",
+        "FREQ=MONTHLY;INTERVAL=5",
+        "FREQ=MONTHLY;BYDAY=-1FR;BYHOUR=18,20",
+        "FREQ=MONTHLY;BYDAY=MO,TU,WE,TH,FR;BYSETPOS=-1",
+        "FREQ=MONTHLY;BYMONTHDAY=-1;INTERVAL=2",
+        "FREQ=WEEKLY;INTERVAL=2;BYDAY=MO,SU",
+        "FREQ=DAILY;INTERVAL=11;BYHOUR=3,4",
+    ]
+)
+
+
+@settings(deadline=None, max_examples=300)
+@given(RULES, st.datetimes(datetime(1950, 1, 1), datetime(2020, 1, 1)), MOMENTS)
+def test_a_rule_that_begins_close_by_gives_what_it_gives_from_its_start(
+    rule: str, start: datetime, after: datetime
+) -> None:
+    start = start.replace(microsecond=0)
+    schedule = Schedule(rrule=rule, anchor=start.replace(tzinfo=UTC))
+    expected = rrulestr(rule, dtstart=start).after(after.replace(tzinfo=None))
+    assert next_after(schedule, after) == expected.replace(tzinfo=UTC)

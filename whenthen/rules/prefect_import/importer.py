@@ -19,7 +19,7 @@ from pydantic import BaseModel, ValidationError
 from whenthen.rules.documents import read_document
 from whenthen.rules.prefect_import.prefect_actions import Known, import_action
 from whenthen.rules.prefect_import.prefect_triggers import NoCounterpart, Notes, import_trigger, kind_of
-from whenthen.schemas import Automation, Deployment, InvalidInput
+from whenthen.schemas import Automation, Deployment, InvalidInput, Schedule
 
 __all__ = ["ImportResult", "import_prefect", "import_prefect_file"]
 
@@ -176,8 +176,8 @@ def _local_deployment(spec: dict[str, Any], name: str, notes: list[str]) -> dict
     schedules = list(listed) if isinstance(listed, list) else []
     if isinstance(spec.get("schedule"), dict):
         schedules.append(spec["schedule"])
-    if schedules:
-        ours["schedules"] = [_schedule(item, number) for number, item in enumerate(schedules) if isinstance(item, dict)]
+    if kept := _schedules(schedules, name, notes):
+        ours["schedules"] = kept
     known = {"name", "description", "entrypoint", "tags", "parameters", "work_pool", "concurrency_limit", "schedules"}
     for field, value in spec.items():
         if field not in known | {"schedule", "triggers"} and value:
@@ -187,6 +187,25 @@ def _local_deployment(spec: dict[str, Any], name: str, notes: list[str]) -> dict
         return ours
     notes.append(f"deployment {name!r}: left out, write it by hand: {problem}")
     return None
+
+
+def _schedules(specs: list[Any], deployment: str, notes: list[str]) -> list[dict[str, Any]]:
+    """The schedules that are understood; each other one is left out alone, with a note."""
+    kept: list[dict[str, Any]] = []
+    for number, spec in enumerate(specs):
+        subject = f"deployment {deployment!r}: schedule {number + 1}"
+        if not isinstance(spec, dict):
+            notes.append(f"{subject}: {str(spec)[:80]!r} is not a mapping; left out")
+            continue
+        ours = _schedule(spec, number)
+        problem = _problem(Schedule, ours)
+        if problem is None and any(ours["name"] == other["name"] for other in kept):
+            problem = f"another one is named {ours['name']!r}"
+        if problem is None:
+            kept.append(ours)
+        else:
+            notes.append(f"{subject}: left out, write it by hand: {problem}")
+    return kept
 
 
 def _schedule(spec: dict[str, Any], number: int) -> dict[str, Any]:
