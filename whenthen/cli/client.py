@@ -259,8 +259,8 @@ def _trace() -> dict[str, str]:
 
 
 def quoted(name: str) -> str:
-    """A name as one step of a path."""
-    return quote(name, safe="")
+    """A name as one step of a path; one of dots alone is encoded, too, as it would be a step back."""
+    return name.replace(".", "%2E") if name in (".", "..") else quote(name, safe="")
 
 
 def _problem(problem: Any) -> str:

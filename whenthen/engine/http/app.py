@@ -26,6 +26,7 @@ from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.openapi import complete
 from whenthen.engine.http.rate_limits import Network, RateLimits
 from whenthen.engine.http.request_origin import RequestOrigin
+from whenthen.engine.http.routed_paths import raw_path, routed_path
 from whenthen.engine.http.routes import api_router, as_response, state_router
 from whenthen.engine.http.rule_set_routes import rule_set_router
 from whenthen.engine.metrics import Metrics
@@ -103,7 +104,9 @@ class HttpApp:
         if scope["type"] != "http":
             await self.rest(scope, receive, send)
             return
-        path: str = scope["path"]
+        path = routed_path(scope)
+        if path != scope["path"]:
+            scope = {**scope, "path": path}
         status: int | None
         if path.startswith("/hooks/"):
             route = "hooks"
@@ -171,9 +174,7 @@ class HttpApp:
 
 
 def _hook_name(scope: Scope) -> str:
-    raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    # the raw path keeps an escaped slash apart from a real one; uvicorn may leave the query in it
-    name = raw.partition(b"?")[0].removeprefix(b"/hooks/")
+    name = raw_path(scope).removeprefix(b"/hooks/")
     return (unquote_to_bytes(name) if b"%" in name else name).decode("utf-8", "replace")
 
 

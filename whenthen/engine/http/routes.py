@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from pydantic import BeforeValidator
 
 from whenthen.engine.bus import StreamPage
 from whenthen.engine.http import answer_models as answers
@@ -18,6 +19,7 @@ from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
 from whenthen.engine.http.request_models import Listing, Page, RunRequest, read_run_request
+from whenthen.engine.http.routed_paths import decoded_step
 from whenthen.sources import decode_json
 
 __all__ = ["api_router", "as_response", "state_router"]
@@ -25,7 +27,7 @@ __all__ = ["api_router", "as_response", "state_router"]
 T = TypeVar("T")
 BODY_LIMIT = 1_000_000  #: of a request that starts a run, in bytes
 
-Named = Annotated[str, Path(min_length=1, max_length=512)]
+Named = Annotated[str, BeforeValidator(decoded_step), Path(min_length=1, max_length=512)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Before = Annotated[str | None, Query(max_length=512, description="The `next` of the page before.")]
 After = Annotated[str | None, Query(max_length=512, description="The name of the last one of the answer before.")]
