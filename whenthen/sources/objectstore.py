@@ -8,7 +8,6 @@ AWS, MinIO and Ceph, an SNS envelope around them, and EventBridge events. Meanin
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -28,30 +27,53 @@ __all__ = ["translate_notification"]
 #: envelopes around envelopes
 MAX_ENVELOPES = 3
 
-#: event names of the S3 interface, most specific first: pattern of the name without `s3:`, what it becomes
-_NAMES: tuple[tuple[re.Pattern[str], str | None], ...] = tuple(
-    (re.compile(pattern), name)
-    for pattern, name in (
-        (r"ObjectCreated:PutTagging|ObjectTagging:Put", "s3.file.tagged"),
-        (r"ObjectCreated:DeleteTagging|ObjectTagging:Delete", "s3.file.untagged"),
-        (r"ObjectCreated:Put(Retention|LegalHold)", "s3.file.lock-changed"),
-        (r"ObjectCreated:.*", "s3.file.uploaded"),
-        (r"ObjectRemoved:NoOP", None),  # a delete that found nothing
-        (r"ObjectRemoved:.*|LifecycleExpiration:.*|ObjectLifecycle:Expiration:.*", "s3.file.deleted"),
-        (r"ObjectRestore:Post", "s3.file.restore-started"),
-        (r"ObjectRestore:Completed", "s3.file.restored"),
-        (r"ObjectRestore:Delete", "s3.file.restore-expired"),
-        (r"ObjectAcl:Put", "s3.file.acl-changed"),
-        (r"ObjectAccessed:.*", "s3.file.accessed"),
-        (r"(LifecycleTransition|ObjectTransition|IntelligentTiering|ObjectLifecycle:Transition)(:.*)?",
-         "s3.file.transitioned"),
-        (r"ReducedRedundancyLostObject", "s3.file.lost"),
-        (r"Replication:.*Failed.*", "s3.file.replication-failed"),
-        (r"(Replication|ObjectSynced):.*", "s3.file.replicated"),
-        (r"BucketCreated:.*", "s3.bucket.created"),
-        (r"BucketRemoved:.*", "s3.bucket.deleted"),
-    )
+#: what the event names of AWS, MinIO and Ceph become, without `s3:`; None for what changed nothing. A list of all of them and no
+#: patterns: a store names new events after old ones (`ObjectCreated:PutTagging` uploads nothing), and failures after successes.
+_NAMES: tuple[tuple[str, str | None], ...] = (
+    *((f"ObjectCreated:{how}", "s3.file.uploaded") for how in ("Put", "Post", "Copy", "CompleteMultipartUpload", "*")),
+    ("OBJECT_CREATE", "s3.file.uploaded"),
+    ("ObjectCreated:PutTagging", "s3.file.tagged"),
+    ("ObjectTagging:Put", "s3.file.tagged"),
+    ("ObjectCreated:DeleteTagging", "s3.file.untagged"),
+    ("ObjectTagging:Delete", "s3.file.untagged"),
+    ("ObjectCreated:PutRetention", "s3.file.lock-changed"),
+    ("ObjectCreated:PutLegalHold", "s3.file.lock-changed"),
+    ("ObjectAcl:Put", "s3.file.acl-changed"),
+    *((f"ObjectRemoved:{how}", "s3.file.deleted") for how in ("Delete", "DeleteMarkerCreated", "DeleteAllVersions", "*")),
+    ("ObjectRemoved:NoOP", None),  # a delete that found nothing
+    *((name, "s3.file.deleted") for name in ("OBJECT_DELETE", "DELETE_MARKER_CREATE")),
+    *((f"LifecycleExpiration:{how}", "s3.file.deleted") for how in ("Delete", "DeleteMarkerCreated", "*")),
+    ("ObjectLifecycle:Expiration:Current", "s3.file.deleted"),
+    ("ObjectLifecycle:Expiration:*", "s3.file.deleted"),
+    # the file was deleted before, or is still there
+    *((f"ObjectLifecycle:Expiration:{what}", "s3.file.version-deleted") for what in ("Noncurrent", "NonCurrent", "DeleteMarker")),
+    ("LifecycleDelMarkerExpiration:Delete", "s3.file.version-deleted"),
+    *((f"ObjectLifecycle:Expiration:{what}", "s3.file.upload-aborted") for what in ("AbortMPU", "AbortMultipartUpload")),
+    ("ObjectRestore:Post", "s3.file.restore-started"),
+    ("ObjectRestore:Completed", "s3.file.restored"),
+    ("ObjectRestore:Delete", "s3.file.restore-expired"),
+    *((f"ObjectAccessed:{how}", "s3.file.accessed")
+      for how in ("Get", "Head", "GetRetention", "GetLegalHold", "Attributes", "*")),
+    ("LifecycleTransition", "s3.file.transitioned"),
+    ("IntelligentTiering", "s3.file.transitioned"),
+    ("ObjectTransition:Complete", "s3.file.transitioned"),
+    ("ObjectTransition:Failed", "s3.file.transition-failed"),
+    *((f"ObjectLifecycle:Transition:{what}", "s3.file.transitioned") for what in ("Current", "Noncurrent", "NonCurrent", "*")),
+    ("ReducedRedundancyLostObject", "s3.file.lost"),
+    *((f"Replication:{how}", "s3.file.replicated")
+      for how in ("OperationCompletedReplication", "OperationReplicatedAfterThreshold", "Create")),
+    ("ObjectSynced:Create", "s3.file.replicated"),
+    ("Replication:OperationFailedReplication", "s3.file.replication-failed"),
+    ("Replication:OperationMissedThreshold", "s3.file.replication-delayed"),
+    ("Replication:OperationNotTracked", "s3.file.replication-untracked"),
+    *((f"{what}:{how}", "s3.file.deletion-replicated")
+      for what in ("Replication", "ObjectSynced") for how in ("Delete", "DeletionMarkerCreated")),
+    ("BucketCreated:*", "s3.bucket.created"),
+    ("BucketCreated", "s3.bucket.created"),
+    ("BucketRemoved:*", "s3.bucket.deleted"),
+    ("BucketRemoved", "s3.bucket.deleted"),
 )  # fmt: skip
+_NAME_OF = dict(_NAMES)
 #: what an event that is not listed becomes; the `operation` label has its name
 _OTHER = "s3.file.other"
 #: `detail-type` of EventBridge
@@ -142,7 +164,7 @@ def _of_record(record: Any, path: FieldPath) -> _Notice | None:
     if not isinstance(record, dict):
         raise InvalidEvent(f"a JSON object is expected, found {kind_of(record)}", path=path)
     operation = _text(record, "eventName", path).removeprefix("s3:")
-    name = next((name for pattern, name in _NAMES if pattern.fullmatch(operation)), _OTHER)
+    name = _NAME_OF.get(operation, _OTHER)
     if name is None:
         return None
     bucket = _text(record, "s3.bucket.name", path)

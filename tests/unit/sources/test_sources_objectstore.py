@@ -156,31 +156,80 @@ def test_sns_declares_its_json_as_text(build: Any, now: datetime) -> None:
     assert len(events(build, now, sns({"Records": [aws()]}), "text/plain; charset=UTF-8")) == 1
 
 
+#: every name that AWS ("Supported event types for SQS, SNS, and Lambda"), MinIO (`internal/event/name.go`) and Ceph
+#: (`rgw_notify_event_type.cc`, "S3 Bucket Notifications Compatibility") define, and names that none of them does
+OPERATIONS = """
+ObjectCreated:Put                                  uploaded
+ObjectCreated:Post                                 uploaded
+s3:ObjectCreated:Copy                              uploaded
+ObjectCreated:CompleteMultipartUpload              uploaded
+s3:ObjectCreated:*                                 uploaded
+OBJECT_CREATE                                      uploaded
+s3:ObjectCreated:PutTagging                        tagged
+s3:ObjectCreated:DeleteTagging                     untagged
+s3:ObjectCreated:PutRetention                      lock-changed
+s3:ObjectCreated:PutLegalHold                      lock-changed
+s3:ObjectCreated:PutSomethingNew                   other
+s3:ObjectCreated:                                  other
+ObjectRemoved:Delete                               deleted
+ObjectRemoved:DeleteMarkerCreated                  deleted
+s3:ObjectRemoved:DeleteAllVersions                 deleted
+OBJECT_DELETE                                      deleted
+DELETE_MARKER_CREATE                               deleted
+s3:ObjectRemoved:SomethingNew                      other
+LifecycleExpiration:Delete                         deleted
+LifecycleExpiration:DeleteMarkerCreated            deleted
+s3:LifecycleDelMarkerExpiration:Delete             version-deleted
+ObjectLifecycle:Expiration:Current                 deleted
+ObjectLifecycle:Expiration:Noncurrent              version-deleted
+ObjectLifecycle:Expiration:NonCurrent              version-deleted
+ObjectLifecycle:Expiration:DeleteMarker            version-deleted
+ObjectLifecycle:Expiration:AbortMPU                upload-aborted
+ObjectLifecycle:Expiration:AbortMultipartUpload    upload-aborted
+ObjectLifecycle:Expiration:SomethingNew            other
+ObjectLifecycle:Transition:Current                 transitioned
+ObjectLifecycle:Transition:Noncurrent              transitioned
+ObjectLifecycle:Transition:NonCurrent              transitioned
+ObjectRestore:Post                                 restore-started
+ObjectRestore:Completed                            restored
+ObjectRestore:Delete                               restore-expired
+ObjectTagging:Put                                  tagged
+ObjectTagging:Delete                               untagged
+ObjectAcl:Put                                      acl-changed
+s3:ObjectAccessed:Get                              accessed
+s3:ObjectAccessed:Head                             accessed
+s3:ObjectAccessed:GetRetention                     accessed
+s3:ObjectAccessed:GetLegalHold                     accessed
+s3:ObjectAccessed:Attributes                       accessed
+LifecycleTransition                                transitioned
+IntelligentTiering                                 transitioned
+s3:ObjectTransition:Complete                       transitioned
+s3:ObjectTransition:Failed                         transition-failed
+s3:ObjectTransition:SomethingNew                   other
+ReducedRedundancyLostObject                        lost
+Replication:OperationFailedReplication             replication-failed
+Replication:OperationMissedThreshold               replication-delayed
+Replication:OperationReplicatedAfterThreshold      replicated
+Replication:OperationNotTracked                    replication-untracked
+s3:Replication:OperationCompletedReplication       replicated
+Replication:SomethingNew                           other
+s3:Replication:Create                              replicated
+s3:Replication:Delete                              deletion-replicated
+s3:Replication:DeletionMarkerCreated               deletion-replicated
+s3:ObjectSynced:Create                             replicated
+s3:ObjectSynced:Delete                             deletion-replicated
+s3:ObjectSynced:DeletionMarkerCreated              deletion-replicated
+s3:ObjectSynced:*                                  other
+s3:Scanner:ManyVersions                            other
+s3:Scanner:LargeVersions                           other
+s3:Scanner:BigPrefix                               other
+s3:UnknownEvent                                    other
+objectcreated:put                                  other
+"""
+
+
 @pytest.mark.parametrize(
-    ("operation", "name"),
-    [
-        ("ObjectCreated:CompleteMultipartUpload", "s3.file.uploaded"),
-        ("s3:ObjectCreated:Copy", "s3.file.uploaded"),
-        ("s3:ObjectCreated:PutTagging", "s3.file.tagged"),
-        ("s3:ObjectCreated:PutRetention", "s3.file.lock-changed"),
-        ("ObjectRemoved:Delete", "s3.file.deleted"),
-        ("ObjectRemoved:DeleteMarkerCreated", "s3.file.deleted"),
-        ("LifecycleExpiration:Delete", "s3.file.deleted"),
-        ("ObjectLifecycle:Expiration:Current", "s3.file.deleted"),
-        ("ObjectRestore:Post", "s3.file.restore-started"),
-        ("ObjectRestore:Completed", "s3.file.restored"),
-        ("ObjectRestore:Delete", "s3.file.restore-expired"),
-        ("ObjectTagging:Put", "s3.file.tagged"),
-        ("ObjectTagging:Delete", "s3.file.untagged"),
-        ("ObjectAcl:Put", "s3.file.acl-changed"),
-        ("s3:ObjectAccessed:Get", "s3.file.accessed"),
-        ("LifecycleTransition", "s3.file.transitioned"),
-        ("IntelligentTiering", "s3.file.transitioned"),
-        ("ReducedRedundancyLostObject", "s3.file.lost"),
-        ("Replication:OperationFailedReplication", "s3.file.replication-failed"),
-        ("s3:ObjectSynced:Create", "s3.file.replicated"),
-        ("s3:Scanner:ManyVersions", "s3.file.other"),
-    ],
+    ("operation", "name"), [(line.split()[0], f"s3.file.{line.split()[1]}") for line in OPERATIONS.strip().splitlines()]
 )
 def test_operation_decides_the_name(build: Any, now: datetime, operation: str, name: str) -> None:
     [event] = events(build, now, {"Records": [aws(eventName=operation)]})
@@ -191,9 +240,15 @@ def test_operation_decides_the_name(build: Any, now: datetime, operation: str, n
 @pytest.mark.parametrize(
     ("kind", "name"),
     [
+        ("Object Created", "s3.file.uploaded"),
         ("Object Deleted", "s3.file.deleted"),
+        ("Object Restore Initiated", "s3.file.restore-started"),
         ("Object Restore Completed", "s3.file.restored"),
+        ("Object Restore Expired", "s3.file.restore-expired"),
+        ("Object Storage Class Changed", "s3.file.transitioned"),
+        ("Object ACL Updated", "s3.file.acl-changed"),
         ("Object Tags Added", "s3.file.tagged"),
+        ("Object Tags Deleted", "s3.file.untagged"),
         ("Object Access Tier Changed", "s3.file.transitioned"),
         ("Object Something New", "s3.file.other"),
     ],
