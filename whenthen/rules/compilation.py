@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from whenthen.actions import CompiledActions, compile_action
 from whenthen.conditions import ConditionError, compile_condition
-from whenthen.rules.plausibility.implausible import filters_of, triggers_of
+from whenthen.rules.plausibility.trigger_parts import filters_of, triggers_of
 from whenthen.rules.references import written_actions
 from whenthen.schemas import (
     Automation,

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from whenthen.rules import check_rules, load_rules
+from whenthen.triggers.matching.globs import compile_glob
 
 DO = [{"do-nothing": {}}]
 
@@ -257,3 +258,45 @@ def test_programs_folders_and_placeholders_of_commands_are_looked_for(tmp_path: 
     (missing,) = deployment_warnings(tmp_path, {"command": "sh run.sh {{ day }}"}, {"dey": 1})
     assert "the command needs 'day'" in missing
     assert deployment_warnings(tmp_path, {"command": "sh run.sh {{ day }}"}, {"day": 1}) == []
+
+
+def set_warnings(tmp_path: Path, trigger: dict[str, Any]) -> list[str]:
+    path = rules(tmp_path, automations=[{"name": "a", "trigger": trigger, "actions": DO}])
+    assert check_rules(path) == []
+    return [f"{warning.field}: {warning.detail}" for warning in load_rules(path).warnings]
+
+
+def test_a_set_in_a_glob_that_reads_like_a_word_is_a_warning_with_the_text_to_write(tmp_path: Path) -> None:
+    trigger = {"expect": "github.pull_request.opened", "match": {"sender": "!dependabot[bot]"}}
+    assert set_warnings(tmp_path, trigger) == [
+        "automations[0].trigger.match.sender[0]: `[bot]` is a set, one of b, o, t; "
+        "for the text itself write `!dependabot[[]bot]`"
+    ]
+    assert set_warnings(tmp_path, {"expect": "x", "match": {"sender": "!dependabot[[]bot]"}}) == []
+    quoted = compile_glob("!dependabot[[]bot]")
+    assert (quoted.matches("dependabot[bot]"), quoted.matches("dependabott")) == (False, True)
+
+
+@pytest.mark.parametrize(
+    "trigger",
+    [
+        {"expect": ["up", "[ERROR] *"]},
+        {"expect": "up", "match": {"branch": ["main", "feature/[draft]"]}},
+        {"expect": "up", "match_related": [{"role": "user"}, {"id": "*renovate[bot]"}]},
+        {"expect": "up", "match": {"x": "a[semantic-release]"}},
+        {"expect": "up", "after": "down[!bot]", "within": "1m"},
+        {"expect": "up", "resolve_on": {"expect": "down", "match": {"sender": "ci[bot]"}}},
+        {"type": "sequence", "within": "1m", "triggers": [{"expect": "a"}, {"expect": "b[bot]"}]},
+    ],
+)
+def test_such_a_set_is_found_wherever_a_glob_stands(tmp_path: Path, trigger: dict[str, Any]) -> None:
+    (warning,) = set_warnings(tmp_path, trigger)
+    assert "is a set, one" in warning
+
+
+@pytest.mark.parametrize(
+    "glob",
+    ["v[12].*", "part-[abc]", "[a-z]*", "[A-Za-z0-9_]*", "[!abc]", "x[rwx]", "[aeiou]*", "[ab]x", "odd[1", "[]x]", "[[]bot]", "*.[ch]"],
+)  # fmt: skip
+def test_a_set_that_can_be_meant_is_none(tmp_path: Path, glob: str) -> None:
+    assert set_warnings(tmp_path, {"expect": "up", "match": {"key": glob}}) == []

@@ -2,7 +2,7 @@
 
 Called by `rules.folder` once all files are read. An error is what can never work: a condition over a field that events do not have,
 a key that is no label and no path, `key.name` where `for_each` has no such name. A warning is what works and is probably not
-meant: an automation without actions. Only what is written plainly is judged; where a template asks whether a value is there
+meant: an automation without actions, a set of letters in a glob that reads like a word. Only what is written plainly is judged; where a template asks whether a value is there
 (`default`, `is defined`), its author knows better.
 """
 
@@ -14,13 +14,14 @@ from typing import Any
 
 from whenthen.actions import EVENT_FIELDS
 from whenthen.conditions import ConditionError, compile_condition
+from whenthen.rules.plausibility.trigger_parts import filters_of, triggers_of
+from whenthen.rules.plausibility.word_sets import word_sets
 from whenthen.rules.references import Finding, Part, is_constant, written_actions
 from whenthen.rules.validation_messages import nearest
 from whenthen.schemas import (
     ActionBase,
     Automation,
     CompoundTrigger,
-    EventFilter,
     EventTrigger,
     FieldPath,
     InvalidInput,
@@ -33,7 +34,7 @@ from whenthen.schemas import (
 from whenthen.templates import compile_path, lookups_of
 from whenthen.triggers import WHEN_VARIABLES
 
-__all__ = ["filters_of", "implausible", "triggers_of"]
+__all__ = ["implausible"]
 
 #: fields of an event that are one value; what has fields below it is `resource`, `payload`, `lineage`, `related`
 _PLAIN = {
@@ -56,6 +57,8 @@ def implausible(parts: Iterable[Part]) -> Iterator[Finding]:
         if isinstance(part.model, Automation):
             for path, detail in _automation(part.model):
                 yield Finding(part=part, path=path, detail=detail)
+            for path, detail in word_sets(part.model):
+                yield Finding(part=part, path=path, detail=detail, warning=True)
             if not any(written_actions(part.model)):
                 detail = (
                     "it has no actions: it fires and nothing is done; add `actions`, or `do-nothing` if that is meant"
@@ -69,22 +72,6 @@ def implausible(parts: Iterable[Part]) -> Iterator[Finding]:
                         "env:NAME or file:/path"
                     )
                     yield Finding(part=part, path=("urls", index), detail=detail)
-
-
-def triggers_of(trigger: Trigger, path: FieldPath = ("trigger",)) -> Iterator[tuple[FieldPath, Trigger]]:
-    """A trigger and the parts of it, each with its path."""
-    yield path, trigger
-    if isinstance(trigger, (CompoundTrigger, SequenceTrigger)):
-        for index, part in enumerate(trigger.triggers):
-            yield from triggers_of(part, (*path, "triggers", index))
-
-
-def filters_of(trigger: Trigger, path: FieldPath) -> Iterator[tuple[FieldPath, EventFilter]]:
-    """The filters of one trigger, without those of its parts."""
-    if isinstance(trigger, EventFilter):
-        yield path, trigger
-    if isinstance(trigger, EventTrigger) and trigger.resolve_on is not None:
-        yield (*path, "resolve_on"), trigger.resolve_on
 
 
 def _automation(model: Automation) -> Iterator[tuple[FieldPath, str]]:
