@@ -3,7 +3,7 @@
 An expression is a label of the resource (`region`), a label of the first related resource in a role
 (`related:flow:id`), or JSONPath (`$.payload.order`). The text form of a key is stable: it names a window in the store and goes
 into the ids of firings. A value whose text has more than 1,024 bytes is replaced by the beginning of that text and its digest
-(`windows.long_texts`), so a key has 16 KiB at most. Null is an absent value, and 1.0 is 1. Meaning: docs/rules.md, "One window
+(`windows.long_texts`), so a key has 16 KiB at most. Null is an absent value, and 1.0 is 1, in lists and objects too. Meaning: docs/rules.md, "One window
 for each".
 """
 
@@ -22,7 +22,7 @@ __all__ = ["KeyExtractor", "compile_keys"]
 
 Extract = Callable[[Event], Any]
 MISSING = object()
-_MAX_WHOLE = 2**53  #: whole numbers beyond are not exact as floats
+_LEAST, _BEYOND = -(2.0**63), 2.0**64  #: between them are the integers that JSON is written with
 
 
 class KeyExtractor:
@@ -104,12 +104,27 @@ def _key_value(value: Any) -> Any:
     if type(value) is str:
         return shorten(value, MAX_KEY_BYTES)
     if type(value) is float:
-        return int(value) if value.is_integer() and abs(value) < _MAX_WHOLE else value
+        return _number(value)
     if type(value) in (list, dict):
+        value = _with_equal_numbers(value)
         text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS).decode()
         short = shorten(text, MAX_KEY_BYTES)
         return value if short is text else short
     return value
+
+
+def _number(value: float) -> int | float:
+    """A whole number as an integer, exactly: conditions call the two equal."""
+    return int(value) if value.is_integer() and _LEAST <= value < _BEYOND else value
+
+
+def _with_equal_numbers(value: Any) -> Any:
+    """A list or object in which equal numbers are written alike. The depth of a payload is bounded where it comes in."""
+    if type(value) is list:
+        return [_with_equal_numbers(item) for item in value]
+    if type(value) is dict:
+        return {name: _with_equal_numbers(item) for name, item in value.items()}
+    return _number(value) if type(value) is float else value
 
 
 def compile_keys(expressions: Sequence[str]) -> KeyExtractor:

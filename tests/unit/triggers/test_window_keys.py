@@ -10,6 +10,9 @@ import orjson
 import pytest
 from trigger_samples import evaluator, event, reasons, take
 
+from whenthen.conditions import compile_condition
+from whenthen.schemas import decode_event
+
 BIG = "k" * 1_000_000
 
 
@@ -92,3 +95,45 @@ def test_equal_numbers_are_the_same_key() -> None:
 def test_null_is_no_key() -> None:
     engine = evaluator({"expect": "a", "for_each": "$.payload.k"})
     assert reasons(take(engine, event("a", payload={"k": None}))) == ["missing_key"]
+
+
+EQUAL = [
+    (1, 1.0),
+    (0, -0.0),
+    (-3, -3.0),
+    (2**53, 2.0**53),
+    (2**63, 2.0**63),
+    ([1, [2]], [1.0, [2.0]]),
+    ({"a": 1, "b": [2]}, {"b": [2.0], "a": 1.0}),
+]
+OTHER = [(1, 1.5), (1, "1"), (1, True), (0, False), (1.5, "1.5"), ([1], ["1"]), ("", 0), ([], {})]
+
+
+@pytest.mark.parametrize("trigger", [
+    {"expect": "a", "threshold": 2, "within": 60},
+    {"expect": "a", "threshold": 2, "within": 60, "window": "tumbling"},
+    {"expect": "a", "collect": {"events": 2}},
+    {"type": "metric", "expect": "a", "aggregate": "count", "operator": ">", "threshold": 1, "within": 60},
+], ids=["sliding", "tumbling", "collecting", "metric"])  # fmt: skip
+@pytest.mark.parametrize(
+    ("one", "other", "same"), [*((*pair, True) for pair in EQUAL), *((*pair, False) for pair in OTHER)]
+)
+def test_values_that_conditions_call_equal_are_one_key_and_others_are_not(
+    trigger: dict[str, Any], one: Any, other: Any, same: bool
+) -> None:
+    engine = evaluator({**trigger, "for_each": "$.payload.k"})
+    events = [event("a", number, id=f"e{number}", payload={"k": key}) for number, key in enumerate([one, other])]
+    first, second = take(engine, *events)
+    assert not first.firings
+    assert len(second.firings) == int(same)
+    condition = compile_condition("event.payload.a == event.payload.b", variables=("event",))
+    both = decode_event(orjson.dumps({**events[0].data, "payload": {"a": one, "b": other}}))
+    assert condition.holds(both.variables) is same
+
+
+def test_null_correlates_nothing() -> None:
+    parts = [{"expect": "a"}, {"expect": "b"}]
+    engine = evaluator({"type": "sequence", "within": 60, "correlate": "$.payload.k", "triggers": parts})
+    outcomes = take(engine, *(event(name, n, id=name, payload={"k": None}) for n, name in enumerate("ab")))
+    assert [outcome.firings for outcome in outcomes] == [[], []]
+    assert set(reasons(outcomes)) == {"missing_key"}
