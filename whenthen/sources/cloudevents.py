@@ -24,8 +24,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-import orjson
-
 from whenthen.schemas import (
     CONTROL,
     TRACE_HEADERS,
@@ -37,6 +35,7 @@ from whenthen.schemas import (
     read_trace,
 )
 from whenthen.sources.json_bodies import decode_json
+from whenthen.sources.labels import Labels
 from whenthen.sources.requests import Request
 
 __all__ = [
@@ -124,16 +123,16 @@ def event_of_cloudevent(data: Any) -> dict[str, Any]:
             found = "missing" if value is None else "not text, or empty"
             raise InvalidEvent(f"{found}; a CloudEvent needs id, source and type as text", path=(name,))
     source, subject = data["source"], data.get("subject")
-    labels = {"id": subject or source, "source": source}
-    if subject:
-        labels["subject"] = subject
+    labels = Labels(subject or source)
+    labels.put("source", source)
+    labels.put("subject", subject)
     for name, value in data.items():
         if name not in _KNOWN and isinstance(value, (str, int, bool)):
-            labels.setdefault(name, value if isinstance(value, str) else orjson.dumps(value).decode())
+            labels.put(name, value)
     event: dict[str, Any] = {
         "event": data["type"],
         "id": _event_id(source, data["id"]),
-        "resource": labels,
+        "resource": labels.done(),
         "payload": _payload(data),
     }
     if data.get("time") is not None:

@@ -43,8 +43,9 @@ def name_part(text: str) -> str:
 
 
 def legal_name(text: str, limit: int) -> str:
-    """`text` as the name of an event: each control character becomes `-`, and what has more than `limit` characters is cut."""
-    return CONTROL.sub("-", text)[:limit]
+    """`text` as the name of an event: each control character inside of it becomes `-`, and what has more than `limit` characters
+    is cut."""
+    return CONTROL.sub("-", text.strip())[:limit]
 
 
 class Labels:

@@ -198,13 +198,14 @@ def test_one_schedule_that_has_no_counterpart_leaves_the_rest_of_the_file_in_pla
         {"cron": "0 6 * * *", "slug": "morning"},
         {"cron": "0 7 * * *", "slug": "morning"},
         "0 8 * * *",
+        {"rrule": "DTSTART;TZID=America/New_York:20260101T090000\nRRULE:FREQ=WEEKLY", "slug": "weekly"},
     ]
     deployment = {"name": "load", "entrypoint": "runs/load.py:load", "schedules": schedules}
     trigger = {"expect": ["a"]}
     imported = import_prefect({"name": "project", "deployments": [{**deployment, "triggers": [trigger]}]})
     rules = loaded(imported, tmp_path)
     [found] = rules.deployments
-    assert [schedule.name for schedule in found.schedules] == ["schedule-1", "morning"]
+    assert [schedule.name for schedule in found.schedules] == ["schedule-1", "morning", "weekly"]
     assert len(rules.automations) == 1
     notes = [note for note in imported.notes if "schedule" in note]
     assert [note.partition(": left out")[0] for note in notes[:2]] == [
@@ -212,6 +213,10 @@ def test_one_schedule_that_has_no_counterpart_leaves_the_rest_of_the_file_in_pla
         "deployment 'load': schedule 4",
     ]
     assert "FREQ=SECONDLY is not supported" in notes[0]
+    assert (
+        notes[-1]
+        == "deployment 'load': schedule 6: follows the TZID of its DTSTART, which Prefect reads as UTC without a timezone"
+    )
     assert notes[2] == "deployment 'load': schedule 5: '0 8 * * *' is not a mapping; left out"
 
 

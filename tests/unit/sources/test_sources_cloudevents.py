@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import base64
-from datetime import datetime
+import contextlib
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.schemas.errors import InvalidEvent
-from whenthen.schemas.events import read_event
-from whenthen.sources import event_of_cloudevent
+from whenthen.schemas.errors import InvalidEvent, WhenthenError
+from whenthen.schemas.events import decode_event, read_event
+from whenthen.sources import cloudevent_of_message, event_of_cloudevent
 
 TOPIC = (
     "/subscriptions/00000000-0000-0000-0000-000000000000/resourceGroups/rg-analytics-production-westeurope-data-platform-shared"
@@ -38,6 +39,15 @@ def test_long_source_and_id_are_digested_to_an_id_that_a_repetition_has_too(now:
 
 def test_id_with_control_characters_is_digested(now: datetime) -> None:
     assert read_event(made(id="a\nb"), now=now, source="api").id.startswith("cloudevent:")
+
+
+def test_attributes_become_labels_that_are_legal(now: datetime) -> None:
+    found = made(subject="two\nlines", source="s" * 5000, count=7, flag=True, empty="", list=[1], big="x" * 5000)
+    event = read_event(found, now=now, source="api")
+    assert event.resource["id"] == event.resource["subject"] == "two%0Alines"
+    assert (event.resource["count"], event.resource["flag"]) == ("7", "true")
+    assert (len(event.resource["source"]), len(event.resource["big"])) == (4096, 4096)
+    assert not {"empty", "list"} & event.resource.keys()
 
 
 TEXTS = st.text(st.sampled_from("a#%:1"), min_size=1, max_size=4)
@@ -95,3 +105,25 @@ def test_time_of_a_careless_sender_is_told_and_a_wrong_one_names_the_attribute()
     assert made(time="2026-01-31T08:00:00+0000")["occurred"] == "2026-01-31T08:00:00.000000Z"
     with pytest.raises(InvalidEvent, match="time: 'yesterday' is not a time"):
         made(time="yesterday")
+
+
+HEADERS = st.lists(
+    st.tuples(
+        st.sampled_from([b"ce-id", b"ce-source", b"ce-type", b"ce-specversion", b"ce-time", b"ce-subject", b"ce-x", b"ce-",
+                         b"ce-data", b"content-type", b"host"]),
+        st.sampled_from([b"1.0", b"a", b"%C3%A4", b"%ff", b'"a\\"', b"text/plain", b"application/json", b"a/b+xml"])
+        | st.binary(max_size=8),
+    ),
+    max_size=8,
+)  # fmt: skip
+WHOLE = [(b"ce-specversion", b"1.0"), (b"ce-type", b"t"), (b"ce-source", b"/s"), (b"ce-id", b"1")]
+
+
+@given(st.just([]) | st.just(WHOLE), HEADERS, st.binary(max_size=20) | st.sampled_from([b"{}", b"5", b'{"a": 1}']))
+def test_no_message_crashes_the_reading_of_binary_mode(
+    whole: list[tuple[bytes, bytes]], headers: list[tuple[bytes, bytes]], body: bytes
+) -> None:
+    with contextlib.suppress(WhenthenError):
+        found = event_of_cloudevent(cloudevent_of_message([*whole, *headers], body))
+        event = read_event(found, now=datetime(2026, 1, 31, 8, 0, tzinfo=UTC), source="api")
+        assert decode_event(event.encode()).data == event.data

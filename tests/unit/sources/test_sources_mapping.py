@@ -216,6 +216,7 @@ def test_request_that_does_not_fit_is_refused_with_the_field(
     [
         ("deploy prod", "shop.deploy prod"),
         ("two\nlines\x00", "shop.two-lines-"),
+        ("line\n", "shop.line"),
         ("\u202eabc", "shop.-abc"),
         ("größer", "shop.größer"),
         ("x" * 300, "shop." + "x" * 251),

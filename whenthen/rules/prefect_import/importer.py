@@ -203,6 +203,10 @@ def _schedules(specs: list[Any], deployment: str, notes: list[str]) -> list[dict
             problem = f"another one is named {ours['name']!r}"
         if problem is None:
             kept.append(ours)
+            if "timezone" not in ours and "TZID=" in str(ours.get("rrule", "")).upper():
+                notes.append(
+                    f"{subject}: follows the TZID of its DTSTART, which Prefect reads as UTC without a timezone"
+                )
         else:
             notes.append(f"{subject}: left out, write it by hand: {problem}")
     return kept
