@@ -23,7 +23,7 @@ from whenthen.schemas.events import Event, decode_event, read_event
 from whenthen.schemas.times import format_time
 from whenthen.schemas.webhooks import RateLimit, Webhook
 from whenthen.sources import Request, Translation, WebhookTranslator, decode_json
-from whenthen.sources.cloudevents import event_of_cloudevent, is_cloudevent
+from whenthen.sources.cloudevents import cloudevent_of_message, event_of_cloudevent, is_cloudevent
 
 __all__ = ["check_event", "events", "requests", "signatures", "webhooks"]
 
@@ -76,7 +76,13 @@ def check_event(event: Event) -> None:
 
 
 def events(data: bytes) -> None:
-    """A body of `POST /api/events`: JSON, one event, a list of them, or CloudEvents."""
+    """A body of `POST /api/events`: JSON, one event, a list of them, or CloudEvents; or header lines and the body of binary mode."""
+    head, empty, body = data.partition(b"\n\n")
+    if empty:
+        lines = [line.partition(b":") for line in head.split(b"\n")[:32]]
+        with contextlib.suppress(WhenthenError):
+            message = cloudevent_of_message([(name.strip().lower(), value) for name, _, value in lines], body)
+            check_event(read_event(event_of_cloudevent(message), now=NOW, source="fuzz"))
     try:
         value = decode_json(data)
     except InvalidJson as refused:

@@ -32,10 +32,10 @@ __all__ = [
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _RFC3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-#: what else has one meaning only: a space or nothing before the zone, `+0000`, `+02`, `UTC`, no seconds, a comma, ISO's basic form
+#: what else has one meaning only: a space or nothing before the zone, `+0000`, `+02`, `UTC`, no seconds, a comma, ISO's basic form, a zone beside its offset
 _ZONED = re.compile(
     r"(\d{4})-?(\d\d)-?(\d\d)[Tt ](\d\d):?(\d\d)(?::?(\d\d)(?:[.,](\d+))?)?"
-    r" ?(?:([Zz]|UTC|GMT)|([+-]\d\d)(?::?(\d\d))?(?: [A-Z]{1,5})?)",
+    r" ?(?:([Zz]|UTC|GMT)|([+-]\d\d)(?::?(\d\d))?(?: [A-Z]{1,5})?)(?:\[[A-Za-z0-9_/+-]{1,40}\])?",
     re.ASCII,
 )
 _HTTP_DATE = re.compile(

@@ -97,6 +97,7 @@ class Ingest:
             refuse_compressed(scope)
             kind = media_type(scope)
             binary = is_binary_cloudevent(scope["headers"], kind)
+            # of any content type in binary mode: a page of another site can not add its headers without asking first
             if kind and not binary:
                 refuse_other_than_json(scope)
             body = await read_body(receive, self._body_limit, header(scope, b"content-length"), share)
