@@ -82,7 +82,8 @@ def emit(
         return
     for item, sent in zip(events, ids, strict=True):
         note = " (it was there already)" if sent in duplicates else ""
-        stdout().print(f"accepted {escape(str(item['event']))} {escape(sent)}{note}")
+        called = item["event"] if "event" in item else item.get("type", "")  # a CloudEvent has a type
+        stdout().print(f"accepted {escape(str(called))} {escape(sent)}{note}")
 
 
 def _send(events: list[Any], url: str, ca: str | None) -> tuple[list[str], list[str]]:

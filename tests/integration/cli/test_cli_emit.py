@@ -51,6 +51,15 @@ def test_a_payload_comes_from_a_file_or_standard_input(run: Callable[..., Any], 
     assert [asked.body["payload"] for asked in server.asked] == [[1, 2], {"from": "stdin"}]
 
 
+def test_a_cloudevent_in_a_file_is_sent_as_it_is(run: Callable[..., Any], server: Any, tmp_path: Path) -> None:
+    server.answers["POST /api/events"] = accept
+    file = tmp_path / "event.json"
+    written = {"specversion": "1.0", "type": "order.paid", "source": "/shop", "id": "c1"}
+    file.write_bytes(orjson.dumps(written))
+    assert run("emit", "--file", str(file)).output == "accepted order.paid c1\n"
+    assert server.asked[0].body == written
+
+
 def test_a_long_file_is_sent_in_parts(run: Callable[..., Any], server: Any, tmp_path: Path) -> None:
     server.answers["POST /api/events"] = accept
     file = tmp_path / "events.jsonl"
