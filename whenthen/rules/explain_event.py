@@ -20,6 +20,7 @@ from whenthen.schemas import (
     to_us,
     valid_trace,
 )
+from whenthen.sources import event_of_cloudevent, is_cloudevent
 from whenthen.triggers import Clause, compile_automation, explain_automation
 
 __all__ = ["explain_event"]
@@ -53,7 +54,9 @@ def explain_event(rules: Rules, automation: str, raw: bytes, *, now: datetime) -
 def _event(data: Any, now: datetime) -> tuple[Event, datetime]:
     """The event, and the time at which its conditions are evaluated."""
     stored: dict[str, Any] = {}
-    if isinstance(data, dict):
+    if is_cloudevent(data):
+        data = event_of_cloudevent(data)
+    elif isinstance(data, dict):
         stored = {name: data[name] for name in _STORED if name in data}
         data = {name: value for name, value in data.items() if name not in _STORED}
     limits = EventLimits(ahead=timedelta(days=36500))

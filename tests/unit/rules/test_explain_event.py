@@ -143,3 +143,8 @@ def test_why_not_names_the_innermost_clauses_with_their_values(rules: Rules) -> 
         "match.team: data-*, found web",
         "event.payload.attempt > 2 (event.payload.attempt is 1)",
     ]
+
+
+def test_a_cloudevent_is_explained_as_the_event_that_it_becomes(rules: Rules) -> None:
+    raw = orjson.dumps({"specversion": "1.0", "type": "job.failed", "source": "/jobs", "id": "1"})
+    assert explain_event(rules, "plain", raw, now=NOW).mark is Mark.HOLDS
