@@ -279,6 +279,24 @@ def test_a_wrong_cloudevent_in_binary_mode_is_refused_with_the_header(
     assert told(response).startswith(part)
 
 
+OWN_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_the_trace_of_a_cloudevent_in_binary_mode_or_in_plain_json_comes_before_that_of_its_request() -> None:
+    api = FakeApi()
+    request = {"traceparent": "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"}
+    own = f"00-{OWN_TRACE}-00f067aa0ba902b7-01"
+    headers = {**BINARY, **request, "ce-traceparent": own, "content-type": "application/json"}
+    assert call(api, "POST", "/api/events", content=b"{}", headers=headers).status_code == 202
+    assert (
+        post(api, [{**CLOUD, "id": "c2", "traceparent": own}, {**CLOUD, "id": "c3"}], headers=request).status_code
+        == 202
+    )
+    assert api.stored["/x#c1"].data["trace"]["id"] == api.stored["/x#c2"].data["trace"]["id"] == OWN_TRACE
+    assert api.stored["/x#c3"].data["trace"]["id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert "traceparent" not in api.stored["/x#c1"].resource
+
+
 def test_an_attribute_given_twice_with_different_values_is_refused() -> None:
     headers = [*BINARY.items(), ("ce-id", "c2"), ("content-type", "application/json")]
     response = call(FakeApi(), "POST", "/api/events", content=b"{}", headers=headers)
