@@ -29,7 +29,7 @@ def _program(name: str) -> Callable[[], bool]:
 
 def _nats_server() -> bool:
     from whenthen.engine.bus.embedded import find_server  # not at the top: few workers ask
-    from whenthen.schemas import SetupError
+    from whenthen.schemas.errors import SetupError
 
     try:
         find_server()

@@ -17,7 +17,7 @@ from pydantic_core import PydanticUndefined
 
 from whenthen.engine.process import Settings
 from whenthen.engine.process.settings import FILE_NAMES, parse_bytes
-from whenthen.schemas import format_duration
+from whenthen.schemas.times import format_duration
 
 __all__ = ["settings_page"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from whenthen.schemas import InvalidTemplate
+from whenthen.schemas.errors import InvalidTemplate
 from whenthen.templates import compile_path
 
 CASES = json.loads((Path(__file__).parent / "jsonpath_given.json").read_text())

@@ -13,14 +13,11 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.integration.conftest import NatsServer
-from whenthen.engine.bus import (
-    Bus,
-    Message,
-    MessageTooLarge,
-    StaleBatch,
-    StreamSettings,
-    encode_window,
-    ensure_streams,
+from whenthen.engine.bus.batches import MessageTooLarge, StaleBatch
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.records import Message, encode_window
+from whenthen.engine.bus.streams import StreamSettings, ensure_streams
+from whenthen.engine.bus.subjects import (
     event_subject,
     firing_subject,
     tick_subject,
@@ -43,7 +40,7 @@ from whenthen.engine.evaluation.log_ports import (
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import MemoryServer
 from whenthen.engine.evaluation.nats_log import NatsEngineStore, NatsEventLog, NatsLeaseStore
-from whenthen.schemas import Event, new_event
+from whenthen.schemas.events import Event, new_event
 
 pytestmark = pytest.mark.anyio
 

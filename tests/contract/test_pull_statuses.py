@@ -22,8 +22,8 @@ from tests.integration.test_execution import ask, task
 from tests.patience import limit
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.protocol import Position
-from whenthen.engine.bus.pull_consumer import ConsumerSettings, Meaning, PullConsumer, read_status
+from whenthen.engine.bus.protocol import Meaning, Position, read_status
+from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
 from whenthen.engine.evaluation.event_reader import EventReader, Received
 from whenthen.engine.evaluation.recent_ids import recent_ids

@@ -20,8 +20,7 @@ from tests.integration.conftest import NatsServer, eventually
 from tests.patience import limit
 from whenthen.engine.bus import protocol
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.protocol import Delivery, NatsProtocol, encode_headers
-from whenthen.engine.bus.pull_consumer import Meaning, read_status
+from whenthen.engine.bus.protocol import Delivery, Meaning, NatsProtocol, encode_headers, read_status
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.stream_reader import stored_messages
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
@@ -205,18 +204,20 @@ async def test_stored_messages_are_read_from_a_server_that_leaves_requests_unans
 async def test_messages_that_expire_while_they_are_read_are_not_waited_for(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ack = await bus.store("events.e", b"gone soon")
+    ack = await bus.store("engine.firing.a.f", b"gone soon")
     api = bus.client.api
 
     async def expiring(subject: str, body: object = None, *, timeout_s: float = 5.0) -> dict[str, object]:
         answer = await api(subject, body, timeout_s=timeout_s)
         if subject.startswith("CONSUMER.CREATE.") and "error" not in answer:
             assert answer["num_pending"] == 1
-            await api("STREAM.MSG.DELETE.EVENTS", {"seq": ack.seq})
+            await api("STREAM.MSG.DELETE.ENGINE", {"seq": ack.seq})
         return answer
 
     monkeypatch.setattr(bus.client, "api", expiring)
-    assert [message async for message in stored_messages(bus.client, "EVENTS", {"filter_subject": "events.>"})] == []
+    assert [
+        message async for message in stored_messages(bus.client, "ENGINE", {"filter_subject": "engine.firing.>"})
+    ] == []
 
 
 async def test_what_is_sent_comes_in_the_order_of_sending_whoever_sends(bus: Bus) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 
 from fuzz.draws import Draws
-from whenthen.engine.bus import Ack
+from whenthen.engine.bus.connection import Ack
 from whenthen.engine.bus.subjects import event_subject, unescape_token
 from whenthen.engine.http import HttpApp, create_app
 from whenthen.engine.metrics import Metrics

@@ -12,17 +12,19 @@ import pytest
 
 from tests.patience import until
 from tests.plain_http import plain_async_client
-from whenthen.engine.bus import (
-    Bus,
+from whenthen.engine.bus.batches import publish_batch
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.records import (
     Message,
     Outcome,
     OutcomeState,
-    dead_subject,
     encode_firing,
     encode_task,
+)
+from whenthen.engine.bus.subjects import (
+    dead_subject,
     firing_subject,
     outcome_subject,
-    publish_batch,
     window_subject,
 )
 from whenthen.engine.execution import DeadLetters
@@ -31,7 +33,7 @@ from whenthen.engine.process.queries.action_queries import ActionQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
-from whenthen.schemas import Firing, FiringState
+from whenthen.schemas.firings import Firing, FiringState
 
 pytestmark = pytest.mark.anyio
 AT = "2026-01-31T08:00:00Z"

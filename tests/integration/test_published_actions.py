@@ -18,7 +18,15 @@ from prometheus_client import generate_latest
 
 from tests.integration.conftest import eventually
 from tests.patience import limit
-from whenthen.actions import CompiledAction, Ports, Redactor, compile_action, encode_spec, read_action, spec_digest
+from whenthen.actions import (
+    CompiledAction,
+    compile_action,
+    encode_spec,
+    read_action,
+    spec_digest,
+)
+from whenthen.actions.ports import Ports
+from whenthen.actions.secrets import Redactor
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import encode_firing, encode_task
 from whenthen.engine.bus.streams import ENGINE

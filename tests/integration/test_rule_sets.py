@@ -37,7 +37,7 @@ from whenthen.engine.rule_sets import (
     revision_store,
 )
 from whenthen.rules import SourceFile, load_rules
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 pytestmark = pytest.mark.anyio
 
@@ -325,7 +325,7 @@ async def test_a_publisher_that_is_killed_before_the_marker_leaves_it_to_the_oth
     program = f"""
 import asyncio, os, signal
 from pathlib import Path
-from whenthen.engine.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.execution import SpecStore
 from whenthen.engine.process.revisions.rule_publishing import RulePublisher
 from whenthen.engine.rule_sets import RevisionHow, RevisionStore

@@ -15,7 +15,8 @@ import pytest
 
 from tests.patience import until
 from tests.plain_http import plain_async_client
-from whenthen.engine.bus import encode_window, window_subject
+from whenthen.engine.bus.records import encode_window
+from whenthen.engine.bus.subjects import window_subject
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
 from whenthen.schemas.errors import InvalidRules

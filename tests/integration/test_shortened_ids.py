@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import NatsServer
-from whenthen.engine.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.process.id_prefixes import IdPrefixes
-from whenthen.schemas import Conflict, Event, NotFound, new_event
+from whenthen.schemas.errors import Conflict, NotFound
+from whenthen.schemas.events import Event, new_event
 
 pytestmark = pytest.mark.anyio
 NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)

@@ -16,12 +16,20 @@ import pytest
 from tests.chaos.oracle import read_stream
 from tests.integration.conftest import NatsServer, eventually
 from tests.plain_http import plain_async_client
-from whenthen.engine.bus import ENGINE, Bus, StreamSettings, check_server, ensure_streams
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.streams import (
+    ENGINE,
+    StreamSettings,
+    check_server,
+    ensure_streams,
+)
 from whenthen.engine.evaluation.nats_log import nats_shard_loop
 from whenthen.engine.process.roles import Role
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
-from whenthen.schemas import Automation, SetupError, decode_event, new_event
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import SetupError
+from whenthen.schemas.events import decode_event, new_event
 from whenthen.triggers import Evaluator, RuleSet
 
 pytestmark = pytest.mark.anyio

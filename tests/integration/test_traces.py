@@ -12,7 +12,7 @@ import pytest
 from tests.patience import until
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
-from whenthen.schemas import child_trace, derived_trace, trace_headers
+from whenthen.schemas.trace_context import child_trace, derived_trace, trace_headers
 
 pytestmark = pytest.mark.anyio
 

@@ -30,10 +30,6 @@ from whenthen.actions.http.outgoing import (
     ConnectionDefaults,
     open_http_client,
 )
-from whenthen.actions.outcome_events import (
-    executed_event,
-    failed_event,
-)
 from whenthen.actions.perform import (
     CompiledAction,
     compile_action,
@@ -42,20 +38,8 @@ from whenthen.actions.perform import (
     read_action,
     spec_digest,
 )
-from whenthen.actions.ports import (
-    Automations,
-    EventSink,
-    Notifiers,
-    Orchestrator,
-    Ports,
-)
 from whenthen.actions.retries import (
     next_delay,
-)
-from whenthen.actions.secrets import (
-    RedactingFilter,
-    Redactor,
-    Secrets,
 )
 
 __all__ = [
@@ -63,27 +47,20 @@ __all__ = [
     "VARIABLES",
     "ActionResult",
     "AddressPolicy",
-    "Automations",
     "CompiledAction",
     "CompiledActions",
     "ConnectionDefaults",
-    "EventSink",
-    "Notifiers",
-    "Orchestrator",
-    "Ports",
-    "RedactingFilter",
-    "Redactor",
-    "Secrets",
     "actions_of",
     "automation_id",
     "compile_action",
     "describe_firing",
     "encode_spec",
-    "executed_event",
-    "failed_event",
     "next_delay",
     "open_http_client",
+    "outcome_events",
     "perform",
+    "ports",
     "read_action",
+    "secrets",
     "spec_digest",
 ]

@@ -11,7 +11,8 @@ from datetime import datetime
 from typing import Any, Protocol
 
 from whenthen.actions.ports import Ports
-from whenthen.schemas import ActionTask, Firing, child_trace
+from whenthen.schemas.firings import ActionTask, Firing
+from whenthen.schemas.trace_context import child_trace
 
 __all__ = [
     "EVENT_FIELDS",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from whenthen.actions.attempts import ActionResult, Call, automation_id
 from whenthen.actions.fields import Field, compile_optional_text
-from whenthen.schemas import DoNothing, PauseAutomation, ResumeAutomation
+from whenthen.schemas.actions import DoNothing, PauseAutomation, ResumeAutomation
 
 __all__ = ["AutomationHandler", "NothingHandler"]
 

@@ -8,7 +8,7 @@ from typing import Any
 from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage, links
 from whenthen.actions.fields import Field, compile_optional_text, compile_text_field, compile_value_field
 from whenthen.actions.implied_targets import DEPLOYMENT_PREFIX, FLOW_RUN_PREFIX, deployment_of, flow_run_of
-from whenthen.schemas import (
+from whenthen.schemas.actions import (
     CancelFlowRun,
     PauseDeployment,
     PauseSchedule,

@@ -7,15 +7,10 @@ from typing import Any
 
 from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage
 from whenthen.actions.fields import Field, compile_text_field, compile_text_mapping, compile_value_field
-from whenthen.schemas import (
-    MAX_MADE_DEPTH,
-    EmitEvent,
-    InvalidTemplate,
-    RenderError,
-    is_deeper_than,
-    is_reserved_name,
-    new_event,
-)
+from whenthen.schemas.actions import EmitEvent
+from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
+from whenthen.schemas.errors import InvalidTemplate, RenderError
+from whenthen.schemas.events import is_reserved_name, new_event
 
 __all__ = ["EmitEventHandler"]
 

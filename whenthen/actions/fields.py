@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from whenthen.actions.attempts import EVENT_FIELDS, VARIABLES, Call
-from whenthen.schemas import FieldPath, RenderError
+from whenthen.schemas.errors import FieldPath, RenderError
 from whenthen.templates import Value, compile_value, scalar_text
 
 __all__ = [

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from whenthen.actions.perform import CompiledAction, compile_action
-from whenthen.schemas import Automation, Firing, FiringState
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.firings import Firing, FiringState
 
 __all__ = ["CompiledActions", "actions_of"]
 

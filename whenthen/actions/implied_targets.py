@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from whenthen.schemas import ActionError
+from whenthen.schemas.errors import ActionError
 
 __all__ = ["DEPLOYMENT_PREFIX", "FLOW_RUN_PREFIX", "deployment_of", "flow_run_of"]
 

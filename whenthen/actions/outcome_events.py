@@ -13,7 +13,9 @@ from typing import Any
 
 from whenthen.actions.attempts import ActionResult, action_trace, automation_id, lineage, links
 from whenthen.actions.secrets import Redactor
-from whenthen.schemas import ActionError, ActionTask, Event, new_event
+from whenthen.schemas.errors import ActionError
+from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.firings import ActionTask
 
 __all__ = ["EXECUTED", "FAILED", "executed_event", "failed_event"]
 

@@ -29,21 +29,19 @@ from whenthen.actions.fields import fields_of
 from whenthen.actions.http.call_webhook import CallWebhookHandler
 from whenthen.actions.ports import Ports
 from whenthen.actions.send_notification import SendNotificationHandler
-from whenthen.schemas import (
-    Action,
-    ActionBase,
+from whenthen.schemas.actions import Action, ActionBase
+from whenthen.schemas.errors import (
     ActionError,
-    ActionTask,
     FieldPath,
-    Firing,
     InvalidInput,
     InvalidTemplate,
     NotFound,
     Refused,
     RenderError,
     WhenthenError,
-    format_duration,
 )
+from whenthen.schemas.firings import ActionTask, Firing
+from whenthen.schemas.times import format_duration
 
 __all__ = ["CompiledAction", "compile_action", "encode_spec", "perform", "read_action", "spec_digest"]
 

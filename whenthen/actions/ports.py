@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from whenthen.actions.http.outgoing import HttpClient
 from whenthen.actions.secrets import Redactor
-from whenthen.schemas import Event, FlowRun
+from whenthen.schemas.deployments import FlowRun
+from whenthen.schemas.events import Event
 
 __all__ = ["Automations", "EventSink", "Notifiers", "Orchestrator", "Ports", "ResolveSecret"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from whenthen.schemas import Retry
+from whenthen.schemas.actions import Retry
 
 __all__ = ["MAX_HINT", "next_delay"]
 

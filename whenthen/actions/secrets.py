@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus, unquote, urlsplit
 
-from whenthen.schemas import NotFound
+from whenthen.schemas.errors import NotFound
 
 __all__ = ["MASK", "RedactingFilter", "Redactor", "Secrets", "is_reference"]
 

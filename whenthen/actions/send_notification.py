@@ -23,7 +23,8 @@ from whenthen.actions.attempts import ActionResult, Call
 from whenthen.actions.fields import Field, compile_text_field
 from whenthen.actions.http.outgoing import RequestFailed
 from whenthen.actions.secrets import is_reference
-from whenthen.schemas import ActionError, SendNotification
+from whenthen.schemas.actions import SendNotification
+from whenthen.schemas.errors import ActionError
 
 if TYPE_CHECKING:
     import apprise

@@ -21,7 +21,8 @@ import orjson
 
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE
 from whenthen.cli.token_files import find_token
-from whenthen.schemas import TRACE_HEADERS, SetupError, WhenthenError, read_trace, trace_headers
+from whenthen.schemas.errors import SetupError, WhenthenError
+from whenthen.schemas.trace_context import TRACE_HEADERS, read_trace, trace_headers
 
 __all__ = ["ApiError", "Client", "Unreachable", "api_token", "quoted"]
 

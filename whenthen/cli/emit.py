@@ -88,7 +88,7 @@ def emit(
 
 def _send(events: list[Any], url: str, ca: str | None) -> tuple[list[str], list[str]]:
     from whenthen.cli.client import ApiError, Client, Unreachable
-    from whenthen.schemas import InvalidInput
+    from whenthen.schemas.errors import InvalidInput
 
     ids: list[str] = []
     duplicates: list[str] = []
@@ -119,7 +119,7 @@ def read_labels(option: str, *texts: str) -> dict[str, str]:
     Raises:
         InvalidInput: not labels; says what was found.
     """
-    from whenthen.schemas import InvalidInput
+    from whenthen.schemas.errors import InvalidInput
     from whenthen.sources import decode_json
 
     labels: dict[str, str] = {}
@@ -143,7 +143,7 @@ def read_events(raw: bytes, where: str) -> list[Any]:
     Raises:
         InvalidInput: not JSON, or nothing in it; names the line.
     """
-    from whenthen.schemas import InvalidInput
+    from whenthen.schemas.errors import InvalidInput
     from whenthen.sources import decode_json
 
     try:
@@ -165,7 +165,7 @@ def read_events(raw: bytes, where: str) -> list[Any]:
 
 
 def _payload(text: str) -> Any:
-    from whenthen.schemas import InvalidInput
+    from whenthen.schemas.errors import InvalidInput
     from whenthen.sources import decode_json
 
     raw = _read(text[1:]) if text.startswith("@") else _read("-") if text == "-" else text.encode()
@@ -181,6 +181,6 @@ def _read(name: str) -> bytes:
     try:
         return Path(name).read_bytes()
     except OSError as error:
-        from whenthen.schemas import InvalidInput
+        from whenthen.schemas.errors import InvalidInput
 
         raise InvalidInput(f"{name}: {error.strerror}") from None

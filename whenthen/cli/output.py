@@ -17,7 +17,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from whenthen.schemas import Problem
+    from whenthen.schemas.errors import Problem
 
 __all__ = [
     "errors",
@@ -125,7 +125,7 @@ def errors(command: Callable[P, R]) -> Callable[P, R]:
         except typer.Exit:
             raise
         except Exception as error:
-            from whenthen.schemas import InvalidRules, WhenthenError
+            from whenthen.schemas.errors import InvalidRules, WhenthenError
 
             if isinstance(error, InvalidRules):
                 print_problems(error.problems)

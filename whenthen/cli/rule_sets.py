@@ -137,7 +137,7 @@ def _request(rules: Path | None) -> dict[str, Any]:
     if rules is None:
         return {"who": _who()}
     from whenthen.rules import rules_files
-    from whenthen.schemas import InvalidRules, Problem
+    from whenthen.schemas.errors import InvalidRules, Problem
 
     files = []
     problems = []

@@ -51,7 +51,7 @@ def check(
 ) -> None:
     """Check rules: every problem with file, line and column; exit 1 if there is one."""
     from whenthen.rules import load_rules
-    from whenthen.schemas import InvalidRules
+    from whenthen.schemas.errors import InvalidRules
 
     loaded = load_rules(rules)
     if strict and loaded.warnings:
@@ -206,7 +206,7 @@ def _twice(path: Path) -> Iterator[Callable[[], Iterator[bytes]]]:
 
             yield lines
     except OSError as error:
-        from whenthen.schemas import InvalidInput
+        from whenthen.schemas.errors import InvalidInput
 
         raise InvalidInput(f"{path}: {error.strerror}") from None
 
@@ -215,7 +215,7 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        from whenthen.schemas import InvalidInput
+        from whenthen.schemas.errors import InvalidInput
 
         raise InvalidInput(f"{path}: {error.strerror}") from None
 

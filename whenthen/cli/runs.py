@@ -402,7 +402,7 @@ def read_parameters(texts: list[str]) -> dict[str, Any]:
     Raises:
         InvalidInput: without a name.
     """
-    from whenthen.schemas import InvalidInput
+    from whenthen.schemas.errors import InvalidInput
     from whenthen.sources import decode_json
 
     found: dict[str, Any] = {}
@@ -419,7 +419,7 @@ def read_parameters(texts: list[str]) -> dict[str, Any]:
 
 def _run_id(client: Client, text: str) -> str:
     """The id of the newest run for `last`; anything else as it is, as the server takes shortened ids."""
-    from whenthen.schemas import NotFound
+    from whenthen.schemas.errors import NotFound
 
     if text != "last":
         return text
@@ -432,7 +432,7 @@ def _run_id(client: Client, text: str) -> str:
 def _ended(client: Client, run_id: str) -> dict[str, Any]:
     """The run once it has ended."""
     from whenthen.cli.client import quoted
-    from whenthen.schemas import TERMINAL
+    from whenthen.schemas.deployments import TERMINAL
 
     while True:
         run: dict[str, Any] = client.get(f"/api/runs/{quoted(run_id)}")

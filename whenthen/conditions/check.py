@@ -16,7 +16,7 @@ from whenthen.conditions.parser import MACROS, MAX_DEPTH, MAX_NODES, ParseFault
 from whenthen.conditions.runtime.cel_values import KINDS
 from whenthen.conditions.runtime.condition_errors import Reason
 from whenthen.conditions.runtime.messages import MESSAGES, fields_of
-from whenthen.schemas import near_names
+from whenthen.schemas.errors import near_names
 
 __all__ = ["check", "dotted_name", "is_known_type"]
 

@@ -18,7 +18,7 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-from whenthen.schemas import Reason
+from whenthen.schemas.firings import Reason
 
 __all__ = ["Metrics"]
 

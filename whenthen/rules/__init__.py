@@ -16,7 +16,6 @@ from whenthen.rules.explain_event import (
     explain_event,
 )
 from whenthen.rules.folder import (
-    Checker,
     Rules,
     SourceFile,
     check_rules,
@@ -41,14 +40,12 @@ from whenthen.rules.test_runner import (
 )
 from whenthen.rules.validation_messages import (
     explain,
-    nearest,
 )
 from whenthen.rules.watcher import (
     RulesWatcher,
 )
 
 __all__ = [
-    "Checker",
     "Rules",
     "RulesWatcher",
     "SourceFile",
@@ -60,7 +57,6 @@ __all__ = [
     "junit",
     "load_rules",
     "load_tests",
-    "nearest",
     "planned_changes",
     "read_document",
     "replay",

@@ -16,12 +16,9 @@ from whenthen.actions import CompiledActions, compile_action
 from whenthen.conditions import ConditionError, compile_condition
 from whenthen.rules.plausibility.trigger_parts import filters_of, triggers_of
 from whenthen.rules.references import written_actions
-from whenthen.schemas import (
-    Automation,
-    FieldPath,
-    InvalidInput,
-    Webhook,
-)
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import FieldPath, InvalidInput
+from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import WebhookTranslator
 from whenthen.triggers import WHEN_VARIABLES, CompiledAutomation, compile_automation
 

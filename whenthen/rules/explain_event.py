@@ -8,18 +8,10 @@ from typing import Any
 import orjson
 
 from whenthen.rules.folder import Rules
-from whenthen.schemas import (
-    Event,
-    EventLimits,
-    InvalidInput,
-    NotFound,
-    format_time,
-    near_names,
-    parse_time,
-    read_event,
-    to_us,
-    valid_trace,
-)
+from whenthen.schemas.errors import InvalidInput, NotFound, near_names
+from whenthen.schemas.events import Event, EventLimits, read_event
+from whenthen.schemas.times import format_time, parse_time, to_us
+from whenthen.schemas.trace_context import valid_trace
 from whenthen.sources import event_of_cloudevent, is_cloudevent
 from whenthen.triggers import Clause, compile_automation, explain_automation
 

@@ -23,7 +23,10 @@ from whenthen.rules.plausibility.implausible import implausible
 from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, stray_paths, unknown_names
 from whenthen.rules.self_triggering import loops
 from whenthen.rules.validation_messages import explain
-from whenthen.schemas import Automation, Deployment, FieldPath, InvalidRules, Notifier, Problem, RuleFile, Webhook
+from whenthen.schemas.automations import Automation, Notifier, RuleFile
+from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.errors import FieldPath, InvalidRules, Problem
+from whenthen.schemas.webhooks import Webhook
 
 __all__ = [
     "Checker",

@@ -8,7 +8,8 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from whenthen.schemas import ACTIONS, RuleFile
+from whenthen.schemas.actions import ACTIONS
+from whenthen.schemas.automations import RuleFile
 
 __all__ = ["rules_schema"]
 

@@ -12,11 +12,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from whenthen.rules.validation_messages import nearest
-from whenthen.schemas import (
+from whenthen.schemas.actions import (
     ActionBase,
-    Automation,
-    Deployment,
-    FieldPath,
     PauseAutomation,
     PauseDeployment,
     PauseSchedule,
@@ -26,6 +23,9 @@ from whenthen.schemas import (
     RunDeployment,
     SendNotification,
 )
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.errors import FieldPath
 
 __all__ = [
     "Finding",

@@ -20,20 +20,17 @@ from typing import Any, Protocol
 import orjson
 
 from whenthen.rules.prefect_import.prefect_events import prefect_event
-from whenthen.schemas import (
-    Automation,
-    Decision,
-    Event,
-    EventLimits,
-    Firing,
-    InvalidInput,
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.events import Event, EventLimits, read_event
+from whenthen.schemas.firings import Decision, Firing
+from whenthen.schemas.times import (
     format_time,
     from_us,
     parse_time,
-    read_event,
     to_us,
-    valid_trace,
 )
+from whenthen.schemas.trace_context import valid_trace
 from whenthen.sources import event_of_cloudevent, is_cloudevent, trace_of_cloudevent
 from whenthen.triggers import Evaluation, Evaluator, RuleSet, shard_of
 

@@ -11,7 +11,10 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from whenthen.rules.references import Finding, Part, is_constant
-from whenthen.schemas import Automation, CompoundTrigger, EmitEvent, EventTrigger, FieldPath
+from whenthen.schemas.actions import EmitEvent
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import FieldPath
+from whenthen.schemas.triggers import CompoundTrigger, EventTrigger
 from whenthen.triggers import Glob, GlobKind, any_of, compile_glob
 
 __all__ = ["loops"]

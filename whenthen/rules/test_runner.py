@@ -17,29 +17,30 @@ from xml.etree import ElementTree
 
 from pydantic import BaseModel, ValidationError
 
-from whenthen.actions import EVENT_FIELDS, VARIABLES, actions_of, describe_firing
+from whenthen.actions import (
+    EVENT_FIELDS,
+    VARIABLES,
+    actions_of,
+    describe_firing,
+)
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.folder import Rules
 from whenthen.rules.validation_messages import explain
-from whenthen.schemas import (
-    Decision,
-    Event,
-    EventLimits,
-    ExpectedFiring,
-    Firing,
+from whenthen.schemas.errors import (
     InvalidInput,
     InvalidRules,
-    NonFiring,
     Problem,
-    Reason,
     RenderError,
+)
+from whenthen.schemas.events import Event, EventLimits, new_event
+from whenthen.schemas.firings import Decision, Firing, Reason
+from whenthen.schemas.ruletests import (
+    ExpectedFiring,
+    NonFiring,
     RuleTest,
     RuleTestFile,
-    format_duration,
-    new_event,
-    parse_us,
-    to_us,
 )
+from whenthen.schemas.times import format_duration, parse_us, to_us
 from whenthen.templates import compile_value
 from whenthen.triggers import Evaluator, RuleSet, why_not
 

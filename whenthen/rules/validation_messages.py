@@ -17,7 +17,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from whenthen.rules.scalars import describe
-from whenthen.schemas import ACTIONS, ActionBase, FieldPath, near_names
+from whenthen.schemas.actions import ACTIONS, ActionBase
+from whenthen.schemas.errors import FieldPath, near_names
 
 __all__ = ["Explained", "explain", "nearest"]
 

@@ -29,7 +29,7 @@ from whenthen.rules.folder import (
     is_rules_file,
     read_files,
 )
-from whenthen.schemas import BusUnavailable, InvalidRules, Problem
+from whenthen.schemas.errors import BusUnavailable, InvalidRules, Problem
 
 __all__ = ["RulesWatcher"]
 

@@ -17,7 +17,9 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import PLACEHOLDER, TRACE_HEADERS, Deployment, FlowRun, NotFound, RenderError, trace_headers
+from whenthen.schemas.deployments import PLACEHOLDER, Deployment, FlowRun
+from whenthen.schemas.errors import NotFound, RenderError
+from whenthen.schemas.trace_context import TRACE_HEADERS, trace_headers
 
 __all__ = ["Launch", "launch_of", "read_secret", "render_words"]
 

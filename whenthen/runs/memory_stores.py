@@ -22,7 +22,8 @@ from whenthen.runs.stores import (
     Stored,
     Stores,
 )
-from whenthen.schemas import Conflict, Deployment, FlowRun
+from whenthen.schemas.deployments import Deployment, FlowRun
+from whenthen.schemas.errors import Conflict
 
 __all__ = [
     "DeploymentSet",

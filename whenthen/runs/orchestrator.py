@@ -19,22 +19,23 @@ import orjson
 from whenthen.cancellation import end_task
 from whenthen.runs.run_states import ALLOWED, new_run, transition
 from whenthen.runs.stores import Deployments, Flag, LogLine, LogSlice, RunFilter, RunPage, Stored, Stores
-from whenthen.schemas import (
-    MAX_MADE_DEPTH,
+from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
+from whenthen.schemas.deployments import (
     TERMINAL,
     WAITING,
-    Conflict,
     Deployment,
     FlowRun,
-    InvalidInput,
-    NotFound,
     RunState,
     Schedule,
-    format_time,
-    is_deeper_than,
     is_run_id,
+)
+from whenthen.schemas.errors import (
+    Conflict,
+    InvalidInput,
+    NotFound,
     near_names,
 )
+from whenthen.schemas.times import format_time
 
 __all__ = ["BuiltInOrchestrator", "is_paused"]
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 __all__ = ["ProcessGroup", "describe_exit"]
 

@@ -17,7 +17,14 @@ from enum import StrEnum
 from whenthen.cancellation import end_task
 from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Stored, Stores
-from whenthen.schemas import ACTIVE, TERMINAL, WAITING, BusUnavailable, Conflict, FlowRun, RunState, WhenthenError
+from whenthen.schemas.deployments import (
+    ACTIVE,
+    TERMINAL,
+    WAITING,
+    FlowRun,
+    RunState,
+)
+from whenthen.schemas.errors import BusUnavailable, Conflict, WhenthenError
 
 __all__ = ["Assessment", "Reaper", "ReaperSettings", "assess", "mark_crashed"]
 

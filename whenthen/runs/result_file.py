@@ -16,7 +16,7 @@ from typing import Any, Never
 
 import orjson
 
-from whenthen.schemas import MAX_DEPTH, is_deeper_than
+from whenthen.schemas.base import MAX_DEPTH, is_deeper_than
 
 __all__ = ["MAX_FILE_BYTES", "MAX_RESULT_BYTES", "MAX_TEXT_CHARS", "Report", "read_report"]
 

@@ -15,7 +15,8 @@ from typing import Any, Protocol
 
 from whenthen.cancellation import end_task
 from whenthen.runs.stores import LogLine, LogStore
-from whenthen.schemas import BusUnavailable, format_time
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.times import format_time
 
 __all__ = ["LogLimits", "RunLog"]
 

@@ -11,18 +11,15 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from whenthen.schemas import (
+from whenthen.schemas.deployments import (
     TERMINAL,
-    Conflict,
     Deployment,
-    Event,
-    EventLimits,
     FlowRun,
     RunState,
-    format_time,
-    new_event,
-    parse_us,
 )
+from whenthen.schemas.errors import Conflict
+from whenthen.schemas.events import Event, EventLimits, new_event
+from whenthen.schemas.times import format_time, parse_us
 
 __all__ = [
     "ALLOWED",

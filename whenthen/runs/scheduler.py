@@ -17,16 +17,10 @@ from datetime import UTC, datetime, timedelta
 from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
 from whenthen.runs.run_states import new_run
 from whenthen.runs.stores import Deployments, Flag, Stores
-from whenthen.schemas import (
-    BusUnavailable,
-    Conflict,
-    Deployment,
-    Schedule,
-    WhenthenError,
-    format_time,
-    next_after,
-    occurrences,
-)
+from whenthen.schemas.calendar import next_after, occurrences
+from whenthen.schemas.deployments import Deployment, Schedule
+from whenthen.schemas.errors import BusUnavailable, Conflict, WhenthenError
+from whenthen.schemas.times import format_time
 
 __all__ = ["Due", "Plan", "Scheduler", "SchedulerSettings", "due", "schedule_run_key"]
 

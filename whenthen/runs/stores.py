@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
-from whenthen.schemas import Deployment, FlowRun, RunState
+from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 
 __all__ = [
     "Deployments",

@@ -28,17 +28,19 @@ from whenthen.runs.result_file import read_report
 from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
-from whenthen.schemas import (
+from whenthen.schemas.deployments import (
     ACTIVE,
     TERMINAL,
-    BusUnavailable,
-    Conflict,
     Deployment,
     FlowRun,
+    RunState,
+)
+from whenthen.schemas.errors import (
+    BusUnavailable,
+    Conflict,
     InvalidInput,
     NotFound,
     RenderError,
-    RunState,
     SetupError,
     WhenthenError,
 )

@@ -24,16 +24,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from whenthen.schemas import (
-    CONTROL,
-    TRACE_HEADERS,
-    EventLimits,
-    FieldPath,
-    InvalidEvent,
-    format_time,
-    read_time,
-    read_trace,
-)
+from whenthen.schemas.base import CONTROL
+from whenthen.schemas.errors import FieldPath, InvalidEvent
+from whenthen.schemas.events import EventLimits
+from whenthen.schemas.times import format_time, read_time
+from whenthen.schemas.trace_context import TRACE_HEADERS, read_trace
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import Labels
 from whenthen.sources.requests import Request

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from whenthen.schemas import InvalidEvent, new_event
+from whenthen.schemas.errors import InvalidEvent
+from whenthen.schemas.events import new_event
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import Labels, dig, name_part
 from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_id

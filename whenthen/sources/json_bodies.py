@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import FieldPath, InvalidJson
+from whenthen.schemas.errors import FieldPath, InvalidJson
 
 __all__ = ["MAX_DEPTH", "decode_json"]
 

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote
 
-from whenthen.schemas import CONTROL, EventLimits
+from whenthen.schemas.base import CONTROL
+from whenthen.schemas.events import EventLimits
 
 __all__ = ["Labels", "dig", "label_of", "legal_name", "name_part"]
 

@@ -14,11 +14,8 @@ from typing import Any
 import orjson
 
 from whenthen.conditions import Condition, compile_condition
-from whenthen.schemas import (
-    CONTROL,
-    Event,
-    EventLimits,
-    EventMapping,
+from whenthen.schemas.base import CONTROL
+from whenthen.schemas.errors import (
     FieldPath,
     InvalidEvent,
     InvalidInput,
@@ -26,10 +23,15 @@ from whenthen.schemas import (
     RenderError,
     WhenthenError,
     error_text,
+)
+from whenthen.schemas.events import (
+    Event,
+    EventLimits,
     is_reserved_name,
     new_event,
-    read_time,
 )
+from whenthen.schemas.times import read_time
+from whenthen.schemas.webhooks import EventMapping
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import legal_name
 from whenthen.sources.requests import Request, decode_body, is_text, kind_of

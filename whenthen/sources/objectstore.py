@@ -16,7 +16,14 @@ from urllib.parse import unquote_plus
 
 import orjson
 
-from whenthen.schemas import Event, FieldPath, InvalidEvent, InvalidInput, error_text, new_event, path_text
+from whenthen.schemas.errors import (
+    FieldPath,
+    InvalidEvent,
+    InvalidInput,
+    error_text,
+    path_text,
+)
+from whenthen.schemas.events import Event, new_event
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import Labels, dig, label_of
 from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_id, time_of

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl
 
-from whenthen.schemas import InvalidEvent, UnsupportedMediaType
+from whenthen.schemas.errors import InvalidEvent, UnsupportedMediaType
 from whenthen.sources.json_bodies import decode_json
 
 __all__ = ["Request", "decode_body", "is_text", "kind_of"]

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime
 
-from whenthen.schemas import HmacVerification, InvalidInput, Verification, Webhook, check_outside
+from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.events import check_outside
+from whenthen.schemas.webhooks import HmacVerification, Verification, Webhook
 from whenthen.sources.github import SIGNATURE_HEADER, SIGNATURE_PREFIX, translate_github
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, reject

@@ -15,13 +15,12 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import cast
 
-from whenthen.schemas import (
+from whenthen.schemas.errors import Refused, WhenthenError
+from whenthen.schemas.webhooks import (
     BasicVerification,
     BearerVerification,
     HmacVerification,
-    Refused,
     Verification,
-    WhenthenError,
 )
 from whenthen.sources.requests import Request
 

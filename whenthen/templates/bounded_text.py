@@ -14,7 +14,7 @@ from typing import Any
 from jinja2.sandbox import SandboxedFormatter
 from markupsafe import Markup
 
-from whenthen.schemas import RenderError
+from whenthen.schemas.errors import RenderError
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
 from whenthen.templates.scalar_text import format_part, scalar_text
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from jinja2.runtime import Undefined
 
-from whenthen.schemas import RenderError
+from whenthen.schemas.errors import RenderError
 
 __all__ = ["MAX_CHARS", "MAX_STEPS", "MAX_VISITS", "Budget"]
 

@@ -20,7 +20,7 @@ from jinja2.tests import TESTS as JINJA_TESTS
 from jinja2.utils import Cycler, Joiner, Namespace, missing
 from jinja2.visitor import NodeTransformer
 
-from whenthen.schemas import InvalidTemplate, near_names
+from whenthen.schemas.errors import InvalidTemplate, near_names
 from whenthen.templates import allowed_calls, bounded_text, guards
 from whenthen.templates.budget import Budget
 from whenthen.templates.own_filters import OWN_FILTERS

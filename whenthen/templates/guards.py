@@ -10,7 +10,7 @@ from typing import Any
 
 from jinja2.runtime import LoopContext
 
-from whenthen.schemas import RenderError
+from whenthen.schemas.errors import RenderError
 from whenthen.templates.bounded_text import NUMBER_CHARS, TIME_TYPES, check_number, check_strftime, check_width
 from whenthen.templates.budget import CHARS_PER_STEP, Budget
 

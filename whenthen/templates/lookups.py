@@ -12,7 +12,7 @@ from typing import Any
 
 from jinja2 import nodes
 
-from whenthen.schemas import RenderError
+from whenthen.schemas.errors import RenderError
 from whenthen.templates.budget import MAX_CHARS, Budget
 from whenthen.templates.scalar_text import scalar_text
 

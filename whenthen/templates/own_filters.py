@@ -16,7 +16,9 @@ import orjson
 from jinja2.filters import do_urlencode, make_attrgetter
 from jinja2.runtime import Context, Undefined
 
-from whenthen.schemas import MAX_DEPTH, RenderError, format_time, is_deeper_than, read_time
+from whenthen.schemas.base import MAX_DEPTH, is_deeper_than
+from whenthen.schemas.errors import RenderError
+from whenthen.schemas.times import format_time, read_time
 from whenthen.templates.bounded_text import check_number, check_width, format_percent
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
 from whenthen.templates.scalar_text import kind_of_value, scalar_text, written_items

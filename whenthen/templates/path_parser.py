@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Never
 
-from whenthen.schemas import InvalidTemplate, near_names
+from whenthen.schemas.errors import InvalidTemplate, near_names
 from whenthen.templates import path_query as q
 from whenthen.templates.path_functions import FUNCTIONS
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from whenthen.schemas import RenderError
+from whenthen.schemas.errors import RenderError
 from whenthen.templates.budget import MAX_VISITS
 
 __all__ = [

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from whenthen.schemas import RenderError
+from whenthen.schemas.errors import RenderError
 from whenthen.templates.budget import MAX_VISITS, Budget
 from whenthen.templates.environment import present
 from whenthen.templates.path_parser import MAX_PATH, parse_path

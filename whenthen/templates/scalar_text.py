@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2.runtime import Undefined
 
-from whenthen.schemas import RenderError
+from whenthen.schemas.errors import RenderError
 
 __all__ = ["NoText", "format_part", "kind_of_value", "scalar_text", "written_items"]
 

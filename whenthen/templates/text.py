@@ -12,7 +12,7 @@ from typing import Any
 from jinja2 import Template, meta, nodes
 from jinja2.exceptions import TemplateError, TemplateSyntaxError
 
-from whenthen.schemas import InvalidTemplate, RenderError, near_names
+from whenthen.schemas.errors import InvalidTemplate, RenderError, near_names
 from whenthen.templates.budget import MAX_CHARS, Budget, too_long
 from whenthen.templates.environment import BudgetContext, MissingValue, Rewriter, Sandbox, keep_value
 from whenthen.templates.lookups import Piece, join_pieces, pieces_of, steps_of

@@ -14,7 +14,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from whenthen.schemas import FieldPath, InvalidTemplate, RenderError, near_names
+from whenthen.schemas.errors import (
+    FieldPath,
+    InvalidTemplate,
+    RenderError,
+    near_names,
+)
 from whenthen.templates.budget import Budget
 from whenthen.templates.environment import Sandbox
 from whenthen.templates.paths import Path, compile_path

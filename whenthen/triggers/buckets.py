@@ -8,7 +8,8 @@ Called by `triggers.windowing` for events and by `triggers.deadlines` for checks
 
 from __future__ import annotations
 
-from whenthen.schemas import Event, Reason, Ref
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.bucket_deadlines import BucketDeadlines
 from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.firing_ids import Cause

@@ -6,7 +6,7 @@ the automation is in `triggers.firing_outcomes`.
 
 from __future__ import annotations
 
-from whenthen.schemas import Reason
+from whenthen.schemas.firings import Reason
 from whenthen.triggers import buckets
 from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.firing_ids import Cause

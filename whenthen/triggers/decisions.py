@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from whenthen.schemas import Decision, Event, Firing, Reason
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Decision, Firing, Reason
 from whenthen.triggers.rule_set import Composite, Leaf
 from whenthen.triggers.shard_state import ShardState
 

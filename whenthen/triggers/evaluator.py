@@ -18,7 +18,8 @@ Called by `engine.evaluation.shard_loop` and by `replay`, `test`, `explain`. Mea
 
 from __future__ import annotations
 
-from whenthen.schemas import Event, Reason
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Reason
 from whenthen.triggers.deadlines import on_deadline, open_initial_windows
 from whenthen.triggers.decisions import Evaluation, Stopped, record_decision
 from whenthen.triggers.firing_outcomes import resolve_on

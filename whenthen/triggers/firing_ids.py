@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
-from whenthen.schemas import Event, Firing, FiringState, Ref
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Firing, FiringState, Ref
 from whenthen.triggers.rule_set import Composite, Leaf
 from whenthen.triggers.window_keys import parse_key_text
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whenthen.schemas import Event, FiringState, Reason, Ref
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import FiringState, Reason, Ref
 from whenthen.triggers.decisions import Evaluation, Stopped, record_decision
 from whenthen.triggers.firing_ids import Cause, make_firing, reports_stop_of
 from whenthen.triggers.rule_set import Composite, Leaf

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import Any
 
-from whenthen.schemas import Event
+from whenthen.schemas.events import Event
 
 __all__ = ["Predecessors"]
 

@@ -16,19 +16,17 @@ from typing import TypeVar
 import orjson
 
 from whenthen.conditions import Condition, compile_condition
-from whenthen.schemas import (
-    Automation,
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import FieldPath, InvalidInput, path_text
+from whenthen.schemas.times import duration_us
+from whenthen.schemas.triggers import (
     CompoundTrigger,
     EventFilter,
     EventTrigger,
-    FieldPath,
-    InvalidInput,
     MetricTrigger,
     ScheduleTrigger,
     SequenceTrigger,
     Trigger,
-    duration_us,
-    path_text,
 )
 from whenthen.templates import Path, compile_path
 from whenthen.triggers.matching.event_names import compile_names

@@ -17,7 +17,7 @@ from datetime import timedelta
 
 import orjson
 
-from whenthen.schemas import Reason
+from whenthen.schemas.firings import Reason
 from whenthen.triggers.bucket_deadlines import BucketDeadlines
 from whenthen.triggers.orphans.orphan_store import OrphanStore, orphan_id_of
 from whenthen.triggers.predecessors import Predecessors

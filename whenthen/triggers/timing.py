@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from whenthen.schemas import from_us, next_after, to_us
+from whenthen.schemas.calendar import next_after
+from whenthen.schemas.times import from_us, to_us
 from whenthen.triggers.rule_set import Composite, Leaf, ScheduleRule
 from whenthen.triggers.windows import absence, collecting, composite, metric, sliding, tumbling
 from whenthen.triggers.windows.absence import AbsenceRule

@@ -14,7 +14,8 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import Event, InvalidInput, RenderError
+from whenthen.schemas.errors import InvalidInput, RenderError
+from whenthen.schemas.events import Event
 from whenthen.templates import compile_path
 from whenthen.triggers.windows.long_texts import MAX_KEY_BYTES, shorten
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-from whenthen.schemas import Event, Reason, Ref, RenderError
+from whenthen.schemas.errors import RenderError
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers import buckets
 from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.firing_ids import Cause, make_plain_firing

@@ -113,7 +113,7 @@ import sys
 from whenthen.actions import compile_action
 print("apprise" in sys.modules, "aiohttp" in sys.modules)
 from whenthen.rules import read_document
-from whenthen.schemas import RuleFile
+from whenthen.schemas.automations import RuleFile
 import whenthen.engine.process.server
 text = b'''
 notifiers: [{name: team, urls: ["json://127.0.0.1:1"]}]

@@ -10,7 +10,12 @@ from typing import Any
 import pytest
 from http_peers import CERTIFICATES, OK, demanding_clients, eventually, home, listening, proxying, server_tls
 
-from whenthen.actions import AddressPolicy, ConnectionDefaults, open_http_client, read_action
+from whenthen.actions import (
+    AddressPolicy,
+    ConnectionDefaults,
+    open_http_client,
+    read_action,
+)
 from whenthen.schemas.errors import ActionError
 
 pytestmark = pytest.mark.anyio

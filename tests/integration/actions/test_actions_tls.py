@@ -17,9 +17,14 @@ from typing import Any
 import pytest
 from http_peers import CERTIFICATES, OK, demanding_clients, home, listening, server_tls
 
-from whenthen.actions import ConnectionDefaults, compile_action, open_http_client, read_action
-from whenthen.schemas import InvalidTemplate, Tls
-from whenthen.schemas.errors import ActionError
+from whenthen.actions import (
+    ConnectionDefaults,
+    compile_action,
+    open_http_client,
+    read_action,
+)
+from whenthen.schemas.actions import Tls
+from whenthen.schemas.errors import ActionError, InvalidTemplate
 
 pytestmark = pytest.mark.anyio
 AUTHORITY = f"file:{CERTIFICATES}/authority.pem"

@@ -22,8 +22,8 @@ from whenthen.actions.fields import compile_text_field
 from whenthen.actions.http.call_webhook import QUOTED_CHARS, read_retry_after
 from whenthen.actions.http.destinations import Destination
 from whenthen.actions.http.signatures import signature_headers
-from whenthen.schemas import child_trace, derived_trace, trace_headers
 from whenthen.schemas.errors import ActionError
+from whenthen.schemas.trace_context import child_trace, derived_trace, trace_headers
 
 pytestmark = pytest.mark.anyio
 

@@ -12,18 +12,19 @@ import pytest
 
 from whenthen.actions import (
     ActionResult,
-    Automations,
-    EventSink,
-    Notifiers,
-    Orchestrator,
-    Ports,
-    Redactor,
-    Secrets,
     compile_action,
     open_http_client,
     perform,
     read_action,
 )
+from whenthen.actions.ports import (
+    Automations,
+    EventSink,
+    Notifiers,
+    Orchestrator,
+    Ports,
+)
+from whenthen.actions.secrets import Redactor, Secrets
 from whenthen.schemas.deployments import FlowRun, RunState
 from whenthen.schemas.errors import NotFound
 from whenthen.schemas.events import Event

@@ -10,8 +10,8 @@ import pytest
 
 from tests.unit.actions.conftest import EVENT, NOW
 from whenthen.runs import flow_run_event
-from whenthen.schemas import child_trace, derived_trace
 from whenthen.schemas.errors import ActionError, BusUnavailable, Conflict
+from whenthen.schemas.trace_context import child_trace, derived_trace
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.unit.actions.conftest import EVENT, World
-from whenthen.schemas import MAX_MADE_DEPTH, is_deeper_than
+from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.errors import ActionError
 
 pytestmark = pytest.mark.anyio

@@ -8,7 +8,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from whenthen.actions import compile_action
-from whenthen.schemas import ACTIONS, Action, ActionBase
+from whenthen.schemas.actions import ACTIONS, Action, ActionBase
 
 _ACTION: TypeAdapter[ActionBase] = TypeAdapter(Action)
 EVENTS = "{{ events | length }}"

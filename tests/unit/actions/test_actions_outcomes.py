@@ -9,8 +9,13 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.actions import ActionResult, Redactor, executed_event, failed_event, next_delay
+from whenthen.actions import (
+    ActionResult,
+    next_delay,
+)
+from whenthen.actions.outcome_events import executed_event, failed_event
 from whenthen.actions.retries import MAX_HINT
+from whenthen.actions.secrets import Redactor
 from whenthen.schemas.actions import Retry
 from whenthen.schemas.errors import ActionError
 from whenthen.schemas.events import decode_event

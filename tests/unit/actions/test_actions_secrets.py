@@ -15,8 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.actions import RedactingFilter, Redactor, Secrets
-from whenthen.actions.secrets import is_reference
+from whenthen.actions.secrets import RedactingFilter, Redactor, Secrets, is_reference
 from whenthen.schemas.errors import ActionError, NotFound
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from whenthen.cli.token_files import FILE_NAME, find_token, forget_token, note_token, state_folder, token_of
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 
 @pytest.fixture

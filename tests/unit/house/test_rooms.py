@@ -12,6 +12,7 @@ import whenthen
 PACKAGE = Path(whenthen.__file__).parent
 ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 MOST_FILES = 15
+MOST_NAMES = 20  #: of a public face; a name may be a module
 #: names of Prefect's modules, which the flow SDK will have at the top of the package
 PREFECT = {
     "artifacts", "blocks", "cache_policies", "client", "concurrency", "context", "deployments", "docker", "events",
@@ -32,6 +33,16 @@ def room_of(module: str) -> str | None:
     """The room that a module below `whenthen` belongs to; the innermost one."""
     found = [room for room in rooms() if module == room or module.startswith(room + ".")]
     return max(found, key=len, default=None)
+
+
+def face(room: str) -> list[str]:
+    """What a room shows to others: names, or modules of its own."""
+    text = (PACKAGE / room.replace(".", "/") / "__init__.py").read_text(encoding="utf-8")
+    for node in ast.parse(text).body:
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id == "__all__":
+            names: list[str] = ast.literal_eval(node.value)
+            return names
+    return []
 
 
 def imports(path: Path) -> list[tuple[int, str]]:
@@ -55,9 +66,14 @@ def test_what_another_room_imports_comes_through_the_public_face() -> None:
         own = room_of(".".join(path.relative_to(PACKAGE).with_suffix("").parts))
         for line, module in imports(path):
             room = room_of(module)
-            if room is not None and room != own and module != room and not f"{own}.".startswith(f"{room}."):
+            shown = room is not None and module in {room, *(f"{room}.{name}" for name in face(room))}
+            if room is not None and room != own and not shown and not f"{own}.".startswith(f"{room}."):
                 wrong.append(f"{path.relative_to(PACKAGE)}:{line}: whenthen.{module}; import it from whenthen.{room}")
     assert wrong == []
+
+
+def test_a_public_face_is_small_enough_to_be_read_at_once() -> None:
+    assert {room: len(face(room)) for room in rooms() if len(face(room)) > MOST_NAMES} == {}
 
 
 def test_every_room_says_which_question_it_answers() -> None:

@@ -23,8 +23,8 @@ from whenthen.runs.run_states import new_run, transition
 from whenthen.runs.scheduler import Scheduler
 from whenthen.runs.stores import Flag
 from whenthen.runs.worker import MOST_UNFORESEEN, Worker, WorkerSettings
-from whenthen.schemas import BusUnavailable, InvalidInput
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState, Schedule
+from whenthen.schemas.errors import BusUnavailable, InvalidInput
 
 pytestmark = pytest.mark.anyio
 

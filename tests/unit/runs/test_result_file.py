@@ -15,7 +15,8 @@ from whenthen.runs.attempts.run_handling import ending_of
 from whenthen.runs.result_file import MAX_FILE_BYTES, MAX_RESULT_BYTES, Report, read_report
 from whenthen.runs.runner import MAX_RESULT_BYTES as RUNNERS_BYTES
 from whenthen.runs.runner import MAX_RESULT_DEPTH, result_of
-from whenthen.schemas import MAX_DEPTH, RunState
+from whenthen.schemas.base import MAX_DEPTH
+from whenthen.schemas.deployments import RunState
 
 
 @pytest.fixture

@@ -12,7 +12,8 @@ import pytest
 
 from whenthen.runs.commands import launch_of, read_secret, render_words
 from whenthen.runs.run_states import new_run, run_from_record
-from whenthen.schemas import Deployment, NotFound, RenderError
+from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.errors import NotFound, RenderError
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 

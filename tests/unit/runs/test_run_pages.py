@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from whenthen.runs.run_pages import RunPageCollector
 from whenthen.runs.run_states import new_run
 from whenthen.runs.stores import RunFilter, Stored
-from whenthen.schemas import Deployment, FlowRun, RunState
+from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 DEPLOYMENT = Deployment.model_validate({"name": "d", "command": "true"})

@@ -12,18 +12,18 @@ import pytest
 
 import whenthen
 from whenthen.conditions import ConditionError, compile_condition
-from whenthen.schemas import (
+from whenthen.schemas import errors as tree
+from whenthen.schemas.errors import (
     ActionError,
     InvalidEvent,
     InvalidInput,
     NotFound,
     Problem,
     RenderError,
+    WhenthenError,
     near_names,
     path_text,
 )
-from whenthen.schemas import errors as tree
-from whenthen.schemas.errors import WhenthenError
 
 
 @pytest.mark.parametrize(

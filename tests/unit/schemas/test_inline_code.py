@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from whenthen.schemas import Deployment
+from whenthen.schemas.deployments import Deployment
 
 CODE = [
     'sh -c "echo {{ x }}"',

@@ -6,7 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from whenthen.schemas import child_trace, derived_trace, read_trace, trace_headers, valid_trace
+from whenthen.schemas.trace_context import (
+    child_trace,
+    derived_trace,
+    read_trace,
+    trace_headers,
+    valid_trace,
+)
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 PARENT = "00f067aa0ba902b7"

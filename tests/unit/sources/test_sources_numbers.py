@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from whenthen.schemas import InvalidJson
+from whenthen.schemas.errors import InvalidJson
 from whenthen.sources import decode_json
 
 

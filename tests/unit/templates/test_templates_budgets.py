@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from whenthen.schemas import MAX_MADE_DEPTH, InvalidTemplate, RenderError
+from whenthen.schemas.base import MAX_MADE_DEPTH
+from whenthen.schemas.errors import InvalidTemplate, RenderError
 from whenthen.templates.bounded_text import MAX_BITS
 from whenthen.templates.budget import CHARS_PER_STEP, MAX_CHARS, MAX_STEPS, MAX_VISITS, SEARCHED_PER_STEP, Budget
 from whenthen.templates.path_parser import MAX_PARTS, MAX_PATH

@@ -10,8 +10,7 @@ from trigger_samples import START_US, evaluator, event, us
 
 from whenthen.actions import describe_firing
 from whenthen.engine.bus.records import decode_firing, encode_firing
-from whenthen.schemas import Ref
-from whenthen.schemas.firings import Firing
+from whenthen.schemas.firings import Firing, Ref
 from whenthen.triggers.windows import collecting
 from whenthen.triggers.windows.collecting import CollectRule
 from whenthen.triggers.windows.transitions import State

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from trigger_samples import START_US, evaluator, event, rule, us
 
 from tests.examples import up_to
-from whenthen.schemas import Reason, Ref
 from whenthen.schemas.automations import Automation
+from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.rule_set import RuleSet
 from whenthen.triggers.windows import metric

@@ -11,7 +11,7 @@ import pytest
 from trigger_samples import evaluator, event, reasons, take
 
 from whenthen.conditions import compile_condition
-from whenthen.schemas import decode_event
+from whenthen.schemas.events import decode_event
 
 BIG = "k" * 1_000_000
 

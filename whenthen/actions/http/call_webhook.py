@@ -24,7 +24,9 @@ from whenthen.actions.http.destinations import Destination, compile_destination
 from whenthen.actions.http.outgoing import DIRECT, Answer, Proxy, RequestFailed, TlsMaterial
 from whenthen.actions.http.signatures import SIGNATURE_HEADERS, signature_headers
 from whenthen.actions.secrets import is_reference
-from whenthen.schemas import ActionError, CallWebhook, InvalidTemplate, RenderError, trace_headers
+from whenthen.schemas.actions import CallWebhook
+from whenthen.schemas.errors import ActionError, InvalidTemplate, RenderError
+from whenthen.schemas.trace_context import trace_headers
 
 __all__ = ["CallWebhookHandler", "read_retry_after"]
 

@@ -19,7 +19,7 @@ import httpx
 from whenthen.actions.attempts import Call
 from whenthen.actions.fields import Field, compile_text_field
 from whenthen.actions.secrets import is_reference
-from whenthen.schemas import ActionError, InvalidTemplate
+from whenthen.schemas.errors import ActionError, InvalidTemplate
 
 __all__ = ["Destination", "compile_destination"]
 

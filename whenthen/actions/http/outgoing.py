@@ -14,7 +14,7 @@ from typing import Protocol
 import httpx
 
 from whenthen.actions.http.address_policy import AddressPolicy, Resolve, resolve_host
-from whenthen.schemas import Tls
+from whenthen.schemas.actions import Tls
 
 __all__ = [
     "DIRECT",

@@ -7,7 +7,7 @@ import binascii
 import hmac
 from datetime import datetime
 
-from whenthen.schemas import ActionError
+from whenthen.schemas.errors import ActionError
 
 __all__ = ["SIGNATURE_HEADERS", "signature_headers"]
 

@@ -12,7 +12,7 @@ from urllib.parse import quote_plus
 
 import orjson
 
-from whenthen.schemas import format_time
+from whenthen.schemas.times import format_time
 
 __all__ = ["UPLOAD_BYTES", "Delivery", "push", "upload"]
 

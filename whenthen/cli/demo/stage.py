@@ -23,7 +23,7 @@ import orjson
 
 from whenthen.cli.token_files import token_of
 from whenthen.rules import rules_schema
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 __all__ = ["Stage", "copy_project"]
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from pydantic import SecretStr
 
 from whenthen import __version__
-from whenthen.actions import Redactor
+from whenthen.actions.secrets import Redactor
 from whenthen.cli.output import escape, stdout
 from whenthen.cli.token_files import FILE_NAME, forget_token, note_token, token_of
 from whenthen.engine.process import Role, Server, Settings, configure_logs

@@ -120,7 +120,7 @@ def _page_of(context: typer.Context) -> Iterator[SharedPage]:
     try:
         yield page
     except Exception as error:
-        from whenthen.schemas import BusUnavailable, WhenthenError
+        from whenthen.schemas.errors import BusUnavailable, WhenthenError
 
         if isinstance(error, (WhenthenError, typer.Exit)) and not isinstance(error, BusUnavailable):
             page.mark_for_good()

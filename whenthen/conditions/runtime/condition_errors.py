@@ -17,7 +17,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
-from whenthen.schemas import InvalidInput, WhenthenError, error_text
+from whenthen.schemas.errors import InvalidInput, WhenthenError, error_text
 
 __all__ = [
     "ConditionError",

@@ -22,8 +22,8 @@ from typing import IO, Any
 
 import orjson
 
-from whenthen.engine.bus import FORMAT
-from whenthen.schemas import InvalidInput
+from whenthen.engine.bus.records import FORMAT
+from whenthen.schemas.errors import InvalidInput
 
 __all__ = [
     "BLOCK",

@@ -39,8 +39,11 @@ from whenthen.engine.backup.archive import (
     entry_head,
     entry_padding,
 )
-from whenthen.engine.bus import FORMAT, LOWEST_READER, EmbeddedServer, RequestClient, refusal
-from whenthen.schemas import Conflict, format_time
+from whenthen.engine.bus.embedded import EmbeddedServer
+from whenthen.engine.bus.records import FORMAT, LOWEST_READER
+from whenthen.engine.bus.request_client import RequestClient, refusal
+from whenthen.schemas.errors import Conflict
+from whenthen.schemas.times import format_time
 
 __all__ = ["Backups"]
 

@@ -16,8 +16,13 @@ from pathlib import Path
 from typing import IO
 
 from whenthen.engine.backup.archive import ArchiveSummary, InvalidBackup, read_archive
-from whenthen.engine.bus import ENGINE, Bus, DataDir, EmbeddedServer, Offset, RequestClient
-from whenthen.schemas import SetupError
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.datadir import DataDir
+from whenthen.engine.bus.embedded import EmbeddedServer
+from whenthen.engine.bus.records import Offset
+from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.schemas.errors import SetupError
 
 __all__ = ["restore"]
 

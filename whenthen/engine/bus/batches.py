@@ -15,7 +15,7 @@ import orjson
 from whenthen.engine.bus.protocol import Delivery, encode_headers
 from whenthen.engine.bus.records import Message
 from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal, unavailable
-from whenthen.schemas import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable
 
 __all__ = [
     "BATCH_MESSAGES",

@@ -29,7 +29,8 @@ from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import event_subject, header_id
 from whenthen.engine.bus.transport import Transport
-from whenthen.schemas import BusUnavailable, Event, InvalidEvent, SetupError, decode_event
+from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
+from whenthen.schemas.events import Event, decode_event
 
 __all__ = ["ENVELOPE_BYTES", "Ack", "Bus"]
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import quote
 
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 __all__ = ["DataDir", "Login", "embedded_url", "find_login", "keep_login", "read_login", "write_private"]
 

@@ -37,7 +37,7 @@ import nats.errors
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.datadir import APPLICATION_FILE, SYSTEM_FILE, Login, embedded_url, keep_login, write_private
 from whenthen.engine.bus.disk import free_bytes
-from whenthen.schemas import Conflict, SetupError
+from whenthen.schemas.errors import Conflict, SetupError
 
 __all__ = ["EmbeddedServer", "EmbeddedSettings", "find_server"]
 

@@ -16,6 +16,8 @@ import asyncio
 import inspect
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any, NamedTuple
 
 import nats.errors
@@ -26,13 +28,16 @@ from nats.aio.subscription import Subscription
 __all__ = [
     "ACK",
     "Delivery",
+    "Meaning",
     "NatsProtocol",
     "Position",
     "Receive",
+    "ServerStatus",
     "encode_headers",
     "missing_names",
     "read_headers",
     "read_position",
+    "read_status",
 ]
 
 log = logging.getLogger(__name__)
@@ -120,6 +125,48 @@ def read_position(reply: bytes) -> Position:
     words = reply.split(b".")
     delivered, seq, consumer_seq, time_ns, pending = words[4:9] if len(words) == 9 else words[6:11]
     return Position(int(delivered), int(seq), int(consumer_seq), int(time_ns) // 1000, int(pending))
+
+
+class Meaning(Enum):
+    """What follows from a status."""
+
+    ALIVE = "alive"  #: the consumer is there
+    ENDED = "ended"  #: the pull request is over, and how much of it is left is known
+    GONE = "gone"  #: nothing serves the consumer
+    UNCLEAR = "unclear"  #: the consumer information has to tell
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """A message of the server's own to a pull request."""
+
+    code: int
+    text: str  #: for people
+    left: int | None  #: messages of the pull request that will not come
+    last_consumer_seq: int  #: of a heartbeat: the last message that the consumer sent; 0 when it does not say
+
+    @property
+    def meaning(self) -> Meaning:
+        if self.code == 100:
+            return Meaning.ALIVE
+        if self.code in (404, 408, 409) and self.left is not None:
+            return Meaning.ENDED
+        return Meaning.GONE if self.code == 503 else Meaning.UNCLEAR
+
+
+def read_status(head: bytes) -> ServerStatus | None:
+    """The status in a header block; None when there is none, as in a message that somebody published."""
+    headers = read_headers(head)
+    code = _number(headers.get("Status"))
+    if code is None:
+        return None
+    left = _number(headers.get("Nats-Pending-Messages"))
+    last = _number(headers.get("Nats-Last-Consumer")) or 0
+    return ServerStatus(code, headers.get("Description", ""), left, last)
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 def missing_names(nc: Client) -> list[str]:

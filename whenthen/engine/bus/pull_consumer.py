@@ -29,7 +29,6 @@ import logging
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from enum import Enum
 from typing import Any
 
 import nats.errors
@@ -37,11 +36,11 @@ import orjson
 from nats.aio.subscription import Subscription
 
 from whenthen.cancellation import end_task, wait_event
-from whenthen.engine.bus.protocol import ACK, Position, Receive, read_headers, read_position
+from whenthen.engine.bus.protocol import ACK, Meaning, Position, Receive, read_position, read_status
 from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal, unavailable
-from whenthen.schemas import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable
 
-__all__ = ["ConsumerSettings", "Deliver", "Meaning", "PullConsumer", "ServerStatus", "read_status"]
+__all__ = ["ConsumerSettings", "Deliver", "PullConsumer"]
 
 log = logging.getLogger(__name__)
 
@@ -63,48 +62,6 @@ FRUITLESS_LIMIT = 3  #: after so many of them an ordered consumer that seems to 
 WARN_EVERY_S = 10.0
 #: what a message costs besides its data when the server compares it with `max_bytes` (subjects, headers)
 OVERHEAD_BYTES = 64 << 10
-
-
-class Meaning(Enum):
-    """What follows from a status."""
-
-    ALIVE = "alive"  #: the consumer is there
-    ENDED = "ended"  #: the pull request is over, and how much of it is left is known
-    GONE = "gone"  #: nothing serves the consumer
-    UNCLEAR = "unclear"  #: the consumer information has to tell
-
-
-@dataclass(frozen=True, slots=True)
-class ServerStatus:
-    """A message of the server's own to a pull request."""
-
-    code: int
-    text: str  #: for people
-    left: int | None  #: messages of the pull request that will not come
-    last_consumer_seq: int  #: of a heartbeat: the last message that the consumer sent; 0 when it does not say
-
-    @property
-    def meaning(self) -> Meaning:
-        if self.code == 100:
-            return Meaning.ALIVE
-        if self.code in (404, 408, 409) and self.left is not None:
-            return Meaning.ENDED
-        return Meaning.GONE if self.code == 503 else Meaning.UNCLEAR
-
-
-def read_status(head: bytes) -> ServerStatus | None:
-    """The status in a header block; None when there is none, as in a message that somebody published."""
-    headers = read_headers(head)
-    code = _number(headers.get("Status"))
-    if code is None:
-        return None
-    left = _number(headers.get("Nats-Pending-Messages"))
-    last = _number(headers.get("Nats-Last-Consumer")) or 0
-    return ServerStatus(code, headers.get("Description", ""), left, last)
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text is not None and text.isascii() and text.isdigit() and len(text) < 20 else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,13 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import ActionTask, Firing, FiringState, Ref, SetupError
+from whenthen.schemas.errors import SetupError
+from whenthen.schemas.firings import (
+    ActionTask,
+    Firing,
+    FiringState,
+    Ref,
+)
 
 __all__ = [
     "FORMAT",

@@ -23,7 +23,7 @@ from nats.aio.subscription import Subscription
 
 from whenthen.engine.bus.protocol import Delivery, Receive
 from whenthen.engine.bus.transport import Transport, open_transport
-from whenthen.schemas import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["BatchGate", "BusReason", "RequestClient", "refusal", "unavailable"]
 

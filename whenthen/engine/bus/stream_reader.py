@@ -15,7 +15,7 @@ from whenthen.cancellation import wait_event
 from whenthen.engine.bus.protocol import Position
 from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
 from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
-from whenthen.schemas import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["Received", "StreamReader", "stored_messages"]
 

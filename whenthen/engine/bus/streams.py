@@ -22,7 +22,7 @@ from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.subjects import RULE_MARKERS
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 __all__ = [
     "ENGINE",

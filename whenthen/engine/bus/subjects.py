@@ -13,7 +13,8 @@ import re
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes
 
-from whenthen.schemas import InvalidInput, is_run_id
+from whenthen.schemas.deployments import is_run_id
+from whenthen.schemas.errors import InvalidInput
 
 __all__ = [
     "ALL_EVENTS",

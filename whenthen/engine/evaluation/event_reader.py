@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whenthen.engine.bus import EVENTS, Bus, Received, StreamReader
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.stream_reader import Received, StreamReader
+from whenthen.engine.bus.streams import EVENTS
 
 __all__ = ["EventReader", "Received"]
 

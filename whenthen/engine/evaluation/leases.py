@@ -19,9 +19,9 @@ from typing import Protocol
 import orjson
 
 from whenthen.cancellation import end_task, wait_event
-from whenthen.engine.bus import BusReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.evaluation.log_ports import Fenced, LeaseEntry, LeaseStore, WrongRevision
-from whenthen.schemas import BusUnavailable, SetupError
+from whenthen.schemas.errors import BusUnavailable, SetupError
 
 __all__ = ["Lease", "LeaseSettings", "ShardHolder", "ShardWork", "assign"]
 

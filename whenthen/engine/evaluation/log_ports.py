@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 
-from whenthen.engine.bus import Message, Offset
+from whenthen.engine.bus.records import Message, Offset
 from whenthen.engine.evaluation.event_reader import Received
-from whenthen.schemas import Event, WhenthenError
+from whenthen.schemas.errors import WhenthenError
+from whenthen.schemas.events import Event
 
 __all__ = [
     "CommitRefused",

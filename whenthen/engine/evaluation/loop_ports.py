@@ -9,7 +9,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
 from whenthen.engine.hangs import Skip
-from whenthen.schemas import Decision, Event, Firing
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Decision, Firing
 from whenthen.triggers import Aside, Evaluation, RuleSet, Stopped
 
 __all__ = ["EventEvaluator", "Observer", "PublishSpecs", "RuleRevisions"]

@@ -10,7 +10,8 @@ import hashlib
 from datetime import datetime
 
 from whenthen.actions import automation_id
-from whenthen.schemas import Event, new_event, valid_trace
+from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.trace_context import valid_trace
 from whenthen.triggers import LOOP_STOPPED, Stopped
 
 __all__ = ["SET_ASIDE_EVENT", "loop_stopped_event", "set_aside_event"]

@@ -18,19 +18,19 @@ from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from whenthen.cancellation import wait_event
-from whenthen.engine.bus import (
+from whenthen.engine.bus.batches import (
     BATCH_MESSAGES,
     HEADER_BYTES,
-    BusReason,
-    Message,
     MessageTooLarge,
-    Offset,
     StaleBatch,
+)
+from whenthen.engine.bus.records import Message, Offset
+from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.subjects import (
     marker_number,
     offset_subject,
     shard_subjects,
     tick_subject,
-    unavailable,
 )
 from whenthen.engine.evaluation.commits.window_parts import MARGIN_BYTES, WindowParts
 from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, LeaseEntry, Received, StoredRecord
@@ -43,7 +43,8 @@ from whenthen.engine.evaluation.memory_server import (
     ProcessDied,
     passes,
 )
-from whenthen.schemas import BusUnavailable, Event
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.events import Event
 
 __all__ = [
     "MemoryConnection",

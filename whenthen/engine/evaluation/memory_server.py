@@ -11,18 +11,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
-from whenthen.engine.bus import (
+from whenthen.engine.bus.batches import (
     BATCH_MESSAGES,
     HEADER_BYTES,
-    BusReason,
-    Message,
     MessageTooLarge,
     StaleBatch,
-    event_subject,
-    unavailable,
 )
+from whenthen.engine.bus.records import Message
+from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.subjects import event_subject
 from whenthen.engine.evaluation.log_ports import LeaseEntry, WrongRevision
-from whenthen.schemas import BusUnavailable, Event
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.events import Event
 
 __all__ = ["Appended", "Fault", "FaultKind", "Faults", "Kept", "MemoryServer", "ProcessDied", "passes"]
 

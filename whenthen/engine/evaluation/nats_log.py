@@ -14,24 +14,18 @@ import nats.errors
 import nats.js.errors
 from nats.js.kv import KeyValue
 
-from whenthen.engine.bus import (
+from whenthen.engine.bus.batches import HEADER_BYTES, publish_batch, publish_fenced
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import Delivery
+from whenthen.engine.bus.records import Message
+from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
+from whenthen.engine.bus.streams import (
     ENGINE,
     EVENTS,
-    HEADER_BYTES,
     LEASES,
-    RULE_MARKERS,
-    Bus,
-    BusReason,
-    Delivery,
-    Message,
-    RequestClient,
     make_room_for,
-    marker_number,
-    publish_batch,
-    publish_fenced,
-    tick_subject,
-    unavailable,
 )
+from whenthen.engine.bus.subjects import RULE_MARKERS, marker_number, tick_subject
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.commits.commit_messages import EvaluationSettings
 from whenthen.engine.evaluation.event_reader import EventReader
@@ -40,7 +34,7 @@ from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, Publ
 from whenthen.engine.evaluation.recent_ids import recent_ids
 from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.engine.hangs import NatsSkipLog, ShardSkips
-from whenthen.schemas import Event
+from whenthen.schemas.events import Event
 from whenthen.supervision import AtHand
 
 __all__ = ["NatsEngineStore", "NatsEventLog", "NatsLeaseStore", "nats_shard_loop"]

@@ -9,8 +9,11 @@ from __future__ import annotations
 from contextlib import aclosing
 from urllib.parse import unquote
 
-from whenthen.engine.bus import EVENTS, RequestClient, read_headers, stored_messages
-from whenthen.schemas import format_time, from_us
+from whenthen.engine.bus.protocol import read_headers
+from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.stream_reader import stored_messages
+from whenthen.engine.bus.streams import EVENTS
+from whenthen.schemas.times import format_time, from_us
 
 __all__ = ["recent_ids"]
 

@@ -13,7 +13,14 @@ import time
 from collections.abc import Callable, Iterable
 
 from whenthen.cancellation import end_task
-from whenthen.engine.bus import ALL_EVENTS, RULE_MARKERS, Message, filters_for, marker_number, tick_subject
+from whenthen.engine.bus.records import Message
+from whenthen.engine.bus.subjects import (
+    ALL_EVENTS,
+    RULE_MARKERS,
+    filters_for,
+    marker_number,
+    tick_subject,
+)
 from whenthen.engine.evaluation.commits.batch_storing import BatchStoring
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
 from whenthen.engine.evaluation.commits.unreadable_windows import UNREADABLE
@@ -24,7 +31,10 @@ from whenthen.engine.evaluation.loop_stopped import loop_stopped_event, set_asid
 from whenthen.engine.evaluation.shard_rules import ShardRules
 from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
 from whenthen.engine.hangs import SKIPS, ShardSkips
-from whenthen.schemas import BusUnavailable, Decision, Event, decode_event, from_us
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.events import Event, decode_event
+from whenthen.schemas.firings import Decision
+from whenthen.schemas.times import from_us
 from whenthen.supervision import AtHand
 
 __all__ = ["ShardLoop"]

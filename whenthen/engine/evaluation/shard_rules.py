@@ -10,11 +10,11 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from whenthen.engine.bus import Offset
+from whenthen.engine.bus.records import Offset
 from whenthen.engine.evaluation.log_ports import EventLog
 from whenthen.engine.evaluation.loop_ports import RuleRevisions
 from whenthen.engine.rule_sets import REVISIONS_KEPT, RevisionDamaged, RevisionNotUnderstood
-from whenthen.schemas import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable
 from whenthen.triggers import RuleSet
 
 __all__ = ["ShardRules"]

@@ -21,19 +21,20 @@ from pydantic import ValidationError
 from whenthen.actions import (
     ActionResult,
     CompiledAction,
-    Ports,
     compile_action,
     encode_spec,
-    executed_event,
-    failed_event,
     perform,
     read_action,
     spec_digest,
 )
-from whenthen.engine.bus import Bus
+from whenthen.actions.outcome_events import executed_event, failed_event
+from whenthen.actions.ports import Ports
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.execution.executor import ExecutionObserver
 from whenthen.engine.metrics import Metrics
-from whenthen.schemas import ActionError, ActionTask, Event, Firing, InvalidInput, Ref
+from whenthen.schemas.errors import ActionError, InvalidInput
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import ActionTask, Firing, Ref
 
 __all__ = ["ActionMetrics", "ActionRunner"]
 

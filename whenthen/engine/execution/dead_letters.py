@@ -16,27 +16,26 @@ from typing import Any
 import orjson
 
 from whenthen.actions import spec_digest
-from whenthen.engine.bus import (
-    ENGINE,
-    BusReason,
-    Delivery,
+from whenthen.engine.bus.batches import StaleBatch, publish_batch
+from whenthen.engine.bus.protocol import Delivery
+from whenthen.engine.bus.records import (
     Message,
     Outcome,
     OutcomeState,
-    RequestClient,
-    StaleBatch,
-    StoredMessage,
-    StreamPage,
+    decode_task,
+)
+from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
+from whenthen.engine.bus.stream_pages import StoredMessage, StreamPage, newest
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import (
     action_subject,
     dead_subjects,
-    decode_task,
-    newest,
     outcome_subject,
-    publish_batch,
     short_token,
-    unavailable,
 )
-from whenthen.schemas import ActionTask, Conflict, NotFound, format_time
+from whenthen.schemas.errors import Conflict, NotFound
+from whenthen.schemas.firings import ActionTask
+from whenthen.schemas.times import format_time
 
 __all__ = ["DeadLetter", "DeadLetters"]
 

@@ -23,21 +23,20 @@ import orjson
 
 from whenthen.actions import next_delay
 from whenthen.cancellation import end_task
-from whenthen.engine.bus import (
-    ENGINE,
-    Bus,
-    BusReason,
-    ConsumerSettings,
-    OutcomeState,
-    Position,
-    PullConsumer,
-    decode_task,
-)
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import Position
+from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
+from whenthen.engine.bus.records import OutcomeState, decode_task
+from whenthen.engine.bus.request_client import BusReason
+from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.execution.circuit_breaker import CircuitBreakerSettings
 from whenthen.engine.execution.concurrency_limits import ConcurrencyLimits
 from whenthen.engine.execution.outcome_store import Outcomes
 from whenthen.engine.hangs import MOST_TRIES
-from whenthen.schemas import ActionError, ActionTask, BusUnavailable, Event, Retry
+from whenthen.schemas.actions import Retry
+from whenthen.schemas.errors import ActionError, BusUnavailable
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import ActionTask
 from whenthen.supervision import AtHand, Work, noted
 
 __all__ = ["CONSUMER", "ExecutionObserver", "ExecutionSettings", "Executor"]

@@ -22,21 +22,21 @@ from typing import Any
 import nats.errors
 import orjson
 
-from whenthen.engine.bus import (
-    ENGINE,
-    Bus,
-    Delivery,
-    Message,
-    Outcome,
-    OutcomeState,
+from whenthen.engine.bus.batches import publish_batch
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import Delivery, encode_headers
+from whenthen.engine.bus.records import Message, Outcome, OutcomeState
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import (
     dead_subject,
-    encode_headers,
     event_subject,
     header_id,
     outcome_subject,
-    publish_batch,
 )
-from whenthen.schemas import ActionError, ActionTask, BusUnavailable, Event, InvalidEvent, format_time
+from whenthen.schemas.errors import ActionError, BusUnavailable, InvalidEvent
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import ActionTask
+from whenthen.schemas.times import format_time
 
 __all__ = ["Outcomes"]
 

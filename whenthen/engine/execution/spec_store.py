@@ -20,18 +20,17 @@ import nats.errors
 import orjson
 
 from whenthen.actions import spec_digest
-from whenthen.engine.bus import (
-    ENGINE,
-    SPECS,
+from whenthen.engine.bus.protocol import Delivery
+from whenthen.engine.bus.request_client import (
     BusReason,
-    Delivery,
     RequestClient,
-    StoredMessage,
     refusal,
-    stored_messages,
     unavailable,
 )
-from whenthen.schemas import BusUnavailable
+from whenthen.engine.bus.stream_pages import StoredMessage
+from whenthen.engine.bus.stream_reader import stored_messages
+from whenthen.engine.bus.streams import ENGINE, SPECS
+from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["SpecStore"]
 

@@ -11,8 +11,8 @@ from datetime import timedelta
 import nats.js.errors
 from nats.js import JetStreamContext, api
 
-from whenthen.engine.bus import ensure_stream
-from whenthen.schemas import SetupError
+from whenthen.engine.bus.streams import ensure_stream
+from whenthen.schemas.errors import SetupError
 
 __all__ = ["HEARTBEATS", "LOGS", "SLOTS", "FlowStoreSettings", "ensure_flow_stores"]
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from whenthen.engine.bus import RequestClient, run_key
+from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.subjects import run_key
 from whenthen.engine.flow_runs.flow_streams import HEARTBEATS
 from whenthen.engine.flow_runs.kv_bucket import KvBucket
 

@@ -14,8 +14,10 @@ from typing import Any, NamedTuple
 import nats.errors
 import orjson
 
-from whenthen.engine.bus import Received, RequestClient, encode_headers, refusal, stored_messages
-from whenthen.schemas import InvalidInput
+from whenthen.engine.bus.protocol import encode_headers
+from whenthen.engine.bus.request_client import RequestClient, refusal
+from whenthen.engine.bus.stream_reader import Received, stored_messages
+from whenthen.schemas.errors import InvalidInput
 
 __all__ = ["KvBucket", "Revision", "WrongRevision", "publish_expecting"]
 

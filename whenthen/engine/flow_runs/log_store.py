@@ -8,7 +8,9 @@ from collections.abc import AsyncGenerator, Sequence
 
 import orjson
 
-from whenthen.engine.bus import RequestClient, StreamReader, log_subject, stored_messages
+from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.stream_reader import StreamReader, stored_messages
+from whenthen.engine.bus.subjects import log_subject
 from whenthen.engine.flow_runs.flow_streams import LOGS
 from whenthen.engine.flow_runs.kv_bucket import publish_expecting
 from whenthen.runs import LogLine, LogSlice

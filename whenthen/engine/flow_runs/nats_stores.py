@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from whenthen.engine.bus import RequestClient
+from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.flow_runs.flag_store import NatsFlagStore
 from whenthen.engine.flow_runs.flow_streams import FlowStoreSettings
 from whenthen.engine.flow_runs.heartbeat_store import NatsHeartbeats

@@ -6,7 +6,8 @@ from datetime import timedelta
 
 import orjson
 
-from whenthen.engine.bus import Position, RequestClient
+from whenthen.engine.bus.protocol import Position
+from whenthen.engine.bus.request_client import RequestClient
 
 __all__ = ["PulledMessage"]
 

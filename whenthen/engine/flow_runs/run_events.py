@@ -15,11 +15,15 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from whenthen.engine.bus import RUN_STATES, ConsumerSettings, Position, PullConsumer, RequestClient
+from whenthen.engine.bus.protocol import Position
+from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
+from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.streams import RUN_STATES
 from whenthen.engine.flow_runs.pulled_message import PulledMessage
 from whenthen.engine.flow_runs.run_store import run_of_message
 from whenthen.runs import flow_run_event
-from whenthen.schemas import BusUnavailable, Event
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.events import Event
 
 __all__ = ["RunEventPublisher"]
 

@@ -14,7 +14,11 @@ import nats.js.errors
 import orjson
 from nats.js.kv import KeyValue
 
-from whenthen.engine.bus import HANGS, Bus, BusReason, Delivery, legal_key, unavailable
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import Delivery
+from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.streams import HANGS
+from whenthen.engine.bus.subjects import legal_key
 from whenthen.supervision import Ended, Item, Work
 
 __all__ = ["HangCounts", "Hangs"]

@@ -23,10 +23,13 @@ from urllib.parse import unquote
 
 import orjson
 
-from whenthen.engine.bus import EVENTS, Bus
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.hangs.hang_counts import HangCounts, Hangs
 from whenthen.engine.hangs.skipped_events import Skip, event_set_aside, skip_subject
-from whenthen.schemas import BusUnavailable, Event, format_time
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.events import Event
+from whenthen.schemas.times import format_time
 
 __all__ = ["MOST_TRIES", "SKIPS", "NatsSkipLog", "ShardSkips", "SkipLog"]
 

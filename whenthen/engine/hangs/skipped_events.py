@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import Event, new_event
+from whenthen.schemas.events import Event, new_event
 
 __all__ = ["EVENT_SET_ASIDE", "Skip", "event_set_aside", "skip_subject"]
 

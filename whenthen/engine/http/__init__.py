@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-from whenthen.engine.http import answer_models
 from whenthen.engine.http.api_port import (
     Api,
 )
@@ -17,7 +16,8 @@ from whenthen.engine.http.connections import (
     ConnectionGate,
     ConnectionLimits,
 )
-from whenthen.engine.http.request_models import (
+from whenthen.engine.http.models import answer_models
+from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
     RollbackRequest,

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import (
+from whenthen.schemas.errors import (
     BusUnavailable,
     Conflict,
     FieldPath,

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Collection
 from typing import Protocol
 
-from whenthen.engine.bus import Ack
-from whenthen.engine.http import answer_models as answers
-from whenthen.engine.http.request_models import Listing, Page, RollbackRequest, RuleSetRequest, RunRequest
-from whenthen.schemas import Event, RateLimit
+from whenthen.engine.bus.connection import Ack
+from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models.request_models import Listing, Page, RollbackRequest, RuleSetRequest, RunRequest
+from whenthen.schemas.events import Event
+from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import Request, Translation
 
 __all__ = ["Api"]

@@ -30,7 +30,8 @@ from whenthen.engine.http.routed_paths import raw_path, routed_path
 from whenthen.engine.http.routes import api_router, as_response, state_router
 from whenthen.engine.http.rule_set_routes import rule_set_router
 from whenthen.engine.metrics import Metrics
-from whenthen.schemas import EventLimits, WhenthenError
+from whenthen.schemas.errors import WhenthenError
+from whenthen.schemas.events import EventLimits
 from whenthen.supervision import AtHand, Work, noted
 
 __all__ = ["HttpApp", "create_app"]

@@ -6,7 +6,7 @@ Called by `ingest` for each event request and by `routes` for the small bodies o
 from __future__ import annotations
 
 from whenthen.engine.http.answers import RETRY_AFTER_S, HttpError, Receive, Scope
-from whenthen.schemas import TRACE_HEADERS, read_trace
+from whenthen.schemas.trace_context import TRACE_HEADERS, read_trace
 
 __all__ = [
     "JSON_TYPES",

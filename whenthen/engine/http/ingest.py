@@ -30,15 +30,17 @@ from whenthen.engine.http.bodies import (
 )
 from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.metrics import Metrics
-from whenthen.schemas import (
+from whenthen.schemas.errors import (
     BusUnavailable,
-    Event,
-    EventLimits,
     InvalidEvent,
     NotFound,
     WhenthenError,
-    check_outside,
     near_names,
+)
+from whenthen.schemas.events import (
+    Event,
+    EventLimits,
+    check_outside,
     read_event,
 )
 from whenthen.sources import (

@@ -10,8 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from whenthen.engine.http.answer_models import Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport
-from whenthen.engine.http.request_models import NewEvent, RollbackRequest, RuleSetRequest, RunRequest
+from whenthen.engine.http.models.answer_models import Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport
+from whenthen.engine.http.models.request_models import NewEvent, RollbackRequest, RuleSetRequest, RunRequest
 
 __all__ = ["complete"]
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from whenthen.engine.http.answers import HttpError, Scope
-from whenthen.schemas import RateLimit
+from whenthen.schemas.webhooks import RateLimit
 
 __all__ = ["RateLimits", "source_of"]
 

@@ -13,12 +13,12 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BeforeValidator
 
-from whenthen.engine.bus import StreamPage
-from whenthen.engine.http import answer_models as answers
+from whenthen.engine.bus.stream_pages import StreamPage
 from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
-from whenthen.engine.http.request_models import Listing, Page, RunRequest, read_run_request
+from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models.request_models import Listing, Page, RunRequest, read_run_request
 from whenthen.engine.http.routed_paths import decoded_step
 from whenthen.sources import decode_json
 

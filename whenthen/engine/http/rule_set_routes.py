@@ -10,11 +10,11 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request
 
-from whenthen.engine.http import answer_models as answers
 from whenthen.engine.http.answers import HttpError
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body
-from whenthen.engine.http.request_models import read_rollback, read_rule_set
+from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models.request_models import read_rollback, read_rule_set
 from whenthen.sources import decode_json
 
 __all__ = ["RULES_LIMIT", "rule_set_router"]

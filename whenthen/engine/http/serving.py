@@ -16,7 +16,7 @@ from typing import Any, cast
 import uvicorn
 
 from whenthen.engine.http.connections import ConnectionGate, LimitedProtocol
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 __all__ = ["HttpServer", "ServerTls", "listen"]
 

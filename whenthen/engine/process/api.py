@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
 
 from whenthen.engine.backup import Backups
-from whenthen.engine.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics

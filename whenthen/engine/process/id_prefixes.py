@@ -18,9 +18,16 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from whenthen.engine.bus import ENGINE, EVENTS, RUN_STATES, RequestClient, StoredMessage, newest
+from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.stream_pages import StoredMessage, newest
+from whenthen.engine.bus.streams import ENGINE, EVENTS, RUN_STATES
 from whenthen.engine.process.queries.stored_events import event_fields
-from whenthen.schemas import BusUnavailable, Conflict, InvalidInput, NotFound
+from whenthen.schemas.errors import (
+    BusUnavailable,
+    Conflict,
+    InvalidInput,
+    NotFound,
+)
 
 __all__ = ["MAX_IDS", "MIN_CHARS", "IdPrefixes", "candidates", "choose"]
 

@@ -16,22 +16,22 @@ import nats.errors
 import nats.js.errors
 from nats.js import JetStreamContext
 
-from whenthen.engine.bus import (
+from whenthen.engine.bus.disk import DiskRoom
+from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.streams import (
     ENGINE,
     EVENTS,
     RULES,
     RUNS,
-    DiskRoom,
-    RequestClient,
     StreamSettings,
     make_room,
     make_room_in_engine,
-    short_token,
 )
+from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
 from whenthen.engine.execution import CONSUMER, DeadLetters
 from whenthen.engine.metrics import Metrics
-from whenthen.schemas import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["Maintenance", "unread_share"]
 

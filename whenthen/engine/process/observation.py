@@ -10,11 +10,16 @@ from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from whenthen.engine.bus import ENGINE
+from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.evaluation import Observer
 from whenthen.engine.hangs import Skip
 from whenthen.engine.metrics import Metrics
-from whenthen.schemas import Decision, Firing, FiringState, Reason
+from whenthen.schemas.firings import (
+    Decision,
+    Firing,
+    FiringState,
+    Reason,
+)
 from whenthen.triggers import Aside
 
 __all__ = ["DecisionLog", "Observation"]

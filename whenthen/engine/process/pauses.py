@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.runs import Flag, FlagStore
-from whenthen.schemas import Conflict, WhenthenError, format_time, parse_us
+from whenthen.schemas.errors import Conflict, WhenthenError
+from whenthen.schemas.times import format_time, parse_us
 
 __all__ = ["FORGET_PREFIX", "AutomationPauses"]
 

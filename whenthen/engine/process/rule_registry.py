@@ -11,7 +11,11 @@ from dataclasses import dataclass
 
 from whenthen.actions import CompiledAction, CompiledActions
 from whenthen.rules import Rules
-from whenthen.schemas import Automation, Deployment, EventLimits, Firing, NotFound, near_names
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.errors import NotFound, near_names
+from whenthen.schemas.events import EventLimits
+from whenthen.schemas.firings import Firing
 from whenthen.sources import SourceLimits, WebhookTranslator
 from whenthen.triggers import CompiledAutomation, RuleSet, compile_named, shard_of
 

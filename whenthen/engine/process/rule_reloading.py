@@ -14,7 +14,12 @@ from typing import Any
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.rules import Rules, RulesWatcher
-from whenthen.schemas import Conflict, InvalidInput, InvalidRules, Problem
+from whenthen.schemas.errors import (
+    Conflict,
+    InvalidInput,
+    InvalidRules,
+    Problem,
+)
 
 __all__ = ["RuleReloading", "report_refused"]
 

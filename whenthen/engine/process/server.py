@@ -20,8 +20,11 @@ from types import TracebackType
 import orjson
 
 from whenthen import __version__
-from whenthen.actions import Redactor
-from whenthen.engine.bus import ENGINE, Bus, EmbeddedServer, StoredMessage, newest
+from whenthen.actions.secrets import Redactor
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.embedded import EmbeddedServer
+from whenthen.engine.bus.stream_pages import StoredMessage, newest
+from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
 from whenthen.engine.execution import Executor, SpecStore
 from whenthen.engine.http import answer_models as answers
@@ -48,7 +51,7 @@ from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole
 from whenthen.engine.rule_sets import RevisionStore
 from whenthen.rules import Rules, load_rules
-from whenthen.schemas import InvalidRules
+from whenthen.schemas.errors import InvalidRules
 from whenthen.supervision import SharedPage, Watchdog
 
 __all__ = ["Server"]

@@ -20,9 +20,12 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from whenthen.engine.bus import NEEDED_ENGINE_BYTES
+from whenthen.engine.bus.streams import NEEDED_ENGINE_BYTES
 from whenthen.rules import explain, read_document
-from whenthen.schemas import Duration, ProxyUrl, SecretRef, SetupError, Tls, path_text
+from whenthen.schemas.actions import ProxyUrl, Tls
+from whenthen.schemas.base import SecretRef
+from whenthen.schemas.errors import SetupError, path_text
+from whenthen.schemas.times import Duration
 
 __all__ = ["FILE_NAMES", "Settings", "load_settings", "parse_bytes"]
 

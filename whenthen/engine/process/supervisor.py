@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
 from whenthen.cancellation import end_task
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 __all__ = ["Supervisor"]
 

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from whenthen.rules import SourceFile
-from whenthen.schemas import Conflict
+from whenthen.schemas.errors import Conflict
 
 __all__ = [
     "MarkerRecord",

@@ -27,24 +27,19 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from whenthen.engine.bus import (
-    EVENTS,
+from whenthen.engine.bus.batches import MessageTooLarge, StaleBatch, publish_batch
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.protocol import Delivery
+from whenthen.engine.bus.records import Message
+from whenthen.engine.bus.request_client import BusReason, refusal, unavailable
+from whenthen.engine.bus.streams import EVENTS, RULES
+from whenthen.engine.bus.subjects import (
     RULE_MARKERS,
-    RULES,
-    Bus,
-    BusReason,
-    Delivery,
-    Message,
-    MessageTooLarge,
-    StaleBatch,
     marker_number,
     marker_subject,
-    publish_batch,
-    refusal,
     revision_subject,
     rule_text_subject,
     seen_rules_subject,
-    unavailable,
 )
 from whenthen.engine.rule_sets.revision_records import (
     MarkerRecord,
@@ -59,7 +54,7 @@ from whenthen.engine.rule_sets.revision_records import (
     text_of,
 )
 from whenthen.rules import SourceFile
-from whenthen.schemas import Conflict
+from whenthen.schemas.errors import Conflict
 
 __all__ = ["REVISIONS_KEPT", "RevisionStore", "RevisionTaken"]
 

@@ -15,7 +15,10 @@ from pathlib import Path
 
 from whenthen.rules.references import Finding, Part, is_constant, written_actions
 from whenthen.rules.validation_messages import nearest
-from whenthen.schemas import PLACEHOLDER, Automation, Deployment, FieldPath, RunDeployment
+from whenthen.schemas.actions import RunDeployment
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.deployments import PLACEHOLDER, Deployment
+from whenthen.schemas.errors import FieldPath
 
 __all__ = ["deployment_warnings"]
 

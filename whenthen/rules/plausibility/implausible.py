@@ -18,15 +18,13 @@ from whenthen.rules.plausibility.trigger_parts import filters_of, triggers_of
 from whenthen.rules.plausibility.word_sets import word_sets
 from whenthen.rules.references import Finding, Part, is_constant, written_actions
 from whenthen.rules.validation_messages import nearest
-from whenthen.schemas import (
-    ActionBase,
-    Automation,
+from whenthen.schemas.actions import ActionBase
+from whenthen.schemas.automations import Automation, Notifier
+from whenthen.schemas.errors import FieldPath, InvalidInput
+from whenthen.schemas.triggers import (
     CompoundTrigger,
     EventTrigger,
-    FieldPath,
-    InvalidInput,
     MetricTrigger,
-    Notifier,
     ScheduleTrigger,
     SequenceTrigger,
     Trigger,

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from whenthen.schemas import CompoundTrigger, EventFilter, EventTrigger, FieldPath, SequenceTrigger, Trigger
+from whenthen.schemas.errors import FieldPath
+from whenthen.schemas.triggers import (
+    CompoundTrigger,
+    EventFilter,
+    EventTrigger,
+    SequenceTrigger,
+    Trigger,
+)
 
 __all__ = ["filters_of", "triggers_of"]
 

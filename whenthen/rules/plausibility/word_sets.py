@@ -10,7 +10,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from whenthen.rules.plausibility.trigger_parts import filters_of, triggers_of
-from whenthen.schemas import Automation, EventTrigger, FieldPath
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import FieldPath
+from whenthen.schemas.triggers import EventTrigger
 
 __all__ = ["word_sets"]
 

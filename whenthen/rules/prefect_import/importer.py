@@ -19,7 +19,9 @@ from pydantic import BaseModel, ValidationError
 from whenthen.rules.documents import read_document
 from whenthen.rules.prefect_import.prefect_actions import Known, import_action
 from whenthen.rules.prefect_import.prefect_triggers import NoCounterpart, Notes, import_trigger, kind_of
-from whenthen.schemas import Automation, Deployment, InvalidInput, Schedule
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.deployments import Deployment, Schedule
+from whenthen.schemas.errors import InvalidInput
 
 __all__ = ["ImportResult", "import_prefect", "import_prefect_file"]
 

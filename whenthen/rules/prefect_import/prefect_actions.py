@@ -15,7 +15,8 @@ import orjson
 
 from whenthen.rules.prefect_import.prefect_events import label
 from whenthen.rules.prefect_import.prefect_triggers import Notes
-from whenthen.schemas import ACTIONS, format_duration, parse_duration
+from whenthen.schemas.actions import ACTIONS
+from whenthen.schemas.times import format_duration, parse_duration
 
 __all__ = ["Known", "import_action"]
 

@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from whenthen.rules.prefect_import.prefect_events import key_expression, label
-from whenthen.schemas import MAX_DURATION, format_duration
+from whenthen.schemas.times import MAX_DURATION, format_duration
 
 __all__ = ["NoCounterpart", "Notes", "import_trigger", "kind_of"]
 

@@ -14,7 +14,13 @@ from whenthen.runs.processes import describe_exit
 from whenthen.runs.reaper import Assessment, ReaperSettings, assess
 from whenthen.runs.result_file import Report
 from whenthen.runs.run_states import due_at
-from whenthen.schemas import ACTIVE, WAITING, FlowRun, RunState, format_duration
+from whenthen.schemas.deployments import (
+    ACTIVE,
+    WAITING,
+    FlowRun,
+    RunState,
+)
+from whenthen.schemas.times import format_duration
 
 __all__ = ["Ending", "Handling", "Stop", "ending_of", "handling"]
 

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from whenthen.runs.commands import launch_of
 from whenthen.runs.processes import ProcessGroup
-from whenthen.schemas import Deployment, FlowRun, SetupError, WhenthenError
+from whenthen.schemas.deployments import Deployment, FlowRun
+from whenthen.schemas.errors import SetupError, WhenthenError
 
 __all__ = ["Shortage", "make_folder", "start_attempt"]
 

@@ -12,7 +12,8 @@ from datetime import timedelta
 
 from whenthen.runs.attempts.run_handling import Stop
 from whenthen.runs.stores import Stores
-from whenthen.schemas import BusUnavailable, FlowRun, RunState
+from whenthen.schemas.deployments import FlowRun, RunState
+from whenthen.schemas.errors import BusUnavailable
 
 __all__ = ["beat_timeout", "request_stop", "send_heartbeats", "watch_state"]
 

@@ -12,7 +12,8 @@ from enum import StrEnum
 from typing import Any
 
 from whenthen.conditions import Verdict, describe
-from whenthen.schemas import Event, format_duration
+from whenthen.schemas.events import Event
+from whenthen.schemas.times import format_duration
 from whenthen.triggers.matching.filters import Filter, LabelTest
 from whenthen.triggers.rule_set import (
     CompiledAutomation,

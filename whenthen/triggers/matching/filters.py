@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.conditions import Condition, ConditionError
-from whenthen.schemas import Event, Reason, from_us
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Reason
+from whenthen.schemas.times import from_us
 from whenthen.triggers.matching.globs import Glob, any_of, compile_glob
 
 __all__ = ["WHEN_VARIABLES", "Filter", "LabelTest", "Refusal", "compile_filter"]

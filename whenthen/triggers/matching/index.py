@@ -25,7 +25,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.schemas import Event
+from whenthen.schemas.events import Event
 from whenthen.triggers.matching.filters import Filter
 from whenthen.triggers.matching.globs import Glob, GlobKind
 

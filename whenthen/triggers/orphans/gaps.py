@@ -12,7 +12,7 @@ memory".
 
 from __future__ import annotations
 
-from whenthen.schemas import Reason
+from whenthen.schemas.firings import Reason
 from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.rule_set import Leaf, ScheduleRule
 from whenthen.triggers.shard_state import ShardState

@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import from_us
+from whenthen.schemas.times import from_us
 
 __all__ = ["MAX_BYTES", "MAX_WINDOWS", "Orphan", "OrphanStore"]
 

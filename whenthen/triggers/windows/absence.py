@@ -21,7 +21,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whenthen.schemas import Reason, Ref
+from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
 __all__ = ["AbsenceRule", "deadline_us", "expires_us", "initial_state", "lapse", "on_event", "on_time"]

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from whenthen.schemas import Reason, Ref
+from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.windows.long_texts import MAX_ID_BYTES, shorten
 from whenthen.triggers.windows.transitions import MAX_REFS, State, Transition, refs_of
 

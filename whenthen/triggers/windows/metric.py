@@ -32,7 +32,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas import Reason, Ref
+from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.windows.long_texts import MAX_ID_BYTES, MAX_VALUE_BYTES, shorten
 from whenthen.triggers.windows.metric_exact import ExactAggregate, Reading, read
 from whenthen.triggers.windows.metric_slices import Slices

@@ -20,7 +20,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
-from whenthen.schemas import Reason, Ref
+from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
 __all__ = ["SlidingRule", "expires_us", "on_event"]

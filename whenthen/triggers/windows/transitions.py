@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from whenthen.schemas import Reason, Ref
+from whenthen.schemas.firings import Reason, Ref
 
 __all__ = ["MAX_REFS", "State", "Transition", "refs_of"]
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from whenthen.schemas import Reason, Ref
+from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition
 
 __all__ = ["TumblingRule", "expires_us", "initial_state", "is_satisfied", "lapse", "on_event", "on_time"]

@@ -339,7 +339,7 @@ def test_thousands_of_requests_in_one_piece_end_the_connection() -> None:
 
 
 def test_a_wrong_token_of_a_webhook_is_refused_before_the_body_is_read() -> None:
-    from whenthen.schemas import Refused
+    from whenthen.schemas.errors import Refused
 
     async def work() -> None:
         async with running() as server:

@@ -21,7 +21,7 @@ from whenthen.cli.client import Client, Unreachable
 from whenthen.cli.main import app
 from whenthen.engine.http import ConnectionGate, ConnectionLimits, HttpServer, ServerTls, listen
 from whenthen.engine.http import serving as module
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 CERTIFICATES = Path(__file__).parent / "certificates"  # valid for a hundred years, for 127.0.0.1
 CA = str(CERTIFICATES / "authority.pem")

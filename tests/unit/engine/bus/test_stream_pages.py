@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from whenthen.engine.bus import StoredMessage, StreamPage, newest
+from whenthen.engine.bus.stream_pages import StoredMessage, StreamPage, newest
 
 MB = 1 << 20
 

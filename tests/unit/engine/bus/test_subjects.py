@@ -26,7 +26,7 @@ from whenthen.engine.bus.subjects import (
     short_token,
     window_subject,
 )
-from whenthen.schemas import InvalidInput
+from whenthen.schemas.errors import InvalidInput
 
 TEXT = st.text(alphabet=st.characters(exclude_categories=["Cs"]), max_size=40)
 NAMES = st.text(alphabet="ab.*>% \t\x00é", max_size=12)

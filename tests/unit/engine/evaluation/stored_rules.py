@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from whenthen.engine.evaluation.memory_server import MemoryServer
 from whenthen.engine.rule_sets import MarkerRecord, RevisionDamaged
-from whenthen.schemas import WhenthenError
+from whenthen.schemas.errors import WhenthenError
 from whenthen.triggers import RuleSet
 
 __all__ = ["StoredRules"]

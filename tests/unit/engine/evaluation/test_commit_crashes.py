@@ -15,15 +15,13 @@ from hypothesis import strategies as st
 
 from tests.examples import up_to
 from tests.unit.engine.evaluation.virtual_time import now_us, run
-from whenthen.engine.bus import (
-    BusReason,
-    Message,
-    MessageTooLarge,
+from whenthen.engine.bus.batches import MessageTooLarge
+from whenthen.engine.bus.records import Message, encode_window
+from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.subjects import (
     action_subject,
-    encode_window,
     firing_subject,
     outcome_of,
-    unavailable,
     window_part_subject,
     window_subject,
 )
@@ -33,7 +31,7 @@ from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, ShardLog
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied
-from whenthen.schemas import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable
 
 Changes = Sequence[Sequence[Message]]
 CRASHES = [Fault(FaultKind.CRASH_BEFORE), Fault(FaultKind.CRASH_AFTER)]

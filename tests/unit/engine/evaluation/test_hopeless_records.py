@@ -9,7 +9,8 @@ import pytest
 
 from whenthen.engine.evaluation.commits.batch_storing import BatchStoring
 from whenthen.engine.evaluation.leases import _holder
-from whenthen.schemas import Event, InvalidInput, new_event
+from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.events import Event, new_event
 
 pytestmark = pytest.mark.anyio
 NOTICE = new_event("automation.loop-stopped", resource={"id": "r"}, now=datetime(2026, 1, 31, tzinfo=UTC), source="t")

@@ -10,7 +10,8 @@ import pytest
 
 from tests.unit.engine.evaluation.stored_rules import StoredRules, mark
 from tests.unit.engine.evaluation.virtual_time import now_us, run
-from whenthen.engine.bus import Offset, offset_subject
+from whenthen.engine.bus.records import Offset
+from whenthen.engine.bus.subjects import offset_subject
 from whenthen.engine.evaluation import shard_rules as rules_module
 from whenthen.engine.evaluation.commits import commit as commit_module
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
@@ -18,7 +19,9 @@ from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, MemoryServer, ProcessDied
 from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.engine.rule_sets import RevisionDamaged, RevisionNotUnderstood
-from whenthen.schemas import Automation, from_us, new_event
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.events import new_event
+from whenthen.schemas.times import from_us
 from whenthen.triggers import Evaluator, RuleSet
 
 NOTHING: RuleSet = RuleSet([])

@@ -12,14 +12,17 @@ import pytest
 
 from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import now_us, run
-from whenthen.engine.bus import BusReason, Message, unavailable
+from whenthen.engine.bus.records import Message
+from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.loop_ports import Observer
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import MemoryServer
 from whenthen.engine.evaluation.shard_loop import ShardLoop
-from whenthen.schemas import Automation, Event, from_us, new_event
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.times import from_us
 from whenthen.triggers import Aside, Evaluator, RuleSet
 
 PAIR = {"expect": "order.paid", "threshold": 2, "within": "1h", "cooldown": "0s", "for_each": ["id"]}

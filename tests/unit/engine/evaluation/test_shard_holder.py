@@ -16,7 +16,7 @@ from whenthen.engine.evaluation.leases import LeaseSettings, ShardHolder
 from whenthen.engine.evaluation.log_ports import Fenced
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, MemoryServer, ProcessDied
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 SETTINGS = LeaseSettings(lease_s=3.0, renew_s=0.5, stop_s=20.0)
 SHARDS = 4

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from tests.integration.counting import CountingEvaluator, CountingRules
 from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import START_S, now_us, run
-from whenthen.engine.bus import outcome_of
+from whenthen.engine.bus.subjects import outcome_of
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits import commit as commit_module
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
@@ -25,7 +25,9 @@ from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, Rule
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied
 from whenthen.engine.evaluation.shard_loop import ShardLoop
-from whenthen.schemas import Automation, Event, from_us, new_event
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.times import from_us
 from whenthen.triggers import Evaluator, RuleSet
 
 FAULTS = [

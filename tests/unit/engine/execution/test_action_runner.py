@@ -11,10 +11,12 @@ from typing import Any
 import orjson
 import pytest
 
-from whenthen.actions import CompiledActions, Redactor, encode_spec, spec_digest
+from whenthen.actions import CompiledActions, encode_spec, spec_digest
+from whenthen.actions.secrets import Redactor
 from whenthen.engine.execution import action_runner
 from whenthen.engine.execution.action_runner import ActionRunner
-from whenthen.schemas import ActionError, Automation
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import ActionError
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask, Firing, FiringState, Ref
 

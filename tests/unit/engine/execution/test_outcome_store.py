@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from whenthen.engine.bus.records import OutcomeState
-from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.request_client import BatchGate, BusReason, unavailable
 from whenthen.engine.execution import outcome_store as outcomes
 from whenthen.engine.execution.outcome_store import Outcomes
 from whenthen.schemas.errors import ActionError, BusUnavailable
@@ -28,6 +28,7 @@ class Bus:
     def __init__(self, *answers: bytes | Exception) -> None:
         self.client = self
         self.nc = SimpleNamespace(max_payload=1 << 20)
+        self.batches = BatchGate()
         self.answers = list(answers)
         self.sent: list[str] = []
         self.under_way = self.most_under_way = 0

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from tests.unit.engine.evaluation.virtual_time import now_us, run
-from whenthen.engine.bus import BusReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import Fenced
 from whenthen.engine.evaluation.loop_ports import Observer
@@ -19,7 +19,9 @@ from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.engine.hangs.hang_counts import Hangs
 from whenthen.engine.hangs.shard_skips import ShardSkips
 from whenthen.engine.hangs.skipped_events import EVENT_SET_ASIDE, Skip
-from whenthen.schemas import Automation, Event, from_us, new_event
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.times import from_us
 from whenthen.supervision import AtHand, Item, Work
 from whenthen.triggers import Evaluator, RuleSet
 

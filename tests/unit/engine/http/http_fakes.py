@@ -11,7 +11,7 @@ from typing import Any, cast
 import httpx
 import orjson
 
-from whenthen.engine.bus import Ack
+from whenthen.engine.bus.connection import Ack
 from whenthen.engine.http import Api, HttpApp, Page, RunRequest, create_app
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics

@@ -13,8 +13,8 @@ from http_fakes import ANSWERS, RUN, FakeApi, app_over, client_of, shared_app_ov
 
 from whenthen.engine.http import Listing, RequestOrigin, bounded
 from whenthen.engine.http import answer_models as answers
-from whenthen.schemas import Event
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
+from whenthen.schemas.events import Event
 
 SIGNED = {"x-token": "right"}
 PROBLEM = {"file": "a.yaml", "line": 1, "column": 2, "field": "automations", "message": "wrong"}

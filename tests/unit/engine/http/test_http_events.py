@@ -14,8 +14,8 @@ from http_fakes import NOW, FakeApi, app_over, client_of, shared_app_over
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whenthen.schemas import Webhook
 from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import Request, WebhookTranslator
 
 EVENT = {"event": "order.created", "resource": {"id": "order.1"}}

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from whenthen.engine.http import rate_limits as module
 from whenthen.engine.http.answers import HttpError
 from whenthen.engine.http.rate_limits import RateLimits, source_of
-from whenthen.schemas import RateLimit, Webhook
+from whenthen.schemas.webhooks import RateLimit, Webhook
 
 LIMIT = RateLimit(10, timedelta(seconds=5))
 PROXIES = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))

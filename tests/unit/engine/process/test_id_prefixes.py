@@ -6,9 +6,14 @@ from typing import Any, cast
 
 import pytest
 
-from whenthen.engine.bus import RequestClient
+from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.process.id_prefixes import MAX_IDS, IdPrefixes, candidates, choose
-from whenthen.schemas import BusUnavailable, Conflict, InvalidInput, NotFound
+from whenthen.schemas.errors import (
+    BusUnavailable,
+    Conflict,
+    InvalidInput,
+    NotFound,
+)
 
 RUN = "e7f447132cef5e9d9bdc7165ad3093f1"
 OTHER = "e7f44713" + "0" * 24

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 import pytest
 
-from whenthen.engine.bus import StoredMessage
+from whenthen.engine.bus.stream_pages import StoredMessage
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.queries import event_positions
 from whenthen.engine.process.queries.deployment_queries import deployment_summary
@@ -17,7 +17,9 @@ from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.stored_events import event_fields, stored_event
 from whenthen.engine.process.wiring.evaluator_role import missing_shards
 from whenthen.runs import Flag
-from whenthen.schemas import Automation, Deployment, FlowRun, new_event
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.deployments import Deployment, FlowRun
+from whenthen.schemas.events import new_event
 
 NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 

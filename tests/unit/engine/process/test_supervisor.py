@@ -9,7 +9,7 @@ import pytest
 
 from whenthen.engine.process import supervisor as module
 from whenthen.engine.process.supervisor import Supervisor
-from whenthen.schemas import SetupError
+from whenthen.schemas.errors import SetupError
 
 
 def test_a_task_that_fails_stops_the_process_with_its_error() -> None:

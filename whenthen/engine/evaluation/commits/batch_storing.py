@@ -12,14 +12,15 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
-from whenthen.engine.bus import Message, decode_window
+from whenthen.engine.bus.records import Message, decode_window
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, MessageEncoder
 from whenthen.engine.evaluation.commits.refused_messages import is_window, refused_messages
 from whenthen.engine.evaluation.commits.unreadable_windows import SetAside, put_away
 from whenthen.engine.evaluation.log_ports import CommitRefused, EventLog, ShardLog
 from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, PublishSpecs
 from whenthen.engine.hangs import SKIPS, ShardSkips, Skip
-from whenthen.schemas import BusUnavailable, Event, InvalidInput
+from whenthen.schemas.errors import BusUnavailable, InvalidInput
+from whenthen.schemas.events import Event
 from whenthen.triggers import SET_ASIDE
 
 __all__ = ["BatchStoring"]

@@ -36,21 +36,20 @@ import logging
 import uuid
 from collections.abc import Callable, Sequence
 
-from whenthen.engine.bus import (
-    BATCH_MESSAGES,
-    ENGINE,
-    BusReason,
+from whenthen.engine.bus.batches import BATCH_MESSAGES, MessageTooLarge, StaleBatch
+from whenthen.engine.bus.records import (
     Message,
-    MessageTooLarge,
     Offset,
-    StaleBatch,
-    offset_subject,
     pack,
+    unpack,
+)
+from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import (
+    offset_subject,
     prepared_subject,
     probe_subject,
     shard_subjects,
-    unavailable,
-    unpack,
 )
 from whenthen.engine.evaluation.commits.commit_division import (
     BATCH_BYTES,
@@ -65,7 +64,7 @@ from whenthen.engine.evaluation.commits.commit_division import (
 from whenthen.engine.evaluation.commits.commit_recovery import missing
 from whenthen.engine.evaluation.commits.window_parts import MARGIN_BYTES, PART_BYTES, WindowParts
 from whenthen.engine.evaluation.log_ports import CommitRefused, EngineStore, Fenced
-from whenthen.schemas import BusUnavailable, SetupError, WhenthenError
+from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
 
 __all__ = ["SMALL_BYTES", "SMALL_MESSAGES", "FencedShardLog", "read_offset"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from whenthen.engine.bus import Message, pack
+from whenthen.engine.bus.records import Message, pack
 from whenthen.engine.evaluation.commits.window_parts import PART_BYTES
 
 __all__ = ["BATCH_BYTES", "PACK_BYTES", "SMALL_BYTES", "SMALL_MESSAGES", "groups", "is_small", "packed", "total_bytes"]

@@ -11,18 +11,22 @@ from dataclasses import dataclass
 import orjson
 
 from whenthen.actions import actions_of, encode_spec, spec_digest
-from whenthen.engine.bus import (
+from whenthen.engine.bus.records import (
     Message,
-    action_prefix,
     encode_firing,
     encode_task,
     encode_window,
+)
+from whenthen.engine.bus.subjects import (
+    action_prefix,
     firing_prefix,
     short_token,
     window_subject,
 )
 from whenthen.engine.evaluation.log_ports import Received
-from whenthen.schemas import Automation, Event, Firing, FiringState
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Firing, FiringState
 
 __all__ = ["CommitBatch", "EvaluationSettings", "MessageEncoder"]
 

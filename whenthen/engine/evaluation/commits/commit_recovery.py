@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from whenthen.engine.bus import Message, outcome_of
+from whenthen.engine.bus.records import Message
+from whenthen.engine.bus.subjects import outcome_of
 from whenthen.engine.evaluation.log_ports import EngineStore
 
 __all__ = ["missing"]

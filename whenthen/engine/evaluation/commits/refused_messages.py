@@ -9,7 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import orjson
 
-from whenthen.engine.bus import Message, decode_window, shard_subjects
+from whenthen.engine.bus.records import Message, decode_window
+from whenthen.engine.bus.subjects import shard_subjects
 from whenthen.engine.evaluation.log_ports import ShardLog
 
 __all__ = ["is_window", "refused_messages"]

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 
 import orjson
 
-from whenthen.engine.bus import Message, encode_window, unreadable_subject
+from whenthen.engine.bus.records import Message, encode_window
+from whenthen.engine.bus.subjects import unreadable_subject
 from whenthen.engine.evaluation.commits.commit_messages import MessageEncoder
 from whenthen.engine.evaluation.log_ports import ShardLog
 from whenthen.engine.evaluation.loop_ports import EventEvaluator
-from whenthen.schemas import Event
+from whenthen.schemas.events import Event
 
 __all__ = ["UNREADABLE", "SetAside", "put_away"]
 

@@ -15,8 +15,9 @@ from typing import NamedTuple
 
 import orjson
 
-from whenthen.engine.bus import Message, decode_window, shard_subjects, window_part_subject
-from whenthen.schemas import SetupError
+from whenthen.engine.bus.records import Message, decode_window
+from whenthen.engine.bus.subjects import shard_subjects, window_part_subject
+from whenthen.schemas.errors import SetupError
 
 __all__ = ["MARGIN_BYTES", "MAX_WINDOW_BYTES", "PART_BYTES", "WindowParts"]
 

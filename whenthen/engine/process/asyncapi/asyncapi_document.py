@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.bus import Outcome
+from whenthen.engine.bus.records import Outcome
 from whenthen.engine.process.asyncapi.engine_messages import (
     ActionSpecMessage,
     ActionTaskMessage,
@@ -37,7 +37,7 @@ from whenthen.engine.process.asyncapi.run_messages import (
     PauseFlag,
     QueuedRun,
 )
-from whenthen.schemas import FlowRun
+from whenthen.schemas.deployments import FlowRun
 
 __all__ = ["CHANNELS", "Channel", "asyncapi_document"]
 

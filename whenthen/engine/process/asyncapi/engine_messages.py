@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field, RootModel
 
 from whenthen.engine.process.asyncapi.event_messages import EventMessage, MessageModel, TraceContext
-from whenthen.schemas import FiringState
+from whenthen.schemas.firings import FiringState
 
 __all__ = [
     "ActionSpecMessage",

@@ -7,7 +7,8 @@ from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.schemas import ActionTask, Conflict, NotFound
+from whenthen.schemas.errors import Conflict, NotFound
+from whenthen.schemas.firings import ActionTask
 
 __all__ = ["ActionCommands"]
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import datetime
 
-from whenthen.engine.bus import Ack, Bus
+from whenthen.engine.bus.connection import Ack, Bus
 from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.schemas import Event, RateLimit
+from whenthen.schemas.events import Event
+from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import Request, Translation
 
 __all__ = ["Intake"]

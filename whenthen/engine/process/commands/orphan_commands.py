@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from whenthen.engine.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.pauses import FORGET_PREFIX
 from whenthen.engine.process.queries.shard_records import orphan_records
 from whenthen.runs import Flag, FlagStore
-from whenthen.schemas import Conflict, NotFound, format_time
+from whenthen.schemas.errors import Conflict, NotFound
+from whenthen.schemas.times import format_time
 
 __all__ = ["OrphanCommands"]
 

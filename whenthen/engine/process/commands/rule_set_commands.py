@@ -12,7 +12,7 @@ from whenthen.engine.process.revisions.rules_in_force import RulesInForce
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import Revision, RevisionStore
 from whenthen.rules import Rules, SourceFile, compile_files, load_rules, planned_changes
-from whenthen.schemas import Conflict, InvalidInput
+from whenthen.schemas.errors import Conflict, InvalidInput
 
 __all__ = ["RuleSetCommands"]
 

@@ -11,7 +11,7 @@ from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.deployment_queries import DeploymentQueries
 from whenthen.engine.process.queries.run_queries import RunQueries, flow_run_detail
 from whenthen.runs import BuiltInOrchestrator
-from whenthen.schemas import child_trace
+from whenthen.schemas.trace_context import child_trace
 
 __all__ = ["RunCommands"]
 

@@ -6,7 +6,10 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.bus import ENGINE, Bus, StoredMessage, StreamPage, newest, short_token
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.stream_pages import StoredMessage, StreamPage, newest
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.execution import DeadLetter, DeadLetters
 from whenthen.engine.http import Page
 from whenthen.engine.http import answer_models as answers

@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 
-from whenthen.engine.bus import Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.http import Listing, Page, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.queries.shard_records import set_aside_records
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.schemas import Automation, BusUnavailable, Decision, Reason, format_time, from_us
+from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.firings import Decision, Reason
+from whenthen.schemas.times import format_time, from_us
 from whenthen.triggers import why_not
 
 __all__ = ["AutomationQueries"]

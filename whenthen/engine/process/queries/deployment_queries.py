@@ -9,7 +9,10 @@ from whenthen.engine.http import Listing, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.runs import Flag, Stores, is_paused
-from whenthen.schemas import Deployment, NotFound, format_time, next_after
+from whenthen.schemas.calendar import next_after
+from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.errors import NotFound
+from whenthen.schemas.times import format_time
 
 __all__ = ["DeploymentQueries", "deployment_summary"]
 

@@ -6,13 +6,15 @@ import fnmatch
 from collections.abc import Mapping
 from typing import Any
 
-from whenthen.engine.bus import EVENTS, Bus, StoredMessage, newest
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.stream_pages import StoredMessage, newest
+from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.http import Page
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.stored_events import event_fields, stored_event
-from whenthen.schemas import NotFound
+from whenthen.schemas.errors import NotFound
 
 __all__ = ["EventQueries"]
 

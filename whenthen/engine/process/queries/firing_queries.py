@@ -6,10 +6,13 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.bus import ENGINE, Bus, StoredMessage, newest, short_token
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.stream_pages import StoredMessage, newest
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.http import Page
 from whenthen.engine.http import answer_models as answers
-from whenthen.schemas import derived_trace, valid_trace
+from whenthen.schemas.trace_context import derived_trace, valid_trace
 
 __all__ = ["FiringQueries"]
 

@@ -8,7 +8,13 @@ from whenthen.engine.http import Listing, Page
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.runs import BuiltInOrchestrator, RunFilter
-from whenthen.schemas import TERMINAL, FlowRun, InvalidInput, RunState, is_run_id
+from whenthen.schemas.deployments import (
+    TERMINAL,
+    FlowRun,
+    RunState,
+    is_run_id,
+)
+from whenthen.schemas.errors import InvalidInput
 
 __all__ = ["RunQueries", "flow_run_detail"]
 

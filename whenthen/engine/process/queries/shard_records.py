@@ -7,9 +7,13 @@ from contextlib import aclosing
 
 import orjson
 
-from whenthen.engine.bus import ENGINE, RequestClient, decode_window, stored_messages, window_subject
+from whenthen.engine.bus.records import decode_window
+from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.stream_reader import stored_messages
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import window_subject
 from whenthen.engine.http import answer_models as answers
-from whenthen.schemas import format_time, from_us
+from whenthen.schemas.times import format_time, from_us
 from whenthen.triggers import SET_ASIDE
 
 __all__ = ["orphan_records", "set_aside_records"]

@@ -7,7 +7,7 @@ from typing import Any
 import orjson
 from pydantic import ValidationError
 
-from whenthen.engine.bus import StoredMessage
+from whenthen.engine.bus.stream_pages import StoredMessage
 from whenthen.engine.http import answer_models as answers
 
 __all__ = ["event_fields", "stored_event"]

@@ -15,7 +15,7 @@ from whenthen.engine.evaluation import RuleRevisions
 from whenthen.engine.process.rule_registry import Compiled, RuleRegistry
 from whenthen.engine.rule_sets import Revision, RevisionDamaged, RevisionNotUnderstood, RevisionStore
 from whenthen.rules import Rules, compile_files
-from whenthen.schemas import InvalidInput, InvalidRules
+from whenthen.schemas.errors import InvalidInput, InvalidRules
 from whenthen.triggers import RuleSet
 
 __all__ = ["CompiledRevisions", "read_revision"]

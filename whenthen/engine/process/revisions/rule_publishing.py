@@ -18,7 +18,8 @@ from whenthen.engine.execution import SpecStore
 from whenthen.engine.process.roles import Role
 from whenthen.engine.rule_sets import Revision, RevisionHow, RevisionStore, who_publishes
 from whenthen.rules import Rules
-from whenthen.schemas import BusUnavailable, format_time
+from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.times import format_time
 
 __all__ = ["PUBLISHING", "RulePublisher"]
 

@@ -18,7 +18,7 @@ from whenthen.engine.process.revisions.compiled_revisions import read_revision
 from whenthen.engine.process.revisions.rule_publishing import RulePublisher
 from whenthen.engine.rule_sets import Revision, RevisionHow, RevisionStore, RevisionTaken, RevisionUnusable
 from whenthen.rules import Rules
-from whenthen.schemas import InvalidRules, Problem, SetupError
+from whenthen.schemas.errors import InvalidRules, Problem, SetupError
 
 __all__ = ["StartingRules", "rules_at_start"]
 

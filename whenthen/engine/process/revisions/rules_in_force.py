@@ -29,7 +29,7 @@ from whenthen.engine.rule_sets import (
     RevisionUnusable,
 )
 from whenthen.rules import Rules, window_changes
-from whenthen.schemas import BusUnavailable, NotFound, SetupError
+from whenthen.schemas.errors import BusUnavailable, NotFound, SetupError
 
 __all__ = ["RulesInForce"]
 

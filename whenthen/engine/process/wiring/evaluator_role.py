@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from whenthen.engine.bus import ENGINE
+from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.evaluation import (
     EvaluationSettings,
     LeaseSettings,

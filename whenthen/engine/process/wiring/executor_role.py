@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import contextlib
 
-from whenthen.actions import AddressPolicy, ConnectionDefaults, Ports, open_http_client
+from whenthen.actions import AddressPolicy, ConnectionDefaults, open_http_client
+from whenthen.actions.ports import Ports
 from whenthen.engine.execution import (
     ActionMetrics,
     ActionRunner,

@@ -18,19 +18,16 @@ from typing import Any
 import orjson
 
 from whenthen import __version__
-from whenthen.engine.bus import (
-    ENGINE,
-    FORMAT,
-    LEASES,
-    LOWEST_READER,
-    STATE,
+from whenthen.engine.bus.protocol import encode_headers
+from whenthen.engine.bus.records import FORMAT, LOWEST_READER
+from whenthen.engine.bus.request_client import (
     BusReason,
     RequestClient,
-    encode_headers,
     refusal,
     unavailable,
 )
-from whenthen.schemas import BusUnavailable, SetupError
+from whenthen.engine.bus.streams import ENGINE, LEASES, STATE
+from whenthen.schemas.errors import BusUnavailable, SetupError
 
 __all__ = ["FormatRecord", "FormatWatch"]
 

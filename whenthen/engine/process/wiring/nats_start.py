@@ -14,26 +14,17 @@ from urllib.parse import urlsplit
 
 import nats.errors
 
-from whenthen.engine.bus import (
-    ENVELOPE_BYTES,
-    Bus,
-    DataDir,
-    DiskRoom,
-    EmbeddedServer,
-    EmbeddedSettings,
-    StoreFolder,
-    StreamSettings,
-    check_server,
-    ensure_streams,
-    find_login,
-    read_login,
-)
+from whenthen.engine.bus.connection import ENVELOPE_BYTES, Bus
+from whenthen.engine.bus.datadir import DataDir, find_login, read_login
+from whenthen.engine.bus.disk import DiskRoom, StoreFolder
+from whenthen.engine.bus.embedded import EmbeddedServer, EmbeddedSettings
+from whenthen.engine.bus.streams import StreamSettings, check_server, ensure_streams
 from whenthen.engine.flow_runs import FlowStoreSettings, ensure_flow_stores, nats_stores
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.wiring.format_record import FormatWatch
 from whenthen.runs import Stores
-from whenthen.schemas import BusUnavailable, SetupError
+from whenthen.schemas.errors import BusUnavailable, SetupError
 
 __all__ = ["NatsStart", "retried", "start_nats", "stream_settings", "wait_until_closed"]
 

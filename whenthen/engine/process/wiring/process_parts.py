@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from whenthen.actions import Redactor, Secrets
-from whenthen.engine.bus import Bus, DiskRoom, EmbeddedServer
+from whenthen.actions.secrets import Redactor, Secrets
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.disk import DiskRoom
+from whenthen.engine.bus.embedded import EmbeddedServer
 from whenthen.engine.execution import DeadLetters, SpecStore
 from whenthen.engine.hangs import HangCounts
 from whenthen.engine.metrics import Metrics

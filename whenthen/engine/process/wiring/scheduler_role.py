@@ -11,7 +11,7 @@ import nats.js.errors
 from whenthen.engine.flow_runs import RunEventPublisher
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.runs import Reaper, ReaperSettings, Scheduler
-from whenthen.schemas import WhenthenError
+from whenthen.schemas.errors import WhenthenError
 
 __all__ = ["SchedulerRole"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from whenthen.actions import Secrets
+from whenthen.actions.secrets import Secrets
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.rules import Rules
 from whenthen.runs import Worker, WorkerSettings

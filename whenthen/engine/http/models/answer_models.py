@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from whenthen.schemas import FiringState, Reason, RunState
+from whenthen.schemas.deployments import RunState
+from whenthen.schemas.firings import FiringState, Reason
 
 __all__ = [
     "Accepted",

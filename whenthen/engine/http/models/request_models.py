@@ -12,7 +12,8 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from whenthen.engine.http.answers import HttpError
-from whenthen.schemas import EventLimits, InvalidInput
+from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.events import EventLimits
 
 __all__ = [
     "Listing",
