@@ -12,6 +12,7 @@ WhenthenError
 │   ├── InvalidBackup     a file is no backup that can be restored (`engine.backup`)
 │   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
+│   └── SecretUnreadable  there is nothing to verify a request of a webhook by
 ├── NotFound              no such automation, deployment, run, webhook
 ├── Conflict              somebody else changed it first, or it is in another state (HTTP 409)
 │   ├── RevisionTaken     somebody else published rules first (`engine.rule_sets`)
@@ -62,6 +63,7 @@ __all__ = [
     "Refused",
     "RenderError",
     "ReservedName",
+    "SecretUnreadable",
     "SetupError",
     "UnsupportedMediaType",
     "WhenthenError",
@@ -202,6 +204,10 @@ class Refused(WhenthenError):
     def __init__(self, detail: str, *, status: int = 401) -> None:
         super().__init__(detail)
         self.status = status
+
+
+class SecretUnreadable(Refused):
+    """No secret that the request could be verified by can be read; why is the cause."""
 
 
 class NotFound(WhenthenError):

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import cast
 
-from whenthen.schemas.errors import Refused, WhenthenError
+from whenthen.schemas.errors import Refused, SecretUnreadable, WhenthenError
 from whenthen.schemas.webhooks import (
     BasicVerification,
     BearerVerification,
@@ -155,7 +155,7 @@ def _secrets(references: list[str], resolve_secret: ResolveSecret) -> list[bytes
         if secret.strip():
             secrets.append(secret.encode())
     if not secrets:
-        raise Refused(
+        raise SecretUnreadable(
             "no secret of this webhook can be read on the server, so no request is accepted", status=403
         ) from cause
     return secrets

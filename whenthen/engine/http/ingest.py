@@ -8,8 +8,9 @@ fails on the way the answer says which were accepted; sending the same list agai
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -34,6 +35,7 @@ from whenthen.schemas.errors import (
     BusUnavailable,
     InvalidEvent,
     NotFound,
+    SecretUnreadable,
     WhenthenError,
     near_names,
 )
@@ -55,8 +57,11 @@ from whenthen.sources import (
 
 __all__ = ["Ingest"]
 
+log = logging.getLogger(__name__)
+
 _CLOUDEVENT = "application/cloudevents+json"
 _CLOUDEVENTS = "application/cloudevents-batch+json"
+_LOG_EVERY = timedelta(minutes=1)
 _AT_ONCE = 250  #: events of one request that are published at one time
 
 
@@ -83,6 +88,7 @@ class Ingest:
         self._budget = budget
         self._rates = rates
         self._most = events_per_request
+        self._unreadable: dict[str, datetime] = {}  #: when it was logged that a webhook has no secret
         self._limits = limits or EventLimits()
         self._reserved_names = allow_reserved_names
 
@@ -169,11 +175,22 @@ class Ingest:
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
+            if isinstance(error, SecretUnreadable):
+                self._log_unreadable(name, error)
             return await self._refuse(send, error, source)
         if not result.events:
             await send_answer(send, _accepted(200, [], [], result.dropped))
             return 200
         return await self._publish(send, result.events, source, result.dropped)
+
+    def _log_unreadable(self, name: str, error: SecretUnreadable) -> None:
+        """The sender is told no more than that; whoever runs the server has to mend it."""
+        now = self._clock()
+        logged = self._unreadable.get(name)
+        if logged is None or now - logged >= _LOG_EVERY:
+            self._unreadable[name] = now
+            why = error.__cause__ or "it is empty"
+            log.warning("webhook %s: every request is refused, as no secret of it can be read: %s", name, why)
 
     def _read(self, data: Any, trace: dict[str, str] | None) -> list[Event]:
         now = self._clock()

@@ -14,7 +14,7 @@ from http_fakes import NOW, FakeApi, app_over, client_of, shared_app_over
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable, NotFound, SecretUnreadable
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import Request, WebhookTranslator
 
@@ -541,3 +541,21 @@ def test_a_request_to_a_webhook_hands_its_trace_to_the_translation() -> None:
     headers = {"x-token": "right", "traceparent": PARENT}
     assert post(api, {"number": 1}, "/hooks/orders", headers=headers).status_code == 202
     assert api.translated[-1].trace == TRACE
+
+
+def test_that_a_webhook_has_no_secret_is_logged_once_in_a_while(caplog: pytest.LogCaptureFixture) -> None:
+    class Unset(FakeApi):
+        def check_head(self, webhook: str, request: Request) -> None:
+            raise SecretUnreadable("no secret can be read", status=403) from NotFound("SHOP_SECRET is not set")
+
+    api = Unset()
+
+    async def twice() -> list[int]:
+        async with client_of(app_over(api)) as client:
+            return [(await client.post("/hooks/orders", json={"number": 1})).status_code for _ in range(2)]
+
+    assert asyncio.run(twice()) == [403, 403]
+    (record,) = [record for record in caplog.records if "no secret" in record.getMessage()]
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("webhook orders: every request is refused")
+    assert record.getMessage().endswith("SHOP_SECRET is not set")
