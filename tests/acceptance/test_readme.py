@@ -31,7 +31,7 @@ MASKS = (
     (r"\b(?:[0-9a-f]{32}|[0-9a-f]{8}(?=[-.…\s]))", "<id>"),
     (r"process \d+", "process <pid>"),
     (r"nats://127\.0\.0\.1:\d+", "nats://<address>"),
-    (r"revision [0-9a-f]+", "revision <revision>"),
+    (r"revision \d+ \([0-9a-f]+\)", "revision <revision>"),
     (r"\b\d+\.\ds\b", "<took>"),
     (r"[ ─]{2,}", "  "),
     (r" +\n", "\n"),
@@ -49,8 +49,8 @@ def steps() -> list[tuple[str, str] | Command]:
     found: list[tuple[str, str] | Command] = []
     for kind, block in re.findall(r"^```(\w+)\n(.*?)^```", TOUR, re.DOTALL | re.MULTILINE):
         if kind == "yaml":
-            first, _, rest = block.partition("\n")
-            found.append((first.removeprefix("# "), rest))
+            first = block.partition("\n")[0]
+            found.append((first.removeprefix("# "), block))
         elif kind == "console":
             for part in re.split(r"^\$ ", block, flags=re.MULTILINE)[1:]:
                 text, _, shown = part.partition("\n")
