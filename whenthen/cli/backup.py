@@ -50,7 +50,7 @@ def backup(
             summary = read_archive(draft)
             os.link(draft, file)  # unlike a rename, it takes no other file's place
         except OSError as error:
-            fail(f"{error.filename or file} can not be written: {error.strerror or error}")
+            fail(f"{file} can not be written: {error.strerror or error}")
     finally:
         draft.unlink(missing_ok=True)
     stdout().print(f"[bold]{escape(str(file))}[/]: {_told(summary)}")

@@ -97,6 +97,7 @@ FIRINGS = Listing(
         Column(
             title="KEY",
             value=lambda item: ", ".join(f"{name}={value}" for name, value in item["key"].items()),
+            brief=lambda item: " ".join(map(str, item["key"].values())),
             shape=Shape.NAME,
             optional=True,
         ),

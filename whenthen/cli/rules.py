@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 __all__ = ["add_commands"]
 
 _KEPT_BYTES = 64 << 20  #: of standard input, in memory
+#: what `explain` prints before a clause
+_MARKS = (
+    "✓ holds, ✗ does not, ! can not be evaluated, … depends on other events or on the time: what a server decided then "
+    "is in `whenthen automations decisions`."
+)
 RulesArgument = Annotated[Path, typer.Argument(help="A folder of YAML files, or one file.", show_default=False)]
 
 
@@ -32,7 +37,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(check)
     app.command("test")(run_tests)
     app.command()(replay)
-    app.command()(explain)
+    app.command(epilog=_MARKS)(explain)
     app.command()(schema)
     app.command("import")(import_rules)
 
@@ -96,11 +101,15 @@ def run_tests(
         for failure in result.failures:
             out.print(f"      [red]{escape(failure)}[/]")
     failed = sum(not result.passed for result in report.results)
-    out.print(f"\n{len(report.results) - failed} passed, {failed} failed")
+    if report.results:
+        out.print(f"\n{len(report.results) - failed} passed, {failed} failed")
     if report.uncovered and file is None and name is None:
         out.print(f"[yellow]not covered by any test:[/] {escape(', '.join(report.uncovered))}")
     if junit_file is not None:
-        junit_file.write_text(junit(report), encoding="utf-8")
+        try:
+            junit_file.write_text(junit(report), encoding="utf-8")
+        except OSError as error:
+            fail(f"{junit_file} can not be written: {error.strerror}")
     if not report.results:
         if name is not None:
             fail(f"no test in {file or rules} has a name like {name!r}")
@@ -148,13 +157,24 @@ def replay(
 @errors
 def explain(
     automation: Annotated[str, typer.Argument(help="Its name.", show_default=False)],
-    event: Annotated[Path, typer.Argument(help="An event as JSON; - is standard input.", show_default=False)],
+    event: Annotated[
+        Path,
+        typer.Argument(
+            help="A file with an event as JSON, such as `whenthen events show ID --json` prints; - is standard input.",
+            show_default=False,
+        ),
+    ],
     rules: Annotated[Path, typer.Option("--rules", help="A folder of YAML files, or one file.")],
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Why an automation takes an event or does not: each clause with its verdict and the actual value."""
     from whenthen.rules import explain_event, load_rules
 
+    if str(event) != "-" and not event.exists():
+        fail(
+            f"{event}: there is no such file; of an event that a server has: "
+            f"whenthen events show {event} --json | whenthen explain {automation} - --rules {rules}"
+        )
     raw = sys.stdin.buffer.read() if str(event) == "-" else _bytes(event)
     tree = explain_event(load_rules(rules), automation, raw, now=datetime.now(UTC))
     if as_json:

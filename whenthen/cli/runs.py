@@ -299,8 +299,10 @@ def cancel_run(
         run = client.post(f"/api/runs/{quoted(_run_id(client, run_id))}/cancel")
     if as_json:
         print_json(run)
-    else:
+    elif run["state"] in ("Cancelling", "Cancelled"):
         stdout().print(f"run {run['id']} is {run['state']}")
+    else:
+        stdout().print(f"run {run['id']} has ended already: {run['state']}")
 
 
 _Letters = Annotated[

@@ -98,6 +98,7 @@ def load_tests(path: str | os.PathLike[str]) -> list[tuple[str, RuleTestFile]]:
 
     Raises:
         InvalidRules: with every problem, as for rules.
+        InvalidInput: there is no such file or folder, or it can not be read.
     """
     root = Path(path)
     files = sorted(root.rglob("*.test.y*ml")) if root.is_dir() else [root]
@@ -106,7 +107,11 @@ def load_tests(path: str | os.PathLike[str]) -> list[tuple[str, RuleTestFile]]:
     problems: list[Problem] = []
     for file in files:
         name = str(file.relative_to(base))
-        parsed = _read(name, file.read_bytes(), problems)
+        try:
+            raw = file.read_bytes()
+        except OSError as error:
+            raise InvalidInput(f"{file}: {error.strerror}; name a file of tests, *.test.yaml") from None
+        parsed = _read(name, raw, problems)
         if parsed is not None:
             found.append((name, parsed))
     if problems:
@@ -348,17 +353,22 @@ def _check_not_fired(rules: RuleSet, story: _Story, refused: NonFiring) -> Itera
 def _reasons(rules: RuleSet, story: _Story, automation: str, step: int | None) -> str:
     """What the evaluator decided instead, for people."""
     reasons = []
+    opened = False
     for decision in story.decisions:
         if decision.automation != automation or decision.reason is Reason.FIRED:
             continue
         at = story.step_of(decision.event)
         if step is None or at == step:
+            opened = decision.reason is Reason.OPENED
             reasons.append(f"step {at}: {decision.reason.value}" + (f" ({decision.detail})" if decision.detail else ""))
     if not reasons:
         reasons = list(_why_not(rules, story, automation, step))
     if not reasons:
         return "; nothing happened that it could fire for"
     shown = "; ".join(reasons[-5:])
+    if opened:
+        last = format_duration(timedelta(microseconds=story.times_us[-1] - story.start_us))
+        shown += f"; the clock stops at the last step, {last}: for a later deadline add a step such as {{at: 1h}}"
     return f": {shown}"
 
 

@@ -18,11 +18,17 @@ from pydantic import BaseModel
 
 from whenthen.rules.scalars import describe
 from whenthen.schemas.actions import ACTIONS, ActionBase
+from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import FieldPath, near_names
+from whenthen.schemas.triggers import EventTrigger
 
 __all__ = ["Explained", "explain", "nearest"]
 
 
+#: fields of triggers that are looked for beside `trigger`
+_OF_TRIGGERS = frozenset(EventTrigger.model_fields)
+#: what other tools call a field
+_OTHER_WORDS = {"cwd": "working_dir", "labels": "match", "match_labels": "match"}
 MAX_GUESSED = 20  #: keys of a mapping that are looked at for a misspelt action
 
 
@@ -191,6 +197,11 @@ def _unknown_field(walk: _Walk) -> str:
     known = list(_fields(walk.model)) if walk.model is not None else []
     if walk.model is not None and issubclass(walk.model, ActionBase) and isinstance(walk.holder, dict):
         known = [field_name for field_name in known if field_name != "type"]
+    if walk.model is Automation and name in _OF_TRIGGERS:
+        return f"unknown field; `{name}` belongs in `trigger`"
+    other = _OTHER_WORDS.get(name, "")
+    if other in known:
+        return f'unknown field; did you mean "{other}"?'
     return "unknown field" + nearest(name, known, what="the fields")
 
 

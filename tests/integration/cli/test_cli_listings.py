@@ -53,7 +53,7 @@ LISTINGS = {
     [
         ("events", ["order.paid", "order.17", "e-1"]),
         ("automations", ["load", "active", "event", "do-nothing", "3"]),
-        ("firings", ["load", "Triggered", "bucket=raw", "(time)", "f1"]),
+        ("firings", ["load", "Triggered", "raw", "(time)", "f1"]),
         ("deployments", ["sh load.sh", "night: 0 2 * * * Europe/Paris (next 2026-01-31", "hour: 0 * * * * (paused)"]),
         ("runs", ["load", "Completed", "2.5s", "api", "4f2a"]),
         ("actions", ["call-webhook", "dead", "5", "f1.0", "POST http://x: refused"]),

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from whenthen.cli.lists.listings import Column, print_items
+from whenthen.cli.options import Output
 from whenthen.cli.output import escape, print_document, print_json, print_lines, visible
 
 HOSTILE = "a\x1b]52;c;x\x07\x1b[31m\r\x7f\x9b2J\x85\u202eb\u2066\u2069\u2028"
@@ -31,3 +33,11 @@ def test_documents_and_json_have_nothing_that_a_terminal_obeys(capsys: pytest.Ca
     written = capsys.readouterr().out
     assert not OBEYED & set(written)
     assert json.loads(written.splitlines()[-1]) == {"name": HOSTILE}
+
+
+def test_a_column_may_be_brief_where_the_table_has_to_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    column = Column(title="KEY", value=lambda item: f"number={item['n']}", brief=lambda item: str(item["n"]))
+    print_items([column], [{"n": 7}], output=Output.TABLE, empty="")
+    assert capsys.readouterr().out.split() == ["KEY", "7"]
+    print_items([column], [{"n": 7}], output=Output.WIDE, empty="")
+    assert capsys.readouterr().out.split() == ["KEY", "number=7"]

@@ -91,6 +91,7 @@ def test_nothing_of_a_bad_set_is_taken(tmp_path: Path) -> None:
     [
         ("enabled: maybe", '4:14: automations[0].enabled: wanted true or false, found the text "maybe"'),
         ("expected_every: soon", "4:21: automations[0].expected_every: 'soon' is not a duration; write 90s,"),
+        ("resolve_on: down", "4:5: automations[0].resolve_on: unknown field; `resolve_on` belongs in `trigger`"),
         ("expected-every: 5m", '4:5: automations[0].expected-every: unknown field; did you mean "expected_every"?'),
         (
             "actions: [run-deploymnt: x]",

@@ -226,6 +226,8 @@ def test_files_and_functions_of_entry_points_are_looked_for(tmp_path: Path) -> N
 
     (missing,) = of("nothing.py:flow")
     assert missing.startswith("deployments[0].entrypoint: nothing.py: there is no such file beside the rules")
+    (dotted,) = of("flows:flow")
+    assert dotted.endswith("; write flows.py:flow")
     (unknown,) = of("flows.py:flaw")
     assert "flows.py has no function 'flaw'; did you mean \"flow\"?" in unknown
     (tmp_path / "broken.py").write_text("def flow(:\n")

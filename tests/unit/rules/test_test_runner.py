@@ -9,7 +9,7 @@ import pytest
 
 from whenthen.rules import load_rules
 from whenthen.rules.test_runner import TestReport, junit, load_tests, run_tests
-from whenthen.schemas.errors import InvalidRules
+from whenthen.schemas.errors import InvalidInput, InvalidRules
 
 RULES = """
 automations:
@@ -158,6 +158,19 @@ def test_an_unknown_automation_fails_its_test(folder: Path) -> None:
     assert failure == "there is no automation 'pagr' in the rules"
 
 
+def test_a_deadline_after_the_last_step_is_told(folder: Path) -> None:
+    (folder / "absence.yaml").write_text(
+        "automations:\n  - name: unpaid\n    trigger: {expect: paid, after: sent, posture: proactive, within: 5m}\n"
+        "    actions: [do-nothing]\n"
+    )
+    failure = only_failure(
+        folder,
+        "\n  - name: w\n    steps: [{at: 0s, event: sent}, {at: 1m}]\n    fires: [{automation: unpaid}]\n",
+    )
+    assert "opened" in failure
+    assert failure.endswith("; the clock stops at the last step, 1m: for a later deadline add a step such as {at: 1h}")
+
+
 def test_a_bad_event_in_a_step_names_the_step(folder: Path) -> None:
     failure = only_failure(
         folder, '\n  - name: w\n    steps: [{at: 0s, event: ""}]\n    fires: [{automation: pager}]\n'
@@ -172,6 +185,11 @@ def test_a_misspelt_field_is_refused_with_its_place(folder: Path) -> None:
     text = str(refused.value)
     assert "story.test.yaml:3:5: tests[0].stepz" in text
     assert "steps" in text
+
+
+def test_a_file_that_is_not_there_is_named(folder: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"gone\.test\.yaml: No such file or directory; name a file of tests"):
+        load_tests(folder / "gone.test.yaml")
 
 
 def test_steps_that_go_back_in_time_are_refused(folder: Path) -> None:

@@ -37,10 +37,13 @@ class Column:
     title: str
     value: str | Callable[[Item], Any]
     shape: Shape = Shape.FIXED
+    brief: Callable[[Item], str] | None = None  #: what a table that has to fit shows instead
     optional: bool = False  #: left out when no item has anything in it
 
-    def text(self, item: Item) -> str:
-        found = item[self.value] if isinstance(self.value, str) else self.value(item)
+    def text(self, item: Item, *, wide: bool = True) -> str:
+        """What stands in the column for `item`."""
+        value = self.value if wide or self.brief is None else self.brief
+        found = item[value] if isinstance(value, str) else value(item)
         return "" if found is None else clean(str(found))
 
 
@@ -104,7 +107,7 @@ def print_items(columns: Sequence[Column], items: Sequence[Item], *, output: Out
         return
     shown = [column for column in columns if not column.optional or any(map(column.text, items))]
     headings = [Heading(column.title, column.shape) for column in shown]
-    rows = [[column.text(item) for column in shown] for item in items]
+    rows = [[column.text(item, wide=output is Output.WIDE) for column in shown] for item in items]
     if output is Output.WIDE:
         lines = wide_table(headings, rows)
     else:

@@ -93,6 +93,8 @@ class RuleReloading:
         except InvalidInput as error:
             # the watcher calls again with these problems
             raise InvalidRules([Problem(file="", line=0, column=0, path=error.path, detail=error.detail)]) from None
+        if self._problems:
+            log.info("the rules on disk are mended")
         self._problems = ()
         self._metrics.rules_refused.set(0)
 
@@ -102,4 +104,4 @@ def report_refused(problems: Sequence[Problem], metrics: Metrics, what: str) -> 
     metrics.refuse_rules()
     for problem in problems[:_LOGGED]:
         log.error("rules refused: %s", problem)
-    log.error("%d problems in the %s", len(problems), what)
+    log.error("%d problem%s in the %s", len(problems), "" if len(problems) == 1 else "s", what)

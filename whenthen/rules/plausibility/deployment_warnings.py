@@ -118,6 +118,9 @@ class _Deployment:
         if tree is None:
             tree = self._files[file] = _read(file)
         if isinstance(tree, str):
+            script = f"{path.replace('.', '/')}.py"
+            if "/" not in path and not path.endswith(".py") and (self._base / script).is_file():
+                tree += f"; write {script}:{name}"
             yield _warning(self._part, ("entrypoint",), f"{path}: {tree}")
             return
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}

@@ -255,6 +255,8 @@ class RulesInForce:
         current = await self._store.current()
         number = 0 if current is None else current.number
         if expected is not None and expected != number and current is not None:
+            if expected > number:
+                raise RevisionTaken(f"there is no revision {expected}; current is {current.described()}", current)
             raise RevisionTaken(
                 f"revision {expected} is not the current one any more: {current.described()} was published meanwhile; look "
                 "at `whenthen plan` again",
