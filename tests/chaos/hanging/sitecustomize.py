@@ -30,9 +30,9 @@ def hang(how: object) -> None:
 def hang_filter(module: ModuleType) -> None:
     admits = module.Filter.admits
 
-    def hanging(self: Any, event: Any) -> Any:
+    def hanging(self: Any, event: Any, *more: Any) -> Any:
         hang((event.data.get("payload") or {}).get("hang"))
-        return admits(self, event)
+        return admits(self, event, *more)
 
     module.Filter.admits = hanging
 
@@ -50,10 +50,10 @@ def hang_action(module: ModuleType) -> None:
 def hang_webhook(module: ModuleType) -> None:
     translate = module.WebhookTranslator.translate
 
-    def hanging(self: Any, request: Any, now: Any) -> Any:
+    def hanging(self: Any, request: Any, *more: Any, **named: Any) -> Any:
         if b"hang_request" in request.body:
             hang("spin")
-        return translate(self, request, now)
+        return translate(self, request, *more, **named)
 
     module.WebhookTranslator.translate = hanging
 
