@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -366,6 +367,38 @@ async def test_long_lines_are_split_and_the_log_is_cut_at_its_limit(house: House
     assert sum(len(line) + 1 for line in lines) <= 4000
     assert any("log cut here: more than 4000 bytes" in text for text in await house.text(run, "system"))
     assert ended.exit_code == 2
+
+
+async def test_the_log_is_cut_at_its_limit_of_lines_which_take_room_when_empty(house: House) -> None:
+    house.deploy(command=["sh", "-c", "yes '' | head -n 5000; echo end >&2; exit 2"])
+    run = await house.start()
+    async with house.worker(logs=LogLimits(try_lines=100)):
+        ended = await house.ends(run)
+    assert len(await house.text(run)) <= 100
+    assert await house.text(run, "system") == ["log cut here: more than 100 lines; the rest is not kept"]
+    assert ended.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    "left",
+    [
+        pytest.param("os.mkdir('d' * 200); os.chdir('d' * 200)", id="folders-2000-deep"),
+        pytest.param("open(f'f{n}', 'w').close()", id="2000-files"),
+    ],
+)
+async def test_the_folder_of_a_run_is_removed_whatever_is_left_in_it(
+    house: House, left: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    script = (
+        f"import os\nos.chdir(os.path.dirname(os.environ['WHENTHEN_RESULT_FILE']))\nfor n in range(2000):\n    {left}"
+    )
+    house.deploy(command=[sys.executable, "-c", script])
+    run = await house.start()
+    async with house.worker():
+        assert (await house.ends(run)).state is RunState.COMPLETED
+    left_over = await asyncio.to_thread(os.listdir, tmp_path)
+    assert not [name for name in left_over if name.startswith("whenthen-run-")]
 
 
 async def test_what_a_run_leaves_in_the_background_ends_with_it(house: House) -> None:

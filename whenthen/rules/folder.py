@@ -168,9 +168,14 @@ def read_files(path: str | os.PathLike[str]) -> tuple[Path, list[SourceFile]]:
     """The folder that paths in rules are relative to, and the files with their bytes, in the order of their names."""
     root = Path(path)
     base = root if root.is_dir() else root.parent
+    if (readable := _readable(str(root))) != str(root):
+        return base, [SourceFile(name=readable, trouble="the path is not UTF-8; rename the folder or file")]
     files: list[SourceFile] = []
     for found in find_files(root):
         name = str(found.relative_to(base)) if found.is_relative_to(base) else str(found)
+        if (readable := _readable(name)) != name:
+            files.append(SourceFile(name=readable, trouble="the name is not UTF-8; rename the file"))
+            continue
         try:
             files.append(SourceFile(name=name, raw=found.read_bytes()))
         except FileNotFoundError:
@@ -183,6 +188,11 @@ def read_files(path: str | os.PathLike[str]) -> tuple[Path, list[SourceFile]]:
             trouble = f"more than {MAX_FILES} rules files; is this the folder meant?"
             return base, [SourceFile(name=str(root), trouble=trouble)]
     return base, sorted(files, key=lambda file: file.name)
+
+
+def _readable(path: str) -> str:
+    """A path as text that can be stored and sent: bytes in it that are not UTF-8 as escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 class _FileReport:

@@ -184,8 +184,10 @@ class RulesWatcher:
                 yield_on_timeout=True,
             ):
                 yield bool(changes)
-        except (OSError, RuntimeError) as error:
-            log.warning("the rules folder can not be watched and is compared every %s s: %s", self._poll_s, error)
+        except (OSError, RuntimeError, ExceptionGroup) as error:  # a group is of watchfiles' tasks
+            why = error.exceptions[0] if isinstance(error, ExceptionGroup) else error
+            log.warning("the rules folder can not be watched and is compared every %s s: %s", self._poll_s, why)
+            self._untaken = True  # what changed meanwhile was not told
             async for changed in self._polled(stop):
                 yield changed
 

@@ -26,6 +26,7 @@ MASK = "***"
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLimits:
     try_bytes: int = 10 * 1024 * 1024  #: of one attempt's output; the rest is dropped, and the log says so
+    try_lines: int = 250_000  #: of one attempt; a stored line takes some 170 bytes more than its text
     line_chars: int = 16 * 1024  #: longer lines are split
     batch_lines: int = 500
     batch_chars: int = 64 * 1024
@@ -60,6 +61,7 @@ class RunLog:
         self._waiting: list[LogLine] = []
         self._waiting_chars = 0
         self._bytes = 0
+        self._lines = 0
         self._cut = False
         self._lock = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
@@ -126,14 +128,19 @@ class RunLog:
         for start in range(0, max(len(text), 1), longest):
             part = text[start : start + longest]
             self._bytes += len(part.encode(errors="replace")) + 1
-            if self._bytes > self._limits.try_bytes:
-                if not self._cut:
-                    self._cut = True
-                    await self.write_system_line(
-                        f"log cut here: more than {self._limits.try_bytes} bytes; the rest is not kept"
-                    )
+            self._lines += 1
+            if self._bytes > self._limits.try_bytes or self._lines > self._limits.try_lines:
+                await self._cut_here()
                 return
             await self._add(LogLine(at=self._now(), stream=stream, text=part, attempt=self._attempt))
+
+    async def _cut_here(self) -> None:
+        if self._cut:
+            return
+        self._cut = True
+        limits = self._limits
+        most = f"{limits.try_bytes} bytes" if self._bytes > limits.try_bytes else f"{limits.try_lines} lines"
+        await self.write_system_line(f"log cut here: more than {most}; the rest is not kept")
 
     async def _add(self, line: LogLine) -> None:
         self._waiting.append(line)

@@ -11,7 +11,6 @@ import asyncio
 import contextlib
 import logging
 import os
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -19,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from whenthen.cancellation import end_task
+from whenthen.runs.attempts.folder_removal import remove_folder
 from whenthen.runs.attempts.run_handling import Ending, Handling, Stop, ending_of, handling
 from whenthen.runs.attempts.starting import Shortage, make_folder, start_attempt
 from whenthen.runs.attempts.stop_reasons import beat_timeout, request_stop, send_heartbeats, watch_state
@@ -258,11 +258,17 @@ class Worker:
     # One attempt
 
     async def _run_attempt(self, run: FlowRun, deployment: Deployment) -> timedelta | None:
-        """Run the process and store the resulting state."""
+        """Run the process in a folder of its own, and store the resulting state."""
         try:
             scratch = make_folder()
         except Shortage as error:
             return await self._hand_back(run, error)
+        try:
+            return await self._attempt_in(scratch, run, deployment)
+        finally:
+            await remove_folder(scratch)  # after the state is stored: it may take long
+
+    async def _attempt_in(self, scratch: Path, run: FlowRun, deployment: Deployment) -> timedelta | None:
         stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         watchers = [
             asyncio.create_task(watch)
@@ -285,7 +291,6 @@ class Worker:
             return await self._hand_back(run, error)
         finally:
             await end_task(*watchers)
-            shutil.rmtree(scratch, ignore_errors=True)
         if ending is None:
             if stop.result() is Stop.LOST:
                 log.warning(

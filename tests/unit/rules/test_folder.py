@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -468,3 +469,19 @@ def test_a_problem_behind_the_last_known_place_is_still_told(tmp_path: Path, mon
     text = "".join(f"- {{name: a{number}, trigger: {{expect: x}}}}\n" for number in range(20))
     (found,) = problems(tmp_path, f"automations:\n{text}- {{name: b, trigger: {{expct: x}}}}\n")
     assert 'automations[20].trigger.expct: unknown field; did you mean "expect"?' in found
+
+
+def test_a_file_whose_name_is_not_utf8_is_refused_by_a_name_that_can_be_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("automations: [{name: a, trigger: {expect: x}}]\n")
+    (tmp_path / os.fsdecode(b"b\xff.yaml")).write_text("automations: []\n")
+    (problem,) = check_rules(tmp_path)
+    assert str(problem) == r"b\xff.yaml: the name is not UTF-8; rename the file"
+
+
+def test_a_rules_folder_whose_path_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / os.fsdecode(b"rules\xff")
+    folder.mkdir()
+    (folder / "a.yaml").write_text("automations: []\n")
+    (problem,) = check_rules(folder)
+    assert "the path is not UTF-8; rename the folder or file" in problem.detail
+    assert problem.file.endswith(r"rules\xff")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -282,3 +283,26 @@ def test_a_running_watcher_removes_what_stayed_away_by_itself(tmp_path: Path) ->
         await asyncio.wait_for(task, limit(20))
 
     asyncio.run(play())
+
+
+def test_a_change_is_taken_beside_a_file_whose_name_can_not_be_told(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(GOOD)
+    heard = Heard()
+    watcher = RulesWatcher(tmp_path, load_rules(tmp_path), heard, debounce_ms=50, poll_s=0.05)
+    text = tmp_path / os.fsdecode(b"note\xff.txt")
+
+    async def follow_both() -> None:
+        stop = asyncio.Event()
+        task = asyncio.create_task(watcher.run(stop))
+
+        def touched() -> bool:  # again and again, as it is not told when a watcher has begun
+            text.write_text(str(time.monotonic()))
+            (tmp_path / "a.yaml").write_text(OTHER)
+            return bool(heard.rules) or task.done()
+
+        await until(touched)
+        stop.set()
+        await asyncio.wait_for(task, limit(20))
+
+    asyncio.run(follow_both())
+    assert heard.rules[0].automations[0].name == "b"

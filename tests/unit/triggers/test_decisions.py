@@ -293,6 +293,40 @@ def test_a_follower_of_an_event_that_was_seen_is_not_held() -> None:
     assert len([f for o in take(engine, event("a", 1), event("b", 2, follows="a@1")) for f in o.firings]) == 2
 
 
+def test_events_that_are_held_are_bounded_in_bytes_and_what_comes_beyond_is_decided_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("whenthen.triggers.predecessors.MAX_HELD_BYTES", 10_000)
+    engine = evaluator({"expect": "*"}, follows_wait=timedelta(seconds=60))
+    large = [event("b", n, id=f"b{n}", follows=f"a{n}", payload="x" * 3_000) for n in range(5)]
+    assert reasons(take(engine, *large)) == ["held_for_predecessor"] * 3 + ["fired"] * 2
+    # what is released makes room, whether its predecessor came or not
+    take(engine, event("a", 6, id="a0"))
+    assert reasons(take(engine, event("b", 7, id="b7", follows="a7", payload="x" * 3_000))) == ["held_for_predecessor"]
+    engine.advance(us(100))
+    assert reasons(take(engine, event("b", 101, id="b101", follows="a101", payload="x" * 9_000))) == [
+        "held_for_predecessor"
+    ]
+
+
+def test_events_that_are_held_are_bounded_in_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whenthen.triggers.predecessors.MAX_HELD", 2)
+    engine = evaluator({"expect": "*"}, follows_wait=timedelta(seconds=60))
+    many = [event("b", n, id=f"b{n}", follows=f"a{n}") for n in range(3)]
+    assert reasons(take(engine, *many)) == ["held_for_predecessor"] * 2 + ["fired"]
+
+
+def test_the_bound_of_held_events_counts_those_that_were_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whenthen.triggers.predecessors.MAX_HELD_BYTES", 10_000)
+    engine = evaluator({"expect": "*"}, follows_wait=timedelta(seconds=60))
+    take(engine, *(event("b", n, id=f"b{n}", follows=f"a{n}", payload="x" * 3_000) for n in range(3)))
+    restarted = Evaluator(engine.rules, follows_wait=timedelta(seconds=60))
+    for trigger, key, state in engine.drain():
+        assert state is not None
+        restarted.restore(trigger, key, state)
+    assert reasons(take(restarted, event("b", 4, id="b4", follows="a4", payload="x" * 3_000))) == ["fired"]
+
+
 def test_a_long_chain_of_followers_in_reverse_order_is_decided_in_order() -> None:
     engine = evaluator({"expect": "*"}, follows_wait=timedelta(hours=1))
     chain = [event("a", number, id=f"e{number}", follows=f"e{number - 1}", received=5000) for number in range(1, 3000)]

@@ -5,6 +5,8 @@ Called by `app`. Rules are sent as texts; the server keeps them in NATS, never a
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Annotated, TypeVar
 
@@ -31,12 +33,13 @@ def rule_set_router(api: Api, budget: BodyBudget) -> APIRouter:
     get = partial(router.get, response_model_exclude_unset=True)
     post = partial(router.post, response_model_exclude_unset=True)
 
-    async def body(request: Request) -> object:
-        # not a parameter of the route: a body is refused by its size before it is decoded
+    @asynccontextmanager
+    async def body(request: Request) -> AsyncIterator[object]:
+        # not a parameter of the route: a body is refused by its size before it is decoded, and counts while it is worked on
         share = budget.share()
         try:
             raw = await read_body(request.receive, RULES_LIMIT, header(request.scope, b"content-length"), share)
-            return decode_json(raw) if raw else {}
+            yield decode_json(raw) if raw else {}
         except HttpError as error:
             if error.status != 413:
                 raise
@@ -55,17 +58,20 @@ def rule_set_router(api: Api, budget: BodyBudget) -> APIRouter:
     async def plan_rules(request: Request) -> answers.RulePlan:
         """What rules would change. The body is `{"files": [{"name": "a.yaml", "text": "..."}]}`; without files those that the server has
         on disk."""
-        return await api.plan_rules(read_rule_set(await body(request)))
+        async with body(request) as data:
+            return await api.plan_rules(read_rule_set(data))
 
     @post("/apply")
     async def apply_rules(request: Request) -> answers.RuleRevision:
         """Publish rules, whatever was published before; the body is that of `plan`. 409 when another revision than `expected` is the
         current one, or somebody else publishes at the same time; it says who."""
-        return await api.apply_rules(read_rule_set(await body(request)))
+        async with body(request) as data:
+            return await api.apply_rules(read_rule_set(data))
 
     @post("/revisions/{number}/rollback")
     async def roll_back_rules(number: Number, request: Request) -> answers.RuleRevision:
         """Publish the rules of an earlier revision as a new one."""
-        return await api.roll_back_rules(number, read_rollback(await body(request)))
+        async with body(request) as data:
+            return await api.roll_back_rules(number, read_rollback(data))
 
     return router

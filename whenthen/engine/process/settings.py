@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     api_token: SecretStr | None = None
     """The bearer token of requests to `/api`, at least 16 characters; or a reference to it, `file:/path` or `env:NAME`. Without it `whenthen serve` makes one at its first start, in the file `api-token` of the data directory, which commands of the same user find."""
     open_loopback: bool = False
-    """Whether `/api` is served without a token, on loopback, when `api_token` is not set. Every user and program of this machine can then run deployments with the rights of this process."""
+    """Whether `/api` is served without a token, on loopback, when `api_token` is not set. Every user and program of this machine can then put rules in force and run any command with the rights of this process."""
     public_url: str | None = Field(default=None, max_length=4096)
     """The URL that the server is reached at (`https://automation.example`), several separated by commas. Requests with another Host or Origin are refused, but for loopback, the address that it listens on, and `/hooks`."""
     tls_certificate: Path | None = None

@@ -156,10 +156,11 @@ class RuleSetRequest(RollbackRequest):
 def read_rule_set(data: Any) -> RuleSetRequest:
     """A set of rules. Raises `HttpError` (400), with the field at fault."""
     request = _read(RuleSetRequest, data)
-    names = [file.name for file in request.files or ()]
-    if len(set(names)) < len(names):
-        twice = next(name for index, name in enumerate(names) if name in names[:index])
-        raise HttpError(400, "invalid_request", f"two files have the name {twice[:200]!r}", path=("files",))
+    names: set[str] = set()
+    for file in request.files or ():
+        if file.name in names:
+            raise HttpError(400, "invalid_request", f"two files have the name {file.name[:200]!r}", path=("files",))
+        names.add(file.name)
     return request
 
 

@@ -29,6 +29,7 @@ class RuleSetCommands:
         self._store = store
         self._rule_registry = rule_registry
         self._path = path
+        self._compiling = asyncio.Lock()  #: one set at a time: threads that compile take turns with the event loop
 
     async def list_revisions(self) -> list[answers.RuleRevision]:
         found = await self._store.revisions()
@@ -58,6 +59,10 @@ class RuleSetCommands:
         return _described(revision, revision.number)
 
     async def _rules(self, request: RuleSetRequest) -> Rules:
+        async with self._compiling:
+            return await self._compiled(request)
+
+    async def _compiled(self, request: RuleSetRequest) -> Rules:
         kept = self._rule_registry.now.rules
         if request.files is None:
             if self._path is None:

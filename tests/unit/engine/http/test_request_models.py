@@ -1,0 +1,19 @@
+"""What requests hold is checked in a time that grows with their size, and no faster."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from tests.patience import limit
+from whenthen.engine.http.answers import HttpError
+from whenthen.engine.http.models.request_models import read_rule_set
+
+
+def test_a_name_that_comes_twice_among_very_many_is_found_at_once() -> None:
+    names = [f"f{number}.yaml" for number in range(60_000)]
+    began = time.process_time()
+    with pytest.raises(HttpError, match=r"two files have the name 'f59999\.yaml'"):
+        read_rule_set({"files": [{"name": name, "text": ""} for name in [*names, names[-1]]]})
+    assert time.process_time() - began < limit(3)

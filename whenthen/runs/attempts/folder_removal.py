@@ -1,0 +1,67 @@
+"""Removes the folder of an attempt, whatever the run has left in it: millions of files, or folders thousands deep.
+
+What the worker itself puts there is removed at once. For anything else `rm` is started, so that the event loop does not stand still
+meanwhile, and nothing recurses as deep as a run likes. Called by `worker`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import shutil
+from itertools import islice
+from pathlib import Path
+
+__all__ = ["remove_folder"]
+
+log = logging.getLogger(__name__)
+
+_FEW = 16  #: files that are removed without a process of their own; the worker itself makes two
+
+
+async def remove_folder(folder: Path) -> None:
+    """Remove a folder and all that is in it. What can not be removed is left, and logged."""
+    if _removed_at_once(folder):
+        return
+    try:
+        rm = await asyncio.create_subprocess_exec(
+            "rm",
+            "-rf",
+            "--",
+            str(folder),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        await rm.wait()
+    except OSError:  # there is no rm here, or no process to be had
+        with contextlib.suppress(RecursionError):
+            await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+    if _is_there(folder):
+        log.warning("folder %s of a run can not be removed; remove it by hand", folder)
+
+
+def _removed_at_once(folder: Path) -> bool:
+    """Remove a folder of a few files; say whether it is gone."""
+    try:
+        if folder.is_symlink():
+            folder.unlink()
+            return True
+        with os.scandir(folder) as entries:
+            found = list(islice(entries, _FEW + 1))
+        if len(found) > _FEW or any(entry.is_dir(follow_symlinks=False) for entry in found):
+            return False
+        for entry in found:
+            os.unlink(entry.path)
+        folder.rmdir()
+    except FileNotFoundError:
+        return not _is_there(folder)
+    except OSError:
+        return False
+    return True
+
+
+def _is_there(folder: Path) -> bool:
+    return os.path.lexists(folder)
