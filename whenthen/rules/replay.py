@@ -41,6 +41,8 @@ _LONGEST_JUMP = timedelta(days=3653)
 _LAST_YEAR = 2500
 _MOST_SHARDS = 256
 #: what a stored event has beside what is written by hand
+#: fields of a marker as the server stores it; a line that a person writes is {"rules": number, "at": time}
+_STORED_MARKER = {"revision", "digest"}
 _STORED = ("received", "source", "lineage", "trace")
 #: of Prefect's, which its triggers never see
 _UNSEEN = "prefect.log.write"
@@ -135,7 +137,14 @@ def replay(
     automations: Iterable[Automation] = getattr(rules, "automations", None) or ()
     if isinstance(rules, (list, tuple)):
         automations = rules
-    run = _Run(automations, _Kind(format), decisions=decisions, skips=skips, revisions=revisions or {})
+    run = _Run(
+        automations,
+        _Kind(format),
+        decisions=decisions,
+        skips=skips,
+        revisions=revisions or {},
+        digest=getattr(rules, "revision", ""),
+    )
     return run.all(lines, end)
 
 
@@ -148,7 +157,9 @@ class _Run:
         decisions: bool,
         skips: Sequence[Skipped],
         revisions: Mapping[int, RuleSource],
+        digest: str,
     ) -> None:
+        self._digest = digest  #: of the files of the rules that are in force first
         self._revisions = revisions
         self._number = 0  #: the revision in force; 0 before the first
         self._kind = kind
@@ -198,8 +209,13 @@ class _Run:
             return self._advance()
         if _is_skip(data):
             return []
-        if isinstance(data, dict) and "rules" in data and "event" not in data:
-            return self._marker(data)
+        if isinstance(data, dict) and "event" not in data:
+            if "rules" in data:
+                return self._marker(data)
+            if data.keys() == _STORED_MARKER:
+                if data["digest"] == self._digest and data["revision"] not in self._revisions:
+                    return self._advance()  # of the very rules that the replay was given
+                return self._marker({"rules": data["revision"]})
         event = self._event(number, data)
         if self._kind.name == "prefect" and event.name == _UNSEEN:
             return self._advance()

@@ -305,3 +305,20 @@ def test_a_marker_puts_other_rules_in_force_and_decides_what_was_due_before() ->
 def test_a_marker_without_rules_is_refused_with_its_line(number: Any, said: str) -> None:
     with pytest.raises(InvalidInput, match=f"line 2: rules: .*{said}"):
         fired(rules(EVERY), event("a", 0), marker(number, 1))
+
+
+def test_a_marker_as_the_server_stores_it_is_read_too() -> None:
+    class Given:
+        automations = (Automation.model_validate(EVERY),)
+        revision = "abc"
+
+    event = json.dumps({"id": "e", "event": "order.made", "occurred": "2026-01-01T00:00:00Z", "resource": {"id": "r"}})
+    own, other = json.dumps({"revision": 1, "digest": "abc"}), json.dumps({"revision": 2, "digest": "other"})
+    assert len(list(replay(Given(), [own, event]))) == 1
+    with pytest.raises(InvalidInput, match="line 2: rules: the rules of revision 2 are not given"):
+        list(replay(Given(), [own, other, event]))
+    assert list(replay(Given(), [own, other, event], revisions={2: _Nothing()})) == []
+
+
+class _Nothing:
+    automations = ()
