@@ -20,14 +20,20 @@ _NEVER = 1_000_000
 
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
-    """Inside, only young generations are collected; the objects that exist at the end are frozen until `unfreeze`."""
+    """Inside, only young generations are collected; the objects that exist at the end are frozen until `unfreeze`.
+
+    Of several that overlap the first sets the thresholds of the process, and sets them back.
+    """
     before = gc.get_threshold()
-    gc.set_threshold(*_YOUNG, _NEVER)
+    first = before != (*_YOUNG, _NEVER)
+    if first:
+        gc.set_threshold(*_YOUNG, _NEVER)
     try:
         yield
         gc.freeze()
     finally:
-        gc.set_threshold(*before)
+        if first:
+            gc.set_threshold(*before)
 
 
 def unfreeze() -> None:

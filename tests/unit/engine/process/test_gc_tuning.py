@@ -49,3 +49,14 @@ def test_a_failure_leaves_the_collector_as_it_was() -> None:
     with pytest.raises(ValueError, match="no"), loading():
         raise ValueError("no")
     assert (gc.get_threshold(), gc.get_freeze_count()) == before
+
+
+def test_two_that_overlap_leave_the_thresholds_as_they_were() -> None:
+    before = gc.get_threshold()
+    one, other = loading(), loading()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__(None, None, None)
+    other.__exit__(None, None, None)
+    unfreeze()
+    assert gc.get_threshold() == before
