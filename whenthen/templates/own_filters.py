@@ -32,6 +32,7 @@ _MOST_DIGITS = 20
 _MOST_TIME, _MOST_FORMAT = 200, 100
 #: what `strptime` reads by the names of the machine's own zone, and what is no part of a time
 _UNFIT_FORMAT = re.compile(r"%(?:[^aAbBdHIjmMpSfyYzGuVUWw]|$)")
+_YEAR = re.compile(r"%[yYG]")
 _UTC = ZoneInfo("UTC")
 
 
@@ -170,6 +171,8 @@ def _read_by_format(value: str | int | float, format: Any, zone: ZoneInfo | None
         raise RenderError(
             f"parse_time: {unfit[0]} is not understood; the zone of a time without an offset (%z) is the second parameter"
         )
+    if not _YEAR.search(format.replace("%%", "")):
+        raise RenderError(f"parse_time: the format {format!r} names no year; add %Y")
     text = scalar_text(value)
     try:
         found = datetime.strptime(text, format)
