@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.unit.engine.evaluation.driven_loop import DrivenLoop
 from tests.unit.engine.evaluation.stored_rules import StoredRules, mark
 from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus.records import Offset
@@ -38,8 +39,10 @@ def rules(**events: str) -> RuleSet:
 FIRST, SECOND, THIRD = rules(first="a"), rules(second="a", also="b"), rules(third="a")
 
 
-class Scene:
+class Scene(DrivenLoop):
     """A server, and one process after the other that evaluates its shard."""
+
+    within_s = 120.0
 
     def __init__(self, stored: StoredRules) -> None:
         self.server = MemoryServer(now_us)
@@ -64,16 +67,6 @@ class Scene:
         )
         self.task = asyncio.create_task(self.loop.run())
         return self.loop
-
-    async def reach(self, seq: int) -> None:
-        async with asyncio.timeout(120):
-            while self.loop.committed < seq:
-                assert not self.task.done(), self.task.exception()
-                await asyncio.sleep(0.01)
-
-    async def stop(self) -> None:
-        self.loop.stop()
-        await self.task
 
     def offset(self) -> Offset:
         kept = self.server.get(offset_subject(0))

@@ -10,6 +10,7 @@ from typing import Any
 import orjson
 import pytest
 
+from tests.unit.engine.evaluation.driven_loop import DrivenLoop
 from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus.records import Message
@@ -50,7 +51,7 @@ def event(number: int, id: str = "a") -> Event:
     return new_event("order.paid", id=f"e-{number}", resource={"id": id}, now=from_us(now_us()), source="test")
 
 
-class Scene:
+class Scene(DrivenLoop):
     """A server that takes messages of 512 KiB, and the loop that evaluates it."""
 
     def __init__(self, *documents: dict[str, Any]) -> None:
@@ -78,14 +79,7 @@ class Scene:
         seq = 0
         for each in events:
             seq = self.server.publish(each)
-        async with asyncio.timeout(60):
-            while self.loop.committed < seq:
-                assert not self.task.done(), self.task.exception()
-                await asyncio.sleep(0.01)
-
-    async def stop(self) -> None:
-        self.loop.stop()
-        await self.task
+        await self.reach(seq)
 
     def fired(self) -> list[str]:
         found = [kept for kept in self.server.history if kept.subject.startswith("engine.firing.") and kept.data]

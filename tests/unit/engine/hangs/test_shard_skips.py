@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from tests.unit.engine.evaluation.driven_loop import DrivenLoop
 from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
@@ -64,7 +65,7 @@ class Noting(Observer):
         self.aside.append(skip.position)
 
 
-class Process:
+class Process(DrivenLoop):
     """One that evaluates the shard of `server`."""
 
     def __init__(self, server: MemoryServer, skips: Skips) -> None:
@@ -82,16 +83,6 @@ class Process:
             at_hand=self.at_hand,
         )
         self.task = asyncio.create_task(self.loop.run())
-
-    async def until_at(self, position: int) -> None:
-        async with asyncio.timeout(60):
-            while self.loop.committed < position:
-                assert not self.task.done(), self.task.exception()
-                await asyncio.sleep(0.01)
-
-    async def stop(self) -> None:
-        self.loop.stop()
-        await self.task
 
 
 def events(server: MemoryServer, count: int) -> None:
@@ -117,7 +108,7 @@ def test_an_event_that_hung_two_processes_is_passed_over_and_told_once() -> None
         events(server, 3)
         skips.hung(2, 2)
         process = Process(server, skips)
-        await process.until_at(3)
+        await process.reach(3)
         assert fired(server) == ["e-1", "e-3"]
         [skip] = skips.published
         assert (skip.position, skip.event, skip.reason, skip.tries, skip.shards) == (2, "e-2", "hung", 2, 4)
@@ -128,7 +119,7 @@ def test_an_event_that_hung_two_processes_is_passed_over_and_told_once() -> None
 
         events(server, 1)
         again = Process(server, skips)
-        await again.until_at(5)
+        await again.reach(5)
         assert fired(server) == ["e-1", "e-3", "e-5"]
         assert len(told(server)) == 1
         assert again.observer.aside == [], "the shard has passed it"
@@ -143,7 +134,7 @@ def test_an_event_that_hung_one_process_is_tried_again() -> None:
         events(server, 2)
         skips.hung(1, 1)
         process = Process(server, skips)
-        await process.until_at(2)
+        await process.reach(2)
         assert fired(server) == ["e-1", "e-2"]
         assert skips.published == []
         await process.stop()
@@ -156,12 +147,12 @@ def test_an_event_that_was_evaluated_meanwhile_is_not_set_aside_later() -> None:
         server, skips = MemoryServer(now_us), Skips()
         events(server, 2)
         process = Process(server, skips)
-        await process.until_at(2)
+        await process.reach(2)
         await process.stop()
         skips.hung(1, 2)  # of processes that were slow, counted late
         again = Process(server, skips)
         events(server, 1)
-        await again.until_at(3)
+        await again.reach(3)
         assert fired(server) == ["e-1", "e-2", "e-3"]
         assert skips.published == []
         assert told(server) == []
@@ -182,7 +173,7 @@ def test_a_process_that_dies_before_it_told_leaves_that_to_the_next_one() -> Non
         skips.dies_at_publish = False
         skips.counts.clear()  # the count may be gone; the record of the shard counts
         again = Process(server, skips)
-        await again.until_at(2)
+        await again.reach(2)
         assert fired(server) == ["e-2"]
         assert [skip.position for skip in skips.published] == [1]
         assert len(told(server)) == 1
@@ -211,7 +202,7 @@ def test_a_process_that_lost_the_shard_sets_nothing_aside() -> None:
         late = Process(server, slow)
         await reached.wait()
         other = Process(server, Skips())
-        await other.until_at(1)
+        await other.reach(1)
         go_on.set()
         await asyncio.wait([late.task])
         assert isinstance(late.task.exception(), Fenced)
@@ -230,7 +221,7 @@ def test_counts_that_can_not_be_read_are_waited_for() -> None:
         skips.fails = 5
         process = Process(server, skips)
         events(server, 1)
-        await process.until_at(2)
+        await process.reach(2)
         assert [skip.reason for skip in skips.published] == ["crashed"]
         await process.stop()
 
@@ -250,7 +241,7 @@ def test_the_loop_notes_each_message_before_it_evaluates_it_and_nothing_afterwar
             return evaluate(event, at_us)
 
         process.loop.evaluator.process = noting  # type: ignore[method-assign]
-        await process.until_at(2)
+        await process.reach(2)
         assert seen == [Item(kind=Work.EVENT, shard=0, position=position) for position in (1, 2)]
         assert process.at_hand.read() is None
         await process.stop()
