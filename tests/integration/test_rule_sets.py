@@ -21,6 +21,7 @@ import pytest
 
 from tests.chaos.oracle import Oracle, read_stream
 from tests.integration.conftest import NatsServer
+from tests.integration.running_server import RunningServer
 from tests.patience import limit, until
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, EVENTS, RULES, StreamSettings, ensure_streams
@@ -201,33 +202,18 @@ async def test_the_last_revisions_are_kept_and_those_that_a_shard_needs(
 # -- processes
 
 
-class Running:
-    """A server of a test, by its HTTP address."""
-
-    def __init__(self, server: Server, client: httpx.AsyncClient) -> None:
-        self.server = server
-        self._client = client
-
-    async def get(self, path: str) -> Any:
-        return (await self._client.get(path)).raise_for_status().json()
-
+class Running(RunningServer):
     async def post(self, path: str, body: Any) -> httpx.Response:
-        return await self._client.post(path, json=body)
-
-    async def metrics(self) -> str:
-        return (await self._client.get("/metrics")).text
+        return await self.client.post(path, json=body)
 
     async def emit(self, name: str, resource: str = "r") -> None:
         event = {"event": name, "resource": {"id": resource}}
-        while (answer := await self._client.post("/api/events", json=event)).status_code == 503:
+        while (answer := await self.client.post("/api/events", json=event)).status_code == 503:
             await asyncio.sleep(0.05)
         answer.raise_for_status()
 
     async def reload(self) -> dict[str, Any]:
-        return dict((await self._client.post("/api/rules/reload")).raise_for_status().json())
-
-    def names(self) -> list[str]:
-        return sorted(self.server.rule_registry.now.automations)
+        return dict((await self.client.post("/api/rules/reload")).raise_for_status().json())
 
     async def has(self, *names: str) -> bool:
         return self.names() == sorted(names)

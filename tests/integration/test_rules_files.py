@@ -13,6 +13,7 @@ import httpx
 import orjson
 import pytest
 
+from tests.integration.running_server import RunningServer
 from tests.patience import until
 from tests.plain_http import plain_async_client
 from whenthen.engine.bus.records import encode_window
@@ -36,32 +37,17 @@ automations:
 OTHERS = "automations: [{name: other, trigger: {expect: x}, actions: do-nothing}]\n"
 
 
-class Running:
-    """A server of a test, by its HTTP address."""
-
-    def __init__(self, server: Server, client: httpx.AsyncClient) -> None:
-        self.server = server
-        self._client = client
-
-    async def get(self, path: str) -> Any:
-        return (await self._client.get(path)).raise_for_status().json()
-
-    async def metrics(self) -> str:
-        return (await self._client.get("/metrics")).text
-
+class Running(RunningServer):
     async def emit(self, name: str, id: str) -> None:
-        (await self._client.post("/api/events", json={"event": name, "resource": {"id": id}})).raise_for_status()
+        (await self.client.post("/api/events", json={"event": name, "resource": {"id": id}})).raise_for_status()
 
     async def reload(self) -> list[str]:
         """Read the files now; the names in force."""
-        (await self._client.post("/api/rules/reload")).raise_for_status()
+        (await self.client.post("/api/rules/reload")).raise_for_status()
         return self.names()
 
-    def names(self) -> list[str]:
-        return sorted(self.server.rule_registry.now.automations)
-
     async def post(self, path: str) -> httpx.Response:
-        return await self._client.post(path)
+        return await self.client.post(path)
 
     async def keeps(self, number: int) -> bool:
         """Whether the windows of so many absent triggers are kept."""
