@@ -46,6 +46,18 @@ def _is_address(value: Any) -> bool:
     return isinstance(value, IPv4Address | IPv6Address)
 
 
+def _text(function: str, value: Any) -> str:
+    if not isinstance(value, str):
+        raise no_overload(function, value)
+    return value
+
+
+def _cidr(function: str, value: Any) -> Cidr:
+    if not isinstance(value, Cidr):
+        raise no_overload(function, value)
+    return value
+
+
 def _address(text: str, budget: Budget | None) -> Address:
     charge(STEPS_PER_ADDRESS, budget)
     return _read_address(text, text)
@@ -101,22 +113,17 @@ def _holds(read: Callable[[str, Budget | None], object], text: str, budget: Budg
 
 
 def to_ip(value: Any, budget: Budget | None) -> Address:
-    if not isinstance(value, str):
-        raise no_overload("ip()", value)
-    return _address(value, budget)
+    return _address(_text("ip()", value), budget)
 
 
 def is_ip(value: Any, budget: Budget | None) -> bool:
-    if not isinstance(value, str):
-        raise no_overload("isIP()", value)
-    return _holds(_address, value, budget)
+    return _holds(_address, _text("isIP()", value), budget)
 
 
 def is_canonical(value: Any, budget: Budget | None) -> bool:
     """Whether a text writes an address as RFC 5952 has it."""
-    if not isinstance(value, str):
-        raise no_overload("ip.isCanonical()", value)
-    return str(_address(value, budget)) == value
+    text = _text("ip.isCanonical()", value)
+    return str(_address(text, budget)) == text
 
 
 def family(value: Any) -> int:
@@ -163,21 +170,15 @@ TESTS: dict[str, Callable[[Any, Budget | None], bool]] = {
 
 def ip_of(network: Any, _budget: Budget | None) -> Address:
     """The address that a range is written with."""
-    if not isinstance(network, Cidr):
-        raise no_overload("ip()", network)
-    return network.address
+    return _cidr("ip()", network).address
 
 
 def to_cidr(value: Any, budget: Budget | None) -> Cidr:
-    if not isinstance(value, str):
-        raise no_overload("cidr()", value)
-    return _range(value, budget)
+    return _range(_text("cidr()", value), budget)
 
 
 def is_cidr(value: Any, budget: Budget | None) -> bool:
-    if not isinstance(value, str):
-        raise no_overload("isCIDR()", value)
-    return _holds(_range, value, budget)
+    return _holds(_range, _text("isCIDR()", value), budget)
 
 
 def _within(network: Cidr, address: Address) -> bool:
@@ -199,11 +200,10 @@ def contains_cidr(network: Any, other: Any, budget: Budget | None) -> bool:
 
 
 def _mask(name: str, network: Any, budget: Budget | None) -> Cidr:
-    if not isinstance(network, Cidr):
-        raise no_overload(f"{name}()", network)
+    written = _cidr(f"{name}()", network)
     charge(STEPS_PER_TEST, budget)
-    rest = network.address.max_prefixlen - network.bits
-    return Cidr(type(network.address)(int(network.address) >> rest << rest), network.bits)
+    rest = written.address.max_prefixlen - written.bits
+    return Cidr(type(written.address)(int(written.address) >> rest << rest), written.bits)
 
 
 def masked(network: Any, budget: Budget | None) -> Cidr:
@@ -217,6 +217,4 @@ def is_mask(network: Any, budget: Budget | None) -> bool:
 
 
 def prefix_length(network: Any) -> int:
-    if not isinstance(network, Cidr):
-        raise no_overload("prefixLength()", network)
-    return network.bits
+    return _cidr("prefixLength()", network).bits
