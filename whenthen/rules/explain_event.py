@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from whenthen.rules.folder import Rules
-from whenthen.schemas.errors import InvalidInput, NotFound, near_names
+from whenthen.schemas.errors import InvalidInput, NotFound, did_you_mean
 from whenthen.schemas.events import Event, EventLimits, read_event
 from whenthen.schemas.times import format_time, parse_time, to_us
 from whenthen.schemas.trace_context import valid_trace
@@ -32,8 +32,7 @@ def explain_event(rules: Rules, automation: str, raw: bytes, *, now: datetime) -
     """
     found = next((item for item in rules.automations if item.name == automation), None)
     if found is None:
-        near = near_names(automation, [item.name for item in rules.automations], n=3)
-        hint = f"; did you mean {', '.join(map(repr, near))}?" if near else ""
+        hint = did_you_mean(automation, [item.name for item in rules.automations])
         raise NotFound(f"there is no automation {automation!r} in these rules{hint}")
     try:
         data: Any = orjson.loads(raw)

@@ -33,7 +33,7 @@ from whenthen.schemas.errors import (
     Conflict,
     InvalidInput,
     NotFound,
-    near_names,
+    did_you_mean,
 )
 from whenthen.schemas.times import format_time
 
@@ -267,9 +267,8 @@ def _schedule_key(deployment: str, name: str) -> str:
 
 
 def _near(name: str, known: Any) -> str:
-    near = near_names(name, known, n=3)
-    if near:
-        return f"; did you mean {', '.join(map(repr, near))}?"
+    if near := did_you_mean(name, known):
+        return near
     return f"; there are {', '.join(map(repr, sorted(known)[:10]))}" if known else "; there are none"
 
 

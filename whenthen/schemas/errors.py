@@ -67,6 +67,7 @@ __all__ = [
     "SetupError",
     "UnsupportedMediaType",
     "WhenthenError",
+    "did_you_mean",
     "error_text",
     "near_names",
     "path_text",
@@ -259,6 +260,12 @@ class SetupError(WhenthenError):
     """The process can not start. The message says what to change."""
 
     reason = "setup_error"
+
+
+def did_you_mean(word: str, names: Iterable[str]) -> str:
+    """`; did you mean 'a', 'b'?`, with up to three of `names`; empty when none is near."""
+    near = near_names(word, names, n=3)
+    return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
 
 
 def near_names(word: str, names: Iterable[str], *, n: int = 1, cutoff: float = 0.6) -> list[str]:

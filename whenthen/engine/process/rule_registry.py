@@ -6,14 +6,14 @@ Built by the wiring; `engine.process.revisions.rules_in_force` hands it new sets
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from whenthen.actions import CompiledAction, CompiledActions
 from whenthen.rules import Rules
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.deployments import Deployment
-from whenthen.schemas.errors import NotFound, near_names
+from whenthen.schemas.errors import NotFound, did_you_mean
 from whenthen.schemas.events import EventLimits
 from whenthen.schemas.firings import Firing
 from whenthen.sources import SourceLimits, WebhookTranslator
@@ -109,14 +109,14 @@ class RuleRegistry:
         """A notifier's URLs. Raises `NotFound`."""
         found = self.now.notifiers.get(name)
         if found is None:
-            raise NotFound(f"there is no notifier {name!r}{_did_you_mean(name, self.now.notifiers)}")
+            raise NotFound(f"there is no notifier {name!r}{did_you_mean(name, self.now.notifiers)}")
         return found
 
     def automation(self, name: str) -> Automation:
         """An automation. Raises `NotFound`."""
         found = self.now.automations.get(name)
         if found is None:
-            raise NotFound(f"there is no automation {name[:200]!r}{_did_you_mean(name, self.now.automations)}")
+            raise NotFound(f"there is no automation {name[:200]!r}{did_you_mean(name, self.now.automations)}")
         return found.model
 
     def action(self, firing: Firing, index: int) -> CompiledAction | None:
@@ -128,7 +128,7 @@ class RuleRegistry:
         """A webhook. Raises `NotFound`."""
         found = self.now.webhooks.get(name)
         if found is None:
-            raise NotFound(f"there is no webhook {name[:200]!r}{_did_you_mean(name, self.now.webhooks)}")
+            raise NotFound(f"there is no webhook {name[:200]!r}{did_you_mean(name, self.now.webhooks)}")
         return found
 
 
@@ -137,8 +137,3 @@ def _log_warnings(rules: Rules) -> None:
         log.warning("rules: %s", warning)
     if len(rules.warnings) > _LOGGED:
         log.warning("rules: %d warnings in all; `whenthen check` lists them", len(rules.warnings))
-
-
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    near = near_names(name, known, n=3)
-    return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
