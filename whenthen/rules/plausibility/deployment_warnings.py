@@ -9,8 +9,9 @@ from __future__ import annotations
 import ast
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from whenthen.rules.references import Finding, Part, is_constant, written_actions
@@ -42,9 +43,10 @@ def deployment_warnings(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
     parts = list(parts)
     takes: dict[str, tuple[Deployment, _Takes]] = {}
     files: dict[Path, ast.Module | str] = {}
+    program_at = cache(shutil.which)  # which looks through all of PATH
     for part in parts:
         if isinstance(part.model, Deployment):
-            found = _Deployment(part, base, files)
+            found = _Deployment(part, base, files, program_at)
             yield from found.warnings()
             if found.takes is not None:
                 takes[part.name] = (part.model, found.takes)
@@ -62,13 +64,20 @@ def deployment_warnings(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
 class _Deployment:
     """One deployment beside the folder of its rules. `takes` is known once `warnings` has run."""
 
-    def __init__(self, part: Part, base: Path, files: dict[Path, ast.Module | str]) -> None:
+    def __init__(
+        self,
+        part: Part,
+        base: Path,
+        files: dict[Path, ast.Module | str],
+        program_at: Callable[[str], str | None],
+    ) -> None:
         assert isinstance(part.model, Deployment)
         self.takes: _Takes | None = None
         self._part = part
         self._model = part.model
         self._base = base
         self._files = files
+        self._program_at = program_at
 
     def warnings(self) -> Iterator[Finding]:
         model = self._model
@@ -104,7 +113,7 @@ class _Deployment:
                 yield _warning(
                     self._part, ("command",), f"there is no program {program!r} in the folder that it runs in"
                 )
-        elif shutil.which(program) is None:
+        elif self._program_at(program) is None:
             yield _warning(
                 self._part,
                 ("command",),
