@@ -19,7 +19,7 @@ from whenthen.engine.bus.records import Message, encode_window
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
 from whenthen.engine.bus.subjects import (
     event_subject,
-    firing_subject,
+    firing_prefix,
     tick_subject,
     window_subject,
 )
@@ -357,7 +357,7 @@ async def test_a_message_larger_than_the_store_takes_is_refused_before_anything_
 @each_shard_log
 async def test_a_firing_that_is_too_large_is_refused_and_the_next_commit_is_stored(ports: Ports, shard: int) -> None:
     log, _ = await load(ports, shard)
-    large = Message(firing_subject("a", f"f{shard}"), b"x" * (log.largest + 20_000))
+    large = Message(firing_prefix("a") + f"f{shard}", b"x" * (log.largest + 20_000))
     with pytest.raises(CommitRefused):
         await log.commit([*windows(shard, [("k", b"1")]), large], seq=1, clock_us=1)
     assert not await log.takes([large])

@@ -23,7 +23,7 @@ from whenthen.engine.bus.records import (
 )
 from whenthen.engine.bus.subjects import (
     dead_subject,
-    firing_subject,
+    firing_prefix,
     outcome_subject,
     window_subject,
 )
@@ -66,7 +66,7 @@ def left_by(number: int, automation: str, kind: str = "do-nothing") -> list[Mess
         at=AT,
     )
     return [
-        Message(firing_subject(automation, one.id), orjson.dumps(encoded)),
+        Message(firing_prefix(automation) + one.id, orjson.dumps(encoded)),
         Message(outcome_subject(automation, one.id, 0), outcome.encode()),
         Message(dead_subject(automation, one.id, 0), orjson.dumps(letter)),
     ]

@@ -23,7 +23,7 @@ from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, encode_firing, encode_task, encode_window
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.bus.subjects import action_subject, firing_subject, offset_subject, window_subject
+from whenthen.engine.bus.subjects import action_subject, firing_prefix, offset_subject, window_subject
 from whenthen.engine.evaluation import nats_log
 from whenthen.engine.evaluation.commits.commit import SMALL_BYTES, SMALL_MESSAGES, FencedShardLog, read_offset
 from whenthen.engine.evaluation.log_ports import Fenced
@@ -69,7 +69,7 @@ def changes(round: int) -> list[Message]:
         window("one", value),
         window(f"gone-{round}", value),
         window(f"gone-{round - 1}", b""),
-        Message(firing_subject("a", firing.id), orjson.dumps(encoded), 3600),
+        Message(firing_prefix("a") + firing.id, orjson.dumps(encoded), 3600),
         Message(action_subject("a", firing.id, 0), encode_task(firing, encoded, 0, "do-nothing", "d"), 3600),
     ]
 

@@ -27,7 +27,6 @@ __all__ = [
     "event_subject",
     "filters_for",
     "firing_prefix",
-    "firing_subject",
     "header_id",
     "legal_key",
     "log_subject",
@@ -254,10 +253,6 @@ def probe_subject(shard: int, index: int) -> str:
 def firing_prefix(automation: str) -> str:
     """Begins the subjects of an automation's firings; the firing's `short_token` follows."""
     return f"engine.firing.{short_token(automation)}."
-
-
-def firing_subject(automation: str, firing: str) -> str:
-    return firing_prefix(automation) + short_token(firing)
 
 
 def action_prefix(automation: str) -> str:

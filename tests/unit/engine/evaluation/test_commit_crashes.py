@@ -20,7 +20,7 @@ from whenthen.engine.bus.records import Message, encode_window
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.subjects import (
     action_subject,
-    firing_subject,
+    firing_prefix,
     outcome_of,
     window_part_subject,
     window_subject,
@@ -53,7 +53,7 @@ def window(key: str, state: str) -> Message:
 def fired(name: str) -> list[Message]:
     """A firing with two tasks."""
     tasks = [Message(action_subject("a", name, index), f"{name}.{index}".encode(), 3600) for index in range(2)]
-    return [Message(firing_subject("a", name), name.encode(), 3600), *tasks]
+    return [Message(firing_prefix("a") + name, name.encode(), 3600), *tasks]
 
 
 def commit(number: int, more: int = 0) -> list[Message]:
