@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from whenthen.engine.bus.records import Offset
 from whenthen.engine.evaluation.log_ports import EventLog
@@ -55,7 +55,11 @@ class ShardRules:
                     found = await self._find(candidate)
                 except RevisionDamaged as error:
                     log.error("shard %d: %s; an older revision is looked for", self._shard, error)
-                    if candidate == number and not offset.rules and (current := await self._current()) > number:
+                    if (
+                        candidate == number
+                        and not offset.rules
+                        and (current := await self._answer(self._revisions.current)) > number
+                    ):
                         number = current  # what the oldest marker names is not kept any more
                         break
                     continue
@@ -105,18 +109,16 @@ class ShardRules:
         return None
 
     async def _adopted(self, position: int) -> int:
-        while not self._stopping():
-            try:
-                return await self._events.next_marker(position) or await self._revisions.current()
-            except BusUnavailable as error:
-                log.warning("shard %d: the revision of the rules is not known yet: %s", self._shard, error)
-                await asyncio.sleep(RETRY_S)
-        return 0
+        async def ask() -> int:
+            return await self._events.next_marker(position) or await self._revisions.current()
 
-    async def _current(self) -> int:
+        return await self._answer(ask)
+
+    async def _answer(self, ask: Callable[[], Awaitable[int]]) -> int:
+        """What `ask` gives, once it can be asked; 0 when the shard is to stop first."""
         while not self._stopping():
             try:
-                return await self._revisions.current()
+                return await ask()
             except BusUnavailable as error:
                 log.warning("shard %d: the revision of the rules is not known yet: %s", self._shard, error)
                 await asyncio.sleep(RETRY_S)

@@ -87,9 +87,10 @@ class RevisionStore:
     async def current(self) -> Revision | None:
         """The revision with the highest number, maybe one with a `trouble`; None before the first one."""
         found = await self._get(RULES, {"last_by_subj": revision_subject("*")})
-        if found is None or (revision := _record(found)) is not None:
-            return None if found is None else revision
-        return next(iter(await self.revisions()), None)  # what was stored last is no record of ours
+        if found is None:
+            return None
+        # what was stored last may be no record of ours
+        return _record(found) or next(iter(await self.revisions()), None)
 
     async def revision(self, number: int) -> Revision | None:
         """One revision; None when it is not kept."""

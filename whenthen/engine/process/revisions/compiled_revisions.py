@@ -86,11 +86,16 @@ class CompiledRevisions:
             revision = await self._store.revision(number)
             if revision is None:
                 raise RevisionDamaged(f"revision {number} of the rules is not stored, or not any more")
-            return self._keep(await self._compiled(revision))
+            compiled = await self._compiled(revision)
+            self.keep(compiled)
+            return compiled
 
     def keep(self, compiled: Compiled) -> None:
-        """Keep a set that was compiled elsewhere."""
-        self._keep(compiled)
+        """Keep a compiled set for who asks for it, one that was compiled elsewhere too."""
+        self._known[compiled.number] = compiled
+        self._known.move_to_end(compiled.number)
+        if len(self._known) > MOST_KEPT:
+            self._known.popitem(last=False)
 
     async def _compiled(self, revision: Revision) -> Compiled:
         for known in (self._rule_registry.now, *self._known.values()):
@@ -105,13 +110,6 @@ class CompiledRevisions:
             raise self._refused.setdefault(revision.number, refused) from None
         except RevisionNotUnderstood as error:
             raise self._refused.setdefault(revision.number, error) from None
-
-    def _keep(self, compiled: Compiled) -> Compiled:
-        self._known[compiled.number] = compiled
-        self._known.move_to_end(compiled.number)
-        if len(self._known) > MOST_KEPT:
-            self._known.popitem(last=False)
-        return compiled
 
 
 class _OfShard:

@@ -21,7 +21,7 @@ from whenthen.rules import Rules
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.times import format_time
 
-__all__ = ["PUBLISHING", "RulePublisher"]
+__all__ = ["PUBLISHING", "RulePublisher", "absolute"]
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ class RulePublisher:
     def __init__(self, store: RevisionStore, specs: SpecStore, *, path: Path | None) -> None:
         self._store = store
         self._specs = specs
-        self._path = "" if path is None else _absolute(path)
+        self._path = absolute(path)
         self._published: dict[str, float] = {}  #: specifications by digest, and when they were published here
 
     async def publish(
@@ -71,7 +71,7 @@ class RulePublisher:
                 pid=publisher["pid"],
                 how=how,
                 path=self._path,
-                base=_absolute(rules.base),
+                base=absolute(rules.base),
                 rolled_back_to=rolled_back_to,
             ),
             rules.sources,
@@ -94,8 +94,9 @@ class RulePublisher:
         self._published.update(dict.fromkeys(specs, now))
 
 
-def _absolute(path: Path) -> str:
-    return os.path.abspath(path)
+def absolute(path: Path | None) -> str:
+    """A path as revisions have it; empty for none."""
+    return "" if path is None else os.path.abspath(path)
 
 
 def _specs(rules: Rules) -> Iterator[tuple[str, bytes]]:

@@ -9,13 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from whenthen.engine.process.revisions.compiled_revisions import read_revision
-from whenthen.engine.process.revisions.rule_publishing import RulePublisher
+from whenthen.engine.process.revisions.rule_publishing import RulePublisher, absolute
 from whenthen.engine.rule_sets import Revision, RevisionHow, RevisionStore, RevisionTaken, RevisionUnusable
 from whenthen.rules import Rules
 from whenthen.schemas.errors import InvalidRules, Problem, SetupError
@@ -55,19 +54,17 @@ async def rules_at_start(
         SetupError: there are neither files nor a revision.
         BusUnavailable: NATS does not answer.
     """
-    while True:
-        current = await store.current()
-        if isinstance(files, Rules):
-            try:
-                return await _with_files(store, files, current, publisher)
-            except RevisionTaken as taken:
-                log.info("%s; looking again", taken)
-                continue
-        break
+    current = await store.current()
+    while isinstance(files, Rules):
+        try:
+            return await _with_files(store, files, current, publisher)
+        except RevisionTaken as taken:
+            log.info("%s; looking again", taken)
+            current = await store.current()
     base = None if path is None else _base(path)
     if files is None:
         return await _without_files(store, current or await _first(store, 0.0 if own_path_only else WAIT_S))
-    if current is None or (own_path_only and await _path_of(store, current) != _absolute(path)):
+    if current is None or (own_path_only and await _path_of(store, current) != absolute(path)):
         raise files
     rules, revision = await _newest_usable(store, current, base=base, kept=None)
     if rules is None or revision is None:
@@ -140,10 +137,6 @@ async def _newest_usable(
             except RevisionUnusable as error:
                 log.error("%s", error)
     return None, None
-
-
-def _absolute(path: Path | None) -> str:
-    return "" if path is None else os.path.abspath(path)
 
 
 def _base(path: Path) -> Path:
