@@ -55,7 +55,8 @@ def on_deadline(shard: ShardState, trigger: str, key: str, state: State, due_us:
         _fire_schedule(shard, node, rule, state, evaluation)
         return
     if isinstance(rule, AbsenceRule):
-        cause.depth, cause.opened_by = state[3], state[4]
+        opener = absence.opened_by(state)
+        cause.depth, cause.opened_by = state[3], "" if opener is None else opener.id
         transition = absence.on_time(rule, state, now_us=shard.clock_us)
     elif isinstance(rule, CollectRule):
         transition = collecting.on_time(rule, state, now_us=due_us)
