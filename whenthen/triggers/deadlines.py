@@ -49,6 +49,9 @@ def on_deadline(shard: ShardState, trigger: str, key: str, state: State, due_us:
     if kind == "check":
         buckets.check(shard, node, trigger, due_us, evaluation)
         return
+    if kind == "held":
+        buckets.forget_held(shard, node, trigger, key, state)
+        return
     rule = node.rule
     cause = Cause(None, 0, due_us, due_us)
     if isinstance(rule, ScheduleRule):
