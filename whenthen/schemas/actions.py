@@ -40,12 +40,36 @@ __all__ = [
 class Retry(Model):
     """How often and how soon a failed try is repeated: delay * 2^n, at most max_delay, plus or minus jitter."""
 
-    attempts: int = Field(default=5, ge=1, le=100)
-    """All attempts, the first included."""
+    retries: int = Field(default=4, ge=0, le=99)
+    """Further attempts after the first."""
+    attempts: int | None = Field(default=None, ge=1, le=100)
+    """Of earlier versions: all attempts, the first included. Write `retries`, which is one less."""
     delay: Duration = timedelta(seconds=1)
     max_delay: Duration = timedelta(minutes=5)
     jitter: float = Field(default=0.2, ge=0, le=1)
     """Share of the delay by which it varies."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_retries(cls, value: Any) -> Any:
+        attempts = value.get("attempts") if isinstance(value, dict) else None
+        if isinstance(attempts, int) and 1 <= attempts <= 100 and "retries" not in value:
+            return {**value, "retries": attempts - 1}
+        return value
+
+    @model_validator(mode="after")
+    def _one_count(self) -> Retry:
+        if self.attempts is not None and self.attempts != self.retries + 1:
+            raise ValueError(
+                f"`retries: {self.retries}` and `attempts: {self.attempts}` differ: `attempts` counts the first one, too; "
+                "leave it out"
+            )
+        return self
+
+    @property
+    def most_attempts(self) -> int:
+        """All attempts, the first included."""
+        return self.retries + 1
 
 
 class ActionBase(Model):
