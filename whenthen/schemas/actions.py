@@ -37,6 +37,18 @@ __all__ = [
 ]
 
 
+def _check_object_path(text: str) -> str:
+    if text != "$" and not text.startswith(("$.", "$[")):
+        raise ValueError(
+            f"{text[:80]!r} is no path to an object; write one such as $.payload.order, or the object itself"
+        )
+    return text
+
+
+#: in the place of an object: one path that gives it
+ObjectPath = Annotated[str, Field(max_length=4096), AfterValidator(_check_object_path)]
+
+
 class Retry(Model):
     """How often and how soon a failed try is repeated: delay * 2^n, at most max_delay, plus or minus jitter."""
 
@@ -89,8 +101,8 @@ class RunDeployment(ActionBase):
     type: Literal["run-deployment"]
     deployment: str | None = Field(default=None, max_length=4096)
     """Its name (may be a template). Left out: the deployment that the event is about."""
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    """Values; `$.` starts JSONPath and keeps the type, `{{ }}` is Jinja and gives text."""
+    parameters: dict[str, Any] | ObjectPath = Field(default_factory=dict)
+    """Values, or one path that gives them all; `$.` starts JSONPath and keeps the type, `{{ }}` is Jinja and gives text."""
     delay: Duration = timedelta(0)
     """Start this long after the firing."""
 
@@ -245,8 +257,8 @@ class EmitEvent(ActionBase):
     primary: ClassVar[str | None] = "event"
     type: Literal["emit-event"]
     event: str = Field(min_length=1, max_length=4096)
-    resource: dict[str, str] | None = None
-    """Templates; left out: the resource of the triggering event, or the automation."""
+    resource: dict[str, str] | ObjectPath | None = None
+    """Templates, or one path that gives all labels; left out: the resource of the triggering event, or the automation."""
     related: list[dict[str, str]] = Field(default_factory=list)
     payload: Any = None
 

@@ -318,3 +318,11 @@ def test_attempts_of_a_retry_still_count_the_first_one_and_are_warned_of(tmp_pat
 def test_retries_and_attempts_that_differ_are_an_error(tmp_path: Path) -> None:
     call = {"call-webhook": "https://example.com", "retry": {"retries": 3, "attempts": 3}}
     assert "`retries: 3` and `attempts: 3` differ" in one_problem(tmp_path, {"expect": "up"}, call)
+
+
+@pytest.mark.parametrize("text", ["payload.order", "{{ event.payload.order }}"])
+def test_in_the_place_of_an_object_only_a_path_is_taken(tmp_path: Path, text: str) -> None:
+    for action in ({"run-deployment": "x", "parameters": text}, {"emit-event": "x", "resource": text}):
+        path = rules(tmp_path, automations=[{"name": "a", "trigger": {"expect": "up"}, "actions": [action]}])
+        (problem,) = [each for each in check_rules(path) if each.field != "automations[0].actions[0].deployment"]
+        assert "is no path to an object; write one such as $.payload.order" in problem.detail
