@@ -185,7 +185,12 @@ class Peer:
         async with self.db.session_context(begin_transaction=True) as session:
             import sqlalchemy as sa
 
-            for table in (self.db.AutomationBucket, self.db.CompositeTriggerChildFiring, self.db.Automation):
+            for table in (
+                self.db.AutomationBucket,
+                self.db.AutomationHeldEvent,
+                self.db.CompositeTriggerChildFiring,
+                self.db.Automation,
+            ):
                 await session.execute(sa.delete(table))
             self._rank = {}
             for spec in specs:
@@ -217,11 +222,20 @@ class Peer:
             await self._sweep(ungated)
         raise SystemExit(f"more than {MOST_STOPS} sweeps before {moment}; bring the lines nearer to each other")
 
+    async def _date_held_events(self) -> None:
+        """Events that Prefect holds carry the database's time, which is that of the wall: put the virtual one there."""
+        import sqlalchemy as sa
+
+        table = self.db.AutomationHeldEvent
+        async with self.db.session_context(begin_transaction=True) as session:
+            await session.execute(sa.update(table).where(table.updated > self.clock).values(updated=self.clock))
+
     async def _sweep(self, ungated: bool) -> None:
         if ungated:
             self.triggers.next_proactive_runs.clear()
         await self.triggers.evaluate_proactive_triggers()
         await self.triggers.periodic_evaluation(self.time.now("UTC"))
+        await self._date_held_events()
 
     async def _receive(self, line: dict[str, Any]) -> None:
         from prefect.server.events.ordering import EventArrivedEarly
@@ -234,6 +248,7 @@ class Peer:
             await self.triggers.reactive_evaluation(event)
         except EventArrivedEarly:
             pass  # Prefect has put it aside and comes back to it
+        await self._date_held_events()
 
     async def instabilities(self, case: dict[str, Any], answer: dict[str, Any]) -> list[str]:
         """Why Prefect's answer to `case` depends on something that the case does not say."""

@@ -520,6 +520,28 @@ async def test_a_result_file_of_another_kind_is_dropped_with_a_note_and_the_run_
         ended = await house.ends(run)
     assert (ended.state, ended.result) == (RunState.COMPLETED, None)
     assert said in ended.message
+    assert await house.text(run, "system") == [ended.message]
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ('{"t": datetime.datetime.now()}', "Object of type datetime is not JSON serializable"),
+        ('"x" * 70_000', "70,002 bytes of JSON; at most 64 KiB are kept"),
+    ],
+)
+async def test_a_function_result_that_is_not_kept_is_named_in_the_message_and_the_log(
+    house: House, value: str, said: str
+) -> None:
+    (house.root / "jobs.py").write_text(f"import datetime\n\ndef run():\n    return {value}\n")
+    house.deploy(command=None, entrypoint="jobs.py:run")
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.result) == (RunState.COMPLETED, None)
+    assert ended.message.startswith("the result was dropped: ")
+    assert said in ended.message
+    assert await house.text(run, "system") == [ended.message]
 
 
 async def test_a_result_nested_253_deep_is_dropped_with_a_note_and_the_run_completes(house: House) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage, links
-from whenthen.actions.fields import Field, compile_optional_text, compile_text_field, compile_value_field
+from whenthen.actions.fields import Field, compile_object_field, compile_optional_text, compile_text_field
 from whenthen.actions.implied_targets import DEPLOYMENT_PREFIX, FLOW_RUN_PREFIX, deployment_of, flow_run_of
 from whenthen.schemas.actions import (
     CancelFlowRun,
@@ -26,12 +26,12 @@ class RunDeploymentHandler:
 
     action: RunDeployment
     deployment: Field[str] | None
-    parameters: Field[Any]
+    parameters: Field[dict[str, Any]]
 
     @classmethod
     def compile(cls, action: RunDeployment) -> RunDeploymentHandler:
         deployment = compile_optional_text(action.deployment, "deployment")
-        return cls(action, deployment, compile_value_field(action.parameters, "parameters"))
+        return cls(action, deployment, compile_object_field(action.parameters, "parameters"))
 
     async def run(self, call: Call) -> ActionResult:
         name = _deployment(self.deployment, call)

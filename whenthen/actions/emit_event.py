@@ -6,7 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage
-from whenthen.actions.fields import Field, compile_text_field, compile_text_mapping, compile_value_field
+from whenthen.actions.fields import (
+    Field,
+    compile_labels_path,
+    compile_text_field,
+    compile_text_mapping,
+    compile_value_field,
+)
 from whenthen.schemas.actions import EmitEvent
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.errors import InvalidTemplate, RenderError
@@ -25,13 +31,17 @@ class EmitEventHandler:
 
     event: Field[str]
     says_reserved: bool  #: the rule itself begins the name with a reserved one
-    resource: dict[str, Field[str]] | None
+    resource: dict[str, Field[str]] | Field[dict[str, str]] | None
     related: tuple[dict[str, Field[str]], ...]
     payload: Field[Any]
 
     @classmethod
     def compile(cls, action: EmitEvent) -> EmitEventHandler:
-        resource = None if action.resource is None else _resource(action.resource, "resource")
+        resource: dict[str, Field[str]] | Field[dict[str, str]] | None = None
+        if isinstance(action.resource, str):
+            resource = compile_labels_path(action.resource, "resource")
+        elif action.resource is not None:
+            resource = _resource(action.resource, "resource")
         related = tuple(_resource(labels, "related", index) for index, labels in enumerate(action.related))
         return cls(
             compile_text_field(action.event, "event"),
@@ -70,6 +80,8 @@ class EmitEventHandler:
         )
 
     def _resource(self, call: Call) -> dict[str, str]:
+        if isinstance(self.resource, Field):
+            return self.resource.render(call)
         if self.resource is not None:
             return {label: field.render(call) for label, field in self.resource.items()}
         if call.event is not None:

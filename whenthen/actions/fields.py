@@ -18,6 +18,8 @@ from whenthen.templates import Value, compile_value, scalar_text
 
 __all__ = [
     "Field",
+    "compile_labels_path",
+    "compile_object_field",
     "compile_optional_text",
     "compile_text_field",
     "compile_text_mapping",
@@ -50,6 +52,16 @@ class Field(Generic[T]):
 def compile_value_field(spec: Any, *path: str | int) -> Field[Any]:
     """A JSON-like value that keeps its types. Raises `InvalidTemplate` with the path of the part at fault."""
     return Field(path, _compile(spec, path), _any)
+
+
+def compile_object_field(spec: Any, *path: str | int) -> Field[dict[str, Any]]:
+    """As `compile_value_field`, for an object or a path that gives one."""
+    return Field(path, _compile(spec, path), _object)
+
+
+def compile_labels_path(text: str, *path: str | int) -> Field[dict[str, str]]:
+    """A path that gives all labels of a resource. Raises `InvalidTemplate`."""
+    return Field(path, _compile(text, path), _labels)
 
 
 def compile_text_field(text: str, *path: str | int, empty: bool = False) -> Field[str]:
@@ -88,6 +100,19 @@ def _compile(spec: Any, path: FieldPath) -> Value:
 
 def _any(path: FieldPath, value: Any) -> Any:
     return value
+
+
+def _object(path: FieldPath, value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise RenderError(f"needs an object, found {_kind(value)}", path=path)
+    return value
+
+
+def _labels(path: FieldPath, value: Any) -> dict[str, str]:
+    labels = _object(path, value)
+    if "id" not in labels:
+        raise RenderError("missing; every resource has an id", path=(*path, "id"))
+    return {label: _text((*path, label), item, empty=label != "id") for label, item in labels.items()}
 
 
 def _text(path: FieldPath, value: Any, *, empty: bool) -> str:

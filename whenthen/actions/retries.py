@@ -21,7 +21,7 @@ def next_delay(retry: Retry, attempt: int, *, random: float, retry_after: timede
     The delay doubles with each attempt up to `max_delay` and then varies by the share `jitter`: `random` in [0, 1) is
     mapped to [-jitter, +jitter). What the other side asked for (`retry_after`) is a lower bound, up to `MAX_HINT`.
     """
-    if attempt >= retry.attempts:
+    if attempt >= retry.most_attempts:
         return None
     doubled = retry.delay.total_seconds() * 2.0 ** (attempt - 1)
     seconds = min(doubled, retry.max_delay.total_seconds()) * (1 + retry.jitter * (2 * random - 1))

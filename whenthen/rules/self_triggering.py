@@ -181,6 +181,9 @@ def _holds(emission: _Emission, listener: Part, trigger: EventTrigger) -> bool:
         same = listener is emission.part and trigger is emission.source
         if trigger.match and not same and trigger.match != emission.source.match:
             return False
+    elif isinstance(action.resource, str):
+        if trigger.match:
+            return False  # its labels are not known
     elif not _labels_hold(trigger.match, action.resource):
         return False
     return all(any(_labels_hold(match, labels) for labels in action.related) for match in trigger.match_related)

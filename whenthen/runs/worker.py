@@ -383,10 +383,13 @@ class Worker:
         if stopped is Stop.LOST:
             await output.abandon()
             return None
-        await output.close()
         if stopped is Stop.DRAIN:
+            await output.close()
             return None
         report = await asyncio.to_thread(read_report, scratch / "result.json")
+        if report.note:
+            await output.write_system_line(report.note)
+        await output.close()
         ending = ending_of(exit_code, stopped, deployment.timeout, report, output.last_error_line)
         return replace(ending, message=output.mask(ending.message), result=output.mask_value(ending.result))
 

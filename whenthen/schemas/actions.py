@@ -37,15 +37,51 @@ __all__ = [
 ]
 
 
+def _check_object_path(text: str) -> str:
+    if text != "$" and not text.startswith(("$.", "$[")):
+        raise ValueError(
+            f"{text[:80]!r} is no path to an object; write one such as $.payload.order, or the object itself"
+        )
+    return text
+
+
+#: in the place of an object: one path that gives it
+ObjectPath = Annotated[str, Field(max_length=4096), AfterValidator(_check_object_path)]
+
+
 class Retry(Model):
     """How often and how soon a failed try is repeated: delay * 2^n, at most max_delay, plus or minus jitter."""
 
-    attempts: int = Field(default=5, ge=1, le=100)
-    """All attempts, the first included."""
+    retries: int = Field(default=4, ge=0, le=99)
+    """Further attempts after the first."""
+    attempts: int | None = Field(default=None, ge=1, le=100, exclude=True)
+    """Of earlier versions: all attempts, the first included. Write `retries`, which is one less."""
     delay: Duration = timedelta(seconds=1)
     max_delay: Duration = timedelta(minutes=5)
     jitter: float = Field(default=0.2, ge=0, le=1)
     """Share of the delay by which it varies."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _count_retries(cls, value: Any) -> Any:
+        attempts = value.get("attempts") if isinstance(value, dict) else None
+        if isinstance(attempts, int) and 1 <= attempts <= 100 and "retries" not in value:
+            return {**value, "retries": attempts - 1}
+        return value
+
+    @model_validator(mode="after")
+    def _one_count(self) -> Retry:
+        if self.attempts is not None and self.attempts != self.retries + 1:
+            raise ValueError(
+                f"`retries: {self.retries}` and `attempts: {self.attempts}` differ: `attempts` counts the first one, too; "
+                "leave it out"
+            )
+        return self
+
+    @property
+    def most_attempts(self) -> int:
+        """All attempts, the first included."""
+        return self.retries + 1
 
 
 class ActionBase(Model):
@@ -65,8 +101,8 @@ class RunDeployment(ActionBase):
     type: Literal["run-deployment"]
     deployment: str | None = Field(default=None, max_length=4096)
     """Its name (may be a template). Left out: the deployment that the event is about."""
-    parameters: dict[str, Any] = Field(default_factory=dict)
-    """Values; `$.` starts JSONPath and keeps the type, `{{ }}` is Jinja and gives text."""
+    parameters: dict[str, Any] | ObjectPath = Field(default_factory=dict)
+    """Values, or one path that gives them all; `$.` starts JSONPath and keeps the type, `{{ }}` is Jinja and gives text."""
     delay: Duration = timedelta(0)
     """Start this long after the firing."""
 
@@ -221,8 +257,8 @@ class EmitEvent(ActionBase):
     primary: ClassVar[str | None] = "event"
     type: Literal["emit-event"]
     event: str = Field(min_length=1, max_length=4096)
-    resource: dict[str, str] | None = None
-    """Templates; left out: the resource of the triggering event, or the automation."""
+    resource: dict[str, str] | ObjectPath | None = None
+    """Templates, or one path that gives all labels; left out: the resource of the triggering event, or the automation."""
     related: list[dict[str, str]] = Field(default_factory=list)
     payload: Any = None
 

@@ -69,6 +69,8 @@ class Collect(Model):
     """Fire at the latest this long after the first one."""
     quiet: Duration | None = None
     """Fire when this long nothing more came (a debounce), if that is earlier."""
+    first: Literal["now", "gathered"] = Field(default="gathered", exclude_if=lambda first: bool(first == "gathered"))
+    """now: fire for the first one at once, and with the rest together; gathered: with all of them."""
 
 
 class EventTrigger(EventFilter):
@@ -88,7 +90,7 @@ class EventTrigger(EventFilter):
     window: Literal["sliding", "tumbling"] = "sliding"
     """sliding: any span of that length counts; tumbling: Prefect's buckets."""
     cooldown: Duration | None = None
-    """How long a key is quiet after a firing; default: `within`."""
+    """How long a key is quiet after a firing; default: `within`, and with `collect` not at all."""
     resolve_on: Annotated[EventFilter, BeforeValidator(_as_filter), _OrNames()] | None = None
     """Events that end the Triggered state of their key."""
     collect: Collect | None = None
@@ -120,10 +122,8 @@ class EventTrigger(EventFilter):
                 raise ValueError("`after` needs `within`: how long after that event the others count")
         if self.collect and (self.threshold > 1 or self.after):
             raise ValueError("`collect` and a threshold or `after` do not go together; use one of them")
-        if self.collect and (self.within or self.cooldown is not None or self.window == "tumbling"):
-            raise ValueError(
-                "a burst ends by `collect` alone: `wait`, `quiet`, `events`; remove within, cooldown, window"
-            )
+        if self.collect and (self.within or self.window == "tumbling"):
+            raise ValueError("a burst ends by `collect` alone: `wait`, `quiet`, `events`; remove within, window")
         if self.window == "tumbling" and self.cooldown is not None:
             raise ValueError("a tumbling bucket is quiet until it ends; `cooldown` belongs to `window: sliding`")
         return self

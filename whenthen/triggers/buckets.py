@@ -1,9 +1,9 @@
 """Triggers with tumbling windows: events counted in buckets, and the periodic checks of proactive triggers.
 
 A check is a record of its own, `<trigger>~check`, with a deadline: the earliest bucket's end, or `within` after the last check. It
-has no deadline while there is no bucket. How a bucket decides, and where that follows Prefect, is in `triggers.windows.tumbling`.
+has no deadline while there is no bucket. The events held for buckets that open later are a record for each key, `<trigger>~held`. How a bucket decides, and where that follows Prefect, is in `triggers.windows.tumbling`.
 
-Called by `triggers.windowing` for events and by `triggers.deadlines` for checks.
+Called by `triggers.windowing` for events and by `triggers.deadlines` for checks and held events.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from whenthen.triggers.firing_ids import Cause
 from whenthen.triggers.firing_outcomes import apply_transition, fire
 from whenthen.triggers.rule_set import Leaf
 from whenthen.triggers.shard_state import ShardState
-from whenthen.triggers.windows import tumbling
-from whenthen.triggers.windows.transitions import Transition
+from whenthen.triggers.windows import held_events, tumbling
+from whenthen.triggers.windows.transitions import State, Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["apply_event", "check", "start_checks"]
+__all__ = ["apply_event", "check", "forget_held", "start_checks"]
 
 _MAX_CHECKS = 20_000  #: of one trigger, when the clock advances past many
 
@@ -37,13 +37,26 @@ def apply_event(
         fire(shard, leaf, key, Transition(Reason.FIRED, None, refs=(ref,), at_us=now_us), cause, evaluation)
         return
     state = shard.store.get(leaf.id, key)
-    transition = tumbling.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, data=event.data)
+    held = _held(shard, leaf, rule, key, event.time_us if counts and not opens else None)
+    transition = tumbling.on_event(
+        rule, state, ref, now_us=now_us, counts=counts, opens=opens, data=event.data, held=held
+    )
     opened = shard.store_transition(leaf, key, transition, state)
     if rule.proactive:
         if opened:
             _schedule_check(shard, leaf, rule)
         shard.track_bucket(leaf, rule, key, transition.state)
     apply_transition(shard, leaf, key, transition, cause, evaluation)
+
+
+def forget_held(shard: ShardState, leaf: Leaf, trigger: str, key: str, held: State) -> None:
+    """Forget the held events of a key that no bucket can need any more, and look again when the next ones may go."""
+    bucket = shard.store.get(leaf.id, key)
+    kept = held_events.forget(held, now_us=shard.effective_us, open_until_us=None if bucket is None else bucket[2])
+    if kept is None:
+        shard.store.drop(trigger, key)
+    else:
+        shard.store.put(trigger, key, kept, deadline=kept[1])
 
 
 def start_checks(shard: ShardState, leaf: Leaf) -> None:
@@ -96,6 +109,23 @@ def check(shard: ShardState, leaf: Leaf, trigger: str, due_us: int, evaluation: 
     again = min(now_us + rule.within_us, deadlines.next_deadline() or now_us + rule.within_us)
     watched = opens_itself or shard.store.has(leaf.id)
     shard.store.put(trigger, "", [now_us, again, int(watched)], deadline=again if watched else None)
+
+
+def _held(shard: ShardState, leaf: Leaf, rule: TumblingRule, key: str, time_us: int | None) -> State | None:
+    """The events held for a key, with the one at `time_us` when it is to be held."""
+    if not rule.holds_events:
+        return None
+    trigger = f"{leaf.id}~held"
+    held = shard.store.get(trigger, key)
+    if held is not None and held[1] <= shard.effective_us:
+        forget_held(shard, leaf, trigger, key, held)
+        held = shard.store.get(trigger, key)
+    if time_us is not None:
+        held = held_events.hold(
+            held, time_us, threshold=rule.threshold, within_us=rule.within_us, now_us=shard.effective_us
+        )
+        shard.store.put(trigger, key, held, deadline=held[1])
+    return held
 
 
 def _schedule_check(shard: ShardState, leaf: Leaf, rule: TumblingRule) -> None:

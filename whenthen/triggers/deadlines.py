@@ -49,13 +49,17 @@ def on_deadline(shard: ShardState, trigger: str, key: str, state: State, due_us:
     if kind == "check":
         buckets.check(shard, node, trigger, due_us, evaluation)
         return
+    if kind == "held":
+        buckets.forget_held(shard, node, trigger, key, state)
+        return
     rule = node.rule
     cause = Cause(None, 0, due_us, due_us)
     if isinstance(rule, ScheduleRule):
         _fire_schedule(shard, node, rule, state, evaluation)
         return
     if isinstance(rule, AbsenceRule):
-        cause.depth, cause.opened_by = state[3], state[4]
+        opener = absence.opened_by(state)
+        cause.depth, cause.opened_by = state[3], "" if opener is None else opener.id
         transition = absence.on_time(rule, state, now_us=shard.clock_us)
     elif isinstance(rule, CollectRule):
         transition = collecting.on_time(rule, state, now_us=due_us)

@@ -17,6 +17,7 @@ from whenthen.triggers.rule_set import Composite, Leaf
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.window_keys import key_text, parse_key_text
 from whenthen.triggers.windows import composite
+from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.transitions import Transition
 
 __all__ = ["apply_transition", "fire", "resolve_on"]
@@ -35,7 +36,7 @@ def apply_transition(
             record_decision(shard, evaluation, leaf, Reason.RESOLVED, cause.event, key=key, detail=transition.detail)
     else:
         record_decision(shard, evaluation, leaf, transition.reason, cause.event, key=key, detail=transition.detail)
-        satisfied = transition.reason is Reason.EXPECTED and transition.refs
+        satisfied = transition.refs and isinstance(leaf.rule, AbsenceRule)
         if satisfied and leaf.parent is None and leaf.automation.keeps_state:
             detail = "the expected events came"
             _resolve(shard, leaf, key, transition.refs or (), transition.total, cause, evaluation, detail=detail)

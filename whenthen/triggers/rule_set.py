@@ -426,6 +426,8 @@ def _window_rule(trigger: EventTrigger) -> WindowRule:
             events=trigger.collect.events,
             wait_us=duration_us(trigger.collect.wait),
             quiet_us=None if quiet is None else duration_us(quiet),
+            first_now=trigger.collect.first == "now",
+            cooldown_us=cooldown,
         )
     proactive = trigger.posture == "proactive"
     if trigger.window == "tumbling":

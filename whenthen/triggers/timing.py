@@ -24,10 +24,13 @@ _MAX_OCCURRENCES = 1000  #: of a schedule, when the clock advances past many
 
 
 def deadline_us(trigger: str, node: Leaf | Composite, state: State) -> int | None:
-    """The deadline of the record `trigger` of `node`: the window itself, or its check. None without one."""
+    """The deadline of the record `trigger` of `node`: the window itself, its check, or what is held for it. None without one."""
     if trigger.endswith("~check"):
         due: int | None = state[1] if state[2] else None  # no checks while there is no bucket
         return due
+    if trigger.endswith("~held"):
+        forgotten: int = state[1]
+        return forgotten
     if trigger != node.id or isinstance(node, Composite):
         return None
     rule = node.rule

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import orjson
 import pytest
 
 from tests.unit.actions.conftest import EVENT, NOW, new_task
-from whenthen.actions import compile_action, read_action
+from whenthen.actions import compile_action, encode_spec, read_action
 from whenthen.actions.attempts import Call
 from whenthen.actions.http.destinations import compile_destination
 from whenthen.schemas.actions import ACTIONS
@@ -116,8 +117,14 @@ def test_every_action_of_the_schema_can_be_compiled() -> None:
 
 
 def test_an_action_survives_the_way_through_the_stream() -> None:
-    action = read_action({"call-webhook": "http://host", "timeout": "1500ms", "retry": {"delay": "2s", "attempts": 3}})
+    action = read_action({"call-webhook": "http://host", "timeout": "1500ms", "retry": {"delay": "2s", "retries": 2}})
     assert read_action(action.model_dump(mode="json")) == action
+
+
+def test_an_action_is_the_same_one_whichever_way_its_attempts_were_counted() -> None:
+    old = read_action({"call-webhook": "http://host", "retry": {"attempts": 3}})
+    assert encode_spec(old) == encode_spec(read_action({"call-webhook": "http://host", "retry": {"retries": 2}}))
+    assert read_action(orjson.loads(encode_spec(old))).retry.most_attempts == 3
 
 
 @pytest.mark.parametrize(

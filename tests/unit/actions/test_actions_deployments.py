@@ -210,6 +210,36 @@ async def test_what_an_action_causes_is_part_of_the_trace_of_its_event(world: An
     assert flow_run_event(replace(run, changed=EVENT["received"]), 1, NOW).data["trace"] == run.trace
 
 
+async def test_one_path_gives_all_parameters_and_all_labels(world: Any) -> None:
+    order = {"id": 17, "vip": True, "lines": [{"sku": "a"}]}
+    event = {**EVENT, "payload": {"order": order, "labels": {"id": 17, "vip": True, "note": ""}}}
+    await world.perform(
+        {"type": "run-deployment", "deployment": "loader", "parameters": "$.payload.order"}, event=event
+    )
+    await world.perform({"emit-event": "order.seen", "resource": "$.payload.labels"}, event=event)
+    assert world.orchestrator.runs["f-1.0"].parameters == order
+    assert world.sink.events[0].resource == {"id": "17", "vip": "true", "note": ""}
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [
+        (
+            {"type": "run-deployment", "deployment": "loader", "parameters": "$.payload.size"},
+            "parameters: needs an object, found int",
+        ),
+        ({"emit-event": "x", "resource": "$.payload.tags"}, "resource: needs an object, found a list"),
+        ({"emit-event": "x", "resource": "$.payload"}, "resource.id: missing; every resource has an id"),
+        ({"emit-event": "x", "resource": "$.payload.none"}, "resource: "),
+    ],
+)
+async def test_a_path_that_gives_no_object_is_a_permanent_error(world: Any, action: dict[str, Any], said: str) -> None:
+    with pytest.raises(ActionError) as failed:
+        await world.perform(action)
+    assert said in str(failed.value)
+    assert not failed.value.retryable
+
+
 async def test_an_emitted_event_is_about_the_same_resource_by_default(world: Any) -> None:
     await world.perform({"emit-event": "file.seen"})
     await world.perform({"emit-event": "clock.seen"}, event=None)

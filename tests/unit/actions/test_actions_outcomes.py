@@ -26,13 +26,13 @@ SECOND = timedelta(seconds=1)
 
 
 def test_delays_double_up_to_the_maximum_and_end() -> None:
-    retry = Retry(attempts=6, delay=SECOND, max_delay=timedelta(seconds=5), jitter=0)
+    retry = Retry(retries=5, delay=SECOND, max_delay=timedelta(seconds=5), jitter=0)
     delays = [next_delay(retry, attempt, random=0.3) for attempt in range(1, 8)]
     assert delays == [SECOND, 2 * SECOND, 4 * SECOND, 5 * SECOND, 5 * SECOND, None, None]
 
 
 def test_what_the_receiver_asks_for_is_a_bounded_lower_bound() -> None:
-    retry = Retry(attempts=3, delay=10 * SECOND, jitter=0)
+    retry = Retry(retries=2, delay=10 * SECOND, jitter=0)
     assert next_delay(retry, 1, random=0, retry_after=SECOND) == 10 * SECOND
     assert next_delay(retry, 1, random=0, retry_after=60 * SECOND) == 60 * SECOND
     assert next_delay(retry, 1, random=0, retry_after=timedelta(days=9)) == MAX_HINT
@@ -40,7 +40,7 @@ def test_what_the_receiver_asks_for_is_a_bounded_lower_bound() -> None:
 
 
 @given(
-    attempts=st.integers(1, 100),
+    retries=st.integers(0, 99),
     delay=st.floats(0, 1e8),
     max_delay=st.floats(0, 1e8),
     jitter=st.floats(0, 1),
@@ -48,13 +48,13 @@ def test_what_the_receiver_asks_for_is_a_bounded_lower_bound() -> None:
     random=st.floats(0, 1, exclude_max=True),
 )
 def test_every_delay_lies_within_its_jitter(
-    attempts: int, delay: float, max_delay: float, jitter: float, attempt: int, random: float
+    retries: int, delay: float, max_delay: float, jitter: float, attempt: int, random: float
 ) -> None:
     retry = Retry(
-        attempts=attempts, delay=timedelta(seconds=delay), max_delay=timedelta(seconds=max_delay), jitter=jitter
+        retries=retries, delay=timedelta(seconds=delay), max_delay=timedelta(seconds=max_delay), jitter=jitter
     )
     found = next_delay(retry, attempt, random=random)
-    if attempt >= attempts:
+    if attempt > retries:
         assert found is None
         return
     assert found is not None
@@ -64,8 +64,15 @@ def test_every_delay_lies_within_its_jitter(
     assert found >= timedelta(0)
 
 
+def test_retries_count_further_attempts_and_attempts_all_of_them() -> None:
+    for retry in (Retry(retries=2), Retry(attempts=3), Retry.model_validate(Retry(attempts=3).model_dump())):
+        assert (retry.retries, retry.most_attempts) == (2, 3)
+        assert [next_delay(retry, attempt, random=0) is not None for attempt in (1, 2, 3)] == [True, True, False]
+    assert Retry().most_attempts == 5
+
+
 def test_without_jitter_delays_never_shrink() -> None:
-    retry = Retry(attempts=100, jitter=0)
+    retry = Retry(retries=99, jitter=0)
     delays = [next_delay(retry, attempt, random=0.9) for attempt in range(1, 100)]
     assert None not in delays
     assert delays == sorted(delays)  # type: ignore[type-var]

@@ -302,3 +302,27 @@ def test_such_a_set_is_found_wherever_a_glob_stands(tmp_path: Path, trigger: dic
 )  # fmt: skip
 def test_a_set_that_can_be_meant_is_none(tmp_path: Path, glob: str) -> None:
     assert set_warnings(tmp_path, {"expect": "up", "match": {"key": glob}}) == []
+
+
+def test_attempts_of_a_retry_still_count_the_first_one_and_are_warned_of(tmp_path: Path) -> None:
+    call = {"call-webhook": "https://example.com", "retry": {"attempts": 8}}
+    path = rules(tmp_path, automations=[{"name": "a", "trigger": {"expect": "up"}, "actions": [call]}])
+    assert check_rules(path) == []
+    (warning,) = load_rules(path).warnings
+    assert warning.line > 1
+    assert warning.field == "automations[0].actions[0].retry.attempts"
+    assert "write `retries: 7`" in warning.detail
+    sound(tmp_path, {"expect": "up"}, {"call-webhook": "https://example.com", "retry": {"retries": 7}})
+
+
+def test_retries_and_attempts_that_differ_are_an_error(tmp_path: Path) -> None:
+    call = {"call-webhook": "https://example.com", "retry": {"retries": 3, "attempts": 3}}
+    assert "`retries: 3` and `attempts: 3` differ" in one_problem(tmp_path, {"expect": "up"}, call)
+
+
+@pytest.mark.parametrize("text", ["payload.order", "{{ event.payload.order }}"])
+def test_in_the_place_of_an_object_only_a_path_is_taken(tmp_path: Path, text: str) -> None:
+    for action in ({"run-deployment": "x", "parameters": text}, {"emit-event": "x", "resource": text}):
+        path = rules(tmp_path, automations=[{"name": "a", "trigger": {"expect": "up"}, "actions": [action]}])
+        (problem,) = [each for each in check_rules(path) if each.field != "automations[0].actions[0].deployment"]
+        assert "is no path to an object; write one such as $.payload.order" in problem.detail

@@ -69,7 +69,7 @@ def metric(aggregate: str, operator: str, threshold: float) -> dict[str, Any]:
         ({"window": "tumbling", "within": 5, "cooldown": 1}, "`cooldown` belongs to `window: sliding`"),
         ({"collect": {}, "threshold": 2, "within": 5}, "do not go together"),
         ({"collect": {}, "within": 5}, "a burst ends by `collect` alone"),
-        ({"collect": {}, "cooldown": 5}, "a burst ends by `collect` alone"),
+        ({"collect": {}, "window": "tumbling"}, "a burst ends by `collect` alone"),
         ({"collect": {"events": 0}}, "greater than or equal to 1"),
         ({"collect": {"events": 10_001}}, "less than or equal to 10000"),
         ({"type": "sequence", "triggers": [{"expect": "a"}]}, "at least 2 items"),

@@ -77,8 +77,8 @@ class ActionRunner:
             ActionError: no rule set that is known has had such an action. Another attempt does not help.
             BusUnavailable: it can not be looked up now.
         """
-        digest = task.digest or spec_digest(orjson.dumps(task.action))
-        if task.action.keys() - {"type"} and spec_digest(orjson.dumps(task.action)) != digest:
+        digest = task.digest or _digest_today(task.action)
+        if task.digest and task.action.keys() - {"type"} and spec_digest(orjson.dumps(task.action)) != digest:
             raise _unknown("the task spells out another action than the one it names")
         known = await self._look_up(task.firing, task.index, digest)
         return dataclasses.replace(task, action=known[1], digest=digest)
@@ -163,6 +163,17 @@ class ActionRunner:
             events = await asyncio.gather(*(self._bus.event_at(ref.seq) for ref in block))
             found += [event.data for event in events if event is not None]
         return found
+
+
+def _digest_today(spelled_out: dict[str, Any]) -> str:
+    """The digest by which an action is known that a task of the first format spells out.
+
+    Fields may have got other names since then, so it is read and encoded as today's rules are.
+    """
+    try:
+        return spec_digest(encode_spec(read_action(spelled_out)))
+    except (ValidationError, ValueError, TypeError, RecursionError):
+        return spec_digest(orjson.dumps(spelled_out))
 
 
 def _unknown(why: str) -> ActionError:

@@ -244,7 +244,7 @@ class Executor:
             elif hung >= MOST_TRIES:
                 why = f"{hung} processes hung on it; redrive it once the cause is mended"
                 await self._failed(one, ActionError(why, retryable=False, reason="hung"), 0.0)
-            elif one.attempts > 1 and one.attempts > _retry(task).attempts:
+            elif one.attempts > 1 and one.attempts > _retry(task).most_attempts:
                 why = "its last attempt was begun and never ended; it seems to bring its executor down"
                 await self._failed(one, ActionError(why, retryable=False), 0.0)
             else:

@@ -2,8 +2,9 @@
 
 Called by `rules.folder` once all files are read. An error is what can never work: a condition over a field that events do not have,
 a key that is no label and no path, `key.name` where `for_each` has no such name. A warning is what works and is probably not
-meant: an automation without actions, a set of letters in a glob that reads like a word. Only what is written plainly is judged; where a template asks whether a value is there
-(`default`, `is defined`), its author knows better.
+meant: an automation without actions, a set of letters in a glob that reads like a word, a count of attempts where further ones are
+counted. Only what is written plainly is judged; where a template asks whether a value is there (`default`, `is defined`), its
+author knows better.
 """
 
 from __future__ import annotations
@@ -57,6 +58,8 @@ def implausible(parts: Iterable[Part]) -> Iterator[Finding]:
                 yield Finding(part=part, path=path, detail=detail)
             for path, detail in word_sets(part.model):
                 yield Finding(part=part, path=path, detail=detail, warning=True)
+            for path, detail in _old_counts(part.model):
+                yield Finding(part=part, path=path, detail=detail, warning=True)
             if not any(written_actions(part.model)):
                 detail = (
                     "it has no actions: it fires and nothing is done; add `actions`, or `do-nothing` if that is meant"
@@ -70,6 +73,15 @@ def implausible(parts: Iterable[Part]) -> Iterator[Finding]:
                         "env:NAME or file:/path"
                     )
                     yield Finding(part=part, path=("urls", index), detail=detail)
+
+
+def _old_counts(model: Automation) -> Iterator[tuple[FieldPath, str]]:
+    for path, action in written_actions(model):
+        if (attempts := action.retry.attempts) is not None:
+            detail = (
+                f"`attempts: {attempts}` counts the first one, too; write `retries: {attempts - 1}`, as deployments do"
+            )
+            yield (*path, "retry", "attempts"), detail
 
 
 def _automation(model: Automation) -> Iterator[tuple[FieldPath, str]]:

@@ -4,14 +4,15 @@ With `after`, an `after` event at `a` opens [a, a + within); the window ends sat
 fires at a + within. Further `after` events while it is open change nothing; one that is also expected counts first
 and, when that ended the window, opens the next (heartbeats). Expected events are kept for `within`, so one that
 arrives before the `after` event it belongs to still counts. After a firing no window opens for events that lie before
-its deadline plus `cooldown`, when one is given, and none for events that are not newer than the one that opened it.
+its deadline plus `cooldown`, when one is given, and none for events that are not newer than the one that opened it. Expected
+events that come while no window is open satisfy nothing, but say that what a firing missed has come (`Transition.refs`).
 
 Without `after`, the window always ends `within` after the `threshold`-th newest event (or after it opened). When it fires it
 opens again, and the next firing comes `cooldown` later at the earliest. Several windows that ended between two values of the
 clock fire once. An event that is older than `within` of the clock is late.
 
-State: [touched, opened, deadline, depth, opened_by, time, position, id, ...]; `opened_by` is the id of the event that opened the
-window, `depth` its depth; `deadline` is 0 when no window is open, and `opened` is then the end of the cooldown after a firing.
+State: [touched, opened, deadline, depth, opened_by, time, position, id, ...]; `opened_by` is the event that opened the
+window, [id, position] (its id alone in states of the first versions, "" without one), `depth` its depth; `deadline` is 0 when no window is open, and `opened` is then the end of the cooldown after a firing.
 Without `after`, `opened` plus `within` is the earliest deadline.
 
 Called by `triggers.windowing` and `triggers.deadlines`. Meaning: docs/rules.md, "Absence".
@@ -24,7 +25,7 @@ from dataclasses import dataclass
 from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.windows.transitions import State, Transition, refs_of
 
-__all__ = ["AbsenceRule", "deadline_us", "expires_us", "initial_state", "lapse", "on_event", "on_time"]
+__all__ = ["AbsenceRule", "deadline_us", "expires_us", "initial_state", "lapse", "on_event", "on_time", "opened_by"]
 
 _HEAD = 5
 
@@ -52,6 +53,14 @@ def expires_us(rule: AbsenceRule, state: State) -> int | None:
     return None if state[2] else max(state[0] + rule.within_us, state[1])
 
 
+def opened_by(state: State) -> Ref | None:
+    """The event that opened the window; None when it opened without one."""
+    if not state[4]:
+        return None
+    event_id, seq = (state[4], 0) if isinstance(state[4], str) else state[4]
+    return Ref(event_id, seq, state[1])
+
+
 def on_event(
     rule: AbsenceRule, state: State | None, event: Ref, *, now_us: int, counts: bool, opens: bool, depth: int = 0
 ) -> Transition:
@@ -66,9 +75,11 @@ def on_event(
     if not rule.needs_after:
         return _count_event(rule, state, event)
     transition = Transition(Reason.OPENED, state)
+    came: tuple[Ref, ...] | None = None
     if counts:
         _keep_event(rule, state, event, now_us)
         if not state[2]:
+            came = _missed(rule, state, event)
             transition = Transition(Reason.WAITING_FOR_AFTER, state, "no window is open")
         else:
             count = _covered(state, state[1], state[2])
@@ -89,11 +100,13 @@ def on_event(
         if counts:
             _remove_event(state, event)
         if _covered(state, start, end) < rule.threshold:
-            state[1], state[2], state[3], state[4] = start, end, depth, event.id
+            state[1], state[2], state[3], state[4] = start, end, depth, [event.id, event.seq]
             if transition.reason is Reason.OPENED or transition.reason is Reason.WAITING_FOR_AFTER:
                 transition = Transition(Reason.OPENED, state, f"opened a window of {rule.within_us / 1e6:g} s")
         elif transition.reason is Reason.OPENED:
             transition = Transition(Reason.EXPECTED, state, "the expected events had arrived before it")
+    if came:
+        transition.refs, transition.total = came, len(came)
     return transition
 
 
@@ -107,6 +120,9 @@ def on_time(rule: AbsenceRule, state: State, *, now_us: int) -> Transition:
     for i in range(_HEAD, len(state), 3):
         if start <= state[i] < due:
             flat += state[i : i + 3]
+    opener = opened_by(state) if rule.needs_after else None
+    if opener is not None:
+        flat[:0] = [opener.time_us, opener.seq, opener.id]
     refs, total = refs_of(flat), len(flat) // 3
     detail = f"fewer than {rule.threshold} came within {rule.within_us / 1e6:g} s"
     if rule.needs_after:
@@ -129,6 +145,19 @@ def lapse(rule: AbsenceRule, state: State, *, now_us: int) -> Transition | None:
     if not rule.needs_after:
         return Transition(Reason.LAPSED, initial_state(rule, now_us=now_us), detail + "; it watches from now on")
     return Transition(Reason.LAPSED, [now_us, state[1] + 1, 0, *state[3:]], detail)
+
+
+def _missed(rule: AbsenceRule, state: State, event: Ref) -> tuple[Ref, ...] | None:
+    """The events that a firing missed, once `threshold` of them came within `within`; None while they did not."""
+    started = (state[1] - rule.cooldown_us - rule.within_us if rule.cooldown_us else state[1] - 1) if state[1] else 0
+    first = max(started, event.time_us - rule.within_us)
+    flat: State = []
+    for i in range(_HEAD, len(state), 3):
+        if first <= state[i]:
+            flat += state[i : i + 3]
+    if not flat and event.time_us >= first:
+        flat = [event.time_us, event.seq, event.id]  # too old to count in a window that opens now
+    return refs_of(flat) if len(flat) // 3 >= rule.threshold else None
 
 
 def _count_event(rule: AbsenceRule, state: State, event: Ref) -> Transition:

@@ -35,7 +35,7 @@ class Transition:
         self.reason = reason
         self.state = state  #: what to store; None deletes the window
         self.detail = detail
-        self.refs = refs  #: contributing events when it fired (or resolved), the newest 1,000; else None
+        self.refs = refs  #: contributing events when it fired or what it waits for came, the newest 1,000; else None
         self.total = total or len(refs or ())  #: how many contributing events there were
         self.at_us = at_us  #: when it fired, in event time, or the deadline that passed
         self.event = event  #: time, position and data of the triggering event, if the window stores it

@@ -11,13 +11,16 @@ imported automation fires on the same events:
 - without `within` a reactive bucket counts every event until it is deleted: each `threshold`-th one fires;
 - a proactive bucket fires when its end has passed and it holds fewer than `threshold` events, with the last event that
   it saw as the triggering one;
-- an event that is in both `after` and `expect` opens a bucket at -1, and re-opens a satisfied proactive one;
+- an event that is in both `after` and `expect` opens a bucket at -1, and re-opens a satisfied proactive one; a further `after` event
+  leaves an open bucket, and its last event, as they are;
+- a proactive bucket with `after` opens with the expected events that came before and lie within it (`windows.held_events`);
 - a bucket is deleted 60 s after its end, at the earliest when the clock advances past its last change.
 
 Boundaries: an event belongs to [start, end). A periodic check evaluates proactive buckets; it is due at the earliest bucket's end
 or after `within`. Deliberate differences, where Prefect has defects: docs/rules.md, "Differences from Prefect".
 
-State: [touched, start, end, count, last] where `last` is [time, position, event] in a proactive bucket that saw one, else None.
+State: [touched, start, end, count, last] where `last` is [time, position, event, awaited] in a proactive bucket that saw one, else None;
+`awaited` says that the event was expected and opens nothing.
 Called by `triggers.buckets`.
 """
 
@@ -27,6 +30,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.schemas.firings import Reason, Ref
+from whenthen.triggers.windows.held_events import count_within
 from whenthen.triggers.windows.transitions import State, Transition
 
 __all__ = ["TumblingRule", "expires_us", "initial_state", "is_satisfied", "lapse", "on_event", "on_time"]
@@ -36,6 +40,7 @@ _LOOKBACK_US = 15 * 60 * 1_000_000
 #: how long after its end a bucket is deleted (Prefect's default buffer for expired buckets)
 _DELETE_AFTER_US = 60 * 1_000_000
 _TOUCHED, _START, _END, _COUNT, _LAST = range(5)
+_AWAITED = 3  #: in `last`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +49,11 @@ class TumblingRule:
     within_us: int
     proactive: bool
     needs_after: bool
+
+    @property
+    def holds_events(self) -> bool:
+        """Whether expected events are held for a bucket that opens later."""
+        return self.proactive and self.needs_after
 
     @property
     def has_state(self) -> bool:
@@ -75,25 +85,28 @@ def on_event(
     counts: bool,
     opens: bool,
     data: dict[str, Any] | None = None,
+    held: State | None = None,
 ) -> Transition:
-    """Decide for one event that passed the filter. `data` is the event itself, which a proactive bucket stores."""
+    """Decide for one event that passed the filter.
+
+    `data` is the event itself, which a proactive bucket stores; `held` are the events held for the key, with this one.
+    """
     if state is not None and expires_us(state) <= now_us:
         state = None
     time_us = event.time_us
-    last = [time_us, event.seq, data] if rule.proactive else None
+    last = [time_us, event.seq, data, counts and not opens] if rule.proactive else None
     opened = state is None
     if state is None and opens:
-        state = [now_us, time_us, time_us + rule.within_us, -1 if counts else 0, last]
+        came = count_within(held, time_us, time_us + rule.within_us)
+        state = [now_us, time_us, time_us + rule.within_us, came - 1 if counts else came, last]
     elif state is None and counts and not rule.needs_after:
         state = [now_us, time_us - _LOOKBACK_US, time_us + rule.within_us, 0, last]
     elif state is None:
         return Transition(Reason.WAITING_FOR_AFTER, None, "no `after` event opened a bucket")
-    elif opens or not rule.needs_after:
-        state[_LAST] = last
     state[_TOUCHED] = now_us
     if not counts:
-        return Transition(Reason.OPENED, state, "opened a bucket" if opened else "its bucket was open")
-    return _evaluate(rule, state, time_us, event, last, now_us=now_us, opens=opens)
+        return Transition(Reason.OPENED, state, _opening(state) if opened else "its bucket was open")
+    return _evaluate(rule, state, time_us, event, last, now_us=now_us, opens=opens, held=held)
 
 
 def on_time(rule: TumblingRule, state: State, *, now_us: int) -> Transition:
@@ -120,8 +133,9 @@ def _evaluate(
     *,
     now_us: int,
     opens: bool,
+    held: State | None = None,
 ) -> Transition:
-    _, start, end, count, _ = state
+    _, start, end, count, before = state
     if time_us < start:
         quiet = not rule.proactive and start - time_us <= rule.within_us
         return Transition(Reason.COOLDOWN if quiet else Reason.LATE, state, "before the start of the current bucket")
@@ -142,7 +156,10 @@ def _evaluate(
         return Transition(Reason.FIRED, following, detail, refs=refs, at_us=now_us, event=fired)
     if time_us < end:
         if event is not None and rule.proactive and not meets and opens:
-            again = [now_us, time_us, time_us + rule.within_us, 0, last]
+            # what is held counts again: the bucket does not know when each event that it counted occurred
+            came = count_within(held, time_us, time_us + rule.within_us)
+            awaited = before is not None and len(before) > _AWAITED and before[_AWAITED] and before[0] >= time_us
+            again = [now_us, time_us, time_us + rule.within_us, came, before if awaited else last]
             return Transition(Reason.EXPECTED, again, "opened the next bucket")
         return Transition(Reason.EXPECTED if rule.proactive and not meets else Reason.BELOW_THRESHOLD, state, detail)
     if rule.needs_after:
@@ -154,6 +171,10 @@ def _evaluate(
         return _evaluate(rule, following, time_us, event, last, now_us=now_us, opens=opens)
     following = _following(rule, state, time_us, now_us, count=1 if unspent else 0)
     return Transition(Reason.EXPECTED if rule.proactive else Reason.BELOW_THRESHOLD, following, detail)
+
+
+def _opening(state: State) -> str:
+    return f"opened a bucket with {state[_COUNT]} that came before" if state[_COUNT] else "opened a bucket"
 
 
 def _following(rule: TumblingRule, state: State, time_us: int, now_us: int, *, count: int) -> State:
