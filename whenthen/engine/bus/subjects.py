@@ -196,8 +196,10 @@ def marker_subject(number: int) -> str:
 
 def marker_number(subject: str) -> int | None:
     """The revision that a marker names; None when `subject` is something else's."""
-    prefix, _, number = subject.partition(".")
-    return int(number) if prefix == "rules" and number.isascii() and number.isdigit() else None
+    if not subject.startswith("rules."):  # asked for each event
+        return None
+    number = subject.removeprefix("rules.")
+    return int(number) if number.isascii() and number.isdigit() else None
 
 
 def revision_subject(number: int | str) -> str:

@@ -111,7 +111,7 @@ def _count(rule: SlidingRule, state: State, event: Ref) -> Transition:
     horizon = state[-3] - 2 * within
     while state[_HEAD] <= horizon:
         del state[_HEAD : _HEAD + 3]
-    near = _near(state, time_us, within)
+    near = 1 if len(state) == _HEAD + 3 else _near(state, time_us, within)
     spent = time_us < state[2]
     return Transition(
         Reason.SPENT if spent else Reason.BELOW_THRESHOLD,
