@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import os
+import runpy
 import selectors
 import signal
 import socket
@@ -39,6 +40,9 @@ def become(request: dict, descriptors: list[int]) -> None:
     os.chdir(request["cwd"])
     time.tzset()
     tempfile.tempdir = None  # read again from the environment
+    for folder in request["env"].get("PYTHONPATH", "").split(os.pathsep):
+        if os.path.exists(file := os.path.join(folder, "sitecustomize.py")):
+            runpy.run_path(file)
     sys.argv = ["whenthen", *request["arguments"]]
 
 

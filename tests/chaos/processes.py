@@ -115,8 +115,7 @@ class Supervised:
     def _spawn(self) -> None:
         command = whenthen()
         with self.log.open("ab") as log:
-            # modules on a path of its own are for a process that imports them itself
-            if self.words[: len(command)] == command and "PYTHONPATH" not in self._env:
+            if self.words[: len(command)] == command:
                 arguments = self.words[len(command) :]
                 self._process = forks.start(arguments, cwd=ROOT, env=self._env, stdout=log, stderr=log)
             else:

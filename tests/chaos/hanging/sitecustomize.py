@@ -85,4 +85,6 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+for imported in CHANGED.keys() & sys.modules.keys():  # in a fork of a process that has imported them
+    CHANGED.pop(imported)(sys.modules[imported])
 sys.meta_path.insert(0, Finder())
