@@ -1,12 +1,13 @@
 """Runs `whenthen` commands in forks of one process that has imported the package: a command starts in milliseconds.
 
 A script of its own, run by the Python whose whenthen is tested; `tests.forks` starts it and says what to run. Standard input is a
-socket that listens. A request is one message over a connection to it: JSON with `arguments`, `env`, `cwd` and `session`, and four descriptors: the command's three, and a
+socket that listens. A request is one message over a connection to it: JSON with `arguments`, `env`, `cwd`, `session` and `namespaces_of`, and four descriptors: the command's three, and a
 socket that gets its process id and, at its end, its exit status. The command runs as the console script does, at the top of the module
 and to the end of the interpreter.
 """
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -24,6 +25,7 @@ from whenthen.cli.main import COMMANDS, main
 #: what commands import when they run, beside their own modules; their libraries' own late imports too
 LATE = ("whenthen.engine.process", "encodings.idna", "httpcore", "rich.table")
 MESSAGE_BYTES = 1 << 20
+LIBC = ctypes.CDLL(None, use_errno=True)
 
 
 def become(request: dict, descriptors: list[int]) -> None:
@@ -35,6 +37,11 @@ def become(request: dict, descriptors: list[int]) -> None:
     for target, descriptor in enumerate(descriptors):
         os.dup2(descriptor, target)
         os.close(descriptor)
+    if (pid := request["namespaces_of"]) is not None:
+        for kind in ("user", "mnt"):
+            with open(f"/proc/{pid}/ns/{kind}") as namespace:
+                if LIBC.setns(namespace.fileno(), 0):
+                    raise OSError(ctypes.get_errno(), f"can not enter the {kind} namespace of process {pid}")
     os.environ.clear()
     os.environ.update(request["env"])
     os.chdir(request["cwd"])

@@ -31,7 +31,7 @@ __all__ = ["Forked", "run", "start", "write_shim"]
 SHIM = """#!{python} -IS
 import json, os, socket, sys
 
-request = {{"arguments": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(), "session": False}}
+request = {{"arguments": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(), "session": False, "namespaces_of": None}}
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server = socket.socket(fileno={server})
 socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2, theirs.fileno()])
@@ -96,13 +96,15 @@ def start(
     cwd: Path | None = None,
     python: str = sys.executable,
     start_new_session: bool = False,
+    namespaces_of: int | None = None,
 ) -> Forked:
-    """Start `whenthen ARGUMENTS` with the package that `python` has."""
+    """Start `whenthen ARGUMENTS` with the package that `python` has; if wanted, with the users and mounts of another process."""
     request = {
         "arguments": list(arguments),
         "env": dict(env),
         "cwd": str(cwd or Path.cwd()),
         "session": start_new_session,
+        "namespaces_of": namespaces_of,
     }
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs, open(os.devnull, "rb") as nothing:
