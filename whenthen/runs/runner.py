@@ -100,7 +100,6 @@ def call(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
             raise CanNotCall(f"{function.__name__}: {error}; it takes: {takes}") from None
     value = function(**parameters)
     if inspect.isawaitable(value):
-
         import asyncio  # takes as long as everything else that is imported here
 
         async def wait() -> Any:
