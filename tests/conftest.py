@@ -27,7 +27,10 @@ LIMIT_S, LIMIT_FACTOR = 900.0, 100.0
 
 # A busy machine is no fault of the code: examples have no deadline, and drawing them may take its time.
 hypothesis.settings.register_profile(
-    "whenthen", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+    "whenthen",
+    deadline=None,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+    print_blob=True,
 )
 hypothesis.settings.load_profile("whenthen")
 

@@ -7,12 +7,17 @@ the start, it is started as a user does. See tests/fork_server.py.
 from __future__ import annotations
 
 import atexit
+import fcntl
+import hashlib
 import json
 import os
+import secrets
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -26,7 +31,7 @@ __all__ = ["Forked", "run", "start", "write_shim"]
 SHIM = """#!{python} -IS
 import json, os, socket, sys
 
-request = {{"arguments": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(), "session": False}}
+request = {{"arguments": sys.argv[1:], "env": dict(os.environ), "cwd": os.getcwd(), "session": False, "namespaces_of": None}}
 ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 server = socket.socket(fileno={server})
 socket.send_fds(server, [json.dumps(request).encode()], [0, 1, 2, theirs.fileno()])
@@ -91,13 +96,15 @@ def start(
     cwd: Path | None = None,
     python: str = sys.executable,
     start_new_session: bool = False,
+    namespaces_of: int | None = None,
 ) -> Forked:
-    """Start `whenthen ARGUMENTS` with the package that `python` has."""
+    """Start `whenthen ARGUMENTS` with the package that `python` has; if wanted, with the users and mounts of another process."""
     request = {
         "arguments": list(arguments),
         "env": dict(env),
         "cwd": str(cwd or Path.cwd()),
         "session": start_new_session,
+        "namespaces_of": namespaces_of,
     }
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     with theirs, open(os.devnull, "rb") as nothing:
@@ -147,18 +154,38 @@ def _temporary() -> IO[bytes]:
 
 @cache
 def _server(python: str) -> socket.socket:
-    """A socket to the server of forks of a Python, which ends with this process."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WHENTHEN_", "PYTHON"))}
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with theirs, open(os.devnull, "wb") as nothing:
-        # -P: the folder of the script is not searched for modules, as that of the console script has none
-        process = subprocess.Popen(
-            [python, "-P", str(SERVER)], stdin=theirs, stdout=nothing, env=kept, start_new_session=True
-        )
+    """A connection to the server of forks of a Python, which all processes of a test run share; it ends with the last connection."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID") or secrets.token_hex(6)
+    folder = Path(tempfile.gettempdir()) / f"whenthen-forks-{run[:12]}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    address = folder / hashlib.sha256(python.encode()).hexdigest()[:12]
+    server = None
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with address.with_suffix(".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        try:
+            connection.connect(str(address))
+        except (FileNotFoundError, ConnectionRefusedError):
+            address.unlink(missing_ok=True)
+            server = _start_server(python, address)
+            connection.connect(str(address))
 
     def end() -> None:
-        ours.close()
-        process.wait(limit(20))
+        connection.close()
+        if server is not None:
+            server.wait(limit(60))
+            shutil.rmtree(folder, ignore_errors=True)
 
     atexit.register(end)
-    return ours
+    return connection
+
+
+def _start_server(python: str, address: Path) -> subprocess.Popen[bytes]:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WHENTHEN_", "PYTHON"))}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening, open(os.devnull, "wb") as nothing:
+        listening.bind(str(address))
+        listening.listen(64)
+        # -P: the folder of the script is not searched for modules, as that of the console script has none
+        return subprocess.Popen(
+            [python, "-P", str(SERVER)], stdin=listening, stdout=nothing, env=kept, start_new_session=True
+        )

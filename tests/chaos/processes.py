@@ -60,15 +60,24 @@ def child_of(pid: int) -> int | None:
 
 
 class Supervised:
-    """One process by name. Its output goes to `<folder>/<name>.log`."""
+    """One process by name. Its output goes to `<folder>/<name>.log`. A `whenthen` command may have the namespaces of another process."""
 
-    def __init__(self, name: str, words: Sequence[str], folder: Path, *, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        words: Sequence[str],
+        folder: Path,
+        *,
+        env: Mapping[str, str] | None = None,
+        namespaces_of: int | None = None,
+    ) -> None:
         self.name = name
         self.words = list(words)
         self.log = folder / f"{name}.log"
         self.starts = 0
         self.kills = 0
         self.ended_by_itself: list[int] = []  #: exit codes that no kill of ours explains
+        self._namespaces_of = namespaces_of
         self._env = {**os.environ, **(env or {})}
         self._process: subprocess.Popen[bytes] | forks.Forked | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -115,10 +124,11 @@ class Supervised:
     def _spawn(self) -> None:
         command = whenthen()
         with self.log.open("ab") as log:
-            # modules on a path of its own are for a process that imports them itself
-            if self.words[: len(command)] == command and "PYTHONPATH" not in self._env:
+            if self.words[: len(command)] == command:
                 arguments = self.words[len(command) :]
-                self._process = forks.start(arguments, cwd=ROOT, env=self._env, stdout=log, stderr=log)
+                self._process = forks.start(
+                    arguments, cwd=ROOT, env=self._env, stdout=log, stderr=log, namespaces_of=self._namespaces_of
+                )
             else:
                 self._process = subprocess.Popen(self.words, cwd=ROOT, env=self._env, stdout=log, stderr=log)
         self.starts += 1

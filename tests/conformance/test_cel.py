@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.compiled_conditions import compile_now
 from whenthen.conditions import CelType, ConditionError, Uint, compile_condition
 from whenthen.conditions.runtime.timestamps import parse_span, parse_time
 
@@ -77,7 +78,7 @@ def test_a_published_case_gives_the_published_result(case: dict[str, Any], compi
 def evaluate(text: str, bindings: dict[str, Any], compiled: bool) -> Any:
     condition = compile_condition(text)
     if compiled:
-        condition.compile_now()
+        compile_now(condition)
     return condition(bindings)
 
 

@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from flow_server import connect, open_stores
 
+from tests.deployment_set import DeploymentSet
 from tests.integration.conftest import NatsServer
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.flow_runs.run_events import RunEventPublisher
-from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings
 from whenthen.runs.run_states import new_run
@@ -39,7 +39,7 @@ from datetime import timedelta
 from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from flow_server import *
-from whenthen.runs.memory_stores import DeploymentSet
+from tests.deployment_set import DeploymentSet
 from whenthen.runs.worker import Worker, WorkerSettings
 from whenthen.schemas.deployments import Deployment
 

@@ -9,9 +9,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from tests.deployment_set import DeploymentSet
 from tests.patience import limit
 from whenthen.runs import BuiltInOrchestrator
-from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.run_states import new_run, transition
 from whenthen.runs.stores import Flag, LogLine, RunFilter, Stores
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
@@ -170,16 +170,6 @@ async def test_more_log_lines_than_fit_a_message_are_kept(stores: Stores, unique
     assert await stores.logs.read(run.id) == lines
 
 
-async def test_following_a_log_gives_old_lines_and_new_ones(stores: Stores, unique: str) -> None:
-    run = a_run(unique)
-    lines = [LogLine(at="t", stream="stdout", text=str(number)) for number in range(3)]
-    await stores.logs.append(run.id, lines[:2])
-    async with asyncio.timeout(limit(20)), aclosing(stores.logs.follow(run.id)) as following:
-        assert [await anext(following), await anext(following)] == lines[:2]
-        await stores.logs.append(run.id, lines[2:])
-        assert await anext(following) == lines[2]
-
-
 async def test_a_run_is_queued_once_until_it_was_answered(stores: Stores, unique: str) -> None:
     run = a_run(unique)
     queue = stores.queue
@@ -287,7 +277,4 @@ async def test_a_text_that_is_no_id_of_a_run_names_no_run(stores: Stores, unique
     for ask in (orchestrator.get_flow_run, orchestrator.logs, orchestrator.cancel_flow_run):
         with pytest.raises(NotFound, match="there is no flow run"):
             await ask(text)
-    with pytest.raises(NotFound, match="there is no flow run"):
-        async for _ in orchestrator.follow_logs(text):
-            pass
     assert (await stores.runs.get(stored.run.id)) == stored

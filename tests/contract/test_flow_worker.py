@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from tests.deployment_set import DeploymentSet
 from tests.patience import limit
-from whenthen.runs.memory_stores import DeploymentSet
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper, ReaperSettings
 from whenthen.runs.run_output import LogLimits
@@ -476,14 +476,6 @@ async def test_a_delayed_run_starts_when_it_is_due(house: House) -> None:
         ended = await house.ends(run)
     assert ended.started is not None
     assert ended.started >= run.scheduled_for
-
-
-async def test_logs_are_followed_until_the_run_ends(house: House) -> None:
-    house.deploy(command=["sh", "-c", "for i in 1 2 3 4 5; do echo $i; sleep 0.1; done"])
-    run = await house.start()
-    async with asyncio.timeout(limit(30)), house.worker():
-        seen = [line.text async for line in house.orchestrator.follow_logs(run.id)]
-    assert seen == ["1", "2", "3", "4", "5"]
 
 
 async def test_a_run_that_was_stored_but_not_queued_is_queued_by_the_reaper(house: House) -> None:

@@ -163,7 +163,7 @@ async def test_answers_find_their_requests_and_late_ones_nobody(bus: Bus) -> Non
     given_up = asyncio.create_task(bus.client.request("echo", b"never"))
     await asyncio.sleep(0)
     given_up.cancel()
-    await eventually(lambda: bus.client.in_flight == 0)
+    await eventually(lambda: not bus.client._waiting)
 
 
 async def test_stored_messages_that_nobody_can_give_are_an_error_and_not_an_empty_stream(bus: Bus) -> None:

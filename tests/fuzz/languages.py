@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from fuzz.draws import Draws
+from tests.compiled_conditions import compile_now
 from whenthen.conditions import Condition, ConditionError, ConditionFailed, compile_condition
 from whenthen.engine.bus.subjects import (
     ALL_EVENTS,
@@ -47,7 +48,7 @@ def conditions(data: bytes) -> None:
         except ConditionError as refused:
             assert str(refused)
             continue
-        condition.compile_now()
+        compile_now(condition)
         exact = _value(condition._exact, variables)
         compiled = _value(condition, variables)
         assert _alike(exact, compiled), f"{exact!r} and compiled {compiled!r}"

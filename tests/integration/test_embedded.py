@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.integration.conftest import eventually
-from whenthen.engine.bus import embedded
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.datadir import DataDir
-from whenthen.engine.bus.embedded import EmbeddedServer, EmbeddedSettings
+from whenthen.engine.bus.datadir import DataDir, Login
+from whenthen.engine.bus.embedded import EmbeddedServer, EmbeddedSettings, embedded_server
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, check_server, ensure_streams
 from whenthen.schemas.errors import SetupError
 
@@ -147,12 +146,12 @@ async def test_restarts_that_do_not_help_come_at_ever_longer_intervals(
         pauses.append(seconds)
         await sleep(min(seconds, 0.02))
 
-    async def unhealthy() -> str:
+    async def unhealthy(url: str, login: Login) -> str:
         return "a stream could not be recovered"
 
     server = EmbeddedServer(tmp_path)
-    monkeypatch.setattr(embedded, "HEALTH_EVERY_S", 0.01)
-    monkeypatch.setattr(server, "_health_error", unhealthy)
+    monkeypatch.setattr(embedded_server, "HEALTH_EVERY_S", 0.01)
+    monkeypatch.setattr(embedded_server, "health_error", unhealthy)
     monkeypatch.setattr(asyncio, "sleep", spy)
     await server.start()
     try:

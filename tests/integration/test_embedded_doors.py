@@ -18,8 +18,9 @@ import pytest
 
 from tests.integration.conftest import NatsServer
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.datadir import Login, embedded_url, find_login, keep_login, read_login
-from whenthen.engine.bus.embedded import HEALTH_SUBJECT, EmbeddedServer
+from whenthen.engine.bus.datadir import SYSTEM_FILE, Login, embedded_url, find_login, keep_login, read_login
+from whenthen.engine.bus.embedded import EmbeddedServer
+from whenthen.engine.bus.embedded.server_health import HEALTH_SUBJECT, health_error
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
 from whenthen.schemas.errors import SetupError
 
@@ -166,9 +167,10 @@ def _listening(server: EmbeddedServer) -> list[int]:
 
 
 async def test_its_health_is_asked_over_the_system_account(server: EmbeddedServer) -> None:
-    assert await server._health_error() == ""
+    login = read_login(server.directory / SYSTEM_FILE)
+    assert await health_error(server.url, login) == ""
     await server.stop()
-    assert await server._health_error() is None
+    assert await health_error(server.url, login) is None
 
 
 async def test_logins_last_from_start_to_start_and_a_worker_finds_them_by_the_port(tmp_path: Path) -> None:
@@ -177,7 +179,6 @@ async def test_logins_last_from_start_to_start_and_a_worker_finds_them_by_the_po
         server = EmbeddedServer(tmp_path)
         await server.start()
         login = find_login(tmp_path, server.port)
-        assert login is not None
         assert find_login(tmp_path, server.port + 1) is None
         assert f":{login.password}@" in embedded_url(tmp_path)
         logins.append(login)

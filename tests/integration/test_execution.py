@@ -208,7 +208,7 @@ async def test_a_task_whose_acknowledgement_was_lost_is_not_performed_again(bus:
     await ask(bus, task("f"))
     async with executing(bus, perform, settings=settings) as executor:
         original, executor._close = executor._close, _lost  # type: ignore[method-assign]
-        await eventually(lambda: keys and not executor.busy)
+        await eventually(lambda: keys and not executor._tasks)
         executor._close = original  # type: ignore[method-assign]
         await emptied(bus)
     assert keys == ["f.0"]
@@ -234,7 +234,7 @@ async def test_a_try_that_fails_after_another_one_is_done_changes_nothing(bus: B
         async with executing(bus, perform, settings=settings):
             await emptied(bus)
         release.set()
-        await eventually(lambda: not slow.busy)
+        await eventually(lambda: not slow._tasks)
     (listed,) = await DeadLetters(bus.client).list_actions()
     assert (listed["outcome"], listed["error"]) == ("executed", "")
 

@@ -20,7 +20,7 @@ import httpx
 import pytest
 
 from tests.chaos.oracle import Oracle
-from tests.chaos.processes import ROOT, Supervised, free_ports, ready, whenthen
+from tests.chaos.processes import Supervised, free_ports, ready, whenthen
 from tests.chaos.receiver import received
 from tests.chaos.verdict import Found, look, unfinished
 from tests.integration.conftest import eventually
@@ -48,7 +48,7 @@ CALL = '{{call-webhook: "http://127.0.0.1:{port}/hook", timeout: 5s, retry: {{at
 
 
 class SmallDisk:
-    """A file system of `DISK_MB` at `path`, which only processes see that `inside` starts."""
+    """A file system of `DISK_MB` at `path`, which only processes see that have the namespaces of `keeper_pid`."""
 
     def __init__(self, path: Path) -> None:
         path.mkdir()
@@ -67,11 +67,12 @@ class SmallDisk:
     @property
     def seen(self) -> Path:
         """Its root as this process sees it."""
-        return Path(f"/proc/{self._keeper.pid}/root{self.path}")
+        return Path(f"/proc/{self.keeper_pid}/root{self.path}")
 
-    def inside(self, *words: str) -> list[str]:
-        """The words of a command that has the file system mounted."""
-        return ["nsenter", "-t", str(self._keeper.pid), "-U", "-m", "--preserve-credentials", f"--wd={ROOT}", *words]
+    @property
+    def keeper_pid(self) -> int:
+        """A process that has the file system mounted."""
+        return self._keeper.pid
 
     def fill(self) -> None:
         """Take every byte that is left."""
@@ -86,7 +87,8 @@ class SmallDisk:
 
     def grow(self) -> None:
         """Twice the size."""
-        subprocess.run(self.inside("mount", "-o", f"remount,size={2 * DISK_MB}m", "tmpfs", str(self.path)), check=True)
+        enter = ["nsenter", "-t", str(self.keeper_pid), "-U", "-m", "--preserve-credentials"]
+        subprocess.run([*enter, "mount", "-o", f"remount,size={2 * DISK_MB}m", "tmpfs", str(self.path)], check=True)
 
     def close(self) -> None:
         self._keeper.communicate()
@@ -155,7 +157,9 @@ class House:
         port = self.url.rpartition(":")[2]
         words = whenthen("serve", self.rules, "--data-dir", self.disk.path / "data", "--port", port)
         env = {"WHENTHEN_DISK_RESERVE": reserve, "WHENTHEN_PUBLISH_TIMEOUT": "1s", "WHENTHEN_OPEN_LOOPBACK": "true"}
-        server = self.processes["server"] = Supervised("server", self.disk.inside(*words), self.folder, env=env)
+        server = self.processes["server"] = Supervised(
+            "server", words, self.folder, env=env, namespaces_of=self.disk.keeper_pid
+        )
         server.start()
         await ready(self.url, 60)
 

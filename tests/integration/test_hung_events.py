@@ -7,7 +7,6 @@ import contextlib
 import os
 import re
 import signal
-import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,6 +16,7 @@ import httpx
 import orjson
 import pytest
 
+from tests import forks
 from tests.chaos.oracle import Oracle, read_stream
 from tests.chaos.processes import Supervised, child_of, free_ports, ready, whenthen
 from tests.integration.conftest import NatsServer
@@ -255,13 +255,14 @@ AT = "2026-01-31T08:00:00.000000Z"
 
 def test_without_a_watchdog_there_is_one_process(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(RULES)
-    words = whenthen("serve", tmp_path / "rules.yaml", "--data-dir", tmp_path / "data", "--port", "0")
+    words = ["serve", str(tmp_path / "rules.yaml"), "--data-dir", str(tmp_path / "data"), "--port", "0"]
     (tmp_path / "whenthen.yaml").write_text("watchdog: false\nopen_loopback: true\n")
-    with (tmp_path / "out.txt").open("w+b") as out:
-        process = subprocess.Popen(words, cwd=tmp_path, stdout=subprocess.PIPE, stderr=out)
+    ours, theirs = os.pipe()
+    with open(ours, "rb") as screen, (tmp_path / "out.txt").open("w+b") as out:
+        with open(theirs, "wb") as stdout:
+            process = forks.start(words, env=os.environ, cwd=tmp_path, stdout=stdout, stderr=out)
         try:
-            assert process.stdout is not None
-            line = process.stdout.readline().decode()
+            line = screen.readline().decode()
             assert f"(process {process.pid})" in line
             assert child_of(process.pid) not in (None, process.pid)  # its nats-server
         finally:

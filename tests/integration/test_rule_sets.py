@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import os
 import random
 import shutil
 import signal
@@ -19,6 +20,7 @@ import httpx
 import orjson
 import pytest
 
+from tests import forks
 from tests.chaos.oracle import Oracle, read_stream
 from tests.integration.conftest import NatsServer
 from tests.integration.running_server import RunningServer
@@ -417,8 +419,8 @@ def _digest(folder: Path, text: str) -> str:
 
 def command(now: Running, *words: str | Path) -> subprocess.CompletedProcess[str]:
     """A `whenthen` command against a server."""
-    arguments = [sys.executable, "-m", "whenthen.cli.main", *map(str, words), "--url", now.server.address]
-    return subprocess.run(arguments, capture_output=True, text=True, timeout=limit(60), check=False)
+    arguments = [*map(str, words), "--url", now.server.address]
+    return forks.run(arguments, env=os.environ, within_s=60)
 
 
 async def test_plan_apply_and_rollback_say_what_changes_and_every_process_follows(

@@ -162,13 +162,9 @@ class Condition:
         self._warm()
         return self._exact_holds(variables)
 
-    def compile_now(self) -> None:
-        """Compile at once, without waiting for `WARM_AFTER` evaluations; for benchmarks and tests."""
-        self._warm(at_once=True)
-
-    def _warm(self, *, at_once: bool = False) -> None:
+    def _warm(self) -> None:
         """Switch to the compiled function as soon as the shape has one."""
-        compiled = self._shape.compiled(at_once=at_once)
+        compiled = self._shape.compiled()
         if compiled is not None:
             parameters = [constant_of(recipe, self._constants) for recipe in compiled.recipes]
             self._value, self.holds = compiled.make(self._exact, self._exact_holds, *parameters)

@@ -60,11 +60,11 @@ class Shape:
             self._evaluator = build(self.tree, frozenset(), self.declared)
         return self._evaluator
 
-    def compiled(self, *, at_once: bool = False) -> CompiledShape | None:
+    def compiled(self) -> CompiledShape | None:
         """The compiled function after `WARM_AFTER` evaluations; None before, and for trees that only `exact` evaluates."""
         if self._compiled is None and self._runs >= 0:
             self._runs += 1
-            if at_once or self._runs > WARM_AFTER:
+            if self._runs > WARM_AFTER:
                 self._runs = -1
                 self._compiled = compile_shape(self.tree, self.literals, self.declared)
         return self._compiled

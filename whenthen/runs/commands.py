@@ -25,6 +25,7 @@ __all__ = ["Launch", "launch_of", "read_secret", "render_words"]
 
 #: longer values are not put into the environment: Linux refuses more than 128 KiB in one variable
 _MAX_VARIABLE_BYTES = 100_000
+_RUNNER = Path(__file__).with_name("runner.py")
 _TRACE = frozenset(name.upper() for name in TRACE_HEADERS)
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", re.DOTALL)
 
@@ -162,7 +163,8 @@ def _function_words(entrypoint: str, root: Path) -> list[str]:
     file = _within(root, path, "entrypoint")
     if not file.is_file():
         raise NotFound(f"entrypoint {entrypoint!r}: there is no file {str(file)!r}")
-    return [sys.executable, "-m", "whenthen.runs.runner", str(file.absolute()), function]
+    # as a script, and not with -m: nothing of this package is imported, which would take longer than most functions do
+    return [sys.executable, "-P", str(_RUNNER), str(file.absolute()), function]
 
 
 def _within(root: Path, text: str, what: str) -> Path:

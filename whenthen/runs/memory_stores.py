@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
@@ -22,11 +22,10 @@ from whenthen.runs.stores import (
     Stored,
     Stores,
 )
-from whenthen.schemas.deployments import Deployment, FlowRun
+from whenthen.schemas.deployments import FlowRun
 from whenthen.schemas.errors import Conflict
 
 __all__ = [
-    "DeploymentSet",
     "MemoryFlagStore",
     "MemoryHeartbeats",
     "MemoryLogStore",
@@ -35,20 +34,6 @@ __all__ = [
     "MemorySlotStore",
     "memory_stores",
 ]
-
-
-class DeploymentSet:
-    """Deployments that are replaced as a whole when rules are reloaded."""
-
-    def __init__(self, deployments: Sequence[Deployment] = ()) -> None:
-        self._current: Mapping[str, Deployment] = {}
-        self.replace(deployments)
-
-    def current(self) -> Mapping[str, Deployment]:
-        return self._current
-
-    def replace(self, deployments: Sequence[Deployment]) -> None:
-        self._current = {deployment.name: deployment for deployment in deployments}
 
 
 class MemoryRunStore:
@@ -132,12 +117,9 @@ class MemoryFlagStore:
 class MemoryLogStore:
     def __init__(self) -> None:
         self._lines: dict[str, list[LogLine]] = {}
-        self._more = asyncio.Event()
 
     async def append(self, run_id: str, lines: Sequence[LogLine]) -> None:
         self._lines.setdefault(run_id, []).extend(lines)
-        self._more.set()
-        self._more = asyncio.Event()
 
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         lines = self._lines.get(run_id, [])
@@ -152,15 +134,6 @@ class MemoryLogStore:
                 return LogSlice(lines=found, more=True)
             found.append(line)
         return LogSlice(lines=found, more=False)
-
-    async def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
-        position = 0
-        while True:
-            more = self._more
-            for line in self._lines.get(run_id, [])[position:]:
-                position += 1
-                yield line
-            await more.wait()
 
 
 @dataclass(slots=True)

@@ -7,16 +7,13 @@ reaper repeats the second step; both steps are idempotent.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
-from whenthen.cancellation import end_task
 from whenthen.runs.run_states import ALLOWED, new_run, transition
 from whenthen.runs.stores import Deployments, Flag, LogLine, LogSlice, RunFilter, RunPage, Stored, Stores
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
@@ -139,13 +136,6 @@ class BuiltInOrchestrator:
             raise NotFound(f"there is no flow run {run_id[:80]!r}; `whenthen runs` lists them")
         return stored
 
-    async def list_flow_runs(
-        self, *, deployment: str | None = None, states: frozenset[RunState] | None = None, limit: int = 100
-    ) -> list[FlowRun]:
-        """The runs that match, the newest first."""
-        wanted = RunFilter(deployment=deployment, states=states)
-        return [stored.run for stored in await self._stores.runs.list(wanted, limit=limit)]
-
     async def flow_run_page(self, wanted: RunFilter, *, limit: int) -> RunPage:
         """A page of runs; see `RunStore.list`."""
         return await self._stores.runs.list(wanted, limit=limit)
@@ -162,42 +152,6 @@ class BuiltInOrchestrator:
     async def log_page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> LogSlice:
         """Some lines of the log of a run; see `LogStore.page`."""
         return await self._stores.logs.page(run_id, after=after, limit=limit, most_bytes=most_bytes)
-
-    async def follow_logs(self, run_id: str) -> AsyncGenerator[LogLine, None]:
-        """The log of the run, from the first line until the run has ended.
-
-        Raises:
-            NotFound: no such run.
-        """
-        await self.get_flow_run(run_id)
-        ended = asyncio.ensure_future(self._ended(run_id))
-        seen = 0
-        last: int | None = None
-        try:
-            async with aclosing(self._stores.logs.follow(run_id)) as lines:
-                coming = asyncio.ensure_future(anext(lines))
-                try:
-                    while last is None or seen < last:
-                        waiting = {coming} if last is not None else {coming, ended}
-                        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                        if coming.done():
-                            yield coming.result()
-                            seen += 1
-                            coming = asyncio.ensure_future(anext(lines))
-                        if last is None and ended.done():
-                            ended.result()
-                            # a worker stores the last line before the state that ends the run
-                            last = len(await self._stores.logs.read(run_id))
-                finally:
-                    await end_task(coming)
-        finally:
-            await end_task(ended)
-
-    async def _ended(self, run_id: str) -> None:
-        async with aclosing(self._stores.runs.watch(run_id)) as revisions:
-            async for stored in revisions:
-                if stored is not None and stored.run.state in TERMINAL:
-                    return
 
     # Schedules
 
@@ -220,15 +174,6 @@ class BuiltInOrchestrator:
         """Resume one schedule. Raises `NotFound`."""
         self._schedule(deployment, schedule)
         await self._set_paused(_schedule_key(deployment, schedule), False)
-
-    async def paused_schedules(self) -> dict[tuple[str, str], bool]:
-        """Whether each schedule of the rules is paused, by deployment and schedule."""
-        flags = await self._stores.flags.all()
-        return {
-            (deployment.name, schedule.name): is_paused(deployment.name, schedule, flags)
-            for deployment in self._deployments.current().values()
-            for schedule in deployment.schedules
-        }
 
     async def _set_paused(self, key: str, paused: bool) -> None:
         for _ in range(_TRIES):

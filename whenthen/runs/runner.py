@@ -1,6 +1,6 @@
 """Calls one function of a Python file with a run's parameters, in the run's own process.
 
-    python -m whenthen.runs.runner FILE FUNCTION
+    python -P whenthen/runs/runner.py FILE FUNCTION
 
 Parameters come from `WHENTHEN_PARAMETERS_FILE` or `WHENTHEN_PARAMETERS` (JSON) as keyword arguments. What the function
 returns is written to `WHENTHEN_RESULT_FILE` when it is JSON, or else a note that says why it is not; an error ends the process with exit code 1, its traceback on
@@ -9,7 +9,6 @@ standard error and its last line in the result file.
 
 from __future__ import annotations
 
-import asyncio
 import difflib
 import importlib.util
 import inspect
@@ -101,6 +100,7 @@ def call(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
             raise CanNotCall(f"{function.__name__}: {error}; it takes: {takes}") from None
     value = function(**parameters)
     if inspect.isawaitable(value):
+        import asyncio  # takes as long as everything else that is imported here
 
         async def wait() -> Any:
             return await value
@@ -140,4 +140,5 @@ def _print_traceback(error: BaseException) -> None:
 
 
 if __name__ == "__main__":
+    sys.path.insert(0, os.getcwd())  # as with `python -m`; -P leaves out the folder of this file
     sys.exit(main(sys.argv[1:]))

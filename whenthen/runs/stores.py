@@ -164,9 +164,6 @@ class LogStore(Protocol):
     async def page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> LogSlice:
         """At most `limit` lines after the first `after`, and of their text at most `most_bytes`, but for a single line."""
 
-    def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
-        """All lines from the first, then each further one. It does not end by itself; close it."""
-
 
 class QueuedRun(Protocol):
     """A delivery of the queue: this consumer's until it answers, or is silent for longer than `RunQueue.ack_wait`."""

@@ -1,15 +1,15 @@
 """Makes a `whenthen` process hang on what says so, for tests: put this folder on its PYTHONPATH.
 
 An event whose payload has `hang` hangs the filter of a trigger, or with `hang_action` the action `do-nothing`; a request whose body says `hang_request` hangs its
-translation. `spin` is Python code that goes on for ever, `hold` C code that keeps every thread from running, `crash` a fault in C code.
+translation. `spin` is Python code that goes on for ever, `hold` C code that waits and keeps every thread from running, `crash` a fault in C code.
 """
 
 from __future__ import annotations
 
+import ctypes
 import importlib.abc
 import importlib.util
 import os
-import re
 import signal
 import sys
 from importlib.machinery import ModuleSpec
@@ -22,7 +22,9 @@ def hang(how: object) -> None:
         while True:
             pass
     if how == "hold":
-        re.match("(a+)+$", "a" * 60 + "b")
+        libc, lock = ctypes.PyDLL(None), ctypes.create_string_buffer(64)
+        while True:
+            libc.pthread_mutex_lock(lock)  # the second time for ever, and without giving up the interpreter
     if how == "crash":
         os.kill(os.getpid(), signal.SIGSEGV)
 
@@ -85,4 +87,6 @@ class Finder(importlib.abc.MetaPathFinder):
         return spec
 
 
+for imported in CHANGED.keys() & sys.modules.keys():  # in a fork of a process that has imported them
+    CHANGED.pop(imported)(sys.modules[imported])
 sys.meta_path.insert(0, Finder())

@@ -9,6 +9,7 @@ from condition_expressions import events, expressions, typed_cases
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from tests.compiled_conditions import compile_now
 from tests.examples import up_to
 from whenthen.conditions import Condition, ConditionFailed, ConditionRefused, OptionalValue, compile_condition
 
@@ -23,7 +24,7 @@ def outcome(condition: Condition, variables: dict[str, Any]) -> Any:
 def assert_agreement(condition: Condition, variables: dict[str, Any]) -> None:
     """A condition evaluates by closures until it is compiled."""
     by_closures = outcome(condition, variables)
-    condition.compile_now()
+    compile_now(condition)
     assert outcome(condition, variables) == by_closures
 
 
@@ -81,7 +82,7 @@ def test_holds_is_true_exactly_when_the_value_is_true(text: str, event: dict[str
     except ConditionRefused:
         assume(False)
         return
-    condition.compile_now()
+    compile_now(condition)
     found = outcome(condition, {"event": event})
     try:
         held = condition.holds({"event": event})

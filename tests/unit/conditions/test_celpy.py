@@ -17,6 +17,7 @@ from celpy import celtypes
 from condition_expressions import typed_cases
 from hypothesis import given
 
+from tests.compiled_conditions import compile_now
 from tests.examples import up_to
 from whenthen.conditions import ConditionError, Uint, compile_condition
 
@@ -65,7 +66,7 @@ def plain(value: Any) -> Any:
 def ours(text: str, variables: dict[str, Any]) -> Any:
     try:
         condition = compile_condition(text)
-        condition.compile_now()
+        compile_now(condition)
         return condition(variables)
     except ConditionError as error:
         return error

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.compiled_conditions import compile_now
 from whenthen.conditions import (
     MAX_CHARS,
     MAX_DEPTH,
@@ -46,7 +47,7 @@ def steps(text: str, **variables: Any) -> int:
 
 def both_forms(text: str) -> list[Condition]:
     closures, compiled = compile_condition(text), compile_condition(text)
-    compiled.compile_now()
+    compile_now(compiled)
     return [closures, compiled]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from tests.compiled_conditions import compile_now
 from whenthen.conditions import (
     CelType,
     Cidr,
@@ -36,7 +37,7 @@ def condition(request: pytest.FixtureRequest) -> Compile:
     def build(text: str) -> Condition:
         built = compile_condition(text, variables={"e", "now"})
         if request.param == "compiled":
-            built.compile_now()
+            compile_now(built)
         return built
 
     return build

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.compiled_conditions import compile_now
 from whenthen.conditions import (
     MAX_CHARS,
     MAX_DEPTH,
@@ -147,7 +148,7 @@ def test_a_hundred_levels_of_brackets_are_evaluated() -> None:
 
 def test_long_chains_of_and_or_and_not_are_no_nesting() -> None:
     condition = compile_condition(" && ".join(["true"] * 2_000))
-    condition.compile_now()
+    compile_now(condition)
     assert condition({}) is True
     assert compile_condition("!" * 5_000 + "true")({}) is True
     assert compile_condition("-" * 5_001 + "1")({}) == -1

@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from tests.compiled_conditions import compile_now
 from whenthen.conditions import (
     CelType,
     Condition,
@@ -28,7 +29,7 @@ def condition(request: pytest.FixtureRequest) -> Compile:
     def build(text: str) -> Condition:
         built = compile_condition(text, variables={"event"})
         if request.param == "compiled":
-            built.compile_now()
+            compile_now(built)
         return built
 
     return build
@@ -191,7 +192,7 @@ def test_conditions_of_one_shape_keep_their_own_literals() -> None:
 
 def test_a_variable_with_dots_takes_precedence_over_fields() -> None:
     built = compile_condition("a.b.c")
-    built.compile_now()
+    compile_now(built)
     assert built({"a": {"b": {"c": 1}}}) == 1
     assert built({"a": {"b": {"c": 1}}, "a.b": {"c": 2}}) == 2
     assert built({"a": {"b": {"c": 1}}, "a.b": {"c": 2}, "a.b.c": 3}) == 3
@@ -200,7 +201,7 @@ def test_a_variable_with_dots_takes_precedence_over_fields() -> None:
 def test_an_operation_that_python_warns_of_fails_in_the_way_of_cel() -> None:
     for text in ("true['a'] || true", "[1]['a'] || true", "1.a || true"):
         built = compile_condition(text)
-        built.compile_now()
+        compile_now(built)
         assert built({}) is True
 
 

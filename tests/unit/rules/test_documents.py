@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whenthen.rules.documents import MAX_DEPTH, Places, read_document
@@ -26,7 +26,6 @@ PLAIN = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(PLAIN)
 def test_what_pyyaml_writes_reads_back_the_same(value: object) -> None:
     text = yaml.safe_dump(value)
@@ -35,7 +34,6 @@ def test_what_pyyaml_writes_reads_back_the_same(value: object) -> None:
     assert document.data == value
 
 
-@settings(deadline=None)
 @given(st.text() | st.binary())
 def test_any_text_or_bytes_give_a_document_or_faults(raw: str | bytes) -> None:
     data = raw if isinstance(raw, bytes) else raw.encode("utf-8", "surrogatepass")
@@ -44,7 +42,6 @@ def test_any_text_or_bytes_give_a_document_or_faults(raw: str | bytes) -> None:
     assert len(with_places.faults) == len(read_document(data).faults)
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="ab:-[]{}&*!|>'\"\n #<,?%@~0.1", max_size=60))
 def test_any_soup_of_yaml_signs_gives_a_document_or_faults(text: str) -> None:
     document = read_document(text.encode(), Places())

@@ -362,14 +362,14 @@ FILES = st.fixed_dictionaries(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(structure=FILES | STRUCTURES)
 def test_no_structure_crashes_the_check(tmp_path: Path, structure: object) -> None:
     told = problems(tmp_path, yaml.safe_dump(structure))
     assert all("pydantic" not in line for line in told)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(text=st.binary() | st.text())
 def test_no_text_crashes_the_check(tmp_path: Path, text: str | bytes) -> None:
     problems(tmp_path, text)

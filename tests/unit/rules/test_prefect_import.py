@@ -279,7 +279,7 @@ DOCUMENTS = st.lists(
 )
 
 
-@up_to(200)
+@up_to(200, usually=100)
 @given(document=DOCUMENTS | VALUES)
 def test_whatever_is_imported_loads(document: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     with contextlib.suppress(WhenthenError):

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from tests.deployment_set import DeploymentSet
 from tests.patience import limit
-from whenthen.runs.memory_stores import DeploymentSet, memory_stores
+from whenthen.runs.memory_stores import memory_stores
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper
 from whenthen.runs.run_states import new_run, transition
@@ -66,7 +67,7 @@ async def test_a_schedule_whose_run_is_refused_does_not_stop_the_schedules_behin
     clock = NOON + timedelta(seconds=90)
     plan = await scheduler.step()
     assert [item.deployment.name for item in plan.due] == ["a", "b"]
-    assert [run.deployment for run in await orchestrator.list_flow_runs()] == ["b"]
+    assert [stored.run.deployment for stored in await stores.runs.list()] == ["b"]
     assert not (await scheduler.step()).due  # both positions have advanced
 
 

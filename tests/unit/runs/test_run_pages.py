@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import up_to
 from whenthen.runs.run_pages import RunPageCollector
 from whenthen.runs.run_states import new_run
 from whenthen.runs.stores import RunFilter, Stored
@@ -21,7 +22,7 @@ def a_run(number: int, second: int) -> FlowRun:
     return new_run(DEPLOYMENT, key=f"k{number}", parameters={}, now=NOW + timedelta(seconds=second))
 
 
-@settings(max_examples=80)
+@up_to(80, usually=80)
 @given(
     st.lists(st.tuples(st.integers(0, 9), st.integers(1, 50)), max_size=40),
     st.integers(1, 7),

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from whenthen.runs.memory_stores import DeploymentSet, memory_stores
-from whenthen.runs.orchestrator import BuiltInOrchestrator
+from tests.deployment_set import DeploymentSet
+from whenthen.runs.memory_stores import memory_stores
+from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
 from whenthen.runs.scheduler import Scheduler
 from whenthen.runs.stores import Stores
 from whenthen.schemas.deployments import Deployment, RunState, Schedule
@@ -51,8 +52,12 @@ class House:
         await asyncio.gather(self.scheduler().step(), self.scheduler().step())
 
     async def runs(self) -> list[tuple[str, RunState]]:
-        runs = await self.orchestrator.list_flow_runs(limit=1000)
+        runs = [stored.run for stored in await self.stores.runs.list(limit=1000)]
         return sorted((run.scheduled_for[11:16], run.state) for run in runs)
+
+    async def paused(self) -> bool:
+        (schedule,) = self.deployments.current()["d"].schedules
+        return is_paused("d", schedule, await self.stores.flags.all())
 
 
 async def test_each_time_makes_one_run_with_two_schedulers_that_restart_all_the_time() -> None:
@@ -60,7 +65,7 @@ async def test_each_time_makes_one_run_with_two_schedulers_that_restart_all_the_
     for second in range(0, 200, 5):
         await house.at(NOON + timedelta(seconds=second + 1))
     assert await house.runs() == [(f"12:0{minute}", RunState.SCHEDULED) for minute in (1, 2, 3)]
-    run = (await house.orchestrator.list_flow_runs())[0]
+    run = (await house.stores.runs.list())[0].run
     assert (run.parameters, run.triggered_by) == ({"day": 1}, "schedule:default")
     assert run.key == "schedule/d/default/2026-03-01T12:03:00.000000Z"
 
@@ -94,7 +99,7 @@ async def test_a_paused_schedule_makes_no_runs_and_does_not_make_up_for_them() -
 
 async def test_what_is_said_last_about_a_schedule_counts() -> None:
     house = House(cron="* * * * *", active=False)
-    assert await house.orchestrator.paused_schedules() == {("d", "default"): True}
+    assert await house.paused()
     for step, (change, paused) in enumerate(
         [
             (house.orchestrator.resume_deployment("d"), False),
@@ -104,7 +109,7 @@ async def test_what_is_said_last_about_a_schedule_counts() -> None:
     ):
         house.clock.now = NOON + step * MINUTE
         await change
-        assert await house.orchestrator.paused_schedules() == {("d", "default"): paused}
+        assert await house.paused() is paused
 
 
 async def test_an_edited_schedule_begins_when_it_is_first_seen() -> None:

@@ -9,10 +9,11 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from dateutil.rrule import rrulestr
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.examples import up_to
 from whenthen.schemas.calendar import next_after, occurrences
 from whenthen.schemas.deployments import Schedule
 
@@ -101,7 +102,6 @@ def test_a_schedule_that_can_not_be_understood_is_refused(fields: dict[str, str]
         Schedule(**fields)
 
 
-@settings(deadline=None)
 @given(
     MOMENTS,
     ZONES,
@@ -130,7 +130,6 @@ def test_times_grow_and_none_is_left_out_wherever_one_begins(
     assert next_after(schedule, first + (second - first) / 2) == second
 
 
-@settings(deadline=None)
 @given(MOMENTS, ZONES, st.integers(0, 23), st.integers(0, 59))
 def test_a_daily_time_comes_once_each_local_day(after: datetime, zone: str, hour: int, minute: int) -> None:
     schedule = Schedule(cron=f"{minute} {hour} * * *", timezone=zone)
@@ -239,7 +238,7 @@ RULES = st.sampled_from(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@up_to(300)
 @given(RULES, st.datetimes(datetime(1950, 1, 1), datetime(2020, 1, 1)), MOMENTS)
 def test_a_rule_that_begins_close_by_gives_what_it_gives_from_its_start(
     rule: str, start: datetime, after: datetime

@@ -194,7 +194,7 @@ fields = st.sampled_from(
 )
 
 
-@up_to(500)
+@up_to(500, usually=100)
 @given(
     st.dictionaries(fields, values, max_size=5),
     st.sampled_from(["event", "compound", "sequence", "metric", "schedule"]),

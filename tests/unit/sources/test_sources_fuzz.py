@@ -7,7 +7,7 @@ import json
 from datetime import UTC, datetime
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whenthen.schemas.errors import WhenthenError
@@ -63,7 +63,6 @@ records = st.fixed_dictionaries(
 )  # fmt: skip
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     bodies | st.lists(records, max_size=3).map(lambda found: json.dumps({"Records": found}).encode()),
     st.sampled_from(TYPES),

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whenthen.schemas.errors import InvalidTemplate, RenderError, WhenthenError
@@ -161,7 +161,6 @@ def test_descent_into_a_deep_document_ends_with_an_answer_or_a_render_error() ->
     assert found == [1]
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.one_of(st.text(st.characters(exclude_categories=["Cs"]), max_size=8), st.integers(0, 3)), max_size=6)
 )
@@ -240,7 +239,6 @@ def test_a_path_that_reads_the_root_in_its_filter_may_read_everything() -> None:
     assert not compile_path("$.event[?@ == 1]").reads_root
 
 
-@settings(deadline=None)
 @given(st.text(alphabet="$.[]'\"*?@()ab01:,-\\`~=<&| ", max_size=30))
 def test_no_text_crashes_the_compiler_or_the_search(text: str) -> None:
     try:

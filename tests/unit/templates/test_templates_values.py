@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whenthen.schemas.errors import InvalidTemplate, RenderError
@@ -73,7 +73,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(json_values)
 def test_escaped_data_renders_to_itself(data: object) -> None:
     def escape(value: object) -> object:

@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from trigger_samples import START_US, Stimulus, event, rule, rule_sets, run, streams
 
@@ -196,7 +196,7 @@ def test_an_event_looks_only_at_the_rules_that_share_its_own_value(trigger: dict
     assert rules.entries[found].filter.admits(own, START_US)
 
 
-@settings(deadline=None, max_examples=2000)  # cheap ones, of which few match
+@up_to(2000)  # cheap ones, of which few match
 @given(st.text("ab*?[]!-\n^\\", max_size=10), st.text("ab[]!-\n^\\", max_size=10))
 def test_globs_match_as_fnmatch_does(glob: str, text: str) -> None:
     negated = glob.startswith("!")

@@ -112,11 +112,6 @@ class RequestClient:
         self._sweeping = False
         self._listeners: list[Callable[[], None]] = []
 
-    @property
-    def in_flight(self) -> int:
-        """Requests without an answer; one that was given up counts until the next sweep."""
-        return len(self._waiting)
-
     async def open(self) -> None:
         """Subscribe the inbox."""
         self._prefix = self.nc.new_inbox() + "."

@@ -129,11 +129,6 @@ class Executor:
         self._stopping = False
         self._consumer = self._make_consumer()
 
-    @property
-    def busy(self) -> int:
-        """Tasks that this process has taken and not ended."""
-        return len(self._tasks)
-
     def stop(self) -> None:
         """Take no more; `run` returns when what was taken is done or handed back."""
         self._stopping = True

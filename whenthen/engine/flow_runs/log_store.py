@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict, deque
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 
 import orjson
 
 from whenthen.engine.bus.request_client import RequestClient
-from whenthen.engine.bus.stream_reader import StreamReader, stored_messages
+from whenthen.engine.bus.stream_reader import stored_messages
 from whenthen.engine.bus.subjects import log_subject
 from whenthen.engine.flow_runs.flow_streams import LOGS
 from whenthen.engine.flow_runs.kv_bucket import publish_expecting
@@ -19,7 +19,6 @@ __all__ = ["NatsLogStore"]
 
 _MAX_MESSAGE_BYTES = 512 * 1024
 _PLACES = 256  #: runs whose logs are read page by page at one time
-_FOLLOW_S = 5.0
 
 
 class NatsLogStore:
@@ -75,18 +74,6 @@ class NatsLogStore:
         self._places.move_to_end(run_id)
         if len(self._places) > _PLACES:
             self._places.popitem(last=False)
-
-    async def follow(self, run_id: str) -> AsyncGenerator[LogLine, None]:
-        reader = StreamReader(self._client, LOGS)
-        await reader.read(_config(run_id))
-        try:
-            while True:
-                while (message := reader.take()) is not None:
-                    for line in _lines(message.data):
-                        yield line
-                await reader.wait(_FOLLOW_S)
-        finally:
-            await reader.stop()
 
 
 def _config(run_id: str) -> dict[str, object]:

@@ -10,9 +10,10 @@ from datetime import timedelta
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import up_to
 from tests.integration.counting import CountingEvaluator, CountingRules
 from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import START_S, now_us, run
@@ -225,7 +226,7 @@ def test_a_fault_at_any_operation_changes_no_firing_task_or_window(
 
 
 @SCENES
-@settings(max_examples=60, deadline=None)
+@up_to(60)
 @given(data=st.data())
 def test_any_faults_of_several_processes_change_no_firing_task_or_window(
     events: Sequence[Event], make: Callable[[], EventEvaluator], fired: int, data: st.DataObject

@@ -11,9 +11,10 @@ import httpx
 import orjson
 import pytest
 from http_fakes import NOW, FakeApi, app_over, client_of, shared_app_over
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import up_to
 from whenthen.schemas.errors import BusUnavailable, NotFound, SecretUnreadable
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import Request, WebhookTranslator
@@ -429,7 +430,7 @@ def test_what_was_received_and_refused_is_counted_by_source() -> None:
     assert "stranger" not in text
 
 
-@settings(deadline=None, max_examples=50)
+@up_to(50)
 @given(
     body=st.binary(max_size=200)
     | st.recursive(st.none() | st.integers() | st.text(), st.lists).map(str).map(str.encode)
@@ -440,7 +441,7 @@ def test_no_body_is_answered_500(body: bytes) -> None:
         assert post(api, body, path, headers={"x-token": "right"}).status_code in (202, 400)
 
 
-@settings(deadline=None, max_examples=50)
+@up_to(50)
 @given(
     st.dictionaries(
         st.sampled_from(["event", "id", "occurred", "resource", "related", "payload", "follows"]),

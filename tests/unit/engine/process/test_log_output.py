@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from whenthen.engine.process.log_output import ConsoleFormatter, JsonFormatter, configure_logs
@@ -78,7 +78,6 @@ def test_levels_are_kept_and_chatty_libraries_told_from_warning_on(restored: Non
     assert out.getvalue().count("\n") == 1
 
 
-@settings(deadline=None)
 @given(message=st.text(), value=st.text() | st.integers() | st.binary() | st.none() | st.lists(st.integers()))
 def test_anything_can_be_logged_on_one_line(message: str, value: Any) -> None:
     record = logging.makeLogRecord({"msg": message, "args": (), "name": "n", "thing": value})

