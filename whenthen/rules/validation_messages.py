@@ -29,6 +29,8 @@ __all__ = ["Explained", "explain", "nearest"]
 _OF_TRIGGERS = frozenset(EventTrigger.model_fields)
 #: what other tools call a field
 _OTHER_WORDS = {"cwd": "working_dir", "labels": "match", "match_labels": "match"}
+#: of the forms of one value that are told apart by what they are, as the keys of a trigger
+_TAGS = frozenset({"[text]", "[mapping]"})
 MAX_GUESSED = 20  #: keys of a mapping that are looked at for a misspelt action
 
 
@@ -133,6 +135,8 @@ def _follow(loc: tuple[Any, ...], data: Any, root: type[BaseModel]) -> _Walk:
     _choose(walk, root)
     short: str | None = None
     for step in loc:
+        if step in _TAGS:
+            continue
         if len(walk.branches) > 1 and isinstance(step, str) and (step in walk.branches or "[" in step):
             if step in walk.branches:
                 short = (
