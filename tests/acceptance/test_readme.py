@@ -27,7 +27,7 @@ TOUR = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A five-min
 #: what looks and changes nothing may be asked again
 LOOKS = ("whenthen firings", "whenthen runs", "whenthen automations", "whenthen events")
 MASKS = (
-    (r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<time>"),
+    (r"(?:\d{4}-\d\d-\d\d )?\b\d\d:\d\d:\d\d\b", "<time>"),
     (r"\b(?:[0-9a-f]{32}|[0-9a-f]{8}(?=[-.…\s]))", "<id>"),
     (r"process \d+", "process <pid>"),
     (r"nats://127\.0\.0\.1:\d+", "nats://<address>"),

@@ -68,10 +68,10 @@ automations:
       within: 4s
     actions: [{call_b}]
   - name: book-refund
-    trigger: {{expect: shop.refund}}
+    trigger: {{expect: shop.refund, let: {{refunded: event.resource.order}}}}
     actions:
       - run-deployment: ledger
-        parameters: {{order: $.resource.order}}
+        parameters: {{order: $.resource.refunded}}
         retry: {retry}
   - name: ledger-written
     trigger: {{expect: flow-run.Completed}}

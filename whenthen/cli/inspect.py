@@ -20,6 +20,7 @@ from whenthen.cli.lists.listings import (
     list_command,
     local_time,
     print_items,
+    same_day,
 )
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, OutputOption, UrlOption
@@ -91,7 +92,8 @@ FIRINGS = Listing(
     about="Firings, newest first: which automation fired for which event.",
     route="/api/firings",
     columns=(
-        Column(title="AT", value=local_time("at")),
+        Column(title="FIRED", value=local_time("fired")),
+        Column(title="AT", value=local_time("at"), brief=same_day("at", "fired")),
         Column(title="AUTOMATION", value="automation", shape=Shape.NAME),
         Column(title="STATE", value="state"),
         Column(

@@ -129,14 +129,22 @@ class Condition:
         return self._required().memberships
 
     def selections(self, variable: str) -> Iterator[tuple[tuple[str, ...], int]]:
-        """Each chain of fields that the condition selects from `variable`, as `("payload", "ref")` of `event.payload.ref`, and
-        where its first field is in the text. A chain and its beginnings come one by one."""
+        """Each chain of fields that the condition selects from `variable`, as `("payload", "ref")` of `event.payload.ref` or
+        `event.payload["ref"]`, and where its first field is in the text. A chain and its beginnings come one by one."""
         starts = tokenize(self.text).starts
         for node in n.walk(self._shape.tree):
             fields: list[tuple[str, int]] = []
             inner: n.Node = node
-            while isinstance(inner, n.Select | n.MaybeSelect | n.Has):
-                fields.append((inner.field, inner.at))
+            while True:
+                match inner:
+                    case n.Select() | n.MaybeSelect() | n.Has():
+                        fields.append((inner.field, inner.at))
+                    case n.Index(index=n.Literal(slot=slot, kind="string")):
+                        fields.append((self._constants[slot], inner.at))
+                    case n.MaybeIndex(index=n.Literal(slot=slot, kind="string")):
+                        fields.append((self._constants[slot], inner.at))
+                    case _:
+                        break
                 inner = inner.operand
             if fields and isinstance(inner, n.Name) and inner.name == variable:
                 yield tuple(field for field, _ in reversed(fields)), starts[fields[-1][1]]

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from whenthen.actions import CompiledActions, compile_action
 from whenthen.conditions import ConditionError, compile_condition
-from whenthen.rules.plausibility.trigger_parts import filters_of, triggers_of
+from whenthen.rules.plausibility.trigger_parts import expressions_of
 from whenthen.rules.references import written_actions
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import FieldPath, InvalidInput
@@ -75,16 +75,14 @@ def _same(one: Automation, other: Automation) -> bool:
 
 
 def _trigger_problems(error: InvalidInput, model: Automation) -> Iterator[tuple[FieldPath, str]]:
-    """Every `when` of an automation's triggers that does not compile, and `error`, the first thing that did not."""
+    """Every expression of an automation's triggers that does not compile, and `error`, the first thing that did not."""
     reported = set()
-    for at, part in triggers_of(model.trigger):
-        for place, filter_ in filters_of(part, at):
-            if filter_.when is not None:
-                try:
-                    compile_condition(filter_.when, variables=WHEN_VARIABLES)
-                except ConditionError as refused:
-                    reported.add((*place, "when"))
-                    yield (*place, "when"), _detail(refused)
+    for place, text in expressions_of(model.trigger):
+        try:
+            compile_condition(text, variables=WHEN_VARIABLES)
+        except ConditionError as refused:
+            reported.add(place)
+            yield place, _detail(refused)
     if error.path not in reported:
         yield error.path, _detail(error)
 

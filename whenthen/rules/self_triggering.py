@@ -159,7 +159,7 @@ def _certain(automation: Automation) -> Iterator[EventTrigger]:
     """The triggers each of whose matching events fires the automation, at once or gathered."""
     root = automation.trigger
     candidates = [root]
-    if isinstance(root, CompoundTrigger) and (root.require in ("any", 1) or len(root.triggers) == 1):
+    if isinstance(root, CompoundTrigger) and not root.let and (root.require in ("any", 1) or len(root.triggers) == 1):
         candidates = list(root.triggers)
     for trigger in candidates:
         if (
@@ -170,6 +170,7 @@ def _certain(automation: Automation) -> Iterator[EventTrigger]:
             and not trigger.cooldown
             and not trigger.after
             and trigger.when is None
+            and not trigger.let
         ):
             yield trigger
 

@@ -146,14 +146,16 @@ def render_actions(rules: RuleSet, firing: Firing, events: Mapping[str, Mapping[
     Raises:
         RenderError: a value is missing; the message names the action and the field.
     """
+    event = firing.seen_event
+    own = None if event is None else event["id"]
     context = {
-        "event": firing.event,
-        "events": [events[ref.id] for ref in firing.refs if ref.id in events],
+        "event": event,
+        "events": [event if ref.id == own else events[ref.id] for ref in firing.refs if ref.id in events],
         "firing": describe_firing(firing),
         "automation": firing.automation,
         "key": firing.key,
     }
-    root = {**{name: value for name, value in context.items() if name != "event"}, **(firing.event or {})}
+    root = {**{name: value for name, value in context.items() if name != "event"}, **(event or {})}
     rendered = []
     for index, action in enumerate(actions_of(rules.actions(firing.automation), firing)):
         spec = action.model_dump(mode="json", exclude={"retry", "timeout"}, exclude_none=True)

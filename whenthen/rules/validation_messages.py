@@ -95,9 +95,9 @@ def explain(
             wish = wanted.setdefault((path, found), _Wish(walk.value))
             wish.texts.append(_wanted(kind, error.get("ctx") or {}, walk))
             wish.text_allowed |= kind == "string_type"
-    specific = {item.path for item in explained}
+    specific = {item.path for item in explained} | {path[:size] for path, _ in wanted for size in range(len(path))}
     for (path, found), wish in wanted.items():
-        if not any(other[: len(path)] == path for other in specific):
+        if path not in specific and not any(other[: len(path)] == path for other in specific):
             wishes = " or ".join(dict.fromkeys(wish.texts))
             explained.append(Explained(path=path, detail=f"wanted {wishes}, found {found}{_quotes_hint(wish)}"))
     return explained
@@ -133,12 +133,11 @@ def _follow(loc: tuple[Any, ...], data: Any, root: type[BaseModel]) -> _Walk:
     _choose(walk, root)
     short: str | None = None
     for step in loc:
-        if len(walk.branches) > 1 and isinstance(step, str) and (step in walk.branches or "[" in step):
-            if step in walk.branches:
-                short = (
-                    step if isinstance(walk.value, dict) and "type" not in walk.value and step in walk.value else None
-                )
-                _choose(walk, walk.branches[step])
+        if _is_form(step, walk.value):
+            continue
+        if len(walk.branches) > 1 and isinstance(step, str) and step in walk.branches:
+            short = step if isinstance(walk.value, dict) and "type" not in walk.value and step in walk.value else None
+            _choose(walk, walk.branches[step])
         elif isinstance(step, int):
             if isinstance(walk.value, list) and step < len(walk.value):
                 walk.path.append(step)
@@ -149,11 +148,14 @@ def _follow(loc: tuple[Any, ...], data: Any, root: type[BaseModel]) -> _Walk:
             _into_field(walk, step, short)
             short = None
         elif isinstance(walk.value, dict):
-            if step == "[key]":
-                continue
             walk.path.append(str(step))
             walk.value = walk.value.get(step)
     return walk
+
+
+def _is_form(step: Any, value: Any) -> bool:
+    """Whether a step of a location names one of the forms that a value may have, such as `dict[str,str]`, and leads nowhere."""
+    return isinstance(step, str) and "[" in step and not (isinstance(value, dict) and step in value)
 
 
 def _choose(walk: _Walk, model: type[BaseModel]) -> None:

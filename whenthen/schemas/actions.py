@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
 
-from whenthen.schemas.base import REFERENCE, Model, Name, OneOrMany, SecretRef, as_list
+from whenthen.schemas.base import REFERENCE, Model, Name, ObjectPath, OneOrMany, SecretRef, as_list
 from whenthen.schemas.times import Duration
 
 __all__ = [
@@ -35,18 +35,6 @@ __all__ = [
     "SendNotification",
     "Tls",
 ]
-
-
-def _check_object_path(text: str) -> str:
-    if text != "$" and not text.startswith(("$.", "$[")):
-        raise ValueError(
-            f"{text[:80]!r} is no path to an object; write one such as $.payload.order, or the object itself"
-        )
-    return text
-
-
-#: in the place of an object: one path that gives it
-ObjectPath = Annotated[str, Field(max_length=4096), AfterValidator(_check_object_path)]
 
 
 class Retry(Model):

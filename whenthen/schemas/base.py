@@ -25,6 +25,7 @@ __all__ = [
     "GlobList",
     "Model",
     "Name",
+    "ObjectPath",
     "OneOrMany",
     "SecretRef",
     "Texts",
@@ -80,6 +81,14 @@ def _check_secret(value: str) -> str:
     return value
 
 
+def _check_object_path(text: str) -> str:
+    if text != "$" and not text.startswith(("$.", "$[")):
+        raise ValueError(
+            f"{text[:80]!r} is no path to an object; write one such as $.payload.order, or the object itself"
+        )
+    return text
+
+
 class OneOrMany:
     """Beside `BeforeValidator(as_list)`: tells the JSON Schema that one item alone is written without a list."""
 
@@ -95,6 +104,8 @@ def as_list(value: Any) -> Any:
 
 #: the name of an automation, deployment, webhook, ...: text without slashes, at most 200 characters
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
+#: in the place of an object: one path that gives it
+ObjectPath = Annotated[str, Field(max_length=4096), AfterValidator(_check_object_path)]
 #: `env:NAME` or `file:/path`; resolved when it is used, never stored
 SecretRef = Annotated[str, AfterValidator(_check_secret), Field(max_length=4096)]
 #: a text or a list of texts; kept as a list

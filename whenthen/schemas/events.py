@@ -33,6 +33,7 @@ __all__ = [
     "RESERVED_NAMES",
     "Event",
     "EventLimits",
+    "SeenEvent",
     "check_outside",
     "decode_event",
     "is_reserved_name",
@@ -130,6 +131,16 @@ class Event:
         return us
 
     @property
+    def came(self) -> dict[str, Any]:
+        """The wire form without what a trigger computed."""
+        return self.data
+
+    @property
+    def computed(self) -> dict[str, str] | None:
+        """The labels that a trigger computed of the event; None where it computes none."""
+        return None
+
+    @property
     def variables(self) -> dict[str, Any]:
         """What a condition sees: `event`, with `occurred` and `received` as timestamps."""
         variables = self._variables
@@ -149,6 +160,33 @@ class Event:
 
     def __repr__(self) -> str:
         return f"Event({self.data.get('event')!r}, id={self.data.get('id')!r})"
+
+
+class SeenEvent(Event):
+    """An event as a trigger with `let` sees it: the computed labels are among those of its resource, and hide others."""
+
+    __slots__ = ("_came", "_computed")
+
+    def __init__(self, event: Event, computed: dict[str, str]) -> None:
+        super().__init__({**event.data, "resource": {**event.data["resource"], **computed}}, event.seq)
+        self._time_us = event.time_us
+        self._came = event
+        self._computed = computed
+
+    @property
+    def came(self) -> dict[str, Any]:
+        return self._came.data
+
+    @property
+    def computed(self) -> dict[str, str] | None:
+        return self._computed
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        if self._variables is None:
+            before = self._came.variables["event"]
+            self._variables = {"event": {**before, "resource": self.data["resource"]}}
+        return self._variables
 
 
 def decode_event(data: bytes, seq: int = 0) -> Event:

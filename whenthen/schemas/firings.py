@@ -87,6 +87,14 @@ class Firing:
     automations: tuple[str, ...] = ()  #: lineage: which automations led here, this one last
     edge: bool = True  #: whether the state changed with it
     trace: dict[str, str] | None = None  #: of the triggering event, as it came; see `current_trace`
+    computed: dict[str, str] | None = None  #: the labels that the trigger's `let` gave the triggering event
+
+    @property
+    def seen_event(self) -> dict[str, Any] | None:
+        """The triggering event as its trigger saw it: with the computed labels in its resource."""
+        if self.event is None or not self.computed:
+            return self.event
+        return {**self.event, "resource": {**self.event["resource"], **self.computed}}
 
     @property
     def current_trace(self) -> dict[str, str]:

@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal, Union
 
-from pydantic import BeforeValidator, Discriminator, Field, GetJsonSchemaHandler, Tag, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    Tag,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import CoreSchema
 
 from whenthen.schemas.base import GlobList, Model, OneOrMany, Texts, as_list
@@ -18,21 +31,72 @@ __all__ = [
     "CompoundTrigger",
     "EventFilter",
     "EventTrigger",
+    "Key",
+    "KeyWithDefault",
     "MetricTrigger",
     "ScheduleTrigger",
     "SequenceTrigger",
     "Trigger",
+    "key_name",
 ]
 
 Match = dict[Annotated[str, Field(min_length=1, max_length=256)], GlobList]
 RelatedMatches = Annotated[list[Match], BeforeValidator(as_list), OneOrMany()]
-#: a label of the resource, `related:<role>:<label>`, or JSONPath (`$.payload.order`)
+KeyText = Annotated[str, Field(min_length=1, max_length=512)]
+
+
+class KeyWithDefault(Model):
+    """A value of a key, and what stands for it where an event has none."""
+
+    path: KeyText
+    """A label of the resource, `related:<role>:<label>`, or JSONPath."""
+    default: Annotated[str, Field(max_length=1024)] | StrictBool | StrictInt | StrictFloat
+    """The value of events that have none, or null."""
+
+
+#: a label of the resource, `related:<role>:<label>`, or JSONPath (`$.payload.order`), with or without a default
+Key = KeyText | KeyWithDefault
+_OneKey = Annotated[
+    Annotated[KeyText, Tag("[text]")] | Annotated[KeyWithDefault, Tag("[mapping]")],
+    Discriminator(lambda value: "[mapping]" if isinstance(value, (dict, KeyWithDefault)) else "[text]"),
+]
 Keys = Annotated[
-    list[Annotated[str, Field(min_length=1, max_length=512)]],
+    list[_OneKey],
     BeforeValidator(as_list),
     OneOrMany(),
     Field(max_length=16),
 ]
+
+
+#: a name by which `match`, `for_each` and conditions can ask for a label
+_LABEL_NAME = re.compile(r"[^\W\d][\w.-]{0,63}")
+
+
+def _check_label_names(lets: dict[str, str]) -> dict[str, str]:
+    for name in lets:
+        if not _LABEL_NAME.fullmatch(name):
+            raise ValueError(
+                f"{name[:80]!r} is no name of a computed label: it begins with a letter and has letters, digits, `_`, `-`"
+                " and `.` only, at most 64"
+            )
+    return lets
+
+
+Lets = Annotated[
+    dict[str, Annotated[str, Field(min_length=1, max_length=20_000)]],
+    AfterValidator(_check_label_names),
+    Field(max_length=16),
+]
+
+
+def _no_lets() -> Any:
+    # left out of the written form when empty: windows of triggers that were there before `let` was stay theirs
+    return Field(default_factory=dict, exclude_if=lambda lets: not lets)
+
+
+def key_name(key: Key) -> str:
+    """The expression of a key, by which `key` in actions names its value."""
+    return key if isinstance(key, str) else key.path
 
 
 class EventFilter(Model):
@@ -46,6 +110,8 @@ class EventFilter(Model):
     """Labels of related resources; each mapping must hold for at least one related resource."""
     when: str | None = Field(default=None, max_length=20_000)
     """A CEL condition over `event` and `now`."""
+    let: Lets = _no_lets()
+    """Computed labels: CEL expressions over `event` and `now`. Each hides the label of its name."""
 
 
 class _OrNames:
@@ -80,7 +146,7 @@ class EventTrigger(EventFilter):
     after: Annotated[list[str], BeforeValidator(as_list), OneOrMany()] = Field(default_factory=list, max_length=1000)
     """Events that open a window; without it every matching event counts."""
     for_each: Keys = Field(default_factory=list)
-    """One window for each value of these: labels, `related:<role>:<label>`, or JSONPath."""
+    """One window for each value of these: labels, `related:<role>:<label>`, or JSONPath; `{path, default}` for what may be absent."""
     posture: Literal["reactive", "proactive"] = "reactive"
     """reactive: fire when they come; proactive: fire when they stay away."""
     threshold: int = Field(default=1, ge=0, le=100_000, strict=True)
@@ -140,6 +206,8 @@ class CompoundTrigger(Model):
     """The firings of the parts must lie this close together."""
     correlate: Keys = Field(default_factory=list)
     """Labels or JSONPath that must be equal across the parts."""
+    let: Lets = _no_lets()
+    """Computed labels of all parts; a part's own come first."""
 
     @model_validator(mode="after")
     def _enough_parts(self) -> CompoundTrigger:
@@ -157,6 +225,8 @@ class SequenceTrigger(Model):
     """From the first part's firing to the last one's."""
     correlate: Keys = Field(default_factory=list)
     """Labels or JSONPath that must be equal across the parts."""
+    let: Lets = _no_lets()
+    """Computed labels of all parts; a part's own come first."""
 
 
 #: of events in one window

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Union
 
 from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
-from whenthen.schemas.base import Model, Name, OneOrMany, SecretRef, as_list
+from whenthen.schemas.base import Model, Name, ObjectPath, OneOrMany, SecretRef, as_list
 from whenthen.schemas.times import Duration, format_duration, parse_duration
 
 __all__ = [
@@ -107,8 +107,10 @@ class EventMapping(Model):
     when: str | None = Field(default=None, max_length=20_000)
     """A CEL condition over the same variables and `now`; what does not hold is dropped (and answered 2xx)."""
     event: str = Field(min_length=1, max_length=4096)
-    resource: dict[str, str]
-    related: list[dict[str, str]] = Field(default_factory=list)
+    resource: dict[str, str] | ObjectPath
+    """Labels, or one path that gives them all."""
+    related: list[dict[str, str] | ObjectPath] | ObjectPath = Field(default_factory=list)
+    """The labels of other resources, or one path that gives a list of them."""
     payload: Any = "$.body"
     occurred: str | None = Field(default=None, max_length=4096)
     id: str | None = Field(default=None, max_length=4096)
@@ -116,7 +118,7 @@ class EventMapping(Model):
 
     @model_validator(mode="after")
     def _resource_has_id(self) -> EventMapping:
-        if "id" not in self.resource:
+        if isinstance(self.resource, dict) and "id" not in self.resource:
             raise ValueError('resource needs an id, such as {id: "order.{{ body.number }}"}')
         return self
 

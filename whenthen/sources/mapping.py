@@ -179,9 +179,7 @@ class CompiledMapping:
             event = new_event(
                 self._event_name(context),
                 resource=_labels(self._resource.render(context), ("map", "resource")),
-                related=[
-                    _labels(item, ("map", "related", place)) for place, item in enumerate(self._related.render(context))
-                ],
+                related=self._related_labels(context),
                 payload=self._payload.render(context),
                 occurred=self._time(context),
                 id=self._event_id(context, index, delivery),
@@ -194,6 +192,12 @@ class CompiledMapping:
         except RenderError as error:
             raise InvalidInput(error.detail, path=(*where, *error.path)) from None
         result.events.append(event)
+
+    def _related_labels(self, context: Mapping[str, Any]) -> list[dict[str, str]]:
+        found = self._related.render(context)
+        if not isinstance(found, list):
+            raise InvalidEvent(f"a list of objects is expected, found {kind_of(found)}", path=("map", "related"))
+        return [_labels(item, ("map", "related", place)) for place, item in enumerate(found)]
 
     def _time(self, context: Mapping[str, Any]) -> datetime | None:
         if self._occurred is None:
@@ -316,6 +320,8 @@ def _compile_each(text: str | None, known: Collection[str]) -> Path | None:
 
 
 def _labels(rendered: Any, path: FieldPath) -> dict[str, str]:
+    if not isinstance(rendered, dict):
+        raise InvalidEvent(f"an object of labels is expected, found {kind_of(rendered)}", path=path)
     # most values are text already, and need neither the call nor their path
     return {
         label: value if type(value) is str else label_text(value, (*path, label)) for label, value in rendered.items()

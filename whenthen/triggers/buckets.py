@@ -8,7 +8,9 @@ Called by `triggers.windowing` for events and by `triggers.deadlines` for checks
 
 from __future__ import annotations
 
-from whenthen.schemas.events import Event
+from typing import Any
+
+from whenthen.schemas.events import Event, SeenEvent
 from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.bucket_deadlines import BucketDeadlines
 from whenthen.triggers.decisions import Evaluation, record_decision
@@ -39,7 +41,7 @@ def apply_event(
     state = shard.store.get(leaf.id, key)
     held = _held(shard, leaf, rule, key, event.time_us if counts and not opens else None)
     transition = tumbling.on_event(
-        rule, state, ref, now_us=now_us, counts=counts, opens=opens, data=event.data, held=held
+        rule, state, ref, now_us=now_us, counts=counts, opens=opens, data=_stored(event), held=held
     )
     opened = shard.store_transition(leaf, key, transition, state)
     if rule.proactive:
@@ -103,12 +105,24 @@ def check(shard: ShardState, leaf: Leaf, trigger: str, due_us: int, evaluation: 
                 shard, evaluation, leaf, Reason.PAUSED, None, key=key, detail="due while the automation is paused"
             )
         else:
-            event = None if transition.event is None else Event(transition.event[2], transition.event[1])
+            event = None if transition.event is None else _restored(transition.event[2], transition.event[1])
             cause = Cause(event, 0 if event is None else event.depth, now_us, end)
             fire(shard, leaf, key, transition, cause, evaluation)
     again = min(now_us + rule.within_us, deadlines.next_deadline() or now_us + rule.within_us)
     watched = opens_itself or shard.store.has(leaf.id)
     shard.store.put(trigger, "", [now_us, again, int(watched)], deadline=again if watched else None)
+
+
+def _stored(event: Event) -> dict[str, Any]:
+    """An event as a bucket keeps it: as it came, and beside it what the trigger computed."""
+    return event.came if event.computed is None else {**event.came, "computed": event.computed}
+
+
+def _restored(data: dict[str, Any], seq: int) -> Event:
+    if "computed" not in data:
+        return Event(data, seq)
+    came = {name: value for name, value in data.items() if name != "computed"}
+    return SeenEvent(Event(came, seq), data["computed"])
 
 
 def _held(shard: ShardState, leaf: Leaf, rule: TumblingRule, key: str, time_us: int | None) -> State | None:

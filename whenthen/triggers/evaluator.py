@@ -76,41 +76,47 @@ class Evaluator(ShardState):
     def _decide(self, event: Event, evaluation: Evaluation) -> None:
         """Decide for every trigger that the index returns for the event, in the order of the rules."""
         entries = self.rules.entries
-        both: Leaf | None = (
-            None  #: a leaf with `after` whose `expect` matched; its next entry tells whether `after` does too
-        )
+        #: a leaf with `after` whose `expect` matched; its next entry tells whether `after` does too
+        both: Leaf | None = None
+        expected = event  #: as that leaf sees it
         for number in self.rules.index.candidates(event):
             entry = entries[number]
             leaf = self.deciding = entry.leaf
             kind = entry.kind
             if both is not None and (both is not leaf or kind != FilterKind.AFTER):
-                apply_event(self, both, event, True, False, evaluation)
+                apply_event(self, both, expected, True, False, evaluation)
                 both = None
-            if not entry.filter.admits(event, self.effective_us):
+            seen = entry.filter.admitted(event, self.effective_us)
+            if seen is None:
                 self._record_refusal(entry.filter, leaf, kind, event, evaluation)
-            elif not leaf.automation.enabled or leaf.automation.name in self.paused:
-                record_decision(
-                    self, evaluation, leaf, Reason.PAUSED, event, detail="the automation is paused or disabled"
-                )
+                continue
+            if not leaf.automation.enabled or leaf.automation.name in self.paused:
+                detail = "the automation is paused or disabled"
+                record_decision(self, evaluation, leaf, Reason.PAUSED, seen, detail=detail)
             elif leaf.automation.name in self.aside:
                 detail = f"the automation is set aside: {self.aside[leaf.automation.name].detail}"
-                record_decision(self, evaluation, leaf, Reason.PAUSED, event, detail=detail)
+                record_decision(self, evaluation, leaf, Reason.PAUSED, seen, detail=detail)
             elif kind == FilterKind.RESOLVES:
-                resolve_on(self, leaf, event, evaluation)
+                resolve_on(self, leaf, seen, evaluation)
             elif leaf.after is None:
-                apply_event(self, leaf, event, True, False, evaluation)
+                apply_event(self, leaf, seen, True, False, evaluation)
             elif kind == FilterKind.EXPECTED:
-                both = leaf
+                both, expected = leaf, seen
             else:
-                apply_event(self, leaf, event, both is leaf, True, evaluation)
+                apply_event(self, leaf, seen, both is leaf, True, evaluation)
                 both = None
         if both is not None:
-            apply_event(self, both, event, True, False, evaluation)
+            apply_event(self, both, expected, True, False, evaluation)
 
     def _record_refusal(self, rule: Filter, leaf: Leaf, kind: int, event: Event, evaluation: Evaluation) -> None:
         refusal = rule.refusal(event, self.effective_us)
-        if refusal is not None and kind == FilterKind.EXPECTED:
+        if refusal is None:
+            return
+        if kind == FilterKind.EXPECTED:
             record_decision(self, evaluation, leaf, refusal.reason, event, detail=refusal.detail)
+        elif refusal.lacks_label and not (leaf.expected is not None and leaf.expected.named(event.name)):
+            detail = f"{'after' if kind == FilterKind.AFTER else 'resolve_on'}: {refusal.detail}"
+            record_decision(self, evaluation, leaf, refusal.reason, event, detail=detail)
 
     def _record_held(self, event: Event, evaluation: Evaluation) -> None:
         entries = self.rules.entries

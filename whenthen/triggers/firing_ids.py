@@ -50,13 +50,14 @@ def make_plain_firing(
         state=FiringState.TRIGGERED,
         at=_format_us(at_us),
         key=leaf.keys.mapping(key) if leaf.keys.expressions else {},
-        event=data,
+        event=event.came,
         seq=event.seq,
         refs=refs,
         total=len(refs),
         depth=depth + 1,
         automations=(*before, name),
         trace=data.get("trace"),
+        computed=event.computed,
     )
 
 
@@ -91,7 +92,7 @@ def make_firing(
         state=state,
         at=_format_us(at_us),
         key=_key_mapping(node, key),
-        event=None if event is None else event.data,
+        event=None if event is None else event.came,
         seq=0 if event is None else event.seq,
         refs=tuple(refs),
         total=total,
@@ -99,6 +100,7 @@ def make_firing(
         automations=(*before[-lineage:], automation.name),
         edge=edge,
         trace=None if event is None else event.data.get("trace"),
+        computed=None if event is None else event.computed,
     )
 
 

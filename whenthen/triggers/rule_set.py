@@ -9,7 +9,7 @@ Called by `triggers.evaluator` and by `rules.compilation`.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -23,12 +23,15 @@ from whenthen.schemas.triggers import (
     CompoundTrigger,
     EventFilter,
     EventTrigger,
+    Key,
     MetricTrigger,
     ScheduleTrigger,
     SequenceTrigger,
     Trigger,
+    key_name,
 )
 from whenthen.templates import Path, compile_path
+from whenthen.triggers.matching.computed_labels import ComputedLabels, compute_labels
 from whenthen.triggers.matching.event_names import compile_names
 from whenthen.triggers.matching.filters import WHEN_VARIABLES, Filter, compile_filter
 from whenthen.triggers.matching.index import RuleIndex
@@ -209,7 +212,7 @@ def compile_automation(automation: Automation) -> CompiledAutomation:
     """
     compiled = CompiledAutomation(automation.name, trigger_id(automation), automation, enabled=automation.enabled)
     compiler = _Compiler(compiled)
-    compiled.root = compiler.node(automation.trigger, path=(), parent=None, part=0, inherited=(), depth=0)
+    compiled.root = compiler.node(automation.trigger, path=(), parent=None, part=0, inherited=_Inherited(), depth=0)
     root = compiled.root
     resolvable = isinstance(root, Leaf) and (
         root.resolving is not None
@@ -232,6 +235,14 @@ def compile_named(automation: Automation) -> CompiledAutomation:
         raise error.below("automations", automation.name) from None
 
 
+@dataclass(frozen=True, slots=True)
+class _Inherited:
+    """What a trigger has of the composites that it is part of."""
+
+    keys: tuple[Key, ...] = ()
+    lets: Mapping[str, Condition] = field(default_factory=dict)
+
+
 class _Compiler:
     """Builds the nodes of one automation."""
 
@@ -245,7 +256,7 @@ class _Compiler:
         path: FieldPath,
         parent: Composite | None,
         part: int,
-        inherited: tuple[str, ...],
+        inherited: _Inherited,
         depth: int,
     ) -> Leaf | Composite:
         if depth > _MAX_DEPTH:
@@ -264,10 +275,11 @@ class _Compiler:
         path: FieldPath,
         parent: Composite | None,
         part: int,
-        inherited: tuple[str, ...],
+        inherited: _Inherited,
         depth: int,
     ) -> Composite:
-        keys = (*inherited, *(key for key in trigger.correlate if key not in inherited))
+        keys = self._keys(inherited, trigger.correlate, (*path, "correlate"))
+        below = _Inherited(keys, self._lets(inherited.lets, trigger.let, path))
         count = len(trigger.triggers)
         if isinstance(trigger, SequenceTrigger) or trigger.require == "all":
             needed = count
@@ -288,23 +300,25 @@ class _Compiler:
             automation=self.automation,
         )
         self.automation.composites.append(composite)
-        for number, below in enumerate(trigger.triggers):
-            below_path = (*path, "triggers", number)
+        for number, spec in enumerate(trigger.triggers):
+            spec_path = (*path, "triggers", number)
             composite.parts.append(
-                self.node(below, path=below_path, parent=composite, part=number, inherited=keys, depth=depth + 1)
+                self.node(spec, path=spec_path, parent=composite, part=number, inherited=below, depth=depth + 1)
             )
         composite.by_clock = any(
-            below.by_clock if isinstance(below, Composite) else isinstance(below.rule, TumblingRule)
-            for below in composite.parts
+            part.by_clock if isinstance(part, Composite) else isinstance(part.rule, TumblingRule)
+            for part in composite.parts
         )
         return composite
 
     def _event(
-        self, trigger: EventTrigger, path: FieldPath, parent: Composite | None, part: int, inherited: tuple[str, ...]
+        self, trigger: EventTrigger, path: FieldPath, parent: Composite | None, part: int, inherited: _Inherited
     ) -> Leaf:
         if trigger.resolve_on is not None and parent is not None:
             raise InvalidInput("belongs to the outermost trigger, not to a part", path=("trigger", *path, "resolve_on"))
-        expected = self._filter(trigger, path)
+        lets = self._lets(inherited.lets, trigger.let, path)
+        computing = self._computing(lets, path)
+        expected = self._filter(trigger, path, computing)
         after = None
         if trigger.after:
             after = compile_filter(
@@ -312,14 +326,17 @@ class _Compiler:
                 match=trigger.match,
                 related=trigger.match_related,
                 condition=None,
+                computing=computing,
                 named=_bucket_names(trigger, trigger.after),
             )
         resolving = None
         if trigger.resolve_on is not None:
-            resolving = self._filter(trigger.resolve_on, (*path, "resolve_on"))
+            place = (*path, "resolve_on")
+            own = self._lets(lets, trigger.resolve_on.let, place)
+            resolving = self._filter(trigger.resolve_on, place, self._computing(own, place))
         return self._leaf(
             _window_rule(trigger),
-            (*inherited, *(key for key in trigger.for_each if key not in inherited)),
+            self._keys(inherited, trigger.for_each, (*path, "for_each")),
             path,
             parent,
             part,
@@ -329,9 +346,10 @@ class _Compiler:
         )
 
     def _metric(
-        self, trigger: MetricTrigger, path: FieldPath, parent: Composite | None, part: int, inherited: tuple[str, ...]
+        self, trigger: MetricTrigger, path: FieldPath, parent: Composite | None, part: int, inherited: _Inherited
     ) -> Leaf:
-        keys = (*inherited, *(key for key in trigger.for_each if key not in inherited))
+        keys = self._keys(inherited, trigger.for_each, (*path, "for_each"))
+        computing = self._computing(self._lets(inherited.lets, trigger.let, path), path)
         rule = MetricRule(
             aggregate=trigger.aggregate,
             operator=trigger.operator,
@@ -340,15 +358,15 @@ class _Compiler:
             hold_us=duration_us(trigger.hold),
             keyed=bool(keys),
         )
-        leaf = self._leaf(rule, keys, path, parent, part, expected=self._filter(trigger, path))
+        leaf = self._leaf(rule, keys, path, parent, part, expected=self._filter(trigger, path, computing))
         if trigger.value is not None:
             leaf.value = self._checked((*path, "value"), compile_path, trigger.value)
         return leaf
 
     def _schedule(
-        self, trigger: ScheduleTrigger, path: FieldPath, parent: Composite | None, part: int, inherited: tuple[str, ...]
+        self, trigger: ScheduleTrigger, path: FieldPath, parent: Composite | None, part: int, inherited: _Inherited
     ) -> Leaf:
-        if inherited:
+        if inherited.keys:
             raise InvalidInput(
                 "a schedule has no labels, so it can not be part of a correlated trigger", path=("trigger", *path)
             )
@@ -357,7 +375,7 @@ class _Compiler:
     def _leaf(
         self,
         rule: WindowRule,
-        keys: tuple[str, ...],
+        keys: tuple[Key, ...],
         path: FieldPath,
         parent: Composite | None,
         part: int,
@@ -381,7 +399,27 @@ class _Compiler:
         self.automation.leaves.append(leaf)
         return leaf
 
-    def _filter(self, spec: EventFilter, path: FieldPath) -> Filter:
+    def _keys(self, inherited: _Inherited, own: Iterable[Key], path: FieldPath) -> tuple[Key, ...]:
+        """The keys of the composites around a trigger, and then its own others."""
+        keys = {key_name(key): key for key in inherited.keys}
+        for number, key in enumerate(own):
+            known = keys.setdefault(key_name(key), key)
+            if known != key:
+                detail = f"{key_name(key)} has another default, or none, where it is named before; give it one"
+                raise InvalidInput(detail, path=("trigger", *path, number))
+        return tuple(keys.values())
+
+    def _lets(
+        self, inherited: Mapping[str, Condition], own: Mapping[str, str], path: FieldPath
+    ) -> dict[str, Condition]:
+        """The expressions of computed labels by name; a trigger's own replace those around it."""
+        compiled = {name: self._checked((*path, "let", name), _compile_when, text) for name, text in own.items()}
+        return {**inherited, **compiled}
+
+    def _computing(self, lets: Mapping[str, Condition], path: FieldPath) -> ComputedLabels | None:
+        return self._checked(path, compute_labels, lets)
+
+    def _filter(self, spec: EventFilter, path: FieldPath, computing: ComputedLabels | None) -> Filter:
         condition: Condition | None = None
         if spec.when is not None:
             condition = self._checked((*path, "when"), _compile_when, spec.when)
@@ -390,6 +428,7 @@ class _Compiler:
             match=spec.match,
             related=spec.match_related,
             condition=condition,
+            computing=computing,
             named=_bucket_names(spec, spec.expect),
         )
 

@@ -3,8 +3,8 @@
 An expression is a label of the resource (`region`), a label of the first related resource in a role
 (`related:flow:id`), or JSONPath (`$.payload.order`). The text form of a key is stable: it names a window in the store and goes
 into the ids of firings. A value whose text has more than 1,024 bytes is replaced by the beginning of that text and its digest
-(`windows.long_texts`), so a key has 16 KiB at most. Null is an absent value, and 1.0 is 1, in lists and objects too. Meaning: docs/rules.md, "One window
-for each".
+(`windows.long_texts`), so a key has 16 KiB at most. Null is an absent value, and 1.0 is 1, in lists and objects too. For an absent value stands the
+default of its expression, if there is one. Meaning: docs/rules.md, "One window for each".
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import orjson
 
 from whenthen.schemas.errors import InvalidInput, RenderError
 from whenthen.schemas.events import Event
+from whenthen.schemas.triggers import Key, key_name
 from whenthen.templates import compile_path
 from whenthen.triggers.windows.long_texts import MAX_KEY_BYTES, shorten
 
@@ -31,11 +32,11 @@ class KeyExtractor:
 
     __slots__ = ("_extract", "_single_label", "expressions")
 
-    def __init__(self, expressions: Sequence[str]) -> None:
-        self.expressions = tuple(expressions)
-        self._extract = tuple(_compile(expression) for expression in expressions)
-        only = expressions[0] if len(expressions) == 1 else ""
-        self._single_label = only if only and not only.startswith(("related:", "$")) else None
+    def __init__(self, keys: Sequence[Key]) -> None:
+        self.expressions = tuple(map(key_name, keys))
+        self._extract = tuple(map(_compile, keys))
+        only = keys[0] if len(keys) == 1 else None
+        self._single_label = only if isinstance(only, str) and not only.startswith(("related:", "$")) else None
 
     def values(self, event: Event) -> list[Any] | None:
         """The values, in the order of the expressions; None when one is absent. See `missing`."""
@@ -128,17 +129,29 @@ def _with_equal_numbers(value: Any) -> Any:
     return _number(value) if type(value) is float else value
 
 
-def compile_keys(expressions: Sequence[str]) -> KeyExtractor:
+def compile_keys(keys: Sequence[Key]) -> KeyExtractor:
     """Compile key expressions.
 
     Raises:
         InvalidTemplate: an expression starts with `$` and is not JSONPath.
         InvalidInput: `related:` lacks role or label.
     """
-    return KeyExtractor(expressions)
+    return KeyExtractor(keys)
 
 
-def _compile(expression: str) -> Extract:
+def _compile(key: Key) -> Extract:
+    if isinstance(key, str):
+        return _compile_expression(key)
+    extract, default = _compile_expression(key.path), key.default
+
+    def or_default(event: Event) -> Any:
+        value = extract(event)
+        return default if value is MISSING else value
+
+    return or_default
+
+
+def _compile_expression(expression: str) -> Extract:
     if expression.startswith("$"):
         path = compile_path(expression)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 import orjson
@@ -36,6 +37,7 @@ LISTINGS = {
             "id": "f1",
             "automation": "load",
             "state": "Triggered",
+            "fired": AT,
             "at": AT,
             "key": {"bucket": "raw"},
             "event": None,
@@ -69,6 +71,20 @@ def test_a_group_alone_is_its_listing_as_a_table_or_as_json(
     assert orjson.loads(run(name, "--json").output) == LISTINGS[name]
     if name != "firings":
         assert run(name, "list").output == table
+
+
+def test_a_firing_shows_when_it_fired_and_the_time_that_it_is_about(run: Callable[..., Any], server: Any) -> None:
+    fired, same, before = "2026-02-01T12:00:00.123456789Z", "2026-02-01T11:59:00Z", "2026-01-31T08:00:00Z"
+    (one,) = LISTINGS["firings"]
+    server.answers["GET /api/firings"] = [{**one, "fired": fired, "at": at} for at in (same, before)]
+    wanted = {
+        text: datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S") for text in (fired, same, before)
+    }
+    heading, first, second = run("firings").output.splitlines()
+    assert heading.split()[:2] == ["FIRED", "AT"]
+    assert first.startswith(f"{wanted[fired]}  {wanted[same][11:]} ")
+    assert second.startswith(f"{wanted[fired]}  {wanted[before]} ")
+    assert run("firings", "-o", "wide").output.splitlines()[1].startswith(f"{wanted[fired]}  {wanted[same]} ")
 
 
 @pytest.mark.parametrize(

@@ -100,6 +100,16 @@ def test_a_key_that_no_event_can_have_is_an_error(tmp_path: Path, key: str, said
     assert said in found
     parts = [{"expect": "a"}, {"expect": "b"}]
     assert ".correlate[0]: " in one_problem(tmp_path, {"type": "sequence", "triggers": parts, "correlate": [key]})
+    found = one_problem(tmp_path, {"expect": "up", "for_each": {"path": key, "default": "none"}})
+    assert found.startswith("automations[0].trigger.for_each[0].path: ")
+
+
+def test_a_computed_label_over_what_no_event_has_is_an_error(tmp_path: Path) -> None:
+    found = one_problem(tmp_path, {"expect": "up", "let": {"x": "event.paylod.x"}})
+    assert found == """automations[0].trigger.let.x: an event has no field 'paylod'; did you mean "payload"?"""
+    parts = [{"expect": "a"}, {"expect": "b"}]
+    found = one_problem(tmp_path, {"type": "sequence", "triggers": parts, "let": {"x": "event.id.y"}})
+    assert found.startswith("automations[0].trigger.let.x: `event.id` is the event's id")
 
 
 def test_keys_that_events_can_have_are_sound(tmp_path: Path) -> None:

@@ -116,6 +116,17 @@ def test_a_trigger_that_can_not_work_is_refused_with_the_reason(trigger: Any, sa
         ({"for_each": "$.payload["}, "trigger.for_each"),
         ({"for_each": "related:flow"}, "lacks a role or a label"),
         ({"for_each": "related::id"}, "lacks a role or a label"),
+        ({"for_each": {"path": "$.payload[", "default": 1}}, "trigger.for_each"),
+        ({"for_each": [{"path": "k", "default": 1}, "k"]}, "for_each[1]: k has another default"),
+        (
+            {
+                "type": "compound",
+                "correlate": {"path": "k", "default": 1},
+                "triggers": [{"expect": "a", "for_each": "k"}],
+            },
+            "trigger.triggers[0].for_each[0]: k has another default",
+        ),
+        ({"let": {"k": "evnt.id"}}, "trigger.let.k"),
         ({"when": "event.payload.size >"}, "trigger.when"),
         ({"when": "evnt.payload.size > 1"}, "trigger.when"),
         ({"when": 'event.event.matches("(")'}, "trigger.when"),

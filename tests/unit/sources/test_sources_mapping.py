@@ -71,6 +71,22 @@ def test_request_becomes_an_event_with_types_kept(build: Any, now: datetime) -> 
     assert hook.translate(request, now).events[0].id == event.id
 
 
+def test_a_resource_may_be_one_path_that_gives_all_its_labels(build: Any, now: datetime) -> None:
+    parts = [{"id": "a", "role": "part"}, {"id": "b"}]
+    body = {"labels": {"id": "host-7", "site": "eu", "size": 3, "up": True}, "parts": parts, "inner": {"a": [1]}}
+    hook = build(map={"event": "e", "resource": "$.body.labels", "related": "$.body.parts", "payload": "$.body.inner"})
+    (event,) = hook.translate(post(body), now).events
+    assert event.resource == {"id": "host-7", "site": "eu", "size": "3", "up": "true"}
+    assert event.related == parts
+    assert event.payload == {"a": [1]}
+    hook = build(
+        map={"event": "e", "each": "$.body.parts", "resource": "$.item", "related": ["$.body.labels", {"id": "x"}]}
+    )
+    first, second = hook.translate(post(body), now).events
+    assert (first.resource, second.resource) == (parts[0], parts[1])
+    assert [each["id"] for each in first.related] == ["host-7", "x"]
+
+
 def test_whole_body_is_the_payload_and_the_id_is_random_by_default(build: Any, now: datetime) -> None:
     hook = build(map=MAP)
     first, second = (hook.translate(post(ORDER), now).events[0] for _ in range(2))
@@ -192,6 +208,12 @@ def test_body_that_can_not_be_read_is_refused_with_the_place(
         ({"resource": {"id": "x", "note": "$.body.note"}}, "map.resource.note: text is expected, found null"),
         ({"resource": {"id": ""}}, "resource.id: empty"),
         ({"related": [{"id": "$.body.note"}]}, "map.related[0].id"),
+        ({"resource": "$.body.number"}, "map.resource: an object of labels is expected, found a number"),
+        ({"resource": "$.body.gone"}, "map.resource: $.body.gone: no 'gone' in $.body"),
+        ({"resource": "$.body.customer"}, "resource.id: missing"),
+        ({"resource": "$.body"}, "map.resource.customer: text is expected, found an object"),
+        ({"related": "$.body.customer"}, "map.related: a list of objects is expected, found an object"),
+        ({"related": ["$.body.note"]}, "map.related[0]: an object of labels is expected, found null"),
         ({"occurred": "$.body.customer.name"}, "occurred: 'Ada' is not a time"),
         ({"occurred": "$.body.note"}, "map.occurred: a time is expected, found null"),
         ({"occurred": "2026-01-31T07:00:00"}, "no time zone"),
@@ -402,6 +424,8 @@ def test_delivery_id_that_is_no_legal_event_id_still_makes_redeliveries_the_same
         ({"event": "{{ x"}, "map.event: line 1"),
         ({"resource": {"id": "$.bdy.x"}}, "did you mean $.body?"),
         ({"payload": [{"x": "$.body["}]}, "map.payload[0].x: column"),
+        ({"resource": "$.bdy.x"}, "map.resource: "),
+        ({"related": ["$.body["]}, "map.related[0]: "),
         ({"each": "body.x"}, "map.each: column 1"),
         ({"each": "$.item.x"}, "map.each: column 2"),
         ({"when": "body.x >"}, "map.when: "),

@@ -16,6 +16,7 @@ from whenthen.conditions import Condition, compile_condition
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event
 from whenthen.triggers.evaluator import Evaluator
+from whenthen.triggers.matching.computed_labels import compute_labels
 from whenthen.triggers.matching.filters import WHEN_VARIABLES, Filter, compile_filter
 from whenthen.triggers.matching.globs import compile_glob
 from whenthen.triggers.matching.index import RuleIndex
@@ -37,6 +38,7 @@ paths = st.sampled_from(
         'event.payload["a.b"]',
         "event.event",
         "event.resource.k",
+        'event.resource["l"]',
         "event.id",
         "event.payload",
     ]
@@ -70,6 +72,13 @@ def condition_of(text: str) -> Condition:
     return compile_condition(text, variables=WHEN_VARIABLES)
 
 
+lets = st.dictionaries(
+    st.sampled_from(["k", "l", "m"]),
+    st.sampled_from(['"a"', "event.payload.n", 'event.resource.?l.orValue("a.b")', "event.resource.id", "event.event"]),
+    max_size=2,
+).filter(lambda drawn: "event.resource.?l" not in str(drawn.get("k")) or "l" not in drawn)
+
+
 @st.composite
 def drawn_filters(draw: st.DrawFn) -> Filter:
     text = draw(st.none() | conditions)
@@ -78,6 +87,7 @@ def drawn_filters(draw: st.DrawFn) -> Filter:
         match=draw(matches),
         related=draw(st.lists(matches, max_size=2)),
         condition=None if text is None else condition_of(text),
+        computing=compute_labels({name: condition_of(each) for name, each in draw(lets).items()}),
     )
 
 

@@ -137,3 +137,31 @@ def test_null_correlates_nothing() -> None:
     outcomes = take(engine, *(event(name, n, id=name, payload={"k": None}) for n, name in enumerate("ab")))
     assert [outcome.firings for outcome in outcomes] == [[], []]
     assert set(reasons(outcomes)) == {"missing_key"}
+
+
+@pytest.mark.parametrize("path", ["k", "related:flow:k", "$.payload.k"])
+@pytest.mark.parametrize("default", ["none", 0, 1.5, False, ""])
+def test_a_default_stands_for_what_an_event_lacks(path: str, default: Any) -> None:
+    engine = evaluator({"expect": "a", "for_each": {"path": path, "default": default}})
+    there = event(labels={"k": "x"}, related=[{"id": "f", "role": "flow", "k": "x"}], payload={"k": "x"})
+    found = take(engine, there, event("a", 1), event("a", 2, payload={"k": None}))
+    assert [firing.key for each in found for firing in each.firings] == [{path: "x"}, {path: default}, {path: default}]
+
+
+def test_a_default_is_a_value_like_any_other() -> None:
+    engine = evaluator({"expect": "a", "for_each": {"path": "$.payload.k", "default": 1}, "threshold": 2, "within": 9})
+    (_, second) = take(engine, event(payload={"k": 1.0}), event("a", 1))
+    assert [firing.key for firing in second.firings] == [{"$.payload.k": 1}]
+
+
+def test_buckets_take_the_default_instead_of_the_empty_text() -> None:
+    engine = evaluator({"expect": "a", "window": "tumbling", "for_each": [{"path": "k", "default": "-"}, "l"]})
+    (found,) = take(engine, event())
+    assert [firing.key for firing in found.firings] == [{"k": "-", "l": ""}]
+
+
+def test_parts_meet_by_the_default_of_their_composite() -> None:
+    parts = [{"expect": "a", "for_each": "l"}, {"expect": "b"}]
+    engine = evaluator({"type": "sequence", "correlate": {"path": "k", "default": "-"}, "triggers": parts})
+    found = take(engine, event("a", labels={"l": "1"}), event("b", 1, labels={"k": "x"}), event("b", 2))
+    assert [firing.key for each in found for firing in each.firings] == [{"k": "-"}]

@@ -104,11 +104,33 @@ filters = st.fixed_dictionaries(
     optional={
         "match": st.sampled_from([{"k": "x"}, {"k": ["x", "y"]}, {"k": "!x"}, {"k": "*"}]),
         "when": st.sampled_from(
-            ["event.payload.n > 1", "event.payload.n == 1", "event.payload.n in [1, 2]", "event.payload.missing"]
+            [
+                "event.payload.n > 1",
+                "event.payload.n == 1",
+                "event.payload.n in [1, 2]",
+                "event.payload.missing",
+                'event.resource.k == "x"',
+            ]
+        ),
+        "let": st.sampled_from(
+            [
+                {"k": "event.payload.n"},
+                {"k": 'event.resource.?k.orValue("y")', "m": "event.resource.k"},
+                {"k": 'event.payload.n == 1 ? "x" : event.resource.m', "m": '["x", "y"][event.payload.n - 1]'},
+                {"k": 'now.getSeconds() % 2 == 0 ? "x" : "y"'},
+            ]
         ),
     },
 )
-keyed = st.sampled_from([{}, {"for_each": "k"}, {"for_each": ["k", "$.payload.n"]}])
+keyed = st.sampled_from(
+    [
+        {},
+        {"for_each": "k"},
+        {"for_each": ["k", "$.payload.n"]},
+        {"for_each": {"path": "k", "default": "x"}},
+        {"for_each": [{"path": "$.payload.n", "default": 1}, "k"]},
+    ]
+)
 
 
 @st.composite
@@ -175,7 +197,15 @@ def composites(parts: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[di
 
 leaves = st.one_of(event_triggers(root=False), event_triggers(root=False), metrics)
 uncorrelated = st.recursive(st.one_of(leaves, schedules), composites, max_leaves=4).filter(lambda t: "triggers" in t)
-correlated = composites(leaves).map(lambda t: {**t, "correlate": ["k"]})
+unkeyed = leaves.map(lambda t: {name: value for name, value in t.items() if name != "for_each"})
+correlated = st.one_of(
+    composites(leaves.filter(lambda t: "default" not in str(t.get("for_each")))).map(
+        lambda t: {**t, "correlate": ["k"]}
+    ),
+    composites(unkeyed).map(
+        lambda t: {**t, "correlate": [{"path": "k", "default": "x"}], "let": {"k": "event.payload.n"}}
+    ),
+)
 triggers = st.one_of(event_triggers(), event_triggers(), metrics, schedules, uncorrelated, correlated)
 rule_sets = st.lists(triggers, min_size=1, max_size=4).map(
     lambda drawn: [rule(each, f"rule{number}") for number, each in enumerate(drawn)]

@@ -22,7 +22,17 @@ from whenthen.cli.lists.tables import Heading, Shape, clean, narrow_table, wide_
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, OutputOption, UrlOption
 from whenthen.cli.output import errors, fail, print_json, print_lines, visible
 
-__all__ = ["Column", "Filter", "Listing", "add_listing", "joined", "list_command", "local_time", "print_items"]
+__all__ = [
+    "Column",
+    "Filter",
+    "Listing",
+    "add_listing",
+    "joined",
+    "list_command",
+    "local_time",
+    "print_items",
+    "same_day",
+]
 
 FOLLOW_EVERY_S = 0.5
 #: of a listing that is read page by page
@@ -122,6 +132,18 @@ def local_time(name: str) -> Callable[[Item], str]:
     def shown(item: Item) -> str:
         text = item[name]
         return "" if text is None else datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+    return shown
+
+
+def same_day(name: str, beside: str) -> Callable[[Item], str]:
+    """The time in a field as `local_time`, without the date that the time in the field `beside` has, too."""
+    one, other = local_time(name), local_time(beside)
+
+    def shown(item: Item) -> str:
+        text = one(item)
+        date = other(item)[:11]
+        return text.removeprefix(date) if date else text
 
     return shown
 

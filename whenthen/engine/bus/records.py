@@ -185,6 +185,8 @@ def encode_firing(firing: Firing, event: bytes | None) -> orjson.Fragment:
     }
     if firing.trace is not None:
         fields["trace"] = firing.trace
+    if firing.computed:
+        fields["computed"] = firing.computed
     return orjson.Fragment(orjson.dumps(fields))
 
 
@@ -204,6 +206,7 @@ def decode_firing(data: dict[str, Any]) -> tuple[Firing, int]:
         automations=tuple(data["automations"]),
         edge=data["edge"],
         trace=data.get("trace"),
+        computed=data.get("computed"),
     )
     return firing, firing.seq if data["by_seq"] else 0
 

@@ -96,13 +96,14 @@ class ActionRunner:
             own = None if firing.event is None else firing.event["id"]
             others = [ref for ref in firing.refs if ref.id != own and not (ref.seq and ref.seq == firing.seq)]
             events = await self._events(others)
-        if firing.event is not None:
-            events.append(firing.event)
+        event = firing.seen_event
+        if event is not None:
+            events.append(event)
         return await perform(
             task,
             compiled,
             firing=firing,
-            event=firing.event,
+            event=event,
             events=events,
             ports=self._ports,
             now=datetime.now(UTC),

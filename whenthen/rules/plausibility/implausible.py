@@ -15,7 +15,7 @@ from typing import Any
 
 from whenthen.actions import EVENT_FIELDS
 from whenthen.conditions import ConditionError, compile_condition
-from whenthen.rules.plausibility.trigger_parts import filters_of, triggers_of
+from whenthen.rules.plausibility.trigger_parts import expressions_of, triggers_of
 from whenthen.rules.plausibility.word_sets import word_sets
 from whenthen.rules.references import Finding, Part, is_constant, written_actions
 from whenthen.rules.validation_messages import nearest
@@ -29,6 +29,7 @@ from whenthen.schemas.triggers import (
     ScheduleTrigger,
     SequenceTrigger,
     Trigger,
+    key_name,
 )
 from whenthen.templates import compile_path, lookups_of
 from whenthen.triggers import WHEN_VARIABLES
@@ -85,15 +86,14 @@ def _old_counts(model: Automation) -> Iterator[tuple[FieldPath, str]]:
 
 
 def _automation(model: Automation) -> Iterator[tuple[FieldPath, str]]:
+    for place, text in expressions_of(model.trigger):
+        for detail in _condition(text):
+            yield place, detail
     for path, trigger in triggers_of(model.trigger):
-        for place, filter_ in filters_of(trigger, path):
-            if filter_.when is not None:
-                for detail in _condition(filter_.when):
-                    yield (*place, "when"), detail
         for field in ("for_each", "correlate"):
-            for index, expression in enumerate(getattr(trigger, field, ())):
-                if (found := _key(expression, field)) is not None:
-                    yield (*path, field, index), found
+            for index, key in enumerate(getattr(trigger, field, ())):
+                if (found := _key(key_name(key), field)) is not None:
+                    yield (*path, field, index, *(() if isinstance(key, str) else ("path",))), found
         value = trigger.value if isinstance(trigger, MetricTrigger) else None
         if value is not None and (found := _path(value)) is not None:
             yield (*path, "value"), found
@@ -177,8 +177,8 @@ def _path(text: str) -> str | None:
 def _keys(trigger: Trigger) -> tuple[str, ...]:
     """The names that `key` has in the actions."""
     if isinstance(trigger, (CompoundTrigger, SequenceTrigger)):
-        return tuple(trigger.correlate)
-    return tuple(getattr(trigger, "for_each", ()))
+        return tuple(map(key_name, trigger.correlate))
+    return tuple(map(key_name, getattr(trigger, "for_each", ())))
 
 
 # -- actions

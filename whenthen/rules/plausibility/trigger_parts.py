@@ -13,7 +13,7 @@ from whenthen.schemas.triggers import (
     Trigger,
 )
 
-__all__ = ["filters_of", "triggers_of"]
+__all__ = ["expressions_of", "filters_of", "triggers_of"]
 
 
 def triggers_of(trigger: Trigger, path: FieldPath = ("trigger",)) -> Iterator[tuple[FieldPath, Trigger]]:
@@ -30,3 +30,14 @@ def filters_of(trigger: Trigger, path: FieldPath) -> Iterator[tuple[FieldPath, E
         yield path, trigger
     if isinstance(trigger, EventTrigger) and trigger.resolve_on is not None:
         yield (*path, "resolve_on"), trigger.resolve_on
+
+
+def expressions_of(trigger: Trigger) -> Iterator[tuple[FieldPath, str]]:
+    """Every CEL expression of a trigger and its parts: conditions and computed labels."""
+    for path, part in triggers_of(trigger):
+        if isinstance(part, (CompoundTrigger, SequenceTrigger)):
+            yield from (((*path, "let", name), text) for name, text in part.let.items())
+        for place, filter_ in filters_of(part, path):
+            yield from (((*place, "let", name), text) for name, text in filter_.let.items())
+            if filter_.when is not None:
+                yield (*place, "when"), filter_.when

@@ -14,6 +14,7 @@ from typing import Any
 from whenthen.conditions import Verdict, describe
 from whenthen.schemas.events import Event
 from whenthen.schemas.times import format_duration
+from whenthen.triggers.matching.computed_labels import ComputedLabels
 from whenthen.triggers.matching.filters import Filter, LabelTest
 from whenthen.triggers.rule_set import (
     CompiledAutomation,
@@ -130,7 +131,7 @@ def _leaf(leaf: Leaf, event: Event, now_us: int) -> Clause:
         filters.append(_filter("resolve_on", leaf.resolving, event, now_us))
     children += filters[0].children if len(filters) == 1 else filters
     taken = any(clause.mark is Mark.HOLDS for clause in filters)
-    key = _key(leaf, event)
+    key = _key(leaf, _seen(leaf, event, now_us))
     if key is not None:
         children.append(key)
     window = _window(leaf)
@@ -144,6 +145,14 @@ def _leaf(leaf: Leaf, event: Event, now_us: int) -> Clause:
     return Clause(text=f"{_place(leaf.path)}{kind} trigger", mark=mark, children=tuple(children))
 
 
+def _seen(leaf: Leaf, event: Event, now_us: int) -> Event:
+    """The event with the labels that the filter which takes it computes."""
+    filters = [rule for rule in (leaf.expected, leaf.after, leaf.resolving) if rule is not None]
+    taking = [rule for rule in filters if rule.named(event.name)]
+    admitting = [rule for rule in taking if rule.admits(event, now_us)]
+    return next(iter([*admitting, *taking, *filters])).seen(event, now_us) if filters else event
+
+
 def _filter(kind: str, rule: Filter, event: Event, now_us: int) -> Clause:
     wanted = " or ".join(glob.text for glob in rule.names[:8]) + (" or ..." if len(rule.names) > 8 else "")
     clauses = [
@@ -153,6 +162,15 @@ def _filter(kind: str, rule: Filter, event: Event, now_us: int) -> Clause:
         clauses.append(_label(f"match.{test.label}", test, event.resource))
     for index, tests in enumerate(rule.related):
         clauses.append(_related(index, tests, event))
+    if rule.computing is not None:
+        computed = list(_computed(rule.computing, event, now_us))
+        clauses += computed
+        event = rule.seen(event, now_us)
+        if any(clause.mark is Mark.ERROR for clause in computed):
+            rest = [f"match.{test.label}" for test in rule.computed] + ["when"] * (rule.condition is not None)
+            clauses += [Clause(text=text, mark=Mark.NEEDS, found="not looked at without that label") for text in rest]
+            return Clause(text=kind, mark=_all(clauses), children=tuple(clauses))
+        clauses += [_label(f"match.{test.label}", test, event.resource) for test in rule.computed]
     if rule.condition is not None:
         clauses.append(_condition(rule.condition.explain(rule.variables(event, now_us)), "when: "))
     return Clause(text=kind, mark=_all(clauses), children=tuple(clauses))
@@ -166,6 +184,16 @@ def _label(text: str, test: LabelTest, labels: dict[str, str]) -> Clause:
         mark=Mark.HOLDS if test.holds(labels) else Mark.FAILS,
         found="no such label" if value is None else value,
     )
+
+
+def _computed(computing: ComputedLabels, event: Event, now_us: int) -> Iterator[Clause]:
+    for name, verdict, value in computing.explain(event, now_us):
+        text = f"let.{name}: {' '.join(verdict.text.split())}"
+        if isinstance(value, str):
+            children = tuple(_condition(child) for child in verdict.children)
+            yield Clause(text=text, mark=Mark.HOLDS, found=value, children=children)
+        else:
+            yield Clause(text=text, mark=Mark.ERROR, found=value.detail)
 
 
 def _related(index: int, tests: tuple[LabelTest, ...], event: Event) -> Clause:

@@ -1,6 +1,6 @@
-"""Whether an event matches the filter of a trigger: name, labels, related resources, condition.
+"""Whether an event matches the filter of a trigger: name, labels, related resources, computed labels, condition.
 
-`admits` is fast; `refusal` gives the reason: the label and its value, or the condition. It is called for every candidate of an
+`admitted` is fast, and gives the event as the trigger sees it: with its computed labels. `refusal` gives the reason: the label and its value, or the condition. It is called for every candidate of an
 event, so it does not analyse the condition; `clause_tree` does, down to the clause and the value. Called by
 `triggers.evaluator` for the candidates of the index. Meaning: docs/rules.md, "Which events".
 """
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from whenthen.conditions import Condition, ConditionError
-from whenthen.schemas.events import Event
+from whenthen.schemas.events import Event, SeenEvent
 from whenthen.schemas.firings import Reason
 from whenthen.schemas.times import from_us
+from whenthen.triggers.matching.computed_labels import ComputedLabels, LabelFailed
 from whenthen.triggers.matching.globs import Glob, any_of, compile_glob
 
 __all__ = ["WHEN_VARIABLES", "Filter", "LabelTest", "Refusal", "compile_filter"]
@@ -29,6 +30,7 @@ class Refusal:
 
     reason: Reason
     detail: str  #: `match.bucket: "tmp" is not "raw"`
+    lacks_label: bool = False  #: a computed label has no value
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,34 +59,57 @@ class Filter:
 
     names: tuple[Glob, ...]
     named: Callable[[str], bool]
-    labels: tuple[LabelTest, ...]
+    labels: tuple[LabelTest, ...]  #: of labels as they come
     related: tuple[tuple[LabelTest, ...], ...]
+    computing: ComputedLabels | None
+    computed: tuple[LabelTest, ...]  #: of labels that `computing` gives
     condition: Condition | None
     reads_now: bool  #: whether the condition does
 
     def admits(self, event: Event, now_us: int) -> bool:
-        """Whether every test holds. A condition that can not be evaluated does not hold. `now_us` is its `now`."""
+        """Whether every test holds; see `admitted`."""
+        return self.admitted(event, now_us) is not None
+
+    def admitted(self, event: Event, now_us: int) -> Event | None:
+        """The event as the trigger sees it when every test holds, else None. A condition or a computed label that can not be
+        evaluated does not hold. `now_us` is their `now`."""
         if not self.named(event.data["event"]):
-            return False
+            return None
         if self.labels:
             labels = event.data["resource"]
             for test in self.labels:
                 value = labels.get(test.label)
                 if value is None or not test.matches(value):
-                    return False
+                    return None
         for tests in self.related:
             if not any(all(test.holds(labels) for test in tests) for labels in event.related):
-                return False
+                return None
+        if self.computing is not None:
+            try:
+                computed = self.computing.of(event, now_us)
+            except LabelFailed:
+                return None
+            if not all(test.holds(computed) for test in self.computed):
+                return None
+            event = SeenEvent(event, computed)
         if self.condition is not None:
             try:
-                return self.condition.holds(self.variables(event, now_us) if self.reads_now else event.variables)
+                if not self.condition.holds(self.variables(event, now_us) if self.reads_now else event.variables):
+                    return None
             except ConditionError:
-                return False
-        return True
+                return None
+        return event
 
     def variables(self, event: Event, now_us: int) -> dict[str, Any]:
         """What the condition sees."""
         return {**event.variables, "now": from_us(now_us)} if self.reads_now else event.variables
+
+    def seen(self, event: Event, now_us: int) -> Event:
+        """The event with its computed labels, as far as they have values."""
+        if self.computing is None:
+            return event
+        found = {name: value for name, _, value in self.computing.explain(event, now_us) if isinstance(value, str)}
+        return SeenEvent(event, found)
 
     @property
     def _shown_condition(self) -> str:
@@ -100,6 +125,15 @@ class Filter:
         for index, tests in enumerate(self.related):
             if not any(all(test.holds(labels) for test in tests) for labels in event.related):
                 return Refusal(Reason.LABEL_MISMATCH, f"match_related[{index}]: " + _closest(tests, event.related))
+        if self.computing is not None:
+            try:
+                computed = self.computing.of(event, now_us)
+            except LabelFailed as failed:
+                return Refusal(Reason.CONDITION_ERROR, f"let.{failed.name}: {failed.detail}", lacks_label=True)
+            for test in self.computed:
+                if not test.holds(computed):
+                    return Refusal(Reason.LABEL_MISMATCH, "match." + test.failure(computed))
+            event = SeenEvent(event, computed)
         if self.condition is not None:
             try:
                 if not self.condition.holds(self.variables(event, now_us)):
@@ -115,15 +149,20 @@ def compile_filter(
     match: Mapping[str, Sequence[str]],
     related: Sequence[Mapping[str, Sequence[str]]],
     condition: Condition | None,
+    computing: ComputedLabels | None = None,
     named: Callable[[str], bool] | None = None,
 ) -> Filter:
     """Compile the tests of one filter. `named` replaces the globs as the test of names; it must not match what they do not."""
     globs = tuple(compile_glob(name) for name in names)
+    tests = _label_tests(match)
+    hidden = frozenset[str]() if computing is None else computing.names
     return Filter(
         names=globs,
         named=any_of(globs) if named is None else named,
-        labels=_label_tests(match),
+        labels=tuple(test for test in tests if test.label not in hidden),
         related=tuple(_label_tests(labels) for labels in related if labels),
+        computing=computing,
+        computed=tuple(test for test in tests if test.label in hidden),
         condition=condition,
         reads_now=condition is not None and condition.reads("now"),
     )

@@ -208,10 +208,13 @@ def _options(rule: Filter) -> Iterator[list[_Slot]]:
             if (slots := _slots(("related", test.label), test.globs)) is not None:
                 yield slots
     if rule.condition is not None:
+        hidden = frozenset[str]() if rule.computing is None else rule.computing.names
         for path, constant in rule.condition.equalities:
-            if (slot := _path_slot(path, constant)) is not None:
+            if not _is_computed(path, hidden) and (slot := _path_slot(path, constant)) is not None:
                 yield [slot]
         for path, constants in rule.condition.memberships:
+            if _is_computed(path, hidden):
+                continue
             members = [_path_slot(path, constant) for constant in constants]
             if members and None not in members:
                 yield list(dict.fromkeys(slot for slot in members if slot is not None))
@@ -229,6 +232,11 @@ def _slots(field: tuple[str, ...], globs: Iterable[Glob]) -> list[_Slot] | None:
         else:
             return None
     return list(dict.fromkeys(slots)) or None
+
+
+def _is_computed(path: tuple[str, ...], hidden: frozenset[str]) -> bool:
+    """Whether the path leads to what a trigger computes, of which the event as it comes tells nothing."""
+    return bool(hidden) and path[:2] == ("event", "resource") and (len(path) < 3 or path[2] in hidden)
 
 
 def _path_slot(path: tuple[str, ...], constant: Any) -> _Slot | None:

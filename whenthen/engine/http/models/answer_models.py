@@ -349,11 +349,14 @@ class FiringSummary(AnswerModel):
     id: str
     automation: str
     state: FiringState
+    fired: str
+    """When it was decided: when NATS stored it."""
     at: str
+    """The time that it is about: that of its newest event, or of the deadline that passed."""
     key: dict[str, Any]
     """The values of `for_each` or `correlate`."""
     event: str | None
-    """The id of the triggering event; null when it is not at hand."""
+    """The id of the triggering event; null when time fired it."""
     events: list[str]
     """The ids of the events that contributed; the newest 1,000 if there were more."""
     total: int

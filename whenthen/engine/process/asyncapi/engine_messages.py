@@ -91,6 +91,8 @@ class FiringMessage(MessageModel):
     """Whether the state changed with it."""
     trace: TraceContext | None = None
     """Of the triggering event; absent when it has none."""
+    computed: dict[str, str] | None = None
+    """The labels that the trigger's `let` gave the triggering event, which is here as it came; absent when it has none."""
 
 
 class ActionTaskMessage(MessageModel):

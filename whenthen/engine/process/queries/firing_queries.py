@@ -31,16 +31,24 @@ def _summary(message: StoredMessage) -> answers.FiringSummary | None:
     if not message.data:
         return None
     firing: dict[str, Any] = orjson.loads(message.data)
-    event = firing.get("event")
     return answers.FiringSummary(
         id=firing["id"],
         automation=firing["automation"],
         state=firing["state"],
+        fired=message.time,
         at=firing["at"],
         key=firing["key"],
-        event=event["id"] if event else None,
+        event=_event_id(firing),
         events=[ref[0] for ref in firing["refs"]],
         total=firing.get("total", len(firing["refs"])),
         trace=answers.Trace(**(valid_trace(firing.get("trace")) or derived_trace(firing["id"]))),
         seq=message.seq,
     )
+
+
+def _event_id(firing: dict[str, Any]) -> str | None:
+    """The id of the triggering event; one that is too large to be copied is among those that contributed."""
+    event, seq = firing.get("event"), firing.get("seq")
+    if event:
+        return str(event["id"])
+    return next((ref[0] for ref in firing["refs"] if firing.get("by_seq") and ref[1] == seq), None)
