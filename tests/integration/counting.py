@@ -20,7 +20,6 @@ from whenthen.triggers.decisions import Evaluation
 from whenthen.triggers.rule_set import RuleSet
 from whenthen.triggers.shard_state import Aside
 
-
 WIDEST = 2000  #: firings of one `burst`
 
 

@@ -9,18 +9,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
-from contextlib import aclosing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
-from whenthen.cancellation import end_task
+from whenthen.runs.attempts.attempt_logs import LogLine, LogSlice
 from whenthen.runs.run_states import ALLOWED, new_run, transition
-from whenthen.runs.stores import Deployments, Flag, LogLine, LogSlice, RunFilter, RunPage, Stored, Stores
+from whenthen.runs.stores import PAGE_BYTES, Deployments, Flag, RunFilter, RunPage, Stored, Stores
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.deployments import (
+    MAX_PARAMETER_BYTES,
     TERMINAL,
     WAITING,
     Deployment,
@@ -39,7 +39,8 @@ from whenthen.schemas.times import format_time
 
 __all__ = ["BuiltInOrchestrator", "is_paused"]
 
-MAX_PARAMETER_BYTES = 256 * 1024  #: a run and its events must fit into one NATS message
+FOLLOW_LINES = 1000  #: of a log that are read at a time
+FOLLOW_EVERY_S = 0.2
 _TRIES = 20  #: of a compare-and-set that fails again and again
 
 
@@ -169,35 +170,19 @@ class BuiltInOrchestrator:
         Raises:
             NotFound: no such run.
         """
-        await self.get_flow_run(run_id)
-        ended = asyncio.ensure_future(self._ended(run_id))
-        seen = 0
-        last: int | None = None
-        try:
-            async with aclosing(self._stores.logs.follow(run_id)) as lines:
-                coming = asyncio.ensure_future(anext(lines))
-                try:
-                    while last is None or seen < last:
-                        waiting = {coming} if last is not None else {coming, ended}
-                        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-                        if coming.done():
-                            yield coming.result()
-                            seen += 1
-                            coming = asyncio.ensure_future(anext(lines))
-                        if last is None and ended.done():
-                            ended.result()
-                            # a worker stores the last line before the state that ends the run
-                            last = len(await self._stores.logs.read(run_id))
-                finally:
-                    await end_task(coming)
-        finally:
-            await end_task(ended)
-
-    async def _ended(self, run_id: str) -> None:
-        async with aclosing(self._stores.runs.watch(run_id)) as revisions:
-            async for stored in revisions:
-                if stored is not None and stored.run.state in TERMINAL:
+        place = 0
+        while True:
+            done = (
+                await self.get_flow_run(run_id)
+            ).run.state in TERMINAL  # a worker stores the last line before this state
+            found = await self._stores.logs.page(run_id, after=place, limit=FOLLOW_LINES, most_bytes=PAGE_BYTES)
+            for line in found.lines:
+                yield line
+            place = found.next
+            if not found.more:
+                if done:
                     return
+                await asyncio.sleep(FOLLOW_EVERY_S)
 
     # Schedules
 

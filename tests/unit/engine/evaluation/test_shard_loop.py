@@ -20,9 +20,9 @@ from whenthen.engine.bus.subjects import outcome_of, window_subject
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits import commit as commit_module
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
+from whenthen.engine.evaluation.firing_counts import FIRED, decode_totals
 from whenthen.engine.evaluation.log_ports import Fenced
 from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, RuleRevisions
-from whenthen.engine.evaluation.firing_counts import FIRED, decode_totals
 from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied
 from whenthen.engine.evaluation.shard_loop import ShardLoop

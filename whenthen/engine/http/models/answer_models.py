@@ -450,7 +450,7 @@ class LogItem(AnswerModel):
 class LogPage(AnswerModel):
     lines: list[LogItem]
     next: int
-    """`after` of the next page."""
+    """`after` of the next page: a place, which stays what it is when older lines expire."""
     more: bool = False
     """Whether lines follow that are there already."""
     done: bool
