@@ -7,9 +7,10 @@ swallows one while it flushes; a loop that was cancelled at such a moment would 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
-__all__ = ["end_task", "wait_event"]
+__all__ = ["end_task", "wait_event", "wait_unless"]
 
 AGAIN_S = 1.0
 
@@ -22,6 +23,19 @@ async def wait_event(event: asyncio.Event, timeout_s: float) -> bool:
     except TimeoutError:
         return event.is_set()
     return True
+
+
+async def wait_unless(hurry: asyncio.Event, tasks: Iterable[asyncio.Future[Any]], *, timeout_s: float) -> None:
+    """Wait until all `tasks` have ended, at most `timeout_s`, and not when `hurry` is set."""
+    left = {task for task in tasks if not task.done()}
+    deadline = asyncio.get_running_loop().time() + timeout_s
+    hurried = asyncio.ensure_future(hurry.wait())
+    try:
+        while left and not hurry.is_set() and (wait_s := deadline - asyncio.get_running_loop().time()) > 0:
+            await asyncio.wait({hurried, *left}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+            left = {task for task in left if not task.done()}
+    finally:
+        await end_task(hurried)
 
 
 async def end_task(*tasks: asyncio.Future[Any]) -> None:

@@ -12,8 +12,9 @@ import pytest
 from tests.deployment_set import DeploymentSet
 from tests.patience import limit
 from whenthen.runs import BuiltInOrchestrator
+from whenthen.runs.attempts.attempt_logs import LogBefore, LogLine
 from whenthen.runs.run_states import new_run, transition
-from whenthen.runs.stores import Flag, LogLine, RunFilter, Stores
+from whenthen.runs.stores import Flag, RunFilter, Stores
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict, NotFound
 
@@ -146,21 +147,64 @@ async def test_a_log_is_read_page_by_page_by_lines_and_bytes(stores: Stores, uni
         await stores.logs.append(run.id, lines[begin : begin + 7])
     for limit_, most_bytes in ((1, 10_000), (7, 10_000), (10, 10_000), (50, 10_000), (51, 10_000), (1000, 37), (5, 1)):
         found: list[LogLine] = []
+        place = 0
         while True:
-            page = await stores.logs.page(run.id, after=len(found), limit=limit_, most_bytes=most_bytes)
+            page = await stores.logs.page(run.id, after=place, limit=limit_, most_bytes=most_bytes)
+            place = page.next
             assert 1 <= len(page.lines) <= limit_
             assert sum(len(line.text) for line in page.lines) <= max(most_bytes, 5)
             found += page.lines
             if not page.more:
                 break
         assert found == lines
-    for after in (49, 3, 0, 20, 50, 1000):
-        page = await stores.logs.page(run.id, after=after, limit=2, most_bytes=100)
+    places = [0]
+    for number in range(50):
+        page = await stores.logs.page(run.id, after=places[-1], limit=1, most_bytes=100)
+        assert (page.lines, page.more) == ([lines[number]], number < 49)
+        places.append(page.next)
+    for after in (49, 3, 0, 20, 50):
+        page = await stores.logs.page(run.id, after=places[after], limit=2, most_bytes=100)
         assert page.lines == lines[after : after + 2]
         assert page.more == (after + 2 < 50)
     await stores.logs.append(run.id, lines[:1])
-    assert (await stores.logs.page(run.id, after=50, limit=2, most_bytes=100)).lines == lines[:1]
+    assert (await stores.logs.page(run.id, after=places[50], limit=2, most_bytes=100)).lines == lines[:1]
     assert (await stores.logs.page("e" * 32, after=0, limit=2, most_bytes=100)).lines == []
+
+
+async def test_a_place_in_a_log_stays_what_it_is_when_lines_before_it_are_gone(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    lines = [LogLine(at="t", stream="stdout", text=f"{number}") for number in range(6)]
+    first = await stores.logs.append(run.id, lines[:2])
+    await stores.logs.append(run.id, lines[2:4])
+    page = await stores.logs.page(run.id, after=0, limit=3, most_bytes=100)
+    assert page.lines == lines[:3]
+    await stores.logs.drop(run.id, first)
+    await stores.logs.append(run.id, lines[4:])
+    assert (await stores.logs.page(run.id, after=page.next, limit=10, most_bytes=100)).lines == lines[3:]
+
+
+async def test_what_is_left_out_of_a_log_is_said_where_it_was(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    lines = [LogLine(at="t", stream="stdout", text=f"line {number}") for number in range(8)]
+    names: list[int] = []
+    for number in range(0, 8, 2):
+        before = LogBefore(lines=number, bytes=7 * number)
+        names += await stores.logs.append(run.id, lines[number : number + 2], before=before)
+    assert await stores.logs.read(run.id) == lines
+    await stores.logs.drop(run.id, names[1:3])
+    found = await stores.logs.read(run.id)
+    assert [*found[:2], *found[3:]] == [*lines[:2], *lines[6:]]
+    assert (found[2].stream, found[2].text[:35]) == ("system", "4 lines (28 bytes) are left out her")
+    for limit_ in (1, 2, 3):
+        pages: list[LogLine] = []
+        place, more = 0, True
+        while more:
+            page = await stores.logs.page(run.id, after=place, limit=limit_, most_bytes=1000)
+            pages, place, more = [*pages, *page.lines], page.next, page.more
+        assert [line.stream for line in pages] == [line.stream for line in found]
+    again = [LogLine(at="t", stream="stdout", text="again", attempt=2)]
+    await stores.logs.append(run.id, again, before=LogBefore())
+    assert (await stores.logs.read(run.id))[5:] == again
 
 
 async def test_more_log_lines_than_fit_a_message_are_kept(stores: Stores, unique: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -356,26 +357,48 @@ async def test_a_stopping_worker_finishes_what_ends_in_time(house: House) -> Non
     assert (await house.now(run)).state is RunState.COMPLETED
 
 
-async def test_long_lines_are_split_and_the_log_is_cut_at_its_limit(house: House) -> None:
-    script = "head -c 2500 /dev/zero | tr '\\0' a; echo; yes b | head -c 100000; echo >&2; exit 2"
+async def test_long_lines_are_split_and_of_a_long_log_the_beginning_and_the_end_are_kept(house: House) -> None:
+    script = "head -c 2500 /dev/zero | tr '\\0' a; echo; seq 10000; echo >&2; exit 2"
     house.deploy(command=["sh", "-c", script])
     run = await house.start()
-    async with house.worker(logs=LogLimits(line_chars=1000, try_bytes=4000)):
+    async with house.worker(
+        logs=LogLimits(line_chars=1000, batch_chars=500, head_bytes=4000, tail_bytes=6000, batch_lines=50)
+    ):
         ended = await house.ends(run)
-    lines = await house.text(run)
-    assert [len(line) for line in lines[:3]] == [1000, 1000, 500]
-    assert sum(len(line) + 1 for line in lines) <= 4000
-    assert any("log cut here: more than 4000 bytes" in text for text in await house.text(run, "system"))
+    lines = await house.stores.logs.read(run.id)
+    texts = [line.text for line in lines if line.stream == "stdout"]
+    assert [len(text) for text in texts[:3]] == [1000, 1000, 500]
+    (gap,) = [number for number, line in enumerate(lines) if line.stream == "system"]
+    said = re.match(r"(\d+) lines \((\d+) bytes\) are left out here", lines[gap].text)
+    assert said
+    head = [int(text) for text in texts[3:gap]]
+    assert head == list(range(1, len(head) + 1))
+    tail = [int(text) for text in texts[gap:]]
+    assert tail == list(range(10001 - len(tail), 10001))
+    assert len(head) + int(said[1]) + len(tail) == 10000
+    assert sum(len(f"{number}") + 1 for number in range(head[-1] + 1, tail[0])) == int(said[2])
+    assert 4000 <= sum(len(text) + 1 for text in texts[:gap]) < 4000 + 1100
+    assert 6000 <= sum(len(text) + 1 for text in texts[gap:]) < 6000 + 1100
     assert ended.exit_code == 2
 
 
-async def test_the_log_is_cut_at_its_limit_of_lines_which_take_room_when_empty(house: House) -> None:
+async def test_a_log_below_its_limit_is_whole_also_beyond_its_beginning(house: House) -> None:
+    house.deploy(command=["seq", "2000"])
+    run = await house.start()
+    async with house.worker(logs=LogLimits(batch_chars=500, head_bytes=1000, tail_bytes=9000)):
+        await house.ends(run)
+    assert await house.text(run) == [str(number) for number in range(1, 2001)]
+    assert await house.text(run, "system") == []
+
+
+async def test_a_log_has_a_limit_of_lines_which_take_room_when_empty(house: House) -> None:
     house.deploy(command=["sh", "-c", "yes '' | head -n 5000; echo end >&2; exit 2"])
     run = await house.start()
-    async with house.worker(logs=LogLimits(try_lines=100)):
+    async with house.worker(logs=LogLimits(head_lines=20, tail_lines=80, batch_lines=10)):
         ended = await house.ends(run)
-    assert len(await house.text(run)) <= 100
-    assert await house.text(run, "system") == ["log cut here: more than 100 lines; the rest is not kept"]
+    assert 100 <= len(await house.text(run)) + 1 <= 120
+    assert "lines (" in (await house.text(run, "system"))[0]
+    assert await house.text(run, "stderr") == ["end"]
     assert ended.exit_code == 2
 
 

@@ -20,6 +20,8 @@ from whenthen.triggers.decisions import Evaluation
 from whenthen.triggers.rule_set import RuleSet
 from whenthen.triggers.shard_state import Aside
 
+WIDEST = 2000  #: firings of one `burst`
+
 
 class CountingRules(RuleSet):
     """Rules that name what they want to see and do, and have no triggers to compile."""
@@ -32,6 +34,7 @@ class CountingRules(RuleSet):
         triggers: frozenset[str] = frozenset({"count", "due"}),
     ) -> None:
         super().__init__([])
+        self.automations = dict.fromkeys(["count", "due", *(f"wide-{number}" for number in range(WIDEST))])  # type: ignore[arg-type]
         self.globs = globs
         self.actions_of = actions_of
         self.triggers = triggers

@@ -84,14 +84,28 @@ class Served:
             os.kill(nats, signal.SIGKILL)
         self.http.close()
 
-    def stop(self) -> int:
+    def send_signal(self, number: int) -> None:
+        self._process.send_signal(number)
+
+    def wait(self, within_s: float | None = None) -> int:
+        """Its exit code. Raises `TimeoutError` when it goes on for `within_s`."""
+        try:
+            return self._process.wait(limit(40) if within_s is None else within_s)
+        except subprocess.TimeoutExpired as error:
+            raise TimeoutError(str(error)) from None
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
         """Its exit code."""
         if self._process.poll() is None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.send_signal(number)
         try:
-            return self._process.wait(limit(40))
-        except subprocess.TimeoutExpired:
+            return self.wait()
+        except TimeoutError:
             self._process.kill()
             raise
         finally:
             self.http.close()
+
+    def interrupt(self) -> int:
+        """Its exit code after a SIGINT."""
+        return self.stop(signal.SIGINT)

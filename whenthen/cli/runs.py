@@ -267,7 +267,7 @@ def _print_log(
 ) -> None:
     from whenthen.cli.client import quoted
 
-    after = 0
+    after, attempt = 0, 1
     try:
         while True:
             found = client.get(f"/api/runs/{quoted(run_id)}/logs", after=after, limit=_LOG_PAGE)
@@ -276,6 +276,9 @@ def _print_log(
                 print_lines(lines)
             elif not quiet:
                 for line in lines:
+                    if line["attempt"] != attempt:
+                        attempt = line["attempt"]
+                        typer.echo(f"--- attempt {attempt} ---")
                     text = line["text"] if raw else visible(line["text"])
                     typer.echo(f"{_log_time(line['at'])}  {text}" if times else text)
             after = found["next"]

@@ -5,6 +5,7 @@ State is stored behind the protocols of `Stores`: in memory here, over NATS in `
 
 from __future__ import annotations
 
+from whenthen.runs.attempts import attempt_logs
 from whenthen.runs.orchestrator import (
     BuiltInOrchestrator,
     is_paused,
@@ -28,8 +29,6 @@ from whenthen.runs.stores import (
     PAGE_BYTES,
     Flag,
     FlagStore,
-    LogLine,
-    LogSlice,
     RunFilter,
     RunPage,
     Stored,
@@ -46,8 +45,6 @@ __all__ = [
     "BuiltInOrchestrator",
     "Flag",
     "FlagStore",
-    "LogLine",
-    "LogSlice",
     "Reaper",
     "ReaperSettings",
     "RunFilter",
@@ -58,6 +55,7 @@ __all__ = [
     "Stores",
     "Worker",
     "WorkerSettings",
+    "attempt_logs",
     "flow_run_event",
     "is_paused",
     "run_from_record",

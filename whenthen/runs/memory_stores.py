@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import orjson
 
+from whenthen.runs.attempts.attempt_logs import PLACE_BITS, LogBefore, LogGaps, LogLine, LogSlice
 from whenthen.runs.run_pages import RunPageCollector
 from whenthen.runs.stores import (
     EVERY_RUN,
     PAGE_BYTES,
     Flag,
-    LogLine,
-    LogSlice,
     RunFilter,
     RunPage,
     Stored,
@@ -116,24 +115,43 @@ class MemoryFlagStore:
 
 class MemoryLogStore:
     def __init__(self) -> None:
-        self._lines: dict[str, list[LogLine]] = {}
+        self._batches: dict[str, list[tuple[int, LogBefore | None, list[LogLine]]]] = {}
+        self._names = 0
 
-    async def append(self, run_id: str, lines: Sequence[LogLine]) -> None:
-        self._lines.setdefault(run_id, []).extend(lines)
+    async def append(self, run_id: str, lines: Sequence[LogLine], *, before: LogBefore | None = None) -> list[int]:
+        if not lines:
+            return []
+        self._names += 1
+        self._batches.setdefault(run_id, []).append((self._names, before, list(lines)))
+        return [self._names]
+
+    async def drop(self, run_id: str, names: Sequence[int]) -> None:
+        self._batches[run_id] = [batch for batch in self._batches.get(run_id, []) if batch[0] not in names]
 
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
-        lines = self._lines.get(run_id, [])
-        return lines[len(lines) - min(tail, len(lines)) :] if tail is not None else list(lines)
+        lines = [line for _, line in self._after(run_id, 0)]
+        return lines[len(lines) - min(tail, len(lines)) :] if tail is not None else lines
 
     async def page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> LogSlice:
         found: list[LogLine] = []
-        size = 0
-        for line in self._lines.get(run_id, [])[after:]:
+        size, place = 0, after
+        for at, line in self._after(run_id, after):
             size += len(line.text)
             if len(found) == limit or (found and size > most_bytes):
-                return LogSlice(lines=found, more=True)
+                return LogSlice(lines=found, next=place, more=True)
             found.append(line)
-        return LogSlice(lines=found, more=False)
+            place = at
+        return LogSlice(lines=found, next=place, more=False)
+
+    def _after(self, run_id: str, place: int) -> Iterator[tuple[int, LogLine]]:
+        """The lines from a place on, each with the place behind it."""
+        tracker = LogGaps()
+        for name, before, lines in self._batches.get(run_id, []):
+            gap = tracker.gap(lines, before)
+            for index, line in enumerate([gap, *lines], 1):
+                behind = (name << PLACE_BITS) + index
+                if line is not None and behind > place:
+                    yield behind, line
 
 
 @dataclass(slots=True)

@@ -14,10 +14,12 @@ from typing import Any
 
 import orjson
 
+from whenthen.runs.attempts.attempt_logs import LogLine, LogSlice
 from whenthen.runs.run_states import ALLOWED, new_run, transition
-from whenthen.runs.stores import Deployments, Flag, LogLine, LogSlice, RunFilter, RunPage, Stored, Stores
+from whenthen.runs.stores import Deployments, Flag, RunFilter, RunPage, Stored, Stores
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.deployments import (
+    MAX_PARAMETER_BYTES,
     TERMINAL,
     WAITING,
     Deployment,
@@ -36,7 +38,6 @@ from whenthen.schemas.times import format_time
 
 __all__ = ["BuiltInOrchestrator", "is_paused"]
 
-MAX_PARAMETER_BYTES = 256 * 1024  #: a run and its events must fit into one NATS message
 _TRIES = 20  #: of a compare-and-set that fails again and again
 
 

@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
+from whenthen.cancellation import end_task, wait_unless
 from whenthen.schemas.errors import SetupError
 
 __all__ = ["ProcessGroup", "describe_exit"]
@@ -79,12 +80,14 @@ class ProcessGroup:
         assert code is not None
         return code
 
-    async def stop(self) -> None:
-        """Send SIGTERM to the group, and SIGKILL after the grace period. Returns when the command has exited."""
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """Send SIGTERM to the group, and SIGKILL after the grace period or when `hurry` is set. Returns when the command has exited."""
         self._signal(signal.SIGTERM)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._grace.total_seconds()):
-                await self._exited.wait()
+        exited = asyncio.ensure_future(self._exited.wait())
+        try:
+            await wait_unless(hurry, [exited], timeout_s=self._grace.total_seconds())
+        finally:
+            await end_task(exited)
         self._signal(signal.SIGKILL)
         await self._exited.wait()
 

@@ -1,37 +1,86 @@
 """Copies the output of a run to its log: split into lines, bounded, secrets masked, stored in batches.
 
-Called by `worker`. While the store is unavailable, the run's pipes fill up and it blocks (backpressure); only output over
-the limit is dropped.
+Called by `worker`. While the store is unavailable, the run's pipes fill up and it blocks (backpressure). Of output over the limit
+the beginning and the end are kept: what passes the limit is held here, its newest part alone, and stored when the attempt has ended;
+then what was stored between is removed. The store says in a line what is left out (`LogGaps`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import codecs
+import logging
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol
 
 from whenthen.cancellation import end_task
-from whenthen.runs.stores import LogLine, LogStore
+from whenthen.runs.attempts.attempt_logs import LogBefore, LogLine, stored_bytes
+from whenthen.runs.stores import LogStore
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.times import format_time
 
 __all__ = ["LogLimits", "RunLog"]
+
+log = logging.getLogger(__name__)
 
 MASK = "***"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLimits:
-    try_bytes: int = 10 * 1024 * 1024  #: of one attempt's output; the rest is dropped, and the log says so
-    try_lines: int = 250_000  #: of one attempt; a stored line takes some 170 bytes more than its text
+    head_bytes: int = 1024 * 1024  #: of one attempt's output, whatever comes after them
+    head_lines: int = 25_000  #: a stored line takes some 170 bytes more than its text
+    tail_bytes: int = 9 * 1024 * 1024  #: of one attempt's output, the last ones; in between nothing is kept
+    tail_lines: int = 225_000
     line_chars: int = 16 * 1024  #: longer lines are split
     batch_lines: int = 500
     batch_chars: int = 64 * 1024
     batch_wait_s: float = 0.1
     retry_pause_s: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Batch:
+    """Lines that are stored together."""
+
+    lines: list[LogLine]
+    bytes: int
+    before: LogBefore
+
+
+class _Tail:
+    """How much the batches at the end of a log have together, the oldest first."""
+
+    def __init__(self) -> None:
+        self._batches: deque[tuple[int, int, list[int]]] = deque()
+        self._lines = 0
+        self._bytes = 0
+
+    def add(self, batch: _Batch, names: list[int]) -> None:
+        self._batches.append((len(batch.lines), batch.bytes, names))
+        self._lines += len(batch.lines)
+        self._bytes += batch.bytes
+
+    def takes(self, batch: _Batch, limits: LogLimits) -> bool:
+        """Whether there is room for a batch more."""
+        return self._bytes + batch.bytes <= limits.tail_bytes and self._lines + len(batch.lines) <= limits.tail_lines
+
+    def oldest_goes(self, limits: LogLimits) -> bool:
+        """Whether there is enough without the oldest batch."""
+        if len(self._batches) < 2:
+            return False
+        lines, size, _ = self._batches[0]
+        return self._bytes - size >= limits.tail_bytes or self._lines - lines >= limits.tail_lines
+
+    def pop(self) -> list[int]:
+        """Remove the oldest batch; gives its names."""
+        lines, size, names = self._batches.popleft()
+        self._lines -= lines
+        self._bytes -= size
+        return names
 
 
 class Reader(Protocol):
@@ -60,9 +109,11 @@ class RunLog:
         self._secrets = sorted(secrets, key=len, reverse=True)
         self._waiting: list[LogLine] = []
         self._waiting_chars = 0
-        self._bytes = 0
-        self._lines = 0
-        self._cut = False
+        self._written = LogBefore()  #: what was taken in
+        self._head = LogBefore()
+        self._stored_tail = _Tail()  #: what is stored beyond the head, with the names of its messages
+        self._held: deque[_Batch] = deque()  #: what passed the limit
+        self._held_tail = _Tail()
         self._lock = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
 
@@ -77,7 +128,7 @@ class RunLog:
             await self._add_line(stream, rest)
 
     async def write_system_line(self, text: str) -> None:
-        """Write a line of the worker's own, outside the limit."""
+        """Write a line of the worker's own."""
         await self._add(LogLine(at=self._now(), stream="system", text=self.mask(text), attempt=self._attempt))
 
     def mask(self, text: str) -> str:
@@ -101,6 +152,7 @@ class RunLog:
     async def close(self) -> None:
         """Flush; returns when everything is stored."""
         await self._flush()
+        await self._store_held()
         await self.abandon()
 
     async def abandon(self) -> None:
@@ -127,20 +179,7 @@ class RunLog:
         longest = self._limits.line_chars
         for start in range(0, max(len(text), 1), longest):
             part = text[start : start + longest]
-            self._bytes += len(part.encode(errors="replace")) + 1
-            self._lines += 1
-            if self._bytes > self._limits.try_bytes or self._lines > self._limits.try_lines:
-                await self._cut_here()
-                return
             await self._add(LogLine(at=self._now(), stream=stream, text=part, attempt=self._attempt))
-
-    async def _cut_here(self) -> None:
-        if self._cut:
-            return
-        self._cut = True
-        limits = self._limits
-        most = f"{limits.try_bytes} bytes" if self._bytes > limits.try_bytes else f"{limits.try_lines} lines"
-        await self.write_system_line(f"log cut here: more than {most}; the rest is not kept")
 
     async def _add(self, line: LogLine) -> None:
         self._waiting.append(line)
@@ -157,14 +196,50 @@ class RunLog:
     async def _flush(self) -> None:
         async with self._lock:
             while self._waiting:
-                batch = self._waiting[: self._limits.batch_lines]
-                try:
-                    await self._store.append(self._run_id, batch)
-                except BusUnavailable:
-                    await asyncio.sleep(self._limits.retry_pause_s)
-                    continue
-                del self._waiting[: len(batch)]
-                self._waiting_chars -= sum(len(line.text) for line in batch)
+                lines = self._waiting[: self._limits.batch_lines]
+                size = sum(stored_bytes(line) for line in lines)
+                await self._take(_Batch(lines=lines, bytes=size, before=self._written))
+                self._written = LogBefore(lines=self._written.lines + len(lines), bytes=self._written.bytes + size)
+                del self._waiting[: len(lines)]
+                self._waiting_chars -= sum(len(line.text) for line in lines)
+
+    async def _take(self, batch: _Batch) -> None:
+        """Store a batch, or hold it when the limit is passed."""
+        limits = self._limits
+        if self._head.bytes < limits.head_bytes and self._head.lines < limits.head_lines:
+            await self._append(batch)
+            self._head = LogBefore(lines=self._head.lines + len(batch.lines), bytes=self._head.bytes + batch.bytes)
+        elif not self._held and self._stored_tail.takes(batch, limits):
+            self._stored_tail.add(batch, await self._append(batch))
+        else:
+            self._held.append(batch)
+            self._held_tail.add(batch, [])
+            while self._held_tail.oldest_goes(limits):
+                self._held.popleft()
+                self._held_tail.pop()
+
+    async def _store_held(self) -> None:
+        """Store what is held, and remove what lies between the beginning and it."""
+        if not self._held:
+            return
+        while self._held:
+            batch = self._held[0]
+            self._stored_tail.add(batch, await self._append(batch))
+            self._held.popleft()
+        names: list[int] = []
+        while self._stored_tail.oldest_goes(self._limits):
+            names += self._stored_tail.pop()
+        try:
+            await self._store.drop(self._run_id, names)
+        except BusUnavailable as error:
+            log.warning("flow run %s: its log keeps more than it should: %s", self._run_id, error)
+
+    async def _append(self, batch: _Batch) -> list[int]:
+        while True:
+            try:
+                return await self._store.append(self._run_id, batch.lines, before=batch.before)
+            except BusUnavailable:
+                await asyncio.sleep(self._limits.retry_pause_s)
 
     def _now(self) -> str:
         return format_time(self._clock())

@@ -162,6 +162,9 @@ class Scheduler:
             created = await self._orchestrator.submit(run)
         except (BusUnavailable, Conflict):
             raise
+        except WhenthenError as error:
+            log.error("schedule %s: the run for %s is refused and left out: %s", name, item.at, error)
+            return
         except Exception:
             log.exception("schedule %s: the run for %s can not be created and is left out", name, item.at)
             return

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Protocol
 
+from whenthen.runs.attempts.attempt_logs import LogBefore, LogLine, LogSlice
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 
 __all__ = [
@@ -18,8 +19,6 @@ __all__ = [
     "Flag",
     "FlagStore",
     "Heartbeats",
-    "LogLine",
-    "LogSlice",
     "LogStore",
     "QueuedRun",
     "RunFilter",
@@ -134,35 +133,22 @@ class FlagStore(Protocol):
         """Every flag."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogLine:
-    """One line that a run wrote. `stream` is stdout, stderr, or system for what the worker says about the run."""
-
-    at: str
-    stream: str
-    text: str
-    attempt: int = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogSlice:
-    """Some lines of a log, in order. `more` says whether lines follow that are stored already."""
-
-    lines: list[LogLine]
-    more: bool
-
-
 class LogStore(Protocol):
     """The logs of runs."""
 
-    async def append(self, run_id: str, lines: Sequence[LogLine]) -> None:
-        """Append the lines. Returns when they are stored."""
+    async def append(self, run_id: str, lines: Sequence[LogLine], *, before: LogBefore | None = None) -> list[int]:
+        """Append lines of one attempt. Returns when they are stored, with names for `drop`. `before` is what the attempt has written
+        before them; where the stored lines before are fewer, a line is read in their place that says how many are left out."""
+
+    async def drop(self, run_id: str, names: Sequence[int]) -> None:
+        """Remove what `append` gave these names."""
 
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         """The lines in order; with `tail` only the last ones."""
 
     async def page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> LogSlice:
-        """At most `limit` lines after the first `after`, and of their text at most `most_bytes`, but for a single line."""
+        """At most `limit` lines from the place `after` on (0: the first), and of their text at most `most_bytes`, but for a single
+        line. Places stay what they are when lines before them expire."""
 
 
 class QueuedRun(Protocol):

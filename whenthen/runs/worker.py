@@ -17,7 +17,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from whenthen.cancellation import end_task
+from whenthen.cancellation import end_task, wait_unless
 from whenthen.runs.attempts.folder_removal import remove_folder
 from whenthen.runs.attempts.run_handling import Ending, Handling, Stop, ending_of, handling
 from whenthen.runs.attempts.starting import Shortage, make_folder, start_attempt
@@ -59,7 +59,7 @@ class WorkerSettings:
     heartbeat: timedelta = timedelta(seconds=5)
     lost_after: timedelta = timedelta(seconds=60)  #: the same as the reaper's
     kill_grace: timedelta = timedelta(seconds=10)  #: between TERM and KILL
-    drain_grace: timedelta = timedelta(seconds=30)  #: for running processes when the worker stops
+    drain_grace: timedelta = timedelta(seconds=20)  #: for running processes when the worker stops
     shortage_wait: timedelta = timedelta(seconds=10)  #: until a run is redelivered that could not be started here
     slot_wait: timedelta = timedelta(seconds=1)  #: until a run above the concurrency limit is redelivered
     fetch_wait: timedelta = timedelta(seconds=1)  #: of one fetch from the queue
@@ -94,6 +94,7 @@ class Worker:
         self._environment = dict(os.environ if environment is None else environment)
         self._stopping = asyncio.Event()
         self._draining = asyncio.Event()
+        self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[str, FlowRun] = {}
         self._unforeseen: dict[str, int] = {}  #: runs that ended in an error that nobody foresaw, and how often
@@ -123,7 +124,7 @@ class Worker:
                     task.add_done_callback(self._tasks.discard)
             if self._tasks:
                 log.info("worker %s finishes %d runs", self.name, len(self._tasks))
-                await asyncio.wait(set(self._tasks), timeout=self._settings.drain_grace.total_seconds())
+                await wait_unless(self._hurry, self._tasks, timeout_s=self._settings.drain_grace.total_seconds())
             self._draining.set()
             if self._tasks:
                 await asyncio.wait(set(self._tasks))
@@ -133,6 +134,10 @@ class Worker:
     def stop(self) -> None:
         """Fetch no more runs; `run` returns when the running ones have ended or are back in the queue."""
         self._stopping.set()
+
+    def hurry(self) -> None:
+        """After `stop`: kill what still runs, and return it to the queue."""
+        self._hurry.set()
 
     # One delivery
 
@@ -370,7 +375,7 @@ class Worker:
                 stopped = None if exited.done() else stop.result()
                 if stopped is not None:
                     await output.write_system_line(f"stopping: {stopped}")
-                    await group.stop()
+                    await group.stop(self._hurry)
                 exit_code = await exited
                 await asyncio.wait(copies, timeout=_READ_AFTER_EXIT_S)
                 group.close_output()

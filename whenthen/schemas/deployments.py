@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Annotated, Any
 
+import orjson
 from pydantic import BeforeValidator, Field, model_validator
 
 from whenthen.schemas.base import Model, Name, OneOrMany
@@ -16,8 +17,20 @@ from whenthen.schemas.calendar import check_timetable
 from whenthen.schemas.inline_code import code_words
 from whenthen.schemas.times import Duration
 
-__all__ = ["ACTIVE", "PLACEHOLDER", "TERMINAL", "WAITING", "Deployment", "FlowRun", "RunState", "Schedule", "is_run_id"]
+__all__ = [
+    "ACTIVE",
+    "MAX_PARAMETER_BYTES",
+    "PLACEHOLDER",
+    "TERMINAL",
+    "WAITING",
+    "Deployment",
+    "FlowRun",
+    "RunState",
+    "Schedule",
+    "is_run_id",
+]
 
+MAX_PARAMETER_BYTES = 256 * 1024  #: of a run: it and its events must fit into one NATS message
 #: `{{ name }}` in a word of a command
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
@@ -116,7 +129,20 @@ class Deployment(Model):
         names = [schedule.name for schedule in self.schedules]
         if len(set(names)) != len(names):
             raise ValueError("schedules of one deployment need different names: add `name:`")
+        for schedule in self.schedules:
+            _check_size(
+                {**self.parameters, **schedule.parameters}, f"schedule {schedule.name!r}: the parameters of its runs"
+            )
+        _check_size(self.parameters, "`parameters`")
         return self
+
+
+def _check_size(parameters: dict[str, Any], what: str) -> None:
+    size = len(orjson.dumps(parameters, default=str))
+    if size > MAX_PARAMETER_BYTES:
+        raise ValueError(
+            f"{what} are {size} bytes as JSON; at most {MAX_PARAMETER_BYTES} are allowed; refer to large data"
+        )
 
 
 def _check_placeholders(text: str) -> None:

@@ -192,6 +192,15 @@ def test_waiting_for_a_run_shows_its_log_and_its_end(run: Callable[..., Any], se
     assert "Failed after 2.5s: exit code 3" in shown
 
 
+def test_a_line_tells_the_attempts_in_a_log_apart(run: Callable[..., Any], server: Any) -> None:
+    lines = [{"at": AT, "stream": "stdout", "attempt": attempt, "text": f"of {attempt}"} for attempt in (1, 1, 2, 3)]
+    server.answers[f"GET /api/runs/{RUN['id']}/logs"] = {"lines": lines, "next": 4, "done": True}
+    server.answers[f"GET /api/runs/{RUN['id']}"] = RUN
+    shown = run("runs", "logs", RUN["id"]).output
+    assert shown == "of 1\nof 1\n--- attempt 2 ---\nof 2\n--- attempt 3 ---\nof 3\n"
+    assert "---" not in run("runs", "logs", RUN["id"], "--json").output
+
+
 def test_a_log_is_followed_until_the_run_ends(run: Callable[..., Any], server: Any) -> None:
     def logs(asked: Any) -> Any:
         after = int(asked.query["after"])

@@ -120,3 +120,32 @@ async def test_an_edited_schedule_begins_when_it_is_first_seen() -> None:
     assert await house.runs() == []
     await house.at(NOON + 60 * MINUTE)
     assert await house.runs() == [("13:00", RunState.SCHEDULED)]
+
+
+def test_a_schedule_whose_runs_have_too_large_parameters_is_refused_with_its_size() -> None:
+    large = {"name": "large", "interval": "1m", "parameters": {"b": "x" * 200_000}}
+    with pytest.raises(
+        ValueError, match="schedule 'large': the parameters of its runs are 300015 bytes as JSON; at most 262144"
+    ):
+        Deployment.model_validate(
+            {"name": "d", "command": "true", "parameters": {"a": "x" * 100_000}, "schedules": [large]}
+        )
+    with pytest.raises(ValueError, match="`parameters` are 300008 bytes"):
+        Deployment.model_validate({"name": "d", "command": "true", "parameters": {"a": "x" * 300_000}})
+
+
+async def test_a_schedule_whose_run_is_refused_starves_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    house = House(interval=MINUTE)
+    deployment = next(iter(house.deployments.current().values()))
+    # as in rules of an earlier version, which did not look at it
+    bad = deployment.schedules[0].model_copy(update={"name": "bad", "parameters": {"b": "x" * 300_000}})
+    both = deployment.model_copy(update={"schedules": [bad, *deployment.schedules]})
+    house.deployments.replace([both])
+    scheduler = Scheduler(house.stores, house.deployments, house.orchestrator, clock=house.clock)
+    await scheduler.step()
+    house.clock.now += MINUTE
+    await scheduler.step()
+    page = await house.stores.runs.list()
+    assert [stored.run.triggered_by for stored in page] == [f"schedule:{deployment.schedules[0].name}"]
+    assert "schedule " in caplog.text
+    assert "is refused and left out: " in caplog.text

@@ -26,13 +26,18 @@ __all__ = ["run_server"]
 
 log = logging.getLogger(__name__)
 
+SAME_S = 0.2  #: within which SIGINT again is the same one: who sends it to the group of processes often sends it to this one, too
+CUT_OFF_S = 2.0  #: after the second SIGINT, until the process ends as it is
+INTERRUPTED = 128 + signal.SIGINT  #: the exit code of a process that did not end in order
+
 
 def run_server(
     settings: Settings, rules: Path | None, *, roles: frozenset[Role], pools: tuple[str, ...], page: SharedPage
 ) -> None:
-    """Run a process until it gets SIGTERM or SIGINT.
+    """Run a process until it gets SIGTERM or SIGINT; a SIGINT while it drains ends it at once.
 
     Raises:
+        SystemExit: it was ended at once.
         SetupError: it can not start, or a part of it can not go on.
     """
     if page.supervised and not settings.watchdog:
@@ -69,25 +74,50 @@ async def _serve(
     starting = asyncio.current_task()
     assert starting is not None
 
-    def stop_starting() -> None:
-        if not starting.cancelling():  # a second signal does not cut off what the first one began
-            starting.cancel()
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop_starting)
     settings, made = _with_token(settings, roles)
     server = Server(settings, rules, roles=roles, pools=pools, redactor=redactor, page=page)
+    signals = _Signals(server, starting)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, signals.take, number)
     with contextlib.suppress(asyncio.CancelledError):
         async with server:
             page.mark_ready(server.port)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(number, server.stop)
+            signals.starting = None
             with _noted(server.address, made):
                 _say(server, made)
                 await server.stopped()
-        return
-    # cancelled while starting: what had started was stopped
-    starting.uncancel()
+    while starting.cancelling():  # while starting: what had started was stopped
+        starting.uncancel()
+    if signals.hurried:
+        raise SystemExit(INTERRUPTED)
+
+
+class _Signals:
+    """What SIGTERM and SIGINT mean for a server: the first drains it, and a SIGINT after it ends it at once."""
+
+    def __init__(self, server: Server, starting: asyncio.Task[None]) -> None:
+        self.starting: asyncio.Task[None] | None = starting  #: what is cancelled while the server is not there yet
+        self.hurried = False
+        self._server = server
+        self._loop = asyncio.get_running_loop()
+        self._first_at: float | None = None
+
+    def take(self, number: int) -> None:
+        """A signal came."""
+        now = self._loop.time()
+        if self._first_at is None:
+            self._first_at = now
+            grace_s = self._server.settings.drain_grace.total_seconds()
+            log.info("stopping: what is at hand may go on for %g s; SIGINT (Ctrl-C) ends it at once", grace_s)
+            if self.starting is not None:
+                self.starting.cancel()
+            else:
+                self._server.stop()
+        elif number == signal.SIGINT and not self.hurried and now - self._first_at > SAME_S:
+            self.hurried = True
+            log.warning("ending at once: what is at hand is handed back")
+            self._server.hurry()
+            self._loop.call_later(CUT_OFF_S, os._exit, INTERRUPTED)
 
 
 def _with_token(settings: Settings, roles: frozenset[Role]) -> tuple[Settings, str | None]:
@@ -151,4 +181,4 @@ def _say(server: Server, made: str | None) -> None:
         out.print(f"  roles     {', '.join(status['roles'])}")
     if status["pools"]:
         out.print(f"  worker    pools {', '.join(status['pools'])}")
-    out.print("  Ctrl-C drains and stops.")
+    out.print("  Ctrl-C drains and stops; a second one ends at once.")

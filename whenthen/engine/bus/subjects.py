@@ -18,6 +18,7 @@ from whenthen.schemas.errors import InvalidInput
 
 __all__ = [
     "ALL_EVENTS",
+    "FIRINGS",
     "RULE_MARKERS",
     "action_prefix",
     "action_subject",
@@ -56,6 +57,7 @@ __all__ = [
 EVENTS_PREFIX = "events."
 ALL_EVENTS = "events.>"
 RULE_MARKERS = "rules.*"
+FIRINGS = "engine.firing."  #: begins the subjects of all firings
 #: more filters than this on one consumer cost the server more than it saves
 MAX_FILTERS = 200
 #: longer tokens are cut and end in a hash; a subject must fit the server's control line of 4096 bytes
@@ -254,7 +256,7 @@ def probe_subject(shard: int, index: int) -> str:
 
 def firing_prefix(automation: str) -> str:
     """Begins the subjects of an automation's firings; the firing's `short_token` follows."""
-    return f"engine.firing.{short_token(automation)}."
+    return f"{FIRINGS}{short_token(automation)}."
 
 
 def action_prefix(automation: str) -> str:

@@ -8,6 +8,11 @@ from whenthen.engine.evaluation.commits.commit import (
 from whenthen.engine.evaluation.commits.commit_messages import (
     EvaluationSettings,
 )
+from whenthen.engine.evaluation.firing_counts import (
+    FIRED,
+    FiredTotal,
+    decode_totals,
+)
 from whenthen.engine.evaluation.leases import (
     LeaseSettings,
     ShardHolder,
@@ -27,7 +32,9 @@ from whenthen.engine.evaluation.shard_loop import (
 )
 
 __all__ = [
+    "FIRED",
     "EvaluationSettings",
+    "FiredTotal",
     "LeaseSettings",
     "NatsEngineStore",
     "NatsLeaseStore",
@@ -36,6 +43,7 @@ __all__ = [
     "ShardHolder",
     "ShardLoop",
     "ShardWork",
+    "decode_totals",
     "nats_shard_loop",
     "read_offset",
 ]

@@ -172,6 +172,14 @@ class ShardLog(Protocol):
             CommitRefused: see there. Another commit may follow.
         """
 
+    async def firings_after(self, trigger: str, receive: Callable[[bytes], None]) -> None:
+        """Hand every firing, of whatever shard, that was stored after the window of `trigger` with an empty key to `receive`; all
+        that there are when there is no such window. Those of one commit count in the order of its messages.
+
+        Raises:
+            BusUnavailable: not all came; call again, with what came discarded.
+        """
+
     async def takes(self, messages: Sequence[Message]) -> bool:
         """Whether the store takes messages like these, whatever their subjects: for whoever looks for the one that makes it
         refuse a commit.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Protocol
 
+from whenthen.engine.evaluation.firing_counts import FiredTotal
 from whenthen.engine.hangs import Skip
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing
@@ -53,6 +54,9 @@ class Observer:
 
     def committed(self, shard: int, firings: Sequence[Firing], messages: int, seconds: float) -> None:
         """A batch is stored."""
+
+    def counted(self, shard: int, totals: Mapping[str, FiredTotal]) -> None:
+        """How often the automations of the shard have fired; told when the shard was loaded, before firings are made."""
 
     def stopped(self, shard: int, stopped: Sequence[Stopped]) -> None:
         """Firings that were not made, as too many firings led to them."""

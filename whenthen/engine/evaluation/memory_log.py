@@ -27,10 +27,12 @@ from whenthen.engine.bus.batches import (
 from whenthen.engine.bus.records import Message, Offset
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.subjects import (
+    FIRINGS,
     marker_number,
     offset_subject,
     shard_subjects,
     tick_subject,
+    window_subject,
 )
 from whenthen.engine.evaluation.commits.window_parts import MARGIN_BYTES, WindowParts
 from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, LeaseEntry, Received, StoredRecord
@@ -363,6 +365,13 @@ class MemoryShardLog:
     async def takes(self, messages: Sequence[Message]) -> bool:
         """See `ShardLog.takes`."""
         return all(len(message.data) <= self.largest for message in self._parts.cut(messages, self.largest))
+
+    async def firings_after(self, trigger: str, receive: Callable[[bytes], None]) -> None:
+        """See `ShardLog.firings_after`."""
+        record = self._server.get(window_subject(self.shard, trigger, ""))
+        for message in self._server.read(f"{FIRINGS}>", 0 if record is None else record.seq):
+            if message.data:
+                receive(message.data)
 
     async def load(self, on_window: Callable[[str, str, bytes], None]) -> Offset:
         """See `ShardLog.load`."""

@@ -25,6 +25,7 @@ from whenthen.engine.evaluation.commits.batch_storing import BatchStoring
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
 from whenthen.engine.evaluation.commits.unreadable_windows import UNREADABLE
 from whenthen.engine.evaluation.commits.window_parts import MAX_WINDOW_BYTES
+from whenthen.engine.evaluation.firing_counts import FIRED, FiringCounts
 from whenthen.engine.evaluation.log_ports import EventLog, Received, ShardLog
 from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, PublishSpecs, RuleRevisions
 from whenthen.engine.evaluation.loop_stopped import loop_stopped_event, set_aside_event
@@ -34,7 +35,7 @@ from whenthen.engine.hangs import SKIPS, ShardSkips
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event, decode_event
 from whenthen.schemas.firings import Decision
-from whenthen.schemas.times import from_us
+from whenthen.schemas.times import format_time, from_us
 from whenthen.supervision import AtHand
 
 __all__ = ["ShardLoop"]
@@ -93,6 +94,7 @@ class ShardLoop:
         self._cursor = events.cursor()
         self._clock = StreamClock(wall_us=wall_us, monotonic=monotonic)
         self._encoder = MessageEncoder(self.shard, settings or EvaluationSettings())
+        self._counts = FiringCounts()
         self._storing = BatchStoring(
             shard_log,
             events,
@@ -101,6 +103,7 @@ class ShardLoop:
             set_aside=self._set_aside,
             monotonic=monotonic,
             publish_specs=publish_specs,
+            counts=self._counts,
         )
         self._skips = ShardSkips() if skips is None else skips
         self._at_hand = at_hand or AtHand()
@@ -160,7 +163,7 @@ class ShardLoop:
             while not self._stopping:
                 await self._step()
             await self._await_commit()
-            if self._offset_is_behind():
+            if self._offset_is_behind() or self._counts.due(self._monotonic(), idle=True):
                 await self._commit_position()
         finally:
             self.ready.clear()
@@ -194,6 +197,9 @@ class ShardLoop:
             if trigger == SKIPS:
                 self._skips.restore(key, state)
                 continue
+            if trigger == FIRED:
+                self._counts.restore(state)
+                continue
             try:
                 if state and not self.evaluator.restore(trigger, key, state):
                     unknown.add((trigger, key))
@@ -202,6 +208,7 @@ class ShardLoop:
             if count % 2000 == 0:
                 await asyncio.sleep(0)
         self._tell_aside()
+        await self._load_counts()
         if self.evaluator.wants_all_events():
             await self._read_recent_ids(offset.seq + 1)
         log.info("shard %d: loaded %d windows at position %d", self.shard, len(latest) - len(unknown), offset.seq)
@@ -213,6 +220,22 @@ class ShardLoop:
             await self._storing.put_away(unreadable, rules=self.revision)
         for skip in await self._storing.settle_skips(self._skips, seq=self.seq, rules=self.revision):
             self.observer.event_set_aside(self.shard, skip)
+
+    async def _load_counts(self) -> None:
+        """Count the firings that are stored and not in the record of their numbers; begin to count when there is none."""
+        if self._counts.since:
+            while True:
+                recent: list[bytes] = []
+                try:
+                    await self._log.firings_after(FIRED, recent.append)
+                    break
+                except BusUnavailable as error:
+                    log.warning("shard %d: its firings are not counted yet: %s", self.shard, error)
+                    await asyncio.sleep(RETRY_S)
+            for data in recent:
+                self._counts.add_stored(data, self.evaluator.rules.automations)
+        self._counts.begin(format_time(from_us(self._wall_us())))
+        self.observer.counted(self.shard, self._counts.snapshot())
 
     async def _read_recent_ids(self, before: int) -> None:
         """Learn which events came lately, for one that names its predecessor. Done once: from then on all are read."""
@@ -375,6 +398,8 @@ class ShardLoop:
         messages = self._changed_windows(batch)
         messages += batch.messages
         now = self._monotonic()
+        if messages:
+            messages[:0] = self._count_record(now)
         if (
             not messages
             and not batch.notices
@@ -440,8 +465,17 @@ class ShardLoop:
                     self._commit = None
 
     async def _commit_position(self) -> None:
-        """An empty commit."""
-        await self._log.commit([], seq=self.seq, clock_us=self.evaluator.clock_us, rules=self.revision)
+        """A commit without events; with the numbers of firings if they are not stored."""
+        messages = self._count_record(self._monotonic(), idle=True)
+        await self._log.commit(messages, seq=self.seq, clock_us=self.evaluator.clock_us, rules=self.revision)
+
+    def _count_record(self, now: float, *, idle: bool = False) -> list[Message]:
+        """The record of the numbers of firings, if it is to be stored; it comes first in its commit."""
+        if not self._counts.due(now, idle=idle):
+            return []
+        automations = self.evaluator.rules.automations
+        state = self._counts.record(now, clock_us=self.evaluator.clock_us, automations=automations)
+        return [self._encoder.window(FIRED, "", state)]
 
     def _offset_is_behind(self) -> bool:
         """Whether an empty commit would store something: the position, or that no changes are left to recover."""
@@ -452,7 +486,8 @@ class ShardLoop:
     async def _idle(self) -> None:
         """Nothing to read: store the position now and then, and publish a tick when a deadline is due."""
         now = self._monotonic()
-        if self._offset_is_behind() and now >= self._commit_started + IDLE_COMMIT_S:
+        behind = self._offset_is_behind() or self._counts.due(now, idle=True)
+        if behind and now >= self._commit_started + IDLE_COMMIT_S:
             self._commit_started = now
             await self._commit_position()
         if self._cursor.caught_up:

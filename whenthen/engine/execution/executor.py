@@ -22,7 +22,7 @@ from typing import Any
 import orjson
 
 from whenthen.actions import next_delay
-from whenthen.cancellation import end_task
+from whenthen.cancellation import end_task, wait_unless
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Position
 from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
@@ -46,6 +46,8 @@ log = logging.getLogger(__name__)
 CONSUMER = "actions"  #: the durable consumer of all executors
 CLOSE_S = 0.02  #: how long the acknowledgement of a finished task may wait for company
 DELETE = f"$JS.API.STREAM.MSG.DELETE.{ENGINE}"
+#: the delay of what is handed back at once: the server keeps the moment of a delayed redelivery and forgets one without
+AT_ONCE_S = 0.001
 HAND_BACK_S = 1.0  #: after which a task is offered again that the loss of the connection has cut off
 #: a task that was delivered so often beyond its attempts may bring its executor down; its attempts are counted from their start
 SUSPECT = 20
@@ -127,12 +129,17 @@ class Executor:
         self._closer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._stopping = False
+        self._hurry = asyncio.Event()
         self._consumer = self._make_consumer()
 
     def stop(self) -> None:
         """Take no more; `run` returns when what was taken is done or handed back."""
         self._stopping = True
         self._wake.set()
+
+    def hurry(self) -> None:
+        """After `stop`: wait no longer for what was taken, and hand it back."""
+        self._hurry.set()
 
     async def run(self) -> None:
         """Perform tasks until `stop`.
@@ -182,7 +189,7 @@ class Executor:
         name = reply.decode()
         if name in self._tasks:
             return
-        work = self._handle(name, position, data) if not self._stopping else self._answer(name, b"-NAK")
+        work = self._handle(name, position, data) if not self._stopping else self._nak(name, AT_ONCE_S)
         task = asyncio.create_task(work)
         self._tasks[name] = task
         task.add_done_callback(lambda done: self._done(name, done))
@@ -383,11 +390,11 @@ class Executor:
         """
         await self._consumer.drain()
         if self._tasks:
-            await asyncio.wait(list(self._tasks.values()), timeout=self.settings.stop_s)
+            await wait_unless(self._hurry, self._tasks.values(), timeout_s=self.settings.stop_s)
         late = dict(self._tasks)
         for reply, task in late.items():
             await end_task(task)
-            await self._answer(reply, b"-NAK")
+            await self._nak(reply, AT_ONCE_S)
         if late:
             log.info("handed back %d unfinished actions", len(late))
 

@@ -121,6 +121,11 @@ async def publish_expecting(client: RequestClient, subject: str, data: bytes, re
     return await _publish(client, subject, data, head)
 
 
+async def publish_with(client: RequestClient, subject: str, data: bytes, headers: dict[str, str]) -> int:
+    """Store a message with headers. Gives its position. Errors: see `KvBucket.create`."""
+    return await _publish(client, subject, data, encode_headers(headers) if headers else b"")
+
+
 async def _publish(client: RequestClient, subject: str, data: bytes, head: bytes) -> int:
     try:
         answer: dict[str, Any] = orjson.loads((await client.request(subject, data, head)).data)

@@ -3,84 +3,100 @@
 from __future__ import annotations
 
 import contextlib
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Sequence
 
 import orjson
 
+from whenthen.engine.bus.protocol import read_headers
 from whenthen.engine.bus.request_client import RequestClient
-from whenthen.engine.bus.stream_reader import stored_messages
+from whenthen.engine.bus.stream_reader import Received, stored_messages
 from whenthen.engine.bus.subjects import log_subject
 from whenthen.engine.flow_runs.flow_streams import LOGS
-from whenthen.engine.flow_runs.kv_bucket import publish_expecting
-from whenthen.runs import LogLine, LogSlice
+from whenthen.engine.flow_runs.kv_bucket import publish_with
+from whenthen.runs import attempt_logs
 
 __all__ = ["NatsLogStore"]
 
 _MAX_MESSAGE_BYTES = 512 * 1024
-_PLACES = 256  #: runs whose logs are read page by page at one time
+_MAX_LINES = (1 << attempt_logs.PLACE_BITS) - 2  #: in a message, so that a place tells each
+_BEFORE = "Whenthen-Log-Before"  #: lines and bytes that the attempt has written before the message
+_DELETE = f"$JS.API.STREAM.MSG.DELETE.{LOGS}"
 
 
 class NatsLogStore:
-    """See `runs.stores.LogStore`."""
+    """See `runs.stores.LogStore`. A place is the position of a message and how many of its lines are behind, the one among them
+    that stands for what is left out before it."""
 
     def __init__(self, client: RequestClient) -> None:
         self._client = client
-        # where the page after the last one begins that was read of a run: lines before a message, and its position
-        self._places: OrderedDict[str, tuple[int, int]] = OrderedDict()
 
-    async def append(self, run_id: str, lines: Sequence[LogLine]) -> None:
+    async def append(
+        self, run_id: str, lines: Sequence[attempt_logs.LogLine], *, before: attempt_logs.LogBefore | None = None
+    ) -> list[int]:
         if not lines:
-            return
+            return []
         data = orjson.dumps([(line.at, line.stream, line.attempt, line.text) for line in lines])
-        if len(data) > _MAX_MESSAGE_BYTES and len(lines) > 1:
+        if len(lines) > 1 and (len(data) > _MAX_MESSAGE_BYTES or len(lines) > _MAX_LINES):
             middle = len(lines) // 2
-            await self.append(run_id, lines[:middle])
-            await self.append(run_id, lines[middle:])
-            return
-        await publish_expecting(self._client, log_subject(run_id), data, None)
+            first, second = lines[:middle], lines[middle:]
+            behind = before and attempt_logs.LogBefore(
+                lines=before.lines + len(first),
+                bytes=before.bytes + sum(attempt_logs.stored_bytes(line) for line in first),
+            )
+            return [
+                *await self.append(run_id, first, before=before),
+                *await self.append(run_id, second, before=behind),
+            ]
+        head = {} if before is None else {_BEFORE: f"{before.lines} {before.bytes}"}
+        return [await publish_with(self._client, log_subject(run_id), data, head)]
 
-    async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
-        lines: deque[LogLine] = deque(maxlen=tail)
+    async def drop(self, run_id: str, names: Sequence[int]) -> None:
+        for name in names:
+            await self._client.request(_DELETE, orjson.dumps({"seq": name, "no_erase": True}))
+
+    async def read(self, run_id: str, *, tail: int | None = None) -> list[attempt_logs.LogLine]:
+        lines: deque[attempt_logs.LogLine] = deque(maxlen=tail)
+        gaps = attempt_logs.LogGaps()
         async for message in stored_messages(self._client, LOGS, _config(run_id)):
-            lines.extend(_lines(message.data))
+            lines.extend(line for line in _lines(message, gaps) if line is not None)
         return list(lines)
 
-    async def page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> LogSlice:
+    async def page(self, run_id: str, *, after: int, limit: int, most_bytes: int) -> attempt_logs.LogSlice:
         """See `LogStore`. Pages that are read one after the other cost what they hold, and not the log before them."""
-        before, seq = self._places.get(run_id, (0, 0))
-        if before > after:
-            before, seq = 0, 0
+        start, done = after >> attempt_logs.PLACE_BITS, after & ((1 << attempt_logs.PLACE_BITS) - 1)
         config = _config(run_id)
-        if seq:
-            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": seq}
-        found: list[LogLine] = []
-        size = 0
+        if start:
+            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
+        found: list[attempt_logs.LogLine] = []
+        size, place = 0, after
+        gaps = attempt_logs.LogGaps()
         async with contextlib.aclosing(stored_messages(self._client, LOGS, config)) as messages:
             async for message in messages:
-                lines = _lines(message.data)
-                if before + len(lines) >= after:
-                    self._remember(run_id, before, message.seq)
-                for line in lines[max(0, after - before) :]:
+                skipped = done if message.seq == start else 0
+                for index, line in enumerate(_lines(message, gaps), 1):
+                    if line is None or index <= skipped:
+                        continue
                     size += len(line.text)
                     if len(found) == limit or (found and size > most_bytes):
-                        return LogSlice(lines=found, more=True)
+                        return attempt_logs.LogSlice(lines=found, next=place, more=True)
                     found.append(line)
-                before += len(lines)
-        return LogSlice(lines=found, more=False)
-
-    def _remember(self, run_id: str, before: int, seq: int) -> None:
-        self._places[run_id] = (before, seq)
-        self._places.move_to_end(run_id)
-        if len(self._places) > _PLACES:
-            self._places.popitem(last=False)
+                    place = (message.seq << attempt_logs.PLACE_BITS) + index
+        return attempt_logs.LogSlice(lines=found, next=place, more=False)
 
 
 def _config(run_id: str) -> dict[str, object]:
     return {"deliver_policy": "all", "filter_subject": log_subject(run_id)}
 
 
-def _lines(data: bytes) -> list[LogLine]:
-    return [
-        LogLine(at=at, stream=stream, attempt=attempt, text=text) for at, stream, attempt, text in orjson.loads(data)
+def _lines(message: Received, gaps: attempt_logs.LogGaps) -> list[attempt_logs.LogLine | None]:
+    """What stands for lines that are left out before a message, or None; and its lines."""
+    lines = [
+        attempt_logs.LogLine(at=at, stream=stream, attempt=attempt, text=text)
+        for at, stream, attempt, text in orjson.loads(message.data)
     ]
+    before = None
+    if message.head and (written := read_headers(message.head).get(_BEFORE)):
+        count, size = written.split()
+        before = attempt_logs.LogBefore(lines=int(count), bytes=int(size))
+    return [gaps.gap(lines, before), *lines]

@@ -181,7 +181,7 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         after: Annotated[int, Query(ge=0, le=2**53)] = 0,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
     ) -> answers.LogPage:
-        """What the run wrote, after the given line."""
+        """What the run wrote, from the place `after` on, which the page before has as `next`."""
         return await api.run_logs(run_id, after=after, limit=limit)
 
     @post("/runs/{run_id}/cancel", tags=["runs"])

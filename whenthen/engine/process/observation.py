@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.evaluation import Observer
+from whenthen.engine.evaluation import FiredTotal, Observer
 from whenthen.engine.hangs import Skip
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.firings import (
@@ -68,7 +68,8 @@ class Observation(Observer):
         self._aside: dict[int, dict[str, str]] = {}
         #: events that shards of this process passed over, the oldest first; by shard and position
         self._events_aside: OrderedDict[tuple[int, int], Skip] = OrderedDict()
-        self.fired: Counter[str] = Counter()  #: firings of each automation since the process started
+        #: firings of each automation of the shards that this process evaluates, or has evaluated, whichever process made them
+        self.fired: Counter[str] = Counter()
         self.last_fired: dict[str, str] = {}  #: RFC 3339, of each automation
 
     def seed(self, automation: str, at: str) -> None:
@@ -110,6 +111,11 @@ class Observation(Observer):
                         "trace": firing.current_trace["id"],
                     },
                 )
+
+    def counted(self, shard: int, totals: Mapping[str, FiredTotal]) -> None:
+        for name, total in totals.items():
+            self.fired[name] = total.count
+            self.seed(name, total.last)
 
     def set_aside(self, shard: int, aside: Mapping[str, Aside]) -> None:
         for name in self._aside.get(shard, {}).keys() - aside.keys():

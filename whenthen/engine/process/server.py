@@ -122,6 +122,16 @@ class Server:
         """Ask the process to drain and end."""
         self._supervisor.stopping.set()
 
+    def hurry(self) -> None:
+        """Ask the process to end at once: what is at hand is handed back, and nothing is waited for."""
+        self.stop()
+        self._supervisor.hurry.set()
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker.hurry()
+        if self._executor is not None:
+            self._executor.hurry()
+
     async def stopped(self) -> None:
         """Wait until `stop` was called.
 
@@ -283,7 +293,7 @@ class Server:
         grace_s = self.settings.drain_grace.total_seconds() + _CUT_OFF_S
         for name in (*working, EXECUTOR_TASK, EVALUATOR_TASK):
             await self._supervisor.end(name, grace_s)
-        if self._scheduler is not None:
+        if self._scheduler is not None and not self._supervisor.hurry.is_set():
             await self._scheduler.wait_until_published()
         await self._supervisor.end_all()
         await self._cleanup.aclose()

@@ -10,13 +10,14 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
 
-from whenthen.cancellation import end_task
+from whenthen.cancellation import end_task, wait_unless
 from whenthen.schemas.errors import SetupError
 
 __all__ = ["Supervisor"]
 
 log = logging.getLogger(__name__)
 
+HURRIED_S = 0.5  #: that a part has to hand back what it holds when nothing is waited for any more
 RESTART_S = 1.0  #: until a part that failed is started again
 
 
@@ -25,6 +26,7 @@ class Supervisor:
 
     def __init__(self) -> None:
         self.stopping = asyncio.Event()
+        self.hurry = asyncio.Event()  #: whether nothing is waited for any more
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._failure: BaseException | None = None
 
@@ -66,9 +68,11 @@ class Supervisor:
         if task is None:
             return
         if grace_s:
-            await asyncio.wait([task], timeout=grace_s)
+            await wait_unless(self.hurry, [task], timeout_s=grace_s)
+            if self.hurry.is_set():
+                await asyncio.wait([task], timeout=min(grace_s, HURRIED_S))
         if not task.done():
-            if grace_s:
+            if grace_s and not self.hurry.is_set():
                 log.warning("%s did not stop within %g s and is cut off", name, grace_s)
             await end_task(task)
         if not task.cancelled() and (error := task.exception()) is not None and self._failure is None:

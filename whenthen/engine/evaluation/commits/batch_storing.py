@@ -16,6 +16,7 @@ from whenthen.engine.bus.records import Message, decode_window
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, MessageEncoder
 from whenthen.engine.evaluation.commits.refused_messages import is_window, refused_messages
 from whenthen.engine.evaluation.commits.unreadable_windows import SetAside, put_away
+from whenthen.engine.evaluation.firing_counts import FiringCounts
 from whenthen.engine.evaluation.log_ports import CommitRefused, EventLog, ShardLog
 from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, PublishSpecs
 from whenthen.engine.hangs import SKIPS, ShardSkips, Skip
@@ -44,6 +45,7 @@ class BatchStoring:
         set_aside: SetAside,
         monotonic: Callable[[], float],
         publish_specs: PublishSpecs | None = None,
+        counts: FiringCounts,
     ) -> None:
         self._log = shard_log
         self._shard = shard_log.shard
@@ -53,6 +55,7 @@ class BatchStoring:
         self._set_aside = set_aside
         self._monotonic = monotonic
         self._publish_specs = publish_specs
+        self._counts = counts
 
     async def store(
         self, messages: list[Message], batch: CommitBatch, observer: Observer, *, seq: int, clock_us: int, rules: int
@@ -76,6 +79,7 @@ class BatchStoring:
                     await asyncio.sleep(pause)
                     pause = min(pause * 2, LONGEST_RETRY_S)
                 messages = kept
+        self._counts.add(batch.firings)
         observer.full(self._shard, False)
         observer.committed(self._shard, batch.firings, len(messages) + 1, self._monotonic() - started)
 

@@ -46,10 +46,12 @@ from whenthen.engine.bus.records import (
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import (
+    FIRINGS,
     offset_subject,
     prepared_subject,
     probe_subject,
     shard_subjects,
+    window_subject,
 )
 from whenthen.engine.evaluation.commits.commit_division import (
     BATCH_BYTES,
@@ -177,6 +179,22 @@ class FencedShardLog:
             await self._publish_changes(list(unpack(self.offset.packed)) if packs is None else whole)
         self.stored = seq
         return self.offset
+
+    async def firings_after(self, trigger: str, receive: Callable[[bytes], None]) -> None:
+        """See `ShardLog.firings_after`. What lies before the offset as it is now is read, so a replica that lags is noticed."""
+        record = await self._engine.last(window_subject(self.shard, trigger, ""))
+        position = record.seq if record is not None else 0
+
+        def take(subject: str, data: bytes) -> None:
+            if subject.startswith(FIRINGS) and data:
+                receive(data)
+
+        for _ in range(REPLICA_LOOKS):
+            position = await self._engine.read("engine.>", after=position, receive=take)
+            if position >= self.offset.revision:
+                return
+            await asyncio.sleep(REPLICA_S)
+        raise unavailable("no replica of the ENGINE stream is up to date", BusReason.TIMEOUT)
 
     async def takes(self, messages: Sequence[Message]) -> bool:
         """See `ShardLog.takes`. They are stored for a second where nobody reads them, as a commit would store them."""

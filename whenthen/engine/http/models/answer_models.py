@@ -318,9 +318,9 @@ class AutomationSummary(AutomationState):
     trigger: str
     """The type of the trigger."""
     actions: list[str]
-    """The types of the actions."""
+    """The types of the actions, those of its edges among them."""
     fired: int
-    """Firings since this process began."""
+    """Firings so far, whichever process made them; seconds old of a shard that another process evaluates."""
     last_fired: str | None
     tags: list[str]
     description: str
@@ -339,7 +339,7 @@ class AutomationDetail(AutomationState):
     expected_every: str = ""
     """Such as 90s; absent without one."""
     fired: int
-    """Firings since this process began."""
+    """Firings so far, whichever process made them; seconds old of a shard that another process evaluates."""
     last_fired: str | None
     decisions: list[DecisionItem]
     """The last ones."""
@@ -453,7 +453,7 @@ class LogItem(AnswerModel):
 class LogPage(AnswerModel):
     lines: list[LogItem]
     next: int
-    """`after` of the next page."""
+    """`after` of the next page: a place, which stays what it is when older lines expire."""
     more: bool = False
     """Whether lines follow that are there already."""
     done: bool

@@ -6,11 +6,12 @@ import asyncio
 from collections.abc import Collection, Sequence
 
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.evaluation import FiredTotal
 from whenthen.engine.http import Listing, Page, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
-from whenthen.engine.process.queries.shard_records import set_aside_records
+from whenthen.engine.process.queries.shard_records import fired_records, set_aside_records
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import BusUnavailable
@@ -40,8 +41,24 @@ class AutomationQueries:
             stored = {}
         return {**stored, **self._observation.aside}
 
+    async def _fired(self) -> dict[str, FiredTotal]:
+        """How often each automation fired, and when last: in the shards of this process as it is, in others as they last stored it."""
+        try:
+            found = await fired_records(self._bus.client)
+        except BusUnavailable:  # what is known here is told even so
+            found = {}
+        observed = self._observation
+        return {
+            name: FiredTotal(
+                max(observed.fired[name], found[name].count if name in found else 0),
+                max(observed.last_fired.get(name, ""), found[name].last if name in found else ""),
+            )
+            for name in self._rule_registry.now.automations
+        }
+
     async def list_automations(self, after: str | None) -> Listing[answers.AutomationSummary]:
         aside = await self.set_aside()
+        fired = await self._fired()
         automations = self._rule_registry.now.automations
 
         def summary(name: str) -> answers.AutomationSummary:
@@ -50,9 +67,13 @@ class AutomationQueries:
                 name=name,
                 state=self._state(model, aside),
                 trigger=model.trigger.type,
-                actions=[str(action.type) for action in model.actions],
-                fired=self._observation.fired[name],
-                last_fired=self._observation.last_fired.get(name),
+                actions=[
+                    str(action.type)
+                    for actions in (model.actions, model.actions_on_trigger, model.actions_on_resolve)
+                    for action in actions
+                ],
+                fired=fired[name].count,
+                last_fired=fired[name].last or None,
                 tags=model.tags,
                 description=model.description,
             )
@@ -61,11 +82,12 @@ class AutomationQueries:
 
     async def get_automation(self, name: str) -> answers.AutomationDetail:
         automation = self._rule_registry.automation(name)
+        fired = (await self._fired()).get(name, FiredTotal(0, ""))
         return answers.AutomationDetail(
             **automation.model_dump(mode="json", by_alias=True, exclude_none=True),
             state=self._state(automation, await self.set_aside()),
-            fired=self._observation.fired[name],
-            last_fired=self._observation.last_fired.get(name),
+            fired=fired.count,
+            last_fired=fired.last or None,
             decisions=await self._items(name, self._observation.decisions.of(name)[:_DECISIONS_SHOWN]),
         )
 

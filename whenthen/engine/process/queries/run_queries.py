@@ -51,7 +51,7 @@ class RunQueries:
         found = await self._orchestrator.log_page(run_id, after=after, limit=limit, most_bytes=_PAGE_BYTES)
         return answers.LogPage(
             lines=[answers.LogItem(**asdict(line)) for line in found.lines],
-            next=after + len(found.lines),
+            next=found.next,
             more=found.more,
             done=run.state in TERMINAL and not found.more,
         )

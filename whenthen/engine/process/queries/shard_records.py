@@ -12,11 +12,12 @@ from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_reader import stored_messages
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import window_subject
+from whenthen.engine.evaluation import FIRED, FiredTotal, decode_totals
 from whenthen.engine.http import answer_models as answers
 from whenthen.schemas.times import format_time, from_us
 from whenthen.triggers import SET_ASIDE
 
-__all__ = ["orphan_records", "set_aside_records"]
+__all__ = ["fired_records", "orphan_records", "set_aside_records"]
 
 _ORPHAN = "orphan"
 MOST_ORPHANS = 10_000  #: in one list
@@ -48,6 +49,20 @@ async def set_aside_records(client: RequestClient) -> dict[str, str]:
         found.pop(automation, None)
         if state:
             found[automation] = orjson.loads(state)[3]
+    return found
+
+
+async def fired_records(client: RequestClient) -> dict[str, FiredTotal]:
+    """How often each automation has fired, and when last, as the shards last stored it: seconds ago."""
+    found: dict[str, FiredTotal] = {}
+    async for _, state in _windows(client, FIRED):
+        try:
+            totals = decode_totals(state)[1]
+        except (ValueError, TypeError, KeyError, IndexError):  # the head of a record that is larger than a message
+            continue
+        for name, total in totals.items():
+            if name not in found or total.count > found[name].count:
+                found[name] = total
     return found
 
 

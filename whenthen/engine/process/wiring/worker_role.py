@@ -41,6 +41,11 @@ class WorkerRole:
         for worker in self._workers.values():
             worker.stop()
 
+    def hurry(self) -> None:
+        """Wait no longer for those at hand: they are killed and returned to the queue."""
+        for worker in self._workers.values():
+            worker.hurry()
+
     def _worker(self, pool: str, rules: Rules) -> Worker:
         settings = self._parts.settings
         lost_after = settings.worker_lost_after

@@ -1,0 +1,55 @@
+"""What `GET /api/automations` says of an automation after a restart, and after a crash."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from tests.integration.served import Served
+from tests.patience import eventually
+
+RULES = """
+automations:
+  - {name: pings, trigger: {expect: ping}, actions: do-nothing}
+  - name: edges
+    trigger: {posture: proactive, after: beat, expect: beat, for_each: id, within: 5m}
+    actions_on_trigger: do-nothing
+    actions_on_resolve: [{emit-event: fine, resource: {id: x}}]
+"""
+
+
+def serving(folder: Path) -> Served:
+    (folder / "rules").mkdir(exist_ok=True)
+    (folder / "rules" / "rules.yaml").write_text(RULES)
+    server = Served(folder)
+    server.wait_until_ready()
+    return server
+
+
+def listed(server: Served, name: str) -> Any:
+    return next(each for each in server.get("/api/automations") if each["name"] == name)
+
+
+def test_the_number_of_firings_survives_a_restart_and_a_crash(tmp_path: Path) -> None:
+    server = serving(tmp_path)
+    for _ in range(3):
+        server.emit("ping")
+    eventually(lambda: listed(server, "pings")["fired"] == 3)
+    assert server.stop() == 0
+    server = serving(tmp_path)
+    before = listed(server, "pings")
+    assert before["fired"] == 3
+    assert before["last_fired"]
+    server.emit("ping")
+    eventually(lambda: listed(server, "pings")["fired"] == 4)
+    server.kill()
+    server = serving(tmp_path)
+    assert listed(server, "pings")["fired"] == 4
+    assert server.get("/api/automations/pings")["fired"] == 4
+    assert server.stop() == 0
+
+
+def test_actions_of_edges_are_among_the_actions(tmp_path: Path) -> None:
+    server = serving(tmp_path)
+    assert listed(server, "edges")["actions"] == ["do-nothing", "emit-event"]
+    assert server.stop() == 0
