@@ -15,6 +15,7 @@ import yaml
 
 from tests.patience import limit
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.engine.process.settings import Settings
 from whenthen.rules import load_rules
 
@@ -50,6 +51,7 @@ SPOILT = [
     ('up{job="whenthen"} == 0', 'up{job="whenthen"} == 2'),
     ("whenthen_bus_connected == 0", "whenthen_bus_connected == 2"),
     (">= 3", ">= 300"),
+    ('+ min_over_time(whenthen_actions_total{outcome=~"failed|dead"}[10m])', ""),
     ("(max by (automation, job) (whenthen_dead_letters))", "(whenthen_dead_letters)"),
     ("whenthen_evaluation_lag_seconds) > 30", "whenthen_evaluation_lag_seconds) > 3000"),
     ("unless on (automation) max by (automation) (whenthen_automation_paused) == 1", ""),
@@ -114,6 +116,28 @@ def test_every_metric_that_an_alert_uses_exists() -> None:
     used = set(re.findall(r"whenthen_[a-z_]+", " ".join(r["expr"] for g in read(RULES)["groups"] for r in g["rules"])))
     assert used
     assert used <= known_metrics()
+
+
+def test_every_counter_that_is_read_stands_at_zero_when_the_rules_are_loaded() -> None:
+    dashboard = json.loads((DEPLOY / "grafana" / "whenthen.json").read_text(encoding="utf-8"))
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked += [rule["expr"] for group in read(RULES)["groups"] for rule in group["rules"]]
+    used = set(re.findall(r"whenthen_[a-z_]+_(?:total|bucket|count|sum)\b", " ".join(asked)))
+    assert len(used) > 5
+    rules = load_rules(DEPLOY / "rules")
+    metrics = Metrics(version="1")
+    Observation(metrics, DecisionLog(1), shards=2)
+    metrics.take_rules(
+        {automation.name: None for automation in rules.automations},
+        rules.counts(),
+        actions={
+            automation.name: {action.type for action in automation.all_actions} for automation in rules.automations
+        },
+        webhooks=[webhook.name for webhook in rules.webhooks],
+    )
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples if sample.name in used]
+    assert {sample.name for sample in samples} == used
+    assert {sample.value for sample in samples} == {0.0}
 
 
 @needs_promtool

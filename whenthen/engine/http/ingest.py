@@ -258,7 +258,7 @@ class Ingest:
     async def _refuse(self, send: Send, error: Exception, source: str, *, more: dict[str, Any] | None = None) -> int:
         answer = answer_of(error, more=more)
         reason = error.reason if isinstance(error, WhenthenError) else "internal"
-        self._metrics.events_refused.labels(source, reason).inc()
+        self._metrics.refused(source, reason)
         # of most of them the body is not read, or not to its end
         unread = answer.status in (401, 403, 404, 405, 413, 415) or isinstance(error, HttpError)
         await send_answer(send, answer, close=unread)

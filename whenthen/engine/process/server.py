@@ -79,7 +79,7 @@ class Server:
         self.settings = settings
         self.roles = frozenset(roles)
         self.rules_path = rules
-        self.metrics = Metrics(version=__version__)
+        self.metrics = Metrics(version=__version__, roles=self.roles)
         self.redactor = redactor or Redactor()
         self.started = time.time()
         #: when the rules in force were published, if they are older ones because the files were refused at the start
@@ -175,6 +175,7 @@ class Server:
                 self.redactor,
                 start.rules,
                 nats,
+                roles=self.roles,
                 number=start.number,
                 base=start.rules.base if self.rules_path is not None else None,
                 specs=specs,
@@ -385,6 +386,10 @@ class Server:
         self.metrics.take_rules(
             {automation.name: automation.expected_every for automation in rules.automations},
             rules.counts(),
+            actions={
+                automation.name: {action.type for action in automation.all_actions} for automation in rules.automations
+            },
+            webhooks=[webhook.name for webhook in rules.webhooks],
         )
         parts.pauses.report()
         parts.observation.decisions.keep_only(list(compiled.automations))
