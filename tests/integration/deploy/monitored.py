@@ -1,8 +1,9 @@
-"""A `whenthen serve` with a real Prometheus and a real Alertmanager around it, on the shipped configurations with shorter times."""
+"""A `whenthen serve` and a `whenthen worker` with a real Prometheus and a real Alertmanager around it, on the shipped configurations with shorter times."""
 
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import Any
 import httpx
 import yaml
 
-from tests.integration.served import Served
+from tests import forks
+from tests.integration.served import Served, environment
 from tests.patience import eventually, limit
 from tests.plain_http import plain_client
 
@@ -29,7 +31,7 @@ def free_port() -> int:
 
 
 class Monitored:
-    """Prometheus scrapes the server and `targets` five times a second; Alertmanager posts to the server's webhook `alertmanager`."""
+    """Prometheus scrapes the two five times a second; Alertmanager posts to the server's webhook `alertmanager`."""
 
     def __init__(self, folder: Path, rules: str) -> None:
         self._folder = folder
@@ -45,10 +47,13 @@ class Monitored:
         (folder / "rules" / "rules.yaml").write_text(rules)
         self.server = Served(folder)
         self._alertmanager, self._port = free_port(), free_port()
+        self._worker: forks.Forked | None = None
+        self.worker = f"127.0.0.1:{free_port()}"  #: where a worker beside the server is scraped
         self.http = plain_client(base_url=f"http://127.0.0.1:{self._port}", timeout=limit(10))
 
     def start(self) -> None:
         self.server.wait_until_ready()
+        self._start_worker()
         host = self.server.url.removeprefix("http://")
         alertmanager = (DEPLOY / "alertmanager" / "alertmanager.yml").read_text()
         for written, here in (
@@ -62,7 +67,7 @@ class Monitored:
         config = yaml.safe_load((DEPLOY / "prometheus" / "prometheus.yml").read_text())
         config["global"] = {"scrape_interval": "200ms", "scrape_timeout": "200ms", "evaluation_interval": "200ms"}
         (job,) = (each for each in config["scrape_configs"] if each["job_name"] == "whenthen")
-        job["static_configs"] = [{"targets": [host]}]
+        job["static_configs"] = [{"targets": [host, self.worker]}]
         config["scrape_configs"] = [job]
         (targets,) = config["alerting"]["alertmanagers"]
         targets["static_configs"] = [{"targets": [f"127.0.0.1:{self._alertmanager}"]}]
@@ -83,6 +88,23 @@ class Monitored:
             f"--web.listen-address=127.0.0.1:{self._port}",
         )
         eventually(self._answers, within_s=20)
+
+    def _start_worker(self) -> None:
+        nats = f"nats://127.0.0.1:{(self.server.data_dir / 'nats' / 'port').read_text().strip()}"
+        words = ["worker", str(self._folder / "rules"), "--nats", nats, "--data-dir", str(self.server.data_dir)]
+        with (self._folder / "worker.log").open("wb") as log:
+            self._worker = forks.start(
+                words,
+                env=environment(WHENTHEN_MONITORING_PORT=self.worker.partition(":")[2]),
+                cwd=self._folder,
+                stdout=log,
+                stderr=log,
+            )
+
+    def end_worker(self) -> None:
+        if self._worker is not None and self._worker.poll() is None:
+            self._worker.send_signal(signal.SIGTERM)
+            self._worker.wait(limit(40))
 
     def _start(self, *words: str) -> None:
         with (self._folder / f"{words[0]}.log").open("wb") as log:
@@ -118,4 +140,5 @@ class Monitored:
             except subprocess.TimeoutExpired:
                 process.kill()
         self.http.close()
+        self.end_worker()
         self.server.stop()

@@ -71,3 +71,16 @@ def test_a_rule_fires_for_the_silence_of_another_through_prometheus_and_alertman
     (firing,) = (each for each in monitored.server.get("/api/firings?limit=1000") if each["automation"] == "react")
     assert labels[firing["event"]]["alertname"] == "WhenthenAutomationSilent"
     assert labels[firing["event"]]["automation"] == "nightly"
+
+
+def test_a_worker_is_scraped_beside_the_server_and_its_end_alerts(monitored: Monitored) -> None:
+    both = {("whenthen", monitored.worker), ("whenthen", monitored.server.url.removeprefix("http://"))}
+    up = "sum by (job, instance) (up)"
+    eventually(lambda: monitored.query(up) == dict.fromkeys(((instance, job) for job, instance in both), 1.0))
+    assert monitored.query(f'whenthen_bus_connected{{instance="{monitored.worker}"}}')
+    # what it says of automations is not taken for what the server says
+    assert not monitored.query(f'whenthen_automation_silent_seconds{{instance="{monitored.worker}"}}')
+    monitored.end_worker()
+    down = {"alertname": "WhenthenDown", "instance": monitored.worker, "job": "whenthen", "severity": "critical"}
+    eventually(lambda: down in monitored.firing())
+    assert [each for each in monitored.firing() if each["alertname"] == "WhenthenDown"] == [down]

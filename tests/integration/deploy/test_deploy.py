@@ -196,6 +196,26 @@ def test_the_compose_file_has_every_part() -> None:
     ]
 
 
+def test_every_process_of_ours_is_probed_and_scraped_where_it_listens() -> None:
+    ours = {name: service for name, service in COMPOSE["services"].items() if service.get("image") == "whenthen:local"}
+    assert set(ours) == {"server", "worker"}
+    (job,) = (
+        job for job in read(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"] if job["job_name"] == "whenthen"
+    )
+    scraped = dict(target.split(":") for each in job["static_configs"] for target in each["targets"])
+    assert set(scraped) == set(ours)
+    for name, service in ours.items():
+        environment, port = service["environment"], scraped[name]
+        assert f"http://127.0.0.1:{port}/readyz" in service["healthcheck"]["test"][-1]
+        # Prometheus asks by this name, which is no address of the process by itself
+        assert environment["WHENTHEN_PUBLIC_URL"] == f"http://{name}:{port}"
+        serves_api = service["command"][0] == "serve"
+        assert environment["WHENTHEN_HOST" if serves_api else "WHENTHEN_MONITORING_HOST"] == "0.0.0.0"
+        default = Settings.model_fields["port"].default
+        assert str(default if serves_api else environment["WHENTHEN_MONITORING_PORT"]) == port
+    assert "ports" not in ours["worker"]
+
+
 def test_what_the_compose_file_names_exists() -> None:
     volumes = set(COMPOSE["volumes"])
     for service in COMPOSE["services"].values():

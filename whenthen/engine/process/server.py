@@ -45,6 +45,7 @@ from whenthen.engine.process.wiring.evaluator_role import EvaluatorRole
 from whenthen.engine.process.wiring.executor_role import TASK as EXECUTOR_TASK
 from whenthen.engine.process.wiring.executor_role import start_executor
 from whenthen.engine.process.wiring.hang_note import note_hang
+from whenthen.engine.process.wiring.monitoring_server import MonitoringServer
 from whenthen.engine.process.wiring.nats_start import NatsStart, retried, start_nats, stream_settings, wait_until_closed
 from whenthen.engine.process.wiring.process_parts import ProcessParts, build_parts
 from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
@@ -97,6 +98,7 @@ class Server:
         self._parts: ProcessParts | None = None
         self._reloading: RuleReloading | None = None
         self._rules_in_force: RulesInForce | None = None
+        self._monitoring: MonitoringServer | None = None
         self._api: ApiRole | None = None
         self._evaluator: EvaluatorRole | None = None
         self._executor: Executor | None = None
@@ -156,6 +158,10 @@ class Server:
 
     async def _start(self) -> None:
         self._cleanup.callback(unfreeze)
+        if Role.API not in self.roles or self.settings.monitoring_port is not None:
+            self._monitoring = MonitoringServer(
+                self.settings, self._supervisor, self.metrics, missing=self.missing, notes=self.notes
+            )
         with loading():
             files = await asyncio.to_thread(self._load_files)
             # those that have a right to it in deploy/nats/users.conf; the others wait for one of them
@@ -286,6 +292,8 @@ class Server:
             await self._supervisor.end(name, grace_s)
         if self._scheduler is not None:
             await self._scheduler.wait_until_published()
+        if self._monitoring is not None:
+            await self._monitoring.stop()
         await self._supervisor.end_all()
         await self._cleanup.aclose()
 
@@ -300,6 +308,16 @@ class Server:
     def port(self) -> int:
         """The port of `address`; 0 without the role."""
         return self._api.port if self._api is not None else 0
+
+    @property
+    def monitoring_address(self) -> str:
+        """Where metrics and probes are served beside `address`; empty where they are not."""
+        return self._monitoring.address if self._monitoring is not None else ""
+
+    @property
+    def monitoring_port(self) -> int:
+        """The port of `monitoring_address`; 0 without it."""
+        return self._monitoring.port if self._monitoring is not None else 0
 
     @property
     def bus(self) -> Bus:
