@@ -25,7 +25,7 @@ from whenthen.engine.http.models.request_models import (
     RunRequest,
     bounded,
 )
-from whenthen.engine.http.monitoring import (
+from whenthen.engine.http.monitoring.monitoring_app import (
     MonitoringApp,
 )
 from whenthen.engine.http.request_origin import (

@@ -19,7 +19,7 @@ from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.request_models import Listing, Page, RunRequest, read_run_request
-from whenthen.engine.http.monitoring import METRICS_TYPE
+from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE
 from whenthen.engine.http.routed_paths import decoded_step
 from whenthen.sources import decode_json
 
