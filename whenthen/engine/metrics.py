@@ -33,12 +33,13 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from whenthen.schemas.deployments import TERMINAL
 from whenthen.schemas.firings import Reason
 
 __all__ = ["MOST_AHEAD", "REFUSALS", "Metrics"]
 
 log = logging.getLogger(__name__)
-M = TypeVar("M", Counter, Histogram)
+M = TypeVar("M", Counter, Gauge, Histogram)
 
 MOST_AHEAD = (
     50_000  #: series of one counter that are made before anything is counted: a scrape of them takes half a second
@@ -85,12 +86,14 @@ class Metrics:
         self,
         *,
         version: str,
-        roles: Collection[str] = ("api", "evaluator", "executor"),
+        roles: Collection[str] = ("api", "evaluator", "executor", "scheduler"),
         clock: Callable[[], float] = time.time,
     ) -> None:
         registry = self.registry = CollectorRegistry(auto_describe=True)
         self._clock = clock
         self._automations: frozenset[str] = frozenset()
+        self._deployments: frozenset[str] = frozenset()
+        self._webhooks: frozenset[str] = frozenset()
         self._roles = roles
         self._received: dict[str, Counter] = {}  #: by source; looked up for every event, so kept apart
         self._last = _LastFirings(clock)
@@ -184,6 +187,10 @@ class Metrics:
             "flow_run_events_set_aside", "State changes of flow runs whose event is without its data, or not published."
         )
         self._matched, self._fired, self._actions = map(_Series, (self.matched, self.fired, self.actions))
+        self._runs = _Series(self.runs)
+        self._secrets_missing = _Series(
+            gauge("webhook_secrets_missing", "Secrets of the webhook that this process can not read.", "webhook")
+        )
         self._action_seconds = _Series(self.action_seconds)
         self._events_received, self._events_duplicate = _Series(self.events_received), _Series(self.events_duplicate)
         self._events_refused = _Series(self.events_refused)
@@ -223,6 +230,16 @@ class Metrics:
             self._actions.labels(automation, kind, outcome).inc()
         self._action_seconds.labels(kind).observe(seconds)
 
+    def run_ended(self, deployment: str, state: str) -> None:
+        """Count a flow run in a terminal state."""
+        if deployment in self._deployments:
+            self._runs.labels(deployment, state).inc()
+
+    def secrets_missing(self, webhook: str, count: int) -> None:
+        """Note how many secrets of a webhook can not be read."""
+        if webhook in self._webhooks:
+            self._secrets_missing.labels(webhook).set(count)
+
     def decide(self, reasons: Mapping[Reason, int]) -> None:
         """Count decisions."""
         for reason, count in reasons.items():
@@ -235,6 +252,7 @@ class Metrics:
         *,
         actions: Mapping[str, Collection[str]] | None = None,
         webhooks: Collection[str] = (),
+        deployments: Collection[str] = (),
     ) -> None:
         """Note that rules are in force: automations with what they say of `expected_every`, and how many of each kind.
 
@@ -257,6 +275,9 @@ class Metrics:
                 [(name, kind, outcome) for name, kinds in types.items() for kind, outcome in product(kinds, OUTCOMES)]
             )
             self._action_seconds.keep([(kind,) for kind in sorted({*chain(*types.values())})])
+        if "scheduler" in self._roles:
+            self._deployments = frozenset(deployments)
+            self._runs.keep([(name, state) for name in deployments for state in sorted(TERMINAL)])
         self._take_webhooks(webhooks)
         for kind, count in counts.items():
             self.rules_loaded.labels(kind).set(count)
@@ -276,6 +297,8 @@ class Metrics:
                 for reason in REFUSALS["webhook:" if source.startswith("webhook:") else source]
             ]
         )
+        self._secrets_missing.keep([(name,) for name in names])
+        self._webhooks = frozenset(names)
         self._received = {source: self.events_received.labels(source) for source in sources}
 
     def refuse_rules(self) -> None:

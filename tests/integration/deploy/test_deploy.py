@@ -58,6 +58,7 @@ SPOILT = [
     ("min by (automation) (whenthen_automation_silent", "max by (automation) (whenthen_automation_silent"),
     ("whenthen_rules_refused == 1", "whenthen_rules_refused == 2"),
     ("> 0.85", "> 0.95"),
+    ("max by (webhook) (whenthen_webhook_secrets_missing)", "min by (webhook) (whenthen_webhook_secrets_missing)"),
     ("whenthen_stream_stuck == 1", "whenthen_stream_stuck == 2"),
     ("max by (automation) (whenthen_automation_set_aside)", "min by (automation) (whenthen_automation_set_aside)"),
 ]

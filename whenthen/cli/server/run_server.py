@@ -151,6 +151,8 @@ def _say(server: Server, made: str | None) -> None:
     out.print(f"            {counts}")
     for name in server.rule_registry.now.webhooks:
         out.print(f"  webhook   {server.address}/hooks/{escape(name)}")
+        for reason in status["secrets_missing"].get(name, ()):
+            out.print(f"            [bold yellow]{escape(reason)}[/]")
     if server.roles != Role.all():
         out.print(f"  roles     {', '.join(status['roles'])}")
     if status["pools"]:

@@ -39,6 +39,7 @@ from whenthen.engine.process.rule_registry import Compiled, RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading, report_refused
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
+from whenthen.engine.process.webhook_secrets import WebhookSecrets
 from whenthen.engine.process.wiring.api_role import ApiRole
 from whenthen.engine.process.wiring.evaluator_role import TASK as EVALUATOR_TASK
 from whenthen.engine.process.wiring.evaluator_role import EvaluatorRole
@@ -99,6 +100,7 @@ class Server:
         self._reloading: RuleReloading | None = None
         self._rules_in_force: RulesInForce | None = None
         self._monitoring: MonitoringServer | None = None
+        self._webhook_secrets: WebhookSecrets | None = None
         self._api: ApiRole | None = None
         self._evaluator: EvaluatorRole | None = None
         self._executor: Executor | None = None
@@ -222,6 +224,9 @@ class Server:
             problems=start.refused,
         )
         if Role.API in self.roles:
+            self._webhook_secrets = secrets = WebhookSecrets(parts.rule_registry, self.metrics)
+            await secrets.look()
+            self._supervisor.start_restarting("secrets of webhooks", secrets.run)
             self._api = ApiRole(
                 parts, reloading, in_force, path=self.rules_path, missing=self.missing, describe=self.describe
             )
@@ -379,6 +384,7 @@ class Server:
             ],
             restarts=self._page.restarts,
             pools=self._worker.pools if self._worker is not None else [],
+            secrets_missing=self._webhook_secrets.missing if self._webhook_secrets is not None else {},
         )
 
     def _started(self) -> ProcessParts:
@@ -408,6 +414,7 @@ class Server:
                 automation.name: {action.type for action in automation.all_actions} for automation in rules.automations
             },
             webhooks=[webhook.name for webhook in rules.webhooks],
+            deployments=[deployment.name for deployment in rules.deployments],
         )
         parts.pauses.report()
         parts.observation.decisions.keep_only(list(compiled.automations))

@@ -12,6 +12,7 @@ from collections.abc import Callable, Hashable, Sequence
 
 from whenthen.engine.http.answers import Scope
 from whenthen.engine.http.rate_limits import Network, source_of
+from whenthen.engine.log_lines import Redact, one_line
 from whenthen.schemas.errors import SecretUnreadable, WhenthenError
 
 __all__ = ["LOG_EVERY_S", "KeptBack", "RefusalLog"]
@@ -20,7 +21,6 @@ log = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0  #: for each kind of refusal
 MOST_KINDS = 10_000  #: remembered at one time; beyond, those of longest ago are forgotten
-TEXT_CHARS = 500  #: of a reason that are shown
 
 
 class KeptBack:
@@ -49,14 +49,13 @@ class KeptBack:
 class RefusalLog:
     """Says of refused requests what they were sent to, where they came from, and why they are refused.
 
-    `redact` takes secrets out of a text; it comes before the text is cut and escaped, as a part of a secret, or its escaped form, would not
-    be found any more. `proxies` are those whose X-Forwarded-For is believed.
+    `redact` takes secrets out of what is logged. `proxies` are those whose X-Forwarded-For is believed.
     """
 
     def __init__(
         self,
         *,
-        redact: Callable[[str], str] = lambda text: text,
+        redact: Redact = lambda text: text,
         proxies: Sequence[Network] = (),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -82,14 +81,7 @@ class RefusalLog:
             source_of(scope, self._proxies),
             status,
             error.reason,
-            self._line(why),
+            one_line(why, self._redact),
             more,
             extra={"webhook": name or None, "reason": error.reason, "status": status},
         )
-
-    def _line(self, text: str) -> str:
-        """`text` on one line, in characters that every terminal shows as they are: much of it may be the sender's."""
-        text = self._redact(text)
-        if len(text) > TEXT_CHARS:
-            text = text[:TEXT_CHARS] + "..."
-        return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
