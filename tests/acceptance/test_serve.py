@@ -146,6 +146,9 @@ def test_a_run_whose_command_does_not_exist_fails_and_says_so(server: Serving) -
     assert "command 'no-such-program-anywhere' not found in PATH" in refused.stdout
     run = server.json("runs", "-d", "missing-program")[0]
     assert run["state"] in ("Failed", "Crashed")
+    line = f"flow run {run['id']} of deployment missing-program: {run['state']} at attempt"
+    eventually(lambda: line in server.log)
+    assert server.log.count(line) == 1
 
 
 def test_a_deployment_is_run_by_hand_with_typed_parameters(server: Serving) -> None:

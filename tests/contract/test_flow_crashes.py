@@ -25,7 +25,7 @@ from whenthen.runs.reaper import Reaper, ReaperSettings
 from whenthen.runs.run_states import new_run
 from whenthen.runs.stores import Flag
 from whenthen.runs.worker import Worker
-from whenthen.schemas.deployments import TERMINAL, Deployment, RunState
+from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun, RunState
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event
 
@@ -194,12 +194,13 @@ async def test_every_transition_is_announced_in_order_also_when_announcing_is_cu
         if next(failures, False):
             raise BusUnavailable("stored, but the answer was lost")
 
-    announcing = asyncio.create_task(RunEventPublisher(bus.client, publish).run())
+    noted: list[FlowRun] = []
+    announcing = asyncio.create_task(RunEventPublisher(bus.client, publish, ended=noted.append).run())
     worker = Worker(stores, deployments, root=tmp_path)
     working = asyncio.create_task(worker.run())
 
     async def told() -> bool:
-        return any(event.name == "flow-run.Completed" for event in seen)
+        return bool(noted)
 
     await eventually(told)
     announcing.cancel()
@@ -210,6 +211,7 @@ async def test_every_transition_is_announced_in_order_also_when_announcing_is_cu
     assert names == [f"flow-run.{state}" for state in ("Scheduled", "Pending", "Running", "Completed")]
     assert len(ids) == 4
     assert len(seen) > 4
+    assert [(each.id, each.state) for each in noted] == [(run.id, RunState.COMPLETED)]
     last = seen[-1]
     assert last.resource == {
         "id": f"whenthen.flow-run.{run.id}",

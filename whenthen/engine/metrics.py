@@ -1,39 +1,101 @@
 """The Prometheus metrics of a process. One object with its own registry; the wiring builds it and hands it around.
 
 Names start with `whenthen_`. Label values come from rules and settings, never from events, so that nobody outside can make
-the number of series grow; series of automations that left the rules are removed. The alerts in
-`deploy/prometheus/whenthen.rules.yaml` use these names.
+the number of series grow; series of what left the rules are removed. The alerts in `deploy/prometheus/whenthen.rules.yaml` use
+these names.
+
+Every counter that an alert or the dashboard reads is there, at zero, from the loading of the rules on: `increase` and `rate` see the
+differences between scrapes alone, so that of a series which is born with its first burst the burst is missing. At most
+`MOST_AHEAD` series of a counter are made so; beyond, each is made when it is needed.
 """
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import timedelta
+from itertools import chain, product
+from typing import Generic, TypeVar
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from whenthen.schemas.deployments import TERMINAL
 from whenthen.schemas.firings import Reason
 
-__all__ = ["Metrics"]
+__all__ = ["MOST_AHEAD", "REFUSALS", "Metrics"]
+
+log = logging.getLogger(__name__)
+M = TypeVar("M", Counter, Gauge, Histogram)
+
+MOST_AHEAD = (
+    50_000  #: series of one counter that are made before anything is counted: a scrape of them takes half a second
+)
+OUTCOMES = ("executed", "failed", "dead")  #: of attempts
+_BUS = (
+    "bus_disconnected",
+    "bus_refused",
+    "bus_timeout",
+    "bus_unavailable",
+    "data_directory_gone",
+    "disk_full",
+    "no_stream",
+    "stream_full",
+)
+_FORM = (
+    "body_too_large",
+    "busy",
+    "internal",
+    "invalid_event",
+    "invalid_input",
+    "invalid_json",
+    "invalid_request",
+    "reserved_name",
+    "unsupported_media_type",
+)
+#: why requests are refused, by what they were sent to: the API, a webhook of the rules, one that is not there
+REFUSALS: Mapping[str, tuple[str, ...]] = {
+    "api": (*_BUS, *_FORM),
+    "webhook:": (*_BUS, *_FORM, "method_not_allowed", "rate_limited", "refused", "render_error"),
+    "webhook": ("not_found",),
+}
+# a further sample for each counter and histogram, the time at which it was made: it doubles every scrape, and nothing here reads it
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 _PARTS_OF_SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
 
 class Metrics:
-    """All metrics of one process. `clock` gives seconds since 1970."""
+    """All metrics of one process. `clock` gives seconds since 1970. Of rules a process counts what its `roles` do with them."""
 
-    def __init__(self, *, version: str, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        *,
+        version: str,
+        roles: Collection[str] = ("api", "evaluator", "executor", "scheduler"),
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         registry = self.registry = CollectorRegistry(auto_describe=True)
         self._clock = clock
         self._automations: frozenset[str] = frozenset()
-        self._received: dict[str, Counter] = {}  #: looked up for every event, so kept apart
+        self._deployments: frozenset[str] = frozenset()
+        self._webhooks: frozenset[str] = frozenset()
+        self._roles = roles
+        self._received: dict[str, Counter] = {}  #: by source; looked up for every event, so kept apart
         self._last = _LastFirings(clock)
         ProcessCollector(registry=registry)
         PlatformCollector(registry=registry)
@@ -124,58 +186,120 @@ class Metrics:
         self.run_events_set_aside = counter(
             "flow_run_events_set_aside", "State changes of flow runs whose event is without its data, or not published."
         )
-        for reason in Reason:
-            self.decisions.labels(reason.value)
+        self._matched, self._fired, self._actions = map(_Series, (self.matched, self.fired, self.actions))
+        self._runs = _Series(self.runs)
+        self._secrets_missing = _Series(
+            gauge("webhook_secrets_missing", "Secrets of the webhook that this process can not read.", "webhook")
+        )
+        self._action_seconds = _Series(self.action_seconds)
+        self._events_received, self._events_duplicate = _Series(self.events_received), _Series(self.events_duplicate)
+        self._events_refused = _Series(self.events_refused)
+        if "evaluator" in roles:
+            for reason in Reason:
+                self.decisions.labels(reason.value)
+        self._take_webhooks(())
 
     def received(self, source: str, *, duplicate: bool = False) -> None:
-        """Count an event that the stream acknowledged."""
+        """Count an event that the stream acknowledged. One of a webhook that left the rules meanwhile is not counted."""
         counter = self._received.get(source)
         if counter is None:
-            counter = self._received[source] = self.events_received.labels(source)
+            return
         counter.inc()
         if duplicate:
             self.events_duplicate.labels(source).inc()
 
+    def refused(self, source: str, reason: str) -> None:
+        """Count a request that was refused, unless it is one of a webhook that left the rules meanwhile."""
+        if source in self._received or source == "webhook":
+            self._events_refused.labels(source, reason).inc()
+
     def fire(self, automation: str, at: float | None = None) -> None:
         """Count a firing, `at` seconds since 1970."""
         if automation in self._automations:
-            self.fired.labels(automation).inc()
+            self._fired.labels(automation).inc()
             self._last.fired(automation, self._clock() if at is None else at)
+
+    def match(self, automation: str, events: int) -> None:
+        """Count events that matched a trigger of the automation."""
+        if automation in self._automations:
+            self._matched.labels(automation).inc(events)
 
     def acted(self, automation: str, kind: str, outcome: str, seconds: float) -> None:
         """Count one try of an action."""
         if automation in self._automations:
-            self.actions.labels(automation, kind, outcome).inc()
-        self.action_seconds.labels(kind).observe(seconds)
+            self._actions.labels(automation, kind, outcome).inc()
+        self._action_seconds.labels(kind).observe(seconds)
+
+    def run_ended(self, deployment: str, state: str) -> None:
+        """Count a flow run in a terminal state."""
+        if deployment in self._deployments:
+            self._runs.labels(deployment, state).inc()
+
+    def secrets_missing(self, webhook: str, count: int) -> None:
+        """Note how many secrets of a webhook can not be read."""
+        if webhook in self._webhooks:
+            self._secrets_missing.labels(webhook).set(count)
 
     def decide(self, reasons: Mapping[Reason, int]) -> None:
         """Count decisions."""
         for reason, count in reasons.items():
             self.decisions.labels(reason.value).inc(count)
 
-    def take_rules(self, automations: Mapping[str, timedelta | None], counts: Mapping[str, int]) -> None:
-        """Note that rules are in force: automations with what they say of `expected_every`, and how many of each kind."""
+    def take_rules(
+        self,
+        automations: Mapping[str, timedelta | None],
+        counts: Mapping[str, int],
+        *,
+        actions: Mapping[str, Collection[str]] | None = None,
+        webhooks: Collection[str] = (),
+        deployments: Collection[str] = (),
+    ) -> None:
+        """Note that rules are in force: automations with what they say of `expected_every`, and how many of each kind.
+
+        `actions` are the types of each automation's actions.
+        """
         names = frozenset(automations)
         for gone in self._automations - names:
-            for metric in (
-                self.matched,
-                self.fired,
-                self.paused,
-                self.set_aside,
-                self.actions,
-                self.dead_letters,
-            ):
-                metric.remove_by_labels({"automation": gone})
+            for gauge in (self.paused, self.set_aside, self.dead_letters):
+                gauge.remove(gone)
         self._automations = names
-        self._last.keep({name: every.total_seconds() if every else None for name, every in automations.items()})
         for name in names:
-            self.fired.labels(name)
-            self.matched.labels(name)
             self.paused.labels(name)
+        if "evaluator" in self._roles:
+            self._last.keep({name: every.total_seconds() if every else None for name, every in automations.items()})
+            for series in (self._fired, self._matched):
+                series.keep([(name,) for name in automations])
+        if "executor" in self._roles:
+            types = {name: sorted(kinds) for name, kinds in (actions or {}).items()}
+            self._actions.keep(
+                [(name, kind, outcome) for name, kinds in types.items() for kind, outcome in product(kinds, OUTCOMES)]
+            )
+            self._action_seconds.keep([(kind,) for kind in sorted({*chain(*types.values())})])
+        if "scheduler" in self._roles:
+            self._deployments = frozenset(deployments)
+            self._runs.keep([(name, state) for name in deployments for state in sorted(TERMINAL)])
+        self._take_webhooks(webhooks)
         for kind, count in counts.items():
             self.rules_loaded.labels(kind).set(count)
         self.rules_refused.set(0)
         self.rules_taken.set(self._clock())
+
+    def _take_webhooks(self, names: Collection[str]) -> None:
+        if "api" not in self._roles:
+            return
+        sources = ["api", *(f"webhook:{name}" for name in names)]
+        for series in (self._events_received, self._events_duplicate):
+            series.keep([(source,) for source in sources])
+        self._events_refused.keep(
+            [
+                (source, reason)
+                for source in (*sources, "webhook")
+                for reason in REFUSALS["webhook:" if source.startswith("webhook:") else source]
+            ]
+        )
+        self._secrets_missing.keep([(name,) for name in names])
+        self._webhooks = frozenset(names)
+        self._received = {source: self.events_received.labels(source) for source in sources}
 
     def refuse_rules(self) -> None:
         """Note that a set of rules was refused and the last good one stays."""
@@ -192,6 +316,38 @@ class Metrics:
     def text(self) -> bytes:
         """The exposition that `/metrics` serves."""
         return generate_latest(self.registry)
+
+
+class _Series(Generic[M]):
+    """The series of a metric whose labels come from the rules."""
+
+    def __init__(self, metric: M) -> None:
+        self._metric: M = metric
+        self._made: dict[tuple[str, ...], M] = {}
+
+    def labels(self, *values: str) -> M:
+        found = self._made.get(values)
+        if found is None:
+            found = self._made[values] = self._metric.labels(*values)
+        return found
+
+    def keep(self, wanted: Sequence[tuple[str, ...]]) -> None:
+        """Remove all but those that are `wanted`, and make what of these is missing, as far as `MOST_AHEAD` allows."""
+        for gone in self._made.keys() - set(wanted):
+            self._metric.remove(*gone)
+            del self._made[gone]
+        missing = [values for values in wanted if values not in self._made]
+        ahead = max(MOST_AHEAD - len(self._made), 0)
+        for values in missing[:ahead]:
+            self.labels(*values)
+        if len(missing) > ahead:
+            log.warning(
+                "metrics: %d series of %s are made when the first of them is counted, as there are more than %d; an alert on their "
+                "increase does not see a first burst",
+                len(missing) - ahead,
+                next(iter(self._metric.describe())).name,
+                MOST_AHEAD,
+            )
 
 
 class _LastFirings(Collector):

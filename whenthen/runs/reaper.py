@@ -148,7 +148,9 @@ class Reaper:
             kept = await self._stores.runs.update(mark_crashed(run, assessment, now), stored.version)
         except Conflict:
             return Assessment.FINE  # its state changed meanwhile; the next sweep assesses the new one
-        log.warning("flow run %s of %s: %s, now %s", run.id, run.deployment, assessment, kept.run.state)
+        # one that ends with it leaves its warning as every failed run does
+        level = logging.INFO if kept.run.state in TERMINAL else logging.WARNING
+        log.log(level, "flow run %s of %s: %s, now %s", run.id, run.deployment, assessment, kept.run.state)
         # its slot stays: an acquirer sees that the run is not active, and releasing it here could hit the next attempt
         if kept.run.state in WAITING:
             await self._stores.queue.put(run.id, pool=run.work_pool, deployment=run.deployment)

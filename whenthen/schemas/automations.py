@@ -35,6 +35,11 @@ class Automation(Model):
     expected_every: Duration | None = None
     """It should fire at least this often; an alert says when it does not."""
 
+    @property
+    def all_actions(self) -> list[Action]:
+        """Those of every firing, of the way to Triggered and of the way to Resolved."""
+        return [*self.actions, *self.actions_on_trigger, *self.actions_on_resolve]
+
 
 class Notifier(Model):
     """Where notifications go: Apprise URLs, or references (`env:NAME`, `file:/path`) to them."""

@@ -16,7 +16,7 @@ from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, reject
 from whenthen.sources.objectstore import translate_notification
 from whenthen.sources.requests import Request, decode_body
-from whenthen.sources.verification import ResolveSecret, verify, verify_head
+from whenthen.sources.verification import ResolveSecret, references, unreadable_secrets, verify, verify_head
 
 __all__ = ["WebhookTranslator"]
 
@@ -58,6 +58,17 @@ class WebhookTranslator:
             self._read = self._read_github if webhook.preset == "github" else self._read_s3
             if webhook.when is not None:
                 self._when = checked_condition(webhook.when, ("when",), ("event", "now"))
+
+    @property
+    def secrets(self) -> int:
+        """The number of secrets that it accepts."""
+        return 0 if self._verification is None else len(references(self._verification))
+
+    def unreadable_secrets(self) -> list[str]:
+        """Why secrets of it can not be read, one text for each that can not; it names references, never values."""
+        if self._verification is None:
+            return []
+        return unreadable_secrets(self._verification, resolve_secret=self._resolve_secret)
 
     def check_head(self, request: Request, now: datetime) -> None:
         """Return if the headers of a request may be those of an authentic one; its body is not there yet.

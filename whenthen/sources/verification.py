@@ -24,11 +24,12 @@ from whenthen.schemas.webhooks import (
 )
 from whenthen.sources.requests import Request
 
-__all__ = ["ResolveSecret", "verify", "verify_head"]
+__all__ = ["ResolveSecret", "references", "unreadable_secrets", "verify", "verify_head"]
 
 #: the secret that a reference such as `env:NAME` stands for; raises when there is none
 ResolveSecret = Callable[[str], str]
 
+_UNREADABLE = (WhenthenError, OSError, LookupError, ValueError)
 _SECONDS = re.compile(r"[0-9]{1,11}", re.ASCII)
 
 
@@ -60,6 +61,27 @@ def verify_head(request: Request, verification: Verification, *, now: datetime, 
         _check_age(stamp, verification, now)
     else:
         verify(request, verification, now=now, resolve_secret=resolve_secret)
+
+
+def references(verification: Verification) -> list[str]:
+    """The references to the secrets that it accepts."""
+    if isinstance(verification, HmacVerification):
+        return verification.secret
+    return verification.token if isinstance(verification, BearerVerification) else verification.password
+
+
+def unreadable_secrets(verification: Verification, *, resolve_secret: ResolveSecret) -> list[str]:
+    """Why secrets can not be read, one text for each that can not, without any value."""
+    found = []
+    for reference in references(verification):
+        try:
+            blank = not resolve_secret(reference).strip()
+        except _UNREADABLE as error:
+            found.append(str(error))
+        else:
+            if blank:
+                found.append(f"{reference} is blank; give it a value")
+    return found
 
 
 def _signature(request: Request, how: HmacVerification) -> tuple[str, str, int | None]:
@@ -142,14 +164,14 @@ def _credential(request: Request, header: str) -> str:
     return value
 
 
-def _secrets(references: list[str], resolve_secret: ResolveSecret) -> list[bytes]:
+def _secrets(given: list[str], resolve_secret: ResolveSecret) -> list[bytes]:
     """The secrets that can be read. During a rotation one may be missing; without any, every request is refused."""
     secrets: list[bytes] = []
     cause: Exception | None = None
-    for reference in references:
+    for reference in given:
         try:
             secret = resolve_secret(reference).rstrip("\r\n")
-        except (WhenthenError, OSError, LookupError, ValueError) as error:
+        except _UNREADABLE as error:
             cause = error
             continue
         if secret.strip():

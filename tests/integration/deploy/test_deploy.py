@@ -15,6 +15,7 @@ import yaml
 
 from tests.patience import limit
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.engine.process.settings import Settings
 from whenthen.rules import load_rules
 
@@ -50,12 +51,14 @@ SPOILT = [
     ('up{job="whenthen"} == 0', 'up{job="whenthen"} == 2'),
     ("whenthen_bus_connected == 0", "whenthen_bus_connected == 2"),
     (">= 3", ">= 300"),
+    ('+ min_over_time(whenthen_actions_total{outcome=~"failed|dead"}[10m])', ""),
     ("(max by (automation, job) (whenthen_dead_letters))", "(whenthen_dead_letters)"),
     ("whenthen_evaluation_lag_seconds) > 30", "whenthen_evaluation_lag_seconds) > 3000"),
     ("unless on (automation) max by (automation) (whenthen_automation_paused) == 1", ""),
     ("min by (automation) (whenthen_automation_silent", "max by (automation) (whenthen_automation_silent"),
     ("whenthen_rules_refused == 1", "whenthen_rules_refused == 2"),
     ("> 0.85", "> 0.95"),
+    ("max by (webhook) (whenthen_webhook_secrets_missing)", "min by (webhook) (whenthen_webhook_secrets_missing)"),
     ("whenthen_stream_stuck == 1", "whenthen_stream_stuck == 2"),
     ("max by (automation) (whenthen_automation_set_aside)", "min by (automation) (whenthen_automation_set_aside)"),
 ]
@@ -116,6 +119,28 @@ def test_every_metric_that_an_alert_uses_exists() -> None:
     assert used <= known_metrics()
 
 
+def test_every_counter_that_is_read_stands_at_zero_when_the_rules_are_loaded() -> None:
+    dashboard = json.loads((DEPLOY / "grafana" / "whenthen.json").read_text(encoding="utf-8"))
+    asked = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    asked += [rule["expr"] for group in read(RULES)["groups"] for rule in group["rules"]]
+    used = set(re.findall(r"whenthen_[a-z_]+_(?:total|bucket|count|sum)\b", " ".join(asked)))
+    assert len(used) > 5
+    rules = load_rules(DEPLOY / "rules")
+    metrics = Metrics(version="1")
+    Observation(metrics, DecisionLog(1), shards=2)
+    metrics.take_rules(
+        {automation.name: None for automation in rules.automations},
+        rules.counts(),
+        actions={
+            automation.name: {action.type for action in automation.all_actions} for automation in rules.automations
+        },
+        webhooks=[webhook.name for webhook in rules.webhooks],
+    )
+    samples = [sample for family in metrics.registry.collect() for sample in family.samples if sample.name in used]
+    assert {sample.name for sample in samples} == used
+    assert {sample.value for sample in samples} == {0.0}
+
+
 @needs_promtool
 def test_every_metric_of_the_dashboard_exists_and_is_asked_for_in_valid_promql(tmp_path: Path) -> None:
     dashboard = json.loads((DEPLOY / "grafana" / "whenthen.json").read_text(encoding="utf-8"))
@@ -170,6 +195,26 @@ def test_the_compose_file_has_every_part() -> None:
         "nats-2",
         "nats-3",
     ]
+
+
+def test_every_process_of_ours_is_probed_and_scraped_where_it_listens() -> None:
+    ours = {name: service for name, service in COMPOSE["services"].items() if service.get("image") == "whenthen:local"}
+    assert set(ours) == {"server", "worker"}
+    (job,) = (
+        job for job in read(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"] if job["job_name"] == "whenthen"
+    )
+    scraped = dict(target.split(":") for each in job["static_configs"] for target in each["targets"])
+    assert set(scraped) == set(ours)
+    for name, service in ours.items():
+        environment, port = service["environment"], scraped[name]
+        assert f"http://127.0.0.1:{port}/readyz" in service["healthcheck"]["test"][-1]
+        # Prometheus asks by this name, which is no address of the process by itself
+        assert environment["WHENTHEN_PUBLIC_URL"] == f"http://{name}:{port}"
+        serves_api = service["command"][0] == "serve"
+        assert environment["WHENTHEN_HOST" if serves_api else "WHENTHEN_MONITORING_HOST"] == "0.0.0.0"
+        default = Settings.model_fields["port"].default
+        assert str(default if serves_api else environment["WHENTHEN_MONITORING_PORT"]) == port
+    assert "ports" not in ours["worker"]
 
 
 def test_what_the_compose_file_names_exists() -> None:

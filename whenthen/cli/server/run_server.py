@@ -47,8 +47,10 @@ def run_server(
     configure_logs(form=settings.log_format, level=settings.log_level, redact=redactor.text)
     if page.why_not and settings.watchdog:
         log.warning("%s", page.why_not)
-    if settings.port == 0 and page.port:
-        settings = settings.model_copy(update={"port": page.port})  # whoever knows the address finds it there again
+    # whoever knows the address finds it there again
+    which = "port" if Role.API in roles else "monitoring_port"
+    if getattr(settings, which) == 0 and page.port:
+        settings = settings.model_copy(update={which: page.port})
     with asyncio.Runner(loop_factory=_event_loop) as runner:
         runner.run(_serve(settings, rules, roles, pools, redactor, page))
 
@@ -81,7 +83,7 @@ async def _serve(
         loop.add_signal_handler(number, signals.take, number)
     with contextlib.suppress(asyncio.CancelledError):
         async with server:
-            page.mark_ready(server.port)
+            page.mark_ready(server.port or server.monitoring_port)
             signals.starting = None
             with _noted(server.address, made):
                 _say(server, made)
@@ -160,6 +162,8 @@ def _say(server: Server, made: str | None) -> None:
     out.print(f"[bold]whenthen {__version__}[/] is running (process {status['pid']})")
     if server.address:
         out.print(f"  HTTP      {server.address}  (/api, /hooks/<name>, /metrics, /healthz)")
+    if server.monitoring_address:
+        out.print(f"  monitor   {server.monitoring_address}  (/metrics, /healthz, /readyz)")
     if made is not None:
         out.print(f"  token     in {escape(str(server.settings.data_dir / FILE_NAME))}  (your commands find it)")
     kind = "embedded, " if status["embedded"] else ""
@@ -177,6 +181,8 @@ def _say(server: Server, made: str | None) -> None:
     out.print(f"            {counts}")
     for name in server.rule_registry.now.webhooks:
         out.print(f"  webhook   {server.address}/hooks/{escape(name)}")
+        for reason in status["secrets_missing"].get(name, ()):
+            out.print(f"            [bold yellow]{escape(reason)}[/]")
     if server.roles != Role.all():
         out.print(f"  roles     {', '.join(status['roles'])}")
     if status["pools"]:

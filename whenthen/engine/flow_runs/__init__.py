@@ -9,12 +9,16 @@ from whenthen.engine.flow_runs.flow_streams import (
 from whenthen.engine.flow_runs.nats_stores import (
     nats_stores,
 )
+from whenthen.engine.flow_runs.run_endings import (
+    RunEndings,
+)
 from whenthen.engine.flow_runs.run_events import (
     RunEventPublisher,
 )
 
 __all__ = [
     "FlowStoreSettings",
+    "RunEndings",
     "RunEventPublisher",
     "ensure_flow_stores",
     "nats_stores",

@@ -21,7 +21,8 @@ from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.streams import RUN_STATES
 from whenthen.engine.flow_runs.pulled_message import PulledMessage
 from whenthen.engine.flow_runs.run_store import run_of_message
-from whenthen.runs import flow_run_event
+from whenthen.runs import Stored, flow_run_event
+from whenthen.schemas.deployments import TERMINAL, FlowRun
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event
 
@@ -46,13 +47,16 @@ class RunEventPublisher:
         ack_wait: timedelta = timedelta(seconds=15),
         retry_pause: timedelta = timedelta(seconds=0.5),
         count_set_aside: Callable[[], None] = lambda: None,
+        ended: Callable[[FlowRun], None] = lambda run: None,
     ) -> None:
-        """`count_set_aside` is called for each revision whose event is published without its data, or not at all."""
+        """`count_set_aside` is called for each revision whose event is published without its data, or not at all; `ended` for each that ends
+        its run."""
         self._client = client
         self._publish = publish
         self._clock = clock
         self._retry_pause = retry_pause
         self._count_set_aside = count_set_aside
+        self._ended = ended
         self._waiting: deque[PulledMessage] = deque()
         self._changed = asyncio.Event()
         config = {
@@ -110,6 +114,11 @@ class RunEventPublisher:
             return
         if stored is None:
             return
+        await self._publish_change(stored)
+        if stored.run.state in TERMINAL:
+            self._ended(stored.run)
+
+    async def _publish_change(self, stored: Stored) -> None:
         run = stored.run
         try:
             await self._publish(flow_run_event(run, stored.version, self._clock()))

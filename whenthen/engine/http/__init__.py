@@ -25,6 +25,9 @@ from whenthen.engine.http.models.request_models import (
     RunRequest,
     bounded,
 )
+from whenthen.engine.http.monitoring.monitoring_app import (
+    MonitoringApp,
+)
 from whenthen.engine.http.request_origin import (
     RequestOrigin,
 )
@@ -41,6 +44,7 @@ __all__ = [
     "HttpApp",
     "HttpServer",
     "Listing",
+    "MonitoringApp",
     "Page",
     "RequestOrigin",
     "RollbackRequest",

@@ -23,6 +23,7 @@ from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, ClientGone, header, refuse_other_than_json
 from whenthen.engine.http.ingest import Ingest
+from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.openapi import complete
 from whenthen.engine.http.rate_limits import Network, RateLimits
 from whenthen.engine.http.request_origin import RequestOrigin
@@ -59,12 +60,14 @@ def create_app(
     clock: Callable[[], datetime] = utc_now,
     version: str = "0",
     at_hand: AtHand | None = None,
+    redact: Callable[[str], str] = lambda text: text,
 ) -> HttpApp:
     """The ASGI application over `api`. `token` is what callers of `/api` must send; None leaves it open.
 
-    `proxies` are those whose X-Forwarded-For is believed. `origin` refuses requests that pages of others send; None takes them.
+    `proxies` are those whose X-Forwarded-For is believed. `redact` takes secrets out of what is logged. `origin` refuses requests that pages of others send; None takes them.
     """
     budget = BodyBudget(bodies_limit)
+    refusals = RefusalLog(redact=redact, proxies=proxies)
     ingest = Ingest(
         api,
         metrics=metrics,
@@ -72,12 +75,13 @@ def create_app(
         body_limit=body_limit,
         budget=budget,
         rates=RateLimits(proxies),
+        refusals=refusals,
         events_per_request=events_per_request,
         limits=limits,
         allow_reserved_names=allow_reserved_names,
     )
     rest = _fastapi(api, version, budget)
-    return HttpApp(ingest, rest, metrics=metrics, token=token, origin=origin, at_hand=at_hand)
+    return HttpApp(ingest, rest, metrics=metrics, refusals=refusals, token=token, origin=origin, at_hand=at_hand)
 
 
 class HttpApp:
@@ -89,6 +93,7 @@ class HttpApp:
         rest: FastAPI,
         *,
         metrics: Metrics,
+        refusals: RefusalLog,
         token: str | None,
         origin: RequestOrigin | None = None,
         at_hand: AtHand | None = None,
@@ -99,6 +104,7 @@ class HttpApp:
         self._authorization = None if token is None else f"Bearer {token}".encode()
         self._origin = origin
         self._requests = metrics.http_requests
+        self._refusals = refusals
         self._counters: dict[tuple[str, int], Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -140,11 +146,12 @@ class HttpApp:
                 self._origin.check(scope)
             if path.startswith("/api"):
                 if self._authorization is not None and not self._allowed(scope):
-                    return _no_token(scope)
+                    raise _no_token(scope)
                 if scope["method"] == "POST" and path != "/api/events":
                     # what a form or a script of a page can send without asking first is never JSON
                     refuse_other_than_json(scope)
         except HttpError as error:
+            self._refusals.refused("api", error, error.status, scope)
             return answer_of(error)
         return None
 
@@ -179,10 +186,10 @@ def _hook_name(scope: Scope) -> str:
     return (unquote_to_bytes(name) if b"%" in name else name).decode("utf-8", "replace")
 
 
-def _no_token(scope: Scope) -> Answer:
+def _no_token(scope: Scope) -> HttpError:
     given = header(scope, b"authorization")
     message = "the token is not the one of this server" if given else "send `Authorization: Bearer <token>`"
-    return error_answer(401, "unauthorized", message, (b"www-authenticate", b"Bearer"))
+    return HttpError(401, "unauthorized", message, (b"www-authenticate", b"Bearer"))
 
 
 def _fastapi(api: Api, version: str, budget: BodyBudget) -> FastAPI:

@@ -25,6 +25,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.server import ServerState
 
 from whenthen.engine.http.answers import error_answer
+from whenthen.engine.http.monitoring.refusal_log import KeptBack
 from whenthen.engine.metrics import Metrics
 
 __all__ = ["ConnectionGate", "ConnectionLimits", "LimitedProtocol"]
@@ -37,7 +38,6 @@ PIPELINED = 100  #: requests of one connection that wait for the answer to one b
 FRAMING_SHARE = 8  #: bytes around chunks for each byte in them; chunks of one byte take five
 LINGER_S = 5.0  #: for which the rest of a refused request is thrown away
 LINGER_BYTES = 64_000_000  #: so much of it at most
-LOG_EVERY_S = 10.0  #: for each kind of refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,20 +66,14 @@ class ConnectionGate:
         self.most = limits.most
         self.open = 0
         self._metrics = metrics
-        self._clock = clock
-        self._logged: dict[str, tuple[float, int]] = {}
+        self._kept_back = KeptBack(clock)
 
     def refuse(self, reason: str, text: str, *args: object) -> None:
         """Count a refusal; log it, unless one of its kind was logged in the last seconds."""
         self._metrics.connections_refused.labels(reason).inc()
-        now = self._clock()
-        last, kept_back = self._logged.get(reason, (-LOG_EVERY_S, 0))
-        if now - last < LOG_EVERY_S:
-            self._logged[reason] = (last, kept_back + 1)
-            return
-        self._logged[reason] = (now, 0)
-        more = f" ({kept_back} more of this kind since the last such line)" if kept_back else ""
-        log.warning(text + "%s", *args, more)
+        more = self._kept_back.admit(reason)
+        if more is not None:
+            log.warning(text + "%s", *args, more)
 
 
 class _Part(enum.Enum):

@@ -8,9 +8,8 @@ fails on the way the answer says which were accepted; sending the same list agai
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -29,13 +28,13 @@ from whenthen.engine.http.bodies import (
     refuse_other_than_json,
     trace_of,
 )
+from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.errors import (
     BusUnavailable,
     InvalidEvent,
     NotFound,
-    SecretUnreadable,
     WhenthenError,
     near_names,
 )
@@ -57,11 +56,8 @@ from whenthen.sources import (
 
 __all__ = ["Ingest"]
 
-log = logging.getLogger(__name__)
-
 _CLOUDEVENT = "application/cloudevents+json"
 _CLOUDEVENTS = "application/cloudevents-batch+json"
-_LOG_EVERY = timedelta(minutes=1)
 _AT_ONCE = 250  #: events of one request that are published at one time
 
 
@@ -77,6 +73,7 @@ class Ingest:
         body_limit: int,
         budget: BodyBudget,
         rates: RateLimits,
+        refusals: RefusalLog,
         events_per_request: int,
         limits: EventLimits | None = None,
         allow_reserved_names: bool = False,
@@ -87,8 +84,8 @@ class Ingest:
         self._body_limit = body_limit
         self._budget = budget
         self._rates = rates
+        self._refusals = refusals
         self._most = events_per_request
-        self._unreadable: dict[str, datetime] = {}  #: when it was logged that a webhook has no secret
         self._limits = limits or EventLimits()
         self._reserved_names = allow_reserved_names
 
@@ -129,8 +126,8 @@ class Ingest:
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
-            return await self._refuse(send, error, "api")
-        return await self._publish(send, events, "api")
+            return await self._refuse(scope, send, error, "api")
+        return await self._publish(scope, send, events, "api")
 
     async def _accept_nothing(self, send: Send) -> int:
         """The answer to a batch of CloudEvents without any, which the specification allows."""
@@ -175,22 +172,11 @@ class Ingest:
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
-            if isinstance(error, SecretUnreadable):
-                self._log_unreadable(name, error)
-            return await self._refuse(send, error, source)
+            return await self._refuse(scope, send, error, source)
         if not result.events:
             await send_answer(send, _accepted(200, [], [], result.dropped))
             return 200
-        return await self._publish(send, result.events, source, result.dropped)
-
-    def _log_unreadable(self, name: str, error: SecretUnreadable) -> None:
-        """The sender is told no more than that; whoever runs the server has to mend it."""
-        now = self._clock()
-        logged = self._unreadable.get(name)
-        if logged is None or now - logged >= _LOG_EVERY:
-            self._unreadable[name] = now
-            why = error.__cause__ or "it is empty"
-            log.warning("webhook %s: every request is refused, as no secret of it can be read: %s", name, why)
+        return await self._publish(scope, send, result.events, source, result.dropped)
 
     def _read(self, data: Any, trace: dict[str, str] | None) -> list[Event]:
         now = self._clock()
@@ -213,24 +199,28 @@ class Ingest:
         check_outside(event, reserved_names=self._reserved_names)
         return event
 
-    def _publish(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str] = ()) -> Awaitable[int]:
+    def _publish(
+        self, scope: Scope, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str] = ()
+    ) -> Awaitable[int]:
         if len(events) == 1:
-            return self._publish_one(send, events[0], source, dropped)
-        return self._publish_many(send, events, source, dropped)
+            return self._publish_one(scope, send, events[0], source, dropped)
+        return self._publish_many(scope, send, events, source, dropped)
 
-    async def _publish_one(self, send: Send, event: Event, source: str, dropped: Sequence[str]) -> int:
+    async def _publish_one(self, scope: Scope, send: Send, event: Event, source: str, dropped: Sequence[str]) -> int:
         """What nearly every request comes to, without the lists and tasks of many."""
         try:
             ack = await self._api.publish(event)
         except Exception as error:  # noqa: BLE001 - answered here
-            return await self._refuse(send, error, source, more={"ids": [event.id], "accepted": []})
+            return await self._refuse(scope, send, error, source, more={"ids": [event.id], "accepted": []})
         duplicate = ack.duplicate
         self._metrics.received(source, duplicate=duplicate)
         ids = [event.id]
         await send_answer(send, _accepted(202, ids, ids if duplicate else [], dropped))
         return 202
 
-    async def _publish_many(self, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str]) -> int:
+    async def _publish_many(
+        self, scope: Scope, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str]
+    ) -> int:
         # some hundred are in flight before the first acknowledgement is awaited, in order; more would be many times in memory
         results: list[Any] = []
         for begin in range(0, len(events), _AT_ONCE):
@@ -251,14 +241,19 @@ class Ingest:
                 self._metrics.received(source, duplicate=result.duplicate)
         if failed is not None:
             more = {"ids": [event.id for event in events], "accepted": accepted}
-            return await self._refuse(send, failed, source, more=more)
+            return await self._refuse(scope, send, failed, source, more=more)
         await send_answer(send, _accepted(202, accepted, duplicates, dropped))
         return 202
 
-    async def _refuse(self, send: Send, error: Exception, source: str, *, more: dict[str, Any] | None = None) -> int:
+    async def _refuse(
+        self, scope: Scope, send: Send, error: Exception, source: str, *, more: dict[str, Any] | None = None
+    ) -> int:
         answer = answer_of(error, more=more)
-        reason = error.reason if isinstance(error, WhenthenError) else "internal"
-        self._metrics.events_refused.labels(source, reason).inc()
+        if isinstance(error, WhenthenError):
+            self._metrics.refused(source, error.reason)
+            self._refusals.refused(source, error, answer.status, scope)
+        else:  # which `answer_of` logs with all that is known of it
+            self._metrics.refused(source, "internal")
         # of most of them the body is not read, or not to its end
         unread = answer.status in (401, 403, 404, 405, 413, 415) or isinstance(error, HttpError)
         await send_answer(send, answer, close=unread)

@@ -7,7 +7,6 @@ burst up to the whole number is taken, and then one request in each part of the 
 from __future__ import annotations
 
 import ipaddress
-import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -17,10 +16,7 @@ from whenthen.schemas.webhooks import RateLimit
 
 __all__ = ["RateLimits", "source_of"]
 
-log = logging.getLogger(__name__)
-
 MOST_SOURCES = 20_000  #: remembered at one time; beyond, those of longest ago are forgotten
-LOG_EVERY_S = 10.0  #: for each webhook
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -32,7 +28,6 @@ class RateLimits:
         self._proxies = trusted_proxies
         self._clock = clock
         self._used: dict[tuple[str, RateLimit, str], float] = {}
-        self._logged: dict[str, float] = {}
 
     def check(self, webhook: str, limit: RateLimit, scope: Scope) -> None:
         """Count a request.
@@ -52,11 +47,6 @@ class RateLimits:
         used -= window / limit.count
         self._remember(key, used, now)
         wait_s = max(1, math.ceil(used + window / limit.count - now - window))
-        if now - self._logged.get(webhook, -math.inf) >= LOG_EVERY_S:
-            if len(self._logged) > MOST_SOURCES:
-                self._logged.clear()
-            self._logged[webhook] = now
-            log.warning("webhook %s: requests from %s are more than %s; they are answered 429", webhook, source, limit)
         raise HttpError(
             429,
             "rate_limited",

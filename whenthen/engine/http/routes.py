@@ -19,6 +19,7 @@ from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.request_models import Listing, Page, RunRequest, read_run_request
+from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE
 from whenthen.engine.http.routed_paths import decoded_step
 from whenthen.sources import decode_json
 
@@ -241,7 +242,7 @@ def state_router(api: Api) -> APIRouter:
     @router.get("/metrics", response_class=Response)
     async def metrics() -> Response:
         """Prometheus' text form."""
-        return Response(api.metrics(), media_type="text/plain; version=1.0.0; charset=utf-8")
+        return Response(api.metrics(), media_type=METRICS_TYPE)
 
     @router.get("/asyncapi.json", response_class=Response)
     async def asyncapi() -> Response:

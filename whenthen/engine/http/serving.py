@@ -111,11 +111,13 @@ def _said(error: OSError, path: Path) -> str:
     return f"{error.filename or path}: {error.strerror or error}"
 
 
-def listen(host: str, port: int, *, secure: bool = False) -> tuple[socket.socket, str]:
+def listen(
+    host: str, port: int, *, secure: bool = False, remedy: str = "choose another --port"
+) -> tuple[socket.socket, str]:
     """A listening socket and its URL, so that a port in use is an error before anything starts.
 
     Raises:
-        SetupError: the address can not be had.
+        SetupError: the address can not be had; its message ends with the `remedy`.
     """
     try:
         family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -124,7 +126,7 @@ def listen(host: str, port: int, *, secure: bool = False) -> tuple[socket.socket
         listening.bind(address)
         listening.set_inheritable(True)
     except OSError as error:
-        raise SetupError(f"can not listen on {host}:{port}: {error.strerror}; choose another --port") from None
+        raise SetupError(f"can not listen on {host}:{port}: {error.strerror}; {remedy}") from None
     bound, taken = listening.getsockname()[:2]
     scheme = "https" if secure else "http"
     return listening, f"{scheme}://{f'[{bound}]' if ':' in bound else bound}:{taken}"

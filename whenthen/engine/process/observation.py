@@ -58,10 +58,12 @@ class DecisionLog:
 
 
 class Observation(Observer):
-    """Counts events, decisions and firings of a process."""
+    """Counts events, decisions and firings of a process, which may be given any of `shards`."""
 
-    def __init__(self, metrics: Metrics, decisions: DecisionLog) -> None:
+    def __init__(self, metrics: Metrics, decisions: DecisionLog, *, shards: int = 0) -> None:
         self._metrics = metrics
+        for shard in range(shards):  # at most 256
+            metrics.events_set_aside.labels(str(shard))
         metrics.stream_stuck.labels(ENGINE).set(0)
         self.decisions = decisions
         self._full: set[int] = set()  #: shards that wait for room
@@ -90,7 +92,7 @@ class Observation(Observer):
                 matched[decision.automation] = matched.get(decision.automation, 0) + 1
         self._metrics.decide(reasons)
         for automation, count in matched.items():
-            self._metrics.matched.labels(automation).inc(count)
+            self._metrics.match(automation, count)
 
     def committed(self, shard: int, firings: Sequence[Firing], messages: int, seconds: float) -> None:
         self._metrics.commit_seconds.observe(seconds)

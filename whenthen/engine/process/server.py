@@ -39,12 +39,14 @@ from whenthen.engine.process.rule_registry import Compiled, RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading, report_refused
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
+from whenthen.engine.process.webhook_secrets import WebhookSecrets
 from whenthen.engine.process.wiring.api_role import ApiRole
 from whenthen.engine.process.wiring.evaluator_role import TASK as EVALUATOR_TASK
 from whenthen.engine.process.wiring.evaluator_role import EvaluatorRole
 from whenthen.engine.process.wiring.executor_role import TASK as EXECUTOR_TASK
 from whenthen.engine.process.wiring.executor_role import start_executor
 from whenthen.engine.process.wiring.hang_note import note_hang
+from whenthen.engine.process.wiring.monitoring_server import MonitoringServer
 from whenthen.engine.process.wiring.nats_start import NatsStart, retried, start_nats, stream_settings, wait_until_closed
 from whenthen.engine.process.wiring.process_parts import ProcessParts, build_parts
 from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
@@ -79,7 +81,7 @@ class Server:
         self.settings = settings
         self.roles = frozenset(roles)
         self.rules_path = rules
-        self.metrics = Metrics(version=__version__)
+        self.metrics = Metrics(version=__version__, roles=self.roles)
         self.redactor = redactor or Redactor()
         self.started = time.time()
         #: when the rules in force were published, if they are older ones because the files were refused at the start
@@ -97,6 +99,8 @@ class Server:
         self._parts: ProcessParts | None = None
         self._reloading: RuleReloading | None = None
         self._rules_in_force: RulesInForce | None = None
+        self._monitoring: MonitoringServer | None = None
+        self._webhook_secrets: WebhookSecrets | None = None
         self._api: ApiRole | None = None
         self._evaluator: EvaluatorRole | None = None
         self._executor: Executor | None = None
@@ -166,6 +170,10 @@ class Server:
 
     async def _start(self) -> None:
         self._cleanup.callback(unfreeze)
+        if Role.API not in self.roles or self.settings.monitoring_port is not None:
+            self._monitoring = MonitoringServer(
+                self.settings, self._supervisor, self.metrics, missing=self.missing, notes=self.notes
+            )
         with loading():
             files = await asyncio.to_thread(self._load_files)
             # those that have a right to it in deploy/nats/users.conf; the others wait for one of them
@@ -185,6 +193,7 @@ class Server:
                 self.redactor,
                 start.rules,
                 nats,
+                roles=self.roles,
                 number=start.number,
                 base=start.rules.base if self.rules_path is not None else None,
                 specs=specs,
@@ -225,6 +234,9 @@ class Server:
             problems=start.refused,
         )
         if Role.API in self.roles:
+            self._webhook_secrets = secrets = WebhookSecrets(parts.rule_registry, self.metrics)
+            await secrets.look()
+            self._supervisor.start_restarting("secrets of webhooks", secrets.run)
             self._api = ApiRole(
                 parts, reloading, in_force, path=self.rules_path, missing=self.missing, describe=self.describe
             )
@@ -295,6 +307,8 @@ class Server:
             await self._supervisor.end(name, grace_s)
         if self._scheduler is not None and not self._supervisor.hurry.is_set():
             await self._scheduler.wait_until_published()
+        if self._monitoring is not None:
+            await self._monitoring.stop()
         await self._supervisor.end_all()
         await self._cleanup.aclose()
 
@@ -309,6 +323,16 @@ class Server:
     def port(self) -> int:
         """The port of `address`; 0 without the role."""
         return self._api.port if self._api is not None else 0
+
+    @property
+    def monitoring_address(self) -> str:
+        """Where metrics and probes are served beside `address`; empty where they are not."""
+        return self._monitoring.address if self._monitoring is not None else ""
+
+    @property
+    def monitoring_port(self) -> int:
+        """The port of `monitoring_address`; 0 without it."""
+        return self._monitoring.port if self._monitoring is not None else 0
 
     @property
     def bus(self) -> Bus:
@@ -370,6 +394,7 @@ class Server:
             ],
             restarts=self._page.restarts,
             pools=self._worker.pools if self._worker is not None else [],
+            secrets_missing=self._webhook_secrets.missing if self._webhook_secrets is not None else {},
         )
 
     def _started(self) -> ProcessParts:
@@ -395,6 +420,11 @@ class Server:
         self.metrics.take_rules(
             {automation.name: automation.expected_every for automation in rules.automations},
             rules.counts(),
+            actions={
+                automation.name: {action.type for action in automation.all_actions} for automation in rules.automations
+            },
+            webhooks=[webhook.name for webhook in rules.webhooks],
+            deployments=[deployment.name for deployment in rules.deployments],
         )
         parts.pauses.report()
         parts.observation.decisions.keep_only(list(compiled.automations))

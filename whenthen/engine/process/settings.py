@@ -77,6 +77,10 @@ class Settings(BaseSettings):
     """The address that the HTTP server listens on. Any other than loopback requires `api_token`."""
     port: int = Field(default=4280, ge=0, le=65535)
     """The port that the HTTP server listens on; 0 selects a free one."""
+    monitoring_host: str = Field(default="127.0.0.1", min_length=1, max_length=255)
+    """The address at which a process without the role `api` serves `/metrics`, `/healthz` and `/readyz`: over plain HTTP and without a token, so one that only the monitoring reaches. A name by which it is asked for belongs in `public_url`."""
+    monitoring_port: int | None = Field(default=None, ge=0, le=65535)
+    """The port of `monitoring_host`; 0 selects a free one. Left out: 4281, or a free one when that is taken. When it is set, a process with the role `api` serves them there, too."""
     api_token: SecretStr | None = None
     """The bearer token of requests to `/api`, at least 16 characters; or a reference to it, `file:/path` or `env:NAME`. Without it `whenthen serve` makes one at its first start, in the file `api-token` of the data directory, which commands of the same user find."""
     open_loopback: bool = False

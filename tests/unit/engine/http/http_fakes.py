@@ -104,6 +104,13 @@ ANSWERS: dict[str, Any] = {
 }
 
 
+def metrics_of(webhook: str) -> Metrics:
+    """The metrics of a process whose rules have one webhook."""
+    metrics = Metrics(version="1")
+    metrics.take_rules({}, {}, webhooks=[webhook])
+    return metrics
+
+
 @dataclass
 class FakeApi:
     """A webhook named `orders` (a token in a header); deployment `loader`."""
@@ -116,7 +123,7 @@ class FakeApi:
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     traces: list[Any] = field(default_factory=list)  #: of the runs that were asked for
     translated: list[Request] = field(default_factory=list)
-    registry: Metrics = field(default_factory=lambda: Metrics(version="1"))
+    registry: Metrics = field(default_factory=lambda: metrics_of("orders"))
 
     async def publish(self, event: Event) -> Ack:
         if error := self.fail.get(event.id) or self.fail.get("*"):

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from whenthen.engine.metrics import Metrics
+from whenthen.engine import http
+from whenthen.engine import metrics as module
+from whenthen.engine.bus.request_client import BusReason
+from whenthen.engine.metrics import REFUSALS, Metrics
 from whenthen.engine.process.observation import DecisionLog, Observation
+from whenthen.schemas import errors
 from whenthen.schemas.firings import Reason
 
 
@@ -78,3 +85,100 @@ def test_messages_that_the_evaluator_skipped_are_counted() -> None:
     observation = Observation(metrics, DecisionLog(1))
     observation.unreadable(0, 7, ValueError("no event"))
     assert 'whenthen_skipped_messages_total{shard="0"} 1.0' in lines(metrics)
+
+
+def counted(metrics: Metrics, family: str) -> dict[tuple[str, ...], float]:
+    return {
+        tuple(sample.labels.values()): sample.value
+        for found in metrics.registry.collect()
+        for sample in found.samples
+        if sample.name == family
+    }
+
+
+def test_what_rules_can_count_stands_at_zero_when_they_are_loaded_and_goes_with_them() -> None:
+    metrics = Metrics(version="1")
+    metrics.take_rules(
+        {"a": None, "b": None},
+        {},
+        actions={"a": {"do-nothing", "emit-event"}, "b": {"emit-event"}},
+        webhooks=["w", "v"],
+    )
+    actions = [("a", "do-nothing"), ("a", "emit-event"), ("b", "emit-event")]
+    outcomes = ("executed", "failed", "dead")
+    assert counted(metrics, "whenthen_actions_total") == {(*each, o): 0.0 for each in actions for o in outcomes}
+    assert counted(metrics, "whenthen_action_duration_seconds_count") == {("do-nothing",): 0.0, ("emit-event",): 0.0}
+    sources = {("api",): 0.0, ("webhook:w",): 0.0, ("webhook:v",): 0.0}
+    assert counted(metrics, "whenthen_events_received_total") == sources
+    assert counted(metrics, "whenthen_events_duplicate_total") == sources
+    refused = counted(metrics, "whenthen_events_refused_total")
+    assert (
+        refused[("webhook:w", "refused")] == refused[("api", "invalid_event")] == refused[("webhook", "not_found")] == 0
+    )
+    metrics.acted("b", "emit-event", "dead", 0.1)
+    metrics.received("webhook:w", duplicate=True)
+    metrics.take_rules({"b": None}, {}, actions={"b": {"emit-event"}}, webhooks=["w"])
+    metrics.acted("a", "do-nothing", "dead", 0.1)  # a task outlives its rule
+    metrics.match("a", 1)
+    metrics.received("webhook:v")
+    metrics.refused("webhook:v", "refused")
+    assert counted(metrics, "whenthen_actions_total") == {
+        ("b", "emit-event", outcome): float(outcome == "dead") for outcome in outcomes
+    }
+    assert counted(metrics, "whenthen_events_received_total") == {("api",): 0.0, ("webhook:w",): 1.0}
+    assert counted(metrics, "whenthen_automation_matched_total") == {("b",): 0.0}
+    assert {source for source, _ in counted(metrics, "whenthen_events_refused_total")} == {
+        "api",
+        "webhook:w",
+        "webhook",
+    }
+
+
+def test_an_action_of_a_type_that_its_automation_has_no_more_goes_with_the_next_rules() -> None:
+    metrics = Metrics(version="1")
+    metrics.take_rules({"a": None}, {}, actions={"a": {"do-nothing"}})
+    metrics.acted("a", "call-webhook", "dead", 0.1)  # of the rules before
+    assert counted(metrics, "whenthen_actions_total")[("a", "call-webhook", "dead")] == 1
+    metrics.take_rules({"a": None}, {}, actions={"a": {"do-nothing"}})
+    assert {kind for _, kind, _ in counted(metrics, "whenthen_actions_total")} == {"do-nothing"}
+
+
+def test_series_that_are_made_ahead_are_bounded_and_the_rest_is_made_when_it_is_counted(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(module, "MOST_AHEAD", 4)
+    metrics = Metrics(version="1")
+    names = [f"a{number}" for number in range(6)]
+    metrics.take_rules(dict.fromkeys(names), {})
+    assert sorted(counted(metrics, "whenthen_automation_fired_total")) == [(name,) for name in names[:4]]
+    assert "2 series of whenthen_automation_fired are made when the first of them is counted" in caplog.text
+    metrics.fire("a5")
+    assert counted(metrics, "whenthen_automation_fired_total")[("a5",)] == 1
+    metrics.take_rules(dict.fromkeys(names[2:]), {})
+    assert sorted(counted(metrics, "whenthen_automation_fired_total")) == [("a2",), ("a3",), ("a4",), ("a5",)]
+
+
+def test_a_process_counts_of_rules_what_its_roles_do_with_them() -> None:
+    worker, executor = Metrics(version="1", roles=["worker"]), Metrics(version="1", roles=["executor"])
+    for metrics in (worker, executor):
+        metrics.take_rules({"a": timedelta(hours=1)}, {}, actions={"a": {"do-nothing"}}, webhooks=["w"])
+    assert not [line for line in lines(worker) if 'automation="a"' in line and "_paused" not in line]
+    # a process that never evaluates would say for ever that it has been silent, or after its start that it is not
+    assert not any("silent" in line or "webhook" in line for line in lines(executor))
+    assert len(counted(executor, "whenthen_actions_total")) == 3
+
+
+def test_every_reason_of_a_refusal_is_known_ahead() -> None:
+    given = {
+        kind.reason
+        for kind in vars(errors).values()
+        if isinstance(kind, type)
+        and issubclass(kind, (errors.InvalidEvent, errors.UnsupportedMediaType, errors.Refused, errors.BusUnavailable))
+    }
+    given |= {errors.InvalidInput.reason, errors.RenderError.reason, "internal", "disk_full", "data_directory_gone"}
+    given |= {value for name, value in vars(BusReason).items() if not name.startswith("_")}
+    folder = Path(http.__file__).parent
+    for name in ("ingest", "bodies", "rate_limits"):
+        given |= set(re.findall(r'HttpError\(\s*\d+,\s*"(\w+)"', (folder / f"{name}.py").read_text()))
+    assert given == {*REFUSALS["webhook:"]}
+    assert {*REFUSALS["api"]} < given

@@ -239,6 +239,8 @@ class Status(AnswerModel):
     """How often this process was started again, as it hung or ended by a defect."""
     pools: list[str]
     """The work pools whose runs this process executes."""
+    secrets_missing: dict[str, list[str]] = {}
+    """Why secrets of webhooks can not be read by this process, by webhook. One none of whose secrets can be read refuses every request."""
 
 
 class Trace(AnswerModel):

@@ -89,6 +89,7 @@ class ApiRole:
             allow_reserved_names=settings.allow_reserved_names,
             version=__version__,
             at_hand=parts.at_hand,
+            redact=parts.redactor.text,
         )
         self._supervisor = parts.supervisor
         self._grace_s = settings.drain_grace.total_seconds()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from whenthen.engine.process.observation import DecisionLog, Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.queries.shard_records import orphan_records
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
+from whenthen.engine.process.roles import Role
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
@@ -61,6 +63,7 @@ def build_parts(
     rules: Rules,
     nats: NatsStart,
     *,
+    roles: Collection[Role],
     at_hand: AtHand,
     number: int,
     base: Path | None,
@@ -96,7 +99,9 @@ def build_parts(
         rule_registry=rule_registry,
         orchestrator=BuiltInOrchestrator(nats.stores, rule_registry),
         pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses, orphans=orphans),
-        observation=Observation(metrics, DecisionLog(settings.decisions_kept)),
+        observation=Observation(
+            metrics, DecisionLog(settings.decisions_kept), shards=settings.shards if Role.EVALUATOR in roles else 0
+        ),
         dead_letters=DeadLetters(nats.bus.client, outcome_ttl_s=int(settings.retain_outcomes.total_seconds())),
         hangs=HangCounts(nats.bus),
         at_hand=at_hand,

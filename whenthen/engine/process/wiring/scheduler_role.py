@@ -8,7 +8,7 @@ from datetime import timedelta
 
 import nats.js.errors
 
-from whenthen.engine.flow_runs import RunEventPublisher
+from whenthen.engine.flow_runs import RunEndings, RunEventPublisher
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.runs import Reaper, ReaperSettings, Scheduler
 from whenthen.schemas.errors import WhenthenError
@@ -28,7 +28,9 @@ class SchedulerRole:
         start(SCHEDULER, Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
         start(REAPER, Reaper(parts.stores, settings=reaper).run)
         count = parts.metrics.run_events_set_aside.inc
-        start(RUN_EVENTS, RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count).run)
+        endings = RunEndings(parts.metrics, parts.redactor.text)
+        publisher = RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count, ended=endings.note)
+        start(RUN_EVENTS, publisher.run)
 
     async def stop(self) -> None:
         """Start no more runs; events of flow runs are still published."""
