@@ -12,7 +12,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from tests.chaos.oracle import Oracle, read_stream
 from tests.integration.conftest import NatsServer
 from tests.integration.running_server import RunningServer
 from tests.patience import limit, until
+from whenthen.engine.bus.batches import StaleBatch
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.records import Message
 from whenthen.engine.bus.streams import ENGINE, EVENTS, RULES, StreamSettings, ensure_streams
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
 from whenthen.engine.process.server import Server
@@ -37,6 +39,7 @@ from whenthen.engine.rule_sets import (
     RevisionNotUnderstood,
     RevisionStore,
     RevisionTaken,
+    RulesFull,
     revision_store,
 )
 from whenthen.rules import SourceFile, load_rules
@@ -181,17 +184,15 @@ async def test_the_last_revisions_are_kept_and_those_that_a_shard_needs(
     monkeypatch.setattr(revision_store, "REVISIONS_KEPT", 3)
     monkeypatch.setattr(revision_store, "SLACK", 1)
     store = RevisionStore(bus)
-    now = datetime.now(UTC)
     last: Revision | None = None
     for number in range(1, 9):
         last = await store.publish(
             revision(f"r{number}"), [source("a.yaml", f"n: {number}"), source("same.yaml", "s")], after=last
         )
         await store.settle(last)
-    assert await store.collect(needed_from=4, now=now) == 3
+    assert await store.collect(needed_from=4) == 3
     assert [each.number for each in await store.revisions()] == [8, 7, 6, 5, 4]
-    later = now + timedelta(hours=2)
-    assert await store.collect(needed_from=99, now=later) == 2
+    assert await store.collect(needed_from=99) == 2
     kept = await store.revisions()
     assert [each.number for each in kept] == [8, 7, 6]
     for each in kept:
@@ -199,6 +200,95 @@ async def test_the_last_revisions_are_kept_and_those_that_a_shard_needs(
     subjects = (await bus.js.stream_info(RULES, subjects_filter="rulesets.text.>")).state.subjects or {}
     assert len(subjects) == 7  # three lists, three files, and the one that all have
     assert await store.published_as("r1") == 1
+
+
+async def texts_of(bus: Bus) -> set[str]:
+    """The texts that are stored, by digest."""
+    subjects = (await bus.js.stream_info(RULES, subjects_filter="rulesets.text.>")).state.subjects or {}
+    return {subject.split(".")[2] for subject in subjects}
+
+
+async def test_texts_that_no_revision_names_go_and_those_of_a_publication_under_way_are_stored_again(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, others = RevisionStore(bus), RevisionStore(bus)
+    first = await mine.publish(revision("one"), [source("a.yaml", "n: 1")], after=None)
+    before = await texts_of(bus)
+    await bus.store("rulesets.text.ffff.0", b"of a publisher that died")
+    store_record, refused = mine._store_record, 0
+
+    async def collected_meanwhile(record: Message, position: int) -> None:
+        nonlocal refused
+        if not refused:
+            assert len(await texts_of(bus)) == len(before) + 3  # a file, the list, and the one of nobody
+            await others.collect_texts()
+            assert await texts_of(bus) == before
+        try:
+            await store_record(record, position)
+        except StaleBatch:
+            refused += 1
+            raise
+
+    monkeypatch.setattr(mine, "_store_record", collected_meanwhile)
+    second = await mine.publish(revision("two"), [source("a.yaml", "n: 2")], after=first)
+    assert refused == 1
+    assert [file.raw for file in await others.files(second)] == [b"n: 2"]
+    assert await others.current() == second
+    assert await others.revisions() == [second, first]
+
+
+async def test_texts_stored_after_a_collection_has_begun_are_left_alone(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mine, others = RevisionStore(bus), RevisionStore(bus)
+    first = await mine.publish(revision("one"), [source("a.yaml", "n: 1")], after=None)
+    texts = others._texts
+    published: list[Revision] = []
+
+    async def published_meanwhile() -> set[str]:
+        found = await texts()
+        # `others` has read which texts revisions name
+        published.append(await mine.publish(revision("two"), [source("a.yaml", "n: 2")], after=first))
+        return found | await texts()
+
+    monkeypatch.setattr(others, "_texts", published_meanwhile)
+    await others.collect_texts()
+    (second,) = published
+    assert [file.raw for file in await others.files(second)] == [b"n: 2"]
+
+
+async def test_a_set_of_rules_that_does_not_fit_is_refused_and_nothing_is_stored(tmp_path: Path) -> None:
+    server = NatsServer(tmp_path / "nats")
+    server.start()
+    bus = Bus(server.url)
+    await bus.connect()
+    try:
+        await ensure_streams(bus.js, StreamSettings(rules_max_bytes=2 << 20))
+        store = RevisionStore(bus)
+
+        def noise(seed: int) -> SourceFile:
+            return source("a.yaml", base64.b64encode(random.Random(seed).randbytes(800 << 10)).decode())
+
+        first = await store.publish(revision("one"), [noise(1)], after=None)
+        second = await store.publish(revision("two"), [noise(2)], after=first)
+        await store.settle(second)
+        before = (await bus.js.stream_info(RULES)).state
+        with pytest.raises(
+            RulesFull, match=r"need 1\.1 MB more, .* free beside the 2 revisions that it keeps; raise `rules_bytes`"
+        ):
+            await store.publish(revision("three"), [noise(3)], after=second)
+        after = (await bus.js.stream_info(RULES)).state
+        assert after.messages == before.messages
+        assert abs(after.bytes - before.bytes) < 100  # the record was stored once more, and its position may be longer
+        assert await store.current() == second
+        # what fits without texts that nobody needs is taken
+        small = [source("b.yaml", base64.b64encode(random.Random(4).randbytes(100 << 10)).decode())]
+        await asyncio.gather(*(bus.store(f"rulesets.text.dead.{part}", bytes(50 << 10)) for part in range(4)))
+        assert (await store.publish(revision("small"), small, after=second)).number == 3
+        assert "dead" not in await texts_of(bus)
+    finally:
+        await bus.close()
+        server.stop()
 
 
 # -- processes
@@ -478,6 +568,45 @@ async def test_plan_apply_and_rollback_say_what_changes_and_every_process_follow
 
 
 HOOKS = "webhooks: [{name: shop, verify: none, map: {event: $.body.event, resource: {id: $.body.id}}}]\n"
+
+
+async def test_plans_store_nothing_and_rules_without_room_are_refused_with_the_remedy(
+    nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    rules = folder_of(tmp_path / "rules", PAIR)
+
+    def body(seed: int, count: int) -> dict[str, Any]:
+        comment = base64.b64encode(random.Random(seed).randbytes(1 << 20)).decode()
+        return {
+            "files": [
+                {"name": f"{number}.yaml", "text": f"# {comment}\n" + (OTHER if not number else "")}
+                for number in range(count)
+            ]
+        }
+
+    async with running(nats_server, rules, tmp_path / "a", rules_bytes="16MiB") as server:
+        before = (await bus.js.stream_info(RULES)).state
+        plans = await asyncio.gather(*(server.post("/api/rules/plan", body(seed, 1)) for seed in range(6)))
+        assert {plan.status_code for plan in plans} <= {200, 503}
+        assert 200 in {plan.status_code for plan in plans}
+        after = (await bus.js.stream_info(RULES)).state
+        assert (after.messages, after.bytes) == (before.messages, before.bytes)
+        for number in range(30):
+            answer = await server.post("/api/rules/apply", body(100 + number, 1))
+            if answer.status_code != 200:
+                break
+        assert answer.status_code == 409, answer.text
+        assert answer.json()["error"]["reason"] == "rules_full"
+        assert "raise `rules_bytes`" in answer.json()["error"]["message"]
+        listed = await server.get("/api/rules/revisions")
+        assert listed[0]["number"] == number + 1
+        assert server.server.rule_registry.now.number == number + 1
+        # files that changed are told of likewise, and the set in force stays
+        folder_of(rules, body(999, 1)["files"][0]["text"])
+        reloaded = await server.post("/api/rules/reload", {})
+        assert reloaded.status_code == 400
+        assert "raise `rules_bytes`" in reloaded.text
+        assert server.server.rule_registry.now.number == number + 1
 
 
 async def test_of_two_that_apply_at_once_one_is_told_who_won(nats_server: NatsServer, tmp_path: Path) -> None:

@@ -32,6 +32,10 @@ _NO_RESPONDERS = b"NATS/1.0 503"
 _AWAY = "there is no connection to NATS; it is being restored"
 #: JetStream error codes that say: no room (maximum bytes, messages, storage, memory, insufficient resources)
 _FULL_CODES = frozenset({10023, 10028, 10047, 10077, 10122})
+#: those that speak of the server as it is just now, whatever the message: it is temporarily unavailable, not the leader, the stream is
+#: offline, there are too many requests or batches, or it abandoned an atomic batch: one that it could not stage, as on a full disk, or
+#: whose first messages it dropped
+_BUSY_CODES = frozenset({10008, 10009, 10118, 10163, 10167, 10176, 10194, 10210})
 
 
 class BusReason:
@@ -41,7 +45,11 @@ class BusReason:
     TIMEOUT = "bus_timeout"  #: no answer in time
     NO_STREAM = "no_stream"  #: nobody serves the subject: the stream is missing or has no leader
     FULL = "stream_full"  #: the stream or the disk has reached its limit
+    BUSY = "bus_busy"  #: the server can not at the moment, whatever it is asked to store; nothing of it was stored
     REFUSED = "bus_refused"  #: the server answered with another error
+
+
+_REASONS = {**dict.fromkeys(_FULL_CODES, BusReason.FULL), **dict.fromkeys(_BUSY_CODES, BusReason.BUSY)}
 
 
 def unavailable(message: str, reason: str) -> BusUnavailable:
@@ -52,8 +60,8 @@ def unavailable(message: str, reason: str) -> BusUnavailable:
 
 
 def refusal(what: str, error: Mapping[str, Any]) -> BusUnavailable:
-    """What an error in an answer of JetStream's means: `what` did not work, as there is no room or for another reason."""
-    reason = BusReason.FULL if error.get("err_code") in _FULL_CODES else BusReason.REFUSED
+    """What an error in an answer of JetStream's means: `what` did not work, as there is no room, not just now, or for another reason."""
+    reason = _REASONS.get(error.get("err_code"), BusReason.REFUSED)
     return unavailable(f"{what}: {error.get('description')} ({error.get('err_code')})", reason)
 
 

@@ -82,6 +82,7 @@ class StreamSettings:
     events_max_bytes: int = 8 << 30
     duplicate_window: timedelta = timedelta(seconds=DUPLICATE_WINDOW_S)
     engine_max_bytes: int = -1
+    rules_max_bytes: int = -1
     runs_max_bytes: int = -1
     run_states_max_age: timedelta = timedelta(days=30)
 
@@ -252,6 +253,7 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
             subjects=["rulesets.>"],
             retention=api.RetentionPolicy.LIMITS,
             discard=api.DiscardPolicy.NEW,
+            max_bytes=settings.rules_max_bytes,
             max_msgs_per_subject=1,
             allow_direct=True,
             num_replicas=settings.replicas,

@@ -154,6 +154,11 @@ class ShardHolder:
         now = self._clock()
         return {shard: held.work for shard, held in self._held.items() if held.lease.held(now)}
 
+    @property
+    def held_elsewhere(self) -> list[int]:
+        """The shards whose lease another process has, as far as is known here."""
+        return [shard for shard in self._view.leases if shard not in self._held and not self._is_untaken(shard)]
+
     def stop(self) -> None:
         self._stopping.set()
 
@@ -225,6 +230,9 @@ class ShardHolder:
     def _free(self, shard: int) -> bool:
         if self._not_before.get(shard, 0.0) > self._clock():
             return False  # it failed here a moment ago; another member may try meanwhile
+        return self._is_untaken(shard)
+
+    def _is_untaken(self, shard: int) -> bool:
         seen = self._view.leases.get(shard)
         if seen is None or not seen.value or _holder(seen.value) in ("", self.member):
             return True

@@ -13,6 +13,7 @@ from typing import Any
 
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.engine.rule_sets import RulesFull
 from whenthen.rules import Rules, RulesWatcher
 from whenthen.schemas.errors import (
     Conflict,
@@ -90,7 +91,7 @@ class RuleReloading:
             return
         try:
             await self._take(rules)
-        except InvalidInput as error:
+        except (InvalidInput, RulesFull) as error:
             # the watcher calls again with these problems
             raise InvalidRules([Problem(file="", line=0, column=0, path=error.path, detail=error.detail)]) from None
         if self._problems:

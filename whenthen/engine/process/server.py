@@ -53,7 +53,7 @@ from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole
 from whenthen.engine.rule_sets import RevisionStore
 from whenthen.rules import Rules, load_rules
-from whenthen.schemas.errors import InvalidRules
+from whenthen.schemas.errors import InvalidRules, SetupError
 from whenthen.supervision import SharedPage, Watchdog
 
 __all__ = ["Server"]
@@ -161,12 +161,21 @@ class Server:
         return self._rules_in_force.notes() if self._rules_in_force is not None else []
 
     async def wait_until_ready(self, timeout_s: float = 120.0) -> None:
-        """Wait until nothing is missing."""
-        async with asyncio.timeout(timeout_s):
-            while self.missing() and not self._supervisor.stopping.is_set():
-                if self._evaluator is not None and self._evaluator.stalled:
-                    return  # only other rules, or another version of this program, change that
-                await asyncio.sleep(0.02)
+        """Wait until nothing is missing.
+
+        Raises:
+            SetupError: something still is after `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while (missing := self.missing()) and not self._supervisor.stopping.is_set():
+            if self._evaluator is not None and self._evaluator.stalled:
+                return  # only other rules, or another version of this program, change that
+            if time.monotonic() > deadline:
+                raise SetupError(
+                    f"not ready within {timeout_s:g} s; still missing: {', '.join(missing)}; the log says why, or NATS and "
+                    "this machine are too busy. Start it again"
+                )
+            await asyncio.sleep(0.02)
 
     async def _start(self) -> None:
         self._cleanup.callback(unfreeze)

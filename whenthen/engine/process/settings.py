@@ -58,6 +58,12 @@ def _enough_for_commits(value: int) -> int:
     return value
 
 
+def _enough_for_rules(value: int) -> int:
+    if 0 <= value < 16 << 20:
+        raise ValueError(f"{value} bytes hold few sets of rules; set 16MiB or more, or -1 for no limit")
+    return value
+
+
 class Settings(BaseSettings):
     """All settings of a process. Durations are written like `5m`, sizes like `4MB`."""
 
@@ -131,6 +137,9 @@ class Settings(BaseSettings):
     engine_bytes: Annotated[Bytes, AfterValidator(_enough_for_commits)] = Field(default=10_000_000_000, ge=-1)
     """The size limit of `ENGINE` (windows, firings, action tasks, outcomes). Near it the oldest firings and outcomes are purged. At least 32 MiB, eight
     of the largest commits."""
+    rules_bytes: Annotated[Bytes, AfterValidator(_enough_for_rules)] = Field(default=1_000_000_000, ge=-1)
+    """The size limit of `RULES` (the last 100 revisions of the rules, compressed; files that did not change are kept once). At it rules are not
+    published. At least 16 MiB."""
     disk_reserve: Bytes = Field(default=256_000_000, ge=0)
     """With the embedded NATS server: events are answered 503 while less than this is free on its disk."""
 

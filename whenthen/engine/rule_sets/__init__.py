@@ -15,6 +15,7 @@ from whenthen.engine.rule_sets.revision_store import (
     REVISIONS_KEPT,
     RevisionStore,
     RevisionTaken,
+    RulesFull,
 )
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "RevisionStore",
     "RevisionTaken",
     "RevisionUnusable",
+    "RulesFull",
     "who_publishes",
 ]

@@ -14,9 +14,9 @@ from tests.unit.engine.evaluation.driven_loop import DrivenLoop
 from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus.records import Message
-from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, refusal, unavailable
 from whenthen.engine.evaluation import shard_loop as loop_module
-from whenthen.engine.evaluation.commits.commit import FencedShardLog
+from whenthen.engine.evaluation.commits.commit import SAME_REFUSALS, FencedShardLog
 from whenthen.engine.evaluation.loop_ports import Observer
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import MemoryServer
@@ -208,6 +208,66 @@ def test_a_server_that_refuses_everything_sets_nobody_aside() -> None:
         down = False
         await waiting
         assert scene.fired() == ["small"]
+        await scene.stop()
+
+    run(play())
+
+
+def test_a_server_that_abandons_every_batch_as_its_disk_is_full_sets_nobody_aside() -> None:
+    """nats-server stages a batch in a store of its own; where that has no room, single messages may still be stored."""
+
+    async def play() -> None:
+        scene = Scene(SMALL, {**SMALL, "name": "other"})
+        scene.server.copies = 3  # each commit is a batch
+        await scene.publish(event(1))
+        original = scene.server.store
+        full = True
+        abandoned = 0
+
+        def store(messages: Sequence[Message], **more: Any) -> int:
+            nonlocal abandoned
+            if full and len(messages) > 1:
+                abandoned += 1
+                raise refusal(
+                    "commit refused", {"err_code": 10176, "description": "atomic publish batch is incomplete"}
+                )
+            return original(messages, **more)
+
+        scene.server.store = store  # type: ignore[method-assign]
+        waiting = asyncio.create_task(scene.publish(event(2)))
+        await asyncio.sleep(45)
+        assert abandoned > 2 * SAME_REFUSALS
+        assert not waiting.done()
+        assert scene.observer.aside == {}
+        full = False
+        await waiting
+        assert scene.observer.aside == {}
+        assert sorted(scene.fired()) == ["other", "small"]
+        await scene.stop()
+
+    run(play())
+
+
+def test_what_the_server_refuses_in_batches_alone_is_nobodys_fault() -> None:
+    async def play() -> None:
+        scene = Scene(SMALL, {**SMALL, "name": "other"})
+        scene.server.copies = 3
+        await scene.publish(event(1))
+        original = scene.server.store
+        down = True
+
+        def store(messages: Sequence[Message], **more: Any) -> int:
+            if down and len(messages) > 1:
+                raise unavailable("not today (10999)", BusReason.REFUSED)
+            return original(messages, **more)
+
+        scene.server.store = store  # type: ignore[method-assign]
+        waiting = asyncio.create_task(scene.publish(event(2)))
+        await asyncio.sleep(45)
+        assert scene.observer.aside == {}
+        down = False
+        await waiting
+        assert sorted(scene.fired()) == ["other", "small"]
         await scene.stop()
 
     run(play())

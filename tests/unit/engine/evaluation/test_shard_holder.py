@@ -160,11 +160,13 @@ def test_the_shards_of_a_member_that_died_are_taken_after_the_time_of_a_lease() 
     async def scene() -> None:
         async with members("one", "two") as (_, one, two):
             await until(lambda: shared(one, two), 5)
+            await until(lambda: sorted(two.holder.held_elsewhere) == one.held, 2)
             one.process.faults.died = True
             await asyncio.wait([one.task], timeout=2)
             assert isinstance(one.task.exception(), ProcessDied)
             took = await until(lambda: two.held == [0, 1, 2, 3], 10)
             assert SETTINGS.lease_s - 2 * SETTINGS.renew_s <= took <= SETTINGS.lease_s + 2 * SETTINGS.renew_s
+            assert two.holder.held_elsewhere == []
 
     run(scene())
 

@@ -82,6 +82,7 @@ def test_a_shard_is_missing_until_it_has_caught_up() -> None:
     assert missing_shards({0: True, 1: False}, 0) == [1]
     assert missing_shards({0: True, 1: False}, 4) == [1, 2, 3]
     assert missing_shards({}, 0) == []
+    assert missing_shards({1: True}, 4, [0, 3]) == [2]
 
 
 def test_a_run_that_is_answered_is_the_run_as_json() -> None:

@@ -56,6 +56,7 @@ class RulePublisher:
 
         Raises:
             RevisionTaken: there is a newer one than `after`.
+            RulesFull: there is no room for it, and nothing was stored.
             BusUnavailable: it is not known to be published.
         """
         publisher = who_publishes()

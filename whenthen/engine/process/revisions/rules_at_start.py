@@ -15,7 +15,7 @@ from pathlib import Path
 
 from whenthen.engine.process.revisions.compiled_revisions import read_revision
 from whenthen.engine.process.revisions.rule_publishing import RulePublisher, absolute
-from whenthen.engine.rule_sets import Revision, RevisionHow, RevisionStore, RevisionTaken, RevisionUnusable
+from whenthen.engine.rule_sets import Revision, RevisionHow, RevisionStore, RevisionTaken, RevisionUnusable, RulesFull
 from whenthen.rules import Rules
 from whenthen.schemas.errors import InvalidRules, Problem, SetupError
 
@@ -51,6 +51,7 @@ async def rules_at_start(
 
     Raises:
         InvalidRules: the files are refused, and there is nothing to go on with.
+        RulesFull: there is no room for the first revision.
         SetupError: there are neither files nor a revision.
         BusUnavailable: NATS does not answer.
     """
@@ -81,8 +82,13 @@ async def _with_files(
         return StartingRules(rules=files, number=current.number, files=files)
     earlier = await store.published_as(files.revision)
     if publisher is not None and not earlier:
-        revision = await publisher.publish(files, RevisionHow.START, after=current)
-        return StartingRules(rules=files, number=revision.number, files=files)
+        try:
+            revision = await publisher.publish(files, RevisionHow.START, after=current)
+            return StartingRules(rules=files, number=revision.number, files=files)
+        except RulesFull as error:
+            if current is None:
+                raise
+            log.error("%s; the stored rules stay in force", error)
     if current is None:
         return StartingRules(rules=files, number=0, files=files)
     rules, found = await _newest_usable(store, current, base=files.base, kept=files)

@@ -12,7 +12,6 @@ import contextlib
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from whenthen.engine.metrics import Metrics
@@ -27,6 +26,7 @@ from whenthen.engine.rule_sets import (
     RevisionStore,
     RevisionTaken,
     RevisionUnusable,
+    RulesFull,
 )
 from whenthen.rules import Rules, window_changes
 from whenthen.schemas.errors import BusUnavailable, NotFound, SetupError
@@ -155,7 +155,7 @@ class RulesInForce:
 
     async def _collect(self) -> None:
         try:
-            gone = await self._store.collect(needed_from=await self._needed_from(), now=datetime.now(UTC))
+            gone = await self._store.collect(needed_from=await self._needed_from())
         except BusUnavailable as error:
             log.debug("old revisions of the rules are not deleted yet: %s", error)
             return
@@ -173,7 +173,7 @@ class RulesInForce:
                     return
                 log.error("the files here are those of revision %d, and are published again", current.number)
                 await self._publish(now, RevisionHow.START, after=current, store_all=True)
-            except (BusUnavailable, RevisionTaken) as error:
+            except (BusUnavailable, RevisionTaken, RulesFull) as error:
                 log.warning("damaged rules are not mended: %s", error)
 
     async def _is_whole(self, revision: Revision) -> bool:
@@ -198,6 +198,7 @@ class RulesInForce:
 
         Raises:
             InvalidInput: they do not compile.
+            RulesFull: there is no room for them, and nothing changed.
             BusUnavailable: they are not known to be published.
         """
         async with self._taking:
@@ -223,6 +224,7 @@ class RulesInForce:
         Raises:
             RevisionTaken: another one is the current one.
             InvalidInput: they do not compile.
+            RulesFull: there is no room for them, and nothing changed.
             BusUnavailable: they are not known to be published.
         """
         async with self._taking:
@@ -238,7 +240,7 @@ class RulesInForce:
 
         Raises:
             NotFound: it is not kept.
-            RevisionTaken, RevisionUnusable, BusUnavailable: see `apply`, `read_revision`.
+            RevisionTaken, RulesFull, RevisionUnusable, BusUnavailable: see `apply`, `read_revision`.
         """
         async with self._taking:
             current = await self._expected(expected)

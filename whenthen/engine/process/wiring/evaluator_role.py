@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.evaluation import (
@@ -47,10 +47,10 @@ class EvaluatorRole:
     def missing(self) -> list[str]:
         """Shards that are not evaluated yet, or not any more."""
         ready = {shard: loop.ready.is_set() for shard, loop in self.loops.items()}
-        # with an embedded server nobody else evaluates
+        # with an embedded server few have another evaluator beside it
         expected = self._parts.settings.shards if self._parts.embedded is not None else 0
         full = any(loop.full for loop in self.loops.values())
-        found = [f"shard {shard}" for shard in missing_shards(ready, expected)]
+        found = [f"shard {shard}" for shard in missing_shards(ready, expected, self._holder.held_elsewhere)]
         found += [f"{loop.stalled} (shard {shard})" for shard, loop in self.loops.items() if loop.stalled]
         return [*found, f"room in stream {ENGINE}, which is full"] if full else found
 
@@ -108,9 +108,11 @@ class EvaluatorRole:
         return _ListedShard(self.loops, shard, loop, released=parts.observation.released)
 
 
-def missing_shards(ready: dict[int, bool], expected: int) -> list[int]:
-    """Of the shards held (`ready` says which have caught up) and the first `expected`, those that are not evaluated."""
-    return [shard for shard, done in ready.items() if not done] + [n for n in range(expected) if n not in ready]
+def missing_shards(ready: dict[int, bool], expected: int, elsewhere: Collection[int] = ()) -> list[int]:
+    """Of the shards held (`ready` says which have caught up) and the first `expected`, those that are not evaluated: neither here
+    nor `elsewhere`."""
+    absent = [shard for shard in range(expected) if shard not in ready and shard not in elsewhere]
+    return [shard for shard, done in ready.items() if not done] + absent
 
 
 class _ListedShard:

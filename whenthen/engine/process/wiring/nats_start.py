@@ -163,6 +163,7 @@ def stream_settings(settings: Settings) -> StreamSettings:
         events_max_bytes=settings.retain_events_bytes,
         duplicate_window=settings.duplicate_window,
         engine_max_bytes=settings.engine_bytes,
+        rules_max_bytes=settings.rules_bytes,
         run_states_max_age=settings.retain_runs,
     )
 
