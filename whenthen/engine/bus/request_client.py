@@ -61,7 +61,7 @@ def unavailable(message: str, reason: str) -> BusUnavailable:
 
 def refusal(what: str, error: Mapping[str, Any]) -> BusUnavailable:
     """What an error in an answer of JetStream's means: `what` did not work, as there is no room, not just now, or for another reason."""
-    reason = _REASONS.get(error.get("err_code"), BusReason.REFUSED)
+    reason = _REASONS.get(error.get("err_code", 0), BusReason.REFUSED)
     return unavailable(f"{what}: {error.get('description')} ({error.get('err_code')})", reason)
 
 
