@@ -276,7 +276,7 @@ async def test_a_heartbeat_shows_that_the_message_sent_last_was_lost(
     bus: Bus, responder: Responder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The consumer says that it has sent a message, and none has come: reading begins again after the last that came."""
-    monkeypatch.setattr("whenthen.engine.bus.pull_consumer.SILENCE_S", 1000.0)
+    monkeypatch.setattr("whenthen.engine.bus.consumer_settings.SILENCE_S", 1000.0)
     responder.answers = ["100\r\nNats-Last-Consumer: 7\r\n"]
     reader = EventReader(bus)
     await reader.start(0, ["events.>"])

@@ -28,14 +28,13 @@ import contextlib
 import logging
 import uuid
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import nats.errors
-import orjson
 from nats.aio.subscription import Subscription
 
 from whenthen.cancellation import end_task, wait_event
+from whenthen.engine.bus.consumer_settings import HEARTBEAT_S, ConsumerSettings
 from whenthen.engine.bus.protocol import ACK, Meaning, Position, Receive, read_position, read_status
 from whenthen.engine.bus.request_client import BusReason, RequestClient, refusal, unavailable
 from whenthen.schemas.errors import BusUnavailable
@@ -47,11 +46,6 @@ log = logging.getLogger(__name__)
 #: gets position, reply subject (which acknowledges), subject, header block and data of one message
 Deliver = Callable[[Position, bytes, bytes, bytes, bytes], None]
 
-EXPIRES_S = 30.0  #: of a pull request
-HEARTBEAT_S = 1.0
-SILENCE_S = 3.0  #: without message or heartbeat: the consumer is gone
-INACTIVE_S = 60.0  #: after which the server forgets an abandoned ordered consumer
-MAX_WAITING = 16  #: pull requests that the server keeps for an ordered consumer
 #: how long a new consumer may take, while fewer than so many attempts in a row failed, and after that: a cluster whose leader
 #: died does not answer, nor does it when it has given the consumer to the server that died; the next try goes elsewhere
 CREATE_S = (0.75, 5.0)
@@ -60,21 +54,6 @@ RETRY_S = (0.05, 0.25)  #: the pause after a failure, and the longest that it gr
 FRUITLESS_S = 1.0  #: the longest pause between requests that end at once without a message
 FRUITLESS_LIMIT = 3  #: after so many of them an ordered consumer that seems to be there is created again all the same
 WARN_EVERY_S = 10.0
-#: what a message costs besides its data when the server compares it with `max_bytes` (subjects, headers)
-OVERHEAD_BYTES = 64 << 10
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ConsumerSettings:
-    """Which consumer, and how it is asked."""
-
-    stream: str
-    config: Mapping[str, object]  #: as `CONSUMER.CREATE` takes it, without a name
-    durable: str = ""  #: its name; empty for an ordered consumer
-    expires_s: float = EXPIRES_S  #: of a pull request
-    max_bytes: int = (
-        0  #: of a pull request; 0 for no limit. Raised to what the largest message needs, or that would never come
-    )
 
 
 class PullConsumer:
@@ -227,19 +206,10 @@ class PullConsumer:
             self._wake.clear()
             if self.live and self._demand(self.asked) <= 0:
                 woken = await wait_event(self._wake, HEARTBEAT_S)
-                if not woken and self.asked > 0 and now() - self._heard > self._silence_s:
+                if not woken and self.asked > 0 and now() - self._heard > self.settings.silence_s:
                     log.warning("the consumer of %s fell silent; creating it again", self.settings.stream)
                     self._inbox = ""
                     self._interrupt()
-
-    @property
-    def _silence_s(self) -> float:
-        """A request that is too short for heartbeats is answered by its end at the latest."""
-        return SILENCE_S if self._heartbeats else self.settings.expires_s + SILENCE_S
-
-    @property
-    def _heartbeats(self) -> bool:
-        return self.settings.expires_s >= 2 * HEARTBEAT_S  # the server refuses shorter requests with heartbeats
 
     def _interrupted(self, error: BusUnavailable) -> None:
         self.live = False
@@ -317,29 +287,14 @@ class PullConsumer:
         self._name = f"wt-{settings.stream.lower()}-{uuid.uuid4().hex}"
         self._consumer_seq = 0
         await self._subscribe()
-        config: dict[str, object] = {
-            "ack_policy": "none",
-            "replay_policy": "instant",
-            "inactive_threshold": int(INACTIVE_S * 1e9),
-            "mem_storage": True,
-            "num_replicas": 1,
-            "max_waiting": MAX_WAITING,
-            **settings.config,
-            "name": self._name,
-        }
-        if self.last_seq:
-            config.pop("opt_start_time", None)
-            config |= {"deliver_policy": "by_start_sequence", "opt_start_seq": self.last_seq + 1}
+        config = settings.ordered_config(self._name, after=self.last_seq)
         answer = await self._create(f"{settings.stream}.{self._name}", config, action="create")
         self.pending = answer.get("num_pending", 0)
 
     async def _open_durable(self) -> None:
         settings = self.settings
         if not self.exists:
-            subject = f"{settings.stream}.{settings.durable}"
-            if filter_subject := settings.config.get("filter_subject"):
-                subject += f".{filter_subject}"
-            await self._create(subject, {**settings.config, "durable_name": settings.durable})
+            await self._create(settings.durable_subject, {**settings.config, "durable_name": settings.durable})
             self.exists = True
         if not self._inbox or self._sub is None or self._fruitless >= FRUITLESS_LIMIT:
             await self._drop()
@@ -370,13 +325,9 @@ class PullConsumer:
 
     def _ask(self, batch: int) -> None:
         settings = self.settings
-        request = {"batch": batch, "expires": int(settings.expires_s * 1e9)}
-        if settings.max_bytes:
-            request["max_bytes"] = max(settings.max_bytes, self.client.nc.max_payload + OVERHEAD_BYTES)
-        if self._heartbeats:
-            request["idle_heartbeat"] = int(HEARTBEAT_S * 1e9)
+        request = settings.pull_request(batch, max_payload=self.client.nc.max_payload)
         subject = f"$JS.API.CONSUMER.MSG.NEXT.{settings.stream}.{self._name}"
-        self.client.send(subject, orjson.dumps(request), reply=self._inbox)
+        self.client.send(subject, request, reply=self._inbox)
         self._asked_at = asyncio.get_running_loop().time()
         self._received_before = self.received
         if self.asked <= 0:
