@@ -8,7 +8,7 @@ PEERS_STAMP := $(PEERS)/.installed
 CASES ?= 400
 SEED ?= 1
 # groups in the order that tests/conftest.py gives them, long ones first; tests also wait, so more workers than processors; each imports all
-WORKERS ?= 4
+WORKERS ?= 6
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --no-loadscope-reorder
 NOTHING_MISSING ?=
 SECONDS ?= 60

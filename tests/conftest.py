@@ -9,7 +9,6 @@ from __future__ import annotations
 import gc
 from collections import Counter
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -17,7 +16,7 @@ import pytest
 
 from tests.machine import REQUIREMENTS, missing
 
-TESTS = Path(__file__).parent
+PREFIX = "tests/"  #: of all ids
 QUICK = ("unit", "conformance")  #: folders of pure tests
 #: folders whose own files start nats-server; those in the folder of a room do not
 SERVERS = ("contract", "integration", "acceptance")
@@ -101,12 +100,17 @@ def _not_run(reporter: pytest.TerminalReporter) -> Counter[str]:
 
 
 def _layer(item: pytest.Item) -> str:
-    return item.path.relative_to(TESTS).parts[0] if item.path.is_relative_to(TESTS) else ""
+    return _parts(item)[0]
 
 
 def _in_room(item: pytest.Item) -> bool:
     """Whether it lies in a room's folder, as tests/integration/actions: one room, over sockets and processes of the test's own."""
-    return len(item.path.relative_to(TESTS).parts) > 2 if item.path.is_relative_to(TESTS) else False
+    return len(_parts(item)) > 2
+
+
+def _parts(item: pytest.Item) -> list[str]:
+    """Its file, as a path from the folder of the tests; by the id, as pathlib takes seconds for thousands of tests."""
+    return item.nodeid.partition("::")[0].removeprefix(PREFIX).split("/")
 
 
 def _takes(item: pytest.Item) -> float:

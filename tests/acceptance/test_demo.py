@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 import signal
-import subprocess
 from pathlib import Path
 
+from tests import forks
 from tests.patience import eventually, limit
 from whenthen.cli.demo.story import CHAPTERS
 
-from .conftest import environment, run_command, whenthen_command
+from .conftest import environment, installed_python, run_command
 
 
 def test_the_demo_observes_every_step_and_tells_it() -> None:
@@ -38,21 +38,12 @@ def test_a_kept_demo_is_a_project_that_passes_its_own_tests(tmp_path: Path) -> N
 
 
 def test_a_demo_that_is_told_to_stop_stops_its_server(tmp_path: Path) -> None:
-    with subprocess.Popen(
-        [*whenthen_command(), "demo", "--keep", str(tmp_path)],
-        env=environment({"PYTHONUNBUFFERED": "1"}),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    ) as demo:
-        assert demo.stdout is not None
-        server = None
-        for line in demo.stdout:
-            if found := re.search(r"process (\d+)", line):
-                server = int(found[1])
-                break
-        assert server is not None
-        assert Path(f"/proc/{server}").exists()
-        os.kill(demo.pid, signal.SIGTERM)
-        assert demo.wait(limit(60)) == 128 + signal.SIGTERM
+    screen = tmp_path / "screen"
+    with screen.open("wb") as out:
+        words = ["demo", "--keep", str(tmp_path / "kept")]
+        demo = forks.start(words, env=environment(), stdout=out, stderr=out, python=installed_python())
+    server = int(eventually(lambda: re.search(r"process (\d+)", screen.read_text()), within_s=60)[1])
+    assert Path(f"/proc/{server}").exists()
+    os.kill(demo.pid, signal.SIGTERM)
+    assert demo.wait(limit(60)) == 128 + signal.SIGTERM
     eventually(lambda: not Path(f"/proc/{server}").exists())

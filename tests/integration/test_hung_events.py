@@ -29,7 +29,7 @@ from whenthen.engine.process.asyncapi.run_messages import HangRecord
 from whenthen.rules import load_rules
 from whenthen.rules.replay import replay, skips_of
 
-pytestmark = [pytest.mark.anyio, pytest.mark.takes(30)]
+pytestmark = [pytest.mark.anyio, pytest.mark.takes(12)]
 
 HANGING = Path(__file__).parents[1] / "chaos" / "hanging"
 RULES = """

@@ -16,7 +16,7 @@ from whenthen.engine.process.settings import load_settings
 pytestmark = pytest.mark.anyio
 
 AUTOMATIONS = 2000
-SWAPS = 4
+SWAPS = 3
 WATCHED = range(0, AUTOMATIONS, 40)
 ROUNDS = 2 * SWAPS  # two events make a firing; they lie before and after a swap
 
