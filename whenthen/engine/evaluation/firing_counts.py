@@ -7,12 +7,15 @@ its batches. Read by `process.queries.shard_records`.
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 
+from whenthen.engine.evaluation.log_ports import ShardLog
+from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.firings import Firing, FiringState
 
 __all__ = ["FIRED", "FiredTotal", "FiringCounts", "decode_totals"]
@@ -21,6 +24,7 @@ log = logging.getLogger(__name__)
 
 FIRED = "@fired"  #: in place of a trigger, in the records of a shard; no id of a trigger begins with @
 STORE_EVERY_S = 10.0  #: while firings are made; an idle shard stores them at once
+RETRY_S = 0.2  #: before firings are looked for again
 MOST_ABSENT = 10_000  #: automations that are counted without being in the rules, such as those whose file is away
 
 
@@ -62,6 +66,21 @@ class FiringCounts:
         """Count from now on when there is no record."""
         if not self.since:
             self.since, self._unstored = now, True
+
+    async def catch_up(self, shard_log: ShardLog, automations: Collection[str], *, now: str) -> None:
+        """Count the firings that are stored and not in the record; begin to count when there is no record. `now`: RFC 3339."""
+        if self.since:
+            while True:
+                recent: list[bytes] = []
+                try:
+                    await shard_log.firings_after(FIRED, recent.append)
+                    break
+                except BusUnavailable as error:
+                    log.warning("shard %d: its firings are not counted yet: %s", shard_log.shard, error)
+                    await asyncio.sleep(RETRY_S)
+            for data in recent:
+                self.add_stored(data, automations)
+        self.begin(now)
 
     def add_stored(self, data: bytes, automations: Collection[str]) -> None:
         """Count a firing of one of `automations`, those of the shard, that is in the store and not in the record."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.records import Message
@@ -21,19 +21,19 @@ from whenthen.engine.bus.subjects import (
     marker_number,
     tick_subject,
 )
+from whenthen.engine.evaluation.commits.automations_aside import AutomationsAside
 from whenthen.engine.evaluation.commits.batch_storing import BatchStoring
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
 from whenthen.engine.evaluation.commits.unreadable_windows import UNREADABLE
-from whenthen.engine.evaluation.commits.window_parts import MAX_WINDOW_BYTES
 from whenthen.engine.evaluation.firing_counts import FIRED, FiringCounts
 from whenthen.engine.evaluation.log_ports import EventLog, Received, ShardLog
 from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, PublishSpecs, RuleRevisions
-from whenthen.engine.evaluation.loop_stopped import loop_stopped_event, set_aside_event
+from whenthen.engine.evaluation.loop_stopped import loop_stopped_event
 from whenthen.engine.evaluation.shard_rules import ShardRules
 from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
 from whenthen.engine.hangs import SKIPS, ShardSkips
 from whenthen.schemas.errors import BusUnavailable
-from whenthen.schemas.events import Event, decode_event
+from whenthen.schemas.events import decode_event
 from whenthen.schemas.firings import Decision
 from whenthen.schemas.times import format_time, from_us
 from whenthen.supervision import AtHand
@@ -95,12 +95,13 @@ class ShardLoop:
         self._clock = StreamClock(wall_us=wall_us, monotonic=monotonic)
         self._encoder = MessageEncoder(self.shard, settings or EvaluationSettings())
         self._counts = FiringCounts()
+        self._aside = AutomationsAside(self.shard, evaluator, self.observer, position=lambda: self.seq, wall_us=wall_us)
         self._storing = BatchStoring(
             shard_log,
             events,
             evaluator,
             self._encoder,
-            set_aside=self._set_aside,
+            set_aside=self._aside.set_aside,
             monotonic=monotonic,
             publish_specs=publish_specs,
             counts=self._counts,
@@ -117,7 +118,6 @@ class ShardLoop:
         self._ids_read = False  #: whether the recent ids were read; from then on all events are
         self._commit: asyncio.Task[None] | None = None
         self._commit_started = monotonic()
-        self._aside: list[str] = []  #: as the observer was last told
 
     @property
     def full(self) -> bool:
@@ -207,8 +207,11 @@ class ShardLoop:
                 unreadable[trigger, key] = (state, error)
             if count % 2000 == 0:
                 await asyncio.sleep(0)
-        self._tell_aside()
-        await self._load_counts()
+        self._aside.tell()
+        await self._counts.catch_up(
+            self._log, self.evaluator.rules.automations, now=format_time(from_us(self._wall_us()))
+        )
+        self.observer.counted(self.shard, self._counts.snapshot())
         if self.evaluator.wants_all_events():
             await self._read_recent_ids(offset.seq + 1)
         log.info("shard %d: loaded %d windows at position %d", self.shard, len(latest) - len(unknown), offset.seq)
@@ -220,22 +223,6 @@ class ShardLoop:
             await self._storing.put_away(unreadable, rules=self.revision)
         for skip in await self._storing.settle_skips(self._skips, seq=self.seq, rules=self.revision):
             self.observer.event_set_aside(self.shard, skip)
-
-    async def _load_counts(self) -> None:
-        """Count the firings that are stored and not in the record of their numbers; begin to count when there is none."""
-        if self._counts.since:
-            while True:
-                recent: list[bytes] = []
-                try:
-                    await self._log.firings_after(FIRED, recent.append)
-                    break
-                except BusUnavailable as error:
-                    log.warning("shard %d: its firings are not counted yet: %s", self.shard, error)
-                    await asyncio.sleep(RETRY_S)
-            for data in recent:
-                self._counts.add_stored(data, self.evaluator.rules.automations)
-        self._counts.begin(format_time(from_us(self._wall_us())))
-        self.observer.counted(self.shard, self._counts.snapshot())
 
     async def _read_recent_ids(self, before: int) -> None:
         """Learn which events came lately, for one that names its predecessor. Done once: from then on all are read."""
@@ -265,9 +252,7 @@ class ShardLoop:
     async def _step(self) -> None:
         """One batch: wait for events, evaluate them, start their commit."""
         if self.evaluator.aside:
-            for name in self.evaluator.give_back():
-                log.info("shard %d: automation %s was resumed and is evaluated again", self.shard, name)
-            self._tell_aside()
+            self._aside.give_back()
         if not self._cursor.buffered:
             # idle: a commit that failed for good shows here as well; its end wakes the cursor
             if self._commit is not None:
@@ -307,7 +292,7 @@ class ShardLoop:
             self.evaluator.replace_rules(rules)
             self._rules.number = number
             self._encoder.forget_actions()
-            self._tell_aside()
+            self._aside.tell()
             log.info("shard %d: revision %d of the rules is in force", self.shard, number)
         self.seq = marker.seq
         self._start_commit(batch, always=rules is not None)
@@ -384,18 +369,13 @@ class ShardLoop:
             left_out = self._encoder.add_firings(
                 batch, outcome.firings, message, self.evaluator.rules.actions, largest=largest
             )
-            for firing, size in left_out:
-                detail = (
-                    f"a message of its firing {firing.id} would have {size} bytes, and the NATS server takes {largest}; "
-                    "make its actions and key values smaller, or raise max_payload"
-                )
-                batch.notices.append(self._set_aside(firing.automation, detail))
+            batch.notices += [self._aside.for_firing(firing, size, largest=largest) for firing, size in left_out]
 
     # -- committing
 
     def _start_commit(self, batch: CommitBatch, *, always: bool = False) -> None:
         """Commit in the background; the commit before must have been awaited."""
-        messages = self._changed_windows(batch)
+        messages = self._aside.changed_windows(self._encoder, batch.notices)
         messages += batch.messages
         now = self._monotonic()
         if messages:
@@ -412,40 +392,6 @@ class ShardLoop:
         position = {"seq": self.seq, "clock_us": self.evaluator.clock_us, "rules": self.revision}
         self._commit = asyncio.create_task(self._storing.store(messages, batch, self.observer, **position))
         self._commit.add_done_callback(lambda _: self._cursor.wake())
-
-    def _changed_windows(self, batch: CommitBatch) -> list[Message]:
-        """The windows that changed. One that is too large for anything sets its automation aside and is forgotten."""
-        windows = self.evaluator.drain()
-        large: dict[str, list[tuple[str, str]]] = {}
-        for trigger, key, state in windows:
-            if state is not None and len(state) > MAX_WINDOW_BYTES:
-                large.setdefault(self.evaluator.owner(trigger) or "", []).append((trigger, key))
-        for automation, names in large.items():
-            if automation:
-                detail = (
-                    f"a window of its key {names[0][1][:200]!r} has more than {MAX_WINDOW_BYTES} bytes and was dropped; "
-                    "shorten `within`, or divide the events by `for_each`"
-                )
-                batch.notices.append(self._set_aside(automation, detail, names))
-                windows = [window for window in windows if window[:2] not in names]
-        if large:
-            windows += self.evaluator.drain()
-        return [self._encoder.window(*window) for window in windows]
-
-    def _set_aside(self, automation: str, detail: str, windows: Iterable[tuple[str, str]] = ()) -> Event:
-        """Evaluate an automation no more; gives the event that says so."""
-        at_us = self._wall_us()
-        log.error("shard %d: automation %s is set aside: %s", self.shard, automation, detail)
-        self.evaluator.set_aside(automation, detail, at_us=at_us, windows=windows)
-        self._tell_aside()
-        return set_aside_event(automation, detail, position=self.seq, now=from_us(at_us))
-
-    def _tell_aside(self) -> None:
-        """Tell the observer which automations are set aside, if they are others than it was told."""
-        names = sorted(self.evaluator.aside)
-        if names != self._aside:
-            self._aside = names
-            self.observer.set_aside(self.shard, dict(self.evaluator.aside))
 
     async def _await_commit(self) -> None:
         """Wait for the commit that is being stored, if any, and raise what it raised."""

@@ -15,7 +15,7 @@ from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus.records import Message
 from whenthen.engine.bus.request_client import BusReason, refusal, unavailable
-from whenthen.engine.evaluation import shard_loop as loop_module
+from whenthen.engine.evaluation.commits import automations_aside
 from whenthen.engine.evaluation.commits.commit import SAME_REFUSALS, FencedShardLog
 from whenthen.engine.evaluation.loop_ports import Observer
 from whenthen.engine.evaluation.memory_log import MemoryConnection
@@ -149,7 +149,7 @@ def test_an_automation_that_was_set_aside_comes_back_on_request() -> None:
 
 
 def test_a_window_beyond_all_sizes_is_dropped_and_its_automation_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop_module, "MAX_WINDOW_BYTES", 2000)
+    monkeypatch.setattr(automations_aside, "MAX_WINDOW_BYTES", 2000)
 
     async def play() -> None:
         wide = {"name": "wide", "trigger": {**PAIR, "threshold": 1000, "for_each": []}, "actions": ["do-nothing"]}
