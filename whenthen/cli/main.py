@@ -34,7 +34,7 @@ COMMANDS = {
     "status": LazyCommand("whenthen.cli.inspect", "What the server runs, on which rules, and the problems of a set that was refused."),
     "deployments": LazyCommand("whenthen.cli.runs", "Deployments: what can be run, and when it runs by itself."),
     "runs": LazyCommand("whenthen.cli.runs", "Flow runs, newest first."),
-    "actions": LazyCommand("whenthen.cli.runs", "Actions of firings and what became of them, newest first."),
+    "actions": LazyCommand("whenthen.cli.performed_actions", "Actions of firings and what became of them, newest first."),
     "backup": LazyCommand("whenthen.cli.backup", "Write everything that a running server with embedded NATS stores into a file."),
     "restore": LazyCommand("whenthen.cli.backup", "Make a backup the data of a new data directory, which no server uses; then start whenthen serve with it."),
     "asyncapi": LazyCommand("whenthen.cli.inspect", "Print an AsyncAPI document of all NATS subjects and messages, as JSON."),
