@@ -609,6 +609,35 @@ async def test_plans_store_nothing_and_rules_without_room_are_refused_with_the_r
         assert server.server.rule_registry.now.number == number + 1
 
 
+async def test_where_rules_come_from_files_alone_requests_change_none(
+    nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    rules = folder_of(tmp_path / "rules", PAIR)
+    body = {"files": [{"name": "r.yaml", "text": OTHER}]}
+    async with running(nats_server, rules, tmp_path / "a", rules_from="files") as server:
+        before = (await bus.js.stream_info(RULES)).state.last_seq
+        assert [each["name"] for each in (await server.post("/api/rules/plan", body)).json()["changes"]] == [
+            "other",
+            "pair",
+        ]
+        for path in ("/api/rules/apply", "/api/rules/revisions/1/rollback"):
+            answer = await server.post(path, body if path.endswith("apply") else {})
+            assert answer.status_code == 403
+            error = answer.json()["error"]
+            assert error["reason"] == "rules_from_files"
+            assert f"change those at {rules}" in error["message"]
+            assert 'set `rules_from: "files, api"`' in error["message"]
+        told = await asyncio.to_thread(command, server, "apply", folder_of(tmp_path / "new", OTHER))
+        assert told.returncode == 1
+        assert "rules come from files alone here" in told.stderr
+        assert server.names() == ["pair"]
+        assert (await bus.js.stream_info(RULES)).state.last_seq == before
+        # those on disk are files
+        folder_of(rules, OTHER)
+        assert (await server.post("/api/rules/apply", {})).status_code == 200
+        assert server.names() == ["other"]
+
+
 async def test_of_two_that_apply_at_once_one_is_told_who_won(nats_server: NatsServer, tmp_path: Path) -> None:
     rules = folder_of(tmp_path / "rules", PAIR)
     async with running(nats_server, rules, tmp_path / "a") as a, running(nats_server, None, tmp_path / "b") as b:

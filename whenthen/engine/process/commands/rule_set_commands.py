@@ -12,19 +12,32 @@ from whenthen.engine.process.revisions.rules_in_force import RulesInForce
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import Revision, RevisionStore
 from whenthen.rules import Rules, SourceFile, compile_files, load_rules, planned_changes
-from whenthen.schemas.errors import Conflict, InvalidInput
+from whenthen.schemas.errors import Conflict, InvalidInput, Refused
 
 __all__ = ["RuleSetCommands"]
 
 log = logging.getLogger(__name__)
 
 
+class RulesFromFilesAlone(Refused):
+    """A request may not put rules in force here."""
+
+    reason = "rules_from_files"
+
+
 class RuleSetCommands:
-    """`path` is the rules folder or file of this process; None when it has none."""
+    """`path` is the rules folder or file of this process; None when it has none. `from_api`: whether rules may come from requests."""
 
     def __init__(
-        self, in_force: RulesInForce, store: RevisionStore, rule_registry: RuleRegistry, *, path: Path | None
+        self,
+        in_force: RulesInForce,
+        store: RevisionStore,
+        rule_registry: RuleRegistry,
+        *,
+        path: Path | None,
+        from_api: bool = True,
     ) -> None:
+        self._from_api = from_api
         self._in_force = in_force
         self._store = store
         self._rule_registry = rule_registry
@@ -50,13 +63,24 @@ class RuleSetCommands:
         )
 
     async def apply_rules(self, request: RuleSetRequest) -> answers.RuleRevision:
+        if request.files is not None:  # those on disk are files
+            self._check_from_api()
         rules = await self._rules(request)
         revision = await self._in_force.apply(rules, who=request.who, expected=request.expected)
         return _described(revision, revision.number)
 
     async def roll_back_rules(self, number: int, request: RollbackRequest) -> answers.RuleRevision:
+        self._check_from_api()
         revision = await self._in_force.rollback(number, who=request.who, expected=request.expected)
         return _described(revision, revision.number)
+
+    def _check_from_api(self) -> None:
+        if not self._from_api:
+            raise RulesFromFilesAlone(
+                f"rules come from files alone here (rules_from); change those at {self._path or 'the rules folder of a process'}, which are "
+                'then published, or set `rules_from: "files, api"`: who has the API token can then run any command',
+                status=403,
+            )
 
     async def _rules(self, request: RuleSetRequest) -> Rules:
         async with self._compiling:
