@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -523,6 +524,7 @@ async def test_plan_apply_and_rollback_say_what_changes_and_every_process_follow
         assert planned.returncode == 0, planned.stderr
         lines = planned.stdout.splitlines()
         assert lines[0].startswith("! automation pair: trigger changed; starts afresh")
+        assert lines[0].endswith("; changed is trigger.threshold: 2 -> 3; no open windows")
         assert "+ automation third: new" in lines
         assert "+ webhook shop: new" in lines
         assert lines[-1].startswith("revision 1 is in force; `whenthen apply ")
@@ -568,6 +570,53 @@ async def test_plan_apply_and_rollback_say_what_changes_and_every_process_follow
 
 
 HOOKS = "webhooks: [{name: shop, verify: none, map: {event: $.body.event, resource: {id: $.body.id}}}]\n"
+
+
+async def test_a_plan_counts_the_open_windows_of_what_it_changes_or_removes(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    chain = (
+        "{name: chain, trigger: {type: sequence, within: 1h, triggers: [{expect: half.done}, {expect: whole.done}]}, "
+        "actions: do-nothing}"
+    )
+    each = PAIR.replace("within: 1h", "within: 1h, for_each: id").replace("]\n", f", {chain}]\n")
+    rules = folder_of(tmp_path / "rules", each)
+    async with running(nats_server, rules, tmp_path / "a", shards=2) as server:
+        for resource in ("a", "b", "c", "c"):  # that of c remembers that it fired
+            await server.emit("half.done", resource)
+        await until(lambda: server.fired("pair", 1))
+
+        async def planned() -> dict[str, int | None]:
+            plan = await server.post(
+                "/api/rules/plan",
+                {
+                    "files": [
+                        {"name": "r.yaml", "text": each.replace("threshold: 2", "threshold: 5").replace(chain, "")}
+                    ]
+                },
+            )
+            return {change["name"]: change.get("windows") for change in plan.raise_for_status().json()["changes"]}
+
+        async def counted() -> bool:
+            found = await planned()
+            return found["pair"] == 3 and bool(found["chain"])
+
+        await until(counted)
+
+
+async def test_a_server_that_can_not_listen_publishes_nothing(
+    nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    rules = folder_of(tmp_path / "rules", PAIR)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError, match=rf"can not listen on 127\.0\.0\.1:{port}: .*; choose another --port"):
+            async with running(nats_server, rules, tmp_path / "a", port=port):
+                pass
+    streams = await bus.js.streams_info()
+    assert all(stream.state.messages == 0 for stream in streams if stream.config.name in (RULES, EVENTS))
+    async with running(nats_server, rules, tmp_path / "a") as server:
+        assert server.server.rule_registry.now.number == 1
 
 
 async def test_plans_store_nothing_and_rules_without_room_are_refused_with_the_remedy(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from whenthen.engine.http import RollbackRequest, RuleSetRequest
@@ -11,12 +12,14 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import Revision, RevisionStore
-from whenthen.rules import Rules, SourceFile, compile_files, load_rules, planned_changes
+from whenthen.rules import RuleChange, Rules, SourceFile, compile_files, load_rules, planned_changes
 from whenthen.schemas.errors import Conflict, InvalidInput, Refused
 
 __all__ = ["RuleSetCommands"]
 
 log = logging.getLogger(__name__)
+
+MOST_COUNTED = 200  #: automations of a plan whose windows are counted
 
 
 class RulesFromFilesAlone(Refused):
@@ -26,7 +29,8 @@ class RulesFromFilesAlone(Refused):
 
 
 class RuleSetCommands:
-    """`path` is the rules folder or file of this process; None when it has none. `from_api`: whether rules may come from requests."""
+    """`path` is the rules folder or file of this process; None when it has none. `from_api`: whether rules may come from requests.
+    `open_windows` counts the windows of triggers by their ids."""
 
     def __init__(
         self,
@@ -36,7 +40,9 @@ class RuleSetCommands:
         *,
         path: Path | None,
         from_api: bool = True,
+        open_windows: Callable[[Sequence[str]], Awaitable[int]],
     ) -> None:
+        self._open_windows = open_windows
         self._from_api = from_api
         self._in_force = in_force
         self._store = store
@@ -58,9 +64,26 @@ class RuleSetCommands:
             in_force=now.rules.revision,
             digest=rules.revision,
             published_before=earlier or None,
-            changes=[answers.PlannedChange(**change._asdict()) for change in planned_changes(now.rules, rules)],
+            changes=await self._with_windows(planned_changes(now.rules, rules)),
             notes=self._in_force.notes(),
         )
+
+    async def _with_windows(self, changes: Sequence[RuleChange]) -> list[answers.PlannedChange]:
+        """Changes with the number of windows that are open for each automation they are about."""
+        triggers = {
+            name: [*(node.id for node in compiled.composites), *(leaf.id for leaf in compiled.leaves)]
+            for shard in self._rule_registry.now.shards
+            for name, compiled in shard.automations.items()
+        }
+        found, counted = [], 0
+        for change in changes:
+            fields = change._asdict() | {"fields": list(change.fields)}
+            ids = triggers.get(change.name) if change.kind == "automation" and change.change != "new" else None
+            if ids and counted < MOST_COUNTED:
+                counted += 1
+                fields["windows"] = await self._open_windows(ids)
+            found.append(answers.PlannedChange(**fields))
+        return found
 
     async def apply_rules(self, request: RuleSetRequest) -> answers.RuleRevision:
         if request.files is not None:  # those on disk are files
