@@ -35,10 +35,7 @@ def main() -> int:
     parser.add_argument("--form", choices=["embedded", "split", "both"], default="both")
     parser.add_argument("--hung", type=int, default=2, help="events that hang whoever evaluates them, in each form")
     parser.add_argument(
-        "--oversized",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="let a window grow beyond a message of the server",
+        "--window", type=int, help="bytes beyond which a window grows, 0 for none; default: a message of the server"
     )
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -58,7 +55,7 @@ def main() -> int:
                 rate=options.rate,
                 until_s=seconds,
                 hung=options.hung,
-                oversized=options.oversized,
+                window_bytes=options.window,
             )
         )
         sys.stdout.write(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode() + "\n")

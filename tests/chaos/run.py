@@ -34,16 +34,17 @@ async def run_chaos(
     until_s: float,
     settle_s: float = 600.0,
     hung: int = 0,
-    oversized: bool = True,
+    window_bytes: int | None = None,
 ) -> dict[str, Any]:
     """Load and kill for at most `until_s`, and give the summary; its `faults` are the promises that were broken. `hung` events of the
-    load hang whoever evaluates them; `oversized` lets a window grow beyond a message of the server, and firings name a thousand events."""
+    load hang whoever evaluates them. A window
+    grows beyond `window_bytes`, or None: beyond a message of the server, and firings name a thousand events."""
     async with House(folder, form, hanging=hung > 0) as house:
         sender = Sender(house.url, seed)
-        hoard_bytes = house.max_payload * 9 // 8 if oversized else 0
+        wanted_bytes = house.max_payload if window_bytes is None else window_bytes
         killed = asyncio.Event()
         sending = asyncio.create_task(
-            sender.run(deliveries(seed, rate, hung=hung, hoard_bytes=hoard_bytes), killed.is_set)
+            sender.run(deliveries(seed, rate, hung=hung, hoard_bytes=wanted_bytes * 9 // 8), killed.is_set)
         )
         killing = asyncio.create_task(
             kill_at_random(
@@ -80,8 +81,8 @@ async def run_chaos(
         if len({position for _, position in oracle.passed_over}) != len(hangs):
             faults.append(f"of the events {hangs}, which hang, {sorted(oracle.passed_over)} were set aside")
         largest = max(found.windows.values(), default=0)
-        if oversized and largest <= house.max_payload:
-            faults.append(f"the largest window in parts has {largest} bytes, not more than {house.max_payload}")
+        if largest <= wanted_bytes and wanted_bytes:
+            faults.append(f"the largest window in parts has {largest} bytes, not more than {wanted_bytes}")
         faults += [f"{name} did nothing of what it shares" for name, did in house.shared().items() if busy and not did]
         return {
             "form": form,

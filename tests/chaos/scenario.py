@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-__all__ = ["HOARDED", "LINES", "SECRET", "Delivery", "deliveries", "write_rules"]
+__all__ = ["SECRET", "Delivery", "deliveries", "write_rules"]
 
 SECRET = "chaos-secret-of-the-shop"
 
@@ -91,8 +91,9 @@ automations:
     trigger: {{expect: shop.line.logged, collect: {{events: {lines}, wait: 20s}}}}
     actions: [{call_b}]
 """
-HOARDED = "lines-within-an-hour"  #: the automation whose window grows beyond a message
-LINES = 1000  #: events of one delivery of the log, the most of `each`; a firing names as many
+_HOARDED = "lines-within-an-hour"  #: the automation whose window grows beyond a message
+_LINES = 250  #: events of one delivery of the log
+_NAMED = 1000  #: of them a firing names, the most that one does
 _LINE_ID_CHARS = 240
 _LINE_BYTES = 260  #: of a window for each line: its id, time and position
 _LONG_LINE_CHARS = 50_000  #: of the last line of a delivery: a triggering event that a firing still carries whole
@@ -117,7 +118,7 @@ def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path, change:
 
     folder.mkdir(parents=True, exist_ok=True)
     text = _RULES.format(
-        call_a=call(receivers[0]), call_b=call(receivers[1]), retry=_RETRY, runs=runs, hoarded=HOARDED, lines=LINES
+        call_a=call(receivers[0]), call_b=call(receivers[1]), retry=_RETRY, runs=runs, hoarded=_HOARDED, lines=_NAMED
     )
     if change:
         text = text.replace("threshold: 4", f"threshold: {3 + change % 3}", 1)
@@ -166,7 +167,7 @@ class Delivery:
 def deliveries(seed: int, rate: float, *, hung: int = 0, hoard_bytes: int = 0) -> Iterator[Delivery]:
     """Deliveries without end, about `rate` events a second, nearly in the order of sending; `hung` of them hang the evaluator. Beside
     them the log, until the window of its one key has more than `hoard_bytes`."""
-    logs = -(-hoard_bytes // (LINES * _LINE_BYTES))
+    logs = -(-hoard_bytes // (_LINES * _LINE_BYTES))
     chance = random.Random(seed)
     numbers = itertools.count()
 
@@ -187,7 +188,7 @@ def deliveries(seed: int, rate: float, *, hung: int = 0, hoard_bytes: int = 0) -
             )
         if number in range(_LINES_FROM, _LINES_FROM + logs):
             log = f"{seed}-log-{number}"
-            yield Delivery(id=log, at_s=at_s, event="", key="", order="", lag_s=0, lines=LINES, again_s=(2.0,))
+            yield Delivery(id=log, at_s=at_s, event="", key="", order="", lag_s=0, lines=_LINES, again_s=(2.0,))
         what = chance.random()
         if what < 0.30:
             order = f"o{number}"
