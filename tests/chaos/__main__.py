@@ -34,6 +34,9 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=25.0, help="events a second, about")
     parser.add_argument("--form", choices=["embedded", "split", "both"], default="both")
     parser.add_argument("--hung", type=int, default=2, help="events that hang whoever evaluates them, in each form")
+    parser.add_argument(
+        "--window", type=int, help="bytes beyond which a window grows, 0 for none; default: a message of the server"
+    )
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.default_int_handler)  # so that what was started is ended
@@ -52,6 +55,7 @@ def main() -> int:
                 rate=options.rate,
                 until_s=seconds,
                 hung=options.hung,
+                window_bytes=options.window,
             )
         )
         sys.stdout.write(orjson.dumps(summary, option=orjson.OPT_INDENT_2).decode() + "\n")

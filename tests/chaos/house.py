@@ -1,5 +1,5 @@
-"""The processes under test in their two forms, with receivers: `embedded` (one server and a worker beside it) and `split` (a
-nats-server, one process that takes requests, and two for each other role, which share its work).
+"""The processes under test in their two forms, with receivers: `embedded` (one server, and beside it a worker and another evaluator)
+and `split` (a nats-server, one process that takes requests, and two for each other role, which share its work).
 
 A house knows which of its processes may be killed, brings all of them back, and leaves none behind.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 from collections import Counter
 from collections.abc import Callable
@@ -24,6 +25,10 @@ from whenthen.engine.bus.embedded import find_server
 __all__ = ["House"]
 
 _HANGING = Path(__file__).with_name("hanging")
+_MAX_PAYLOAD = {
+    "embedded": 8 << 20,
+    "split": 512 << 10,
+}  #: of the embedded server; of the other, the least that is taken
 _SHARE = ("evaluator-", "executor-", "worker-")  #: processes that may have a second one
 
 
@@ -42,6 +47,9 @@ class House:
         self._port, self._nats_port = str(ports[0]), ports[1]
         self.rules = write_rules(folder / "rules", receivers=(ports[2], ports[3]), runs=self.runs)
         self.rule_changes = 0
+        self.roll_outs = 0
+        self._folders = [self.rules]  #: that processes were started on, the newest last
+        self._started_on: dict[str, Callable[[Path], list[str]]] = {}  #: the words of each process that has rules
         self.processes: dict[str, Supervised] = {}
         self.nats_kills = 0
         self._receivers = ports[2:]
@@ -57,13 +65,27 @@ class House:
             return f"nats://127.0.0.1:{self._nats_port}"
         return embedded_url(self.data_dir)
 
+    @property
+    def max_payload(self) -> int:
+        """Bytes of a message that NATS takes."""
+        return _MAX_PAYLOAD[self.form]
+
     def called(self) -> list[tuple[str, str]]:
         """Sender and key of every request that a receiver took."""
         return [one for number in (0, 1) for one in received(self.folder / f"receiver-{number}.txt")]
 
     def victims(self) -> dict[str, tuple[float, Callable[[], bool]]]:
         """For each kind its weight, and a kill of it that says whether there was something to kill."""
-        weights = {"server": 4, "api": 2, "evaluator": 4, "executor": 3, "worker": 2, "receiver": 2, "nats": 3}
+        weights = {
+            "server": 4,
+            "standby": 3,
+            "api": 2,
+            "evaluator": 4,
+            "executor": 3,
+            "worker": 2,
+            "receiver": 2,
+            "nats": 3,
+        }
         kinds: dict[str, list[Supervised]] = {}
         for name, process in self.processes.items():
             kinds.setdefault(name.partition("-")[0], []).append(process)
@@ -75,10 +97,23 @@ class House:
         return found
 
     def change_rules(self) -> None:
-        """Write other rules, which each process sees when it looks."""
+        """Write other rules, which each process on that folder sees when it looks; while two are in use, now the one, now the other."""
+        self._write(self._folders[self.rule_changes % len(self._folders)])
+
+    async def roll_out(self, chance: random.Random) -> None:
+        """A rolling deploy: other rules in another folder, and each process started again on it, one after the other."""
+        self.roll_outs += 1
+        self.rules = self.folder / f"rules-{self.roll_outs}"
+        self._folders.append(self._write(self.rules))
+        for name in chance.sample(sorted(self._started_on), len(self._started_on)):
+            await self.processes[name].replace(self._started_on[name](self.rules))
+            await asyncio.sleep(chance.uniform(0, 2))
+        self._folders = [self.rules]
+
+    def _write(self, folder: Path) -> Path:
         self.rule_changes += 1
         first, second = self._receivers
-        write_rules(self.rules, receivers=(first, second), runs=self.runs, change=self.rule_changes)
+        return write_rules(folder, receivers=(first, second), runs=self.runs, change=self.rule_changes)
 
     def kills(self) -> dict[str, int]:
         """How often each kind was killed."""
@@ -122,24 +157,27 @@ class House:
             words = [*whenthen()[:1], "-m", "tests.chaos.receiver", str(port), str(log)]
             self._run(f"receiver-{number}", words)
         if self.form == "embedded":
-            self._run("server", whenthen("serve", self.rules, "--data-dir", self.data_dir, "--port", self._port))
+            self._serve("server", "serve", "--data-dir", self.data_dir, "--port", self._port)
             await self.ready()
             address = f"nats://127.0.0.1:{(self.data_dir / 'nats' / 'port').read_text().strip()}"
-            self._run("worker-0", whenthen("worker", self.rules, "--nats", address, "--data-dir", self.data_dir))
+            beside = ["--nats", address, "--data-dir", self.data_dir]
+            self._serve("worker-0", "worker", *beside)
+            self._serve("standby", "serve", *beside, "--role", "evaluator")
             return
         config = self.folder / "nats.conf"
         store = self.folder / "store"
         config.write_text(
-            f'listen: "127.0.0.1:{self._nats_port}"\nmax_payload: 8388608\njetstream {{ store_dir: "{store}" }}\n'
+            f'listen: "127.0.0.1:{self._nats_port}"\nmax_payload: {self.max_payload}\n'
+            f'jetstream {{ store_dir: "{store}" }}\n'
         )
         self._run("nats", [str(find_server()), "-c", str(config)])
-        serve = whenthen("serve", self.rules, "--nats", self.nats_url, "--shards", str(self.shards))
-        self._run("api", [*serve, "--role", "api", "--port", self._port])
+        shared = ["--nats", self.nats_url, "--shards", str(self.shards)]
+        self._serve("api", "serve", *shared, "--role", "api", "--port", self._port)
         for number in (0, 1):
-            self._run(f"evaluator-{number}", [*serve, "--role", "evaluator"])
+            self._serve(f"evaluator-{number}", "serve", *shared, "--role", "evaluator")
         for number in (0, 1):
-            self._run(f"executor-{number}", [*serve, "--role", "executor", "--role", "scheduler"])
-            self._run(f"worker-{number}", [*serve, "--role", "worker"])
+            self._serve(f"executor-{number}", "serve", *shared, "--role", "executor", "--role", "scheduler")
+            self._serve(f"worker-{number}", "serve", *shared, "--role", "worker")
         await self.ready()
 
     async def ready(self, within_s: float = 180.0) -> None:
@@ -149,6 +187,15 @@ class House:
         except AssertionError as error:
             name = "server" if self.form == "embedded" else "api"
             raise AssertionError(f"{error}\n{self.processes[name].said()}") from None
+
+    def _serve(self, name: str, command: str, *options: str | Path) -> None:
+        """Start a process that has rules."""
+
+        def words(rules: Path) -> list[str]:
+            return whenthen(command, rules, *options)
+
+        self._started_on[name] = words
+        self._run(name, words(self.rules))
 
     def _run(self, name: str, words: list[str]) -> None:
         environment = {

@@ -106,6 +106,14 @@ class Supervised:
         self.kills += 1
         return True
 
+    async def replace(self, words: Sequence[str]) -> None:
+        """End it as a deploy does, with SIGTERM, and have it start with other words."""
+        self.words = list(words)
+        process = self._process
+        if process is not None and process.poll() is None:
+            self._killed.add(process.pid)
+            await asyncio.to_thread(end, process)
+
     async def halt(self, *, kill: bool = False) -> None:
         """End it, with SIGKILL at once if wanted, and leave it ended."""
         if self._keeper is not None:

@@ -26,6 +26,14 @@ webhooks:
       payload: $.body
       occurred: $.body.occurred
       id: $.headers.x-shop-delivery
+  - name: log
+    verify: {{type: hmac, secret: env:CHAOS_SECRET, header: X-Shop-Signature}}
+    map:
+      each: $.body.lines
+      event: shop.line.logged
+      resource: {{id: host}}
+      occurred: $.body.occurred
+      id: $.item.id
 
 deployments:
   - name: ledger
@@ -76,13 +84,26 @@ automations:
   - name: ledger-written
     trigger: {{expect: flow-run.Completed}}
     actions: [{call_a}]
+  - name: {hoarded}
+    trigger: {{expect: shop.line.logged, for_each: id, threshold: 100000, within: 1h}}
+    actions: [{call_a}]
+  - name: lines-in-bulk
+    trigger: {{expect: shop.line.logged, collect: {{events: {lines}, wait: 20s}}}}
+    actions: [{call_b}]
 """
+_HOARDED = "lines-within-an-hour"  #: the automation whose window grows beyond a message
+_LINES = 250  #: events of one delivery of the log
+_NAMED = 1000  #: of them a firing names, the most that one does
+_LINE_ID_CHARS = 240
+_LINE_BYTES = 260  #: of a window for each line: its id, time and position
+_LONG_LINE_CHARS = 50_000  #: of the last line of a delivery: a triggering event that a firing still carries whole
 _SENDER = "X-Chaos-Process: env:CHAOS_PROCESS"  #: which of the processes that share the actions performs one
 #: far more tries than any outage of a receiver lasts, so that nothing may end as a dead letter
-_RETRY = "{attempts: 100, delay: 200ms, max_delay: 2s}"
+_RETRY = "{retries: 99, delay: 200ms, max_delay: 2s}"
 
 
 _HANG_FROM, _HANG_EVERY = 30, 300  #: steps
+_LINES_FROM = 3  #: the step from which on each has a delivery of the log, until there are enough
 
 
 def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path, change: int = 0) -> Path:
@@ -96,7 +117,9 @@ def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path, change:
         return f"{{call-webhook: {url}, headers: {{{_SENDER}}}, timeout: 5s, retry: {_RETRY}}}"
 
     folder.mkdir(parents=True, exist_ok=True)
-    text = _RULES.format(call_a=call(receivers[0]), call_b=call(receivers[1]), retry=_RETRY, runs=runs)
+    text = _RULES.format(
+        call_a=call(receivers[0]), call_b=call(receivers[1]), retry=_RETRY, runs=runs, hoarded=_HOARDED, lines=_NAMED
+    )
     if change:
         text = text.replace("threshold: 4", f"threshold: {3 + change % 3}", 1)
         text += f"  - name: of-change-{change}\n    trigger: {{expect: shop.order.shipped}}\n    actions: [{call(receivers[0])}]\n"
@@ -118,14 +141,33 @@ class Delivery:
     lag_s: float  #: how long before it is sent it occurred; negative for a producer whose clock runs ahead
     again_s: tuple[float, ...] = field(default=())
     hangs: bool = False  #: whether whoever evaluates it hangs (`hanging/sitecustomize.py`)
+    lines: int = 0  #: of the log, each an event of its own
+
+    @property
+    def webhook(self) -> str:
+        return "log" if self.lines else "shop"
+
+    @property
+    def event_ids(self) -> list[str]:
+        """The ids of the events that come of it."""
+        return [f"log/{line}" for line in self._line_ids()] if self.lines else [f"shop/{self.id}"]
+
+    def _line_ids(self) -> list[str]:
+        return [f"{self.id}-{number}-".ljust(_LINE_ID_CHARS, "i") for number in range(self.lines)]
 
     def body(self, occurred: str) -> dict[str, Any]:
+        if self.lines:
+            lines: list[dict[str, str]] = [{"id": line} for line in self._line_ids()]
+            lines[-1]["text"] = "x" * _LONG_LINE_CHARS
+            return {"lines": lines, "occurred": occurred}
         hang = {"hang": "spin"} if self.hangs else {}
         return {"event": self.event, "id": self.key, "order": self.order, "occurred": occurred, **hang}
 
 
-def deliveries(seed: int, rate: float, *, hung: int = 0) -> Iterator[Delivery]:
-    """Deliveries without end, about `rate` events a second, nearly in the order of sending; `hung` of them hang the evaluator."""
+def deliveries(seed: int, rate: float, *, hung: int = 0, hoard_bytes: int = 0) -> Iterator[Delivery]:
+    """Deliveries without end, about `rate` events a second, nearly in the order of sending; `hung` of them hang the evaluator. Beside
+    them the log, until the window of its one key has more than `hoard_bytes`."""
+    logs = -(-hoard_bytes // (_LINES * _LINE_BYTES))
     chance = random.Random(seed)
     numbers = itertools.count()
 
@@ -144,6 +186,9 @@ def deliveries(seed: int, rate: float, *, hung: int = 0) -> Iterator[Delivery]:
             yield Delivery(
                 id=f"{seed}-hangs-{number}", at_s=at_s, event="shop.login", key=user, order="none", lag_s=0, hangs=True
             )
+        if number in range(_LINES_FROM, _LINES_FROM + logs):
+            log = f"{seed}-log-{number}"
+            yield Delivery(id=log, at_s=at_s, event="", key="", order="", lag_s=0, lines=_LINES, again_s=(2.0,))
         what = chance.random()
         if what < 0.30:
             order = f"o{number}"

@@ -27,7 +27,8 @@ _BACKLOG = 300  #: deliveries without an answer, above which no further ones are
 class Sent:
     """What came of the load."""
 
-    taken: set[str] = field(default_factory=set)  #: delivery ids that were answered 2xx at least once
+    taken: set[str] = field(default_factory=set)  #: deliveries that were answered 2xx at least once
+    event_ids: set[str] = field(default_factory=set)  #: of the events that came of these
     deliveries: int = 0
     requests: int = 0
     repeated: int = 0  #: deliveries sent again after a 2xx
@@ -38,7 +39,7 @@ class Sent:
 
 
 class Sender:
-    """Delivers a scenario to one webhook."""
+    """Delivers a scenario to the webhooks of the server at `url`."""
 
     def __init__(self, url: str, seed: int, *, give_up_s: float = 300.0) -> None:
         self.url = url
@@ -104,12 +105,13 @@ class Sender:
         while True:
             self.sent.requests += 1
             try:
-                answer = await client.post(self.url, content=body, headers=headers)
+                answer = await client.post(f"{self.url}/hooks/{delivery.webhook}", content=body, headers=headers)
             except httpx.TransportError:
                 answer = None  # whether it was stored is not known
             now = time.monotonic()
             if answer is not None and answer.is_success:
                 self.sent.taken.add(delivery.id)
+                self.sent.event_ids.update(delivery.event_ids)
                 self.sent.longest_s = max(self.sent.longest_s, now - began)
                 self.sent.gap_s = max(self.sent.gap_s, now - self._answered)
                 self._answered = now

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.mark.takes(32)
 async def test_whatever_is_killed_firings_equal_the_replay_and_every_action_and_run_happened(tmp_path: Path) -> None:
-    summary = await run_chaos(tmp_path, "embedded", 4, kills=12, every_s=1.2, rate=15, until_s=25)
+    summary = await run_chaos(tmp_path, "embedded", 4, kills=12, every_s=1.2, rate=15, until_s=25, window_bytes=0)
     assert not summary["faults"], summary
     assert summary["kills"]["in_all"] >= 3, summary
     assert summary["firings"], summary

@@ -8,6 +8,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
@@ -523,6 +524,7 @@ async def test_plan_apply_and_rollback_say_what_changes_and_every_process_follow
         assert planned.returncode == 0, planned.stderr
         lines = planned.stdout.splitlines()
         assert lines[0].startswith("! automation pair: trigger changed; starts afresh")
+        assert lines[0].endswith("; changed is trigger.threshold: 2 -> 3; no open windows")
         assert "+ automation third: new" in lines
         assert "+ webhook shop: new" in lines
         assert lines[-1].startswith("revision 1 is in force; `whenthen apply ")
@@ -570,6 +572,53 @@ async def test_plan_apply_and_rollback_say_what_changes_and_every_process_follow
 HOOKS = "webhooks: [{name: shop, verify: none, map: {event: $.body.event, resource: {id: $.body.id}}}]\n"
 
 
+async def test_a_plan_counts_the_open_windows_of_what_it_changes_or_removes(
+    nats_server: NatsServer, tmp_path: Path
+) -> None:
+    chain = (
+        "{name: chain, trigger: {type: sequence, within: 1h, triggers: [{expect: half.done}, {expect: whole.done}]}, "
+        "actions: do-nothing}"
+    )
+    each = PAIR.replace("within: 1h", "within: 1h, for_each: id").replace("]\n", f", {chain}]\n")
+    rules = folder_of(tmp_path / "rules", each)
+    async with running(nats_server, rules, tmp_path / "a", shards=2) as server:
+        for resource in ("a", "b", "c", "c"):  # that of c remembers that it fired
+            await server.emit("half.done", resource)
+        await until(lambda: server.fired("pair", 1))
+
+        async def planned() -> dict[str, int | None]:
+            plan = await server.post(
+                "/api/rules/plan",
+                {
+                    "files": [
+                        {"name": "r.yaml", "text": each.replace("threshold: 2", "threshold: 5").replace(chain, "")}
+                    ]
+                },
+            )
+            return {change["name"]: change.get("windows") for change in plan.raise_for_status().json()["changes"]}
+
+        async def counted() -> bool:
+            found = await planned()
+            return found["pair"] == 3 and bool(found["chain"])
+
+        await until(counted)
+
+
+async def test_a_server_that_can_not_listen_publishes_nothing(
+    nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    rules = folder_of(tmp_path / "rules", PAIR)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(SetupError, match=rf"can not listen on 127\.0\.0\.1:{port}: .*; choose another --port"):
+            async with running(nats_server, rules, tmp_path / "a", port=port):
+                pass
+    streams = await bus.js.streams_info()
+    assert all(stream.state.messages == 0 for stream in streams if stream.config.name in (RULES, EVENTS))
+    async with running(nats_server, rules, tmp_path / "a") as server:
+        assert server.server.rule_registry.now.number == 1
+
+
 async def test_plans_store_nothing_and_rules_without_room_are_refused_with_the_remedy(
     nats_server: NatsServer, bus: Bus, tmp_path: Path
 ) -> None:
@@ -607,6 +656,35 @@ async def test_plans_store_nothing_and_rules_without_room_are_refused_with_the_r
         assert reloaded.status_code == 400
         assert "raise `rules_bytes`" in reloaded.text
         assert server.server.rule_registry.now.number == number + 1
+
+
+async def test_where_rules_come_from_files_alone_requests_change_none(
+    nats_server: NatsServer, bus: Bus, tmp_path: Path
+) -> None:
+    rules = folder_of(tmp_path / "rules", PAIR)
+    body = {"files": [{"name": "r.yaml", "text": OTHER}]}
+    async with running(nats_server, rules, tmp_path / "a", rules_from="files") as server:
+        before = (await bus.js.stream_info(RULES)).state.last_seq
+        assert [each["name"] for each in (await server.post("/api/rules/plan", body)).json()["changes"]] == [
+            "other",
+            "pair",
+        ]
+        for path in ("/api/rules/apply", "/api/rules/revisions/1/rollback"):
+            answer = await server.post(path, body if path.endswith("apply") else {})
+            assert answer.status_code == 403
+            error = answer.json()["error"]
+            assert error["reason"] == "rules_from_files"
+            assert f"change those at {rules}" in error["message"]
+            assert 'set `rules_from: "files, api"`' in error["message"]
+        told = await asyncio.to_thread(command, server, "apply", folder_of(tmp_path / "new", OTHER))
+        assert told.returncode == 1
+        assert "rules come from files alone here" in told.stderr
+        assert server.names() == ["pair"]
+        assert (await bus.js.stream_info(RULES)).state.last_seq == before
+        # those on disk are files
+        folder_of(rules, OTHER)
+        assert (await server.post("/api/rules/apply", {})).status_code == 200
+        assert server.names() == ["other"]
 
 
 async def test_of_two_that_apply_at_once_one_is_told_who_won(nats_server: NatsServer, tmp_path: Path) -> None:

@@ -70,7 +70,9 @@ def plan(
         return
     out = stdout()
     for change in found["changes"]:
-        out.print(f"{_MARKS[change['change']]} {change['kind']} {escape(change['name'])}: {escape(change['detail'])}")
+        out.print(
+            f"{_MARKS[change['change']]} {change['kind']} {escape(change['name'])}: {escape('; '.join(_details(change)))}"
+        )
     if found["digest"] == found["in_force"]:
         out.print(f"these rules are in force, as revision {found['number']}")
         return
@@ -122,6 +124,18 @@ def _print(found: dict[str, Any], *, as_json: bool) -> None:
         return
     counts = ", ".join(f"{found[kind]} {kind}" for kind in ("automations", "webhooks", "deployments", "notifiers"))
     stdout().print(f"revision {found['number']} is in force ({found['digest']}): {counts}")
+
+
+def _details(change: Mapping[str, Any]) -> list[str]:
+    """What a plan says of one change."""
+    found = [change["detail"]]
+    if fields := change.get("fields"):
+        found.append(f"changed is {', '.join(fields)}")
+    count = change.get("windows")
+    if count is not None:
+        number = "10,000 or more" if count >= 10_000 else str(count) if count else "no"
+        found.append(f"{number} open window{'' if count == 1 else 's'}")
+    return found
 
 
 def _how(item: Mapping[str, Any]) -> str:

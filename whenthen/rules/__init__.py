@@ -6,6 +6,7 @@ Needs no NATS and no server. Meaning: docs/rules.md, docs/testing.md.
 from __future__ import annotations
 
 from whenthen.rules.changes import (
+    RuleChange,
     planned_changes,
     window_changes,
 )
@@ -46,6 +47,7 @@ from whenthen.rules.watcher import (
 )
 
 __all__ = [
+    "RuleChange",
     "Rules",
     "RulesWatcher",
     "SourceFile",

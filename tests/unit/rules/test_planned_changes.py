@@ -47,3 +47,32 @@ def test_a_plan_names_what_is_new_changed_restarted_and_removed_of_each_kind(tmp
         ("notifier", "chat"): "new",
     }
     assert planned_changes(before, before) == []
+
+
+def fields_of(folder: Path, before: str, after: str) -> dict[str, tuple[str, ...]]:
+    changes = planned_changes(loaded(folder, f"automations: [{before}]"), loaded(folder, f"automations: [{after}]"))
+    return {each.name: each.fields for each in changes}
+
+
+def test_a_plan_says_which_fields_of_an_automation_changed_and_the_values_of_its_trigger(tmp_path: Path) -> None:
+    assert fields_of(
+        tmp_path,
+        "{name: a, trigger: {expect: x, threshold: 2, within: 1h}, actions: do-nothing}",
+        "{name: a, trigger: {expect: x, threshold: 3, within: 1h, for_each: id}, enabled: false}",
+    ) == {"a": ("trigger.threshold: 2 -> 3", 'trigger.for_each: not set -> ["id"]', "actions", "enabled")}
+    assert fields_of(
+        tmp_path,
+        "{name: a, trigger: {type: sequence, within: 1h, triggers: [{expect: x}, {expect: y}]}}",
+        "{name: a, trigger: {type: sequence, within: 2h, triggers: [{expect: x}, {expect: z}]}}",
+    ) == {"a": ('trigger.triggers[1].expect[0]: "y" -> "z"', 'trigger.within: "1h" -> "2h"')}
+
+
+def test_the_fields_that_a_plan_names_are_bounded(tmp_path: Path) -> None:
+    def rule(value: str) -> str:
+        match = ", ".join(f"l{number}: {value}" for number in range(30))
+        return f"{{name: a, trigger: {{expect: x, match: {{{match}}}}}}}"
+
+    (fields,) = fields_of(tmp_path, rule("a"), rule("b" * 300)).values()
+    assert len(fields) == 13
+    assert fields[-1] == "18 more"
+    assert max(map(len, fields)) < 200

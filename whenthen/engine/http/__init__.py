@@ -33,6 +33,7 @@ from whenthen.engine.http.request_origin import (
 )
 from whenthen.engine.http.serving import (
     HttpServer,
+    Listening,
     ServerTls,
     listen,
 )
@@ -43,6 +44,7 @@ __all__ = [
     "ConnectionLimits",
     "HttpApp",
     "HttpServer",
+    "Listening",
     "Listing",
     "MonitoringApp",
     "Page",

@@ -64,13 +64,13 @@ def rule_set_router(api: Api, budget: BodyBudget) -> APIRouter:
     @post("/apply")
     async def apply_rules(request: Request) -> answers.RuleRevision:
         """Publish rules, whatever was published before; the body is that of `plan`. 409 when another revision than `expected` is the
-        current one, or somebody else publishes at the same time; it says who."""
+        current one, or somebody else publishes at the same time; it says who. 403 when rules come from files alone (`rules_from`)."""
         async with body(request) as data:
             return await api.apply_rules(read_rule_set(data))
 
     @post("/revisions/{number}/rollback")
     async def roll_back_rules(number: Number, request: Request) -> answers.RuleRevision:
-        """Publish the rules of an earlier revision as a new one."""
+        """Publish the rules of an earlier revision as a new one. 403 when rules come from files alone (`rules_from`)."""
         async with body(request) as data:
             return await api.roll_back_rules(number, read_rollback(data))
 

@@ -11,14 +11,14 @@ import time
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import uvicorn
 
 from whenthen.engine.http.connections import ConnectionGate, LimitedProtocol
 from whenthen.schemas.errors import SetupError
 
-__all__ = ["HttpServer", "ServerTls", "listen"]
+__all__ = ["HttpServer", "Listening", "ServerTls", "listen"]
 
 log = logging.getLogger(__name__)
 
@@ -111,10 +111,20 @@ def _said(error: OSError, path: Path) -> str:
     return f"{error.filename or path}: {error.strerror or error}"
 
 
-def listen(
-    host: str, port: int, *, secure: bool = False, remedy: str = "choose another --port"
-) -> tuple[socket.socket, str]:
-    """A listening socket and its URL, so that a port in use is an error before anything starts.
+class Listening(NamedTuple):
+    """A socket that is bound, and its URL."""
+
+    sock: socket.socket
+    address: str
+
+    @property
+    def port(self) -> int:
+        port: int = self.sock.getsockname()[1]
+        return port
+
+
+def listen(host: str, port: int, *, secure: bool = False, remedy: str = "choose another --port") -> Listening:
+    """Bind the address, so that a port in use is an error before anything starts or is stored.
 
     Raises:
         SetupError: the address can not be had; its message ends with the `remedy`.
@@ -129,4 +139,4 @@ def listen(
         raise SetupError(f"can not listen on {host}:{port}: {error.strerror}; {remedy}") from None
     bound, taken = listening.getsockname()[:2]
     scheme = "https" if secure else "http"
-    return listening, f"{scheme}://{f'[{bound}]' if ':' in bound else bound}:{taken}"
+    return Listening(listening, f"{scheme}://{f'[{bound}]' if ':' in bound else bound}:{taken}")

@@ -27,6 +27,7 @@ from whenthen.engine.bus.stream_pages import StoredMessage, newest
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
 from whenthen.engine.execution import Executor, SpecStore
+from whenthen.engine.http import Listening, listen
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.gc_tuning import loading, unfreeze
@@ -179,6 +180,7 @@ class Server:
 
     async def _start(self) -> None:
         self._cleanup.callback(unfreeze)
+        listening = self._listen() if Role.API in self.roles else None
         if Role.API not in self.roles or self.settings.monitoring_port is not None:
             self._monitoring = MonitoringServer(
                 self.settings, self._supervisor, self.metrics, missing=self.missing, notes=self.notes
@@ -242,12 +244,18 @@ class Server:
             grace_s=self.settings.rules_file_grace.total_seconds(),
             problems=start.refused,
         )
-        if Role.API in self.roles:
+        if listening is not None:
             self._webhook_secrets = secrets = WebhookSecrets(parts.rule_registry, self.metrics)
             await secrets.look()
             self._supervisor.start_restarting("secrets of webhooks", secrets.run)
             self._api = ApiRole(
-                parts, reloading, in_force, path=self.rules_path, missing=self.missing, describe=self.describe
+                parts,
+                reloading,
+                in_force,
+                path=self.rules_path,
+                listening=listening,
+                missing=self.missing,
+                describe=self.describe,
             )
         if Role.EVALUATOR in self.roles:
             self._evaluator = EvaluatorRole(parts)
@@ -266,6 +274,12 @@ class Server:
             self._supervisor.start_restarting("maintenance", lambda: maintenance.run(stopping))
         self._ready = True
         await self.wait_until_ready()
+
+    def _listen(self) -> Listening:
+        """The address of the HTTP server, before anything is started or published."""
+        listening = listen(self.settings.host, self.settings.port, secure=self.settings.tls_certificate is not None)
+        self._cleanup.callback(listening.sock.close)
+        return listening
 
     def _load_files(self) -> Rules | InvalidRules | None:
         """The rules on disk, or why they are refused."""

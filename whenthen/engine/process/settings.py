@@ -52,6 +52,18 @@ def parse_bytes(value: Any) -> Any:
 Bytes = Annotated[int, BeforeValidator(parse_bytes)]
 
 
+def _rules_from(value: Any) -> Any:
+    """`files, api` however it is spaced and ordered, or as a list."""
+    parts = value.split(",") if isinstance(value, str) else value
+    if not isinstance(parts, list) or not all(isinstance(part, str) for part in parts):
+        return value
+    names = {part.strip() for part in parts}
+    return "files, api" if names == {"files", "api"} else ", ".join(sorted(names))
+
+
+RulesFrom = Annotated[Literal["files", "files, api"], BeforeValidator(_rules_from)]
+
+
 def _enough_for_commits(value: int) -> int:
     if 0 <= value < NEEDED_ENGINE_BYTES:
         raise ValueError(f"{value} bytes hold less than eight commits; set 32MiB or more, or -1 for no limit")
@@ -90,7 +102,9 @@ class Settings(BaseSettings):
     api_token: SecretStr | None = None
     """The bearer token of requests to `/api`, at least 16 characters; or a reference to it, `file:/path` or `env:NAME`. Without it `whenthen serve` makes one at its first start, in the file `api-token` of the data directory, which commands of the same user find."""
     open_loopback: bool = False
-    """Whether `/api` is served without a token, on loopback, when `api_token` is not set. Every user and program of this machine can then put rules in force and run any command with the rights of this process."""
+    """Whether `/api` is served without a token, on loopback, when `api_token` is not set. Every user and program of this machine can then run deployments, and with `rules_from: files, api` any command, with the rights of this process."""
+    rules_from: RulesFrom | None = None
+    """Who may put rules in force: only who writes the files that a process was started on (`files`), or also requests to `/api/rules` (`files, api`): `whenthen apply` with rules of its own and `whenthen rollback`. Rules start commands. Left out: `files, api` where the process has no rules folder, or its token is its user's own, as it listens on loopback without `public_url` or `open_loopback`; else `files`."""
     public_url: str | None = Field(default=None, max_length=4096)
     """The URL that the server is reached at (`https://automation.example`), several separated by commas. Requests with another Host or Origin are refused, but for loopback, the address that it listens on, and `/hooks`."""
     tls_certificate: Path | None = None
@@ -207,6 +221,12 @@ class Settings(BaseSettings):
     def public_urls(self) -> tuple[str, ...]:
         """`public_url`, one by one."""
         return tuple(url.strip() for url in (self.public_url or "").split(",") if url.strip())
+
+    def rules_from_api(self, *, files: bool) -> bool:
+        """Whether rules may come from requests; `files` says whether the process has a rules folder of its own."""
+        if self.rules_from is not None:
+            return self.rules_from == "files, api"
+        return not files or (self.loopback and not self.open_loopback and not self.public_urls)
 
     @property
     def proxy_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:

@@ -87,12 +87,12 @@ def _count(rule: SlidingRule, state: State, event: Ref) -> Transition:
     if rule.threshold == 1:
         return _fire(rule, state, [time_us, event.seq, event.id])
     at = size
-    while at > _HEAD and state[at - 3] >= time_us:
-        at -= 3
-        if state[at] == time_us and state[at + 2] == event.id:
-            return Transition(Reason.SPENT, state, "this event counts already", changed=False)
-    while at < size and state[at] == time_us:
-        at += 3
+    if size > _HEAD and state[-3] >= time_us:  # out of order, or at the same time
+        at = _HEAD + 3 * bisect_left(range((size - _HEAD) // 3), time_us, key=lambda index: state[_HEAD + 3 * index])
+        while at < size and state[at] == time_us:
+            if state[at + 2] == event.id:
+                return Transition(Reason.SPENT, state, "this event counts already", changed=False)
+            at += 3
     if at == size:
         state += (time_us, event.seq, event.id)
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -32,9 +33,13 @@ def test_sets_of_many_requests_are_compiled_one_at_a_time(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(rule_set_commands, "compile_files", compile_alone)
     parts: Any = SimpleNamespace(
-        now=SimpleNamespace(rules=Rules(), number=1), published_as=published_as, notes=lambda: []
+        now=SimpleNamespace(rules=Rules(), number=1, shards=[]), published_as=published_as, notes=lambda: []
     )
-    commands = RuleSetCommands(parts, parts, parts, path=Path())
+
+    async def none_open(_triggers: Sequence[str]) -> int:
+        return 0
+
+    commands = RuleSetCommands(parts, parts, parts, path=Path(), open_windows=none_open)
     request = RuleSetRequest.model_validate({"files": [{"name": "a.yaml", "text": ""}]})
 
     async def all_at_once() -> None:

@@ -141,3 +141,33 @@ def test_the_key_of_outgoing_requests_needs_its_certificate(tmp_path: Path) -> N
     tls = load_settings({"action_ca": "file:/ca.pem", "action_certificate": "env:BOTH"}, cwd=tmp_path).action_tls
     assert tls is not None
     assert (tls.ca, tls.certificate, tls.key) == ("file:/ca.pem", "env:BOTH", None)
+
+
+TOKEN = "0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("given", "files", "expected"),
+    [
+        ({}, True, True),
+        ({"api_token": TOKEN}, True, True),
+        ({"open_loopback": True}, True, False),
+        ({"api_token": TOKEN, "public_url": "https://automation.example"}, True, False),
+        ({"api_token": TOKEN, "host": "0.0.0.0"}, True, False),
+        ({"api_token": TOKEN, "host": "0.0.0.0"}, False, True),
+        ({"api_token": TOKEN, "host": "0.0.0.0", "rules_from": "api,files"}, True, True),
+        ({"rules_from": ["files", "api"]}, True, True),
+        ({"rules_from": "files"}, True, False),
+        ({"rules_from": "files"}, False, False),
+    ],
+)
+def test_requests_may_put_rules_in_force_where_the_token_is_the_users_own(
+    tmp_path: Path, given: dict[str, object], files: bool, expected: bool
+) -> None:
+    assert load_settings(given, cwd=tmp_path).rules_from_api(files=files) is expected
+
+
+@pytest.mark.parametrize("wrong", ["api", "file", "files, api, x", ""])
+def test_rules_come_from_files_at_least(tmp_path: Path, wrong: str) -> None:
+    with pytest.raises(SetupError, match="--rules-from: wanted files or files, api"):
+        load_settings({"rules_from": wrong}, cwd=tmp_path)

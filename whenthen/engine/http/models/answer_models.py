@@ -161,6 +161,10 @@ class PlannedChange(AnswerModel):
     change: Literal["new", "changed", "restarted", "removed"]
     """`restarted` is an automation whose trigger changed, so that it starts with no windows."""
     detail: str
+    fields: list[str] = []
+    """Of a changed automation: which fields changed; those of its trigger with both values."""
+    windows: int | None = None
+    """Of an automation that is changed, restarted or removed: how many windows are open now, 10,000 for those and more. Counted for the first 200."""
 
 
 class RulePlan(AnswerModel):

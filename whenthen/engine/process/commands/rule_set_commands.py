@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from whenthen.engine.http import RollbackRequest, RuleSetRequest
@@ -11,20 +12,38 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import Revision, RevisionStore
-from whenthen.rules import Rules, SourceFile, compile_files, load_rules, planned_changes
-from whenthen.schemas.errors import Conflict, InvalidInput
+from whenthen.rules import RuleChange, Rules, SourceFile, compile_files, load_rules, planned_changes
+from whenthen.schemas.errors import Conflict, InvalidInput, Refused
 
 __all__ = ["RuleSetCommands"]
 
 log = logging.getLogger(__name__)
 
+MOST_COUNTED = 200  #: automations of a plan whose windows are counted
+
+
+class RulesFromFilesAlone(Refused):
+    """A request may not put rules in force here."""
+
+    reason = "rules_from_files"
+
 
 class RuleSetCommands:
-    """`path` is the rules folder or file of this process; None when it has none."""
+    """`path` is the rules folder or file of this process; None when it has none. `from_api`: whether rules may come from requests.
+    `open_windows` counts the windows of triggers by their ids."""
 
     def __init__(
-        self, in_force: RulesInForce, store: RevisionStore, rule_registry: RuleRegistry, *, path: Path | None
+        self,
+        in_force: RulesInForce,
+        store: RevisionStore,
+        rule_registry: RuleRegistry,
+        *,
+        path: Path | None,
+        from_api: bool = True,
+        open_windows: Callable[[Sequence[str]], Awaitable[int]],
     ) -> None:
+        self._open_windows = open_windows
+        self._from_api = from_api
         self._in_force = in_force
         self._store = store
         self._rule_registry = rule_registry
@@ -45,18 +64,46 @@ class RuleSetCommands:
             in_force=now.rules.revision,
             digest=rules.revision,
             published_before=earlier or None,
-            changes=[answers.PlannedChange(**change._asdict()) for change in planned_changes(now.rules, rules)],
+            changes=await self._with_windows(planned_changes(now.rules, rules)),
             notes=self._in_force.notes(),
         )
 
+    async def _with_windows(self, changes: Sequence[RuleChange]) -> list[answers.PlannedChange]:
+        """Changes with the number of windows that are open for each automation they are about."""
+        triggers = {
+            name: [*(node.id for node in compiled.composites), *(leaf.id for leaf in compiled.leaves)]
+            for shard in self._rule_registry.now.shards
+            for name, compiled in shard.automations.items()
+        }
+        found, counted = [], 0
+        for change in changes:
+            fields = change._asdict() | {"fields": list(change.fields)}
+            ids = triggers.get(change.name) if change.kind == "automation" and change.change != "new" else None
+            if ids and counted < MOST_COUNTED:
+                counted += 1
+                fields["windows"] = await self._open_windows(ids)
+            found.append(answers.PlannedChange(**fields))
+        return found
+
     async def apply_rules(self, request: RuleSetRequest) -> answers.RuleRevision:
+        if request.files is not None:  # those on disk are files
+            self._check_from_api()
         rules = await self._rules(request)
         revision = await self._in_force.apply(rules, who=request.who, expected=request.expected)
         return _described(revision, revision.number)
 
     async def roll_back_rules(self, number: int, request: RollbackRequest) -> answers.RuleRevision:
+        self._check_from_api()
         revision = await self._in_force.rollback(number, who=request.who, expected=request.expected)
         return _described(revision, revision.number)
+
+    def _check_from_api(self) -> None:
+        if not self._from_api:
+            raise RulesFromFilesAlone(
+                f"rules come from files alone here (rules_from); change those at {self._path or 'the rules folder of a process'}, which are "
+                'then published, or set `rules_from: "files, api"`: who has the API token can then run any command',
+                status=403,
+            )
 
     async def _rules(self, request: RuleSetRequest) -> Rules:
         async with self._compiling:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
 
 import orjson
@@ -11,16 +11,18 @@ from whenthen.engine.bus.records import decode_window
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_reader import stored_messages
 from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.bus.subjects import window_subject
+from whenthen.engine.bus.subjects import short_token, window_subject
 from whenthen.engine.evaluation import FIRED, FiredTotal, decode_totals
 from whenthen.engine.http import answer_models as answers
 from whenthen.schemas.times import format_time, from_us
 from whenthen.triggers import SET_ASIDE
 
-__all__ = ["fired_records", "orphan_records", "set_aside_records"]
+__all__ = ["MOST_WINDOWS", "fired_records", "open_windows", "orphan_records", "set_aside_records"]
 
 _ORPHAN = "orphan"
 MOST_ORPHANS = 10_000  #: in one list
+MOST_WINDOWS = 10_000  #: that are counted
+_EXPIRES = b"Nats-TTL:"  #: in the head of a tombstone: the window is forgotten
 
 
 async def orphan_records(client: RequestClient) -> list[tuple[answers.Orphan, int]]:
@@ -64,6 +66,28 @@ async def fired_records(client: RequestClient) -> dict[str, FiredTotal]:
             if name not in found or total.count > found[name].count:
                 found[name] = total
     return found
+
+
+async def open_windows(client: RequestClient, triggers: Iterable[str]) -> int:
+    """How many windows the triggers with these ids have in all shards together, `MOST_WINDOWS` for those and more. Without what
+    they hold.
+
+    Raises:
+        BusUnavailable: no answer.
+    """
+    shard = window_subject(0, "", "").partition(".window.")[0].rpartition(".")[0]
+    subjects = [f"{shard}.*.window.{short_token(trigger)}.*" for trigger in triggers]
+    config = {"filter_subjects": subjects, "deliver_policy": "last_per_subject", "headers_only": True}
+    found = set()
+    async with aclosing(stored_messages(client, ENGINE, config)) as messages:
+        async for message in messages:
+            if _EXPIRES in message.head:
+                found.discard(message.subject)
+            else:
+                found.add(message.subject)
+            if len(found) >= MOST_WINDOWS:
+                break
+    return len(found)
 
 
 async def _windows(client: RequestClient, trigger: str) -> AsyncIterator[tuple[str, bytes]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from whenthen import __version__
@@ -11,14 +12,15 @@ from whenthen.engine.http import (
     ConnectionGate,
     ConnectionLimits,
     HttpServer,
+    Listening,
     RequestOrigin,
     ServerTls,
     create_app,
-    listen,
 )
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.api import ServerApi
 from whenthen.engine.process.commands.rule_set_commands import RuleSetCommands
+from whenthen.engine.process.queries.shard_records import open_windows
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
 from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.engine.process.wiring.process_parts import ProcessParts
@@ -29,7 +31,7 @@ TASK = "http"
 
 
 class ApiRole:
-    """Listens once it is built; `address` says where."""
+    """Serves at `listening` once it is built; `address` says where."""
 
     def __init__(
         self,
@@ -38,6 +40,7 @@ class ApiRole:
         in_force: RulesInForce,
         *,
         path: Path | None,
+        listening: Listening,
         missing: Callable[[], list[str]],
         describe: Callable[[], answers.Status],
     ) -> None:
@@ -52,7 +55,14 @@ class ApiRole:
             observation=parts.observation,
             dead_letters=parts.dead_letters,
             reloading=reloading,
-            rule_sets=RuleSetCommands(in_force, parts.revision_store, parts.rule_registry, path=path),
+            rule_sets=RuleSetCommands(
+                in_force,
+                parts.revision_store,
+                parts.rule_registry,
+                path=path,
+                from_api=settings.rules_from_api(files=path is not None),
+                open_windows=partial(open_windows, parts.bus.client),
+            ),
             notes=in_force.notes,
             missing=missing,
             describe=describe,
@@ -62,8 +72,7 @@ class ApiRole:
         tls = None
         if settings.tls_certificate is not None:
             tls = ServerTls(settings.tls_certificate, settings.tls_key)
-        listening, self.address = listen(settings.host, settings.port, secure=tls is not None)
-        self.port: int = listening.getsockname()[1]
+        self.address, self.port = listening.address, listening.port
         origin = RequestOrigin(
             host=settings.host,
             port=self.port,
@@ -94,7 +103,7 @@ class ApiRole:
         self._supervisor = parts.supervisor
         self._grace_s = settings.drain_grace.total_seconds()
         self._server = HttpServer(app, drain_s=self._grace_s, gate=gate, tls=tls)
-        self._supervisor.start(TASK, self._server.serve(sockets=[listening]))
+        self._supervisor.start(TASK, self._server.serve(sockets=[listening.sock]))
 
     async def drain(self) -> None:
         """Take no new requests and finish those that are there."""
