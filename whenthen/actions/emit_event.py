@@ -16,7 +16,7 @@ from whenthen.actions.fields import (
 from whenthen.schemas.actions import EmitEvent
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.errors import InvalidTemplate, RenderError
-from whenthen.schemas.events import is_reserved_name, new_event
+from whenthen.schemas.events import Event, is_reserved_name, new_event
 
 __all__ = ["EmitEventHandler"]
 
@@ -52,6 +52,19 @@ class EmitEventHandler:
         )
 
     async def run(self, call: Call) -> ActionResult:
+        event = self.event_of(call)
+        await call.ports.events.publish(event)
+        return ActionResult(
+            details={"event": event.name, "id": event.id},
+            related=({"id": f"whenthen.event.{event.id}", "role": "emitted-event", "name": event.name},),
+        )
+
+    def event_of(self, call: Call) -> Event:
+        """The event that an attempt publishes. Touches no port.
+
+        Raises:
+            RenderError, InvalidEvent: it can not be made of the firing.
+        """
         name = self.event.render(call)
         echoes = call.event is not None and name.startswith(call.event["event"])
         if is_reserved_name(name) and not self.says_reserved and not echoes:
@@ -62,7 +75,7 @@ class EmitEventHandler:
         payload = self.payload.render(call)
         if is_deeper_than(payload, MAX_MADE_DEPTH):
             raise RenderError(f"nested more than {MAX_MADE_DEPTH} deep; flatten it", path=("payload",))
-        event = new_event(
+        return new_event(
             name,
             resource=self._resource(call),
             related=[{label: field.render(call) for label, field in item.items()} for item in self.related],
@@ -72,11 +85,6 @@ class EmitEventHandler:
             lineage=lineage(call.firing),
             trace=call.trace,
             now=call.now,
-        )
-        await call.ports.events.publish(event)
-        return ActionResult(
-            details={"event": event.name, "id": event.id},
-            related=({"id": f"whenthen.event.{event.id}", "role": "emitted-event", "name": event.name},),
         )
 
     def _resource(self, call: Call) -> dict[str, str]:

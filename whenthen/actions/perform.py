@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 import orjson
 from pydantic import TypeAdapter
@@ -40,6 +40,7 @@ from whenthen.schemas.errors import (
     RenderError,
     WhenthenError,
 )
+from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask, Firing
 from whenthen.schemas.times import format_duration
 
@@ -79,6 +80,25 @@ class CompiledAction:
     def type(self) -> str:
         """`run-deployment`, ..."""
         return str(self.action.type)  # type: ignore[attr-defined]
+
+    def emitted(
+        self,
+        task: ActionTask,
+        *,
+        event: dict[str, Any] | None,
+        events: Sequence[dict[str, Any]],
+        now: datetime,
+    ) -> Event | None:
+        """The event that an `emit-event` publishes for a task; None for other actions. Nothing is published.
+
+        Raises:
+            RenderError, InvalidEvent: it can not be made of the firing.
+        """
+        if not isinstance(self.handler, EmitEventHandler):
+            return None
+        nothing = cast(Ports, None)  # making an event touches nothing outside
+        call = Call(task=task, firing=task.firing, event=event, events=list(events), ports=nothing, now=now)
+        return self.handler.event_of(call)
 
 
 def encode_spec(action: ActionBase) -> bytes:

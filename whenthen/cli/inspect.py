@@ -70,6 +70,7 @@ DECISIONS = Listing(
         Column(title="REASON", value="reason"),
         Column(title="EVENT", value=lambda item: item["event"] or "(time)", shape=Shape.ID),
         Column(title="PART", value="path", shape=Shape.NAME, optional=True),
+        Column(title="KEY", value="key", shape=Shape.NAME, optional=True),
         Column(title="DETAIL", value="detail", shape=Shape.TEXT),
     ),
     empty="no decisions yet",

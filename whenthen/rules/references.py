@@ -158,7 +158,8 @@ def _unknown(action: ActionBase, names: Names, unread: Collection[str]) -> Itera
             schedules = names.schedules.get(deployment)
             if schedules is not None and action.schedule not in schedules:
                 detail = f'deployment "{deployment}" has no schedule "{action.schedule}"'
-                yield "schedule", detail + nearest(action.schedule, schedules, what="its schedules")
+                known = nearest(action.schedule, schedules, what="its schedules")
+                yield "schedule", detail + (known if schedules else "; it has no schedules")
     elif isinstance(action, SendNotification):
         if action.notifier not in names.notifiers and "notifiers" not in unread:
             yield (

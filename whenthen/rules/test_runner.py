@@ -9,7 +9,7 @@ from __future__ import annotations
 import fnmatch
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,36 +17,31 @@ from xml.etree import ElementTree
 
 from pydantic import BaseModel, ValidationError
 
-from whenthen.actions import (
-    EVENT_FIELDS,
-    VARIABLES,
-    actions_of,
-    describe_firing,
-)
+from whenthen.actions import actions_of
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.folder import Rules
+from whenthen.rules.following.followed_actions import render_action
+from whenthen.rules.following.playing import Story, contributing, play
 from whenthen.rules.validation_messages import explain
 from whenthen.schemas.errors import (
     InvalidInput,
     InvalidRules,
     Problem,
     RenderError,
+    did_you_mean,
 )
-from whenthen.schemas.events import Event, EventLimits, new_event
-from whenthen.schemas.firings import Decision, Firing, Reason
+from whenthen.schemas.events import Event
+from whenthen.schemas.firings import Firing, Reason
 from whenthen.schemas.ruletests import (
     ExpectedFiring,
     NonFiring,
     RuleTest,
     RuleTestFile,
 )
-from whenthen.schemas.times import format_duration, parse_us, to_us
-from whenthen.templates import compile_value
-from whenthen.triggers import Evaluator, RuleSet, why_not
+from whenthen.schemas.times import format_duration, parse_us
+from whenthen.triggers import RuleSet, why_not
 
 __all__ = ["TestReport", "TestResult", "junit", "load_tests", "render_actions", "run_tests"]
-
-_LIMITS = EventLimits(ahead=timedelta(days=36500))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,21 +71,6 @@ class TestReport:
     @property
     def passed(self) -> bool:
         return all(result.passed for result in self.results)
-
-
-@dataclass(slots=True)
-class _Story:
-    """What happened in one test."""
-
-    start_us: int
-    ids: list[str | None] = field(default_factory=list)  #: of each step's event
-    times_us: list[int] = field(default_factory=list)  #: of each step
-    firings: list[Firing] = field(default_factory=list)
-    decisions: list[Decision] = field(default_factory=list)
-    events: dict[str, dict[str, Any]] = field(default_factory=dict)
-
-    def step_of(self, event_id: str | None) -> int | None:
-        return self.ids.index(event_id) if event_id is not None and event_id in self.ids else None
 
 
 def load_tests(path: str | os.PathLike[str]) -> list[tuple[str, RuleTestFile]]:
@@ -129,10 +109,14 @@ def run_tests(rules: Rules, tests: Sequence[tuple[str, RuleTestFile]], *, name: 
             if name is not None and not fnmatch.fnmatchcase(test.name, name):
                 continue
             named = _named(test) | set(test.only)
-            unknown = sorted(named - compiled.automations.keys())
+            told = {outcome.automation for outcome in test.outcomes}
+            unknown = sorted((named | told) - compiled.automations.keys())
             covered |= named
             if unknown:
-                failures: tuple[str, ...] = tuple(f"there is no automation {name!r} in the rules" for name in unknown)
+                failures: tuple[str, ...] = tuple(
+                    f"there is no automation {name!r} in the rules{did_you_mean(name, compiled.automations)}"
+                    for name in unknown
+                )
             else:
                 failures = tuple(_run(compiled, test))
             results.append(TestResult(file=file, name=test.name, failures=failures))
@@ -140,29 +124,17 @@ def run_tests(rules: Rules, tests: Sequence[tuple[str, RuleTestFile]], *, name: 
     return TestReport(results=tuple(results), uncovered=uncovered)
 
 
-def render_actions(rules: RuleSet, firing: Firing, events: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+def render_actions(rules: RuleSet, firing: Firing, events: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
     """The actions that a firing asks for, in long form with every template rendered.
 
     Raises:
         RenderError: a value is missing; the message names the action and the field.
     """
-    event = firing.seen_event
-    own = None if event is None else event["id"]
-    context = {
-        "event": event,
-        "events": [event if ref.id == own else events[ref.id] for ref in firing.refs if ref.id in events],
-        "firing": describe_firing(firing),
-        "automation": firing.automation,
-        "key": firing.key,
-    }
-    root = {**{name: value for name, value in context.items() if name != "event"}, **(event or {})}
+    contributed = contributing(firing, events)
     rendered = []
     for index, action in enumerate(actions_of(rules.actions(firing.automation), firing)):
-        spec = action.model_dump(mode="json", exclude={"retry", "timeout"}, exclude_none=True)
         try:
-            rendered.append(
-                compile_value(spec, known=VARIABLES, known_steps=VARIABLES | EVENT_FIELDS).render(context, root)
-            )
+            rendered.append(render_action(action, firing, contributed))
         except RenderError as error:
             raise error.below("actions", index) from None
     return rendered
@@ -205,9 +177,13 @@ def _read(name: str, raw: bytes, problems: list[Problem]) -> RuleTestFile | None
 
 def _run(rules: RuleSet, test: RuleTest) -> Iterator[str]:
     try:
-        story = _play(rules, test)
+        story = play(rules, test)
     except InvalidInput as error:
         yield str(error)
+        return
+    expected_loops = {item.automation for item in test.not_fired if item.reason is Reason.LOOP}
+    if loops := [why for name, why in story.loops.items() if name not in expected_loops]:
+        yield from loops
         return
     watched = _named(test) | set(test.only)
     left = [firing for firing in story.firings if firing.automation in watched]
@@ -218,7 +194,7 @@ def _run(rules: RuleSet, test: RuleTest) -> Iterator[str]:
             continue
         yield f"fires[{number}]: {_missing(rules, story, expected, left)}"
     for firing in left:
-        yield f"{firing.automation} fired unexpectedly at {_at(story, firing)}{_for_step(story, firing)}"
+        yield f"{firing.automation} fired unexpectedly at {_at(story, firing)}{_what_for(story, firing)}"
     for number, refused in enumerate(test.not_fired):
         yield from (f"not_fired[{number}]: {failure}" for failure in _check_not_fired(rules, story, refused))
 
@@ -227,49 +203,7 @@ def _named(test: RuleTest) -> set[str]:
     return {item.automation for item in test.fires} | {item.automation for item in test.not_fired}
 
 
-def _play(rules: RuleSet, test: RuleTest) -> _Story:
-    evaluator = Evaluator(rules)
-    story = _Story(start_us=to_us(test.start))
-    outcome = evaluator.advance(story.start_us)
-    story.firings += outcome.firings
-    for number, step in enumerate(test.steps):
-        now = test.start + step.at
-        story.times_us.append(to_us(now))
-        if step.event is None:
-            story.ids.append(None)
-            outcome = evaluator.advance(to_us(now))
-        else:
-            event = _event(test, number)
-            story.ids.append(event.id)
-            story.events[event.id] = event.data
-            outcome = evaluator.process(event, to_us(now))
-        story.firings += outcome.firings
-        story.decisions += outcome.decisions
-    return story
-
-
-def _event(test: RuleTest, number: int) -> Event:
-    step = test.steps[number]
-    assert step.event is not None
-    now = test.start + step.at
-    try:
-        return new_event(
-            step.event,
-            resource={"id": "test", **step.resource},
-            related=step.related,
-            payload=step.payload,
-            occurred=now if step.occurred is None else test.start + step.occurred,
-            id=step.id or f"step-{number}",
-            follows=step.follows,
-            now=now,
-            source="test",
-            limits=_LIMITS,
-        )
-    except InvalidInput as error:
-        raise error.below("steps", number) from None
-
-
-def _differences(rules: RuleSet, story: _Story, expected: ExpectedFiring, firing: Firing) -> list[str]:
+def _differences(rules: RuleSet, story: Story, expected: ExpectedFiring, firing: Firing) -> list[str]:
     """How a firing differs from an expected one; empty when it is that one."""
     if firing.automation != expected.automation:
         return [f"automation is {firing.automation}"]
@@ -293,7 +227,7 @@ def _differences(rules: RuleSet, story: _Story, expected: ExpectedFiring, firing
 
 
 def _action_differences(
-    rules: RuleSet, story: _Story, expected: Sequence[Mapping[str, Any]], firing: Firing, *, partial: bool
+    rules: RuleSet, story: Story, expected: Sequence[Mapping[str, Any]], firing: Firing, *, partial: bool
 ) -> Iterator[str]:
     try:
         rendered = render_actions(rules, firing, story.events)
@@ -325,20 +259,23 @@ def _contains(got: Any, wanted: Any) -> bool:
     return bool(got == wanted)
 
 
-def _missing(rules: RuleSet, story: _Story, expected: ExpectedFiring, left: Sequence[Firing]) -> str:
+def _missing(rules: RuleSet, story: Story, expected: ExpectedFiring, left: Sequence[Firing]) -> str:
     same = [firing for firing in left if firing.automation == expected.automation]
     if same:
         closest = min((_differences(rules, story, expected, firing) for firing in same), key=len)
-        return f"{expected.automation} fired, but {'; '.join(closest)}"
+        (one, *_) = [firing for firing in same if _differences(rules, story, expected, firing) == closest]
+        return f"{expected.automation} fired{_for_key(one)}, but {'; '.join(closest)}"
     reasons = _reasons(rules, story, expected.automation, expected.step)
     return f"{expected.automation} did not fire{reasons}"
 
 
-def _check_not_fired(rules: RuleSet, story: _Story, refused: NonFiring) -> Iterator[str]:
-    for firing in story.firings:
+def _check_not_fired(rules: RuleSet, story: Story, refused: NonFiring) -> Iterator[str]:
+    # a chain that is stopped has fired before
+    firings = [] if refused.reason is Reason.LOOP and refused.step is None else story.firings
+    for firing in firings:
         step = story.step_of(firing.event["id"] if firing.event else None)
         if firing.automation == refused.automation and (refused.step is None or refused.step == step):
-            yield f"{refused.automation} fired at {_at(story, firing)}{_for_step(story, firing)}"
+            yield f"{refused.automation} fired at {_at(story, firing)}{_what_for(story, firing)}"
             return
     if refused.reason is None:
         return
@@ -352,7 +289,7 @@ def _check_not_fired(rules: RuleSet, story: _Story, refused: NonFiring) -> Itera
         yield f"no decision {refused.reason.value}{_reasons(rules, story, refused.automation, refused.step)}"
 
 
-def _reasons(rules: RuleSet, story: _Story, automation: str, step: int | None) -> str:
+def _reasons(rules: RuleSet, story: Story, automation: str, step: int | None) -> str:
     """What the evaluator decided instead, for people."""
     reasons = []
     opened = False
@@ -362,7 +299,15 @@ def _reasons(rules: RuleSet, story: _Story, automation: str, step: int | None) -
         at = story.step_of(decision.event)
         if step is None or at == step:
             opened = decision.reason is Reason.OPENED
-            reasons.append(f"step {at}: {decision.reason.value}" + (f" ({decision.detail})" if decision.detail else ""))
+            key = rules.automations[automation].key_of(decision.path, decision.key)
+            origin = story.origin(decision.event)
+            reasons.append(
+                (f"{origin}: " if origin else "")
+                + decision.reason.value
+                + (f" for {_shown_key(key)}" if key else "")
+                + (f" ({decision.detail})" if decision.detail else "")
+            )
+    reasons += story.not_made
     if not reasons:
         reasons = list(_why_not(rules, story, automation, step))
     if not reasons:
@@ -374,21 +319,31 @@ def _reasons(rules: RuleSet, story: _Story, automation: str, step: int | None) -
     return f": {shown}"
 
 
-def _why_not(rules: RuleSet, story: _Story, automation: str, step: int | None) -> Iterator[str]:
+def _why_not(rules: RuleSet, story: Story, automation: str, step: int | None) -> Iterator[str]:
     """What stands in the way of events that the index did not offer to the automation."""
-    for number, event_id in enumerate(story.ids):
-        if event_id is not None and step in (None, number):
-            now_us = story.times_us[number]
+    times = {event_id: us for event_id, us in zip(story.ids, story.times_us, strict=True) if event_id is not None}
+    times |= {event_id: us for event_id, (_, us) in story.followed.items() if event_id in story.events}
+    for event_id, now_us in times.items():
+        if step is None or story.step_of(event_id) == step:
             why = why_not(rules.automations[automation], Event(story.events[event_id]), now_us=now_us)
             if why:
-                yield f"step {number}: {'; '.join(why)}"
+                yield f"{story.origin(event_id)}: {'; '.join(why)}"
 
 
-def _at(story: _Story, firing: Firing) -> str:
+def _at(story: Story, firing: Firing) -> str:
     us = parse_us(firing.at) - story.start_us
     return format_duration(timedelta(microseconds=us)) if us >= 0 else firing.at
 
 
-def _for_step(story: _Story, firing: Firing) -> str:
-    step = story.step_of(firing.event["id"] if firing.event else None)
-    return "" if step is None else f" for step {step}"
+def _what_for(story: Story, firing: Firing) -> str:
+    """The event that a firing is for, and its key."""
+    origin = story.origin(firing.event["id"] if firing.event else None)
+    return (f" for {origin}" if origin else "") + _for_key(firing)
+
+
+def _for_key(firing: Firing) -> str:
+    return f" ({_shown_key(firing.key)})" if firing.key else ""
+
+
+def _shown_key(key: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in key.items())

@@ -277,7 +277,7 @@ def _wanted(kind: str, context: Mapping[str, Any], walk: _Walk) -> str:
         return f"at least {_count(context.get('min_length'), 'item')}"
     if kind == "too_long":
         return f"at most {_count(context.get('max_length'), 'item')}"
-    if kind == "literal_error":
+    if kind in ("literal_error", "enum"):
         expected = str(context.get("expected", "")).replace("'", "")
         close = near_names(walk.value, _literals(walk)) if isinstance(walk.value, str) else []
         return expected + (f' (did you mean "{close[0]}"?)' if close else "")

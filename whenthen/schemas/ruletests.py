@@ -23,10 +23,11 @@ from typing import Any, Literal
 from pydantic import Field, model_validator
 
 from whenthen.schemas.base import Document, Model, Name
+from whenthen.schemas.deployments import RunState
 from whenthen.schemas.firings import Reason
 from whenthen.schemas.times import Duration
 
-__all__ = ["ExpectedFiring", "NonFiring", "RuleTest", "RuleTestFile", "TestStep"]
+__all__ = ["ActionOutcome", "ExpectedFiring", "NonFiring", "RuleTest", "RuleTestFile", "TestStep"]
 
 
 class TestStep(Model):
@@ -65,8 +66,8 @@ class ExpectedFiring(Model):
     step: int | None = Field(default=None, ge=0)
     """The step whose event it fires for, from 0."""
     key: dict[str, Any] | None = None
-    events: list[int] | None = None
-    """The steps of all contributing events."""
+    events: list[int | None] | None = None
+    """The steps of all contributing events; null for one that came back of an action."""
     actions: list[dict[str, Any]] | None = None
     """The actions, rendered, in order; each with the fields that are given here."""
     partial: bool = False
@@ -81,6 +82,28 @@ class NonFiring(Model):
     reason: Reason | None = None
 
 
+class ActionOutcome(Model):
+    """What becomes of an automation's actions, and so which events come back of them."""
+
+    automation: Name
+    action: str | None = Field(default=None, max_length=64)
+    """Of this type alone, such as `run-deployment`."""
+    outcome: Literal["executed", "failed"] = "executed"
+    """The event is `automation.action.executed`, or `automation.action.failed` after the last attempt."""
+    after: Duration = timedelta(0)
+    """How long after the firing."""
+    reason: str = Field(default="action_failed", min_length=1, max_length=64)
+    """Of a failure."""
+    run: RunState | None = None
+    """Of `run-deployment`: the state that the run reaches, whose event (`flow-run.<state>`) comes, too."""
+
+    @model_validator(mode="after")
+    def _of_runs(self) -> ActionOutcome:
+        if self.run is not None and (self.outcome == "failed" or self.action not in (None, "run-deployment")):
+            raise ValueError("`run` is the state of a run that `run-deployment` created; the action is executed then")
+        return self
+
+
 class RuleTest(Model):
     """One story. Every firing of the automations that it names must be expected, and every expected one must be."""
 
@@ -89,6 +112,10 @@ class RuleTest(Model):
     only: list[Name] = Field(default_factory=list)
     """Further automations of which every firing must be expected, beside those that `fires` and `not_fired` name."""
     steps: list[TestStep] = Field(min_length=1, max_length=10_000)
+    follow: bool = False
+    """Play what the actions of firings emit (`emit-event`), and the events of their `outcomes`."""
+    outcomes: list[ActionOutcome] = Field(default_factory=list, max_length=1000)
+    """What becomes of actions; the first one that fits an action counts. Without one an action has no outcome event."""
     fires: list[ExpectedFiring] = Field(default_factory=list)
     not_fired: list[NonFiring] = Field(default_factory=list)
 
@@ -101,6 +128,8 @@ class RuleTest(Model):
             if step.at < last:
                 raise ValueError(f"steps[{number}] is earlier than the step before it; steps go forward in time")
             last = step.at
+        if self.outcomes and not self.follow:
+            raise ValueError("`outcomes` are played by a test with `follow: true`")
         if not self.fires and not self.not_fired:
             raise ValueError("a test expects something: give `fires` or `not_fired`")
         for kind, items in (("fires", self.fires), ("not_fired", self.not_fired)):

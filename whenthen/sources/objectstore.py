@@ -286,5 +286,5 @@ def _text(document: Mapping[str, Any], name: str, path: FieldPath) -> str:
     value = dig(document, name)
     if not isinstance(value, str) or not value:
         found = "missing" if value is None else f"text is expected, found {label_of(value) or kind_of(value)}"
-        raise InvalidEvent(found, path=(*path, *name.split(".")))
+        raise InvalidEvent("empty" if value == "" else found, path=(*path, *name.split(".")))
     return value

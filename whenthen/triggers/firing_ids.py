@@ -44,20 +44,21 @@ def make_plain_firing(
     name = automation.name
     data = event.data
     before = data["lineage"].get("automations", ())[-lineage:] if data.get("lineage") else ()
+    came, computed = (data, None) if type(event) is Event else (event.came, event.computed)
     return Firing(
         id=_firing_id(automation.id, key, FiringState.TRIGGERED, data["id"]),
         automation=name,
         state=FiringState.TRIGGERED,
         at=_format_us(at_us),
         key=leaf.keys.mapping(key) if leaf.keys.expressions else {},
-        event=event.came,
+        event=came,
         seq=event.seq,
         refs=refs,
         total=len(refs),
         depth=depth + 1,
         automations=(*before, name),
         trace=data.get("trace"),
-        computed=event.computed,
+        computed=computed,
     )
 
 

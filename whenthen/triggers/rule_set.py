@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import orjson
 
@@ -35,7 +35,7 @@ from whenthen.triggers.matching.computed_labels import ComputedLabels, compute_l
 from whenthen.triggers.matching.event_names import compile_names
 from whenthen.triggers.matching.filters import WHEN_VARIABLES, Filter, compile_filter
 from whenthen.triggers.matching.index import RuleIndex
-from whenthen.triggers.window_keys import KeyExtractor, compile_keys
+from whenthen.triggers.window_keys import KeyExtractor, compile_keys, parse_key_text
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
 from whenthen.triggers.windows.composite import CompositeRule
@@ -143,6 +143,19 @@ class CompiledAutomation:
     composites: list[Composite] = field(default_factory=list)
     enabled: bool = True
     keeps_state: bool = False  #: whether the Triggered state of each key is stored, until it is resolved
+
+    def key_of(self, path: str, text: str) -> dict[str, Any]:
+        """The key of a decision as an object, from its text form; empty where it has none. `path` is that of the decision's trigger."""
+        if not text:
+            return {}
+        for leaf in self.leaves:
+            if leaf.path == path:
+                return leaf.keys.mapping(text)
+        for composite in self.composites:
+            if composite.path == path and composite.correlated:
+                leaf = next(leaf for leaf in self.leaves if leaf.path.startswith(path))
+                return dict(zip(leaf.keys.expressions[: composite.correlated], parse_key_text(text), strict=False))
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ automations:
       triggers:
         - {expect: a}
         - {expect: b, after: c, within: 5m}
+  - name: bucket
+    trigger: {expect: "job.*", window: tumbling, within: 1m, for_each: [region, none]}
   - name: disabled
     enabled: false
     trigger: {expect: "job.*"}
@@ -73,6 +75,13 @@ def test_each_clause_has_its_verdict_and_value(rules: Rules) -> None:
     assert found(tree, "event.payload.attempt").children or found(tree, "event.payload.attempt").found
     assert found(tree, "for_each").found == "region=eu"
     assert "3 such events within 1m" in found(tree, "window").found
+
+
+def test_the_key_of_a_bucket_has_empty_texts_for_what_is_absent(rules: Rules) -> None:
+    tree = explained(rules, "bucket")
+    assert found(tree, "for_each").mark is Mark.HOLDS
+    assert found(tree, "for_each").found == "region=eu, none="
+    assert tree.mark is Mark.NEEDS
 
 
 def test_a_matching_event_leaves_only_what_the_window_needs(rules: Rules) -> None:

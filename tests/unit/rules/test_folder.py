@@ -247,6 +247,15 @@ def test_names_that_nothing_has_are_told_with_the_nearest(tmp_path: Path) -> Non
     ]
 
 
+def test_a_schedule_of_a_deployment_without_any_is_called_so(tmp_path: Path) -> None:
+    told = problems(
+        tmp_path,
+        "automations: [{name: a, trigger: {expect: x}, actions: [{pause-schedule: nos, deployment: d}]}]\n"
+        "deployments: [{name: d, command: x}]\n",
+    )
+    assert told[0].endswith('deployment "d" has no schedule "nos"; it has no schedules')
+
+
 def test_a_name_that_is_a_template_is_left_to_run_time(tmp_path: Path) -> None:
     for name in ('"{{ event.resource.name }}"', "$.resource.name"):
         assert in_automation(tmp_path, f"actions: [run-deployment: {name}]") == []

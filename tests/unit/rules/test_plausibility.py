@@ -104,6 +104,17 @@ def test_a_key_that_no_event_can_have_is_an_error(tmp_path: Path, key: str, said
     assert found.startswith("automations[0].trigger.for_each[0].path: ")
 
 
+@pytest.mark.parametrize("field", ["expect", "after", "resolve_on"])
+def test_a_template_is_no_name_of_an_event(tmp_path: Path, field: str) -> None:
+    trigger = (
+        {"expect": ["up", "{{ x }}"], "within": "1m"}
+        if field == "expect"
+        else {"expect": "up", "within": "1m", field: ["{{ x }}"]}
+    )
+    found = one_problem(tmp_path, trigger)
+    assert found.partition(": ")[2] == "a template; names of events are texts or globs, and no event is called so"
+
+
 def test_a_computed_label_over_what_no_event_has_is_an_error(tmp_path: Path) -> None:
     found = one_problem(tmp_path, {"expect": "up", "let": {"x": "event.paylod.x"}})
     assert found == """automations[0].trigger.let.x: an event has no field 'paylod'; did you mean "payload"?"""

@@ -83,7 +83,7 @@ def test_a_firing_that_nobody_expected_fails_the_test(folder: Path) -> None:
     not_fired: [{{automation: pager, step: 0}}]
 """,
     )
-    assert failure == "pager fired unexpectedly at 40s for step 2"
+    assert failure == "pager fired unexpectedly at 40s for step 2 (id=job-7)"
 
 
 def test_a_missing_firing_is_reported_with_the_reason_and_the_value(folder: Path) -> None:
@@ -112,7 +112,7 @@ def test_a_missing_firing_is_reported_with_the_reason_and_the_value(folder: Path
 )
 def test_a_firing_that_differs_says_in_what(folder: Path, expected: str, said: str) -> None:
     results = report(folder, f"\n  - name: wrong\n    steps: {FAILURES}\n    fires: [{expected}]\n").results
-    assert results[0].failures[0] == f"fires[0]: pager fired, but {said}"
+    assert results[0].failures[0] == f"fires[0]: pager fired (id=job-7), but {said}"
 
 
 def test_an_action_that_can_not_be_rendered_fails_with_its_field(folder: Path) -> None:
@@ -132,7 +132,7 @@ def test_another_reason_than_the_expected_one_fails(folder: Path) -> None:
     not_fired: [{automation: pager, reason: cooldown}]
 """,
     )
-    assert failure == "not_fired[0]: no decision cooldown: step 0: below_threshold (1 of 3 within 60 s)"
+    assert failure == "not_fired[0]: no decision cooldown: step 0: below_threshold for id=test (1 of 3 within 60 s)"
 
 
 def test_silence_fires_by_the_clock_and_resolves(folder: Path) -> None:
@@ -155,7 +155,7 @@ def test_silence_fires_by_the_clock_and_resolves(folder: Path) -> None:
 
 def test_an_unknown_automation_fails_its_test(folder: Path) -> None:
     failure = only_failure(folder, "\n  - name: w\n    steps: [{at: 0s}]\n    fires: [{automation: pagr}]\n")
-    assert failure == "there is no automation 'pagr' in the rules"
+    assert failure == "there is no automation 'pagr' in the rules; did you mean 'pager'?"
 
 
 def test_a_deadline_after_the_last_step_is_told(folder: Path) -> None:

@@ -348,6 +348,12 @@ def test_what_is_no_notification_is_refused_with_the_field(build: Any, now: date
     assert caught.value.field == field
 
 
+def test_an_empty_key_is_called_empty(build: Any, now: datetime) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        events(build, now, {"Records": [aws(key="")]})
+    assert (caught.value.field, caught.value.detail) == ("body.Records[0].s3.object.key", "empty")
+
+
 def test_too_many_records_are_refused(build: Any, now: datetime) -> None:
     with pytest.raises(InvalidInput, match="1001 records"):
         events(build, now, {"Records": [aws()] * 1001})

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, OrderedDict, deque
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.evaluation import FiredTotal, Observer
@@ -20,6 +20,7 @@ from whenthen.schemas.firings import (
     FiringState,
     Reason,
 )
+from whenthen.schemas.times import format_time
 from whenthen.triggers import Aside
 
 __all__ = ["DecisionLog", "Observation"]
@@ -72,7 +73,7 @@ class Observation(Observer):
         self._events_aside: OrderedDict[tuple[int, int], Skip] = OrderedDict()
         #: firings of each automation of the shards that this process evaluates, or has evaluated, whichever process made them
         self.fired: Counter[str] = Counter()
-        self.last_fired: dict[str, str] = {}  #: RFC 3339, of each automation
+        self.last_fired: dict[str, str] = {}  #: when each automation fired last, not when its event occurred; RFC 3339
 
     def seed(self, automation: str, at: str) -> None:
         """Set the last firing of an automation from before the process started."""
@@ -97,11 +98,12 @@ class Observation(Observer):
     def committed(self, shard: int, firings: Sequence[Firing], messages: int, seconds: float) -> None:
         self._metrics.commit_seconds.observe(seconds)
         told = log.isEnabledFor(logging.INFO)
+        now = format_time(datetime.now(UTC)) if firings else ""
         for firing in firings:
             if firing.state is FiringState.TRIGGERED:
                 self._metrics.fire(firing.automation, datetime.fromisoformat(firing.at).timestamp())
                 self.fired[firing.automation] += 1
-                self.seed(firing.automation, firing.at)
+                self.seed(firing.automation, now)
             if told:
                 log.info(
                     "%s: %s",

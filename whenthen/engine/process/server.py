@@ -14,6 +14,7 @@ import contextlib
 import os
 import time
 from collections.abc import Iterable
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 
@@ -55,6 +56,7 @@ from whenthen.engine.process.wiring.worker_role import WorkerRole
 from whenthen.engine.rule_sets import RevisionStore
 from whenthen.rules import Rules, load_rules
 from whenthen.schemas.errors import InvalidRules, SetupError
+from whenthen.schemas.times import format_time
 from whenthen.supervision import SharedPage, Watchdog
 
 __all__ = ["Server"]
@@ -460,7 +462,9 @@ class Server:
 
         def pick(message: StoredMessage) -> tuple[str, str] | None:
             firing = orjson.loads(message.data) if message.data else {}
-            return (firing["automation"], firing["at"]) if firing.get("state") == "Triggered" else None
+            return (firing["automation"], message.time) if firing.get("state") == "Triggered" else None
 
-        for automation, at in await newest(parts.bus.client, ENGINE, "engine.firing.>", limit=_FIRINGS_READ, pick=pick):
-            parts.observation.seed(automation, at)
+        for automation, stored in await newest(
+            parts.bus.client, ENGINE, "engine.firing.>", limit=_FIRINGS_READ, pick=pick
+        ):
+            parts.observation.seed(automation, format_time(datetime.fromisoformat(stored)))

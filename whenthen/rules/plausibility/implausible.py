@@ -15,7 +15,7 @@ from typing import Any
 
 from whenthen.actions import EVENT_FIELDS
 from whenthen.conditions import ConditionError, compile_condition
-from whenthen.rules.plausibility.trigger_parts import expressions_of, triggers_of
+from whenthen.rules.plausibility.trigger_parts import expressions_of, filters_of, triggers_of
 from whenthen.rules.plausibility.word_sets import word_sets
 from whenthen.rules.references import Finding, Part, is_constant, written_actions
 from whenthen.rules.validation_messages import nearest
@@ -90,6 +90,10 @@ def _automation(model: Automation) -> Iterator[tuple[FieldPath, str]]:
         for detail in _condition(text):
             yield place, detail
     for path, trigger in triggers_of(model.trigger):
+        for place, names in _names(trigger, path):
+            for index, name in enumerate(names):
+                if "{{" in name or "{%" in name:
+                    yield (*place, index), "a template; names of events are texts or globs, and no event is called so"
         for field in ("for_each", "correlate"):
             for index, key in enumerate(getattr(trigger, field, ())):
                 if (found := _key(key_name(key), field)) is not None:
@@ -146,6 +150,14 @@ def _meant(said: str, steps: Sequence[str | int]) -> str:
     if steps[0] == "event" and steps[1] in EVENT_FIELDS:
         return f"write `{'.'.join([said, *map(str, steps[1:])])}`"
     return "what events carry is in `payload`, and labels are in `resource`"
+
+
+def _names(trigger: Trigger, path: FieldPath) -> Iterator[tuple[FieldPath, list[str]]]:
+    """The names of events that a trigger waits for, without those of its parts."""
+    for place, filter_ in filters_of(trigger, path):
+        yield (*place, "expect"), filter_.expect
+    if isinstance(trigger, EventTrigger):
+        yield (*path, "after"), trigger.after
 
 
 # -- keys

@@ -231,7 +231,8 @@ def _condition(verdict: Verdict, prefix: str = "") -> Clause:
 def _key(leaf: Leaf, event: Event) -> Clause | None:
     if not leaf.keys.expressions:
         return None
-    text = leaf.keys.text(event)
+    buckets = isinstance(leaf.rule, TumblingRule)  # which take the empty text for what is absent
+    text = leaf.keys.text_or_empty(event) if buckets else leaf.keys.text(event)
     if text is None:
         return Clause(
             text=f"for_each: {', '.join(leaf.keys.expressions)}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -52,4 +53,20 @@ def test_the_number_of_firings_survives_a_restart_and_a_crash(tmp_path: Path) ->
 def test_actions_of_edges_are_among_the_actions(tmp_path: Path) -> None:
     server = serving(tmp_path)
     assert listed(server, "edges")["actions"] == ["do-nothing", "emit-event"]
+    assert server.stop() == 0
+
+
+def test_an_event_of_yesterday_fires_today(tmp_path: Path) -> None:
+    server = serving(tmp_path)
+    began = datetime.now(UTC)
+    yesterday = (began - timedelta(days=1)).isoformat()
+    server.emit("ping", occurred=yesterday)
+    eventually(lambda: listed(server, "pings")["fired"] == 1)
+    (firing,) = server.get("/api/firings")
+    assert datetime.fromisoformat(firing["at"]) == datetime.fromisoformat(yesterday)
+    for _ in range(2):
+        assert began <= datetime.fromisoformat(firing["fired"])
+        assert began <= datetime.fromisoformat(listed(server, "pings")["last_fired"]) <= datetime.now(UTC)
+        assert server.stop() == 0
+        server = serving(tmp_path)
     assert server.stop() == 0

@@ -328,6 +328,7 @@ class AutomationSummary(AutomationState):
     fired: int
     """Firings so far, whichever process made them; seconds old of a shard that another process evaluates."""
     last_fired: str | None
+    """When it was decided, not when its event occurred."""
     tags: list[str]
     description: str
 
