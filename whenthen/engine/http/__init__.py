@@ -20,6 +20,7 @@ from whenthen.engine.http.models import answer_models
 from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
+    PauseRequest,
     RollbackRequest,
     RuleSetRequest,
     RunRequest,
@@ -46,6 +47,7 @@ __all__ = [
     "Listing",
     "MonitoringApp",
     "Page",
+    "PauseRequest",
     "RequestOrigin",
     "RollbackRequest",
     "RuleSetRequest",
