@@ -24,9 +24,11 @@ from whenthen.conditions import lexer, parser
 from whenthen.conditions.functions import network_functions, text_format
 from whenthen.conditions.runtime import conversions, cost, operators, regex
 from whenthen.engine.backup import live_copy
-from whenthen.engine.bus import embedded, records, stream_pages, streams
+from whenthen.engine.bus import records, stream_pages, streams
+from whenthen.engine.bus.embedded import embedded_server
 from whenthen.engine.evaluation.commits import window_parts
 from whenthen.engine.http import connections, routes, rule_set_routes
+from whenthen.engine.http.monitoring import refusal_log
 from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
 from whenthen.engine.process.settings import Settings, parse_bytes
@@ -36,6 +38,7 @@ from whenthen.schemas import trace_context, triggers
 from whenthen.schemas.actions import CallWebhook, Retry
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.calendar import recurrence
+from whenthen.schemas.events import EventLimits
 from whenthen.schemas.ruletests import RuleTest
 from whenthen.schemas.times import format_duration, parse_duration
 from whenthen.sources import json_bodies, mapping
@@ -43,6 +46,7 @@ from whenthen.sources.mapping import SourceLimits
 from whenthen.supervision import parent_process
 from whenthen.templates import bounded_text, budget, path_parser, path_query, text, values
 from whenthen.triggers import predecessors, rule_set, timing
+from whenthen.triggers.matching import computed_labels
 from whenthen.triggers.orphans import orphan_store
 from whenthen.triggers.windows import held_events, long_texts, metric, transitions
 
@@ -132,7 +136,10 @@ CLAIMS: list[tuple[str, str]] = [
         f"the first {binary(_LOGS.head_bytes)} or {n(_LOGS.head_lines)} lines and the last {binary(_LOGS.tail_bytes)} or {n(_LOGS.tail_lines)} lines are kept",
     ),
     ("reliability", f"{parent_process.PAUSE_S[0]:g} s, up to {parent_process.PAUSE_S[1]:g} s when it dies repeatedly"),
-    ("reliability", f"{embedded.BACKOFF_S[0]:g} s, up to {embedded.BACKOFF_S[1]:g} s when it dies repeatedly"),
+    (
+        "reliability",
+        f"{embedded_server.BACKOFF_S[0]:g} s, up to {embedded_server.BACKOFF_S[1]:g} s when it dies repeatedly",
+    ),
     ("reliability", f"`engine_bytes` below {binary(streams.NEEDED_ENGINE_BYTES)}"),
     ("reliability", f"watched; below {binary(streams.NEEDED_PAYLOAD)}"),
     ("reliability", f"A window is stored in parts when it is larger, up to {binary(window_parts.MAX_WINDOW_BYTES)}"),
@@ -159,7 +166,7 @@ CLAIMS: list[tuple[str, str]] = [
         "reliability",
         f"up to {decimal(connections.LINGER_BYTES)} or {connections.LINGER_S:g} seconds of what still comes",
     ),
-    ("reliability", f"once in {connections.LOG_EVERY_S:g} seconds for each reason"),
+    ("reliability", f"once in {refusal_log.LOG_EVERY_S:g} seconds for each reason"),
     ("rules", f"the newest {n(held_events.MAX_HELD)} are held here"),
     ("rules", f"at most {n(predecessors.MAX_HELD)} events and {binary(predecessors.MAX_HELD_BYTES)} of them"),
     ("rules", f"Composites nest, up to {rule_set._MAX_DEPTH} deep"),
@@ -183,6 +190,8 @@ CLAIMS: list[tuple[str, str]] = [
     ("rules", f"of more than {long_texts.MAX_ID_BYTES} bytes as its beginning"),
     ("rules", f"40 bytes each, at most {n(held_events.MAX_HELD)}"),
     ("rules", f"exact for thresholds up to {n(triggers._MAX_DISTINCT)}"),
+    ("rules", f"a label as an event could bring it: at most {n(EventLimits().label_chars)} characters"),
+    ("rules", f"A trigger has at most {computed_labels.MOST_LABELS} of them"),
     ("rules", f"the newest {n(transitions.MAX_REFS)} are named"),
     ("rules", f"at most {n(orphan_store.MAX_WINDOWS)} orphaned windows and {binary(orphan_store.MAX_BYTES)}"),
     ("rules", f"as if it were paused; `{str(Automation.model_fields['enabled'].default).lower()}` by default"),
