@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from whenthen.actions.http.outgoing import HttpClient
@@ -70,8 +70,9 @@ class EventSink(Protocol):
 class Automations(Protocol):
     """The runtime flags of automations."""
 
-    async def pause(self, name: str) -> None:
-        """From now on the automation does not fire. Raises `NotFound`."""
+    async def pause(self, name: str, *, until: datetime | None = None, reason: str = "", by: str = "") -> None:
+        """From now on the automation does not fire, before `until` if that is given. What was said of an earlier pause is replaced.
+        Raises `NotFound`."""
 
     async def resume(self, name: str) -> None:
         """The automation fires again. Raises `NotFound`."""

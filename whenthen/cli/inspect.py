@@ -5,6 +5,8 @@ Lists are tables, the newest first; one thing is YAML; `--json` gives either as 
 
 from __future__ import annotations
 
+import getpass
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import typer
@@ -54,6 +56,7 @@ AUTOMATIONS = Listing(
     columns=(
         Column(title="NAME", value="name", shape=Shape.NAME),
         Column(title="STATE", value="state"),
+        Column(title="PAUSED", value=lambda item: _pause_text(item.get("pause")), shape=Shape.TEXT, optional=True),
         Column(title="TRIGGER", value="trigger"),
         Column(title="ACTIONS", value=joined("actions"), shape=Shape.NAME),
         Column(title="FIRED", value="fired", shape=Shape.NUMBER),
@@ -111,6 +114,23 @@ FIRINGS = Listing(
     filters=(Filter(name="automation", flags=("--automation", "-a"), help="Of this one."),),
     most=MAX_ITEMS,
 )
+
+
+def _pause_text(pause: Mapping[str, Any] | None) -> str:
+    """Until when, by whom and why."""
+    if not pause:
+        return ""
+    until = f"until {local_time('until')(pause)}" if pause["until"] else "until resumed"
+    by = f"by {pause['by']}" if pause["by"] else ""
+    return ": ".join(filter(None, [" ".join(filter(None, [until, by])), pause["reason"]]))
+
+
+def _who() -> str:
+    """The user of this machine, for others to see."""
+    try:
+        return getpass.getuser()[:200]
+    except (OSError, KeyError):  # no name belongs to the user's number
+        return ""
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -172,10 +192,18 @@ def show_automation(
 
 @errors
 def pause_automation(
-    name: NameArgument, url: UrlOption = DEFAULT_URL, ca: CaOption = None, as_json: JsonOption = False
+    name: NameArgument,
+    lasts: Annotated[
+        str | None, typer.Option("--for", help="How long, such as 2h; left out: until it is resumed.")
+    ] = None,
+    reason: Annotated[str, typer.Option("--reason", "-r", help="Why, for who looks at it.")] = "",
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Stop an automation from firing until it is resumed."""
-    _switch(name, "pause", url, ca, as_json)
+    """Stop an automation from firing, for a time or until it is resumed."""
+    body = {"reason": reason, "by": _who()} | ({} if lasts is None else {"for": lasts})
+    _switch(name, "pause", url, ca, as_json, body)
 
 
 @errors
@@ -208,15 +236,16 @@ def forget_orphans(
         stdout().print(f"the windows of {orphan['keys']} keys of trigger {orphan['trigger']} are being forgotten")
 
 
-def _switch(name: str, verb: str, url: str, ca: str | None, as_json: bool) -> None:
+def _switch(name: str, verb: str, url: str, ca: str | None, as_json: bool, body: Any = None) -> None:
     from whenthen.cli.client import Client, quoted
 
     with Client.connect(url, ca) as client:
-        found = client.post(f"/api/automations/{quoted(name)}/{verb}")
+        found = client.post(f"/api/automations/{quoted(name)}/{verb}", body)
     if as_json:
         print_json(found)
     else:
-        stdout().print(f"{escape(name)} is {found['state']}")
+        said = f" ({_pause_text(found['pause'])})" if found.get("pause") and found["pause"]["until"] else ""
+        stdout().print(f"{escape(name)} is {found['state']}{escape(said)}")
 
 
 @errors

@@ -107,6 +107,9 @@ class Flag:
     paused: bool
     changed: str  #: RFC 3339
     note: str = ""
+    until: str = ""  #: RFC 3339, of a pause that ends by itself
+    reason: str = ""  #: why somebody paused it
+    by: str = ""  #: who did
 
 
 class FlagStore(Protocol):

@@ -55,7 +55,7 @@ MOST_UNFORESEEN = 5  #: errors that nobody foresaw in handling one run, after wh
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:
-    concurrency: int = 10  #: the most runs at once
+    concurrency: int = 4  #: the most runs at once
     heartbeat: timedelta = timedelta(seconds=5)
     lost_after: timedelta = timedelta(seconds=60)  #: the same as the reaper's
     kill_grace: timedelta = timedelta(seconds=10)  #: between TERM and KILL

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Annotated, Any, ClassVar, Literal, Union
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from whenthen.schemas.base import REFERENCE, Model, Name, ObjectPath, OneOrMany, SecretRef, as_list
 from whenthen.schemas.times import Duration
@@ -149,6 +149,17 @@ class PauseAutomation(ActionBase):
     type: Literal["pause-automation"]
     automation: str | None = Field(default=None, max_length=4096)
     """Its name (may be a template). Left out: this automation."""
+    lasts: Duration | None = Field(default=None, alias="for")
+    """After which it is resumed. Left out: when somebody resumes it."""
+    reason: str | None = Field(default=None, max_length=4096)
+    """Why, for who looks at it (may be a template)."""
+
+    @field_validator("lasts")
+    @classmethod
+    def _some_time(cls, value: timedelta | None) -> timedelta | None:
+        if value is not None and not value:
+            raise ValueError("a pause of no time; write how long, such as 2h")
+        return value
 
 
 class ResumeAutomation(ActionBase):

@@ -90,7 +90,7 @@ class Evaluator(ShardState):
             if seen is None:
                 self._record_refusal(entry.filter, leaf, kind, event, evaluation)
                 continue
-            if not leaf.automation.enabled or leaf.automation.name in self.paused:
+            if not leaf.automation.enabled or self.pause_holds(leaf.automation.name):
                 detail = "the automation is paused or disabled"
                 record_decision(self, evaluation, leaf, Reason.PAUSED, seen, detail=detail)
             elif leaf.automation.name in self.aside:

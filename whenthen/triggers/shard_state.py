@@ -67,7 +67,10 @@ class ShardState:
             0  #: the time at which the current decision is made: a deadline's while deadlines are handled
         )
         self.previous_us = 0  #: the value of `effective_us` before the current one
-        self.paused: set[str] = set()
+        self.paused: set[str] = set()  #: shared
+        #: when a pause ends by the clock of the stream, for those that end by themselves; shared. So an event counts or does not,
+        #: whenever it is evaluated
+        self.pauses_end: Mapping[str, int] = {}
         self.counts: dict[tuple[str, Reason], int] = {}  #: decisions by automation and reason
         self.store = WindowStore()
         self.orphans = OrphanStore(kept_us=orphans_kept // timedelta(microseconds=1))
@@ -237,7 +240,14 @@ class ShardState:
     def is_paused(self, node: Leaf | Composite) -> bool:
         """Whether the automation is paused, set aside or disabled."""
         name = node.automation.name
-        return name in self.paused or name in self.aside or not node.automation.enabled
+        return self.pause_holds(name) or name in self.aside or not node.automation.enabled
+
+    def pause_holds(self, automation: str) -> bool:
+        """Whether somebody paused the automation, and the pause has not ended at the time of the decision."""
+        if automation not in self.paused:
+            return False
+        end_us = self.pauses_end.get(automation)
+        return end_us is None or self.effective_us < end_us
 
     def _take_in(self, node: Leaf | Composite, trigger: str, key: str, state: State, *, changed: bool) -> None:
         """Put a record of `node` that was stored, or was an orphan, among the windows."""

@@ -149,6 +149,21 @@ def test_names_with_odd_characters_reach_the_server_whole(run: Callable[..., Any
     assert run("automations", "pause", "a b?c#d%").output == "a b?c#d% is paused\n"
 
 
+def test_a_pause_has_an_end_and_a_reason_which_lists_show(run: Callable[..., Any], server: Any) -> None:
+    pause = {"since": AT, "until": AT, "reason": "they flood us", "by": "ada"}
+    server.answers["POST /api/automations/load/pause"] = {"name": "load", "state": "paused", "pause": pause}
+    shown = run("automations", "pause", "load", "--for", "2h", "--reason", "they flood us").output
+    assert shown.startswith("load is paused (until 20")
+    assert shown.endswith(" by ada: they flood us)\n")
+    asked = server.asked[-1].body
+    assert (asked["for"], asked["reason"]) == ("2h", "they flood us")
+    assert asked["by"]
+    server.answers["GET /api/automations"] = [{**each, "pause": pause} for each in LISTINGS["automations"]]
+    table = run("automations", "--output", "wide").output
+    assert "PAUSED" in table
+    assert "by ada: they flood us" in table
+
+
 def test_parameters_keep_their_types(run: Callable[..., Any], server: Any) -> None:
     server.answers["POST /api/deployments/load/run"] = (201, {**RUN, "state": "Scheduled"})
     run(

@@ -135,9 +135,11 @@ class FakeEventSink:
 @dataclass
 class FakeAutomations:
     paused: set[str] = field(default_factory=set)
+    said: dict[str, tuple[datetime | None, str, str]] = field(default_factory=dict)
 
-    async def pause(self, name: str) -> None:
+    async def pause(self, name: str, *, until: datetime | None = None, reason: str = "", by: str = "") -> None:
         self.paused.add(name)
+        self.said[name] = (until, reason, by)
 
     async def resume(self, name: str) -> None:
         self.paused.discard(name)

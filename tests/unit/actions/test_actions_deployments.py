@@ -11,6 +11,7 @@ import pytest
 from tests.unit.actions.conftest import EVENT, NOW
 from whenthen.runs import flow_run_event
 from whenthen.schemas.errors import ActionError, BusUnavailable, Conflict
+from whenthen.schemas.times import format_time
 from whenthen.schemas.trace_context import child_trace, derived_trace
 
 pytestmark = pytest.mark.anyio
@@ -164,6 +165,15 @@ async def test_automations_are_paused_and_resumed(world: Any) -> None:
     assert world.automations.paused == {"load-new-csv", "other-raw"}
     await world.perform({"type": "resume-automation"})
     assert world.automations.paused == {"other-raw"}
+
+
+async def test_an_automation_is_paused_for_a_time_with_a_reason_and_who_did_it(world: Any) -> None:
+    action = {"pause-automation": "other", "for": "2h", "reason": "{{ event.resource.bucket }} is full"}
+    result = await world.perform(action)
+    until, reason, by = world.automations.said["other"]
+    assert until == NOW + timedelta(hours=2)
+    assert (reason, by) == ("raw is full", "automation load-new-csv")
+    assert result.details == {"automation": "other", "until": format_time(until)}
 
 
 async def test_doing_nothing_succeeds_even_without_an_event(world: Any) -> None:

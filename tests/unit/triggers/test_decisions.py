@@ -150,6 +150,24 @@ def test_what_comes_while_an_automation_is_paused_does_not_count_and_what_is_due
     assert len(engine.advance(us(60)).firings) == 1
 
 
+@pytest.mark.parametrize("at_once", [False, True], ids=["followed", "from-a-backlog"])
+def test_a_pause_ends_by_the_time_of_the_events_whenever_they_are_evaluated(at_once: bool) -> None:
+    engine = evaluator({"expect": "a"}, {"expect": "a", "posture": "proactive", "within": 5})
+    engine.advance(us(0))
+    engine.paused |= {"rule0", "rule1"}
+    engine.pauses_end = {"rule0": us(8), "rule1": us(8)}
+    moments = [7.9, 8, 12]
+    if not at_once:
+        for moment in range(1, 8):
+            engine.advance(us(moment))
+    outcomes = [decided for moment in moments for decided in take(engine, event("a", moment))]
+    fired = {firing.automation for outcome in outcomes for firing in outcome.firings if firing.automation == "rule0"}
+    first, second, third = ([each for each in outcome.decisions if each.automation == "rule0"] for outcome in outcomes)
+    assert [each.reason for each in first] == ["paused"]
+    assert [each.reason for each in second + third] == ["fired", "fired"]
+    assert fired == {"rule0"}
+
+
 def test_a_disabled_automation_is_paused() -> None:
     engine = evaluator(rule({"expect": "a"}, enabled=False))
     assert reasons(take(engine, event("a", 0))) == ["paused"]

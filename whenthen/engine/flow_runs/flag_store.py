@@ -64,4 +64,5 @@ class NatsFlagStore:
 
 
 def _flag(record: dict[str, Any]) -> Flag:
-    return Flag(paused=record["paused"], changed=record["changed"], note=record.get("note", ""))
+    texts = {name: str(record.get(name, "")) for name in ("note", "until", "reason", "by")}
+    return Flag(paused=record["paused"], changed=record["changed"], **texts)

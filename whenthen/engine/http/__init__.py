@@ -20,6 +20,7 @@ from whenthen.engine.http.models import answer_models
 from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
+    PauseRequest,
     RollbackRequest,
     RuleSetRequest,
     RunRequest,
@@ -48,6 +49,7 @@ __all__ = [
     "Listing",
     "MonitoringApp",
     "Page",
+    "PauseRequest",
     "RequestOrigin",
     "RollbackRequest",
     "RuleSetRequest",

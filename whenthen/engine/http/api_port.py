@@ -11,7 +11,14 @@ from typing import Protocol
 
 from whenthen.engine.bus.connection import Ack
 from whenthen.engine.http.models import answer_models as answers
-from whenthen.engine.http.models.request_models import Listing, Page, RollbackRequest, RuleSetRequest, RunRequest
+from whenthen.engine.http.models.request_models import (
+    Listing,
+    Page,
+    PauseRequest,
+    RollbackRequest,
+    RuleSetRequest,
+    RunRequest,
+)
 from whenthen.schemas.events import Event
 from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import Request, Translation
@@ -113,7 +120,7 @@ class Api(Protocol):
 
     # changes
 
-    async def pause_automation(self, name: str) -> answers.AutomationState: ...
+    async def pause_automation(self, name: str, request: PauseRequest) -> answers.AutomationState: ...
 
     async def resume_automation(self, name: str) -> answers.AutomationState: ...
 

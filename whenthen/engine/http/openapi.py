@@ -11,7 +11,13 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from whenthen.engine.http.models.answer_models import Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport
-from whenthen.engine.http.models.request_models import NewEvent, RollbackRequest, RuleSetRequest, RunRequest
+from whenthen.engine.http.models.request_models import (
+    NewEvent,
+    PauseRequest,
+    RollbackRequest,
+    RuleSetRequest,
+    RunRequest,
+)
 
 __all__ = ["complete"]
 
@@ -36,7 +42,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for generated in ("HTTPValidationError", "ValidationError"):
         schemas.pop(generated, None)
     for mode, models in (
-        ("validation", (NewEvent, RollbackRequest, RuleSetRequest, RunRequest)),
+        ("validation", (NewEvent, PauseRequest, RollbackRequest, RuleSetRequest, RunRequest)),
         ("serialization", (Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport)),
     ):
         _, found = models_json_schema([(model, mode) for model in models], ref_template=_REF)  # type: ignore[misc]
@@ -48,6 +54,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         "content": _json(_ref(RunRequest)),
     }
     for path, model in (
+        ("/api/automations/{name}/pause", PauseRequest),
         ("/api/rules/plan", RuleSetRequest),
         ("/api/rules/apply", RuleSetRequest),
         ("/api/rules/revisions/{number}/rollback", RollbackRequest),

@@ -5,20 +5,27 @@ Called by `app`. Thin: each route reads its parameters, calls one method of the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
 from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator
 
 from whenthen.engine.bus.stream_pages import StreamPage
 from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
 from whenthen.engine.http.models import answer_models as answers
-from whenthen.engine.http.models.request_models import Listing, Page, RunRequest, read_run_request
+from whenthen.engine.http.models.request_models import (
+    Listing,
+    Page,
+    PauseRequest,
+    RunRequest,
+    read_pause_request,
+    read_run_request,
+)
 from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE
 from whenthen.engine.http.routed_paths import decoded_step
 from whenthen.sources import decode_json
@@ -26,6 +33,7 @@ from whenthen.sources import decode_json
 __all__ = ["api_router", "as_response", "state_router"]
 
 T = TypeVar("T")
+M = TypeVar("M", bound=BaseModel)
 BODY_LIMIT = 1_000_000  #: of a request that starts a run, in bytes
 
 Named = Annotated[str, BeforeValidator(decoded_step), Path(min_length=1, max_length=512)]
@@ -104,9 +112,9 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         return await api.list_decisions(name, _page(limit, before, reason=reason))
 
     @post("/automations/{name}/pause", tags=["automations"])
-    async def pause_automation(name: Named) -> answers.AutomationState:
-        """Stop it from firing until it is resumed."""
-        return await api.pause_automation(name)
+    async def pause_automation(name: Named, request: Request) -> answers.AutomationState:
+        """Stop it from firing. The body, if any, is `{"for": "2h", "reason": "...", "by": "..."}`: without `for`, until it is resumed."""
+        return await api.pause_automation(name, await _optional(request, budget, read_pause_request, PauseRequest))
 
     @post("/automations/{name}/resume", tags=["automations"])
     async def resume_automation(name: Named) -> answers.AutomationState:
@@ -145,7 +153,9 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     @post("/deployments/{name}/run", status_code=201, tags=["deployments"])
     async def run_deployment(name: Named, request: Request) -> answers.FlowRunDetail:
         """Start a run. The body, if any, is `{"parameters": {...}, "key": "...", "delay": seconds}`."""
-        return await api.run_deployment(name, await _run_request(request, budget), trace_of(request.scope))
+        return await api.run_deployment(
+            name, await _optional(request, budget, read_run_request, RunRequest), trace_of(request.scope)
+        )
 
     @post("/deployments/{name}/pause", tags=["deployments"])
     async def pause_deployment(name: Named, schedule: Filter = None) -> answers.DeploymentDetail:
@@ -252,12 +262,12 @@ def state_router(api: Api) -> APIRouter:
     return router
 
 
-async def _run_request(request: Request, budget: BodyBudget) -> RunRequest:
+async def _optional(request: Request, budget: BodyBudget, read: Callable[[Any], M], without: Callable[[], M]) -> M:
     # not a parameter of the route: a body is refused by its size before it is decoded, and optional
     share = budget.share()
     try:
         body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"), share)
-        return read_run_request(decode_json(body)) if body else RunRequest()
+        return read(decode_json(body)) if body else without()
     finally:
         share.give_back()
 

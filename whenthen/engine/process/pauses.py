@@ -1,6 +1,8 @@
 """Pause flags of automations, and requests to forget windows of absent ones: stored in the KV bucket `WT_state`, shared by all processes, read every second.
 
-Implements `actions.ports.Automations`. The set `paused` is one object for the life of the process; evaluators share it.
+Implements `actions.ports.Automations`. The set `paused` and the ends of pauses are objects for the life of the process; evaluators share
+them, and decide by the clock of the stream whether a pause has ended. So a pause stays in the set after its end, for an evaluator that is
+behind.
 """
 
 from __future__ import annotations
@@ -40,7 +42,10 @@ class AutomationPauses:
         orphans: Callable[[], Awaitable[Mapping[str, int]]],
     ) -> None:
         """`changed` is told what is paused; `orphans` gives the ids of absent triggers of all shards, and since when they are away."""
-        self.paused: set[str] = set()
+        self.paused: set[str] = set()  #: among them pauses that have ended
+        self.ends: dict[str, int] = {}  #: of pauses that end by themselves
+        self._flags: dict[str, Flag] = {}  #: of all automations of which there is one
+        self._shown: set[str] = set()
         self.resumed: dict[str, int] = {}  #: when each automation was last resumed, by the clock of whoever did it
         self._store = store
         self._rule_registry = rule_registry
@@ -54,27 +59,40 @@ class AutomationPauses:
         """Call `listener` at each reading with what was ever asked to be forgotten: trigger id, and since when it is absent."""
         self._forget = listener
 
-    async def pause(self, name: str) -> None:
-        """Pause the automation: it does not fire. Raises `NotFound`."""
+    def current(self) -> dict[str, Flag]:
+        """The pauses that hold now, by automation; also of those that are not in the rules at the moment."""
+        now = datetime.now(UTC)
+        return {name: flag for name, flag in self._flags.items() if _holds(flag, now)}
+
+    async def pause(self, name: str, *, until: datetime | None = None, reason: str = "", by: str = "") -> None:
+        """Pause the automation: it does not fire, before `until` if that is given. Raises `NotFound`."""
         self._rule_registry.automation(name)
-        await self._set(name, True)
+        end = "" if until is None else format_time(until)
+        await self._set(
+            name, Flag(paused=True, changed=format_time(datetime.now(UTC)), until=end, reason=reason, by=by)
+        )
 
     async def resume(self, name: str) -> None:
         """Resume the automation: it is evaluated again, also when it was set aside. Raises `NotFound`."""
         self._rule_registry.automation(name)
-        await self._set(name, False)
+        await self._set(name, Flag(paused=False, changed=format_time(datetime.now(UTC))))
 
     async def refresh(self) -> None:
         """Read the stored flags."""
         flags = await self._store.all()
-        paused = {key.removeprefix(_PREFIX) for key, flag in flags.items() if key.startswith(_PREFIX) and flag.paused}
-        for key, flag in flags.items():
-            if key.startswith(_PREFIX) and not flag.paused:
-                self.resumed[key.removeprefix(_PREFIX)] = parse_us(flag.changed)
-        if paused != self.paused:
-            self.paused.clear()
-            self.paused.update(paused)
-            self._changed(self.paused)
+        self._flags = {key.removeprefix(_PREFIX): flag for key, flag in flags.items() if key.startswith(_PREFIX)}
+        ends: dict[str, int] = {}
+        for name, flag in self._flags.items():
+            if not flag.paused:
+                self.resumed[name] = parse_us(flag.changed)
+            elif flag.until:
+                ends[name] = parse_us(flag.until)
+        # nothing is awaited in between: an evaluator sees the pause with its end
+        self.ends.clear()
+        self.ends.update(ends)
+        self.paused.clear()
+        self.paused.update(name for name, flag in self._flags.items() if flag.paused)
+        self._show()
         self._forgets = {
             key.removeprefix(FORGET_PREFIX): int(flag.note)
             for key, flag in flags.items()
@@ -98,7 +116,17 @@ class AutomationPauses:
 
     def report(self) -> None:
         """Tell again which automations are paused, as when others are in force."""
-        self._changed(self.paused)
+        self._shown = set(self.current())
+        self._changed(self._shown)
+
+    def _show(self) -> None:
+        now = set(self.current())
+        for name in sorted(self._shown - now):
+            if self._flags[name].paused:
+                log.info("the pause of automation %s has ended; it is evaluated again", name)
+        if now != self._shown:
+            self._shown = now
+            self._changed(now)
 
     async def run(self) -> None:
         """Refresh every second until cancelled."""
@@ -112,11 +140,10 @@ class AutomationPauses:
                 log.debug("pause flags of automations were not read: %s", error)
             await asyncio.sleep(_REFRESH_S)
 
-    async def _set(self, name: str, paused: bool) -> None:
+    async def _set(self, name: str, flag: Flag) -> None:
         key = _PREFIX + name
         for _ in range(_TRIES):
             found = await self._store.get(key)
-            flag = Flag(paused=paused, changed=format_time(datetime.now(UTC)))
             try:
                 await self._store.put(key, flag, found[1] if found else 0)
                 break
@@ -125,3 +152,7 @@ class AutomationPauses:
         else:
             raise Conflict(f"the pause flag of automation {name!r} keeps changing; try again")
         await self.refresh()
+
+
+def _holds(flag: Flag, now: datetime) -> bool:
+    return flag.paused and (not flag.until or format_time(now) < flag.until)

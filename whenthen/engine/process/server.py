@@ -33,6 +33,7 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.gc_tuning import loading, unfreeze
 from whenthen.engine.process.maintenance import Maintenance
+from whenthen.engine.process.queries.automation_queries import current_pauses
 from whenthen.engine.process.revisions.rule_publishing import PUBLISHING, RulePublisher
 from whenthen.engine.process.revisions.rules_at_start import StartingRules, rules_at_start
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
@@ -404,6 +405,7 @@ class Server:
                 for shard, number in (self._evaluator.revisions() if self._evaluator is not None else {}).items()
             },
             set_aside=parts.observation.aside,
+            paused=current_pauses(parts.pauses),
             events_set_aside=[
                 answers.EventSetAside(
                     event=skip.event,

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import threading
 import time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -15,14 +18,45 @@ RULES = """
 deployments:
   - name: long
     command: {command}
-automations:
-  - {{name: calls, trigger: {{expect: call}}, actions: [{{run-deployment: long}}]}}
 """
 
 
-def serving(folder: Path, command: str, **settings: str) -> Served:
+class Receiver:
+    """Takes requests over HTTP, and answers them once `answering` is set."""
+
+    def __init__(self) -> None:
+        self.keys: list[str] = []  #: idempotency keys, in the order in which they came
+        self.answering = threading.Event()
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                receiver.keys.append(self.headers["Idempotency-Key"])
+                receiver.answering.wait(limit(60))
+                with contextlib.suppress(OSError):  # nobody waits for it any more
+                    self.send_response(200)
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/"
+
+    def __enter__(self) -> Receiver:
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.answering.set()
+        self._server.shutdown()
+        self._server.server_close()
+
+
+def serving(folder: Path, command: str, rules: str = RULES, **settings: str) -> Served:
     (folder / "rules").mkdir(exist_ok=True)
-    (folder / "rules" / "rules.yaml").write_text(RULES.format(command=command))
+    (folder / "rules" / "rules.yaml").write_text(rules.format(command=command) if rules is RULES else rules)
     server = Served(folder, {f"WHENTHEN_{name.upper()}": value for name, value in settings.items()})
     server.wait_until_ready()
     return server
@@ -75,3 +109,21 @@ def test_two_interrupts_in_one_moment_are_one(tmp_path: Path) -> None:
     server = serving(tmp_path, "sleep 1")
     assert state(server, run) == "Completed"
     assert server.stop() == 0
+
+
+def test_an_action_that_was_handed_back_is_performed_again_within_two_seconds_of_the_next_start(tmp_path: Path) -> None:
+    with Receiver() as receiver:
+        rule = f"""
+automations:
+  - {{name: calls, trigger: {{expect: call}}, actions: [{{call-webhook: "{receiver.url}", timeout: 60s}}]}}
+"""
+        server = serving(tmp_path, "sleep 1", rule, drain_grace="300ms")
+        server.emit("call")
+        eventually(lambda: len(receiver.keys) == 1)
+        assert server.interrupt() == 0
+        receiver.answering.set()
+        server = serving(tmp_path, "sleep 1", rule, drain_grace="300ms")
+        eventually(lambda: len(receiver.keys) == 2, within_s=2.0)
+        assert len(set(receiver.keys)) == 1
+        eventually(lambda: server.get("/api/actions?outcome=executed"))
+        assert server.stop() == 0

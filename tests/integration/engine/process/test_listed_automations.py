@@ -70,3 +70,23 @@ def test_an_event_of_yesterday_fires_today(tmp_path: Path) -> None:
         assert server.stop() == 0
         server = serving(tmp_path)
     assert server.stop() == 0
+
+
+def test_a_pause_with_an_end_is_shown_survives_a_restart_and_ends_by_itself(tmp_path: Path) -> None:
+    server = serving(tmp_path)
+    body = {"for": "3s", "reason": "they flood us", "by": "ada"}
+    state = server.http.post("/api/automations/pings/pause", json=body).raise_for_status().json()
+    assert (state["state"], state["pause"]["reason"], state["pause"]["by"]) == ("paused", "they flood us", "ada")
+    assert server.get("/api/status")["paused"]["pings"] == state["pause"]
+    server.emit("ping", id="during")
+    eventually(lambda: "paused" in server.reasons("pings"))
+    assert server.stop() == 0
+    server = serving(tmp_path)
+    assert listed(server, "pings")["pause"] in (state["pause"], None)  # the start may have taken all the time
+    eventually(lambda: listed(server, "pings")["state"] == "active")
+    assert listed(server, "pings")["pause"] is None
+    assert server.get("/api/status")["paused"] == {}
+    server.emit("ping", id="after")
+    eventually(lambda: server.fired()["pings"] == 1)
+    assert "the pause of automation pings has ended" in server.log.read_text() or server.reasons("pings") == ["fired"]
+    assert server.stop() == 0

@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 from whenthen.engine.bus.connection import Ack
-from whenthen.engine.http import Api, HttpApp, Page, RunRequest, create_app
+from whenthen.engine.http import Api, HttpApp, Page, PauseRequest, RunRequest, create_app
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.deployments import RunState
@@ -230,6 +230,12 @@ class FakeApi:
         self.calls.append(("run", name, request.parameters, request.key, request.delay))
         self.traces.append(trace)
         return RUN
+
+    async def pause_automation(self, name: str, request: PauseRequest) -> answers.AutomationState:
+        self.calls.append(
+            ("pause_automation", name, {"for": request.lasts, "reason": request.reason, "by": request.by})
+        )
+        return AUTOMATION
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from datetime import timedelta
 from typing import Any
 
 import httpx
@@ -33,7 +34,7 @@ def call(api: FakeApi, method: str, path: str, **request: Any) -> httpx.Response
     [
         ("GET", "/api/automations?after=b", ("list_automations", "b", {})),
         ("GET", "/api/automations/a%20b", ("get_automation", "a b", {})),
-        ("POST", "/api/automations/a/pause", ("pause_automation", "a", {})),
+        ("POST", "/api/automations/a/pause", ("pause_automation", "a", {"for": None, "reason": "", "by": ""})),
         ("POST", "/api/automations/a/resume", ("resume_automation", "a", {})),
         ("GET", "/api/deployments", ("list_deployments", None, {})),
         ("POST", "/api/deployments/d/pause?schedule=s", ("pause_deployment", "d", "s", {})),
@@ -54,6 +55,32 @@ def test_a_route_asks_for_one_thing(method: str, path: str, called: tuple[Any, .
     answer = ANSWERS[called[0]]
     assert response.json() == (answer if isinstance(answer, list) else answer.model_dump(exclude_unset=True))
     assert api.calls == [called]
+
+
+def test_an_automation_is_paused_for_a_time_with_a_reason() -> None:
+    api = FakeApi()
+    body = {"for": "2h", "reason": "the sender floods us", "by": "me"}
+    assert call(api, "POST", "/api/automations/a/pause", json=body).status_code == 200
+    assert api.calls == [("pause_automation", "a", {**body, "for": timedelta(hours=2)})]
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"for": "soon"}, "for"),
+        ({"for": 0}, "for"),
+        ({"for": "11000d"}, "for"),
+        ({"reason": 7}, "reason"),
+        ({"reason": "x" * 1001}, "reason"),
+        ({"by": "x" * 201}, "by"),
+        ({"until": "2h"}, "until"),
+    ],
+)
+def test_a_bad_request_for_a_pause_is_refused_with_its_field(body: Any, field: str) -> None:
+    api = FakeApi()
+    response = call(api, "POST", "/api/automations/a/pause", json=body)
+    assert (response.status_code, response.json()["error"]["field"]) == (400, field)
+    assert api.calls == []
 
 
 def test_filters_and_limits_of_a_list_are_handed_on() -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "Health",
     "LogItem",
     "LogPage",
+    "Pause",
     "PublishFailure",
     "Readiness",
     "Redriven",
@@ -237,6 +238,8 @@ class Status(AnswerModel):
     set_aside: dict[str, str]
     """The automations that are set aside, in whichever shard, as they left what can not be stored, and why. `resume` or an edit
     of its rule has one evaluated again."""
+    paused: dict[str, Pause] = {}
+    """The automations that somebody has paused."""
     events_set_aside: list[EventSetAside]
     """The last events that these shards passed over, as they hung processes, newest first."""
     restarts: int
@@ -302,9 +305,22 @@ class DecisionItem(AnswerModel):
     firing: str | None
 
 
+class Pause(AnswerModel):
+    """Why an automation is paused, and until when."""
+
+    since: str
+    until: str | None
+    """When it is resumed by itself; null: when somebody resumes it."""
+    reason: str
+    by: str
+    """Who paused it: as they said, or `automation NAME`."""
+
+
 class AutomationState(AnswerModel):
     name: str
     state: State
+    pause: Pause | None = None
+    """Where somebody has paused it, also when it is disabled or set aside besides."""
 
 
 class Orphan(AnswerModel):

@@ -14,15 +14,18 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, 
 from whenthen.engine.http.answers import HttpError
 from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.events import EventLimits
+from whenthen.schemas.times import Duration
 
 __all__ = [
     "Listing",
     "NewEvent",
     "Page",
+    "PauseRequest",
     "RollbackRequest",
     "RuleSetRequest",
     "RunRequest",
     "bounded",
+    "read_pause_request",
     "read_rollback",
     "read_rule_set",
     "read_run_request",
@@ -84,6 +87,21 @@ class RunRequest(RequestModel):
     """Seconds until it may start."""
 
 
+class PauseRequest(RequestModel):
+    """How long an automation is to be paused, and why."""
+
+    lasts: Annotated[Duration | None, Field(alias="for")] = None
+    """After which it is resumed; left out: when somebody resumes it."""
+    reason: StrictStr = Field(default="", max_length=1000)
+    by: StrictStr = Field(default="", max_length=200)
+    """Who asks for it."""
+
+
+_PAUSE_REMEDIES = {
+    "for": "a duration of more than 0 and at most 10 years, such as 2h",
+    "reason": "text of at most 1000 characters",
+    "by": "text of at most 200 characters",
+}
 _REMEDIES = {
     "parameters": "an object of names and values",
     "key": "text of 1 to 512 characters",
@@ -97,15 +115,31 @@ def read_run_request(data: Any) -> RunRequest:
     Raises:
         HttpError: 400, with the field at fault.
     """
+    return _read_fields(RunRequest, data, _REMEDIES, '{"parameters": {}}')
+
+
+def read_pause_request(data: Any) -> PauseRequest:
+    """The request for a pause.
+
+    Raises:
+        HttpError: 400, with the field at fault.
+    """
+    found = _read_fields(PauseRequest, data, _PAUSE_REMEDIES, '{"for": "2h", "reason": "..."}')
+    if found.lasts is not None and not found.lasts:
+        raise HttpError(400, "invalid_request", _PAUSE_REMEDIES["for"], path=("for",))
+    return found
+
+
+def _read_fields(model: type[T], data: Any, remedies: Mapping[str, str], example: str) -> T:
     if not isinstance(data, dict):
-        raise HttpError(400, "invalid_request", 'the body is an object, such as {"parameters": {}}')
+        raise HttpError(400, "invalid_request", f"the body is an object, such as {example}")
     try:
-        return RunRequest.model_validate(data)
+        return model.model_validate(data)
     except ValidationError as error:
         name = str(error.errors(include_url=False, include_input=False, include_context=False)[0]["loc"][0])[:80]
-    remedy = _REMEDIES.get(name)
+    remedy = remedies.get(name)
     if remedy is None:
-        raise HttpError(400, "invalid_request", f"unknown field; the fields are {', '.join(_REMEDIES)}", path=(name,))
+        raise HttpError(400, "invalid_request", f"unknown field; the fields are {', '.join(remedies)}", path=(name,))
     raise HttpError(400, "invalid_request", remedy, path=(name,))
 
 

@@ -48,6 +48,11 @@ class PauseFlag(MessageModel):
     paused: bool
     changed: str
     note: str
+    until: str = ""
+    """RFC 3339, of a pause that ends by itself."""
+    reason: str = ""
+    by: str = ""
+    """Who paused it."""
 
 
 class LeaseRecord(MessageModel):

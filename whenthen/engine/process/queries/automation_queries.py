@@ -19,7 +19,7 @@ from whenthen.schemas.firings import Decision, Reason
 from whenthen.schemas.times import format_time, from_us
 from whenthen.triggers import why_not
 
-__all__ = ["AutomationQueries"]
+__all__ = ["AutomationQueries", "current_pauses"]
 
 _DECISIONS_SHOWN = 10  #: beside an automation
 
@@ -59,6 +59,7 @@ class AutomationQueries:
     async def list_automations(self, after: str | None) -> Listing[answers.AutomationSummary]:
         aside = await self.set_aside()
         fired = await self._fired()
+        pauses = current_pauses(self._pauses)
         automations = self._rule_registry.now.automations
 
         def summary(name: str) -> answers.AutomationSummary:
@@ -66,6 +67,7 @@ class AutomationQueries:
             return answers.AutomationSummary(
                 name=name,
                 state=self._state(model, aside),
+                pause=pauses.get(name),
                 trigger=model.trigger.type,
                 actions=[
                     str(action.type)
@@ -86,6 +88,7 @@ class AutomationQueries:
         return answers.AutomationDetail(
             **automation.model_dump(mode="json", by_alias=True, exclude_none=True),
             state=self._state(automation, await self.set_aside()),
+            pause=current_pauses(self._pauses).get(name),
             fired=fired.count,
             last_fired=fired.last or None,
             decisions=await self._items(name, self._observation.decisions.of(name)[:_DECISIONS_SHOWN]),
@@ -93,7 +96,7 @@ class AutomationQueries:
 
     async def automation_state(self, name: str) -> answers.AutomationState:
         state = self._state(self._rule_registry.automation(name), await self.set_aside())
-        return answers.AutomationState(name=name, state=state)
+        return answers.AutomationState(name=name, state=state, pause=current_pauses(self._pauses).get(name))
 
     async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
         self._rule_registry.automation(automation)
@@ -129,4 +132,12 @@ class AutomationQueries:
             return "disabled"
         if automation.name in aside:
             return "set-aside"
-        return "paused" if automation.name in self._pauses.paused else "active"
+        return "paused" if automation.name in self._pauses.current() else "active"
+
+
+def current_pauses(pauses: AutomationPauses) -> dict[str, answers.Pause]:
+    """The pauses that hold now, by automation."""
+    return {
+        name: answers.Pause(since=flag.changed, until=flag.until or None, reason=flag.reason, by=flag.by)
+        for name, flag in pauses.current().items()
+    }

@@ -92,6 +92,7 @@ class EvaluatorRole:
         )
         evaluator.paused = parts.pauses.paused
         evaluator.resumed = parts.pauses.resumed
+        evaluator.pauses_end = parts.pauses.ends
         self._evaluators[shard] = evaluator
         firing_ttl_s = int(settings.retain_firings.total_seconds())
         loop = nats_shard_loop(
