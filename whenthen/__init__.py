@@ -39,7 +39,19 @@ NAMES = {
 }
 #: modules of the SDK that can be read as attributes without having been imported
 MODULES = frozenset(
-    ["cache_policies", "context", "exceptions", "flows", "futures", "logging", "runtime", "states", "task_runners", "tasks", "transactions"]
+    [
+        "cache_policies",
+        "context",
+        "exceptions",
+        "flows",
+        "futures",
+        "logging",
+        "runtime",
+        "states",
+        "task_runners",
+        "tasks",
+        "transactions",
+    ]
 )
 
 
@@ -50,7 +62,9 @@ def __getattr__(name: str) -> Any:
         return value
     if name in MODULES:
         return importlib.import_module(f"whenthen.{name}")
-    raise AttributeError(f"module 'whenthen' has no attribute {name!r}; docs/prefect.md lists what there is of Prefect's")
+    raise AttributeError(
+        f"module 'whenthen' has no attribute {name!r}; docs/prefect.md lists what there is of Prefect's"
+    )
 
 
 def __dir__() -> list[str]:

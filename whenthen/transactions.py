@@ -10,4 +10,12 @@ from whenthen.flows.caching.transaction import (
     transaction,
 )
 
-__all__ = ["CommitMode", "IsolationLevel", "Transaction", "TransactionState", "atransaction", "get_transaction", "transaction"]
+__all__ = [
+    "CommitMode",
+    "IsolationLevel",
+    "Transaction",
+    "TransactionState",
+    "atransaction",
+    "get_transaction",
+    "transaction",
+]

@@ -155,7 +155,9 @@ class ParameterBindError(FlowError, TypeError):
         cls, fn: Callable[..., Any], problem: Exception, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> ParameterBindError:
         name = getattr(fn, "__name__", type(fn).__name__)
-        shown = ", ".join([*(repr(arg)[:60] for arg in args), *(f"{key}={value!r:.60}" for key, value in kwargs.items())])
+        shown = ", ".join(
+            [*(repr(arg)[:60] for arg in args), *(f"{key}={value!r:.60}" for key, value in kwargs.items())]
+        )
         return cls(f"{name}{inspect.signature(fn)}: {problem}; it was called with ({shown})")
 
 

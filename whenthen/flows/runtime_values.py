@@ -14,17 +14,25 @@ __all__ = ["flow_run", "task_run"]
 class _Values:
     """Attributes that are read anew each time."""
 
-    def __init__(self, name: str, fields: dict[str, tuple[Callable[[Any], Any], Any]], record: Callable[[], Any]) -> None:
+    def __init__(
+        self, name: str, fields: dict[str, tuple[Callable[[Any], Any], Any]], record: Callable[[], Any]
+    ) -> None:
         self._name = name
         self._fields = fields
         self._record = record
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_") or name not in self._fields:
-            raise AttributeError(f"runtime.{self._name} has no attribute {name!r}; it has {', '.join(sorted(self._fields))}")
+            raise AttributeError(
+                f"runtime.{self._name} has no attribute {name!r}; it has {', '.join(sorted(self._fields))}"
+            )
         read, missing = self._fields[name]
         record = self._record()
-        return (list(missing) if isinstance(missing, list) else dict(missing) if isinstance(missing, dict) else missing) if record is None else read(record)
+        return (
+            (list(missing) if isinstance(missing, list) else dict(missing) if isinstance(missing, dict) else missing)
+            if record is None
+            else read(record)
+        )
 
     def __dir__(self) -> list[str]:
         return sorted(self._fields)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,7 @@ __all__ = [
 KeyFunction = Callable[[Any, dict[str, Any]], "str | None"]
 
 
-class IsolationLevel(str, Enum):
+class IsolationLevel(StrEnum):
     READ_COMMITTED = "READ_COMMITTED"
     SERIALIZABLE = "SERIALIZABLE"
 
@@ -74,7 +74,9 @@ class CachePolicy:
         Raises:
             HashError: an input has no stable hash.
         """
-        raise NotImplementedError(f"{type(self).__name__} must define compute_key(task_ctx, inputs, flow_parameters, **more)")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define compute_key(task_ctx, inputs, flow_parameters, **more)"
+        )
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
         if not isinstance(other, CachePolicy):
@@ -102,13 +104,17 @@ class CachePolicy:
 class CacheKeyFnPolicy(CachePolicy):
     cache_key_fn: KeyFunction | None = None
 
-    def compute_key(self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any) -> str | None:
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any
+    ) -> str | None:
         return None if self.cache_key_fn is None else self.cache_key_fn(task_ctx, inputs)
 
 
 @dataclass(frozen=True)
 class NoCache(CachePolicy):
-    def compute_key(self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any) -> str | None:
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any
+    ) -> str | None:
         return None
 
     def __add__(self, other: CachePolicy) -> CachePolicy:
@@ -119,13 +125,17 @@ class NoCache(CachePolicy):
 class TaskSource(CachePolicy):
     """The source of the task's function; its byte code where the source is not at hand."""
 
-    def compute_key(self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any) -> str | None:
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any
+    ) -> str | None:
         return stable_hash(source_of(task_ctx.task.fn))
 
 
 @dataclass(frozen=True)
 class FlowParameters(CachePolicy):
-    def compute_key(self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any) -> str | None:
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any
+    ) -> str | None:
         return stable_hash(flow_parameters) if flow_parameters else None
 
 
@@ -133,7 +143,9 @@ class FlowParameters(CachePolicy):
 class RunId(CachePolicy):
     """The id of the flow run; of the task run where there is no flow."""
 
-    def compute_key(self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any) -> str | None:
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any
+    ) -> str | None:
         return str(task_ctx.task_run.flow_run_id or task_ctx.task_run.id)
 
 
@@ -141,7 +153,9 @@ class RunId(CachePolicy):
 class Inputs(CachePolicy):
     exclude: tuple[str, ...] = ()
 
-    def compute_key(self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any) -> str | None:
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any
+    ) -> str | None:
         if not inputs:
             return None
         return stable_hash({name: value for name, value in inputs.items() if name not in self.exclude})
@@ -165,7 +179,9 @@ class CompoundCachePolicy(CachePolicy):
             others.append(Inputs(exclude=tuple(sorted({name for policy in inputs for name in policy.exclude}))))
         object.__setattr__(self, "policies", tuple(others))
 
-    def compute_key(self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any) -> str | None:
+    def compute_key(
+        self, task_ctx: TaskRunContext, inputs: dict[str, Any], flow_parameters: dict[str, Any], **more: Any
+    ) -> str | None:
         keys = [policy.compute_key(task_ctx, inputs, flow_parameters, **more) for policy in self.policies]
         found = [key for key in keys if key is not None]
         return stable_hash(*found) if found else None
@@ -188,7 +204,11 @@ def source_of(fn: Callable[..., Any]) -> str | bytes:
         return inspect.getsource(target)
     except (OSError, TypeError):
         code = getattr(target, "__code__", None)
-        return code.co_code + repr(code.co_consts).encode() if code is not None else f"{target.__module__}.{target.__qualname__}"
+        return (
+            code.co_code + repr(code.co_consts).encode()
+            if code is not None
+            else f"{target.__module__}.{target.__qualname__}"
+        )
 
 
 def task_input_hash(context: TaskRunContext, arguments: dict[str, Any]) -> str | None:

@@ -50,7 +50,11 @@ class ResultStore:
 
     def path(self, key: str) -> Path:
         """The file of a key: plain keys name it, others are hashed."""
-        name = key if PLAIN_NAME.fullmatch(key) else hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+        name = (
+            key
+            if PLAIN_NAME.fullmatch(key)
+            else hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+        )
         return self.folder / name
 
     def named_path(self, name: str) -> Path:
@@ -61,7 +65,9 @@ class ResultStore:
         """
         path = self.folder / name
         if not path.resolve().is_relative_to(self.folder.resolve()):
-            raise ConfigurationError(f"result_storage_key: {name!r} leaves the folder {self.folder}; give a path within it")
+            raise ConfigurationError(
+                f"result_storage_key: {name!r} leaves the folder {self.folder}; give a path within it"
+            )
         return path
 
     def exists(self, path: Path) -> bool:
@@ -79,7 +85,9 @@ class ResultStore:
         except FileNotFoundError:
             return None
         except Exception as problem:
-            engine_logger().warning("the kept result %s can not be read, so the task runs: %s: %s", path, type(problem).__name__, problem)
+            engine_logger().warning(
+                "the kept result %s can not be read, so the task runs: %s: %s", path, type(problem).__name__, problem
+            )
             return None
 
     def write(self, path: Path, value: Any, *, expires: datetime | None = None) -> None:
@@ -90,7 +98,11 @@ class ResultStore:
             OSError: the folder is full, read-only, or none.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
-        head = {"format": FORMAT, "serializer": self.serializer, "expires": None if expires is None else expires.timestamp()}
+        head = {
+            "format": FORMAT,
+            "serializer": self.serializer,
+            "expires": None if expires is None else expires.timestamp(),
+        }
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(descriptor, "wb") as file:
@@ -118,7 +130,11 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         head = json.loads(line)
     except ValueError:
         return None
-    return head if isinstance(head, dict) and head.get("format") == FORMAT and head.get("serializer") in SERIALIZERS else None
+    return (
+        head
+        if isinstance(head, dict) and head.get("format") == FORMAT and head.get("serializer") in SERIALIZERS
+        else None
+    )
 
 
 def _expired(head: dict[str, Any]) -> bool:
@@ -173,11 +189,19 @@ def _folder_of(storage: Any) -> Path:
         return Path(storage).expanduser()
     if (base := getattr(storage, "basepath", None)) is not None:
         return Path(base).expanduser()
-    raise ConfigurationError(f"result_storage: {storage!r:.80} is no folder; give a path as text, a Path, or LocalFileSystem(basepath=...)")
+    raise ConfigurationError(
+        f"result_storage: {storage!r:.80} is no folder; give a path as text, a Path, or LocalFileSystem(basepath=...)"
+    )
 
 
 def _name_of(serializer: Any) -> str:
-    name = "pickle" if serializer is None else serializer if isinstance(serializer, str) else getattr(serializer, "type", None)
+    name = (
+        "pickle"
+        if serializer is None
+        else serializer
+        if isinstance(serializer, str)
+        else getattr(serializer, "type", None)
+    )
     if name not in SERIALIZERS:
         raise ConfigurationError(f"result_serializer: {serializer!r:.80} is none of {', '.join(SERIALIZERS)}")
     return str(name)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, Token
 from datetime import datetime
-from enum import Enum
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -24,19 +24,27 @@ from whenthen.flows.execution.run_logging import engine_logger, logger_of
 from whenthen.flows.execution.timed_call import run_coroutine
 from whenthen.flows.flow_errors import SerializationError
 
-__all__ = ["CommitMode", "IsolationLevel", "Transaction", "TransactionState", "atransaction", "get_transaction", "transaction"]
+__all__ = [
+    "CommitMode",
+    "IsolationLevel",
+    "Transaction",
+    "TransactionState",
+    "atransaction",
+    "get_transaction",
+    "transaction",
+]
 
 MISSING: Any = object()
 Hook = Callable[["Transaction"], Any]
 
 
-class CommitMode(str, Enum):
+class CommitMode(StrEnum):
     EAGER = "EAGER"  #: commit when the block ends, whatever is around it
     LAZY = "LAZY"  #: commit with the transaction around it; the outermost when its block ends
     OFF = "OFF"  #: roll back unless `commit()` was called
 
 
-class TransactionState(str, Enum):
+class TransactionState(StrEnum):
     PENDING = "PENDING"
     ACTIVE = "ACTIVE"
     STAGED = "STAGED"
@@ -118,7 +126,9 @@ class Transaction:
                 return copy.deepcopy(above._values[name])
             above = above.parent
         if default is MISSING:
-            raise ValueError(f"Could not retrieve value for unknown key: {name}; it was set in no transaction around this one")
+            raise ValueError(
+                f"Could not retrieve value for unknown key: {name}; it was set in no transaction around this one"
+            )
         return default
 
     def is_pending(self) -> bool:
@@ -147,7 +157,9 @@ class Transaction:
         """The kept result, once the transaction has begun and is committed by it."""
         return None if self.stored is None else self.stored[0]
 
-    def stage(self, value: Any, on_rollback_hooks: list[Hook] | None = None, on_commit_hooks: list[Hook] | None = None) -> None:
+    def stage(
+        self, value: Any, on_rollback_hooks: list[Hook] | None = None, on_commit_hooks: list[Hook] | None = None
+    ) -> None:
         """Take `value` to be kept when committed, and hooks to be run."""
         if self.state is not TransactionState.COMMITTED:
             self.staged_value = value
@@ -161,7 +173,9 @@ class Transaction:
         if self.commit_mode is None:
             self.commit_mode = self.parent.commit_mode if self.parent is not None else CommitMode.LAZY
         if self.isolation_level is None:
-            self.isolation_level = self.parent.isolation_level if self.parent is not None else IsolationLevel.READ_COMMITTED
+            self.isolation_level = (
+                self.parent.isolation_level if self.parent is not None else IsolationLevel.READ_COMMITTED
+            )
         self.state = TransactionState.ACTIVE
         if self.store is not None and self.path is not None:
             if self.isolation_level is IsolationLevel.SERIALIZABLE:
@@ -245,7 +259,9 @@ class Transaction:
         if self.store is None or self.path is None or not self.write_on_commit:
             return
         try:
-            self.store.write(self.path, None if self.staged_value is MISSING else self.staged_value, expires=self.expires)
+            self.store.write(
+                self.path, None if self.staged_value is MISSING else self.staged_value, expires=self.expires
+            )
         except (SerializationError, OSError) as problem:
             engine_logger().warning("the result is not kept, the run goes on: %s", problem)
 
@@ -280,7 +296,9 @@ def _made(
 ) -> Transaction:
     if key is not None and store is None:
         task, flow = TASK.get(), FLOW.get()
-        storage = (task.task.result_storage if task is not None else None) or (flow.flow.result_storage if flow is not None else None)
+        storage = (task.task.result_storage if task is not None else None) or (
+            flow.flow.result_storage if flow is not None else None
+        )
         store = ResultStore(storage)
     return Transaction(
         key=key,

@@ -92,7 +92,9 @@ class Flow(Generic[P, R]):
         if isinstance(task_runner, type):
             task_runner = task_runner()
         if task_runner is not None and not isinstance(task_runner, TaskRunner):
-            raise TypeError(f"{where}: 'task_runner' must be a task runner such as ThreadPoolTaskRunner(); got {task_runner!r:.80}")
+            raise TypeError(
+                f"{where}: 'task_runner' must be a task runner such as ThreadPoolTaskRunner(); got {task_runner!r:.80}"
+            )
         self.task_runner: TaskRunner = task_runner or ThreadPoolTaskRunner()
         self.on_completion_hooks = checked_hooks(on_completion, "on_completion", where)
         self.on_failure_hooks = checked_hooks(on_failure, "on_failure", where)
@@ -134,7 +136,11 @@ class Flow(Generic[P, R]):
 
     @overload
     def __call__(
-        self: Flow[..., Coroutine[Any, Any, T]], *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any
+        self: Flow[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = ...,
+        **kwargs: Any,
     ) -> Coroutine[Any, Any, State[T]]: ...
 
     @overload
@@ -143,7 +149,13 @@ class Flow(Generic[P, R]):
     @overload
     def __call__(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any, **kwargs: Any) -> R: ...
 
-    def __call__(self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any) -> Any:
+    def __call__(  # type: ignore[misc]  # P may have parameters of these names for all mypy knows; `checked_function` refuses them
+        self,
+        *args: Any,
+        return_state: bool = False,
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Run the flow here and now, and give what the function gives; its final state with `return_state=True`.
 
         Raises:

@@ -48,7 +48,9 @@ def mapped(signature: Parameters, parameters: dict[str, Any]) -> Iterator[dict[s
     lengths = {name: len(values) for name, values in sequences.items()}
     if len(set(lengths.values())) > 1:
         shown = ", ".join(f"{name}: {length}" for name, length in lengths.items())
-        raise MappingLengthMismatch(f"Received iterable parameters with different lengths ({shown}); wrap what every run is to get in unmapped(...)")
+        raise MappingLengthMismatch(
+            f"Received iterable parameters with different lengths ({shown}); wrap what every run is to get in unmapped(...)"
+        )
     for at in range(next(iter(lengths.values()))):
         one = {name: values[at] for name, values in sequences.items()}
         for name, mark in marks.items():
@@ -69,7 +71,9 @@ def _known(value: Any, may_fail: bool) -> Any:
     else:
         return value
     if not state.is_completed() and not (may_fail and state.is_final()):
-        raise UpstreamTaskError(f"Upstream task run '{state.state_details.task_run_id}' did not reach a 'COMPLETED' state: it is {state}")
+        raise UpstreamTaskError(
+            f"Upstream task run '{state.state_details.task_run_id}' did not reach a 'COMPLETED' state: it is {state}"
+        )
     return result_of(state, raise_on_failure=False)
 
 

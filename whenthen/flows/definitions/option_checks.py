@@ -26,7 +26,9 @@ BANNED_IN_NAMES = "/%&><"
 def checked_function(fn: Any, decorator: str) -> Callable[..., Any]:
     """The function to decorate; a static or class method is unwrapped by the caller."""
     if not callable(fn):
-        raise TypeError(f"@{decorator}: 'fn' must be callable, and {fn!r:.80} is not; options are given by keyword: @{decorator}(name=...)")
+        raise TypeError(
+            f"@{decorator}: 'fn' must be callable, and {fn!r:.80} is not; options are given by keyword: @{decorator}(name=...)"
+        )
     try:
         names = inspect.signature(fn).parameters
     except ValueError:
@@ -43,7 +45,9 @@ def checked_name(name: Any, where: str) -> str:
     if not isinstance(name, str) or not name:
         raise TypeError(f"{where}: 'name' must be a text that is not empty; got {name!r:.80}")
     if banned := sorted(set(name) & set(BANNED_IN_NAMES)):
-        raise InvalidNameError(f"{where}: the name {name!r} has {' '.join(banned)}; a name can have any character but {' '.join(BANNED_IN_NAMES)}")
+        raise InvalidNameError(
+            f"{where}: the name {name!r} has {' '.join(banned)}; a name can have any character but {' '.join(BANNED_IN_NAMES)}"
+        )
     return name
 
 
@@ -51,7 +55,9 @@ def checked_hooks(hooks: Any, option: str, where: str) -> list[Callable[..., Any
     if hooks is None:
         return []
     if not isinstance(hooks, Iterable) or isinstance(hooks, (str, bytes)):
-        raise TypeError(f"{where}: Expected iterable for '{option}'; got {type(hooks).__name__} instead: {option}=[hook]")
+        raise TypeError(
+            f"{where}: Expected iterable for '{option}'; got {type(hooks).__name__} instead: {option}=[hook]"
+        )
     listed = list(hooks)
     for hook in listed:
         if not callable(hook):

@@ -84,7 +84,9 @@ class Parameters:
                 args.extend(value)
             elif parameter.kind is parameter.VAR_KEYWORD:
                 kwargs.update(value)
-            elif parameter.kind is parameter.KEYWORD_ONLY or (not by_position and parameter.kind is not parameter.POSITIONAL_ONLY):
+            elif parameter.kind is parameter.KEYWORD_ONLY or (
+                not by_position and parameter.kind is not parameter.POSITIONAL_ONLY
+            ):
                 kwargs[parameter.name] = value
             else:
                 args.append(value)
@@ -126,7 +128,8 @@ class Parameters:
             found = model.model_validate(parameters)
         except pydantic.ValidationError as problem:
             lines = [
-                f" - {'.'.join(map(str, error['loc']))}: {error['msg']}; got {error.get('input')!r:.100}" for error in problem.errors()
+                f" - {'.'.join(map(str, error['loc']))}: {error['msg']}; got {error.get('input')!r:.100}"
+                for error in problem.errors()
             ]
             name = getattr(self.fn, "__name__", self.fn)
             raise ParameterTypeError("\n".join([f"{name} received invalid parameters:", *lines])) from None
@@ -171,9 +174,10 @@ class Parameters:
         for at, parameter in enumerate(self.signature.parameters.values()):
             kind = types.get(parameter.name, Any)
             if parameter.kind is parameter.VAR_POSITIONAL:
-                kind = tuple[kind, ...]
+                kind = tuple.__class_getitem__((kind, ...))
             elif parameter.kind is parameter.VAR_KEYWORD:
-                kind = dict[str, kind]
+                kind = dict.__class_getitem__((str, kind))
+            field: Any
             if isinstance(parameter.default, pydantic.fields.FieldInfo):
                 field = pydantic.fields.FieldInfo.merge_field_infos(parameter.default, alias=parameter.name)
             else:
@@ -184,7 +188,9 @@ class Parameters:
         try:
             return pydantic.create_model(str(name), __config__=config, **fields)
         except pydantic.errors.PydanticUserError as problem:
-            raise TypeError(f"{name}{self.signature}: its parameters can not be validated: {problem.message}; use validate_parameters=False") from None
+            raise TypeError(
+                f"{name}{self.signature}: its parameters can not be validated: {problem.message}; use validate_parameters=False"
+            ) from None
 
 
 class _Annotated:

@@ -23,11 +23,15 @@ def named(template: str | Callable[..., str], parameters: dict[str, Any], *, opt
         try:
             return template.format(**parameters)
         except KeyError as missing:
-            raise KeyError(f"{option}={template!r}: there is no parameter {missing}; there are {', '.join(parameters) or 'none'}") from None
+            raise KeyError(
+                f"{option}={template!r}: there is no parameter {missing}; there are {', '.join(parameters) or 'none'}"
+            ) from None
     if "parameters" in inspect.signature(template).parameters:
         name = template(parameters=parameters)
     else:
         name = template()
     if not isinstance(name, str):
-        raise TypeError(f"{option}: the function {getattr(template, '__name__', template)!r} gave {name!r:.80}; it must give a text")
+        raise TypeError(
+            f"{option}: the function {getattr(template, '__name__', template)!r} gave {name!r:.80}; it must give a text"
+        )
     return name

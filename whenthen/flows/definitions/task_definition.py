@@ -89,7 +89,9 @@ class Task(Generic[P, R]):
         self.name = str(name or getattr(function, "__name__", type(function).__name__))
         where = f"task {self.name!r}"
         if asset_deps is not None or viz_return_value is not None:
-            raise NotSupported(f"{where}: asset_deps and viz_return_value are not supported; emit an event (emit_event) for what a task made")
+            raise NotSupported(
+                f"{where}: asset_deps and viz_return_value are not supported; emit an event (emit_event) for what a task made"
+            )
         self.description = description or inspect.getdoc(function)
         self.version = version
         self.tags = frozenset(checked_tags(tags, where))
@@ -100,7 +102,9 @@ class Task(Generic[P, R]):
             raise ValueError(f"{where}: `retry_jitter_factor` must be >= 0; got {retry_jitter_factor!r}")
         self.retry_jitter_factor = retry_jitter_factor
         if retry_condition_fn is not None and not callable(retry_condition_fn):
-            raise TypeError(f"{where}: Expected `retry_condition_fn` to be callable, got {type(retry_condition_fn).__name__} instead")
+            raise TypeError(
+                f"{where}: Expected `retry_condition_fn` to be callable, got {type(retry_condition_fn).__name__} instead"
+            )
         self.retry_condition_fn = retry_condition_fn
         self.timeout_seconds = checked_timeout(timeout_seconds, where)
         self.log_prints = log_prints
@@ -156,7 +160,11 @@ class Task(Generic[P, R]):
 
     @overload
     def __call__(
-        self: Task[..., Coroutine[Any, Any, T]], *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = ...,
+        **kwargs: Any,
     ) -> Coroutine[Any, Any, State[T]]: ...
 
     @overload
@@ -165,7 +173,13 @@ class Task(Generic[P, R]):
     @overload
     def __call__(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any, **kwargs: Any) -> R: ...
 
-    def __call__(self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any) -> Any:
+    def __call__(  # type: ignore[misc]  # P may have parameters of these names for all mypy knows; `checked_function` refuses them
+        self,
+        *args: Any,
+        return_state: bool = False,
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """Run the task here and now, and give what the function gives; its final state with `return_state=True`.
 
         Futures among the arguments are waited for, and become their results.
@@ -195,16 +209,24 @@ class Task(Generic[P, R]):
 
     @overload
     def submit(
-        self: Task[..., Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
     ) -> PrefectFuture[T]: ...
 
     @overload
-    def submit(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFuture[R]: ...
+    def submit(
+        self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFuture[R]: ...
 
     @overload
     def submit(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> State[R]: ...
 
-    def submit(self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any) -> Any:
+    def submit(
+        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
+    ) -> Any:
         """Start a run in the task runner of the flow, and give its future at once.
 
         Raises:
@@ -220,11 +242,17 @@ class Task(Generic[P, R]):
 
     @overload
     def map(
-        self: Task[..., Coroutine[Any, Any, T]], *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
     ) -> PrefectFutureList[T]: ...
 
     @overload
-    def map(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any) -> PrefectFutureList[R]: ...
+    def map(
+        self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFutureList[R]: ...
 
     @overload
     def map(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> list[State[R]]: ...
@@ -387,7 +415,9 @@ def checked_tags(tags: Any, where: str) -> set[str]:
     return set(tags or ())
 
 
-def _kept(made: Task[..., Any], policy: Any, persist: bool | None, where: str) -> tuple[CachePolicy | None, bool | None]:
+def _kept(
+    made: Task[..., Any], policy: Any, persist: bool | None, where: str
+) -> tuple[CachePolicy | None, bool | None]:
     """The cache policy, and whether results are kept. Asking for a policy or a place is asking for results to be kept."""
     if made.cache_key_fn is not None:
         if policy is not NotSet:
@@ -399,14 +429,17 @@ def _kept(made: Task[..., Any], policy: Any, persist: bool | None, where: str) -
         raise TypeError(f"{where}: 'cache_policy' must be a cache policy such as INPUTS; got {policy!r:.80}")
     caches = policy is not NotSet and policy is not None and policy != NO_CACHE
     if persist is None and (
-        caches or made.result_storage_key is not None or made.result_storage is not None or made.result_serializer is not None
+        caches
+        or made.result_storage_key is not None
+        or made.result_storage is not None
+        or made.result_serializer is not None
     ):
         persist = True
     if persist is False:
         if caches:
             engine_logger().warning("%s: cache_policy is ignored, because persist_result is False", where)
         return NO_CACHE, persist
-    if policy is NotSet:
+    if policy is NotSet or isinstance(policy, type):
         return (DEFAULT if made.result_storage_key is None else None), persist
     return policy, persist
 

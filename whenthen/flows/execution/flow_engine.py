@@ -39,7 +39,12 @@ class FlowCall:
     __slots__ = ("attempt", "error", "flow", "parameters", "returned", "run", "scope", "wait_for")
 
     def __init__(
-        self, flow: Flow[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None, *, run: FlowRun | None = None
+        self,
+        flow: Flow[..., Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[Any] | None,
+        *,
+        run: FlowRun | None = None,
     ) -> None:
         above = FLOW.get()
         self.flow = flow
@@ -92,7 +97,7 @@ class FlowCall:
             if not self.run.state.is_final():
                 enter(self.run, State(StateType.CANCELLED, message="Flow run was cancelled."))
                 yield from call_hooks(self.flow.on_cancellation_hooks, self.flow, self.run, self.run.state)
-        except BaseException as error:  # noqa: BLE001 - an interrupt, an exit: raised again by `result`
+        except BaseException as error:
             self.error = error
             self.scope.cancel()
             if not self.run.state.is_final() and not isinstance(error, Signal):
@@ -204,7 +209,9 @@ class FlowCall:
                 yield from self._generate(flow.fn(*args, **kwargs))
                 value: Any = None
             else:
-                value = yield Call(flow.fn, args, kwargs, limit_s=flow.timeout_seconds, expired=self._too_long, scope=self.scope)
+                value = yield Call(
+                    flow.fn, args, kwargs, limit_s=flow.timeout_seconds, expired=self._too_long, scope=self.scope
+                )
             self.scope.check()
         except BaseException as error:
             if not isinstance(error, Exception):

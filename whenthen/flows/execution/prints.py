@@ -26,7 +26,9 @@ class _Prints:
         self._runs = 0
         self._original: Any = builtins.print
 
-    def __call__(self, *values: Any, sep: str | None = " ", end: str | None = "\n", file: Any = None, flush: bool = False) -> None:
+    def __call__(
+        self, *values: Any, sep: str | None = " ", end: str | None = "\n", file: Any = None, flush: bool = False
+    ) -> None:
         if file is not None or not PRINTS.get():
             self._original(*values, sep=sep, end=end, file=file, flush=flush)
             return
@@ -44,7 +46,8 @@ class _Prints:
     def leave(self) -> None:
         with self._lock:
             self._runs -= 1
-            if self._runs == 0 and builtins.print is self:
+            current: Any = builtins.print
+            if self._runs == 0 and current is self:
                 builtins.print = self._original
 
 

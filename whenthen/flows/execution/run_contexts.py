@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from whenthen.flows.execution.run_records import FlowRun, Run, TaskRun
     from whenthen.flows.execution.runners import TaskRunner
 
-__all__ = ["FLOW", "TAGS", "TASK", "FlowRunContext", "TaskRunContext", "current_run", "get_run_context", "in_async_run", "tags"]
+__all__ = [
+    "FLOW",
+    "TAGS",
+    "TASK",
+    "FlowRunContext",
+    "TaskRunContext",
+    "current_run",
+    "get_run_context",
+    "in_async_run",
+    "tags",
+]
 
 
 class FlowRunContext:

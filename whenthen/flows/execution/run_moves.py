@@ -56,6 +56,13 @@ def call_hooks(
             yield Call(hook, (definition, run, state))
         except (Signal, KeyboardInterrupt, SystemExit, Stopped):
             raise
-        except BaseException as error:  # noqa: BLE001 - whatever a hook raises is not the run's
+        except BaseException as error:
             name = getattr(hook, "__name__", repr(hook))
-            log(run, logging.ERROR, "An error was encountered while running hook %r in state %s", name, state.name, error=error)
+            log(
+                run,
+                logging.ERROR,
+                "An error was encountered while running hook %r in state %s",
+                name,
+                state.name,
+                error=error,
+            )

@@ -15,18 +15,24 @@ if TYPE_CHECKING:
     from whenthen.flows.futures.future import PrefectFuture
 
 ADJECTIVES = (
-    "amber azure brave brisk calm clever copper coral crisp dapper eager early fair fleet fond gentle golden hardy humble idle jade "
-    "jolly keen kind light lively lucid lunar mellow merry mild misty modest neat noble olive pale placid plucky polite proud quick "
-    "quiet rapid ready royal ruby rustic sage sandy sharp silver sleek smooth snug solar solid spry steady still sturdy sunny swift "
-    "tidy tranquil true vivid warm wise witty young zesty"
-).split()
+    "amber", "azure", "brave", "brisk", "calm", "clever", "copper", "coral", "crisp", "dapper", "eager", "early",
+    "fair", "fleet", "fond", "gentle", "golden", "hardy", "humble", "idle", "jade", "jolly", "keen", "kind", "light",
+    "lively", "lucid", "lunar", "mellow", "merry", "mild", "misty", "modest", "neat", "noble", "olive", "pale",
+    "placid", "plucky", "polite", "proud", "quick", "quiet", "rapid", "ready", "royal", "ruby", "rustic", "sage",
+    "sandy", "sharp", "silver", "sleek", "smooth", "snug", "solar", "solid", "spry", "steady", "still", "sturdy",
+    "sunny", "swift", "tidy", "tranquil", "true", "vivid", "warm", "wise", "witty", "young", "zesty",
+)  # fmt: skip
 NOUNS = (
-    "alpaca antelope badger beaver bison bobcat buffalo camel caribou cheetah condor cormorant coyote crane cricket curlew dingo dolphin "
-    "dormouse eagle egret falcon ferret finch fox gazelle gecko gibbon goose grouse hare hawk hedgehog heron ibex ibis jackal jay "
-    "kestrel kiwi koala lark lemur leopard lizard llama lynx magpie marmot marten mink mole moose newt ocelot octopus orca oriole osprey "
-    "otter owl panda pelican penguin plover puffin puma quail rabbit raven robin salmon seal shrew skylark sparrow squid stork swan "
-    "tapir tern thrush tiger toad toucan trout turtle viper vole walrus weasel whale wolf wombat wren yak zebra"
-).split()
+    "alpaca", "antelope", "badger", "beaver", "bison", "bobcat", "buffalo", "camel", "caribou", "cheetah", "condor",
+    "cormorant", "coyote", "crane", "cricket", "curlew", "dingo", "dolphin", "dormouse", "eagle", "egret", "falcon",
+    "ferret", "finch", "fox", "gazelle", "gecko", "gibbon", "goose", "grouse", "hare", "hawk", "hedgehog", "heron",
+    "ibex", "ibis", "jackal", "jay", "kestrel", "kiwi", "koala", "lark", "lemur", "leopard", "lizard", "llama",
+    "lynx", "magpie", "marmot", "marten", "mink", "mole", "moose", "newt", "ocelot", "octopus", "orca", "oriole",
+    "osprey", "otter", "owl", "panda", "pelican", "penguin", "plover", "puffin", "puma", "quail", "rabbit", "raven",
+    "robin", "salmon", "seal", "shrew", "skylark", "sparrow", "squid", "stork", "swan", "tapir", "tern", "thrush",
+    "tiger", "toad", "toucan", "trout", "turtle", "viper", "vole", "walrus", "weasel", "whale", "wolf", "wombat",
+    "wren", "yak", "zebra",
+)  # fmt: skip
 
 
 def new_id() -> UUID:
@@ -101,7 +107,16 @@ class Run:
 class FlowRun(Run):
     """One run of a flow."""
 
-    __slots__ = ("deployment_id", "deployment_name", "flow_id", "flow_name", "flow_version", "job_variables", "parameters", "scheduled_start_time")
+    __slots__ = (
+        "deployment_id",
+        "deployment_name",
+        "flow_id",
+        "flow_name",
+        "flow_version",
+        "job_variables",
+        "parameters",
+        "scheduled_start_time",
+    )
 
     def __init__(
         self, *, flow_name: str, flow_version: str | None, flow_id: UUID, parameters: dict[str, Any], **given: Any
@@ -134,7 +149,9 @@ class TaskRun(Run):
 
     __slots__ = ("flow_run_id", "flow_run_run_count", "task_inputs", "task_key", "task_name", "task_version")
 
-    def __init__(self, *, task_name: str, task_key: str, task_version: str | None, flow_run_id: UUID | None, **given: Any) -> None:
+    def __init__(
+        self, *, task_name: str, task_key: str, task_version: str | None, flow_run_id: UUID | None, **given: Any
+    ) -> None:
         super().__init__(**given)
         self.task_name = task_name
         self.task_key = task_key

@@ -30,11 +30,15 @@ class TaskRunner:
         """A fresh one of the same kind for one flow run."""
         raise NotImplementedError
 
-    def submit(self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None = None) -> PrefectFuture[Any]:
+    def submit(
+        self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None = None
+    ) -> PrefectFuture[Any]:
         """Start a run as soon as what it needs has ended and there is a place for it."""
         raise NotImplementedError
 
-    def map(self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None = None) -> PrefectFutureList[Any]:
+    def map(
+        self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None = None
+    ) -> PrefectFutureList[Any]:
         """Start a run for each element of the sequences among the parameters.
 
         Raises:
@@ -55,7 +59,9 @@ class ThreadPoolTaskRunner(TaskRunner):
     """Runs tasks in at most `max_workers` threads at a time."""
 
     def __init__(self, max_workers: int | None = None) -> None:
-        if max_workers is not None and (isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1):
+        if max_workers is not None and (
+            isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1
+        ):
             raise ValueError(f"max_workers must be a whole number of at least 1; got {max_workers!r}")
         self.max_workers = MOST_THREADS if max_workers is None else max_workers
         self._pool: WorkerPool | None = None
@@ -63,7 +69,9 @@ class ThreadPoolTaskRunner(TaskRunner):
     def duplicate(self) -> ThreadPoolTaskRunner:
         return ThreadPoolTaskRunner(self.max_workers)
 
-    def submit(self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None = None) -> PrefectFuture[Any]:
+    def submit(
+        self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None = None
+    ) -> PrefectFuture[Any]:
         call = TaskCall(task, parameters, wait_for)
         future: PrefectFuture[Any] = PrefectFuture(call.run)
         if self._pool is None:

@@ -8,9 +8,11 @@ There is one engine for flows and one for tasks; whether a run is sync or async 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
 from contextvars import Context
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from whenthen.flows.execution.cancel_scope import CancelScope
@@ -19,7 +21,19 @@ from whenthen.flows.futures.future import PrefectFuture, wait_for_all
 
 T = TypeVar("T")
 
-__all__ = ["Call", "Emit", "Engine", "Next", "Pause", "Step", "WaitFor", "drive", "drive_async", "drive_async_generator", "drive_generator"]
+__all__ = [
+    "Call",
+    "Emit",
+    "Engine",
+    "Next",
+    "Pause",
+    "Step",
+    "WaitFor",
+    "drive",
+    "drive_async",
+    "drive_async_generator",
+    "drive_generator",
+]
 
 END: Final = object()  #: what `Next` gives when a generator has no more
 
@@ -130,8 +144,13 @@ class WaitFor(Step):
         for future in self.futures:
             if not future.done():
                 ended = asyncio.Event()
-                future.add_done_callback(lambda _, ended=ended: loop.call_soon_threadsafe(ended.set))
+                future.add_done_callback(partial(_set_from_anywhere, loop, ended))
                 await ended.wait()
+
+
+def _set_from_anywhere(loop: asyncio.AbstractEventLoop, ended: asyncio.Event, _: object) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
+        loop.call_soon_threadsafe(ended.set)
 
 
 class Next(Step):
@@ -186,7 +205,7 @@ def drive(engine: Engine[T]) -> T:
         error = None
         try:
             value = step.perform()
-        except BaseException as raised:  # noqa: BLE001 - it is the engine's
+        except BaseException as raised:
             error, value = raised, None
 
 
@@ -202,7 +221,7 @@ async def drive_async(engine: Engine[T]) -> T:
         error = None
         try:
             value = await step.perform_async()
-        except BaseException as raised:  # noqa: BLE001 - it is the engine's
+        except BaseException as raised:
             error, value = raised, None
 
 
@@ -219,8 +238,8 @@ def drive_generator(engine: Engine[T], context: Context, ended: Callable[[T], An
             return
         error = value = None
         try:
-            value = (yield step.value) if step.__class__ is Emit else context.run(step.perform)  # type: ignore[attr-defined]
-        except BaseException as raised:  # noqa: BLE001 - it is the engine's
+            value = (yield step.value) if isinstance(step, Emit) else context.run(step.perform)
+        except BaseException as raised:
             error = raised
 
 
@@ -237,9 +256,9 @@ async def drive_async_generator(engine: Engine[T], context: Context, ended: Call
             return
         error = value = None
         try:
-            if step.__class__ is Emit:
-                value = yield step.value  # type: ignore[attr-defined]
+            if isinstance(step, Emit):
+                value = yield step.value
             else:
                 value = await loop.create_task(step.perform_async(), context=context)
-        except BaseException as raised:  # noqa: BLE001 - it is the engine's
+        except BaseException as raised:
             error = raised

@@ -93,7 +93,7 @@ class TaskCall:
             self.error = stop
             if not self.run.state.is_final():
                 enter(self.run, State(StateType.CANCELLED, message="The flow of this task run was cancelled."))
-        except BaseException as error:  # noqa: BLE001 - an interrupt, an exit: raised by whoever asks for the result
+        except BaseException as error:
             self.error = error
             if not self.run.state.is_final() and not isinstance(error, Signal):
                 enter(self.run, crashed_state(error, now=utc_now()))
@@ -206,9 +206,7 @@ class TaskCall:
         task = self.task
         args, kwargs = task.signature.call_arguments(self.parameters)
         if not task.isgenerator:
-            return (
-                yield Call(task.fn, args, kwargs, limit_s=task.timeout_seconds, expired=self._too_long)
-            )
+            return (yield Call(task.fn, args, kwargs, limit_s=task.timeout_seconds, expired=self._too_long))
         generator = task.fn(*args, **kwargs)
         items: list[Any] = []
         sent: Any = None
@@ -246,11 +244,25 @@ class TaskCall:
                 if not (yield Call(task.retry_condition_fn, (task, run, state))):
                     return None
             except Exception as error:
-                log(run, logging.ERROR, "An error was encountered while running retry_condition_fn; the run is not tried again", error=error)
+                log(
+                    run,
+                    logging.ERROR,
+                    "An error was encountered while running retry_condition_fn; the run is not tried again",
+                    error=error,
+                )
                 return None
         self.attempt += 1
         when = f"{delay} second(s) from now" if delay else "immediately"
-        log(run, logging.INFO, "Task run failed with %s: %r - Retry %s/%s will start %s", kind, failure, self.attempt, task.retries, when)
+        log(
+            run,
+            logging.INFO,
+            "Task run failed with %s: %r - Retry %s/%s will start %s",
+            kind,
+            failure,
+            self.attempt,
+            task.retries,
+            when,
+        )
         if delay:
             enter(run, AwaitingRetry(scheduled_time=utc_now() + timedelta(seconds=delay)))
         return delay
@@ -287,7 +299,12 @@ class TaskCall:
             if key is not None:
                 path = store.path(key)
         made = Transaction(
-            key=key, store=store, path=path, isolation_level=level, overwrite=task.refreshes_cache(), write_on_commit=path is not None
+            key=key,
+            store=store,
+            path=path,
+            isolation_level=level,
+            overwrite=task.refreshes_cache(),
+            write_on_commit=path is not None,
         )
         if task.cache_expiration is not None:
             made.expires = utc_now() + task.cache_expiration

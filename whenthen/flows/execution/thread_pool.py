@@ -58,15 +58,15 @@ class WorkItem:
                 self.pool.ended(self)
                 return
             error = value = None
-            if step.__class__ is WaitFor:
-                if self._leaves_until_ended(step.futures):  # type: ignore[attr-defined]
+            if isinstance(step, WaitFor):
+                if self._leaves_until_ended(step.futures):
                     return
-            elif step.__class__ is Pause:
-                self.pool.later(step.seconds, self, step.scope)  # type: ignore[attr-defined]
+            elif isinstance(step, Pause):
+                self.pool.later(step.seconds, self, step.scope)
                 return
             try:
                 value = step.perform()
-            except BaseException as raised:  # noqa: BLE001 - it is the engine's
+            except BaseException as raised:
                 error = raised
 
     def _leaves_until_ended(self, futures: list[PrefectFuture[Any]]) -> bool:

@@ -71,7 +71,7 @@ class _Threaded:
         try:
             try:
                 self._value = self._call()
-            except BaseException as error:  # noqa: BLE001 - it is the caller's
+            except BaseException as error:
                 self._error = error
             with self._lock:
                 self._in_call = False

@@ -64,7 +64,9 @@ class PrefectFuture(Generic[R]):
         if not self._ended:
             self.wait(timeout)
             if not self._ended:
-                raise TimeoutError(f"Task run {self.run.name!r} ({self.run.id}) did not complete within {timeout} seconds")
+                raise TimeoutError(
+                    f"Task run {self.run.name!r} ({self.run.id}) did not complete within {timeout} seconds"
+                )
         return result_of(self.run.state, raise_on_failure=raise_on_failure)  # type: ignore[no-any-return]
 
     def add_done_callback(self, fn: Callable[[PrefectFuture[R]], object]) -> None:
@@ -118,7 +120,8 @@ class PrefectFutureList(list[PrefectFuture[R]]):
         """
         limit = None if timeout is None else steady() + timeout
         return [
-            future.result(None if limit is None else max(0.0, limit - steady()), raise_on_failure=raise_on_failure) for future in self
+            future.result(None if limit is None else max(0.0, limit - steady()), raise_on_failure=raise_on_failure)
+            for future in self
         ]
 
 

@@ -91,7 +91,13 @@ def _replaced(value: Any, replace: Replace, may_fail: bool, above: set[int]) -> 
     if isinstance(value, (list, tuple, set, frozenset, dict)):
         pass
     elif dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _replaced_fields(value, {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}, replace, may_fail, above)
+        return _replaced_fields(
+            value,
+            {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init},
+            replace,
+            may_fail,
+            above,
+        )
     elif (models := sys.modules.get("pydantic.main")) is not None and isinstance(value, models.BaseModel):
         return _replaced_fields(value, dict(value.__dict__), replace, may_fail, above)
     else:
@@ -101,7 +107,10 @@ def _replaced(value: Any, replace: Replace, may_fail: bool, above: set[int]) -> 
     above.add(id(value))
     try:
         if isinstance(value, dict):
-            items = [(_replaced(k, replace, may_fail, above), _replaced(v, replace, may_fail, above)) for k, v in value.items()]
+            items = [
+                (_replaced(k, replace, may_fail, above), _replaced(v, replace, may_fail, above))
+                for k, v in value.items()
+            ]
             if all(new_k is k and new_v is v for (new_k, new_v), (k, v) in zip(items, value.items(), strict=True)):
                 return value
             if kind is dict:

@@ -51,7 +51,9 @@ def as_completed(futures: Iterable[PrefectFuture[R]], timeout: float | None = No
             try:
                 next_one = ended.get(timeout=None if limit is None else max(0.0, limit - steady()))
             except queue.Empty:
-                raise TimeoutError(f"{len(given) - number} (of {len(given)}) futures unfinished after {timeout} seconds") from None
+                raise TimeoutError(
+                    f"{len(given) - number} (of {len(given)}) futures unfinished after {timeout} seconds"
+                ) from None
             if next_one is None:
                 if scope is not None:
                     scope.check()

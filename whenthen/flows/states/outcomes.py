@@ -67,9 +67,6 @@ def timed_out_state(error: BaseException, *, message: str, now: datetime) -> Sta
 
 def crashed_state(error: BaseException, *, now: datetime) -> State[Any]:
     """The state of a run that ended by what is no `Exception`: an interrupt, an exit, a cancellation."""
-    for kind, message in CRASHES:
-        if isinstance(error, kind):
-            break
-    else:
-        message = f"Execution was interrupted by an unexpected exception: {type(error).__name__}: {error}"
+    other = f"Execution was interrupted by an unexpected exception: {type(error).__name__}: {error}"
+    message = next((text for kind, text in CRASHES if isinstance(error, kind)), other)
     return State(StateType.CRASHED, message=message, data=error, timestamp=now)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Coroutine
 from datetime import datetime, timedelta
-from enum import Enum
+from enum import StrEnum
 from typing import Any, Generic, TypeVar
 from uuid import UUID, uuid4
 
@@ -14,7 +14,7 @@ from whenthen.flows.flow_errors import CancelledRun, CrashedRun, FailedRun, Miss
 R_co = TypeVar("R_co", covariant=True)
 
 
-class StateType(str, Enum):
+class StateType(StrEnum):
     SCHEDULED = "SCHEDULED"
     PENDING = "PENDING"
     RUNNING = "RUNNING"
@@ -24,8 +24,6 @@ class StateType(str, Enum):
     CRASHED = "CRASHED"
     PAUSED = "PAUSED"
     CANCELLING = "CANCELLING"
-
-    __str__ = str.__str__
 
 
 NO_DATA: Any = object()  #: of a state that has none; None is a result like others
