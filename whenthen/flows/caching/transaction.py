@@ -187,7 +187,7 @@ class Transaction:
         self._token = ACTIVE.set(self)
 
     def end(self, error: BaseException | None = None) -> None:
-        """Leave: with `error` roll back, otherwise commit, or leave that to the transaction around."""
+        """Leave: with `error` roll back, this and those around it, otherwise commit, or leave that to the transaction around."""
         assert self._token is not None
         ACTIVE.reset(self._token)
         self._token = None
@@ -197,6 +197,8 @@ class Transaction:
             self.commit()
         if self.parent is not None:
             self.parent.children.append(self)
+            if self.state is TransactionState.ROLLED_BACK:
+                self.parent.rollback()
             return
         if error is None:
             if self.commit_mode is CommitMode.OFF:
@@ -226,6 +228,13 @@ class Transaction:
         self.state = TransactionState.COMMITTED
         self._let_go()
         return True
+
+    def leave(self) -> None:
+        """Leave as if it had never been: for a try that failed and is made again."""
+        assert self._token is not None
+        ACTIVE.reset(self._token)
+        self._token = None
+        self._let_go()
 
     def rollback(self) -> bool:
         """Run the rollback hooks, last first, then those of the transactions staged inside, last first.

@@ -177,11 +177,9 @@ class Parameters:
                 kind = tuple.__class_getitem__((kind, ...))
             elif parameter.kind is parameter.VAR_KEYWORD:
                 kind = dict.__class_getitem__((str, kind))
-            field: Any
             if isinstance(parameter.default, pydantic.fields.FieldInfo):
-                field = pydantic.fields.FieldInfo.merge_field_infos(parameter.default, alias=parameter.name)
-            else:
-                field = pydantic.Field(default=None, alias=parameter.name)
+                kind = typing.Annotated[kind, parameter.default]  # type: ignore[valid-type]
+            field = pydantic.Field(default=None, alias=parameter.name)
             fields[f"p{at}"] = (kind, field)
         config = pydantic.ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
         name = getattr(self.fn, "__name__", "Parameters")

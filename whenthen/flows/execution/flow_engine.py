@@ -97,6 +97,10 @@ class FlowCall:
             if not self.run.state.is_final():
                 enter(self.run, State(StateType.CANCELLED, message="Flow run was cancelled."))
                 yield from call_hooks(self.flow.on_cancellation_hooks, self.flow, self.run, self.run.state)
+        except Exception as error:  # a name that can not be made
+            self.error = error
+            enter(self.run, self._state_of(error))
+            yield from call_hooks(self.flow.on_failure_hooks, self.flow, self.run, self.run.state)
         except BaseException as error:
             self.error = error
             self.scope.cancel()

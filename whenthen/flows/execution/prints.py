@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import os
 import threading
 from contextvars import ContextVar
 from typing import Any
@@ -43,6 +44,10 @@ class _Prints:
                 builtins.print = self
             self._runs += 1
 
+    def in_fork(self) -> None:
+        """The lock may have been held by a thread that is not here."""
+        self._lock = threading.Lock()
+
     def leave(self) -> None:
         with self._lock:
             self._runs -= 1
@@ -52,6 +57,7 @@ class _Prints:
 
 
 _PRINTS = _Prints()
+os.register_at_fork(after_in_child=_PRINTS.in_fork)
 
 
 class LogPrints:

@@ -39,7 +39,7 @@ class _LastResort(logging.StreamHandler[Any]):
     def emit(self, record: logging.LogRecord) -> None:
         logger: logging.Logger | None = logging.getLogger(record.name)
         while logger is not None:
-            if any(handler is not self for handler in logger.handlers):
+            if any(not isinstance(handler, (_LastResort, _Reported)) for handler in logger.handlers):
                 return
             logger = logger.parent if logger.propagate else None
         super().emit(record)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from whenthen.flows.futures.future import PrefectFuture, PrefectFutureList
 if TYPE_CHECKING:
     from whenthen.flows.definitions.task_definition import Task
 
-__all__ = ["MOST_THREADS", "TaskRunner", "ThreadPoolTaskRunner"]
+__all__ = ["MOST_THREADS", "ProcessPoolTaskRunner", "TaskRunner", "ThreadPoolTaskRunner"]
 
 #: of a runner that was not told how many; runs that wait for others or for a retry need none
 MOST_THREADS = 256
@@ -58,6 +59,8 @@ class TaskRunner:
 class ThreadPoolTaskRunner(TaskRunner):
     """Runs tasks in at most `max_workers` threads at a time."""
 
+    in_children = False
+
     def __init__(self, max_workers: int | None = None) -> None:
         if max_workers is not None and (
             isinstance(max_workers, bool) or not isinstance(max_workers, int) or max_workers < 1
@@ -67,12 +70,12 @@ class ThreadPoolTaskRunner(TaskRunner):
         self._pool: WorkerPool | None = None
 
     def duplicate(self) -> ThreadPoolTaskRunner:
-        return ThreadPoolTaskRunner(self.max_workers)
+        return type(self)(self.max_workers)
 
     def submit(
         self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None = None
     ) -> PrefectFuture[Any]:
-        call = TaskCall(task, parameters, wait_for)
+        call = TaskCall(task, parameters, wait_for, in_child=self.in_children)
         future: PrefectFuture[Any] = PrefectFuture(call.run)
         if self._pool is None:
             self._pool = WorkerPool(self.max_workers, name="whenthen-tasks")
@@ -90,9 +93,22 @@ class ThreadPoolTaskRunner(TaskRunner):
                 pool.close(cancel=cancel)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, ThreadPoolTaskRunner) and self.max_workers == other.max_workers
+        return type(other) is type(self) and self.max_workers == other.max_workers
 
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        return f"ThreadPoolTaskRunner(max_workers={self.max_workers})"
+        return f"{type(self).__name__}(max_workers={self.max_workers})"
+
+
+class ProcessPoolTaskRunner(ThreadPoolTaskRunner):
+    """Runs the functions of tasks in at most `max_workers` processes at a time, by default one for each processor.
+
+    States, retries, hooks and caching stay in this process; a function that runs out of time is killed. Results are pickled, functions
+    and arguments are not. Each call is a fork (`execution/child_process.py`).
+    """
+
+    in_children = True
+
+    def __init__(self, max_workers: int | None = None) -> None:
+        super().__init__(max_workers or os.cpu_count() or 1)

@@ -16,12 +16,13 @@ from whenthen.flows.caching.transaction import Transaction
 from whenthen.flows.clock import utc_now
 from whenthen.flows.definitions.run_names import named
 from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
+from whenthen.flows.execution.child_process import ChildCall
 from whenthen.flows.execution.prints import LogPrints
 from whenthen.flows.execution.run_contexts import FLOW, TAGS, TASK, FlowRunContext, TaskRunContext, current_run
 from whenthen.flows.execution.run_moves import call_hooks, enter, log, report
 from whenthen.flows.execution.run_records import TaskRun, new_id
 from whenthen.flows.execution.steps import END, Call, Emit, Next, Pause, Step, WaitFor
-from whenthen.flows.flow_errors import HashError, Signal, TaskRunTimeoutError, UpstreamTaskError
+from whenthen.flows.flow_errors import Signal, TaskRunTimeoutError, UpstreamTaskError
 from whenthen.flows.futures.inputs import futures_in, resolved
 from whenthen.flows.states.moves import RetryRule, delay_before_retry
 from whenthen.flows.states.outcomes import crashed_state, failed_state, state_of_value, timed_out_state
@@ -38,9 +39,28 @@ UNSET: Any = object()
 class TaskCall:
     """One run of a task: what it was called with, and how it went."""
 
-    __slots__ = ("attempt", "dropped", "error", "flow", "parameters", "returned", "run", "scope", "task", "wait_for")
+    __slots__ = (
+        "attempt",
+        "dropped",
+        "error",
+        "flow",
+        "in_child",
+        "parameters",
+        "returned",
+        "run",
+        "scope",
+        "task",
+        "wait_for",
+    )
 
-    def __init__(self, task: Task[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None) -> None:
+    def __init__(
+        self,
+        task: Task[..., Any],
+        parameters: dict[str, Any],
+        wait_for: Iterable[Any] | None,
+        *,
+        in_child: bool = False,
+    ) -> None:
         flow = FLOW.get()
         self.task = task
         self.parameters = parameters
@@ -50,6 +70,7 @@ class TaskCall:
         self.returned: Any = UNSET
         self.error: BaseException | None = None
         self.attempt = 0  #: how often it was tried again
+        self.in_child = in_child  #: the function is called in a process of its own
         self.dropped = False  #: the flow failed before this began
         id = new_id()
         tags = TAGS.get()
@@ -93,6 +114,9 @@ class TaskCall:
             self.error = stop
             if not self.run.state.is_final():
                 enter(self.run, State(StateType.CANCELLED, message="The flow of this task run was cancelled."))
+        except Exception as error:  # a name that can not be made, a hook's own refusal
+            self.error = error
+            enter(self.run, self._state_of(error))
         except BaseException as error:
             self.error = error
             if not self.run.state.is_final() and not isinstance(error, Signal):
@@ -166,45 +190,61 @@ class TaskCall:
         """One try. Gives the seconds after which to try again, or None when the run has ended."""
         task, run = self.task, self.run
         made = self._transaction(context)
+        made.begin()
+        failure: Exception | State[Any] | None = None
         try:
-            made.begin()
-            try:
-                if made.stored is not None:
-                    value = made.stored[0]
-                else:
-                    value = yield from self._call()
-            except BaseException as error:
-                made.end(error)
-                raise
+            value = made.stored[0] if made.stored is not None else (yield from self._call())
             if isinstance(value, State) and value.is_failed():
-                delay = yield from self._delay_before_retry(value)
-                if delay is not None:
-                    made.end(UNSUCCESSFUL)
-                    return delay
-            cached = made.stored is not None
-            state = state_of_value(value, now=utc_now())
-            if state._data is NO_DATA and state.is_completed():
-                state._data = None
-            made.stage(state._data if state.is_completed() else None, task.on_rollback_hooks, task.on_commit_hooks)
-            made.write_on_commit = made.write_on_commit and state.is_completed()
-            if cached:
-                state = State(state.type, "Cached", message=state.message, data=state._data)
-            self.returned = value
-            enter(run, state)
-            made.end()
+                failure = value
         except GeneratorExit:
+            made.leave()
             raise
         except Exception as error:
-            delay = yield from self._delay_before_retry(error)
-            if delay is None:
-                self.error = error
-                enter(run, self._state_of(error))
-            return delay
+            failure = error
+        except BaseException as error:
+            made.end(error)
+            raise
+        if failure is not None:
+            delay = yield from self._delay_before_retry(failure)
+            if delay is not None:  # what is tried again is not rolled back
+                made.leave()
+                return delay
+        if isinstance(failure, Exception):
+            self.error = failure
+            made.end(failure)
+            enter(run, self._state_of(failure))
+            return None
+        self.returned = value
+        state = state_of_value(value, now=utc_now())
+        if state.is_completed():
+            if state._data is NO_DATA:
+                state._data = None
+            if made.stored is not None:
+                state.name = "Cached"
+            made.stage(state._data, task.on_rollback_hooks, task.on_commit_hooks)
+            enter(run, state)
+            made.end()
+        else:
+            enter(run, state)
+            made.end(UNSUCCESSFUL)
         return None
 
     def _call(self) -> Generator[Step, Any, Any]:
         task = self.task
         args, kwargs = task.signature.call_arguments(self.parameters)
+        if self.in_child:
+            fn: Any = (lambda *given, **named: list(task.fn(*given, **named))) if task.isgenerator else task.fn
+            return (
+                yield ChildCall(
+                    fn,
+                    args,
+                    kwargs,
+                    name=self.run.name,
+                    limit_s=task.timeout_seconds,
+                    expired=self._too_long,
+                    scope=self.scope,
+                )
+            )
         if not task.isgenerator:
             return (yield Call(task.fn, args, kwargs, limit_s=task.timeout_seconds, expired=self._too_long))
         generator = task.fn(*args, **kwargs)
@@ -294,8 +334,13 @@ class TaskCall:
         elif policy is not None and not isinstance(policy, NoCache):
             try:
                 key = policy.compute_key(context, self.parameters, {} if self.flow is None else self.flow.parameters)
-            except HashError as problem:
-                log(self.run, logging.WARNING, "The result is neither looked for nor kept: %s", problem)
+            except Exception as problem:
+                log(
+                    self.run,
+                    logging.WARNING,
+                    "No cache key can be made, so the result is neither looked for nor kept: %s",
+                    problem,
+                )
             if key is not None:
                 path = store.path(key)
         made = Transaction(
@@ -312,5 +357,5 @@ class TaskCall:
         return made
 
 
-#: what rolls a transaction back whose task returned a failed state
-UNSUCCESSFUL = RuntimeError("the task returned a failed state")
+#: rolls back the transaction of a task that returned an unsuccessful state
+UNSUCCESSFUL = RuntimeError("the task returned an unsuccessful state")
