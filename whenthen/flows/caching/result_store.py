@@ -108,8 +108,6 @@ class ResultStore:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(json.dumps(head).encode() + b"\n")
                 _dump(value, file, self.serializer)
-                file.flush()
-                os.fsync(file.fileno())
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):

@@ -15,11 +15,12 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from whenthen.flows.clock import steady
+from whenthen.flows.clock import steady, utc_now
 from whenthen.flows.execution.cancel_scope import CancelScope, Stopped, stop_thread
 from whenthen.flows.execution.run_contexts import WORKER
 from whenthen.flows.execution.steps import Pause, WaitFor
 from whenthen.flows.futures.future import PrefectFuture
+from whenthen.flows.states.outcomes import crashed_state
 
 if TYPE_CHECKING:
     from whenthen.flows.execution.task_engine import TaskCall
@@ -54,8 +55,12 @@ class WorkItem:
             try:
                 step = engine.send(value) if error is None else engine.throw(error)
             except StopIteration:
-                self.future.end()
-                self.pool.ended(self)
+                self._end()
+                return
+            except BaseException as broken:  # no engine raises; memory or the stack may have run out in it
+                if not self.future.run.state.is_final():
+                    self.future.run.state = crashed_state(broken, now=utc_now())
+                self._end()
                 return
             error = value = None
             if isinstance(step, WaitFor):
@@ -68,6 +73,10 @@ class WorkItem:
                 value = step.perform()
             except BaseException as raised:
                 error = raised
+
+    def _end(self) -> None:
+        self.future.end()
+        self.pool.ended(self)
 
     def _leaves_until_ended(self, futures: list[PrefectFuture[Any]]) -> bool:
         pending = [future for future in futures if not future.done()]
@@ -107,8 +116,10 @@ class WorkerPool:
         self._busy: dict[int, WorkItem] = {}  #: by thread
         self._free = self.limit  #: places in which no run works
         self._idle = 0  #: threads that wait for work
-        self._returning = 0  #: threads that wait for a place
-        self._started = 0
+        self._given_away = 0  #: threads that have given their place away
+        self._returning = 0  #: those of them that want one again
+        self._started = 0  #: for names
+        self._threads = 0
         self._alarms: list[tuple[float, int, WorkItem]] = []
         self._alarm_numbers = itertools.count()
         self._timer_runs = False
@@ -151,6 +162,7 @@ class WorkerPool:
         """While the run in this thread waits, another may work in its place."""
         with self._lock:
             self._free += 1
+            self._given_away += 1
             self._wake()
         try:
             yield
@@ -162,6 +174,7 @@ class WorkerPool:
                         self._place.wait()
                 finally:
                     self._returning -= 1
+                    self._given_away -= 1
                     self._free -= 1
                     self._wake()
 
@@ -196,8 +209,9 @@ class WorkerPool:
             if self._idle:
                 self._idle -= 1
                 self._work.notify()
-            elif not self._closed:
+            elif not self._closed and self._threads < self.limit + self._given_away:
                 self._started += 1
+                self._threads += 1
                 threading.Thread(target=self._run, name=f"{self.name}-{self._started}", daemon=True).start()
 
     def _run(self) -> None:
@@ -205,6 +219,9 @@ class WorkerPool:
             self._work_until_closed()
         except Stopped:  # it came after the end of a run; the pool is being closed
             pass
+        finally:
+            with self._lock:
+                self._threads -= 1
 
     def _work_until_closed(self) -> None:
         own = threading.get_ident()
