@@ -1,3 +1,71 @@
-"""whenthen: when this happens, then do that."""
+"""whenthen: when this happens, then do that.
+
+`from whenthen import flow, task` imports the flow SDK and nothing else, when it is first used. The module names of this package are
+Prefect's, so that of a program for Prefect the import lines change alone: `whenthen.tasks`, `whenthen.states`, and so on show parts of the
+room `whenthen.flows`.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from whenthen.context import tags as tags
+    from whenthen.flows.definitions.annotations import allow_failure as allow_failure
+    from whenthen.flows.definitions.annotations import quote as quote
+    from whenthen.flows.definitions.annotations import unmapped as unmapped
+    from whenthen.flows.definitions.flow_definition import Flow as Flow
+    from whenthen.flows.definitions.flow_definition import flow as flow
+    from whenthen.flows.definitions.task_definition import Task as Task
+    from whenthen.flows.definitions.task_definition import task as task
+    from whenthen.logging import get_run_logger as get_run_logger
+    from whenthen.states import State as State
+    from whenthen.transactions import Transaction as Transaction
 
 __version__ = "0.1.0"
+
+#: names at the top of the package, and the module of each
+NAMES = {
+    "Flow": "flows",
+    "State": "states",
+    "Task": "flows",
+    "Transaction": "transactions",
+    "allow_failure": "utilities.annotations",
+    "flow": "flows",
+    "get_run_logger": "logging",
+    "quote": "utilities.annotations",
+    "tags": "context",
+    "task": "flows",
+    "unmapped": "utilities.annotations",
+}
+#: modules of the SDK that can be read as attributes without having been imported
+MODULES = frozenset(
+    [
+        "cache_policies",
+        "context",
+        "exceptions",
+        "flows",
+        "futures",
+        "logging",
+        "runtime",
+        "states",
+        "task_runners",
+        "tasks",
+        "transactions",
+    ]
+)
+
+
+def __getattr__(name: str) -> Any:
+    if name in NAMES:
+        value = getattr(importlib.import_module(f"whenthen.{NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in MODULES:
+        return importlib.import_module(f"whenthen.{name}")
+    raise AttributeError(
+        f"module 'whenthen' has no attribute {name!r}; docs/prefect.md lists what there is of Prefect's"
+    )
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *NAMES, *MODULES])

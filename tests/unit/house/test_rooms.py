@@ -13,24 +13,26 @@ PACKAGE = Path(whenthen.__file__).parent
 ARCHITECTURE = PACKAGE.parent / "docs" / "architecture.md"
 MOST_FILES = 15
 MOST_NAMES = 20  #: of a public face; a name may be a module
-#: names of Prefect's modules, which the flow SDK will have at the top of the package
+#: names of Prefect's modules: at the top of the package they show parts of the room `flows`
 PREFECT = {
     "artifacts", "blocks", "cache_policies", "client", "concurrency", "context", "deployments", "docker", "events",
     "exceptions", "filesystems", "flow_runs", "futures", "input", "locking", "logging", "plugins", "results",
     "runtime", "schedules", "serializers", "settings", "states", "task_runners", "task_runs", "task_worker", "tasks",
-    "transactions", "variables", "workers",
+    "transactions", "utilities", "variables", "workers",
 }  # fmt: skip
 
 
 def rooms() -> list[str]:
     """The rooms as dotted names, those of the engine one by one."""
-    top = [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists()]
+    top = [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists() and path.name not in PREFECT]
     inside = [f"engine.{path.name}" for path in (PACKAGE / "engine").iterdir() if (path / "__init__.py").exists()]
     return [*top, *inside]
 
 
 def room_of(module: str) -> str | None:
     """The room that a module below `whenthen` belongs to; the innermost one."""
+    if module == "__init__" or module.split(".")[0] in PREFECT:
+        return "flows"
     found = [room for room in rooms() if module == room or module.startswith(room + ".")]
     return max(found, key=len, default=None)
 
@@ -88,7 +90,7 @@ def test_every_room_says_which_question_it_answers() -> None:
 def test_no_two_files_have_one_name() -> None:
     places = defaultdict(list)
     for path in PACKAGE.rglob("*.py"):
-        if path.name not in ("__init__.py", "__main__.py"):
+        if path.name not in ("__init__.py", "__main__.py") and path not in prefects_modules():
             places[path.name].append(str(path.relative_to(PACKAGE)))
     assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
 
@@ -109,6 +111,21 @@ def test_every_room_stands_in_the_architecture_page() -> None:
     assert [room for room in rooms() if f"{room.split('.')[-1]}/" not in page] == []
 
 
-def test_prefects_module_names_are_free_at_the_top_of_the_package() -> None:
-    taken = {path.stem for path in PACKAGE.iterdir()} & PREFECT
-    assert taken == set()
+def prefects_modules() -> list[Path]:
+    """The files at the top of the package that bear names of Prefect's modules."""
+    tops = [path for path in PACKAGE.iterdir() if path.stem in PREFECT]
+    return [file for top in tops for file in ([top] if top.is_file() else sorted(top.rglob("*.py")))]
+
+
+def test_a_module_with_a_name_of_prefects_shows_the_flow_sdk_and_does_nothing() -> None:
+    wrong = []
+    for path in prefects_modules():
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            imported = (
+                isinstance(node, ast.ImportFrom) and room_of(str(node.module).removeprefix("whenthen.")) == "flows"
+            )
+            named = isinstance(node, ast.Assign) and isinstance(node.value, (ast.Name, ast.List))
+            said = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+            if not (imported or named or said):
+                wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno}: {ast.unparse(node)[:80]}")
+    assert wrong == []

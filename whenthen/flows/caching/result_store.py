@@ -1,0 +1,205 @@
+"""Results in a folder, one file each, written whole or not at all. Several processes may use one folder.
+
+A file is one line of JSON (format, serializer, expiry) and the value behind it. A file that can not be read again, because it was cut,
+because its class has gone, or because a newer version wrote it, is a result that is not there: a warning, and the task runs.
+
+Results are read with pickle, which executes what it reads: the folder must be writable for nobody else, like the program itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import pickle
+import re
+import tempfile
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from whenthen.flows.clock import utc_now
+from whenthen.flows.execution.run_logging import engine_logger
+from whenthen.flows.flow_errors import ConfigurationError, SerializationError
+
+__all__ = ["ResultStore", "results_folder"]
+
+FORMAT: Final = 1
+PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
+SERIALIZERS: Final = ("pickle", "json", "compressed/pickle", "compressed/json")
+
+
+def results_folder() -> Path:
+    """Where results are kept unless a flow or task says otherwise: `WHENTHEN_RESULTS`, or `.whenthen/results` here."""
+    return Path(os.environ.get("WHENTHEN_RESULTS") or Path(".whenthen") / "results")
+
+
+def persists_by_default() -> bool:
+    return os.environ.get("WHENTHEN_PERSIST_RESULTS", "").lower() in ("1", "true", "yes", "on")
+
+
+class ResultStore:
+    """The results in one folder, which is made when the first one is written."""
+
+    __slots__ = ("folder", "serializer")
+
+    def __init__(self, storage: Any = None, serializer: Any = None) -> None:
+        self.folder = _folder_of(storage)
+        self.serializer = _name_of(serializer)
+
+    def path(self, key: str) -> Path:
+        """The file of a key: plain keys name it, others are hashed."""
+        name = (
+            key
+            if PLAIN_NAME.fullmatch(key)
+            else hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=20).hexdigest()
+        )
+        return self.folder / name
+
+    def named_path(self, name: str) -> Path:
+        """The file of a `result_storage_key`, which the user names.
+
+        Raises:
+            ConfigurationError: it leaves the folder.
+        """
+        path = self.folder / name
+        if not path.resolve().is_relative_to(self.folder.resolve()):
+            raise ConfigurationError(
+                f"result_storage_key: {name!r} leaves the folder {self.folder}; give a path within it"
+            )
+        return path
+
+    def exists(self, path: Path) -> bool:
+        """Whether there is a result that has not expired."""
+        return self._head(path) is not None
+
+    def read(self, path: Path) -> tuple[Any] | None:
+        """The value in a tuple, or None when there is none, it has expired, or it can not be read."""
+        try:
+            with path.open("rb") as file:
+                head = _parsed(file.readline(65536))
+                if head is None or _expired(head):
+                    return None
+                return (_load(file, head["serializer"]),)
+        except FileNotFoundError:
+            return None
+        except Exception as problem:
+            engine_logger().warning(
+                "the kept result %s can not be read, so the task runs: %s: %s", path, type(problem).__name__, problem
+            )
+            return None
+
+    def write(self, path: Path, value: Any, *, expires: datetime | None = None) -> None:
+        """Keep `value`, in the place of what was there.
+
+        Raises:
+            SerializationError: the value can not be written in this form.
+            OSError: the folder is full, read-only, or none.
+        """
+        path.parent.mkdir(parents=True, exist_ok=True)
+        head = {
+            "format": FORMAT,
+            "serializer": self.serializer,
+            "expires": None if expires is None else expires.timestamp(),
+        }
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(json.dumps(head).encode() + b"\n")
+                _dump(value, file, self.serializer)
+            os.replace(name, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(name)
+            raise
+
+    def _head(self, path: Path) -> dict[str, Any] | None:
+        try:
+            with path.open("rb") as file:
+                head = _parsed(file.readline(65536))
+        except OSError:
+            return None
+        return None if head is None or _expired(head) else head
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    try:
+        head = json.loads(line)
+    except ValueError:
+        return None
+    return (
+        head
+        if isinstance(head, dict) and head.get("format") == FORMAT and head.get("serializer") in SERIALIZERS
+        else None
+    )
+
+
+def _expired(head: dict[str, Any]) -> bool:
+    expires = head.get("expires")
+    return expires is not None and expires <= utc_now().timestamp()
+
+
+def _dump(value: Any, file: Any, serializer: str) -> None:
+    try:
+        if serializer == "pickle":
+            pickle.dump(value, file, protocol=5)
+        elif serializer == "json":
+            file.write(_json_bytes(value))
+        else:
+            import zlib
+
+            data = pickle.dumps(value, protocol=5) if serializer.endswith("pickle") else _json_bytes(value)
+            file.write(zlib.compress(data))
+    except OSError:
+        raise
+    except Exception as problem:
+        raise SerializationError(
+            f"a result of class {type(value).__name__} can not be written as {serializer}: {problem}; return something that can, or use "
+            "persist_result=False"
+        ) from None
+
+
+def _load(file: Any, serializer: str) -> Any:
+    if serializer == "pickle":
+        return pickle.load(file)
+    if serializer == "json":
+        return json.loads(file.read())
+    import zlib
+
+    data = zlib.decompress(file.read())
+    return pickle.loads(data) if serializer.endswith("pickle") else json.loads(data)
+
+
+def _json_bytes(value: Any) -> bytes:
+    def more(one: Any) -> Any:
+        if hasattr(one, "model_dump"):
+            return one.model_dump(mode="json")
+        raise TypeError(f"{type(one).__name__} is not known to JSON")
+
+    return json.dumps(value, default=more).encode()
+
+
+def _folder_of(storage: Any) -> Path:
+    if storage is None:
+        return results_folder()
+    if isinstance(storage, (str, Path)):
+        return Path(storage).expanduser()
+    if (base := getattr(storage, "basepath", None)) is not None:
+        return Path(base).expanduser()
+    raise ConfigurationError(
+        f"result_storage: {storage!r:.80} is no folder; give a path as text, a Path, or LocalFileSystem(basepath=...)"
+    )
+
+
+def _name_of(serializer: Any) -> str:
+    name = (
+        "pickle"
+        if serializer is None
+        else serializer
+        if isinstance(serializer, str)
+        else getattr(serializer, "type", None)
+    )
+    if name not in SERIALIZERS:
+        raise ConfigurationError(f"result_serializer: {serializer!r:.80} is none of {', '.join(SERIALIZERS)}")
+    return str(name)

@@ -1,0 +1,21 @@
+"""The clocks of the SDK: the time of day for what is shown and for expiry, a steady one for what is waited for.
+
+A clock that is set back or forward changes no delay and no time-out; those are measured with `steady`.
+"""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+
+__all__ = ["sleep", "steady", "utc_now"]
+
+_now = datetime.now
+
+
+def utc_now() -> datetime:
+    return _now(UTC)
+
+
+steady = time.monotonic
+sleep = time.sleep

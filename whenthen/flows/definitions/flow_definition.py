@@ -1,0 +1,331 @@
+"""`@flow`: a function whose calls are runs, with checked parameters, retries, and tasks below. Meaning: docs/flows.md."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from contextvars import copy_context
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from uuid import UUID, uuid5
+
+from whenthen.flows.definitions.option_checks import (
+    checked_delay,
+    checked_function,
+    checked_hooks,
+    checked_name,
+    checked_retries,
+    checked_run_name,
+    checked_timeout,
+)
+from whenthen.flows.definitions.parameters import Parameters
+from whenthen.flows.definitions.task_definition import Delay, Hooks, NotSet
+from whenthen.flows.execution.flow_engine import FlowCall
+from whenthen.flows.execution.runners import TaskRunner, ThreadPoolTaskRunner
+from whenthen.flows.execution.steps import drive, drive_async, drive_async_generator, drive_generator
+from whenthen.flows.states.state import State, StateType
+
+__all__ = ["Flow", "flow"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+T = TypeVar("T")
+H = TypeVar("H", bound=Callable[..., Any])
+
+#: ids of flows are made of their names in this namespace: the same name is the same flow everywhere
+FLOWS = UUID("5c5cf1d2-6f5e-4b8c-9d0e-2b7f4b1a9c10")
+
+
+class Flow(Generic[P, R]):
+    """A function as a flow. Calling it runs it."""
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        version: str | None = None,
+        flow_run_name: str | Callable[..., str] | None = None,
+        retries: int | None = None,
+        retry_delay_seconds: float | None = None,
+        task_runner: TaskRunner | type[TaskRunner] | None = None,
+        description: str | None = None,
+        timeout_seconds: float | None = None,
+        validate_parameters: bool = True,
+        persist_result: bool | None = None,
+        result_storage: Any = None,
+        result_serializer: Any = None,
+        cache_result_in_memory: bool = True,
+        log_prints: bool | None = None,
+        on_completion: Hooks = None,
+        on_failure: Hooks = None,
+        on_cancellation: Hooks = None,
+        on_crashed: Hooks = None,
+        on_running: Hooks = None,
+        local_types: Mapping[str, Any] | None = None,
+    ) -> None:
+        self._owner_bound = isinstance(fn, classmethod)
+        self._unbound = isinstance(fn, staticmethod)
+        function: Any = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
+        self.fn: Callable[P, R] = checked_function(function, "flow")
+        functools.update_wrapper(self, function)
+        own_name = str(getattr(function, "__name__", type(function).__name__))
+        where = f"flow {own_name!r}"
+        self.name = own_name.replace("_", "-") if name is None else checked_name(name, where)
+        self.version = version
+        self.description = description or inspect.getdoc(function)
+        self.flow_run_name = checked_run_name(flow_run_name, "flow_run_name", where)
+        self.retries = checked_retries(0 if retries is None else retries, where)
+        self.retry_delay_seconds = checked_delay(retry_delay_seconds, self.retries, where) or 0
+        self.timeout_seconds = checked_timeout(timeout_seconds, where)
+        self.should_validate_parameters = validate_parameters
+        if result_storage is not None or result_serializer is not None:
+            persist_result = True if persist_result is None else persist_result
+        self.persist_result = persist_result
+        self.result_storage = result_storage
+        self.result_serializer = result_serializer
+        self.cache_result_in_memory = cache_result_in_memory
+        self.log_prints = log_prints
+        if isinstance(task_runner, type):
+            task_runner = task_runner()
+        if task_runner is not None and not isinstance(task_runner, TaskRunner):
+            raise TypeError(
+                f"{where}: 'task_runner' must be a task runner such as ThreadPoolTaskRunner(); got {task_runner!r:.80}"
+            )
+        self.task_runner: TaskRunner = task_runner or ThreadPoolTaskRunner()
+        self.on_completion_hooks = checked_hooks(on_completion, "on_completion", where)
+        self.on_failure_hooks = checked_hooks(on_failure, "on_failure", where)
+        self.on_cancellation_hooks = checked_hooks(on_cancellation, "on_cancellation", where)
+        self.on_crashed_hooks = checked_hooks(on_crashed, "on_crashed", where)
+        self.on_running_hooks = checked_hooks(on_running, "on_running", where)
+        self.isasync = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        self.isgenerator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        self._local_types = local_types
+        self._signature: Parameters | None = None
+        self._before: tuple[Any, ...] = ()  #: the instance or class of a bound method
+
+    @property
+    def id(self) -> UUID:
+        return uuid5(FLOWS, self.name)
+
+    @property
+    def signature(self) -> Parameters:
+        if self._signature is None:
+            self._signature = Parameters(self.fn, local_types=self._local_types)
+        return self._signature
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Flow[P, R]: ...
+
+    @overload
+    def __get__(self: Flow[Concatenate[Any, Q], T], instance: object, owner: type | None = None) -> Flow[Q, T]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if self._unbound or (instance is None and not self._owner_bound):
+            return self
+        bound = copy.copy(self)
+        bound._signature = self.signature
+        bound._before = (owner if self._owner_bound else instance,)
+        return bound
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def __call__(
+        self: Flow[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = ...,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, State[T]]: ...
+
+    @overload
+    def __call__(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> State[R]: ...
+
+    @overload
+    def __call__(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any, **kwargs: Any) -> R: ...
+
+    def __call__(  # type: ignore[misc]  # P may have parameters of these names for all mypy knows; `checked_function` refuses them
+        self,
+        *args: Any,
+        return_state: bool = False,
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the flow here and now, and give what the function gives; its final state with `return_state=True`.
+
+        Raises:
+            ParameterBindError: the arguments do not fit the signature.
+            ParameterTypeError: one does not fit its annotation.
+        """
+        parameters = self.signature.bind(self._before + args, kwargs)
+        if self.isasync:
+            if self.isgenerator:
+                return self._iterate_async(parameters, wait_for)
+            return self._run_async(parameters, wait_for, return_state)
+        call = FlowCall(self, parameters, wait_for)
+        if self.isgenerator:
+            return drive_generator(call.steps(), copy_context(), FlowCall.result)
+        drive(call.steps())
+        return call.state if return_state and not _must_raise(call) else call.result()
+
+    async def _run_async(self, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+        call = await drive_async(FlowCall(self, parameters, wait_for).steps())
+        return call.state if return_state and not _must_raise(call) else call.result()
+
+    async def _iterate_async(self, parameters: dict[str, Any], wait_for: Any) -> Any:
+        call = FlowCall(self, parameters, wait_for)
+        async for value in drive_async_generator(call.steps(), copy_context(), FlowCall.result):
+            yield value
+
+    def hooks_for(self, state: State[Any]) -> list[Callable[..., Any]]:
+        """The hooks that a final state calls."""
+        if state.type is StateType.COMPLETED:
+            return self.on_completion_hooks
+        if state.type is StateType.FAILED:
+            return self.on_failure_hooks
+        if state.type is StateType.CRASHED:
+            return self.on_crashed_hooks
+        return self.on_cancellation_hooks if state.type is StateType.CANCELLED else []
+
+    def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """The parameters converted to their types.
+
+        Raises:
+            ParameterTypeError: one does not fit.
+        """
+        return self.signature.validated(parameters)
+
+    def with_options(
+        self,
+        *,
+        name: Any = NotSet,
+        version: Any = NotSet,
+        flow_run_name: Any = NotSet,
+        retries: Any = NotSet,
+        retry_delay_seconds: Any = NotSet,
+        task_runner: Any = NotSet,
+        description: Any = NotSet,
+        timeout_seconds: Any = NotSet,
+        validate_parameters: Any = NotSet,
+        persist_result: Any = NotSet,
+        result_storage: Any = NotSet,
+        result_serializer: Any = NotSet,
+        cache_result_in_memory: Any = NotSet,
+        log_prints: Any = NotSet,
+        on_completion: Any = NotSet,
+        on_failure: Any = NotSet,
+        on_cancellation: Any = NotSet,
+        on_crashed: Any = NotSet,
+        on_running: Any = NotSet,
+    ) -> Flow[P, R]:
+        """The same function as a flow with these options changed; this one stays as it is."""
+        given = {key: value for key, value in locals().items() if key != "self" and value is not NotSet}
+        options: dict[str, Any] = {
+            "name": self.name,
+            "version": self.version,
+            "flow_run_name": self.flow_run_name,
+            "retries": self.retries,
+            "retry_delay_seconds": self.retry_delay_seconds,
+            "task_runner": self.task_runner,
+            "description": self.description,
+            "timeout_seconds": self.timeout_seconds,
+            "validate_parameters": self.should_validate_parameters,
+            "persist_result": self.persist_result,
+            "result_storage": self.result_storage,
+            "result_serializer": self.result_serializer,
+            "cache_result_in_memory": self.cache_result_in_memory,
+            "log_prints": self.log_prints,
+            "on_completion": self.on_completion_hooks,
+            "on_failure": self.on_failure_hooks,
+            "on_cancellation": self.on_cancellation_hooks,
+            "on_crashed": self.on_crashed_hooks,
+            "on_running": self.on_running_hooks,
+            "local_types": self._local_types,
+        }
+        made = type(self)(self.fn, **{**options, **given})
+        made._owner_bound, made._unbound, made._before = self._owner_bound, self._unbound, self._before
+        return made
+
+    def on_completion(self, fn: H) -> H:
+        """A decorator: `fn(flow, flow_run, state)` is called when a run has completed."""
+        self.on_completion_hooks += checked_hooks([fn], "on_completion", f"flow {self.name!r}")
+        return fn
+
+    def on_failure(self, fn: H) -> H:
+        """A decorator: `fn(flow, flow_run, state)` is called when a run has failed and is not tried again."""
+        self.on_failure_hooks += checked_hooks([fn], "on_failure", f"flow {self.name!r}")
+        return fn
+
+    def on_cancellation(self, fn: H) -> H:
+        """A decorator: `fn(flow, flow_run, state)` is called when a run was cancelled."""
+        self.on_cancellation_hooks += checked_hooks([fn], "on_cancellation", f"flow {self.name!r}")
+        return fn
+
+    def on_crashed(self, fn: H) -> H:
+        """A decorator: `fn(flow, flow_run, state)` is called when a run was interrupted or exited."""
+        self.on_crashed_hooks += checked_hooks([fn], "on_crashed", f"flow {self.name!r}")
+        return fn
+
+    def on_running(self, fn: H) -> H:
+        """A decorator: `fn(flow, flow_run, state)` is called before each try."""
+        self.on_running_hooks += checked_hooks([fn], "on_running", f"flow {self.name!r}")
+        return fn
+
+    def __repr__(self) -> str:
+        return f"<Flow {self.name!r}>"
+
+
+def _must_raise(call: FlowCall) -> bool:
+    """What is no `Exception` goes on up, also where a state was asked for."""
+    return call.error is not None and not isinstance(call.error, Exception)
+
+
+@overload
+def flow(__fn: Callable[P, R]) -> Flow[P, R]: ...
+
+
+@overload
+def flow(
+    __fn: None = None,
+    *,
+    name: str | None = None,
+    version: str | None = None,
+    flow_run_name: str | Callable[..., str] | None = None,
+    retries: int | None = None,
+    retry_delay_seconds: Delay = None,
+    task_runner: TaskRunner | type[TaskRunner] | None = None,
+    description: str | None = None,
+    timeout_seconds: float | None = None,
+    validate_parameters: bool = True,
+    persist_result: bool | None = None,
+    result_storage: Any = None,
+    result_serializer: Any = None,
+    cache_result_in_memory: bool = True,
+    log_prints: bool | None = None,
+    on_completion: Hooks = None,
+    on_failure: Hooks = None,
+    on_cancellation: Hooks = None,
+    on_crashed: Hooks = None,
+    on_running: Hooks = None,
+) -> Callable[[Callable[P, R]], Flow[P, R]]: ...
+
+
+def flow(__fn: Any = None, **options: Any) -> Any:
+    """Make a flow of a function. Options are those of `Flow`."""
+    local_types = _names_around()
+    if __fn is None:
+        return lambda fn: Flow(fn, local_types=local_types, **options)
+    return Flow(__fn, local_types=local_types, **options)
+
+
+def _names_around() -> dict[str, Any] | None:
+    """The classes of the function in which a flow is defined, for annotations that are texts; none at the top of a module."""
+    frame = sys._getframe(2)
+    if frame.f_locals is frame.f_globals:
+        return None
+    return {name: value for name, value in frame.f_locals.items() if isinstance(value, type)}

@@ -1,0 +1,498 @@
+"""`@task`: a function whose calls are runs, with retries, caching, hooks, and futures. Meaning: docs/flows.md."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import os
+from collections.abc import Callable, Coroutine, Iterable
+from contextvars import copy_context
+from datetime import timedelta
+from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+
+from whenthen.flows.caching.cache_policy import DEFAULT, NO_CACHE, CachePolicy
+from whenthen.flows.definitions.option_checks import (
+    checked_delay,
+    checked_function,
+    checked_hooks,
+    checked_retries,
+    checked_run_name,
+    checked_timeout,
+)
+from whenthen.flows.definitions.parameters import Parameters
+from whenthen.flows.execution.run_contexts import FLOW
+from whenthen.flows.execution.run_logging import engine_logger
+from whenthen.flows.execution.steps import drive, drive_async, drive_async_generator, drive_generator
+from whenthen.flows.execution.task_engine import TaskCall
+from whenthen.flows.flow_errors import MissingContextError, NotSupported
+from whenthen.flows.futures.future import PrefectFuture, PrefectFutureList
+from whenthen.flows.states.state import State
+
+__all__ = ["NotSet", "Task", "exponential_backoff", "task"]
+
+P = ParamSpec("P")
+Q = ParamSpec("Q")
+R = TypeVar("R")
+T = TypeVar("T")
+H = TypeVar("H", bound=Callable[..., Any])
+
+
+class NotSet:
+    """An option that was not given, where None means something."""
+
+
+Hooks = Iterable[Callable[..., Any]] | None
+Delay = float | int | list[float] | Callable[[int], list[float]] | None
+
+
+class Task(Generic[P, R]):
+    """A function as a task. Calling it runs it; `.submit` starts a run and gives a future, `.map` one for each element."""
+
+    def __init__(
+        self,
+        fn: Callable[P, R],
+        *,
+        name: str | None = None,
+        description: str | None = None,
+        tags: Iterable[str] | None = None,
+        version: str | None = None,
+        cache_policy: CachePolicy | type[NotSet] | None = NotSet,
+        cache_key_fn: Callable[[Any, dict[str, Any]], str | None] | None = None,
+        cache_expiration: timedelta | None = None,
+        task_run_name: str | Callable[..., str] | None = None,
+        retries: int | None = None,
+        retry_delay_seconds: Delay = None,
+        retry_jitter_factor: float | None = None,
+        persist_result: bool | None = None,
+        result_storage: Any = None,
+        result_serializer: Any = None,
+        result_storage_key: str | None = None,
+        cache_result_in_memory: bool = True,
+        timeout_seconds: float | None = None,
+        log_prints: bool | None = None,
+        refresh_cache: bool | None = None,
+        on_completion: Hooks = None,
+        on_failure: Hooks = None,
+        on_running: Hooks = None,
+        on_rollback: Hooks = None,
+        on_commit: Hooks = None,
+        retry_condition_fn: Callable[..., Any] | None = None,
+        viz_return_value: Any = None,
+        asset_deps: Any = None,
+    ) -> None:
+        self._owner_bound = isinstance(fn, classmethod)
+        self._unbound = isinstance(fn, staticmethod)
+        function: Any = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
+        self.fn: Callable[P, R] = checked_function(function, "task")
+        functools.update_wrapper(self, function)
+        self.name = str(name or getattr(function, "__name__", type(function).__name__))
+        where = f"task {self.name!r}"
+        if asset_deps is not None or viz_return_value is not None:
+            raise NotSupported(
+                f"{where}: asset_deps and viz_return_value are not supported; emit an event (emit_event) for what a task made"
+            )
+        self.description = description or inspect.getdoc(function)
+        self.version = version
+        self.tags = frozenset(checked_tags(tags, where))
+        self.task_run_name = checked_run_name(task_run_name, "task_run_name", where)
+        self.retries = checked_retries(_default_of("RETRIES") if retries is None else retries, where)
+        self.retry_delay_seconds = checked_delay(retry_delay_seconds, self.retries, where)
+        if retry_jitter_factor is not None and not retry_jitter_factor >= 0:
+            raise ValueError(f"{where}: `retry_jitter_factor` must be >= 0; got {retry_jitter_factor!r}")
+        self.retry_jitter_factor = retry_jitter_factor
+        if retry_condition_fn is not None and not callable(retry_condition_fn):
+            raise TypeError(
+                f"{where}: Expected `retry_condition_fn` to be callable, got {type(retry_condition_fn).__name__} instead"
+            )
+        self.retry_condition_fn = retry_condition_fn
+        self.timeout_seconds = checked_timeout(timeout_seconds, where)
+        self.log_prints = log_prints
+        self.refresh_cache = refresh_cache
+        self.cache_expiration = cache_expiration
+        self.cache_key_fn = cache_key_fn
+        self.result_storage = result_storage
+        self.result_serializer = result_serializer
+        self.result_storage_key = result_storage_key
+        self.cache_result_in_memory = cache_result_in_memory
+        self.on_completion_hooks = checked_hooks(on_completion, "on_completion", where)
+        self.on_failure_hooks = checked_hooks(on_failure, "on_failure", where)
+        self.on_running_hooks = checked_hooks(on_running, "on_running", where)
+        self.on_rollback_hooks = checked_hooks(on_rollback, "on_rollback", where)
+        self.on_commit_hooks = checked_hooks(on_commit, "on_commit", where)
+        self.cache_policy, self.persist_result = _kept(self, cache_policy, persist_result, where)
+        self._given_cache_policy = cache_policy
+        self._given_persist_result = persist_result
+        self.isasync = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
+        self.isgenerator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
+        module = getattr(function, "__module__", "__main__")
+        self.task_key = f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
+        self._signature: Parameters | None = None
+        self._before: tuple[Any, ...] = ()  #: the instance or class of a bound method
+
+    @property
+    def signature(self) -> Parameters:
+        if self._signature is None:
+            self._signature = Parameters(self.fn)
+        return self._signature
+
+    def refreshes_cache(self) -> bool:
+        if self.refresh_cache is None:
+            return os.environ.get("WHENTHEN_REFRESH_CACHE", "").lower() in ("1", "true", "yes", "on")
+        return self.refresh_cache
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Task[P, R]: ...
+
+    @overload
+    def __get__(self: Task[Concatenate[Any, Q], T], instance: object, owner: type | None = None) -> Task[Q, T]: ...
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if self._unbound or (instance is None and not self._owner_bound):
+            return self
+        bound = copy.copy(self)
+        bound._signature = self.signature
+        bound._before = (owner if self._owner_bound else instance,)
+        return bound
+
+    @overload
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
+
+    @overload
+    def __call__(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[True],
+        wait_for: Any = ...,
+        **kwargs: Any,
+    ) -> Coroutine[Any, Any, State[T]]: ...
+
+    @overload
+    def __call__(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> State[R]: ...
+
+    @overload
+    def __call__(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any, **kwargs: Any) -> R: ...
+
+    def __call__(  # type: ignore[misc]  # P may have parameters of these names for all mypy knows; `checked_function` refuses them
+        self,
+        *args: Any,
+        return_state: bool = False,
+        wait_for: Iterable[Any] | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        """Run the task here and now, and give what the function gives; its final state with `return_state=True`.
+
+        Futures among the arguments are waited for, and become their results.
+
+        Raises:
+            ParameterBindError: the arguments do not fit the signature.
+        """
+        parameters = self.signature.bind(self._before + args, kwargs)
+        if self.isasync:
+            if self.isgenerator:
+                return self._iterate_async(parameters, wait_for)
+            return self._run_async(parameters, wait_for, return_state)
+        if self.isgenerator:
+            call = TaskCall(self, parameters, wait_for)
+            return drive_generator(call.steps(), copy_context(), TaskCall.result)
+        call = drive(TaskCall(self, parameters, wait_for).steps())
+        return call.state if return_state and not _must_raise(call) else call.result()
+
+    async def _run_async(self, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
+        call = await drive_async(TaskCall(self, parameters, wait_for).steps())
+        return call.state if return_state and not _must_raise(call) else call.result()
+
+    async def _iterate_async(self, parameters: dict[str, Any], wait_for: Any) -> Any:
+        call = TaskCall(self, parameters, wait_for)
+        async for value in drive_async_generator(call.steps(), copy_context(), TaskCall.result):
+            yield value
+
+    @overload
+    def submit(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
+    ) -> PrefectFuture[T]: ...
+
+    @overload
+    def submit(
+        self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFuture[R]: ...
+
+    @overload
+    def submit(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> State[R]: ...
+
+    def submit(
+        self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any
+    ) -> Any:
+        """Start a run in the task runner of the flow, and give its future at once.
+
+        Raises:
+            MissingContextError: there is no flow around.
+            ParameterBindError: the arguments do not fit the signature.
+        """
+        runner = self._runner("submit")
+        future = runner.submit(self, self.signature.bind(self._before + args, kwargs), wait_for)
+        if return_state:
+            future.wait()
+            return future.state
+        return future
+
+    @overload
+    def map(
+        self: Task[..., Coroutine[Any, Any, T]],
+        *args: Any,
+        return_state: Literal[False] = ...,
+        wait_for: Any = ...,
+        **kwargs: Any,
+    ) -> PrefectFutureList[T]: ...
+
+    @overload
+    def map(
+        self, *args: Any, return_state: Literal[False] = ..., wait_for: Any = ..., **kwargs: Any
+    ) -> PrefectFutureList[R]: ...
+
+    @overload
+    def map(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> list[State[R]]: ...
+
+    def map(self, *args: Any, return_state: bool = False, wait_for: Iterable[Any] | None = None, **kwargs: Any) -> Any:
+        """Start a run for each element of the sequences among the arguments, and give their futures.
+
+        Raises:
+            MissingContextError: there is no flow around.
+            MappingMissingIterable: there is no sequence among the arguments.
+            MappingLengthMismatch: the sequences have different lengths.
+        """
+        runner = self._runner("map")
+        before = tuple(_same_for_all(one) for one in self._before)
+        futures = runner.map(self, self.signature.bind(before + args, kwargs, defaults=False), wait_for)
+        if return_state:
+            futures.wait()
+            return [future.state for future in futures]
+        return futures
+
+    def _runner(self, method: str) -> Any:
+        flow = FLOW.get()
+        if flow is None:
+            raise MissingContextError(
+                f"{self.name}.{method}(...) was called outside a flow, so there is no task runner: call it in a function with @flow, or call "
+                f"{self.name}(...) directly, which needs none"
+            )
+        return flow.task_runner
+
+    def delay(self, *args: Any, **kwargs: Any) -> Any:
+        """Not supported: there is no task server.
+
+        Raises:
+            NotSupported: always.
+        """
+        raise NotSupported(
+            f"{self.name}.delay(...): tasks of their own in the background are not supported; start a deployment (run_deployment), or use "
+            f"{self.name}.submit(...) in a flow"
+        )
+
+    apply_async = serve = delay
+
+    def with_options(
+        self,
+        *,
+        name: Any = NotSet,
+        description: Any = NotSet,
+        tags: Any = NotSet,
+        version: Any = NotSet,
+        cache_policy: Any = NotSet,
+        cache_key_fn: Any = NotSet,
+        cache_expiration: Any = NotSet,
+        task_run_name: Any = NotSet,
+        retries: Any = NotSet,
+        retry_delay_seconds: Any = NotSet,
+        retry_jitter_factor: Any = NotSet,
+        persist_result: Any = NotSet,
+        result_storage: Any = NotSet,
+        result_serializer: Any = NotSet,
+        result_storage_key: Any = NotSet,
+        cache_result_in_memory: Any = NotSet,
+        timeout_seconds: Any = NotSet,
+        log_prints: Any = NotSet,
+        refresh_cache: Any = NotSet,
+        on_completion: Any = NotSet,
+        on_failure: Any = NotSet,
+        on_running: Any = NotSet,
+        on_rollback: Any = NotSet,
+        on_commit: Any = NotSet,
+        retry_condition_fn: Any = NotSet,
+        viz_return_value: Any = NotSet,
+        asset_deps: Any = NotSet,
+    ) -> Task[P, R]:
+        """The same function as a task with these options changed; this one stays as it is."""
+        given = {key: value for key, value in locals().items() if key != "self" and value is not NotSet}
+        options: dict[str, Any] = {
+            "name": self.name,
+            "description": self.description,
+            "tags": self.tags,
+            "version": self.version,
+            "cache_policy": self._given_cache_policy,
+            "cache_key_fn": self.cache_key_fn,
+            "cache_expiration": self.cache_expiration,
+            "task_run_name": self.task_run_name,
+            "retries": self.retries,
+            "retry_delay_seconds": self.retry_delay_seconds,
+            "retry_jitter_factor": self.retry_jitter_factor,
+            "persist_result": self._given_persist_result,
+            "result_storage": self.result_storage,
+            "result_serializer": self.result_serializer,
+            "result_storage_key": self.result_storage_key,
+            "cache_result_in_memory": self.cache_result_in_memory,
+            "timeout_seconds": self.timeout_seconds,
+            "log_prints": self.log_prints,
+            "refresh_cache": self.refresh_cache,
+            "on_completion": self.on_completion_hooks,
+            "on_failure": self.on_failure_hooks,
+            "on_running": self.on_running_hooks,
+            "on_rollback": self.on_rollback_hooks,
+            "on_commit": self.on_commit_hooks,
+            "retry_condition_fn": self.retry_condition_fn,
+        }
+        if "cache_policy" in given and "cache_key_fn" not in given:
+            options["cache_key_fn"] = None
+        made = type(self)(self.fn, **{**options, **given})
+        made._owner_bound, made._unbound, made._before = self._owner_bound, self._unbound, self._before
+        return made
+
+    def on_completion(self, fn: H) -> H:
+        """A decorator: `fn(task, task_run, state)` is called when a run has completed."""
+        self.on_completion_hooks += checked_hooks([fn], "on_completion", f"task {self.name!r}")
+        return fn
+
+    def on_failure(self, fn: H) -> H:
+        """A decorator: `fn(task, task_run, state)` is called when a run has failed and is not tried again."""
+        self.on_failure_hooks += checked_hooks([fn], "on_failure", f"task {self.name!r}")
+        return fn
+
+    def on_running(self, fn: H) -> H:
+        """A decorator: `fn(task, task_run, state)` is called before each try."""
+        self.on_running_hooks += checked_hooks([fn], "on_running", f"task {self.name!r}")
+        return fn
+
+    def on_rollback(self, fn: H) -> H:
+        """A decorator: `fn(transaction)` undoes what a run did."""
+        self.on_rollback_hooks += checked_hooks([fn], "on_rollback", f"task {self.name!r}")
+        return fn
+
+    def on_commit(self, fn: H) -> H:
+        """A decorator: `fn(transaction)` is called when what a run did is committed."""
+        self.on_commit_hooks += checked_hooks([fn], "on_commit", f"task {self.name!r}")
+        return fn
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r}>"
+
+
+def _must_raise(call: TaskCall) -> bool:
+    """What is no `Exception` goes on up, also where a state was asked for."""
+    return call.error is not None and not isinstance(call.error, Exception)
+
+
+def _same_for_all(value: Any) -> Any:
+    from whenthen.flows.definitions.annotations import unmapped
+
+    return unmapped(value)
+
+
+def _default_of(name: str) -> int:
+    value = os.environ.get(f"WHENTHEN_TASK_{name}", "0")
+    try:
+        return int(value)
+    except ValueError:
+        raise ValueError(f"WHENTHEN_TASK_{name}={value!r} is no whole number") from None
+
+
+def checked_tags(tags: Any, where: str) -> set[str]:
+    if isinstance(tags, str):
+        raise TypeError(f"{where}: 'tags' must be a list of texts; got the text {tags!r}: write tags=[{tags!r}]")
+    return set(tags or ())
+
+
+def _kept(
+    made: Task[..., Any], policy: Any, persist: bool | None, where: str
+) -> tuple[CachePolicy | None, bool | None]:
+    """The cache policy, and whether results are kept. Asking for a policy or a place is asking for results to be kept."""
+    if made.cache_key_fn is not None:
+        if policy is not NotSet:
+            engine_logger().warning("%s: both cache_policy and cache_key_fn are given; cache_key_fn is used", where)
+        if not callable(made.cache_key_fn):
+            raise TypeError(f"{where}: 'cache_key_fn' must be callable; got {made.cache_key_fn!r:.80}")
+        policy = CachePolicy.from_cache_key_fn(made.cache_key_fn)
+    if policy is not NotSet and policy is not None and not isinstance(policy, CachePolicy):
+        raise TypeError(f"{where}: 'cache_policy' must be a cache policy such as INPUTS; got {policy!r:.80}")
+    caches = policy is not NotSet and policy is not None and policy != NO_CACHE
+    if persist is None and (
+        caches
+        or made.result_storage_key is not None
+        or made.result_storage is not None
+        or made.result_serializer is not None
+    ):
+        persist = True
+    if persist is False:
+        if caches:
+            engine_logger().warning("%s: cache_policy is ignored, because persist_result is False", where)
+        return NO_CACHE, persist
+    if policy is NotSet or isinstance(policy, type):
+        return (DEFAULT if made.result_storage_key is None else None), persist
+    return policy, persist
+
+
+@overload
+def task(__fn: Callable[P, R]) -> Task[P, R]: ...
+
+
+@overload
+def task(
+    __fn: None = None,
+    *,
+    name: str | None = None,
+    description: str | None = None,
+    tags: Iterable[str] | None = None,
+    version: str | None = None,
+    cache_policy: CachePolicy | type[NotSet] | None = NotSet,
+    cache_key_fn: Callable[[Any, dict[str, Any]], str | None] | None = None,
+    cache_expiration: timedelta | None = None,
+    task_run_name: str | Callable[..., str] | None = None,
+    retries: int | None = None,
+    retry_delay_seconds: Delay = None,
+    retry_jitter_factor: float | None = None,
+    persist_result: bool | None = None,
+    result_storage: Any = None,
+    result_serializer: Any = None,
+    result_storage_key: str | None = None,
+    cache_result_in_memory: bool = True,
+    timeout_seconds: float | None = None,
+    log_prints: bool | None = None,
+    refresh_cache: bool | None = None,
+    on_completion: Hooks = None,
+    on_failure: Hooks = None,
+    on_running: Hooks = None,
+    on_rollback: Hooks = None,
+    on_commit: Hooks = None,
+    retry_condition_fn: Callable[..., Any] | None = None,
+    viz_return_value: Any = None,
+    asset_deps: Any = None,
+) -> Callable[[Callable[P, R]], Task[P, R]]: ...
+
+
+def task(__fn: Any = None, **options: Any) -> Any:
+    """Make a task of a function. Options are those of `Task`."""
+    if __fn is None:
+        return lambda fn: Task(fn, **options)
+    return Task(__fn, **options)
+
+
+def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
+    """Delays that double: `backoff_factor`, twice that, and so on; for `retry_delay_seconds`."""
+
+    def delays(retries: int) -> list[float]:
+        return [backoff_factor * 2**number for number in range(min(retries, 50))]
+
+    return delays

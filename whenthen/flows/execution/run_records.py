@@ -1,0 +1,165 @@
+"""What is known of one run of a flow or task: the objects that hooks get and that `runtime` reads."""
+
+from __future__ import annotations
+
+import os
+import random
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+from whenthen.flows.states.state import State, StateType
+
+if TYPE_CHECKING:
+    from whenthen.flows.futures.future import PrefectFuture
+
+ADJECTIVES = (
+    "amber", "azure", "brave", "brisk", "calm", "clever", "copper", "coral", "crisp", "dapper", "eager", "early",
+    "fair", "fleet", "fond", "gentle", "golden", "hardy", "humble", "idle", "jade", "jolly", "keen", "kind", "light",
+    "lively", "lucid", "lunar", "mellow", "merry", "mild", "misty", "modest", "neat", "noble", "olive", "pale",
+    "placid", "plucky", "polite", "proud", "quick", "quiet", "rapid", "ready", "royal", "ruby", "rustic", "sage",
+    "sandy", "sharp", "silver", "sleek", "smooth", "snug", "solar", "solid", "spry", "steady", "still", "sturdy",
+    "sunny", "swift", "tidy", "tranquil", "true", "vivid", "warm", "wise", "witty", "young", "zesty",
+)  # fmt: skip
+NOUNS = (
+    "alpaca", "antelope", "badger", "beaver", "bison", "bobcat", "buffalo", "camel", "caribou", "cheetah", "condor",
+    "cormorant", "coyote", "crane", "cricket", "curlew", "dingo", "dolphin", "dormouse", "eagle", "egret", "falcon",
+    "ferret", "finch", "fox", "gazelle", "gecko", "gibbon", "goose", "grouse", "hare", "hawk", "hedgehog", "heron",
+    "ibex", "ibis", "jackal", "jay", "kestrel", "kiwi", "koala", "lark", "lemur", "leopard", "lizard", "llama",
+    "lynx", "magpie", "marmot", "marten", "mink", "mole", "moose", "newt", "ocelot", "octopus", "orca", "oriole",
+    "osprey", "otter", "owl", "panda", "pelican", "penguin", "plover", "puffin", "puma", "quail", "rabbit", "raven",
+    "robin", "salmon", "seal", "shrew", "skylark", "sparrow", "squid", "stork", "swan", "tapir", "tern", "thrush",
+    "tiger", "toad", "toucan", "trout", "turtle", "viper", "vole", "walrus", "weasel", "whale", "wolf", "wombat",
+    "wren", "yak", "zebra",
+)  # fmt: skip
+
+
+def new_id() -> UUID:
+    """A random UUID (version 4)."""
+    bits = int.from_bytes(os.urandom(16), "big")
+    return UUID(int=(bits & ~(0xF000 << 64) & ~(0xC000 << 48)) | (4 << 76) | (0x8000 << 48))
+
+
+def random_name() -> str:
+    return f"{random.choice(ADJECTIVES)}-{random.choice(NOUNS)}"
+
+
+class Run:
+    """What runs of flows and of tasks have in common."""
+
+    __slots__ = (
+        "created",
+        "end_time",
+        "id",
+        "name",
+        "parent",
+        "run_count",
+        "start_time",
+        "state",
+        "tags",
+        "total_run_time",
+        "waiting_for",
+    )
+
+    def __init__(self, *, id: UUID, name: str, parent: Run | None, tags: Iterable[str], state: State[Any]) -> None:
+        self.id = id
+        self.name = name
+        self.parent = parent  #: the run in which this one was started
+        self.tags = tags if tags.__class__ is list else sorted(tags)
+        self.state = state
+        self.run_count = 0
+        self.created = state.timestamp
+        self.start_time: datetime | None = None
+        self.end_time: datetime | None = None
+        self.total_run_time = timedelta()
+        self.waiting_for: tuple[PrefectFuture[Any], ...] = ()  #: on what it waits just now
+
+    @property
+    def state_type(self) -> StateType:
+        return self.state.type
+
+    @property
+    def state_name(self) -> str:
+        return self.state.name
+
+    @property
+    def expected_start_time(self) -> datetime:
+        return self.created
+
+    def enter(self, state: State[Any]) -> None:
+        """Put the run into `state`, and count what follows from it."""
+        before = self.state
+        if before.type is StateType.RUNNING:
+            self.total_run_time += max(timedelta(), state.timestamp - before.timestamp)
+        if state.type is StateType.RUNNING:
+            self.run_count += 1
+            if self.start_time is None:
+                self.start_time = state.timestamp
+        elif self.start_time is not None and state.is_final():
+            self.end_time = state.timestamp
+        self.state = state
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(id={self.id}, name={self.name!r}, state={self.state})"
+
+
+class FlowRun(Run):
+    """One run of a flow."""
+
+    __slots__ = (
+        "deployment_id",
+        "deployment_name",
+        "flow_id",
+        "flow_name",
+        "flow_version",
+        "job_variables",
+        "parameters",
+        "scheduled_start_time",
+    )
+
+    def __init__(
+        self, *, flow_name: str, flow_version: str | None, flow_id: UUID, parameters: dict[str, Any], **given: Any
+    ) -> None:
+        super().__init__(**given)
+        self.flow_id = flow_id
+        self.flow_name = flow_name
+        self.flow_version = flow_version
+        self.parameters = parameters
+        self.scheduled_start_time = self.created
+        self.deployment_id: UUID | None = None
+        self.deployment_name: str | None = None
+        self.job_variables: dict[str, Any] | None = None
+
+    @property
+    def parent_flow_run_id(self) -> UUID | None:
+        above = self.parent
+        while above is not None and not isinstance(above, FlowRun):
+            above = above.parent
+        return None if above is None else above.id
+
+    @property
+    def parent_task_run_id(self) -> UUID | None:
+        """The task run in which it was started, if it was."""
+        return self.parent.id if isinstance(self.parent, TaskRun) else None
+
+
+class TaskRun(Run):
+    """One run of a task."""
+
+    __slots__ = ("flow_run_id", "flow_run_run_count", "task_inputs", "task_key", "task_name", "task_version")
+
+    def __init__(
+        self, *, task_name: str, task_key: str, task_version: str | None, flow_run_id: UUID | None, **given: Any
+    ) -> None:
+        super().__init__(**given)
+        self.task_name = task_name
+        self.task_key = task_key
+        self.task_version = task_version
+        self.flow_run_id = flow_run_id
+        self.flow_run_run_count = 0
+        self.task_inputs: dict[str, list[UUID]] = {}
+
+    @property
+    def dynamic_key(self) -> str:
+        return self.id.hex

@@ -1,0 +1,285 @@
+"""Threads that run engines. A run that waits for futures or for time before its function is called leaves its thread meanwhile, and a
+function that waits for a future gives its place to another run. So any number of runs needs few threads, at most `limit` of which work at
+a time, and runs that wait for each other do not starve.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import Context
+from typing import TYPE_CHECKING, Any
+
+from whenthen.flows.clock import steady, utc_now
+from whenthen.flows.execution.cancel_scope import CancelScope, Stopped, stop_thread
+from whenthen.flows.execution.run_contexts import WORKER
+from whenthen.flows.execution.steps import Pause, WaitFor
+from whenthen.flows.futures.future import PrefectFuture
+from whenthen.flows.states.outcomes import crashed_state
+
+if TYPE_CHECKING:
+    from whenthen.flows.execution.task_engine import TaskCall
+
+__all__ = ["WorkItem", "WorkerPool"]
+
+GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to stop, before it abandons them
+
+
+class WorkItem:
+    """One submitted run: an engine, its context, and the future that it ends."""
+
+    __slots__ = ("call", "context", "engine", "future", "pool")
+
+    def __init__(self, call: TaskCall, context: Context, future: PrefectFuture[Any], pool: WorkerPool) -> None:
+        self.call = call
+        self.engine = call.steps()
+        self.context = context
+        self.future = future
+        self.pool = pool
+
+    def run(self) -> None:
+        """Go on with the engine until it ends or leaves the thread."""
+        self.context.run(self._go_on)
+
+    def _go_on(self) -> None:
+        WORKER.set(self.pool)
+        engine = self.engine
+        value: Any = None
+        error: BaseException | None = None
+        while True:
+            try:
+                step = engine.send(value) if error is None else engine.throw(error)
+            except StopIteration:
+                self._end()
+                return
+            except BaseException as broken:  # no engine raises; memory or the stack may have run out in it
+                if not self.future.run.state.is_final():
+                    self.future.run.state = crashed_state(broken, now=utc_now())
+                self._end()
+                return
+            error = value = None
+            if isinstance(step, WaitFor):
+                if self._leaves_until_ended(step.futures):
+                    return
+            elif isinstance(step, Pause):
+                self.pool.later(step.seconds, self, step.scope)
+                return
+            try:
+                value = step.perform()
+            except BaseException as raised:
+                error = raised
+
+    def _end(self) -> None:
+        self.future.end()
+        self.pool.ended(self)
+
+    def _leaves_until_ended(self, futures: list[PrefectFuture[Any]]) -> bool:
+        pending = [future for future in futures if not future.done()]
+        if not pending:
+            return False
+        run = self.future.run
+        run.waiting_for = tuple(pending)
+        count, total = itertools.count(1), len(pending)
+
+        def one_less(_: PrefectFuture[Any]) -> None:
+            if next(count) == total:  # `next` of a count is atomic
+                run.waiting_for = ()
+                self.pool.put(self)
+
+        for future in pending:
+            future.add_done_callback(one_less)
+        return True
+
+
+class WorkerPool:
+    """At most `limit` runs at a time in daemon threads, which are started when there is work for them."""
+
+    def __init__(self, limit: int, *, name: str) -> None:
+        self.limit = limit
+        self.name = name
+        self._reset()
+
+    def _reset(self) -> None:
+        self.pid = os.getpid()
+        self._lock = threading.Lock()
+        self._work = threading.Condition(self._lock)  #: something is queued, and there is a place for it
+        self._place = threading.Condition(self._lock)  #: a place is free for who gave it away
+        self._none_left = threading.Condition(self._lock)
+        self._alarm_set = threading.Condition(self._lock)
+        self._queue: deque[WorkItem] = deque()
+        self._items: set[WorkItem] = set()  #: all that have not ended
+        self._busy: dict[int, WorkItem] = {}  #: by thread
+        self._free = self.limit  #: places in which no run works
+        self._idle = 0  #: threads that wait for work
+        self._given_away = 0  #: threads that have given their place away
+        self._returning = 0  #: those of them that want one again
+        self._started = 0  #: for names
+        self._threads = 0
+        self._alarms: list[tuple[float, int, WorkItem]] = []
+        self._alarm_numbers = itertools.count()
+        self._timer_runs = False
+        self._closed = False
+
+    def submit(self, call: TaskCall, context: Context, future: PrefectFuture[Any]) -> None:
+        if self.pid != os.getpid():  # a fork has none of the parent's threads
+            self._reset()
+        item = WorkItem(call, context, future, self)
+        with self._lock:
+            self._items.add(item)
+            self._queue.append(item)
+            self._wake()
+
+    def put(self, item: WorkItem) -> None:
+        """`item`, which left its thread, can go on."""
+        with self._lock:
+            self._queue.append(item)
+            self._wake()
+
+    def ended(self, item: WorkItem) -> None:
+        with self._lock:
+            self._items.discard(item)
+            if not self._items:
+                self._none_left.notify_all()
+
+    def later(self, seconds: float, item: WorkItem, scope: CancelScope) -> None:
+        """Let `item` go on after `seconds`, or when its tree is cancelled."""
+        with self._lock:
+            heapq.heappush(self._alarms, (steady() + seconds, next(self._alarm_numbers), item))
+            if not self._timer_runs:
+                self._timer_runs = True
+                threading.Thread(target=self._ring, name=f"{self.name}-timer", daemon=True).start()
+            self._alarm_set.notify()
+        if scope.cancelled:
+            self._ring_all()
+
+    @contextmanager
+    def place_given_away(self) -> Iterator[None]:
+        """While the run in this thread waits, another may work in its place."""
+        with self._lock:
+            self._free += 1
+            self._given_away += 1
+            self._wake()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._returning += 1
+                try:
+                    while self._free <= 0:
+                        self._place.wait()
+                finally:
+                    self._returning -= 1
+                    self._given_away -= 1
+                    self._free -= 1
+                    self._wake()
+
+    def drop_what_was_not_begun(self) -> None:
+        with self._lock:
+            for item in self._items:
+                item.call.dropped = True
+
+    def close(self, *, cancel: bool) -> None:
+        """Wait until everything that was submitted has ended, and let the threads go.
+
+        With `cancel`, when the caller has cancelled the scope: what was not begun ends as cancelled, and running threads are told to
+        stop. Those that do not within `GRACE_S` are abandoned.
+        """
+        if self.pid != os.getpid():
+            return
+        if cancel:
+            self._stop_all()
+        with self._lock:
+            if not cancel:
+                while self._items:
+                    self._none_left.wait()
+            self._closed = True
+            self._work.notify_all()
+            self._alarm_set.notify()
+
+    def _wake(self) -> None:
+        """With the lock: find a thread for what is queued, if there is a place."""
+        if self._returning and self._free > 0:
+            self._place.notify()
+        elif self._queue and self._free > 0:
+            if self._idle:
+                self._idle -= 1
+                self._work.notify()
+            elif not self._closed and self._threads < self.limit + self._given_away:
+                self._started += 1
+                self._threads += 1
+                threading.Thread(target=self._run, name=f"{self.name}-{self._started}", daemon=True).start()
+
+    def _run(self) -> None:
+        try:
+            self._work_until_closed()
+        except Stopped:  # it came after the end of a run; the pool is being closed
+            pass
+        finally:
+            with self._lock:
+                self._threads -= 1
+
+    def _work_until_closed(self) -> None:
+        own = threading.get_ident()
+        while True:
+            with self._lock:
+                while not self._queue or self._free <= 0:
+                    if self._closed:
+                        return
+                    self._idle += 1  # whoever wakes it takes it out
+                    self._work.wait()
+                item = self._queue.popleft()
+                self._free -= 1
+                self._busy[own] = item
+            try:
+                item.run()
+            finally:
+                with self._lock:
+                    self._busy.pop(own, None)
+                    self._free += 1
+                    self._wake()
+
+    def _stop_all(self) -> None:
+        own = threading.get_ident()
+        limit = steady() + GRACE_S
+        self._ring_all()
+        told: set[tuple[int, int]] = set()
+        with self._lock:
+            while self._items and steady() < limit:
+                for ident, item in self._busy.items():
+                    if ident != own and (ident, id(item)) not in told:
+                        told.add((ident, id(item)))
+                        stop_thread(ident)
+                self._none_left.wait(0.02)
+            abandoned = [item.future.run.name for ident, item in self._busy.items() if ident != own]
+        if abandoned:
+            from whenthen.flows.execution.run_logging import engine_logger
+
+            engine_logger().warning(
+                "%d task runs did not stop within %s seconds and are abandoned: they wait in code that is not Python: %s",
+                len(abandoned),
+                GRACE_S,
+                ", ".join(abandoned[:10]),
+            )
+
+    def _ring(self) -> None:
+        with self._lock:
+            while not self._closed:
+                now = steady()
+                if not self._alarms:
+                    self._alarm_set.wait()
+                elif self._alarms[0][0] > now:
+                    self._alarm_set.wait(self._alarms[0][0] - now)
+                else:
+                    self._queue.append(heapq.heappop(self._alarms)[2])
+                    self._wake()
+
+    def _ring_all(self) -> None:
+        with self._lock:
+            while self._alarms:
+                self._queue.append(heapq.heappop(self._alarms)[2])
+                self._wake()

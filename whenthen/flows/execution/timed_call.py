@@ -1,0 +1,95 @@
+"""Calling a function for a limited time, and a coroutine from where none can be awaited.
+
+A function with a time-out runs in a thread of its own. When the time is over the caller goes on at once; the thread is told to stop,
+which it does with its next line of Python. In C code it can not be stopped: then it is abandoned, and ends with the process at the latest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Coroutine
+from contextvars import copy_context
+from typing import Any
+
+from whenthen.flows.execution.cancel_scope import CancelScope, Stopped, stop_thread
+
+__all__ = ["call_within", "run_coroutine"]
+
+
+def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of `coroutine`, from sync code: in an event loop of its own, in a thread of its own where one runs already."""
+    if asyncio._get_running_loop() is None:
+        return asyncio.run(coroutine)
+    return _Threaded(lambda: asyncio.run(coroutine)).result()
+
+
+def call_within(
+    limit_s: float,
+    fn: Callable[..., Any],
+    args: tuple[Any, ...] | list[Any],
+    kwargs: dict[str, Any],
+    *,
+    expired: Callable[[], BaseException],
+    scope: CancelScope | None,
+) -> Any:
+    """What `fn` gives, sync or async; raises `expired()` after `limit_s` seconds, and cancels `scope`."""
+
+    def call() -> Any:
+        value = fn(*args, **kwargs)
+        return asyncio.run(value) if asyncio.iscoroutine(value) else value
+
+    running = _Threaded(call)
+    try:
+        ended = running.ended.wait(limit_s)
+    except BaseException:  # an interrupt: the call must not go on alone
+        running.stop()
+        raise
+    if not ended:
+        if scope is not None:
+            scope.cancel()
+        running.stop()
+        raise expired()
+    return running.result()
+
+
+class _Threaded:
+    """One call in a daemon thread, with the caller's context."""
+
+    def __init__(self, call: Callable[[], Any]) -> None:
+        self.ended = threading.Event()
+        self._call = call
+        self._value: Any = None
+        self._error: BaseException | None = None
+        self._lock = threading.Lock()
+        self._in_call = True
+        context = copy_context()
+        self._thread = threading.Thread(target=lambda: context.run(self._run), name="whenthen-timed", daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            try:
+                self._value = self._call()
+            except BaseException as error:
+                self._error = error
+            with self._lock:
+                self._in_call = False
+        except Stopped:  # it came between the last line of the call and the lock
+            self._error = Stopped()
+        finally:
+            self.ended.set()
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._in_call and self._thread.ident is not None:
+                stop_thread(self._thread.ident)
+
+    def result(self) -> Any:
+        self.ended.wait()
+        if self._error is not None:
+            try:
+                raise self._error
+            finally:
+                self._error = None
+        return self._value

@@ -1,0 +1,1 @@
+"""Results that are not there yet, and how they become arguments."""

@@ -1,0 +1,192 @@
+"""A run that was submitted: its state, and its result once it has ended. Safe to use from any thread."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from uuid import UUID
+
+from whenthen.flows.clock import steady
+from whenthen.flows.execution.run_contexts import FLOW, current_run, place_given_away
+from whenthen.flows.flow_errors import CircularWait
+from whenthen.flows.states.state import State, result_of
+
+if TYPE_CHECKING:
+    from whenthen.flows.execution.run_records import TaskRun
+
+R = TypeVar("R")
+
+__all__ = ["PrefectFuture", "PrefectFutureList"]
+
+
+class PrefectFuture(Generic[R]):
+    """What `.submit` gives. It has ended when the run's state will not change any more.
+
+    A run whose upstream failed ends too, in Pending/NotReady.
+    """
+
+    __slots__ = ("__weakref__", "_callbacks", "_ended", "_lock", "run")
+
+    def __init__(self, run: TaskRun) -> None:
+        self.run = run
+        self._lock = threading.Lock()
+        self._ended = False
+        self._callbacks: list[Callable[[PrefectFuture[R]], object]] = []
+
+    @property
+    def task_run_id(self) -> UUID:
+        return self.run.id
+
+    @property
+    def state(self) -> State[R]:
+        return self.run.state
+
+    def done(self) -> bool:
+        return self._ended
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return when the run has ended, or after `timeout` seconds.
+
+        Raises:
+            CircularWait: the run waits, directly or by way of others, for the one that called this.
+        """
+        if not self._ended:
+            wait_for_all([self], timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> R:
+        """What the run gave; of a failed run its exception is raised, or returned with `raise_on_failure=False`.
+
+        Raises:
+            TimeoutError: it has not ended after `timeout` seconds.
+            UnfinishedRun: it ended without having been started, since a run that it needs failed.
+        """
+        if not self._ended:
+            self.wait(timeout)
+            if not self._ended:
+                raise TimeoutError(
+                    f"Task run {self.run.name!r} ({self.run.id}) did not complete within {timeout} seconds"
+                )
+        return result_of(self.run.state, raise_on_failure=raise_on_failure)  # type: ignore[no-any-return]
+
+    def add_done_callback(self, fn: Callable[[PrefectFuture[R]], object]) -> None:
+        """Call `fn` with this future when the run has ended: in the thread that ended it, or here and now if it has."""
+        with self._lock:
+            if not self._ended:
+                self._callbacks.append(fn)
+                return
+        fn(self)
+
+    def remove_done_callback(self, fn: Callable[[PrefectFuture[R]], object]) -> None:
+        with self._lock:
+            if fn in self._callbacks:
+                self._callbacks.remove(fn)
+
+    def end(self) -> None:
+        """The run has ended. Called once, by whatever ran it."""
+        with self._lock:
+            self._ended = True
+            callbacks, self._callbacks = self._callbacks, []
+        for callback in callbacks:
+            try:
+                callback(self)
+            except Exception:
+                from whenthen.flows.execution.run_logging import engine_logger
+
+                engine_logger().exception("A callback of task run %r raised", self.run.name)
+
+    def __repr__(self) -> str:
+        return f"PrefectFuture({self.run.name!r}, {self.run.state})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        raise TypeError(
+            f"{self!r} can not be pickled: a future belongs to its process; give its result, or pass the future itself as an "
+            "argument of a task, which then gets the result"
+        )
+
+
+class PrefectFutureList(list[PrefectFuture[R]]):
+    """What `.map` gives: a list of futures that can be waited for and read at once."""
+
+    def wait(self, timeout: float | None = None) -> None:
+        """Return when all have ended, or after `timeout` seconds."""
+        wait_for_all(self, timeout)
+
+    def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
+        """The results in order; the first failed run raises, unless `raise_on_failure=False`.
+
+        Raises:
+            TimeoutError: not all have ended after `timeout` seconds.
+        """
+        limit = None if timeout is None else steady() + timeout
+        return [
+            future.result(None if limit is None else max(0.0, limit - steady()), raise_on_failure=raise_on_failure)
+            for future in self
+        ]
+
+
+def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None) -> None:
+    """Block until all of `futures` have ended, `timeout` seconds have passed, or this run's tree is cancelled.
+
+    Raises:
+        CircularWait: one of them waits for the run that called this.
+        Stopped: the flow in which this is called was cancelled or ran out of time.
+    """
+    pending = [future for future in futures if not future.done()]
+    if not pending:
+        return
+    waiter = current_run()
+    flow = FLOW.get()
+    scope = flow.scope if flow is not None else None
+    if waiter is not None:
+        refuse_circle(waiter, pending)
+        waiter.waiting_for = tuple(pending)
+    all_ended = threading.Event()
+    left = [len(pending)]
+    lock = threading.Lock()
+
+    def one_less(_: PrefectFuture[Any]) -> None:
+        with lock:
+            left[0] -= 1
+            if left[0]:
+                return
+        all_ended.set()
+
+    for future in pending:
+        future.add_done_callback(one_less)
+    try:
+        if scope is not None:
+            scope.add(all_ended.set)
+        with place_given_away():
+            all_ended.wait(timeout)
+        if scope is not None:
+            scope.check()
+    finally:
+        if waiter is not None:
+            waiter.waiting_for = ()
+        if scope is not None:
+            scope.remove(all_ended.set)
+        if left[0]:
+            for future in pending:
+                future.remove_done_callback(one_less)
+
+
+def refuse_circle(waiter: Any, futures: list[PrefectFuture[Any]]) -> None:
+    """Raise where one of `futures` waits for `waiter` or for a run in which `waiter` runs."""
+    own = set()
+    above = waiter
+    while above is not None:
+        own.add(id(above))
+        above = above.parent
+    looked_at: set[int] = set()
+    ahead = list(futures)
+    while ahead:
+        run = ahead.pop().run
+        if id(run) in own:
+            raise CircularWait(
+                f"{waiter.name!r} would wait for task run {run.name!r}, which waits for {waiter.name!r}: none of them could ever end. "
+                "Pass results on instead of waiting for a run that was started earlier and waits itself."
+            )
+        if id(run) not in looked_at:
+            looked_at.add(id(run))
+            ahead.extend(run.waiting_for)

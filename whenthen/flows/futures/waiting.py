@@ -1,0 +1,82 @@
+"""Waiting for several futures: `wait`, `as_completed`, and collections with futures in them made to states or results."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Iterable, Iterator
+from typing import Any, NamedTuple, TypeVar
+
+from whenthen.flows.clock import steady
+from whenthen.flows.execution.run_contexts import FLOW
+from whenthen.flows.futures.future import PrefectFuture, wait_for_all
+from whenthen.flows.futures.inputs import futures_in, resolved, states_for_futures
+
+R = TypeVar("R")
+
+
+class DoneAndNotDoneFutures(NamedTuple):
+    done: set[PrefectFuture[Any]]
+    not_done: set[PrefectFuture[Any]]
+
+
+def wait(futures: Iterable[PrefectFuture[Any]], timeout: float | None = None) -> DoneAndNotDoneFutures:
+    """Wait until all futures have ended, or `timeout` seconds; tell which have and which have not."""
+    given = list(futures)
+    wait_for_all(given, timeout)
+    done = {future for future in given if future.done()}
+    return DoneAndNotDoneFutures(done, set(given) - done)
+
+
+def as_completed(futures: Iterable[PrefectFuture[R]], timeout: float | None = None) -> Iterator[PrefectFuture[R]]:
+    """The futures in the order in which their runs end, each once.
+
+    Raises:
+        TimeoutError: not all have ended after `timeout` seconds.
+    """
+    given = dict.fromkeys(futures)
+    limit = None if timeout is None else steady() + timeout
+    ended: queue.SimpleQueue[PrefectFuture[R] | None] = queue.SimpleQueue()
+    flow = FLOW.get()
+    scope = flow.scope if flow is not None else None
+
+    def wake() -> None:
+        ended.put(None)
+
+    if scope is not None:
+        scope.add(wake)
+    try:
+        for future in given:
+            future.add_done_callback(ended.put)
+        for number in range(len(given)):
+            try:
+                next_one = ended.get(timeout=None if limit is None else max(0.0, limit - steady()))
+            except queue.Empty:
+                raise TimeoutError(
+                    f"{len(given) - number} (of {len(given)}) futures unfinished after {timeout} seconds"
+                ) from None
+            if next_one is None:
+                if scope is not None:
+                    scope.check()
+                continue
+            yield next_one
+    finally:
+        if scope is not None:
+            scope.remove(wake)
+        for future in given:
+            future.remove_done_callback(ended.put)
+
+
+def resolve_futures_to_states(value: Any) -> Any:
+    """`value` with final states in the place of its futures, which are waited for."""
+    wait_for_all(futures_in(value))
+    return states_for_futures(value)
+
+
+def resolve_futures_to_results(value: Any) -> Any:
+    """`value` with results in the place of its futures, which are waited for.
+
+    Raises:
+        UpstreamTaskError: one did not complete.
+    """
+    wait_for_all(futures_in(value))
+    return resolved(value)

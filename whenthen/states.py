@@ -1,0 +1,43 @@
+"""Prefect's `states`: states of runs, to return from a flow or to look at."""
+
+from whenthen.flows.states.state import (
+    AwaitingRetry,
+    Cancelled,
+    Cancelling,
+    Completed,
+    Crashed,
+    Failed,
+    Late,
+    Paused,
+    Pending,
+    Retrying,
+    Running,
+    Scheduled,
+    State,
+    StateDetails,
+    StateType,
+    Suspended,
+    get_state_exception,
+    raise_state_exception,
+)
+
+__all__ = [
+    "AwaitingRetry",
+    "Cancelled",
+    "Cancelling",
+    "Completed",
+    "Crashed",
+    "Failed",
+    "Late",
+    "Paused",
+    "Pending",
+    "Retrying",
+    "Running",
+    "Scheduled",
+    "State",
+    "StateDetails",
+    "StateType",
+    "Suspended",
+    "get_state_exception",
+    "raise_state_exception",
+]

@@ -1,0 +1,1 @@
+"""What of Prefect's `utilities` do programs import? The marks around arguments."""
