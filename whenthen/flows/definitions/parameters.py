@@ -178,7 +178,7 @@ class Parameters:
             elif parameter.kind is parameter.VAR_KEYWORD:
                 kind = dict.__class_getitem__((str, kind))
             if isinstance(parameter.default, pydantic.fields.FieldInfo):
-                kind = typing.Annotated[kind, parameter.default]  # type: ignore[valid-type]
+                kind = typing.cast(Any, typing.Annotated)[kind, parameter.default]
             field = pydantic.Field(default=None, alias=parameter.name)
             fields[f"p{at}"] = (kind, field)
         config = pydantic.ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())

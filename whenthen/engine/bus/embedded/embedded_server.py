@@ -31,8 +31,8 @@ from pathlib import Path
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.datadir import APPLICATION_FILE, SYSTEM_FILE, Login, embedded_url, keep_login, write_private
 from whenthen.engine.bus.disk import free_bytes
-from whenthen.engine.bus.embedded.child_process import STOP_TIMEOUT_S, die_with_parent, end_orphan, until_stopped
 from whenthen.engine.bus.embedded.server_health import health_error
+from whenthen.engine.bus.embedded.server_process import STOP_TIMEOUT_S, die_with_parent, end_orphan, until_stopped
 from whenthen.engine.bus.embedded.server_program import find_server
 from whenthen.schemas.errors import Conflict, SetupError
 
