@@ -12,10 +12,12 @@ WhenthenError
 │   ├── InvalidBackup     a file is no backup that can be restored (`engine.backup`)
 │   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
+│   ├── RulesFromFilesAlone   a request may not put rules in force here (`engine.process`)
 │   └── SecretUnreadable  there is nothing to verify a request of a webhook by
 ├── NotFound              no such automation, deployment, run, webhook
 ├── Conflict              somebody else changed it first, or it is in another state (HTTP 409)
 │   ├── RevisionTaken     somebody else published rules first (`engine.rule_sets`)
+│   ├── RulesFull         there is no room for a set of rules (`engine.rule_sets`)
 │   └── RevisionUnusable  a stored revision of the rules can not be used (`engine.rule_sets`)
 │       ├── RevisionDamaged        it is not whole; no process can
 │       └── RevisionNotUnderstood  this version can not compile it
