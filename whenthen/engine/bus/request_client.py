@@ -13,8 +13,8 @@ import asyncio
 import contextlib
 import itertools
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from typing import Any, NamedTuple, TypeVar
 
 import nats.errors
 import orjson
@@ -25,7 +25,11 @@ from whenthen.engine.bus.protocol import Delivery, Receive
 from whenthen.engine.bus.transport import Transport, open_transport
 from whenthen.schemas.errors import BusUnavailable
 
-__all__ = ["BatchGate", "BusReason", "RequestClient", "refusal", "unavailable"]
+__all__ = ["BatchGate", "BusReason", "RequestClient", "refusal", "unavailable", "until_answered"]
+
+T = TypeVar("T")
+
+ASK_AGAIN_S = 0.2  #: between two questions of `until_answered`
 
 SWEEP_S = 0.05  #: how often requests are looked through for those whose time is up
 _NO_RESPONDERS = b"NATS/1.0 503"
@@ -72,6 +76,16 @@ class _Waiting(NamedTuple):
     until: float  #: of the loop's clock
     timeout_s: float
     subject: str
+
+
+async def until_answered(ask: Callable[[], Awaitable[T]], on_failure: Callable[[BusUnavailable], object]) -> T:
+    """What `ask` gives, asked again and again as long as the bus is not available; `on_failure` is called each time."""
+    while True:
+        try:
+            return await ask()
+        except BusUnavailable as error:
+            on_failure(error)
+        await asyncio.sleep(ASK_AGAIN_S)
 
 
 class BatchGate:

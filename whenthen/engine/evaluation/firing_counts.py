@@ -7,13 +7,13 @@ its batches. Read by `process.queries.shard_records`.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import orjson
 
+from whenthen.engine.bus.request_client import until_answered
 from whenthen.engine.evaluation.log_ports import ShardLog
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.firings import Firing, FiringState
@@ -24,7 +24,6 @@ log = logging.getLogger(__name__)
 
 FIRED = "@fired"  #: in place of a trigger, in the records of a shard; no id of a trigger begins with @
 STORE_EVERY_S = 10.0  #: while firings are made; an idle shard stores them at once
-RETRY_S = 0.2  #: before firings are looked for again
 MOST_ABSENT = 10_000  #: automations that are counted without being in the rules, such as those whose file is away
 
 
@@ -70,15 +69,16 @@ class FiringCounts:
     async def catch_up(self, shard_log: ShardLog, automations: Collection[str], *, now: str) -> None:
         """Count the firings that are stored and not in the record; begin to count when there is no record. `now`: RFC 3339."""
         if self.since:
-            while True:
-                recent: list[bytes] = []
-                try:
-                    await shard_log.firings_after(FIRED, recent.append)
-                    break
-                except BusUnavailable as error:
-                    log.warning("shard %d: its firings are not counted yet: %s", shard_log.shard, error)
-                    await asyncio.sleep(RETRY_S)
-            for data in recent:
+
+            async def recent() -> list[bytes]:
+                found: list[bytes] = []
+                await shard_log.firings_after(FIRED, found.append)
+                return found
+
+            def not_yet(error: BusUnavailable) -> None:
+                log.warning("shard %d: its firings are not counted yet: %s", shard_log.shard, error)
+
+            for data in await until_answered(recent, not_yet):
                 self.add_stored(data, automations)
         self.begin(now)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.records import Message
+from whenthen.engine.bus.request_client import until_answered
 from whenthen.engine.bus.subjects import (
     ALL_EVENTS,
     RULE_MARKERS,
@@ -54,7 +55,7 @@ SLICE_S = 0.005  #: evaluation without yielding to the connection's reader
 IDLE_EVENTS = 20_000
 IDLE_COMMIT_S = 1.0
 LOOK_S = 1.0  #: how often the lag is told while a commit is being stored
-RETRY_S = 0.2  #: before a load, or a look at recent ids is tried again
+RETRY_S = 0.2  #: before a look at recent ids is tried again
 #: in an event as it is stored: it names a predecessor
 FOLLOWS = b'"follows":"'
 #: after which specifications of actions that are used are published again, so that they are not taken for forgotten ones
@@ -177,14 +178,14 @@ class ShardLoop:
         """Bring the evaluator to the shard's last commit."""
         unknown: set[tuple[str, str]] = set()
         latest: dict[tuple[str, str], bytes] = {}
-        while True:
-            try:
-                await self._log.load(lambda trigger, key, state: latest.__setitem__((trigger, key), state))
-                break
-            except BusUnavailable as error:
-                log.warning("shard %d is not loaded yet: %s", self.shard, error)
-                latest.clear()
-                await asyncio.sleep(RETRY_S)
+
+        def not_yet(error: BusUnavailable) -> None:
+            log.warning("shard %d is not loaded yet: %s", self.shard, error)
+            latest.clear()
+
+        await until_answered(
+            lambda: self._log.load(lambda trigger, key, state: latest.__setitem__((trigger, key), state)), not_yet
+        )
         offset = self._log.offset
         self.seq = offset.seq
         if self._rules is not None:

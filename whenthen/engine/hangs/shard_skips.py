@@ -12,18 +12,18 @@ record, and publishes what was not. Records of positions that the shard has pass
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import Protocol
 from urllib.parse import unquote
 
 import orjson
 
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.request_client import until_answered
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.hangs.hang_counts import HangCounts, Hangs
 from whenthen.engine.hangs.skipped_events import Skip, event_set_aside, skip_subject
@@ -37,9 +37,6 @@ log = logging.getLogger(__name__)
 
 SKIPS = "@skips"  #: in place of a trigger, in the records of a shard; no id of a trigger begins with @
 MOST_TRIES = 2  #: processes that may hang on the same work before it is given up
-RETRY_S = 0.2
-
-T = TypeVar("T")
 
 #: stores records by key, None for forgotten ones, under the shard's fence
 Commit = Callable[[Sequence[tuple[str, bytes | None]]], Awaitable[None]]
@@ -123,7 +120,7 @@ class ShardSkips:
             return []
         skip_log = self._log
         changes: list[tuple[str, bytes | None]] = [(key, None) for key in self._forget(position)]
-        hangs = await self._until_answered(lambda: skip_log.hangs(self._shard))
+        hangs = await until_answered(lambda: skip_log.hangs(self._shard), self._not_yet)
         for at, found in sorted(hangs.items()):
             if at > position and at not in self.ahead and found.tries >= MOST_TRIES:
                 skip = await self._skip(skip_log, at, found)
@@ -143,7 +140,7 @@ class ShardSkips:
                 skip.tries,
                 skip.process,
             )
-            await self._until_answered(partial(skip_log.publish, skip))
+            await until_answered(partial(skip_log.publish, skip), self._not_yet)
             await notice(event_set_aside(skip, now=self._now()))
             self._told.add(skip.position)
         if untold:
@@ -163,7 +160,7 @@ class ShardSkips:
             shard=self._shard,
             shards=self._shards,
             position=position,
-            event=await self._until_answered(lambda: skip_log.event_id(position)),
+            event=await until_answered(lambda: skip_log.event_id(position), self._not_yet),
             automation=hangs.automation,
             reason=hangs.cause,
             tries=hangs.tries,
@@ -171,13 +168,8 @@ class ShardSkips:
             at=format_time(self._now()),
         )
 
-    async def _until_answered(self, ask: Callable[[], Awaitable[T]]) -> T:
-        while True:
-            try:
-                return await ask()
-            except BusUnavailable as error:
-                log.warning("shard %d: what hung processes is not known yet: %s", self._shard, error)
-                await asyncio.sleep(RETRY_S)
+    def _not_yet(self, error: BusUnavailable) -> None:
+        log.warning("shard %d: what hung processes is not known yet: %s", self._shard, error)
 
 
 def _record(skip: Skip, *, told: bool) -> bytes:

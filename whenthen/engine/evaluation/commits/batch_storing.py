@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 import orjson
 
 from whenthen.engine.bus.records import Message, decode_window
+from whenthen.engine.bus.request_client import until_answered
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, MessageEncoder
 from whenthen.engine.evaluation.commits.refused_messages import is_window, refused_messages
 from whenthen.engine.evaluation.commits.unreadable_windows import SetAside, put_away
@@ -85,13 +86,11 @@ class BatchStoring:
 
     async def _store_specs(self, publish: PublishSpecs, specs: Mapping[str, bytes]) -> None:
         """Publish what tasks of the batch name, until it is stored: no task may be there before."""
-        while True:
-            try:
-                await publish(specs)
-                return
-            except BusUnavailable as error:
-                log.warning("shard %d: specifications of actions are not stored yet: %s", self._shard, error)
-                await asyncio.sleep(RETRY_S)
+
+        def not_yet(error: BusUnavailable) -> None:
+            log.warning("shard %d: specifications of actions are not stored yet: %s", self._shard, error)
+
+        await until_answered(lambda: publish(specs), not_yet)
 
     async def put_away(self, unreadable: Mapping[tuple[str, str], tuple[bytes, Exception]], *, rules: int) -> None:
         """Put windows that could not be read away, and set their automations aside."""
@@ -113,17 +112,15 @@ class BatchStoring:
 
     async def publish_notice(self, notice: Event) -> None:
         """Publish, until it is acknowledged."""
-        while True:
-            try:
-                await self._events.publish(notice)
-                return
-            except BusUnavailable as error:
-                log.warning("shard %d: %s is not published yet: %s", self._shard, notice.name, error)
-                await asyncio.sleep(RETRY_S)
-            except (InvalidInput, TypeError, ValueError) as error:
-                # it can never be published, and what waits behind it is worth more
-                log.error("shard %d: %s can not be published and is left out: %s", self._shard, notice.name, error)
-                return
+
+        def not_yet(error: BusUnavailable) -> None:
+            log.warning("shard %d: %s is not published yet: %s", self._shard, notice.name, error)
+
+        try:
+            await until_answered(lambda: self._events.publish(notice), not_yet)
+        except (InvalidInput, TypeError, ValueError) as error:
+            # it can never be published, and what waits behind it is worth more
+            log.error("shard %d: %s can not be published and is left out: %s", self._shard, notice.name, error)
 
     async def _without_what_is_refused(self, messages: list[Message], batch: CommitBatch, error: str) -> list[Message]:
         """Find the automations whose messages the store refuses, set them aside, and give the messages of the others. All

@@ -1,16 +1,28 @@
 """What the routes answer, as models: the JSON on the wire and its schema in the OpenAPI document.
 
 Built by the queries and commands of `engine.process`, named by `routes` and `openapi`. A field that was not set is absent from the
-JSON, as its description says; every other key is always present.
+JSON, as its description says; every other key is always present. Those of deployments, runs and actions are in `run_answers`, and are
+given here, too.
 """
 
 from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict
 
-from whenthen.schemas.deployments import RunState
+from whenthen.engine.http.models.answer_base import AnswerModel, Labels, Trace
+from whenthen.engine.http.models.run_answers import (
+    ActionState,
+    DeadLetterCount,
+    DeploymentDetail,
+    DeploymentSummary,
+    FlowRunDetail,
+    LogItem,
+    LogPage,
+    Redriven,
+    ScheduleState,
+)
 from whenthen.schemas.firings import FiringState, Reason
 
 __all__ = [
@@ -19,6 +31,7 @@ __all__ = [
     "AutomationDetail",
     "AutomationState",
     "AutomationSummary",
+    "DeadLetterCount",
     "DecisionItem",
     "DeploymentDetail",
     "DeploymentSummary",
@@ -39,16 +52,10 @@ __all__ = [
     "ScheduleState",
     "Status",
     "StoredEvent",
+    "Trace",
 ]
 
-Labels = dict[str, str]
 State = Literal["active", "paused", "disabled", "set-aside"]
-
-
-class AnswerModel(BaseModel):
-    """The base of all answers. Read-only; docstrings below fields are the descriptions in the document."""
-
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
 
 
 # Errors
@@ -250,18 +257,6 @@ class Status(AnswerModel):
     """Why secrets of webhooks can not be read by this process, by webhook. One none of whose secrets can be read refuses every request."""
 
 
-class Trace(AnswerModel):
-    """A trace (W3C Trace Context)."""
-
-    id: str
-    """32 hexadecimal digits."""
-    parent: str
-    """16 hexadecimal digits."""
-    flags: str
-    state: str | None = None
-    """The `tracestate`."""
-
-
 # Events
 
 
@@ -388,132 +383,3 @@ class FiringSummary(AnswerModel):
     """That of the triggering event, or one of its own."""
     seq: int
     """Its position in the stream; `before` of the next page."""
-
-
-# Deployments and runs
-
-
-class ScheduleState(AnswerModel):
-    name: str
-    when: str
-    """The cron expression, the rule, or the interval."""
-    timezone: str
-    paused: bool
-    next: str | None
-
-
-class DeploymentSummary(AnswerModel):
-    name: str
-    runs: str | None
-    """The command or the entry point."""
-    work_pool: str
-    schedules: list[ScheduleState]
-    tags: list[str]
-    description: str
-
-
-class DeploymentDetail(DeploymentSummary):
-    """A deployment as the rules have it, and how it stands."""
-
-    command: list[str] = []
-    """Absent where there is an entry point."""
-    entrypoint: str = ""
-    """Absent where there is a command."""
-    parameters: dict[str, Any]
-    concurrency_limit: int = 0
-    """Absent without one."""
-    working_dir: str = ""
-    """Absent without one."""
-    env: dict[str, str]
-    timeout: str = ""
-    """Such as 90s; absent without one."""
-    retries: int
-    retry_delay: str
-
-
-class FlowRunDetail(AnswerModel):
-    """One execution of a deployment. Times are RFC 3339."""
-
-    id: str
-    deployment: str
-    work_pool: str
-    state: RunState
-    parameters: dict[str, Any]
-    key: str
-    """The idempotency key: one key is one run."""
-    created: str
-    scheduled_for: str
-    changed: str
-    """When the state was entered."""
-    started: str | None
-    ended: str | None
-    attempt: int
-    message: str
-    """Why it is in this state."""
-    exit_code: int | None
-    worker: str | None
-    tags: list[str]
-    lineage: dict[str, Any] | None
-    """Of the firing that started it."""
-    trace: Trace | None
-    """That the run is part of: of its firing, or of the request that started it."""
-    related: list[Labels]
-    triggered_by: str | None
-    not_before: str | None
-    """A retry waits until then."""
-    retries: int
-    retry_delay_s: float
-    result: Any
-
-
-class LogItem(AnswerModel):
-    at: str
-    stream: str
-    text: str
-    attempt: int
-
-
-class LogPage(AnswerModel):
-    lines: list[LogItem]
-    next: int
-    """`after` of the next page: a place, which stays what it is when older lines expire."""
-    more: bool = False
-    """Whether lines follow that are there already."""
-    done: bool
-    """Whether the run has ended and this is its last page."""
-
-
-# Actions
-
-
-class ActionState(AnswerModel):
-    """How an action stands."""
-
-    key: str
-    automation: str
-    type: str | None
-    outcome: Literal["waiting", "retrying", "executed", "dead", "dropped"]
-    attempt: int
-    at: str
-    firing: str
-    seq: int
-    """Its position in the stream; `before` of the next page."""
-    error: str = ""
-    """Absent while it waits for its first try."""
-    reason: str = ""
-    """A stable word; of dead letters alone."""
-    result: Any = None
-    """Absent until it was tried."""
-    next_at: str | None = None
-    """When the next try is due; absent until it was tried."""
-
-
-class DeadLetterCount(AnswerModel):
-    count: int = Field(ge=0)
-
-
-class Redriven(AnswerModel):
-    key: str
-    outcome: str
-    attempts: int = Field(ge=0)
-    """How often it was tried before."""
