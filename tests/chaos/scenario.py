@@ -103,7 +103,7 @@ _RETRY = "{retries: 99, delay: 200ms, max_delay: 2s}"
 
 
 _HANG_FROM, _HANG_EVERY = 30, 300  #: steps
-_LINES_FROM = 3  #: the step from which on each has a delivery of the log, until there are enough
+_LINES_FROM, _LOGS_A_STEP = 3, 3  #: from which step on each has how many deliveries of the log, until there are enough
 
 
 def write_rules(folder: Path, *, receivers: tuple[int, int], runs: Path, change: int = 0) -> Path:
@@ -186,9 +186,11 @@ def deliveries(seed: int, rate: float, *, hung: int = 0, hoard_bytes: int = 0) -
             yield Delivery(
                 id=f"{seed}-hangs-{number}", at_s=at_s, event="shop.login", key=user, order="none", lag_s=0, hangs=True
             )
-        if number in range(_LINES_FROM, _LINES_FROM + logs):
-            log = f"{seed}-log-{number}"
-            yield Delivery(id=log, at_s=at_s, event="", key="", order="", lag_s=0, lines=_LINES, again_s=(2.0,))
+        for _ in range(min(_LOGS_A_STEP, logs) if number >= _LINES_FROM else 0):
+            log = f"{seed}-log-{logs}"
+            logs -= 1
+            again_s = (2.0,) if logs % 4 == 0 else ()
+            yield Delivery(id=log, at_s=at_s, event="", key="", order="", lag_s=0, lines=_LINES, again_s=again_s)
         what = chance.random()
         if what < 0.30:
             order = f"o{number}"

@@ -19,6 +19,8 @@ from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, StreamSettings, check_server, ensure_streams
 from whenthen.engine.evaluation.nats_log import nats_shard_loop
 from whenthen.engine.execution.executor import ExecutionSettings, Executor
+from whenthen.engine.rule_sets import Revision, RevisionHow, RevisionStore, RevisionTaken
+from whenthen.rules import SourceFile
 from whenthen.schemas.errors import BusUnavailable, SetupError
 from whenthen.schemas.events import new_event
 from whenthen.schemas.firings import ActionTask
@@ -106,3 +108,52 @@ async def test_killing_each_server_in_turn_loses_nothing_and_doubles_nothing(clu
     stored = (await bus.js.stream_info(ENGINE, subjects_filter="engine.firing.>")).state.subjects or {}
     assert {subject.split(".")[3] + ".0" for subject in stored} == expected
     await bus.close()
+
+
+@pytest.mark.takes(15)
+async def test_of_those_that_publish_rules_at_once_one_wins_while_texts_are_deleted(cluster: list[NatsServer]) -> None:
+    """Each record is stored under the expectation of the last one of all, which a leader checks before the copies agree."""
+    buses = [Bus(server.url) for server in cluster]
+    for bus in buses:
+        await bus.connect()
+    await prepared(buses[0])
+    stores = [RevisionStore(bus) for bus in buses]
+    won: Counter[int] = Counter()
+    done = False
+
+    async def publish(name: str, store: RevisionStore) -> None:
+        for turn in range(8):
+            text = f"# {name} {turn}".encode()
+            while True:
+                revision = Revision(number=0, digest=f"{name}{turn}", who=name, host="h", how=RevisionHow.APPLY)
+                try:
+                    file = SourceFile(name="a.yaml", raw=text)
+                    found = await store.publish(revision, [file], after=await store.current())
+                    won[found.number] += 1
+                    break
+                except (RevisionTaken, BusUnavailable):
+                    await asyncio.sleep(0.05)
+
+    async def collect() -> None:
+        while not done:
+            try:
+                await stores[2].collect_texts()
+            except BusUnavailable:
+                await asyncio.sleep(0.05)
+
+    collecting = asyncio.create_task(collect())
+    try:
+        await asyncio.gather(publish("one", stores[0]), publish("two", stores[1]))
+    finally:
+        done = True
+        await collecting
+    assert set(won.values()) == {1}
+    # one whose answer was lost was published all the same, and its publisher then published it again
+    kept = await stores[0].revisions()
+    assert [each.number for each in kept] == list(range(len(kept), 0, -1))
+    assert won.keys() <= {each.number for each in kept}
+    for each in kept:
+        (file,) = await stores[0].files(each)
+        assert file.raw.startswith(f"# {each.who} ".encode())
+    for bus in buses:
+        await bus.close()

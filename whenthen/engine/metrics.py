@@ -47,6 +47,7 @@ MOST_AHEAD = (
 OUTCOMES = ("executed", "failed", "dead")  #: of attempts
 _BUS = (
     "bus_disconnected",
+    "bus_busy",
     "bus_refused",
     "bus_timeout",
     "bus_unavailable",

@@ -30,13 +30,13 @@ def hang(how: object) -> None:
 
 
 def hang_filter(module: ModuleType) -> None:
-    admits = module.Filter.admits
+    admitted = module.Filter.admitted  # `admits` asks it, too
 
     def hanging(self: Any, event: Any, *more: Any) -> Any:
         hang((event.data.get("payload") or {}).get("hang"))
-        return admits(self, event, *more)
+        return admitted(self, event, *more)
 
-    module.Filter.admits = hanging
+    module.Filter.admitted = hanging
 
 
 def hang_action(module: ModuleType) -> None:
