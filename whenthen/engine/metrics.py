@@ -46,6 +46,7 @@ MOST_AHEAD = (
 )
 OUTCOMES = ("executed", "failed", "dead")  #: of attempts
 _BUS = (
+    "bus_busy",
     "bus_disconnected",
     "bus_refused",
     "bus_timeout",
