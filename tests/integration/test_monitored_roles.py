@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -123,3 +124,27 @@ async def test_a_port_that_is_taken_is_replaced_unless_it_was_named(
             assert f"as port {port} is taken" in caplog.text
             with pytest.raises(SetupError, match="WHENTHEN_MONITORING_PORT"):
                 await server_of(tmp_path, nats_server.url, Role.SCHEDULER, monitoring_port=port).__aenter__()
+
+
+async def test_a_start_ends_no_silence(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    settings = load_settings({"data_dir": tmp_path / "data", "port": 0, "open_loopback": True})
+    silent = 'whenthen_automation_silent_seconds{automation="one"} '
+
+    async with (
+        Server(settings, tmp_path / "rules.yaml") as server,
+        plain_async_client(base_url=server.address) as client,
+    ):
+        (await client.post("/api/events", json={"event": "x", "resource": {"id": "y"}})).raise_for_status()
+
+        async def fired() -> bool:
+            return 'whenthen_automation_fired_total{automation="one"} 1.0' in (await client.get("/metrics")).text
+
+        await until(fired)
+    began = time.time()
+    async with (
+        Server(settings, tmp_path / "rules.yaml") as server,
+        plain_async_client(base_url=server.address) as client,
+    ):
+        (line,) = (line for line in (await client.get("/metrics")).text.splitlines() if line.startswith(silent))
+        assert float(line.removeprefix(silent)) > time.time() - began

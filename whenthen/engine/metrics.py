@@ -46,6 +46,7 @@ MOST_AHEAD = (
 )
 OUTCOMES = ("executed", "failed", "dead")  #: of attempts
 _BUS = (
+    "bus_busy",
     "bus_disconnected",
     "bus_busy",
     "bus_refused",
@@ -214,11 +215,15 @@ class Metrics:
         if source in self._received or source == "webhook":
             self._events_refused.labels(source, reason).inc()
 
-    def fire(self, automation: str, at: float | None = None) -> None:
-        """Count a firing, `at` seconds since 1970."""
+    def fire(self, automation: str) -> None:
+        """Count a firing."""
         if automation in self._automations:
             self._fired.labels(automation).inc()
-            self._last.fired(automation, self._clock() if at is None else at)
+            self._last.fired(automation, self._clock())
+
+    def fired_before(self, automation: str, at: float) -> None:
+        """Note when an automation fired before the process began, `at` seconds since 1970: a start is no sign of life."""
+        self._last.fired(automation, at)
 
     def match(self, automation: str, events: int) -> None:
         """Count events that matched a trigger of the automation."""
@@ -357,16 +362,18 @@ class _LastFirings(Collector):
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._every: dict[str, float | None] = {}
-        self._since: dict[str, float] = {}
+        self._loaded: dict[str, float] = {}
+        self._fired: dict[str, float] = {}
 
     def keep(self, automations: Mapping[str, float | None]) -> None:
         now = self._clock()
         self._every = dict(automations)
-        # one that never fired is silent since it was loaded
-        self._since = {name: self._since.get(name, now) for name in automations}
+        self._loaded = {name: self._loaded.get(name, now) for name in automations}
+        self._fired = {name: at for name, at in self._fired.items() if name in automations}
 
     def fired(self, automation: str, at: float) -> None:
-        self._since[automation] = max(at, self._since.get(automation, 0.0))
+        if automation in self._loaded:
+            self._fired[automation] = max(at, self._fired.get(automation, 0.0))
 
     def describe(self) -> Iterable[Metric]:
         return []
@@ -383,8 +390,8 @@ class _LastFirings(Collector):
             "How often the automation says that it should fire.",
             labels=["automation"],
         )
-        for name, since in self._since.items():
-            silent.add_metric([name], max(now - since, 0.0))
+        for name, loaded in self._loaded.items():
+            silent.add_metric([name], max(now - self._fired.get(name, loaded), 0.0))
             expected = self._every.get(name)
             if expected:
                 every.add_metric([name], expected)

@@ -101,7 +101,7 @@ class Observation(Observer):
         now = format_time(datetime.now(UTC)) if firings else ""
         for firing in firings:
             if firing.state is FiringState.TRIGGERED:
-                self._metrics.fire(firing.automation, datetime.fromisoformat(firing.at).timestamp())
+                self._metrics.fire(firing.automation)
                 self.fired[firing.automation] += 1
                 self.seed(firing.automation, now)
             if told:

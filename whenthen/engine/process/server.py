@@ -469,4 +469,6 @@ class Server:
         for automation, stored in await newest(
             parts.bus.client, ENGINE, "engine.firing.>", limit=_FIRINGS_READ, pick=pick
         ):
-            parts.observation.seed(automation, format_time(datetime.fromisoformat(stored)))
+            fired = datetime.fromisoformat(stored)
+            parts.observation.seed(automation, format_time(fired))
+            self.metrics.fired_before(automation, fired.timestamp())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from datetime import timedelta
 from pathlib import Path
 
@@ -34,6 +35,30 @@ def test_silence_is_counted_from_the_last_firing_or_from_loading() -> None:
     assert 'whenthen_automation_expected_every_seconds{automation="a"} 3600.0' in lines(metrics)
     assert 'whenthen_automation_fired_total{automation="a"} 1.0' in lines(metrics)
     assert 'whenthen_rules_loaded{kind="automations"} 2.0' in lines(metrics)
+
+
+def test_a_start_ends_no_silence() -> None:
+    metrics = Metrics(version="1", clock=lambda: 1000.0)
+    metrics.take_rules({"a": None, "b": None}, {})
+    for at in (400.0, 300.0):  # newest first, as they are read
+        metrics.fired_before("a", at)
+    metrics.fired_before("gone", 900.0)
+    assert 'whenthen_automation_silent_seconds{automation="a"} 600.0' in lines(metrics)
+    assert 'whenthen_automation_silent_seconds{automation="b"} 0.0' in lines(metrics)
+    metrics.fire("a")
+    assert 'whenthen_automation_silent_seconds{automation="a"} 0.0' in lines(metrics)
+    assert not any('"gone"' in line for line in lines(metrics))
+
+
+def test_a_large_set_of_rules_that_goes_takes_a_moment() -> None:
+    metrics = Metrics(version="1")
+    names = [f"a{number}" for number in range(3000)]
+    metrics.take_rules(dict.fromkeys(names), {}, actions={name: {"do-nothing"} for name in names})
+    began = time.process_time()
+    metrics.take_rules({}, {})
+    # a tenth of a second; half a minute when each series looks through all for what belongs to its automation
+    assert time.process_time() - began < 5
+    assert not counted(metrics, "whenthen_actions_total")
 
 
 def test_a_reload_keeps_counts_and_drops_series_of_what_is_gone() -> None:
