@@ -72,6 +72,9 @@ class Offset:
     prepared: int = 0  #: packs of a commit larger than an atomic batch
     applied: int = 0  #: how many of them are applied
     rules: int = 0  #: the revision of the rules that is in force there; 0 in offsets of earlier versions
+    uncounted: bool = (
+        False  #: whether firings were stored after the record of their numbers (`evaluation.firing_counts`)
+    )
     packed: bytes = b""  #: the changes of a small commit, packed; behind the JSON line
     revision: int = 0
 

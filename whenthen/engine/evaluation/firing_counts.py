@@ -68,7 +68,7 @@ class FiringCounts:
 
     async def catch_up(self, shard_log: ShardLog, automations: Collection[str], *, now: str) -> None:
         """Count the firings that are stored and not in the record; begin to count when there is no record. `now`: RFC 3339."""
-        if self.since:
+        if self.since and shard_log.offset.uncounted:
 
             async def recent() -> list[bytes]:
                 found: list[bytes] = []
@@ -96,6 +96,10 @@ class FiringCounts:
         for firing in firings:
             if firing.state is FiringState.TRIGGERED:
                 self._add(firing.automation, firing.at)
+
+    def unstored_with(self, firings: Sequence[Firing] = ()) -> bool:
+        """Whether there are numbers that the record has not when these firings are stored, too."""
+        return self._unstored or any(firing.state is FiringState.TRIGGERED for firing in firings)
 
     def due(self, monotonic: float, *, idle: bool = False) -> bool:
         """Whether the record is to be stored with the next commit."""

@@ -386,11 +386,20 @@ class MemoryShardLog:
         self._parts.finish(on_window)
         return self.offset
 
-    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0) -> Offset:
+    async def commit(
+        self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0, uncounted: bool | None = None
+    ) -> Offset:
         """See `ShardLog.commit`."""
         await asyncio.sleep(0)
         subject = offset_subject(self.shard)
-        target = dataclasses.replace(self.offset, seq=seq, clock_us=clock_us, rules=rules, commit=uuid.uuid4().hex)
+        target = dataclasses.replace(
+            self.offset,
+            seq=seq,
+            clock_us=clock_us,
+            rules=rules,
+            uncounted=self.offset.uncounted if uncounted is None else uncounted,
+            commit=uuid.uuid4().hex,
+        )
         pieces = self._parts.cut(messages, self.largest)
         try:
             revision = self._server.store(

@@ -414,7 +414,8 @@ class ShardLoop:
     async def _commit_position(self) -> None:
         """A commit without events; with the numbers of firings if they are not stored."""
         messages = self._count_record(self._monotonic(), idle=True)
-        await self._log.commit(messages, seq=self.seq, clock_us=self.evaluator.clock_us, rules=self.revision)
+        position = {"seq": self.seq, "clock_us": self.evaluator.clock_us, "rules": self.revision}
+        await self._log.commit(messages, **position, uncounted=self._counts.unstored_with())
 
     def _count_record(self, now: float, *, idle: bool = False) -> list[Message]:
         """The record of the numbers of firings, if it is to be stored; it comes first in its commit."""

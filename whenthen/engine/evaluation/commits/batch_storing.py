@@ -71,7 +71,8 @@ class BatchStoring:
         pause = RETRY_S
         while True:
             try:
-                await self._log.commit(messages, seq=seq, clock_us=clock_us, rules=rules)
+                uncounted = self._counts.unstored_with(batch.firings)
+                await self._log.commit(messages, seq=seq, clock_us=clock_us, rules=rules, uncounted=uncounted)
                 break
             except CommitRefused as error:
                 log.error("%s; looking for the automation at fault", error)

@@ -149,13 +149,16 @@ class FencedShardLog:
             await asyncio.sleep(REPLICA_S)  # a replica that lags answered
         raise unavailable("no replica of the ENGINE stream is up to date", BusReason.TIMEOUT)
 
-    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0) -> Offset:
+    async def commit(
+        self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0, uncounted: bool | None = None
+    ) -> Offset:
         """See `ShardLog.commit`."""
         target = dataclasses.replace(
             self.offset,
             seq=seq,
             clock_us=clock_us,
             rules=rules,
+            uncounted=self.offset.uncounted if uncounted is None else uncounted,
             commit=uuid.uuid4().hex,
             writer=self.writer,
             prepared=0,
@@ -181,7 +184,8 @@ class FencedShardLog:
         return self.offset
 
     async def firings_after(self, trigger: str, receive: Callable[[bytes], None]) -> None:
-        """See `ShardLog.firings_after`. What lies before the offset as it is now is read, so a replica that lags is noticed."""
+        """See `ShardLog.firings_after`. With several replicas all that lies before the offset as it is now is read, by which one that
+        lags is noticed."""
         record = await self._engine.last(window_subject(self.shard, trigger, ""))
         position = record.seq if record is not None else 0
 
@@ -189,8 +193,11 @@ class FencedShardLog:
             if subject.startswith(FIRINGS) and data:
                 receive(data)
 
+        one_copy = await self._engine.has_one_copy()
         for _ in range(REPLICA_LOOKS):
-            position = await self._engine.read("engine.>", after=position, receive=take)
+            position = await self._engine.read(f"{FIRINGS}>" if one_copy else "engine.>", after=position, receive=take)
+            if one_copy:
+                return
             if position >= self.offset.revision:
                 return
             await asyncio.sleep(REPLICA_S)

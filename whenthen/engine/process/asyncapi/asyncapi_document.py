@@ -126,7 +126,7 @@ CHANNELS = (
         "Specifications of actions, which tasks name by digest.",
     ),
     Channel("QueuedRun", "RUNS", "runs.{pool}.{deployment}.{run}", QueuedRun, "The queue of a work pool.", TEXT),
-    Channel("RunLog", "LOGS", "logs.{run}", LogLines, "What flow runs wrote."),
+    Channel("RunLog", "LOGS", "logs.{run}", LogLines, "What flow runs wrote. The header `Whenthen-Log-Before` has the lines and bytes that the attempt wrote before these."),
     Channel("FlowRun", "KV_WT_runs", "$KV.WT_runs.{run}", FlowRun, "Flow runs, a message for each change."),
     Channel(
         "PauseFlag", "KV_WT_state", "$KV.WT_state.flow.{key}", PauseFlag,

@@ -42,6 +42,8 @@ class ShardPosition(MessageModel):
     """How many of them are applied."""
     rules: int = 0
     """The revision of the rules that is in force there; offsets of earlier versions do not say it."""
+    uncounted: bool = False
+    """Whether firings were stored after the record of their numbers, the window of `@fired`."""
 
 
 class OffsetLine(RootModel[tuple[int, ShardPosition]]):
