@@ -13,6 +13,7 @@ __all__ = [
     "Abort",
     "CancelledRun",
     "CircularWait",
+    "ConcurrencySlotAcquisitionError",
     "ConfigurationError",
     "CrashedRun",
     "FailedRun",
@@ -39,8 +40,10 @@ __all__ = [
     "ReservedArgumentError",
     "ScriptError",
     "SerializationError",
+    "ServerError",
     "Signal",
     "SignatureMismatchError",
+    "SlotTimeoutError",
     "TaskRunTimeoutError",
     "TerminationSignal",
     "UnfinishedRun",
@@ -237,6 +240,24 @@ class FlowRunWaitTimeout(FlowError, TimeoutError):
     """A run did not end in the time that was given for it."""
 
     reason = "wait_timeout"
+
+
+class ConcurrencySlotAcquisitionError(FlowError, RuntimeError):
+    """Slots of a limit can never be had: it does not exist, or has too few."""
+
+    reason = "no_such_slots"
+
+
+class SlotTimeoutError(FlowError, TimeoutError):
+    """Slots of a limit were not free in time. `AcquireConcurrencySlotTimeoutError` in Prefect."""
+
+    reason = "slot_timeout"
+
+
+class ServerError(FlowError, RuntimeError):
+    """A server does not answer, or refuses a request."""
+
+    reason = "server"
 
 
 class NeedsServer(FlowError, RuntimeError):

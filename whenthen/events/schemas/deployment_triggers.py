@@ -1,0 +1,17 @@
+"""Prefect's `events.schemas.deployment_triggers`."""
+
+from whenthen.flows.deploying.deployment_triggers import (
+    DeploymentCompoundTrigger,
+    DeploymentEventTrigger,
+    DeploymentMetricTrigger,
+    DeploymentSequenceTrigger,
+    AnyTrigger as DeploymentTriggerTypes,
+)
+
+__all__ = [
+    "DeploymentCompoundTrigger",
+    "DeploymentEventTrigger",
+    "DeploymentMetricTrigger",
+    "DeploymentSequenceTrigger",
+    "DeploymentTriggerTypes",
+]
