@@ -2,7 +2,11 @@
 
 from whenthen.flows.services.orchestration_client import (
     AsyncClient as PrefectClient,
+)
+from whenthen.flows.services.orchestration_client import (
     SyncClient as SyncPrefectClient,
+)
+from whenthen.flows.services.orchestration_client import (
     get_client,
 )
 

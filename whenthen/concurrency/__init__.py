@@ -1,6 +1,6 @@
 """Prefect's `concurrency`: not more than so many at once."""
 
-from whenthen.flows.services.concurrency_limits import (
+from whenthen.flows.services.slot_waiting import (
     concurrency,
     rate_limit,
 )

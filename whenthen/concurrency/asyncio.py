@@ -1,12 +1,16 @@
 """Prefect's `concurrency.asyncio`: limits for async code."""
 
-from whenthen.flows.services.concurrency_limits import (
-    aconcurrency as concurrency,
-    arate_limit as rate_limit,
-)
 from whenthen.flows.flow_errors import (
     ConcurrencySlotAcquisitionError,
+)
+from whenthen.flows.flow_errors import (
     SlotTimeoutError as AcquireConcurrencySlotTimeoutError,
+)
+from whenthen.flows.services.slot_waiting import (
+    aconcurrency as concurrency,
+)
+from whenthen.flows.services.slot_waiting import (
+    arate_limit as rate_limit,
 )
 
 __all__ = [

@@ -1,11 +1,11 @@
 """Prefect's `concurrency.sync`: limits for sync code."""
 
-from whenthen.flows.services.concurrency_limits import (
-    concurrency,
-    rate_limit,
-)
 from whenthen.flows.flow_errors import (
     ConcurrencySlotAcquisitionError,
+)
+from whenthen.flows.services.slot_waiting import (
+    concurrency,
+    rate_limit,
 )
 
 __all__ = [

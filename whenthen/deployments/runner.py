@@ -3,7 +3,7 @@
 from whenthen.flows.deploying.deployment_values import (
     RunnerDeployment,
 )
-from whenthen.flows.deploying.serving import (
+from whenthen.flows.deploying.given_deployments import (
     adeploy,
     deploy,
 )

@@ -2,6 +2,8 @@
 
 from whenthen.flows.deploying.deployment_triggers import (
     AnyTrigger as DeploymentTriggerTypes,
+)
+from whenthen.flows.deploying.deployment_triggers import (
     CompoundTrigger,
     DeploymentCompoundTrigger,
     DeploymentEventTrigger,
@@ -20,9 +22,7 @@ from whenthen.flows.services.emitted_events import (
     Resource,
     emit_event,
 )
-from whenthen.flows.unsupported import (
-    names_of_events as __getattr__,
-)
+from whenthen.flows.unsupported import names_of_events
 
 __all__ = [
     "CompoundTrigger",
@@ -42,3 +42,5 @@ __all__ = [
     "SequenceTrigger",
     "emit_event",
 ]
+
+__getattr__ = names_of_events

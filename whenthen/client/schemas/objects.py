@@ -14,10 +14,10 @@ from whenthen.flows.states.state import (
 )
 
 __all__ = [
+    "TERMINAL_STATES",
     "ConcurrencyLimitConfig",
     "FlowRun",
     "State",
     "StateDetails",
     "StateType",
-    "TERMINAL_STATES",
 ]

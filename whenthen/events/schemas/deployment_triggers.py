@@ -1,11 +1,13 @@
 """Prefect's `events.schemas.deployment_triggers`."""
 
 from whenthen.flows.deploying.deployment_triggers import (
+    AnyTrigger as DeploymentTriggerTypes,
+)
+from whenthen.flows.deploying.deployment_triggers import (
     DeploymentCompoundTrigger,
     DeploymentEventTrigger,
     DeploymentMetricTrigger,
     DeploymentSequenceTrigger,
-    AnyTrigger as DeploymentTriggerTypes,
 )
 
 __all__ = [

@@ -47,7 +47,7 @@ class Deployable:
         Raises:
             ValueError: an option can not be understood, or two contradict each other.
         """
-        from whenthen.flows.execution.sync_or_awaited import sync_or_awaited
+        from whenthen.flows.services.sync_or_awaited import sync_or_awaited
 
         options = {key: value for key, value in locals().items() if key not in ("self", "sync_or_awaited")}
         return sync_or_awaited(lambda: self._deployment(options))
@@ -83,7 +83,7 @@ class Deployable:
             ValueError: an option can not be understood.
             NeedsServer: this process is not connected to one.
         """
-        from whenthen.flows.deploying.serving import serve
+        from whenthen.flows.deploying.given_deployments import serve
 
         made = self._deployment(
             {
@@ -140,8 +140,8 @@ class Deployable:
             NeedsServer: this process is not connected to one.
         """
         given = dict(locals())
-        from whenthen.flows.deploying.serving import give_to_server
-        from whenthen.flows.execution.sync_or_awaited import sync_or_awaited
+        from whenthen.flows.deploying.given_deployments import give_to_server
+        from whenthen.flows.services.sync_or_awaited import sync_or_awaited
 
         not_of_deployments = ("self", "image", "build", "push", "print_next_steps", "ignore_warnings")
         made = self._deployment({key: value for key, value in given.items() if key not in not_of_deployments})
@@ -157,7 +157,7 @@ class Deployable:
             NotSupported: `source` is a repository or a bucket.
         """
         from whenthen.flows.deploying.flow_loading import flow_from_source
-        from whenthen.flows.execution.sync_or_awaited import sync_or_awaited
+        from whenthen.flows.services.sync_or_awaited import sync_or_awaited
 
         return sync_or_awaited(lambda: flow_from_source(source, entrypoint))
 

@@ -153,9 +153,16 @@ class DeploymentCompoundTrigger(_OfDeployment, CompoundTrigger):
     """Runs a deployment when some or all of its triggers have fired."""
 
 
-AnyTrigger = (
-    DeploymentEventTrigger | DeploymentCompoundTrigger | DeploymentSequenceTrigger | DeploymentMetricTrigger
-)
+AnyTrigger = DeploymentEventTrigger | DeploymentCompoundTrigger | DeploymentSequenceTrigger | DeploymentMetricTrigger
+
+
+EVERY: TypeAdapter[AnyTrigger] = TypeAdapter(AnyTrigger)
+READERS: dict[str, TypeAdapter[Any]] = {
+    "event": TypeAdapter(DeploymentEventTrigger),
+    "compound": TypeAdapter(DeploymentCompoundTrigger),
+    "sequence": TypeAdapter(DeploymentSequenceTrigger),
+    "metric": TypeAdapter(DeploymentMetricTrigger),
+}
 
 
 def read_triggers(given: Iterable[Any], deployment: str) -> list[AnyTrigger]:
@@ -164,22 +171,21 @@ def read_triggers(given: Iterable[Any], deployment: str) -> list[AnyTrigger]:
     Raises:
         ValueError: one can not be understood.
     """
-    reader: TypeAdapter[AnyTrigger] = TypeAdapter(AnyTrigger)
-    kinds = {
-        "event": DeploymentEventTrigger,
-        "compound": DeploymentCompoundTrigger,
-        "sequence": DeploymentSequenceTrigger,
-        "metric": DeploymentMetricTrigger,
-    }
     found: list[AnyTrigger] = []
     for number, one in enumerate(given, 1):
-        value = one.model_dump(exclude_unset=True) | {"type": one.type} if isinstance(one, _Trigger) else one
-        if isinstance(one, _OfDeployment):
-            trigger = one.model_copy()
-        elif isinstance(value, Mapping) and (kind := kinds.get(str(value.get("type", "event")))) is not None:
-            trigger = kind.model_validate(value)
+        if isinstance(one, AnyTrigger):
+            trigger: AnyTrigger = one.model_copy()
         else:
-            trigger = reader.validate_python(value)  # says what is wrong with it
+            value = _fields_of(one)
+            reader = READERS.get(str(value.get("type", "event"))) if isinstance(value, Mapping) else None
+            trigger = (reader or EVERY).validate_python(value)  # the one for all says what is wrong with it
         trigger.name = trigger.name or f"{deployment}__automation_{number}"
-        found.append(trigger)  # type: ignore[arg-type]  # of the four kinds
+        found.append(trigger)
     return found
+
+
+def _fields_of(value: Any) -> Any:
+    """A trigger without a deployment as a mapping; anything else as it is."""
+    if isinstance(value, EventTrigger | MetricTrigger | SequenceTrigger | CompoundTrigger):
+        return value.model_dump(exclude_unset=True) | {"type": value.type}
+    return value

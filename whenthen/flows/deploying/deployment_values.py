@@ -19,8 +19,8 @@ from whenthen.flows.unsupported import not_supported
 if TYPE_CHECKING:
     from uuid import UUID
 
-    from whenthen.flows.deploying.deployment_triggers import AnyTrigger
     from whenthen.flows.definitions.flow_definition import Flow
+    from whenthen.flows.deploying.deployment_triggers import AnyTrigger
 
 __all__ = ["ConcurrencyLimitConfig", "RunnerDeployment", "entrypoint_of"]
 
@@ -172,7 +172,7 @@ class RunnerDeployment:
             ValueError: a parameter does not fit the flow.
             NeedsServer: this process is not connected to one.
         """
-        from whenthen.flows.deploying.serving import give_to_server
+        from whenthen.flows.deploying.given_deployments import give_to_server
 
         return give_to_server([self], kind="deploy", options={"work_pool_name": work_pool_name, "image": image})[0]
 
@@ -184,7 +184,7 @@ class RunnerDeployment:
         if self.flow is None or not self.enforce_parameter_schema:
             return
         sets = [self.parameters, *(entry.parameters for entry in self.schedules)]
-        sets += [trigger.parameters for trigger in self.triggers if getattr(trigger, "parameters", None)]
+        sets += [trigger.parameters for trigger in self.triggers if trigger.parameters is not None]
         for given in sets:
             self._check(given)
 
@@ -226,7 +226,9 @@ class RunnerDeployment:
             item["interval"] = _seconds(entry.schedule.interval)
             item["anchor"] = entry.schedule.anchor_date.isoformat()
         else:
-            item.update({key: getattr(entry.schedule, key) for key in ("cron", "rrule") if hasattr(entry.schedule, key)})
+            item.update(
+                {key: getattr(entry.schedule, key) for key in ("cron", "rrule") if hasattr(entry.schedule, key)}
+            )
         if entry.schedule.timezone:
             item["timezone"] = entry.schedule.timezone
         if self.paused or not entry.active:

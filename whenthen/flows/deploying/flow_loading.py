@@ -67,7 +67,17 @@ def _module_of_file(path: Path) -> Any:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # dataclasses and pickles look their module up
-    return _loaded(str(path), lambda: spec.loader.exec_module(module) or module, path.parent)  # type: ignore[union-attr]
+    loader = spec.loader
+
+    def load() -> Any:
+        loader.exec_module(module)
+        return module
+
+    try:
+        return _loaded(str(path), load, path.parent)
+    except ScriptError:
+        del sys.modules[name]
+        raise
 
 
 def _module(name: str, folder: Path | None) -> Any:

@@ -10,8 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from whenthen.flows.clock import utc_now
-from whenthen.flows.unsupported import not_supported
 from whenthen.flows.flow_errors import ConfigurationError
+from whenthen.flows.unsupported import not_supported
 
 __all__ = [
     "Cron",

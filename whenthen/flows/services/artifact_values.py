@@ -16,8 +16,8 @@ from whenthen.flows.execution.reporter import REPORTER
 from whenthen.flows.execution.run_contexts import FLOW, TASK, current_run
 from whenthen.flows.execution.run_logging import engine_logger, logger_of
 from whenthen.flows.execution.run_records import FlowRun, TaskRun, new_id
-from whenthen.flows.execution.sync_or_awaited import connected, in_thread, sync_or_awaited
 from whenthen.flows.flow_errors import ConfigurationError
+from whenthen.flows.services.sync_or_awaited import connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
 __all__ = [

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from typing import Any, Generic, NoReturn, TypeVar
 
-from whenthen.flows.execution.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.flow_errors import ConfigurationError
 from whenthen.flows.services.environment_values import from_environment, read_json, variable_of
+from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
 __all__ = ["JSON", "Secret"]

@@ -6,9 +6,9 @@ import json
 import re
 from typing import Any, Generic, TypeVar
 
-from whenthen.flows.execution.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.flow_errors import ConfigurationError, InvalidNameError
 from whenthen.flows.services.environment_values import from_environment, read_json, variable_of
+from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
 __all__ = ["Variable"]

@@ -10,10 +10,10 @@ from typing import Any, Literal, NoReturn, Self, TypeVar, overload
 from uuid import UUID
 
 from whenthen.flows.clock import utc_now
-from whenthen.flows.execution.sync_or_awaited import in_thread
 from whenthen.flows.flow_errors import ConfigurationError, FlowError, NotSupported
 from whenthen.flows.services.server_objects import KnownDeployment, KnownFlowRun, deployment_of, flow_run_of
 from whenthen.flows.services.server_requests import ServerAddress, part
+from whenthen.flows.services.sync_or_awaited import in_thread
 from whenthen.flows.states.state import State, StateType
 from whenthen.flows.unsupported import not_supported
 
@@ -153,7 +153,9 @@ class SyncClient:
         _no_filters(filters, sort)
         wanted = offset + (limit or DEFAULT_LIMIT)
         if wanted > MAX_PAGE:
-            raise ConfigurationError(f"read_flow_runs gives the newest {MAX_PAGE:,} runs; found offset + limit = {wanted:,}")
+            raise ConfigurationError(
+                f"read_flow_runs gives the newest {MAX_PAGE:,} runs; found offset + limit = {wanted:,}"
+            )
         return [flow_run_of(item) for item in self._server.get("/api/runs", limit=wanted)][offset:wanted]
 
     def read_flow_run_logs(self, flow_run_id: UUID | str, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:

@@ -10,11 +10,11 @@ from uuid import UUID
 
 from whenthen.flows.clock import sleep, steady
 from whenthen.flows.execution.run_contexts import FLOW, place_given_away
-from whenthen.flows.execution.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.flow_errors import ConfigurationError, FlowRunWaitTimeout
 from whenthen.flows.services.orchestration_client import SyncClient
 from whenthen.flows.services.server_objects import KnownFlowRun, flow_run_of
 from whenthen.flows.services.server_requests import ServerAddress
+from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.states.state import Scheduled
 from whenthen.flows.unsupported import not_supported
 

@@ -1,4 +1,4 @@
-"""How many slots of a named limit are taken in this process, and who is next. No clock, no waiting: `concurrency_limits` does both.
+"""How many slots of a named limit are taken in this process, and who is next. No clock, no waiting: `slot_waiting` does both.
 
 Slots are given in the order in which they were asked for; a request for several names gets all of them at once or none, and waits
 until it is the first of each. Slots of a limit with a decay come free by themselves, `decay` of them a second.

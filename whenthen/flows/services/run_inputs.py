@@ -9,8 +9,8 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 
 from whenthen.flows.execution.run_contexts import FLOW
-from whenthen.flows.execution.sync_or_awaited import asked, in_thread, sync_or_awaited
 from whenthen.flows.flow_errors import ConfigurationError, FlowPauseTimeout, MissingContextError, ParameterTypeError
+from whenthen.flows.services.sync_or_awaited import asked, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
 __all__ = ["GetInputHandler", "InputReader", "RunInput", "asend_input", "receive_input", "send_input"]

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from whenthen.flows.execution.run_contexts import FLOW, TASK
-from whenthen.flows.execution.sync_or_awaited import asked, in_thread, sync_or_awaited
 from whenthen.flows.flow_errors import ConfigurationError, FlowPauseTimeout, MissingContextError, NotPausedError, Pause
+from whenthen.flows.services.sync_or_awaited import asked, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
 __all__ = [

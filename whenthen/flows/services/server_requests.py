@@ -76,7 +76,7 @@ class ServerAddress:
         headers = {"Content-Type": "application/json"} if data else {}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
-        request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers, method=method)  # noqa: S310
+        request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers, method=method)
         try:
             with self._opener.open(request, timeout=TIMEOUT_S) as response:
                 return self._json(response.read(MAX_ANSWER_BYTES + 1), path)
@@ -128,7 +128,5 @@ def _token() -> str | None:
         try:
             return Path(written[5:]).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(
-                f"WHENTHEN_API_TOKEN: {written} can not be read: {type(error).__name__}"
-            ) from None
+            raise ConfigurationError(f"WHENTHEN_API_TOKEN: {written} can not be read: {type(error).__name__}") from None
     return written

@@ -8,8 +8,8 @@ from typing import Any
 from uuid import UUID
 
 from whenthen.flows.deploying.deployment_values import RunnerDeployment, checked_limit
-from whenthen.flows.execution.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.flow_errors import ConfigurationError
+from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
 __all__ = ["adeploy", "aserve", "deploy", "give_to_server", "serve"]

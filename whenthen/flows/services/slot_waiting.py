@@ -18,10 +18,10 @@ from typing import Any, Literal
 from whenthen.flows.clock import steady
 from whenthen.flows.execution.run_contexts import FLOW, place_given_away
 from whenthen.flows.execution.run_logging import engine_logger
-from whenthen.flows.execution.sync_or_awaited import asked, connected, in_thread
 from whenthen.flows.flow_errors import ConcurrencySlotAcquisitionError, ConfigurationError, SlotTimeoutError
 from whenthen.flows.services.environment_values import checked_name, from_environment, variable_of
 from whenthen.flows.services.process_limits import Limit, ProcessLimits, SlotRequest, read_limit
+from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread
 from whenthen.flows.unsupported import needs_server, not_supported
 
 __all__ = ["aconcurrency", "arate_limit", "concurrency", "rate_limit"]
