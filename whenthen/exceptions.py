@@ -2,6 +2,8 @@
 
 from whenthen.flows.flow_errors import (
     Abort,
+    AcquireConcurrencySlotTimeoutError,
+    BlockNotFound,
     CancelledRun,
     CircularWait,
     ConcurrencySlotAcquisitionError,
@@ -33,7 +35,6 @@ from whenthen.flows.flow_errors import (
     SerializationError,
     ServerError,
     SignatureMismatchError,
-    SlotTimeoutError,
     TaskRunTimeoutError,
     TerminationSignal,
     UnfinishedRun,
@@ -46,6 +47,8 @@ PrefectException = FlowError
 
 __all__ = [
     "Abort",
+    "AcquireConcurrencySlotTimeoutError",
+    "BlockNotFound",
     "CancelledRun",
     "CircularWait",
     "ConcurrencySlotAcquisitionError",
@@ -78,7 +81,6 @@ __all__ = [
     "SerializationError",
     "ServerError",
     "SignatureMismatchError",
-    "SlotTimeoutError",
     "TaskRunTimeoutError",
     "TerminationSignal",
     "UnfinishedRun",

@@ -1,10 +1,8 @@
 """Prefect's `concurrency.asyncio`: limits for async code."""
 
 from whenthen.flows.flow_errors import (
+    AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
-)
-from whenthen.flows.flow_errors import (
-    SlotTimeoutError as AcquireConcurrencySlotTimeoutError,
 )
 from whenthen.flows.services.slot_waiting import (
     aconcurrency as concurrency,

@@ -11,6 +11,8 @@ from typing import Any, ClassVar
 
 __all__ = [
     "Abort",
+    "AcquireConcurrencySlotTimeoutError",
+    "BlockNotFound",
     "CancelledRun",
     "CircularWait",
     "ConcurrencySlotAcquisitionError",
@@ -43,7 +45,6 @@ __all__ = [
     "ServerError",
     "Signal",
     "SignatureMismatchError",
-    "SlotTimeoutError",
     "TaskRunTimeoutError",
     "TerminationSignal",
     "UnfinishedRun",
@@ -248,8 +249,8 @@ class ConcurrencySlotAcquisitionError(FlowError, RuntimeError):
     reason = "no_such_slots"
 
 
-class SlotTimeoutError(FlowError, TimeoutError):
-    """Slots of a limit were not free in time. `AcquireConcurrencySlotTimeoutError` in Prefect."""
+class AcquireConcurrencySlotTimeoutError(FlowError, TimeoutError):
+    """Slots of a limit were not free in time."""
 
     reason = "slot_timeout"
 
@@ -264,6 +265,10 @@ class NeedsServer(FlowError, RuntimeError):
     """What was called is done by a server, and this process is not connected to one."""
 
     reason = "needs_server"
+
+
+class BlockNotFound(NeedsServer, ValueError):
+    """A secret or another named value is not set here, and there is no server to ask."""
 
 
 class NotSupported(FlowError, NotImplementedError):

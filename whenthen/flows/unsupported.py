@@ -96,9 +96,9 @@ def not_supported(name: str, found: str = "") -> NoReturn:
     raise NotSupported(f"{name} is not supported{found and f' ({found})'}: {NOT_SUPPORTED[name]}")
 
 
-def needs_server(name: str, more: str = "") -> NeedsServer:
+def needs_server(name: str, more: str = "", kind: type[NeedsServer] = NeedsServer) -> NeedsServer:
     """The error of what this process can not do by itself; `name` is a key of the table."""
-    return NeedsServer(f"{name} needs a server, and this process is not connected to one: {NEEDS_SERVER[name]}{more}")
+    return kind(f"{name} needs a server, and this process is not connected to one: {NEEDS_SERVER[name]}{more}")
 
 
 def _names_of(module: str) -> Callable[[str], Any]:

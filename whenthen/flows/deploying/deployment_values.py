@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from whenthen.flows.deploying.schedule_values import DeploymentScheduleCreate, IntervalSchedule, Seconds, schedules_of
-from whenthen.flows.flow_errors import ConfigurationError, InvalidNameError, ParameterTypeError
+from whenthen.flows.flow_errors import InvalidNameError, ParameterTypeError
 from whenthen.flows.unsupported import not_supported
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = ["ConcurrencyLimitConfig", "RunnerDeployment", "entrypoint_of"]
 
 NOT_IN_NAMES = "/%&><"
+NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 COLLISIONS = ("ENQUEUE", "CANCEL_NEW")
 
 
@@ -39,9 +42,7 @@ class ConcurrencyLimitConfig:
     def __post_init__(self) -> None:
         strategy = getattr(self.collision_strategy, "value", self.collision_strategy)
         if strategy not in COLLISIONS:
-            raise ConfigurationError(
-                f"collision_strategy is one of {', '.join(COLLISIONS)}; found {self.collision_strategy!r}"
-            )
+            raise ValueError(f"collision_strategy is one of {', '.join(COLLISIONS)}; found {self.collision_strategy!r}")
         object.__setattr__(self, "collision_strategy", strategy)
         checked_limit(self.limit, "limit")
 
@@ -194,18 +195,18 @@ class RunnerDeployment:
         takes_all = any(one.kind is one.VAR_KEYWORD for one in named.values())
         unknown = [name for name in given if name not in named and not takes_all]
         if unknown:
-            raise ConfigurationError(
+            raise ValueError(
                 f"deployment {self.name!r}: flow {self.flow_name!r} has no parameter {unknown[0]!r}; "
                 f"it has {', '.join(named) or 'none'}"
             )
         try:
             self.flow.validate_parameters(dict(given))
         except ParameterTypeError as error:
-            raise ConfigurationError(f"deployment {self.name!r}: {error}") from None
+            raise ValueError(f"deployment {self.name!r}: {error}") from None
 
     def as_rule(self) -> str:
         """The deployment as an item of `deployments:` in a file of rules, in YAML."""
-        lines = [f"- name: {json.dumps(self.name)}", f"entrypoint: {json.dumps(self.entrypoint)}"]
+        lines = [f"- name: {_flow_style(self.name)}", f"entrypoint: {_flow_style(self.entrypoint)}"]
         if self.parameters:
             lines.append(f"parameters: {_flow_style(self.parameters)}")
         if self.tags:
@@ -213,11 +214,11 @@ class RunnerDeployment:
         if self.concurrency_limit is not None:
             lines.append(f"concurrency_limit: {self.concurrency_limit}")
         if self.work_pool_name:
-            lines.append(f"work_pool: {json.dumps(self.work_pool_name)}")
+            lines.append(f"work_pool: {_flow_style(self.work_pool_name)}")
         if self.schedules:
             lines.append("schedules:")
             lines += [f"  - {_flow_style(item)}" for item in map(self._schedule, range(len(self.schedules)))]
-        return "\n    ".join(lines)
+        return "\n  ".join(lines)
 
     def _schedule(self, number: int) -> dict[str, Any]:
         entry = self.schedules[number]
@@ -251,7 +252,7 @@ def entrypoint_of(flow: Flow[..., Any], kind: str | None = None) -> str:
     module = sys.modules.get(fn.__module__)
     path = getattr(module, "__file__", None) or inspect.unwrap(fn).__code__.co_filename
     if not path or path.startswith("<") or not Path(path).exists():
-        raise ConfigurationError(
+        raise ValueError(
             f"flow {flow.name!r} was written at a prompt and is in no file, so that no server can load it; write it into a file"
         )
     return f"{os.path.relpath(path)}:{name}"
@@ -269,23 +270,32 @@ def checked_deployment_name(name: Any) -> str:
 
 def checked_limit(value: Any, name: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ConfigurationError(f"{name} is a whole number from 1; found {value!r:.80}")
+        raise ValueError(f"{name} is a whole number from 1; found {value!r:.80}")
 
 
 def _texts(value: Any, name: str) -> list[str]:
     if isinstance(value, str) or not all(isinstance(one, str) for one in value):
-        raise ConfigurationError(f"{name} is a list of texts; found {value!r:.80}")
+        raise ValueError(f"{name} is a list of texts; found {value!r:.80}")
     return list(value)
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ConfigurationError(f"{name} is a mapping of names to values; found {value!r:.80}")
+        raise ValueError(f"{name} is a mapping of names to values; found {value!r:.80}")
     return dict(value)
 
 
 def _flow_style(value: Any) -> str:
-    return json.dumps(value, default=str, ensure_ascii=False)
+    """A value as JSON that YAML reads as the same: it allows fewer characters, and takes 1e+16 for a text."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_flow_style(str(key))}: {_flow_style(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_flow_style, value)) + "]"
+    if isinstance(value, float) and math.isfinite(value):
+        digits, e, exponent = repr(value).partition("e")
+        return f"{digits}.0e{exponent}" if e and "." not in digits else repr(value)
+    written = json.dumps(value, default=str, ensure_ascii=False)
+    return NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
 
 
 def _seconds(value: timedelta) -> str:

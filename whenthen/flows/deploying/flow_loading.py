@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whenthen.flows.flow_errors import ConfigurationError, MissingFlowError, ScriptError
+from whenthen.flows.flow_errors import MissingFlowError, ScriptError
 from whenthen.flows.unsupported import not_supported
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def load_flow_from_entrypoint(entrypoint: str, folder: Path | None = None) -> Fl
 
     place, _, name = str(entrypoint).rpartition(":")
     if not place or not name:
-        raise ConfigurationError(f"entrypoint {entrypoint!r:.200} is not path/to/file.py:function")
+        raise ValueError(f"entrypoint {entrypoint!r:.200} is not path/to/file.py:function")
     module = _module_of_file(Path(folder or ".") / place) if place.endswith(".py") else _module(place, folder)
     found: Any = module
     for part in name.split("."):

@@ -3,12 +3,12 @@ written in the rules, which a server reads today."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from whenthen.flows.deploying.deployment_values import RunnerDeployment, checked_limit
-from whenthen.flows.flow_errors import ConfigurationError
 from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
@@ -68,19 +68,19 @@ def give_to_server(deployments: Sequence[RunnerDeployment], *, kind: str, option
         ValueError, NeedsServer
     """
     if not deployments:
-        raise ConfigurationError(f"{kind}() was given no deployment; write {kind}(flow.to_deployment(name=...))")
+        raise ValueError(f"{kind}() was given no deployment; write {kind}(flow.to_deployment(name=...))")
     for one in deployments:
         if not isinstance(one, RunnerDeployment):
-            raise ConfigurationError(
-                f"{kind}() takes deployments, as flow.to_deployment(...) makes them; found {one!r:.100}"
-            )
+            raise ValueError(f"{kind}() takes deployments, as flow.to_deployment(...) makes them; found {one!r:.100}")
         one.check_parameters()
     names = [one.name for one in deployments]
     if len(set(names)) < len(names):
-        raise ConfigurationError(f"{kind}() was given two deployments of one name; found {', '.join(sorted(names))}")
+        raise ValueError(f"{kind}() was given two deployments of one name; found {', '.join(sorted(names))}")
     if not connected():
-        rules = "\n  ".join(one.as_rule() for one in deployments)
-        more = f". `whenthen serve` runs it from a file in its rules folder:\n\ndeployments:\n  {rules}\n"
+        rules = textwrap.indent("\n".join(one.as_rule() for one in deployments), "  ")
+        more = (
+            f". `whenthen serve` runs it from a file in its rules folder; paths begin there:\n\ndeployments:\n{rules}\n"
+        )
         raise needs_server(kind, more)
     answer = asked(kind, {"deployments": [vars(one) for one in deployments], **options}, otherwise="")
     return [UUID(str(one)) for one in answer or []]

@@ -1,5 +1,5 @@
 """Schedules of deployments as data: checked with the calendar of the rules when they are made, so that a slip shows in the editor's
-traceback and not at the server. Called by `deployment_values`; users make them with `Cron`, `Interval` and `RRule`.
+traceback and not at the server. What is wrong is a plain ValueError, as in Prefect. Called by `deployment_values`; users make them with `Cron`, `Interval` and `RRule`.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from whenthen.flows.clock import utc_now
-from whenthen.flows.flow_errors import ConfigurationError
 from whenthen.flows.unsupported import not_supported
 
 __all__ = [
@@ -96,13 +95,13 @@ class Schedule:
         """
         given = [name for name in ("interval", "cron", "rrule") if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ConfigurationError(f"Only one schedule type can be defined at a time. Found: {', '.join(given)}")
+            raise ValueError(f"Only one schedule type can be defined at a time. Found: {', '.join(given)}")
         if self.cron is not None:
             return CronSchedule(cron=self.cron, timezone=self.timezone, day_or=self.day_or)
         if self.rrule is not None:
             return RRuleSchedule(rrule=self.rrule, timezone=self.timezone or "UTC")
         if self.interval is None:
-            raise ConfigurationError("a schedule has one of cron, interval and rrule; found none")
+            raise ValueError("a schedule has one of cron, interval and rrule; found none")
         return IntervalSchedule(interval=self.interval, anchor_date=self.anchor_date, timezone=self.timezone)
 
 
@@ -186,7 +185,7 @@ def schedules_of(
     options = {"interval": interval, "cron": cron, "rrule": rrule, "schedule": schedule, "schedules": schedules}
     given = [name for name, value in options.items() if value is not None]
     if len(given) > 1:
-        raise ConfigurationError(
+        raise ValueError(
             f"Only one of interval, cron, rrule, schedule, or schedules can be provided; found {' and '.join(given)}. "
             "Several schedules are a list: schedules=[Cron(...), Interval(...)]"
         )
@@ -201,7 +200,7 @@ def schedules_of(
     entries = [_entry(one) for one in schedules or []]
     slugs = [entry.slug for entry in entries if entry.slug is not None]
     if len(set(slugs)) < len(slugs):
-        raise ConfigurationError(f"schedules of one deployment need different slugs; found {', '.join(slugs)}")
+        raise ValueError(f"schedules of one deployment need different slugs; found {', '.join(slugs)}")
     return entries
 
 
@@ -225,7 +224,7 @@ def _entry(value: Any) -> DeploymentScheduleCreate:
             parameters=value.get("parameters") or entry.parameters,
             slug=value.get("slug", entry.slug),
         )
-    raise ConfigurationError(
+    raise ValueError(
         f"a schedule is Cron(...), Interval(...) or RRule(...) of whenthen.schedules; found {value!r:.100}"
     )
 
@@ -233,7 +232,7 @@ def _entry(value: Any) -> DeploymentScheduleCreate:
 def _of_mapping(value: Mapping[str, Any]) -> Schedule:
     known = set(Schedule.__dataclass_fields__)
     if unknown := sorted(set(value) - known):
-        raise ConfigurationError(f"a schedule has no {unknown[0]!r}; it has {', '.join(sorted(known))}")
+        raise ValueError(f"a schedule has no {unknown[0]!r}; it has {', '.join(sorted(known))}")
     return Schedule(**value)
 
 
@@ -255,12 +254,12 @@ def _check(*, timezone: str | None, **given: Any) -> None:
         check_timetable(_Times(timezone=timezone or "UTC", **given))
     except ValueError as error:
         shown = ", ".join(f"{name}={value!r}" for name, value in given.items() if name != "anchor")
-        raise ConfigurationError(f"schedule {shown}, timezone={timezone!r}: {error}") from None
+        raise ValueError(f"schedule {shown}, timezone={timezone!r}: {error}") from None
 
 
 def _text(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        raise ConfigurationError(f"{name} is a text; found {value!r:.80}")
+        raise ValueError(f"{name} is a text; found {value!r:.80}")
     return value
 
 
@@ -271,5 +270,5 @@ def _duration(value: Any) -> timedelta:
         try:
             return timedelta(seconds=value)
         except (OverflowError, ValueError):
-            raise ConfigurationError(f"interval={value!r}: no such number of seconds") from None
-    raise ConfigurationError(f"an interval is seconds or a timedelta; found {value!r:.80}")
+            raise ValueError(f"interval={value!r}: no such number of seconds") from None
+    raise ValueError(f"an interval is seconds or a timedelta; found {value!r:.80}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, Generic, NoReturn, TypeVar
 
-from whenthen.flows.flow_errors import ConfigurationError
+from whenthen.flows.flow_errors import BlockNotFound, ConfigurationError
 from whenthen.flows.services.environment_values import from_environment, read_json, variable_of
 from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
@@ -57,7 +57,7 @@ class Secret(Generic[T]):
         It is the environment variable `WHENTHEN_SECRET_<NAME>`: the value, or where it is (`file:/path`, `env:NAME`).
 
         Raises:
-            NeedsServer: it is not set, and there is no server to ask.
+            BlockNotFound: it is not set, and there is no server to ask.
             ConfigurationError: it is empty, or the reference leads nowhere.
         """
         return sync_or_awaited(lambda: cls._load(name))
@@ -72,7 +72,9 @@ class Secret(Generic[T]):
         text = from_environment("SECRET", name, "secret")
         if text is None:
             if not connected():
-                raise needs_server("Secret.load", f"; set {variable} for {name!r}, to file:/path or to the secret")
+                raise needs_server(
+                    "Secret.load", f"; set {variable} for {name!r}, to file:/path or to the secret", BlockNotFound
+                )
             text = asked("secret.get", {"name": name}, otherwise="")
         if not text:
             raise ConfigurationError(f"{variable} is empty; give secret {name!r} a value")
@@ -114,7 +116,7 @@ class JSON:
         """The value of a name, from the environment variable `WHENTHEN_JSON_<NAME>`; in an async run a coroutine of it.
 
         Raises:
-            NeedsServer: it is not set, and there is no server to ask.
+            BlockNotFound: it is not set, and there is no server to ask.
             ConfigurationError: it is no JSON.
         """
         return sync_or_awaited(lambda: cls._load(name))
@@ -129,7 +131,7 @@ class JSON:
         text = from_environment("JSON", name, "JSON value")
         if text is None:
             if not connected():
-                raise needs_server("JSON.load", f"; set {variable} for {name!r}")
+                raise needs_server("JSON.load", f"; set {variable} for {name!r}", BlockNotFound)
             return cls(value=asked("json.get", {"name": name}, otherwise=""))
         try:
             return cls(value=json.loads(text))

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 from uuid import UUID
 
 from whenthen.flows.execution.run_contexts import FLOW, TASK
-from whenthen.flows.flow_errors import ConfigurationError, FlowPauseTimeout, MissingContextError, NotPausedError, Pause
+from whenthen.flows.flow_errors import FlowPauseTimeout, NotPausedError, Pause
 from whenthen.flows.services.sync_or_awaited import asked, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
@@ -28,7 +28,7 @@ def pause_flow_run(
     """Wait until somebody resumes the run, and get the input that they gave; in an async run a coroutine of it.
 
     Raises:
-        MissingContextError: this is no flow run.
+        RuntimeError: this is no flow run.
         FlowPauseTimeout: nobody resumed it within `timeout` seconds.
         NeedsServer: this process is not connected to a server.
     """
@@ -47,7 +47,7 @@ def suspend_flow_run(
     """End the process of the run; it is started again when somebody resumes it, and gets the input that they gave.
 
     Raises:
-        MissingContextError: this is no flow run, and no other is named.
+        RuntimeError: this is no flow run, and no other is named.
         NeedsServer: this process is not connected to a server.
     """
     return sync_or_awaited(lambda: _suspend(wait_for_input, flow_run_id, timeout, key))
@@ -76,7 +76,7 @@ async def aresume_flow_run(flow_run_id: UUID, run_input: dict[str, Any] | None =
 def _pause(wait_for_input: Any, timeout: Any, key: str | None) -> Any:
     _checked_timeout(timeout)
     if TASK.get() is not None or (flow := FLOW.get()) is None:
-        raise MissingContextError("Flow runs can only be paused from within a flow run.")
+        raise RuntimeError("Flow runs can only be paused from within a flow run.")
     read, body = _input(wait_for_input)
     body |= {"flow_run_id": str(flow.flow_run.id), "timeout_s": timeout, "key": key}
     answer = asked("pause_flow_run", body, otherwise=str(needs_server("pause_flow_run")))
@@ -90,11 +90,11 @@ def _suspend(wait_for_input: Any, flow_run_id: UUID | None, timeout: Any, key: s
     flow = FLOW.get()
     if flow_run_id is None or (flow is not None and flow_run_id == flow.flow_run.id):
         if TASK.get() is not None:
-            raise MissingContextError("Cannot suspend task runs: call it in the flow")
+            raise RuntimeError("Cannot suspend task runs: call it in the flow")
         if flow is None:
-            raise MissingContextError("Flow runs can only be suspended from within a flow run.")
+            raise RuntimeError("Flow runs can only be suspended from within a flow run.")
         if flow.flow_run.parent is not None:
-            raise ConfigurationError("Cannot suspend subflows: it is the outermost flow that can be started again")
+            raise RuntimeError("Cannot suspend subflows: it is the outermost flow that can be started again")
         flow_run_id = flow.flow_run.id
     read, body = _input(wait_for_input)
     body |= {"flow_run_id": str(flow_run_id), "timeout_s": timeout, "key": key}
@@ -108,7 +108,7 @@ def _resume(flow_run_id: UUID, run_input: dict[str, Any] | None) -> None:
     try:
         run_id = UUID(str(flow_run_id))
     except ValueError:
-        raise ConfigurationError(f"flow_run_id is the id of a run; found {flow_run_id!r:.60}") from None
+        raise ValueError(f"flow_run_id is the id of a run; found {flow_run_id!r:.60}") from None
     body = {"flow_run_id": str(run_id), "input": run_input}
     answer = asked("resume_flow_run", body, otherwise=str(needs_server("resume_flow_run")))
     if answer.get("not_paused"):
@@ -119,7 +119,7 @@ def _resume(flow_run_id: UUID, run_input: dict[str, Any] | None) -> None:
 
 def _checked_timeout(timeout: Any) -> None:
     if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
-        raise ConfigurationError(f"'timeout' must be a non-negative number, got {timeout!r:.60}")
+        raise ValueError(f"'timeout' must be a non-negative number, got {timeout!r:.60}")
 
 
 def _input(kind: Any) -> tuple[Any, dict[str, Any]]:

@@ -18,7 +18,11 @@ from typing import Any, Literal
 from whenthen.flows.clock import steady
 from whenthen.flows.execution.run_contexts import FLOW, place_given_away
 from whenthen.flows.execution.run_logging import engine_logger
-from whenthen.flows.flow_errors import ConcurrencySlotAcquisitionError, ConfigurationError, SlotTimeoutError
+from whenthen.flows.flow_errors import (
+    AcquireConcurrencySlotTimeoutError,
+    ConcurrencySlotAcquisitionError,
+    ConfigurationError,
+)
 from whenthen.flows.services.environment_values import checked_name, from_environment, variable_of
 from whenthen.flows.services.process_limits import Limit, ProcessLimits, SlotRequest, read_limit
 from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread
@@ -232,8 +236,8 @@ class _Call:
                 raise self._too_late()
             yield min((one for one in (again_s, left_s) if one is not None), default=None)
 
-    def _too_late(self) -> SlotTimeoutError:
-        return SlotTimeoutError(
+    def _too_late(self) -> AcquireConcurrencySlotTimeoutError:
+        return AcquireConcurrencySlotTimeoutError(
             f"{self._mode}: {self._occupy} slot(s) of {', '.join(self._names)} were not free within {self._timeout_s} second(s)"
         )
 
