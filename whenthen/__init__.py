@@ -9,7 +9,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from whenthen.client.orchestration import get_client as get_client
     from whenthen.context import tags as tags
+    from whenthen.flow_runs import apause_flow_run as apause_flow_run
+    from whenthen.flow_runs import aresume_flow_run as aresume_flow_run
+    from whenthen.flow_runs import asuspend_flow_run as asuspend_flow_run
+    from whenthen.flow_runs import pause_flow_run as pause_flow_run
+    from whenthen.flow_runs import resume_flow_run as resume_flow_run
+    from whenthen.flow_runs import suspend_flow_run as suspend_flow_run
     from whenthen.flows.definitions.annotations import allow_failure as allow_failure
     from whenthen.flows.definitions.annotations import quote as quote
     from whenthen.flows.definitions.annotations import unmapped as unmapped
@@ -17,6 +24,9 @@ if TYPE_CHECKING:
     from whenthen.flows.definitions.flow_definition import flow as flow
     from whenthen.flows.definitions.task_definition import Task as Task
     from whenthen.flows.definitions.task_definition import task as task
+    from whenthen.flows.deploying.given_deployments import aserve as aserve
+    from whenthen.flows.deploying.given_deployments import deploy as deploy
+    from whenthen.flows.deploying.given_deployments import serve as serve
     from whenthen.logging import get_run_logger as get_run_logger
     from whenthen.states import State as State
     from whenthen.transactions import Transaction as Transaction
@@ -30,9 +40,19 @@ NAMES = {
     "Task": "flows",
     "Transaction": "transactions",
     "allow_failure": "utilities.annotations",
+    "apause_flow_run": "flow_runs",
+    "aresume_flow_run": "flow_runs",
+    "aserve": "flows.deploying.given_deployments",
+    "asuspend_flow_run": "flow_runs",
+    "deploy": "flows.deploying.given_deployments",
     "flow": "flows",
+    "get_client": "client.orchestration",
     "get_run_logger": "logging",
+    "pause_flow_run": "flow_runs",
     "quote": "utilities.annotations",
+    "resume_flow_run": "flow_runs",
+    "serve": "flows.deploying.given_deployments",
+    "suspend_flow_run": "flow_runs",
     "tags": "context",
     "task": "flows",
     "unmapped": "utilities.annotations",
@@ -40,17 +60,27 @@ NAMES = {
 #: modules of the SDK that can be read as attributes without having been imported
 MODULES = frozenset(
     [
+        "artifacts",
+        "blocks",
         "cache_policies",
+        "client",
+        "concurrency",
         "context",
+        "deployments",
+        "events",
         "exceptions",
+        "flow_runs",
         "flows",
         "futures",
+        "input",
         "logging",
         "runtime",
+        "schedules",
         "states",
         "task_runners",
         "tasks",
         "transactions",
+        "variables",
     ]
 )
 
@@ -62,6 +92,10 @@ def __getattr__(name: str) -> Any:
         return value
     if name in MODULES:
         return importlib.import_module(f"whenthen.{name}")
+    if not name.startswith("_"):
+        unsupported = importlib.import_module("whenthen.flows.unsupported")
+        if name in unsupported.NOT_SUPPORTED:
+            unsupported.not_supported(name)
     raise AttributeError(
         f"module 'whenthen' has no attribute {name!r}; docs/prefect.md lists what there is of Prefect's"
     )

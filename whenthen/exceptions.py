@@ -2,8 +2,11 @@
 
 from whenthen.flows.flow_errors import (
     Abort,
+    AcquireConcurrencySlotTimeoutError,
+    BlockNotFound,
     CancelledRun,
     CircularWait,
+    ConcurrencySlotAcquisitionError,
     ConfigurationError,
     CrashedRun,
     FailedRun,
@@ -30,6 +33,7 @@ from whenthen.flows.flow_errors import (
     ReservedArgumentError,
     ScriptError,
     SerializationError,
+    ServerError,
     SignatureMismatchError,
     TaskRunTimeoutError,
     TerminationSignal,
@@ -43,8 +47,11 @@ PrefectException = FlowError
 
 __all__ = [
     "Abort",
+    "AcquireConcurrencySlotTimeoutError",
+    "BlockNotFound",
     "CancelledRun",
     "CircularWait",
+    "ConcurrencySlotAcquisitionError",
     "ConfigurationError",
     "CrashedRun",
     "FailedRun",
@@ -72,6 +79,7 @@ __all__ = [
     "ReservedArgumentError",
     "ScriptError",
     "SerializationError",
+    "ServerError",
     "SignatureMismatchError",
     "TaskRunTimeoutError",
     "TerminationSignal",

@@ -1,5 +1,5 @@
 """Prefect's `runtime`: what code in a run can read of it."""
 
-from whenthen.flows.runtime_values import flow_run, task_run
+from whenthen.flows.runtime_values import deployment, flow_run, task_run
 
-__all__ = ["flow_run", "task_run"]
+__all__ = ["deployment", "flow_run", "task_run"]

@@ -11,8 +11,11 @@ from typing import Any, ClassVar
 
 __all__ = [
     "Abort",
+    "AcquireConcurrencySlotTimeoutError",
+    "BlockNotFound",
     "CancelledRun",
     "CircularWait",
+    "ConcurrencySlotAcquisitionError",
     "ConfigurationError",
     "CrashedRun",
     "FailedRun",
@@ -39,6 +42,7 @@ __all__ = [
     "ReservedArgumentError",
     "ScriptError",
     "SerializationError",
+    "ServerError",
     "Signal",
     "SignatureMismatchError",
     "TaskRunTimeoutError",
@@ -239,10 +243,32 @@ class FlowRunWaitTimeout(FlowError, TimeoutError):
     reason = "wait_timeout"
 
 
+class ConcurrencySlotAcquisitionError(FlowError, RuntimeError):
+    """Slots of a limit can never be had: it does not exist, or has too few."""
+
+    reason = "no_such_slots"
+
+
+class AcquireConcurrencySlotTimeoutError(FlowError, TimeoutError):
+    """Slots of a limit were not free in time."""
+
+    reason = "slot_timeout"
+
+
+class ServerError(FlowError, RuntimeError):
+    """A server does not answer, or refuses a request."""
+
+    reason = "server"
+
+
 class NeedsServer(FlowError, RuntimeError):
     """What was called is done by a server, and this process is not connected to one."""
 
     reason = "needs_server"
+
+
+class BlockNotFound(NeedsServer, ValueError):
+    """A secret or another named value is not set here, and there is no server to ask."""
 
 
 class NotSupported(FlowError, NotImplementedError):

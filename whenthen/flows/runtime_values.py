@@ -8,7 +8,7 @@ from typing import Any
 from whenthen.flows.execution.run_contexts import FLOW, TASK
 from whenthen.flows.execution.run_records import FlowRun, TaskRun
 
-__all__ = ["flow_run", "task_run"]
+__all__ = ["deployment", "flow_run", "task_run"]
 
 
 class _Values:
@@ -96,4 +96,25 @@ task_run: Any = _Values(
         "run_count": (lambda run: run.run_count, 0),
     },
     _task_record,
+)
+
+
+def _deployed_record() -> FlowRun | None:
+    """The run of a deployment that this code belongs to: its own flow run, or one above it."""
+    above: Any = _flow_record()
+    while above is not None and not (isinstance(above, FlowRun) and above.deployment_id is not None):
+        above = above.parent
+    return above
+
+
+deployment: Any = _Values(
+    "deployment",
+    {
+        "id": (lambda run: _text(run.deployment_id), None),
+        "name": (lambda run: run.deployment_name, None),
+        "version": (lambda run: run.flow_version, None),
+        "flow_run_id": (lambda run: str(run.id), None),
+        "parameters": (lambda run: run.parameters, {}),
+    },
+    _deployed_record,
 )

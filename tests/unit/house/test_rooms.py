@@ -15,10 +15,10 @@ MOST_FILES = 15
 MOST_NAMES = 20  #: of a public face; a name may be a module
 #: names of Prefect's modules: at the top of the package they show parts of the room `flows`
 PREFECT = {
-    "artifacts", "blocks", "cache_policies", "client", "concurrency", "context", "deployments", "docker", "events",
-    "exceptions", "filesystems", "flow_runs", "futures", "input", "locking", "logging", "plugins", "results",
-    "runtime", "schedules", "serializers", "settings", "states", "task_runners", "task_runs", "task_worker", "tasks",
-    "transactions", "utilities", "variables", "workers",
+    "artifacts", "assets", "automations", "blocks", "cache_policies", "client", "concurrency", "context", "deployments",
+    "docker", "events", "exceptions", "filesystems", "flow_runs", "futures", "infrastructure", "input", "locking", "logging",
+    "plugins", "results", "runner", "runtime", "schedules", "serializers", "server", "settings", "states", "task_runners",
+    "task_runs", "task_worker", "tasks", "testing", "transactions", "utilities", "variables", "workers",
 }  # fmt: skip
 
 

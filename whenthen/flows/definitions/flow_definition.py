@@ -22,6 +22,7 @@ from whenthen.flows.definitions.option_checks import (
 )
 from whenthen.flows.definitions.parameters import Parameters
 from whenthen.flows.definitions.task_definition import Delay, Hooks, NotSet
+from whenthen.flows.deploying.deployable import Deployable
 from whenthen.flows.execution.flow_engine import FlowCall
 from whenthen.flows.execution.runners import TaskRunner, ThreadPoolTaskRunner
 from whenthen.flows.execution.steps import drive, drive_async, drive_async_generator, drive_generator
@@ -39,7 +40,7 @@ H = TypeVar("H", bound=Callable[..., Any])
 FLOWS = UUID("5c5cf1d2-6f5e-4b8c-9d0e-2b7f4b1a9c10")
 
 
-class Flow(Generic[P, R]):
+class Flow(Deployable, Generic[P, R]):
     """A function as a flow. Calling it runs it."""
 
     def __init__(
@@ -321,6 +322,10 @@ def flow(__fn: Any = None, **options: Any) -> Any:
     if __fn is None:
         return lambda fn: Flow(fn, local_types=local_types, **options)
     return Flow(__fn, local_types=local_types, **options)
+
+
+flow.from_source = Flow.from_source  # type: ignore[attr-defined]  # as Prefect has it: `flow.from_source(...)`
+flow.afrom_source = Flow.afrom_source  # type: ignore[attr-defined]
 
 
 def _names_around() -> dict[str, Any] | None:

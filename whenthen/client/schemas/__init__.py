@@ -1,0 +1,1 @@
+"""Prefect's `client.schemas`: what the client gives and takes."""

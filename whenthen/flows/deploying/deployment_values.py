@@ -1,0 +1,302 @@
+"""A deployment as data: made of a flow or of the place of one, checked when it is made, and written as `deployments:` of the rules."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import math
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from whenthen.flows.deploying.schedule_values import DeploymentScheduleCreate, IntervalSchedule, Seconds, schedules_of
+from whenthen.flows.flow_errors import InvalidNameError, ParameterTypeError
+from whenthen.flows.unsupported import not_supported
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from whenthen.flows.definitions.flow_definition import Flow
+    from whenthen.flows.deploying.deployment_triggers import AnyTrigger
+
+__all__ = ["ConcurrencyLimitConfig", "RunnerDeployment", "entrypoint_of"]
+
+NOT_IN_NAMES = "/%&><"
+NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
+COLLISIONS = ("ENQUEUE", "CANCEL_NEW")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConcurrencyLimitConfig:
+    """How many runs of a deployment there may be at once, and what becomes of the others."""
+
+    limit: int
+    collision_strategy: str = "ENQUEUE"
+    grace_period_seconds: int | None = None
+
+    def __post_init__(self) -> None:
+        strategy = getattr(self.collision_strategy, "value", self.collision_strategy)
+        if strategy not in COLLISIONS:
+            raise ValueError(f"collision_strategy is one of {', '.join(COLLISIONS)}; found {self.collision_strategy!r}")
+        object.__setattr__(self, "collision_strategy", strategy)
+        checked_limit(self.limit, "limit")
+
+
+@dataclass(kw_only=True)
+class RunnerDeployment:
+    """What can be run, when, and with which parameters. `flow.to_deployment(...)` makes one."""
+
+    name: str
+    flow_name: str | None = None
+    description: str | None = None
+    version: str | None = None
+    tags: list[str] = field(default_factory=list)
+    schedules: list[DeploymentScheduleCreate] = field(default_factory=list)
+    concurrency_limit: int | None = None
+    concurrency_options: ConcurrencyLimitConfig | None = None
+    paused: bool = False
+    parameters: dict[str, Any] = field(default_factory=dict)
+    entrypoint: str | None = None
+    triggers: list[AnyTrigger] = field(default_factory=list)
+    enforce_parameter_schema: bool = True
+    work_pool_name: str | None = None
+    work_queue_name: str | None = None
+    job_variables: dict[str, Any] = field(default_factory=dict)
+    flow: Flow[..., Any] | None = field(default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        self.name = checked_deployment_name(self.name)
+        self.tags = _texts(self.tags, "tags")
+        self.parameters = _mapping(self.parameters, "parameters")
+        self.job_variables = _mapping(self.job_variables, "job_variables")
+        if isinstance(self.concurrency_limit, ConcurrencyLimitConfig):
+            self.concurrency_options = self.concurrency_limit
+            self.concurrency_limit = self.concurrency_options.limit
+        if self.concurrency_limit is not None:
+            checked_limit(self.concurrency_limit, "concurrency_limit")
+
+    @property
+    def full_name(self) -> str:
+        return f"{self.flow_name}/{self.name}"
+
+    @classmethod
+    def from_flow(
+        cls,
+        flow: Flow[..., Any],
+        name: str,
+        interval: Iterable[Seconds] | Seconds | None = None,
+        cron: Iterable[str] | str | None = None,
+        rrule: Iterable[str] | str | None = None,
+        paused: bool | None = None,
+        schedule: Any = None,
+        schedules: Iterable[Any] | None = None,
+        concurrency_limit: int | ConcurrencyLimitConfig | None = None,
+        parameters: dict[str, Any] | None = None,
+        triggers: list[Any] | None = None,
+        description: str | None = None,
+        tags: list[str] | None = None,
+        version: str | None = None,
+        version_type: Any = None,
+        enforce_parameter_schema: bool = True,
+        work_pool_name: str | None = None,
+        work_queue_name: str | None = None,
+        job_variables: dict[str, Any] | None = None,
+        entrypoint_type: Any = None,
+    ) -> RunnerDeployment:
+        """The deployment of `flow` under `name`.
+
+        Raises:
+            ValueError: an option can not be understood, or two contradict each other.
+        """
+        found = schedules_of(interval=interval, cron=cron, rrule=rrule, schedule=schedule, schedules=schedules)
+        made = cls(
+            name=name,
+            flow_name=flow.name,
+            description=description if description is not None else flow.description,
+            version=version if version is not None else flow.version,
+            tags=tags or [],
+            schedules=found,
+            concurrency_limit=concurrency_limit,  # type: ignore[arg-type]  # `__post_init__` takes both
+            paused=bool(paused),
+            parameters=parameters or {},
+            entrypoint=entrypoint_of(flow, getattr(entrypoint_type, "value", entrypoint_type)),
+            enforce_parameter_schema=enforce_parameter_schema,
+            work_pool_name=work_pool_name,
+            work_queue_name=work_queue_name,
+            job_variables=job_variables or {},
+            flow=flow,
+        )
+        if triggers:
+            from whenthen.flows.deploying.deployment_triggers import read_triggers
+
+            made.triggers = read_triggers(triggers, made.name)
+        return made
+
+    @classmethod
+    def from_entrypoint(
+        cls, entrypoint: str, name: str, flow_name: str | None = None, **options: Any
+    ) -> RunnerDeployment:
+        """The deployment of the flow at `path/to/file.py:function`. Options are those of `from_flow`."""
+        from whenthen.flows.deploying.flow_loading import load_flow_from_entrypoint
+
+        made = cls.from_flow(load_flow_from_entrypoint(entrypoint), name, **options)
+        made.entrypoint = entrypoint
+        made.flow_name = flow_name or made.flow_name
+        return made
+
+    @classmethod
+    def from_storage(cls, *args: Any, **options: Any) -> NoReturn:
+        """Not supported.
+
+        Raises:
+            NotSupported: always.
+        """
+        not_supported("RunnerDeployment.from_storage")
+
+    afrom_storage = from_storage
+
+    def apply(
+        self,
+        schedules: list[dict[str, Any]] | None = None,
+        work_pool_name: str | None = None,
+        image: str | None = None,
+        version_info: Any = None,
+    ) -> UUID:
+        """Give the deployment to the server.
+
+        Raises:
+            ValueError: a parameter does not fit the flow.
+            NeedsServer: this process is not connected to one.
+        """
+        from whenthen.flows.deploying.given_deployments import give_to_server
+
+        return give_to_server([self], kind="deploy", options={"work_pool_name": work_pool_name, "image": image})[0]
+
+    def check_parameters(self) -> None:
+        """
+        Raises:
+            ValueError: a parameter is not one of the flow's, or does not fit its type.
+        """
+        if self.flow is None or not self.enforce_parameter_schema:
+            return
+        sets = [self.parameters, *(entry.parameters for entry in self.schedules)]
+        sets += [trigger.parameters for trigger in self.triggers if trigger.parameters is not None]
+        for given in sets:
+            self._check(given)
+
+    def _check(self, given: Mapping[str, Any]) -> None:
+        assert self.flow is not None
+        named = inspect.signature(self.flow.fn).parameters
+        takes_all = any(one.kind is one.VAR_KEYWORD for one in named.values())
+        unknown = [name for name in given if name not in named and not takes_all]
+        if unknown:
+            raise ValueError(
+                f"deployment {self.name!r}: flow {self.flow_name!r} has no parameter {unknown[0]!r}; "
+                f"it has {', '.join(named) or 'none'}"
+            )
+        try:
+            self.flow.validate_parameters(dict(given))
+        except ParameterTypeError as error:
+            raise ValueError(f"deployment {self.name!r}: {error}") from None
+
+    def as_rule(self) -> str:
+        """The deployment as an item of `deployments:` in a file of rules, in YAML."""
+        lines = [f"- name: {_flow_style(self.name)}", f"entrypoint: {_flow_style(self.entrypoint)}"]
+        if self.parameters:
+            lines.append(f"parameters: {_flow_style(self.parameters)}")
+        if self.tags:
+            lines.append(f"tags: {_flow_style(self.tags)}")
+        if self.concurrency_limit is not None:
+            lines.append(f"concurrency_limit: {self.concurrency_limit}")
+        if self.work_pool_name:
+            lines.append(f"work_pool: {_flow_style(self.work_pool_name)}")
+        if self.schedules:
+            lines.append("schedules:")
+            lines += [f"  - {_flow_style(item)}" for item in map(self._schedule, range(len(self.schedules)))]
+        return "\n  ".join(lines)
+
+    def _schedule(self, number: int) -> dict[str, Any]:
+        entry = self.schedules[number]
+        item: dict[str, Any] = {"name": entry.slug or ("default" if number == 0 else f"schedule-{number + 1}")}
+        if isinstance(entry.schedule, IntervalSchedule):
+            item["interval"] = _seconds(entry.schedule.interval)
+            item["anchor"] = entry.schedule.anchor_date.isoformat()
+        else:
+            item.update(
+                {key: getattr(entry.schedule, key) for key in ("cron", "rrule") if hasattr(entry.schedule, key)}
+            )
+        if entry.schedule.timezone:
+            item["timezone"] = entry.schedule.timezone
+        if self.paused or not entry.active:
+            item["active"] = False
+        if entry.parameters:
+            item["parameters"] = entry.parameters
+        return item
+
+
+def entrypoint_of(flow: Flow[..., Any], kind: str | None = None) -> str:
+    """Where a flow is found: `path/to/file.py:function` from the working directory, or `package.module:function`.
+
+    Raises:
+        ValueError: the flow was written at a prompt or in a notebook.
+    """
+    fn = flow.fn
+    name = getattr(fn, "__name__", type(fn).__name__)
+    if kind == "module_path":
+        return f"{fn.__module__}:{name}"
+    module = sys.modules.get(fn.__module__)
+    path = getattr(module, "__file__", None) or inspect.unwrap(fn).__code__.co_filename
+    if not path or path.startswith("<") or not Path(path).exists():
+        raise ValueError(
+            f"flow {flow.name!r} was written at a prompt and is in no file, so that no server can load it; write it into a file"
+        )
+    return f"{os.path.relpath(path)}:{name}"
+
+
+def checked_deployment_name(name: Any) -> str:
+    if not isinstance(name, str) or not name.strip():
+        raise InvalidNameError(f"the name of a deployment is a text that is not empty; found {name!r:.80}")
+    if found := [character for character in NOT_IN_NAMES if character in name]:
+        raise InvalidNameError(
+            f"Name {name!r} contains an invalid character: {found[0]!r}. Must not contain any of: {list(NOT_IN_NAMES)}"
+        )
+    return Path(name).stem if name.endswith(".py") else name
+
+
+def checked_limit(value: Any, name: str) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} is a whole number from 1; found {value!r:.80}")
+
+
+def _texts(value: Any, name: str) -> list[str]:
+    if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"{name} is a list of texts; found {value!r:.80}")
+    return list(value)
+
+
+def _mapping(value: Any, name: str) -> dict[str, Any]:
+    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
+        raise ValueError(f"{name} is a mapping of names to values; found {value!r:.80}")
+    return dict(value)
+
+
+def _flow_style(value: Any) -> str:
+    """A value as JSON that YAML reads as the same: it allows fewer characters, and takes 1e+16 for a text."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_flow_style(str(key))}: {_flow_style(one)}" for key, one in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(map(_flow_style, value)) + "]"
+    if isinstance(value, float) and math.isfinite(value):
+        digits, e, exponent = repr(value).partition("e")
+        return f"{digits}.0e{exponent}" if e and "." not in digits else repr(value)
+    written = json.dumps(value, default=str, ensure_ascii=False)
+    return NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+
+
+def _seconds(value: timedelta) -> str:
+    return f"{value.total_seconds():g}s"

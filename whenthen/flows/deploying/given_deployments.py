@@ -1,0 +1,86 @@
+"""`serve` and `deploy`: giving deployments to a server. Everything is checked here; without a server the error says how the same is
+written in the rules, which a server reads today."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+from uuid import UUID
+
+from whenthen.flows.deploying.deployment_values import RunnerDeployment, checked_limit
+from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
+from whenthen.flows.unsupported import needs_server
+
+__all__ = ["adeploy", "aserve", "deploy", "give_to_server", "serve"]
+
+
+def serve(
+    *args: RunnerDeployment,
+    pause_on_shutdown: bool = True,
+    print_starting_message: bool = True,
+    limit: int | None = None,
+    **kwargs: Any,
+) -> None:
+    """Start runs of these deployments, by their schedules, triggers and when asked, until interrupted.
+
+    Raises:
+        ValueError: a deployment, or a parameter of one, is not valid.
+        NeedsServer: this process is not connected to one.
+    """
+    if limit is not None:
+        checked_limit(limit, "limit")
+    give_to_server(args, kind="serve", options={"limit": limit, "pause_on_shutdown": pause_on_shutdown})
+
+
+async def aserve(*args: RunnerDeployment, **options: Any) -> None:
+    """`serve` for async callers."""
+    await in_thread(lambda: serve(*args, **options))
+
+
+def deploy(
+    *deployments: RunnerDeployment,
+    work_pool_name: str | None = None,
+    image: Any = None,
+    build: bool = True,
+    push: bool = True,
+    print_next_steps_message: bool = True,
+    ignore_warnings: bool = False,
+) -> Any:
+    """Give these deployments to the server, and get their ids.
+
+    Raises:
+        ValueError: a deployment, or a parameter of one, is not valid.
+        NeedsServer: this process is not connected to one.
+    """
+    options = {"work_pool_name": work_pool_name, "image": None if image is None else str(image)}
+    return sync_or_awaited(lambda: give_to_server(deployments, kind="deploy", options=options))
+
+
+async def adeploy(*deployments: RunnerDeployment, **options: Any) -> list[UUID]:
+    return await in_thread(lambda: give_to_server(deployments, kind="deploy", options=options))
+
+
+def give_to_server(deployments: Sequence[RunnerDeployment], *, kind: str, options: dict[str, Any]) -> list[UUID]:
+    """Check the deployments and hand them over as rules.
+
+    Raises:
+        ValueError, NeedsServer
+    """
+    if not deployments:
+        raise ValueError(f"{kind}() was given no deployment; write {kind}(flow.to_deployment(name=...))")
+    for one in deployments:
+        if not isinstance(one, RunnerDeployment):
+            raise ValueError(f"{kind}() takes deployments, as flow.to_deployment(...) makes them; found {one!r:.100}")
+        one.check_parameters()
+    names = [one.name for one in deployments]
+    if len(set(names)) < len(names):
+        raise ValueError(f"{kind}() was given two deployments of one name; found {', '.join(sorted(names))}")
+    if not connected():
+        rules = textwrap.indent("\n".join(one.as_rule() for one in deployments), "  ")
+        more = (
+            f". `whenthen serve` runs it from a file in its rules folder; paths begin there:\n\ndeployments:\n{rules}\n"
+        )
+        raise needs_server(kind, more)
+    answer = asked(kind, {"deployments": [vars(one) for one in deployments], **options}, otherwise="")
+    return [UUID(str(one)) for one in answer or []]

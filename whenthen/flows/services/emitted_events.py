@@ -1,0 +1,123 @@
+"""`emit_event`: an event of user code, checked and given to the reporter. As in Prefect, a wrong event ends no run: it is logged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from whenthen.flows.clock import utc_now
+from whenthen.flows.execution.reporter import REPORTER
+from whenthen.flows.execution.run_logging import engine_logger
+from whenthen.flows.execution.run_records import new_id
+
+__all__ = ["Event", "RelatedResource", "Resource", "emit_event"]
+
+MAX_LABELS = 500  #: of one resource, and resources of one event
+#: events further apart are not said to follow each other: they need no help to be put in order
+TIGHT_TIMING = timedelta(minutes=5)
+
+
+class Resource(dict[str, str]):
+    """Labels of what an event is about. `id` and `prefect.resource.id` are one label, as are `name` and `role`."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__(labels)
+        for key, value in self.items():
+            if not isinstance(key, str) or not isinstance(value, str):
+                raise ValueError(f"labels of a resource are texts; found {key!r:.60}: {value!r:.60}")
+        if len(self) > MAX_LABELS:
+            raise ValueError(f"a resource has {len(self)} labels; the most are {MAX_LABELS}")
+        if not self.label("id"):
+            raise ValueError('a resource needs the label "prefect.resource.id", or "id", that is not empty')
+
+    def label(self, name: str) -> str | None:
+        """`id`, `name` or `role`, however it is written."""
+        return self.get(f"prefect.resource.{name}", self.get(name))
+
+    @property
+    def id(self) -> str:
+        return self.label("id") or ""
+
+    @property
+    def name(self) -> str | None:
+        return self.label("name")
+
+
+class RelatedResource(Resource):
+    """Labels of something that an event has to do with."""
+
+    def __init__(self, labels: Mapping[str, str]) -> None:
+        super().__init__(labels)
+        if not self.label("role"):
+            raise ValueError('a related resource needs the label "prefect.resource.role", or "role", that is not empty')
+
+    @property
+    def role(self) -> str:
+        return self.label("role") or ""
+
+
+class Event:
+    """Something that happened."""
+
+    __slots__ = ("event", "follows", "id", "occurred", "payload", "related", "resource")
+
+    def __init__(
+        self,
+        *,
+        event: str,
+        resource: Mapping[str, str],
+        occurred: datetime | None = None,
+        related: Iterable[Mapping[str, str]] = (),
+        payload: Mapping[str, Any] | None = None,
+        id: UUID | None = None,
+        follows: UUID | None = None,
+    ) -> None:
+        if not isinstance(event, str):
+            raise ValueError(f"the name of an event is a text; found {event!r:.60}")
+        self.event = event
+        self.resource = Resource(resource)
+        self.related = [one if isinstance(one, RelatedResource) else RelatedResource(one) for one in related]
+        if len(self.related) > MAX_LABELS:
+            raise ValueError(f"an event has {len(self.related)} related resources; the most are {MAX_LABELS}")
+        if payload is not None and not isinstance(payload, Mapping):
+            raise ValueError(f"the payload of an event is a mapping; found {payload!r:.60}")
+        self.payload = dict(payload or {})
+        if occurred is not None and occurred.tzinfo is None:
+            occurred = occurred.replace(tzinfo=UTC)
+        self.occurred = occurred or utc_now()
+        self.id = id or new_id()
+        self.follows = follows
+
+    @property
+    def involved_resources(self) -> list[Resource]:
+        return [self.resource, *self.related]
+
+    def __repr__(self) -> str:
+        return f"Event(event={self.event!r}, resource={dict(self.resource)!r:.200}, id={str(self.id)!r})"
+
+
+def emit_event(
+    event: str,
+    resource: Mapping[str, str],
+    occurred: datetime | None = None,
+    related: Iterable[Mapping[str, str]] | None = None,
+    payload: Mapping[str, Any] | None = None,
+    id: UUID | None = None,
+    follows: Event | None = None,
+    **kwargs: Any,
+) -> Event | None:
+    """Tell that something happened. Without a worker nobody hears of it.
+
+    `follows` is kept where the two events lie less than 5 minutes apart. Gives the event; None, and a line in the log, when it is not valid.
+    """
+    try:
+        made = Event(event=event, resource=resource, occurred=occurred, related=related or (), payload=payload, id=id)
+        if follows is not None and abs(made.occurred - follows.occurred) < TIGHT_TIMING:
+            made.follows = follows.id
+        REPORTER.get().event(made)
+    except Exception as error:
+        engine_logger().error("event %r was not emitted: %s", event, error)
+        return None
+    return made

@@ -1,0 +1,274 @@
+"""`get_client`: runs and deployments of a server, over its HTTP API. `SyncClient` asks; `AsyncClient` lets it ask in a thread.
+
+Deployments are known by their names: `read_deployment_by_name("flow/name")` looks for `name`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal, NoReturn, Self, TypeVar, overload
+from uuid import UUID
+
+from whenthen.flows.clock import utc_now
+from whenthen.flows.flow_errors import ConfigurationError, FlowError, NotSupported
+from whenthen.flows.services.server_objects import KnownDeployment, KnownFlowRun, deployment_of, flow_run_of
+from whenthen.flows.services.server_requests import ServerAddress, part
+from whenthen.flows.services.sync_or_awaited import in_thread
+from whenthen.flows.states.state import State, StateType
+from whenthen.flows.unsupported import not_supported
+
+__all__ = ["AsyncClient", "SyncClient", "get_client"]
+
+T = TypeVar("T")
+
+DEFAULT_LIMIT = 200  #: Prefect's own
+MAX_PAGE = 1000
+NO_FILTERS = "get_client(): filters"
+
+
+@overload
+def get_client(httpx_settings: Any = None, sync_client: Literal[False] = False) -> AsyncClient: ...
+
+
+@overload
+def get_client(httpx_settings: Any = None, *, sync_client: Literal[True]) -> SyncClient: ...
+
+
+def get_client(httpx_settings: Any = None, sync_client: bool = False) -> AsyncClient | SyncClient:
+    """A client of the server at `WHENTHEN_URL`: `async with get_client() as client`, or `with get_client(sync_client=True) as client`.
+
+    Raises:
+        NeedsServer: `WHENTHEN_URL` is not set.
+    """
+    client = SyncClient(ServerAddress.of_environment())
+    return client if sync_client else AsyncClient(client)
+
+
+class SyncClient:
+    """Asks and waits for the answer.
+
+    Raises, in every method:
+        ObjectNotFound: there is no such run or deployment.
+        ServerError: no server answers, or it refuses.
+    """
+
+    def __init__(self, server: ServerAddress) -> None:
+        self._server = server
+
+    @property
+    def api_url(self) -> str:
+        return f"{self._server.url}/api"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None: ...
+
+    def api_healthcheck(self) -> Exception | None:
+        """What is wrong with the server; None when it answers."""
+        try:
+            self.hello()
+        except FlowError as error:
+            return error
+        return None
+
+    def hello(self) -> dict[str, Any]:
+        """How the server stands."""
+        answer: dict[str, Any] = self._server.get("/api/status")
+        return answer
+
+    def read_deployment(self, deployment_id: UUID | str) -> KnownDeployment:
+        return self.read_deployment_by_name(str(deployment_id))
+
+    def read_deployment_by_name(self, name: str) -> KnownDeployment:
+        return deployment_of(self._server.get(f"/api/deployments/{part(_deployment(name))}"))
+
+    def read_deployments(
+        self, *, limit: int | None = None, offset: int = 0, sort: Any = None, **filters: Any
+    ) -> list[KnownDeployment]:
+        """Deployments by name; these have no parameters, which `read_deployment` gives."""
+        _no_filters(filters, sort)
+        found: list[KnownDeployment] = []
+        while len(found) < offset + (limit or DEFAULT_LIMIT):
+            page = self._server.get("/api/deployments", after=found[-1].name if found else None)
+            if not page:
+                break
+            found += [deployment_of(item) for item in page]
+        return found[offset : offset + (limit or DEFAULT_LIMIT)]
+
+    def pause_deployment(self, deployment_id: UUID | str) -> None:
+        """Pause the schedules of a deployment."""
+        self._server.post(f"/api/deployments/{part(_deployment(str(deployment_id)))}/pause")
+
+    def resume_deployment(self, deployment_id: UUID | str) -> None:
+        """Let the schedules of a deployment go on."""
+        self._server.post(f"/api/deployments/{part(_deployment(str(deployment_id)))}/resume")
+
+    def create_flow_run_from_deployment(
+        self,
+        deployment_id: UUID | str,
+        *,
+        parameters: dict[str, Any] | None = None,
+        context: dict[str, Any] | None = None,
+        state: State[Any] | None = None,
+        name: str | None = None,
+        tags: Iterable[str] | None = None,
+        idempotency_key: str | None = None,
+        parent_task_run_id: UUID | None = None,
+        work_queue_name: str | None = None,
+        job_variables: dict[str, Any] | None = None,
+        labels: Any = None,
+    ) -> KnownFlowRun:
+        """Start a run; at the time of a `Scheduled(scheduled_time=...)`, otherwise now.
+
+        Raises:
+            NotSupported: an option is given that runs of the server do not have.
+        """
+        for option, value in (
+            ("flow_run_name", name),
+            ("tags", tags),
+            ("work_queue_name", work_queue_name),
+            ("job_variables", job_variables),
+        ):
+            if value:
+                not_supported(f"run_deployment({option}=...)", f"{value!r:.80}")
+        body: dict[str, Any] = {"parameters": parameters or {}}
+        if idempotency_key is not None:
+            body["key"] = idempotency_key
+        if state is not None:
+            if state.type is not StateType.SCHEDULED:
+                raise ConfigurationError(f"a run begins as Scheduled; found {state}")
+            at = state.state_details.scheduled_time
+            body["delay"] = 0 if at is None else max(0.0, (at - utc_now()).total_seconds())
+        path = f"/api/deployments/{part(_deployment(str(deployment_id)))}/run"
+        return flow_run_of(self._server.post(path, body))
+
+    def read_flow_run(self, flow_run_id: UUID | str) -> KnownFlowRun:
+        return flow_run_of(self._server.get(f"/api/runs/{_run(flow_run_id)}"))
+
+    def read_flow_runs(
+        self, *, limit: int | None = None, offset: int = 0, sort: Any = None, **filters: Any
+    ) -> list[KnownFlowRun]:
+        """Runs, newest first."""
+        _no_filters(filters, sort)
+        wanted = offset + (limit or DEFAULT_LIMIT)
+        if wanted > MAX_PAGE:
+            raise ConfigurationError(
+                f"read_flow_runs gives the newest {MAX_PAGE:,} runs; found offset + limit = {wanted:,}"
+            )
+        return [flow_run_of(item) for item in self._server.get("/api/runs", limit=wanted)][offset:wanted]
+
+    def read_flow_run_logs(self, flow_run_id: UUID | str, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+        """What a run wrote, line by line. Here it asks for one run; Prefect's `read_logs` takes a filter."""
+        page = self._server.get(f"/api/runs/{_run(flow_run_id)}/logs", after=after, limit=limit)
+        lines: list[dict[str, Any]] = page["lines"]
+        return lines
+
+    def set_flow_run_state(self, flow_run_id: UUID | str, state: State[Any], force: bool = False) -> KnownFlowRun:
+        """Ask a run to end, with `Cancelling()` or `Cancelled()`.
+
+        Raises:
+            NotSupported: another state is asked for.
+        """
+        if state.type not in (StateType.CANCELLING, StateType.CANCELLED):
+            not_supported("get_client(): set_flow_run_state", str(state))
+        return flow_run_of(self._server.post(f"/api/runs/{_run(flow_run_id)}/cancel"))
+
+    def create_flow_run(self, *args: Any, **options: Any) -> NoReturn:
+        """Not supported.
+
+        Raises:
+            NotSupported: always.
+        """
+        not_supported("get_client(): create_flow_run")
+
+    def __getattr__(self, name: str) -> Any:
+        raise _unknown(name)
+
+
+class AsyncClient:
+    """`SyncClient` for async code: the same methods, awaited."""
+
+    def __init__(self, client: SyncClient) -> None:
+        self._client = client
+
+    @property
+    def api_url(self) -> str:
+        return self._client.api_url
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *error: object) -> None: ...
+
+    async def api_healthcheck(self) -> Exception | None:
+        return await self._(self._client.api_healthcheck)
+
+    async def hello(self) -> dict[str, Any]:
+        return await self._(self._client.hello)
+
+    async def read_deployment(self, deployment_id: UUID | str) -> KnownDeployment:
+        return await self._(lambda: self._client.read_deployment(deployment_id))
+
+    async def read_deployment_by_name(self, name: str) -> KnownDeployment:
+        return await self._(lambda: self._client.read_deployment_by_name(name))
+
+    async def read_deployments(self, **options: Any) -> list[KnownDeployment]:
+        return await self._(lambda: self._client.read_deployments(**options))
+
+    async def pause_deployment(self, deployment_id: UUID | str) -> None:
+        await self._(lambda: self._client.pause_deployment(deployment_id))
+
+    async def resume_deployment(self, deployment_id: UUID | str) -> None:
+        await self._(lambda: self._client.resume_deployment(deployment_id))
+
+    async def create_flow_run_from_deployment(self, deployment_id: UUID | str, **options: Any) -> KnownFlowRun:
+        return await self._(lambda: self._client.create_flow_run_from_deployment(deployment_id, **options))
+
+    async def read_flow_run(self, flow_run_id: UUID | str) -> KnownFlowRun:
+        return await self._(lambda: self._client.read_flow_run(flow_run_id))
+
+    async def read_flow_runs(self, **options: Any) -> list[KnownFlowRun]:
+        return await self._(lambda: self._client.read_flow_runs(**options))
+
+    async def read_flow_run_logs(self, flow_run_id: UUID | str, **options: Any) -> list[dict[str, Any]]:
+        return await self._(lambda: self._client.read_flow_run_logs(flow_run_id, **options))
+
+    async def set_flow_run_state(self, flow_run_id: UUID | str, state: State[Any], force: bool = False) -> KnownFlowRun:
+        return await self._(lambda: self._client.set_flow_run_state(flow_run_id, state, force))
+
+    async def create_flow_run(self, *args: Any, **options: Any) -> NoReturn:
+        not_supported("get_client(): create_flow_run")
+
+    async def _(self, call: Callable[[], T]) -> T:
+        return await in_thread(call)
+
+    def __getattr__(self, name: str) -> Any:
+        raise _unknown(name)
+
+
+def _unknown(name: str) -> Exception:
+    if name.startswith("_"):
+        return AttributeError(name)
+    there = ", ".join(key for key in vars(SyncClient) if not key.startswith("_"))
+    return NotSupported(f"get_client().{name} is not supported; the client has {there}")
+
+
+def _no_filters(filters: dict[str, Any], sort: Any) -> None:
+    for name, value in {**filters, "sort": sort}.items():
+        if value is not None:
+            not_supported(NO_FILTERS, f"{name}={value!r:.80}")
+
+
+def _deployment(name: str) -> str:
+    found = name.rpartition("/")[2]
+    if not found:
+        raise ConfigurationError(f"{name!r:.80} is no name of a deployment; write flow/deployment or deployment")
+    return found
+
+
+def _run(flow_run_id: UUID | str) -> str:
+    try:
+        return UUID(str(flow_run_id)).hex
+    except ValueError:
+        raise ConfigurationError(f"{flow_run_id!r:.80} is no id of a run") from None

@@ -1,0 +1,143 @@
+"""`run_deployment` and `wait_for_flow_run`: runs of other deployments, started through the worker or over HTTP, and waited for."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from whenthen.flows.clock import sleep, steady
+from whenthen.flows.execution.run_contexts import FLOW, place_given_away
+from whenthen.flows.flow_errors import ConfigurationError, FlowRunWaitTimeout
+from whenthen.flows.services.orchestration_client import SyncClient
+from whenthen.flows.services.server_objects import KnownFlowRun, flow_run_of
+from whenthen.flows.services.server_requests import ServerAddress
+from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
+from whenthen.flows.states.state import Scheduled
+from whenthen.flows.unsupported import not_supported
+
+__all__ = ["arun_deployment", "run_deployment", "wait_for_flow_run"]
+
+POLL_S = 5.0
+LONGEST_WAIT_S = 10_800
+
+
+def run_deployment(
+    name: str | UUID,
+    client: Any = None,
+    parameters: dict[str, Any] | None = None,
+    scheduled_time: datetime | None = None,
+    flow_run_name: str | None = None,
+    timeout: float | None = None,
+    poll_interval: float | None = POLL_S,
+    tags: Iterable[str] | None = None,
+    idempotency_key: str | None = None,
+    work_queue_name: str | None = None,
+    as_subflow: bool | None = True,
+    job_variables: dict[str, Any] | None = None,
+) -> Any:
+    """Start a run of a deployment and wait for its end, for `timeout` seconds at most; 0 does not wait. Gives the run as it then is.
+
+    In an async run a coroutine of it. The server is the worker's, else the one at `WHENTHEN_URL`.
+
+    Raises:
+        ObjectNotFound: there is no such deployment.
+        NotSupported: an option is given that runs of the server do not have.
+        NeedsServer: there is no server.
+    """
+    given = dict(locals())
+    return sync_or_awaited(_start(given))
+
+
+async def arun_deployment(name: str | UUID, **options: Any) -> KnownFlowRun:
+    """`run_deployment` for async callers."""
+    given = inspect.signature(run_deployment).bind(name, **options)
+    given.apply_defaults()
+    return await in_thread(_start(given.arguments))
+
+
+def wait_for_flow_run(
+    flow_run_id: UUID,
+    timeout: int | None = LONGEST_WAIT_S,
+    poll_interval: int | None = None,
+    client: Any = None,
+    log_states: bool = False,
+) -> Any:
+    """A run when it has ended; in an async run a coroutine of it.
+
+    Raises:
+        FlowRunWaitTimeout: it has not ended within `timeout` seconds.
+        NeedsServer: there is no server.
+    """
+
+    def wait() -> KnownFlowRun:
+        found = _waited(_reader(), flow_run_id, timeout, poll_interval or POLL_S)
+        if not found.state.is_final():
+            raise FlowRunWaitTimeout(f"run {flow_run_id} has not ended within {timeout} seconds: {found.state}")
+        return found
+
+    return sync_or_awaited(wait)
+
+
+class _ByWorker:
+    """Reads runs through the worker."""
+
+    def read_flow_run(self, flow_run_id: UUID) -> KnownFlowRun:
+        return flow_run_of(asked("read_flow_run", {"id": UUID(str(flow_run_id)).hex}, otherwise=""))
+
+
+def _reader() -> _ByWorker | SyncClient:
+    return _ByWorker() if connected() else SyncClient(ServerAddress.of_environment("run_deployment"))
+
+
+def _start(given: Mapping[str, Any]) -> Callable[[], KnownFlowRun]:
+    """What starts the run and waits, once the arguments of `run_deployment` are checked."""
+    for option in ("flow_run_name", "tags", "work_queue_name", "job_variables"):
+        if given[option]:
+            not_supported(f"run_deployment({option}=...)", f"{given[option]!r:.80}")
+    timeout = given["timeout"]
+    if timeout is not None and not timeout >= 0:
+        raise ConfigurationError(f"run_deployment: timeout is seconds from 0; found {timeout!r:.60}")
+    at = given["scheduled_time"]
+    if at is not None and at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+
+    def run() -> KnownFlowRun:
+        reader = _reader()
+        started = _started(reader, str(given["name"]), given["parameters"] or {}, at, given["idempotency_key"])
+        return started if timeout == 0 else _waited(reader, started.id, timeout, given["poll_interval"] or POLL_S)
+
+    return run
+
+
+def _started(
+    reader: _ByWorker | SyncClient, name: str, parameters: dict[str, Any], at: datetime | None, key: str | None
+) -> KnownFlowRun:
+    if isinstance(reader, SyncClient):
+        state = None if at is None else Scheduled(scheduled_time=at)
+        return reader.create_flow_run_from_deployment(name, parameters=parameters, state=state, idempotency_key=key)
+    body = {
+        "name": name,
+        "parameters": parameters,
+        "scheduled_time": None if at is None else at.isoformat(),
+        "key": key,
+    }
+    return flow_run_of(asked("run_deployment", body, otherwise=""))
+
+
+def _waited(reader: _ByWorker | SyncClient, run_id: UUID, timeout: float | None, poll_s: float) -> KnownFlowRun:
+    """The run, ended or not, after `timeout` seconds at the latest."""
+    until = None if timeout is None else steady() + timeout
+    flow = FLOW.get()
+    while True:
+        run = reader.read_flow_run(run_id)
+        left_s = poll_s if until is None else until - steady()
+        if run.state.is_final() or left_s <= 0:
+            return run
+        with place_given_away():
+            if flow is None:
+                sleep(min(poll_s, left_s))
+            else:
+                flow.scope.sleep(min(poll_s, left_s))

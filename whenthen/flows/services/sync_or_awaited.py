@@ -1,0 +1,45 @@
+"""One function for sync and async callers, as Prefect has it: `Variable.get("x")` gives the value, and in an async run a coroutine of it.
+
+Everything of the SDK that may wait for a server is written once, blocking, and goes through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from whenthen.flows.execution.reporter import REPORTER, SILENT, ask
+from whenthen.flows.execution.run_contexts import in_async_run, place_given_away
+from whenthen.flows.flow_errors import NeedsServer
+
+__all__ = ["asked", "connected", "in_thread", "sync_or_awaited"]
+
+T = TypeVar("T")
+
+
+def sync_or_awaited(call: Callable[[], Any]) -> Any:
+    """What `call` gives; in an async run, or in a running event loop outside of runs, a coroutine of it."""
+    return in_thread(call) if in_async_run() else call()
+
+
+async def in_thread(call: Callable[[], T]) -> T:
+    """What `call` gives, without keeping the event loop from other work."""
+    return await asyncio.to_thread(call)
+
+
+def connected() -> bool:
+    """Whether there is somebody who answers requests."""
+    return REPORTER.get() is not SILENT
+
+
+def asked(kind: str, body: dict[str, Any], *, otherwise: str) -> Any:
+    """The server's answer. Another run may have this one's place meanwhile.
+
+    Raises:
+        NeedsServer: this process is not connected to one; `otherwise` says what to do then.
+    """
+    if not connected():
+        raise NeedsServer(otherwise)
+    with place_given_away():
+        return ask(kind, body)

@@ -1,0 +1,125 @@
+"""What of Prefect is not here, and what needs a server, each with what to do instead. The errors are made of these tables, and
+docs/prefect.md lists them; a test holds the page to them.
+
+A module of Prefect's that is not here is a file that imports its name from here, which raises.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from whenthen.flows.flow_errors import NeedsServer, NotSupported
+
+__all__ = ["NEEDS_SERVER", "NOT_SUPPORTED", "needs_server", "not_supported"]
+
+#: names below `whenthen`, and what to do instead
+NOT_SUPPORTED = {
+    # modules
+    "assets": "let a task write the asset and call emit_event(...) when it has",
+    "automations": "write the automation as a rule (docs/rules.md); `whenthen import prefect FILE` translates Prefect's",
+    "blocks.abstract": "write a class of your own, and make it in the task that uses it",
+    "blocks.core": "pass a pydantic model as a parameter of the flow, and keep what is secret in blocks.system.Secret",
+    "blocks.notifications": "write a notifier into the rules (docs/actions.md), or call the service in a task",
+    "blocks.webhook": "use the action call-webhook in the rules, or an HTTP client in a task",
+    "client.schemas.filters": "give limit=..., and choose among the objects that you get; "
+    "`GET /api/runs?deployment=...&state=...` chooses on the server",
+    "docker": "build the image where you build your software, and start a worker in it",
+    "filesystems": "use pathlib or fsspec in a task; result_storage takes the path of a folder",
+    "infrastructure": "start a worker where the flow is to run",
+    "runner": "use serve(...)",
+    "server": "start `whenthen serve`",
+    "settings": "set environment variables; docs/settings.md lists them",
+    "task_worker": "submit the task in a flow, or start a deployment (run_deployment)",
+    "testing": "leave the harness out: a flow in a test starts no server and needs none",
+    "workers": "start `whenthen serve --role worker` where the flow is to run",
+    # names at the top
+    "get_cloud_client": "use get_client() with WHENTHEN_URL",
+    "materialize": "let a task write the asset and call emit_event(...) when it has",
+    # names in modules
+    "events.Automation": "write the automation as a rule (docs/rules.md); `whenthen import prefect FILE` translates Prefect's",
+    "events.RunDeployment": "write the action run-deployment into the rule (docs/actions.md)",
+    "events.get_events_client": "use emit_event(...)",
+    "events.get_events_subscriber": "write a rule that starts a deployment (docs/rules.md)",
+    "deployments.Deployment": "use flow.to_deployment(...), or `deployments:` in the rules (docs/deployments.md)",
+    "deployments.initialize_project": "write a file of rules with `deployments:` (docs/deployments.md)",
+    "blocks.system.DateTime": "pass a datetime as a parameter, or keep its text in a Variable",
+    "blocks.system.String": "keep the text in a Variable",
+    # methods and options
+    "Flow.from_source(<git or bucket>)": "check the code out where the worker runs, and give the path of the folder",
+    "Flow.visualize": "run the flow, and look at its task runs",
+    "RunnerDeployment.from_storage": "check the code out where the worker runs, and use RunnerDeployment.from_entrypoint",
+    "Task.apply_async": "use .submit(...) in a flow, or start a deployment (run_deployment)",
+    "Task.delay": "use .submit(...) in a flow, or start a deployment (run_deployment)",
+    "Task.serve": "use .submit(...) in a flow, or start a deployment (run_deployment)",
+    "schedules.Cron(day_or=False)": "use RRule: FREQ=MONTHLY;BYDAY=2FR;BYHOUR=8;BYMINUTE=0;BYSECOND=0 is the second Friday",
+    "concurrency(max_retries=...)": "use timeout_seconds=...; 0 does not wait",
+    "run_deployment(flow_run_name=...)": "leave it out; a run is known by its id, and a flow may have a flow_run_name",
+    "run_deployment(job_variables=...)": "set env, working_dir and work_pool of the deployment (docs/deployments.md)",
+    "run_deployment(tags=...)": "set the tags of the deployment; its runs have them",
+    "run_deployment(work_queue_name=...)": "give the deployment a work_pool of its own",
+    "get_client(): filters": "give limit=..., and choose among the objects that you get; "
+    "`GET /api/runs?deployment=...&state=...` chooses on the server",
+    "get_client(): set_flow_run_state": "Cancelling and Cancelled are the states that can be asked for; a run finds the others itself",
+    "get_client(): create_flow_run": "call the flow, or start a deployment (create_flow_run_from_deployment)",
+}
+
+#: what this process can not do by itself, and what then
+NEEDS_SERVER = {
+    "pause_flow_run": "a paused run is resumed through a server; where the flow is a plain script, pass what it waits for as a parameter",
+    "suspend_flow_run": "a suspended run is started again by a server; where the flow is a plain script, split it into two flows",
+    "resume_flow_run": "a paused run is resumed through a server",
+    "RunInput": "input comes through a server; where the flow is a plain script, pass it as a parameter",
+    "serve": "a server starts the runs of a deployment",
+    "deploy": "a server keeps deployments",
+    "run_deployment": "a server starts runs of other deployments: set WHENTHEN_URL to its address; "
+    "where the other flow can be imported, call it",
+    "get_client": "it asks a server over HTTP: set WHENTHEN_URL to its address, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN "
+    "to its token",
+    "Variable.get": "without a server the value comes from the environment",
+    "Variable.set": "without a server values come from the environment, which is not written",
+    "Secret.load": "without a server the value comes from the environment",
+    "Secret.save": "secrets are kept outside: in the environment of the server and its workers",
+    "JSON.load": "without a server the value comes from the environment",
+    "JSON.save": "without a server values come from the environment, which is not written",
+    "Artifact.get": "artifacts are kept by a server; without one an artifact is a line in the log of the run",
+    "concurrency": "a limit holds within one process: in a process pool, or among several processes, a server has to count; "
+    "use ThreadPoolTaskRunner where one process is enough",
+}
+
+
+def not_supported(name: str, found: str = "") -> NoReturn:
+    """
+    Raises:
+        NotSupported: always; says what to do instead of `name`, a key of the table.
+    """
+    raise NotSupported(f"{name} is not supported{found and f' ({found})'}: {NOT_SUPPORTED[name]}")
+
+
+def needs_server(name: str, more: str = "", kind: type[NeedsServer] = NeedsServer) -> NeedsServer:
+    """The error of what this process can not do by itself; `name` is a key of the table."""
+    return kind(f"{name} needs a server, and this process is not connected to one: {NEEDS_SERVER[name]}{more}")
+
+
+def _names_of(module: str) -> Callable[[str], Any]:
+    """The `__getattr__` of a module that is here, and of which some names are not."""
+
+    def missing(name: str) -> Any:
+        key = f"{module}.{name}"
+        if key in NOT_SUPPORTED:
+            not_supported(key)
+        raise AttributeError(f"module 'whenthen.{module}' has no attribute {name!r}; docs/prefect.md lists what it has")
+
+    return missing
+
+
+names_of_blocks_system = _names_of("blocks.system")
+names_of_deployments = _names_of("deployments")
+names_of_events = _names_of("events")
+
+
+def __getattr__(name: str) -> Any:
+    for key in NOT_SUPPORTED:
+        if key.replace(".", "_") == name:
+            not_supported(key)
+    raise AttributeError(name)
