@@ -48,7 +48,6 @@ OUTCOMES = ("executed", "failed", "dead")  #: of attempts
 _BUS = (
     "bus_busy",
     "bus_disconnected",
-    "bus_busy",
     "bus_refused",
     "bus_timeout",
     "bus_unavailable",
