@@ -72,6 +72,8 @@ class Offset:
     prepared: int = 0  #: packs of a commit larger than an atomic batch
     applied: int = 0  #: how many of them are applied
     rules: int = 0  #: the revision of the rules that is in force there; 0 in offsets of earlier versions
+    decisions: int = 0  #: the last batch of decisions that is committed, by its sequence in `DECISIONS`; 0 without one
+    decisions_from: int = 0  #: batches after this sequence may not be in the shard's records of its decisions yet
     packed: bytes = b""  #: the changes of a small commit, packed; behind the JSON line
     revision: int = 0
 

@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from whenthen.engine.bus.records import Outcome
+from whenthen.engine.process.asyncapi.decision_messages import DecisionsMessage
 from whenthen.engine.process.asyncapi.engine_messages import (
     ActionSpecMessage,
     ActionTaskMessage,
@@ -124,6 +125,10 @@ CHANNELS = (
     Channel(
         "ActionSpec", "KV_WT_specs", "$KV.WT_specs.{digest}", ActionSpecMessage,
         "Specifications of actions, which tasks name by digest.",
+    ),
+    Channel(
+        "Decisions", "DECISIONS", "decisions.{shard}", DecisionsMessage,
+        "What a shard decided between two commits. It holds once a later batch, or the shard's offset, names it.",
     ),
     Channel("QueuedRun", "RUNS", "runs.{pool}.{deployment}.{run}", QueuedRun, "The queue of a work pool.", TEXT),
     Channel("RunLog", "LOGS", "logs.{run}", LogLines, "What flow runs wrote."),
