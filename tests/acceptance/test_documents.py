@@ -67,8 +67,20 @@ MANY_RULES = "automations:\n" + "".join(
 #: the record of the format is written before anybody can listen; tests/integration/test_formats.py has it. What can not be read
 #: is not made here; tests/unit/engine/evaluation/test_set_aside.py has it
 #: Hangs: tests/integration/test_hung_events.py
-NOT_SENT = {"Decisions", "WindowPart", "Format", "UnreadableWindow", "Skip", "HungEvent", "HungAction"}
-SUBJECTS = ("events.>", "ticks.>", "skips.>", "rules.*", "rulesets.>", "decisions.*", "audit.*", "engine.>", "runs.>", "logs.>", "$KV.>")
+NOT_SENT = {"WindowPart", "Format", "UnreadableWindow", "Skip", "HungEvent", "HungAction"}
+SUBJECTS = (
+    "events.>",
+    "ticks.>",
+    "skips.>",
+    "rules.*",
+    "rulesets.>",
+    "decisions.*",
+    "audit.*",
+    "engine.>",
+    "runs.>",
+    "logs.>",
+    "$KV.>",
+)
 
 
 class Recorder:

@@ -25,6 +25,7 @@ DecisionCounts = dict[str, dict[str, int]]
 #: a row as it is stored, without the number of its automation: path, reason, seq, event, at_us, key, detail, firing
 StoredRow = list[Any]
 
+MOST_BYTES = 200_000  #: of the record of an automation
 MOST_CHARS = 512  #: of a key or a detail; the rest is cut
 _REASONS = frozenset(Reason)
 
@@ -191,8 +192,14 @@ class KeptDecisions:
                 del kept[: len(kept) - keep]
 
     def encode(self, clock_us: int) -> bytes:
-        """As the state of a window, which begins with the shard's clock."""
-        return orjson.dumps([clock_us, self.since_us, self.upto, self.counts, list(self.rows.values())])
+        """As the state of a window, which begins with the shard's clock. Of rows that have more than `MOST_BYTES` the older
+        half goes, whose details are longest."""
+        while True:
+            state = orjson.dumps([clock_us, self.since_us, self.upto, self.counts, list(self.rows.values())])
+            if len(state) <= MOST_BYTES:
+                return state
+            longest = max(self.rows.values(), key=lambda rows: sum(map(row_bytes, rows)))
+            del longest[: (len(longest) + 1) // 2]
 
     @classmethod
     def decode(cls, state: bytes) -> KeptDecisions:

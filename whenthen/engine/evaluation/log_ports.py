@@ -159,9 +159,17 @@ class ShardLog(Protocol):
             SetupError: the store holds windows that no commit covers.
         """
 
-    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0) -> Offset:
+    async def commit(
+        self,
+        messages: Sequence[Message],
+        *,
+        seq: int,
+        clock_us: int,
+        rules: int = 0,
+        decisions: tuple[int, int] | None = None,
+    ) -> Offset:
         """Store `messages` and the new position as one, with the revision of the rules that is in force there; tries until the
-        outcome is known.
+        outcome is known. `decisions` are the offset's `decisions` and `decisions_from`; left out, they stay what they were.
 
         Windows of any size are stored, in parts; another message must fit (`largest`). While the store is full, room is made
         of what only tells what was, and the commit is tried until it is stored.

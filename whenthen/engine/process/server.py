@@ -452,7 +452,6 @@ class Server:
             deployments=[deployment.name for deployment in rules.deployments],
         )
         parts.pauses.report()
-        parts.observation.decisions.keep_only(list(compiled.automations))
         if self._worker is not None:
             self._worker.replace_rules(rules)
 

@@ -81,6 +81,7 @@ ANSWERS: dict[str, Any] = {
         actions_on_resolve=[],
         fired=0,
         last_fired=None,
+        decided={},
         decisions=[],
     ),
     "list_decisions": [],

@@ -149,7 +149,15 @@ class FencedShardLog:
             await asyncio.sleep(REPLICA_S)  # a replica that lags answered
         raise unavailable("no replica of the ENGINE stream is up to date", BusReason.TIMEOUT)
 
-    async def commit(self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0) -> Offset:
+    async def commit(
+        self,
+        messages: Sequence[Message],
+        *,
+        seq: int,
+        clock_us: int,
+        rules: int = 0,
+        decisions: tuple[int, int] | None = None,
+    ) -> Offset:
         """See `ShardLog.commit`."""
         target = dataclasses.replace(
             self.offset,
@@ -162,6 +170,8 @@ class FencedShardLog:
             applied=0,
             packed=b"",
         )
+        if decisions is not None:
+            target = dataclasses.replace(target, decisions=decisions[0], decisions_from=decisions[1])
         while True:
             try:
                 whole = self._parts.cut(messages, min(self._part_bytes, self.largest))

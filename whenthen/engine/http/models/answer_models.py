@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from whenthen.schemas.deployments import RunState
-from whenthen.schemas.firings import FiringState, Reason
+from whenthen.schemas.firings import FiringState
 
 __all__ = [
     "Accepted",
@@ -290,7 +290,8 @@ class StoredEvent(AnswerModel):
 
 class DecisionItem(AnswerModel):
     at: str
-    reason: Reason
+    reason: str
+    """`fired`, or why it did not."""
     event: str | None
     """The id; null for a decision of time alone."""
     path: str
@@ -300,6 +301,10 @@ class DecisionItem(AnswerModel):
     detail: str
     """The clause and the value that decided."""
     firing: str | None
+    seq: int
+    """The event's position in the stream; 0 for a decision of time alone."""
+    rules: int
+    """The revision of the rules with which it was decided; 0 when it is not known."""
 
 
 class AutomationState(AnswerModel):
@@ -348,6 +353,8 @@ class AutomationDetail(AutomationState):
     fired: int
     """Firings so far, whichever process made them; seconds old of a shard that another process evaluates."""
     last_fired: str | None
+    decided: dict[str, int]
+    """How many decisions there were, by reason."""
     decisions: list[DecisionItem]
     """The last ones."""
 

@@ -13,7 +13,7 @@ from whenthen.engine.bus.embedded import EmbeddedServer
 from whenthen.engine.execution import DeadLetters, SpecStore
 from whenthen.engine.hangs import HangCounts
 from whenthen.engine.metrics import Metrics
-from whenthen.engine.process.observation import DecisionLog, Observation
+from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.queries.shard_records import orphan_records
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
@@ -99,9 +99,7 @@ def build_parts(
         rule_registry=rule_registry,
         orchestrator=BuiltInOrchestrator(nats.stores, rule_registry),
         pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses, orphans=orphans),
-        observation=Observation(
-            metrics, DecisionLog(settings.decisions_kept), shards=settings.shards if Role.EVALUATOR in roles else 0
-        ),
+        observation=Observation(metrics, shards=settings.shards if Role.EVALUATOR in roles else 0),
         dead_letters=DeadLetters(nats.bus.client, outcome_ttl_s=int(settings.retain_outcomes.total_seconds())),
         hangs=HangCounts(nats.bus),
         at_hand=at_hand,
