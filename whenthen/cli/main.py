@@ -30,6 +30,7 @@ COMMANDS = {
     "emit": LazyCommand("whenthen.cli.emit", "Send an event; done means that it is stored."),
     "events": LazyCommand("whenthen.cli.inspect", "Events that are stored, newest first."),
     "automations": LazyCommand("whenthen.cli.inspect", "Automations, and why they fired or did not."),
+    "why": LazyCommand("whenthen.cli.why", "Why an automation fired for an event, or at a moment, or did not: clauses with values, windows, and what was missing."),
     "firings": LazyCommand("whenthen.cli.inspect", "Firings, newest first: which automation fired for which event."),
     "status": LazyCommand("whenthen.cli.inspect", "What the server runs, on which rules, and the problems of a set that was refused."),
     "deployments": LazyCommand("whenthen.cli.runs", "Deployments: what can be run, and when it runs by itself."),

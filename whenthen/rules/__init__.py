@@ -66,5 +66,6 @@ __all__ = [
     "rules_schema",
     "run_tests",
     "skips_of",
+    "why_replay",
     "window_changes",
 ]

@@ -39,7 +39,8 @@ from whenthen.schemas.ruletests import (
     RuleTestFile,
 )
 from whenthen.schemas.times import format_duration, parse_us
-from whenthen.triggers import RuleSet, why_not
+from whenthen.triggers import RuleSet
+from whenthen.triggers.explaining import why_not
 
 __all__ = ["TestReport", "TestResult", "junit", "load_tests", "render_actions", "run_tests"]
 

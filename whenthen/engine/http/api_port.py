@@ -6,11 +6,12 @@ Every method that names a thing raises `NotFound` when there is none, and any ma
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Protocol
 
 from whenthen.engine.bus.connection import Ack
 from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models import why_models
 from whenthen.engine.http.models.request_models import Listing, Page, RollbackRequest, RuleSetRequest, RunRequest
 from whenthen.schemas.events import Event
 from whenthen.schemas.webhooks import RateLimit
@@ -89,6 +90,11 @@ class Api(Protocol):
 
     async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
         """Filters: reason."""
+
+    async def why(
+        self, automation: str, *, event: str | None = None, key: Mapping[str, str] | None = None, at: str | None = None
+    ) -> why_models.WhyReport:
+        """Why it fired for an event, or for a key at a moment, or did not. Raises NotFound, InvalidInput."""
 
     async def list_firings(self, page: Page) -> list[answers.FiringSummary]:
         """Filters: automation."""

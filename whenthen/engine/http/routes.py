@@ -18,7 +18,8 @@ from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
 from whenthen.engine.http.models import answer_models as answers
-from whenthen.engine.http.models.request_models import Listing, Page, RunRequest, read_run_request
+from whenthen.engine.http.models import why_models
+from whenthen.engine.http.models.request_models import Listing, Page, RunRequest, read_key, read_run_request
 from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE
 from whenthen.engine.http.routed_paths import decoded_step
 from whenthen.sources import decode_json
@@ -219,6 +220,19 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     async def drop_action(key: Named) -> answers.Redriven:
         """Give up an action that used up its attempts."""
         return await api.drop_action(key)
+
+    @get("/why", tags=["automations"])
+    async def why(
+        automation: Annotated[str, Query(min_length=1, max_length=512)],
+        event: Filter = None,
+        key: Annotated[
+            list[str] | None, Query(max_length=64, description="`name=value`; several times for several.")
+        ] = None,
+        at: Filter = None,
+    ) -> why_models.WhyReport:
+        """Why an automation fired for an event (`event`), or for a key (`key`) at a moment (`at`), or did not: from the record, and
+        from the events that are kept."""
+        return await api.why(automation, event=event, key=read_key(key or []), at=at)
 
     return router
 

@@ -28,6 +28,8 @@ from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.run_queries import RunQueries
+from whenthen.engine.process.queries.why_query import WhyQuery
+from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.runs import BuiltInOrchestrator, Stores
@@ -55,6 +57,8 @@ class ServerApi:
         missing: Callable[[], list[str]],
         describe: Callable[[], answers.Status],
         backups: Backups,
+        revisions: CompiledRevisions,
+        max_depth: int,
         check_room: Callable[[], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
@@ -82,6 +86,7 @@ class ServerApi:
         self.list_events = events.list_events
         self.get_event = events.get_event
 
+        self.why = WhyQuery(bus, rule_registry, revisions, events, max_depth=max_depth).why
         automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation)
         self.list_automations = automations.list_automations
         self.get_automation = automations.get_automation

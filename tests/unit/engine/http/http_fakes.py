@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 from whenthen.engine.bus.connection import Ack
-from whenthen.engine.http import Api, HttpApp, Page, RunRequest, create_app
+from whenthen.engine.http import Api, HttpApp, Page, RunRequest, create_app, why_models
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.deployments import RunState
@@ -85,6 +85,25 @@ ANSWERS: dict[str, Any] = {
         decisions=[],
     ),
     "list_decisions": [],
+    "why": why_models.WhyReport(
+        automation="a",
+        event="e",
+        seq=1,
+        at=None,
+        key={},
+        reason="not_expected",
+        fired=False,
+        firing=None,
+        rules=1,
+        source="computed",
+        answer="",
+        missing=[],
+        decisions=[],
+        clauses=None,
+        before=[],
+        after=[],
+        notes=[],
+    ),
     "list_firings": [],
     "pause_automation": AUTOMATION,
     "resume_automation": AUTOMATION,

@@ -13,14 +13,14 @@ from whenthen.engine.http import Listing, Page, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
+from whenthen.engine.process.queries.decision_items import decision_item
 from whenthen.engine.process.queries.shard_records import fired_records, set_aside_records
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.firings import Reason
-from whenthen.schemas.times import format_time, from_us
-from whenthen.triggers import why_not
+from whenthen.triggers.explaining import why_not
 
 __all__ = ["AutomationQueries"]
 
@@ -117,20 +117,7 @@ class AutomationQueries:
         for decision, event in zip(false, events, strict=True):
             if event is not None and (why := why_not(compiled, event, decision.path, now_us=decision.at_us)):
                 details[id(decision)] = "; ".join(why)
-        return [
-            answers.DecisionItem(
-                at=format_time(from_us(decision.at_us)),
-                reason=decision.reason,
-                event=decision.event,
-                path=decision.path,
-                key=decision.key,
-                detail=details.get(id(decision), decision.detail),
-                firing=decision.firing,
-                seq=decision.seq,
-                rules=decision.rules,
-            )
-            for decision in decisions
-        ]
+        return [decision_item(decision, detail=details.get(id(decision), "")) for decision in decisions]
 
     def _state(self, automation: Automation, aside: Collection[str]) -> answers.State:
         if not automation.enabled:
