@@ -199,6 +199,7 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     for path in ("/api/automations", "/api/automations/ordered", "/api/automations/nobody", "/api/status"):
         ask("GET", path)
     eventually(lambda: len(ask("GET", "/api/automations/ordered/decisions").json()) >= 2)
+    eventually(lambda: ask("GET", "/api/audit", params={"kind": "request-*"}).json())
     for query in ({"event": event_id}, {"at": "2026-01-31T08:00:00Z", "key": "id=order.1"}, {"at": "x"}):
         ask("GET", "/api/why", params={"automation": "ordered", **query})
     ask("GET", "/api/why", params={"automation": "unshipped", "event": event_id})

@@ -232,3 +232,37 @@ async def test_counts_are_exact_while_the_evaluator_is_killed_again_and_again(
         assert total == counts
         rows = [row.firing for batch in found for row in batch.rows if row.reason == "fired"]
         assert len(rows) == len(set(rows)) == len(firings)
+
+
+async def test_what_was_done_and_refused_is_on_record_after_everything_was_killed(
+    tmp_path: Path, nats_server: NatsServer
+) -> None:
+    async with house(tmp_path, nats_server.url) as server:
+        await server.client.post("/hooks/nobody", json={})
+        await server.client.post("/api/events", json={"event": 3})
+        await server.client.get("/api/events", headers={"Authorization": "Bearer wrong"})
+        await server.client.post("/api/automations/paid/pause", json={})
+        await server.client.post("/api/rules/apply", json={"files": [{"name": "x.yaml", "text": "automations: 3"}]})
+        (server.rules / "rules.yaml").write_text("automations: [{name: x}]")
+        wanted = {
+            ("rules-taken", "revision 1", ""),
+            ("request-refused", "webhook /hooks/nobody", "not_found"),
+            ("request-refused", "api /api/events", "invalid_event"),
+            ("request-refused", "api /api/events", "no_token"),
+            ("automation-paused", "paid", ""),
+            ("rules-refused", "", "invalid_rules"),
+            ("rules-refused", "changed rules; the last good ones stay in force", ""),
+        }
+
+        async def told() -> set[tuple[str, str, str]]:
+            return {(each["kind"], each["what"], each["cause"]) for each in await server.get("/api/audit")}
+
+        async def all_told() -> bool:
+            return wanted <= await told()
+
+        await until(all_told, within_s=START_S, what=f"{wanted} are on record")
+        await server.kill_all()
+        await server.ready()
+        assert wanted <= await told()
+        refused = await server.get("/api/audit", kind="request-*", limit=2)
+        assert [each["who"] for each in refused] == ["127.0.0.1", "127.0.0.1"]

@@ -32,6 +32,7 @@ COMMANDS = {
     "automations": LazyCommand("whenthen.cli.inspect", "Automations, and why they fired or did not."),
     "why": LazyCommand("whenthen.cli.why", "Why an automation fired for an event, or at a moment, or did not: clauses with values, windows, and what was missing."),
     "firings": LazyCommand("whenthen.cli.inspect", "Firings, newest first: which automation fired for which event."),
+    "audit": LazyCommand("whenthen.cli.inspect", "Who did what, and what was refused, newest first."),
     "status": LazyCommand("whenthen.cli.inspect", "What the server runs, on which rules, and the problems of a set that was refused."),
     "deployments": LazyCommand("whenthen.cli.runs", "Deployments: what can be run, and when it runs by itself."),
     "runs": LazyCommand("whenthen.cli.runs", "Flow runs, newest first."),

@@ -35,6 +35,9 @@ class Api(Protocol):
         """Verify a request to a webhook and translate it. Raises NotFound, Refused (its `status`), UnsupportedMediaType,
         InvalidInput."""
 
+    def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
+        """A request was refused; `who` is the address that it came from."""
+
     def rate_limit(self, webhook: str) -> RateLimit | None:
         """How often one source may call the webhook. Raises NotFound."""
 
@@ -122,6 +125,9 @@ class Api(Protocol):
     async def pause_automation(self, name: str) -> answers.AutomationState: ...
 
     async def resume_automation(self, name: str) -> answers.AutomationState: ...
+
+    async def list_audit(self, page: Page) -> list[why_models.AuditItem]:
+        """Who did what, newest first. Filters: kind, who, what (globs)."""
 
     async def list_orphans(self) -> list[answers.Orphan]: ...
 

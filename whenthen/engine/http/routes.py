@@ -221,6 +221,20 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         """Give up an action that used up its attempts."""
         return await api.drop_action(key)
 
+    @get("/audit", tags=["server"])
+    async def list_audit(
+        request: Request,
+        response: Response,
+        limit: Limit = 50,
+        before: Before = None,
+        kind: Filter = None,
+        who: Filter = None,
+        what: Filter = None,
+    ) -> list[why_models.AuditItem]:
+        """Who did what, and what was refused, newest first."""
+        page = _page(limit, before, kind=kind, who=who, what=what)
+        return _linked(request, response, await api.list_audit(page))
+
     @get("/why", tags=["automations"])
     async def why(
         automation: Annotated[str, Query(min_length=1, max_length=512)],

@@ -85,6 +85,7 @@ ANSWERS: dict[str, Any] = {
         decisions=[],
     ),
     "list_decisions": [],
+    "list_audit": [],
     "why": why_models.WhyReport(
         automation="a",
         event="e",
@@ -141,6 +142,7 @@ class FakeApi:
     limit: RateLimit | None = None  #: of the webhook
     missing: list[str] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    refusals: list[tuple[str, ...]] = field(default_factory=list)
     traces: list[Any] = field(default_factory=list)  #: of the runs that were asked for
     translated: list[Request] = field(default_factory=list)
     registry: Metrics = field(default_factory=lambda: metrics_of("orders"))
@@ -178,6 +180,9 @@ class FakeApi:
             id=data.get("id"),
         )
         return Translation(events=[event])
+
+    def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
+        self.refusals.append((source, reason, detail, who))
 
     def rate_limit(self, webhook: str) -> RateLimit | None:
         return self.limit

@@ -80,12 +80,14 @@ class AuditItem(AnswerModel):
 
     at: str
     kind: str
-    """`request.refused`, `rules.taken`, `rules.refused`, `automation.paused`, ..."""
+    """`request-refused`, `rules-taken`, `rules-refused`, `automation-paused`, ..."""
     who: str
     """The address, the process or the name that it came from."""
     what: str
     """What it was about: a webhook, an automation, a revision, an action."""
     detail: str
+    cause: str
+    """Why it was refused: a stable word, as in errors and metrics."""
     count: int
     """How many of the same kind this stands for; more than one where there were too many to keep each."""
     seq: int
