@@ -200,6 +200,8 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
         ask("GET", path)
     eventually(lambda: len(ask("GET", "/api/automations/ordered/decisions").json()) >= 2)
     eventually(lambda: ask("GET", "/api/audit", params={"kind": "request-*"}).json())
+    for wanted in (event_id, loaded["id"], dead["key"], "no such thing"):
+        ask("GET", f"/api/trace/{wanted}")
     for query in ({"event": event_id}, {"at": "2026-01-31T08:00:00Z", "key": "id=order.1"}, {"at": "x"}):
         ask("GET", "/api/why", params={"automation": "ordered", **query})
     ask("GET", "/api/why", params={"automation": "unshipped", "event": event_id})

@@ -31,6 +31,7 @@ COMMANDS = {
     "events": LazyCommand("whenthen.cli.inspect", "Events that are stored, newest first."),
     "automations": LazyCommand("whenthen.cli.inspect", "Automations, and why they fired or did not."),
     "why": LazyCommand("whenthen.cli.why", "Why an automation fired for an event, or at a moment, or did not: clauses with values, windows, and what was missing."),
+    "trace": LazyCommand("whenthen.cli.trace", "What led to what: from any id back to the first event, and forward to the last run."),
     "firings": LazyCommand("whenthen.cli.inspect", "Firings, newest first: which automation fired for which event."),
     "audit": LazyCommand("whenthen.cli.inspect", "Who did what, and what was refused, newest first."),
     "status": LazyCommand("whenthen.cli.inspect", "What the server runs, on which rules, and the problems of a set that was refused."),

@@ -65,8 +65,8 @@ class DecisionReader:
         await recorder.load(seq=offset.seq, head=offset.decisions, low=offset.decisions_from)
         return recorder.kept.get(automation) or KeptDecisions()
 
-    async def at(self, shard: int, automation: str, position: int) -> Recorded:
-        """The rows of an automation for the event at a position; there may be none although it was decided, as not every row is kept.
+    async def at(self, shard: int, automation: str | None, position: int) -> Recorded:
+        """The rows of an automation, or of all, for the event at a position; there may be none although it was decided, as not every row is kept.
 
         Raises:
             BusUnavailable: it can not be read.
@@ -90,7 +90,7 @@ class DecisionReader:
         for each in found:
             if each.after < position <= each.seq:
                 recorded.rules = each.rules
-            recorded.rows += [row for row in each.rows if row.automation == automation and row.seq == position]
+            recorded.rows += [row for row in each.rows if automation in (None, row.automation) and row.seq == position]
         return recorded
 
     async def _from(self, shard: int, place: int) -> AsyncGenerator[tuple[int, DecisionBatch], None]:
@@ -148,9 +148,12 @@ def _decoded(data: bytes) -> DecisionBatch | None:
         return None
 
 
-def _is_held(batches: list[DecisionBatch], automation: str, position: int) -> bool:
+def _is_held(batches: list[DecisionBatch], automation: str | None, position: int) -> bool:
     """Whether the event at a position was held for its predecessor, and nothing shows yet how it was decided."""
     reasons = [
-        row.reason for each in batches for row in each.rows if row.automation == automation and row.seq == position
+        row.reason
+        for each in batches
+        for row in each.rows
+        if automation in (None, row.automation) and row.seq == position
     ]
     return bool(reasons) and set(reasons) == {Reason.HELD_FOR_PREDECESSOR}

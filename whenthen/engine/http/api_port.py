@@ -99,6 +99,9 @@ class Api(Protocol):
     ) -> why_models.WhyReport:
         """Why it fired for an event, or for a key at a moment, or did not. Raises NotFound, InvalidInput."""
 
+    async def trace(self, wanted: str) -> why_models.TraceReport:
+        """What led to what, back and forward from any id. Raises NotFound."""
+
     async def list_firings(self, page: Page) -> list[answers.FiringSummary]:
         """Filters: automation."""
 

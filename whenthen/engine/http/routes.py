@@ -221,6 +221,11 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         """Give up an action that used up its attempts."""
         return await api.drop_action(key)
 
+    @get("/trace/{wanted:path}", tags=["server"])
+    async def trace(wanted: Named) -> why_models.TraceReport:
+        """What led to what, from an id of an event, a firing, an action, a run or a trace: back to the first cause, and forward."""
+        return await api.trace(wanted)
+
     @get("/audit", tags=["server"])
     async def list_audit(
         request: Request,

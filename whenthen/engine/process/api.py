@@ -32,6 +32,7 @@ from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.run_queries import RunQueries
+from whenthen.engine.process.queries.trace_query import TraceQuery
 from whenthen.engine.process.queries.why_query import WhyQuery
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
@@ -63,6 +64,7 @@ class ServerApi:
         backups: Backups,
         revisions: CompiledRevisions,
         max_depth: int,
+        shards: int,
         audit: AuditLog,
         check_room: Callable[[], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -121,6 +123,8 @@ class ServerApi:
         self.resume_deployment = done("deployment-resumed", run_commands.resume_deployment)
         self.run_deployment = done("run-started", run_commands.run_deployment, told=lambda run: run.id)
         self.cancel_run = done("run-cancelled", run_commands.cancel_run)
+
+        self.trace = TraceQuery(bus, orchestrator, ids, shards=shards).trace
 
         actions = ActionQueries(bus, dead_letters)
         self.list_actions = actions.list_actions
