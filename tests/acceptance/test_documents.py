@@ -202,6 +202,9 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     eventually(lambda: ask("GET", "/api/audit", params={"kind": "request-*"}).json())
     for wanted in (event_id, loaded["id"], dead["key"], "no such thing"):
         ask("GET", f"/api/trace/{wanted}")
+    ask("GET", "/api/record", params={"automation": "ordered", "event": event_id})
+    ask("GET", "/api/record", params={"firing": "nothing"})
+    ask("GET", "/api/record")
     for query in ({"event": event_id}, {"at": "2026-01-31T08:00:00Z", "key": "id=order.1"}, {"at": "x"}):
         ask("GET", "/api/why", params={"automation": "ordered", **query})
     ask("GET", "/api/why", params={"automation": "unshipped", "event": event_id})

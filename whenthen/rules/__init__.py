@@ -61,11 +61,11 @@ __all__ = [
     "load_tests",
     "planned_changes",
     "read_document",
+    "recorded",
     "replay",
     "rules_files",
     "rules_schema",
     "run_tests",
     "skips_of",
-    "why_replay",
     "window_changes",
 ]

@@ -3,7 +3,7 @@
     views = window_views(evaluator, automation, event)      # before and after `evaluator.process(event, ...)`
     what_was_missing(automation, decision, views, event=event)
 
-Called by `rules.why_replay`. Which clause of a filter failed is said in `triggers.matching.clause_tree`, whose names are here, too.
+Called by `rules.recorded`. Which clause of a filter failed is said in `triggers.matching.clause_tree`, whose names are here, too.
 """
 
 from __future__ import annotations

@@ -102,6 +102,11 @@ class Api(Protocol):
     async def trace(self, wanted: str) -> why_models.TraceReport:
         """What led to what, back and forward from any id. Raises NotFound."""
 
+    async def record(
+        self, *, firing: str | None = None, automation: str | None = None, event: str | None = None
+    ) -> why_models.RecordedTestItem:
+        """What happened, as a test of rules. Raises NotFound, InvalidInput."""
+
     async def list_firings(self, page: Page) -> list[answers.FiringSummary]:
         """Filters: automation."""
 

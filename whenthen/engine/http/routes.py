@@ -221,6 +221,13 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         """Give up an action that used up its attempts."""
         return await api.drop_action(key)
 
+    @get("/record", tags=["automations"])
+    async def record(
+        firing: Filter = None, automation: Filter = None, event: Filter = None
+    ) -> why_models.RecordedTestItem:
+        """A test of rules made of what led to a firing, or of why an automation did not fire for an event."""
+        return await api.record(firing=firing, automation=automation, event=event)
+
     @get("/trace/{wanted:path}", tags=["server"])
     async def trace(wanted: Named) -> why_models.TraceReport:
         """What led to what, from an id of an event, a firing, an action, a run or a trace: back to the first cause, and forward."""

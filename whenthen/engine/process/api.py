@@ -98,7 +98,9 @@ class ServerApi:
         self.list_events = events.list_events
         self.get_event = events.get_event
 
-        self.why = WhyQuery(bus, rule_registry, revisions, events, max_depth=max_depth).why
+        whys = WhyQuery(bus, rule_registry, revisions, events, max_depth=max_depth)
+        self.why = whys.why
+        self.record = whys.record
         automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation)
         self.list_automations = automations.list_automations
         self.get_automation = automations.get_automation

@@ -86,6 +86,7 @@ ANSWERS: dict[str, Any] = {
     ),
     "list_decisions": [],
     "list_audit": [],
+    "record": why_models.RecordedTestItem(test={}, passes=True, rules=1, notes=[]),
     "trace": why_models.TraceReport(id="event:e", trace=None, items=[], links=[], cut=False, notes=[]),
     "why": why_models.WhyReport(
         automation="a",

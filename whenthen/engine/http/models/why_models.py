@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 from whenthen.engine.http.models.answer_models import AnswerModel, DecisionItem
 
-__all__ = ["AuditItem", "EventReference", "TraceItem", "TraceLink", "TraceReport", "WhyReport", "WindowItem"]
+__all__ = [
+    "AuditItem",
+    "EventReference",
+    "RecordedTestItem",
+    "TraceItem",
+    "TraceLink",
+    "TraceReport",
+    "WhyReport",
+    "WindowItem",
+]
 
 
 class EventReference(AnswerModel):
@@ -73,6 +82,19 @@ class WhyReport(AnswerModel):
     after: list[WindowItem]
     notes: list[str]
     """What this answer can not know, and why."""
+
+
+class RecordedTestItem(AnswerModel):
+    """What happened, as a test of rules."""
+
+    test: dict[str, Any]
+    """As it stands in the list `tests` of a `*.test.yaml`."""
+    passes: bool
+    """Whether it passes with the rules of then."""
+    rules: int
+    """Their revision."""
+    notes: list[str]
+    """What could not be recorded, and why it does not pass."""
 
 
 class AuditItem(AnswerModel):

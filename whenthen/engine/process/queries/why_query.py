@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import orjson
 
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.stream_reader import Received, StreamReader
-from whenthen.engine.bus.streams import EVENTS
-from whenthen.engine.bus.subjects import RULE_MARKERS, filters_for, marker_number, tick_subject
+from whenthen.engine.bus.streams import ENGINE, EVENTS
+from whenthen.engine.bus.subjects import RULE_MARKERS, filters_for, marker_number, short_token, tick_subject
 from whenthen.engine.decisions import DecisionReader
 from whenthen.engine.hangs import skip_subject
 from whenthen.engine.http import answer_models as answers
@@ -29,7 +30,7 @@ from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import RevisionDamaged, RevisionNotUnderstood
-from whenthen.rules.why_replay import WhyAnswer, WhyReplay, main_decision
+from whenthen.rules.recorded import WhyAnswer, WhyReplay, main_decision
 from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import decode_event
@@ -104,6 +105,64 @@ class WhyQuery:
             raise InvalidInput(str(error), path=("at",)) from None
         return await self._of_moment(shard, log, automation, dict(key or {}), at_us)
 
+    async def record(
+        self, *, firing: str | None = None, automation: str | None = None, event: str | None = None
+    ) -> why_models.RecordedTestItem:
+        """A test of rules made of what led to a firing, or to the decision that there was none.
+
+        Raises:
+            InvalidInput: neither a firing, nor an automation and an event.
+            NotFound: it is not kept.
+        """
+        key: dict[str, str] | None = None
+        at_us = target = 0
+        if firing is not None:
+            found = await self._firing(firing)
+            automation = found["automation"]
+            target = found["seq"]
+            at_us = to_us(parse_time(found["at"]))
+            key = {name: str(value) for name, value in found["key"].items()}
+        elif automation is not None and event is not None:
+            target = (await self._events.get_event(event)).seq
+        else:
+            raise InvalidInput("give a firing, or an automation and an event", path=("firing",))
+        shard = self._rule_registry.shard_of(automation)
+        log = await self._look(shard)
+        notes: list[str] = []
+        end = target or await self._position_at(at_us)
+        number = log.revision_at(end) or (await self._record.offset(shard)).rules
+        compiled = await self._compiled(number, automation, notes)
+        if compiled is None:
+            raise NotFound(f"{automation} was not in the rules of revision {number}, which were in force then")
+        if target and target < log.first:
+            raise NotFound(
+                f"the event at position {target} is not kept any more; events are kept from {_time(log.first_us)} on "
+                "(retain_events)"
+            )
+        answer, replay = await self._replayed(shard, log, compiled, target, notes, end=end, at_us=at_us, key=key)
+        if replay is None:
+            raise NotFound(f"{notes[-1]}, so no test can be made")
+        if not answer.exact:
+            notes.append(self._inexact(log))
+        made = replay.recorded_test(max(at_us, await self._time_of(target)) if target else at_us)
+        if firing is not None and not any("step" in each or not target for each in made.test.get("fires", ())):
+            notes.append(
+                "evaluated again it does not fire: events before it are not kept any more, or it was resumed meanwhile"
+            )
+        return why_models.RecordedTestItem(
+            test=made.test, passes=not made.failures, notes=[*notes, *made.failures], rules=number
+        )
+
+    async def _firing(self, firing: str) -> dict[str, Any]:
+        found: list[dict[str, Any]] = []
+        request = {"seq": 1, "next_by_subj": f"engine.firing.*.{short_token(firing)}", "batch": 1}
+        await self._bus.client.read_stored(
+            ENGINE, request, lambda each: found.append(orjson.loads(each.data)) if each.data else None
+        )
+        if not found or found[0]["id"] != firing:
+            raise NotFound(f"the firing {firing[:80]!r} is not kept; `whenthen firings -o wide` lists them")
+        return found[0]
+
     # -- an event
 
     async def _of_event(self, shard: int, log: _Log, automation: str, event_id: str) -> why_models.WhyReport:
@@ -118,7 +177,7 @@ class WhyQuery:
         rows = recorded.rows
         answer = WhyAnswer()
         if compiled is not None and stored.seq not in log.skipped:
-            answer = await self._replayed(shard, log, compiled, stored.seq, notes)
+            answer, _ = await self._replayed(shard, log, compiled, stored.seq, notes)
         decision = main_decision(answer.decisions)
         row = _main_row(rows)
         if row is None and decision is not None:
@@ -211,7 +270,7 @@ class WhyQuery:
                     f"the trigger has no key {sorted(unknown)[0]!r}; it has {', '.join(wanted) or 'none'}",
                     path=("key",),
                 )
-            answer = await self._replayed(shard, log, compiled, 0, notes, end=end, at_us=at_us, key=key)
+            answer, _ = await self._replayed(shard, log, compiled, 0, notes, end=end, at_us=at_us, key=key)
             if not answer.exact:
                 notes.append(self._inexact(log))
             reason = answer.decisions[-1].reason.value if answer.decisions else _NOT_EXPECTED
@@ -247,12 +306,13 @@ class WhyQuery:
         end: int = 0,
         at_us: int = 0,
         key: Mapping[str, str] | None = None,
-    ) -> WhyAnswer:
+    ) -> tuple[WhyAnswer, WhyReplay | None]:
         """Evaluate again up to a position, from where nothing before matters, or from as early as there is time for."""
         memory = memory_us(compiled)
         target_us = await self._time_of(target) if target else at_us
         look_us = LEAST_LOOK_US if memory is None else max(2 * memory, LEAST_LOOK_US)
         best: WhyAnswer | None = None
+        best_replay: WhyReplay | None = None
         while True:
             start = log.first if memory is None else await self._position_at(target_us - look_us, log.first)
             start = max(start, log.first)
@@ -271,9 +331,9 @@ class WhyQuery:
                 replay.event(event, target_us)  # no subject that the rule reads has it
             answer = replay.answer()
             if whole:
-                best = answer
+                best, best_replay = answer, replay
             if answer.exact and whole:
-                return answer
+                return answer, replay
             if not whole:
                 if best is not None or look_us <= LEAST_LOOK_US or memory is None:
                     break
@@ -285,7 +345,7 @@ class WhyQuery:
         if best is None:
             notes.append(f"more than {MOST_EVENTS} events would have to be evaluated again, so windows are not shown")
             best = WhyAnswer(exact=False)
-        return best
+        return best, best_replay
 
     async def _feed(self, replay: WhyReplay, shard: int, log: _Log, start: int, end: int, at_us: int) -> bool:
         """Read the log from `start` to `end` into the replay; whether that was possible within the limits."""

@@ -11,9 +11,11 @@ queries of the API, which read the log.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from whenthen.rules.recorded.recording import RecordedTest, StoryItem, recorded_test
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Reason
 from whenthen.triggers import CompiledAutomation, Evaluator, RuleSet
@@ -30,6 +32,7 @@ from whenthen.triggers.explaining import (
 __all__ = ["WhyAnswer", "WhyReplay"]
 
 MOST_DECISIONS = 50
+MOST_STORY = 1000  #: events and moments that a recorded test is made of
 #: for these an event did not get as far as a window
 _NO_WINDOW = frozenset({Reason.LABEL_MISMATCH, Reason.CONDITION_FALSE, Reason.CONDITION_ERROR, Reason.MISSING_KEY})
 
@@ -91,6 +94,7 @@ class WhyReplay:
         self._start_us = start_us
         self._times: dict[str, int] = {}  #: by key, the clock of its last decision
         self._settled: set[str] = set()  #: keys that were without anything for so long that the start does not matter
+        self._story: deque[StoryItem] = deque(maxlen=MOST_STORY)
         self.events = 0
 
     @property
@@ -117,8 +121,12 @@ class WhyReplay:
             self._note(self._evaluator.advance(now_us).decisions)
             self._event, self._decided_us = event, now_us
             self._answer.before = self._views(event)
+        if not target:
+            self._note(self._evaluator.advance(now_us).decisions)
         decisions = self._evaluator.process(event, now_us).decisions
         self._note(decisions)
+        if target or any(each.reason not in _NO_WINDOW for each in decisions):
+            self._story.append(StoryItem(now_us, event, tuple(decisions)))
         if target:
             self._found = True
             self._answer.decisions = [each for each in decisions if each.seq == event.seq][:MOST_DECISIONS]
@@ -146,9 +154,37 @@ class WhyReplay:
             answer.missing = what_was_missing(self.automation, decision, answer.after, event=self._event, now_us=now_us)
         return answer
 
+    def recorded_test(self, end_us: int) -> RecordedTest:
+        """What happened to the key in question, as a test."""
+        decision = self._answer.decision
+        keys = {each.key for each in self._answer.decisions if each.reason not in _NO_WINDOW}
+        story = [
+            item
+            for item in self._story
+            if self.automation.composites
+            or not keys
+            or (item.event is not None and item.event.seq == self._target)
+            or any(each.key in keys for each in item.decisions)
+        ]
+        if self._memory_us is not None:
+            first = len(story) - 1
+            while first > 0 and story[first].time_us - story[first - 1].time_us <= self._memory_us:
+                first -= 1
+            story = story[max(first, 0) :]
+        fired = decision is not None and decision.firing is not None
+        return recorded_test(
+            self.automation,
+            story,
+            target=self._target,
+            reason=None if decision is None or fired else decision.reason,
+            end_us=end_us,
+        )
+
     def _note(self, decisions: list[Decision]) -> None:
         """Take note of decisions of a key: when nothing had come for long before, and the last ones of the key that is asked for."""
         for decision in decisions:
+            if decision.event is None and decision.firing is not None:
+                self._story.append(StoryItem(decision.at_us, None, (decision,)))
             if decision.reason in _NO_WINDOW:
                 continue
             before_us = self._times.get(decision.key, self._start_us)
