@@ -36,7 +36,7 @@ from whenthen.engine.bus.streams import ENGINE, EVENTS
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.nats_log import NatsEngineStore, nats_shard_loop
 from whenthen.engine.metrics import Metrics
-from whenthen.engine.process.observation import DecisionLog, Observation
+from whenthen.engine.process.observation import Observation
 from whenthen.schemas.automations import Automation
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.rule_set import RuleSet, compile_automation
@@ -84,7 +84,7 @@ def keys_of(workload: str) -> int:
 async def run(bus: Bus, workload: str, rule_set: RuleSet, events: int, shard: int) -> float:
     """Evaluate what the stream holds under `workload`; the seconds from start to the last commit."""
     metrics = Metrics(version="0")
-    observation = Observation(metrics, DecisionLog(100))
+    observation = Observation(metrics)
     loop = nats_shard_loop(bus, shard, Evaluator(rule_set), observer=observation)
     last = (await bus.js.stream_info(EVENTS)).state.last_seq
     began = time.perf_counter()

@@ -68,7 +68,19 @@ MANY_RULES = "automations:\n" + "".join(
 #: is not made here; tests/unit/engine/evaluation/test_set_aside.py has it
 #: Hangs: tests/integration/test_hung_events.py
 NOT_SENT = {"WindowPart", "Format", "UnreadableWindow", "Skip", "HungEvent", "HungAction"}
-SUBJECTS = ("events.>", "ticks.>", "skips.>", "rules.*", "rulesets.>", "engine.>", "runs.>", "logs.>", "$KV.>")
+SUBJECTS = (
+    "events.>",
+    "ticks.>",
+    "skips.>",
+    "rules.*",
+    "rulesets.>",
+    "decisions.*",
+    "audit.*",
+    "engine.>",
+    "runs.>",
+    "logs.>",
+    "$KV.>",
+)
 
 
 class Recorder:
@@ -187,6 +199,15 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     for path in ("/api/automations", "/api/automations/ordered", "/api/automations/nobody", "/api/status"):
         ask("GET", path)
     eventually(lambda: len(ask("GET", "/api/automations/ordered/decisions").json()) >= 2)
+    eventually(lambda: ask("GET", "/api/audit", params={"kind": "request-*"}).json())
+    for wanted in (event_id, loaded["id"], dead["key"], "no such thing"):
+        ask("GET", f"/api/trace/{wanted}")
+    ask("GET", "/api/record", params={"automation": "ordered", "event": event_id})
+    ask("GET", "/api/record", params={"firing": "nothing"})
+    ask("GET", "/api/record")
+    for query in ({"event": event_id}, {"at": "2026-01-31T08:00:00Z", "key": "id=order.1"}, {"at": "x"}):
+        ask("GET", "/api/why", params={"automation": "ordered", **query})
+    ask("GET", "/api/why", params={"automation": "unshipped", "event": event_id})
     ask("POST", "/api/rules/reload")
     server.write("passing.yaml", PASSING)
     ask("POST", "/api/rules/reload")

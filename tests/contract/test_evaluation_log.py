@@ -23,6 +23,7 @@ from whenthen.engine.bus.subjects import (
     tick_subject,
     window_subject,
 )
+from whenthen.engine.decisions import DecisionLog, NatsDecisionLog
 from whenthen.engine.evaluation.commits.commit import SMALL_MESSAGES, FencedShardLog
 from whenthen.engine.evaluation.commits.window_parts import PART_BYTES
 from whenthen.engine.evaluation.log_ports import (
@@ -52,6 +53,7 @@ class Ports:
     events: EventLog
     engine: EngineStore
     leases: LeaseStore
+    decisions: DecisionLog
     shard_log: Callable[[int], ShardLog]  #: of a new process each time
 
 
@@ -62,7 +64,7 @@ def in_memory(*, atomic: bool) -> Ports:
     def shard_log(shard: int) -> ShardLog:
         return MemoryShardLog(server, shard) if atomic else FencedShardLog(MemoryConnection(server).engine, shard)
 
-    return Ports(process.events, process.engine, process.leases, shard_log)
+    return Ports(process.events, process.engine, process.leases, process.decisions, shard_log)
 
 
 @pytest.fixture(params=["memory", "nats"])
@@ -75,7 +77,8 @@ async def ports(request: pytest.FixtureRequest) -> AsyncIterator[Ports]:
     await bus.connect()
     await ensure_streams(bus.js, StreamSettings())
     engine = NatsEngineStore(bus.client)
-    yield Ports(NatsEventLog(bus), engine, NatsLeaseStore(bus), lambda shard: FencedShardLog(engine, shard))
+    decisions = NatsDecisionLog(bus)
+    yield Ports(NatsEventLog(bus), engine, NatsLeaseStore(bus), decisions, lambda shard: FencedShardLog(engine, shard))
     await bus.close()
 
 
@@ -404,3 +407,34 @@ async def test_a_deleted_key_is_listed_without_a_value_and_can_be_taken_from_the
     taken = await ports.leases.get(key)
     assert taken is not None
     assert taken.value == b"2"
+
+
+# -- decisions
+
+
+async def test_decisions_are_read_in_the_order_in_which_they_were_appended(ports: Ports, shard: int) -> None:
+    sent = [f"{shard}.{number}".encode() * 100 for number in range(30)]
+    sequences = [await ports.decisions.append(shard, data, f"{shard}.{n}") for n, data in enumerate(sent)]
+    assert sequences == sorted(set(sequences))
+    await ports.decisions.append(shard + 500_000, b"another shard's", f"{shard}.other")
+    assert await ports.decisions.append(shard, sent[3], f"{shard}.3") == sequences[3], "sent again, stored once"
+    found: list[tuple[int, bytes]] = []
+    await ports.decisions.read(shard, after=sequences[4], receive=lambda seq, data: found.append((seq, data)))
+    assert found == list(zip(sequences, sent, strict=True))[5:]
+    found.clear()
+    await ports.decisions.read(shard, after=sequences[-1], receive=lambda seq, data: found.append((seq, data)))
+    assert found == []
+    assert ports.decisions.largest > 500_000
+
+
+@each_shard_log
+async def test_a_commit_moves_what_the_offset_says_of_decisions_and_another_one_leaves_it(
+    ports: Ports, shard: int
+) -> None:
+    log = ports.shard_log(shard)
+    await log.load(lambda *_: None)
+    await log.commit([], seq=1, clock_us=1, decisions=(7, 5))
+    await log.commit([Message(window_subject(shard, "t", "k"), encode_window("t", "k", b"1"))], seq=2, clock_us=1)
+    again = ports.shard_log(shard)
+    offset = await again.load(lambda *_: None)
+    assert (offset.seq, offset.decisions, offset.decisions_from) == (2, 7, 5)

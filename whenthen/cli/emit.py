@@ -14,8 +14,9 @@ from typing import Annotated, Any
 
 import typer
 
+from whenthen.cli.event_files import without_own
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
-from whenthen.cli.output import errors, escape, fail, print_json, stdout
+from whenthen.cli.output import errors, escape, fail, print_json, stderr, stdout
 
 __all__ = ["add_commands", "read_events", "read_labels"]
 
@@ -62,7 +63,11 @@ def emit(
         given = [name, resource, related, payload, event_id, occurred, follows]
         if any(item is not None for item in given):
             fail("--file has whole events; leave the name and the other options out", 2)
-        events = read_events(_read(str(file)), str(file))
+        events, left_out = without_own(read_events(_read(str(file)), str(file)))
+        if left_out:
+            stderr().print(f"{left_out} events that a server makes itself, out of the others, are left out")
+        if not events:
+            fail(f"{file}: it has no event that may be sent")
     else:
         if name is None:
             fail("give the event's name, or --file", 2)

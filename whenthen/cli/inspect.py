@@ -80,6 +80,25 @@ DECISIONS = Listing(
     filters=(Filter(name="reason", help="Only these: fired, label_mismatch, cooldown, ..."),),
     most=MAX_PAGE,
 )
+AUDIT = Listing(
+    about="Who did what, and what was refused, newest first.",
+    route="/api/audit",
+    columns=(
+        Column(title="AT", value=local_time("at")),
+        Column(title="KIND", value="kind"),
+        Column(title="WHO", value="who", shape=Shape.NAME),
+        Column(title="WHAT", value="what", shape=Shape.NAME),
+        Column(title="TIMES", value=lambda item: item["count"] if item["count"] > 1 else "", optional=True),
+        Column(title="DETAIL", value="detail", shape=Shape.TEXT),
+    ),
+    empty="nothing on record",
+    filters=(
+        Filter(name="kind", help="Only these: request-refused, rules-taken, automation-paused, ... or a glob."),
+        Filter(name="who", help="An address, a name or a process, or a glob."),
+        Filter(name="what", help="What it was about, or a glob."),
+    ),
+    most=MAX_ITEMS,
+)
 ORPHANS = Listing(
     about="Windows that are kept of automations that are not in the rules, those that are away the longest first.",
     route="/api/orphans",
@@ -148,6 +167,7 @@ def add_commands(app: typer.Typer) -> None:
     add_listing(orphans, ORPHANS)
     orphans.command("forget")(forget_orphans)
     app.command("firings")(list_command(FIRINGS))
+    app.command("audit")(list_command(AUDIT))
     app.command("status")(status)
     app.command("asyncapi")(asyncapi)
 

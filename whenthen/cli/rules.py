@@ -16,6 +16,7 @@ from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from whenthen.cli.event_files import lines_of
 from whenthen.cli.output import errors, escape, fail, print_json, print_lines, print_problems, stdout
 
 if TYPE_CHECKING:
@@ -122,7 +123,11 @@ def run_tests(
 def replay(
     rules: RulesArgument,
     events: Annotated[
-        Path, typer.Option("--events", help="Events and ticks, a JSON object a line; - is standard input.")
+        Path,
+        typer.Option(
+            "--events",
+            help="Events and ticks, a JSON object a line, or what `whenthen events --json` lists; - is standard input.",
+        ),
     ],
     until: Annotated[str | None, typer.Option(help="Go on to this time (RFC 3339) after the last line.")] = None,
     form: Annotated[str, typer.Option("--format", help="native (CloudEvents too) or prefect.")] = "native",
@@ -211,7 +216,7 @@ def import_rules(
 
 @contextlib.contextmanager
 def _twice(path: Path) -> Iterator[Callable[[], Iterator[bytes]]]:
-    """The lines of a file, from the beginning each time. Standard input or a pipe is kept meanwhile, on disk when it is large."""
+    """The events of a file, one a line, from the beginning each time. Standard input or a pipe is kept meanwhile, on disk when it is large."""
     try:
         with contextlib.ExitStack() as opened:
             given = sys.stdin.buffer if str(path) == "-" else opened.enter_context(path.open("rb"))
@@ -221,8 +226,7 @@ def _twice(path: Path) -> Iterator[Callable[[], Iterator[bytes]]]:
                 shutil.copyfileobj(given, file)
 
             def lines() -> Iterator[bytes]:
-                file.seek(0)
-                return iter(file)
+                return lines_of(file)
 
             yield lines
     except OSError as error:
@@ -245,6 +249,6 @@ def _counts(rules: Rules) -> dict[str, int]:
 
 
 def _changes(before: Rules, after: Rules) -> dict[str, Any]:
-    from whenthen.rules import window_changes
+    from whenthen.rules.changes import window_changes
 
     return window_changes(before, after)

@@ -5,11 +5,6 @@ Needs no NATS and no server. Meaning: docs/rules.md, docs/testing.md.
 
 from __future__ import annotations
 
-from whenthen.rules.changes import (
-    RuleChange,
-    planned_changes,
-    window_changes,
-)
 from whenthen.rules.documents import (
     read_document,
 )
@@ -47,10 +42,10 @@ from whenthen.rules.watcher import (
 )
 
 __all__ = [
-    "RuleChange",
     "Rules",
     "RulesWatcher",
     "SourceFile",
+    "changes",
     "check_rules",
     "compile_files",
     "explain",
@@ -59,12 +54,11 @@ __all__ = [
     "junit",
     "load_rules",
     "load_tests",
-    "planned_changes",
     "read_document",
+    "recorded",
     "replay",
     "rules_files",
     "rules_schema",
     "run_tests",
     "skips_of",
-    "window_changes",
 ]

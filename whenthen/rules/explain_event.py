@@ -13,7 +13,8 @@ from whenthen.schemas.events import Event, EventLimits, read_event
 from whenthen.schemas.times import format_time, parse_time, to_us
 from whenthen.schemas.trace_context import valid_trace
 from whenthen.sources import event_of_cloudevent, is_cloudevent
-from whenthen.triggers import Clause, compile_automation, explain_automation
+from whenthen.triggers import compile_automation
+from whenthen.triggers.explaining import Clause, explain_automation
 
 __all__ = ["explain_event"]
 

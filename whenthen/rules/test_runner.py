@@ -39,9 +39,10 @@ from whenthen.schemas.ruletests import (
     RuleTestFile,
 )
 from whenthen.schemas.times import format_duration, parse_us
-from whenthen.triggers import RuleSet, why_not
+from whenthen.triggers import RuleSet
+from whenthen.triggers.explaining import why_not
 
-__all__ = ["TestReport", "TestResult", "junit", "load_tests", "render_actions", "run_tests"]
+__all__ = ["TestReport", "TestResult", "check_test", "junit", "load_tests", "render_actions", "run_tests"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,7 +119,7 @@ def run_tests(rules: Rules, tests: Sequence[tuple[str, RuleTestFile]], *, name: 
                     for name in unknown
                 )
             else:
-                failures = tuple(_run(compiled, test))
+                failures = tuple(check_test(compiled, test))
             results.append(TestResult(file=file, name=test.name, failures=failures))
     uncovered = tuple(automation.name for automation in rules.automations if automation.name not in covered)
     return TestReport(results=tuple(results), uncovered=uncovered)
@@ -175,7 +176,8 @@ def _read(name: str, raw: bytes, problems: list[Problem]) -> RuleTestFile | None
         return None
 
 
-def _run(rules: RuleSet, test: RuleTest) -> Iterator[str]:
+def check_test(rules: RuleSet, test: RuleTest) -> Iterator[str]:
+    """What is wrong when one test is run; nothing when it passes."""
     try:
         story = play(rules, test)
     except InvalidInput as error:

@@ -11,6 +11,7 @@ __all__ = [
     "automations",
     "base",
     "calendar",
+    "decision_records",
     "deployments",
     "errors",
     "events",

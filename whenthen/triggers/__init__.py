@@ -18,11 +18,6 @@ from whenthen.triggers.evaluator import (
 from whenthen.triggers.firing_ids import (
     LOOP_STOPPED,
 )
-from whenthen.triggers.matching.clause_tree import (
-    Clause,
-    explain_automation,
-    why_not,
-)
 from whenthen.triggers.matching.filters import (
     WHEN_VARIABLES,
 )
@@ -52,7 +47,6 @@ __all__ = [
     "SET_ASIDE",
     "WHEN_VARIABLES",
     "Aside",
-    "Clause",
     "CompiledAutomation",
     "Evaluation",
     "Evaluator",
@@ -64,8 +58,7 @@ __all__ = [
     "compile_automation",
     "compile_glob",
     "compile_named",
-    "explain_automation",
+    "explaining",
     "shard_of",
     "trigger_id",
-    "why_not",
 ]

@@ -12,13 +12,13 @@ from typing import Any
 
 from whenthen.schemas.events import Event, SeenEvent
 from whenthen.schemas.firings import Reason, Ref
-from whenthen.triggers.bucket_deadlines import BucketDeadlines
 from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.firing_ids import Cause
 from whenthen.triggers.firing_outcomes import apply_transition, fire
 from whenthen.triggers.rule_set import Leaf
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.windows import held_events, tumbling
+from whenthen.triggers.windows.bucket_deadlines import BucketDeadlines
 from whenthen.triggers.windows.transitions import State, Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 

@@ -18,13 +18,13 @@ from datetime import timedelta
 import orjson
 
 from whenthen.schemas.firings import Reason
-from whenthen.triggers.bucket_deadlines import BucketDeadlines
 from whenthen.triggers.orphans.orphan_store import OrphanStore, orphan_id_of
 from whenthen.triggers.predecessors import Predecessors
 from whenthen.triggers.rule_set import Composite, Leaf, RuleSet
 from whenthen.triggers.timing import can_expire, deadline_us, expires_us
 from whenthen.triggers.window_store import RECHECK_US, WindowStore
 from whenthen.triggers.windows import tumbling
+from whenthen.triggers.windows.bucket_deadlines import BucketDeadlines
 from whenthen.triggers.windows.transitions import State, Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 

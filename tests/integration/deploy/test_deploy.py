@@ -15,7 +15,7 @@ import yaml
 
 from tests.patience import limit
 from whenthen.engine.metrics import Metrics
-from whenthen.engine.process.observation import DecisionLog, Observation
+from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.settings import Settings
 from whenthen.rules import load_rules
 
@@ -127,7 +127,7 @@ def test_every_counter_that_is_read_stands_at_zero_when_the_rules_are_loaded() -
     assert len(used) > 5
     rules = load_rules(DEPLOY / "rules")
     metrics = Metrics(version="1")
-    Observation(metrics, DecisionLog(1), shards=2)
+    Observation(metrics, shards=2)
     metrics.take_rules(
         {automation.name: None for automation in rules.automations},
         rules.counts(),

@@ -86,9 +86,7 @@ def test_slots_of_a_decay_come_free_with_time() -> None:
 
 
 @given(
-    st.lists(
-        st.tuples(st.sets(st.sampled_from("abc"), min_size=1), st.integers(1, 3), st.integers(0, 8)), max_size=40
-    )
+    st.lists(st.tuples(st.sets(st.sampled_from("abc"), min_size=1), st.integers(1, 3), st.integers(0, 8)), max_size=40)
 )
 def test_never_more_slots_than_there_are_and_none_is_lost(steps: list[tuple[set[str], int, int]]) -> None:
     ask = Ask(a=Limit(3), b=Limit(3), c=Limit(4))
@@ -193,9 +191,9 @@ def test_what_waits_in_vain_is_told_so_and_holds_nothing(monkeypatch: pytest.Mon
 
     with concurrency("db"):
         for timeout_s in (0, 0.01):
-            with pytest.raises(AcquireConcurrencySlotTimeoutError, match=r"1 slot\(s\) of db were not free within"):
-                with concurrency("db", timeout_seconds=timeout_s):
-                    raise AssertionError
+            refused = pytest.raises(AcquireConcurrencySlotTimeoutError, match=r"1 slot\(s\) of db were not free within")
+            with refused, concurrency("db", timeout_seconds=timeout_s):
+                raise AssertionError
         with pytest.raises(TimeoutError):
             asyncio.run(wait())
     with concurrency("db", timeout_seconds=0):

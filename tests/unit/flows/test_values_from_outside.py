@@ -203,7 +203,7 @@ def test_without_a_server_an_artifact_is_a_line_of_its_run(caplog: pytest.LogCap
 
     assert isinstance(report(), UUID)
     by_text = {record.getMessage()[:10]: record for record in caplog.records}
-    assert by_text['artifact r'].getMessage() == 'artifact rows (table): [{"a": null}]'
+    assert by_text["artifact r"].getMessage() == 'artifact rows (table): [{"a": null}]'
     assert by_text["artifact r"].name == "whenthen.task_runs"
     assert by_text["artifact t"].getMessage().endswith("xxx... (507 characters)")
     assert by_text["artifact t"].name == "whenthen.flow_runs"
@@ -319,9 +319,8 @@ def test_a_server_gives_slots_and_gets_them_back() -> None:
         with concurrency(["db", "api"], occupy=2, timeout_seconds=3):
             assert [kind for kind, _ in server.requests] == ["concurrency.acquire"]
         assert server.requests[1] == ("concurrency.release", {"lease": {"lease": ["db", "api"]}})
-    with connected(concurrency_acquire={"timed_out": True}), pytest.raises(TimeoutError):
-        with concurrency("db"):
-            raise AssertionError
+    with connected(concurrency_acquire={"timed_out": True}), pytest.raises(TimeoutError), concurrency("db"):
+        raise AssertionError
 
 
 def test_a_run_of_a_deployment_knows_it_and_so_do_its_subflows() -> None:

@@ -225,7 +225,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("templates", f"levels and items of a value | {values.MAX_DEPTH} and {n(values.MAX_NODES)} |"),
     ("templates", f"It takes at most {n(budget.MAX_CHARS)} characters"),
     ("testing", f"`{RuleTest.model_fields['start'].default:%Y-%m-%dT%H:%M:%SZ}` unless"),
-    ("troubleshooting", f"keeps the newest {words(default_of(Settings, 'decisions_kept'))} of each automation"),
+    ("troubleshooting", f"the last {default_of(Settings, 'decisions_kept')} of each automation and reason"),
     ("testing", f"So do more than {n(MOST_EVENTS)} events that come back"),
 ]
 

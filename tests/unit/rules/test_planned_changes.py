@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from whenthen.rules import Rules, load_rules, planned_changes
+from whenthen.rules import Rules, load_rules
+from whenthen.rules.changes import planned_changes
 
 BEFORE = """
 automations:

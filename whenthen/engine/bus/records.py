@@ -75,6 +75,8 @@ class Offset:
     uncounted: bool = (
         False  #: whether firings were stored after the record of their numbers (`evaluation.firing_counts`)
     )
+    decisions: int = 0  #: the last batch of decisions that is committed, by its sequence in `DECISIONS`; 0 without one
+    decisions_from: int = 0  #: batches after this sequence may not be in the shard's records of its decisions yet
     packed: bytes = b""  #: the changes of a small commit, packed; behind the JSON line
     revision: int = 0
 

@@ -25,6 +25,8 @@ from whenthen.engine.bus.subjects import RULE_MARKERS
 from whenthen.schemas.errors import SetupError
 
 __all__ = [
+    "AUDIT",
+    "DECISIONS",
     "ENGINE",
     "EVENTS",
     "HANGS",
@@ -47,6 +49,8 @@ __all__ = [
 EVENTS = "EVENTS"
 ENGINE = "ENGINE"
 RULES = "RULES"
+DECISIONS = "DECISIONS"
+AUDIT = "AUDIT"
 RUNS = "RUNS"
 RUN_STATES = "WT_runs"
 STATE = "WT_state"
@@ -85,6 +89,10 @@ class StreamSettings:
     rules_max_bytes: int = -1
     runs_max_bytes: int = -1
     run_states_max_age: timedelta = timedelta(days=30)
+    decisions_max_age: timedelta = timedelta(days=7)
+    decisions_max_bytes: int = 1 << 30
+    audit_max_age: timedelta = timedelta(days=90)
+    audit_max_bytes: int = 100 << 20
 
 
 async def check_server(nc: Client) -> None:
@@ -255,6 +263,30 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
             discard=api.DiscardPolicy.NEW,
             max_bytes=settings.rules_max_bytes,
             max_msgs_per_subject=1,
+            allow_direct=True,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        ),
+        api.StreamConfig(
+            name=DECISIONS,
+            subjects=["decisions.*"],
+            retention=api.RetentionPolicy.LIMITS,
+            discard=api.DiscardPolicy.OLD,
+            max_age=settings.decisions_max_age.total_seconds(),
+            max_bytes=settings.decisions_max_bytes,
+            duplicate_window=min(DUPLICATE_WINDOW_S, settings.decisions_max_age.total_seconds()),
+            allow_direct=True,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        ),
+        api.StreamConfig(
+            name=AUDIT,
+            subjects=["audit.*"],
+            retention=api.RetentionPolicy.LIMITS,
+            discard=api.DiscardPolicy.OLD,
+            max_age=settings.audit_max_age.total_seconds(),
+            max_bytes=settings.audit_max_bytes,
+            duplicate_window=min(DUPLICATE_WINDOW_S, settings.audit_max_age.total_seconds()),
             allow_direct=True,
             num_replicas=settings.replicas,
             storage=api.StorageType.FILE,

@@ -22,8 +22,10 @@ __all__ = [
     "RULE_MARKERS",
     "action_prefix",
     "action_subject",
+    "audit_subject",
     "dead_subject",
     "dead_subjects",
+    "decisions_subject",
     "escape_token",
     "event_subject",
     "filters_for",
@@ -222,6 +224,16 @@ def seen_rules_subject(digest: str) -> str:
 def shard_subjects(shard: int) -> str:
     """Everything that a shard remembers."""
     return f"engine.shard.{shard}.>"
+
+
+def decisions_subject(shard: int) -> str:
+    """Where a shard's decisions are on record."""
+    return f"decisions.{shard}"
+
+
+def audit_subject(kind: str) -> str:
+    """Where acts of one kind are on record, such as refused requests; `*` for all."""
+    return f"audit.{kind}"
 
 
 def offset_subject(shard: int) -> str:

@@ -160,10 +160,18 @@ class ShardLog(Protocol):
         """
 
     async def commit(
-        self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0, uncounted: bool | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        seq: int,
+        clock_us: int,
+        rules: int = 0,
+        uncounted: bool | None = None,
+        decisions: tuple[int, int] | None = None,
     ) -> Offset:
         """Store `messages` and the new position as one, with the revision of the rules that is in force there; tries until the
-        outcome is known. `uncounted` is in the offset as it is given, or as it was.
+        outcome is known. `uncounted`, and `decisions` for the offset's `decisions` and `decisions_from`, are in the offset as they
+        are given, or as they were.
 
         Windows of any size are stored, in parts; another message must fit (`largest`). While the store is full, room is made
         of what only tells what was, and the commit is tried until it is stored.

@@ -51,6 +51,7 @@ from whenthen.schemas.events import Event
 __all__ = [
     "MemoryConnection",
     "MemoryCursor",
+    "MemoryDecisionLog",
     "MemoryEngineStore",
     "MemoryEventLog",
     "MemoryLeaseStore",
@@ -69,6 +70,7 @@ class MemoryConnection:
         self.events = MemoryEventLog(self)
         self.engine = MemoryEngineStore(self)
         self.leases = MemoryLeaseStore(self)
+        self.decisions = MemoryDecisionLog(self)
         self._running = asyncio.Event()
         self._running.set()
 
@@ -306,6 +308,31 @@ class MemoryEngineStore:
         return found[-1].seq if found else after
 
 
+class MemoryDecisionLog:
+    """A `DecisionLog` over a server's."""
+
+    def __init__(self, connection: MemoryConnection) -> None:
+        self._connection = connection
+
+    @property
+    def largest(self) -> int:
+        """See `DecisionLog.largest`."""
+        return self._connection.server.max_payload - HEADER_BYTES
+
+    async def append(self, shard: int, data: bytes, message_id: str) -> int:
+        """See `DecisionLog.append`."""
+        server = self._connection.server
+        return await self._connection.operate("append decisions", lambda: server.decide(shard, data, message_id))
+
+    async def read(self, shard: int, *, after: int, receive: Callable[[int, bytes], None]) -> None:
+        """See `DecisionLog.read`."""
+        server = self._connection.server
+        found = await self._connection.operate("read decisions", lambda: server.decisions[after:], late=False)
+        for message in found:
+            if message.shard == shard:
+                receive(message.seq, message.data)
+
+
 class MemoryLeaseStore:
     """A `LeaseStore` over a server's leases."""
 
@@ -387,7 +414,14 @@ class MemoryShardLog:
         return self.offset
 
     async def commit(
-        self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0, uncounted: bool | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        seq: int,
+        clock_us: int,
+        rules: int = 0,
+        uncounted: bool | None = None,
+        decisions: tuple[int, int] | None = None,
     ) -> Offset:
         """See `ShardLog.commit`."""
         await asyncio.sleep(0)
@@ -400,6 +434,8 @@ class MemoryShardLog:
             uncounted=self.offset.uncounted if uncounted is None else uncounted,
             commit=uuid.uuid4().hex,
         )
+        if decisions is not None:
+            target = dataclasses.replace(target, decisions=decisions[0], decisions_from=decisions[1])
         pieces = self._parts.cut(messages, self.largest)
         try:
             revision = self._server.store(

@@ -24,7 +24,7 @@ from whenthen.engine.evaluation.log_ports import LeaseEntry, WrongRevision
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event
 
-__all__ = ["Appended", "Fault", "FaultKind", "Faults", "Kept", "MemoryServer", "ProcessDied", "passes"]
+__all__ = ["Appended", "Decided", "Fault", "FaultKind", "Faults", "Kept", "MemoryServer", "ProcessDied", "passes"]
 
 DUPLICATE_WINDOW_US = 120 * 1_000_000
 
@@ -75,6 +75,15 @@ class Appended(NamedTuple):
     event_id: str
 
 
+class Decided(NamedTuple):
+    """A message of the log of decisions as it is kept."""
+
+    seq: int
+    shard: int
+    data: bytes
+    message_id: str
+
+
 class Kept(NamedTuple):
     """A message of `ENGINE` as it is kept; `data` is None for a deletion."""
 
@@ -105,6 +114,7 @@ class MemoryServer:
         self.history: list[Kept] = []  #: everything that was stored in `ENGINE`, deletions included
         self.on_stored: list[Callable[[Kept], None]] = []
         self.leases: dict[str, LeaseEntry] = {}
+        self.decisions: list[Decided] = []
         self._clock_us = clock_us
         self._now_us = 0
         self._kept: dict[str, Kept] = {}
@@ -141,6 +151,16 @@ class MemoryServer:
         """Call `receive` with what is appended from now on. Gives what ends that."""
         self._subscribers.append(receive)
         return lambda: self._subscribers.remove(receive)
+
+    # -- decisions
+
+    def decide(self, shard: int, data: bytes, message_id: str) -> int:
+        """Append to the log of decisions and give the sequence; that of the first one when the id was seen."""
+        for known in self.decisions:
+            if known.message_id == message_id:
+                return known.seq
+        self.decisions.append(Decided(len(self.decisions) + 1, shard, data, message_id))
+        return len(self.decisions)
 
     # -- ENGINE
 

@@ -26,6 +26,7 @@ from whenthen.engine.bus.streams import (
     make_room_for,
 )
 from whenthen.engine.bus.subjects import RULE_MARKERS, marker_number, tick_subject
+from whenthen.engine.decisions import DecisionRecorder, NatsDecisionLog
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.commits.commit_messages import EvaluationSettings
 from whenthen.engine.evaluation.event_reader import EventReader
@@ -221,6 +222,7 @@ def nats_shard_loop(
     shards: int = 1,
     at_hand: AtHand | None = None,
     revisions: RuleRevisions | None = None,
+    decisions_kept: int = 20,
 ) -> ShardLoop:
     """The loop of a shard over the streams of `bus`."""
     shard_log = FencedShardLog(NatsEngineStore(bus.client), shard, writer=writer)
@@ -235,4 +237,5 @@ def nats_shard_loop(
         skips=ShardSkips(NatsSkipLog(bus), shard=shard, shards=shards),
         at_hand=at_hand,
         revisions=revisions,
+        recorder=DecisionRecorder(NatsDecisionLog(bus), shard, writer=shard_log.writer, keep=decisions_kept),
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.records import Message
@@ -22,6 +22,7 @@ from whenthen.engine.bus.subjects import (
     marker_number,
     tick_subject,
 )
+from whenthen.engine.decisions import RECORDS, DecisionRecorder
 from whenthen.engine.evaluation.commits.automations_aside import AutomationsAside
 from whenthen.engine.evaluation.commits.batch_storing import BatchStoring
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
@@ -81,8 +82,10 @@ class ShardLoop:
         skips: ShardSkips | None = None,
         at_hand: AtHand | None = None,
         revisions: RuleRevisions | None = None,
+        recorder: DecisionRecorder | None = None,
     ) -> None:
-        """Without `revisions` the rules of `evaluator` stay in force, and markers are not read."""
+        """Without `revisions` the rules of `evaluator` stay in force, and markers are not read. Without `recorder` decisions are not
+        put on record."""
         self.shard = shard_log.shard
         self.evaluator = evaluator
         self.observer = observer or Observer()
@@ -106,7 +109,9 @@ class ShardLoop:
             monotonic=monotonic,
             publish_specs=publish_specs,
             counts=self._counts,
+            recorder=recorder,
         )
+        self._recorder = recorder
         self._skips = ShardSkips() if skips is None else skips
         self._at_hand = at_hand or AtHand()
         self._renew_specs_at = monotonic() + RENEW_SPECS_S
@@ -179,13 +184,15 @@ class ShardLoop:
         unknown: set[tuple[str, str]] = set()
         latest: dict[tuple[str, str], bytes] = {}
 
+        async def load() -> None:
+            await self._log.load(lambda trigger, key, state: latest.__setitem__((trigger, key), state))
+            await self._load_decisions(latest)
+
         def not_yet(error: BusUnavailable) -> None:
             log.warning("shard %d is not loaded yet: %s", self.shard, error)
             latest.clear()
 
-        await until_answered(
-            lambda: self._log.load(lambda trigger, key, state: latest.__setitem__((trigger, key), state)), not_yet
-        )
+        await until_answered(load, not_yet)
         offset = self._log.offset
         self.seq = offset.seq
         if self._rules is not None:
@@ -209,6 +216,7 @@ class ShardLoop:
             if count % 2000 == 0:
                 await asyncio.sleep(0)
         self._aside.tell()
+        self._forget_decisions()
         await self._counts.catch_up(
             self._log, self.evaluator.rules.automations, now=format_time(from_us(self._wall_us()))
         )
@@ -224,6 +232,26 @@ class ShardLoop:
             await self._storing.put_away(unreadable, rules=self.revision)
         for skip in await self._storing.settle_skips(self._skips, seq=self.seq, rules=self.revision):
             self.observer.event_set_aside(self.shard, skip)
+
+    async def _load_decisions(self, latest: dict[tuple[str, str], bytes]) -> None:
+        """Take the records of decisions out of what was loaded, and add what is not in them yet."""
+        for trigger, name in [window for window in latest if window[0] == RECORDS]:
+            state = latest.pop((trigger, name))
+            if self._recorder is not None:
+                self._recorder.restore(name, state)
+        if self._recorder is not None:
+            offset = self._log.offset
+            await self._recorder.load(seq=offset.seq, head=offset.decisions, low=offset.decisions_from)
+
+    def _forget_decisions(self) -> None:
+        """Forget what is kept of automations that have not been in the rules for long."""
+        if self._recorder is not None:
+            self._recorder.forget_absent(self.evaluator.rules.automations, clock_us=self.evaluator.clock_us)
+
+    def _decided(self, decisions: list[Decision]) -> None:
+        """Gather decisions for the record, under the revision of the rules that is in force."""
+        if self._recorder is not None:
+            self._recorder.add(decisions, rules=self.revision)
 
     async def _read_recent_ids(self, before: int) -> None:
         """Learn which events came lately, for one that names its predecessor. Done once: from then on all are read."""
@@ -289,9 +317,11 @@ class ShardLoop:
             decisions: list[Decision] = []
             self._evaluate_message(batch, marker, decisions)
             self._at_hand.nothing()
+            self._decided(decisions)
             self.observer.evaluated(self.shard, 0, decisions, batch.firings)
             self.evaluator.replace_rules(rules)
             self._rules.number = number
+            self._forget_decisions()
             self._encoder.forget_actions()
             self._aside.tell()
             log.info("shard %d: revision %d of the rules is in force", self.shard, number)
@@ -334,6 +364,7 @@ class ShardLoop:
                 await asyncio.sleep(0)
                 slice_end = monotonic() + SLICE_S
         self._at_hand.nothing()
+        self._decided(decisions)
         self.observer.evaluated(self.shard, batch.events, decisions, batch.firings)
         if last is not None:
             self._clock.batch_read(last, is_tick=last.subject.startswith("ticks."))
@@ -385,14 +416,26 @@ class ShardLoop:
             not messages
             and not batch.notices
             and not always
+            and not (self._recorder is not None and self._recorder.full)
             and self.seq - self.committed < IDLE_EVENTS
             and now < self._commit_started + IDLE_COMMIT_S
         ):
             return
         self._commit_started = now
-        position = {"seq": self.seq, "clock_us": self.evaluator.clock_us, "rules": self.revision}
-        self._commit = asyncio.create_task(self._storing.store(messages, batch, self.observer, **position))
+        self._commit = asyncio.create_task(self._store(messages, batch))
         self._commit.add_done_callback(lambda _: self._cursor.wake())
+
+    def _store(self, messages: list[Message], batch: CommitBatch) -> Coroutine[None, None, None]:
+        """Store a batch, with the position and the decisions as they are now."""
+        return self._storing.store(
+            messages,
+            batch,
+            self.observer,
+            seq=self.seq,
+            clock_us=self.evaluator.clock_us,
+            rules=self.revision,
+            decided=self._recorder.take(self.seq) if self._recorder is not None else None,
+        )
 
     async def _await_commit(self) -> None:
         """Wait for the commit that is being stored, if any, and raise what it raised."""
@@ -412,10 +455,14 @@ class ShardLoop:
                     self._commit = None
 
     async def _commit_position(self) -> None:
-        """A commit without events; with the numbers of firings if they are not stored."""
+        """A commit without events; with what was decided, and the numbers of firings if they are not stored."""
         messages = self._count_record(self._monotonic(), idle=True)
-        position = {"seq": self.seq, "clock_us": self.evaluator.clock_us, "rules": self.revision}
-        await self._log.commit(messages, **position, uncounted=self._counts.unstored_with())
+        if self._recorder is not None and self._recorder.waiting:
+            await self._store(messages, CommitBatch(self._monotonic()))
+        else:
+            uncounted = self._counts.unstored_with()
+            clock_us = self.evaluator.clock_us
+            await self._log.commit(messages, seq=self.seq, clock_us=clock_us, rules=self.revision, uncounted=uncounted)
 
     def _count_record(self, now: float, *, idle: bool = False) -> list[Message]:
         """The record of the numbers of firings, if it is to be stored; it comes first in its commit."""

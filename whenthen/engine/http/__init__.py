@@ -16,7 +16,7 @@ from whenthen.engine.http.connections import (
     ConnectionGate,
     ConnectionLimits,
 )
-from whenthen.engine.http.models import answer_models
+from whenthen.engine.http.models import answer_models, why_models
 from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
@@ -59,4 +59,5 @@ __all__ = [
     "bounded",
     "create_app",
     "listen",
+    "why_models",
 ]

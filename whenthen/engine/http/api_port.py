@@ -6,11 +6,12 @@ Every method that names a thing raises `NotFound` when there is none, and any ma
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Collection, Mapping
 from typing import Protocol
 
 from whenthen.engine.bus.connection import Ack
 from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models import why_models
 from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
@@ -40,6 +41,9 @@ class Api(Protocol):
     def translate(self, webhook: str, request: Request) -> Translation:
         """Verify a request to a webhook and translate it. Raises NotFound, Refused (its `status`), UnsupportedMediaType,
         InvalidInput."""
+
+    def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
+        """A request was refused; `who` is the address that it came from."""
 
     def rate_limit(self, webhook: str) -> RateLimit | None:
         """How often one source may call the webhook. Raises NotFound."""
@@ -97,6 +101,19 @@ class Api(Protocol):
     async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
         """Filters: reason."""
 
+    async def why(
+        self, automation: str, *, event: str | None = None, key: Mapping[str, str] | None = None, at: str | None = None
+    ) -> why_models.WhyReport:
+        """Why it fired for an event, or for a key at a moment, or did not. Raises NotFound, InvalidInput."""
+
+    async def trace(self, wanted: str) -> why_models.TraceReport:
+        """What led to what, back and forward from any id. Raises NotFound."""
+
+    async def record(
+        self, *, firing: str | None = None, automation: str | None = None, event: str | None = None
+    ) -> why_models.RecordedTestItem:
+        """What happened, as a test of rules. Raises NotFound, InvalidInput."""
+
     async def list_firings(self, page: Page) -> list[answers.FiringSummary]:
         """Filters: automation."""
 
@@ -123,6 +140,9 @@ class Api(Protocol):
     async def pause_automation(self, name: str, request: PauseRequest) -> answers.AutomationState: ...
 
     async def resume_automation(self, name: str) -> answers.AutomationState: ...
+
+    async def list_audit(self, page: Page) -> list[why_models.AuditItem]:
+        """Who did what, newest first. Filters: kind, who, what (globs)."""
 
     async def list_orphans(self) -> list[answers.Orphan]: ...
 

@@ -19,6 +19,7 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from whenthen.engine.audit import CALLER
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, error_answer, send_answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, ClientGone, header, refuse_other_than_json
@@ -67,7 +68,7 @@ def create_app(
     `proxies` are those whose X-Forwarded-For is believed. `redact` takes secrets out of what is logged. `origin` refuses requests that pages of others send; None takes them.
     """
     budget = BodyBudget(bodies_limit)
-    refusals = RefusalLog(redact=redact, proxies=proxies)
+    refusals = RefusalLog(redact=redact, proxies=proxies, note=api.note_refusal)
     ingest = Ingest(
         api,
         metrics=metrics,
@@ -128,6 +129,7 @@ class HttpApp:
             status = await self._noted(path, self._ingest.events(scope, receive, send))
         else:
             route = "api" if path.startswith("/api") else "other"
+            CALLER.set(self._refusals.sender(scope))
             status = await self._noted(path, self._rest(scope, receive, send))
         if status is not None:
             counter = self._counters.get((route, status))

@@ -18,11 +18,13 @@ from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
 from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models import why_models
 from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
     PauseRequest,
     RunRequest,
+    read_key,
     read_pause_request,
     read_run_request,
 )
@@ -229,6 +231,45 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     async def drop_action(key: Named) -> answers.Redriven:
         """Give up an action that used up its attempts."""
         return await api.drop_action(key)
+
+    @get("/record", tags=["automations"])
+    async def record(
+        firing: Filter = None, automation: Filter = None, event: Filter = None
+    ) -> why_models.RecordedTestItem:
+        """A test of rules made of what led to a firing, or of why an automation did not fire for an event."""
+        return await api.record(firing=firing, automation=automation, event=event)
+
+    @get("/trace/{wanted:path}", tags=["server"])
+    async def trace(wanted: Named) -> why_models.TraceReport:
+        """What led to what, from an id of an event, a firing, an action, a run or a trace: back to the first cause, and forward."""
+        return await api.trace(wanted)
+
+    @get("/audit", tags=["server"])
+    async def list_audit(
+        request: Request,
+        response: Response,
+        limit: Limit = 50,
+        before: Before = None,
+        kind: Filter = None,
+        who: Filter = None,
+        what: Filter = None,
+    ) -> list[why_models.AuditItem]:
+        """Who did what, and what was refused, newest first."""
+        page = _page(limit, before, kind=kind, who=who, what=what)
+        return _linked(request, response, await api.list_audit(page))
+
+    @get("/why", tags=["automations"])
+    async def why(
+        automation: Annotated[str, Query(min_length=1, max_length=512)],
+        event: Filter = None,
+        key: Annotated[
+            list[str] | None, Query(max_length=64, description="`name=value`; several times for several.")
+        ] = None,
+        at: Filter = None,
+    ) -> why_models.WhyReport:
+        """Why an automation fired for an event (`event`), or for a key (`key`) at a moment (`at`), or did not: from the record, and
+        from the events that are kept."""
+        return await api.why(automation, event=event, key=read_key(key or []), at=at)
 
     return router
 

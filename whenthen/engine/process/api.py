@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from datetime import UTC, datetime
+from functools import partial
 
+from whenthen.engine.audit import AuditLog
 from whenthen.engine.backup import Backups
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.commands.action_commands import ActionCommands
+from whenthen.engine.process.commands.audited import audited
 from whenthen.engine.process.commands.automation_commands import AutomationCommands
 from whenthen.engine.process.commands.intake import Intake
 from whenthen.engine.process.commands.orphan_commands import OrphanCommands
@@ -22,12 +25,16 @@ from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.queries.action_queries import ActionQueries
 from whenthen.engine.process.queries.asyncapi_query import AsyncApiQuery
+from whenthen.engine.process.queries.audit_queries import AuditQueries
 from whenthen.engine.process.queries.automation_queries import AutomationQueries
 from whenthen.engine.process.queries.deployment_queries import DeploymentQueries
 from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.run_queries import RunQueries
+from whenthen.engine.process.queries.trace_query import TraceQuery
+from whenthen.engine.process.queries.why_query import WhyQuery
+from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.runs import BuiltInOrchestrator, Stores
@@ -55,25 +62,34 @@ class ServerApi:
         missing: Callable[[], list[str]],
         describe: Callable[[], answers.Status],
         backups: Backups,
+        revisions: CompiledRevisions,
+        max_depth: int,
+        shards: int,
+        audit: AuditLog,
         check_room: Callable[[], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         positions, ids = EventPositions(), IdPrefixes(bus.client)
-        intake = Intake(bus, rule_registry, positions, clock=clock, check_room=check_room)
+        intake = Intake(bus, rule_registry, positions, clock=clock, check_room=check_room, audit=audit)
         self.publish = intake.publish
         self.check_head = intake.check_head
         self.translate = intake.translate
         self.hook_names = intake.hook_names
         self.rate_limit = intake.rate_limit
 
+        self.note_refusal = intake.note_refusal
+        self.list_audit = AuditQueries(bus).list_audit
+        done = partial(audited, audit)
         self.ready = missing
         self.metrics = metrics.text
         self.asyncapi = AsyncApiQuery().asyncapi
         self.reload_rules = RuleCommands(reloading).reload_rules
         self.list_revisions = rule_sets.list_revisions
         self.plan_rules = rule_sets.plan_rules
-        self.apply_rules = rule_sets.apply_rules
-        self.roll_back_rules = rule_sets.roll_back_rules
+        self.apply_rules = done("rules-applied", rule_sets.apply_rules, told=_revision, refused="rules-refused")
+        self.roll_back_rules = done(
+            "rules-rolled-back", rule_sets.roll_back_rules, told=_revision, refused="rules-refused"
+        )
         self.notes = notes
         self._describe = describe
         self._backups = backups
@@ -82,17 +98,20 @@ class ServerApi:
         self.list_events = events.list_events
         self.get_event = events.get_event
 
+        whys = WhyQuery(bus, rule_registry, revisions, events, max_depth=max_depth)
+        self.why = whys.why
+        self.record = whys.record
         automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation)
         self.list_automations = automations.list_automations
         self.get_automation = automations.get_automation
         self.list_decisions = automations.list_decisions
         self.list_firings = FiringQueries(bus).list_firings
         automation_commands = AutomationCommands(pauses, automations)
-        self.pause_automation = automation_commands.pause_automation
-        self.resume_automation = automation_commands.resume_automation
+        self.pause_automation = done("automation-paused", automation_commands.pause_automation)
+        self.resume_automation = done("automation-resumed", automation_commands.resume_automation)
         orphans = OrphanCommands(bus, stores.flags)
         self.list_orphans = orphans.list_orphans
-        self.forget_orphans = orphans.forget_orphans
+        self.forget_orphans = done("windows-forgotten", orphans.forget_orphans)
 
         deployments = DeploymentQueries(rule_registry, stores, clock)
         runs = RunQueries(orchestrator, ids)
@@ -102,20 +121,26 @@ class ServerApi:
         self.get_run = runs.get_run
         self.run_logs = runs.run_logs
         run_commands = RunCommands(orchestrator, deployments, runs, ids)
-        self.pause_deployment = run_commands.pause_deployment
-        self.resume_deployment = run_commands.resume_deployment
-        self.run_deployment = run_commands.run_deployment
-        self.cancel_run = run_commands.cancel_run
+        self.pause_deployment = done("deployment-paused", run_commands.pause_deployment)
+        self.resume_deployment = done("deployment-resumed", run_commands.resume_deployment)
+        self.run_deployment = done("run-started", run_commands.run_deployment, told=lambda run: run.id)
+        self.cancel_run = done("run-cancelled", run_commands.cancel_run)
+
+        self.trace = TraceQuery(bus, orchestrator, ids, shards=shards).trace
 
         actions = ActionQueries(bus, dead_letters)
         self.list_actions = actions.list_actions
         self.count_dead = actions.count_dead
         action_commands = ActionCommands(dead_letters, ids, rule_registry)
-        self.redrive_action = action_commands.redrive_action
-        self.drop_action = action_commands.drop_action
+        self.redrive_action = done("action-redriven", action_commands.redrive_action)
+        self.drop_action = done("action-dropped", action_commands.drop_action)
 
     async def backup(self) -> AsyncGenerator[bytes, None]:
         return self._backups.start()
 
     async def status(self) -> answers.Status:
         return self._describe().model_copy(update={"set_aside": await self._automations.set_aside()})
+
+
+def _revision(made: answers.RuleRevision) -> str:
+    return f"revision {made.number}" + (f" by {made.who}" if made.who else "")

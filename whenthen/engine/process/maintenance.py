@@ -19,6 +19,8 @@ from nats.js import JetStreamContext
 from whenthen.engine.bus.disk import DiskRoom
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.streams import (
+    AUDIT,
+    DECISIONS,
     ENGINE,
     EVENTS,
     RULES,
@@ -39,7 +41,7 @@ log = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
 _SOON_S = 0.5  #: after a purge, since the stream may fill again quickly
-_STREAMS = (EVENTS, ENGINE, RUNS, RULES, "LOGS")
+_STREAMS = (EVENTS, ENGINE, RUNS, RULES, DECISIONS, AUDIT, "LOGS")
 _WARN_FROM = 0.8  #: age of the oldest unread event, as a share of `retain_events`
 
 

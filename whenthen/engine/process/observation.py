@@ -1,4 +1,4 @@
-"""The observer of the evaluation loops: updates metrics, keeps the last decisions of each automation, logs firings.
+"""The observer of the evaluation loops: updates metrics, logs firings.
 
 One object for all shards of a process; passed to every `ShardLoop`.
 """
@@ -6,7 +6,7 @@ One object for all shards of a process; passed to every `ShardLoop`.
 from __future__ import annotations
 
 import logging
-from collections import Counter, OrderedDict, deque
+from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -23,7 +23,7 @@ from whenthen.schemas.firings import (
 from whenthen.schemas.times import format_time
 from whenthen.triggers import Aside
 
-__all__ = ["DecisionLog", "Observation"]
+__all__ = ["Observation"]
 
 log = logging.getLogger(__name__)
 
@@ -32,41 +32,14 @@ _EVENTS_ASIDE = 20  #: that are kept for `whenthen status`
 _NO_MATCH = frozenset({Reason.LABEL_MISMATCH, Reason.CONDITION_FALSE, Reason.CONDITION_ERROR, Reason.PAUSED})
 
 
-class DecisionLog:
-    """The last `keep` decisions of each automation."""
-
-    def __init__(self, keep: int) -> None:
-        self._keep = keep
-        self._decisions: dict[str, deque[Decision]] = {}
-
-    def add(self, decisions: Sequence[Decision]) -> None:
-        if not self._keep:
-            return
-        for decision in decisions:
-            found = self._decisions.get(decision.automation)
-            if found is None:
-                found = self._decisions[decision.automation] = deque(maxlen=self._keep)
-            found.append(decision)
-
-    def of(self, automation: str) -> list[Decision]:
-        """Newest first."""
-        return list(reversed(self._decisions.get(automation, ())))
-
-    def keep_only(self, automations: Sequence[str]) -> None:
-        """Remove the decisions of all other automations."""
-        for name in self._decisions.keys() - set(automations):
-            del self._decisions[name]
-
-
 class Observation(Observer):
     """Counts events, decisions and firings of a process, which may be given any of `shards`."""
 
-    def __init__(self, metrics: Metrics, decisions: DecisionLog, *, shards: int = 0) -> None:
+    def __init__(self, metrics: Metrics, *, shards: int = 0) -> None:
         self._metrics = metrics
         for shard in range(shards):  # at most 256
             metrics.events_set_aside.labels(str(shard))
         metrics.stream_stuck.labels(ENGINE).set(0)
-        self.decisions = decisions
         self._full: set[int] = set()  #: shards that wait for room
         self._aside: dict[int, dict[str, str]] = {}
         #: events that shards of this process passed over, the oldest first; by shard and position
@@ -83,7 +56,6 @@ class Observation(Observer):
         self._metrics.evaluated.labels(str(shard)).inc(events)
         if not decisions:
             return
-        self.decisions.add(decisions)
         reasons: dict[Reason, int] = {}
         matched: dict[str, int] = {}
         for decision in decisions:  # once for every event: one loop, no generators

@@ -101,6 +101,10 @@ class RuleRegistry:
 
     # -- look-ups
 
+    def shard_of(self, automation: str) -> int:
+        """The shard that evaluates an automation of this name."""
+        return shard_of(automation, self._shards)
+
     def current(self) -> Mapping[str, Deployment]:
         """All deployments by name."""
         return self.now.deployments

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from whenthen.engine.audit import AuditLog
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import RulesFull
@@ -45,11 +46,13 @@ class RuleReloading:
         files: Rules | None = None,
         grace_s: float = 10.0,
         problems: Sequence[Problem] = (),
+        audit: AuditLog | None = None,
     ) -> None:
         """`problems` are those of the files on disk, when another set than theirs is in force from the start."""
         self._rule_registry = rule_registry
         self._metrics = metrics
         self._take = take
+        self._audit = audit
         self._problems: tuple[Problem, ...] = tuple(problems)
         self._watcher: RulesWatcher | None = None
         if path is not None:
@@ -87,7 +90,9 @@ class RuleReloading:
         """The rules on disk changed: to valid ones, or (None) to ones with problems."""
         if rules is None:
             self._problems = tuple(problems)
-            report_refused(self._problems, self._metrics, "changed rules; the last good ones stay in force")
+            report_refused(
+                self._problems, self._metrics, "changed rules; the last good ones stay in force", self._audit
+            )
             return
         try:
             await self._take(rules)
@@ -100,9 +105,11 @@ class RuleReloading:
         self._metrics.rules_refused.set(0)
 
 
-def report_refused(problems: Sequence[Problem], metrics: Metrics, what: str) -> None:
+def report_refused(problems: Sequence[Problem], metrics: Metrics, what: str, audit: AuditLog | None = None) -> None:
     """Say in the log and the metrics that a set of rules was refused, and which set is in force."""
     metrics.refuse_rules()
     for problem in problems[:_LOGGED]:
         log.error("rules refused: %s", problem)
+    if audit is not None and problems:
+        audit.note("rules-refused", what=what, detail=f"{len(problems)} problems; {problems[0]}")
     log.error("%d problem%s in the %s", len(problems), "" if len(problems) == 1 else "s", what)

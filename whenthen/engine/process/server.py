@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
 from collections.abc import Iterable
 from datetime import datetime
@@ -22,6 +23,7 @@ import orjson
 
 from whenthen import __version__
 from whenthen.actions.secrets import Redactor
+from whenthen.engine.audit import AuditLog
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.embedded import EmbeddedServer
 from whenthen.engine.bus.stream_pages import StoredMessage, newest
@@ -196,9 +198,10 @@ class Server:
             self._supervisor.start("NATS connection", wait_until_closed(nats.bus))
             self._supervisor.start_restarting("format", nats.format_watch.run)
             specs = SpecStore(nats.bus.client)
+            audit = AuditLog(nats.bus, process=f"{socket.gethostname()}:{os.getpid()}")
             publisher = None
             if self.roles & PUBLISHING:
-                publisher = RulePublisher(RevisionStore(nats.bus), specs, path=self.rules_path)
+                publisher = RulePublisher(RevisionStore(nats.bus), specs, path=self.rules_path, audit=audit)
             start = await self._starting_rules(nats, files, publisher)
             parts = build_parts(
                 self.settings,
@@ -211,6 +214,7 @@ class Server:
                 number=start.number,
                 base=start.rules.base if self.rules_path is not None else None,
                 specs=specs,
+                audit=audit,
                 at_hand=self._page.at_hand,
             )
             self._parts = parts
@@ -219,7 +223,7 @@ class Server:
             self.kept_since = start.kept_since
             if start.refused:
                 instead = f"those of {start.kept_since} (revision {start.number}, digest {start.rules.revision}) are in force instead"
-                report_refused(start.refused, self.metrics, f"rules at {self.rules_path}; {instead}")
+                report_refused(start.refused, self.metrics, f"rules at {self.rules_path}; {instead}", audit)
             parts.rule_registry.on_change(self._take_new_rules)
         # loading a large set of rules may take the event loop for longer than an event ever should
         self._watchdog.start(asyncio.get_running_loop())
@@ -246,7 +250,10 @@ class Server:
             files=start.files,
             grace_s=self.settings.rules_file_grace.total_seconds(),
             problems=start.refused,
+            audit=audit,
         )
+        stopping = self._supervisor.stopping
+        self._supervisor.start_restarting("audit", lambda: audit.run(stopping))
         if listening is not None:
             self._webhook_secrets = secrets = WebhookSecrets(parts.rule_registry, self.metrics)
             await secrets.look()
@@ -268,7 +275,6 @@ class Server:
             self._scheduler = SchedulerRole(parts)
         if Role.WORKER in self.roles:
             self._worker = WorkerRole(parts, self._pools)
-        stopping = self._supervisor.stopping
         self._supervisor.start_restarting("rules", lambda: reloading.run(stopping))
         self._supervisor.start_restarting("revisions", lambda: in_force.run(stopping))
         self._supervisor.start_restarting("pauses", parts.pauses.run)
@@ -454,7 +460,6 @@ class Server:
             deployments=[deployment.name for deployment in rules.deployments],
         )
         parts.pauses.report()
-        parts.observation.decisions.keep_only(list(compiled.automations))
         if self._worker is not None:
             self._worker.replace_rules(rules)
 

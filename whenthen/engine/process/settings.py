@@ -140,6 +140,10 @@ class Settings(BaseSettings):
     """The size limit of `EVENTS`. Near it the oldest evaluated events are purged; at it new events are answered 503."""
     retain_firings: Duration = timedelta(days=7)
     """How long firings are kept in the stream `ENGINE`."""
+    retain_decisions: Duration = timedelta(days=7)
+    """How long decisions are kept in the stream `DECISIONS`."""
+    retain_decisions_bytes: Bytes = Field(default=1_000_000_000, ge=16_000_000)
+    """The size limit of `DECISIONS`; at it the oldest decisions are dropped."""
     retain_outcomes: Duration = timedelta(days=7)
     """How long outcomes of actions are kept in the stream `ENGINE`."""
     retain_runs: Duration = timedelta(days=30)
@@ -171,8 +175,8 @@ class Settings(BaseSettings):
     """How long the windows of an automation that is not in the rules are kept, by the time of the events."""
     max_depth: int = Field(default=8, ge=1, le=1000)
     """The longest chain of firings, each caused by the one before; the next firing is stopped."""
-    decisions_kept: int = Field(default=100, ge=0, le=100_000)
-    """The number of decisions that each process keeps in memory for each automation."""
+    decisions_kept: int = Field(default=20, ge=0, le=1000)
+    """The number of decisions that are kept of each automation and each reason. Their counts, and each `fired` in the stream `DECISIONS`, are kept in any case."""
     action_concurrency: int = Field(default=64, ge=1, le=10_000)
     """The concurrency limit of actions in one executor."""
     target_concurrency: int = Field(default=16, ge=1, le=10_000)

@@ -12,7 +12,7 @@ import httpx
 import orjson
 
 from whenthen.engine.bus.connection import Ack
-from whenthen.engine.http import Api, HttpApp, Page, PauseRequest, RunRequest, create_app
+from whenthen.engine.http import Api, HttpApp, Page, PauseRequest, RunRequest, create_app, why_models
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.schemas.deployments import RunState
@@ -81,9 +81,32 @@ ANSWERS: dict[str, Any] = {
         actions_on_resolve=[],
         fired=0,
         last_fired=None,
+        decided={},
         decisions=[],
     ),
     "list_decisions": [],
+    "list_audit": [],
+    "record": why_models.RecordedTestItem(test={}, passes=True, rules=1, notes=[]),
+    "trace": why_models.TraceReport(id="event:e", trace=None, items=[], links=[], cut=False, notes=[]),
+    "why": why_models.WhyReport(
+        automation="a",
+        event="e",
+        seq=1,
+        at=None,
+        key={},
+        reason="not_expected",
+        fired=False,
+        firing=None,
+        rules=1,
+        source="computed",
+        answer="",
+        missing=[],
+        decisions=[],
+        clauses=None,
+        before=[],
+        after=[],
+        notes=[],
+    ),
     "list_firings": [],
     "pause_automation": AUTOMATION,
     "resume_automation": AUTOMATION,
@@ -121,6 +144,7 @@ class FakeApi:
     limit: RateLimit | None = None  #: of the webhook
     missing: list[str] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
+    refusals: list[tuple[str, ...]] = field(default_factory=list)
     traces: list[Any] = field(default_factory=list)  #: of the runs that were asked for
     translated: list[Request] = field(default_factory=list)
     registry: Metrics = field(default_factory=lambda: metrics_of("orders"))
@@ -158,6 +182,9 @@ class FakeApi:
             id=data.get("id"),
         )
         return Translation(events=[event])
+
+    def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
+        self.refusals.append((source, reason, detail, who))
 
     def rate_limit(self, webhook: str) -> RateLimit | None:
         return self.limit

@@ -14,7 +14,7 @@ from whenthen.engine import http
 from whenthen.engine import metrics as module
 from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.metrics import REFUSALS, Metrics
-from whenthen.engine.process.observation import DecisionLog, Observation
+from whenthen.engine.process.observation import Observation
 from whenthen.schemas import errors
 from whenthen.schemas.firings import Reason
 
@@ -107,7 +107,7 @@ def test_two_processes_in_one_interpreter_do_not_share() -> None:
 
 def test_messages_that_the_evaluator_skipped_are_counted() -> None:
     metrics = Metrics(version="1")
-    observation = Observation(metrics, DecisionLog(1))
+    observation = Observation(metrics)
     observation.unreadable(0, 7, ValueError("no event"))
     assert 'whenthen_skipped_messages_total{shard="0"} 1.0' in lines(metrics)
 

@@ -14,6 +14,7 @@ import orjson
 
 from whenthen.engine.bus.records import Message, decode_window
 from whenthen.engine.bus.request_client import until_answered
+from whenthen.engine.decisions import RECORDS, DecisionRecorder, Gathered
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, MessageEncoder
 from whenthen.engine.evaluation.commits.refused_messages import is_window, refused_messages
 from whenthen.engine.evaluation.commits.unreadable_windows import SetAside, put_away
@@ -47,6 +48,7 @@ class BatchStoring:
         monotonic: Callable[[], float],
         publish_specs: PublishSpecs | None = None,
         counts: FiringCounts,
+        recorder: DecisionRecorder | None = None,
     ) -> None:
         self._log = shard_log
         self._shard = shard_log.shard
@@ -57,22 +59,38 @@ class BatchStoring:
         self._monotonic = monotonic
         self._publish_specs = publish_specs
         self._counts = counts
+        self._recorder = recorder
 
     async def store(
-        self, messages: list[Message], batch: CommitBatch, observer: Observer, *, seq: int, clock_us: int, rules: int
+        self,
+        messages: list[Message],
+        batch: CommitBatch,
+        observer: Observer,
+        *,
+        seq: int,
+        clock_us: int,
+        rules: int,
+        decided: Gathered | None = None,
     ) -> None:
-        """Store a batch with its position, and the revision of the rules that is in force from there on. Errors: as
-        `ShardLog.commit`, but for `CommitRefused`."""
+        """Store a batch with its position, what was `decided` up to there, and the revision of the rules that is in force from
+        there on. Errors: as `ShardLog.commit`, but for `CommitRefused`."""
         for notice in batch.notices:
             await self.publish_notice(notice)
         if batch.specs and self._publish_specs is not None:
             await self._store_specs(self._publish_specs, batch.specs)
         started = self._monotonic()
+        decisions: tuple[int, int] | None = None
+        if self._recorder is not None:
+            stored = await self._recorder.store(decided, clock_us=clock_us)
+            decisions = stored.head, stored.low
+            messages += [self._encoder.window(RECORDS, name, state) for name, state in stored.records]
         pause = RETRY_S
         while True:
             try:
                 uncounted = self._counts.unstored_with(batch.firings)
-                await self._log.commit(messages, seq=seq, clock_us=clock_us, rules=rules, uncounted=uncounted)
+                await self._log.commit(
+                    messages, seq=seq, clock_us=clock_us, rules=rules, uncounted=uncounted, decisions=decisions
+                )
                 break
             except CommitRefused as error:
                 log.error("%s; looking for the automation at fault", error)

@@ -150,7 +150,14 @@ class FencedShardLog:
         raise unavailable("no replica of the ENGINE stream is up to date", BusReason.TIMEOUT)
 
     async def commit(
-        self, messages: Sequence[Message], *, seq: int, clock_us: int, rules: int = 0, uncounted: bool | None = None
+        self,
+        messages: Sequence[Message],
+        *,
+        seq: int,
+        clock_us: int,
+        rules: int = 0,
+        uncounted: bool | None = None,
+        decisions: tuple[int, int] | None = None,
     ) -> Offset:
         """See `ShardLog.commit`."""
         target = dataclasses.replace(
@@ -165,6 +172,8 @@ class FencedShardLog:
             applied=0,
             packed=b"",
         )
+        if decisions is not None:
+            target = dataclasses.replace(target, decisions=decisions[0], decisions_from=decisions[1])
         while True:
             try:
                 whole = self._parts.cut(messages, min(self._part_bytes, self.largest))

@@ -23,7 +23,7 @@ from whenthen.engine.http.models.run_answers import (
     Redriven,
     ScheduleState,
 )
-from whenthen.schemas.firings import FiringState, Reason
+from whenthen.schemas.firings import FiringState
 
 __all__ = [
     "Accepted",
@@ -288,7 +288,8 @@ class StoredEvent(AnswerModel):
 
 class DecisionItem(AnswerModel):
     at: str
-    reason: Reason
+    reason: str
+    """`fired`, or why it did not."""
     event: str | None
     """The id; null for a decision of time alone."""
     path: str
@@ -298,6 +299,10 @@ class DecisionItem(AnswerModel):
     detail: str
     """The clause and the value that decided."""
     firing: str | None
+    seq: int
+    """The event's position in the stream; 0 for a decision of time alone."""
+    rules: int
+    """The revision of the rules with which it was decided; 0 when it is not known."""
 
 
 class Pause(AnswerModel):
@@ -359,6 +364,8 @@ class AutomationDetail(AutomationState):
     fired: int
     """Firings so far, whichever process made them; seconds old of a shard that another process evaluates."""
     last_fired: str | None
+    decided: dict[str, int]
+    """How many decisions there were, by reason."""
     decisions: list[DecisionItem]
     """The last ones."""
 

@@ -25,6 +25,7 @@ __all__ = [
     "RuleSetRequest",
     "RunRequest",
     "bounded",
+    "read_key",
     "read_pause_request",
     "read_rollback",
     "read_rule_set",
@@ -265,4 +266,19 @@ def bounded(
             found.following = {"after": names[start + len(found) - 1]}
             break
         found.append(item)
+    return found
+
+
+def read_key(pairs: Sequence[str]) -> dict[str, str]:
+    """`name=value` for each part of a key.
+
+    Raises:
+        InvalidInput: one is not of that form.
+    """
+    found: dict[str, str] = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"{pair[:80]!r} is not of the form name=value", path=("key",))
+        found[name] = value
     return found

@@ -13,13 +13,15 @@ from collections.abc import Callable, Hashable, Sequence
 from whenthen.engine.http.answers import Scope
 from whenthen.engine.http.rate_limits import Network, source_of
 from whenthen.engine.log_lines import Redact, one_line
-from whenthen.schemas.errors import SecretUnreadable, WhenthenError
+from whenthen.schemas.errors import BusUnavailable, SecretUnreadable, WhenthenError
 
 __all__ = ["LOG_EVERY_S", "KeptBack", "RefusalLog"]
 
 log = logging.getLogger(__name__)
 
 LOG_EVERY_S = 10.0  #: for each kind of refusal
+#: takes what a request was sent to, the reason, the text, and the sender
+Note = Callable[[str, str, str, str], None]
 MOST_KINDS = 10_000  #: remembered at one time; beyond, those of longest ago are forgotten
 
 
@@ -49,7 +51,7 @@ class KeptBack:
 class RefusalLog:
     """Says of refused requests what they were sent to, where they came from, and why they are refused.
 
-    `redact` takes secrets out of what is logged. `proxies` are those whose X-Forwarded-For is believed.
+    `note` puts each on record: what it was sent to, the reason, the text, and the sender. `redact` takes secrets out of what is logged. `proxies` are those whose X-Forwarded-For is believed.
     """
 
     def __init__(
@@ -58,14 +60,23 @@ class RefusalLog:
         redact: Redact = lambda text: text,
         proxies: Sequence[Network] = (),
         clock: Callable[[], float] = time.monotonic,
+        note: Note | None = None,
     ) -> None:
         self._redact = redact
+        self._note = note
         self._proxies = proxies
         self._kept_back = KeptBack(clock)
+
+    def sender(self, scope: Scope) -> str:
+        """The address that a request comes from."""
+        return source_of(scope, self._proxies)
 
     def refused(self, source: str, error: WhenthenError, status: int, scope: Scope) -> None:
         """Log a refusal. `source` is `api`, `webhook:<name>`, or `webhook` for a name that is not there: a bounded set."""
         blind = isinstance(error, SecretUnreadable)
+        if self._note is not None and not isinstance(error, BusUnavailable):  # which is no sender's doing
+            what = f"{source} {scope['path']}"
+            self._note(what, error.reason, one_line(str(error), self._redact), self.sender(scope))
         more = self._kept_back.admit((source, error.reason, blind))
         if more is None:
             return
@@ -78,7 +89,7 @@ class RefusalLog:
         log.warning(
             "%s: a request from %s is refused (%d %s): %s%s",
             f"{kind} {name}" if name else kind,
-            source_of(scope, self._proxies),
+            self.sender(scope),
             status,
             error.reason,
             one_line(why, self._redact),

@@ -13,6 +13,8 @@ from typing import Any
 import orjson
 
 from whenthen.engine.bus.records import Outcome
+from whenthen.engine.process.asyncapi.audit_messages import AuditMessage
+from whenthen.engine.process.asyncapi.decision_messages import DecisionsMessage
 from whenthen.engine.process.asyncapi.engine_messages import (
     ActionSpecMessage,
     ActionTaskMessage,
@@ -125,6 +127,11 @@ CHANNELS = (
         "ActionSpec", "KV_WT_specs", "$KV.WT_specs.{digest}", ActionSpecMessage,
         "Specifications of actions, which tasks name by digest.",
     ),
+    Channel(
+        "Decisions", "DECISIONS", "decisions.{shard}", DecisionsMessage,
+        "What a shard decided between two commits. It holds once a later batch, or the shard's offset, names it.",
+    ),
+    Channel("Audit", "AUDIT", "audit.{kind}", AuditMessage, "Who did what, and what was refused."),
     Channel("QueuedRun", "RUNS", "runs.{pool}.{deployment}.{run}", QueuedRun, "The queue of a work pool.", TEXT),
     Channel("RunLog", "LOGS", "logs.{run}", LogLines, "What flow runs wrote. The header `Whenthen-Log-Before` has the lines and bytes that the attempt wrote before these."),
     Channel("FlowRun", "KV_WT_runs", "$KV.WT_runs.{run}", FlowRun, "Flow runs, a message for each change."),
@@ -152,6 +159,7 @@ _PARAMETERS = {
     "event": "The event's name. Its dots separate tokens; characters that a subject can not have are written as %XX.",
     "shard": "The number of the shard.",
     "trigger": "The trigger's id, shortened to a hash when it is long.",
+    "kind": "What was done, such as automation-paused or request-refused.",
     "key": "A key as text, shortened to a hash when it is long.",
     "automation": "The automation's name, shortened to a hash when it is long.",
     "firing": "The firing's id.",

@@ -44,6 +44,10 @@ class ShardPosition(MessageModel):
     """The revision of the rules that is in force there; offsets of earlier versions do not say it."""
     uncounted: bool = False
     """Whether firings were stored after the record of their numbers, the window of `@fired`."""
+    decisions: int = 0
+    """The last batch of decisions that is committed, by its sequence in `DECISIONS`."""
+    decisions_from: int = 0
+    """Batches after this sequence may not be in the shard's records of its decisions yet."""
 
 
 class OffsetLine(RootModel[tuple[int, ShardPosition]]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from datetime import datetime
 
+from whenthen.engine.audit import AuditLog
 from whenthen.engine.bus.connection import Ack, Bus
 from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.rule_registry import RuleRegistry
@@ -26,12 +27,14 @@ class Intake:
         *,
         clock: Callable[[], datetime],
         check_room: Callable[[], None] | None,
+        audit: AuditLog,
     ) -> None:
         self._bus = bus
         self._rule_registry = rule_registry
         self._positions = positions
         self._clock = clock
         self._check_room = check_room
+        self._audit = audit
 
     async def publish(self, event: Event) -> Ack:
         """Store one event; returns once JetStream acknowledged it."""
@@ -48,6 +51,10 @@ class Intake:
     def translate(self, webhook: str, request: Request) -> Translation:
         """Verify a request to a webhook and translate it."""
         return self._rule_registry.webhook(webhook).translate(request, self._clock())
+
+    def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
+        """Put a refused request on record."""
+        self._audit.note("request-refused", what=source, who=who, detail=detail, cause=reason)
 
     def rate_limit(self, webhook: str) -> RateLimit | None:
         return self._rule_registry.webhook(webhook).rate_limit

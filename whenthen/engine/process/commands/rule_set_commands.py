@@ -12,7 +12,8 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import Revision, RevisionStore
-from whenthen.rules import RuleChange, Rules, SourceFile, compile_files, load_rules, planned_changes
+from whenthen.rules import Rules, SourceFile, compile_files, load_rules
+from whenthen.rules.changes import RuleChange, planned_changes
 from whenthen.schemas.errors import Conflict, InvalidInput, Refused
 
 __all__ = ["RuleSetCommands"]

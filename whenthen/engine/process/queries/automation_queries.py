@@ -1,23 +1,26 @@
-"""Automations, their state, and why they fired or did not. Decisions are those of the shards that this process evaluates."""
+"""Automations, their state, and why they fired or did not, as it is on record, whichever process evaluates."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Collection, Sequence
+from itertools import islice
 
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.decisions import DecisionReader
 from whenthen.engine.evaluation import FiredTotal
 from whenthen.engine.http import Listing, Page, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
+from whenthen.engine.process.queries.decision_items import decision_item
 from whenthen.engine.process.queries.shard_records import fired_records, set_aside_records
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.schemas.automations import Automation
+from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.errors import BusUnavailable
-from whenthen.schemas.firings import Decision, Reason
-from whenthen.schemas.times import format_time, from_us
-from whenthen.triggers import why_not
+from whenthen.schemas.firings import Reason
+from whenthen.triggers.explaining import why_not
 
 __all__ = ["AutomationQueries", "current_pauses"]
 
@@ -32,6 +35,7 @@ class AutomationQueries:
         self._rule_registry = rule_registry
         self._pauses = pauses
         self._observation = observation
+        self._record = DecisionReader(bus)
 
     async def set_aside(self) -> dict[str, str]:
         """The automations that are set aside, and why: in the shards of this process as they are now, in all as they last stored it."""
@@ -85,13 +89,15 @@ class AutomationQueries:
     async def get_automation(self, name: str) -> answers.AutomationDetail:
         automation = self._rule_registry.automation(name)
         fired = (await self._fired()).get(name, FiredTotal(0, ""))
+        kept = await self._record.kept(self._rule_registry.shard_of(name), name)
         return answers.AutomationDetail(
             **automation.model_dump(mode="json", by_alias=True, exclude_none=True),
             state=self._state(automation, await self.set_aside()),
             pause=current_pauses(self._pauses).get(name),
             fired=fired.count,
             last_fired=fired.last or None,
-            decisions=await self._items(name, self._observation.decisions.of(name)[:_DECISIONS_SHOWN]),
+            decided=kept.counts,
+            decisions=await self._items(name, list(islice(kept.newest(name), _DECISIONS_SHOWN))),
         )
 
     async def automation_state(self, name: str) -> answers.AutomationState:
@@ -100,32 +106,21 @@ class AutomationQueries:
 
     async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
         self._rule_registry.automation(automation)
-        found = self._observation.decisions.of(automation)
-        if "reason" in page.filters:
-            found = [decision for decision in found if decision.reason == page.filters["reason"]]
-        return await self._items(automation, found[: page.limit])
+        kept = await self._record.kept(self._rule_registry.shard_of(automation), automation)
+        wanted = page.filters.get("reason")
+        found = (row for row in kept.newest(automation) if wanted is None or row.reason == wanted)
+        return await self._items(automation, list(islice(found, page.limit)))
 
-    async def _items(self, automation: str, decisions: Sequence[Decision]) -> list[answers.DecisionItem]:
+    async def _items(self, automation: str, decisions: Sequence[DecisionRow]) -> list[answers.DecisionItem]:
         """Decisions for people. Of a condition that was false the values are looked up now, in the stored event."""
         compiled = self._rule_registry.now.automations[automation]
-        false = [decision for decision in decisions if decision.reason is Reason.CONDITION_FALSE and decision.seq]
+        false = [decision for decision in decisions if decision.reason == Reason.CONDITION_FALSE and decision.seq]
         events = await asyncio.gather(*(self._bus.event_at(decision.seq) for decision in false))
         details: dict[int, str] = {}
         for decision, event in zip(false, events, strict=True):
             if event is not None and (why := why_not(compiled, event, decision.path, now_us=decision.at_us)):
                 details[id(decision)] = "; ".join(why)
-        return [
-            answers.DecisionItem(
-                at=format_time(from_us(decision.at_us)),
-                reason=decision.reason,
-                event=decision.event,
-                path=decision.path,
-                key=decision.key,
-                detail=details.get(id(decision), decision.detail),
-                firing=decision.firing,
-            )
-            for decision in decisions
-        ]
+        return [decision_item(decision, detail=details.get(id(decision), "")) for decision in decisions]
 
     def _state(self, automation: Automation, aside: Collection[str]) -> answers.State:
         if not automation.enabled:

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from whenthen.actions import CompiledAction, CompiledActions, encode_spec
+from whenthen.engine.audit import AuditLog
 from whenthen.engine.execution import SpecStore
 from whenthen.engine.process.roles import Role
 from whenthen.engine.rule_sets import Revision, RevisionHow, RevisionStore, who_publishes
@@ -33,9 +34,12 @@ PUBLISHING = frozenset({Role.API, Role.EVALUATOR})
 class RulePublisher:
     """Publishes for one process, whose rules are at `path`."""
 
-    def __init__(self, store: RevisionStore, specs: SpecStore, *, path: Path | None) -> None:
+    def __init__(
+        self, store: RevisionStore, specs: SpecStore, *, path: Path | None, audit: AuditLog | None = None
+    ) -> None:
         self._store = store
         self._specs = specs
+        self._audit = audit
         self._path = absolute(path)
         self._published: dict[str, float] = {}  #: specifications by digest, and when they were published here
 
@@ -80,6 +84,13 @@ class RulePublisher:
             store_all=store_all,
         )
         log.info("%s is published", revision.described())
+        if self._audit is not None:
+            self._audit.note(
+                "rules-taken",
+                what=f"revision {revision.number}",
+                who=revision.who,
+                detail=f"{how.value} {self._path}".strip(),
+            )
         try:
             await self._store.settle(revision)
         except BusUnavailable as error:

@@ -28,7 +28,8 @@ from whenthen.engine.rule_sets import (
     RevisionUnusable,
     RulesFull,
 )
-from whenthen.rules import Rules, window_changes
+from whenthen.rules import Rules
+from whenthen.rules.changes import window_changes
 from whenthen.schemas.errors import BusUnavailable, NotFound, SetupError
 
 __all__ = ["RulesInForce"]

@@ -66,6 +66,10 @@ class ApiRole:
             notes=in_force.notes,
             missing=missing,
             describe=describe,
+            revisions=parts.revisions,
+            max_depth=settings.max_depth,
+            shards=settings.shards,
+            audit=parts.audit,
             backups=Backups(parts.embedded, parts.bus.client),
             check_room=parts.disk.admit if parts.disk is not None else None,
         )

@@ -103,6 +103,7 @@ class EvaluatorRole:
             observer=parts.observation,
             publish_specs=parts.specs.publish,
             revisions=parts.revisions.of_shard(shard),
+            decisions_kept=settings.decisions_kept,
             shards=settings.shards,
             at_hand=parts.at_hand,
         )

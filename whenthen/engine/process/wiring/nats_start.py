@@ -165,6 +165,8 @@ def stream_settings(settings: Settings) -> StreamSettings:
         engine_max_bytes=settings.engine_bytes,
         rules_max_bytes=settings.rules_bytes,
         run_states_max_age=settings.retain_runs,
+        decisions_max_age=settings.retain_decisions,
+        decisions_max_bytes=settings.retain_decisions_bytes,
     )
 
 

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from whenthen.actions.secrets import Redactor, Secrets
+from whenthen.engine.audit import AuditLog
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.disk import DiskRoom
 from whenthen.engine.bus.embedded import EmbeddedServer
 from whenthen.engine.execution import DeadLetters, SpecStore
 from whenthen.engine.hangs import HangCounts
 from whenthen.engine.metrics import Metrics
-from whenthen.engine.process.observation import DecisionLog, Observation
+from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.queries.shard_records import orphan_records
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
@@ -52,6 +53,7 @@ class ProcessParts:
     observation: Observation
     dead_letters: DeadLetters
     hangs: HangCounts
+    audit: AuditLog
     at_hand: AtHand  #: notes what the event loop works on, for whoever finds it hanging
 
 
@@ -68,6 +70,7 @@ def build_parts(
     number: int,
     base: Path | None,
     specs: SpecStore,
+    audit: AuditLog,
 ) -> ProcessParts:
     """The shared parts over one connection, with `rules` in force, which are revision `number`. `base` is what entry points in the rules
     of revisions are relative to."""
@@ -99,10 +102,9 @@ def build_parts(
         rule_registry=rule_registry,
         orchestrator=BuiltInOrchestrator(nats.stores, rule_registry),
         pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses, orphans=orphans),
-        observation=Observation(
-            metrics, DecisionLog(settings.decisions_kept), shards=settings.shards if Role.EVALUATOR in roles else 0
-        ),
+        observation=Observation(metrics, shards=settings.shards if Role.EVALUATOR in roles else 0),
         dead_letters=DeadLetters(nats.bus.client, outcome_ttl_s=int(settings.retain_outcomes.total_seconds())),
         hangs=HangCounts(nats.bus),
+        audit=audit,
         at_hand=at_hand,
     )

@@ -1,0 +1,146 @@
+"""`record`, `why`, `trace` and `audit` as commands on a real server: what happened becomes a test that passes."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import orjson
+import pytest
+
+from tests import forks
+from tests.integration.served import TOKEN, Served, environment
+from tests.patience import eventually
+
+pytestmark = pytest.mark.takes(20)
+
+RULES = """
+automations:
+  - name: thrice
+    trigger: {expect: job.failed, threshold: 3, within: 10m, for_each: [id], cooldown: 1h}
+    actions: [do-nothing]
+  - name: unanswered
+    trigger: {expect: job.answered, after: job.asked, posture: proactive, within: 1s, for_each: [id]}
+    actions: [do-nothing]
+  - name: both
+    trigger: {type: sequence, within: 1h, triggers: [{expect: a.done}, {expect: b.done}]}
+    actions: [do-nothing]
+"""
+
+
+class Scene:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rules = folder / "rules"
+        self.rules.mkdir()
+        (self.rules / "rules.yaml").write_text(RULES)
+        self.server = Served(folder)
+
+    def command(self, *words: str | Path, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        env = environment(WHENTHEN_API_TOKEN=TOKEN, WHENTHEN_URL=self.server.url, COLUMNS="200")
+        return forks.run(list(map(str, words)), env=env, within_s=60, cwd=self.folder, stdin=stdin)
+
+    def said(self, *words: str | Path, stdin: str = "") -> str:
+        done = self.command(*words, stdin=stdin)
+        assert done.returncode == 0, done.stderr + done.stdout
+        return done.stdout
+
+    def firing(self, automation: str) -> str:
+        (found,) = [each["id"] for each in self.server.get("/api/firings") if each["automation"] == automation]
+        return str(found)
+
+
+@pytest.fixture(scope="module")
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+    found = Scene(tmp_path_factory.mktemp("recorded"))
+    try:
+        found.server.wait_until_ready()
+        for number in range(5):
+            found.server.emit("job.failed", {"number": number}, id=f"failed-{number}")
+        found.server.emit("job.failed", id="other", resource={"id": "two"})
+        found.server.emit("job.asked", id="asked")
+        found.server.emit("a.done", id="a")
+        found.server.emit("b.done", id="b")
+        eventually(lambda: found.server.fired() == {"thrice": 1, "unanswered": 1, "both": 1}, within_s=60)
+        yield found
+    finally:
+        found.server.kill()
+
+
+@pytest.mark.parametrize("automation", ["thrice", "unanswered", "both"])
+def test_a_firing_becomes_a_test_that_passes(scene: Scene, automation: str) -> None:
+    file = scene.folder / f"{automation}.test.yaml"
+    scene.said("record", scene.firing(automation), "--file", file)
+    assert "fires" in file.read_text()
+    passed = scene.said("test", scene.rules, "--file", file)
+    assert "1 passed" in passed, passed
+
+
+def test_a_firing_that_did_not_come_becomes_a_test_that_passes(scene: Scene) -> None:
+    for event, reason in (("failed-4", "cooldown"), ("other", "below_threshold"), ("asked", "")):
+        file = scene.folder / f"missing-{event}.test.yaml"
+        scene.said("record", "--missing", "thrice", event, "--file", file)
+        text = file.read_text()
+        assert "not_fired" in text
+        assert reason in text
+        scene.said("test", scene.rules, "--file", file)
+
+
+def test_a_recorded_test_notices_a_rule_that_decides_otherwise(scene: Scene) -> None:
+    file = scene.folder / "mended.test.yaml"
+    scene.said("record", "--missing", "thrice", "other", "--file", file)
+    other = scene.folder / "mended.yaml"
+    other.write_text(RULES.replace("threshold: 3", "threshold: 1"))
+    failed = scene.command("test", other, "--file", file)
+    assert failed.returncode == 1
+    assert "thrice fired unexpectedly" in failed.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "give a firing's id"),
+        (["nothing"], "is not kept"),
+        (["--missing", "thrice", "nothing"], "there is no event"),
+        (["--missing", "thrise", "other"], "thrice"),
+        (["x", "--file", "x.yaml"], ".test.yaml"),
+    ],
+)
+def test_what_can_not_be_recorded_is_said(scene: Scene, words: list[str], said: str) -> None:
+    done = scene.command("record", *words)
+    assert done.returncode != 0
+    assert said in done.stderr, done.stderr
+
+
+def test_why_shows_clauses_windows_and_what_was_missing(scene: Scene) -> None:
+    text = scene.said("why", "thrice", "other")
+    assert "thrice did not fire: below_threshold" in text
+    assert "1 of 3 job.failed within 10m; 2 more would have had to come before" in text
+    assert "for_each: id" in text
+    assert "window after (sliding) of id=two: 1 of 3 events" in text
+    now = scene.said("events", "show", "failed-4", "--json")
+    text = scene.said("why", "thrice", "--key", "id=one", "--at", orjson.loads(now)["received"])
+    assert "quiet until" in text
+    fired = scene.said("why", "thrice", "failed-2")
+    assert "thrice fired: " in fired
+
+
+def test_trace_and_audit_are_printed(scene: Scene) -> None:
+    text = scene.said("trace", "failed-2")
+    assert "<- asked for" in text
+    assert "firing thrice Triggered" in text
+    assert "action do-nothing executed" in text
+    assert "rules-taken" in scene.said("audit")
+
+
+def test_listed_events_are_what_replay_and_emit_read(scene: Scene) -> None:
+    listed = scene.said("events", "--json", "--limit", "100")
+    replayed = scene.said("replay", scene.rules, "--events", "-", stdin=listed)
+    firings = [orjson.loads(line) for line in replayed.splitlines()]
+    assert {each["automation"]: each["firing"] for each in firings} == {
+        "thrice": scene.firing("thrice"),
+        "both": scene.firing("both"),
+        "unanswered": scene.firing("unanswered"),
+    }
+    assert "it was there already" in scene.said("emit", "--file", "-", stdin=listed)
