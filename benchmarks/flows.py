@@ -69,11 +69,12 @@ def costs(python: Path | str, package: str, tasks: int, rounds: int) -> dict[str
             [python, ROOT / "benchmarks" / "peers" / "flow_costs.py", package, str(tasks), str(rounds)],
             cwd=home,
             env={**os.environ, **quiet, **({"PYTHONPATH": str(ROOT)} if package == "whenthen" else {})},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL if package != "whenthen" else None,
+            capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+    if done.returncode:
+        raise SystemExit(f"{package} ended with {done.returncode}: {done.stderr[-2000:]}")
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     expected = [6, tasks * (tasks - 1) // 2]
     if found["answers"] != expected:

@@ -16,14 +16,20 @@ class Stopped(BaseException):
 class CancelScope:
     """One flow run and everything below it. Cancelled once, for good; a child is cancelled with its parent."""
 
-    __slots__ = ("_callbacks", "_lock", "cancelled")
+    __slots__ = ("_callbacks", "_lock", "_parent", "cancelled")
 
     def __init__(self, parent: CancelScope | None = None) -> None:
         self.cancelled = False
         self._lock = threading.Lock()
         self._callbacks: list[Callable[[], object]] = []
+        self._parent = parent
         if parent is not None:
             parent.add(self.cancel)
+
+    def leave(self) -> None:
+        """The flow run has ended: its parent, which may go on for long, forgets it."""
+        if self._parent is not None:
+            self._parent.remove(self.cancel)
 
     def cancel(self) -> None:
         with self._lock:

@@ -108,6 +108,7 @@ class FlowCall:
                 enter(self.run, crashed_state(error, now=utc_now()))
                 log(self.run, logging.ERROR, "Crash detected! %s", self.run.state.message)
                 yield from call_hooks(self.flow.on_crashed_hooks, self.flow, self.run, self.run.state)
+        self.scope.leave()
         log(self.run, logging.DEBUG, "Finished in state %s", self.run.state)
         return self
 
@@ -161,6 +162,7 @@ class FlowCall:
                         break
                     if delay > 0:
                         yield Pause(delay, self.scope)
+                    self.scope.leave()
                     self.scope = context.scope = CancelScope(None if parent is None else parent.scope)
                     context.task_runner = flow.task_runner.duplicate()
                 if hooks := flow.hooks_for(run.state):
@@ -220,11 +222,17 @@ class FlowCall:
         except BaseException as error:
             if not isinstance(error, Exception):
                 self.scope.cancel()
-            if isinstance(error, Exception) and not self.scope.cancelled:
+            if not self.scope.cancelled:
                 runner.drop_what_was_not_begun()
-            yield Call(runner.close, (self.scope.cancelled,))
+                while unfinished := runner.unfinished():
+                    yield WaitFor(unfinished)
+            runner.close(self.scope.cancelled)
             raise
-        yield Call(runner.close, (False,))
+        try:
+            while unfinished := runner.unfinished():
+                yield WaitFor(unfinished)
+        finally:
+            runner.close(self.scope.cancelled)
         return value
 
     def _generate(self, generator: Any) -> Generator[Step, Any, None]:

@@ -52,6 +52,10 @@ class TaskRunner:
     def drop_what_was_not_begun(self) -> None:
         """The flow has failed: what no thread has begun ends as cancelled."""
 
+    def unfinished(self) -> list[PrefectFuture[Any]]:
+        """The runs that have not ended."""
+        return []
+
     def close(self, cancel: bool) -> None:
         """Return when all runs have ended; with `cancel` they are told to end now."""
 
@@ -79,12 +83,16 @@ class ThreadPoolTaskRunner(TaskRunner):
         future: PrefectFuture[Any] = PrefectFuture(call.run)
         if self._pool is None:
             self._pool = WorkerPool(self.max_workers, name="whenthen-tasks")
+            call.scope.add(self._pool.let_go)
         self._pool.submit(call, copy_context(), future)
         return future
 
     def drop_what_was_not_begun(self) -> None:
         if self._pool is not None:
             self._pool.drop_what_was_not_begun()
+
+    def unfinished(self) -> list[PrefectFuture[Any]]:
+        return [] if self._pool is None else self._pool.unfinished()
 
     def close(self, cancel: bool) -> None:
         pool, self._pool = self._pool, None

@@ -45,6 +45,7 @@ class TaskCall:
         "error",
         "flow",
         "in_child",
+        "needed",
         "parameters",
         "returned",
         "run",
@@ -85,6 +86,13 @@ class TaskCall:
             tags=task.tags | tags if tags or task.tags else [],
             state=State(StateType.PENDING),
         )
+        #: the futures among the arguments, as they are now: a list that is changed later changes nothing
+        self.needed = [future for value in parameters.values() for future in futures_in(value)]
+        if self.wait_for is not None:
+            self.needed += futures_in(self.wait_for)
+        if self.needed:
+            self.run.waiting_for = tuple(self.needed)
+            self.run.task_inputs = {"upstream": [future.task_run_id for future in self.needed]}
 
     @property
     def state(self) -> State[Any]:
@@ -126,12 +134,10 @@ class TaskCall:
 
     def _is_ready(self) -> Generator[Step, Any, bool]:
         """Wait for the futures among the arguments; False when one of them failed."""
-        needed = [future for value in self.parameters.values() for future in futures_in(value)]
-        if self.wait_for is not None:
-            needed += futures_in(self.wait_for)
-        if needed:
-            self.run.task_inputs = {"upstream": [future.task_run_id for future in needed]}
-            yield WaitFor(needed)
+        if self.needed:
+            yield WaitFor(self.needed)
+            self.run.waiting_for = ()
+            self.needed = []
         self.scope.check()
         if self.dropped:
             raise Stopped

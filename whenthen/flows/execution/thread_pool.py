@@ -82,13 +82,10 @@ class WorkItem:
         pending = [future for future in futures if not future.done()]
         if not pending:
             return False
-        run = self.future.run
-        run.waiting_for = tuple(pending)
         count, total = itertools.count(1), len(pending)
 
         def one_less(_: PrefectFuture[Any]) -> None:
             if next(count) == total:  # `next` of a count is atomic
-                run.waiting_for = ()
                 self.pool.put(self)
 
         for future in pending:
@@ -183,6 +180,10 @@ class WorkerPool:
             for item in self._items:
                 item.call.dropped = True
 
+    def unfinished(self) -> list[PrefectFuture[Any]]:
+        with self._lock:
+            return [item.future for item in self._items]
+
     def close(self, *, cancel: bool) -> None:
         """Wait until everything that was submitted has ended, and let the threads go.
 
@@ -197,7 +198,15 @@ class WorkerPool:
             if not cancel:
                 while self._items:
                     self._none_left.wait()
+        self.let_go()
+
+    def let_go(self) -> None:
+        """Threads that have nothing to do leave, and runs that wait for time go on. Does not wait; also called when the scope is cancelled,
+        since whoever was to close the pool may have been stopped."""
+        self._ring_all()
+        with self._lock:
             self._closed = True
+            self._idle = 0
             self._work.notify_all()
             self._alarm_set.notify()
 
@@ -209,19 +218,20 @@ class WorkerPool:
             if self._idle:
                 self._idle -= 1
                 self._work.notify()
-            elif not self._closed and self._threads < self.limit + self._given_away:
+            elif self._threads < self.limit + self._given_away:
                 self._started += 1
                 self._threads += 1
                 threading.Thread(target=self._run, name=f"{self.name}-{self._started}", daemon=True).start()
 
     def _run(self) -> None:
-        try:
-            self._work_until_closed()
-        except Stopped:  # it came after the end of a run; the pool is being closed
-            pass
-        finally:
-            with self._lock:
-                self._threads -= 1
+        while True:
+            try:
+                self._work_until_closed()
+                return
+            except (
+                Stopped
+            ):  # it came after the end of a run: the tree is cancelled, but what is queued has yet to hear of it
+                self._give_back(threading.get_ident())
 
     def _work_until_closed(self) -> None:
         own = threading.get_ident()
@@ -229,6 +239,7 @@ class WorkerPool:
             with self._lock:
                 while not self._queue or self._free <= 0:
                     if self._closed:
+                        self._threads -= 1
                         return
                     self._idle += 1  # whoever wakes it takes it out
                     self._work.wait()
@@ -238,10 +249,14 @@ class WorkerPool:
             try:
                 item.run()
             finally:
-                with self._lock:
-                    self._busy.pop(own, None)
-                    self._free += 1
-                    self._wake()
+                self._give_back(own)
+
+    def _give_back(self, own: int) -> None:
+        """The thread's place, if it has one."""
+        with self._lock:
+            if self._busy.pop(own, None) is not None:
+                self._free += 1
+                self._wake()
 
     def _stop_all(self) -> None:
         own = threading.get_ident()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -125,6 +126,20 @@ class PrefectFutureList(list[PrefectFuture[R]]):
         ]
 
 
+class _Circles:
+    """The lock under which runs begin to wait."""
+
+    def __init__(self) -> None:
+        self.in_fork()
+
+    def in_fork(self) -> None:
+        self.lock = threading.Lock()
+
+
+_CIRCLES = _Circles()
+os.register_at_fork(after_in_child=_CIRCLES.in_fork)
+
+
 def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None) -> None:
     """Block until all of `futures` have ended, `timeout` seconds have passed, or this run's tree is cancelled.
 
@@ -139,8 +154,9 @@ def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None
     flow = FLOW.get()
     scope = flow.scope if flow is not None else None
     if waiter is not None:
-        refuse_circle(waiter, pending)
-        waiter.waiting_for = tuple(pending)
+        with _CIRCLES.lock:  # of two that begin to wait for each other, the second one sees the first
+            refuse_circle(waiter, pending)
+            waiter.waiting_for = tuple(pending)
     all_ended = threading.Event()
     left = [len(pending)]
     lock = threading.Lock()

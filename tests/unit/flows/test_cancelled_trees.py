@@ -1,0 +1,182 @@
+"""Whatever a flow has started, sync or async, submitted or called, waiting or working: when the flow has been cancelled nothing of it runs on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.patience import eventually, limit
+from whenthen import flow, task
+from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
+from whenthen.flows.execution.reporter import REPORTER
+from whenthen.states import State
+from whenthen.task_runners import ThreadPoolTaskRunner
+
+#: a tree: what a node does itself, and the nodes below it
+WORK = st.sampled_from(["spin", "spin_async", "retry", "wait"])
+TREES = st.recursive(
+    st.tuples(WORK, st.just(())),
+    lambda inner: st.tuples(
+        st.sampled_from(["submit", "submit_async", "subflow"]), st.lists(inner, min_size=1, max_size=3).map(tuple)
+    ),
+    max_leaves=6,
+)
+
+
+class Tree:
+    """Runs of one tree, and which of their functions are being executed."""
+
+    def __init__(self) -> None:
+        self.alive: set[object] = set()
+        self.begun = 0
+
+    def enter(self) -> object:
+        token = object()
+        self.alive.add(token)
+        self.begun += 1
+        return token
+
+    def start(self, node: Any) -> Any:
+        """Submit a node, in the flow around."""
+        return self.task_of(node).submit()
+
+    def task_of(self, node: Any) -> Any:
+        kind, below = node
+
+        def work() -> None:
+            token = self.enter()
+            try:
+                if kind == "retry":
+                    raise ValueError
+                if kind == "subflow":
+                    child = flow(task_runner=ThreadPoolTaskRunner(max_workers=2))(
+                        lambda: [one.wait() for one in map(self.start, below)]
+                    )
+                    child()
+                started = [self.start(one) for one in below] if kind.startswith("submit") else []
+                for future in started:
+                    future.wait()
+                while True:
+                    time.sleep(0.001)
+            finally:
+                self.alive.discard(token)
+
+        async def work_async() -> None:
+            token = self.enter()
+            try:
+                for one in below:
+                    self.start(one)
+                while True:
+                    await asyncio.sleep(0.001)
+            finally:
+                self.alive.discard(token)
+
+        if kind == "wait":  # for an upstream that does not end
+            upstream = task(work, name="upstream").submit()
+            return task(lambda value=upstream: self.enter())
+        return task(
+            work_async if kind.endswith("async") else work, retries=1 if kind == "retry" else 0, retry_delay_seconds=60
+        )
+
+
+@settings(max_examples=15)
+@given(st.lists(TREES, min_size=1, max_size=3), st.booleans())
+def test_a_flow_out_of_time_leaves_nothing_running(trees: list[Any], is_async: bool) -> None:
+    tree = Tree()
+    runner = ThreadPoolTaskRunner(max_workers=4)
+
+    def start() -> None:
+        for node in trees:
+            tree.start(node)
+
+    @flow(timeout_seconds=0.15, task_runner=runner)
+    def sync_root() -> None:
+        start()
+        threading.Event().wait(0.05)
+        while True:
+            time.sleep(0.001)
+
+    @flow(timeout_seconds=0.15, task_runner=runner)
+    async def async_root() -> None:
+        start()
+        await asyncio.sleep(60)
+
+    began = time.monotonic()
+    state: State[Any] = asyncio.run(async_root(return_state=True)) if is_async else sync_root(return_state=True)
+    assert state.name == "TimedOut"
+    assert time.monotonic() - began < limit(10)
+    eventually(lambda: not tree.alive)
+    begun = tree.begun
+    eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("whenthen-tasks")])
+    assert (tree.begun, tree.alive) == (begun, set())
+
+
+def test_every_run_of_a_cancelled_tree_has_a_last_state() -> None:
+    class Reporter:
+        def __init__(self) -> None:
+            self.last: dict[Any, State[Any]] = {}
+
+        def state(self, run: Any, state: State[Any]) -> None:
+            self.last[run.id] = state
+
+        def log(self, run: Any, record: Any) -> None: ...
+
+        def event(self, event: Any) -> None: ...
+
+        def artifact(self, artifact: Any) -> None: ...
+
+        def request(self, kind: str, body: dict[str, Any]) -> Any: ...
+
+    reporter = Reporter()
+
+    @task
+    def spin() -> None:
+        while True:
+            time.sleep(0.001)
+
+    @task
+    def below(value: Any) -> None: ...
+
+    @flow
+    def child() -> None:
+        below.submit(spin.submit()).wait()
+
+    @flow(timeout_seconds=0.3, task_runner=ThreadPoolTaskRunner(max_workers=2))
+    def root() -> None:
+        below.map([spin.submit() for _ in range(4)])
+        child()
+
+    token = REPORTER.set(reporter)
+    try:
+        assert root(return_state=True).name == "TimedOut"
+    finally:
+        REPORTER.reset(token)
+    eventually(lambda: all(state.is_final() or state.name == "NotReady" for state in reporter.last.values()))
+    names = sorted({state.name for state in reporter.last.values()})
+    assert names == ["Cancelled", "TimedOut"]
+
+
+def test_a_scope_is_cancelled_once_with_everything_below_it() -> None:
+    heard: list[str] = []
+    above = CancelScope()
+    below = CancelScope(above)
+    above.add(lambda: heard.append("above"))
+    below.add(lambda: heard.append("below"))
+    above.cancel()
+    above.cancel()
+    assert sorted(heard) == ["above", "below"]
+    assert below.cancelled
+    below.add(lambda: heard.append("late"))
+    assert heard[-1] == "late"
+    for call in (below.check, lambda: below.sleep(60)):
+        try:
+            call()
+        except Stopped:
+            heard.append("stopped")
+    assert heard.count("stopped") == 2
+    assert not isinstance(Stopped(), Exception)
