@@ -12,22 +12,21 @@ import contextlib
 import hashlib
 import json
 import os
-import pickle
 import re
 import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
+from whenthen.flows.caching.result_forms import FORMS, form_of
 from whenthen.flows.clock import utc_now
 from whenthen.flows.execution.run_logging import engine_logger
-from whenthen.flows.flow_errors import ConfigurationError, SerializationError
+from whenthen.flows.flow_errors import ConfigurationError
 
 __all__ = ["ResultStore", "results_folder"]
 
 FORMAT: Final = 1
 PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
-SERIALIZERS: Final = ("pickle", "json", "compressed/pickle", "compressed/json")
 
 
 def results_folder() -> Path:
@@ -46,7 +45,7 @@ class ResultStore:
 
     def __init__(self, storage: Any = None, serializer: Any = None) -> None:
         self.folder = _folder_of(storage)
-        self.serializer = _name_of(serializer)
+        self.serializer = form_of(serializer)
 
     def path(self, key: str) -> Path:
         """The file of a key: plain keys name it, others are hashed."""
@@ -81,7 +80,7 @@ class ResultStore:
                 head = _parsed(file.readline(65536))
                 if head is None or _expired(head):
                     return None
-                return (_load(file, head["serializer"]),)
+                return (FORMS[head["serializer"]].load(file),)
         except FileNotFoundError:
             return None
         except Exception as problem:
@@ -100,14 +99,14 @@ class ResultStore:
         path.parent.mkdir(parents=True, exist_ok=True)
         head = {
             "format": FORMAT,
-            "serializer": self.serializer,
+            "serializer": self.serializer.type,
             "expires": None if expires is None else expires.timestamp(),
         }
         descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(json.dumps(head).encode() + b"\n")
-                _dump(value, file, self.serializer)
+                self.serializer.dump(value, file)
             os.replace(name, path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -128,56 +127,12 @@ def _parsed(line: bytes) -> dict[str, Any] | None:
         head = json.loads(line)
     except ValueError:
         return None
-    return (
-        head
-        if isinstance(head, dict) and head.get("format") == FORMAT and head.get("serializer") in SERIALIZERS
-        else None
-    )
+    return head if isinstance(head, dict) and head.get("format") == FORMAT and head.get("serializer") in FORMS else None
 
 
 def _expired(head: dict[str, Any]) -> bool:
     expires = head.get("expires")
     return expires is not None and expires <= utc_now().timestamp()
-
-
-def _dump(value: Any, file: Any, serializer: str) -> None:
-    try:
-        if serializer == "pickle":
-            pickle.dump(value, file, protocol=5)
-        elif serializer == "json":
-            file.write(_json_bytes(value))
-        else:
-            import zlib
-
-            data = pickle.dumps(value, protocol=5) if serializer.endswith("pickle") else _json_bytes(value)
-            file.write(zlib.compress(data))
-    except OSError:
-        raise
-    except Exception as problem:
-        raise SerializationError(
-            f"a result of class {type(value).__name__} can not be written as {serializer}: {problem}; return something that can, or use "
-            "persist_result=False"
-        ) from None
-
-
-def _load(file: Any, serializer: str) -> Any:
-    if serializer == "pickle":
-        return pickle.load(file)
-    if serializer == "json":
-        return json.loads(file.read())
-    import zlib
-
-    data = zlib.decompress(file.read())
-    return pickle.loads(data) if serializer.endswith("pickle") else json.loads(data)
-
-
-def _json_bytes(value: Any) -> bytes:
-    def more(one: Any) -> Any:
-        if hasattr(one, "model_dump"):
-            return one.model_dump(mode="json")
-        raise TypeError(f"{type(one).__name__} is not known to JSON")
-
-    return json.dumps(value, default=more).encode()
 
 
 def _folder_of(storage: Any) -> Path:
@@ -190,16 +145,3 @@ def _folder_of(storage: Any) -> Path:
     raise ConfigurationError(
         f"result_storage: {storage!r:.80} is no folder; give a path as text, a Path, or LocalFileSystem(basepath=...)"
     )
-
-
-def _name_of(serializer: Any) -> str:
-    name = (
-        "pickle"
-        if serializer is None
-        else serializer
-        if isinstance(serializer, str)
-        else getattr(serializer, "type", None)
-    )
-    if name not in SERIALIZERS:
-        raise ConfigurationError(f"result_serializer: {serializer!r:.80} is none of {', '.join(SERIALIZERS)}")
-    return str(name)
