@@ -102,8 +102,9 @@ class ServerAddress:
     def _refusal(self, error: urllib.error.HTTPError, path: str) -> Exception:
         text = error.read(MAX_ANSWER_BYTES).decode(errors="replace")
         try:
-            message = str(json.loads(text)["error"]["message"])
-        except (ValueError, KeyError, TypeError):
+            found = json.loads(text)["error"]
+            message = f"{found['field']}: {found['message']}" if found.get("field") else str(found["message"])
+        except (ValueError, KeyError, TypeError, AttributeError):
             message = text[:MAX_SHOWN_CHARS]
         if error.code == 404:
             return ObjectNotFound(f"{self.url}{path}: {message}")
