@@ -46,8 +46,9 @@ lint: $(STAMP)  ## ruff and the import contracts
 types: $(STAMP)  ## mypy, strict
 	$(BIN)/mypy
 
-docs: $(STAMP)  ## the pages that are made from the code: docs/settings.md
+docs: $(STAMP)  ## what is made from the code: docs/settings.md, the tables of docs/prefect.md
 	$(BIN)/python -m tools.settings_page docs/settings.md
+	$(BIN)/python -m tools.prefect_page docs/prefect.md
 
 pythons:  ## the wheel's demo and the quick tests on each supported Python that is here
 	.ci/pythons

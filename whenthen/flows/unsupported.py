@@ -32,7 +32,7 @@ NOT_SUPPORTED = {
     "settings": "set environment variables; docs/settings.md lists them",
     "task_worker": "submit the task in a flow, or start a deployment (run_deployment)",
     "testing": "leave the harness out: a flow in a test starts no server and needs none",
-    "workers": "start `whenthen serve --role worker` where the flow is to run",
+    "workers": "start `whenthen worker` where the flow is to run",
     # names at the top
     "get_cloud_client": "use get_client() with WHENTHEN_URL",
     "materialize": "let a task write the asset and call emit_event(...) when it has",

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Coroutine, Iterable
 from contextvars import copy_context
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from whenthen.flows.caching.cache_policy import DEFAULT, NO_CACHE, CachePolicy
 from whenthen.flows.definitions.option_checks import (
@@ -28,6 +28,7 @@ from whenthen.flows.execution.task_engine import TaskCall
 from whenthen.flows.flow_errors import MissingContextError, NotSupported
 from whenthen.flows.futures.future import PrefectFuture, PrefectFutureList
 from whenthen.flows.states.state import State
+from whenthen.flows.unsupported import not_supported
 
 __all__ = ["NotSet", "Task", "exponential_backoff", "task"]
 
@@ -282,18 +283,21 @@ class Task(Generic[P, R]):
             )
         return flow.task_runner
 
-    def delay(self, *args: Any, **kwargs: Any) -> Any:
+    def delay(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not supported: there is no task server.
 
         Raises:
             NotSupported: always.
         """
-        raise NotSupported(
-            f"{self.name}.delay(...): tasks of their own in the background are not supported; start a deployment (run_deployment), or use "
-            f"{self.name}.submit(...) in a flow"
-        )
+        not_supported("Task.delay", f"{self.name}.delay(...)")
 
-    apply_async = serve = delay
+    def apply_async(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """As `delay`."""
+        not_supported("Task.apply_async", f"{self.name}.apply_async(...)")
+
+    def serve(self, *args: Any, **kwargs: Any) -> NoReturn:
+        """As `delay`."""
+        not_supported("Task.serve", f"{self.name}.serve(...)")
 
     def with_options(
         self,
