@@ -12,7 +12,7 @@ from whenthen.rules import test_runner as ruletests
 from .conftest import run_command
 from .wheel import ROOT
 
-EXAMPLES = sorted(path for path in (ROOT / "examples").iterdir() if path.is_dir())
+EXAMPLES = sorted(path.parent for path in (ROOT / "examples").glob("*/rules.yaml"))
 PROJECT = ROOT / "whenthen" / "cli" / "demo" / "project"
 ALL = [*EXAMPLES, PROJECT]
 

@@ -125,7 +125,9 @@ def test_outside_a_flow_the_remedy_is_said() -> None:
             MissingContextError, match=r"call it in a function with @flow, or call one\(\.\.\.\) directly"
         ):
             call()
-    with pytest.raises(NotSupported, match=r"one\.delay\(\.\.\.\)\): use \.submit\(\.\.\.\) in a flow, or start a deployment"):
+    with pytest.raises(
+        NotSupported, match=r"one\.delay\(\.\.\.\)\): use \.submit\(\.\.\.\) in a flow, or start a deployment"
+    ):
         one.delay()
     with pytest.raises(MissingContextError, match=r"logging\.getLogger"):
         get_run_logger()
