@@ -26,7 +26,7 @@ def names_by_module() -> dict[str, list[str]]:
     found = {"": sorted(whenthen.NAMES)}
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        if module.split(".")[0] in ROOMS or module in ("__init__", "cancellation"):
+        if (module.split(".")[0] in ROOMS and module != "flows") or module in ("__init__", "cancellation"):
             continue
         if names := _shown(path):
             found[module] = names

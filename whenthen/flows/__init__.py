@@ -6,5 +6,6 @@ come, `caching` keeps results. What a run tells of itself goes through one port,
 
 from whenthen.flows.definitions.flow_definition import Flow, flow
 from whenthen.flows.definitions.task_definition import Task, task
+from whenthen.flows.deploying.flow_loading import load_flow_from_entrypoint
 
-__all__ = ["Flow", "Task", "flow", "task"]
+__all__ = ["Flow", "Task", "flow", "load_flow_from_entrypoint", "task"]

@@ -27,6 +27,7 @@ NOT_SUPPORTED = {
     "docker": "build the image where you build your software, and start a worker in it",
     "filesystems": "use pathlib or fsspec in a task; result_storage takes the path of a folder",
     "infrastructure": "start a worker where the flow is to run",
+    "locking": "give isolation_level=IsolationLevel.SERIALIZABLE alone; runs of this machine then wait for each other",
     "runner": "use serve(...)",
     "server": "start `whenthen serve`",
     "settings": "set environment variables; docs/settings.md lists them",

@@ -18,8 +18,8 @@ from collections.abc import Callable
 from typing import Any
 
 from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
-from whenthen.flows.execution.reporter import REPORTER
-from whenthen.flows.execution.run_contexts import FLOW, WORKER
+from whenthen.flows.execution.reporter import REPORTER, SILENT
+from whenthen.flows.execution.run_contexts import FLOW, IN_CHILD, WORKER
 from whenthen.flows.execution.steps import Step
 from whenthen.flows.execution.timed_call import run_coroutine
 from whenthen.flows.flow_errors import CrashedRun, SerializationError
@@ -165,7 +165,9 @@ def _bare(run: Any) -> Any:
 def _made_anew(file: Any) -> None:
     """In the child: nothing is shared with threads that are not there."""
     WORKER.set(None)
-    REPORTER.set(_Forwarding(file))
+    IN_CHILD.set(True)
+    if REPORTER.get() is not SILENT:
+        REPORTER.set(_Forwarding(file))
     flow = FLOW.get()
     if flow is not None:
         flow.scope = CancelScope()

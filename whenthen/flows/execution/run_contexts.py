@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "FLOW",
+    "IN_CHILD",
     "TAGS",
     "TASK",
     "FlowRunContext",
@@ -101,6 +102,8 @@ class Place(Protocol):
     def place_given_away(self) -> AbstractContextManager[None]: ...
 
 
+#: whether this is a task in a process of its own, which ends with the task
+IN_CHILD: ContextVar[bool] = ContextVar("whenthen.in_child", default=False)
 WORKER: ContextVar[Place | None] = ContextVar("whenthen.worker", default=None)
 
 

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 from whenthen.flows.clock import steady
-from whenthen.flows.execution.run_contexts import FLOW, place_given_away
+from whenthen.flows.execution.run_contexts import FLOW, IN_CHILD, place_given_away
 from whenthen.flows.execution.run_logging import engine_logger
 from whenthen.flows.flow_errors import (
     AcquireConcurrencySlotTimeoutError,
@@ -266,6 +266,6 @@ def _limits_of(names: Sequence[str], mode: Mode, occupy: int, strict: bool) -> d
         if strict:
             raise ConcurrencySlotAcquisitionError(f"{mode}: there is no limit {', '.join(unknown)}; {remedy}")
         engine_logger().warning("%s: there is no limit %s, so all pass; %s", mode, ", ".join(unknown), remedy)
-    if limits and multiprocessing.parent_process() is not None:
+    if limits and (IN_CHILD.get() or multiprocessing.parent_process() is not None):
         raise needs_server("concurrency", f" (found: process {os.getpid()} of a pool)")
     return limits
