@@ -19,7 +19,6 @@ from whenthen.rules.explain_event import (
 from whenthen.rules.folder import (
     Rules,
     SourceFile,
-    check_rules,
     compile_files,
     load_rules,
     rules_files,
@@ -51,7 +50,6 @@ __all__ = [
     "Rules",
     "RulesWatcher",
     "SourceFile",
-    "check_rules",
     "compile_files",
     "explain",
     "explain_event",
