@@ -27,7 +27,8 @@ from whenthen.engine.bus.records import (
     pack,
     unpack,
 )
-from whenthen.rules import Rules, check_rules, load_rules
+from whenthen.rules import Rules, load_rules
+from whenthen.rules.folder import check_rules
 from whenthen.rules.replay import FORMATS, replay
 from whenthen.rules.test_runner import junit, load_tests, run_tests
 from whenthen.schemas.errors import InvalidInput, InvalidRules, Problem

@@ -17,8 +17,9 @@ from tests.integration.conftest import NatsServer
 from tests.patience import limit, until
 from tests.plain_http import plain_async_client
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.streams import DECISIONS, ENGINE
+from whenthen.engine.bus.streams import DECISIONS, ENGINE, EVENTS
 from whenthen.engine.decisions import CommittedBatches, DecisionReader
+from whenthen.engine.evaluation import NatsEngineStore, read_offset
 from whenthen.schemas.decision_records import DecisionBatch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.takes(20)]
@@ -62,7 +63,7 @@ class House:
         self.rules.mkdir()
         (self.rules / "rules.yaml").write_text(RULES)
         (self.port,) = free_ports(1)
-        env = {"WHENTHEN_API_TOKEN": TOKEN, "WHENTHEN_LEASE": "1s"}
+        env = {"WHENTHEN_API_TOKEN": TOKEN, "WHENTHEN_LEASE": "1s", "WHENTHEN_RULES_FROM": "files, api"}
         common = ["serve", self.rules, "--nats", url]
         self.api = Supervised("api", whenthen(*common, "--role", "api", "--port", str(self.port)), folder, env=env)
         self.evaluator = Supervised("evaluator", whenthen(*common, "--role", "evaluator"), folder, env=env)
@@ -115,7 +116,7 @@ async def house(folder: Path, url: str) -> AsyncIterator[House]:
         yield found
     finally:
         await found.client.aclose()
-        await asyncio.gather(found.api.halt(kill=True), found.evaluator.halt(kill=True))
+        await asyncio.gather(found.api.halt(), found.evaluator.halt())
 
 
 def failed(id: str, team: str = "data", **more: Any) -> dict[str, Any]:
@@ -248,7 +249,7 @@ async def test_what_was_done_and_refused_is_on_record_after_everything_was_kille
             ("rules-taken", "revision 1", ""),
             ("request-refused", "webhook /hooks/nobody", "not_found"),
             ("request-refused", "api /api/events", "invalid_event"),
-            ("request-refused", "api /api/events", "no_token"),
+            ("request-refused", "api /api/events", "unauthorized"),
             ("automation-paused", "paid", ""),
             ("rules-refused", "", "invalid_rules"),
             ("rules-refused", "changed rules; the last good ones stay in force", ""),
@@ -260,9 +261,58 @@ async def test_what_was_done_and_refused_is_on_record_after_everything_was_kille
         async def all_told() -> bool:
             return wanted <= await told()
 
-        await until(all_told, within_s=START_S, what=f"{wanted} are on record")
+        await until(all_told, what=f"{wanted} are on record")
         await server.kill_all()
         await server.ready()
         assert wanted <= await told()
         refused = await server.get("/api/audit", kind="request-*", limit=2)
         assert [each["who"] for each in refused] == ["127.0.0.1", "127.0.0.1"]
+
+
+async def test_what_retention_removed_is_said_and_a_row_outlives_its_event(
+    tmp_path: Path, nats_server: NatsServer, bus: Bus
+) -> None:
+    async with house(tmp_path, nats_server.url) as server:
+        first, second, third = await server.emit(
+            *(failed("etl", occurred=f"2026-01-31T12:0{minute}:00Z") for minute in range(3))
+        )
+        await until(lambda: _has(server, "failing", "fired", 1), within_s=START_S, what="it fires")
+        (later,) = await server.emit(failed("etl", occurred="2026-01-31T12:04:00Z"))
+        await until(lambda: _has(server, "failing", "spent", 1), within_s=START_S, what="all is decided")
+        last = (await bus.js.stream_info(EVENTS)).state.last_seq
+        await bus.js.purge_stream(EVENTS, seq=last)
+
+        why = await server.get("/api/why", automation="failing", event=second)
+        assert (why["reason"], why["source"], why["clauses"]) == ("below_threshold", "record", None)
+        assert "the event itself is not kept any more (retain_events)" in why["notes"][0]
+        why = await server.get("/api/why", automation="failing", event=later)
+        assert (why["reason"], why["source"]) == ("spent", "record")
+        assert any("what came before could matter and is not all there" in note for note in why["notes"])
+        why = await server.get("/api/why", automation="failing", event=third)
+        assert (why["reason"], why["fired"]) == ("fired", True)
+
+
+async def test_decisions_are_counted_while_their_stream_is_away_and_recorded_when_it_is_back(
+    tmp_path: Path, nats_server: NatsServer, bus: Bus
+) -> None:
+    async with house(tmp_path, nats_server.url) as server:
+        await server.emit(failed("a"), failed("b"))
+        await until(lambda: _has(server, "failing", "below_threshold", 2), within_s=START_S, what="all is decided")
+        config = (await bus.js.stream_info(DECISIONS)).config
+        await bus.js.delete_stream(DECISIONS)
+        (away,) = await server.emit(failed("c"))
+
+        async def evaluated() -> bool:
+            offset = await read_offset(NatsEngineStore(bus.client), 0)
+            return offset.seq >= (await bus.js.stream_info(EVENTS)).state.last_seq
+
+        await until(evaluated, within_s=60, what="the shard goes on")
+        await bus.js.add_stream(config)
+        await server.kill_all()
+        await server.ready()
+        (back,) = await server.emit(failed("d"))
+        await until(lambda: _has(server, "failing", "below_threshold", 4), within_s=START_S, what="nothing is lost")
+        for event in (away, back):
+            why = await server.get("/api/why", automation="failing", event=event)
+            assert why["reason"] == "below_threshold", why
+        assert (await bus.js.stream_info(DECISIONS)).state.messages > 0

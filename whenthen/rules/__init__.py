@@ -14,7 +14,6 @@ from whenthen.rules.explain_event import (
 from whenthen.rules.folder import (
     Rules,
     SourceFile,
-    check_rules,
     compile_files,
     load_rules,
     rules_files,
@@ -46,7 +45,6 @@ __all__ = [
     "RulesWatcher",
     "SourceFile",
     "changes",
-    "check_rules",
     "compile_files",
     "explain",
     "explain_event",

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.rules import check_rules, load_rules
+from whenthen.rules import load_rules
+from whenthen.rules.folder import check_rules
 from whenthen.schemas.errors import InvalidRules
 
 

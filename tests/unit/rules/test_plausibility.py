@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 import yaml
 
-from whenthen.rules import check_rules, load_rules
+from whenthen.rules import load_rules
+from whenthen.rules.folder import check_rules
 from whenthen.triggers.matching.globs import compile_glob
 
 DO = [{"do-nothing": {}}]

@@ -32,11 +32,13 @@ from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.run_queries import RunQueries
-from whenthen.engine.process.queries.trace_query import TraceQuery
-from whenthen.engine.process.queries.why_query import WhyQuery
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading
+from whenthen.engine.process.why.log_replay import LogReplay
+from whenthen.engine.process.why.record_query import RecordQuery
+from whenthen.engine.process.why.trace_query import TraceQuery
+from whenthen.engine.process.why.why_query import WhyQuery
 from whenthen.runs import BuiltInOrchestrator, Stores
 
 __all__ = ["ServerApi"]
@@ -98,9 +100,9 @@ class ServerApi:
         self.list_events = events.list_events
         self.get_event = events.get_event
 
-        whys = WhyQuery(bus, rule_registry, revisions, events, max_depth=max_depth)
-        self.why = whys.why
-        self.record = whys.record
+        replay = LogReplay(bus, rule_registry, revisions, max_depth=max_depth)
+        self.why = WhyQuery(bus, rule_registry, replay, events).why
+        self.record = RecordQuery(bus, rule_registry, replay, events).record
         automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation)
         self.list_automations = automations.list_automations
         self.get_automation = automations.get_automation

@@ -78,14 +78,16 @@ class WhyReplay:
         target: int = 0,
         key: Mapping[str, str] | None = None,
         begins_whole: bool,
+        absent: bool = False,
         start_us: int,
         max_depth: int = 8,
     ) -> None:
-        """`begins_whole`: nothing of the log was left out before the first event; else it begins at `start_us`."""
+        """`begins_whole`: nothing of the log was left out before the first event; else it begins at `start_us`. `absent`: the automation is
+        not in force there yet."""
         self.automation = automation
         self._target = target
         self._key = dict(key or {})
-        self._evaluator = Evaluator(RuleSet([automation]), max_depth=max_depth)
+        self._evaluator = Evaluator(RuleSet([] if absent else [automation]), max_depth=max_depth)
         self._answer = WhyAnswer(exact=begins_whole)
         self._found = False
         self._event: Event | None = None
@@ -168,7 +170,10 @@ class WhyReplay:
         ]
         if self._memory_us is not None:
             first = len(story) - 1
-            while first > 0 and story[first].time_us - story[first - 1].time_us <= self._memory_us:
+            while first > 0 and (
+                # a deadline is handled when the clock goes on, which may be long after it was due
+                story[first].event is None or story[first].time_us - story[first - 1].time_us <= self._memory_us
+            ):
                 first -= 1
             story = story[max(first, 0) :]
         fired = decision is not None and decision.firing is not None

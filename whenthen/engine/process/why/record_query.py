@@ -1,0 +1,93 @@
+"""What happened, as a test of rules: the events that led to a firing, or to the decision that there was none."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.streams import ENGINE
+from whenthen.engine.bus.subjects import short_token
+from whenthen.engine.decisions import DecisionReader
+from whenthen.engine.http import why_models
+from whenthen.engine.process.queries.event_queries import EventQueries
+from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.engine.process.why.log_replay import LogReplay
+from whenthen.schemas.errors import InvalidInput, NotFound
+from whenthen.schemas.times import format_time, from_us, parse_time, to_us
+
+__all__ = ["RecordQuery"]
+
+
+class RecordQuery:
+    """Answers `GET /api/record`."""
+
+    def __init__(self, bus: Bus, rule_registry: RuleRegistry, replay: LogReplay, events: EventQueries) -> None:
+        self._bus = bus
+        self._rule_registry = rule_registry
+        self._log = replay
+        self._events = events
+        self._record = DecisionReader(bus)
+
+    async def record(
+        self, *, firing: str | None = None, automation: str | None = None, event: str | None = None
+    ) -> why_models.RecordedTestItem:
+        """A test of rules made of what led to a firing, or to the decision that there was none.
+
+        Raises:
+            InvalidInput: neither a firing, nor an automation and an event.
+            NotFound: it is not kept.
+        """
+        key: dict[str, str] | None = None
+        at_us = target = 0
+        if firing is not None:
+            found = await self._firing(firing)
+            automation = found["automation"]
+            target = found["seq"]
+            at_us = to_us(parse_time(found["at"]))
+            key = {name: str(value) for name, value in found["key"].items()}
+        elif automation is not None and event is not None:
+            target = (await self._events.get_event(event)).seq
+        else:
+            raise InvalidInput("give a firing, or an automation and an event", path=("firing",))
+        shard = self._rule_registry.shard_of(automation)
+        log = await self._log.look(shard)
+        notes: list[str] = []
+        end = target or await self._log.position_at(at_us)
+        number = log.revision_at(end) or (await self._record.offset(shard)).rules
+        compiled = await self._log.compiled(number, automation, notes)
+        if compiled is None:
+            raise NotFound(f"{automation} was not in the rules of revision {number}, which were in force then")
+        if target and target < log.first:
+            raise NotFound(
+                f"the event at position {target} is not kept any more; events are kept from {_time(log.first_us)} on "
+                "(retain_events)"
+            )
+        answer, replay = await self._log.replayed(shard, log, compiled, target, notes, end=end, at_us=at_us, key=key)
+        if replay is None:
+            raise NotFound(f"{notes[-1]}, so no test can be made")
+        if not answer.exact:
+            notes.append(self._log.inexact(log))
+        made = replay.recorded_test(max(at_us, await self._log.time_of(target)) if target else at_us)
+        if firing is not None and not any("step" in each or not target for each in made.test.get("fires", ())):
+            notes.append(
+                "evaluated again it does not fire: events before it are not kept any more, or it was resumed meanwhile"
+            )
+        return why_models.RecordedTestItem(
+            test=made.test, passes=not made.failures, notes=[*notes, *made.failures], rules=number
+        )
+
+    async def _firing(self, firing: str) -> dict[str, Any]:
+        found: list[dict[str, Any]] = []
+        request = {"seq": 1, "next_by_subj": f"engine.firing.*.{short_token(firing)}", "batch": 1}
+        await self._bus.client.read_stored(
+            ENGINE, request, lambda each: found.append(orjson.loads(each.data)) if each.data else None
+        )
+        if not found or found[0]["id"] != firing:
+            raise NotFound(f"the firing {firing[:80]!r} is not kept; `whenthen firings -o wide` lists them")
+        return found[0]
+
+
+def _time(us: int) -> str:
+    return format_time(from_us(us))
