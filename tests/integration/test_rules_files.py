@@ -64,9 +64,9 @@ class Running(RunningServer):
         return self.names() == names
 
     async def decided(self, automation: str, reasons: list[str]) -> bool:
-        """Whether the decisions since the start have these reasons, the newest first."""
+        """Whether the last decisions have these reasons, the newest first; those of earlier starts are on record, too."""
         found = (await self.get(f"/api/automations/{automation}"))["decisions"]
-        return [decision["reason"] for decision in found] == reasons
+        return [decision["reason"] for decision in found[: len(reasons)]] == reasons
 
 
 @asynccontextmanager
