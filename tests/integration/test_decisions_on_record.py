@@ -273,12 +273,12 @@ async def test_what_retention_removed_is_said_and_a_row_outlives_its_event(
     tmp_path: Path, nats_server: NatsServer, bus: Bus
 ) -> None:
     async with house(tmp_path, nats_server.url) as server:
-        first, second, third = await server.emit(
+        _, second, third = await server.emit(
             *(failed("etl", occurred=f"2026-01-31T12:0{minute}:00Z") for minute in range(3))
         )
         await until(lambda: _has(server, "failing", "fired", 1), within_s=START_S, what="it fires")
         (later,) = await server.emit(failed("etl", occurred="2026-01-31T12:04:00Z"))
-        await until(lambda: _has(server, "failing", "spent", 1), within_s=START_S, what="all is decided")
+        await until(lambda: _has(server, "failing", "cooldown", 1), what="all is decided")
         last = (await bus.js.stream_info(EVENTS)).state.last_seq
         await bus.js.purge_stream(EVENTS, seq=last)
 
@@ -286,7 +286,7 @@ async def test_what_retention_removed_is_said_and_a_row_outlives_its_event(
         assert (why["reason"], why["source"], why["clauses"]) == ("below_threshold", "record", None)
         assert "the event itself is not kept any more (retain_events)" in why["notes"][0]
         why = await server.get("/api/why", automation="failing", event=later)
-        assert (why["reason"], why["source"]) == ("spent", "record")
+        assert (why["reason"], why["source"]) == ("cooldown", "record")
         assert any("what came before could matter and is not all there" in note for note in why["notes"])
         why = await server.get("/api/why", automation="failing", event=third)
         assert (why["reason"], why["fired"]) == ("fired", True)
