@@ -117,6 +117,14 @@ class Oracle:
         self.seq = self.clock_us = self.number = 0
         self.__post_init__()
 
+    @property
+    def decided(self) -> Counter[tuple[str, str]]:
+        """How many decisions there were, by automation and reason."""
+        found: Counter[tuple[str, str]] = Counter()
+        for evaluator in self.evaluators:
+            found.update({(name, reason.value): count for (name, reason), count in evaluator.counts.items()})
+        return found
+
     def take(self, message: Stored) -> None:
         """One message, at its time."""
         self._take(message)

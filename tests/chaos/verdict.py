@@ -14,10 +14,12 @@ from tests.chaos.oracle import Oracle, read_stream
 from tests.chaos.processes import lines_of
 from tests.chaos.sender import Sent
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.records import Outcome
-from whenthen.engine.bus.streams import ENGINE, RUN_STATES, RUNS
+from whenthen.engine.bus.records import Outcome, decode_window
+from whenthen.engine.bus.streams import DECISIONS, ENGINE, RUN_STATES, RUNS
+from whenthen.engine.decisions import RECORDS, DecisionReader
 from whenthen.engine.evaluation.commits.commit import read_offset
 from whenthen.engine.evaluation.nats_log import NatsEngineStore
+from whenthen.schemas.decision_records import DecisionBatch
 from whenthen.schemas.deployments import TERMINAL, RunState
 
 __all__ = ["Found", "judge", "look", "unfinished"]
@@ -37,6 +39,7 @@ class Found:
     queued: int = 0
     unannounced: int = 0  #: changes of runs that no event tells of yet
     offsets: list[int] = field(default_factory=list)
+    decided: Counter[tuple[str, str]] = field(default_factory=Counter)  #: decisions on record, by automation and reason
     windows: dict[str, int] = field(default_factory=dict)  #: bytes of each that is in parts, by its subject
 
 
@@ -68,6 +71,7 @@ async def look(bus: Bus, shards: int) -> Found:
     announcer = await bus.js.consumer_info(f"KV_{RUN_STATES}", "announcer")
     found.unannounced = (announcer.num_pending or 0) + (announcer.num_ack_pending or 0)
     found.offsets = [(await read_offset(NatsEngineStore(bus.client), shard)).seq for shard in range(shards)]
+    found.decided = await _decided(bus)
     return found
 
 
@@ -100,6 +104,7 @@ def judge(house: House, oracle: Oracle, found: Found, sent: Sent) -> list[str]:
     faults += [f"dead letter: {subject}" for subject in found.dead[:_SHOWN]]
     faults += _events(oracle, sent)
     faults += _firings(oracle, found)
+    faults += _decisions(oracle, found)
     faults += _actions(house, oracle, found)
     faults += _runs(house.runs, oracle, found)
     return faults
@@ -131,6 +136,31 @@ def _firings(oracle: Oracle, found: Found) -> list[str]:
             "firings too many", [f"{name} of {stored[name]['automation']}" for name in stored.keys() - expected.keys()]
         ),
         *_named("firings that differ", other),
+    ]
+
+
+async def _decided(bus: Bus) -> Counter[tuple[str, str]]:
+    """The counts on record of every automation that has any."""
+    reader, found = DecisionReader(bus), Counter[tuple[str, str]]()
+    names: set[tuple[int, str]] = set()
+    async for message in read_stream(bus, ENGINE, f"engine.shard.*.window.{RECORDS}.*"):
+        if message.data:
+            names.add((int(message.subject.split(".")[2]), decode_window(message.data)[1]))
+    async for message in read_stream(bus, DECISIONS):
+        batch = DecisionBatch.decode(message.data)
+        names |= {(batch.shard, name) for name in batch.counts}
+    for shard, name in names:
+        kept = await reader.kept(shard, name)
+        found.update({(name, str(reason)): count for reason, count in kept.counts.items()})
+    return found
+
+
+def _decisions(oracle: Oracle, found: Found) -> list[str]:
+    expected = oracle.decided
+    wrong = [pair for pair in expected.keys() | found.decided.keys() if expected[pair] != found.decided[pair]]
+    return [
+        f"{name} decided {reason} {expected[name, reason]} times in the replay, and {found.decided[name, reason]} times on record"
+        for name, reason in sorted(wrong)[:_SHOWN]
     ]
 
 

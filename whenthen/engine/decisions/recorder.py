@@ -45,7 +45,7 @@ PART_BYTES = 256 << 10
 CHAIN_BYTES = 512 << 10  #: of batches that are not in the records yet, before records are written
 RECORD_BYTES = 64 << 10  #: of records with one commit, at least
 MOST_RECORDS = 400  #: with one commit, which then still is one batch
-GIVE_UP_S = 5.0  #: after which a commit goes on without its batch
+GIVE_UP_S = 10.0  #: after which a commit goes on without its batch; not while there is no connection, when no commit is made either
 ASK_AGAIN_S = 30.0  #: after that
 RETRY_S = 0.1
 
@@ -235,6 +235,8 @@ class DecisionRecorder:
             try:
                 return await self._log.append(self._shard, data, message_id)
             except (BusUnavailable, InvalidInput) as error:
+                if error.reason == BusReason.DISCONNECTED:
+                    give_up = self._monotonic() + GIVE_UP_S
                 if self._monotonic() >= give_up or isinstance(error, InvalidInput):
                     self._ask_again_at = self._monotonic() + ASK_AGAIN_S
                     log.error("shard %d: decisions are counted, and not put into DECISIONS: %s", self._shard, error)
