@@ -64,6 +64,10 @@ class RecordQuery:
                 f"the event at position {target} is not kept any more; events are kept from {_time(log.first_us)} on "
                 "(retain_events)"
             )
+        if target in log.skipped:
+            raise NotFound(
+                f"the shard passed the event at position {target} over, as processes hung on it; no test can be made of it"
+            )
         answer, replay = await self._log.replayed(shard, log, compiled, target, notes, end=end, at_us=at_us, key=key)
         if replay is None:
             raise NotFound(f"{notes[-1]}, so no test can be made")
