@@ -134,7 +134,7 @@ async def test_what_hung_processes_is_not_evaluated_again_for_a_question(tmp_pat
         assert why["reason"] == "set_aside"
         answer = await server.client.get(f"/api/record?automation=pairs&event={hung}")
         assert answer.status_code == 404
-        assert "passed over" in answer.json()["error"]["message"]
+        assert "processes hung on it" in answer.json()["error"]["message"]
         assert (await server.status())["restarts"] == restarts
 
 
