@@ -11,7 +11,7 @@ from tests.integration.conftest import NatsServer, eventually, publish_all
 from tests.patience import limit
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason
-from whenthen.engine.bus.streams import EVENTS, StreamSettings, check_server, ensure_streams, make_room
+from whenthen.engine.bus.streams import AUDIT, EVENTS, StreamSettings, check_server, ensure_streams, make_room
 from whenthen.schemas.errors import BusUnavailable, InvalidEvent, SetupError
 from whenthen.schemas.events import Event, new_event
 
@@ -193,6 +193,15 @@ async def test_streams_can_be_ensured_again_and_with_other_limits(bus: Bus) -> N
     await ensure_streams(bus.js, StreamSettings(events_max_age=timedelta(days=1)))
     assert (await bus.js.stream_info(EVENTS)).config.max_age == 86400
     await check_server(bus.nc)
+
+
+async def test_notes_of_one_kind_push_none_of_another_kind_out_of_the_audit_trail(bus: Bus) -> None:
+    await ensure_streams(bus.js, StreamSettings(audit_max_notes=3))
+    await bus.store("audit.rules-taken", b"{}", "taken")
+    for number in range(10):
+        await bus.store("audit.request-refused", b"{}", f"refused-{number}")
+    info = await bus.js.stream_info(AUDIT, subjects_filter=">")
+    assert info.state.subjects == {"audit.rules-taken": 1, "audit.request-refused": 3}
 
 
 async def test_a_server_without_jetstream_is_refused_by_name(tmp_path: object) -> None:

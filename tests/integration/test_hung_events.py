@@ -125,6 +125,19 @@ async def stored(bus: Bus, stream: str, subjects: str) -> list[dict[str, Any]]:
     return [orjson.loads(message.data) async for message in read_stream(bus, stream, subjects) if message.data]
 
 
+async def test_what_hung_processes_is_not_evaluated_again_for_a_question(tmp_path: Path) -> None:
+    async with serving(tmp_path) as server:
+        [_, hung] = await server.send({"n": 1}, {"hang": "spin"})
+        await server.until_set_aside()
+        restarts = (await server.status())["restarts"]
+        why = await server.get(f"/api/why?automation=pairs&event={hung}")
+        assert why["reason"] == "set_aside"
+        answer = await server.client.get(f"/api/record?automation=pairs&event={hung}")
+        assert answer.status_code == 404
+        assert "processes hung on it" in answer.json()["error"]["message"]
+        assert (await server.status())["restarts"] == restarts
+
+
 @pytest.mark.parametrize("how", ["spin", "hold", "crash"])
 async def test_an_event_that_hangs_two_processes_is_set_aside_and_the_others_go_on(tmp_path: Path, how: str) -> None:
     async with serving(tmp_path) as server:

@@ -144,3 +144,17 @@ def test_listed_events_are_what_replay_and_emit_read(scene: Scene) -> None:
         "unanswered": scene.firing("unanswered"),
     }
     assert "it was there already" in scene.said("emit", "--file", "-", stdin=listed)
+
+
+def test_a_test_of_what_happened_during_a_pause_says_so(tmp_path: Path) -> None:
+    scene = Scene(tmp_path)
+    try:
+        scene.server.wait_until_ready()
+        scene.server.http.post("/api/automations/both/pause").raise_for_status()
+        scene.server.emit("a.done", id="a")
+        scene.server.emit("b.done", id="b")
+        eventually(lambda: scene.server.get("/api/why?automation=both&event=b")["reason"] == "paused", within_s=30)
+        said = scene.said("record", "--missing", "both", "b")
+        assert "# on record is paused; evaluated again it is fired" in said
+    finally:
+        scene.server.kill()

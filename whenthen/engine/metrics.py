@@ -44,6 +44,8 @@ M = TypeVar("M", Counter, Gauge, Histogram)
 MOST_AHEAD = (
     50_000  #: series of one counter that are made before anything is counted: a scrape of them takes half a second
 )
+LONG_S = 0.1  #: beyond, an exposition is given again
+KEPT_TIMES = 10  #: for so many times what it took to make
 OUTCOMES = ("executed", "failed", "dead")  #: of attempts
 _BUS = (
     "bus_busy",
@@ -89,7 +91,11 @@ class Metrics:
         version: str,
         roles: Collection[str] = ("api", "evaluator", "executor", "scheduler"),
         clock: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._monotonic = monotonic
+        self._text: bytes | None = None  #: that took long to make
+        self._text_until = 0.0
         registry = self.registry = CollectorRegistry(auto_describe=True)
         self._clock = clock
         self._automations: frozenset[str] = frozenset()
@@ -319,8 +325,17 @@ class Metrics:
             self.stream_limit_bytes.labels(stream).set(limit)
 
     def text(self) -> bytes:
-        """The exposition that `/metrics` serves."""
-        return generate_latest(self.registry)
+        """The exposition that `/metrics` serves. One that took long to make is given again for a while: whoever asks all the time, which
+        needs no token, takes a tenth of the event loop's time at most."""
+        began = self._monotonic()
+        if self._text is None or began >= self._text_until:
+            text = generate_latest(self.registry)
+            took = self._monotonic() - began
+            kept = took >= LONG_S
+            self._text = text if kept else None
+            self._text_until = began + KEPT_TIMES * took
+            return text
+        return self._text
 
 
 class _Series(Generic[M]):

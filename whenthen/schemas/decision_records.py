@@ -27,6 +27,7 @@ StoredRow = list[Any]
 
 MOST_BYTES = 200_000  #: of the record of an automation
 MOST_CHARS = 512  #: of a key or a detail; the rest is cut
+ROW_AROUND = 12  #: bytes: the number of the automation, and commas
 _REASONS = frozenset(Reason)
 
 
@@ -145,7 +146,7 @@ def encode_batch(
             parts.append(part)
         number = len(part["automations"])
         part["automations"].append(name)
-        size += len(name) + 8
+        size += len(orjson.dumps(name)) + ROW_AROUND
         for reason, count in counts.get(name, {}).items():
             part["counts"].append([number, reason, count])
             size += 24
@@ -162,8 +163,8 @@ def encode_batch(
 
 
 def row_bytes(row: StoredRow) -> int:
-    """About how many bytes a row takes."""
-    return 64 + len(row[0]) + len(row[3] or "") + len(row[5]) + len(row[6]) + len(row[7] or "")
+    """How many bytes a row takes, with what stands around it."""
+    return len(orjson.dumps(row)) + ROW_AROUND
 
 
 def _new_part() -> dict[str, Any]:

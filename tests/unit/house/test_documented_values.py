@@ -32,7 +32,7 @@ from whenthen.engine.http.monitoring import refusal_log
 from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
 from whenthen.engine.process.settings import Settings, parse_bytes
-from whenthen.rules.following.playing import MOST_EVENTS
+from whenthen.rules.following.playing import MOST_EVENTS, MOST_STOPS
 from whenthen.runs import WorkerSettings, commands, result_file, runner
 from whenthen.runs.run_output import LogLimits
 from whenthen.schemas import trace_context, triggers
@@ -226,7 +226,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("templates", f"It takes at most {n(budget.MAX_CHARS)} characters"),
     ("testing", f"`{RuleTest.model_fields['start'].default:%Y-%m-%dT%H:%M:%SZ}` unless"),
     ("troubleshooting", f"the last {default_of(Settings, 'decisions_kept')} of each automation and reason"),
-    ("testing", f"So do more than {n(MOST_EVENTS)} events that come back"),
+    ("testing", f"So do more than {n(MOST_EVENTS)} events that come back, and more than {n(MOST_STOPS)} deadlines"),
 ]
 
 #: numbers that are no limit of the code, or one of somebody else

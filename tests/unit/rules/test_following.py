@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from whenthen.rules import load_rules
+from whenthen.rules.following import playing
 from whenthen.rules.test_runner import TestReport, load_tests, run_tests
 from whenthen.schemas.errors import InvalidRules
 
@@ -178,6 +179,17 @@ def test_more_events_than_a_test_takes_are_an_error(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"automations": fan}))
     (failure,) = failures(tmp_path, "{follow: true, steps: [{at: 0s, event: x.y}], fires: [{automation: fan-0}]}")
     assert failure.startswith("more than 10,000 events came back of firings until 0s; narrow")
+
+
+def test_more_deadlines_than_a_test_takes_are_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(playing, "MOST_STOPS", 60)
+    minutely = {"name": "minutely", "trigger": {"type": "schedule", "cron": "* * * * *"}, "actions": ["do-nothing"]}
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"automations": [minutely]}))
+    assert not failures(
+        tmp_path, "{follow: true, steps: [{at: 2m}], fires: [{automation: minutely}, {automation: minutely}]}"
+    )
+    (failure,) = failures(tmp_path, "{follow: true, steps: [{at: 3650d}], fires: [{automation: minutely}]}")
+    assert failure == "more than 60 deadlines passed until 1h1m; end the test sooner, or leave out `follow`"
 
 
 @pytest.mark.parametrize(

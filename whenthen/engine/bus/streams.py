@@ -93,6 +93,7 @@ class StreamSettings:
     decisions_max_bytes: int = 1 << 30
     audit_max_age: timedelta = timedelta(days=90)
     audit_max_bytes: int = 100 << 20
+    audit_max_notes: int = 10_000  #: of each kind, so that refused requests push nothing else out
 
 
 async def check_server(nc: Client) -> None:
@@ -286,6 +287,7 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
             discard=api.DiscardPolicy.OLD,
             max_age=settings.audit_max_age.total_seconds(),
             max_bytes=settings.audit_max_bytes,
+            max_msgs_per_subject=settings.audit_max_notes,
             duplicate_window=min(DUPLICATE_WINDOW_S, settings.audit_max_age.total_seconds()),
             allow_direct=True,
             num_replicas=settings.replicas,

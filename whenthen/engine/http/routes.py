@@ -17,6 +17,7 @@ from whenthen.engine.bus.stream_pages import StreamPage
 from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
+from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models import why_models
 from whenthen.engine.http.models.request_models import (
@@ -57,6 +58,7 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     # what was not given to a model does not apply, and is left out
     get = partial(router.get, response_model_exclude_unset=True)
     post = partial(router.post, response_model_exclude_unset=True)
+    long_queries = LongQueries()
 
     @get("/status", tags=["server"])
     async def status() -> answers.Status:
@@ -237,12 +239,14 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         firing: Filter = None, automation: Filter = None, event: Filter = None
     ) -> why_models.RecordedTestItem:
         """A test of rules made of what led to a firing, or of why an automation did not fire for an event."""
-        return await api.record(firing=firing, automation=automation, event=event)
+        async with long_queries.turn():
+            return await api.record(firing=firing, automation=automation, event=event)
 
     @get("/trace/{wanted:path}", tags=["server"])
     async def trace(wanted: Named) -> why_models.TraceReport:
         """What led to what, from an id of an event, a firing, an action, a run or a trace: back to the first cause, and forward."""
-        return await api.trace(wanted)
+        async with long_queries.turn():
+            return await api.trace(wanted)
 
     @get("/audit", tags=["server"])
     async def list_audit(
@@ -269,7 +273,9 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     ) -> why_models.WhyReport:
         """Why an automation fired for an event (`event`), or for a key (`key`) at a moment (`at`), or did not: from the record, and
         from the events that are kept."""
-        return await api.why(automation, event=event, key=read_key(key or []), at=at)
+        asked = read_key(key or [])
+        async with long_queries.turn():
+            return await api.why(automation, event=event, key=asked, at=at)
 
     return router
 

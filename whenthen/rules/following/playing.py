@@ -2,7 +2,8 @@
 
 With `follow` the clock stops at each deadline on its way, so that what a firing emits comes at the time of the firing, before what is later.
 Of two events at one time the one that was emitted first comes first; those of earlier times come before a step, those of its own time
-after it. A chain ends where the evaluator stops it (`max_depth`), and all of them together at `MOST_EVENTS`.
+after it. A chain ends where the evaluator stops it (`max_depth`), all of them together at `MOST_EVENTS`, and the clock stops at `MOST_STOPS`
+deadlines at most: a schedule of each minute has five million in ten years.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from whenthen.triggers import Evaluation, Evaluator, RuleSet
 __all__ = ["MOST_EVENTS", "Story", "contributing", "play"]
 
 MOST_EVENTS = 10_000  #: that come back of firings in one test
+MOST_STOPS = 100_000  #: of the clock at deadlines in one test
 _LIMITS = EventLimits(ahead=timedelta(days=36500))
 
 
@@ -59,7 +61,7 @@ def play(rules: RuleSet, test: RuleTest) -> Story:
     """What happens in a test.
 
     Raises:
-        InvalidInput: a step has no legal event; or more comes back of the firings than a test takes.
+        InvalidInput: a step has no legal event; more comes back of the firings, or more deadlines pass, than a test takes.
     """
     return _Player(rules, test).play()
 
@@ -79,6 +81,7 @@ class _Player:
         self._story = Story(start_us=to_us(test.start))
         self._coming: list[tuple[int, int, Event]] = []
         self._numbers = count()
+        self._stops = 0
 
     def play(self) -> Story:
         test, story = self._test, self._story
@@ -116,6 +119,12 @@ class _Player:
                 self._story.events[event.id] = event.data
                 self._take(evaluator.process(event, following))
             else:
+                self._stops += 1
+                if self._stops > MOST_STOPS:
+                    raise InvalidInput(
+                        f"more than {MOST_STOPS:,} deadlines passed until {self._shown(following)}; end the test sooner, or "
+                        "leave out `follow`"
+                    )
                 self._take(evaluator.advance(following))
 
     def _take(self, evaluation: Evaluation) -> None:

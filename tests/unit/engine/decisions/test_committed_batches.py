@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import orjson
+import pytest
 
 from whenthen.engine.decisions.committed import CommittedBatches
 from whenthen.schemas.decision_records import DecisionBatch, KeptDecisions, encode_batch, row_of
@@ -92,6 +93,19 @@ def test_a_batch_is_read_as_it_was_written_in_as_many_parts_as_it_needs() -> Non
             for reason, count in reasons.items():
                 total[name, reason] = total.get((name, reason), 0) + count
     assert total == {("a", "fired"): 50, ("a", "cooldown"): 9, ("b", "fired"): 50}
+
+
+@pytest.mark.parametrize("char", ["a", "\N{GRINNING FACE}", '"', "\\"])
+def test_no_part_is_larger_than_a_server_takes_whatever_the_keys_are_made_of(char: str) -> None:
+    head = {"batch": "b", "shard": 0, "writer": "w", "rules": 1, "after": 0, "seq": 1, "prev": 0}
+    decision = Decision(
+        automation=char * 200, reason=Reason.FIRED, at_us=1, firing="f" * 32, key=char * 512, detail=char * 512
+    )
+    counts = {f"{char * 200}{number}": {"fired": 1} for number in range(200)}
+    rows = {f"{char * 200}0": [row_of(decision)] * 200}
+    parts = encode_batch(head, counts, rows, part_bytes=20_000)
+    assert sum(len(part["rows"]) for part in parts) == 200
+    assert max(len(orjson.dumps(part)) for part in parts) < 20_000 + 8192
 
 
 def test_a_busy_reason_does_not_push_out_a_rare_one() -> None:

@@ -133,6 +133,16 @@ def test_a_secret_is_taken_out_before_the_text_is_cut_or_escaped(
     assert not any(part in line for part in ("top-sec", "passphrase"))
 
 
+def test_the_note_of_a_refusal_has_no_secret_of_the_path_and_no_line_of_the_senders() -> None:
+    redactor = Redactor()
+    redactor.add("token-of-the-shop")
+    notes: list[tuple[str, str, str, str]] = []
+    refusals = RefusalLog(redact=redactor.text, note=lambda *note: notes.append(note))
+    scope = {**SCOPE, "path": "/hooks/token-of-the-shop\n\x1b[31m"}
+    refusals.refused("webhook", InvalidInput("no webhook"), 404, scope)
+    assert notes == [("webhook /hooks/***\\n\\x1b[31m", "invalid_input", "no webhook", "10.0.0.7")]
+
+
 def test_the_memory_of_kinds_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MOST_KINDS", 10)
     kept_back = KeptBack(Clock())

@@ -37,6 +37,26 @@ def test_silence_is_counted_from_the_last_firing_or_from_loading() -> None:
     assert 'whenthen_rules_loaded{kind="automations"} 2.0' in lines(metrics)
 
 
+def test_an_exposition_that_takes_long_is_given_again_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    now, took, made = 100.0, 1.0, 0
+
+    def generate(_: object) -> bytes:
+        nonlocal now, made
+        now += took
+        made += 1
+        return b"%d" % made
+
+    monkeypatch.setattr(module, "generate_latest", generate)
+    metrics = Metrics(version="1", monotonic=lambda: now)
+    assert [metrics.text() for _ in range(3)] == [b"1"] * 3
+    now += 8.9
+    assert metrics.text() == b"1"
+    now += 0.1
+    assert metrics.text() == b"2"
+    now, took = now + 10, 0.09
+    assert [metrics.text() for _ in range(3)] == [b"3", b"4", b"5"]
+
+
 def test_a_start_ends_no_silence() -> None:
     metrics = Metrics(version="1", clock=lambda: 1000.0)
     metrics.take_rules({"a": None, "b": None}, {})

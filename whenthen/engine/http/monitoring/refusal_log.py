@@ -75,7 +75,7 @@ class RefusalLog:
         """Log a refusal. `source` is `api`, `webhook:<name>`, or `webhook` for a name that is not there: a bounded set."""
         blind = isinstance(error, SecretUnreadable)
         if self._note is not None and not isinstance(error, BusUnavailable):  # which is no sender's doing
-            what = f"{source} {scope['path']}"
+            what = one_line(f"{source} {scope['path']}", self._redact)
             self._note(what, error.reason, one_line(str(error), self._redact), self.sender(scope))
         more = self._kept_back.admit((source, error.reason, blind))
         if more is None:

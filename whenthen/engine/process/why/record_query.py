@@ -14,6 +14,7 @@ from whenthen.engine.http import why_models
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.why.log_replay import LogReplay
+from whenthen.engine.process.why.why_query import disagreement
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.times import format_time, from_us, parse_time, to_us
 
@@ -64,11 +65,17 @@ class RecordQuery:
                 f"the event at position {target} is not kept any more; events are kept from {_time(log.first_us)} on "
                 "(retain_events)"
             )
+        if target in log.skipped:
+            raise NotFound(
+                f"the shard passed the event at position {target} over, as processes hung on it; no test can be made of it"
+            )
         answer, replay = await self._log.replayed(shard, log, compiled, target, notes, end=end, at_us=at_us, key=key)
         if replay is None:
             raise NotFound(f"{notes[-1]}, so no test can be made")
         if not answer.exact:
             notes.append(self._log.inexact(log))
+        if firing is None:
+            notes += disagreement((await self._record.at(shard, automation, target)).rows, answer)
         made = replay.recorded_test(max(at_us, await self._log.time_of(target)) if target else at_us)
         if firing is not None and not any("step" in each or not target for each in made.test.get("fires", ())):
             notes.append(

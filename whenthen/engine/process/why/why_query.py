@@ -25,7 +25,7 @@ from whenthen.schemas.times import format_time, from_us, parse_time, to_us
 from whenthen.triggers import CompiledAutomation
 from whenthen.triggers.explaining import WindowView, key_values
 
-__all__ = ["WhyQuery"]
+__all__ = ["WhyQuery", "disagreement"]
 
 _NOT_EVALUATED, _NOT_IN_RULES, _NOT_EXPECTED = "not_evaluated", "not_in_rules", "not_expected"
 
@@ -89,11 +89,7 @@ class WhyQuery:
             notes.append("the shard passed this event over, as processes hung on it")
         elif compiled is None and row is None:
             reason = _NOT_IN_RULES
-        if rows and decision is not None and row is not None and decision.reason != row.reason and answer.exact:
-            notes.append(
-                f"on record is {row.reason}; evaluated again it is {decision.reason.value}: the automation was paused or set aside, "
-                "or an event before it was held for its predecessor"
-            )
+        notes += disagreement(rows, answer)
         if not answer.exact and compiled is not None:
             notes.append(self._log.inexact(log))
         missing = answer.missing
@@ -228,6 +224,17 @@ class WhyQuery:
             after=[_window(compiled, view) for view in answer.after] if compiled is not None else [],
             notes=notes,
         )
+
+
+def disagreement(rows: Sequence[DecisionRow], answer: WhyAnswer) -> list[str]:
+    """What to say where rows on record have another reason than is computed."""
+    row, decision = _main_row(rows), main_decision(answer.decisions)
+    if row is None or decision is None or not answer.exact or decision.reason == row.reason:
+        return []
+    return [
+        f"on record is {row.reason}; evaluated again it is {decision.reason.value}: the automation was paused or set aside, "
+        "or an event before it was held for its predecessor"
+    ]
 
 
 def _main_row(rows: Sequence[DecisionRow]) -> DecisionRow | None:
