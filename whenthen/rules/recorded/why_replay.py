@@ -23,6 +23,7 @@ from whenthen.triggers.explaining import (
     Clause,
     WindowView,
     explain_automation,
+    key_of,
     key_values,
     memory_us,
     what_was_missing,
@@ -211,4 +212,6 @@ class WhyReplay:
         return last[-1] if last else None
 
     def _views(self, event: Event) -> list[WindowView]:
-        return window_views(self._evaluator, self.automation, lambda leaf: leaf.keys.text(event))
+        return window_views(
+            self._evaluator, self.automation, lambda leaf: key_of(leaf, event, self._evaluator.clock_us)
+        )

@@ -100,6 +100,7 @@ class _Walk:
 
     async def _start(self, wanted: str) -> str:
         """Find what has the id, and go back and forward from it; gives its name."""
+        wanted = await self._ids.firing_action_or_run(wanted) or wanted
         if (key := _KEY.fullmatch(wanted)) is not None:
             firing = await self._firing(key[1])
             if firing is not None:
