@@ -249,6 +249,18 @@ async def test_the_traceback_of_a_flow_shows_the_frames_of_its_own_file_alone(ho
     ], log
 
 
+async def test_a_parameter_that_a_flow_refuses_leaves_a_message_and_no_frames(house: House) -> None:
+    (house.root / "flows.py").write_text("from whenthen import flow\n@flow\ndef load(count: int):\n    pass\n")
+    house.deploy(entrypoint="flows.py:load")
+    run = await house.start(count="many")
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.FAILED
+    log = await house.text(run, "stderr")
+    assert not any(line.startswith("  File ") for line in log), log
+    assert any("load received invalid parameters" in line for line in log), log
+
+
 @pytest.mark.parametrize(
     ("entrypoint", "parameters", "message"),
     [

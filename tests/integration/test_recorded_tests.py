@@ -182,7 +182,15 @@ def test_why_takes_a_moment_as_lists_show_it(scene: Scene) -> None:
     received = orjson.loads(scene.said("events", "show", "failed-4", "--json"))["received"]
     local = datetime.fromisoformat(received).astimezone() + timedelta(seconds=1)
     eventually(lambda: datetime.now().astimezone() > local + timedelta(seconds=1), within_s=10)
-    assert "quiet until" in scene.said("why", "thrice", "--key", "id=one", "--at", f"{local:%Y-%m-%d %H:%M:%S}")
+    moment = f"{local:%Y-%m-%d %H:%M:%S}"
+    assert "quiet until" in scene.said("why", "thrice", "--key", "id=one", "--at", moment)
+    assert "2 of 3" in scene.said("why", "by-area", "--key", "area=eu", "--at", moment).partition("\n")[0]
+
+
+def test_a_reason_that_is_none_is_refused_with_the_nearest(scene: Scene) -> None:
+    done = scene.command("automations", "decisions", "thrice", "--reason", "coldown")
+    assert done.returncode == 1
+    assert "did you mean 'cooldown'?" in done.stderr
 
 
 def test_trace_and_audit_are_printed(scene: Scene) -> None:

@@ -134,23 +134,25 @@ def _dropped(why: str) -> dict[str, Any]:
 def _print_traceback(error: BaseException) -> None:
     """The traceback without the frames of this package that lie between the user's own."""
     told = traceback.TracebackException.from_exception(error)
-    _leave_out_ours(told)
+    _leave_out_ours(told, all_of_them=type(error).__module__.startswith("whenthen."))
     sys.stdout.flush()
     print("".join(told.format()), end="", file=sys.stderr)
 
 
-def _leave_out_ours(told: traceback.TracebackException) -> None:
-    """Drop the package's frames, also of causes. Those behind the last one of the user stay: there the exception was raised."""
-    waiting = [told]
+def _leave_out_ours(told: traceback.TracebackException, *, all_of_them: bool) -> None:
+    """Drop the package's frames, also of causes. Those behind the last one of the user stay, as the exception was raised there, unless
+    it is one of the package's own, which says all by itself (`all_of_them`)."""
+    waiting = [(told, all_of_them)]
     while waiting:
-        one = waiting.pop()
+        one, all_of_one = waiting.pop()
         last = max((place for place, frame in enumerate(one.stack) if not _is_ours(frame)), default=-1)
         one.stack[:] = [
             frame
             for place, frame in enumerate(one.stack)
-            if not _is_ours(frame) or (place > last and frame.filename != __file__)
+            if not _is_ours(frame) or (place > last and not all_of_one and frame.filename != __file__)
         ]
-        waiting += [other for other in (one.__cause__, one.__context__, *(one.exceptions or ())) if other is not None]
+        others = (one.__cause__, one.__context__, *(one.exceptions or ()))
+        waiting += [(other, False) for other in others if other is not None]
 
 
 def _is_ours(frame: traceback.FrameSummary) -> bool:
