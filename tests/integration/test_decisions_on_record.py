@@ -273,7 +273,7 @@ async def test_what_retention_removed_is_said_and_a_row_outlives_its_event(
     tmp_path: Path, nats_server: NatsServer, bus: Bus
 ) -> None:
     async with house(tmp_path, nats_server.url) as server:
-        first, second, third = await server.emit(
+        _first, second, third = await server.emit(
             *(failed("etl", occurred=f"2026-01-31T12:0{minute}:00Z") for minute in range(3))
         )
         await until(lambda: _has(server, "failing", "fired", 1), within_s=START_S, what="it fires")

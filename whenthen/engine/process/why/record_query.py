@@ -24,7 +24,9 @@ __all__ = ["RecordQuery"]
 class RecordQuery:
     """Answers `GET /api/record`."""
 
-    def __init__(self, bus: Bus, rule_registry: RuleRegistry, replay: LogReplay, events: EventQueries, ids: IdPrefixes) -> None:
+    def __init__(
+        self, bus: Bus, rule_registry: RuleRegistry, replay: LogReplay, events: EventQueries, ids: IdPrefixes
+    ) -> None:
         self._bus = bus
         self._rule_registry = rule_registry
         self._log = replay
