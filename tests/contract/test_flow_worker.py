@@ -223,6 +223,44 @@ async def test_an_exception_fails_the_run_with_its_traceback_in_the_log(house: H
     assert not any("runner.py" in line for line in log)
 
 
+async def test_the_traceback_of_a_flow_shows_the_frames_of_its_own_file_alone(house: House) -> None:
+    (house.root / "flows.py").write_text(
+        "from whenthen import flow, task\n"
+        "@task\n"
+        "def read():\n"
+        "    raise KeyError('orders')\n"
+        "@flow\n"
+        "def load():\n"
+        "    try:\n"
+        "        read()\n"
+        "    except KeyError as error:\n"
+        "        raise ValueError('no orders') from error\n"
+    )
+    house.deploy(entrypoint="flows.py:load")
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.message) == (RunState.FAILED, "ValueError: no orders")
+    log = await house.text(run, "stderr")
+    assert [line.split(", ")[1:] for line in log if line.startswith("  File ")] == [
+        ["line 8", "in load"],
+        ["line 4", "in read"],
+        ["line 10", "in load"],
+    ], log
+
+
+async def test_a_parameter_that_a_flow_refuses_leaves_a_message_and_no_frames(house: House) -> None:
+    (house.root / "flows.py").write_text("from whenthen import flow\n@flow\ndef load(count: int):\n    pass\n")
+    house.deploy(entrypoint="flows.py:load")
+    run = await house.start(count="many")
+    async with house.worker():
+        ended = await house.ends(run)
+    assert ended.state is RunState.FAILED
+    log = await house.text(run, "stderr")
+    assert not any(line.startswith("  File ") for line in log), log
+    assert any("load received invalid parameters" in line for line in log), log
+
+
 @pytest.mark.parametrize(
     ("entrypoint", "parameters", "message"),
     [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import orjson
@@ -22,6 +23,14 @@ automations:
     actions: [do-nothing]
   - name: unanswered
     trigger: {expect: job.answered, after: job.asked, posture: proactive, within: 1s, for_each: [id]}
+    actions: [do-nothing]
+  - name: by-area
+    trigger:
+      expect: disk.full
+      let: {area: event.resource.region.lowerAscii()}
+      for_each: [area, {path: host, default: any}]
+      threshold: 3
+      within: 10m
     actions: [do-nothing]
   - name: both
     trigger: {type: sequence, within: 1h, triggers: [{expect: a.done}, {expect: b.done}]}
@@ -62,6 +71,8 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
         found.server.emit("job.asked", id="asked")
         found.server.emit("a.done", id="a")
         found.server.emit("b.done", id="b")
+        for number in range(2):
+            found.server.emit("disk.full", id=f"shop/full-{number}", resource={"id": "disk", "region": "EU"})
         eventually(lambda: found.server.fired() == {"thrice": 1, "unanswered": 1, "both": 1}, within_s=60)
         yield found
     finally:
@@ -85,6 +96,20 @@ def test_a_firing_that_did_not_come_becomes_a_test_that_passes(scene: Scene) -> 
         assert "not_fired" in text
         assert reason in text
         scene.said("test", scene.rules, "--file", file)
+
+
+def test_an_event_with_a_slash_in_its_id_becomes_a_test_that_passes(scene: Scene) -> None:
+    file = scene.folder / "slash.test.yaml"
+    scene.said("record", "--missing", "by-area", "shop/full-1", "--file", file)
+    assert "by-area, as it was for shop-full-1" in file.read_text()
+    scene.said("test", scene.rules, "--file", file)
+
+
+def test_record_and_trace_take_ids_as_they_are_listed(scene: Scene) -> None:
+    whole = scene.firing("thrice")
+    assert scene.said("record", whole[:8]) == scene.said("record", whole)
+    assert scene.said("trace", whole[:8]) == scene.said("trace", whole)
+    assert scene.said("trace", f"{whole[:8]}.0") == scene.said("trace", f"{whole}.0")
 
 
 def test_a_recorded_test_notices_a_rule_that_decides_otherwise(scene: Scene) -> None:
@@ -124,6 +149,48 @@ def test_why_shows_clauses_windows_and_what_was_missing(scene: Scene) -> None:
     assert "quiet until" in text
     fired = scene.said("why", "thrice", "failed-2")
     assert "thrice fired: " in fired
+
+
+def test_why_knows_the_window_of_a_computed_key(scene: Scene) -> None:
+    text = scene.said("why", "by-area", "shop/full-1")
+    assert "key area=eu, host=any" in text
+    assert "2 of 3 disk.full within 10m; the third would have had to come before" in text
+    assert "window before (sliding) of area=eu, host=any: 1 of 3 events" in text
+    assert "window after (sliding) of area=eu, host=any: 2 of 3 events" in text
+
+
+def test_why_of_a_paused_automation_has_no_key(scene: Scene) -> None:
+    scene.said("automations", "pause", "by-area", "--for", "1h", "--reason", "a new disk")
+    try:
+        scene.server.emit("disk.full", id="while-paused", resource={"id": "disk", "region": "EU"})
+        eventually(lambda: "paused" in scene.said("why", "by-area", "while-paused").partition("\n")[0], within_s=30)
+        assert "\n  key" not in scene.said("why", "by-area", "while-paused")
+        audit = scene.said("audit", "--kind", "automation-paused")
+        assert "by-area" in audit
+        assert "reason=a new disk" in audit
+    finally:
+        scene.said("automations", "resume", "by-area")
+
+
+def test_why_of_an_open_absence_says_when_it_fires_and_what_prevents_it(scene: Scene) -> None:
+    text = scene.said("why", "unanswered", "asked")
+    assert "the window is open: it fires at " in text
+    assert "unless job.answered comes before" in text
+
+
+def test_why_takes_a_moment_as_lists_show_it(scene: Scene) -> None:
+    received = orjson.loads(scene.said("events", "show", "failed-4", "--json"))["received"]
+    local = datetime.fromisoformat(received).astimezone() + timedelta(seconds=1)
+    eventually(lambda: datetime.now().astimezone() > local + timedelta(seconds=1), within_s=10)
+    moment = f"{local:%Y-%m-%d %H:%M:%S}"
+    assert "quiet until" in scene.said("why", "thrice", "--key", "id=one", "--at", moment)
+    assert "2 of 3" in scene.said("why", "by-area", "--key", "area=eu", "--at", moment).partition("\n")[0]
+
+
+def test_a_reason_that_is_none_is_refused_with_the_nearest(scene: Scene) -> None:
+    done = scene.command("automations", "decisions", "thrice", "--reason", "coldown")
+    assert done.returncode == 1
+    assert "did you mean 'cooldown'?" in done.stderr
 
 
 def test_trace_and_audit_are_printed(scene: Scene) -> None:

@@ -115,6 +115,21 @@ def test_an_event_of_a_run_leads_back_over_the_run_and_its_action(server: Served
     assert f"event:{event['id']}" in ends(back, "event:first")
 
 
+def test_a_run_that_somebody_started_leads_to_its_events_and_what_they_fired(server: Served) -> None:
+    started = server.http.post("/api/deployments/load/run", json={}).json()["id"]
+    eventually(lambda: server.fired()["after-load"] == 3, within_s=60)
+    report = server.get(f"/api/trace/{started}")
+    assert {
+        ("run", "load", "Completed"),
+        ("event", "flow-run.Scheduled", ""),
+        ("event", "flow-run.Completed", ""),
+        ("firing", "after-load", "Triggered"),
+    } <= {(item["kind"], item["name"], item["state"]) for item in report["items"]}
+    (last,) = [item["id"] for item in report["items"] if item["name"] == "flow-run.Completed"]
+    assert f"event:{last}" in ends(report, f"run:{started}")
+    assert f"event:{last}" in ends(server.get(f"/api/trace/{last}"), f"run:{started}")
+
+
 def test_a_trace_of_many_branches_is_bounded_and_says_so(server: Served) -> None:
     server.http.post(
         "/api/events", json={"id": "wide", "event": "many.things", "resource": {"id": "m"}}

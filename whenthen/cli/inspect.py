@@ -56,11 +56,11 @@ AUTOMATIONS = Listing(
     columns=(
         Column(title="NAME", value="name", shape=Shape.NAME),
         Column(title="STATE", value="state"),
-        Column(title="PAUSED", value=lambda item: _pause_text(item.get("pause")), shape=Shape.TEXT, optional=True),
         Column(title="TRIGGER", value="trigger"),
         Column(title="ACTIONS", value=joined("actions"), shape=Shape.NAME),
         Column(title="FIRED", value="fired", shape=Shape.NUMBER),
         Column(title="LAST", value=local_time("last_fired")),
+        Column(title="PAUSED", value=lambda item: _pause_text(item.get("pause")), shape=Shape.TEXT, optional=True),
     ),
     empty="no automations",
 )

@@ -42,7 +42,7 @@ ACTIONS = Listing(
     filters=(
         _OF_AUTOMATION,
         Filter(name="type", help="Of this type: run-deployment, ..."),
-        Filter(name="outcome", help="waiting, retrying, executed, or dead."),
+        Filter(name="outcome", help="waiting, retrying, executed, dead, or dropped."),
     ),
     most=MAX_ITEMS,
 )

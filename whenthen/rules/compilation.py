@@ -113,4 +113,5 @@ def _detail(error: InvalidInput | ConditionError) -> str:
     if not isinstance(error, ConditionError):
         return error.detail
     place = f"character {error.column}" if "\n" not in error.text else f"line {error.line}, character {error.column}"
-    return f"not a condition, at its {place}: {error.detail}" + (f"; {error.hint}" if error.hint else "")
+    hint = "write the expression alone, without {{ }}" if error.text.lstrip().startswith("{{") else error.hint
+    return f"not a condition, at its {place}: {error.detail}" + (f"; {hint}" if hint else "")

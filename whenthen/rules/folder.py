@@ -179,8 +179,9 @@ def read_files(path: str | os.PathLike[str]) -> tuple[Path, list[SourceFile]]:
         try:
             files.append(SourceFile(name=name, raw=found.read_bytes()))
         except FileNotFoundError:
+            given = str(root) if found == root else name
             files.append(
-                SourceFile(name=name, trouble="there is no such file or folder; give the path of a rules folder")
+                SourceFile(name=given, trouble="there is no such file or folder; give the path of a rules folder")
             )
         except OSError as error:
             files.append(SourceFile(name=name, trouble=f"can not be read: {error.strerror or error}"))

@@ -22,6 +22,7 @@ from typing import Any
 
 __all__ = ["call", "load_function", "main"]
 
+_PACKAGE = str(Path(__file__).parent.parent) + os.sep
 MAX_RESULT_BYTES = 64 * 1024  #: as JSON; the same as the worker's
 MAX_RESULT_DEPTH = 100  #: the worker checks it; Python's own limit is higher
 
@@ -131,12 +132,31 @@ def _dropped(why: str) -> dict[str, Any]:
 
 
 def _print_traceback(error: BaseException) -> None:
-    """The traceback without the frames of this file."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
-        frame = frame.tb_next
+    """The traceback without the frames of this package that lie between the user's own."""
+    told = traceback.TracebackException.from_exception(error)
+    _leave_out_ours(told, all_of_them=type(error).__module__.startswith("whenthen."))
     sys.stdout.flush()
-    traceback.print_exception(type(error), error, frame or error.__traceback__)
+    print("".join(told.format()), end="", file=sys.stderr)
+
+
+def _leave_out_ours(told: traceback.TracebackException, *, all_of_them: bool) -> None:
+    """Drop the package's frames, also of causes. Those behind the last one of the user stay, as the exception was raised there, unless
+    it is one of the package's own, which says all by itself (`all_of_them`)."""
+    waiting = [(told, all_of_them)]
+    while waiting:
+        one, all_of_one = waiting.pop()
+        last = max((place for place, frame in enumerate(one.stack) if not _is_ours(frame)), default=-1)
+        one.stack[:] = [
+            frame
+            for place, frame in enumerate(one.stack)
+            if not _is_ours(frame) or (place > last and not all_of_one and frame.filename != __file__)
+        ]
+        others = (one.__cause__, one.__context__, *(one.exceptions or ()))
+        waiting += [(other, False) for other in others if other is not None]
+
+
+def _is_ours(frame: traceback.FrameSummary) -> bool:
+    return frame.filename.startswith(_PACKAGE)
 
 
 if __name__ == "__main__":

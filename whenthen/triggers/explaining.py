@@ -16,7 +16,7 @@ from typing import Any
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Reason, Ref
 from whenthen.schemas.times import format_duration, format_time, from_us
-from whenthen.triggers.matching.clause_tree import Clause, explain_automation, why_not
+from whenthen.triggers.matching.clause_tree import Clause, explain_automation, key_of, why_not
 from whenthen.triggers.matching.filters import Filter
 from whenthen.triggers.rule_set import CompiledAutomation, Composite, Leaf, ScheduleRule
 from whenthen.triggers.shard_state import ShardState
@@ -33,6 +33,7 @@ __all__ = [
     "Clause",
     "WindowView",
     "explain_automation",
+    "key_of",
     "key_values",
     "memory_us",
     "what_was_missing",
@@ -61,10 +62,12 @@ class WindowView:
 
 
 def key_values(automation: CompiledAutomation, path: str, key: str) -> dict[str, Any]:
-    """The key of a window as an object: expression and value. Empty for the one window of a trigger without keys."""
+    """The key of a window as an object: expression and value. Empty for the one window of a trigger without keys, and where `key` is
+    not one of the trigger's, as in decisions that were made before a key was looked at."""
+    values = len(parse_key_text(key))
     for leaf in automation.leaves:
-        if leaf.path == path or (not path and len(parse_key_text(key)) == len(leaf.keys.expressions)):
-            return leaf.keys.mapping(key) if leaf.keys.expressions else {}
+        if leaf.path == path or (not path and values == len(leaf.keys.expressions)):
+            return leaf.keys.mapping(key) if values == len(leaf.keys.expressions) else {}
     return {}
 
 
@@ -148,6 +151,15 @@ def what_was_missing(
         composite = next((each for each in automation.composites if each.path == decision.path), None)
         if composite is not None:
             return [_missing_parts(composite, view)]
+    if (
+        reason is Reason.OPENED
+        and view is not None
+        and view.kind == "absence"
+        and view.ends_us
+        and leaf
+        and leaf.expected
+    ):
+        return [f"the window is open: it fires at {_clock(view.ends_us)} unless {_names(leaf.expected)} comes before"]
     if reason in (Reason.OPENED, Reason.EXPECTED, Reason.COLLECTING, Reason.BELOW_THRESHOLD) and view is not None:
         ends = f"; looked at again at {_clock(view.ends_us)}" if view.ends_us else ""
         return [f"{decision.detail or reason.value}{ends}"]

@@ -66,6 +66,7 @@ def test_the_templates_of_an_action_are_compiled(tmp_path: Path, action: str, ex
         ("map: {event: '{{', resource: {id: x}}", "webhooks[0].map.event: "),
         ("map: {event: x, resource: {id: '{{ nothing'}}", "webhooks[0].map.resource.id: "),
         ("map: {event: x, resource: {id: x}, when: 'x >'}", "webhooks[0].map.when: "),
+        ("map: {event: x, resource: {id: x}, when: '{{ body.n > 1 }}'}", "write the expression alone, without {{ }}"),
         ("map: {event: x, resource: {id: x}, payload: {a: {b: '{{'}}}", "webhooks[0].map.payload.a.b: "),
         (
             "preset: s3, when: evn",

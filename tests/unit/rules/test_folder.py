@@ -73,7 +73,8 @@ def test_the_revision_changes_with_the_content_and_only_with_it(tmp_path: Path) 
 
 
 def test_a_missing_path_is_a_problem_and_not_a_crash(tmp_path: Path) -> None:
-    (problem,) = check_rules(tmp_path / "nowhere")
+    (problem,) = check_rules(tmp_path / "nowhere" / "rules.yaml")
+    assert problem.file == str(tmp_path / "nowhere" / "rules.yaml")
     assert "there is no such file or folder" in problem.detail
 
 

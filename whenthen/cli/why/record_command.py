@@ -21,7 +21,9 @@ def add_commands(app: typer.Typer) -> None:
 
 @errors
 def record(
-    firing: Annotated[str | None, typer.Argument(help="The firing's id, in full.", show_default=False)] = None,
+    firing: Annotated[
+        str | None, typer.Argument(help="The firing's id, as it is listed or in full.", show_default=False)
+    ] = None,
     missing: Annotated[
         tuple[str, str] | None,
         typer.Option(
@@ -50,7 +52,7 @@ def record(
     text = yaml.safe_dump(
         {"tests": [found["test"]]}, sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
-    notes = "".join(f"# {visible(note)}\n" for note in found["notes"])
+    notes = "".join(f"# {visible(line)}\n" for note in found["notes"] for line in note.splitlines())
     if file is None:
         sys.stdout.write(notes + text)
     else:

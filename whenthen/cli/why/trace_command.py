@@ -93,5 +93,5 @@ def _line(item: Mapping[str, Any], *, asked: bool) -> str:
     name = f"[bold]{escape(item['name'])}[/]"
     mark = " [yellow]<- asked for[/]" if asked else ""
     ids = "" if item["kind"] == "decision" else f" [dim]{escape(item['id'])}[/]"
-    detail = f" [dim]{escape(item['detail'])}[/]" if item["detail"] else ""
+    detail = f" [dim]{escape(' '.join(item['detail'].split()))}[/]" if item["detail"] else ""
     return f"{at}{item['kind']} {name}{shown}{detail}{ids}{mark}"

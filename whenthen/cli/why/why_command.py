@@ -34,7 +34,10 @@ def why(
         typer.Option("--key", help="name=value: the key that the question is about; several times for several."),
     ] = None,
     at: Annotated[
-        str | None, typer.Option("--at", help="The moment, in place of an event: 2026-01-31T08:00:00Z.")
+        str | None,
+        typer.Option(
+            "--at", help="The moment, in place of an event: 2026-01-31T08:00:00Z, or as lists show it, in local time."
+        ),
     ] = None,
     url: UrlOption = DEFAULT_URL,
     ca: CaOption = None,
@@ -45,6 +48,8 @@ def why(
 
     if (event is None) == (at is None):
         fail("give an event's id, or --at TIME (and --key name=value)", 2)
+    if at is not None:
+        at = _zoned(at)
     with Client.connect(url, ca) as client:
         report = client.get("/api/why", automation=automation, event=event, key=key or None, at=at)
     if as_json:
@@ -53,6 +58,14 @@ def why(
     out = stdout()
     for line in _lines(report):
         out.print(line)
+
+
+def _zoned(at: str) -> str:
+    """A time as lists show it, which is local, with its offset; any other text as it is, for the server to judge."""
+    try:
+        return datetime.strptime(at, "%Y-%m-%d %H:%M:%S").astimezone().isoformat()
+    except ValueError:
+        return at
 
 
 def _lines(report: Mapping[str, Any]) -> Iterator[str]:

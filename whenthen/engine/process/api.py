@@ -102,14 +102,14 @@ class ServerApi:
 
         replay = LogReplay(bus, rule_registry, revisions, max_depth=max_depth)
         self.why = WhyQuery(bus, rule_registry, replay, events).why
-        self.record = RecordQuery(bus, rule_registry, replay, events).record
+        self.record = RecordQuery(bus, rule_registry, replay, events, ids).record
         automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation)
         self.list_automations = automations.list_automations
         self.get_automation = automations.get_automation
         self.list_decisions = automations.list_decisions
         self.list_firings = FiringQueries(bus).list_firings
         automation_commands = AutomationCommands(pauses, automations)
-        self.pause_automation = done("automation-paused", automation_commands.pause_automation)
+        self.pause_automation = done("automation-paused", automation_commands.pause_automation, told=_pause)
         self.resume_automation = done("automation-resumed", automation_commands.resume_automation)
         orphans = OrphanCommands(bus, stores.flags)
         self.list_orphans = orphans.list_orphans
@@ -142,6 +142,13 @@ class ServerApi:
 
     async def status(self) -> answers.Status:
         return self._describe().model_copy(update={"set_aside": await self._automations.set_aside()})
+
+
+def _pause(state: answers.AutomationState) -> str:
+    if state.pause is None:
+        return ""
+    parts = (("until", state.pause.until), ("by", state.pause.by), ("reason", state.pause.reason))
+    return "; ".join(f"{name}={value}" for name, value in parts if value)
 
 
 def _revision(made: answers.RuleRevision) -> str:

@@ -14,6 +14,7 @@ are read, as they are for a whole id whose position is not known.
 
 from __future__ import annotations
 
+import contextlib
 import re
 from collections.abc import Iterable
 from typing import Any
@@ -37,6 +38,7 @@ MAX_NEAR = 1000  #: events that a text may stand for; further ones are not looke
 MAX_NAMED = 8  #: candidates in a message
 _ELLIPSIS = "…"
 _WHOLE = re.compile(r"[0-9a-f]{32}")
+_SHORTENED = re.compile(r"([0-9a-f]{6,31})(\.[0-9]{1,6})?")
 _INDEX = re.compile(r"[0-9]{1,6}")
 _GENERATED = re.compile(
     r"(?<![0-9a-z])(?:[0-9a-f]{32}|[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})(?![0-9a-z])"
@@ -104,6 +106,27 @@ class IdPrefixes:
             [] if not kept else [subject[len(prefix) :] for subject in await self._subjects(stream, f"{prefix}>", kept)]
         )
         return choose(text, ids, "flow run", listed_by="`whenthen runs` lists them")
+
+    async def firing(self, text: str) -> str:
+        """The id of the firing; one that is whole is given back as it is. Errors: see `choose` and `_subjects`."""
+        if _WHOLE.fullmatch(text):
+            return text
+        ids = [subject.rpartition(".")[2] for subject in await self._subjects(ENGINE, "engine.firing.>")]
+        return choose(text, ids, "firing", listed_by="`whenthen firings` lists them")
+
+    async def firing_action_or_run(self, text: str) -> str | None:
+        """The whole id of the firing, action (`<firing>.<index>`) or run that a shortened one stands for; None when it can be none.
+
+        Errors: see `choose` and `_subjects`."""
+        shortened = _SHORTENED.fullmatch(text)
+        if shortened is None:
+            return None
+        begin, index = shortened[1], shortened[2] or ""
+        found: list[str] = []
+        for look in (self.firing, self.run) if not index else (self.firing,):
+            with contextlib.suppress(NotFound, InvalidInput):  # too many to look through: it may still be an event
+                found.append(await look(begin))
+        return choose(begin, found, "firing or run", listed_by="") + index if found else None
 
     async def dead_letter(self, text: str) -> str:
         """The key of the dead letter; one that is whole is given back as it is. Errors: see `choose` and `_subjects`."""

@@ -81,7 +81,7 @@ def recorded_test(
     try:
         failures = tuple(check_test(RuleSet([automation]), RuleTest.model_validate(test)))
     except ValidationError as error:
-        failures = (str(error),)
+        failures = tuple(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
     return RecordedTest(test=test, failures=failures)
 
 
@@ -121,7 +121,9 @@ def _fires(automation: CompiledAutomation, decision: Decision, step: int | None)
 
 def _name(automation: str, story: Sequence[StoryItem], target: int) -> str:
     event = next((item.event for item in story if item.event is not None and item.event.seq == target), None)
-    return f"{automation}, as it was for {event.id}"[:200] if event is not None else f"{automation}, as it was"
+    if event is None:
+        return f"{automation}, as it was"
+    return f"{automation}, as it was for {event.id.replace('/', '-')}"[:200].strip()  # names have no slash, ids may
 
 
 def _span(us: int) -> str:

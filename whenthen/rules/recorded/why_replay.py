@@ -23,6 +23,7 @@ from whenthen.triggers.explaining import (
     Clause,
     WindowView,
     explain_automation,
+    key_of,
     key_values,
     memory_us,
     what_was_missing,
@@ -147,6 +148,8 @@ class WhyReplay:
         if self._event is not None:
             answer.clauses = explain_automation(self.automation, self._event, now_us=now_us)
         decision = answer.decision
+        if not self._target and answer.decisions:  # of a key, as it stood at the moment
+            decision = answer.decisions[-1]
         if decision is not None and not answer.exact:
             # windows of a key begin anew after a pause: whatever was before does not matter
             answer.exact = decision.reason in _NO_WINDOW or not self._memory_us or decision.key in self._settled
@@ -211,4 +214,6 @@ class WhyReplay:
         return last[-1] if last else None
 
     def _views(self, event: Event) -> list[WindowView]:
-        return window_views(self._evaluator, self.automation, lambda leaf: leaf.keys.text(event))
+        return window_views(
+            self._evaluator, self.automation, lambda leaf: key_of(leaf, event, self._evaluator.clock_us)
+        )

@@ -29,7 +29,7 @@ from whenthen.triggers.windows.metric import MetricRule
 from whenthen.triggers.windows.sliding import SlidingRule
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["Clause", "Mark", "explain_automation", "why_not"]
+__all__ = ["Clause", "Mark", "explain_automation", "key_of", "why_not"]
 
 
 class Mark(StrEnum):
@@ -131,7 +131,7 @@ def _leaf(leaf: Leaf, event: Event, now_us: int) -> Clause:
         filters.append(_filter("resolve_on", leaf.resolving, event, now_us))
     children += filters[0].children if len(filters) == 1 else filters
     taken = any(clause.mark is Mark.HOLDS for clause in filters)
-    key = _key(leaf, _seen(leaf, event, now_us))
+    key = _key(leaf, event, now_us)
     if key is not None:
         children.append(key)
     window = _window(leaf)
@@ -228,16 +228,22 @@ def _condition(verdict: Verdict, prefix: str = "") -> Clause:
     )
 
 
-def _key(leaf: Leaf, event: Event) -> Clause | None:
+def key_of(leaf: Leaf, event: Event, now_us: int) -> str | None:
+    """The text of the key that a trigger gives an event, computed labels included; None when the event lacks a value."""
+    seen = _seen(leaf, event, now_us)
+    buckets = isinstance(leaf.rule, TumblingRule)  # which take the empty text for what is absent
+    return leaf.keys.text_or_empty(seen) if buckets else leaf.keys.text(seen)
+
+
+def _key(leaf: Leaf, event: Event, now_us: int) -> Clause | None:
     if not leaf.keys.expressions:
         return None
-    buckets = isinstance(leaf.rule, TumblingRule)  # which take the empty text for what is absent
-    text = leaf.keys.text_or_empty(event) if buckets else leaf.keys.text(event)
+    text = key_of(leaf, event, now_us)
     if text is None:
         return Clause(
             text=f"for_each: {', '.join(leaf.keys.expressions)}",
             mark=Mark.FAILS,
-            found=f"the event has no {leaf.keys.missing(event)}",
+            found=f"the event has no {leaf.keys.missing(_seen(leaf, event, now_us))}",
         )
     pairs = ", ".join(f"{name}={value}" for name, value in leaf.keys.mapping(text).items())
     return Clause(text=f"for_each: {', '.join(leaf.keys.expressions)}", mark=Mark.HOLDS, found=pairs)

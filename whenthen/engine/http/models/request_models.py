@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
 
 from whenthen.engine.http.answers import HttpError
-from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.errors import InvalidInput, did_you_mean
 from whenthen.schemas.events import EventLimits
 from whenthen.schemas.times import Duration
 
@@ -238,6 +238,20 @@ class Page:
                 path=("before",),
             )
         return int(self.before)
+
+    def choice(self, name: str, words: Sequence[str]) -> str | None:
+        """The filter `name` as one of `words`, whatever its case; None when it is not given.
+
+        Raises:
+            InvalidInput: it is none of them.
+        """
+        given = self.filters.get(name)
+        if given is None:
+            return None
+        for word in words:
+            if word.lower() == given.lower():
+                return word
+        raise InvalidInput(f"{given[:80]!r} is none of {', '.join(words)}{did_you_mean(given, words)}", path=(name,))
 
 
 class Listing(list[T]):

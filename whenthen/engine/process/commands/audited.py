@@ -31,7 +31,8 @@ def audited(
             result = await command(*args, **kwargs)
         except WhenthenError as error:
             if refused and not isinstance(error, BusUnavailable):
-                problems = f"{len(error.problems)} problems; " if isinstance(error, InvalidRules) else ""
+                number = len(error.problems) if isinstance(error, InvalidRules) else 0
+                problems = f"{number} problem{'s' * (number > 1)}; " if number else ""
                 audit.note(refused, what=str(what), detail=f"{problems}{error}", cause=error.reason)
             raise
         more = "; ".join(f"{name}={value}" for name, value in kwargs.items() if isinstance(value, str | int | bool))

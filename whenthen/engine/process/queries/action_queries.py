@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.records import OutcomeState
 from whenthen.engine.bus.stream_pages import StoredMessage, StreamPage, newest
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import short_token
@@ -16,6 +17,8 @@ from whenthen.engine.http import answer_models as answers
 
 __all__ = ["ActionQueries"]
 
+_OUTCOMES = ("waiting", *(state.value for state in OutcomeState))
+
 
 class ActionQueries:
     def __init__(self, bus: Bus, dead_letters: DeadLetters) -> None:
@@ -24,7 +27,7 @@ class ActionQueries:
 
     async def list_actions(self, page: Page) -> list[answers.ActionState]:
         automation, kind = page.filters.get("automation"), page.filters.get("type")
-        outcome = page.filters.get("outcome")
+        outcome = page.choice("outcome", _OUTCOMES)
         if outcome == "dead":
             return await self._list_dead(page)
         found: dict[str, dict[str, Any]] = {}

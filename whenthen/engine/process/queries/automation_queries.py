@@ -107,7 +107,7 @@ class AutomationQueries:
     async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
         self._rule_registry.automation(automation)
         kept = await self._record.kept(self._rule_registry.shard_of(automation), automation)
-        wanted = page.filters.get("reason")
+        wanted = page.choice("reason", [reason.value for reason in Reason])
         found = (row for row in kept.newest(automation) if wanted is None or row.reason == wanted)
         return await self._items(automation, list(islice(found, page.limit)))
 

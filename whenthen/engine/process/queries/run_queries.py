@@ -27,9 +27,8 @@ class RunQueries:
         self._ids = ids
 
     async def list_runs(self, page: Page) -> Listing[answers.FlowRunDetail]:
-        states = None
-        if "state" in page.filters:
-            states = frozenset({_run_state(page.filters["state"])})
+        state = page.choice("state", [state.value for state in RunState])
+        states = None if state is None else frozenset({RunState(state)})
         wanted = RunFilter(
             deployment=page.filters.get("deployment"),
             states=states,
@@ -68,10 +67,3 @@ def _cursor(text: str) -> tuple[str, str]:
     if not created or not is_run_id(run_id):
         raise InvalidInput(f"{text[:80]!r} is no place in the list of runs; follow its `Link`", path=("before",))
     return created, run_id
-
-
-def _run_state(text: str) -> RunState:
-    for state in RunState:
-        if state.value.lower() == text.lower():
-            return state
-    raise InvalidInput(f"{text[:80]!r} is none of {', '.join(state.value for state in RunState)}", path=("state",))

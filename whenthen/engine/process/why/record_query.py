@@ -11,6 +11,7 @@ from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.decisions import DecisionReader
 from whenthen.engine.http import why_models
+from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.why.log_replay import LogReplay
@@ -24,11 +25,14 @@ __all__ = ["RecordQuery"]
 class RecordQuery:
     """Answers `GET /api/record`."""
 
-    def __init__(self, bus: Bus, rule_registry: RuleRegistry, replay: LogReplay, events: EventQueries) -> None:
+    def __init__(
+        self, bus: Bus, rule_registry: RuleRegistry, replay: LogReplay, events: EventQueries, ids: IdPrefixes
+    ) -> None:
         self._bus = bus
         self._rule_registry = rule_registry
         self._log = replay
         self._events = events
+        self._ids = ids
         self._record = DecisionReader(bus)
 
     async def record(
@@ -85,14 +89,19 @@ class RecordQuery:
             test=made.test, passes=not made.failures, notes=[*notes, *made.failures], rules=number
         )
 
-    async def _firing(self, firing: str) -> dict[str, Any]:
+    async def _firing(self, text: str) -> dict[str, Any]:
+        not_kept = f"the firing {text[:80]!r} is not kept; `whenthen firings` lists those that are"
+        try:
+            firing = await self._ids.firing(text)
+        except NotFound:
+            raise NotFound(not_kept) from None
         found: list[dict[str, Any]] = []
         request = {"seq": 1, "next_by_subj": f"engine.firing.*.{short_token(firing)}", "batch": 1}
         await self._bus.client.read_stored(
             ENGINE, request, lambda each: found.append(orjson.loads(each.data)) if each.data else None
         )
         if not found or found[0]["id"] != firing:
-            raise NotFound(f"the firing {firing[:80]!r} is not kept; `whenthen firings -o wide` lists them")
+            raise NotFound(not_kept)
         return found[0]
 
 

@@ -100,6 +100,7 @@ class _Walk:
 
     async def _start(self, wanted: str) -> str:
         """Find what has the id, and go back and forward from it; gives its name."""
+        wanted = await self._ids.firing_action_or_run(wanted) or wanted
         if (key := _KEY.fullmatch(wanted)) is not None:
             firing = await self._firing(key[1])
             if firing is not None:
@@ -134,6 +135,9 @@ class _Walk:
             lineage = event.get("lineage")
             firing_id = lineage.get("firing") if isinstance(lineage, dict) else None
             if not isinstance(firing_id, str):
+                run_id = _run_of(event)
+                if run_id is not None and await self._run(run_id) is not None:  # that somebody or a schedule started
+                    self._link(f"run:{run_id}", f"event:{event['id']}")
                 return name
             firing = await self._firing(firing_id)
             if firing is None:
@@ -156,8 +160,8 @@ class _Walk:
         key = payload.get("key")
         if not isinstance(key, str) and str(event["id"]).startswith("emitted-"):
             key = str(event["id"]).removeprefix("emitted-")
-        run_id = payload.get("id") if str(event.get("event", "")).startswith("flow-run.") else None
-        if isinstance(run_id, str) and (run := await self._run(run_id)) is not None:
+        run_id = _run_of(event)
+        if run_id is not None and (run := await self._run(run_id)) is not None:
             key = run.key
             self._link(f"run:{run_id}", target)
             target = f"run:{run_id}"
@@ -184,6 +188,9 @@ class _Walk:
                 await self._actions(firing, only=int(found[2]))
             else:
                 self._notes.append(f"firing {found[1]} started it, which is not kept any more (retain_firings)")
+                await self._forward_from_run(run_id)
+        else:
+            await self._forward_from_run(run_id)
         return True
 
     async def _cause(self, firing: Fields) -> Fields | None:
@@ -210,6 +217,18 @@ class _Walk:
         return trigger
 
     # -- forward
+
+    async def _forward_from_run(self, run_id: str) -> None:
+        """Add the events of a run that no firing is known to have started, and what came of each."""
+
+        def pick(message: StoredMessage) -> Fields | None:
+            event = event_fields(message)
+            return {**event, "seq": message.seq} if _run_of(event) == run_id else None
+
+        events = await newest(self._bus.client, EVENTS, "events.>", limit=MOST_REFS, pick=pick)
+        for event in reversed(events):
+            self._link(f"run:{run_id}", self._add_event(event))
+            await self._forward(event)
 
     async def _of_trace(self, trace: str) -> bool:
         """Everything of a W3C trace: the events that bear it, and what came of each."""
@@ -407,6 +426,13 @@ class _Walk:
     def _link(self, source: str, target: str) -> None:
         if len(self._links) < 2 * MOST_ITEMS:
             self._links[source, target] = None
+
+
+def _run_of(event: Fields) -> str | None:
+    """The run that an event of the engine is about."""
+    payload = event.get("payload")
+    run_id = payload.get("id") if isinstance(payload, dict) else None
+    return run_id if isinstance(run_id, str) and str(event.get("event", "")).startswith("flow-run.") else None
 
 
 def _type(task: Mapping[str, Any]) -> str:

@@ -27,6 +27,18 @@ from whenthen.triggers.explaining import WindowView, key_values
 
 __all__ = ["WhyQuery", "disagreement"]
 
+#: reasons that are decided before a key is looked at
+_WITHOUT_KEY = frozenset(
+    {
+        Reason.LABEL_MISMATCH,
+        Reason.CONDITION_FALSE,
+        Reason.CONDITION_ERROR,
+        Reason.MISSING_KEY,
+        Reason.PAUSED,
+        Reason.LOOP,
+        Reason.HELD_FOR_PREDECESSOR,
+    }
+)
 _NOT_EVALUATED, _NOT_IN_RULES, _NOT_EXPECTED = "not_evaluated", "not_in_rules", "not_expected"
 
 
@@ -210,7 +222,9 @@ class WhyQuery:
             event=event,
             seq=seq,
             at=_time(row.at_us) if row is not None else None,
-            key=key_values(compiled, row.path, row.key) if compiled is not None and row is not None else {},
+            key=key_values(compiled, row.path, row.key)
+            if compiled is not None and row is not None and row.reason not in _WITHOUT_KEY
+            else {},
             reason=reason,
             fired=fired,
             firing=row.firing if row is not None else None,
