@@ -11,6 +11,7 @@ from contextvars import copy_context
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid5
 
+from whenthen.flows.definitions.by_name import ByName
 from whenthen.flows.definitions.option_checks import (
     checked_delay,
     checked_function,
@@ -40,7 +41,7 @@ H = TypeVar("H", bound=Callable[..., Any])
 FLOWS = UUID("5c5cf1d2-6f5e-4b8c-9d0e-2b7f4b1a9c10")
 
 
-class Flow(Deployable, Generic[P, R]):
+class Flow(ByName, Deployable, Generic[P, R]):
     """A function as a flow. Calling it runs it."""
 
     def __init__(

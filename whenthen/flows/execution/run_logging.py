@@ -52,7 +52,10 @@ class _Reported(logging.Handler):
         run = getattr(record, "run", None)
         reporter = REPORTER.get()
         if run is not None and reporter is not SILENT:
-            reporter.log(run, record)
+            try:
+                reporter.log(run, record)
+            except Exception:
+                engine_logger().exception("the reporter did not take a line of run %r; the run goes on", run.name)
 
 
 class RunLogger(logging.LoggerAdapter[logging.Logger]):

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from whenthen.flows.clock import steady, utc_now
+from whenthen.flows.clock import processor_time, sleep, steady, utc_now
 from whenthen.flows.execution.cancel_scope import CancelScope, Stopped, stop_thread
 from whenthen.flows.execution.run_contexts import WORKER
 from whenthen.flows.execution.steps import Pause, WaitFor
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkItem", "WorkerPool"]
 
+FIRST_THREADS = 4  #: are started as soon as there is work for them; further ones as the processor is found idle
+LOOK_S = 0.002  #: how often that is looked for while runs are queued
+IDLE_SHARE = 0.6  #: below this share of one processor, which is what threads of Python share, more threads are of use
 GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to stop, before it abandons them
 
 
@@ -117,6 +120,8 @@ class WorkerPool:
         self._returning = 0  #: those of them that want one again
         self._started = 0  #: for names
         self._threads = 0
+        self._taken = 0
+        self._looking = False  #: a thread looks whether there should be more
         self._alarms: list[tuple[float, int, WorkItem]] = []
         self._alarm_numbers = itertools.count()
         self._timer_runs = False
@@ -218,10 +223,43 @@ class WorkerPool:
             if self._idle:
                 self._idle -= 1
                 self._work.notify()
-            elif self._threads < self.limit + self._given_away:
-                self._started += 1
-                self._threads += 1
-                threading.Thread(target=self._run, name=f"{self.name}-{self._started}", daemon=True).start()
+            elif self._threads < min(FIRST_THREADS, self.limit) + self._given_away:
+                self._start()
+            elif not self._looking and self._threads < self.limit + self._given_away:
+                self._looking = True
+                threading.Thread(target=self._look, name=f"{self.name}-more", daemon=True).start()
+
+    def _start(self) -> None:
+        self._started += 1
+        self._threads += 1
+        threading.Thread(target=self._run, name=f"{self.name}-{self._started}", daemon=True).start()
+
+    def _look(self) -> None:
+        """While runs are queued, and none was taken up or the processor is idle, since those in the threads wait for something: double
+        the threads."""
+        wall, used, taken = steady(), processor_time(), self._taken
+        try:
+            while True:
+                sleep(LOOK_S)
+                with self._lock:
+                    if not self._queue or self._threads >= self.limit + self._given_away:
+                        return
+                    before, wall = wall, steady()
+                    used_before, used = used, processor_time()
+                    taken_before, taken = taken, self._taken
+                    if taken == taken_before or used - used_before < IDLE_SHARE * (wall - before):
+                        for _ in range(
+                            min(
+                                self._threads or 1,
+                                len(self._queue),
+                                self._free,
+                                self.limit + self._given_away - self._threads,
+                            )
+                        ):
+                            self._start()
+        finally:
+            with self._lock:
+                self._looking = False
 
     def _run(self) -> None:
         while True:
@@ -244,6 +282,7 @@ class WorkerPool:
                     self._idle += 1  # whoever wakes it takes it out
                     self._work.wait()
                 item = self._queue.popleft()
+                self._taken += 1
                 self._free -= 1
                 self._busy[own] = item
             try:
