@@ -23,7 +23,7 @@ class ByName:
                 f"{self!r} can not be pickled: {self.__module__} has it not under the name {self.__qualname__!r}; define it at the top of a "
                 "module, or pass what it needs instead of itself"
             )
-        return self.__qualname__
+        return str(self.__qualname__)
 
     def __copy__(self) -> Any:
         new = object.__new__(type(self))
