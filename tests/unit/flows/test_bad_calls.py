@@ -65,11 +65,20 @@ def test_classes_of_a_function_around_are_found_in_annotations() -> None:
     class Local:
         pass
 
+    Several = list[Local] | None  # no class, but a name of this function too
+
     @flow
     def take(x: Local) -> str:
         return type(x).__name__
 
+    @flow(name="named")
+    def take_several(x: Several) -> int:
+        return len(x or [])
+
     assert take(Local()) == "Local"
+    assert take_several([Local()]) == 1
+    with pytest.raises(ParameterTypeError):
+        take_several([3])  # type: ignore[list-item]
     with pytest.raises(ParameterTypeError):
         take(3)  # type: ignore[call-overload]
 
