@@ -326,6 +326,10 @@ def flow(__fn: Any = None, **options: Any) -> Any:
     return Flow(__fn, local_types=_names_around(__fn, around), **options)
 
 
+flow.from_source = Flow.from_source  # type: ignore[attr-defined]  # as Prefect has it: `flow.from_source(...)`
+flow.afrom_source = Flow.afrom_source  # type: ignore[attr-defined]
+
+
 def _names_around(fn: Any, frame: FrameType) -> dict[str, Any] | None:
     """What the annotations of `fn` that are texts name in the function around it; nothing at the top of a module."""
     if frame.f_locals is frame.f_globals:
