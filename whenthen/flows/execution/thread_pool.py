@@ -16,9 +16,9 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from whenthen.flows.clock import processor_time, sleep, steady, utc_now
-from whenthen.flows.execution.cancel_scope import CancelScope, Stopped, stop_thread
+from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate, Stopped
 from whenthen.flows.execution.run_contexts import WORKER
-from whenthen.flows.execution.steps import Pause, WaitFor
+from whenthen.flows.execution.steps import Call, Pause, WaitFor
 from whenthen.flows.futures.future import PrefectFuture
 from whenthen.flows.states.outcomes import crashed_state
 
@@ -36,7 +36,7 @@ GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to 
 class WorkItem:
     """One submitted run: an engine, its context, and the future that it ends."""
 
-    __slots__ = ("call", "context", "engine", "future", "pool")
+    __slots__ = ("call", "context", "engine", "future", "pool", "stopped")
 
     def __init__(self, call: TaskCall, context: Context, future: PrefectFuture[Any], pool: WorkerPool) -> None:
         self.call = call
@@ -44,16 +44,20 @@ class WorkItem:
         self.context = context
         self.future = future
         self.pool = pool
+        self.stopped = False  #: its thread was told to stop before the engine could hear of it
 
     def run(self) -> None:
         """Go on with the engine until it ends or leaves the thread."""
-        self.context.run(self._go_on)
+        try:
+            self.context.run(self._go_on, Stopped() if self.stopped else None)
+        except Stopped as stop:  # it came between two steps
+            self.context.run(self._go_on, stop)
 
-    def _go_on(self) -> None:
+    def _go_on(self, error: BaseException | None) -> None:
         WORKER.set(self.pool)
         engine = self.engine
+        gate = GATES.gate
         value: Any = None
-        error: BaseException | None = None
         while True:
             try:
                 step = engine.send(value) if error is None else engine.throw(error)
@@ -73,7 +77,11 @@ class WorkItem:
                 self.pool.later(step.seconds, self, step.scope)
                 return
             try:
-                value = step.perform()
+                if isinstance(step, Call) and gate is not None:
+                    with gate:
+                        value = step.perform()
+                else:
+                    value = step.perform()
             except BaseException as raised:
                 error = raised
 
@@ -114,6 +122,7 @@ class WorkerPool:
         self._queue: deque[WorkItem] = deque()
         self._items: set[WorkItem] = set()  #: all that have not ended
         self._busy: dict[int, WorkItem] = {}  #: by thread
+        self._gates: dict[int, StopGate] = {}  #: by thread
         self._free = self.limit  #: places in which no run works
         self._idle = 0  #: threads that wait for work
         self._given_away = 0  #: threads that have given their place away
@@ -266,13 +275,14 @@ class WorkerPool:
             try:
                 self._work_until_closed()
                 return
-            except (
-                Stopped
-            ):  # it came after the end of a run: the tree is cancelled, but what is queued has yet to hear of it
-                self._give_back(threading.get_ident())
+            except Stopped:  # it came before or after a run; what is queued has yet to hear that the tree is cancelled
+                own = threading.get_ident()
+                self._queue_stopped(self._busy.get(own))
+                self._give_back(own)
 
     def _work_until_closed(self) -> None:
         own = threading.get_ident()
+        GATES.gate = self._gates[own] = StopGate()
         while True:
             with self._lock:
                 while not self._queue or self._free <= 0:
@@ -287,8 +297,17 @@ class WorkerPool:
                 self._busy[own] = item
             try:
                 item.run()
+            except Stopped:
+                self._queue_stopped(item)
             finally:
                 self._give_back(own)
+
+    def _queue_stopped(self, item: WorkItem | None) -> None:
+        """The engine of `item`, if it has not ended, hears of the stop when it is run again."""
+        with self._lock:
+            if item is not None and item in self._items:
+                item.stopped = True
+                self._queue.append(item)
 
     def _give_back(self, own: int) -> None:
         """The thread's place, if it has one."""
@@ -307,7 +326,7 @@ class WorkerPool:
                 for ident, item in self._busy.items():
                     if ident != own and (ident, id(item)) not in told:
                         told.add((ident, id(item)))
-                        stop_thread(ident)
+                        self._gates[ident].stop()
                 self._none_left.wait(0.02)
             abandoned = [item.future.run.name for ident, item in self._busy.items() if ident != own]
         if abandoned:
