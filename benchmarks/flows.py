@@ -34,7 +34,7 @@ IMPORT_TIMES = 3.0
 TASK_BYTES = 8_000
 
 MEMORY = """
-import json, resource, sys
+import json, sys
 from whenthen import flow, task
 count = int(sys.argv[1])
 
@@ -47,7 +47,8 @@ def run(count):
     return sum(same.map(range(count)).result())
 
 def peak():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    status = open("/proc/self/status").read()
+    return int(status.split("VmHWM:")[1].split()[0]) * 1024
 
 run(10)
 before = peak()

@@ -1150,9 +1150,134 @@ def q90_none_for_a_parameter():
     try: return f()
     except Exception as e: return kind(e)
 
+@case
+def q91_states_of_submit_and_map():
+    @task
+    def t(n):
+        if n < 0: raise ValueError(n)
+        return n
+    @flow
+    def f():
+        s = t.submit(1, return_state=True); m = t.map([1, -1], return_state=True)
+        return (s.name, s.result(), [x.name for x in m])
+    return f()
+
+@case
+def q92_returned_terminal_states_and_hooks():
+    seen = []
+    hook = lambda fl, r, s: seen.append(s.name)
+    from whenthen.states import Crashed
+    @flow(on_completion=[hook], on_failure=[hook], on_cancellation=[hook], on_crashed=[hook])
+    def g(n): return (Completed(name="Skipped"), Failed(), Cancelled(), Crashed())[n]
+    return [g(n, return_state=True).name for n in range(4)], seen
+
+@case
+def q93_a_task_that_is_cancelled_or_crashed_by_its_state():
+    @task(retries=1)
+    def t(n): runs.append(n); return (Cancelled(), Failed())[n]
+    runs = []
+    @flow
+    def f(): return [t(0, return_state=True).name, t(1, return_state=True).name]
+    return f(), runs
+
+@case
+def q94_allow_failure_inside_containers_and_wait_for():
+    @task
+    def bad(): raise ValueError("x")
+    @task
+    def t(*v): return [kind(x) for x in v]
+    @flow
+    def f():
+        b = bad.submit()
+        a = t.submit(allow_failure(b), 1).result()
+        c = t.submit(1, wait_for=[allow_failure(b)]).result()
+        d = t.submit([b], return_state=True)
+        return a, c, d.name
+    return f()
+
+@case
+def q95_runtime_in_submitted_and_mapped_runs():
+    @task(task_run_name="r-{n}", tags=["t"])
+    def t(n): return rt_task.name, rt_task.parameters, sorted(rt_task.tags), rt_flow.name
+    @flow(flow_run_name="fl")
+    def f():
+        with tags("w"): a = t.submit(1); b = t.map([2, 3])
+        return a.result(), b.result()
+    return f()
+
+@case
+def q96_async_retries_and_timeouts():
+    n = []
+    @task(retries=2, retry_delay_seconds=[0.1, 0.2])
+    async def t():
+        n.append(time.monotonic())
+        if len(n) < 3: raise ValueError()
+        return rt_task.run_count
+    @flow(retries=1)
+    async def f():
+        r = await t()
+        if rt_flow.run_count == 1: raise ValueError()
+        return r, rt_flow.run_count
+    r = asyncio.run(f())
+    return r, n[2] - n[0] >= 0.3, len(n)
+
+@case
+def q97_async_generators():
+    @flow
+    async def g(n: int):
+        for i in range(n): yield i
+    @task
+    async def t():
+        yield 1
+        raise ValueError("x")
+    async def main():
+        out = [x async for x in g("3")]
+        try: [out.append(x) async for x in t()]
+        except ValueError: out.append("raised")
+        return out
+    return asyncio.run(main())
+
+@case
+def q98_exceptions_keep_their_class_and_cause():
+    class Own(Exception): pass
+    @task
+    def t():
+        try: raise KeyError("k")
+        except KeyError as e: raise Own("o") from e
+    @flow
+    def child(): t()
+    @flow
+    def f(): child()
+    try: f()
+    except Own as e: return kind(e), str(e), kind(e.__cause__)
+
+@case
+def q99_the_same_task_in_several_flows_and_with_several_options():
+    @task
+    def t(n): return rt_task.name[:1], rt_task.task_name, n
+    u = t.with_options(task_run_name="u-{n}", tags=["x"])
+    @flow
+    def a(): return t(1), u(2), u.submit(3).result()
+    @flow
+    def b(): return t.map([1]).result(), a()
+    return a(), b()
+
+@case
+def q100_failed_states_of_futures():
+    @task
+    def bad(): raise ValueError("x")
+    @flow
+    def f():
+        b = bad.submit(); b.wait()
+        out = [b.state.is_failed(), b.state.message, kind(b.state.result(raise_on_failure=False))]
+        try: b.result()
+        except ValueError as e: out.append(str(e))
+        return out
+    return f()
+
 if __name__ == "__main__":
     for fn in CASES:
-        if only and fn.__name__[:3] not in only: continue
+        if only and fn.__name__.split("_")[0] not in only: continue
         t = time.monotonic()
         try: out = fn()
         except BaseException as e: out = "EXC " + "".join(traceback.format_exception_only(e)).strip(); traceback.print_exc()

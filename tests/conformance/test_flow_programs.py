@@ -78,7 +78,7 @@ def programs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Programs]:
 
 
 def test_there_are_as_many_programs_of_our_own() -> None:
-    assert (len(EXPECTED["flow_programs"]), len(EXPECTED["further_programs"])) == (22, 89)
+    assert (len(EXPECTED["flow_programs"]), len(EXPECTED["further_programs"])) == (22, 99)
 
 
 @pytest.mark.takes(25)

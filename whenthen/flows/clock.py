@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-__all__ = ["sleep", "steady", "utc_now"]
+__all__ = ["processor_time", "sleep", "steady", "utc_now"]
 
 _now = datetime.now
 
@@ -18,4 +18,5 @@ def utc_now() -> datetime:
 
 
 steady = time.monotonic
+processor_time = time.process_time  #: of all threads of this process
 sleep = time.sleep

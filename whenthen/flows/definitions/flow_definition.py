@@ -5,12 +5,15 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import re
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from contextvars import copy_context
+from types import FrameType
 from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid5
 
+from whenthen.flows.definitions.by_name import ByName
 from whenthen.flows.definitions.option_checks import (
     checked_delay,
     checked_function,
@@ -40,7 +43,7 @@ H = TypeVar("H", bound=Callable[..., Any])
 FLOWS = UUID("5c5cf1d2-6f5e-4b8c-9d0e-2b7f4b1a9c10")
 
 
-class Flow(Deployable, Generic[P, R]):
+class Flow(ByName, Deployable, Generic[P, R]):
     """A function as a flow. Calling it runs it."""
 
     def __init__(
@@ -184,14 +187,13 @@ class Flow(Deployable, Generic[P, R]):
             yield value
 
     def hooks_for(self, state: State[Any]) -> list[Callable[..., Any]]:
-        """The hooks that a final state calls."""
+        """The hooks that a final state calls. A run that is cancelled calls those of `on_cancellation`; one that returns `Cancelled()` calls
+        none."""
         if state.type is StateType.COMPLETED:
             return self.on_completion_hooks
         if state.type is StateType.FAILED:
             return self.on_failure_hooks
-        if state.type is StateType.CRASHED:
-            return self.on_crashed_hooks
-        return self.on_cancellation_hooks if state.type is StateType.CANCELLED else []
+        return self.on_crashed_hooks if state.type is StateType.CRASHED else []
 
     def validate_parameters(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """The parameters converted to their types.
@@ -318,19 +320,20 @@ def flow(
 
 def flow(__fn: Any = None, **options: Any) -> Any:
     """Make a flow of a function. Options are those of `Flow`."""
-    local_types = _names_around()
+    around = sys._getframe(1)
     if __fn is None:
-        return lambda fn: Flow(fn, local_types=local_types, **options)
-    return Flow(__fn, local_types=local_types, **options)
+        return lambda fn: Flow(fn, local_types=_names_around(fn, around), **options)
+    return Flow(__fn, local_types=_names_around(__fn, around), **options)
 
 
 flow.from_source = Flow.from_source  # type: ignore[attr-defined]  # as Prefect has it: `flow.from_source(...)`
 flow.afrom_source = Flow.afrom_source  # type: ignore[attr-defined]
 
 
-def _names_around() -> dict[str, Any] | None:
-    """The classes of the function in which a flow is defined, for annotations that are texts; none at the top of a module."""
-    frame = sys._getframe(2)
+def _names_around(fn: Any, frame: FrameType) -> dict[str, Any] | None:
+    """What the annotations of `fn` that are texts name in the function around it; nothing at the top of a module."""
     if frame.f_locals is frame.f_globals:
         return None
-    return {name: value for name, value in frame.f_locals.items() if isinstance(value, type)}
+    annotations = getattr(inspect.unwrap(getattr(fn, "__func__", fn)), "__annotations__", {})
+    words = {word for text in annotations.values() if isinstance(text, str) for word in re.findall(r"[^\W\d]\w*", text)}
+    return {word: frame.f_locals[word] for word in words if word in frame.f_locals}

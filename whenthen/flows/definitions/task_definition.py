@@ -12,6 +12,7 @@ from datetime import timedelta
 from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from whenthen.flows.caching.cache_policy import DEFAULT, NO_CACHE, CachePolicy
+from whenthen.flows.definitions.by_name import ByName
 from whenthen.flows.definitions.option_checks import (
     checked_delay,
     checked_function,
@@ -47,7 +48,7 @@ Hooks = Iterable[Callable[..., Any]] | None
 Delay = float | int | list[float] | Callable[[int], list[float]] | None
 
 
-class Task(Generic[P, R]):
+class Task(ByName, Generic[P, R]):
     """A function as a task. Calling it runs it; `.submit` starts a run and gives a future, `.map` one for each element."""
 
     def __init__(

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
-__all__ = ["CancelScope", "Stopped", "stop_thread"]
+__all__ = ["GATES", "CancelScope", "StopGate", "Stopped"]
 
 
 class Stopped(BaseException):
@@ -76,6 +77,55 @@ class CancelScope:
         self.check()
 
 
-def stop_thread(ident: int) -> None:
-    """Raise `Stopped` in the thread as soon as it executes Python code; not while it is in C code, nor while it waits for a lock."""
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Stopped))
+class StopGate:
+    """One thread that may be told to stop. It is stopped while the gate is open, which it is around the user's function, and not while a
+    line is logged: a thread that is stopped in between could leave the lock of a handler held for ever.
+
+    Stopping is an exception at the next line of Python; a thread in C code, or one that waits for a lock, hears of it afterwards.
+    """
+
+    __slots__ = ("_ident", "_lock", "_open", "_requested")
+
+    def __init__(self) -> None:
+        self._ident = threading.get_ident()
+        self._lock = threading.Lock()
+        self._open = False
+        self._requested = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            requested, self._requested = self._requested, False
+            self._open = not requested
+        if requested:
+            raise Stopped
+
+    def __exit__(self, *error: object) -> None:
+        with self._lock:
+            self._open = False
+
+    @contextmanager
+    def closed(self) -> Iterator[None]:
+        """Not stopped in this block; a stop that was asked for meanwhile comes at its end."""
+        with self._lock:
+            was_open, self._open = self._open, False
+        try:
+            yield
+        finally:
+            if was_open:
+                self.__enter__()
+
+    def stop(self) -> None:
+        with self._lock:
+            if self._open:
+                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._ident), ctypes.py_object(Stopped))
+            else:
+                self._requested = True
+
+
+class _Gates(threading.local):
+    """The gate of each thread that has one."""
+
+    gate: StopGate | None = None
+
+
+GATES = _Gates()

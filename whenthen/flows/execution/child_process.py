@@ -14,6 +14,7 @@ import signal
 import socket
 import threading
 import traceback
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -53,7 +54,7 @@ class ChildCall(Step):
 
     def perform(self) -> Any:
         ours, theirs = socket.socketpair()
-        pid = os.fork()
+        pid = _forked()
         if pid == 0:
             ours.close()
             self._run_and_exit(theirs)
@@ -114,6 +115,27 @@ class ChildCall(Step):
             with contextlib.suppress(BaseException):
                 logging.shutdown()
             os._exit(0)
+
+
+class _Forks:
+    """The lock under which warnings are off while a process forks: since Python 3.12 a fork beside threads warns."""
+
+    def __init__(self) -> None:
+        self.in_fork()
+
+    def in_fork(self) -> None:
+        self.lock = threading.Lock()
+
+
+_FORKS = _Forks()
+os.register_at_fork(after_in_child=_FORKS.in_fork)
+
+
+def _forked() -> int:
+    lock = _FORKS.lock
+    with lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return os.fork()
 
 
 class _Forwarding:

@@ -9,8 +9,10 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Mapping, MutableMapping
+from contextlib import nullcontext
 from typing import Any
 
+from whenthen.flows.execution.cancel_scope import GATES
 from whenthen.flows.execution.reporter import REPORTER, SILENT
 from whenthen.flows.execution.run_contexts import FLOW, TASK, FlowRunContext, TaskRunContext
 from whenthen.flows.execution.run_records import FlowRun, Run, TaskRun
@@ -52,11 +54,20 @@ class _Reported(logging.Handler):
         run = getattr(record, "run", None)
         reporter = REPORTER.get()
         if run is not None and reporter is not SILENT:
-            reporter.log(run, record)
+            try:
+                reporter.log(run, record)
+            except Exception:
+                engine_logger().exception("the reporter did not take a line of run %r; the run goes on", run.name)
 
 
 class RunLogger(logging.LoggerAdapter[logging.Logger]):
     """Adds run, flow and task to each line: as `extra`, and in front of the message where the SDK shows it itself."""
+
+    def log(self, level: int, msg: object, *args: object, **kwargs: Any) -> None:
+        if self.isEnabledFor(level):
+            gate = GATES.gate
+            with nullcontext() if gate is None else gate.closed():
+                super().log(level, msg, *args, **{**kwargs, "stacklevel": kwargs.get("stacklevel", 1) + 1})
 
     def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
         kwargs["extra"] = {**(self.extra or {}), **kwargs.get("extra", {})}

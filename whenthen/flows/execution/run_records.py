@@ -35,9 +35,20 @@ NOUNS = (
 )  # fmt: skip
 
 
+class _Ids(random.Random):
+    """Random numbers that no `random.seed` of the program makes equal; seeded by the system once a process."""
+
+    def in_fork(self) -> None:
+        self.seed(os.urandom(32))
+
+
+_IDS = _Ids(os.urandom(32))
+os.register_at_fork(after_in_child=_IDS.in_fork)
+
+
 def new_id() -> UUID:
     """A random UUID (version 4)."""
-    bits = int.from_bytes(os.urandom(16), "big")
+    bits = _IDS.getrandbits(128)
     return UUID(int=(bits & ~(0xF000 << 64) & ~(0xC000 << 48)) | (4 << 76) | (0x8000 << 48))
 
 

@@ -15,10 +15,10 @@ from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
-from whenthen.flows.clock import steady, utc_now
-from whenthen.flows.execution.cancel_scope import CancelScope, Stopped, stop_thread
+from whenthen.flows.clock import processor_time, sleep, steady, utc_now
+from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate, Stopped
 from whenthen.flows.execution.run_contexts import WORKER
-from whenthen.flows.execution.steps import Pause, WaitFor
+from whenthen.flows.execution.steps import Call, Pause, WaitFor
 from whenthen.flows.futures.future import PrefectFuture
 from whenthen.flows.states.outcomes import crashed_state
 
@@ -27,13 +27,16 @@ if TYPE_CHECKING:
 
 __all__ = ["WorkItem", "WorkerPool"]
 
+FIRST_THREADS = 4  #: are started as soon as there is work for them; further ones as the processor is found idle
+LOOK_S = 0.002  #: how often that is looked for while runs are queued
+IDLE_SHARE = 0.6  #: below this share of one processor, which is what threads of Python share, more threads are of use
 GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to stop, before it abandons them
 
 
 class WorkItem:
     """One submitted run: an engine, its context, and the future that it ends."""
 
-    __slots__ = ("call", "context", "engine", "future", "pool")
+    __slots__ = ("call", "context", "engine", "future", "pool", "stopped")
 
     def __init__(self, call: TaskCall, context: Context, future: PrefectFuture[Any], pool: WorkerPool) -> None:
         self.call = call
@@ -41,16 +44,20 @@ class WorkItem:
         self.context = context
         self.future = future
         self.pool = pool
+        self.stopped = False  #: its thread was told to stop before the engine could hear of it
 
     def run(self) -> None:
         """Go on with the engine until it ends or leaves the thread."""
-        self.context.run(self._go_on)
+        try:
+            self.context.run(self._go_on, Stopped() if self.stopped else None)
+        except Stopped as stop:  # it came between two steps
+            self.context.run(self._go_on, stop)
 
-    def _go_on(self) -> None:
+    def _go_on(self, error: BaseException | None) -> None:
         WORKER.set(self.pool)
         engine = self.engine
+        gate = GATES.gate
         value: Any = None
-        error: BaseException | None = None
         while True:
             try:
                 step = engine.send(value) if error is None else engine.throw(error)
@@ -70,7 +77,11 @@ class WorkItem:
                 self.pool.later(step.seconds, self, step.scope)
                 return
             try:
-                value = step.perform()
+                if isinstance(step, Call) and gate is not None:
+                    with gate:
+                        value = step.perform()
+                else:
+                    value = step.perform()
             except BaseException as raised:
                 error = raised
 
@@ -111,12 +122,15 @@ class WorkerPool:
         self._queue: deque[WorkItem] = deque()
         self._items: set[WorkItem] = set()  #: all that have not ended
         self._busy: dict[int, WorkItem] = {}  #: by thread
+        self._gates: dict[int, StopGate] = {}  #: by thread
         self._free = self.limit  #: places in which no run works
         self._idle = 0  #: threads that wait for work
         self._given_away = 0  #: threads that have given their place away
         self._returning = 0  #: those of them that want one again
         self._started = 0  #: for names
         self._threads = 0
+        self._taken = 0
+        self._looking = False  #: a thread looks whether there should be more
         self._alarms: list[tuple[float, int, WorkItem]] = []
         self._alarm_numbers = itertools.count()
         self._timer_runs = False
@@ -218,23 +232,57 @@ class WorkerPool:
             if self._idle:
                 self._idle -= 1
                 self._work.notify()
-            elif self._threads < self.limit + self._given_away:
-                self._started += 1
-                self._threads += 1
-                threading.Thread(target=self._run, name=f"{self.name}-{self._started}", daemon=True).start()
+            elif self._threads < min(FIRST_THREADS, self.limit) + self._given_away:
+                self._start()
+            elif not self._looking and self._threads < self.limit + self._given_away:
+                self._looking = True
+                threading.Thread(target=self._look, name=f"{self.name}-more", daemon=True).start()
+
+    def _start(self) -> None:
+        self._started += 1
+        self._threads += 1
+        threading.Thread(target=self._run, name=f"{self.name}-{self._started}", daemon=True).start()
+
+    def _look(self) -> None:
+        """While runs are queued, and none was taken up or the processor is idle, since those in the threads wait for something: double
+        the threads."""
+        wall, used, taken = steady(), processor_time(), self._taken
+        try:
+            while True:
+                sleep(LOOK_S)
+                with self._lock:
+                    if not self._queue or self._threads >= self.limit + self._given_away:
+                        return
+                    before, wall = wall, steady()
+                    used_before, used = used, processor_time()
+                    taken_before, taken = taken, self._taken
+                    if taken == taken_before or used - used_before < IDLE_SHARE * (wall - before):
+                        for _ in range(
+                            min(
+                                self._threads or 1,
+                                len(self._queue),
+                                self._free,
+                                self.limit + self._given_away - self._threads,
+                            )
+                        ):
+                            self._start()
+        finally:
+            with self._lock:
+                self._looking = False
 
     def _run(self) -> None:
         while True:
             try:
                 self._work_until_closed()
                 return
-            except (
-                Stopped
-            ):  # it came after the end of a run: the tree is cancelled, but what is queued has yet to hear of it
-                self._give_back(threading.get_ident())
+            except Stopped:  # it came before or after a run; what is queued has yet to hear that the tree is cancelled
+                own = threading.get_ident()
+                self._queue_stopped(self._busy.get(own))
+                self._give_back(own)
 
     def _work_until_closed(self) -> None:
         own = threading.get_ident()
+        GATES.gate = self._gates[own] = StopGate()
         while True:
             with self._lock:
                 while not self._queue or self._free <= 0:
@@ -244,12 +292,22 @@ class WorkerPool:
                     self._idle += 1  # whoever wakes it takes it out
                     self._work.wait()
                 item = self._queue.popleft()
+                self._taken += 1
                 self._free -= 1
                 self._busy[own] = item
             try:
                 item.run()
+            except Stopped:
+                self._queue_stopped(item)
             finally:
                 self._give_back(own)
+
+    def _queue_stopped(self, item: WorkItem | None) -> None:
+        """The engine of `item`, if it has not ended, hears of the stop when it is run again."""
+        with self._lock:
+            if item is not None and item in self._items:
+                item.stopped = True
+                self._queue.append(item)
 
     def _give_back(self, own: int) -> None:
         """The thread's place, if it has one."""
@@ -268,7 +326,7 @@ class WorkerPool:
                 for ident, item in self._busy.items():
                     if ident != own and (ident, id(item)) not in told:
                         told.add((ident, id(item)))
-                        stop_thread(ident)
+                        self._gates[ident].stop()
                 self._none_left.wait(0.02)
             abandoned = [item.future.run.name for ident, item in self._busy.items() if ident != own]
         if abandoned:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
-from whenthen.flows.execution.cancel_scope import CancelScope, Stopped, stop_thread
+from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate
 
 __all__ = ["call_within", "run_coroutine"]
 
@@ -61,29 +61,26 @@ class _Threaded:
         self._call = call
         self._value: Any = None
         self._error: BaseException | None = None
-        self._lock = threading.Lock()
-        self._in_call = True
+        self._gate: StopGate
+        self._has_gate = threading.Event()
         context = copy_context()
         self._thread = threading.Thread(target=lambda: context.run(self._run), name="whenthen-timed", daemon=True)
         self._thread.start()
 
     def _run(self) -> None:
+        GATES.gate = self._gate = StopGate()
+        self._has_gate.set()
         try:
-            try:
+            with self._gate:
                 self._value = self._call()
-            except BaseException as error:
-                self._error = error
-            with self._lock:
-                self._in_call = False
-        except Stopped:  # it came between the last line of the call and the lock
-            self._error = Stopped()
+        except BaseException as error:
+            self._error = error
         finally:
             self.ended.set()
 
     def stop(self) -> None:
-        with self._lock:
-            if self._in_call and self._thread.ident is not None:
-                stop_thread(self._thread.ident)
+        self._has_gate.wait()
+        self._gate.stop()
 
     def result(self) -> Any:
         self.ended.wait()
