@@ -8,6 +8,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -120,6 +121,15 @@ def test_a_deployment_has_what_the_flow_has() -> None:
     ).schedules[0]
     assert isinstance(entry, DeploymentScheduleCreate)
     assert (entry.active, entry.parameters, entry.slug) == (False, {"day": 2}, "s")
+
+
+def test_an_interval_has_the_time_zone_of_its_anchor() -> None:
+    paris = datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Paris"))
+    zones = [
+        one.schedule.timezone
+        for one in load.to_deployment("d", schedules=[Interval(86400, paris), Interval(5)]).schedules
+    ]
+    assert zones == ["Europe/Paris", "UTC"]
 
 
 def test_in_an_event_loop_a_deployment_is_awaited() -> None:
