@@ -43,7 +43,7 @@ def test_an_example_prints_what_it_promises_and_leaves_what_it_should(program: P
     ran = run(program, tmp_path)
     assert ran.returncode == 0, ran.stderr
     # lines of tasks side by side may be printed without the break between them
-    assert [line for line in PRINTED[program.stem] if line not in ran.stdout] == []
+    assert [line for line in PRINTED[program.stem] if line not in ran.stdout] == [], ran.stdout
     assert sorted(path.name for path in tmp_path.iterdir()) == LEFT.get(program.stem, [])
 
 
