@@ -352,6 +352,7 @@ def test_a_run_of_a_deployment_knows_it_and_so_do_its_subflows() -> None:
     name, found, parameters, run, own = outer(3)
     assert (name, found, parameters, run) == ("prod", str(uuid), {"x": 3}, own)
     assert inner() == (None, None, {}, None)
+    assert deployment.parameters == {}
 
 
 def test_nothing_of_it_logs_where_nobody_listens() -> None:

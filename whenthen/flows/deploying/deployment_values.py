@@ -263,7 +263,7 @@ def entrypoint_of(flow: Flow[..., Any], kind: str | None = None) -> str:
         ValueError: the flow was written at a prompt or in a notebook.
     """
     fn = flow.fn
-    name = getattr(fn, "__name__", type(fn).__name__)
+    name = getattr(fn, "__qualname__", type(fn).__name__)
     if kind == "module_path":
         return f"{fn.__module__}:{name}"
     module = sys.modules.get(fn.__module__)
