@@ -31,14 +31,14 @@ class Model:
 
 @task(cache_policy=INPUTS, cache_expiration=dt.timedelta(days=1), persist_result=True)
 def prepare(rows: int, seed: int) -> list[Point]:
-    print("prepare", rows)
+    print(f"prepare {rows}")
     numbers = random.Random(seed)
     return [(x, 3 * x + 2 + numbers.gauss(0, 0.01)) for x in (number / rows for number in range(rows))]
 
 
 @task(cache_policy=INPUTS + TASK_SOURCE, persist_result=True)
 def train(points: list[Point], options: Options) -> Model:
-    print("train", options.learning_rate)
+    print(f"train {options.learning_rate}")
     slope = offset = 0.0
     for _ in range(options.rounds):
         errors = [slope * x + offset - y for x, y in points]

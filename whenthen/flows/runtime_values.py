@@ -28,11 +28,11 @@ class _Values:
             )
         read, missing = self._fields[name]
         record = self._record()
-        return (
-            (list(missing) if isinstance(missing, list) else dict(missing) if isinstance(missing, dict) else missing)
-            if record is None
-            else read(record)
-        )
+        if record is not None:
+            return read(record)
+        if callable(missing):
+            return missing()
+        return list(missing) if isinstance(missing, list) else dict(missing) if isinstance(missing, dict) else missing
 
     def __dir__(self) -> list[str]:
         return sorted(self._fields)
@@ -99,6 +99,11 @@ task_run: Any = _Values(
 )
 
 
+def _flow_parameters() -> dict[str, Any]:
+    run = _flow_record()
+    return {} if run is None else run.parameters
+
+
 def _deployed_record() -> FlowRun | None:
     """The run of a deployment that this code belongs to: its own flow run, or one above it."""
     above: Any = _flow_record()
@@ -114,7 +119,7 @@ deployment: Any = _Values(
         "name": (lambda run: run.deployment_name, None),
         "version": (lambda run: run.flow_version, None),
         "flow_run_id": (lambda run: str(run.id), None),
-        "parameters": (lambda run: run.parameters, {}),
+        "parameters": (lambda run: run.parameters, _flow_parameters),
     },
     _deployed_record,
 )

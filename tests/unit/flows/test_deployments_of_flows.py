@@ -8,6 +8,8 @@ import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID, uuid4
+from zoneinfo import ZoneInfo
 
 import pytest
 import yaml
@@ -15,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tests.unit.flows.asking import connected
 from whenthen import deploy, flow, serve
 from whenthen.client.schemas.actions import DeploymentScheduleCreate
 from whenthen.client.schemas.objects import ConcurrencyLimitConfig
@@ -122,6 +125,15 @@ def test_a_deployment_has_what_the_flow_has() -> None:
     assert (entry.active, entry.parameters, entry.slug) == (False, {"day": 2}, "s")
 
 
+def test_an_interval_has_the_time_zone_of_its_anchor() -> None:
+    paris = datetime(2026, 1, 1, tzinfo=ZoneInfo("Europe/Paris"))
+    zones = [
+        one.schedule.timezone
+        for one in load.to_deployment("d", schedules=[Interval(86400, paris), Interval(5)]).schedules
+    ]
+    assert zones == ["Europe/Paris", "UTC"]
+
+
 def test_in_an_event_loop_a_deployment_is_awaited() -> None:
     async def make() -> tuple[str, str]:
         return (await load.to_deployment("a")).name, (await load.ato_deployment("b")).name
@@ -159,6 +171,29 @@ def test_without_a_server_the_error_says_how_the_rules_have_it() -> None:
     ):
         with pytest.raises(NeedsServer, match="deploy needs a server"):
             give()
+
+
+def test_a_server_is_told_json() -> None:
+    made = load.to_deployment(
+        "d",
+        cron="0 1 * * *",
+        triggers=[DeploymentEventTrigger(expect={"a"}, within=60, parameters={"day": 3})],
+        concurrency_limit=ConcurrencyLimitConfig(limit=2, collision_strategy="CANCEL_NEW"),
+    )
+    ids = [str(uuid4()), str(uuid4())]
+    with connected(deploy=ids, serve=None) as server:
+        assert deploy(made, load.to_deployment("e"), work_pool_name="p") == [UUID(one) for one in ids]
+        assert load.deploy("d", image="i") == UUID(ids[0])
+        serve(made, limit=3)
+    assert [kind for kind, _ in server.requests] == ["deploy", "deploy", "serve"]
+    body = server.requests[0][1]
+    assert json.loads(json.dumps(body)) == body
+    told = body["deployments"][0]
+    assert yaml.safe_load(told["rule"])[0]["concurrency_limit"] == 2
+    assert (told["collision_strategy"], told["triggers"]) == (
+        "CANCEL_NEW",
+        [{"expect": ["a"], "within": "PT1M", "parameters": {"day": 3}, "name": "d__automation_1"}],
+    )
 
 
 TEXTS = st.text(max_size=8)

@@ -45,7 +45,7 @@ def test_without_a_server_a_pause_says_what_it_needs() -> None:
     [
         (pause_flow_run, "Flow runs can only be paused from within a flow run"),
         (suspend_flow_run, "Flow runs can only be suspended from within a flow run"),
-        (flow(lambda: task(pause_flow_run)(), name="a"), "can only be paused from within a flow run"),
+        (task(pause_flow_run), "can only be paused from within a flow run"),
         (flow(lambda: task(suspend_flow_run)(), name="b"), "Cannot suspend task runs"),
         (flow(lambda: flow(suspend_flow_run)(), name="c"), "Cannot suspend subflows"),
     ],
@@ -53,6 +53,16 @@ def test_without_a_server_a_pause_says_what_it_needs() -> None:
 def test_where_nothing_can_be_paused_that_is_said(call: Any, said: str) -> None:
     with connected(), pytest.raises(RuntimeError, match=said):
         call()
+
+
+def test_a_task_pauses_the_run_of_its_flow() -> None:
+    @flow
+    def outer() -> tuple[Any, str]:
+        return task(pause_flow_run)(wait_for_input=int), flow_run.id
+
+    with connected(pause_flow_run={"input": 3}) as server:
+        found, run = outer()
+    assert (found, server.requests[0][1]["flow_run_id"]) == (3, run)
 
 
 def test_a_resumed_run_gets_its_input() -> None:

@@ -268,6 +268,17 @@ def test_an_event_has_what_was_given_and_both_spellings_of_labels() -> None:
     assert (event.resource.id, event.resource.name, event.resource["colour"]) == ("order.1", "first", "red")
     assert (event.related[0].id, event.related[0].role) == ("customer.7", "buyer")
     assert (event.payload, event.follows) == ({"n": 1}, None)
+    assert [
+        event.find_resource_label(name) for name in ("colour", "related:buyer:id", "related:seller:id", "none")
+    ] == [
+        "red",
+        "customer.7",
+        None,
+        None,
+    ]
+    shown = event.model_dump(mode="json")
+    assert json.loads(json.dumps(shown)) == shown
+    assert shown["related"] == [{"id": "customer.7", "role": "buyer"}]
     assert isinstance(event.id, UUID)
     assert emit_event("a", resource={"id": "x"}).payload == {}  # type: ignore[union-attr]
 
@@ -341,6 +352,7 @@ def test_a_run_of_a_deployment_knows_it_and_so_do_its_subflows() -> None:
     name, found, parameters, run, own = outer(3)
     assert (name, found, parameters, run) == ("prod", str(uuid), {"x": 3}, own)
     assert inner() == (None, None, {}, None)
+    assert deployment.parameters == {}
 
 
 def test_nothing_of_it_logs_where_nobody_listens() -> None:

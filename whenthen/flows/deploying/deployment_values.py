@@ -204,6 +204,23 @@ class RunnerDeployment:
         except ParameterTypeError as error:
             raise ValueError(f"deployment {self.name!r}: {error}") from None
 
+    def as_request(self) -> dict[str, Any]:
+        """What a server is told: JSON, with the deployment itself as a rule and its triggers as Prefect writes them."""
+        return {
+            "name": self.name,
+            "flow_name": self.flow_name,
+            "version": self.version,
+            "description": self.description,
+            "paused": self.paused,
+            "rule": self.as_rule(),
+            "triggers": [one.model_dump(mode="json", exclude_defaults=True) for one in self.triggers],
+            "collision_strategy": None
+            if self.concurrency_options is None
+            else self.concurrency_options.collision_strategy,
+            "work_queue_name": self.work_queue_name,
+            "job_variables": self.job_variables,
+        }
+
     def as_rule(self) -> str:
         """The deployment as an item of `deployments:` in a file of rules, in YAML."""
         lines = [f"- name: {_flow_style(self.name)}", f"entrypoint: {_flow_style(self.entrypoint)}"]
@@ -246,7 +263,7 @@ def entrypoint_of(flow: Flow[..., Any], kind: str | None = None) -> str:
         ValueError: the flow was written at a prompt or in a notebook.
     """
     fn = flow.fn
-    name = getattr(fn, "__name__", type(fn).__name__)
+    name = getattr(fn, "__qualname__", type(fn).__name__)
     if kind == "module_path":
         return f"{fn.__module__}:{name}"
     module = sys.modules.get(fn.__module__)

@@ -51,6 +51,8 @@ class IntervalSchedule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interval", _duration(self.interval))
+        if self.timezone is None:  # an interval of days follows the clock of its anchor
+            object.__setattr__(self, "timezone", getattr(self.anchor_date.tzinfo, "key", "UTC"))
         _check(interval=self.interval, anchor=self.anchor_date, timezone=self.timezone)
 
 

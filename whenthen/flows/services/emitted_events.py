@@ -94,6 +94,23 @@ class Event:
     def involved_resources(self) -> list[Resource]:
         return [self.resource, *self.related]
 
+    def find_resource_label(self, label: str) -> str | None:
+        """A label of the resource; `related:<role>:<label>` is that of the first related resource of a role."""
+        kind, _, rest = label.partition(":")
+        role, _, name = rest.rpartition(":")
+        if kind == "related" and role:
+            return next((one.get(name) for one in self.related if one.role == role), None)
+        return self.resource.get(label)
+
+    def model_dump(self, *, mode: str = "python") -> dict[str, Any]:
+        """The event as a mapping; with `mode="json"` ids and times are texts."""
+        shown = {name: getattr(self, name) for name in self.__slots__}
+        shown |= {"resource": dict(self.resource), "related": [dict(one) for one in self.related]}
+        if mode == "json":
+            shown |= {"id": str(self.id), "occurred": self.occurred.isoformat()}
+            shown["follows"] = None if self.follows is None else str(self.follows)
+        return shown
+
     def __repr__(self) -> str:
         return f"Event(event={self.event!r}, resource={dict(self.resource)!r:.200}, id={str(self.id)!r})"
 

@@ -6,6 +6,7 @@ Deployments are known by their names: `read_deployment_by_name("flow/name")` loo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import Any, Literal, NoReturn, Self, TypeVar, overload
 from uuid import UUID
 
@@ -88,13 +89,8 @@ class SyncClient:
     ) -> list[KnownDeployment]:
         """Deployments by name; these have no parameters, which `read_deployment` gives."""
         _no_filters(filters, sort)
-        found: list[KnownDeployment] = []
-        while len(found) < offset + (limit or DEFAULT_LIMIT):
-            page = self._server.get("/api/deployments", after=found[-1].name if found else None)
-            if not page:
-                break
-            found += [deployment_of(item) for item in page]
-        return found[offset : offset + (limit or DEFAULT_LIMIT)]
+        items = self._server.listed("/api/deployments")
+        return [deployment_of(item) for item in islice(items, offset, offset + (limit or DEFAULT_LIMIT))]
 
     def pause_deployment(self, deployment_id: UUID | str) -> None:
         """Pause the schedules of a deployment."""
@@ -152,11 +148,8 @@ class SyncClient:
         """Runs, newest first."""
         _no_filters(filters, sort)
         wanted = offset + (limit or DEFAULT_LIMIT)
-        if wanted > MAX_PAGE:
-            raise ConfigurationError(
-                f"read_flow_runs gives the newest {MAX_PAGE:,} runs; found offset + limit = {wanted:,}"
-            )
-        return [flow_run_of(item) for item in self._server.get("/api/runs", limit=wanted)][offset:wanted]
+        items = self._server.listed("/api/runs", limit=min(wanted, MAX_PAGE))
+        return [flow_run_of(item) for item in islice(items, offset, wanted)]
 
     def read_flow_run_logs(self, flow_run_id: UUID | str, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """What a run wrote, line by line. Here it asks for one run; Prefect's `read_logs` takes a filter."""

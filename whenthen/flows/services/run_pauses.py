@@ -75,7 +75,8 @@ async def aresume_flow_run(flow_run_id: UUID, run_input: dict[str, Any] | None =
 
 def _pause(wait_for_input: Any, timeout: Any, key: str | None) -> Any:
     _checked_timeout(timeout)
-    if TASK.get() is not None or (flow := FLOW.get()) is None:
+    flow = FLOW.get()
+    if flow is None:
         raise RuntimeError("Flow runs can only be paused from within a flow run.")
     read, body = _input(wait_for_input)
     body |= {"flow_run_id": str(flow.flow_run.id), "timeout_s": timeout, "key": key}

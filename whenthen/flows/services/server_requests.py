@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
@@ -20,6 +22,7 @@ __all__ = ["ServerAddress", "part"]
 
 TIMEOUT_S = 30.0
 MAX_ANSWER_BYTES = 64 << 20
+NEXT = re.compile(r'<([^>]*)>\s*;\s*rel="?next"?')
 MAX_SHOWN_CHARS = 500  #: of an answer that is no JSON
 
 
@@ -61,14 +64,24 @@ class ServerAddress:
             ObjectNotFound: there is no such thing.
             ServerError: no server answers, or it refuses.
         """
-        given = {key: value for key, value in query.items() if value is not None}
-        return self._ask("GET", f"{path}?{urlencode(given)}" if given else path, None)
+        return self._ask("GET", _with_query(path, query), None)[0]
+
+    def listed(self, path: str, **query: Any) -> Iterator[dict[str, Any]]:
+        """The items of a list, page by page, as long as there is a `Link` to more. Raises as `get` does."""
+        following: str | None = _with_query(path, query)
+        while following is not None:
+            page, link = self._ask("GET", following, None)
+            yield from page
+            found = NEXT.search(link)
+            # the query alone: the next page is asked of the same server, whatever the link says
+            following = None if found is None else f"{path}?{urlsplit(found[1]).query}"
 
     def post(self, path: str, body: dict[str, Any] | None = None) -> Any:
         """The JSON of an answer. Raises as `get` does."""
-        return self._ask("POST", path, body)
+        return self._ask("POST", path, body)[0]
 
-    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> Any:
+    def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[Any, str]:
+        """The JSON of an answer, and its header `Link`."""
         try:
             data = None if body is None else json.dumps(body).encode()
         except (TypeError, ValueError) as error:
@@ -79,7 +92,7 @@ class ServerAddress:
         request = urllib.request.Request(f"{self.url}{path}", data=data, headers=headers, method=method)
         try:
             with self._opener.open(request, timeout=TIMEOUT_S) as response:
-                return self._json(response.read(MAX_ANSWER_BYTES + 1), path)
+                return self._json(response.read(MAX_ANSWER_BYTES + 1), path), response.headers.get("Link") or ""
         except urllib.error.HTTPError as error:
             with error:
                 raise self._refusal(error, path) from None
@@ -111,6 +124,11 @@ class ServerAddress:
         if error.code == 401:
             message += "; set WHENTHEN_API_TOKEN to the server's API token"
         return ServerError(f"{self.url}{path}: {error.code}: {message}")
+
+
+def _with_query(path: str, query: dict[str, Any]) -> str:
+    given = {key: value for key, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def part(text: str) -> str:
