@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import socket
@@ -83,6 +84,15 @@ class Served:
         if with_nats:
             os.kill(nats, signal.SIGKILL)
         self.http.close()
+        eventually(self._has_given_up_its_data)  # the process below the one that was killed ends a moment later
+
+    def _has_given_up_its_data(self) -> bool:
+        with (self.data_dir / "lock").open() as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return False
+            return True
 
     def send_signal(self, number: int) -> None:
         self._process.send_signal(number)
