@@ -19,7 +19,7 @@ from tests.patience import limit
 
 __all__ = ["Postgres", "find_programs", "postgres"]
 
-_SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "listen_addresses=", "max_connections=30")
+_SETTINGS = ("fsync=off", "full_page_writes=off", "listen_addresses=", "max_connections=30")
 
 
 def find_programs() -> Path | None:

@@ -30,7 +30,7 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "token-of-this-test-0123456789"
-USERS = ("api", "evaluator", "executor", "scheduler", "worker", "server", "system")
+USERS = ("api", "evaluator", "executor", "scheduler", "worker", "history", "server", "system")
 RULES = """
 deployments:
   - name: note
@@ -79,6 +79,14 @@ WRITES = {
         "$KV.WT_specs.x",
         "$JS.API.DIRECT.GET.KV_WT_specs",
     ],
+    "history": [
+        "events.a",
+        "engine.outcome.a.b.0",
+        "audit.x",
+        "decisions.0",
+        "$KV.WT_runs.x",
+        "$JS.API.STREAM.DELETE.EVENTS",
+    ],
     "evaluator": ["runs.default.x.y", "engine.outcome.a.b.0", "$KV.WT_runs.x", "$JS.API.STREAM.CREATE.MINE"],
     "api": ["ticks.0", "engine.shard.0.offset", "engine.firing.a.b", "$KV.WT_leases.shard.0"],
     "server": [],
@@ -121,7 +129,7 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    roles = ("api", "evaluator", "executor", "scheduler", "worker")
+    roles = ("api", "evaluator", "executor", "scheduler", "worker", "history")
     with (
         ExitStack() as started,
         plain_client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {TOKEN}"}) as client,

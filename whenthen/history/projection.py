@@ -57,46 +57,53 @@ class Projection:
         self._database = database
         self._known: dict[tuple[str, int], set[str]] = {}  #: by kind and hour the values that are told apart
 
-    def cursor(self, stream: str, shard: int, *, identity: str, last_seq: int) -> Cursor:
-        """How far the stream is. One that was made again, or that went back, begins as a new incarnation.
+    def cursor(self, stream: str, *, identity: str, last_seq: int) -> Cursor:
+        """How far a stream that is read as one is. See `cursors`."""
+        return self.cursors(stream, [0], identity=identity, last_seq=last_seq)[0]
+
+    def cursors(self, stream: str, shards: Sequence[int], *, identity: str, last_seq: int) -> list[Cursor]:
+        """How far each shard of a stream is. A stream that was made again, or that went back, begins as a new incarnation: the place
+        of a message is never that of another one.
 
         Raises:
             HistoryUnavailable: the database can not be used now.
         """
         table = tables.cursors
-        here = (table.c.stream == stream) & (table.c.shard == shard)
         with self._database.writing() as connection:
-            found = connection.execute(sa.select(table).where(here)).one_or_none()
-            if found is None:
-                highest = connection.execute(
-                    sa.select(sa.func.max(table.c.incarnation)).where(
-                        table.c.stream == stream, table.c.identity == identity
-                    )
-                ).scalar()
-                cursor = Cursor(stream, shard, identity, highest or 1, 0, 0)
-                connection.execute(self._insert(table).on_conflict_do_nothing(), [_fields(cursor)])
-                return _cursor(connection.execute(sa.select(table).where(here)).one())
-            cursor = _cursor(found)
-            if cursor.identity != identity:
-                cursor = replace(cursor, identity=identity, incarnation=cursor.incarnation + 1, taken=0)
-            elif last_seq < cursor.taken:
-                # its last messages are in the history and not in the stream any more; what comes now is new
-                cursor = replace(cursor, incarnation=cursor.incarnation + 1, taken=last_seq)
-            else:
-                return cursor
-            connection.execute(sa.update(table).where(here), _fields(cursor))
-            return cursor
+            rows = connection.execute(sa.select(table).where(table.c.stream == stream))
+            found = {cursor.shard: cursor for cursor in map(_cursor, rows)}
+            incarnation = max((cursor.incarnation for cursor in found.values()), default=1)
+            same = not found or any(cursor.identity == identity for cursor in found.values())
+            # the last messages are in the history and not in the stream any more; what comes now is new
+            back = same and any(cursor.taken > last_seq for cursor in found.values() if cursor.identity == identity)
+            if back or not same:
+                incarnation += 1
+            now = []
+            for shard in {*shards, *found}:
+                old = found.get(shard, Cursor(stream, shard, "", 0, 0, 0))
+                taken = min(old.taken, last_seq) if old.identity == identity else 0
+                now.append(replace(old, identity=identity, incarnation=incarnation, taken=taken))
+            if any(found.get(cursor.shard) != cursor for cursor in now):
+                upsert = self._insert(table)
+                upsert = upsert.on_conflict_do_update(
+                    index_elements=[table.c.stream, table.c.shard],
+                    set_={name: upsert.excluded[name] for name in ("identity", "incarnation", "taken", "clock_us")},
+                )
+                connection.execute(upsert, [_fields(cursor) for cursor in now])
+            by_shard = {cursor.shard: cursor for cursor in now}
+            return [by_shard[shard] for shard in shards]
 
-    def write(self, old: Cursor, new: Cursor, rows: Rows) -> None:
-        """Write rows, and move the cursor from `old` to `new`.
+    def write(self, moves: Sequence[tuple[Cursor, Cursor]], rows: Rows) -> None:
+        """Write rows, and move each cursor from the first of a pair to the second.
 
         Raises:
-            CursorMoved: it is not at `old`; nothing was written.
+            CursorMoved: one is somewhere else; nothing was written.
             HistoryUnavailable: the database can not be used now; nothing was written.
         """
         try:
             with self._database.writing() as connection:
-                self._move(connection, old, new)
+                for old, new in sorted(moves, key=lambda move: move[0].shard):  # one order: none waits for another
+                    self._move(connection, old, new)
                 self._write_rows(connection, rows)
         except BaseException:
             self._known.clear()  # what the transaction added is not there

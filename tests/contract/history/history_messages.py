@@ -44,7 +44,9 @@ def firing(seq: int, automation: str = "ship", **fields: Any) -> Message:
         "edge": None,
         **fields,
     }
-    return Message(f"engine.firing.{automation}.x", seq, START_US + seq * 1_000_000, orjson.dumps(document))
+    return Message(
+        f"engine.firing.{automation}.{document['id']}", seq, START_US + seq * 1_000_000, orjson.dumps(document)
+    )
 
 
 def outcome(seq: int, state: str, attempt: int, *, firing: str = "firing-1", automation: str = "ship") -> Message:
@@ -60,7 +62,7 @@ def outcome(seq: int, state: str, attempt: int, *, firing: str = "firing-1", aut
         "result": {"status": 200},
         "next_at": None,
     }
-    return Message(f"engine.outcome.{automation}.x.0", seq, START_US + seq * 1_000_000, orjson.dumps(document))
+    return Message(f"engine.outcome.{automation}.{firing}.0", seq, START_US + seq * 1_000_000, orjson.dumps(document))
 
 
 def task(seq: int, *, firing: str = "firing-1", automation: str = "ship") -> Message:
@@ -70,7 +72,7 @@ def task(seq: int, *, firing: str = "firing-1", automation: str = "ship") -> Mes
         "firing": {"id": firing, "automation": automation},
         "type": "call-webhook",
     }
-    return Message(f"engine.action.{automation}.x.0", seq, START_US + seq * 1_000_000, orjson.dumps(document))
+    return Message(f"engine.action.{automation}.{firing}.0", seq, START_US + seq * 1_000_000, orjson.dumps(document))
 
 
 def run(seq: int, state: str, *, run_id: str = "run-1", deployment: str = "load", **fields: Any) -> Message:
@@ -108,8 +110,8 @@ def rows_of(cursor: Cursor, *messages: Message) -> Rows:
 def project(projection: Projection, stream: str, *messages: Message, identity: str = IDENTITY) -> Cursor:
     """Write messages from where the stream's cursor is, as a projector does."""
     last = max(message.seq for message in messages)
-    old = projection.cursor(stream, 0, identity=identity, last_seq=last)
+    old = projection.cursor(stream, identity=identity, last_seq=last)
     fresh = [message for message in messages if message.seq > old.taken]
     new = Cursor(stream, 0, old.identity, old.incarnation, max(last, old.taken), max(m.time_us for m in messages))
-    projection.write(old, new, rows_of(old, *fresh))
+    projection.write([(old, new)], rows_of(old, *fresh))
     return new

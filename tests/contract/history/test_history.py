@@ -78,11 +78,11 @@ def batch(seq: int, *reasons: str, automation: str = "ship") -> DecisionBatch:
 
 def decide(projection: Projection, *batches: DecisionBatch) -> None:
     last = max(each.seq for each in batches)
-    old = projection.cursor("DECISIONS", 0, identity=IDENTITY, last_seq=last)
+    old = projection.cursor("DECISIONS", identity=IDENTITY, last_seq=last)
     rows = Rows()
     for each in batches:
         rows.add_decisions(each, pos=old.position(each.seq), at_us=START_US + each.seq * 1_000_000, row=0)
-    projection.write(old, replace(old, taken=last), rows)
+    projection.write([(old, replace(old, taken=last))], rows)
 
 
 def test_tables_are_those_that_the_migrations_make(database: Database) -> None:
@@ -170,11 +170,11 @@ def test_a_list_without_an_index_stops_after_a_stated_number_of_rows(
 
 def test_a_second_projector_with_the_same_cursor_changes_nothing(database: Database) -> None:
     one, other = Projection(database), Projection(database)
-    cursor = one.cursor("EVENTS", 0, identity=IDENTITY, last_seq=2)
-    assert other.cursor("EVENTS", 0, identity=IDENTITY, last_seq=2) == cursor
-    one.write(cursor, replace(cursor, taken=1), rows_of(cursor, event(1)))
+    cursor = one.cursor("EVENTS", identity=IDENTITY, last_seq=2)
+    assert other.cursor("EVENTS", identity=IDENTITY, last_seq=2) == cursor
+    one.write([(cursor, replace(cursor, taken=1))], rows_of(cursor, event(1)))
     with pytest.raises(CursorMoved):
-        other.write(cursor, replace(cursor, taken=2), rows_of(cursor, event(1), event(2)))
+        other.write([(cursor, replace(cursor, taken=2))], rows_of(cursor, event(1), event(2)))
     assert ids(database) == ["event-1"]
     assert [count for _, _, count in HistoryReader(database).counts("events", **FROM_TO)] == [1]
 
@@ -189,9 +189,20 @@ def test_a_stream_that_was_made_again_adds_to_what_is_there(database: Database) 
 def test_a_stream_that_went_back_goes_on_behind_what_is_there(database: Database) -> None:
     projection = Projection(database)
     project(projection, "EVENTS", *(event(seq) for seq in range(1, 6)))
-    assert projection.cursor("EVENTS", 0, identity=IDENTITY, last_seq=3).taken == 3
+    assert projection.cursor("EVENTS", identity=IDENTITY, last_seq=3).taken == 3
     project(projection, "EVENTS", event(4, id="again-4"))
     assert ids(database) == ["again-4", *(f"event-{seq}" for seq in range(5, 0, -1))]
+
+
+def test_shards_of_a_stream_share_its_incarnation(database: Database) -> None:
+    projection = Projection(database)
+    assert {each.incarnation for each in projection.cursors("DECISIONS", [0, 1], identity="a", last_seq=9)} == {1}
+    anew = projection.cursors("DECISIONS", [2, 0], identity="b", last_seq=9)
+    assert [(each.shard, each.incarnation, each.taken) for each in anew] == [(2, 2, 0), (0, 2, 0)]
+    projection.write([(anew[1], replace(anew[1], taken=7))], Rows())
+    back = projection.cursors("DECISIONS", [0, 1, 2], identity="b", last_seq=5)
+    assert [(each.incarnation, each.taken) for each in back] == [(3, 5), (3, 0), (3, 0)]
+    assert projection.cursors("DECISIONS", [0, 1, 2], identity="b", last_seq=5) == back
 
 
 def test_a_firing_that_comes_twice_is_there_and_counted_once(database: Database) -> None:

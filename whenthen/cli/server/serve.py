@@ -52,13 +52,16 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="ROLE",
-            help="Do only this: api, evaluator, executor, worker or scheduler; may be given several times. "
+            help="Do only this: api, evaluator, executor, worker, scheduler or history; may be given several times. "
             "Default: everything.",
         ),
     ] = None,
     pool: Annotated[list[str] | None, typer.Option(help="Work pools to take runs of. Default: all.")] = None,
     shards: Annotated[int | None, typer.Option(help="Into how many parts the automations are divided.")] = None,
     replicas: Annotated[int | None, typer.Option(help="Copies of each stream in a NATS cluster.")] = None,
+    history: Annotated[
+        str | None, typer.Option(help="A PostgreSQL database for the history. Default: SQLite in the data directory.")
+    ] = None,
     config: Config = None,
     log_format: LogFormat = None,
     log_level: LogLevel = None,
@@ -81,6 +84,7 @@ def serve(
                 "nats_url": nats,
                 "shards": shards,
                 "replicas": replicas,
+                "history": history,
                 "config": config,
                 "log_format": log_format,
                 "log_level": log_level,

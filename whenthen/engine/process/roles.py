@@ -15,6 +15,7 @@ class Role(StrEnum):
     EXECUTOR = "executor"  #: performs actions
     WORKER = "worker"  #: executes flow runs
     SCHEDULER = "scheduler"  #: creates runs of schedules, finds lost runs, publishes the events of flow runs
+    HISTORY = "history"  #: projects what happened into SQL
 
     @classmethod
     def all(cls) -> frozenset[Role]:

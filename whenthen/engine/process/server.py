@@ -275,10 +275,14 @@ class Server:
             self._scheduler = SchedulerRole(parts)
         if Role.WORKER in self.roles:
             self._worker = WorkerRole(parts, self._pools)
+        if Role.HISTORY in self.roles:
+            from whenthen.engine.process.wiring.history_role import HistoryRole  # loads SQLAlchemy
+
+            self._cleanup.callback(HistoryRole(parts).close)
         self._supervisor.start_restarting("rules", lambda: reloading.run(stopping))
         self._supervisor.start_restarting("revisions", lambda: in_force.run(stopping))
         self._supervisor.start_restarting("pauses", parts.pauses.run)
-        if self.roles != {Role.WORKER}:
+        if not self.roles <= {Role.WORKER, Role.HISTORY}:  # which may purge nothing
             maintenance = self._maintenance(parts)
             self._supervisor.start_restarting("maintenance", lambda: maintenance.run(stopping))
         self._ready = True

@@ -158,6 +158,20 @@ class Settings(BaseSettings):
     rules_bytes: Annotated[Bytes, AfterValidator(_enough_for_rules)] = Field(default=1_000_000_000, ge=-1)
     """The size limit of `RULES` (the last 100 revisions of the rules, compressed; files that did not change are kept once). At it rules are not
     published. At least 16 MiB."""
+    history: SecretStr | None = None
+    """The PostgreSQL database of the history, `postgresql://user@host/database` (extra `postgres`). Left out: SQLite, in the file `history.db` of the data directory."""
+    history_events: Duration = timedelta(days=30)
+    """How long events are kept in the history."""
+    history_decisions: Duration = timedelta(days=30)
+    """How long decisions are kept in the history."""
+    history_firings: Duration = timedelta(days=90)
+    """How long firings, actions and their tries are kept in the history."""
+    history_runs: Duration = timedelta(days=90)
+    """How long flow runs and their states are kept in the history, after their last change."""
+    history_audit: Duration = timedelta(days=365)
+    """How long the audit trail is kept in the history."""
+    history_tallies: Duration = timedelta(days=400)
+    """How long counts by hour are kept in the history."""
     disk_reserve: Bytes = Field(default=256_000_000, ge=0)
     """With the embedded NATS server: events are answered 503 while less than this is free on its disk."""
 

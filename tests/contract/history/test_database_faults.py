@@ -1,0 +1,166 @@
+"""What is wrong with the database of the history is said in a word and a line, and mended it goes on."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+
+from tests.contract.history.history_messages import IDENTITY, event, project
+from tests.postgres import Postgres, postgres
+from whenthen.history import Database, HistoryQuery, HistoryReader, HistoryUnavailable, Projection
+from whenthen.history.database import KNOWN_REVISIONS, MIGRATIONS
+from whenthen.schemas.errors import SetupError
+
+SCRIPT = Path(__file__).parent / "fault_process.py"
+ROOT = Path(__file__).parents[3]
+
+
+def count(database: Database) -> int:
+    return len(HistoryReader(database).page(HistoryQuery(kind="events")).rows)
+
+
+def test_the_revisions_are_those_of_the_migrations() -> None:
+    from alembic.config import Config
+    from alembic.script import ScriptDirectory
+
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    found = [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()]
+    assert tuple(reversed(found)) == KNOWN_REVISIONS
+
+
+def test_a_database_of_a_later_version_is_left_alone(database: Database) -> None:
+    project(Projection(database), "EVENTS", event(1))
+    with database.writing() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    database.close()
+    with pytest.raises(HistoryUnavailable, match="later version of whenthen wrote it") as caught:
+        count(database)
+    assert caught.value.reason == "newer"
+    with pytest.raises(HistoryUnavailable):
+        project(Projection(database), "EVENTS", event(2))
+
+
+def test_a_locked_database_is_written_once_the_lock_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("whenthen.history.database.BUSY_S", 0.1)
+    database = Database(tmp_path / "history.db")
+    project(Projection(database), "EVENTS", event(1))
+    other = sqlite3.connect(tmp_path / "history.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(HistoryUnavailable) as caught:
+        project(Projection(database), "EVENTS", event(2))
+    assert caught.value.reason == "locked"
+    assert count(database) == 1  # which still answers
+    other.execute("ROLLBACK")
+    other.close()
+    project(Projection(database), "EVENTS", event(2))
+    assert count(database) == 2
+    database.close()
+
+
+def test_a_file_that_is_no_database_is_said_to_be_damaged_and_left_alone(tmp_path: Path) -> None:
+    path = tmp_path / "history.db"
+    path.write_bytes(b"this is text" * 1000)
+    with pytest.raises(HistoryUnavailable, match="move it away") as caught:
+        count(Database(path))
+    assert caught.value.reason == "damaged"
+    assert path.read_bytes() == b"this is text" * 1000
+
+
+def test_a_folder_that_is_not_there_is_no_access(tmp_path: Path) -> None:
+    with pytest.raises(HistoryUnavailable) as caught:
+        count(Database(tmp_path / "nowhere" / "history.db"))
+    assert caught.value.reason == "no_access"
+
+
+def test_a_deleted_file_is_made_again_and_its_cursor_begins_anew(tmp_path: Path) -> None:
+    database = Database(tmp_path / "history.db")
+    project(Projection(database), "EVENTS", event(1))
+    for path in tmp_path.glob("history.db*"):
+        path.unlink()
+    assert Projection(database).cursor("EVENTS", identity=IDENTITY, last_seq=1).taken == 0
+    project(Projection(database), "EVENTS", event(1), event(2))
+    assert count(database) == 2
+    database.close()
+
+
+@pytest.mark.requires("an own file system")
+def test_a_full_disk_undoes_the_transaction_and_is_named(tmp_path: Path) -> None:
+    script = (
+        f'mount -t tmpfs -o size=2m tmpfs "{tmp_path}" && exec "{sys.executable}" "{SCRIPT}" "{tmp_path}/history.db"'
+    )
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.startswith("full "), done.stdout
+    assert "make room" in done.stdout
+
+
+@pytest.mark.requires("an own file system")
+def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
+    database = Database(tmp_path / "history.db")
+    project(Projection(database), "EVENTS", event(1))
+    database.close()
+    script = (
+        f'mount --bind "{tmp_path}" "{tmp_path}" && mount -o remount,bind,ro "{tmp_path}" && '
+        f'exec "{sys.executable}" "{SCRIPT}" "{tmp_path}/history.db"'
+    )
+    done = subprocess.run(
+        ["unshare", "-Urm", "sh", "-c", script],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.split()[0] in ("read_only", "no_access"), done.stdout
+
+
+@pytest.mark.requires("postgresql")
+def test_postgresql_that_is_away_read_only_or_back_again() -> None:
+    with postgres() as cluster:
+        database = Database(cluster.database("history"))
+        project(Projection(database), "EVENTS", event(1))
+        _away(cluster, database)
+        project(Projection(database), "EVENTS", event(2))
+        with database.writing() as connection:
+            connection.execute(sa.text("ALTER DATABASE history SET default_transaction_read_only = on"))
+        database.close()
+        with pytest.raises(HistoryUnavailable) as caught:
+            project(Projection(database), "EVENTS", event(3))
+        assert caught.value.reason == "read_only"
+        assert count(database) == 2
+        database.close()
+
+
+def _away(cluster: Postgres, database: Database) -> None:
+    cluster.stop()
+    with pytest.raises(HistoryUnavailable) as caught:
+        project(Projection(database), "EVENTS", event(2))
+    assert caught.value.reason == "unreachable"
+    cluster.start()
+
+
+def test_a_password_is_in_no_message() -> None:
+    database = Database("postgresql://whenthen:secret@127.0.0.1:1/history")
+    with pytest.raises(HistoryUnavailable) as caught:
+        count(database)
+    assert caught.value.reason == "unreachable"
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["mysql://host/x", "history.db", "://", "sqlite:///x"])
+def test_what_is_no_database_of_ours_is_refused_with_the_remedy(url: str) -> None:
+    with pytest.raises(SetupError, match="write postgresql://"):
+        Database(url)

@@ -1,0 +1,111 @@
+"""A stream that may be made again, or go back, while it is read. Used by the projectors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
+from whenthen.engine.bus.stream_reader import Received, StreamReader
+
+__all__ = ["StreamChanged", "StreamState", "WatchedStream"]
+
+MOST_MESSAGES = 2000  #: of one transaction
+MOST_BYTES = 8 << 20
+GATHER_S = 0.1  #: that messages are waited for after the first one
+LOOK_S = 5.0  #: between two looks at a stream that is quiet
+ABSENT_S = 1.0  #: until a stream that is not there is looked for again
+
+
+class StreamChanged(Exception):
+    """It is not the stream any more from which was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class StreamState:
+    """Which stream it is, and how far it goes."""
+
+    identity: str  #: when it was created
+    last_seq: int
+
+
+class WatchedStream:
+    """Reads a stream from a position on, and makes sure that what was read is of the stream that was looked at."""
+
+    def __init__(self, client: RequestClient, stream: str, subjects: Sequence[str]) -> None:
+        self._client = client
+        self._stream = stream
+        self._subjects = list(subjects)
+        self._reader = StreamReader(client, stream)
+        self._found: StreamState | None = None
+        self._consumers = 0
+        self._after = 0
+        self._looked = 0.0
+
+    async def look(self) -> StreamState:
+        """The stream as it is now; waits until there is one. Raises `BusUnavailable`."""
+        while (found := await self._state()) is None:
+            await asyncio.sleep(ABSENT_S)
+        self._found = found
+        return found
+
+    async def read(self, *, after: int) -> None:
+        """Read on from a position of the stream that `look` found."""
+        config = {"deliver_policy": "all", "filter_subjects": self._subjects}
+        self._after = after
+        self._consumers = -1
+        await self._reader.read(config, after=after)
+
+    async def stop(self) -> None:
+        await self._reader.stop()
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether nothing more waits."""
+        return self._reader.caught_up
+
+    async def gather(self, *, wait_s: float) -> list[Received]:
+        """The next messages; none when none came within `wait_s`.
+
+        Raises:
+            StreamChanged: the stream is another one now; what it gave is to be dropped.
+            BusUnavailable: it is not known whether it is.
+        """
+        found: list[Received] = []
+        size = 0
+        until = time.monotonic() + wait_s
+        while len(found) < MOST_MESSAGES and size < MOST_BYTES:
+            message = self._reader.take()
+            if message is not None:
+                if not found:
+                    until = time.monotonic() + GATHER_S
+                found.append(message)
+                size += len(message.data)
+            elif (left := until - time.monotonic()) <= 0:
+                break
+            else:
+                await self._reader.wait(left)
+        if found:
+            self._after = found[-1].seq
+        # a consumer ends with its stream, so that messages of one that was looked at are of the stream that was
+        if (found and self._consumers != self._reader.consumers) or time.monotonic() - self._looked > LOOK_S:
+            await self._make_sure()
+        return found
+
+    async def _make_sure(self) -> None:
+        consumers = self._reader.consumers
+        now = await self._state()
+        if now is None or self._found is None or now.identity != self._found.identity or now.last_seq < self._after:
+            raise StreamChanged
+        self._consumers = consumers
+        self._looked = time.monotonic()
+
+    async def _state(self) -> StreamState | None:
+        answer = await self._client.api(f"STREAM.INFO.{self._stream}")
+        if "state" in answer:
+            return StreamState(answer["created"], int(answer["state"]["last_seq"]))
+        if answer.get("error", {}).get("code") == 404:
+            return None
+        raise unavailable(f"{self._stream} can not be read: {answer.get('error')}", BusReason.REFUSED)
