@@ -202,6 +202,17 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     eventually(lambda: ask("GET", "/api/audit", params={"kind": "request-*"}).json())
     for wanted in (event_id, loaded["id"], dead["key"], "no such thing"):
         ask("GET", f"/api/trace/{wanted}")
+    eventually(
+        lambda: ask("GET", "/api/history/decisions", params={"automation": "ordered", "since": "1h"}).json()["items"]
+    )
+    for path in (
+        "",
+        "/events?name=order.*&label=id=order.1",
+        "/events?id=a",
+        "/firings/counts?by=automation",
+        "/runs?since=x",
+    ):
+        ask("GET", f"/api/history{path}")
     ask("GET", "/api/record", params={"automation": "ordered", "event": event_id})
     ask("GET", "/api/record", params={"firing": "nothing"})
     ask("GET", "/api/record")

@@ -143,6 +143,9 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
         event = {"event": "order.placed", "resource": {"id": "order.1"}, "payload": {}}
         assert client.post("/api/events", json=event).status_code == 202
         asyncio.run(eventually(lambda: completed(client), within_s=90))
+        asyncio.run(
+            eventually(lambda: client.get("/api/history/runs", timeout=limit(10)).json().get("items"), within_s=60)
+        )
         assert client.get("/api/status").json()["nats"] == f"nats://127.0.0.1:{server.port}"
     said = "".join((tmp_path / f"{role}.log").read_text() for role in roles)
     assert "permissions violation" not in said.lower()

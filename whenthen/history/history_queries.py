@@ -20,7 +20,7 @@ from whenthen.history.database import Database
 from whenthen.history.rows import HOUR_US, INDEXED_CHARS, label_mark, related_mark
 from whenthen.schemas.errors import InvalidInput, did_you_mean
 
-__all__ = ["SCAN_ROWS", "HistoryPage", "HistoryQuery", "HistoryReader"]
+__all__ = ["SCAN_ROWS", "HistoryPage", "HistoryQuery", "HistoryReader", "column_names"]
 
 SCAN_ROWS = 50_000  #: that are looked at for one answer
 MOST_ROWS = 1000  #: of one answer
@@ -95,6 +95,7 @@ class HistoryQuery:
     text: str = ""  #: anywhere, whatever its case
     before: str = ""  #: where the page before ended
     limit: int = 50
+    most_bytes: int = MOST_BYTES  #: of the rows' documents; at least one row comes
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +105,7 @@ class HistoryPage:
     rows: list[dict[str, Any]]
     next: str | None  #: `before` of the next page; None at the end
     scanned: int  #: rows that were looked at
-    whole: bool  #: False: it stopped after `SCAN_ROWS` or `MOST_BYTES`, and the page is not full
+    whole: bool  #: False: it stopped after `SCAN_ROWS` or `most_bytes`, and the page is not full
 
 
 @dataclass(slots=True)
@@ -207,7 +208,12 @@ class HistoryReader:
     def _parts(self, table: sa.Table, where: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
         select = sa.select(table).where(where).order_by(table.c.pos).limit(MOST_ROWS)
         with self._database.reading() as connection:
-            return [dict(row._mapping) for row in connection.execute(select)]
+            return [dict(zip(column_names(table), row, strict=True)) for row in connection.execute(select)]
+
+
+def column_names(table: sa.Table) -> list[str]:
+    """As plain texts: SQLAlchemy's are of a class that orjson takes for no key."""
+    return [str(column.name) for column in table.c]
 
 
 def _kind(name: str) -> _Kind:
@@ -240,15 +246,16 @@ def _list(connection: Connection, kind: _Kind, query: HistoryQuery) -> HistoryPa
         place = (high, *[-1 for _ in order[1:]])
     way = _way(connection, kind, query)
     matches = _residual(kind, query, way)
+    names = column_names(table)
     found: list[dict[str, Any]] = []
     scanned = size = 0
     last: tuple[int, ...] | None = None
     whole = True
     for row in _rows(connection, table, order, way, place, low):
-        if scanned == SCAN_ROWS or size > MOST_BYTES:
+        if scanned == SCAN_ROWS or size > query.most_bytes:
             whole = False
             break
-        fields = dict(row._mapping)
+        fields: dict[str, Any] = dict(zip(names, row, strict=True))
         scanned += 1
         last = tuple(fields[column.name] for column in order)
         if matches(fields):

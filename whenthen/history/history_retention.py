@@ -13,6 +13,7 @@ from sqlalchemy.engine import Connection
 
 from whenthen.history import history_tables as tables
 from whenthen.history.database import Database
+from whenthen.history.history_queries import column_names
 from whenthen.history.rows import HOUR_US, event_marks
 
 __all__ = ["STEP_ROWS", "HistoryStats", "Keep", "Retention", "TableStats", "read_stats"]
@@ -129,8 +130,9 @@ def read_stats(database: Database) -> HistoryStats:
                     for order in (table.c.pos.asc(), table.c.pos.desc())
                 ]
                 oldest, newest = ends
-            found[table.name] = TableStats(rows=_count(connection, table), oldest_us=oldest, newest_us=newest)
-        cursors = [dict(row._mapping) for row in connection.execute(sa.select(tables.cursors))]
+            found[str(table.name)] = TableStats(rows=_count(connection, table), oldest_us=oldest, newest_us=newest)
+        names = column_names(tables.cursors)
+        cursors = [dict(zip(names, row, strict=True)) for row in connection.execute(sa.select(tables.cursors))]
         if database.is_sqlite:
             pages = connection.execute(sa.text("PRAGMA page_count")).scalar() or 0
             size = pages * (connection.execute(sa.text("PRAGMA page_size")).scalar() or 0)

@@ -19,6 +19,7 @@ from whenthen.schemas.errors import InvalidInput
 __all__ = [
     "ALL_EVENTS",
     "FIRINGS",
+    "HISTORY_QUESTIONS",
     "RULE_MARKERS",
     "action_prefix",
     "action_subject",
@@ -60,6 +61,8 @@ EVENTS_PREFIX = "events."
 ALL_EVENTS = "events.>"
 RULE_MARKERS = "rules.*"
 FIRINGS = "engine.firing."  #: begins the subjects of all firings
+#: where a process that has a history is asked
+HISTORY_QUESTIONS = "history.ask"
 #: more filters than this on one consumer cost the server more than it saves
 MAX_FILTERS = 200
 #: longer tokens are cut and end in a hash; a subject must fit the server's control line of 4096 bytes

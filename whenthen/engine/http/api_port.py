@@ -7,7 +7,7 @@ Every method that names a thing raises `NotFound` when there is none, and any ma
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Collection, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from whenthen.engine.bus.connection import Ack
 from whenthen.engine.http.models import answer_models as answers
@@ -143,6 +143,25 @@ class Api(Protocol):
 
     async def list_audit(self, page: Page) -> list[why_models.AuditItem]:
         """Who did what, newest first. Filters: kind, who, what (globs)."""
+
+    async def history_page(
+        self,
+        kind: str,
+        *,
+        equal: Mapping[str, str],
+        labels: Mapping[str, str],
+        since: str | None,
+        until: str | None,
+        more: Mapping[str, Any],
+    ) -> answers.HistoryPage:
+        """What happened, newest first. Raises InvalidInput."""
+
+    async def history_counts(
+        self, kind: str, *, equal: Mapping[str, str], by: str | None, since: str | None, until: str | None, step: str
+    ) -> list[answers.HistoryCount]:
+        """How many of a kind there were in each step. Raises InvalidInput."""
+
+    async def history_stats(self) -> answers.HistoryStats: ...
 
     async def list_orphans(self) -> list[answers.Orphan]: ...
 

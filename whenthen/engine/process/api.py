@@ -31,6 +31,7 @@ from whenthen.engine.process.queries.deployment_queries import DeploymentQueries
 from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
+from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
 from whenthen.engine.process.queries.run_queries import RunQueries
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
@@ -81,6 +82,10 @@ class ServerApi:
 
         self.note_refusal = intake.note_refusal
         self.list_audit = AuditQueries(bus).list_audit
+        history = HistoryQuestions(bus, clock)
+        self.history_page = history.history_page
+        self.history_counts = history.history_counts
+        self.history_stats = history.history_stats
         done = partial(audited, audit)
         self.ready = missing
         self.metrics = metrics.text

@@ -86,6 +86,9 @@ ANSWERS: dict[str, Any] = {
     ),
     "list_decisions": [],
     "list_audit": [],
+    "history_page": answers.HistoryPage(items=[], next=None, scanned=0, whole=True),
+    "history_counts": [],
+    "history_stats": answers.HistoryStats(where="", bytes=0, tables=[], streams=[]),
     "record": why_models.RecordedTestItem(test={}, passes=True, rules=1, notes=[]),
     "trace": why_models.TraceReport(id="event:e", trace=None, items=[], links=[], cut=False, notes=[]),
     "why": why_models.WhyReport(

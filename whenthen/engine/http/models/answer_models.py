@@ -1,7 +1,7 @@
 """What the routes answer, as models: the JSON on the wire and its schema in the OpenAPI document.
 
 Built by the queries and commands of `engine.process`, named by `routes` and `openapi`. A field that was not set is absent from the
-JSON, as its description says; every other key is always present. Those of deployments, runs and actions are in `run_answers`, and are
+JSON, as its description says; every other key is always present. Those of deployments, runs and actions are in `run_answers`, those of the history in `history_models`, and are
 given here, too.
 """
 
@@ -12,6 +12,14 @@ from typing import Any, Literal
 from pydantic import ConfigDict
 
 from whenthen.engine.http.models.answer_base import AnswerModel, Labels, Trace
+from whenthen.engine.http.models.history_models import (
+    HistoryCount,
+    HistoryCursor,
+    HistoryKind,
+    HistoryPage,
+    HistoryStats,
+    HistoryTable,
+)
 from whenthen.engine.http.models.run_answers import (
     ActionState,
     DeadLetterCount,
@@ -40,6 +48,12 @@ __all__ = [
     "FiringSummary",
     "FlowRunDetail",
     "Health",
+    "HistoryCount",
+    "HistoryCursor",
+    "HistoryKind",
+    "HistoryPage",
+    "HistoryStats",
+    "HistoryTable",
     "LogItem",
     "LogPage",
     "Pause",

@@ -6,7 +6,7 @@ import contextlib
 
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.wiring.process_parts import ProcessParts
-from whenthen.engine.projection import PROJECTED, DecisionProjector, HistoryWriter, StreamProjector
+from whenthen.engine.projection import PROJECTED, DecisionProjector, HistoryService, HistoryWriter, StreamProjector
 from whenthen.history import Database, Keep
 
 __all__ = ["HistoryRole", "history_database"]
@@ -15,7 +15,7 @@ RETENTION = "history retention"
 
 
 class HistoryRole:
-    """Raises SetupError: what `history` names is no database of ours."""
+    """Projects, and answers questions. Raises SetupError: what `history` names is no database of ours."""
 
     def __init__(self, parts: ProcessParts) -> None:
         settings = parts.settings
@@ -34,9 +34,12 @@ class HistoryRole:
             start(f"history of {stream}", StreamProjector(parts.bus.client, self._writer, stream).run)
         start("history of decisions", DecisionProjector(parts.bus, self._writer, shards=settings.shards).run)
         start(RETENTION, self._writer.retain)
+        self._service = HistoryService(parts.bus, self._database)
+        start("history questions", self._service.run)
 
     def close(self) -> None:
         """Give up the database, after what is being written; the tasks have ended."""
+        self._service.close()
         self._writer.close()
         self._database.close()
 

@@ -1,0 +1,109 @@
+"""The history asked over NATS by a process that has no database."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.contract.history import history_messages as made
+from tests.integration.conftest import bus, nats_server
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
+from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
+from whenthen.engine.projection import HistoryService
+from whenthen.history import Database, Projection
+from whenthen.schemas.errors import BusUnavailable, InvalidInput
+from whenthen.schemas.times import from_us
+
+__all__ = ["bus", "nats_server"]  # fixtures
+
+pytestmark = [pytest.mark.anyio, pytest.mark.requires("nats-server")]
+
+NOTHING: dict[str, Any] = {"equal": {}, "labels": {}, "since": None, "until": None}
+
+
+@contextlib.asynccontextmanager
+async def answering(bus: Bus, database: Database) -> AsyncIterator[HistoryQuestions]:
+    service = HistoryService(bus, database)
+    task = asyncio.create_task(service.run())
+    await asyncio.sleep(0)
+    await bus.nc.flush()
+    try:
+        yield HistoryQuestions(bus, lambda: from_us(made.START_US + made.HOUR_US))
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        service.close()
+        database.close()
+
+
+async def page(questions: HistoryQuestions, kind: str = "events", **asked: Any) -> list[str]:
+    more = {name: asked.pop(name) for name in ("id_prefix", "text", "before", "limit") if name in asked}
+    return [item["id"] for item in (await questions.history_page(kind, **{**NOTHING, **asked}, more=more)).items]
+
+
+async def test_pages_counts_and_stats_come_from_another_process(bus: Bus, tmp_path: Path) -> None:
+    database = Database(tmp_path / "history.db")
+    messages = [made.event(n, time_us=made.START_US + n * 60_000_000) for n in range(1, 31)]
+    await asyncio.to_thread(made.project, Projection(database), "EVENTS", *messages)
+    async with answering(bus, database) as questions:
+        assert await page(questions, since="35m") == [f"event-{n}" for n in range(30, 24, -1)]
+        assert await page(questions, equal={"name": "order.*"}, labels={"id": "shop.0"}, limit=2) == [
+            "event-30",
+            "event-27",
+        ]
+        counts = await questions.history_counts("events", equal={}, by="name", since="2h", until=None, step="day")
+        assert [(each.value, each.count) for each in counts] == [("order.paid", 30)]
+        stats = await questions.history_stats()
+        assert {table.name: table.rows for table in stats.tables}["events"] == 30
+        assert [(each.stream, each.taken) for each in stats.streams] == [("EVENTS", 30)]
+
+
+async def test_what_is_asked_wrongly_is_said_as_anywhere_else(bus: Bus, tmp_path: Path) -> None:
+    async with answering(bus, Database(tmp_path / "history.db")) as questions:
+        for asked, field in (
+            ({"since": "yesterday"}, "since"),
+            ({"equal": {"nam": "x"}}, "nam"),
+            ({"before": "'; DROP TABLE events"}, "before"),
+            ({"id_prefix": "a"}, "id"),
+        ):
+            with pytest.raises(InvalidInput) as caught:
+                await page(questions, **asked)
+            assert caught.value.field == field
+        for data in (
+            b"",
+            b"[]",
+            b'{"ask": "drop"}',
+            b'{"ask": "page", "query": {"kind": 7}}',
+            b'{"ask": "page", "query": {"x": 1}}',
+        ):
+            answer = orjson.loads((await bus.client.request(HISTORY_QUESTIONS, data)).data)
+            assert answer["error"]["reason"] == "invalid_input", answer
+
+
+async def test_a_page_of_large_rows_fits_into_a_message_and_goes_on(bus: Bus, tmp_path: Path) -> None:
+    database = Database(tmp_path / "history.db")
+    messages = [made.event(n, payload="x" * 8000) for n in range(1, 1001)]
+    await asyncio.to_thread(made.project, Projection(database), "EVENTS", *messages)
+    async with answering(bus, database) as questions:
+        seen: list[str] = []
+        before = ""
+        while len(seen) < 1000:
+            found = await questions.history_page("events", **NOTHING, more={"limit": 1000, "before": before})
+            assert found.items
+            seen += [item["id"] for item in found.items]
+            before = found.next or ""
+        assert seen == [f"event-{n}" for n in range(1000, 0, -1)]
+
+
+async def test_without_the_role_it_is_said_which_process_is_missing(bus: Bus) -> None:
+    with pytest.raises(BusUnavailable, match="--role history") as caught:
+        await page(HistoryQuestions(bus, lambda: datetime.now(UTC)))
+    assert caught.value.reason == "no_history"

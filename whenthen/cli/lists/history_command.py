@@ -1,0 +1,93 @@
+"""`whenthen history`: what happened in the last weeks, and how much of it is kept."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from whenthen.cli.command_groups import new_group
+from whenthen.cli.lists.listings import Column, local_time, print_items
+from whenthen.cli.lists.tables import Shape
+from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, Output, OutputOption, UrlOption
+from whenthen.cli.output import errors, fail, print_json, print_lines, stderr, stdout
+
+__all__ = ["add_commands"]
+
+TABLES = (
+    Column(title="TABLE", value="name"),
+    Column(title="ROWS", value="rows", shape=Shape.NUMBER),
+    Column(title="OLDEST", value=local_time("oldest")),
+    Column(title="NEWEST", value=local_time("newest")),
+)
+STREAMS = (
+    Column(title="STREAM", value="stream"),
+    Column(title="SHARD", value="shard", shape=Shape.NUMBER),
+    Column(title="TAKEN", value="taken", shape=Shape.NUMBER),
+    Column(title="UP TO", value=local_time("at")),
+)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register the commands of this module."""
+    history = new_group(app, "history", "What happened in the last weeks, and how much of it is kept.")
+    history.command("stats")(stats)
+    history.command("list")(list_kind)
+
+
+@errors
+def stats(url: UrlOption = DEFAULT_URL, ca: CaOption = None, output: OutputOption = Output.TABLE) -> None:
+    """How much the history holds, and how far it is."""
+    from whenthen.cli.client import Client
+
+    with Client.connect(url, ca) as client:
+        found: dict[str, Any] = client.get("/api/history")
+    if output is Output.JSON:
+        print_json(found)
+        return
+    stdout().print(f"{found['where']}: {found['bytes'] / 1e6:.1f} MB", markup=False)
+    print_items(TABLES, found["tables"], output=output, empty="no tables")
+    typer.echo()
+    print_items(STREAMS, found["streams"], output=output, empty="no streams yet")
+
+
+@errors
+def list_kind(
+    kind: Annotated[
+        str,
+        typer.Argument(help="events, decisions, firings, actions, runs or audit.", show_default=False),
+    ],
+    filters: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[NAME=VALUE]...",
+            help="Filters: id, name, label (label=team=data), related, automation, reason, event, firing, key, state, type, deployment, "
+            "work_pool, kind, who, text.",
+            show_default=False,
+        ),
+    ] = None,
+    since: Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 7d.")] = None,
+    until: Annotated[str | None, typer.Option(help="A time, or how long ago; exclusive.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="How many at most.")] = 50,
+    before: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+) -> None:
+    """What happened, newest first, as JSON lines. The next page is named on standard error."""
+    from whenthen.cli.client import Client, quoted
+
+    parameters: dict[str, list[str]] = {}
+    for pair in filters or ():
+        name, equals, value = pair.partition("=")
+        if not equals:
+            fail(f"{pair[:80]!r} is not of the form name=value", 2)
+        parameters.setdefault(name, []).append(value)
+    with Client.connect(url, ca) as client:
+        found = client.get(
+            f"/api/history/{quoted(kind)}",
+            **{**parameters, "limit": limit, "before": before, "since": since, "until": until},
+        )
+    print_lines(found["items"])
+    if found["next"] is not None:
+        why = "more" if found["whole"] else f"stopped after {found['scanned']} rows; there may be more"
+        stderr().print(f"{why}: --before {found['next']}", markup=False)

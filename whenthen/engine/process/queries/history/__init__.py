@@ -1,0 +1,1 @@
+"""Queries of the history, which another process may have."""

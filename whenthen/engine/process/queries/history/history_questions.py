@@ -1,0 +1,145 @@
+"""The history, asked over NATS: of whichever process has its database (`engine.projection.history_service`)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
+from whenthen.engine.http import answer_models as answers
+from whenthen.schemas.errors import BusUnavailable, InvalidInput
+from whenthen.schemas.times import format_time, from_us, parse_duration, parse_time, to_us
+
+__all__ = ["HistoryQuestions"]
+
+ANSWER_S = 30.0
+_DAY_HOURS = 24
+_TIMES = {"at_us": "at", "decided_us": "decided"}
+
+
+class HistoryQuestions:
+    def __init__(self, bus: Bus, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
+        self._bus = bus
+        self._clock = clock
+
+    async def history_page(
+        self,
+        kind: str,
+        *,
+        equal: Mapping[str, str],
+        labels: Mapping[str, str],
+        since: str | None,
+        until: str | None,
+        more: Mapping[str, Any],
+    ) -> answers.HistoryPage:
+        """Rows of a kind, newest first. Raises InvalidInput, BusUnavailable."""
+        query = {
+            "kind": kind,
+            "equal": dict(equal),
+            "labels": dict(labels),
+            "since_us": self._moment(since, "since"),
+            "until_us": self._moment(until, "until"),
+            **more,
+        }
+        found = await self._ask({"ask": "page", "query": query})
+        return answers.HistoryPage(
+            items=[_shown(row) for row in found["rows"]],
+            next=found["next"],
+            scanned=found["scanned"],
+            whole=found["whole"],
+        )
+
+    async def history_counts(
+        self, kind: str, *, equal: Mapping[str, str], by: str | None, since: str | None, until: str | None, step: str
+    ) -> list[answers.HistoryCount]:
+        """How many of a kind there were in each step. Raises InvalidInput, BusUnavailable."""
+        if step not in ("hour", "day"):
+            raise InvalidInput(f"{step[:40]!r} is neither hour nor day", path=("step",))
+        now_us = to_us(self._clock())
+        found = await self._ask(
+            {
+                "ask": "counts",
+                "kind": kind,
+                "equal": dict(equal),
+                "by": by,
+                "since_us": self._moment(since or "1d", "since"),
+                "until_us": self._moment(until, "until") or now_us + 1,
+                "step_hours": 1 if step == "hour" else _DAY_HOURS,
+            }
+        )
+        return [answers.HistoryCount(at=_time(start), value=value, count=count) for start, value, count in found]
+
+    async def history_stats(self) -> answers.HistoryStats:
+        """How much there is. Raises BusUnavailable."""
+        found = await self._ask({"ask": "stats"})
+        return answers.HistoryStats(
+            where=found["where"],
+            bytes=found["bytes"],
+            tables=[
+                answers.HistoryTable(
+                    name=name,
+                    rows=table["rows"],
+                    oldest=_time(table["oldest_us"]) if table["oldest_us"] else None,
+                    newest=_time(table["newest_us"]) if table["newest_us"] else None,
+                )
+                for name, table in found["tables"].items()
+            ],
+            streams=[
+                answers.HistoryCursor(
+                    stream=cursor["stream"],
+                    shard=cursor["shard"],
+                    taken=cursor["taken"],
+                    incarnation=cursor["incarnation"],
+                    at=_time(cursor["clock_us"]) if cursor["clock_us"] else None,
+                )
+                for cursor in sorted(found["cursors"], key=lambda cursor: (cursor["stream"], cursor["shard"]))
+            ],
+        )
+
+    async def _ask(self, question: Mapping[str, Any]) -> Any:
+        try:
+            found = await self._bus.client.request(HISTORY_QUESTIONS, orjson.dumps(question), timeout_s=ANSWER_S)
+        except BusUnavailable as error:
+            if error.reason != BusReason.NO_STREAM:
+                raise
+            why = "no process has the role history; start one, such as whenthen serve --role history"
+            raise unavailable(why, "no_history") from error
+        answer = orjson.loads(found.data)
+        if "error" not in answer:
+            return answer["answer"]
+        error_fields = answer["error"]
+        if error_fields["reason"] == "invalid_input":
+            raise InvalidInput(error_fields["detail"], path=tuple(error_fields["path"]))
+        raise unavailable(error_fields["detail"], f"history_{error_fields['reason']}")
+
+    def _moment(self, text: str | None, field: str) -> int | None:
+        """A time, or how long ago it was, such as 2h."""
+        if text is None:
+            return None
+        try:
+            return to_us(parse_time(text))
+        except ValueError:
+            pass
+        try:
+            return to_us(self._clock() - parse_duration(text))
+        except (ValueError, OverflowError):
+            why = f"{text[:80]!r} is neither a time (2026-01-31T08:00:00Z) nor how long ago it was (2h, 7d)"
+            raise InvalidInput(why, path=(field,)) from None
+
+
+def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for people: times as text, and nothing of how it is stored."""
+    shown = {name: value for name, value in row.items() if name not in _TIMES and name not in ("pos", "row")}
+    for stored, name in _TIMES.items():
+        if stored in row:
+            shown["stored" if name == "at" else name] = _time(row[stored])
+    return shown
+
+
+def _time(moment_us: int) -> str:
+    return format_time(from_us(moment_us))

@@ -1,0 +1,105 @@
+"""Answers questions about the history over NATS: any process asks, one that has the database answers.
+
+A question is JSON: `{"ask": "page", "query": {...}}` with the fields of `HistoryQuery`, `{"ask": "counts", ...}` with those of
+`HistoryReader.counts`, or `{"ask": "stats"}`. The answer is `{"answer": ...}`, or `{"error": {"reason", "detail", "path"}}`.
+Asked by `engine.process.queries.history.history_questions`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import nats.errors
+import orjson
+from nats.aio.msg import Msg
+
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
+from whenthen.history import Database, HistoryQuery, HistoryReader, read_stats
+from whenthen.schemas.errors import WhenthenError
+
+__all__ = ["HistoryService"]
+
+log = logging.getLogger(__name__)
+
+QUEUE = "history"  #: of several processes one answers
+THREADS = 2
+MOST_WAITING = 32  #: questions; one more is answered that it is too busy
+
+
+class HistoryService:
+    """Reads from threads of its own, beside the one that writes."""
+
+    def __init__(self, bus: Bus, database: Database) -> None:
+        self._bus = bus
+        self._database = database
+        self._reader = HistoryReader(database)
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="history questions")
+        self._waiting: set[asyncio.Task[None]] = set()
+        self._questions: Mapping[str, Callable[[dict[str, Any]], Any]] = {
+            "page": self._page,
+            "counts": self._counts,
+            "stats": lambda _: dataclasses.asdict(read_stats(self._database)),
+        }
+
+    async def run(self) -> None:
+        """Answer until cancelled."""
+        subscription = await self._bus.nc.subscribe(HISTORY_QUESTIONS, queue=QUEUE, cb=self._take)
+        try:
+            await asyncio.Event().wait()
+        finally:
+            try:
+                await subscription.unsubscribe()
+            except (nats.errors.Error, OSError) as error:
+                log.debug("the subscription for questions was not ended: %r", error)
+            for task in list(self._waiting):
+                task.cancel()
+
+    def close(self) -> None:
+        """End the threads after what they do now."""
+        self._threads.shutdown(wait=True, cancel_futures=True)
+
+    async def _take(self, message: Msg) -> None:
+        if len(self._waiting) >= MOST_WAITING:
+            await self._answer(message, _error("busy", "the history has too many questions at once; ask again"))
+            return
+        task = asyncio.create_task(self._handle(message))
+        self._waiting.add(task)
+        task.add_done_callback(self._waiting.discard)
+
+    async def _handle(self, message: Msg) -> None:
+        data = await asyncio.get_running_loop().run_in_executor(self._threads, self._found, message.data)
+        if len(data) > self._bus.nc.max_payload:
+            data = _error("too_large", "the answer is larger than a message of NATS; ask for fewer rows or numbers")
+        await self._answer(message, data)
+
+    async def _answer(self, message: Msg, data: bytes) -> None:
+        try:
+            await message.respond(data)
+        except (nats.errors.Error, OSError) as error:
+            log.info("a question about the history is not answered: %r", error)
+
+    def _found(self, data: bytes) -> bytes:
+        try:
+            question = orjson.loads(data)
+            return orjson.dumps({"answer": self._questions[question.pop("ask")](question)})
+        except WhenthenError as error:
+            return _error(error.reason, error.detail, error.path)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return _error("invalid_input", f"this is no question about the history: {error!r:.200}")
+
+    def _page(self, question: dict[str, Any]) -> dict[str, Any]:
+        query = HistoryQuery(**question["query"], most_bytes=self._bus.nc.max_payload // 2)
+        return dataclasses.asdict(self._reader.page(query))
+
+    def _counts(self, question: dict[str, Any]) -> list[tuple[int, str, int]]:
+        return self._reader.counts(question.pop("kind"), **question)
+
+
+def _error(reason: str, detail: str, path: tuple[str | int, ...] = ()) -> bytes:
+    return orjson.dumps({"error": {"reason": reason, "detail": detail, "path": list(path)}})
