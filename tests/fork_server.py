@@ -23,7 +23,13 @@ import time
 from whenthen.cli.main import COMMANDS, main
 
 #: what commands import when they run, beside their own modules; their libraries' own late imports too
-LATE = ("whenthen.engine.process", "encodings.idna", "httpcore", "rich.table")
+LATE = (
+    "whenthen.engine.process",
+    "whenthen.engine.process.wiring.history_role",
+    "encodings.idna",
+    "httpcore",
+    "rich.table",
+)
 MESSAGE_BYTES = 1 << 20
 LIBC = ctypes.CDLL(None, use_errno=True)
 

@@ -16,6 +16,7 @@ import socket
 import time
 from collections.abc import Iterable
 from datetime import datetime
+from importlib import import_module
 from pathlib import Path
 from types import TracebackType
 
@@ -65,6 +66,7 @@ from whenthen.supervision import SharedPage, Watchdog
 __all__ = ["Server"]
 
 _FIRINGS_READ = 2000  #: at the start, to learn when each automation fired last
+HISTORY_ROLE = "whenthen.engine.process.wiring.history_role"  #: loaded by who has the role alone: it loads SQLAlchemy
 _CUT_OFF_S = 15.0  #: beyond the grace of draining, until a part that does not end is cancelled
 
 
@@ -276,9 +278,7 @@ class Server:
         if Role.WORKER in self.roles:
             self._worker = WorkerRole(parts, self._pools)
         if Role.HISTORY in self.roles:
-            from whenthen.engine.process.wiring.history_role import HistoryRole  # loads SQLAlchemy
-
-            self._cleanup.callback(HistoryRole(parts).close)
+            self._supervisor.start("history", self._start_history(parts))
         self._supervisor.start_restarting("rules", lambda: reloading.run(stopping))
         self._supervisor.start_restarting("revisions", lambda: in_force.run(stopping))
         self._supervisor.start_restarting("pauses", parts.pauses.run)
@@ -287,6 +287,12 @@ class Server:
             self._supervisor.start_restarting("maintenance", lambda: maintenance.run(stopping))
         self._ready = True
         await self.wait_until_ready()
+
+    async def _start_history(self, parts: ProcessParts) -> None:
+        """Start the role beside the others: what it needs takes a while to be loaded, and nobody waits for it."""
+        role = (await asyncio.to_thread(import_module, HISTORY_ROLE)).HistoryRole(parts)
+        self._cleanup.callback(role.close)
+        await asyncio.Event().wait()
 
     def _listen(self) -> Listening:
         """The address of the HTTP server, before anything is started or published."""
