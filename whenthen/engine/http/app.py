@@ -23,7 +23,7 @@ from whenthen.engine.audit import CALLER
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, error_answer, send_answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, ClientGone, header, refuse_other_than_json
-from whenthen.engine.http.history_routes import history_router
+from whenthen.engine.http.history.history_routes import history_router
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.openapi import complete
