@@ -8,6 +8,7 @@ fails on the way the answer says which were accepted; sending the same list agai
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -163,6 +164,8 @@ class Ingest:
                 headers=headers,
                 query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             )
+            if len(headers) != len(scope["headers"]):
+                request.repeated = _repeated(scope)
             if "traceparent" in headers:
                 request.trace = trace_of(scope)
             self._api.check_head(name, request)
@@ -258,6 +261,12 @@ class Ingest:
         unread = answer.status in (401, 403, 404, 405, 413, 415) or isinstance(error, HttpError)
         await send_answer(send, answer, close=unread)
         return answer.status
+
+
+def _repeated(scope: Scope) -> frozenset[str]:
+    """The headers that came more than once."""
+    counts = Counter(key for key, _ in scope["headers"])
+    return frozenset(key.decode("latin-1") for key, count in counts.items() if count > 1)
 
 
 def _native(data: Any, kind: str) -> Any:
