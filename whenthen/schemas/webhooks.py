@@ -216,14 +216,17 @@ class EventMapping(Model):
         return self
 
 
+AddedLabel = Annotated[str, Field(max_length=4096)]
+
+
 class Webhook(Model):
     """An address, `/hooks/<name>`, and what its requests mean."""
 
     name: Name
-    preset: Literal["github", "s3"] | None = None
-    """A provider whose requests are understood: no mapping needed."""
+    preset: Name | None = None
+    """A provider whose requests are understood, of `whenthen providers` or of `providers:` in the rules: no mapping needed."""
     secret: Secrets | None = None
-    """For a preset with signatures: one or several accepted secrets."""
+    """For a preset that knows how its sender proves itself: one or several accepted secrets."""
     verify: Literal["none"] | Verification | None = None
     """How requests prove who they are; `none` accepts everyone and must be said."""
     rate_limit: Rate | None = None
@@ -234,18 +237,33 @@ class Webhook(Model):
     """Whether its events may be called like the engine's own, such as `flow-run.Failed`."""
     when: str | None = Field(default=None, max_length=20_000)
     """With a preset: a CEL condition over `event` and `now`; what does not hold is dropped."""
+    each: str | None = Field(default=None, max_length=512)
+    """With a preset: JSONPath of a list in place of the preset's; one event for each `item` of it."""
+    labels: dict[str, AddedLabel] = Field(default_factory=dict, max_length=100)
+    """With a preset: further labels of the resource, texts, paths or templates; what a request lacks is left out."""
+    related: list[dict[str, AddedLabel]] = Field(default_factory=list, max_length=100)
+    """With a preset: further resources; each is left out where its `id` is not there."""
 
     @model_validator(mode="after")
     def _complete(self) -> Webhook:
         if (self.preset is None) == (self.map is None):
             raise ValueError("a webhook has either a preset or a `map`")
-        if self.preset == "github":
-            if self.secret is None and self.verify is None:
-                raise ValueError("the github preset checks signatures: give `secret: env:NAME`, or say `verify: none`")
-        elif self.verify is None:
+        if self.preset is None:
+            if self.verify is None:
+                raise ValueError(
+                    "say how requests are verified: `verify: {type: hmac, ...}`, bearer, basic, or `verify: none`"
+                )
+            if self.secret is not None:
+                raise ValueError("`secret` belongs to a preset; use `verify` here")
+            for field in ("each", "labels", "related"):
+                if getattr(self, field):
+                    raise ValueError(f"`{field}` belongs to a preset; a mapping says it itself")
+        elif self.secret is None and self.verify is None:
             raise ValueError(
-                "say how requests are verified: `verify: {type: hmac, ...}`, bearer, basic, or `verify: none`"
+                "say how requests prove who they are: `secret: env:NAME` where the preset knows their proof, "
+                "`verify: {type: bearer, ...}`, or `verify: none`"
             )
-        if self.secret is not None and self.preset != "github":
-            raise ValueError("`secret` belongs to the github preset; use `verify` here")
+        for place, labels in enumerate(self.related):
+            if "id" not in labels:
+                raise ValueError(f"related[{place}] needs an id, such as {{id: $.body.customer.id}}")
         return self

@@ -69,21 +69,19 @@ def references(verification: Verification) -> list[str]:
     return verification.token if isinstance(verification, BearerVerification) else verification.password
 
 
-def unreadable_secrets(verification: Verification, *, resolve_secret: ResolveSecret) -> list[str]:
-    """Why secrets can not be read, one text for each that can not, without any value."""
-    found = []
+def unreadable_secrets(verification: Verification, *, resolve_secret: ResolveSecret) -> dict[str, str]:
+    """Why secrets can not be read, by the reference of each that can not, without any value."""
+    found: dict[str, str] = {}
     form = verification.key if isinstance(verification, HmacVerification) else _PLAIN
     for reference in references(verification):
         try:
             secret = resolve_secret(reference).rstrip("\r\n")
-            blank = not secret.strip()
-            if not blank:
+            if not secret.strip():
+                found[reference] = f"{reference} is blank; give it a value"
+            else:
                 _key(reference, secret, form)
         except _UNREADABLE as error:
-            found.append(str(error))
-        else:
-            if blank:
-                found.append(f"{reference} is blank; give it a value")
+            found[reference] = str(error)
     return found
 
 

@@ -199,7 +199,7 @@ def test_secret_that_is_no_key_is_named_and_accepts_nobody() -> None:
         check(how, headers)
     assert "env:BAD is no key: whsec_ and then base64 is expected" in str(caught.value.__cause__)
     verification = HmacVerification.model_validate(how)
-    assert unreadable_secrets(verification, resolve_secret=resolve) == [str(caught.value.__cause__)]
+    assert unreadable_secrets(verification, resolve_secret=resolve) == {"env:BAD": str(caught.value.__cause__)}
     check({**STANDARD, "secret": ["env:BAD", "env:KEY"]}, headers)
 
 
