@@ -126,8 +126,8 @@ class HmacRecipe(Model):
     """The time that is signed with the body; it must be recent."""
     tolerance: Duration = timedelta(minutes=5)
     signed: Annotated[str, AfterValidator(_check_signed)] | None = Field(default=None, max_length=512)
-    """What is signed: a text with `{body}`, `{timestamp}` and `{<header>}`. The default is `{body}`, or with a time
-    `{timestamp}.{body}`."""
+    """What is signed: a text with `{body}`, `{timestamp}` and `{<header>}`. The default is `{body}`, or with a time that is not in the
+    body `{timestamp}.{body}`."""
     key: SigningKey = Field(default_factory=SigningKey)
 
     @model_validator(mode="after")

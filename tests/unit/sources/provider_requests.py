@@ -57,9 +57,8 @@ def signed(
         if recipe.time.header is not None:
             made[recipe.time.header] = stamp
         if recipe.time.body is not None:
-            document = json.loads(body)
-            stamp = str(document[recipe.time.body])
-    text = recipe.signed or ("{timestamp}.{body}" if stamp else "{body}")
+            stamp = ""  # which stands in what is signed
+    text = recipe.signed or ("{timestamp}.{body}" if stamp and recipe.time.body is None else "{body}")
     lower = {name.lower(): value for name, value in headers.items()}
 
     def part(match: re.Match[str]) -> str:

@@ -248,3 +248,13 @@ def test_bytes_that_are_no_utf8_in_a_signed_header_are_signed_as_they_came() -> 
 def test_recipe_that_proves_nothing_is_refused(wrong: dict[str, Any], message: str) -> None:
     with pytest.raises(ValidationError, match=message):
         HmacVerification.model_validate({"type": "hmac", "secret": "env:A", "header": "X-Sign", **wrong})
+
+
+def test_time_in_a_body_that_is_signed_whole_is_checked_once_the_signature_holds() -> None:
+    how = {"type": "hmac", "secret": "env:A", "header": "X-Sign", "timestamp": {"body": "sent", "unit": "ms"}}
+    body = b'{"sent": %s000}' % STAMP.encode()
+    check(how, {"X-Sign": hexed("alpha-1", body)}, body)
+    assert reason(how, {"X-Sign": hexed("alpha-1", body)}, body, now=NOW + timedelta(hours=1)) == "clock_skew"
+    assert reason(how, {"X-Sign": hexed("gamma", body)}, body) == "proof_wrong"
+    for other in (b"{}", b"[]", b"{", b'{"sent": true}', b'{"sent": "soon"}'):
+        assert reason(how, {"X-Sign": hexed("alpha-1", other)}, other) == "proof_malformed"
