@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import binascii
-import hashlib
 import hmac
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -53,7 +52,7 @@ def check_signature(request: Request, how: HmacRecipe, *, keys: Callable[[], lis
     beside, signed = ("", request.body) if inside else _signed(request, how, stamp)
     accepted = False
     for key in keys():
-        digest = hmac.new(key, signed, getattr(hashlib, how.algorithm)).digest()
+        digest = hmac.digest(key, signed, how.algorithm)  # in one call, which takes half the time of an object
         expected = digest.hex().encode() if how.encoding == "hex" else base64.b64encode(digest)
         for signature in signatures:
             accepted |= hmac.compare_digest(expected, signature)

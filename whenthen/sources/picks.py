@@ -119,11 +119,24 @@ def _dig(keys: tuple[str, ...]) -> Read:
 def _text(literals: Sequence[str], reads: Sequence[Read]) -> Read:
     """A text around single values; nothing when one of them is missing or blank."""
     begin, *after = literals
+    if len(reads) == 1:  # as nearly all are
+        only, end = reads[0], after[0]
+
+        def read_one(context: Context) -> str | None:
+            value = only(context)
+            if value is None:
+                return None
+            text = value if type(value) is str else label_of(value)
+            return f"{begin}{text}{end}" if text and not text.isspace() else None
+
+        return read_one
 
     def read(context: Context) -> str | None:
         parts = [begin]
         for inner, literal in zip(reads, after, strict=True):
             value = inner(context)
+            if value is None:
+                return None
             text = value if type(value) is str else label_of(value)
             if not text or not text.strip():
                 return None
