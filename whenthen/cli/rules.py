@@ -193,11 +193,15 @@ def explain(
 
 
 @errors
-def schema() -> None:
-    """Print the JSON Schema of the rules files, for completion and hover text in editors."""
-    from whenthen.rules import rules_schema
+def schema(
+    what: Annotated[str, typer.Argument(help="rules, or providers for a file of one provider.")] = "rules",
+) -> None:
+    """Print the JSON Schema of the rules files, or of files of providers, for completion and hover text in editors."""
+    from whenthen.rules import providers_schema, rules_schema
 
-    print_json(rules_schema())
+    if what not in ("rules", "providers"):
+        fail(f"there is no schema of {what!r}; there are: rules, providers", 2)
+    print_json(rules_schema() if what == "rules" else providers_schema())
 
 
 @errors

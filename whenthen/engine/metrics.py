@@ -34,6 +34,7 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 from whenthen.schemas.deployments import TERMINAL
+from whenthen.schemas.errors import Unproven
 from whenthen.schemas.firings import Reason
 
 __all__ = ["MOST_AHEAD", "REFUSALS", "Metrics"]
@@ -72,7 +73,7 @@ _FORM = (
 #: why requests are refused, by what they were sent to: the API, a webhook of the rules, one that is not there
 REFUSALS: Mapping[str, tuple[str, ...]] = {
     "api": (*_BUS, *_FORM),
-    "webhook:": (*_BUS, *_FORM, "method_not_allowed", "rate_limited", "refused", "render_error"),
+    "webhook:": (*_BUS, *_FORM, "method_not_allowed", "rate_limited", "refused", "render_error", *Unproven.REASONS),
     "webhook": ("not_found",),
 }
 # a further sample for each counter and histogram, the time at which it was made: it doubles every scrape, and nothing here reads it

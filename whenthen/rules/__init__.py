@@ -19,6 +19,7 @@ from whenthen.rules.folder import (
     rules_files,
 )
 from whenthen.rules.jsonschema import (
+    providers_schema,
     rules_schema,
 )
 from whenthen.rules.prefect_import import (
@@ -52,6 +53,7 @@ __all__ = [
     "junit",
     "load_rules",
     "load_tests",
+    "providers_schema",
     "read_document",
     "recorded",
     "replay",

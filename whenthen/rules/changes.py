@@ -46,7 +46,7 @@ def window_changes(before: Rules, after: Rules) -> dict[str, str]:
 class RuleChange(NamedTuple):
     """One part of a set of rules that another set has otherwise."""
 
-    kind: str  #: automation, webhook, deployment, notifier
+    kind: str  #: automation, webhook, deployment, notifier, provider
     name: str
     change: Literal["new", "changed", "restarted", "removed"]
     detail: str
@@ -64,7 +64,7 @@ def planned_changes(before: Rules, after: Rules) -> list[RuleChange]:
         both = name in old_ones and name in new_ones
         fields = _fields(old_ones[name], new_ones[name]) if both else ()
         found.append(RuleChange("automation", name, _change(what), what, fields))
-    for kind in ("webhooks", "deployments", "notifiers"):
+    for kind in ("webhooks", "deployments", "notifiers", "providers"):
         old = {each.name: each for each in getattr(before, kind)}
         new = {each.name: each for each in getattr(after, kind)}
         singular = kind.removesuffix("s")

@@ -7,7 +7,7 @@ automation that an earlier sound set had is neither checked nor compiled again.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from pydantic import BaseModel
@@ -18,8 +18,9 @@ from whenthen.rules.plausibility.trigger_parts import expressions_of
 from whenthen.rules.references import written_actions
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import FieldPath, InvalidInput
+from whenthen.schemas.providers import Provider
 from whenthen.schemas.webhooks import Webhook
-from whenthen.sources import WebhookTranslator
+from whenthen.sources import WebhookTranslator, check_provider
 from whenthen.triggers import WHEN_VARIABLES, CompiledAutomation, compile_automation
 
 __all__ = ["Compilation", "CompiledRule"]
@@ -41,14 +42,27 @@ class Compilation:
 
     def __init__(self, kept: Mapping[str, CompiledRule] | None = None) -> None:
         self.automations: dict[str, CompiledRule] = {}  #: the sound ones of those checked, by name
+        self.providers: Mapping[str, Provider] = {}  #: the sound ones of the set, by name
+        self.providers_known = True  #: whether these are all; some could not be read otherwise
         self._kept = kept or {}
 
     def check(self, model: BaseModel) -> Iterator[tuple[FieldPath, str]]:
-        """Every problem of an automation or a webhook."""
+        """Every problem of an automation, a webhook or a provider."""
         if isinstance(model, Automation):
             yield from self._check_automation(model)
         elif isinstance(model, Webhook):
-            yield from _check_webhook(model)
+            yield from self._check_webhook(model)
+        elif isinstance(model, Provider):
+            yield from _problems_of(lambda: check_provider(model, self.providers))
+
+    def _check_webhook(self, model: Webhook) -> Iterator[tuple[FieldPath, str]]:
+        """The mapping and the condition of a webhook, and what it adds to its preset."""
+        for path, detail in _problems_of(
+            lambda: WebhookTranslator(model, resolve_secret=_never, providers=self.providers)
+        ):
+            # a preset that is in a part that could not be read is a problem of that part
+            if path != ("preset",) or self.providers_known:
+                yield path, detail
 
     def _check_automation(self, model: Automation) -> Iterator[tuple[FieldPath, str]]:
         known = self._kept.get(model.name)
@@ -96,10 +110,10 @@ def _action_problems(model: Automation) -> Iterator[tuple[FieldPath, str]]:
             yield (*path, *error.path), _detail(error)
 
 
-def _check_webhook(model: Webhook) -> Iterator[tuple[FieldPath, str]]:
-    """The mapping and the condition of a webhook."""
+def _problems_of(attempt: Callable[[], object]) -> Iterator[tuple[FieldPath, str]]:
+    """What an attempt to compile something meets."""
     try:
-        WebhookTranslator(model, resolve_secret=_never)
+        attempt()
     except InvalidInput as error:
         yield error.path, _detail(error)
 

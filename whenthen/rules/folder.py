@@ -26,6 +26,7 @@ from whenthen.rules.validation_messages import explain
 from whenthen.schemas.automations import Automation, Notifier, RuleFile
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import FieldPath, InvalidRules, Problem
+from whenthen.schemas.providers import Provider
 from whenthen.schemas.webhooks import Webhook
 
 __all__ = [
@@ -41,7 +42,7 @@ __all__ = [
     "rules_files",
 ]
 
-#: Looks at one automation, webhook, deployment or notifier and yields each problem: the path of the field inside it
+#: Looks at one automation, webhook, deployment, notifier or provider and yields each problem: the path of the field inside it
 #: (`("trigger", "when")`) and what is wrong with the remedy.
 Checker = Callable[[BaseModel], Iterable[tuple[FieldPath, str]]]
 
@@ -53,6 +54,7 @@ _ITEMS: dict[str, type[BaseModel]] = {
     "webhooks": Webhook,
     "deployments": Deployment,
     "notifiers": Notifier,
+    "providers": Provider,
 }
 _KINDS = frozenset(_ITEMS)
 
@@ -65,6 +67,7 @@ class Rules:
     webhooks: tuple[Webhook, ...] = ()
     deployments: tuple[Deployment, ...] = ()
     notifiers: tuple[Notifier, ...] = ()
+    providers: tuple[Provider, ...] = ()
     files: tuple[str, ...] = ()  #: relative to `base`
     sources: tuple[SourceFile, ...] = field(default=(), compare=False, repr=False)  #: the files as they were read
     base: Path = Path()  #: what entry points and working directories are relative to
@@ -244,6 +247,8 @@ def _examine(
     if any(file.held for file in files):
         files, parts = _without_replaced(files, parts, unsound)
     named = sorted([*parts, *unsound], key=lambda part: (part.file, *part.path)) if unsound else parts
+    compilation.providers = {part.name: part.model for part in parts if isinstance(part.model, Provider)}
+    compilation.providers_known = "providers" not in unread and not any(part.kind == "providers" for part in unsound)
     findings: list[Finding] = []
     searches = [
         duplicates(named),

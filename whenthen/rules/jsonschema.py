@@ -10,8 +10,9 @@ from typing import Any
 
 from whenthen.schemas.actions import ACTIONS
 from whenthen.schemas.automations import RuleFile
+from whenthen.schemas.providers import Provider
 
-__all__ = ["rules_schema"]
+__all__ = ["providers_schema", "rules_schema"]
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
@@ -36,6 +37,17 @@ def rules_schema() -> dict[str, Any]:
         "$schema": DIALECT,
         "$id": "whenthen-rules",
         "title": "whenthen rules",
+        **{key: value for key, value in schema.items() if key != "title"},
+    }
+
+
+def providers_schema() -> dict[str, Any]:
+    """The schema of a file of one provider, as those of the package are."""
+    schema = Provider.model_json_schema(by_alias=True, mode="validation")
+    return {
+        "$schema": DIALECT,
+        "$id": "whenthen-provider",
+        "title": "whenthen provider",
         **{key: value for key, value in schema.items() if key != "title"},
     }
 

@@ -44,13 +44,14 @@ SINGULAR = {
     "webhooks": "webhook",
     "deployments": "deployment",
     "notifiers": "notifier",
+    "providers": "provider",
 }
 _LISTS = ("actions", "actions_on_trigger", "actions_on_resolve")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One automation, webhook, deployment or notifier, and where it was written."""
+    """One automation, webhook, deployment, notifier or provider, and where it was written."""
 
     file: str
     path: FieldPath  #: of the whole thing in its file
@@ -58,7 +59,7 @@ class Part:
 
     @property
     def kind(self) -> str:
-        """`automations`, `webhooks`, `deployments` or `notifiers`."""
+        """`automations`, `webhooks`, `deployments`, `notifiers` or `providers`."""
         return str(self.path[0])
 
     @property

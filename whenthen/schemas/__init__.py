@@ -16,6 +16,7 @@ __all__ = [
     "errors",
     "events",
     "firings",
+    "providers",
     "ruletests",
     "times",
     "trace_context",

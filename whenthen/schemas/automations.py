@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, Field
 from whenthen.schemas.actions import Action
 from whenthen.schemas.base import Document, Model, Name, OneOrMany, as_list
 from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.providers import Provider
 from whenthen.schemas.times import Duration
 from whenthen.schemas.triggers import Trigger
 from whenthen.schemas.webhooks import Webhook
@@ -57,3 +58,5 @@ class RuleFile(Document):
     webhooks: list[Webhook] = Field(default_factory=list)
     deployments: list[Deployment] = Field(default_factory=list)
     notifiers: list[Notifier] = Field(default_factory=list)
+    providers: list[Provider] = Field(default_factory=list)
+    """Senders of webhooks beside those of `whenthen providers`, or in their place."""

@@ -13,6 +13,7 @@ WhenthenError
 │   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
 │   ├── RulesFromFilesAlone   a request may not put rules in force here (`engine.process`)
+│   ├── Unproven          a request of a webhook does not prove who it is from; the answer does not say why
 │   └── SecretUnreadable  there is nothing to verify a request of a webhook by
 ├── NotFound              no such automation, deployment, run, webhook
 ├── Conflict              somebody else changed it first, or it is in another state (HTTP 409)
@@ -48,7 +49,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import Self
+from typing import ClassVar, Self
 
 __all__ = [
     "ActionError",
@@ -67,6 +68,7 @@ __all__ = [
     "ReservedName",
     "SecretUnreadable",
     "SetupError",
+    "Unproven",
     "UnsupportedMediaType",
     "WhenthenError",
     "did_you_mean",
@@ -207,6 +209,24 @@ class Refused(WhenthenError):
     def __init__(self, detail: str, *, status: int = 401) -> None:
         super().__init__(detail)
         self.status = status
+
+
+class Unproven(Refused):
+    """A request does not prove who it is from. `reason` says what of it fails, in the log, the metric and the record; its sender is told
+    only that it does not, and with status 401 that it may try again with credentials."""
+
+    #: what can fail, and the words of `reason`
+    REASONS: ClassVar[tuple[str, ...]] = (
+        "proof_missing",  # no signature, token or password is there
+        "proof_malformed",  # there is one, and it does not have the form
+        "proof_wrong",  # it is none of ours
+        "proof_repeated",  # its header comes several times
+        "clock_skew",  # it is right, or may be, and its time is too far from ours
+    )
+
+    def __init__(self, reason: str, detail: str, *, status: int = 403) -> None:
+        super().__init__(detail, status=status)
+        self.reason = reason
 
 
 class SecretUnreadable(Refused):

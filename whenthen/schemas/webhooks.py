@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Any, Literal, Union
+from functools import lru_cache
+from typing import Annotated, Any, Literal, Self, Union
 
-from pydantic import BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, PlainValidator, model_validator
 
 from whenthen.schemas.base import Model, Name, ObjectPath, OneOrMany, SecretRef, as_list
 from whenthen.schemas.times import Duration, format_duration, parse_duration
 
 __all__ = [
+    "SIGNED_PARTS",
     "BasicVerification",
     "BearerVerification",
     "EventMapping",
+    "HmacRecipe",
     "HmacVerification",
     "RateLimit",
+    "Secrets",
+    "SignedTime",
+    "SigningKey",
     "Verification",
     "Webhook",
 ]
@@ -59,20 +66,106 @@ Rate = Annotated[
 Secrets = Annotated[list[SecretRef], BeforeValidator(as_list), OneOrMany(), Field(min_length=1, max_length=10)]
 
 
-class HmacVerification(Model):
-    """A signature of the raw body."""
+class SignedTime(Model):
+    """Where the time that a signature covers is found: in exactly one place."""
+
+    header: str | None = Field(default=None, min_length=1, max_length=256)
+    field: str | None = Field(default=None, min_length=1, max_length=64)
+    """The beginning of an item of the signature's own header, such as `t=`."""
+    body: str | None = Field(default=None, min_length=1, max_length=256)
+    """A dotted path in a JSON body, such as `meta.sent_at`."""
+    unit: Literal["s", "ms", "iso"] = "s"
+    """Seconds or milliseconds since 1970, or a time such as `2026-01-31T08:00:00Z`."""
+    required: bool = True
+    """`false`: a request without it is signed without it, as some senders leave it to a setting."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> SignedTime:
+        if sum(place is not None for place in (self.header, self.field, self.body)) != 1:
+            raise ValueError("say where the time is: one of `header`, `field` and `body`")
+        return self
+
+
+class SigningKey(Model):
+    """How the key is written in the secret."""
+
+    strip: str = Field(default="", max_length=64)
+    """Text before it that is no part of it, such as `whsec_`; it may be missing."""
+    decode: Literal["base64", "hex"] | None = None
+
+
+#: what `signed` may name: the body, the signed time, or a header
+SIGNED_PARTS = re.compile(r"\{([A-Za-z0-9_-]{1,128})\}")
+
+
+def _check_signed(text: str) -> str:
+    rest = SIGNED_PARTS.sub("", text)
+    if "{" in rest or "}" in rest:
+        raise ValueError(f"{text!r}: a brace has no name in it; write such as {{timestamp}}.{{body}}")
+    if SIGNED_PARTS.findall(text).count("body") != 1:
+        raise ValueError(
+            f"{text!r} must name {{body}} once: a signature that does not cover the body proves nothing of it"
+        )
+    return text
+
+
+class HmacRecipe(Model):
+    """How a sender signs the raw body of its requests."""
 
     type: Literal["hmac"]
-    secret: Secrets
-    """One or several; each is accepted, so that a secret can be rotated."""
     header: str = Field(min_length=1, max_length=256)
     algorithm: Literal["sha1", "sha256", "sha512"] = "sha256"
     encoding: Literal["hex", "base64"] = "hex"
     prefix: str = Field(default="", max_length=64)
     """Text before the signature, such as `sha256=`."""
+    separator: str | None = Field(default=None, min_length=1, max_length=8)
+    """The header has several items with this between them; each that starts with `prefix` is a signature, and one must match."""
     timestamp_header: str | None = Field(default=None, max_length=256)
-    """Signed text is `<timestamp>.<body>`, and the time (seconds since 1970) must be recent."""
+    """Short for `timestamp: {header: ...}`."""
+    timestamp: SignedTime | None = None
+    """The time that is signed with the body; it must be recent."""
     tolerance: Duration = timedelta(minutes=5)
+    signed: Annotated[str, AfterValidator(_check_signed)] | None = Field(default=None, max_length=512)
+    """What is signed: a text with `{body}`, `{timestamp}` and `{<header>}`. The default is `{body}`, or with a time that is not in the
+    body `{timestamp}.{body}`."""
+    key: SigningKey = Field(default_factory=SigningKey)
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.timestamp_header is not None and self.timestamp is not None:
+            raise ValueError("give either `timestamp_header` or `timestamp`, not both")
+        timed = self.timestamp_header is not None or self.timestamp is not None
+        if self.signed is not None:
+            named = "timestamp" in SIGNED_PARTS.findall(self.signed)
+            if timed and not named:
+                raise ValueError(
+                    f"`signed` must name {{timestamp}}, as a time that is not signed proves nothing; found {self.signed!r}"
+                )
+            if named and not timed:
+                raise ValueError("`signed` names {timestamp}; say with `timestamp` where it is")
+        if self.timestamp is not None and self.timestamp.field is not None and self.separator is None:
+            raise ValueError(
+                "`timestamp.field` is one item of several in the header; say with `separator` what is between them"
+            )
+        return self
+
+    @property
+    def time(self) -> SignedTime | None:
+        """Where the signed time is; None when none is signed."""
+        return self.timestamp if self.timestamp_header is None else _time_in(self.timestamp_header)
+
+
+@lru_cache(maxsize=256)
+def _time_in(header: str) -> SignedTime:
+    """A time in seconds in a header; made once, as it is asked for with every request."""
+    return SignedTime(header=header)
+
+
+class HmacVerification(HmacRecipe):
+    """A signature of the raw body."""
+
+    secret: Secrets
+    """One or several; each is accepted, so that a secret can be rotated."""
 
 
 class BearerVerification(Model):
@@ -123,14 +216,17 @@ class EventMapping(Model):
         return self
 
 
+AddedLabel = Annotated[str, Field(max_length=4096)]
+
+
 class Webhook(Model):
     """An address, `/hooks/<name>`, and what its requests mean."""
 
     name: Name
-    preset: Literal["github", "s3"] | None = None
-    """A provider whose requests are understood: no mapping needed."""
+    preset: Name | None = None
+    """A provider whose requests are understood, of `whenthen providers` or of `providers:` in the rules: no mapping needed."""
     secret: Secrets | None = None
-    """For a preset with signatures: one or several accepted secrets."""
+    """For a preset that knows how its sender proves itself: one or several accepted secrets."""
     verify: Literal["none"] | Verification | None = None
     """How requests prove who they are; `none` accepts everyone and must be said."""
     rate_limit: Rate | None = None
@@ -141,18 +237,33 @@ class Webhook(Model):
     """Whether its events may be called like the engine's own, such as `flow-run.Failed`."""
     when: str | None = Field(default=None, max_length=20_000)
     """With a preset: a CEL condition over `event` and `now`; what does not hold is dropped."""
+    each: str | None = Field(default=None, max_length=512)
+    """With a preset: JSONPath of a list in place of the preset's; one event for each `item` of it."""
+    labels: dict[str, AddedLabel] = Field(default_factory=dict, max_length=100)
+    """With a preset: further labels of the resource, texts, paths or templates; what a request lacks is left out."""
+    related: list[dict[str, AddedLabel]] = Field(default_factory=list, max_length=100)
+    """With a preset: further resources; each is left out where its `id` is not there."""
 
     @model_validator(mode="after")
     def _complete(self) -> Webhook:
         if (self.preset is None) == (self.map is None):
             raise ValueError("a webhook has either a preset or a `map`")
-        if self.preset == "github":
-            if self.secret is None and self.verify is None:
-                raise ValueError("the github preset checks signatures: give `secret: env:NAME`, or say `verify: none`")
-        elif self.verify is None:
+        if self.preset is None:
+            if self.verify is None:
+                raise ValueError(
+                    "say how requests are verified: `verify: {type: hmac, ...}`, bearer, basic, or `verify: none`"
+                )
+            if self.secret is not None:
+                raise ValueError("`secret` belongs to a preset; use `verify` here")
+            for field in ("each", "labels", "related"):
+                if getattr(self, field):
+                    raise ValueError(f"`{field}` belongs to a preset; a mapping says it itself")
+        elif self.secret is None and self.verify is None:
             raise ValueError(
-                "say how requests are verified: `verify: {type: hmac, ...}`, bearer, basic, or `verify: none`"
+                "say how requests prove who they are: `secret: env:NAME` where the preset knows their proof, "
+                "`verify: {type: bearer, ...}`, or `verify: none`"
             )
-        if self.secret is not None and self.preset != "github":
-            raise ValueError("`secret` belongs to the github preset; use `verify` here")
+        for place, labels in enumerate(self.related):
+            if "id" not in labels:
+                raise ValueError(f"related[{place}] needs an id, such as {{id: $.body.customer.id}}")
         return self

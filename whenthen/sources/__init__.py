@@ -16,17 +16,23 @@ from whenthen.sources.json_bodies import (
     decode_json,
 )
 from whenthen.sources.mapping import (
+    HandshakeAnswer,
     SourceLimits,
     Translation,
 )
 from whenthen.sources.objectstore import (
     translate_notification,
 )
+from whenthen.sources.provider_files import (
+    builtin_names,
+    find_provider,
+)
 from whenthen.sources.requests import (
     Request,
 )
 from whenthen.sources.translator import (
     WebhookTranslator,
+    check_provider,
 )
 from whenthen.sources.verification import (
     ResolveSecret,
@@ -35,14 +41,18 @@ from whenthen.sources.verification import (
 )
 
 __all__ = [
+    "HandshakeAnswer",
     "Request",
     "ResolveSecret",
     "SourceLimits",
     "Translation",
     "WebhookTranslator",
+    "builtin_names",
+    "check_provider",
     "cloudevent_of_message",
     "decode_json",
     "event_of_cloudevent",
+    "find_provider",
     "is_binary_cloudevent",
     "is_cloudevent",
     "trace_of_cloudevent",

@@ -39,10 +39,12 @@ from whenthen.templates import Path, Value, compile_path, compile_value, scalar_
 
 __all__ = [
     "CompiledMapping",
+    "HandshakeAnswer",
     "SourceLimits",
     "Translation",
     "checked_condition",
     "delivery_event_id",
+    "digest_of",
     "label_text",
     "reject",
     "time_of",
@@ -66,6 +68,16 @@ class SourceLimits:
     event: EventLimits = field(default_factory=EventLimits)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HandshakeAnswer:
+    """What a handshake is answered with, beside events and refusals."""
+
+    status: int
+    body: bytes
+    content_type: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
 @dataclass(slots=True, kw_only=True)
 class Translation:
     """What a request became. `dropped` says for each thing that became no event why; both may be empty."""
@@ -73,6 +85,7 @@ class Translation:
     events: list[Event] = field(default_factory=list)
     dropped: list[str] = field(default_factory=list)
     extra_bytes: int = 0  #: of the events of a mapping that may repeat parts of the body, so far as they were counted
+    answer: HandshakeAnswer | None = None  #: of a request that is no event and waits for it
 
 
 class CompiledMapping:
@@ -135,7 +148,7 @@ class CompiledMapping:
         result = Translation()
         most = max(self._limits.bytes, _GROWTH * len(request.body))
         delivery = (
-            None if signed_at is None or self._id is not None else _digest(signed_at.encode() + b"." + request.body)
+            None if signed_at is None or self._id is not None else digest_of(signed_at.encode() + b"." + request.body)
         )
         if self._each is None:
             self._translate_item(context, None, now, delivery, result)
@@ -287,11 +300,12 @@ def delivery_event_id(name: str, delivery: str) -> str:
     """
     event_id = f"{name}/{delivery}"
     if len(event_id) > MAX_ID or CONTROL.search(event_id):
-        return f"{name}/{_digest(delivery.encode(errors='surrogatepass'))}"
+        return f"{name}/{digest_of(delivery.encode(errors='surrogatepass'))}"
     return event_id
 
 
-def _digest(data: bytes) -> str:
+def digest_of(data: bytes) -> str:
+    """A short name of some bytes, for ids that are made of them."""
     return hashlib.blake2b(data, digest_size=20).hexdigest()
 
 

@@ -27,6 +27,7 @@ from whenthen.schemas.events import Event, new_event
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import Labels, dig, label_of
 from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_id, time_of
+from whenthen.sources.provider_mapping import Additions
 from whenthen.sources.requests import kind_of
 
 __all__ = ["translate_notification"]
@@ -98,6 +99,18 @@ _DETAIL_TYPES = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """What is the same for all records of a request."""
+
+    name: str
+    now: datetime
+    limits: SourceLimits
+    added: (
+        tuple[Additions, dict[str, Any]] | None
+    )  #: what the webhook adds to each event, and what of the request that reads
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Notice:
     """What all forms of a notification have in common."""
@@ -112,23 +125,32 @@ class _Notice:
     record: Mapping[str, Any]
 
 
-def translate_notification(body: Any, *, name: str, now: datetime, limits: SourceLimits) -> Translation:
-    """The events of one notification, in the order of its records.
+def translate_notification(
+    body: Any,
+    *,
+    name: str,
+    now: datetime,
+    limits: SourceLimits,
+    additions: Additions | None = None,
+    context: dict[str, Any] | None = None,
+) -> Translation:
+    """The events of one notification, in the order of its records. `additions` are put to each, from `context`.
 
     Raises:
         InvalidEvent: it has none of the known forms, or a record lacks something; names the field.
     """
-    return _translate(body, ("body",), name, now, limits, 0)
+    added = None if additions is None else (additions, context or {})
+    return _translate(body, ("body",), _Reading(name, now, limits, added), 0)
 
 
-def _translate(body: Any, path: FieldPath, name: str, now: datetime, limits: SourceLimits, level: int) -> Translation:
+def _translate(body: Any, path: FieldPath, reading: _Reading, level: int) -> Translation:
     if not isinstance(body, dict):
         raise InvalidEvent(f"a JSON object is expected, found {kind_of(body)}", path=path)
     if "Records" in body:
-        return _translate_records(body["Records"], (*path, "Records"), name, now, limits)
+        return _translate_records(body["Records"], (*path, "Records"), reading)
     if "detail-type" in body:
         notice = _of_eventbridge(body, path)
-        return Translation(events=[_event(notice, path, name, now, limits)])
+        return Translation(events=[_event(notice, path, reading)])
     if body.get("Event") == "s3:TestEvent":
         return Translation(dropped=["s3:TestEvent: the store tries this address out"])
     kind = body.get("Type")
@@ -139,7 +161,7 @@ def _translate(body: Any, path: FieldPath, name: str, now: datetime, limits: Sou
         if not isinstance(message, str):
             raise InvalidEvent(f"text is expected, found {kind_of(message)}", path=(*path, "Message"))
         inner = decode_json(message.encode(), (*path, "Message"))
-        return _translate(inner, (*path, "Message"), name, now, limits, level + 1)
+        return _translate(inner, (*path, "Message"), reading, level + 1)
     if kind in ("SubscriptionConfirmation", "UnsubscribeConfirmation"):
         return Translation(dropped=[f"SNS {kind}: confirm it by opening its SubscribeURL"])
     raise InvalidEvent(
@@ -149,11 +171,13 @@ def _translate(body: Any, path: FieldPath, name: str, now: datetime, limits: Sou
     )
 
 
-def _translate_records(records: Any, path: FieldPath, name: str, now: datetime, limits: SourceLimits) -> Translation:
+def _translate_records(records: Any, path: FieldPath, reading: _Reading) -> Translation:
     if not isinstance(records, list):
         raise InvalidEvent(f"a list is expected, found {kind_of(records)}", path=path)
-    if len(records) > limits.events:
-        raise InvalidInput(f"{len(records)} records; at most {limits.events} are allowed in a request", path=path)
+    if len(records) > reading.limits.events:
+        raise InvalidInput(
+            f"{len(records)} records; at most {reading.limits.events} are allowed in a request", path=path
+        )
     result = Translation()
     if not records:
         result.dropped.append(f"{path_text(path)} is an empty list")
@@ -163,7 +187,7 @@ def _translate_records(records: Any, path: FieldPath, name: str, now: datetime, 
         if notice is None:
             result.dropped.append(error_text(place, f"{record['eventName']} changed nothing"))
         else:
-            result.events.append(_event(notice, place, name, now, limits))
+            result.events.append(_event(notice, place, reading))
     return result
 
 
@@ -234,7 +258,7 @@ def _of_eventbridge(body: Mapping[str, Any], path: FieldPath) -> _Notice:
     )
 
 
-def _event(notice: _Notice, path: FieldPath, name: str, now: datetime, limits: SourceLimits) -> Event:
+def _event(notice: _Notice, path: FieldPath, reading: _Reading) -> Event:
     labels = Labels(f"s3://{notice.bucket}/{notice.key}" if notice.key else f"s3://{notice.bucket}")
     labels.put("bucket", notice.bucket)
     labels.put("key", notice.key)
@@ -255,15 +279,21 @@ def _event(notice: _Notice, path: FieldPath, name: str, now: datetime, limits: S
         "record": notice.record,
     }
     try:
+        related: list[dict[str, str]] = []
+        if reading.added is not None:
+            additions, context = reading.added
+            additions.add_labels(labels, context)
+            related = additions.related(context)
         return new_event(
             notice.name,
             resource=labels.done(),
+            related=related,
             payload={label: value for label, value in payload.items() if value is not None},
             occurred=time_of(time, ("occurred",)) if isinstance(time, str) and time else time or None,
-            id=_event_id(notice, name),
-            now=now,
-            source=f"webhook:{name}",
-            limits=limits.event,
+            id=_event_id(notice, reading.name),
+            now=reading.now,
+            source=f"webhook:{reading.name}",
+            limits=reading.limits.event,
         )
     except InvalidEvent as error:
         if error.path == ("occurred",):

@@ -34,6 +34,7 @@ class Request:
     headers: Mapping[str, str] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
+    repeated: frozenset[str] = frozenset()  #: headers that came several times, of which `headers` has the last
     trace: dict[str, str] | None = None  #: that its events become part of
 
     @classmethod

@@ -5,20 +5,25 @@ Called by the HTTP edge in `engine`. Pure: takes the request and `now`. Meaning:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
-from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.errors import InvalidInput, Unproven
 from whenthen.schemas.events import check_outside
-from whenthen.schemas.webhooks import HmacVerification, Verification, Webhook
-from whenthen.sources.github import SIGNATURE_HEADER, SIGNATURE_PREFIX, translate_github
+from whenthen.schemas.providers import Provider
+from whenthen.schemas.webhooks import BearerVerification, HmacRecipe, HmacVerification, Verification, Webhook
+from whenthen.sources.handshakes import Handshakes
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, reject
 from whenthen.sources.objectstore import translate_notification
+from whenthen.sources.provider_files import find_provider
+from whenthen.sources.provider_mapping import VARIABLES, Additions, ProviderMapping, context_of
 from whenthen.sources.requests import Request, decode_body
 from whenthen.sources.verification import ResolveSecret, references, unreadable_secrets, verify, verify_head
 
-__all__ = ["WebhookTranslator"]
+__all__ = ["WebhookTranslator", "check_provider"]
+
+_POST = frozenset({"POST"})
 
 
 class WebhookTranslator:
@@ -28,6 +33,7 @@ class WebhookTranslator:
         webhook: as it is written in the rules.
         resolve_secret: the secret of a reference; called for every request, so that a rotated secret counts at once.
         limits: how much one request may become.
+        providers: those of the rules, by name.
 
     Raises:
         InvalidInput: a template, path or condition is wrong, or two settings contradict; names the field.
@@ -39,36 +45,83 @@ class WebhookTranslator:
         *,
         resolve_secret: ResolveSecret,
         limits: SourceLimits | None = None,
+        providers: Mapping[str, Provider] | None = None,
     ) -> None:
         self.name = webhook.name
         self.rate_limit = webhook.rate_limit
+        self.methods: frozenset[str] = _POST  #: that requests may have
         self._limits = limits or SourceLimits()
         self._resolve_secret = resolve_secret
-        self._verification = _verification(webhook)
         self._when = None
         self._reserved_names = webhook.allow_reserved_names
+        self._handshakes: Handshakes | None = None
         self._read: Callable[[Request, datetime, str | None], Translation]
         if webhook.map is not None:
+            self._verifications = _verifications(webhook, None)
             if webhook.when is not None:
                 raise InvalidInput("belongs to a preset; write it as map.when here", path=("when",))
             self._read = CompiledMapping(
                 webhook.name, webhook.map, limits=self._limits, allow_reserved_names=webhook.allow_reserved_names
             ).translate
+            return
+        assert webhook.preset is not None
+        provider = find_provider(webhook.preset, providers)
+        self._verifications = _verifications(webhook, provider)
+        related = [{label: [text] for label, text in labels.items()} for labels in webhook.related]
+        labels = {label: [text] for label, text in webhook.labels.items()}
+        if provider.code == "s3":
+            if webhook.each is not None:
+                raise InvalidInput(f"the {provider.name} preset has its own; leave it out", path=("each",))
+            self._additions = Additions(labels, related, VARIABLES)
+            self._read = self._read_s3
         else:
-            self._read = self._read_github if webhook.preset == "github" else self._read_s3
-            if webhook.when is not None:
-                self._when = checked_condition(webhook.when, ("when",), ("event", "now"))
+            try:
+                self._read = ProviderMapping(
+                    webhook.name,
+                    provider,
+                    limits=self._limits,
+                    each=webhook.each,
+                    labels=labels,
+                    related=related,
+                    allow_reserved_names=webhook.allow_reserved_names,
+                ).translate
+            except InvalidInput as error:
+                # what the webhook does not have itself is the provider's, which is looked at where it is written
+                if error.path[:1] and str(error.path[0]) in ("labels", "related", "each"):
+                    raise
+                raise InvalidInput(f"provider {provider.name!r}: {error}", path=("preset",)) from None
+        if webhook.when is not None:
+            self._when = checked_condition(webhook.when, ("when",), ("event", "now"))
+        if provider.handshakes:
+            self._handshakes = Handshakes(webhook.name, provider.handshakes)
+        self.methods = frozenset({*provider.methods, *(handshake.method for handshake in provider.handshakes)})
 
     @property
     def secrets(self) -> int:
         """The number of secrets that it accepts."""
-        return 0 if self._verification is None else len(references(self._verification))
+        return len(self._references())
 
     def unreadable_secrets(self) -> list[str]:
         """Why secrets of it can not be read, one text for each that can not; it names references, never values."""
-        if self._verification is None:
-            return []
-        return unreadable_secrets(self._verification, resolve_secret=self._resolve_secret)
+        found: dict[str, set[str]] = {}
+        for verification in self._verifications:
+            reasons = unreadable_secrets(verification, resolve_secret=self._resolve_secret)
+            for reference, reason in reasons.items():
+                found.setdefault(reference, set()).add(reason)
+        # of several recipes one is enough: a secret may be the key of the one and the token of the other
+        unusable = [
+            sorted(reasons)[0]
+            for reference, reasons in found.items()
+            if all(
+                reference in unreadable_secrets(each, resolve_secret=self._resolve_secret)
+                for each in self._verifications
+                if reference in references(each)
+            )
+        ]
+        return unusable
+
+    def _references(self) -> list[str]:
+        return list(dict.fromkeys(reference for each in self._verifications for reference in references(each)))
 
     def check_head(self, request: Request, now: datetime) -> None:
         """Return if the headers of a request may be those of an authentic one; its body is not there yet.
@@ -76,11 +129,11 @@ class WebhookTranslator:
         Raises:
             Refused: whatever its body is, it does not prove who it is from.
         """
-        if self._verification is not None:
-            verify_head(request, self._verification, now=now, resolve_secret=self._resolve_secret)
+        if self._verifications and not self._is_open(request):
+            verify_head(request, self._verification_of(request), now=now, resolve_secret=self._resolve_secret)
 
     def translate(self, request: Request, now: datetime) -> Translation:
-        """Verify the request and translate it: its events, and for whatever was dropped the reason.
+        """Verify the request and translate it: its events, and for whatever was dropped the reason; or the answer to a handshake.
 
         Raises:
             Refused: it does not prove who it is from (401, 403).
@@ -89,8 +142,14 @@ class WebhookTranslator:
             ReservedName: an event would be called like one of the engine's own (400).
         """
         signed_at = None
-        if self._verification is not None:
-            signed_at = verify(request, self._verification, now=now, resolve_secret=self._resolve_secret)
+        if self._verifications and not self._is_open(request):
+            signed_at = verify(request, self._verification_of(request), now=now, resolve_secret=self._resolve_secret)
+        if self._handshakes is not None:
+            answer = self._handshakes.answer(request)
+            if answer is not None:
+                return Translation(answer=answer)
+            if self._is_open(request):
+                raise InvalidInput("not a handshake of this sender", path=("method",))
         result = self._read(request, now, signed_at)
         for event in result.events:
             check_outside(event, reserved_names=self._reserved_names)
@@ -98,7 +157,7 @@ class WebhookTranslator:
                 event.data["trace"] = request.trace
         if self._when is None:
             return result
-        kept = Translation(dropped=result.dropped)
+        kept = Translation(dropped=result.dropped, extra_bytes=result.extra_bytes)
         for event in result.events:
             reason = reject(self._when, {**event.variables, "now": now})
             if reason is None:
@@ -107,24 +166,67 @@ class WebhookTranslator:
                 kept.dropped.append(f"{event.name} {event.id}: when: {reason}")
         return kept
 
-    def _read_github(self, request: Request, now: datetime, signed_at: str | None) -> Translation:
-        return translate_github(request, name=self.name, now=now, limits=self._limits)
+    def _is_open(self, request: Request) -> bool:
+        """Whether a request needs no proof: a handshake of a sender that can not prove itself yet. It becomes no event."""
+        return request.method != "POST" and self._handshakes is not None and self._handshakes.is_open(request.method)
+
+    def _verification_of(self, request: Request) -> Verification:
+        """The first whose header is there; with none of them the first, which says what is missing."""
+        first = self._verifications[0]
+        if len(self._verifications) == 1:
+            return first
+        for verification in self._verifications:
+            if _header(verification) in request.headers:
+                return verification
+        names = ", ".join(dict.fromkeys(_header(verification) for verification in self._verifications))
+        raise Unproven("proof_missing", f"none of these headers is there: {names}", status=401)
 
     def _read_s3(self, request: Request, now: datetime, signed_at: str | None) -> Translation:
         # SNS declares its JSON as text/plain.
         plain = request.media_type == "text/plain"
         body = decode_json(request.body) if plain else decode_body(request)
-        return translate_notification(body, name=self.name, now=now, limits=self._limits)
+        additions = self._additions if self._additions else None
+        context = context_of(request, body, self.name) if additions is not None else {}
+        return translate_notification(
+            body, name=self.name, now=now, limits=self._limits, additions=additions, context=context
+        )
 
 
-def _verification(webhook: Webhook) -> Verification | None:
-    """How requests are verified; None accepts everyone, which the webhook must have said."""
+def check_provider(provider: Provider, providers: Mapping[str, Provider]) -> None:
+    """Return if a provider of the rules compiles. `providers` are all of the rules.
+
+    Raises:
+        InvalidInput: a template, path or condition is wrong, or what it extends; names the field.
+    """
+    whole = find_provider(provider.name, {**providers, provider.name: provider})
+    if whole.code is None:
+        ProviderMapping("check", whole, limits=SourceLimits())
+    Handshakes("check", whole.handshakes)
+
+
+def _header(verification: Verification) -> str:
+    if isinstance(verification, (HmacVerification, BearerVerification)):
+        return verification.header.lower()
+    return "authorization"
+
+
+def _verifications(webhook: Webhook, provider: Provider | None) -> list[Verification]:
+    """How requests are verified, one of several ways; none accepts everyone, which the webhook must have said."""
     if webhook.secret is not None:
         if webhook.verify is not None:
             raise InvalidInput("give either `secret` or `verify`, not both", path=("verify",))
-        return HmacVerification(
-            type="hmac", secret=webhook.secret, header=SIGNATURE_HEADER, algorithm="sha256", prefix=SIGNATURE_PREFIX
-        )
+        if provider is None or not provider.verify:
+            name = "this webhook" if provider is None else f"the {provider.name} preset"
+            raise InvalidInput(
+                f"{name} knows no proof of its own; use `verify: {{type: bearer, ...}}`, hmac, basic, or none",
+                path=("secret",),
+            )
+        return [
+            HmacVerification(**recipe.model_dump(exclude_unset=True), secret=webhook.secret)
+            if isinstance(recipe, HmacRecipe)
+            else BearerVerification(type="bearer", token=webhook.secret, header=recipe.header)
+            for recipe in provider.verify
+        ]
     if webhook.verify is None:
         raise InvalidInput("say how requests are verified, or `verify: none`", path=("verify",))
-    return None if webhook.verify == "none" else webhook.verify
+    return [] if webhook.verify == "none" else [webhook.verify]

@@ -44,7 +44,7 @@ from whenthen.schemas.calendar import recurrence
 from whenthen.schemas.events import EventLimits
 from whenthen.schemas.ruletests import RuleTest
 from whenthen.schemas.times import format_duration, parse_duration
-from whenthen.sources import json_bodies, mapping
+from whenthen.sources import hmac_signatures, json_bodies, mapping
 from whenthen.sources.mapping import SourceLimits
 from whenthen.supervision import parent_process
 from whenthen.templates import bounded_text, budget, path_parser, path_query, text, values
@@ -211,6 +211,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("rules", f"levels of nesting of a condition | {parser.MAX_DEPTH} |"),
     ("sources", f"(at most {n(_MAPPING.events)} items)"),
     ("sources", f"has more than {mapping.MAX_ID} characters or `source` has a `#`"),
+    ("sources", f"several items in the header (at most {hmac_signatures.MOST_ITEMS})"),
     ("sources", f"the `tracestate`, at most {trace_context.MAX_STATE} characters"),
     ("sources", f"`body_limit` ({decimal(Settings.model_fields['body_limit'].default)} by default)"),
     ("templates", f"or {budget.SEARCHED_PER_STEP} that are searched | {n(budget.MAX_STEPS)} |"),

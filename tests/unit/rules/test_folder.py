@@ -190,7 +190,7 @@ def test_a_bad_trigger_is_told_in_words(tmp_path: Path, trigger: str, expected: 
             "verify.secret: a secret is a reference, never the secret",
         ),
         ("{name: w, verify: {type: hmac, secret: env:A}, preset: s3}", "verify.header: missing; add `header:`"),
-        ("{name: w, preset: github}", "webhooks[0]: the github preset checks signatures"),
+        ("{name: w, preset: github}", "webhooks[0]: say how requests prove who they are: `secret: env:NAME`"),
     ],
 )
 def test_a_bad_webhook_is_told_in_words(tmp_path: Path, webhook: str, expected: str) -> None:

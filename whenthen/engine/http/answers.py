@@ -20,6 +20,7 @@ from whenthen.schemas.errors import (
     NotFound,
     Refused,
     RenderError,
+    Unproven,
     UnsupportedMediaType,
     WhenthenError,
 )
@@ -41,6 +42,7 @@ Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 RETRY_AFTER_S = 2
+_UNPROVEN = "the request does not prove who it is from; the server's log and `whenthen audit` say what of it fails"
 _JSON = (b"content-type", b"application/json")
 
 log = logging.getLogger(__name__)
@@ -93,6 +95,8 @@ def answer_of(error: Exception, *, more: dict[str, Any] | None = None) -> Answer
         return error_answer(415, error.reason, str(error), more=more)
     if isinstance(error, Refused):
         challenge = ((b"www-authenticate", b"Bearer"),) if error.status == 401 else ()
+        if isinstance(error, Unproven):  # what of the proof fails would help whoever guesses at it
+            return error_answer(error.status, Refused.reason, _UNPROVEN, *challenge, more=more)
         return error_answer(error.status, error.reason, str(error), *challenge, more=more)
     if isinstance(error, NotFound):
         return error_answer(404, error.reason, str(error), more=more)

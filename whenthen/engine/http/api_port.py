@@ -48,6 +48,9 @@ class Api(Protocol):
     def rate_limit(self, webhook: str) -> RateLimit | None:
         """How often one source may call the webhook. Raises NotFound."""
 
+    def hook_methods(self, webhook: str) -> Collection[str]:
+        """The methods that the webhook's sender uses, POST or others. Raises NotFound."""
+
     def hook_names(self) -> Collection[str]:
         """Names of the webhooks in force."""
 

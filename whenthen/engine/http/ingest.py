@@ -8,6 +8,7 @@ fails on the way the answer says which were accepted; sending the same list agai
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Any
@@ -45,6 +46,7 @@ from whenthen.schemas.events import (
     read_event,
 )
 from whenthen.sources import (
+    HandshakeAnswer,
     Request,
     cloudevent_of_message,
     decode_json,
@@ -149,8 +151,12 @@ class Ingest:
                 source = "webhook"
                 near = near_names(name, self._api.hook_names())
                 raise NotFound(f'no webhook is named "{name[:200]}"' + (f'; did you mean "{near[0]}"?' if near else ""))
-            if scope["method"] != "POST":
-                raise HttpError(405, "method_not_allowed", "a webhook is called with POST", (b"allow", b"POST"))
+            method = scope["method"]
+            if method != "POST" and method not in self._api.hook_methods(name):
+                allowed = ", ".join(sorted(self._api.hook_methods(name)))
+                raise HttpError(
+                    405, "method_not_allowed", f"this webhook is called with {allowed}", (b"allow", allowed.encode())
+                )
             limit = self._api.rate_limit(name)
             if limit is not None:
                 self._rates.check(name, limit, scope)
@@ -159,20 +165,27 @@ class Ingest:
                 refuse_compressed(scope)
             query = scope.get("query_string", b"")
             request = Request(
-                method="POST",
+                method=method,
                 headers=headers,
                 query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
             )
+            if len(headers) != len(scope["headers"]):
+                request.repeated = _repeated(scope)
             if "traceparent" in headers:
                 request.trace = trace_of(scope)
             self._api.check_head(name, request)
-            request.body = await read_body(receive, self._body_limit, headers.get("content-length"), share)
+            # what comes with other methods says all in its headers and its address
+            most = self._body_limit if method == "POST" else 0
+            request.body = await read_body(receive, most, headers.get("content-length"), share)
             result = self._api.translate(name, request)
             share.take(result.extra_bytes)
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
             return await self._refuse(scope, send, error, source)
+        if result.answer is not None:
+            await send_answer(send, _handshake(result.answer))
+            return result.answer.status
         if not result.events:
             await send_answer(send, _accepted(200, [], [], result.dropped))
             return 200
@@ -258,6 +271,22 @@ class Ingest:
         unread = answer.status in (401, 403, 404, 405, 413, 415) or isinstance(error, HttpError)
         await send_answer(send, answer, close=unread)
         return answer.status
+
+
+def _repeated(scope: Scope) -> frozenset[str]:
+    """The headers that came more than once."""
+    counts = Counter(key for key, _ in scope["headers"])
+    return frozenset(key.decode("latin-1") for key, count in counts.items() if count > 1)
+
+
+def _handshake(answer: HandshakeAnswer) -> Answer:
+    """The answer to a handshake, which repeats parts of a request: so nothing of it is to be guessed to be a page."""
+    headers = [
+        (b"content-type", answer.content_type.encode()),
+        (b"x-content-type-options", b"nosniff"),
+        *((name.lower().encode("latin-1"), text.encode("latin-1")) for name, text in answer.headers),
+    ]
+    return Answer(answer.status, answer.body, tuple(headers))
 
 
 def _native(data: Any, kind: str) -> Any:

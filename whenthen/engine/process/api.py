@@ -78,6 +78,7 @@ class ServerApi:
         self.check_head = intake.check_head
         self.translate = intake.translate
         self.hook_names = intake.hook_names
+        self.hook_methods = intake.hook_methods
         self.rate_limit = intake.rate_limit
 
         self.note_refusal = intake.note_refusal

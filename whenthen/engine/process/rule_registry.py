@@ -78,6 +78,7 @@ class RuleRegistry:
         parts: list[list[CompiledAutomation]] = [[] for _ in range(self._shards)]
         for name, compiled in automations.items():
             parts[shard_of(name, self._shards)].append(compiled)
+        providers = {provider.name: provider for provider in rules.providers}
         return Compiled(
             rules=rules,
             number=number,
@@ -85,7 +86,9 @@ class RuleRegistry:
             actions=actions,
             shards=[RuleSet(part) for part in parts],
             webhooks={
-                webhook.name: WebhookTranslator(webhook, resolve_secret=self._resolve_secret, limits=self._limits)
+                webhook.name: WebhookTranslator(
+                    webhook, resolve_secret=self._resolve_secret, limits=self._limits, providers=providers
+                )
                 for webhook in rules.webhooks
             },
             deployments={deployment.name: deployment for deployment in rules.deployments},

@@ -144,7 +144,8 @@ class FakeApi:
     stored: dict[str, Event] = field(default_factory=dict)
     order: list[str] = field(default_factory=list)
     fail: dict[str, Exception] = field(default_factory=dict)  #: by event id, or "*"
-    limit: RateLimit | None = None  #: of the webhook
+    limit: RateLimit | None = None
+    methods: Collection[str] = ("POST",)  #: of the webhook
     missing: list[str] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[str, ...]] = field(default_factory=list)
@@ -191,6 +192,9 @@ class FakeApi:
 
     def rate_limit(self, webhook: str) -> RateLimit | None:
         return self.limit
+
+    def hook_methods(self, webhook: str) -> Collection[str]:
+        return self.methods
 
     def hook_names(self) -> Collection[str]:
         return {"orders"}

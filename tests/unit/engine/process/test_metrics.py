@@ -220,7 +220,14 @@ def test_every_reason_of_a_refusal_is_known_ahead() -> None:
         if isinstance(kind, type)
         and issubclass(kind, (errors.InvalidEvent, errors.UnsupportedMediaType, errors.Refused, errors.BusUnavailable))
     }
-    given |= {errors.InvalidInput.reason, errors.RenderError.reason, "internal", "disk_full", "data_directory_gone"}
+    given |= {
+        *errors.Unproven.REASONS,
+        errors.InvalidInput.reason,
+        errors.RenderError.reason,
+        "internal",
+        "disk_full",
+        "data_directory_gone",
+    }
     given |= {value for name, value in vars(BusReason).items() if not name.startswith("_")}
     folder = Path(http.__file__).parent
     for name in ("ingest", "bodies", "rate_limits"):

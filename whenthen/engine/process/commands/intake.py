@@ -59,5 +59,8 @@ class Intake:
     def rate_limit(self, webhook: str) -> RateLimit | None:
         return self._rule_registry.webhook(webhook).rate_limit
 
+    def hook_methods(self, webhook: str) -> Collection[str]:
+        return self._rule_registry.webhook(webhook).methods
+
     def hook_names(self) -> Collection[str]:
         return self._rule_registry.now.webhooks

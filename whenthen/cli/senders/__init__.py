@@ -1,0 +1,1 @@
+"""Which senders of webhooks are known? The command `whenthen providers`."""
