@@ -21,6 +21,7 @@ from whenthen.engine.bus.records import (
     encode_firing,
     encode_task,
 )
+from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import (
     dead_subject,
     firing_prefix,
@@ -113,6 +114,13 @@ async def test_all_dead_letters_are_listed_page_by_page_filtered_and_counted(bus
     assert (await actions.count_dead("b")).count == 250
     await letters.drop("f0.0")
     assert [letter.task.firing.id for letter in await letters.letters(automation="b", limit=1000)][-1] == "f10"
+    assert await letters.counts() == {"a": 2250, "b": 249}
+    # a crash, or a backup, brings back what a message replaced that expired since then
+    taken = await bus.js.get_last_msg(ENGINE, dead_subject("b", "f0", 0))
+    assert not taken.data
+    assert (taken.headers or {})["Nats-TTL"] == f"{30 * 86400}s"
+    await store(bus, left_by(0, "b")[2:])  # it was sent again, and died again
+    assert await letters.counts() == await DeadLetters(bus.client).counts() == {"a": 2250, "b": 250}
 
 
 RULE = """

@@ -7,7 +7,6 @@ away in one atomic batch, with attempts counted on. What the action does is what
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,7 +23,7 @@ from whenthen.engine.bus.records import (
     OutcomeState,
     decode_task,
 )
-from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
+from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_pages import StoredMessage, StreamPage, newest
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import (
@@ -33,6 +32,7 @@ from whenthen.engine.bus.subjects import (
     outcome_subject,
     short_token,
 )
+from whenthen.engine.execution.letter_counts import LetterCounts
 from whenthen.schemas.errors import Conflict, NotFound
 from whenthen.schemas.firings import ActionTask
 from whenthen.schemas.times import format_time
@@ -41,7 +41,8 @@ __all__ = ["DeadLetter", "DeadLetters"]
 
 _INDEX = re.compile(r"[0-9]{1,6}")  #: of an action in its automation
 
-TOMBSTONE_S = 1
+#: how long the place of a letter that was taken away stays taken: as long as the letter could come back, of a backup or a crash
+TOMBSTONE_S = 30 * 86400
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,7 @@ class DeadLetters:
         self._client = client
         self._task_ttl_s = task_ttl_s
         self._outcome_ttl_s = outcome_ttl_s
+        self._counts = LetterCounts(client)
 
     async def list_actions(
         self,
@@ -118,18 +120,7 @@ class DeadLetters:
         Raises:
             BusUnavailable: no answer.
         """
-        found: Counter[str] = Counter()
-        seen = 0
-        while True:
-            request = {"subjects_filter": "engine.dead.>", "offset": seen}
-            answer = await self._client.api(f"STREAM.INFO.{ENGINE}", request)
-            if error := answer.get("error"):
-                raise unavailable(f"dead letters can not be counted: {error.get('description')}", BusReason.REFUSED)
-            subjects = answer["state"].get("subjects") or {}
-            found.update(subject.split(".")[2] for subject in subjects)
-            seen += len(subjects)
-            if not subjects or seen >= int(answer.get("total", 0)):
-                return found
+        return await self._counts.read()
 
     async def letter(self, key: str) -> DeadLetter:
         """The dead letter of an action. Errors: see `redrive`."""
