@@ -396,7 +396,7 @@ async def test_a_stopping_worker_finishes_what_ends_in_time(house: House) -> Non
 
 
 async def test_long_lines_are_split_and_of_a_long_log_the_beginning_and_the_end_are_kept(house: House) -> None:
-    script = "head -c 2500 /dev/zero | tr '\\0' a; echo; seq 10000; echo >&2; exit 2"
+    script = "head -c 2500 /dev/zero | tr '\\0' a; echo; seq 10000; exit 2"
     house.deploy(command=["sh", "-c", script])
     run = await house.start()
     async with house.worker(

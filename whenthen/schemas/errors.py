@@ -33,6 +33,8 @@ WhenthenError
 ├── Fenced                another process has taken over the shard (`engine.evaluation`)
 ├── CommitRefused         the store refuses a commit again and again (`engine.evaluation`)
 ├── Shortage              a worker's machine can not start a run at the moment (`runs`)
+├── CursorMoved           another projector has read on (`history`)
+├── HistoryUnavailable    the database of the history can not be used at the moment (`history`)
 ├── HttpError             a request is refused for its form (`engine.http`)
 ├── Unreachable           no server answers at the address (`cli`)
 └── ApiError              the server refused a request (`cli`)

@@ -38,7 +38,7 @@ def asked(name: str, *events: tuple[int, dict[str, Any]]) -> WhyAnswer:
         ("every", [(0, {"name": "c"})], "expect: a, found c"),
         ("both", [(0, {"name": "c"})], "expect: a or b, found c"),
         ("both", [(0, {})], "1 of 2 parts fired; triggers[1] would have had to fire by 2026-01-31T12:00:20Z"),
-        ("absence", [(0, {"name": "b"})], "looked at again at 2026-01-31T12:00:10Z"),
+        ("absence", [(0, {"name": "b"})], "fires at 2026-01-31T12:00:10Z unless a comes before"),
         ("burst", [(0, {})], "looked at again at 2026-01-31T12:00:10Z"),
         ("metric", [(0, {"n": 3})], "3"),
     ],
