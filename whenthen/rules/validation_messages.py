@@ -26,6 +26,10 @@ __all__ = ["Explained", "explain", "nearest"]
 
 
 #: fields of triggers that are looked for beside `trigger`
+_SCALARS = (str, int, float)  #: have no fields
+_FORMS = frozenset(
+    ("str", "int", "float", "bool", "constrained-str", "constrained-int")
+)  #: as pydantic names plain ones
 _OF_TRIGGERS = frozenset(EventTrigger.model_fields)
 #: what other tools call a field
 _OTHER_WORDS = {"cwd": "working_dir", "labels": "match", "match_labels": "match"}
@@ -135,9 +139,9 @@ def _follow(loc: tuple[Any, ...], data: Any, root: type[BaseModel]) -> _Walk:
     for step in loc:
         if _is_form(step, walk.value):
             continue
-        if len(walk.branches) > 1 and isinstance(step, str) and step in walk.branches:
+        if (branch := _branch(step, walk)) is not None:
             short = step if isinstance(walk.value, dict) and "type" not in walk.value and step in walk.value else None
-            _choose(walk, walk.branches[step])
+            _choose(walk, branch)
         elif isinstance(step, int):
             if isinstance(walk.value, list) and step < len(walk.value):
                 walk.path.append(step)
@@ -155,7 +159,21 @@ def _follow(loc: tuple[Any, ...], data: Any, root: type[BaseModel]) -> _Walk:
 
 def _is_form(step: Any, value: Any) -> bool:
     """Whether a step of a location names one of the forms that a value may have, such as `dict[str,str]`, and leads nowhere."""
-    return isinstance(step, str) and "[" in step and not (isinstance(value, dict) and step in value)
+    if not isinstance(step, str) or (isinstance(value, dict) and step in value):
+        return False
+    return "[" in step or step in _FORMS or isinstance(value, _SCALARS)
+
+
+def _branch(step: Any, walk: _Walk) -> type[BaseModel] | None:
+    """The model that a step of a location names, of those that a value may be; of one model beside other forms, too."""
+    if not isinstance(step, str):
+        return None
+    if len(walk.branches) > 1:
+        return walk.branches.get(step)
+    for model in walk.branches.values():
+        if step == model.__name__ and step not in _fields(model):
+            return model
+    return None
 
 
 def _choose(walk: _Walk, model: type[BaseModel]) -> None:

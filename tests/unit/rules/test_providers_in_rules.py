@@ -45,6 +45,14 @@ def test_provider_of_one_file_serves_the_webhook_of_another(tmp_path: Path) -> N
         ({"a": ACME.replace("$.body.kind", "$.bdy.kind")}, "a.yaml:5:19: providers[0].event[1]: column 2"),
         ({"a": ACME.replace("resource: {id:", "resource: {ident:")}, "providers[0]: resource needs an id"),
         ({"a": ACME.replace("header:", "heder:")}, "providers[0].verify[0].heder: unknown field"),
+        (
+            {"a": ACME.replace("resource: {id:", "occurred: 3\n    resource: {id:")},
+            "providers[0].occurred: wanted text",
+        ),
+        (
+            {"a": ACME.replace("resource: {id:", "occurred: {b: 2}\n    resource: {id:")},
+            "providers[0].occurred.b: unknown field",
+        ),
         ({"a": ACME + ACME.removeprefix("providers:\n")}, 'provider "acme" is defined twice'),
         ({"a": ACME + "    extends: acmee\n"}, "providers[0].extends: no provider is named 'acmee'"),
         ({"a": ACME + HOOK.replace("secret", "labels: {x: '$.bdy'}, secret")}, "webhooks[0].labels.x"),
