@@ -21,7 +21,7 @@ import orjson
 
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE
 from whenthen.cli.token_files import find_token
-from whenthen.schemas.errors import SetupError, WhenthenError
+from whenthen.schemas.errors import InvalidInput, SetupError, WhenthenError
 from whenthen.schemas.trace_context import TRACE_HEADERS, read_trace, trace_headers
 
 __all__ = ["ApiError", "Client", "Unreachable", "api_token", "quoted"]
@@ -181,6 +181,10 @@ class Client:
         """Errors of a connection as ours."""
         try:
             yield
+        except httpx.InvalidURL as error:  # of the words given, as `connect` has looked at the address of the server
+            raise InvalidInput(
+                f"nobody can be asked for this ({error}); ask for less, or look at what was given"
+            ) from None
         except httpx.TimeoutException:
             raise Unreachable(f"{self.url} did not answer within {TIMEOUT_S:.0f} seconds") from None
         except httpx.UnsupportedProtocol:

@@ -11,6 +11,7 @@ from whenthen.cli.lists.listings import Column, local_time, print_items
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, Output, OutputOption, UrlOption
 from whenthen.cli.output import errors, fail, print_json, print_lines, stderr, stdout
+from whenthen.schemas.errors import did_you_mean
 
 __all__ = ["add_commands"]
 
@@ -26,6 +27,11 @@ STREAMS = (
     Column(title="TAKEN", value="taken", shape=Shape.NUMBER),
     Column(title="UP TO", value=local_time("at")),
 )
+#: as the route has them
+FILTERS = (
+    "id", "name", "label", "related", "automation", "reason", "event", "firing", "key", "state", "type", "deployment", "work_pool", "kind",
+    "who", "text",
+)  # fmt: skip
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -61,8 +67,7 @@ def list_kind(
         list[str] | None,
         typer.Argument(
             metavar="[NAME=VALUE]...",
-            help="Filters: id, name, label (label=team=data), related, automation, reason, event, firing, key, state, type, deployment, "
-            "work_pool, kind, who, text.",
+            help=f"Filters: {', '.join(FILTERS)}; of labels label=team=data.",
             show_default=False,
         ),
     ] = None,
@@ -81,6 +86,8 @@ def list_kind(
         name, equals, value = pair.partition("=")
         if not equals:
             fail(f"{pair[:80]!r} is not of the form name=value", 2)
+        if name not in FILTERS:
+            fail(f"no filter is named {name[:80]!r}{did_you_mean(name, FILTERS)}; there are {', '.join(FILTERS)}", 2)
         parameters.setdefault(name, []).append(value)
     with Client.connect(url, ca) as client:
         found = client.get(

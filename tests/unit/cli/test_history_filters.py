@@ -1,0 +1,35 @@
+"""What `whenthen history list` can be asked, and what no server can be asked at all."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.unit.engine.http.http_fakes import FakeApi, app_over, client_of
+from whenthen.cli.client import Client
+from whenthen.cli.lists.history_command import FILTERS
+from whenthen.cli.main import app
+from whenthen.schemas.errors import InvalidInput
+
+
+def test_the_filters_are_those_of_the_route() -> None:
+    async def parameters() -> set[str]:
+        async with client_of(app_over(FakeApi())) as client:
+            document = (await client.get("/openapi.json")).json()
+        route = document["paths"]["/api/history/{of}"]["get"]
+        return {each["name"] for each in route["parameters"] if each["in"] == "query"}
+
+    assert {*FILTERS, "limit", "before", "since", "until"} == asyncio.run(parameters())
+
+
+def test_a_filter_that_is_none_is_refused_with_the_near_ones() -> None:
+    done = CliRunner().invoke(app, ["history", "list", "events", "nam=x"])
+    assert done.exit_code == 2
+    assert "no filter is named 'nam'; did you mean 'name'?" in " ".join(done.output.split())
+
+
+def test_what_is_too_long_for_an_address_is_refused() -> None:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(InvalidInput, match="nobody can be asked for this"):
+        client.get("/api/trace/" + "z" * 100_000)
