@@ -173,6 +173,12 @@ def test_without_a_server_the_error_says_how_the_rules_have_it() -> None:
             give()
 
 
+@given(interval=st.timedeltas(timedelta(seconds=1), timedelta(days=3653)))
+def test_whatever_the_interval_is_the_rule_has_it_to_the_microsecond(interval: timedelta) -> None:
+    [written] = yaml.safe_load(load.to_deployment("d", interval=interval).as_rule())
+    assert Deployment.model_validate(written).schedules[0].interval == interval
+
+
 def test_a_server_is_told_json() -> None:
     made = load.to_deployment(
         "d",

@@ -10,7 +10,6 @@ import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -234,14 +233,15 @@ class RunnerDeployment:
             lines.append(f"work_pool: {_flow_style(self.work_pool_name)}")
         if self.schedules:
             lines.append("schedules:")
-            lines += [f"  - {_flow_style(item)}" for item in map(self._schedule, range(len(self.schedules)))]
+            lines += [f"  - {_flow_style(self._schedule(*one))}" for one in enumerate(self.schedules)]
         return "\n  ".join(lines)
 
-    def _schedule(self, number: int) -> dict[str, Any]:
-        entry = self.schedules[number]
+    def _schedule(self, number: int, entry: DeploymentScheduleCreate) -> dict[str, Any]:
         item: dict[str, Any] = {"name": entry.slug or ("default" if number == 0 else f"schedule-{number + 1}")}
         if isinstance(entry.schedule, IntervalSchedule):
-            item["interval"] = _seconds(entry.schedule.interval)
+            from whenthen.schemas.times import format_duration  # not before it is written: it imports pydantic
+
+            item["interval"] = format_duration(entry.schedule.interval)
             item["anchor"] = entry.schedule.anchor_date.isoformat()
         else:
             item.update(
@@ -313,7 +313,3 @@ def _flow_style(value: Any) -> str:
         return f"{digits}.0e{exponent}" if e and "." not in digits else repr(value)
     written = json.dumps(value, default=str, ensure_ascii=False)
     return NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
-
-
-def _seconds(value: timedelta) -> str:
-    return f"{value.total_seconds():g}s"
