@@ -82,5 +82,5 @@ def give_to_server(deployments: Sequence[RunnerDeployment], *, kind: str, option
             f". `whenthen serve` runs it from a file in its rules folder; paths begin there:\n\ndeployments:\n{rules}\n"
         )
         raise needs_server(kind, more)
-    answer = asked(kind, {"deployments": [one.as_request() for one in deployments], **options}, otherwise="")
+    answer = asked(kind, {"deployments": [one.as_request() for one in deployments], **options})
     return [UUID(str(one)) for one in answer or []]

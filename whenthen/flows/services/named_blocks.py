@@ -75,7 +75,7 @@ class Secret(Generic[T]):
                 raise needs_server(
                     "Secret.load", f"; set {variable} for {name!r}, to file:/path or to the secret", BlockNotFound
                 )
-            text = asked("secret.get", {"name": name}, otherwise="")
+            text = asked("secret.get", {"name": name})
         if not text:
             raise ConfigurationError(f"{variable} is empty; give secret {name!r} a value")
         return cls(value=text)
@@ -132,7 +132,7 @@ class JSON:
         if text is None:
             if not connected():
                 raise needs_server("JSON.load", f"; set {variable} for {name!r}", BlockNotFound)
-            return cls(value=asked("json.get", {"name": name}, otherwise=""))
+            return cls(value=asked("json.get", {"name": name}))
         try:
             return cls(value=json.loads(text))
         except ValueError as error:

@@ -75,7 +75,7 @@ class Variable(Generic[T]):
     def _set(cls, name: str, value: Any, tags: list[str] | None, overwrite: bool) -> Variable[Any]:
         made = Variable(name=name, value=value, tags=tags or [])
         body = {"name": name, "value": value, "tags": made.tags, "overwrite": overwrite}
-        asked("variable.set", body, otherwise=str(needs_server("Variable.set", _remedy(name))))
+        asked("variable.set", body, otherwise=needs_server("Variable.set", _remedy(name)))
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -96,7 +96,7 @@ def _get(name: str, default: Any) -> Any:
     if text is not None:
         return read_json(text)
     if connected():
-        answer = asked("variable.get", {"name": name}, otherwise="")
+        answer = asked("variable.get", {"name": name})
         return answer["value"] if answer is not None else None if default is MISSING else default
     if default is MISSING:
         raise needs_server("Variable.get", _remedy(name))
@@ -105,7 +105,7 @@ def _get(name: str, default: Any) -> Any:
 
 def _unset(name: str) -> bool:
     body = {"name": _checked_name(name)}
-    return bool(asked("variable.unset", body, otherwise=str(needs_server("Variable.set", _remedy(name)))))
+    return bool(asked("variable.unset", body, otherwise=needs_server("Variable.set", _remedy(name))))
 
 
 def _remedy(name: str) -> str:

@@ -85,7 +85,7 @@ class _ByWorker:
     """Reads runs through the worker."""
 
     def read_flow_run(self, flow_run_id: UUID) -> KnownFlowRun:
-        return flow_run_of(asked("read_flow_run", {"id": UUID(str(flow_run_id)).hex}, otherwise=""))
+        return flow_run_of(asked("read_flow_run", {"id": UUID(str(flow_run_id)).hex}))
 
 
 def _reader() -> _ByWorker | SyncClient:
@@ -124,7 +124,7 @@ def _started(
         "scheduled_time": None if at is None else at.isoformat(),
         "key": key,
     }
-    return flow_run_of(asked("run_deployment", body, otherwise=""))
+    return flow_run_of(asked("run_deployment", body))
 
 
 def _waited(reader: _ByWorker | SyncClient, run_id: UUID, timeout: float | None, poll_s: float) -> KnownFlowRun:

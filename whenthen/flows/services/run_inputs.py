@@ -141,7 +141,7 @@ class GetInputHandler:
             "key_prefix": self._prefix,
             "after": self._after,
         }
-        answer = asked("receive_input", body, otherwise=str(needs_server("RunInput")))
+        answer = asked("receive_input", body, otherwise=needs_server("RunInput"))
         if answer is None:
             raise FlowPauseTimeout(f"no input came within {self._timeout_s} seconds")
         self._after = answer.get("key")
@@ -211,4 +211,4 @@ async def asend_input(
 def _send(run_input: Any, flow_run_id: UUID, sender: str | None, key_prefix: str | None) -> None:
     value = TypeAdapter(type(run_input)).dump_python(run_input, mode="json")
     body = {"flow_run_id": str(flow_run_id), "value": value, "sender": sender, "key_prefix": key_prefix}
-    asked("send_input", body, otherwise=str(needs_server("RunInput")))
+    asked("send_input", body, otherwise=needs_server("RunInput"))

@@ -80,7 +80,7 @@ def _pause(wait_for_input: Any, timeout: Any, key: str | None) -> Any:
         raise RuntimeError("Flow runs can only be paused from within a flow run.")
     read, body = _input(wait_for_input)
     body |= {"flow_run_id": str(flow.flow_run.id), "timeout_s": timeout, "key": key}
-    answer = asked("pause_flow_run", body, otherwise=str(needs_server("pause_flow_run")))
+    answer = asked("pause_flow_run", body, otherwise=needs_server("pause_flow_run"))
     if answer.get("timed_out"):
         raise FlowPauseTimeout("Flow run was paused and never resumed.")
     return None if read is None else read(answer.get("input"))
@@ -99,7 +99,7 @@ def _suspend(wait_for_input: Any, flow_run_id: UUID | None, timeout: Any, key: s
         flow_run_id = flow.flow_run.id
     read, body = _input(wait_for_input)
     body |= {"flow_run_id": str(flow_run_id), "timeout_s": timeout, "key": key}
-    answer = asked("suspend_flow_run", body, otherwise=str(needs_server("suspend_flow_run")))
+    answer = asked("suspend_flow_run", body, otherwise=needs_server("suspend_flow_run"))
     if answer.get("suspended"):
         raise Pause("the run is suspended")
     return None if read is None else read(answer.get("input"))
@@ -111,7 +111,7 @@ def _resume(flow_run_id: UUID, run_input: dict[str, Any] | None) -> None:
     except ValueError:
         raise ValueError(f"flow_run_id is the id of a run; found {flow_run_id!r:.60}") from None
     body = {"flow_run_id": str(run_id), "input": run_input}
-    answer = asked("resume_flow_run", body, otherwise=str(needs_server("resume_flow_run")))
+    answer = asked("resume_flow_run", body, otherwise=needs_server("resume_flow_run"))
     if answer.get("not_paused"):
         raise NotPausedError("Cannot resume a run that isn't paused!")
     if answer.get("timed_out"):

@@ -183,7 +183,7 @@ class _Call:
     def release(self) -> None:
         if self._lease is not None:
             lease, self._lease = self._lease, None
-            asked("concurrency.release", {"lease": lease}, otherwise="")
+            asked("concurrency.release", {"lease": lease})
         elif self._request is not None and self._limits is not None:
             self._limits.withdraw(self._request, now=steady())
 
@@ -205,7 +205,7 @@ class _Call:
                 "timeout_s": self._timeout_s,
                 "strict": self._strict,
             }
-            answer = asked("concurrency.acquire", body, otherwise="")
+            answer = asked("concurrency.acquire", body)
             if isinstance(answer, dict) and answer.get("timed_out"):
                 raise self._too_late()
             self._lease = answer

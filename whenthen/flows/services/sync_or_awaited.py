@@ -33,13 +33,13 @@ def connected() -> bool:
     return REPORTER.get() is not SILENT
 
 
-def asked(kind: str, body: dict[str, Any], *, otherwise: str) -> Any:
+def asked(kind: str, body: dict[str, Any], *, otherwise: NeedsServer | None = None) -> Any:
     """The server's answer. Another run may have this one's place meanwhile.
 
     Raises:
-        NeedsServer: this process is not connected to one; `otherwise` says what to do then.
+        NeedsServer: this process is not connected to one. `otherwise` is raised then; a caller that looked before leaves it out.
     """
-    if not connected():
-        raise NeedsServer(otherwise)
+    if otherwise is not None and not connected():
+        raise otherwise
     with place_given_away():
         return ask(kind, body)
