@@ -6,7 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, NoReturn, TypeVar
 from uuid import UUID
@@ -15,7 +15,7 @@ from whenthen.flows.clock import utc_now
 from whenthen.flows.execution.reporter import REPORTER
 from whenthen.flows.execution.run_contexts import FLOW, TASK, current_run
 from whenthen.flows.execution.run_logging import engine_logger, logger_of
-from whenthen.flows.execution.run_records import FlowRun, TaskRun, new_id
+from whenthen.flows.execution.run_records import new_id
 from whenthen.flows.flow_errors import ConfigurationError
 from whenthen.flows.services.sync_or_awaited import connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
@@ -90,18 +90,18 @@ class Artifact:
         flow, task = FLOW.get(), TASK.get()
         self.flow_run_id = self.flow_run_id or (None if flow is None else flow.flow_run.id)
         self.task_run_id = self.task_run_id or (None if task is None else task.task_run.id)
-        self._tell("artifact")
+        self._tell()
         return self
 
-    def _tell(self, what: str) -> None:
+    def _tell(self) -> None:
         if connected():
             REPORTER.get().artifact(self)
             return
         run = current_run()
         shown = str(self.data)
         text = shown if len(shown) <= SHOWN_CHARS else f"{shown[:SHOWN_CHARS]}... ({len(shown):,} characters)"
-        logger = logger_of(run) if isinstance(run, (FlowRun, TaskRun)) else engine_logger()
-        logger.info("%s %s (%s): %s", what, self.key or self.id, self.type or "unknown", text)
+        logger = engine_logger() if run is None else logger_of(run)
+        logger.info("artifact %s (%s): %s", self.key or self.id, self.type or "unknown", text)
 
     @classmethod
     def get(cls, key: str | None = None) -> NoReturn:
@@ -224,7 +224,7 @@ def update_progress_artifact(
     artifact_id: UUID, progress: float, description: str | None = None, client: Any = None
 ) -> Any:
     """Show that something is further."""
-    artifact = replace(ProgressArtifact(progress=progress, description=description), id=artifact_id)
+    artifact = ProgressArtifact(id=artifact_id, progress=progress, description=description)
     return sync_or_awaited(lambda: _made(artifact))
 
 
@@ -254,7 +254,7 @@ async def acreate_progress_artifact(progress: float, key: str | None = None, des
 async def aupdate_progress_artifact(
     artifact_id: UUID, progress: float, description: str | None = None, client: Any = None
 ) -> UUID:
-    artifact = replace(ProgressArtifact(progress=progress, description=description), id=artifact_id)
+    artifact = ProgressArtifact(id=artifact_id, progress=progress, description=description)
     return await in_thread(lambda: _made(artifact))
 
 
