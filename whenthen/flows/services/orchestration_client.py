@@ -5,9 +5,9 @@ Deployments are known by their names: `read_deployment_by_name("flow/name")` loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import islice
-from typing import Any, Literal, NoReturn, Self, TypeVar, overload
+from typing import Any, Literal, NoReturn, Self, overload
 from uuid import UUID
 
 from whenthen.flows.clock import utc_now
@@ -19,8 +19,6 @@ from whenthen.flows.states.state import State, StateType
 from whenthen.flows.unsupported import not_supported
 
 __all__ = ["AsyncClient", "SyncClient", "get_client"]
-
-T = TypeVar("T")
 
 DEFAULT_LIMIT = 200  #: Prefect's own
 MAX_PAGE = 1000
@@ -195,46 +193,43 @@ class AsyncClient:
     async def __aexit__(self, *error: object) -> None: ...
 
     async def api_healthcheck(self) -> Exception | None:
-        return await self._(self._client.api_healthcheck)
+        return await in_thread(self._client.api_healthcheck)
 
     async def hello(self) -> dict[str, Any]:
-        return await self._(self._client.hello)
+        return await in_thread(self._client.hello)
 
     async def read_deployment(self, deployment_id: UUID | str) -> KnownDeployment:
-        return await self._(lambda: self._client.read_deployment(deployment_id))
+        return await in_thread(lambda: self._client.read_deployment(deployment_id))
 
     async def read_deployment_by_name(self, name: str) -> KnownDeployment:
-        return await self._(lambda: self._client.read_deployment_by_name(name))
+        return await in_thread(lambda: self._client.read_deployment_by_name(name))
 
     async def read_deployments(self, **options: Any) -> list[KnownDeployment]:
-        return await self._(lambda: self._client.read_deployments(**options))
+        return await in_thread(lambda: self._client.read_deployments(**options))
 
     async def pause_deployment(self, deployment_id: UUID | str) -> None:
-        await self._(lambda: self._client.pause_deployment(deployment_id))
+        await in_thread(lambda: self._client.pause_deployment(deployment_id))
 
     async def resume_deployment(self, deployment_id: UUID | str) -> None:
-        await self._(lambda: self._client.resume_deployment(deployment_id))
+        await in_thread(lambda: self._client.resume_deployment(deployment_id))
 
     async def create_flow_run_from_deployment(self, deployment_id: UUID | str, **options: Any) -> KnownFlowRun:
-        return await self._(lambda: self._client.create_flow_run_from_deployment(deployment_id, **options))
+        return await in_thread(lambda: self._client.create_flow_run_from_deployment(deployment_id, **options))
 
     async def read_flow_run(self, flow_run_id: UUID | str) -> KnownFlowRun:
-        return await self._(lambda: self._client.read_flow_run(flow_run_id))
+        return await in_thread(lambda: self._client.read_flow_run(flow_run_id))
 
     async def read_flow_runs(self, **options: Any) -> list[KnownFlowRun]:
-        return await self._(lambda: self._client.read_flow_runs(**options))
+        return await in_thread(lambda: self._client.read_flow_runs(**options))
 
     async def read_flow_run_logs(self, flow_run_id: UUID | str, **options: Any) -> list[dict[str, Any]]:
-        return await self._(lambda: self._client.read_flow_run_logs(flow_run_id, **options))
+        return await in_thread(lambda: self._client.read_flow_run_logs(flow_run_id, **options))
 
     async def set_flow_run_state(self, flow_run_id: UUID | str, state: State[Any], force: bool = False) -> KnownFlowRun:
-        return await self._(lambda: self._client.set_flow_run_state(flow_run_id, state, force))
+        return await in_thread(lambda: self._client.set_flow_run_state(flow_run_id, state, force))
 
     async def create_flow_run(self, *args: Any, **options: Any) -> NoReturn:
         not_supported("get_client(): create_flow_run")
-
-    async def _(self, call: Callable[[], T]) -> T:
-        return await in_thread(call)
 
     def __getattr__(self, name: str) -> Any:
         raise _unknown(name)
