@@ -104,4 +104,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *NAMES, *MODULES])
+    """What the package shows, without what this file needs for it."""
+    return sorted({*NAMES, *MODULES, *(name for name in globals() if name.startswith("__"))})

@@ -64,6 +64,13 @@ def use(name: str) -> None:
     exec(f"from {module} import {last}")
 
 
+def test_the_package_lists_each_of_its_names_once_and_no_helper() -> None:
+    assert whenthen.flow is flow  # what was asked for is kept
+    listed = dir(whenthen)
+    assert len(listed) == len(set(listed))
+    assert {name for name in listed if not name.startswith("__")} == {*whenthen.NAMES, *whenthen.MODULES}
+
+
 def test_the_page_has_the_tables_and_names_of_the_code() -> None:
     assert PAGE.read_text(encoding="utf-8") == with_tables(PAGE.read_text(encoding="utf-8")), "run `make docs`"
 
