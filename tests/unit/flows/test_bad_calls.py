@@ -117,6 +117,8 @@ def test_a_mutable_default_is_not_shared_by_runs_of_a_typed_flow() -> None:
         (lambda: task(asset_deps=["x"])(lambda: 1), NotSupported, "asset_deps .*emit_event"),
         (lambda: ThreadPoolTaskRunner(max_workers=0), ValueError, "at least 1; got 0"),
         (lambda: task(nonsense=1), TypeError, "nonsense"),
+        (lambda: flow(retires=3), TypeError, "^@flow: there is no option 'retires'; did you mean 'retries'"),
+        (lambda: task(retires=3), TypeError, "^@task: there is no option 'retires'; did you mean 'retries'"),
     ],
 )
 def test_options_that_do_not_fit_are_refused_where_they_are_given(make: Any, error: type[Exception], said: str) -> None:

@@ -19,6 +19,7 @@ from whenthen.flows.definitions.option_checks import (
     checked_function,
     checked_hooks,
     checked_name,
+    checked_options,
     checked_retries,
     checked_run_name,
     checked_timeout,
@@ -320,6 +321,7 @@ def flow(
 
 def flow(__fn: Any = None, **options: Any) -> Any:
     """Make a flow of a function. Options are those of `Flow`."""
+    checked_options(options, Flow, "flow")
     around = sys._getframe(1)
     if __fn is None:
         return lambda fn: Flow(fn, local_types=_names_around(fn, around), **options)

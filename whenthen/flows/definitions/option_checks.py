@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from whenthen.flows.flow_errors import InvalidNameError, ReservedArgumentError
@@ -13,6 +13,7 @@ __all__ = [
     "checked_function",
     "checked_hooks",
     "checked_name",
+    "checked_options",
     "checked_retries",
     "checked_run_name",
     "checked_timeout",
@@ -21,6 +22,16 @@ __all__ = [
 RESERVED = ("return_state", "wait_for")
 MOST_DELAYS = 50
 BANNED_IN_NAMES = "/%&><"
+
+
+def checked_options(options: Mapping[str, Any], made: type[Any], decorator: str) -> None:
+    """Refuse an option that the class which the decorator makes does not take."""
+    known = made.__init__.__kwdefaults__ or {}
+    for name in options:
+        if name not in known:
+            from whenthen.schemas.errors import did_you_mean
+
+            raise TypeError(f"@{decorator}: there is no option {name!r}{did_you_mean(name, known)}")
 
 
 def checked_function(fn: Any, decorator: str) -> Callable[..., Any]:

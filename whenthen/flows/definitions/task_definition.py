@@ -17,6 +17,7 @@ from whenthen.flows.definitions.option_checks import (
     checked_delay,
     checked_function,
     checked_hooks,
+    checked_options,
     checked_retries,
     checked_run_name,
     checked_timeout,
@@ -489,6 +490,7 @@ def task(
 
 def task(__fn: Any = None, **options: Any) -> Any:
     """Make a task of a function. Options are those of `Task`."""
+    checked_options(options, Task, "task")
     if __fn is None:
         return lambda fn: Task(fn, **options)
     return Task(__fn, **options)
