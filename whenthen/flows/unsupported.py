@@ -6,6 +6,7 @@ A module of Prefect's that is not here is a file that imports its name from here
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -99,7 +100,12 @@ def not_supported(name: str, found: str = "") -> NoReturn:
 
 def needs_server(name: str, more: str = "", kind: type[NeedsServer] = NeedsServer) -> NeedsServer:
     """The error of what this process can not do by itself; `name` is a key of the table."""
-    return kind(f"{name} needs a server, and this process is not connected to one: {NEEDS_SERVER[name]}{more}")
+    apart = (
+        " (only get_client, run_deployment and wait_for_flow_run use WHENTHEN_URL)"
+        if os.environ.get("WHENTHEN_URL")
+        else ""
+    )
+    return kind(f"{name} needs a server, and this process is not connected to one{apart}: {NEEDS_SERVER[name]}{more}")
 
 
 def _names_of(module: str) -> Callable[[str], Any]:

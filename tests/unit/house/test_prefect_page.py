@@ -108,6 +108,17 @@ def test_what_needs_a_server_says_so_by_name(name: str) -> None:
     assert NEEDS_SERVER[name] in str(error)
 
 
+def test_an_address_that_is_set_is_said_to_be_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WHENTHEN_URL", "http://127.0.0.1:1")
+    with pytest.raises(
+        NeedsServer, match=r"not connected to one \(only get_client, run_deployment and wait_for_flow_run use"
+    ):
+        nothing.serve()
+    monkeypatch.delenv("WHENTHEN_URL")
+    with pytest.raises(NeedsServer, match=r"not connected to one: a server starts the runs"):
+        nothing.serve()
+
+
 def test_unknown_names_lead_to_the_page() -> None:
     for module in ("", ".events", ".deployments", ".blocks.system"):
         with pytest.raises(AttributeError, match=r"docs/prefect.md lists"):
