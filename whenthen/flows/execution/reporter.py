@@ -1,6 +1,7 @@
-"""The one port through which a run tells of itself and asks for something. Without a worker it is silent.
+"""The one port through which a run tells of itself and asks for something. Silent by default.
 
-A worker's process sets `REPORTER` before it calls the flow; threads and processes below inherit it.
+A program that runs flows for a server sets `REPORTER` before it calls the flow; threads and processes below inherit it. `whenthen worker`
+does not: it starts a run as a script of its own, which tells of itself by its output and its exit code.
 """
 
 from __future__ import annotations

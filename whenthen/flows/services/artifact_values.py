@@ -1,4 +1,4 @@
-"""Artifacts: what a run has to show besides its result. Given to the reporter; without a worker a line in the log of the run."""
+"""Artifacts: what a run has to show besides its result. Given to the reporter; without one a line in the log of the run."""
 
 from __future__ import annotations
 

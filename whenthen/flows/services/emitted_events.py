@@ -125,7 +125,7 @@ def emit_event(
     follows: Event | None = None,
     **kwargs: Any,
 ) -> Event | None:
-    """Tell that something happened. Without a worker nobody hears of it.
+    """Tell the reporter that something happened. Without one nobody hears of it.
 
     `follows` is kept where the two events lie less than 5 minutes apart. Gives the event; None, and a line in the log, when it is not valid.
     """

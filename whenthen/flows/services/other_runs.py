@@ -1,4 +1,4 @@
-"""`run_deployment` and `wait_for_flow_run`: runs of other deployments, started through the worker or over HTTP, and waited for."""
+"""`run_deployment` and `wait_for_flow_run`: runs of other deployments, started through the reporter or over HTTP, and waited for."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_deployment(
 ) -> Any:
     """Start a run of a deployment and wait for its end, for `timeout` seconds at most; 0 does not wait. Gives the run as it then is.
 
-    In an async run a coroutine of it. The server is the worker's, else the one at `WHENTHEN_URL`.
+    In an async run a coroutine of it. The server is the one that a reporter connects the run to, else the one at `WHENTHEN_URL`.
 
     Raises:
         ObjectNotFound: there is no such deployment.
@@ -81,15 +81,15 @@ def wait_for_flow_run(
     return sync_or_awaited(wait)
 
 
-class _ByWorker:
-    """Reads runs through the worker."""
+class _ByReporter:
+    """Reads runs through the reporter."""
 
     def read_flow_run(self, flow_run_id: UUID) -> KnownFlowRun:
         return flow_run_of(asked("read_flow_run", {"id": UUID(str(flow_run_id)).hex}))
 
 
-def _reader() -> _ByWorker | SyncClient:
-    return _ByWorker() if connected() else SyncClient(ServerAddress.of_environment("run_deployment"))
+def _reader() -> _ByReporter | SyncClient:
+    return _ByReporter() if connected() else SyncClient(ServerAddress.of_environment("run_deployment"))
 
 
 def _start(given: Mapping[str, Any]) -> Callable[[], KnownFlowRun]:
@@ -113,7 +113,7 @@ def _start(given: Mapping[str, Any]) -> Callable[[], KnownFlowRun]:
 
 
 def _started(
-    reader: _ByWorker | SyncClient, name: str, parameters: dict[str, Any], at: datetime | None, key: str | None
+    reader: _ByReporter | SyncClient, name: str, parameters: dict[str, Any], at: datetime | None, key: str | None
 ) -> KnownFlowRun:
     if isinstance(reader, SyncClient):
         state = None if at is None else Scheduled(scheduled_time=at)
@@ -127,7 +127,7 @@ def _started(
     return flow_run_of(asked("run_deployment", body))
 
 
-def _waited(reader: _ByWorker | SyncClient, run_id: UUID, timeout: float | None, poll_s: float) -> KnownFlowRun:
+def _waited(reader: _ByReporter | SyncClient, run_id: UUID, timeout: float | None, poll_s: float) -> KnownFlowRun:
     """The run, ended or not, after `timeout` seconds at the latest."""
     until = None if timeout is None else steady() + timeout
     flow = FLOW.get()

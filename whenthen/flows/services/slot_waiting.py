@@ -1,8 +1,8 @@
 """`concurrency` and `rate_limit`: not more than so many at once, not more than so many a second.
 
-In a worker the server counts. Elsewhere the limits are environment variables, `WHENTHEN_LIMIT_DATABASE=3`, and hold within the process;
-where that would silently allow more, in a process of a pool, the call is refused. As in Prefect a name that has no limit lets all
-pass, with a warning, unless `strict=True`.
+Where a reporter connects the run to a server, the server counts. Elsewhere the limits are environment variables,
+`WHENTHEN_LIMIT_DATABASE=3`, and hold within the process; where that would silently allow more, in a process of a pool, the call is
+refused. As in Prefect a name that has no limit lets all pass, with a warning, unless `strict=True`.
 """
 
 from __future__ import annotations
