@@ -18,7 +18,7 @@ from whenthen.flows.services.sync_or_awaited import in_thread
 from whenthen.flows.states.state import State, StateType
 from whenthen.flows.unsupported import not_supported
 
-__all__ = ["AsyncClient", "SyncClient", "get_client"]
+__all__ = ["AsyncClient", "SyncClient", "get_client", "refuse_run_options"]
 
 DEFAULT_LIMIT = 200  #: Prefect's own
 MAX_PAGE = 1000
@@ -118,14 +118,7 @@ class SyncClient:
         Raises:
             NotSupported: an option is given that runs of the server do not have.
         """
-        for option, value in (
-            ("flow_run_name", name),
-            ("tags", tags),
-            ("work_queue_name", work_queue_name),
-            ("job_variables", job_variables),
-        ):
-            if value:
-                not_supported(f"run_deployment({option}=...)", f"{value!r:.80}")
+        refuse_run_options(flow_run_name=name, tags=tags, work_queue_name=work_queue_name, job_variables=job_variables)
         body: dict[str, Any] = {"parameters": parameters or {}}
         if idempotency_key is not None:
             body["key"] = idempotency_key
@@ -233,6 +226,16 @@ class AsyncClient:
 
     def __getattr__(self, name: str) -> Any:
         raise _unknown(name)
+
+
+def refuse_run_options(**options: Any) -> None:
+    """
+    Raises:
+        NotSupported: one is given; runs of the server have none of them.
+    """
+    for option, value in options.items():
+        if value:
+            not_supported(f"run_deployment({option}=...)", f"{value!r:.80}")
 
 
 def _unknown(name: str) -> Exception:

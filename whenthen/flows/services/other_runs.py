@@ -11,12 +11,11 @@ from uuid import UUID
 from whenthen.flows.clock import sleep, steady
 from whenthen.flows.execution.run_contexts import FLOW, place_given_away
 from whenthen.flows.flow_errors import ConfigurationError, FlowRunWaitTimeout
-from whenthen.flows.services.orchestration_client import SyncClient
+from whenthen.flows.services.orchestration_client import SyncClient, refuse_run_options
 from whenthen.flows.services.server_objects import KnownFlowRun, flow_run_of
 from whenthen.flows.services.server_requests import ServerAddress
 from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.states.state import Scheduled
-from whenthen.flows.unsupported import not_supported
 
 __all__ = ["arun_deployment", "run_deployment", "wait_for_flow_run"]
 
@@ -94,9 +93,7 @@ def _reader() -> _ByReporter | SyncClient:
 
 def _start(given: Mapping[str, Any]) -> Callable[[], KnownFlowRun]:
     """What starts the run and waits, once the arguments of `run_deployment` are checked."""
-    for option in ("flow_run_name", "tags", "work_queue_name", "job_variables"):
-        if given[option]:
-            not_supported(f"run_deployment({option}=...)", f"{given[option]!r:.80}")
+    refuse_run_options(**{name: given[name] for name in ("flow_run_name", "tags", "work_queue_name", "job_variables")})
     timeout = given["timeout"]
     if timeout is not None and not timeout >= 0:
         raise ConfigurationError(f"run_deployment: timeout is seconds from 0; found {timeout!r:.60}")
