@@ -13,7 +13,7 @@ from typing import Any
 
 from whenthen.flows.flow_errors import ConfigurationError, InvalidNameError
 
-__all__ = ["checked_name", "from_environment", "read_json", "variable_of"]
+__all__ = ["checked_name", "from_environment", "read_json", "text_of_file", "variable_of"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MAX_NAME_CHARS = 255
@@ -44,7 +44,7 @@ def from_environment(kind: str, name: str, what: str) -> str | None:
     if written is None:
         return None
     if written.startswith("file:"):
-        return _of_file(written[5:], variable)
+        return text_of_file(written[5:], variable)
     if written.startswith("env:") and written[4:].isidentifier():
         found = os.environ.get(written[4:])
         if not found:
@@ -61,7 +61,12 @@ def read_json(text: str) -> Any:
         return text
 
 
-def _of_file(path: str, variable: str) -> str:
+def text_of_file(path: str, variable: str) -> str:
+    """What a value `file:/path` of `variable` means, without the end of its last line.
+
+    Raises:
+        ConfigurationError: there is no such file, or it is no text, or too large.
+    """
     try:
         with Path(path).open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)

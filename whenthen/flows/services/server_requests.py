@@ -11,11 +11,11 @@ import re
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from whenthen.flows.flow_errors import ConfigurationError, ObjectNotFound, ServerError
+from whenthen.flows.services.environment_values import text_of_file
 from whenthen.flows.unsupported import needs_server
 
 __all__ = ["ServerAddress", "part"]
@@ -144,8 +144,5 @@ def _token() -> str | None:
             raise ConfigurationError(f"WHENTHEN_API_TOKEN: {written} is empty or not set")
         return found
     if written is not None and written.startswith("file:"):
-        try:
-            return Path(written[5:]).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigurationError(f"WHENTHEN_API_TOKEN: {written} can not be read: {type(error).__name__}") from None
+        return text_of_file(written[5:], "WHENTHEN_API_TOKEN").strip()
     return written
