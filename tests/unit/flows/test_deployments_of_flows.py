@@ -22,7 +22,7 @@ from whenthen import deploy, flow, serve
 from whenthen.client.schemas.actions import DeploymentScheduleCreate
 from whenthen.client.schemas.objects import ConcurrencyLimitConfig
 from whenthen.client.schemas.schedules import CronSchedule, IntervalSchedule, RRuleSchedule
-from whenthen.deployments.runner import RunnerDeployment
+from whenthen.deployments.runner import RunnerDeployment, adeploy
 from whenthen.events import (
     CompoundTrigger,
     DeploymentCompoundTrigger,
@@ -200,6 +200,16 @@ def test_a_server_is_told_json() -> None:
         "CANCEL_NEW",
         [{"expect": ["a"], "within": "PT1M", "parameters": {"day": 3}, "name": "d__automation_1"}],
     )
+
+
+def test_an_async_caller_tells_a_server_the_same() -> None:
+    made = load.to_deployment("d")
+    with connected(deploy=[str(uuid4())]) as server:
+        deploy(made, image=Path("i"), build=False)
+        asyncio.run(adeploy(made, image=Path("i"), build=False))
+    assert server.requests[0] == server.requests[1]
+    with pytest.raises(TypeError, match="imge"):
+        asyncio.run(adeploy(made, imge="i"))  # type: ignore[call-arg]
 
 
 TEXTS = st.text(max_size=8)

@@ -140,13 +140,12 @@ class Deployable:
             NeedsServer: this process is not connected to one.
         """
         given = dict(locals())
-        from whenthen.flows.deploying.given_deployments import give_to_server
+        from whenthen.flows.deploying.given_deployments import give_deployments
         from whenthen.flows.services.sync_or_awaited import sync_or_awaited
 
         not_of_deployments = ("self", "image", "build", "push", "print_next_steps", "ignore_warnings")
         made = self._deployment({key: value for key, value in given.items() if key not in not_of_deployments})
-        options = {"work_pool_name": work_pool_name, "image": None if image is None else str(image)}
-        return sync_or_awaited(lambda: give_to_server([made], kind="deploy", options=options)[0])
+        return sync_or_awaited(lambda: give_deployments([made], work_pool_name, image)[0])
 
     @classmethod
     def from_source(cls, source: Any, entrypoint: str) -> Any:

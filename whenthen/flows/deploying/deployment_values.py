@@ -172,9 +172,9 @@ class RunnerDeployment:
             ValueError: a parameter does not fit the flow.
             NeedsServer: this process is not connected to one.
         """
-        from whenthen.flows.deploying.given_deployments import give_to_server
+        from whenthen.flows.deploying.given_deployments import give_deployments
 
-        return give_to_server([self], kind="deploy", options={"work_pool_name": work_pool_name, "image": image})[0]
+        return give_deployments([self], work_pool_name, image)[0]
 
     def check_parameters(self) -> None:
         """

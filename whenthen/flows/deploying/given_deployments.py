@@ -12,7 +12,7 @@ from whenthen.flows.deploying.deployment_values import RunnerDeployment, checked
 from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
-__all__ = ["adeploy", "aserve", "deploy", "give_to_server", "serve"]
+__all__ = ["adeploy", "aserve", "deploy", "give_deployments", "serve"]
 
 
 def serve(
@@ -53,12 +53,26 @@ def deploy(
         ValueError: a deployment, or a parameter of one, is not valid.
         NeedsServer: this process is not connected to one.
     """
+    return sync_or_awaited(lambda: give_deployments(deployments, work_pool_name, image))
+
+
+async def adeploy(
+    *deployments: RunnerDeployment,
+    work_pool_name: str | None = None,
+    image: Any = None,
+    build: bool = True,
+    push: bool = True,
+    print_next_steps_message: bool = True,
+    ignore_warnings: bool = False,
+) -> list[UUID]:
+    """`deploy` for async callers."""
+    return await in_thread(lambda: give_deployments(deployments, work_pool_name, image))
+
+
+def give_deployments(deployments: Sequence[RunnerDeployment], work_pool_name: str | None, image: Any) -> list[UUID]:
+    """What all of `deploy` come to. Raises as `give_to_server` does."""
     options = {"work_pool_name": work_pool_name, "image": None if image is None else str(image)}
-    return sync_or_awaited(lambda: give_to_server(deployments, kind="deploy", options=options))
-
-
-async def adeploy(*deployments: RunnerDeployment, **options: Any) -> list[UUID]:
-    return await in_thread(lambda: give_to_server(deployments, kind="deploy", options=options))
+    return give_to_server(deployments, kind="deploy", options=options)
 
 
 def give_to_server(deployments: Sequence[RunnerDeployment], *, kind: str, options: dict[str, Any]) -> list[UUID]:
