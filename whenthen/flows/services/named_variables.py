@@ -33,7 +33,8 @@ class Variable(Generic[T]):
     def get(cls, name: str, default: Any = MISSING) -> Any:
         """The value of a variable, or `default`; in an async run a coroutine of it, as of all methods here.
 
-        Without a server it is the environment variable `WHENTHEN_VARIABLE_<NAME>`, read as JSON where it is JSON.
+        The environment variable `WHENTHEN_VARIABLE_<NAME>` comes first, read as JSON where it is JSON; then a server is asked, of which a
+        variable that does not exist is None.
 
         Raises:
             NeedsServer: there is no server, no environment variable and no default.
@@ -97,7 +98,9 @@ def _get(name: str, default: Any) -> Any:
         return read_json(text)
     if connected():
         answer = asked("variable.get", {"name": name})
-        return answer["value"] if answer is not None else None if default is MISSING else default
+        if answer is not None:
+            return answer["value"]
+        return None if default is MISSING else default
     if default is MISSING:
         raise needs_server("Variable.get", _remedy(name))
     return default
