@@ -80,7 +80,7 @@ class SyncClient:
         return self.read_deployment_by_name(str(deployment_id))
 
     def read_deployment_by_name(self, name: str) -> KnownDeployment:
-        return deployment_of(self._server.get(f"/api/deployments/{part(_deployment(name))}"))
+        return deployment_of(self._server.get(_deployment(name)))
 
     def read_deployments(
         self, *, limit: int | None = None, offset: int = 0, sort: Any = None, **filters: Any
@@ -92,11 +92,11 @@ class SyncClient:
 
     def pause_deployment(self, deployment_id: UUID | str) -> None:
         """Pause the schedules of a deployment."""
-        self._server.post(f"/api/deployments/{part(_deployment(str(deployment_id)))}/pause")
+        self._server.post(f"{_deployment(deployment_id)}/pause")
 
     def resume_deployment(self, deployment_id: UUID | str) -> None:
         """Let the schedules of a deployment go on."""
-        self._server.post(f"/api/deployments/{part(_deployment(str(deployment_id)))}/resume")
+        self._server.post(f"{_deployment(deployment_id)}/resume")
 
     def create_flow_run_from_deployment(
         self,
@@ -127,11 +127,10 @@ class SyncClient:
                 raise ConfigurationError(f"a run begins as Scheduled; found {state}")
             at = state.state_details.scheduled_time
             body["delay"] = 0 if at is None else max(0.0, (at - utc_now()).total_seconds())
-        path = f"/api/deployments/{part(_deployment(str(deployment_id)))}/run"
-        return flow_run_of(self._server.post(path, body))
+        return flow_run_of(self._server.post(f"{_deployment(deployment_id)}/run", body))
 
     def read_flow_run(self, flow_run_id: UUID | str) -> KnownFlowRun:
-        return flow_run_of(self._server.get(f"/api/runs/{_run(flow_run_id)}"))
+        return flow_run_of(self._server.get(_run(flow_run_id)))
 
     def read_flow_runs(
         self, *, limit: int | None = None, offset: int = 0, sort: Any = None, **filters: Any
@@ -144,7 +143,7 @@ class SyncClient:
 
     def read_flow_run_logs(self, flow_run_id: UUID | str, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """What a run wrote, line by line. Here it asks for one run; Prefect's `read_logs` takes a filter."""
-        page = self._server.get(f"/api/runs/{_run(flow_run_id)}/logs", after=after, limit=limit)
+        page = self._server.get(f"{_run(flow_run_id)}/logs", after=after, limit=limit)
         lines: list[dict[str, Any]] = page["lines"]
         return lines
 
@@ -156,7 +155,7 @@ class SyncClient:
         """
         if state.type not in (StateType.CANCELLING, StateType.CANCELLED):
             not_supported("get_client(): set_flow_run_state", str(state))
-        return flow_run_of(self._server.post(f"/api/runs/{_run(flow_run_id)}/cancel"))
+        return flow_run_of(self._server.post(f"{_run(flow_run_id)}/cancel"))
 
     def create_flow_run(self, *args: Any, **options: Any) -> NoReturn:
         """Not supported.
@@ -251,15 +250,17 @@ def _no_filters(filters: dict[str, Any], sort: Any) -> None:
             not_supported(NO_FILTERS, f"{name}={value!r:.80}")
 
 
-def _deployment(name: str) -> str:
-    found = name.rpartition("/")[2]
+def _deployment(name: UUID | str) -> str:
+    """The path of a deployment."""
+    found = str(name).rpartition("/")[2]
     if not found:
         raise ConfigurationError(f"{name!r:.80} is no name of a deployment; write flow/deployment or deployment")
-    return found
+    return f"/api/deployments/{part(found)}"
 
 
 def _run(flow_run_id: UUID | str) -> str:
+    """The path of a run."""
     try:
-        return UUID(str(flow_run_id)).hex
+        return f"/api/runs/{UUID(str(flow_run_id)).hex}"
     except ValueError:
         raise ConfigurationError(f"{flow_run_id!r:.80} is no id of a run") from None
