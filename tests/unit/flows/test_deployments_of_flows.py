@@ -84,6 +84,7 @@ def test_schedules_are_given_in_every_way_of_prefects(options: dict[str, Any], k
         (lambda: load.to_deployment("d", schedules=[{"cronn": "0 1 * * *"}]), "a schedule has no 'cronn'; it has active, anchor_date"),
         (lambda: load.to_deployment("d", schedules=[Cron("0 1 * * *", slug="a"), Cron("0 2 * * *", slug="a")]), "different slugs"),
         (lambda: load.to_deployment("d", tags="nightly"), "tags is a list of texts"),
+        (lambda: load.to_deployment("d", tags=3), "tags is a list of texts; found 3"),
         (lambda: load.to_deployment("d", parameters=[1]), "parameters is a mapping"),
         (lambda: load.to_deployment("d", concurrency_limit=0), "a whole number from 1; found 0"),
         (lambda: ConcurrencyLimitConfig(limit=1, collision_strategy="DROP"), "one of ENQUEUE, CANCEL_NEW; found 'DROP'"),
@@ -114,6 +115,7 @@ def test_a_deployment_has_what_the_flow_has() -> None:
     assert (made.description, made.version, made.paused) == ("loads", "7", True)
     assert made.entrypoint.endswith("test_deployments_of_flows.py:load")
     assert load.to_deployment("d.py").name == "d"
+    assert load.to_deployment("d", tags=(tag for tag in "ab")).tags == ["a", "b"]
     limited = load.to_deployment(
         "d", concurrency_limit=ConcurrencyLimitConfig(limit=3, collision_strategy="CANCEL_NEW")
     )

@@ -291,9 +291,10 @@ def checked_limit(value: Any, name: str) -> None:
 
 
 def _texts(value: Any, name: str) -> list[str]:
-    if isinstance(value, str) or not all(isinstance(one, str) for one in value):
+    listed = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
+    if listed is None or not all(isinstance(one, str) for one in listed):
         raise ValueError(f"{name} is a list of texts; found {value!r:.80}")
-    return list(value)
+    return listed
 
 
 def _mapping(value: Any, name: str) -> dict[str, Any]:
