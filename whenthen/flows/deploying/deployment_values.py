@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from whenthen.flows.definitions.option_checks import BANNED_IN_NAMES
 from whenthen.flows.deploying.schedule_values import DeploymentScheduleCreate, IntervalSchedule, Seconds, schedules_of
 from whenthen.flows.flow_errors import InvalidNameError, ParameterTypeError
 from whenthen.flows.unsupported import not_supported
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
 
 __all__ = ["ConcurrencyLimitConfig", "RunnerDeployment", "entrypoint_of"]
 
-NOT_IN_NAMES = "/%&><"
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 COLLISIONS = ("ENQUEUE", "CANCEL_NEW")
 
@@ -278,9 +278,9 @@ def entrypoint_of(flow: Flow[..., Any], kind: str | None = None) -> str:
 def checked_deployment_name(name: Any) -> str:
     if not isinstance(name, str) or not name.strip():
         raise InvalidNameError(f"the name of a deployment is a text that is not empty; found {name!r:.80}")
-    if found := [character for character in NOT_IN_NAMES if character in name]:
+    if found := [character for character in BANNED_IN_NAMES if character in name]:
         raise InvalidNameError(
-            f"Name {name!r} contains an invalid character: {found[0]!r}. Must not contain any of: {list(NOT_IN_NAMES)}"
+            f"Name {name!r} contains an invalid character: {found[0]!r}. Must not contain any of: {list(BANNED_IN_NAMES)}"
         )
     return Path(name).stem if name.endswith(".py") else name
 
