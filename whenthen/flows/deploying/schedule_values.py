@@ -192,18 +192,25 @@ def schedules_of(
             "Several schedules are a list: schedules=[Cron(...), Interval(...)]"
         )
     if interval is not None:
-        return [_entry(Interval(one)) for one in ([interval] if isinstance(interval, Seconds) else interval)]
+        return [_entry(Interval(one)) for one in _listed(interval)]
     if cron is not None:
-        return [_entry(Cron(one)) for one in ([cron] if isinstance(cron, str) else cron)]
+        return [_entry(Cron(one)) for one in _listed(cron)]
     if rrule is not None:
-        return [_entry(RRule(one)) for one in ([rrule] if isinstance(rrule, str) else rrule)]
+        return [_entry(RRule(one)) for one in _listed(rrule)]
     if schedule is not None:
         return [_entry(schedule)]
+    if schedules is not None and not isinstance(schedules, Iterable):
+        raise ValueError(f"schedules is a list; write schedules=[...], or schedule= for one; found {schedules!r:.100}")
     entries = [_entry(one) for one in schedules or []]
     slugs = [entry.slug for entry in entries if entry.slug is not None]
     if len(set(slugs)) < len(slugs):
         raise ValueError(f"schedules of one deployment need different slugs; found {', '.join(slugs)}")
     return entries
+
+
+def _listed(value: Any) -> Iterable[Any]:
+    """Several values, or the one that is no list."""
+    return value if isinstance(value, Iterable) and not isinstance(value, str) else [value]
 
 
 def _entry(value: Any) -> DeploymentScheduleCreate:
