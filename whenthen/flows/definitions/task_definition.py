@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from whenthen.flows.caching.cache_policy import DEFAULT, NO_CACHE, CachePolicy
+from whenthen.flows.caching.result_store import refreshes_by_default
 from whenthen.flows.definitions.annotations import unmapped
 from whenthen.flows.definitions.option_checks import (
     checked_delay,
@@ -114,9 +115,7 @@ class Task(RunnableFunction[P, R]):
         self.task_key = f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
 
     def refreshes_cache(self) -> bool:
-        if self.refresh_cache is None:
-            return os.environ.get("WHENTHEN_REFRESH_CACHE", "").lower() in ("1", "true", "yes", "on")
-        return self.refresh_cache
+        return refreshes_by_default() if self.refresh_cache is None else self.refresh_cache
 
     @overload
     def __get__(self, instance: None, owner: type) -> Task[P, R]: ...
