@@ -7,6 +7,7 @@ not care for forks, may hang there; then use ThreadPoolTaskRunner. Everything of
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import pickle
@@ -176,8 +177,6 @@ class _Forwarding:
 
 def _bare(run: Any) -> Any:
     """A run without those around it."""
-    import copy
-
     bare = copy.copy(run)
     bare.parent = None
     bare.waiting_for = ()

@@ -38,14 +38,7 @@ class FlowCall(RunCall):
 
     run: FlowRun
 
-    def __init__(
-        self,
-        flow: Flow[..., Any],
-        parameters: dict[str, Any],
-        wait_for: Iterable[Any] | None,
-        *,
-        run: FlowRun | None = None,
-    ) -> None:
+    def __init__(self, flow: Flow[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None) -> None:
         above = FLOW.get()
         self.flow = flow
         self.parameters = parameters
@@ -54,7 +47,7 @@ class FlowCall(RunCall):
         self.returned: Any = UNSET
         self.error: BaseException | None = None
         self.attempt = 0
-        self.run = run or FlowRun(
+        self.run = FlowRun(
             flow_name=flow.name,
             flow_version=flow.version,
             flow_id=flow.id,
@@ -174,8 +167,6 @@ class FlowCall(RunCall):
             state = state_of_value(value, now=utc_now())
             if state._data is NO_DATA and state.is_completed():
                 state._data = None
-        except GeneratorExit:
-            raise
         except Exception as error:
             state = self._state_of(error)
             self.error = error
@@ -192,7 +183,7 @@ class FlowCall(RunCall):
                 enter(run, AwaitingRetry(scheduled_time=utc_now() + timedelta(seconds=delay)))
                 self.error, self.returned = None, UNSET
                 return delay
-            if self.error is not None and context.flow_run.parent is None:
+            if self.error is not None and run.parent is None:
                 log(run, logging.DEBUG, "Encountered exception during execution: %r", self.error, error=self.error)
         enter(run, state)
         self._keep(state)
