@@ -9,7 +9,7 @@ from typing import Any
 
 from whenthen.flows.execution.cancel_scope import Stopped
 from whenthen.flows.execution.reporter import REPORTER, SILENT
-from whenthen.flows.execution.run_logging import engine_logger, logger_of
+from whenthen.flows.execution.run_logging import engine_logger, is_logged, logger_of
 from whenthen.flows.execution.run_records import FlowRun, Run, TaskRun
 from whenthen.flows.execution.steps import Call, Step
 from whenthen.flows.flow_errors import Signal
@@ -81,7 +81,8 @@ def report(run: Run, state: State[Any]) -> None:
 
 def log(run: Run, level: int, message: str, *values: Any, error: BaseException | None = None) -> None:
     """A line of the SDK in the run's log."""
-    logger_of(run).log(level, message, *values, exc_info=error)
+    if is_logged(run, level):
+        logger_of(run).log(level, message, *values, exc_info=error)
 
 
 def call_hooks(
