@@ -230,12 +230,10 @@ class TaskCall(RunCall):
         generator = task.fn(*args, **kwargs)
         items: list[Any] = []
         sent: Any = None
-        while True:
-            item = yield Next(generator, sent)
-            if item is END:
-                return items
+        while (item := (yield Next(generator, sent))) is not END:
             items.append(item)
             sent = yield Emit(item)
+        return items
 
     def _too_long(self) -> TaskRunTimeoutError:
         return TaskRunTimeoutError(f"Task run exceeded timeout of {self.task.timeout_seconds} second(s)")
