@@ -448,6 +448,23 @@ def test_a_task_that_takes_futures_as_they_complete_gives_its_place_away() -> No
     assert run() == [0, 1, 2]
 
 
+def test_wait_for_takes_a_single_future_in_every_way_of_starting_a_task() -> None:
+    @task
+    def first() -> None: ...
+
+    @task
+    def then(n: int) -> int:
+        return n
+
+    @flow
+    def run() -> list[int]:
+        ended = first.submit()
+        together = then.map([1, 2], wait_for=ended).result()
+        return [*together, then.submit(3, wait_for=ended).result(), then(4, wait_for=ended)]
+
+    assert run() == [1, 2, 3, 4]
+
+
 def test_flows_run_in_threads_and_in_a_running_loop() -> None:
     @task
     def add(a: int, b: int) -> int:
