@@ -50,7 +50,7 @@ class Flow(RunnableFunction[P, R], Deployable):
         version: str | None = None,
         flow_run_name: str | Callable[..., str] | None = None,
         retries: int | None = None,
-        retry_delay_seconds: float | None = None,
+        retry_delay_seconds: Delay = None,
         task_runner: TaskRunner | type[TaskRunner] | None = None,
         description: str | None = None,
         timeout_seconds: float | None = None,
