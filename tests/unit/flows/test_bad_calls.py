@@ -24,7 +24,7 @@ from whenthen.exceptions import (
     TaskRunTimeoutError,
     UpstreamTaskError,
 )
-from whenthen.futures import PrefectFuture, wait
+from whenthen.futures import PrefectFuture, as_completed, wait
 from whenthen.runtime import flow_run, task_run
 from whenthen.states import State
 from whenthen.task_runners import ThreadPoolTaskRunner
@@ -432,6 +432,39 @@ def test_nested_submits_in_one_place_do_not_starve() -> None:
         return root.submit(4).result()
 
     assert run() == 3 * (6 + 4)
+
+
+def test_a_task_that_takes_futures_as_they_complete_gives_its_place_away() -> None:
+    @task
+    def leaf(n: int) -> int:
+        return n
+
+    @task
+    def root() -> list[int]:
+        return sorted(one.result() for one in as_completed(leaf.map(range(3)), timeout=limit(20)))
+
+    @flow(task_runner=ThreadPoolTaskRunner(max_workers=1))
+    def run() -> list[int]:
+        return root.submit().result()
+
+    assert run() == [0, 1, 2]
+
+
+def test_wait_for_takes_a_single_future_in_every_way_of_starting_a_task() -> None:
+    @task
+    def first() -> None: ...
+
+    @task
+    def then(n: int) -> int:
+        return n
+
+    @flow
+    def run() -> list[int]:
+        ended = first.submit()
+        together = then.map([1, 2], wait_for=ended).result()
+        return [*together, then.submit(3, wait_for=ended).result(), then(4, wait_for=ended)]
+
+    assert run() == [1, 2, 3, 4]
 
 
 def test_flows_run_in_threads_and_in_a_running_loop() -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from tests.patience import eventually, limit
 from whenthen import flow, task
 from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
 from whenthen.flows.execution.reporter import REPORTER
+from whenthen.flows.execution.steps import Pause
 from whenthen.states import State
 from whenthen.task_runners import ThreadPoolTaskRunner
 
@@ -159,6 +161,18 @@ def test_every_run_of_a_cancelled_tree_has_a_last_state() -> None:
     eventually(lambda: all(state.is_final() or state.name == "NotReady" for state in reporter.last.values()))
     names = sorted({state.name for state in reporter.last.values()})
     assert names == ["Cancelled", "TimedOut"]
+
+
+def test_a_pause_in_an_event_loop_ends_when_the_tree_is_cancelled() -> None:
+    scope = CancelScope()
+
+    async def pause() -> None:
+        threading.Timer(0.05, scope.cancel).start()
+        async with asyncio.timeout(limit(10)):
+            await Pause(60, scope).perform_async()
+
+    with pytest.raises(Stopped):
+        asyncio.run(pause())
 
 
 def test_a_scope_is_cancelled_once_with_everything_below_it() -> None:

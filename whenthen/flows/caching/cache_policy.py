@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from whenthen.flows.caching.value_hash import stable_hash
+from whenthen.flows.flow_errors import HashError
 
 if TYPE_CHECKING:
     from whenthen.flows.execution.run_contexts import TaskRunContext
@@ -213,8 +214,6 @@ def source_of(fn: Callable[..., Any]) -> str | bytes:
 
 def task_input_hash(context: TaskRunContext, arguments: dict[str, Any]) -> str | None:
     """A `cache_key_fn`: task, byte code and arguments. None, that is no caching, when an argument has no stable hash."""
-    from whenthen.flows.flow_errors import HashError
-
     code = getattr(inspect.unwrap(context.task.fn), "__code__", None)
     try:
         return stable_hash(context.task.task_key, code.co_code if code is not None else b"", arguments)

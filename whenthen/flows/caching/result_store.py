@@ -16,14 +16,14 @@ import re
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 from whenthen.flows.caching.result_forms import FORMS, form_of
 from whenthen.flows.clock import utc_now
 from whenthen.flows.execution.run_logging import engine_logger
 from whenthen.flows.flow_errors import ConfigurationError
 
-__all__ = ["ResultStore", "results_folder"]
+__all__ = ["ResultStore", "persists_by_default", "refreshes_by_default", "results_folder"]
 
 FORMAT: Final = 1
 PLAIN_NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,100}")
@@ -35,7 +35,15 @@ def results_folder() -> Path:
 
 
 def persists_by_default() -> bool:
-    return os.environ.get("WHENTHEN_PERSIST_RESULTS", "").lower() in ("1", "true", "yes", "on")
+    return _switched_on("WHENTHEN_PERSIST_RESULTS")
+
+
+def refreshes_by_default() -> bool:
+    return _switched_on("WHENTHEN_REFRESH_CACHE")
+
+
+def _switched_on(variable: str) -> bool:
+    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
 
 
 class ResultStore:
@@ -71,16 +79,18 @@ class ResultStore:
 
     def exists(self, path: Path) -> bool:
         """Whether there is a result that has not expired."""
-        return self._head(path) is not None
+        try:
+            with path.open("rb") as file:
+                return _head(file) is not None
+        except OSError:
+            return False
 
     def read(self, path: Path) -> tuple[Any] | None:
         """The value in a tuple, or None when there is none, it has expired, or it can not be read."""
         try:
             with path.open("rb") as file:
-                head = _parsed(file.readline(65536))
-                if head is None or _expired(head):
-                    return None
-                return (FORMS[head["serializer"]].load(file),)
+                head = _head(file)
+                return None if head is None else (FORMS[head["serializer"]].load(file),)
         except FileNotFoundError:
             return None
         except Exception as problem:
@@ -113,26 +123,17 @@ class ResultStore:
                 os.unlink(name)
             raise
 
-    def _head(self, path: Path) -> dict[str, Any] | None:
-        try:
-            with path.open("rb") as file:
-                head = _parsed(file.readline(65536))
-        except OSError:
-            return None
-        return None if head is None or _expired(head) else head
 
-
-def _parsed(line: bytes) -> dict[str, Any] | None:
+def _head(file: BinaryIO) -> dict[str, Any] | None:
+    """The first line of a result's file; None when it is none that this version reads, or says that the result has expired."""
     try:
-        head = json.loads(line)
+        head = json.loads(file.readline(65536))
     except ValueError:
         return None
-    return head if isinstance(head, dict) and head.get("format") == FORMAT and head.get("serializer") in FORMS else None
-
-
-def _expired(head: dict[str, Any]) -> bool:
+    if not isinstance(head, dict) or head.get("format") != FORMAT or head.get("serializer") not in FORMS:
+        return None
     expires = head.get("expires")
-    return expires is not None and expires <= utc_now().timestamp()
+    return None if expires is not None and expires <= utc_now().timestamp() else head
 
 
 def _folder_of(storage: Any) -> Path:

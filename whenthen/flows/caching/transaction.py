@@ -295,31 +295,6 @@ def get_transaction() -> Transaction | None:
     return ACTIVE.get()
 
 
-def _made(
-    key: str | None,
-    store: ResultStore | None,
-    commit_mode: CommitMode | None,
-    isolation_level: IsolationLevel | None,
-    overwrite: bool,
-    write_on_commit: bool,
-) -> Transaction:
-    if key is not None and store is None:
-        task, flow = TASK.get(), FLOW.get()
-        storage = (task.task.result_storage if task is not None else None) or (
-            flow.flow.result_storage if flow is not None else None
-        )
-        store = ResultStore(storage)
-    return Transaction(
-        key=key,
-        store=store,
-        path=store.path(key) if store is not None and key is not None else None,
-        commit_mode=None if commit_mode is None else CommitMode(commit_mode),
-        isolation_level=None if isolation_level is None else IsolationLevel(isolation_level),
-        overwrite=overwrite,
-        write_on_commit=write_on_commit,
-    )
-
-
 @contextmanager
 def transaction(
     key: str | None = None,
@@ -334,7 +309,21 @@ def transaction(
 
     With a `key` the transaction is kept: the next one of this key is committed when it begins (`is_committed()`).
     """
-    with _made(key, store, commit_mode, isolation_level, overwrite, write_on_commit) as made:
+    if key is not None and store is None:
+        task, flow = TASK.get(), FLOW.get()
+        storage = (task.task.result_storage if task is not None else None) or (
+            flow.flow.result_storage if flow is not None else None
+        )
+        store = ResultStore(storage)
+    with Transaction(
+        key=key,
+        store=store,
+        path=store.path(key) if store is not None and key is not None else None,
+        commit_mode=None if commit_mode is None else CommitMode(commit_mode),
+        isolation_level=None if isolation_level is None else IsolationLevel(isolation_level),
+        overwrite=overwrite,
+        write_on_commit=write_on_commit,
+    ) as made:
         yield made
 
 
@@ -349,5 +338,5 @@ async def atransaction(
     logger: logging.Logger | None = None,
 ) -> AsyncIterator[Transaction]:
     """As `transaction`, for `async with`."""
-    with _made(key, store, commit_mode, isolation_level, overwrite, write_on_commit) as made:
+    with transaction(key, store, commit_mode, isolation_level, overwrite, write_on_commit, logger) as made:
         yield made

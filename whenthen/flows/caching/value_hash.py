@@ -10,7 +10,7 @@ import enum
 import hashlib
 import pickle
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from whenthen.flows.flow_errors import HashError
@@ -27,12 +27,7 @@ def stable_hash(*values: Any) -> str:
     Raises:
         HashError: a value can not be hashed by content: a lock, an open file, a connection.
     """
-    digest = hashlib.blake2b(digest_size=16)
-    for value in values:
-        for part in _parts(value, set()):
-            digest.update(len(part).to_bytes(8, "big"))
-            digest.update(part)
-    return digest.hexdigest()
+    return _digest(part for value in values for part in _parts(value, set())).hex()
 
 
 def hash_objects(*args: Any, hash_algo: Any = None, raise_on_failure: bool = False, **kwargs: Any) -> str | None:
@@ -43,6 +38,15 @@ def hash_objects(*args: Any, hash_algo: Any = None, raise_on_failure: bool = Fal
         if raise_on_failure:
             raise
         return None
+
+
+def _digest(parts: Iterable[bytes]) -> bytes:
+    """The hash of `parts`, each with its length, so that no two lists of parts read the same."""
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "big"))
+        digest.update(part)
+    return digest.digest()
 
 
 def _parts(value: Any, above: set[int]) -> Iterator[bytes]:
@@ -73,11 +77,7 @@ def _parts(value: Any, above: set[int]) -> Iterator[bytes]:
         if ordered:
             yield from _parts(member, above)
         else:
-            digest = hashlib.blake2b(digest_size=16)
-            for part in _parts(member, above):
-                digest.update(len(part).to_bytes(8, "big"))
-                digest.update(part)
-            hashes.append(digest.digest())
+            hashes.append(_digest(_parts(member, above)))
     yield from sorted(hashes)
     yield b"end"
     above.discard(id(value))

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import copy
-import functools
 import inspect
 import re
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Mapping
-from contextvars import copy_context
+from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, Concatenate, Generic, Literal, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid5
 
-from whenthen.flows.definitions.by_name import ByName
 from whenthen.flows.definitions.option_checks import (
     checked_delay,
-    checked_function,
     checked_hooks,
     checked_name,
     checked_options,
@@ -24,12 +19,10 @@ from whenthen.flows.definitions.option_checks import (
     checked_run_name,
     checked_timeout,
 )
-from whenthen.flows.definitions.parameters import Parameters
-from whenthen.flows.definitions.task_definition import Delay, Hooks, NotSet
+from whenthen.flows.definitions.runnable_function import Delay, Hooks, NotSet, RunnableFunction
 from whenthen.flows.deploying.deployable import Deployable
 from whenthen.flows.execution.flow_engine import FlowCall
 from whenthen.flows.execution.runners import TaskRunner, ThreadPoolTaskRunner
-from whenthen.flows.execution.steps import drive, drive_async, drive_async_generator, drive_generator
 from whenthen.flows.states.state import State, StateType
 
 __all__ = ["Flow", "flow"]
@@ -44,8 +37,11 @@ H = TypeVar("H", bound=Callable[..., Any])
 FLOWS = UUID("5c5cf1d2-6f5e-4b8c-9d0e-2b7f4b1a9c10")
 
 
-class Flow(ByName, Deployable, Generic[P, R]):
+class Flow(RunnableFunction[P, R], Deployable):
     """A function as a flow. Calling it runs it."""
+
+    _kind = "flow"
+    _call_of = FlowCall
 
     def __init__(
         self,
@@ -55,7 +51,7 @@ class Flow(ByName, Deployable, Generic[P, R]):
         version: str | None = None,
         flow_run_name: str | Callable[..., str] | None = None,
         retries: int | None = None,
-        retry_delay_seconds: float | None = None,
+        retry_delay_seconds: Delay = None,
         task_runner: TaskRunner | type[TaskRunner] | None = None,
         description: str | None = None,
         timeout_seconds: float | None = None,
@@ -72,16 +68,11 @@ class Flow(ByName, Deployable, Generic[P, R]):
         on_running: Hooks = None,
         local_types: Mapping[str, Any] | None = None,
     ) -> None:
-        self._owner_bound = isinstance(fn, classmethod)
-        self._unbound = isinstance(fn, staticmethod)
-        function: Any = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
-        self.fn: Callable[P, R] = checked_function(function, "flow")
-        functools.update_wrapper(self, function)
-        own_name = str(getattr(function, "__name__", type(function).__name__))
+        super().__init__(fn, description=description, local_types=local_types)
+        own_name = str(getattr(self.fn, "__name__", type(self.fn).__name__))
         where = f"flow {own_name!r}"
         self.name = own_name.replace("_", "-") if name is None else checked_name(name, where)
         self.version = version
-        self.description = description or inspect.getdoc(function)
         self.flow_run_name = checked_run_name(flow_run_name, "flow_run_name", where)
         self.retries = checked_retries(0 if retries is None else retries, where)
         self.retry_delay_seconds = checked_delay(retry_delay_seconds, self.retries, where) or 0
@@ -106,21 +97,10 @@ class Flow(ByName, Deployable, Generic[P, R]):
         self.on_cancellation_hooks = checked_hooks(on_cancellation, "on_cancellation", where)
         self.on_crashed_hooks = checked_hooks(on_crashed, "on_crashed", where)
         self.on_running_hooks = checked_hooks(on_running, "on_running", where)
-        self.isasync = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-        self.isgenerator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
-        self._local_types = local_types
-        self._signature: Parameters | None = None
-        self._before: tuple[Any, ...] = ()  #: the instance or class of a bound method
 
     @property
     def id(self) -> UUID:
         return uuid5(FLOWS, self.name)
-
-    @property
-    def signature(self) -> Parameters:
-        if self._signature is None:
-            self._signature = Parameters(self.fn, local_types=self._local_types)
-        return self._signature
 
     @overload
     def __get__(self, instance: None, owner: type) -> Flow[P, R]: ...
@@ -129,63 +109,7 @@ class Flow(ByName, Deployable, Generic[P, R]):
     def __get__(self: Flow[Concatenate[Any, Q], T], instance: object, owner: type | None = None) -> Flow[Q, T]: ...
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if self._unbound or (instance is None and not self._owner_bound):
-            return self
-        bound = copy.copy(self)
-        bound._signature = self.signature
-        bound._before = (owner if self._owner_bound else instance,)
-        return bound
-
-    @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-
-    @overload
-    def __call__(
-        self: Flow[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Any = ...,
-        **kwargs: Any,
-    ) -> Coroutine[Any, Any, State[T]]: ...
-
-    @overload
-    def __call__(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> State[R]: ...
-
-    @overload
-    def __call__(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any, **kwargs: Any) -> R: ...
-
-    def __call__(  # type: ignore[misc]  # P may have parameters of these names for all mypy knows; `checked_function` refuses them
-        self,
-        *args: Any,
-        return_state: bool = False,
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Run the flow here and now, and give what the function gives; its final state with `return_state=True`.
-
-        Raises:
-            ParameterBindError: the arguments do not fit the signature.
-            ParameterTypeError: one does not fit its annotation.
-        """
-        parameters = self.signature.bind(self._before + args, kwargs)
-        if self.isasync:
-            if self.isgenerator:
-                return self._iterate_async(parameters, wait_for)
-            return self._run_async(parameters, wait_for, return_state)
-        call = FlowCall(self, parameters, wait_for)
-        if self.isgenerator:
-            return drive_generator(call.steps(), copy_context(), FlowCall.result)
-        drive(call.steps())
-        return call.state if return_state and not _must_raise(call) else call.result()
-
-    async def _run_async(self, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
-        call = await drive_async(FlowCall(self, parameters, wait_for).steps())
-        return call.state if return_state and not _must_raise(call) else call.result()
-
-    async def _iterate_async(self, parameters: dict[str, Any], wait_for: Any) -> Any:
-        call = FlowCall(self, parameters, wait_for)
-        async for value in drive_async_generator(call.steps(), copy_context(), FlowCall.result):
-            yield value
+        return self._bound_to(instance, owner)
 
     def hooks_for(self, state: State[Any]) -> list[Callable[..., Any]]:
         """The hooks that a final state calls. A run that is cancelled calls those of `on_cancellation`; one that returns `Cancelled()` calls
@@ -251,42 +175,15 @@ class Flow(ByName, Deployable, Generic[P, R]):
             "on_running": self.on_running_hooks,
             "local_types": self._local_types,
         }
-        made = type(self)(self.fn, **{**options, **given})
-        made._owner_bound, made._unbound, made._before = self._owner_bound, self._unbound, self._before
-        return made
-
-    def on_completion(self, fn: H) -> H:
-        """A decorator: `fn(flow, flow_run, state)` is called when a run has completed."""
-        self.on_completion_hooks += checked_hooks([fn], "on_completion", f"flow {self.name!r}")
-        return fn
-
-    def on_failure(self, fn: H) -> H:
-        """A decorator: `fn(flow, flow_run, state)` is called when a run has failed and is not tried again."""
-        self.on_failure_hooks += checked_hooks([fn], "on_failure", f"flow {self.name!r}")
-        return fn
+        return self._with({**options, **given})
 
     def on_cancellation(self, fn: H) -> H:
         """A decorator: `fn(flow, flow_run, state)` is called when a run was cancelled."""
-        self.on_cancellation_hooks += checked_hooks([fn], "on_cancellation", f"flow {self.name!r}")
-        return fn
+        return self._hooked(self.on_cancellation_hooks, fn, "on_cancellation")
 
     def on_crashed(self, fn: H) -> H:
         """A decorator: `fn(flow, flow_run, state)` is called when a run was interrupted or exited."""
-        self.on_crashed_hooks += checked_hooks([fn], "on_crashed", f"flow {self.name!r}")
-        return fn
-
-    def on_running(self, fn: H) -> H:
-        """A decorator: `fn(flow, flow_run, state)` is called before each try."""
-        self.on_running_hooks += checked_hooks([fn], "on_running", f"flow {self.name!r}")
-        return fn
-
-    def __repr__(self) -> str:
-        return f"<Flow {self.name!r}>"
-
-
-def _must_raise(call: FlowCall) -> bool:
-    """What is no `Exception` goes on up, also where a state was asked for."""
-    return call.error is not None and not isinstance(call.error, Exception)
+        return self._hooked(self.on_crashed_hooks, fn, "on_crashed")
 
 
 @overload

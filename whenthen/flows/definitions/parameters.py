@@ -68,10 +68,7 @@ class Parameters:
                 return [parameters[name] for name in self.names], {}
             except KeyError:
                 pass
-        if unknown := sorted(set(parameters) - set(self.names)):
-            raise SignatureMismatchError(
-                f"{getattr(self.fn, '__name__', self.fn)}{self.signature} has no parameter {', '.join(map(repr, unknown))}"
-            )
+        self._refuse_unknown(parameters)
         args: list[Any] = []
         kwargs: dict[str, Any] = {}
         by_position = True
@@ -112,11 +109,9 @@ class Parameters:
 
         Raises:
             ParameterTypeError: one does not fit; the message has a line for each.
+            SignatureMismatchError: a parameter has a name that the function does not have.
         """
-        if unknown := sorted(set(parameters) - set(self.names)):
-            raise SignatureMismatchError(
-                f"{getattr(self.fn, '__name__', self.fn)}{self.signature} has no parameter {', '.join(map(repr, unknown))}"
-            )
+        self._refuse_unknown(parameters)
         model = self._model
         if model is None:
             model = self._model = self._made_model()
@@ -134,6 +129,12 @@ class Parameters:
             name = getattr(self.fn, "__name__", self.fn)
             raise ParameterTypeError("\n".join([f"{name} received invalid parameters:", *lines])) from None
         return {name: getattr(found, f"p{at}") for at, name in enumerate(self.names) if name in parameters}
+
+    def _refuse_unknown(self, parameters: Mapping[str, Any]) -> None:
+        if unknown := sorted(set(parameters) - set(self.names)):
+            raise SignatureMismatchError(
+                f"{getattr(self.fn, '__name__', self.fn)}{self.signature} has no parameter {', '.join(map(repr, unknown))}"
+            )
 
     def types(self) -> dict[str, Any]:
         """The annotation of each parameter that has one, with texts resolved.

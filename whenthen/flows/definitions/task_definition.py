@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import copy
-import functools
-import inspect
 import os
 from collections.abc import Callable, Coroutine, Iterable
-from contextvars import copy_context
 from datetime import timedelta
-from typing import Any, Concatenate, Generic, Literal, NoReturn, ParamSpec, TypeVar, overload
+from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar, overload
 
 from whenthen.flows.caching.cache_policy import DEFAULT, NO_CACHE, CachePolicy
-from whenthen.flows.definitions.by_name import ByName
+from whenthen.flows.caching.result_store import refreshes_by_default
+from whenthen.flows.definitions.annotations import unmapped
 from whenthen.flows.definitions.option_checks import (
     checked_delay,
-    checked_function,
     checked_hooks,
     checked_options,
     checked_retries,
     checked_run_name,
     checked_timeout,
 )
-from whenthen.flows.definitions.parameters import Parameters
+from whenthen.flows.definitions.runnable_function import Delay, Hooks, NotSet, RunnableFunction
 from whenthen.flows.execution.run_contexts import FLOW
 from whenthen.flows.execution.run_logging import engine_logger
-from whenthen.flows.execution.steps import drive, drive_async, drive_async_generator, drive_generator
 from whenthen.flows.execution.task_engine import TaskCall
 from whenthen.flows.flow_errors import MissingContextError, NotSupported
 from whenthen.flows.futures.future import PrefectFuture, PrefectFutureList
@@ -41,16 +36,11 @@ T = TypeVar("T")
 H = TypeVar("H", bound=Callable[..., Any])
 
 
-class NotSet:
-    """An option that was not given, where None means something."""
-
-
-Hooks = Iterable[Callable[..., Any]] | None
-Delay = float | int | list[float] | Callable[[int], list[float]] | None
-
-
-class Task(ByName, Generic[P, R]):
+class Task(RunnableFunction[P, R]):
     """A function as a task. Calling it runs it; `.submit` starts a run and gives a future, `.map` one for each element."""
+
+    _kind = "task"
+    _call_of = TaskCall
 
     def __init__(
         self,
@@ -84,18 +74,14 @@ class Task(ByName, Generic[P, R]):
         viz_return_value: Any = None,
         asset_deps: Any = None,
     ) -> None:
-        self._owner_bound = isinstance(fn, classmethod)
-        self._unbound = isinstance(fn, staticmethod)
-        function: Any = fn.__func__ if isinstance(fn, (classmethod, staticmethod)) else fn
-        self.fn: Callable[P, R] = checked_function(function, "task")
-        functools.update_wrapper(self, function)
+        super().__init__(fn, description=description)
+        function: Any = self.fn
         self.name = str(name or getattr(function, "__name__", type(function).__name__))
         where = f"task {self.name!r}"
         if asset_deps is not None or viz_return_value is not None:
             raise NotSupported(
                 f"{where}: asset_deps and viz_return_value are not supported; emit an event (emit_event) for what a task made"
             )
-        self.description = description or inspect.getdoc(function)
         self.version = version
         self.tags = frozenset(checked_tags(tags, where))
         self.task_run_name = checked_run_name(task_run_name, "task_run_name", where)
@@ -126,23 +112,11 @@ class Task(ByName, Generic[P, R]):
         self.cache_policy, self.persist_result = _kept(self, cache_policy, persist_result, where)
         self._given_cache_policy = cache_policy
         self._given_persist_result = persist_result
-        self.isasync = inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function)
-        self.isgenerator = inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function)
         module = getattr(function, "__module__", "__main__")
         self.task_key = f"{module}.{getattr(function, '__qualname__', type(function).__qualname__)}"
-        self._signature: Parameters | None = None
-        self._before: tuple[Any, ...] = ()  #: the instance or class of a bound method
-
-    @property
-    def signature(self) -> Parameters:
-        if self._signature is None:
-            self._signature = Parameters(self.fn)
-        return self._signature
 
     def refreshes_cache(self) -> bool:
-        if self.refresh_cache is None:
-            return os.environ.get("WHENTHEN_REFRESH_CACHE", "").lower() in ("1", "true", "yes", "on")
-        return self.refresh_cache
+        return refreshes_by_default() if self.refresh_cache is None else self.refresh_cache
 
     @overload
     def __get__(self, instance: None, owner: type) -> Task[P, R]: ...
@@ -151,64 +125,7 @@ class Task(ByName, Generic[P, R]):
     def __get__(self: Task[Concatenate[Any, Q], T], instance: object, owner: type | None = None) -> Task[Q, T]: ...
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
-        if self._unbound or (instance is None and not self._owner_bound):
-            return self
-        bound = copy.copy(self)
-        bound._signature = self.signature
-        bound._before = (owner if self._owner_bound else instance,)
-        return bound
-
-    @overload
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R: ...
-
-    @overload
-    def __call__(
-        self: Task[..., Coroutine[Any, Any, T]],
-        *args: Any,
-        return_state: Literal[True],
-        wait_for: Any = ...,
-        **kwargs: Any,
-    ) -> Coroutine[Any, Any, State[T]]: ...
-
-    @overload
-    def __call__(self, *args: Any, return_state: Literal[True], wait_for: Any = ..., **kwargs: Any) -> State[R]: ...
-
-    @overload
-    def __call__(self, *args: Any, return_state: Literal[False] = ..., wait_for: Any, **kwargs: Any) -> R: ...
-
-    def __call__(  # type: ignore[misc]  # P may have parameters of these names for all mypy knows; `checked_function` refuses them
-        self,
-        *args: Any,
-        return_state: bool = False,
-        wait_for: Iterable[Any] | None = None,
-        **kwargs: Any,
-    ) -> Any:
-        """Run the task here and now, and give what the function gives; its final state with `return_state=True`.
-
-        Futures among the arguments are waited for, and become their results.
-
-        Raises:
-            ParameterBindError: the arguments do not fit the signature.
-        """
-        parameters = self.signature.bind(self._before + args, kwargs)
-        if self.isasync:
-            if self.isgenerator:
-                return self._iterate_async(parameters, wait_for)
-            return self._run_async(parameters, wait_for, return_state)
-        if self.isgenerator:
-            call = TaskCall(self, parameters, wait_for)
-            return drive_generator(call.steps(), copy_context(), TaskCall.result)
-        call = drive(TaskCall(self, parameters, wait_for).steps())
-        return call.state if return_state and not _must_raise(call) else call.result()
-
-    async def _run_async(self, parameters: dict[str, Any], wait_for: Any, return_state: bool) -> Any:
-        call = await drive_async(TaskCall(self, parameters, wait_for).steps())
-        return call.state if return_state and not _must_raise(call) else call.result()
-
-    async def _iterate_async(self, parameters: dict[str, Any], wait_for: Any) -> Any:
-        call = TaskCall(self, parameters, wait_for)
-        async for value in drive_async_generator(call.steps(), copy_context(), TaskCall.result):
-            yield value
+        return self._bound_to(instance, owner)
 
     @overload
     def submit(
@@ -269,7 +186,7 @@ class Task(ByName, Generic[P, R]):
             MappingLengthMismatch: the sequences have different lengths.
         """
         runner = self._runner("map")
-        before = tuple(_same_for_all(one) for one in self._before)
+        before = tuple(unmapped(one) for one in self._before)
         futures = runner.map(self, self.signature.bind(before + args, kwargs, defaults=False), wait_for)
         if return_state:
             futures.wait()
@@ -363,48 +280,15 @@ class Task(ByName, Generic[P, R]):
         }
         if "cache_policy" in given and "cache_key_fn" not in given:
             options["cache_key_fn"] = None
-        made = type(self)(self.fn, **{**options, **given})
-        made._owner_bound, made._unbound, made._before = self._owner_bound, self._unbound, self._before
-        return made
-
-    def on_completion(self, fn: H) -> H:
-        """A decorator: `fn(task, task_run, state)` is called when a run has completed."""
-        self.on_completion_hooks += checked_hooks([fn], "on_completion", f"task {self.name!r}")
-        return fn
-
-    def on_failure(self, fn: H) -> H:
-        """A decorator: `fn(task, task_run, state)` is called when a run has failed and is not tried again."""
-        self.on_failure_hooks += checked_hooks([fn], "on_failure", f"task {self.name!r}")
-        return fn
-
-    def on_running(self, fn: H) -> H:
-        """A decorator: `fn(task, task_run, state)` is called before each try."""
-        self.on_running_hooks += checked_hooks([fn], "on_running", f"task {self.name!r}")
-        return fn
+        return self._with({**options, **given})
 
     def on_rollback(self, fn: H) -> H:
         """A decorator: `fn(transaction)` undoes what a run did."""
-        self.on_rollback_hooks += checked_hooks([fn], "on_rollback", f"task {self.name!r}")
-        return fn
+        return self._hooked(self.on_rollback_hooks, fn, "on_rollback")
 
     def on_commit(self, fn: H) -> H:
         """A decorator: `fn(transaction)` is called when what a run did is committed."""
-        self.on_commit_hooks += checked_hooks([fn], "on_commit", f"task {self.name!r}")
-        return fn
-
-    def __repr__(self) -> str:
-        return f"<Task {self.name!r}>"
-
-
-def _must_raise(call: TaskCall) -> bool:
-    """What is no `Exception` goes on up, also where a state was asked for."""
-    return call.error is not None and not isinstance(call.error, Exception)
-
-
-def _same_for_all(value: Any) -> Any:
-    from whenthen.flows.definitions.annotations import unmapped
-
-    return unmapped(value)
+        return self._hooked(self.on_commit_hooks, fn, "on_commit")
 
 
 def _default_of(name: str) -> int:

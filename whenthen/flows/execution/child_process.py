@@ -7,6 +7,7 @@ not care for forks, may hang there; then use ThreadPoolTaskRunner. Everything of
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import os
 import pickle
@@ -24,6 +25,7 @@ from whenthen.flows.execution.run_contexts import FLOW, IN_CHILD, WORKER
 from whenthen.flows.execution.steps import Step
 from whenthen.flows.execution.timed_call import run_coroutine
 from whenthen.flows.flow_errors import CrashedRun, SerializationError
+from whenthen.flows.fork_lock import ForkLock
 
 __all__ = ["ChildCall"]
 
@@ -117,23 +119,12 @@ class ChildCall(Step):
             os._exit(0)
 
 
-class _Forks:
-    """The lock under which warnings are off while a process forks: since Python 3.12 a fork beside threads warns."""
-
-    def __init__(self) -> None:
-        self.in_fork()
-
-    def in_fork(self) -> None:
-        self.lock = threading.Lock()
-
-
-_FORKS = _Forks()
-os.register_at_fork(after_in_child=_FORKS.in_fork)
+#: under it warnings are off while a process forks: since Python 3.12 a fork beside threads warns
+_FORKS = ForkLock()
 
 
 def _forked() -> int:
-    lock = _FORKS.lock
-    with lock, warnings.catch_warnings():
+    with _FORKS.lock, warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         return os.fork()
 
@@ -176,8 +167,6 @@ class _Forwarding:
 
 def _bare(run: Any) -> Any:
     """A run without those around it."""
-    import copy
-
     bare = copy.copy(run)
     bare.parent = None
     bare.waiting_for = ()

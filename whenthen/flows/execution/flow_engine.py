@@ -15,7 +15,7 @@ from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
 from whenthen.flows.execution.prints import LogPrints
 from whenthen.flows.execution.run_contexts import FLOW, TAGS, TASK, FlowRunContext, current_run
 from whenthen.flows.execution.run_logging import engine_logger
-from whenthen.flows.execution.run_moves import call_hooks, enter, log, report
+from whenthen.flows.execution.run_moves import UNSET, RunCall, call_hooks, enter, log, report, waited_for
 from whenthen.flows.execution.run_records import FlowRun, new_id, random_name
 from whenthen.flows.execution.steps import END, Call, Emit, Next, Pause, Step, WaitFor
 from whenthen.flows.flow_errors import FlowRunTimeoutError, SerializationError, Signal, UpstreamTaskError
@@ -30,31 +30,24 @@ if TYPE_CHECKING:
 
 __all__ = ["FlowCall"]
 
-UNSET: Any = object()
 
+class FlowCall(RunCall):
+    """One run of a flow."""
 
-class FlowCall:
-    """One run of a flow: what it was called with, and how it went."""
+    __slots__ = ("flow",)
 
-    __slots__ = ("attempt", "error", "flow", "parameters", "returned", "run", "scope", "wait_for")
+    run: FlowRun
 
-    def __init__(
-        self,
-        flow: Flow[..., Any],
-        parameters: dict[str, Any],
-        wait_for: Iterable[Any] | None,
-        *,
-        run: FlowRun | None = None,
-    ) -> None:
+    def __init__(self, flow: Flow[..., Any], parameters: dict[str, Any], wait_for: Iterable[Any] | None) -> None:
         above = FLOW.get()
         self.flow = flow
         self.parameters = parameters
-        self.wait_for = None if wait_for is None else list(wait_for) if isinstance(wait_for, Iterable) else [wait_for]
+        self.wait_for = None if wait_for is None else waited_for(wait_for)
         self.scope = CancelScope(None if above is None else above.scope)
         self.returned: Any = UNSET
         self.error: BaseException | None = None
         self.attempt = 0
-        self.run = run or FlowRun(
+        self.run = FlowRun(
             flow_name=flow.name,
             flow_version=flow.version,
             flow_id=flow.id,
@@ -66,19 +59,11 @@ class FlowCall:
             state=State(StateType.PENDING),
         )
 
-    @property
-    def state(self) -> State[Any]:
-        return self.run.state
-
     def result(self) -> Any:
-        """What a call gives: the function's value, or its exception raised. Of a state that the function returned, that state's result."""
-        if self.error is not None:
-            try:
-                raise self.error
-            finally:
-                self.error = None
-        if self.returned is not UNSET and not isinstance(self.returned, State):
-            return self.returned
+        """As of any run; of a state that the function returned, that state's result."""
+        value = super().result()
+        if self.returned is not UNSET and not isinstance(value, State):
+            return value
         state = self.run.state
         return None if state.is_pending() else result_of(state)
 
@@ -182,8 +167,6 @@ class FlowCall:
             state = state_of_value(value, now=utc_now())
             if state._data is NO_DATA and state.is_completed():
                 state._data = None
-        except GeneratorExit:
-            raise
         except Exception as error:
             state = self._state_of(error)
             self.error = error
@@ -200,7 +183,7 @@ class FlowCall:
                 enter(run, AwaitingRetry(scheduled_time=utc_now() + timedelta(seconds=delay)))
                 self.error, self.returned = None, UNSET
                 return delay
-            if self.error is not None and context.flow_run.parent is None:
+            if self.error is not None and run.parent is None:
                 log(run, logging.DEBUG, "Encountered exception during execution: %r", self.error, error=self.error)
         enter(run, state)
         self._keep(state)

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 import builtins
 import io
-import os
-import threading
 from contextvars import ContextVar
 from typing import Any
 
 from whenthen.flows.execution.run_logging import get_run_logger
+from whenthen.flows.fork_lock import ForkLock
 
 __all__ = ["LogPrints"]
 
@@ -23,7 +22,7 @@ class _Prints:
     """The function that stands for `print`, and how many runs need it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._guard = ForkLock()
         self._runs = 0
         self._original: Any = builtins.print
 
@@ -38,18 +37,14 @@ class _Prints:
         get_run_logger().info("%s", text.getvalue())
 
     def enter(self) -> None:
-        with self._lock:
+        with self._guard.lock:
             if self._runs == 0:
                 self._original = builtins.print
                 builtins.print = self
             self._runs += 1
 
-    def in_fork(self) -> None:
-        """The lock may have been held by a thread that is not here."""
-        self._lock = threading.Lock()
-
     def leave(self) -> None:
-        with self._lock:
+        with self._guard.lock:
             self._runs -= 1
             current: Any = builtins.print
             if self._runs == 0 and current is self:
@@ -57,7 +52,6 @@ class _Prints:
 
 
 _PRINTS = _Prints()
-os.register_at_fork(after_in_child=_PRINTS.in_fork)
 
 
 class LogPrints:

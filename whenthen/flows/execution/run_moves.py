@@ -1,21 +1,58 @@
-"""Putting a run into a state: checked against the table of moves, told to the reporter, answered by hooks. Used by both engines."""
+"""What the engines of flows and tasks have in common: the call of a run, and putting the run into a state, which is checked against the
+table of moves, told to the reporter, and answered by hooks."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from whenthen.flows.execution.cancel_scope import Stopped
 from whenthen.flows.execution.reporter import REPORTER, SILENT
-from whenthen.flows.execution.run_logging import engine_logger, logger_of
+from whenthen.flows.execution.run_logging import engine_logger, is_logged, logger_of
 from whenthen.flows.execution.run_records import FlowRun, Run, TaskRun
 from whenthen.flows.execution.steps import Call, Step
 from whenthen.flows.flow_errors import Signal
 from whenthen.flows.states.moves import may_follow
 from whenthen.flows.states.state import State
 
-__all__ = ["call_hooks", "enter", "log"]
+__all__ = ["UNSET", "RunCall", "call_hooks", "enter", "log", "report", "waited_for"]
+
+UNSET: Any = object()  #: of a run whose function has returned nothing yet; None is a value like others
+
+
+class RunCall:
+    """One run: what it was called with, and how it went. `steps` is its engine."""
+
+    __slots__ = ("attempt", "error", "parameters", "returned", "run", "scope", "wait_for")
+
+    run: Run
+    returned: Any
+    error: BaseException | None  #: what ended it, until it is raised
+
+    def steps(self) -> Generator[Step, Any, RunCall]:
+        """The engine."""
+        raise NotImplementedError
+
+    def result(self) -> Any:
+        """What a direct call gives: the function's value, or its exception raised; None for a run that was never started."""
+        if self.error is not None:
+            try:
+                raise self.error
+            finally:
+                self.error = None
+        return None if self.returned is UNSET else self.returned
+
+    def final_state(self) -> State[Any]:
+        """The state of the run. What is no `Exception`, an interrupt or an exit, is raised also where a state was asked for."""
+        if self.error is not None and not isinstance(self.error, Exception):
+            self.result()
+        return self.run.state
+
+
+def waited_for(wait_for: Any) -> list[Any]:
+    """What a `wait_for` names, which may be a single future."""
+    return list(wait_for) if isinstance(wait_for, Iterable) else [wait_for]
 
 
 def enter(run: Run, state: State[Any]) -> None:
@@ -44,7 +81,8 @@ def report(run: Run, state: State[Any]) -> None:
 
 def log(run: Run, level: int, message: str, *values: Any, error: BaseException | None = None) -> None:
     """A line of the SDK in the run's log."""
-    logger_of(run).log(level, message, *values, exc_info=error)
+    if is_logged(run, level):
+        logger_of(run).log(level, message, *values, exc_info=error)
 
 
 def call_hooks(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from whenthen.flows.definitions.mapped_arguments import mapped
 from whenthen.flows.execution.run_contexts import place_given_away
+from whenthen.flows.execution.run_moves import waited_for
 from whenthen.flows.execution.task_engine import TaskCall
 from whenthen.flows.execution.thread_pool import WorkerPool
 from whenthen.flows.futures.future import PrefectFuture, PrefectFutureList
@@ -46,7 +47,7 @@ class TaskRunner:
             MappingMissingIterable: there is no sequence.
             MappingLengthMismatch: the sequences have different lengths.
         """
-        waited = None if wait_for is None else list(wait_for)
+        waited = None if wait_for is None else waited_for(wait_for)
         return PrefectFutureList(self.submit(task, one, waited) for one in mapped(task.signature, parameters))
 
     def drop_what_was_not_begun(self) -> None:

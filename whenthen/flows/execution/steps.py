@@ -123,7 +123,15 @@ class Pause(Step):
         self.scope.sleep(self.seconds)
 
     async def perform_async(self) -> None:
-        await asyncio.sleep(self.seconds)
+        woken = asyncio.Event()
+        wake = partial(_set_from_anywhere, asyncio.get_running_loop(), woken)
+        self.scope.add(wake)
+        try:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self.seconds):
+                    await woken.wait()
+        finally:
+            self.scope.remove(wake)
         self.scope.check()
 
 
@@ -148,9 +156,9 @@ class WaitFor(Step):
                 await ended.wait()
 
 
-def _set_from_anywhere(loop: asyncio.AbstractEventLoop, ended: asyncio.Event, _: object) -> None:
+def _set_from_anywhere(loop: asyncio.AbstractEventLoop, event: asyncio.Event, *_: object) -> None:
     with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile
-        loop.call_soon_threadsafe(ended.set)
+        loop.call_soon_threadsafe(event.set)
 
 
 class Next(Step):

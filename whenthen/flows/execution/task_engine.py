@@ -19,7 +19,7 @@ from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
 from whenthen.flows.execution.child_process import ChildCall
 from whenthen.flows.execution.prints import LogPrints
 from whenthen.flows.execution.run_contexts import FLOW, TAGS, TASK, FlowRunContext, TaskRunContext, current_run
-from whenthen.flows.execution.run_moves import call_hooks, enter, log, report
+from whenthen.flows.execution.run_moves import UNSET, RunCall, call_hooks, enter, log, report, waited_for
 from whenthen.flows.execution.run_records import TaskRun, new_id
 from whenthen.flows.execution.steps import END, Call, Emit, Next, Pause, Step, WaitFor
 from whenthen.flows.flow_errors import Signal, TaskRunTimeoutError, UpstreamTaskError
@@ -33,26 +33,13 @@ if TYPE_CHECKING:
 
 __all__ = ["TaskCall"]
 
-UNSET: Any = object()
 
+class TaskCall(RunCall):
+    """One run of a task."""
 
-class TaskCall:
-    """One run of a task: what it was called with, and how it went."""
+    __slots__ = ("dropped", "flow", "in_child", "needed", "task")
 
-    __slots__ = (
-        "attempt",
-        "dropped",
-        "error",
-        "flow",
-        "in_child",
-        "needed",
-        "parameters",
-        "returned",
-        "run",
-        "scope",
-        "task",
-        "wait_for",
-    )
+    run: TaskRun
 
     def __init__(
         self,
@@ -65,7 +52,7 @@ class TaskCall:
         flow = FLOW.get()
         self.task = task
         self.parameters = parameters
-        self.wait_for = None if wait_for is None else list(wait_for) if isinstance(wait_for, Iterable) else [wait_for]
+        self.wait_for = None if wait_for is None else waited_for(wait_for)
         self.flow: FlowRunContext | None = flow
         self.scope = CancelScope() if flow is None else flow.scope
         self.returned: Any = UNSET
@@ -93,19 +80,6 @@ class TaskCall:
         if self.needed:
             self.run.waiting_for = tuple(self.needed)
             self.run.task_inputs = {"upstream": [future.task_run_id for future in self.needed]}
-
-    @property
-    def state(self) -> State[Any]:
-        return self.run.state
-
-    def result(self) -> Any:
-        """What a direct call gives: the function's value, or its exception raised; None for a run that was never started."""
-        if self.error is not None:
-            try:
-                raise self.error
-            finally:
-                self.error = None
-        return None if self.returned is UNSET else self.returned
 
     def steps(self) -> Generator[Step, Any, TaskCall]:
         """The engine."""
@@ -256,12 +230,10 @@ class TaskCall:
         generator = task.fn(*args, **kwargs)
         items: list[Any] = []
         sent: Any = None
-        while True:
-            item = yield Next(generator, sent)
-            if item is END:
-                return items
+        while (item := (yield Next(generator, sent))) is not END:
             items.append(item)
             sent = yield Emit(item)
+        return items
 
     def _too_long(self) -> TaskRunTimeoutError:
         return TaskRunTimeoutError(f"Task run exceeded timeout of {self.task.timeout_seconds} second(s)")

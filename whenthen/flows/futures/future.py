@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -11,6 +10,7 @@ from uuid import UUID
 from whenthen.flows.clock import steady
 from whenthen.flows.execution.run_contexts import FLOW, current_run, place_given_away
 from whenthen.flows.flow_errors import CircularWait
+from whenthen.flows.fork_lock import ForkLock
 from whenthen.flows.states.state import State, result_of
 
 if TYPE_CHECKING:
@@ -126,18 +126,8 @@ class PrefectFutureList(list[PrefectFuture[R]]):
         ]
 
 
-class _Circles:
-    """The lock under which runs begin to wait."""
-
-    def __init__(self) -> None:
-        self.in_fork()
-
-    def in_fork(self) -> None:
-        self.lock = threading.Lock()
-
-
-_CIRCLES = _Circles()
-os.register_at_fork(after_in_child=_CIRCLES.in_fork)
+#: under it runs begin to wait
+_CIRCLES = ForkLock()
 
 
 def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None) -> None:

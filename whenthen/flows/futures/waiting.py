@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from whenthen.flows.clock import steady
-from whenthen.flows.execution.run_contexts import FLOW
+from whenthen.flows.execution.run_contexts import FLOW, place_given_away
 from whenthen.flows.futures.future import PrefectFuture, wait_for_all
 from whenthen.flows.futures.inputs import futures_in, resolved, states_for_futures
 
@@ -49,7 +49,7 @@ def as_completed(futures: Iterable[PrefectFuture[R]], timeout: float | None = No
             future.add_done_callback(ended.put)
         for number in range(len(given)):
             try:
-                next_one = ended.get(timeout=None if limit is None else max(0.0, limit - steady()))
+                next_one = _taken(ended, None if limit is None else max(0.0, limit - steady()))
             except queue.Empty:
                 raise TimeoutError(
                     f"{len(given) - number} (of {len(given)}) futures unfinished after {timeout} seconds"
@@ -64,6 +64,14 @@ def as_completed(futures: Iterable[PrefectFuture[R]], timeout: float | None = No
             scope.remove(wake)
         for future in given:
             future.remove_done_callback(ended.put)
+
+
+def _taken(ended: queue.SimpleQueue[R], seconds: float | None) -> R:
+    """The next of `ended`; where it has to be waited for, another run may work in the place of this one meanwhile."""
+    if not ended.empty():  # nobody else takes of it
+        return ended.get()
+    with place_given_away():
+        return ended.get(timeout=seconds)
 
 
 def resolve_futures_to_states(value: Any) -> Any:
