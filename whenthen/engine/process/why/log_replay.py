@@ -1,6 +1,7 @@
 """The log evaluated again: one automation's part of `EVENTS`, from where nothing before matters up to a position.
 
-Called by the queries about why something was decided. Bounded by `MOST_EVENTS` and `READ_S`; few at one time, as each keeps the process busy.
+Called by the queries about why something was decided. Bounded by `MOST_EVENTS` and `READ_S`.
+`engine.http.long_queries`, through which all of them come, bounds how many run at one time.
 """
 
 from __future__ import annotations
@@ -31,7 +32,6 @@ from whenthen.triggers.explaining import memory_us
 __all__ = ["KeptLog", "LogReplay"]
 
 MOST_EVENTS = 50_000  #: that are evaluated again for one answer
-AT_ONCE = 2  #: answers
 SLICE_S = 0.005  #: of evaluating without letting others go on
 READ_S = 20.0  #: for reading all of them
 LEAST_LOOK_US = 60_000_000  #: before the event
@@ -68,7 +68,6 @@ class LogReplay:
         self._revisions = revisions
         self._max_depth = max_depth
         self.wall_us = wall_us
-        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def replayed(
         self,
@@ -83,21 +82,6 @@ class LogReplay:
         key: Mapping[str, str] | None = None,
     ) -> tuple[WhyAnswer, WhyReplay | None]:
         """Evaluate again up to a position, from where nothing before matters, or from as early as there is time for."""
-        async with self._turns:
-            return await self._replayed(shard, log, compiled, target, notes, end=end, at_us=at_us, key=key)
-
-    async def _replayed(
-        self,
-        shard: int,
-        log: KeptLog,
-        compiled: CompiledAutomation,
-        target: int,
-        notes: list[str],
-        *,
-        end: int,
-        at_us: int,
-        key: Mapping[str, str] | None,
-    ) -> tuple[WhyAnswer, WhyReplay | None]:
         memory = memory_us(compiled)
         target_us = await self.time_of(target) if target else at_us
         look_us = LEAST_LOOK_US if memory is None else max(2 * memory, LEAST_LOOK_US)
