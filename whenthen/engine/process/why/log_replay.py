@@ -10,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import orjson
 
@@ -25,7 +24,7 @@ from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import RevisionDamaged, RevisionNotUnderstood
 from whenthen.rules.recorded import WhyAnswer, WhyReplay
 from whenthen.schemas.events import decode_event
-from whenthen.schemas.times import format_time, from_us, to_us
+from whenthen.schemas.times import format_us, parse_us
 from whenthen.triggers import CompiledAutomation, RuleSet
 from whenthen.triggers.explaining import memory_us
 
@@ -210,13 +209,15 @@ class LogReplay:
         """When the first message at or after a position was stored; now when there is none."""
         found: list[int] = []
         request = {"seq": max(1, position), "next_by_subj": ">", "batch": 1}
-        await self._bus.client.read_stored(EVENTS, request, lambda each: found.append(_stored_us(each)))
+        await self._bus.client.read_stored(
+            EVENTS, request, lambda each: found.append(parse_us(each.headers["Nats-Time-Stamp"]))
+        )
         return found[0] if found else self.wall_us()
 
     async def position_at(self, at_us: int, default: int = 0) -> int:
         """The last position that was stored before a moment; `default` when all were stored later."""
         found: list[int] = []
-        request = {"start_time": format_time(from_us(max(0, at_us))), "next_by_subj": ">", "batch": 1}
+        request = {"start_time": format_us(max(0, at_us)), "next_by_subj": ">", "batch": 1}
         await self._bus.client.read_stored(
             EVENTS, request, lambda each: found.append(int(each.headers["Nats-Sequence"]) - 1)
         )
@@ -243,14 +244,5 @@ class LogReplay:
     def inexact(self, log: KeptLog) -> str:
         return (
             "what came before could matter and is not all there, so windows and reasons that are not on record may differ; "
-            f"events are kept from {_time(log.first_us)} on (retain_events)"
+            f"events are kept from {format_us(log.first_us)} on (retain_events)"
         )
-
-
-def _stored_us(message: Delivery) -> int:
-    text = message.headers["Nats-Time-Stamp"]
-    return to_us(datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00"))
-
-
-def _time(us: int) -> str:
-    return format_time(from_us(us))

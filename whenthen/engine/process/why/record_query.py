@@ -17,7 +17,7 @@ from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.why.log_replay import LogReplay
 from whenthen.engine.process.why.why_query import disagreement
 from whenthen.schemas.errors import InvalidInput, NotFound
-from whenthen.schemas.times import format_time, from_us, parse_time, to_us
+from whenthen.schemas.times import format_us, parse_time, to_us
 
 __all__ = ["RecordQuery"]
 
@@ -66,7 +66,7 @@ class RecordQuery:
             raise NotFound(f"{automation} was not in the rules of revision {number}, which were in force then")
         if target and target < log.first:
             raise NotFound(
-                f"the event at position {target} is not kept any more; events are kept from {_time(log.first_us)} on "
+                f"the event at position {target} is not kept any more; events are kept from {format_us(log.first_us)} on "
                 "(retain_events)"
             )
         if target in log.skipped:
@@ -103,7 +103,3 @@ class RecordQuery:
         if not found or found[0]["id"] != firing:
             raise NotFound(not_kept)
         return found[0]
-
-
-def _time(us: int) -> str:
-    return format_time(from_us(us))

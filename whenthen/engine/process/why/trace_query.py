@@ -27,7 +27,7 @@ from whenthen.runs import BuiltInOrchestrator
 from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.errors import NotFound
 from whenthen.schemas.firings import Reason
-from whenthen.schemas.times import format_time, from_us
+from whenthen.schemas.times import format_us
 
 __all__ = ["TraceQuery"]
 
@@ -419,7 +419,7 @@ class _Walk:
             id=name.partition(":")[2],
             name=what,
             state=state,
-            at=_time(at) if isinstance(at, int) else at,
+            at=format_us(at) if isinstance(at, int) else at,
             detail=detail[:500],
         )
 
@@ -437,7 +437,3 @@ def _run_of(event: Fields) -> str | None:
 
 def _type(task: Mapping[str, Any]) -> str:
     return str(task["action"]["type"] if "action" in task else task["type"])
-
-
-def _time(us: int) -> str:
-    return format_time(from_us(us))

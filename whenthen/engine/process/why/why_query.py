@@ -21,7 +21,7 @@ from whenthen.rules.recorded import WhyAnswer, main_decision
 from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.firings import Reason
-from whenthen.schemas.times import format_time, from_us, parse_time, to_us
+from whenthen.schemas.times import format_us, parse_time, to_us
 from whenthen.triggers import CompiledAutomation
 from whenthen.triggers.explaining import WindowView, key_values
 
@@ -132,7 +132,7 @@ class WhyQuery:
         if not rows:
             raise NotFound(
                 f"the event {event_id[:200]!r} is not kept, nor a decision of {automation} about it; events are kept from position "
-                f"{log.first} on, stored at {_time(log.first_us)} (retain_events)"
+                f"{log.first} on, stored at {format_us(log.first_us)} (retain_events)"
             )
         row = main_decision(rows)
         assert row is not None
@@ -150,7 +150,7 @@ class WhyQuery:
             items=[decision_item(each) for each in rows],
             notes=[
                 "the event itself is not kept any more (retain_events), so its clauses and windows can not be shown; events are "
-                f"kept from {_time(log.first_us)} on"
+                f"kept from {format_us(log.first_us)} on"
             ],
         )
 
@@ -221,7 +221,7 @@ class WhyQuery:
             automation=automation,
             event=event,
             seq=seq,
-            at=_time(row.at_us) if row is not None else None,
+            at=format_us(row.at_us) if row is not None else None,
             key=key_values(compiled, row.path, row.key)
             if compiled is not None and row is not None and row.reason not in _WITHOUT_KEY
             else {},
@@ -269,13 +269,9 @@ def _window(automation: CompiledAutomation, view: WindowView) -> why_models.Wind
         kind=view.kind,
         count=view.count,
         needed=view.needed,
-        events=[why_models.EventReference(id=ref.id, seq=ref.seq, at=_time(ref.time_us)) for ref in view.events],
-        opened=[_time(us) for us in view.opened_us],
-        ends=_time(view.ends_us) if view.ends_us else None,
-        quiet_until=_time(view.quiet_until_us) if view.quiet_until_us else None,
+        events=[why_models.EventReference(id=ref.id, seq=ref.seq, at=format_us(ref.time_us)) for ref in view.events],
+        opened=[format_us(us) for us in view.opened_us],
+        ends=format_us(view.ends_us) if view.ends_us else None,
+        quiet_until=format_us(view.quiet_until_us) if view.quiet_until_us else None,
         parts=list(view.parts),
     )
-
-
-def _time(us: int) -> str:
-    return format_time(from_us(us))
