@@ -22,6 +22,7 @@ from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.decisions import DecisionReader
 from whenthen.engine.http import why_models
 from whenthen.engine.process.id_prefixes import IdPrefixes
+from whenthen.engine.process.queries.firing_queries import find_firing
 from whenthen.engine.process.queries.stored_events import event_fields
 from whenthen.runs import BuiltInOrchestrator
 from whenthen.schemas.decision_records import DecisionRow
@@ -366,16 +367,7 @@ class _Walk:
         return None if event is None else {**event.data, "seq": seq}
 
     async def _firing(self, firing_id: str) -> Fields | None:
-        """A firing by its id alone."""
-        found: list[Fields] = []
-
-        def receive(message: Delivery) -> None:
-            if message.data:
-                found.append(orjson.loads(message.data))
-
-        request = {"seq": 1, "next_by_subj": f"engine.firing.*.{short_token(firing_id)}", "batch": 1}
-        await self._bus.client.read_stored(ENGINE, request, receive)
-        return found[0] if found and found[0].get("id") == firing_id else None
+        return await find_firing(self._bus.client, firing_id)
 
     async def _run(self, run_id: str) -> Any:
         """A run by its id, added; None when it is not kept."""
