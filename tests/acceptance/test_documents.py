@@ -76,6 +76,7 @@ SUBJECTS = (
     "rulesets.>",
     "decisions.*",
     "audit.*",
+    "history.ask",
     "engine.>",
     "runs.>",
     "logs.>",

@@ -23,6 +23,7 @@ from tests.plain_http import plain_client
 from whenthen.actions import spec_digest
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, EVENTS, StreamSettings, ensure_streams
+from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.execution.spec_store import SpecStore
 from whenthen.engine.flow_runs.flow_streams import ensure_flow_stores
 
@@ -91,6 +92,8 @@ WRITES = {
     "api": ["ticks.0", "engine.shard.0.offset", "engine.firing.a.b", "$KV.WT_leases.shard.0"],
     "server": [],
 }
+#: who asks the history, and who may answer
+ASKING, ANSWERING = {"api", "server"}, {"history", "server"}
 READS = (">", "_INBOX.>", "_INBOX_server.>", "events.>", "engine.>", "$JS.API.>", "$KV.>")
 
 
@@ -181,12 +184,14 @@ async def test_a_role_is_refused_what_is_not_its_own(server: NatsServer, user: s
 
     client = await nats.connect(url(server, user), error_cb=note)
     reads = [subject for subject in READS if not subject.startswith(f"_INBOX_{user}.")]
-    for subject in WRITES[user]:
+    writes = [*WRITES[user], *([] if user in ASKING else [HISTORY_QUESTIONS])]
+    reads += [] if user in ANSWERING else [HISTORY_QUESTIONS]
+    for subject in writes:
         await client.publish(subject, b"{}")
     for subject in reads:
         await client.subscribe(subject)
     await client.flush()
-    wanted = {f'publish to "{subject.lower()}"' for subject in WRITES[user]}
+    wanted = {f'publish to "{subject.lower()}"' for subject in writes}
     wanted |= {f'subscription to "{subject.lower()}"' for subject in reads}
     await eventually(lambda: wanted <= set(_said(refused)))
     await client.close()

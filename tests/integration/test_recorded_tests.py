@@ -179,7 +179,7 @@ def test_why_of_an_open_absence_says_when_it_fires_and_what_prevents_it(scene: S
 
 
 def test_why_takes_a_moment_as_lists_show_it(scene: Scene) -> None:
-    received = orjson.loads(scene.said("events", "show", "failed-4", "--json"))["received"]
+    received = orjson.loads(scene.said("events", "show", "shop/full-1", "--json"))["received"]  # the last one
     local = datetime.fromisoformat(received).astimezone() + timedelta(seconds=1)
     eventually(lambda: datetime.now().astimezone() > local + timedelta(seconds=1), within_s=10)
     moment = f"{local:%Y-%m-%d %H:%M:%S}"

@@ -26,7 +26,7 @@ SCAN_ROWS = 50_000  #: that are looked at for one answer
 MOST_ROWS = 1000  #: of one answer
 MOST_NAMES = 100  #: that a glob may stand for to be served by the index of names
 LEAST_ID_CHARS = 4  #: of an id prefix
-MOST_IDS = 1000  #: that begin with a prefix and are looked at
+MOST_IDS = 1000  #: that begin with a prefix; where there are more, rows are found by something else and compared
 MOST_BYTES = 8 << 20  #: of the rows of an answer
 MOST_POINTS = 20_000  #: of counts over time
 _FIRST_READ, _MOST_READ = 64, 2000
@@ -320,10 +320,10 @@ def _way(connection: Connection, kind: _Kind, query: HistoryQuery) -> _Way:
     """The index that serves the list."""
     table = kind.table
     if query.id_prefix:
-        column = table.c[kind.id]
-        end = query.id_prefix[:-1] + chr(min(ord(query.id_prefix[-1]) + 1, 0x10FFFF))
-        some = sa.select(table.c.pos).where(column >= query.id_prefix, column < end).order_by(column).limit(MOST_IDS)
-        return _Way([table.c.pos.in_([row.pos for row in connection.execute(some)])])
+        some = sa.select(table.c.pos).where(*_begins(table.c[kind.id], query.id_prefix)).limit(MOST_IDS + 1)
+        places = connection.execute(some).scalars().all()
+        if len(places) <= MOST_IDS:
+            return _Way([table.c.pos.in_(places)])
     if query.labels:
         name, value = next(iter(query.labels.items()))
         return _Way(marks=label_mark(name, value))
@@ -346,12 +346,16 @@ def _by_name(connection: Connection, glob: str) -> _Way:
         return _Way(names=[glob], covered={"name"})
     start = glob[: _WILD.search(glob).start()]  # type: ignore[union-attr] # found above
     column = tables.event_names.c.name
-    select = sa.select(column).limit(SCAN_ROWS)
-    if start:
-        select = select.where(column >= start, column < start + "\U0010ffff")
+    select = sa.select(column).where(*_begins(column, start)).limit(SCAN_ROWS + 1)
+    every = connection.execute(select).scalars().all()
     pattern = re.compile(fnmatch.translate(glob))
-    names = [name for name in connection.execute(select).scalars() if pattern.match(name)]
-    return _Way(names=names, covered={"name"}) if len(names) <= MOST_NAMES else _Way()
+    names = [name for name in every if pattern.match(name)]
+    return _Way(names=names, covered={"name"}) if len(every) <= SCAN_ROWS and len(names) <= MOST_NAMES else _Way()
+
+
+def _begins(column: sa.Column[Any], start: str) -> list[sa.ColumnElement[bool]]:
+    """Texts that begin so, as a range; anything begins with nothing."""
+    return [column >= start, column < start + "\U0010ffff"] if start else []
 
 
 def _residual(kind: _Kind, query: HistoryQuery, way: _Way) -> Callable[[dict[str, Any]], bool]:

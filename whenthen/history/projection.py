@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -71,7 +71,7 @@ class Projection:
         table = tables.cursors
         with self._database.writing() as connection:
             rows = connection.execute(sa.select(table).where(table.c.stream == stream))
-            found = {cursor.shard: cursor for cursor in map(_cursor, rows)}
+            found = {row.shard: Cursor(**row._mapping) for row in rows}
             incarnation = max((cursor.incarnation for cursor in found.values()), default=1)
             same = not found or any(cursor.identity == identity for cursor in found.values())
             # the last messages are in the history and not in the stream any more; what comes now is new
@@ -89,7 +89,7 @@ class Projection:
                     index_elements=[table.c.stream, table.c.shard],
                     set_={name: upsert.excluded[name] for name in ("identity", "incarnation", "taken", "clock_us")},
                 )
-                connection.execute(upsert, [_fields(cursor) for cursor in now])
+                connection.execute(upsert, [asdict(cursor) for cursor in now])
             by_shard = {cursor.shard: cursor for cursor in now}
             return [by_shard[shard] for shard in shards]
 
@@ -238,18 +238,3 @@ def _existing(connection: Connection, table: sa.Table, keys: Sequence[tuple[Any,
 def _chunks(keys: Sequence[tuple[Any, ...]]) -> Iterable[Sequence[tuple[Any, ...]]]:
     for start in range(0, len(keys), _CHUNK):
         yield keys[start : start + _CHUNK]
-
-
-def _cursor(row: Any) -> Cursor:
-    return Cursor(row.stream, row.shard, row.identity, row.incarnation, row.taken, row.clock_us)
-
-
-def _fields(cursor: Cursor) -> dict[str, Any]:
-    return {
-        "stream": cursor.stream,
-        "shard": cursor.shard,
-        "identity": cursor.identity,
-        "incarnation": cursor.incarnation,
-        "taken": cursor.taken,
-        "clock_us": cursor.clock_us,
-    }

@@ -21,6 +21,7 @@ __all__ = [
     "duration_us",
     "format_duration",
     "format_time",
+    "format_us",
     "from_us",
     "parse_duration",
     "parse_time",
@@ -135,6 +136,11 @@ def format_time(moment: datetime) -> str:
     """RFC 3339 in UTC with microseconds: `2026-01-31T08:00:00.000000Z`, always of one length."""
     # `isoformat` takes a tenth of the time of `strftime`; in UTC it ends in +00:00
     return moment.astimezone(UTC).isoformat("T", "microseconds")[:-6] + "Z"
+
+
+def format_us(us: int) -> str:
+    """As `format_time`, of microseconds since the epoch."""
+    return format_time(from_us(us))
 
 
 def parse_duration(value: Any) -> timedelta:

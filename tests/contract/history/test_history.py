@@ -168,6 +168,23 @@ def test_a_list_without_an_index_stops_after_a_stated_number_of_rows(
     assert second.whole
 
 
+def test_the_newest_of_more_ids_than_are_looked_up_come_first(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("whenthen.history.history_queries.MOST_IDS", 3)
+    project(Projection(database), "EVENTS", event(1, id="other"), *(event(seq) for seq in range(2, 10)))
+    assert ids(database, id_prefix="event-", limit=2) == ["event-9", "event-8"]
+    assert ids(database, id_prefix="event-") == [f"event-{seq}" for seq in range(9, 1, -1)]
+
+
+def test_a_glob_finds_its_names_among_more_than_are_looked_up(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project(Projection(database), "EVENTS", *(event(seq, f"name-{seq}.x") for seq in range(1, 8)))
+    monkeypatch.setattr("whenthen.history.history_queries.SCAN_ROWS", 5)
+    assert ids(database, equal={"name": "*-6.x"}) == ["event-6"]
+
+
 def test_a_second_projector_with_the_same_cursor_changes_nothing(database: Database) -> None:
     one, other = Projection(database), Projection(database)
     cursor = one.cursor("EVENTS", identity=IDENTITY, last_seq=2)

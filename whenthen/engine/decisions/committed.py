@@ -24,9 +24,8 @@ MOST_HELD = 1000  #: batches that are held back; more of one predecessor than pr
 
 @dataclass(slots=True)
 class _Held:
-    """The parts of a batch that is not known to be committed."""
+    """The parts of a batch that is not known to be committed. Its predecessor is the last one that was given."""
 
-    prev: int
     parts: dict[int, DecisionBatch] = field(default_factory=dict)
     last_seqs: list[int] = field(default_factory=list)  #: of its last part, which may have been stored twice
 
@@ -60,7 +59,7 @@ class CommittedBatches:
         if held is None:
             if len(self._held) >= MOST_HELD:
                 del self._held[next(iter(self._held))]
-            held = self._held[batch.batch] = _Held(batch.prev)
+            held = self._held[batch.batch] = _Held()
         held.parts[batch.part] = batch
         if batch.last:
             held.last_seqs.append(seq)

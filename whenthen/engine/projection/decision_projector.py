@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
@@ -12,13 +11,11 @@ from whenthen.engine.bus.streams import DECISIONS
 from whenthen.engine.decisions import CommittedBatches, DecisionReader
 from whenthen.engine.projection.history_writer import HistoryWriter
 from whenthen.engine.projection.stream_projector import clock_of
-from whenthen.engine.projection.watched_stream import StreamChanged, WatchedStream
-from whenthen.history import Cursor, CursorMoved, Rows
+from whenthen.engine.projection.watched_stream import WatchedStream
+from whenthen.history import Cursor, Rows
 from whenthen.schemas.decision_records import DecisionBatch
 
 __all__ = ["DecisionProjector"]
-
-log = logging.getLogger(__name__)
 
 IDLE_S = 0.5  #: until the offsets are asked whether they name the last batches
 
@@ -64,14 +61,7 @@ class DecisionProjector:
 
     async def run(self) -> None:
         """Project until cancelled. Raises `BusUnavailable`; call it again."""
-        try:
-            while True:
-                try:
-                    await self._project()
-                except (StreamChanged, CursorMoved) as change:
-                    log.info("%s is projected anew from where the history is: %r", DECISIONS, change)
-        finally:
-            await self._stream.stop()
+        await self._stream.follow(self._project)
 
     async def _project(self) -> None:
         state = await self._stream.look()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -11,12 +10,10 @@ from whenthen.engine.bus.stream_reader import Received
 from whenthen.engine.bus.streams import AUDIT, ENGINE, EVENTS, RUN_STATES
 from whenthen.engine.bus.subjects import ALL_EVENTS
 from whenthen.engine.projection.history_writer import HistoryWriter
-from whenthen.engine.projection.watched_stream import StreamChanged, WatchedStream
-from whenthen.history import Cursor, CursorMoved, Message, Rows, message_rows
+from whenthen.engine.projection.watched_stream import WatchedStream
+from whenthen.history import Cursor, Message, Rows, message_rows
 
 __all__ = ["PROJECTED", "StreamProjector", "clock_of"]
-
-log = logging.getLogger(__name__)
 
 #: the streams that are projected message by message, and which of their subjects
 PROJECTED: Mapping[str, Sequence[str]] = {
@@ -38,14 +35,7 @@ class StreamProjector:
 
     async def run(self) -> None:
         """Project until cancelled. Raises `BusUnavailable`; call it again."""
-        try:
-            while True:
-                try:
-                    await self._project()
-                except (StreamChanged, CursorMoved) as change:
-                    log.info("%s is projected anew from where the history is: %r", self._name, change)
-        finally:
-            await self._stream.stop()
+        await self._stream.follow(self._project)
 
     async def _project(self) -> None:
         state = await self._stream.look()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
 from whenthen.engine.bus.stream_reader import Received, StreamReader
+from whenthen.history import CursorMoved
 
 __all__ = ["StreamChanged", "StreamState", "WatchedStream"]
+
+log = logging.getLogger(__name__)
 
 MOST_MESSAGES = 2000  #: of one transaction
 MOST_BYTES = 8 << 20
@@ -44,6 +48,21 @@ class WatchedStream:
         self._after = 0
         self._looked = 0.0
 
+    async def follow(self, project: Callable[[], Awaitable[None]]) -> None:
+        """Run `project`, which looks, reads and gathers, until cancelled; again after `StreamChanged` or `CursorMoved`.
+
+        Raises:
+            BusUnavailable: call it again.
+        """
+        try:
+            while True:
+                try:
+                    await project()
+                except (StreamChanged, CursorMoved) as change:
+                    log.info("%s is projected anew from where the history is: %r", self._stream, change)
+        finally:
+            await self._reader.stop()
+
     async def look(self) -> StreamState:
         """The stream as it is now; waits until there is one. Raises `BusUnavailable`."""
         while (found := await self._state()) is None:
@@ -57,9 +76,6 @@ class WatchedStream:
         self._after = after
         self._consumers = -1
         await self._reader.read(config, after=after)
-
-    async def stop(self) -> None:
-        await self._reader.stop()
 
     @property
     def caught_up(self) -> bool:

@@ -16,7 +16,7 @@ from whenthen.rules.test_runner import check_test
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Reason
 from whenthen.schemas.ruletests import RuleTest
-from whenthen.schemas.times import format_duration, format_time, from_us
+from whenthen.schemas.times import format_duration, format_us
 from whenthen.triggers import CompiledAutomation, RuleSet
 from whenthen.triggers.explaining import key_values
 
@@ -73,7 +73,7 @@ def recorded_test(
         refused.append({"automation": automation.name})
     test = {
         "name": _name(automation.name, story, target),
-        "start": format_time(from_us(start_us)),
+        "start": format_us(start_us),
         "steps": steps,
         **({"fires": fires} if fires else {}),
         **({"not_fired": refused} if refused else {}),

@@ -12,10 +12,12 @@ queries of the API, which read the log.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from whenthen.rules.recorded.recording import RecordedTest, StoryItem, recorded_test
+from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Reason
 from whenthen.triggers import CompiledAutomation, Evaluator, RuleSet
@@ -30,7 +32,9 @@ from whenthen.triggers.explaining import (
     window_views,
 )
 
-__all__ = ["WhyAnswer", "WhyReplay"]
+__all__ = ["WhyAnswer", "WhyReplay", "main_decision"]
+
+D = TypeVar("D", Decision, DecisionRow)
 
 MOST_DECISIONS = 50
 MOST_STORY = 1000  #: events and moments that a recorded test is made of
@@ -55,17 +59,13 @@ class WhyAnswer:
         return main_decision(self.decisions)
 
 
-def main_decision(decisions: list[Decision]) -> Decision | None:
-    """Of the decisions for one event the one that tells most."""
-
-    def rank(decision: Decision) -> tuple[bool, bool, bool]:
-        return (
-            decision.firing is not None,
-            decision.reason not in _NO_WINDOW,
-            not decision.path,
-        )
-
-    return max(decisions, key=rank, default=None)
+def main_decision(decisions: Sequence[D]) -> D | None:
+    """Of the decisions for one event, computed or on record, the one that tells most."""
+    return max(
+        decisions,
+        key=lambda each: (each.firing is not None, each.reason not in _NO_WINDOW, not each.path),
+        default=None,
+    )
 
 
 class WhyReplay:
@@ -90,7 +90,6 @@ class WhyReplay:
         self._key = dict(key or {})
         self._evaluator = Evaluator(RuleSet([] if absent else [automation]), max_depth=max_depth)
         self._answer = WhyAnswer(exact=begins_whole)
-        self._found = False
         self._event: Event | None = None
         self._decided_us = 0
         self._memory_us = memory_us(automation)
@@ -103,7 +102,7 @@ class WhyReplay:
     @property
     def found(self) -> bool:
         """Whether the event in question was decided."""
-        return self._found
+        return self._event is not None
 
     def replace(self, automation: CompiledAutomation | None, time_us: int) -> None:
         """Put another revision of the automation in force; None when it is not in it."""
@@ -120,18 +119,15 @@ class WhyReplay:
         self.events += 1
         target = event.seq == self._target
         now_us = max(time_us, self._evaluator.clock_us)
+        self._note(self._evaluator.advance(now_us).decisions)
         if target:
-            self._note(self._evaluator.advance(now_us).decisions)
             self._event, self._decided_us = event, now_us
             self._answer.before = self._views(event)
-        if not target:
-            self._note(self._evaluator.advance(now_us).decisions)
         decisions = self._evaluator.process(event, now_us).decisions
         self._note(decisions)
         if target or any(each.reason not in _NO_WINDOW for each in decisions):
             self._story.append(StoryItem(now_us, event, tuple(decisions)))
         if target:
-            self._found = True
             self._answer.decisions = [each for each in decisions if each.seq == event.seq][:MOST_DECISIONS]
             self._answer.after = self._views(event)
 

@@ -17,7 +17,7 @@ from tests.integration.conftest import bus, nats_server
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
-from whenthen.engine.projection import HistoryService
+from whenthen.engine.projection import HistoryService, history_service
 from whenthen.history import Database, Projection
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
 from whenthen.schemas.times import from_us
@@ -101,6 +101,17 @@ async def test_a_page_of_large_rows_fits_into_a_message_and_goes_on(bus: Bus, tm
             seen += [item["id"] for item in found.items]
             before = found.next or ""
         assert seen == [f"event-{n}" for n in range(1000, 0, -1)]
+
+
+async def test_one_question_more_than_may_wait_is_answered_that_there_are_too_many(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with answering(bus, Database(tmp_path / "history.db")) as questions:
+        assert await page(questions) == []
+        monkeypatch.setattr(history_service, "MOST_WAITING", 0)
+        with pytest.raises(BusUnavailable, match="ask again") as caught:
+            await page(questions)
+        assert caught.value.reason == "history_busy"
 
 
 async def test_without_the_role_it_is_said_which_process_is_missing(bus: Bus) -> None:

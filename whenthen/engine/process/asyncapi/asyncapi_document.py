@@ -13,6 +13,7 @@ from typing import Any
 import orjson
 
 from whenthen.engine.bus.records import Outcome
+from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.process.asyncapi.audit_messages import AuditMessage
 from whenthen.engine.process.asyncapi.decision_messages import DecisionsMessage
 from whenthen.engine.process.asyncapi.engine_messages import (
@@ -27,6 +28,7 @@ from whenthen.engine.process.asyncapi.engine_messages import (
     WindowPart,
 )
 from whenthen.engine.process.asyncapi.event_messages import EventMessage, SkipMessage
+from whenthen.engine.process.asyncapi.history_messages import HistoryQuestion
 from whenthen.engine.process.asyncapi.rule_messages import RevisionMessage, RuleMarker, RuleText, SeenRules
 from whenthen.engine.process.asyncapi.run_messages import (
     FormatMessage,
@@ -48,7 +50,7 @@ TEXT = "text/plain"
 BINARY = "application/octet-stream"
 LINE_AND_BINARY = "application/vnd.whenthen.line"  #: a line of JSON, and possibly a line feed and bytes
 DESCRIPTION = (
-    "The subjects of whenthen's NATS streams. Publish events over HTTP rather than here, where nothing checks them; "
+    "The subjects of whenthen's NATS streams, and of questions that no stream keeps. Publish events over HTTP rather than here, where nothing checks them; "
     "read whatever is of use. All but events may change with the version."
 )
 
@@ -58,7 +60,7 @@ class Channel:
     """A subject, or all of one form, and what is sent there. `payload` None is an empty message."""
 
     name: str
-    stream: str
+    stream: str  #: empty: no stream has it
     address: str  #: with parameters in braces; the last one may stand for several tokens where `parameters` say so
     payload: Any
     description: str
@@ -132,6 +134,11 @@ CHANNELS = (
         "What a shard decided between two commits. It holds once a later batch, or the shard's offset, names it.",
     ),
     Channel("Audit", "AUDIT", "audit.{kind}", AuditMessage, "Who did what, and what was refused."),
+    Channel(
+        "HistoryQuestion", "", HISTORY_QUESTIONS, HistoryQuestion,
+        "Questions about the history, answered by one process of the role `history` to the subject that the question names for its answer: "
+        "`{\"answer\": ...}`, or `{\"error\": {\"reason\", \"detail\", \"path\"}}`.",
+    ),
     Channel("QueuedRun", "RUNS", "runs.{pool}.{deployment}.{run}", QueuedRun, "The queue of a work pool.", TEXT),
     Channel("RunLog", "LOGS", "logs.{run}", LogLines, "What flow runs wrote. The header `Whenthen-Log-Before` has the lines and bytes that the attempt wrote before these."),
     Channel("FlowRun", "KV_WT_runs", "$KV.WT_runs.{run}", FlowRun, "Flow runs, a message for each change."),
@@ -186,7 +193,7 @@ def asyncapi_document(version: str) -> bytes:
         broker.publisher(
             channel.address,
             title=channel.name,
-            description=f"{channel.description} In the stream {channel.stream}.",
+            description=f"{channel.description} In {f'the stream {channel.stream}' if channel.stream else 'no stream'}.",
             schema=channel.payload,
         )
     factory = AsyncAPI(broker, title="whenthen", version=version, description=DESCRIPTION, schema_version="3.0.0")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from whenthen.engine.http import answer_models as answers
 from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.firings import Decision
-from whenthen.schemas.times import format_time, from_us
+from whenthen.schemas.times import format_us
 
 __all__ = ["decision_item", "row_of_decision"]
 
@@ -13,7 +13,7 @@ __all__ = ["decision_item", "row_of_decision"]
 def decision_item(row: DecisionRow, *, detail: str = "") -> answers.DecisionItem:
     """A row for people; `detail` in place of its own."""
     return answers.DecisionItem(
-        at=format_time(from_us(row.at_us)),
+        at=format_us(row.at_us),
         reason=row.reason,
         event=row.event,
         path=row.path,

@@ -14,7 +14,7 @@ from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import short_token, window_subject
 from whenthen.engine.evaluation import FIRED, FiredTotal, decode_totals
 from whenthen.engine.http import answer_models as answers
-from whenthen.schemas.times import format_time, from_us
+from whenthen.schemas.times import format_us
 from whenthen.triggers import SET_ASIDE
 
 __all__ = ["MOST_WINDOWS", "fired_records", "open_windows", "orphan_records", "set_aside_records"]
@@ -38,7 +38,7 @@ async def orphan_records(client: RequestClient) -> list[tuple[answers.Orphan, in
             automation=automation or None,
             keys=keys,
             bytes=size,
-            since=format_time(from_us(since_us)),
+            since=format_us(since_us),
         )
         found[trigger] = orphan, since_us
     return sorted(found.values(), key=lambda each: (each[1], each[0].trigger))[:MOST_ORPHANS]

@@ -1,6 +1,7 @@
 """The log evaluated again: one automation's part of `EVENTS`, from where nothing before matters up to a position.
 
-Called by the queries about why something was decided. Bounded by `MOST_EVENTS` and `READ_S`; few at one time, as each keeps the process busy.
+Called by the queries about why something was decided. Bounded by `MOST_EVENTS` and `READ_S`.
+`engine.http.long_queries`, through which all of them come, bounds how many run at one time.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 import orjson
 
@@ -24,14 +24,13 @@ from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import RevisionDamaged, RevisionNotUnderstood
 from whenthen.rules.recorded import WhyAnswer, WhyReplay
 from whenthen.schemas.events import decode_event
-from whenthen.schemas.times import format_time, from_us, to_us
+from whenthen.schemas.times import format_us, parse_us
 from whenthen.triggers import CompiledAutomation, RuleSet
 from whenthen.triggers.explaining import memory_us
 
 __all__ = ["KeptLog", "LogReplay"]
 
 MOST_EVENTS = 50_000  #: that are evaluated again for one answer
-AT_ONCE = 2  #: answers
 SLICE_S = 0.005  #: of evaluating without letting others go on
 READ_S = 20.0  #: for reading all of them
 LEAST_LOOK_US = 60_000_000  #: before the event
@@ -68,7 +67,6 @@ class LogReplay:
         self._revisions = revisions
         self._max_depth = max_depth
         self.wall_us = wall_us
-        self._turns = asyncio.Semaphore(AT_ONCE)
 
     async def replayed(
         self,
@@ -83,21 +81,6 @@ class LogReplay:
         key: Mapping[str, str] | None = None,
     ) -> tuple[WhyAnswer, WhyReplay | None]:
         """Evaluate again up to a position, from where nothing before matters, or from as early as there is time for."""
-        async with self._turns:
-            return await self._replayed(shard, log, compiled, target, notes, end=end, at_us=at_us, key=key)
-
-    async def _replayed(
-        self,
-        shard: int,
-        log: KeptLog,
-        compiled: CompiledAutomation,
-        target: int,
-        notes: list[str],
-        *,
-        end: int,
-        at_us: int,
-        key: Mapping[str, str] | None,
-    ) -> tuple[WhyAnswer, WhyReplay | None]:
         memory = memory_us(compiled)
         target_us = await self.time_of(target) if target else at_us
         look_us = LEAST_LOOK_US if memory is None else max(2 * memory, LEAST_LOOK_US)
@@ -226,13 +209,15 @@ class LogReplay:
         """When the first message at or after a position was stored; now when there is none."""
         found: list[int] = []
         request = {"seq": max(1, position), "next_by_subj": ">", "batch": 1}
-        await self._bus.client.read_stored(EVENTS, request, lambda each: found.append(_stored_us(each)))
+        await self._bus.client.read_stored(
+            EVENTS, request, lambda each: found.append(parse_us(each.headers["Nats-Time-Stamp"]))
+        )
         return found[0] if found else self.wall_us()
 
     async def position_at(self, at_us: int, default: int = 0) -> int:
         """The last position that was stored before a moment; `default` when all were stored later."""
         found: list[int] = []
-        request = {"start_time": format_time(from_us(max(0, at_us))), "next_by_subj": ">", "batch": 1}
+        request = {"start_time": format_us(max(0, at_us)), "next_by_subj": ">", "batch": 1}
         await self._bus.client.read_stored(
             EVENTS, request, lambda each: found.append(int(each.headers["Nats-Sequence"]) - 1)
         )
@@ -259,14 +244,5 @@ class LogReplay:
     def inexact(self, log: KeptLog) -> str:
         return (
             "what came before could matter and is not all there, so windows and reasons that are not on record may differ; "
-            f"events are kept from {_time(log.first_us)} on (retain_events)"
+            f"events are kept from {format_us(log.first_us)} on (retain_events)"
         )
-
-
-def _stored_us(message: Delivery) -> int:
-    text = message.headers["Nats-Time-Stamp"]
-    return to_us(datetime.fromisoformat(text[:26].rstrip("Z") + "+00:00"))
-
-
-def _time(us: int) -> str:
-    return format_time(from_us(us))

@@ -4,20 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-import orjson
-
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.streams import ENGINE
-from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.decisions import DecisionReader
 from whenthen.engine.http import why_models
 from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.event_queries import EventQueries
+from whenthen.engine.process.queries.firing_queries import find_firing
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.why.log_replay import LogReplay
 from whenthen.engine.process.why.why_query import disagreement
 from whenthen.schemas.errors import InvalidInput, NotFound
-from whenthen.schemas.times import format_time, from_us, parse_time, to_us
+from whenthen.schemas.times import format_us, parse_time, to_us
 
 __all__ = ["RecordQuery"]
 
@@ -66,7 +63,7 @@ class RecordQuery:
             raise NotFound(f"{automation} was not in the rules of revision {number}, which were in force then")
         if target and target < log.first:
             raise NotFound(
-                f"the event at position {target} is not kept any more; events are kept from {_time(log.first_us)} on "
+                f"the event at position {target} is not kept any more; events are kept from {format_us(log.first_us)} on "
                 "(retain_events)"
             )
         if target in log.skipped:
@@ -95,15 +92,7 @@ class RecordQuery:
             firing = await self._ids.firing(text)
         except NotFound:
             raise NotFound(not_kept) from None
-        found: list[dict[str, Any]] = []
-        request = {"seq": 1, "next_by_subj": f"engine.firing.*.{short_token(firing)}", "batch": 1}
-        await self._bus.client.read_stored(
-            ENGINE, request, lambda each: found.append(orjson.loads(each.data)) if each.data else None
-        )
-        if not found or found[0]["id"] != firing:
+        found = await find_firing(self._bus.client, firing)
+        if found is None:
             raise NotFound(not_kept)
-        return found[0]
-
-
-def _time(us: int) -> str:
-    return format_time(from_us(us))
+        return found

@@ -22,12 +22,13 @@ from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.decisions import DecisionReader
 from whenthen.engine.http import why_models
 from whenthen.engine.process.id_prefixes import IdPrefixes
+from whenthen.engine.process.queries.firing_queries import find_firing
 from whenthen.engine.process.queries.stored_events import event_fields
 from whenthen.runs import BuiltInOrchestrator
 from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.errors import NotFound
 from whenthen.schemas.firings import Reason
-from whenthen.schemas.times import format_time, from_us
+from whenthen.schemas.times import format_us
 
 __all__ = ["TraceQuery"]
 
@@ -366,16 +367,7 @@ class _Walk:
         return None if event is None else {**event.data, "seq": seq}
 
     async def _firing(self, firing_id: str) -> Fields | None:
-        """A firing by its id alone."""
-        found: list[Fields] = []
-
-        def receive(message: Delivery) -> None:
-            if message.data:
-                found.append(orjson.loads(message.data))
-
-        request = {"seq": 1, "next_by_subj": f"engine.firing.*.{short_token(firing_id)}", "batch": 1}
-        await self._bus.client.read_stored(ENGINE, request, receive)
-        return found[0] if found and found[0].get("id") == firing_id else None
+        return await find_firing(self._bus.client, firing_id)
 
     async def _run(self, run_id: str) -> Any:
         """A run by its id, added; None when it is not kept."""
@@ -419,7 +411,7 @@ class _Walk:
             id=name.partition(":")[2],
             name=what,
             state=state,
-            at=_time(at) if isinstance(at, int) else at,
+            at=format_us(at) if isinstance(at, int) else at,
             detail=detail[:500],
         )
 
@@ -437,7 +429,3 @@ def _run_of(event: Fields) -> str | None:
 
 def _type(task: Mapping[str, Any]) -> str:
     return str(task["action"]["type"] if "action" in task else task["type"])
-
-
-def _time(us: int) -> str:
-    return format_time(from_us(us))

@@ -20,8 +20,8 @@ from whenthen.engine.process.why.log_replay import KeptLog, LogReplay
 from whenthen.rules.recorded import WhyAnswer, main_decision
 from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.errors import InvalidInput, NotFound
-from whenthen.schemas.firings import Decision, Reason
-from whenthen.schemas.times import format_time, from_us, parse_time, to_us
+from whenthen.schemas.firings import Reason
+from whenthen.schemas.times import format_us, parse_time, to_us
 from whenthen.triggers import CompiledAutomation
 from whenthen.triggers.explaining import WindowView, key_values
 
@@ -88,8 +88,8 @@ class WhyQuery:
         answer = WhyAnswer()
         if compiled is not None and stored.seq not in log.skipped:
             answer, _ = await self._log.replayed(shard, log, compiled, stored.seq, notes)
-        decision = main_decision(answer.decisions)
-        row = _main_row(rows)
+        decision = answer.decision
+        row = main_decision(rows)
         if row is None and decision is not None:
             row = row_of_decision(decision, rules=number)
         reason = row.reason if row is not None else _NOT_EXPECTED
@@ -132,9 +132,9 @@ class WhyQuery:
         if not rows:
             raise NotFound(
                 f"the event {event_id[:200]!r} is not kept, nor a decision of {automation} about it; events are kept from position "
-                f"{log.first} on, stored at {_time(log.first_us)} (retain_events)"
+                f"{log.first} on, stored at {format_us(log.first_us)} (retain_events)"
             )
-        row = _main_row(rows)
+        row = main_decision(rows)
         assert row is not None
         return self._report(
             automation,
@@ -150,7 +150,7 @@ class WhyQuery:
             items=[decision_item(each) for each in rows],
             notes=[
                 "the event itself is not kept any more (retain_events), so its clauses and windows can not be shown; events are "
-                f"kept from {_time(log.first_us)} on"
+                f"kept from {format_us(log.first_us)} on"
             ],
         )
 
@@ -221,7 +221,7 @@ class WhyQuery:
             automation=automation,
             event=event,
             seq=seq,
-            at=_time(row.at_us) if row is not None else None,
+            at=format_us(row.at_us) if row is not None else None,
             key=key_values(compiled, row.path, row.key)
             if compiled is not None and row is not None and row.reason not in _WITHOUT_KEY
             else {},
@@ -242,28 +242,13 @@ class WhyQuery:
 
 def disagreement(rows: Sequence[DecisionRow], answer: WhyAnswer) -> list[str]:
     """What to say where rows on record have another reason than is computed."""
-    row, decision = _main_row(rows), main_decision(answer.decisions)
+    row, decision = main_decision(rows), answer.decision
     if row is None or decision is None or not answer.exact or decision.reason == row.reason:
         return []
     return [
         f"on record is {row.reason}; evaluated again it is {decision.reason.value}: the automation was paused or set aside, "
         "or an event before it was held for its predecessor"
     ]
-
-
-def _main_row(rows: Sequence[DecisionRow]) -> DecisionRow | None:
-    """The row that tells most: of what is on record as of what is computed."""
-    decisions: list[Decision] = []
-    by_decision: dict[int, DecisionRow] = {}
-    for row in rows:
-        reason = Reason(row.reason) if row.reason in set(Reason) else Reason.BELOW_THRESHOLD
-        decision = Decision(
-            automation=row.automation, reason=reason, at_us=row.at_us, path=row.path, firing=row.firing, key=row.key
-        )
-        decisions.append(decision)
-        by_decision[id(decision)] = row
-    found = main_decision(decisions)
-    return by_decision[id(found)] if found is not None else None
 
 
 def _sentence(automation: str, reason: str, fired: bool, missing: Sequence[str], row: DecisionRow | None) -> str:
@@ -284,13 +269,9 @@ def _window(automation: CompiledAutomation, view: WindowView) -> why_models.Wind
         kind=view.kind,
         count=view.count,
         needed=view.needed,
-        events=[why_models.EventReference(id=ref.id, seq=ref.seq, at=_time(ref.time_us)) for ref in view.events],
-        opened=[_time(us) for us in view.opened_us],
-        ends=_time(view.ends_us) if view.ends_us else None,
-        quiet_until=_time(view.quiet_until_us) if view.quiet_until_us else None,
+        events=[why_models.EventReference(id=ref.id, seq=ref.seq, at=format_us(ref.time_us)) for ref in view.events],
+        opened=[format_us(us) for us in view.opened_us],
+        ends=format_us(view.ends_us) if view.ends_us else None,
+        quiet_until=format_us(view.quiet_until_us) if view.quiet_until_us else None,
         parts=list(view.parts),
     )
-
-
-def _time(us: int) -> str:
-    return format_time(from_us(us))

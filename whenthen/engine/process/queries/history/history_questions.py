@@ -13,7 +13,7 @@ from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.http import answer_models as answers
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
-from whenthen.schemas.times import format_time, from_us, parse_duration, parse_time, to_us
+from whenthen.schemas.times import format_us, parse_duration, parse_time, to_us
 
 __all__ = ["HistoryQuestions"]
 
@@ -72,7 +72,7 @@ class HistoryQuestions:
                 "step_hours": 1 if step == "hour" else _DAY_HOURS,
             }
         )
-        return [answers.HistoryCount(at=_time(start), value=value, count=count) for start, value, count in found]
+        return [answers.HistoryCount(at=format_us(start), value=value, count=count) for start, value, count in found]
 
     async def history_stats(self) -> answers.HistoryStats:
         """How much there is. Raises BusUnavailable."""
@@ -84,8 +84,8 @@ class HistoryQuestions:
                 answers.HistoryTable(
                     name=name,
                     rows=table["rows"],
-                    oldest=_time(table["oldest_us"]) if table["oldest_us"] else None,
-                    newest=_time(table["newest_us"]) if table["newest_us"] else None,
+                    oldest=format_us(table["oldest_us"]) if table["oldest_us"] else None,
+                    newest=format_us(table["newest_us"]) if table["newest_us"] else None,
                 )
                 for name, table in found["tables"].items()
             ],
@@ -95,7 +95,7 @@ class HistoryQuestions:
                     shard=cursor["shard"],
                     taken=cursor["taken"],
                     incarnation=cursor["incarnation"],
-                    at=_time(cursor["clock_us"]) if cursor["clock_us"] else None,
+                    at=format_us(cursor["clock_us"]) if cursor["clock_us"] else None,
                 )
                 for cursor in sorted(found["cursors"], key=lambda cursor: (cursor["stream"], cursor["shard"]))
             ],
@@ -137,9 +137,5 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     shown = {name: value for name, value in row.items() if name not in _TIMES and name not in ("pos", "row")}
     for stored, name in _TIMES.items():
         if stored in row:
-            shown["stored" if name == "at" else name] = _time(row[stored])
+            shown["stored" if name == "at" else name] = format_us(row[stored])
     return shown
-
-
-def _time(moment_us: int) -> str:
-    return format_time(from_us(moment_us))

@@ -1,0 +1,63 @@
+"""The questions about the history. `engine.process.queries.history` asks them, `engine.projection.history_service` answers."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, RootModel
+
+from whenthen.engine.process.asyncapi.event_messages import MessageModel
+
+__all__ = ["CountsQuestion", "HistoryQuestion", "PageFilters", "PageQuestion", "StatsQuestion"]
+
+
+class PageFilters(MessageModel):
+    """What a page shows, newest first."""
+
+    kind: str
+    """`events`, `decisions`, `firings`, `actions`, `runs` or `audit`."""
+    equal: dict[str, str] = Field(default_factory=dict)
+    """By field of the kind; `name` of events may be a glob."""
+    id_prefix: str = ""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """Of the resource of events."""
+    related: str = ""
+    """The id of a related resource of events."""
+    since_us: int | None = None
+    """Microseconds since 1970."""
+    until_us: int | None = None
+    """Exclusive."""
+    text: str = ""
+    before: str = ""
+    """The `next` of the page before."""
+    limit: int = 50
+
+
+class PageQuestion(MessageModel):
+    """A page of what happened."""
+
+    ask: Literal["page"]
+    query: PageFilters
+
+
+class CountsQuestion(MessageModel):
+    """How many there were in each step."""
+
+    ask: Literal["counts"]
+    kind: str
+    equal: dict[str, str] | None = None
+    by: str | None = None
+    """A field of the kind."""
+    since_us: int
+    until_us: int
+    step_hours: int = 1
+
+
+class StatsQuestion(MessageModel):
+    """How much the history holds, and how far it is."""
+
+    ask: Literal["stats"]
+
+
+class HistoryQuestion(RootModel[PageQuestion | CountsQuestion | StatsQuestion]):
+    """A question about the history."""
