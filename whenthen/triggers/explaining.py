@@ -18,9 +18,9 @@ from whenthen.schemas.firings import Decision, Reason, Ref
 from whenthen.schemas.times import format_duration, format_time, from_us
 from whenthen.triggers.matching.clause_tree import Clause, explain_automation, key_of, why_not
 from whenthen.triggers.matching.filters import Filter
-from whenthen.triggers.rule_set import CompiledAutomation, Composite, Leaf, ScheduleRule
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.timing import deadline_us, expires_us
+from whenthen.triggers.trees.trigger_nodes import CompiledAutomation, Composite, Leaf, ScheduleRule
 from whenthen.triggers.window_keys import key_text, parse_key_text
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
