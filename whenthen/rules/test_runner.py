@@ -301,7 +301,7 @@ def _reasons(rules: RuleSet, story: Story, automation: str, step: int | None) ->
         at = story.step_of(decision.event)
         if step is None or at == step:
             opened = decision.reason is Reason.OPENED
-            key = rules.automations[automation].key_of(decision.path, decision.key)
+            key = rules.automations[automation].key_of(decision.path, decision.key) if decision.key else {}
             origin = story.origin(decision.event)
             reasons.append(
                 (f"{origin}: " if origin else "")

@@ -5,6 +5,7 @@ Made by `triggers.trees.trigger_compiler`; nothing in it changes afterwards.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -98,14 +99,18 @@ class CompiledAutomation:
     keeps_state: bool = False  #: whether the Triggered state of each key is stored, until it is resolved
 
     def key_of(self, path: str, text: str) -> dict[str, Any]:
-        """The key of a decision as an object, from its text form; empty where it has none. `path` is that of the decision's trigger."""
-        if not text:
-            return {}
+        """The key of the trigger at `path` as an object, from its text form: expression and value. Empty where the trigger has none, or
+        `text` is no key of it, as in decisions that were made before a key was looked at."""
+        values = parse_key_text(text)
         for leaf in self.leaves:
             if leaf.path == path:
-                return leaf.keys.mapping(text)
+                return _named(leaf.keys.expressions, values)
         for composite in self.composites:
-            if composite.path == path and composite.correlated:
-                leaf = next(leaf for leaf in self.leaves if leaf.path.startswith(path))
-                return dict(zip(leaf.keys.expressions[: composite.correlated], parse_key_text(text), strict=False))
+            if composite.path == path:
+                below = next(leaf for leaf in self.leaves if leaf.path.startswith(path))
+                return _named(below.keys.expressions[: composite.correlated], values)
         return {}
+
+
+def _named(expressions: Sequence[str], values: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip(expressions, values, strict=True)) if len(values) == len(expressions) else {}
