@@ -31,6 +31,7 @@ __all__ = [
     "RequestClient",
     "answered_unless",
     "refusal",
+    "stream_info",
     "unavailable",
     "until_answered",
 ]
@@ -332,6 +333,20 @@ class RequestClient:
         self._sweeping = bool(self._waiting)
         if self._sweeping:
             loop.call_later(SWEEP_S, self._sweep)
+
+
+async def stream_info(
+    client: RequestClient, stream: str, request: Mapping[str, object] | None = None
+) -> dict[str, Any]:
+    """What JetStream says of a stream: `config`, `state`, `created`. `request` asks for more, such as its subjects.
+
+    Raises:
+        BusUnavailable: no answer, or the stream can not be asked; its `reason` says whether it may be later.
+    """
+    answer = await client.api(f"STREAM.INFO.{stream}", request)
+    if error := answer.get("error"):
+        raise refusal(f"stream {stream} can not be asked", error)
+    return answer
 
 
 def _fail(future: asyncio.Future[Delivery], error: BusUnavailable) -> None:
