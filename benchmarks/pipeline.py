@@ -39,7 +39,8 @@ from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.observation import Observation
 from whenthen.schemas.automations import Automation
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rule_set import RuleSet, compile_automation
+from whenthen.triggers.rule_set import RuleSet
+from whenthen.triggers.trees.trigger_compiler import compile_automation
 
 __all__ = ["main"]
 

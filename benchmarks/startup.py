@@ -36,7 +36,8 @@ from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import read_event
 from whenthen.schemas.times import from_us
 from whenthen.triggers.evaluator import Evaluator
-from whenthen.triggers.rule_set import RuleSet, compile_automation
+from whenthen.triggers.rule_set import RuleSet
+from whenthen.triggers.trees.trigger_compiler import compile_automation
 
 __all__ = ["main"]
 

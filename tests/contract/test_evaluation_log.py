@@ -38,8 +38,9 @@ from whenthen.engine.evaluation.log_ports import (
     ShardLog,
     WrongRevision,
 )
-from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
+from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import MemoryServer
+from whenthen.engine.evaluation.memory_shard_log import MemoryShardLog
 from whenthen.engine.evaluation.nats_log import NatsEngineStore, NatsEventLog, NatsLeaseStore
 from whenthen.schemas.events import Event, new_event
 

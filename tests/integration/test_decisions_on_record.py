@@ -180,6 +180,15 @@ async def test_why_is_answered_after_everything_was_killed_by_a_process_that_eva
         assert why["firing"] == (await server.get("/api/firings"))[0]["id"]
         assert await server.decided("failing") == {"below_threshold": 2, "label_mismatch": 1, "fired": 1}
 
+        decisions = "/api/automations/failing/decisions"
+        answer = await server.client.get(decisions, params={"limit": 3})
+        assert [each["event"] for each in answer.json()] == [third, wrong, second]
+        rest = await server.client.get(answer.links["next"]["url"])
+        assert [each["event"] for each in rest.json()] == [first]
+        assert "next" not in rest.links
+        refused = await server.client.get(decisions, params={"before": "nonsense"})
+        assert refused.status_code == 400, refused.text
+
         refused = await server.client.get("/api/why", params={"automation": "faling", "event": third})
         assert refused.status_code == 404
         assert "failing" in refused.text

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["add_commands"]
 
 _OF_AUTOMATION = Filter(name="automation", flags=("--automation", "-a"), help="Of this automation.")
+_OF_TYPE = Filter(name="type", help="Of this type: run-deployment, ...")
 ACTIONS = Listing(
     about="Actions of firings and what became of them, newest first.",
     route="/api/actions",
@@ -41,7 +42,7 @@ ACTIONS = Listing(
     empty="no actions",
     filters=(
         _OF_AUTOMATION,
-        Filter(name="type", help="Of this type: run-deployment, ..."),
+        _OF_TYPE,
         Filter(name="outcome", help="waiting, retrying, executed, dead, or dropped."),
     ),
     most=MAX_ITEMS,
@@ -51,7 +52,7 @@ DEAD_LETTERS = Listing(
     route="/api/actions",
     columns=ACTIONS.columns,
     empty="no dead letters",
-    filters=(_OF_AUTOMATION, Filter(name="type", help="Of this type: run-deployment, ...")),
+    filters=(_OF_AUTOMATION, _OF_TYPE),
     fixed={"outcome": "dead"},
     most=MAX_ITEMS,
 )

@@ -40,9 +40,9 @@ FORMATS = ("native", "cloudevents", "prefect")
 _LONGEST_JUMP = timedelta(days=3653)
 _LAST_YEAR = 2500
 _MOST_SHARDS = 256
-#: what a stored event has beside what is written by hand
 #: fields of a marker as the server stores it; a line that a person writes is {"rules": number, "at": time}
 _STORED_MARKER = {"revision", "digest"}
+#: what a stored event has beside what is written by hand
 _STORED = ("received", "source", "lineage", "trace", "seq")
 #: of Prefect's, which its triggers never see
 _UNSEEN = "prefect.log.write"

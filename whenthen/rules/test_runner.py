@@ -264,9 +264,9 @@ def _contains(got: Any, wanted: Any) -> bool:
 def _missing(rules: RuleSet, story: Story, expected: ExpectedFiring, left: Sequence[Firing]) -> str:
     same = [firing for firing in left if firing.automation == expected.automation]
     if same:
-        closest = min((_differences(rules, story, expected, firing) for firing in same), key=len)
-        (one, *_) = [firing for firing in same if _differences(rules, story, expected, firing) == closest]
-        return f"{expected.automation} fired{_for_key(one)}, but {'; '.join(closest)}"
+        found = [(_differences(rules, story, expected, firing), firing) for firing in same]
+        differences, closest = min(found, key=lambda each: len(each[0]))
+        return f"{expected.automation} fired{_for_key(closest)}, but {'; '.join(differences)}"
     reasons = _reasons(rules, story, expected.automation, expected.step)
     return f"{expected.automation} did not fire{reasons}"
 
@@ -301,7 +301,7 @@ def _reasons(rules: RuleSet, story: Story, automation: str, step: int | None) ->
         at = story.step_of(decision.event)
         if step is None or at == step:
             opened = decision.reason is Reason.OPENED
-            key = rules.automations[automation].key_of(decision.path, decision.key)
+            key = rules.automations[automation].key_of(decision.path, decision.key) if decision.key else {}
             origin = story.origin(decision.event)
             reasons.append(
                 (f"{origin}: " if origin else "")

@@ -30,17 +30,13 @@ from whenthen.triggers.matching.globs import (
 from whenthen.triggers.matching.sharding import (
     shard_of,
 )
-from whenthen.triggers.rule_set import (
-    CompiledAutomation,
-    RuleSet,
-    compile_automation,
-    compile_named,
-    trigger_id,
-)
+from whenthen.triggers.rule_set import RuleSet
 from whenthen.triggers.shard_state import (
     SET_ASIDE,
     Aside,
 )
+from whenthen.triggers.trees.trigger_compiler import compile_automation, compile_named, trigger_id
+from whenthen.triggers.trees.trigger_nodes import CompiledAutomation
 
 __all__ = [
     "LOOP_STOPPED",

@@ -15,8 +15,8 @@ from whenthen.schemas.firings import Reason, Ref
 from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.firing_ids import Cause
 from whenthen.triggers.firing_outcomes import apply_transition, fire
-from whenthen.triggers.rule_set import Leaf
 from whenthen.triggers.shard_state import ShardState
+from whenthen.triggers.trees.trigger_nodes import Leaf
 from whenthen.triggers.windows import held_events, tumbling
 from whenthen.triggers.windows.bucket_deadlines import BucketDeadlines
 from whenthen.triggers.windows.transitions import State, Transition

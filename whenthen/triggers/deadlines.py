@@ -11,9 +11,9 @@ from whenthen.triggers import buckets
 from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.firing_ids import Cause
 from whenthen.triggers.firing_outcomes import apply_transition, fire
-from whenthen.triggers.rule_set import Leaf, ScheduleRule
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.timing import next_time_us, times_due
+from whenthen.triggers.trees.trigger_nodes import Leaf, ScheduleRule
 from whenthen.triggers.windows import absence, collecting, metric
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing, Reason
-from whenthen.triggers.rule_set import Composite, Leaf
 from whenthen.triggers.shard_state import ShardState
+from whenthen.triggers.trees.trigger_nodes import Composite, Leaf
 
 __all__ = ["Evaluation", "Stopped", "record_decision"]
 

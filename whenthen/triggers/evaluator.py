@@ -26,8 +26,9 @@ from whenthen.triggers.firing_outcomes import resolve_on
 from whenthen.triggers.matching.filters import Filter
 from whenthen.triggers.orphans.gaps import close_gap
 from whenthen.triggers.predecessors import Predecessors
-from whenthen.triggers.rule_set import FilterKind, Leaf
+from whenthen.triggers.rule_set import FilterKind
 from whenthen.triggers.shard_state import ShardState
+from whenthen.triggers.trees.trigger_nodes import Leaf
 from whenthen.triggers.windowing import apply_event
 
 __all__ = ["Evaluation", "Evaluator", "Stopped"]

@@ -18,9 +18,9 @@ from whenthen.schemas.firings import Decision, Reason, Ref
 from whenthen.schemas.times import format_duration, format_time, from_us
 from whenthen.triggers.matching.clause_tree import Clause, explain_automation, key_of, why_not
 from whenthen.triggers.matching.filters import Filter
-from whenthen.triggers.rule_set import CompiledAutomation, Composite, Leaf, ScheduleRule
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.timing import deadline_us, expires_us
+from whenthen.triggers.trees.trigger_nodes import CompiledAutomation, Composite, Leaf, ScheduleRule
 from whenthen.triggers.window_keys import key_text, parse_key_text
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
@@ -34,7 +34,6 @@ __all__ = [
     "WindowView",
     "explain_automation",
     "key_of",
-    "key_values",
     "memory_us",
     "what_was_missing",
     "why_not",
@@ -59,16 +58,6 @@ class WindowView:
     ends_us: int | None = None  #: when the window ends, or the clock has it looked at again
     quiet_until_us: int = 0  #: no firing before, after an earlier one
     parts: tuple[str, ...] = ()  #: of a composite, the paths of the parts that fired
-
-
-def key_values(automation: CompiledAutomation, path: str, key: str) -> dict[str, Any]:
-    """The key of a window as an object: expression and value. Empty for the one window of a trigger without keys, and where `key` is
-    not one of the trigger's, as in decisions that were made before a key was looked at."""
-    values = len(parse_key_text(key))
-    for leaf in automation.leaves:
-        if leaf.path == path or (not path and values == len(leaf.keys.expressions)):
-            return leaf.keys.mapping(key) if values == len(leaf.keys.expressions) else {}
-    return {}
 
 
 def window_views(

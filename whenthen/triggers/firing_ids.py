@@ -14,7 +14,7 @@ from typing import Any
 
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Firing, FiringState, Ref
-from whenthen.triggers.rule_set import Composite, Leaf
+from whenthen.triggers.trees.trigger_nodes import Composite, Leaf
 from whenthen.triggers.window_keys import parse_key_text
 
 __all__ = ["LOOP_STOPPED", "Cause", "make_firing", "make_plain_firing", "reports_stop_of"]

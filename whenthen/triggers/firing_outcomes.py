@@ -13,8 +13,8 @@ from whenthen.schemas.events import Event
 from whenthen.schemas.firings import FiringState, Reason, Ref
 from whenthen.triggers.decisions import Evaluation, Stopped, record_decision
 from whenthen.triggers.firing_ids import Cause, make_firing, reports_stop_of
-from whenthen.triggers.rule_set import Composite, Leaf
 from whenthen.triggers.shard_state import ShardState
+from whenthen.triggers.trees.trigger_nodes import Composite, Leaf
 from whenthen.triggers.window_keys import key_text, parse_key_text
 from whenthen.triggers.windows import composite
 from whenthen.triggers.windows.absence import AbsenceRule

@@ -20,8 +20,9 @@ import orjson
 from whenthen.schemas.firings import Reason
 from whenthen.triggers.orphans.orphan_store import OrphanStore, orphan_id_of
 from whenthen.triggers.predecessors import Predecessors
-from whenthen.triggers.rule_set import Composite, Leaf, RuleSet
+from whenthen.triggers.rule_set import RuleSet
 from whenthen.triggers.timing import can_expire, deadline_us, expires_us
+from whenthen.triggers.trees.trigger_nodes import Composite, Leaf
 from whenthen.triggers.window_store import RECHECK_US, WindowStore
 from whenthen.triggers.windows import tumbling
 from whenthen.triggers.windows.bucket_deadlines import BucketDeadlines

@@ -9,7 +9,7 @@ from collections import deque
 
 from whenthen.schemas.calendar import next_after
 from whenthen.schemas.times import from_us, to_us
-from whenthen.triggers.rule_set import Composite, Leaf, ScheduleRule
+from whenthen.triggers.trees.trigger_nodes import Composite, Leaf, ScheduleRule
 from whenthen.triggers.windows import absence, collecting, composite, metric, sliding, tumbling
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule

@@ -16,8 +16,8 @@ from whenthen.triggers import buckets
 from whenthen.triggers.decisions import Evaluation, record_decision
 from whenthen.triggers.firing_ids import Cause, make_plain_firing
 from whenthen.triggers.firing_outcomes import apply_transition, fire
-from whenthen.triggers.rule_set import EveryRule, Leaf
 from whenthen.triggers.shard_state import ShardState
+from whenthen.triggers.trees.trigger_nodes import EveryRule, Leaf
 from whenthen.triggers.windows import absence, collecting, metric, sliding
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule

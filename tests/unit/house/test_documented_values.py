@@ -48,9 +48,10 @@ from whenthen.sources import hmac_signatures, json_bodies, mapping
 from whenthen.sources.mapping import SourceLimits
 from whenthen.supervision import parent_process
 from whenthen.templates import bounded_text, budget, path_parser, path_query, text, values
-from whenthen.triggers import predecessors, rule_set, timing
+from whenthen.triggers import predecessors, timing
 from whenthen.triggers.matching import computed_labels
 from whenthen.triggers.orphans import orphan_store
+from whenthen.triggers.trees import trigger_compiler
 from whenthen.triggers.windows import held_events, long_texts, metric, transitions
 
 ROOT = Path(__file__).parents[3]
@@ -172,7 +173,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("reliability", f"once in {refusal_log.LOG_EVERY_S:g} seconds for each reason"),
     ("rules", f"the newest {n(held_events.MAX_HELD)} are held here"),
     ("rules", f"at most {n(predecessors.MAX_HELD)} events and {binary(predecessors.MAX_HELD_BYTES)} of them"),
-    ("rules", f"Composites nest, up to {rule_set._MAX_DEPTH} deep"),
+    ("rules", f"Composites nest, up to {trigger_compiler._MAX_DEPTH} deep"),
     (
         "rules",
         f"has more than {n(long_texts.MAX_KEY_BYTES)} bytes is replaced by the first {long_texts._SHOWN} characters",

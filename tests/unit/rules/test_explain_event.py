@@ -14,7 +14,7 @@ from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.events import new_event
 from whenthen.schemas.times import to_us
 from whenthen.triggers.matching.clause_tree import Clause, Mark, why_not
-from whenthen.triggers.rule_set import compile_automation
+from whenthen.triggers.trees.trigger_compiler import compile_automation
 
 NOW = datetime(2026, 11, 1, 12, tzinfo=UTC)
 

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 from tests.examples import up_to
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
-from whenthen.triggers.rule_set import RuleSet, compile_automation, trigger_id
+from whenthen.triggers.rule_set import RuleSet
+from whenthen.triggers.trees.trigger_compiler import compile_automation, trigger_id
 
 
 def automation(trigger: Any, **more: Any) -> Automation:

@@ -8,7 +8,7 @@ import pytest
 from trigger_samples import evaluator, event, rule, us
 
 from whenthen.schemas.firings import Ref
-from whenthen.triggers.rule_set import trigger_id
+from whenthen.triggers.trees.trigger_compiler import trigger_id
 from whenthen.triggers.windows import collecting
 from whenthen.triggers.windows.collecting import CollectRule
 

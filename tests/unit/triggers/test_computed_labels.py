@@ -19,7 +19,8 @@ from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.firings import Decision, Firing
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.matching.clause_tree import Mark, explain_automation, why_not
-from whenthen.triggers.rule_set import RuleSet, compile_automation, trigger_id
+from whenthen.triggers.rule_set import RuleSet
+from whenthen.triggers.trees.trigger_compiler import compile_automation, trigger_id
 
 FOLDER = {"folder": 'event.resource.key.split("/")[0]'}
 

@@ -17,7 +17,8 @@ from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.times import from_us
 from whenthen.triggers.evaluator import Evaluator
 from whenthen.triggers.matching.clause_tree import Clause, Mark, why_not
-from whenthen.triggers.rule_set import RuleSet, compile_automation
+from whenthen.triggers.rule_set import RuleSet
+from whenthen.triggers.trees.trigger_compiler import compile_automation
 
 LATE = 'now - event.occurred > duration("1h")'
 RULES = f"""

@@ -14,7 +14,7 @@ import struct
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 
 import orjson
 
@@ -30,6 +30,7 @@ __all__ = [
     "FORMAT",
     "LOWEST_READER",
     "Message",
+    "NewPosition",
     "Offset",
     "Outcome",
     "OutcomeState",
@@ -61,6 +62,16 @@ class Message:
     ttl_s: int = 0
 
 
+class NewPosition(TypedDict):
+    """What a commit makes of a shard's offset (`Offset`); what is not given, or None, stays as it was, but for `rules`."""
+
+    seq: int
+    clock_us: int
+    rules: NotRequired[int]  #: 0 unless given
+    uncounted: NotRequired[bool | None]
+    decisions: NotRequired[tuple[int, int] | None]  #: the offset's `decisions` and `decisions_from`
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Offset:
     """Where a shard is. `revision` is the offset message's own sequence in `ENGINE`, 0 when there is none yet."""
@@ -79,6 +90,22 @@ class Offset:
     decisions_from: int = 0  #: batches after this sequence may not be in the shard's records of its decisions yet
     packed: bytes = b""  #: the changes of a small commit, packed; behind the JSON line
     revision: int = 0
+
+    def moved(self, *, commit: str, writer: str = "", **to: Unpack[NewPosition]) -> Offset:
+        """The offset of the commit that follows, with no changes of its own to be applied yet."""
+        uncounted, decisions = to.get("uncounted"), to.get("decisions")
+        head, low = (self.decisions, self.decisions_from) if decisions is None else decisions
+        return Offset(
+            seq=to["seq"],
+            clock_us=to["clock_us"],
+            commit=commit,
+            writer=writer,
+            rules=to.get("rules", 0),
+            uncounted=self.uncounted if uncounted is None else uncounted,
+            decisions=head,
+            decisions_from=low,
+            revision=self.revision,
+        )
 
     def encode(self) -> bytes:
         line = orjson.dumps([LOWEST_READER, {name: getattr(self, name) for name in _OFFSET_LINE}])

@@ -25,11 +25,20 @@ from whenthen.engine.bus.protocol import Delivery, Receive
 from whenthen.engine.bus.transport import Transport, open_transport
 from whenthen.schemas.errors import BusUnavailable
 
-__all__ = ["BatchGate", "BusReason", "RequestClient", "refusal", "unavailable", "until_answered"]
+__all__ = [
+    "BatchGate",
+    "BusReason",
+    "RequestClient",
+    "answered_unless",
+    "refusal",
+    "stream_info",
+    "unavailable",
+    "until_answered",
+]
 
 T = TypeVar("T")
 
-ASK_AGAIN_S = 0.2  #: between two questions of `until_answered`
+ASK_AGAIN_S = 0.2  #: between two questions of `until_answered` and `answered_unless`
 
 SWEEP_S = 0.05  #: how often requests are looked through for those whose time is up
 _NO_RESPONDERS = b"NATS/1.0 503"
@@ -86,6 +95,19 @@ async def until_answered(ask: Callable[[], Awaitable[T]], on_failure: Callable[[
         except BusUnavailable as error:
             on_failure(error)
         await asyncio.sleep(ASK_AGAIN_S)
+
+
+async def answered_unless(
+    stopping: Callable[[], bool], ask: Callable[[], Awaitable[T]], on_failure: Callable[[BusUnavailable], object]
+) -> T | None:
+    """As `until_answered`, until `stopping` says that nobody waits for the answer any more; None then."""
+    while not stopping():
+        try:
+            return await ask()
+        except BusUnavailable as error:
+            on_failure(error)
+        await asyncio.sleep(ASK_AGAIN_S)
+    return None
 
 
 class BatchGate:
@@ -311,6 +333,20 @@ class RequestClient:
         self._sweeping = bool(self._waiting)
         if self._sweeping:
             loop.call_later(SWEEP_S, self._sweep)
+
+
+async def stream_info(
+    client: RequestClient, stream: str, request: Mapping[str, object] | None = None
+) -> dict[str, Any]:
+    """What JetStream says of a stream: `config`, `state`, `created`. `request` asks for more, such as its subjects.
+
+    Raises:
+        BusUnavailable: no answer, or the stream can not be asked; its `reason` says whether it may be later.
+    """
+    answer = await client.api(f"STREAM.INFO.{stream}", request)
+    if error := answer.get("error"):
+        raise refusal(f"stream {stream} can not be asked", error)
+    return answer
 
 
 def _fail(future: asyncio.Future[Delivery], error: BusUnavailable) -> None:

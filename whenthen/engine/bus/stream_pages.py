@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from whenthen.engine.bus.protocol import Delivery
-from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.request_client import RequestClient, stream_info
 
 __all__ = ["StoredMessage", "StreamPage", "newest"]
 
@@ -68,7 +68,7 @@ async def newest(
     Raises:
         BusUnavailable: no answer.
     """
-    info = await client.api(f"STREAM.INFO.{stream}")
+    info = await stream_info(client, stream)
     state = info["state"]
     end = min(before if before is not None else state["last_seq"] + 1, state["last_seq"] + 1)
     found: StreamPage[T] = StreamPage()

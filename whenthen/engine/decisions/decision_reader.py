@@ -14,7 +14,7 @@ import orjson
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Offset, decode_window
-from whenthen.engine.bus.request_client import BusReason, unavailable
+from whenthen.engine.bus.request_client import BusReason, stream_info, unavailable
 from whenthen.engine.bus.streams import DECISIONS, ENGINE
 from whenthen.engine.bus.subjects import decisions_subject, offset_subject, window_subject
 from whenthen.engine.decisions.committed import CommittedBatches
@@ -111,9 +111,7 @@ class DecisionReader:
 
     async def _place(self, shard: int, position: int) -> int:
         """A sequence of `DECISIONS` shortly before the batch of a position, by halves."""
-        answer = await self._bus.client.api(f"STREAM.INFO.{DECISIONS}")
-        if "state" not in answer:
-            raise unavailable(f"{DECISIONS} can not be read", BusReason.REFUSED)
+        answer = await stream_info(self._bus.client, DECISIONS)
         low, high = int(answer["state"]["first_seq"]), int(answer["state"]["last_seq"]) + 1
         first = low
         while high - low > STEP_BACK:

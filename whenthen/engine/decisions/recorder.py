@@ -47,7 +47,7 @@ RECORD_BYTES = 64 << 10  #: of records with one commit, at least
 MOST_RECORDS = 400  #: with one commit, which then still is one batch
 GIVE_UP_S = 10.0  #: after which a commit goes on without its batch; not while there is no connection, when no commit is made either
 ASK_AGAIN_S = 30.0  #: after that
-RETRY_S = 0.1
+RETRY_S = 0.1  #: between two tries at what `DECISIONS` is asked
 
 
 class Gathered:

@@ -11,9 +11,9 @@ be applied later, or never. A caller that needs to know sends it again under the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, Unpack
 
-from whenthen.engine.bus.records import Message, Offset
+from whenthen.engine.bus.records import Message, NewPosition, Offset
 from whenthen.engine.evaluation.event_reader import Received
 from whenthen.schemas.errors import WhenthenError
 from whenthen.schemas.events import Event
@@ -159,19 +159,9 @@ class ShardLog(Protocol):
             SetupError: the store holds windows that no commit covers.
         """
 
-    async def commit(
-        self,
-        messages: Sequence[Message],
-        *,
-        seq: int,
-        clock_us: int,
-        rules: int = 0,
-        uncounted: bool | None = None,
-        decisions: tuple[int, int] | None = None,
-    ) -> Offset:
+    async def commit(self, messages: Sequence[Message], **to: Unpack[NewPosition]) -> Offset:
         """Store `messages` and the new position as one, with the revision of the rules that is in force there; tries until the
-        outcome is known. `uncounted`, and `decisions` for the offset's `decisions` and `decisions_from`, are in the offset as they
-        are given, or as they were.
+        outcome is known.
 
         Windows of any size are stored, in parts; another message must fit (`largest`). While the store is full, room is made
         of what only tells what was, and the commit is tried until it is stored.

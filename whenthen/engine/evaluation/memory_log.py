@@ -5,14 +5,12 @@
     ShardLoop(process.events, FencedShardLog(process.engine, 0), evaluator)
 
 Used by tests only. What is kept is in `engine.evaluation.memory_server`, what each port guarantees in
-`engine.evaluation.log_ports`.
+`engine.evaluation.log_ports`; a whole shard without faults is in `engine.evaluation.memory_shard_log`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-import uuid
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import TypeVar
@@ -24,18 +22,10 @@ from whenthen.engine.bus.batches import (
     MessageTooLarge,
     StaleBatch,
 )
-from whenthen.engine.bus.records import Message, Offset
+from whenthen.engine.bus.records import Message
 from whenthen.engine.bus.request_client import BusReason, unavailable
-from whenthen.engine.bus.subjects import (
-    FIRINGS,
-    marker_number,
-    offset_subject,
-    shard_subjects,
-    tick_subject,
-    window_subject,
-)
-from whenthen.engine.evaluation.commits.window_parts import MARGIN_BYTES, WindowParts
-from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, LeaseEntry, Received, StoredRecord
+from whenthen.engine.bus.subjects import marker_number, tick_subject
+from whenthen.engine.evaluation.log_ports import LeaseEntry, Received, StoredRecord
 from whenthen.engine.evaluation.memory_server import (
     Appended,
     Fault,
@@ -55,7 +45,6 @@ __all__ = [
     "MemoryEngineStore",
     "MemoryEventLog",
     "MemoryLeaseStore",
-    "MemoryShardLog",
 ]
 
 T = TypeVar("T")
@@ -362,90 +351,3 @@ class MemoryLeaseStore:
         """See `LeaseStore.entries`."""
         leases = self._connection.server.leases
         return await self._connection.operate("list leases", lambda: list(leases.values()), late=False)
-
-
-class MemoryShardLog:
-    """A `ShardLog` whose commits are atomic whatever their size, as one process with one lock would have them.
-
-    The model of `FencedShardLog`: a process that loads the shard, or performs its tasks, must see no difference.
-    """
-
-    carries_changes = False
-
-    def __init__(self, server: MemoryServer, shard: int) -> None:
-        self.shard = shard
-        self.offset = Offset()
-        self.stored = 0
-        self._server = server
-        self._parts = WindowParts(shard)
-
-    @property
-    def largest(self) -> int:
-        """See `ShardLog.largest`."""
-        return self._server.max_payload - MARGIN_BYTES - HEADER_BYTES
-
-    @property
-    def full(self) -> bool:
-        """See `ShardLog.full`. It makes room, or fails."""
-        return False
-
-    async def takes(self, messages: Sequence[Message]) -> bool:
-        """See `ShardLog.takes`."""
-        return all(len(message.data) <= self.largest for message in self._parts.cut(messages, self.largest))
-
-    async def firings_after(self, trigger: str, receive: Callable[[bytes], None]) -> None:
-        """See `ShardLog.firings_after`."""
-        record = self._server.get(window_subject(self.shard, trigger, ""))
-        for message in self._server.read(f"{FIRINGS}>", 0 if record is None else record.seq):
-            if message.data:
-                receive(message.data)
-
-    async def load(self, on_window: Callable[[str, str, bytes], None]) -> Offset:
-        """See `ShardLog.load`."""
-        subject = offset_subject(self.shard)
-        found = self._server.get(subject)
-        if found is not None:
-            self.offset = Offset.decode(found.data or b"", found.seq)
-        await self.commit([], seq=self.offset.seq, clock_us=self.offset.clock_us, rules=self.offset.rules)
-        self._parts = WindowParts(self.shard)
-        for message in self._server.read(shard_subjects(self.shard), 0):
-            self._parts.receive(message.subject, message.data or b"", on_window)
-        self._parts.finish(on_window)
-        return self.offset
-
-    async def commit(
-        self,
-        messages: Sequence[Message],
-        *,
-        seq: int,
-        clock_us: int,
-        rules: int = 0,
-        uncounted: bool | None = None,
-        decisions: tuple[int, int] | None = None,
-    ) -> Offset:
-        """See `ShardLog.commit`."""
-        await asyncio.sleep(0)
-        subject = offset_subject(self.shard)
-        target = dataclasses.replace(
-            self.offset,
-            seq=seq,
-            clock_us=clock_us,
-            rules=rules,
-            uncounted=self.offset.uncounted if uncounted is None else uncounted,
-            commit=uuid.uuid4().hex,
-        )
-        if decisions is not None:
-            target = dataclasses.replace(target, decisions=decisions[0], decisions_from=decisions[1])
-        pieces = self._parts.cut(messages, self.largest)
-        try:
-            revision = self._server.store(
-                [*pieces, Message(subject, target.encode())], subject=subject, expect=self.offset.revision, whole=True
-            )
-        except StaleBatch:
-            raise Fenced(f"shard {self.shard}: another process committed; this one's state is void") from None
-        except MessageTooLarge as error:
-            raise CommitRefused(f"shard {self.shard}: {error}") from error
-        self._parts.stored(pieces)
-        self.offset = dataclasses.replace(target, revision=revision)
-        self.stored = seq
-        return self.offset

@@ -18,7 +18,7 @@ from whenthen.engine.bus.batches import HEADER_BYTES, publish_batch, publish_fen
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Message
-from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
+from whenthen.engine.bus.request_client import BusReason, RequestClient, stream_info, unavailable
 from whenthen.engine.bus.streams import (
     ENGINE,
     EVENTS,
@@ -90,9 +90,7 @@ class NatsEngineStore:
 
     async def has_one_copy(self) -> bool:
         """See `EngineStore.has_one_copy`."""
-        answer = await self._client.api(f"STREAM.INFO.{ENGINE}")
-        if error := answer.get("error"):
-            raise unavailable(f"stream {ENGINE} is not there: {error.get('description')}", BusReason.REFUSED)
+        answer = await stream_info(self._client, ENGINE)
         self._stream_takes = int(answer["config"].get("max_msg_size") or -1)
         return int(answer["config"].get("num_replicas") or 1) == 1
 

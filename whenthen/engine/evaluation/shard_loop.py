@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine
 
 from whenthen.cancellation import end_task
 from whenthen.engine.bus.records import Message
-from whenthen.engine.bus.request_client import until_answered
+from whenthen.engine.bus.request_client import answered_unless, until_answered
 from whenthen.engine.bus.subjects import (
     ALL_EVENTS,
     RULE_MARKERS,
@@ -56,7 +56,6 @@ SLICE_S = 0.005  #: evaluation without yielding to the connection's reader
 IDLE_EVENTS = 20_000
 IDLE_COMMIT_S = 1.0
 LOOK_S = 1.0  #: how often the lag is told while a commit is being stored
-RETRY_S = 0.2  #: before a look at recent ids is tried again
 #: in an event as it is stored: it names a predecessor
 FOLLOWS = b'"follows":"'
 #: after which specifications of actions that are used are published again, so that they are not taken for forgotten ones
@@ -256,15 +255,17 @@ class ShardLoop:
     async def _read_recent_ids(self, before: int) -> None:
         """Learn which events came lately, for one that names its predecessor. Done once: from then on all are read."""
         since_us = self.evaluator.clock_us - PREDECESSORS_US
-        while not self._ids_read and not self._stopping:
-            try:
-                for event_id, at_us in await self._events.recent_ids(since_us=since_us, before=before):
-                    if not self.evaluator.holds(event_id):
-                        self.evaluator.remember(event_id, at_us)
-                self._ids_read = True
-            except BusUnavailable as error:
-                log.warning("shard %d: recent events are not read yet: %s", self.shard, error)
-                await asyncio.sleep(RETRY_S)
+
+        def not_yet(error: BusUnavailable) -> None:
+            log.warning("shard %d: recent events are not read yet: %s", self.shard, error)
+
+        found = await answered_unless(
+            lambda: self._stopping, lambda: self._events.recent_ids(since_us=since_us, before=before), not_yet
+        )
+        for event_id, at_us in found or ():
+            if not self.evaluator.holds(event_id):
+                self.evaluator.remember(event_id, at_us)
+        self._ids_read = found is not None
 
     def _wanted_filters(self) -> list[str]:
         """The subjects that the evaluator must see now."""

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable
 
 from whenthen.engine.bus.records import Offset
+from whenthen.engine.bus.request_client import answered_unless
 from whenthen.engine.evaluation.log_ports import EventLog
 from whenthen.engine.evaluation.loop_ports import RuleRevisions
 from whenthen.engine.rule_sets import REVISIONS_KEPT, RevisionDamaged, RevisionNotUnderstood
@@ -21,7 +22,7 @@ __all__ = ["ShardRules"]
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 0.2  #: before a revision that can not be read now is asked for again
+FIRST_S = 0.2  #: between two looks for the first revision
 LOOK_S = 0.1  #: how soon a shard that waits for good hears that it is to stop
 MOST_LOOKED_AT = 2 * REVISIONS_KEPT  #: revisions, for one that can be read
 MENDED_S = 5.0  #: before it is looked whether one of the damaged revisions was mended
@@ -47,7 +48,7 @@ class ShardRules:
         number = offset.rules or await self._adopted(offset.seq)
         while not number and not self._stopping():
             self._stall("the first revision of the rules")
-            await asyncio.sleep(RETRY_S)
+            await asyncio.sleep(FIRST_S)
             number = await self._adopted(offset.seq)
         while number and not self._stopping():
             for candidate in range(number, max(0, number - MOST_LOOKED_AT), -1):
@@ -88,25 +89,22 @@ class ShardRules:
         Raises:
             RevisionDamaged: it never can be.
         """
-        while not self._stopping():
-            try:
-                found = await self._revisions.find(number)
-            except RevisionNotUnderstood as error:
-                self._stall(f"revision {number} of the rules, which this version can not use: {error}")
-                while not self._stopping():
-                    await asyncio.sleep(LOOK_S)
-                return None
-            except BusUnavailable as error:
-                log.warning("shard %d: revision %d of the rules can not be read yet: %s", self._shard, number, error)
-                await asyncio.sleep(RETRY_S)
-                continue
-            except RevisionDamaged:
-                self.stalled = ""
-                raise
+
+        def not_yet(error: BusUnavailable) -> None:
+            log.warning("shard %d: revision %d of the rules can not be read yet: %s", self._shard, number, error)
+
+        try:
+            found = await answered_unless(self._stopping, lambda: self._revisions.find(number), not_yet)
+        except RevisionNotUnderstood as error:
+            self._stall(f"revision {number} of the rules, which this version can not use: {error}")
+            while not self._stopping():
+                await asyncio.sleep(LOOK_S)
+            return None
+        except RevisionDamaged:
             self.stalled = ""
-            return found
-        self.stalled = self.stalled or f"revision {number} of the rules"
-        return None
+            raise
+        self.stalled = "" if found is not None else self.stalled or f"revision {number} of the rules"
+        return found
 
     async def _adopted(self, position: int) -> int:
         async def ask() -> int:
@@ -116,13 +114,11 @@ class ShardRules:
 
     async def _answer(self, ask: Callable[[], Awaitable[int]]) -> int:
         """What `ask` gives, once it can be asked; 0 when the shard is to stop first."""
-        while not self._stopping():
-            try:
-                return await ask()
-            except BusUnavailable as error:
-                log.warning("shard %d: the revision of the rules is not known yet: %s", self._shard, error)
-                await asyncio.sleep(RETRY_S)
-        return 0
+
+        def not_yet(error: BusUnavailable) -> None:
+            log.warning("shard %d: the revision of the rules is not known yet: %s", self._shard, error)
+
+        return await answered_unless(self._stopping, ask, not_yet) or 0
 
     async def _pause(self, seconds: float) -> None:
         until = asyncio.get_running_loop().time() + seconds

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from whenthen.engine.bus.protocol import read_headers
-from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
+from whenthen.engine.bus.request_client import RequestClient, stream_info
 from whenthen.engine.bus.stream_reader import stored_messages
 from whenthen.engine.bus.streams import ENGINE
 
@@ -53,11 +53,7 @@ class LetterCounts:
     async def _subjects(self) -> tuple[set[str], int, str]:
         found: set[str] = set()
         while True:
-            answer = await self._client.api(
-                f"STREAM.INFO.{ENGINE}", {"subjects_filter": _SUBJECTS, "offset": len(found)}
-            )
-            if error := answer.get("error"):
-                raise unavailable(f"dead letters can not be counted: {error.get('description')}", BusReason.REFUSED)
+            answer = await stream_info(self._client, ENGINE, {"subjects_filter": _SUBJECTS, "offset": len(found)})
             page = answer["state"].get("subjects") or {}
             found |= page.keys()
             if not page or len(found) >= int(answer.get("total", 0)):

@@ -110,10 +110,15 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
     @get("/automations/{name}/decisions", tags=["automations"])
     async def list_decisions(
-        name: Named, limit: Limit = 50, before: Before = None, reason: Filter = None
+        request: Request,
+        response: Response,
+        name: Named,
+        limit: Limit = 50,
+        before: Before = None,
+        reason: Filter = None,
     ) -> list[answers.DecisionItem]:
-        """Why it fired, and why it did not, newest first."""
-        return await api.list_decisions(name, _page(limit, before, reason=reason))
+        """Why it fired, and why it did not, newest first. Where there are more, a `Link` leads to the next page."""
+        return _linked(request, response, await api.list_decisions(name, _page(limit, before, reason=reason)))
 
     @post("/automations/{name}/pause", tags=["automations"])
     async def pause_automation(name: Named, request: Request) -> answers.AutomationState:

@@ -19,12 +19,11 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.request_client import RequestClient, stream_info
 from whenthen.engine.bus.stream_pages import StoredMessage, newest
 from whenthen.engine.bus.streams import ENGINE, EVENTS, RUN_STATES
 from whenthen.engine.process.queries.stored_events import event_fields
 from whenthen.schemas.errors import (
-    BusUnavailable,
     Conflict,
     InvalidInput,
     NotFound,
@@ -101,7 +100,7 @@ class IdPrefixes:
         if _WHOLE.fullmatch(text):
             return text
         stream, prefix = f"KV_{RUN_STATES}", f"$KV.{RUN_STATES}."
-        kept = (await self._info(stream))["state"].get("num_subjects", 0)  # left out when there is none
+        kept = (await stream_info(self._client, stream))["state"].get("num_subjects", 0)  # left out when there is none
         ids = (
             [] if not kept else [subject[len(prefix) :] for subject in await self._subjects(stream, f"{prefix}>", kept)]
         )
@@ -170,16 +169,10 @@ class IdPrefixes:
         while len(found) < total:
             if total > MAX_IDS:
                 raise InvalidInput(f"{total} ids are kept, too many to look for a shortened one; give the whole id")
-            info = await self._info(stream, {"subjects_filter": subject, "offset": len(found)})
+            info = await stream_info(self._client, stream, {"subjects_filter": subject, "offset": len(found)})
             total = info.get("total", 0)
             page = info["state"].get("subjects")
             if not page:  # the last ones went meanwhile
                 break
             found += page
         return found
-
-    async def _info(self, stream: str, request: dict[str, Any] | None = None) -> dict[str, Any]:
-        info = await self._client.api(f"STREAM.INFO.{stream}", request)
-        if error := info.get("error"):
-            raise BusUnavailable(f"{stream} can not be asked for its subjects: {error.get('description')}")
-        return info

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+from whenthen.cancellation import wait_event
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.rule_registry import Compiled, RuleRegistry
 from whenthen.sources import WebhookTranslator
@@ -47,11 +48,7 @@ class WebhookSecrets:
     async def run(self) -> None:
         """Look every few seconds, and at once when rules are taken, until cancelled."""
         while True:
-            try:
-                async with asyncio.timeout(LOOK_EVERY_S):
-                    await self._changed.wait()
-            except TimeoutError:
-                pass
+            await wait_event(self._changed, LOOK_EVERY_S)
             self._changed.clear()
             await self.look()
 

@@ -39,7 +39,7 @@ from whenthen.engine.bus.batches import MessageTooLarge, StaleBatch, publish_fen
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Message
-from whenthen.engine.bus.request_client import BusReason, refusal, unavailable
+from whenthen.engine.bus.request_client import BusReason, refusal, stream_info, unavailable
 from whenthen.engine.bus.streams import EVENTS, RULES
 from whenthen.engine.bus.subjects import (
     RULE_MARKERS,
@@ -250,9 +250,7 @@ class RevisionStore:
 
     async def _free(self) -> tuple[float, int]:
         """How many bytes of `RULES` are free, and how many it may have."""
-        answer = await self._bus.client.api(f"STREAM.INFO.{RULES}")
-        if error := answer.get("error"):
-            raise refusal(f"stream {RULES} can not be read", error)
+        answer = await stream_info(self._bus.client, RULES)
         limit = int(answer["config"].get("max_bytes") or -1)
         return (limit - int(answer["state"]["bytes"]), limit) if limit > 0 else (math.inf, limit)
 

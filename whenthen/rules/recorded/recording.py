@@ -18,7 +18,6 @@ from whenthen.schemas.firings import Decision, Reason
 from whenthen.schemas.ruletests import RuleTest
 from whenthen.schemas.times import format_duration, format_us
 from whenthen.triggers import CompiledAutomation, RuleSet
-from whenthen.triggers.explaining import key_values
 
 __all__ = ["RecordedTest", "StoryItem", "recorded_test"]
 
@@ -114,7 +113,7 @@ def _fires(automation: CompiledAutomation, decision: Decision, step: int | None)
         found["state"] = "Resolved"
     if step is not None and decision.event is not None:
         found["step"] = step
-    if key := key_values(automation, decision.path, decision.key):
+    if key := automation.key_of(decision.path, decision.key):
         found["key"] = key
     return found
 

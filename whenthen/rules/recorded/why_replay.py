@@ -26,7 +26,6 @@ from whenthen.triggers.explaining import (
     WindowView,
     explain_automation,
     key_of,
-    key_values,
     memory_us,
     what_was_missing,
     window_views,
@@ -199,7 +198,7 @@ class WhyReplay:
                 self._answer.decisions = [*self._answer.decisions[-MOST_DECISIONS + 1 :], decision]
 
     def _is_asked(self, decision: Decision) -> bool:
-        found = key_values(self.automation, decision.path, decision.key)
+        found = self.automation.key_of(decision.path, decision.key)
         return all(str(found.get(name)) == value for name, value in self._key.items())
 
     def _asked_key(self, path: str) -> str | None:

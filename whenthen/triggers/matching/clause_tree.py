@@ -16,13 +16,7 @@ from whenthen.schemas.events import Event
 from whenthen.schemas.times import format_duration
 from whenthen.triggers.matching.computed_labels import ComputedLabels
 from whenthen.triggers.matching.filters import Filter, LabelTest
-from whenthen.triggers.rule_set import (
-    CompiledAutomation,
-    Composite,
-    EveryRule,
-    Leaf,
-    ScheduleRule,
-)
+from whenthen.triggers.trees.trigger_nodes import CompiledAutomation, Composite, EveryRule, Leaf, ScheduleRule
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
 from whenthen.triggers.windows.metric import MetricRule

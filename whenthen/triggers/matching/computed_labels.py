@@ -5,7 +5,7 @@ event's label. So what a set of expressions means does not depend on how it is s
 boolean as JSON writes it, and is a label like any other: as long at most, and without control characters. Each expression has the budget
 of a condition.
 
-Called by `filters` for an event whose other labels match, by `clause_tree` for explanations, and by `rule_set` at load. Meaning:
+Called by `filters` for an event whose other labels match, by `clause_tree` for explanations, and by `trees.trigger_compiler` at load. Meaning:
 docs/rules.md, "Computed labels".
 """
 

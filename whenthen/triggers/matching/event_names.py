@@ -8,7 +8,7 @@ event is expected when all of these hold for its name, each possibly by a differ
 - one of `expect` is a glob that matches it, where a leading `!` negates.
 
 The same with `after` in the last line says whether an event opens a bucket. For plain names and trailing stars the only effect
-is that `*` does not match the empty text. Called by `triggers.rule_set`. Meaning: docs/rules.md, "Tumbling windows".
+is that `*` does not match the empty text. Called by `triggers.trees.trigger_compiler`. Meaning: docs/rules.md, "Tumbling windows".
 """
 
 from __future__ import annotations

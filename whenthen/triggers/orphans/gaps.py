@@ -14,9 +14,9 @@ from __future__ import annotations
 
 from whenthen.schemas.firings import Reason
 from whenthen.triggers.decisions import Evaluation, record_decision
-from whenthen.triggers.rule_set import Leaf, ScheduleRule
 from whenthen.triggers.shard_state import ShardState
 from whenthen.triggers.timing import next_time_us
+from whenthen.triggers.trees.trigger_nodes import Leaf, ScheduleRule
 from whenthen.triggers.windows import absence, metric, tumbling
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.metric import MetricRule

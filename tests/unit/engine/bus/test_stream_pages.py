@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from whenthen.engine.bus.request_client import BusReason
 from whenthen.engine.bus.stream_pages import StoredMessage, StreamPage, newest
+from whenthen.schemas.errors import BusUnavailable
 
 MB = 1 << 20
 
@@ -24,7 +26,7 @@ class FakeStream:
         self.most_held = 0
         self.read = 0
 
-    async def api(self, subject: str) -> dict[str, Any]:
+    async def api(self, subject: str, body: Any = None) -> dict[str, Any]:
         last = max(self.sizes, default=0)
         first = min(self.sizes, default=1)
         state = {"first_seq": first, "last_seq": last, "bytes": sum(self.sizes.values()), "messages": len(self.sizes)}
@@ -144,3 +146,15 @@ def test_pages_together_are_what_the_stream_holds(seed: int) -> None:
             break
         before = page.next if page.next is not None else page[-1].seq
     assert found == wanted
+
+
+def test_a_stream_that_can_not_be_asked_is_an_error_that_says_so() -> None:
+    class Away(FakeStream):
+        async def api(self, subject: str, body: Any = None) -> dict[str, Any]:
+            return {
+                "error": {"code": 503, "err_code": 10008, "description": "JetStream system temporarily unavailable"}
+            }
+
+    with pytest.raises(BusUnavailable, match="stream S can not be asked: JetStream system") as refused:
+        listed(Away([1]), whole)
+    assert refused.value.reason == BusReason.BUSY

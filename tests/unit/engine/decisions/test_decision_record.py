@@ -20,8 +20,9 @@ from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits import commit as commit_module
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.loop_ports import RuleRevisions
-from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
+from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import Fault, MemoryServer
+from whenthen.engine.evaluation.memory_shard_log import MemoryShardLog
 from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.schemas.decision_records import DecisionBatch, DecisionRow
 from whenthen.schemas.firings import Decision, Reason

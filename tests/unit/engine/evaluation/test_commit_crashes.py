@@ -29,8 +29,9 @@ from whenthen.engine.evaluation.commits import commit as commit_module
 from whenthen.engine.evaluation.commits import commit_division
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, ShardLog
-from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
+from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied
+from whenthen.engine.evaluation.memory_shard_log import MemoryShardLog
 from whenthen.schemas.errors import BusUnavailable
 
 Changes = Sequence[Sequence[Message]]

@@ -24,8 +24,9 @@ from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.firing_counts import FIRED, decode_totals
 from whenthen.engine.evaluation.log_ports import Fenced
 from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, RuleRevisions
-from whenthen.engine.evaluation.memory_log import MemoryConnection, MemoryShardLog
+from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, Kept, MemoryServer, ProcessDied
+from whenthen.engine.evaluation.memory_shard_log import MemoryShardLog
 from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event, new_event

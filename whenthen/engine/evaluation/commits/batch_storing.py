@@ -30,8 +30,7 @@ __all__ = ["BatchStoring"]
 
 log = logging.getLogger(__name__)
 
-RETRY_S = 0.2
-LONGEST_RETRY_S = 5.0  #: before a commit that is refused is tried again
+REFUSED_RETRY_S = (0.2, 5.0)  #: first and longest pause before a commit that the store refuses is tried again
 
 
 class BatchStoring:
@@ -84,7 +83,7 @@ class BatchStoring:
             stored = await self._recorder.store(decided, clock_us=clock_us)
             decisions = stored.head, stored.low
             messages += [self._encoder.window(RECORDS, name, state) for name, state in stored.records]
-        pause = RETRY_S
+        pause = REFUSED_RETRY_S[0]
         while True:
             try:
                 uncounted = self._counts.unstored_with(batch.firings)
@@ -97,7 +96,7 @@ class BatchStoring:
                 kept = await self._without_what_is_refused(messages, batch, str(error))
                 if kept is messages:
                     await asyncio.sleep(pause)
-                    pause = min(pause * 2, LONGEST_RETRY_S)
+                    pause = min(pause * 2, REFUSED_RETRY_S[1])
                 messages = kept
         self._counts.add(batch.firings)
         observer.full(self._shard, False)

@@ -35,14 +35,10 @@ import dataclasses
 import logging
 import uuid
 from collections.abc import Callable, Sequence
+from typing import Unpack
 
 from whenthen.engine.bus.batches import BATCH_MESSAGES, MessageTooLarge, StaleBatch
-from whenthen.engine.bus.records import (
-    Message,
-    Offset,
-    pack,
-    unpack,
-)
+from whenthen.engine.bus.records import Message, NewPosition, Offset, pack, unpack
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import (
@@ -149,31 +145,9 @@ class FencedShardLog:
             await asyncio.sleep(REPLICA_S)  # a replica that lags answered
         raise unavailable("no replica of the ENGINE stream is up to date", BusReason.TIMEOUT)
 
-    async def commit(
-        self,
-        messages: Sequence[Message],
-        *,
-        seq: int,
-        clock_us: int,
-        rules: int = 0,
-        uncounted: bool | None = None,
-        decisions: tuple[int, int] | None = None,
-    ) -> Offset:
+    async def commit(self, messages: Sequence[Message], **to: Unpack[NewPosition]) -> Offset:
         """See `ShardLog.commit`."""
-        target = dataclasses.replace(
-            self.offset,
-            seq=seq,
-            clock_us=clock_us,
-            rules=rules,
-            uncounted=self.offset.uncounted if uncounted is None else uncounted,
-            commit=uuid.uuid4().hex,
-            writer=self.writer,
-            prepared=0,
-            applied=0,
-            packed=b"",
-        )
-        if decisions is not None:
-            target = dataclasses.replace(target, decisions=decisions[0], decisions_from=decisions[1])
+        target = self.offset.moved(commit=uuid.uuid4().hex, writer=self.writer, **to)
         while True:
             try:
                 whole = self._parts.cut(messages, min(self._part_bytes, self.largest))
@@ -189,7 +163,7 @@ class FencedShardLog:
             await self._apply_prepared()
         elif self.offset.packed:
             await self._publish_changes(list(unpack(self.offset.packed)) if packs is None else whole)
-        self.stored = seq
+        self.stored = target.seq
         return self.offset
 
     async def firings_after(self, trigger: str, receive: Callable[[bytes], None]) -> None:

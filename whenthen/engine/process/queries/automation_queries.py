@@ -13,7 +13,7 @@ from whenthen.engine.http import Listing, Page, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
-from whenthen.engine.process.queries.decision_items import decision_item
+from whenthen.engine.process.queries.decision_items import decision_item, decision_page
 from whenthen.engine.process.queries.shard_records import fired_records, set_aside_records
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.schemas.automations import Automation
@@ -104,12 +104,15 @@ class AutomationQueries:
         state = self._state(self._rule_registry.automation(name), await self.set_aside())
         return answers.AutomationState(name=name, state=state, pause=current_pauses(self._pauses).get(name))
 
-    async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
+    async def list_decisions(self, automation: str, page: Page) -> Listing[answers.DecisionItem]:
         self._rule_registry.automation(automation)
         kept = await self._record.kept(self._rule_registry.shard_of(automation), automation)
         wanted = page.choice("reason", [reason.value for reason in Reason])
-        found = (row for row in kept.newest(automation) if wanted is None or row.reason == wanted)
-        return await self._items(automation, list(islice(found, page.limit)))
+        chosen = (row for row in kept.newest(automation) if wanted is None or row.reason == wanted)
+        rows, following = decision_page(chosen, page)
+        found = Listing(await self._items(automation, rows))
+        found.following = None if following is None else {"before": following}
+        return found
 
     async def _items(self, automation: str, decisions: Sequence[DecisionRow]) -> list[answers.DecisionItem]:
         """Decisions for people. Of a condition that was false the values are looked up now, in the stored event."""

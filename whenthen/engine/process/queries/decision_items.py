@@ -2,12 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from whenthen.engine.http import Page
 from whenthen.engine.http import answer_models as answers
 from whenthen.schemas.decision_records import DecisionRow
+from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.firings import Decision
 from whenthen.schemas.times import format_us
 
-__all__ = ["decision_item", "row_of_decision"]
+__all__ = ["decision_item", "decision_page", "row_of_decision"]
+
+
+def decision_page(newest: Iterable[DecisionRow], page: Page) -> tuple[list[DecisionRow], str | None]:
+    """The part of rows, the newest first, that a page has; and the `before` of the page that follows, None without one.
+
+    A row's place is its moment, its position, and the how many-th of both it is: one event, or one moment, may have several.
+
+    Raises:
+        InvalidInput: `page.before` is no place.
+    """
+    before = None if page.before is None else _place(page.before)
+    found: list[DecisionRow] = []
+    place = (0, 0, 0)
+    for row in newest:
+        last, nth = place, place[2] + 1 if place[:2] == (row.at_us, row.seq) else 1
+        place = (row.at_us, row.seq, nth)
+        if before is not None and (*place[:2], -nth) >= (*before[:2], -before[2]):
+            continue
+        if len(found) == page.limit:
+            return found, "/".join(map(str, last))
+        found.append(row)
+    return found, None
+
+
+def _place(text: str) -> tuple[int, int, int]:
+    """The place of the last row of the page before."""
+    parts = text.split("/")
+    if len(parts) != 3 or not all(part.isdecimal() for part in parts):
+        raise InvalidInput(f"{text[:80]!r} is no place in the list of decisions; follow its `Link`", path=("before",))
+    at_us, seq, nth = map(int, parts)
+    return at_us, seq, nth
 
 
 def decision_item(row: DecisionRow, *, detail: str = "") -> answers.DecisionItem:

@@ -15,6 +15,7 @@ import orjson
 
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
+from whenthen.engine.bus.request_client import stream_info
 from whenthen.engine.bus.stream_reader import Received, StreamReader
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import RULE_MARKERS, filters_for, marker_number, tick_subject
@@ -187,7 +188,7 @@ class LogReplay:
 
     async def look(self, shard: int) -> KeptLog:
         """What the log holds beside events."""
-        info = await self._bus.client.api(f"STREAM.INFO.{EVENTS}")
+        info = await stream_info(self._bus.client, EVENTS)
         first = int(info["state"]["first_seq"])
         markers: list[tuple[int, int]] = []
         skipped: set[int] = set()
@@ -222,7 +223,7 @@ class LogReplay:
             EVENTS, request, lambda each: found.append(int(each.headers["Nats-Sequence"]) - 1)
         )
         if not found:
-            info = await self._bus.client.api(f"STREAM.INFO.{EVENTS}")
+            info = await stream_info(self._bus.client, EVENTS)
             found.append(int(info["state"]["last_seq"]))
         return max(found[0], default)
 

@@ -23,7 +23,7 @@ from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.schemas.firings import Reason
 from whenthen.schemas.times import format_us, parse_time, to_us
 from whenthen.triggers import CompiledAutomation
-from whenthen.triggers.explaining import WindowView, key_values
+from whenthen.triggers.explaining import WindowView
 
 __all__ = ["WhyQuery", "disagreement"]
 
@@ -222,7 +222,7 @@ class WhyQuery:
             event=event,
             seq=seq,
             at=format_us(row.at_us) if row is not None else None,
-            key=key_values(compiled, row.path, row.key)
+            key=compiled.key_of(row.path, row.key)
             if compiled is not None and row is not None and row.reason not in _WITHOUT_KEY
             else {},
             reason=reason,
@@ -265,7 +265,7 @@ def _sentence(automation: str, reason: str, fired: bool, missing: Sequence[str],
 def _window(automation: CompiledAutomation, view: WindowView) -> why_models.WindowItem:
     return why_models.WindowItem(
         path=view.path,
-        key=key_values(automation, view.path, view.key),
+        key=automation.key_of(view.path, view.key),
         kind=view.kind,
         count=view.count,
         needed=view.needed,

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import logging
-import socket
 from collections.abc import Callable
 
-from whenthen.engine.http import ConnectionGate, ConnectionLimits, HttpServer, MonitoringApp, RequestOrigin, listen
+from whenthen.engine.http import (
+    ConnectionGate,
+    ConnectionLimits,
+    HttpServer,
+    Listening,
+    MonitoringApp,
+    RequestOrigin,
+    listen,
+)
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
@@ -38,8 +45,8 @@ class MonitoringServer:
         missing: Callable[[], list[str]],
         notes: Callable[[], list[str]],
     ) -> None:
-        listening, self.address = _listen(settings)
-        self.port: int = listening.getsockname()[1]
+        listening = _listen(settings)
+        self.address, self.port = listening.address, listening.port
         app = MonitoringApp(
             metrics=metrics.text,
             # one that stops answers until its end, as its last work is still worth watching
@@ -49,7 +56,7 @@ class MonitoringServer:
         )
         self._supervisor = supervisor
         self._server = HttpServer(app, drain_s=_DRAIN_S, gate=ConnectionGate(_LIMITS, metrics=metrics))
-        supervisor.start(TASK, self._server.serve(sockets=[listening]))
+        supervisor.start(TASK, self._server.serve(sockets=[listening.sock]))
 
     async def stop(self) -> None:
         """Finish what is being answered."""
@@ -57,21 +64,20 @@ class MonitoringServer:
         await self._supervisor.end(TASK, 2 * _DRAIN_S)
 
 
-def _listen(settings: Settings) -> tuple[socket.socket, str]:
+def _listen(settings: Settings) -> Listening:
     host, port = settings.monitoring_host, settings.monitoring_port
     if port is not None:
         return listen(host, port, remedy="set another monitoring_port (WHENTHEN_MONITORING_PORT) or monitoring_host")
     try:
-        listening, address = listen(host, DEFAULT_PORT)
-        listening.listen()  # two processes can be bound to a port at one time, and the second one that listens fails
-        return listening, address
+        found = listen(host, DEFAULT_PORT)
+        found.sock.listen()  # two processes can be bound to a port at one time, and the second one that listens fails
     except (SetupError, OSError):
         # of several processes on one machine all but one; they must not need settings to start
-        listening, address = listen(host, 0, remedy="set another monitoring_host (WHENTHEN_MONITORING_HOST)")
+        found = listen(host, 0, remedy="set another monitoring_host (WHENTHEN_MONITORING_HOST)")
         log.warning(
             "metrics and probes are served at %s, as port %d is taken; set monitoring_port (WHENTHEN_MONITORING_PORT) to have them at "
             "the same address after the next start",
-            address,
+            found.address,
             DEFAULT_PORT,
         )
-        return listening, address
+    return found
