@@ -307,7 +307,10 @@ def _compile_related(
 def _related(compiled: Sequence[CompiledRelated], context: dict[str, Any]) -> list[dict[str, str]]:
     found = []
     for id_pick, picks in compiled:
-        id_label = label_of(id_pick.value(context))
+        value = id_pick.value(context)
+        if value is None:  # most of a provider's related objects are not in one request: no call for those
+            continue
+        id_label = label_of(value)
         if id_label is not None:
             labels = Labels(id_label)
             _put(picks, labels, context)
