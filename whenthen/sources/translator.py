@@ -103,22 +103,18 @@ class WebhookTranslator:
 
     def unreadable_secrets(self) -> list[str]:
         """Why secrets of it can not be read, one text for each that can not; it names references, never values."""
-        found: dict[str, set[str]] = {}
-        for verification in self._verifications:
-            reasons = unreadable_secrets(verification, resolve_secret=self._resolve_secret)
-            for reference, reason in reasons.items():
-                found.setdefault(reference, set()).add(reason)
-        # of several recipes one is enough: a secret may be the key of the one and the token of the other
-        unusable = [
-            sorted(reasons)[0]
-            for reference, reasons in found.items()
-            if all(
-                reference in unreadable_secrets(each, resolve_secret=self._resolve_secret)
-                for each in self._verifications
-                if reference in references(each)
-            )
+        looked = [
+            (references(each), unreadable_secrets(each, resolve_secret=self._resolve_secret))
+            for each in self._verifications
         ]
-        return unusable
+        found: list[str] = []
+        for reference in self._references():
+            reasons = [unreadable.get(reference) for named, unreadable in looked if reference in named]
+            # of several recipes one is enough: a secret may be the key of the one and the token of the other
+            known = [reason for reason in reasons if reason is not None]
+            if len(known) == len(reasons):
+                found.append(min(known))
+        return found
 
     def _references(self) -> list[str]:
         return list(dict.fromkeys(reference for each in self._verifications for reference in references(each)))
