@@ -181,11 +181,8 @@ class WebhookTranslator:
         # SNS declares its JSON as text/plain.
         plain = request.media_type == "text/plain"
         body = decode_json(request.body) if plain else decode_body(request)
-        additions = self._additions if self._additions else None
-        context = context_of(request, body, self.name) if additions is not None else {}
-        return translate_notification(
-            body, name=self.name, now=now, limits=self._limits, additions=additions, context=context
-        )
+        added = (self._additions, context_of(request, body, self.name)) if self._additions else None
+        return translate_notification(body, name=self.name, now=now, limits=self._limits, added=added)
 
 
 def check_provider(provider: Provider, providers: Mapping[str, Provider]) -> None:
