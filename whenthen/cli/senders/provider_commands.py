@@ -80,11 +80,10 @@ def ready_rules(provider: Provider) -> dict[str, Any]:
         webhook["secret"] = f"env:{variable}_SECRET"
     else:
         webhook["verify"] = {"type": "bearer", "token": f"env:{variable}_TOKEN"}
-    return (
-        {"webhooks": [webhook], "automations": provider.automations}
-        if provider.automations
-        else {"webhooks": [webhook]}
-    )
+    rules: dict[str, Any] = {"webhooks": [webhook]}
+    if provider.automations:
+        rules["automations"] = provider.automations
+    return rules
 
 
 def _providers(rules: Path | None) -> list[Provider]:
