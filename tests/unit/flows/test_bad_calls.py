@@ -373,8 +373,7 @@ def test_a_cancelled_async_flow_is_crashed_and_stops_what_it_submitted() -> None
 
     async def main() -> None:
         running = asyncio.create_task(run())
-        while not alive.is_set():
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(alive.wait, limit(10))
         running.cancel()
         await running
 
