@@ -63,8 +63,7 @@ def show(
 
     from whenthen.sources import find_provider
 
-    own = {provider.name: provider for provider in _own(rules)}
-    provider = find_provider(name, own)
+    provider = find_provider(name, _own(rules))
     if as_rules:
         shown: Any = ready_rules(provider)
     else:
@@ -89,16 +88,17 @@ def ready_rules(provider: Provider) -> dict[str, Any]:
 def _providers(rules: Path | None) -> list[Provider]:
     from whenthen.sources import builtin_names, find_provider
 
-    own = {provider.name: provider for provider in _own(rules)}
+    own = _own(rules)
     return [find_provider(name, own) for name in sorted({*builtin_names(), *own})]
 
 
-def _own(rules: Path | None) -> tuple[Provider, ...]:
+def _own(rules: Path | None) -> dict[str, Provider]:
+    """Those of the rules, by name."""
     if rules is None:
-        return ()
+        return {}
     from whenthen.rules import load_rules
 
-    return load_rules(rules).providers
+    return {provider.name: provider for provider in load_rules(rules).providers}
 
 
 def _row(provider: Provider) -> dict[str, Any]:
