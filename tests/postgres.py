@@ -10,12 +10,11 @@ import pwd
 import shutil
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.patience import limit
+from tests.patience import eventually
 
 __all__ = ["Postgres", "find_programs", "postgres"]
 
@@ -59,11 +58,13 @@ class Postgres:
             words += ["-c", setting]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(words, stdout=log, stderr=log, user=self._user, cwd=self._folder)
-        deadline = time.monotonic() + limit(30)
-        while subprocess.run([self._programs / "pg_isready", "-q", "-h", self._folder], check=False).returncode:
-            assert self._process.poll() is None, (self._folder / "log").read_text()
-            assert time.monotonic() < deadline, "PostgreSQL did not come up"
-            time.sleep(0.05)
+        process = self._process
+
+        def answers() -> bool:
+            assert process.poll() is None, (self._folder / "log").read_text()
+            return not subprocess.run([self._programs / "pg_isready", "-q", "-h", self._folder], check=False).returncode
+
+        eventually(answers, within_s=30)
 
     def stop(self) -> None:
         """At once, as after a crash."""

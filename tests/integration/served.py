@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -119,3 +120,17 @@ class Served:
     def interrupt(self) -> int:
         """Its exit code after a SIGINT."""
         return self.stop(signal.SIGINT)
+
+
+@contextmanager
+def serving(folder: Path, files: Mapping[str, str]) -> Iterator[Served]:
+    """A server on these files of rules, ready; it is killed at the end."""
+    (folder / "rules").mkdir()
+    for name, text in files.items():
+        (folder / "rules" / name).write_text(text)
+    served = Served(folder)
+    try:
+        served.wait_until_ready()
+        yield served
+    finally:
+        served.kill()

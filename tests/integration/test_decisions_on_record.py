@@ -204,6 +204,10 @@ async def _has(server: House, automation: str, reason: str, count: int) -> bool:
     return (await server.decided(automation)).get(reason) == count
 
 
+async def _goes_on(server: House, before: int) -> bool:
+    return sum((await server.decided("failing")).values()) > before
+
+
 async def _is(server: House, automation: str, counts: dict[str, int]) -> bool:
     return await server.decided(automation) == counts
 
@@ -214,12 +218,13 @@ async def test_counts_are_exact_while_the_evaluator_is_killed_again_and_again(
     sent = 0
     async with house(tmp_path, nats_server.url) as server:
         for round in range(6):
+            before = sum((await server.decided("failing")).values())
             for _ in range(20):
                 events = [failed(f"job-{round}", occurred=f"2026-01-31T12:00:{n:02d}Z") for n in range(15)]
                 await server.emit(*events, failed("x", team="web"))
                 sent += 1
             if round < 5:
-                await asyncio.sleep(0.3)
+                await until(lambda before=before: _goes_on(server, before), within_s=START_S, what="events are decided")  # type: ignore[misc]
                 child = child_of(server.evaluator.pid)
                 server.evaluator.kill()
                 if child is not None:

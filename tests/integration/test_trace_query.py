@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.integration.served import Served
+from tests.integration.served import Served, serving
 from tests.patience import eventually
 
 pytestmark = pytest.mark.takes(15)
@@ -34,21 +34,13 @@ BRANCHES = "automations:\n" + "".join(
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("trace")
-    (folder / "rules").mkdir()
-    (folder / "rules" / "rules.yaml").write_text(RULES)
-    (folder / "rules" / "many.yaml").write_text(BRANCHES)
-    served = Served(folder)
-    try:
-        served.wait_until_ready()
+    with serving(tmp_path_factory.mktemp("trace"), {"rules.yaml": RULES, "many.yaml": BRANCHES}) as served:
         for name in ("first", "second"):
             event = {"id": name, "event": "file.arrived", "resource": {"id": name}}
             served.http.post("/api/events", json=event).raise_for_status()
         eventually(lambda: served.fired() == {"started": 2, "after-load": 2, "pairs": 1}, within_s=60)
         eventually(lambda: not served.get("/api/actions?outcome=waiting"), within_s=60)
         yield served
-    finally:
-        served.kill()
 
 
 def names(report: dict[str, Any]) -> set[tuple[str, str, str]]:

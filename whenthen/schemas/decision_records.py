@@ -16,7 +16,7 @@ from typing import Any
 
 import orjson
 
-from whenthen.schemas.firings import Decision, Reason
+from whenthen.schemas.firings import Decision
 
 __all__ = ["DecisionBatch", "DecisionCounts", "DecisionRow", "KeptDecisions", "encode_batch", "row_of"]
 
@@ -28,7 +28,6 @@ StoredRow = list[Any]
 MOST_BYTES = 200_000  #: of the record of an automation
 MOST_CHARS = 512  #: of a key or a detail; the rest is cut
 ROW_AROUND = 12  #: bytes: the number of the automation, and commas
-_REASONS = frozenset(Reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -178,9 +177,8 @@ class KeptDecisions:
     since_us: int = 0  #: clock of the shard when counting began
     upto: int = 0  #: position of `EVENTS` up to which they are in it (`DecisionBatch.seq` of the last one)
     counts: dict[str, int] = field(default_factory=dict)
-    rows: dict[str, list[StoredRow]] = field(
-        default_factory=dict
-    )  #: by reason, oldest first; a ninth field is the revision
+    #: by reason, oldest first; a ninth field is the revision
+    rows: dict[str, list[StoredRow]] = field(default_factory=dict)
 
     def add(self, counts: Mapping[str, int], rows: Iterable[StoredRow], *, rules: int, keep: int) -> None:
         """Add what a batch says of the automation."""

@@ -2,7 +2,7 @@
 
 On the wire an event is a JSON object:
 
-    {"id": "github-72d3162e", "event": "github.push", "occurred": "2026-01-31T08:00:00.000000Z",
+    {"id": "github/72d3162e", "event": "github.push", "occurred": "2026-01-31T08:00:00.000000Z",
      "received": "2026-01-31T08:00:00.100000Z", "source": "webhook:github",
      "resource": {"id": "github.repository.acme/app", "ref": "refs/heads/main"},
      "related": [{"id": "github.user.ada", "role": "sender"}],

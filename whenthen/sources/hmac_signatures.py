@@ -21,7 +21,7 @@ from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import dig
 from whenthen.sources.requests import Request
 
-__all__ = ["check_signature", "check_signature_head", "credential", "key_of", "signed_headers"]
+__all__ = ["check_signature", "check_signature_head", "credential", "key_of"]
 
 MOST_ITEMS = 32  #: of one header; each signature among them costs a comparison a secret
 _MOST_DIGITS = {"s": 11, "ms": 14}
@@ -106,13 +106,6 @@ def credential(request: Request, header: str) -> str:
     if name in request.repeated:
         raise Unproven("proof_repeated", f"header {header} is there several times; send it once")
     return value
-
-
-def signed_headers(how: HmacRecipe) -> list[str]:
-    """The headers that a signature is made of or stands in."""
-    time = how.time
-    named = [part for part in SIGNED_PARTS.findall(how.signed or "") if part not in ("body", "timestamp")]
-    return [how.header, *([time.header] if time is not None and time.header is not None else []), *named]
 
 
 def _items(request: Request, how: HmacRecipe) -> list[str]:

@@ -1,6 +1,7 @@
 """Builds labels and parts of names from a payload: absent values are left out, and every text is made legal.
 
-Used by the presets (`sources.github`, `sources.objectstore`) and for the names of mapped events (`sources.mapping`).
+Used by the presets (`sources.provider_mapping`, `sources.picks`, `sources.objectstore`), for the names of mapped events
+(`sources.mapping`) and for signed times (`sources.hmac_signatures`).
 """
 
 from __future__ import annotations
@@ -23,13 +24,15 @@ _NOT_WORD = re.compile(r"[^\w.-]+")
 
 def label_of(value: Any) -> str | None:
     """A label's text, or None for what is no single value. Control characters are percent-encoded, long text is cut."""
+    if isinstance(value, str):
+        if not value:
+            return None
+        if len(value) <= _MAX_CHARS and value.isprintable():
+            return value  # as nearly all are, with nothing to encode or cut
+        return CONTROL.sub(lambda match: quote(match[0]), value)[:_MAX_CHARS]
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, (int, float)):
-        return str(value)
-    if not isinstance(value, str) or not value:
-        return None
-    return CONTROL.sub(lambda match: quote(match[0]), value)[:_MAX_CHARS]
+    return str(value) if isinstance(value, (int, float)) else None
 
 
 def name_part(text: str) -> str:

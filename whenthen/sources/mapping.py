@@ -45,6 +45,7 @@ __all__ = [
     "checked_condition",
     "delivery_event_id",
     "digest_of",
+    "items_of",
     "label_text",
     "reject",
     "time_of",
@@ -56,7 +57,7 @@ MAX_ID = 256
 _PARSE_TIME = (
     'another form is read with a filter, such as {{ body.at | parse_time("%d/%m/%Y %H:%M", "Europe/Berlin") }}'
 )
-_GROWTH = 4  #: times its body, so much may the events of a large request take
+_GROWTH = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,6 +67,10 @@ class SourceLimits:
     events: int = 1000  #: of one request
     bytes: int = 16_000_000  #: of all its events together, or four times its body if that is more
     event: EventLimits = field(default_factory=EventLimits)
+
+    def bytes_of(self, request: Request) -> int:
+        """How much all events of a request may take together."""
+        return max(self.bytes, _GROWTH * len(request.body))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,7 +151,7 @@ class CompiledMapping:
             "name": self._name,
         }
         result = Translation()
-        most = max(self._limits.bytes, _GROWTH * len(request.body))
+        most = self._limits.bytes_of(request)
         delivery = (
             None if signed_at is None or self._id is not None else digest_of(signed_at.encode() + b"." + request.body)
         )
@@ -155,7 +160,7 @@ class CompiledMapping:
             if result.events and self._parts * len(request.body) > most:
                 self._count(result.events[0], most, result)
             return result
-        items = self._items(context)
+        items = items_of(self._each, context, limits=self._limits, where=_EACH)
         if not items:
             result.dropped.append(error_text(_EACH, f"{self._each.text} is an empty list"))
         for index, item in enumerate(items):
@@ -164,20 +169,6 @@ class CompiledMapping:
             if len(result.events) > made:
                 self._count(result.events[-1], most, result)
         return result
-
-    def _items(self, context: dict[str, Any]) -> list[Any]:
-        assert self._each is not None
-        try:
-            items = self._each.one(context)
-        except RenderError as error:
-            raise InvalidInput(error.detail, path=(*_EACH, *error.path)) from None
-        if not isinstance(items, list):
-            raise InvalidInput(f"{self._each.text} is {kind_of(items)}; a list is expected", path=_EACH)
-        if len(items) > self._limits.events:
-            raise InvalidInput(
-                f"{len(items)} items; at most {self._limits.events} are allowed in a request", path=_EACH
-            )
-        return items
 
     def _translate_item(
         self, context: dict[str, Any], index: int | None, now: datetime, delivery: str | None, result: Translation
@@ -262,6 +253,27 @@ class CompiledMapping:
         if index is not None and not self._id_of_item:
             delivery = f"{delivery}-{index}"
         return delivery_event_id(self._name, delivery)
+
+
+def items_of(
+    each: Path, context: dict[str, Any], *, limits: SourceLimits, where: FieldPath, one: bool = False
+) -> list[Any]:
+    """The items of a request, one event for each. With `one` an object counts as a list of itself alone.
+
+    Raises:
+        InvalidInput: the path `each` finds no list, or one that is too long; the error's path starts with `where`.
+    """
+    try:
+        items = each.one(context)
+    except RenderError as error:
+        raise InvalidInput(error.detail, path=(*where, *error.path)) from None
+    if one and isinstance(items, dict):
+        return [items]
+    if not isinstance(items, list):
+        raise InvalidInput(f"{each.text} is {kind_of(items)}; a list is expected", path=where)
+    if len(items) > limits.events:
+        raise InvalidInput(f"{len(items)} items; at most {limits.events} are allowed in a request", path=where)
+    return items
 
 
 def _count_texts(spec: Any) -> int:

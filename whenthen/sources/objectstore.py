@@ -106,9 +106,8 @@ class _Reading:
     name: str
     now: datetime
     limits: SourceLimits
-    added: (
-        tuple[Additions, dict[str, Any]] | None
-    )  #: what the webhook adds to each event, and what of the request that reads
+    #: what the webhook adds to each event, and the context in which that is read
+    added: tuple[Additions, dict[str, Any]] | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -131,15 +130,13 @@ def translate_notification(
     name: str,
     now: datetime,
     limits: SourceLimits,
-    additions: Additions | None = None,
-    context: dict[str, Any] | None = None,
+    added: tuple[Additions, dict[str, Any]] | None = None,
 ) -> Translation:
-    """The events of one notification, in the order of its records. `additions` are put to each, from `context`.
+    """The events of one notification, in the order of its records. What is `added` is put to each, read in the context beside it.
 
     Raises:
         InvalidEvent: it has none of the known forms, or a record lacks something; names the field.
     """
-    added = None if additions is None else (additions, context or {})
     return _translate(body, ("body",), _Reading(name, now, limits, added), 0)
 
 

@@ -44,32 +44,31 @@ def find_provider(name: str, own: Mapping[str, Provider] | None = None) -> Provi
             `("extends",)`.
     """
     own = own or {}
+    return _whole(_named(name, own, "preset"), own)
+
+
+def _named(name: str, own: Mapping[str, Provider], field: str) -> Provider:
     found = own.get(name)
-    if found is None:
-        if name not in builtin_names():
-            known = sorted({*own, *builtin_names()})
-            raise InvalidInput(
-                f"no provider is named {name[:80]!r}{did_you_mean(name, known)}; `whenthen providers` lists them",
-                path=("preset",),
-            )
-        found = builtin_provider(name)
-    return _whole(found, own)
+    if found is not None:
+        return found
+    if name in builtin_names():
+        return builtin_provider(name)
+    known = sorted({*own, *builtin_names()})
+    raise InvalidInput(
+        f"no provider is named {name[:80]!r}{did_you_mean(name, known)}; `whenthen providers` lists them", path=(field,)
+    )
 
 
 def _whole(provider: Provider, own: Mapping[str, Provider]) -> Provider:
     chain = [provider]
-    while chain[-1].extends is not None:
-        base = chain[-1].extends
+    while (base := chain[-1].extends) is not None:
         # of its own name it extends the package's
-        mine = own.get(base) if base != chain[-1].name else None
-        if mine in chain or len(chain) > MOST_EXTENDED:
+        found = _named(base, own if base != chain[-1].name else {}, "extends")
+        if found in chain or len(chain) > MOST_EXTENDED:
             raise InvalidInput(
                 f"{provider.name!r} extends itself, through {base!r}; name a provider that is whole", path=("extends",)
             )
-        if mine is None and base not in builtin_names():
-            known = sorted({*own, *builtin_names()})
-            raise InvalidInput(f"no provider is named {base[:80]!r}{did_you_mean(base, known)}", path=("extends",))
-        chain.append(mine if mine is not None else builtin_provider(base))
+        chain.append(found)
     if len(chain) == 1:
         return provider
     data: dict[str, Any] = {}

@@ -24,6 +24,7 @@ from whenthen.sources.mapping import (
     checked_condition,
     delivery_event_id,
     digest_of,
+    items_of,
     reject,
     time_of,
 )
@@ -36,7 +37,6 @@ __all__ = ["Additions", "ProviderMapping", "context_of"]
 VARIABLES = ("body", "headers", "query", "method", "name")
 _WORD = re.compile(r"[A-Za-z0-9_.:/-]{1,100}", re.ASCII)  #: of a header that names an event
 _PLAIN = re.compile(r"[A-Za-z0-9_-]{1,100}", re.ASCII)  #: what is a part of a name as it is
-_GROWTH = 4  #: times its body, so much may the events of a large request take
 _FORM = "application/x-www-form-urlencoded"
 
 Related = Sequence[Mapping[str, Sequence[str | After]]]
@@ -148,8 +148,8 @@ class ProviderMapping:
         if self._each is None:
             self._translate_item(context, None, now, signed, result)
             return result
-        most = max(self._limits.bytes, _GROWTH * len(request.body))
-        items = self._items(context)
+        most = self._limits.bytes_of(request)
+        items = items_of(self._each, context, limits=self._limits, where=("each",), one=self._each_is_body)
         if not items:
             result.dropped.append(error_text(("each",), f"{self._each.text} is an empty list"))
         for index, item in enumerate(items):
@@ -187,22 +187,6 @@ class ProviderMapping:
             raise InvalidEvent(f"missing; {self._title} sends its JSON in this form field", path=("body", field))
         return decode_json(document.encode(), ("body", field))
 
-    def _items(self, context: dict[str, Any]) -> list[Any]:
-        assert self._each is not None
-        try:
-            items = self._each.one(context)
-        except RenderError as error:
-            raise InvalidInput(error.detail, path=("each", *error.path)) from None
-        if self._each_is_body and isinstance(items, dict):
-            return [items]
-        if not isinstance(items, list):
-            raise InvalidInput(f"{self._each.text} is {kind_of(items)}; a list is expected", path=("each",))
-        if len(items) > self._limits.events:
-            raise InvalidInput(
-                f"{len(items)} items; at most {self._limits.events} are allowed in a request", path=("each",)
-            )
-        return items
-
     def _translate_item(
         self, context: dict[str, Any], index: int | None, now: datetime, signed: str | None, result: Translation
     ) -> None:
@@ -235,18 +219,23 @@ class ProviderMapping:
         if self._additions:
             self._additions.add_labels(labels, context)
             related += self._additions.related(context)
-        occurred = None if self._occurred is None else self._occurred.value(context) or None
         return new_event(
             name,
             resource=labels.done(),
             related=related[: self._limits.event.related],
             payload=self._payload.render(context),
-            occurred=None if occurred is None or self._occurred is None else time_of(occurred, self._occurred.path),
+            occurred=self._time(context),
             id=self._event_id(context, index, signed),
             now=now,
             source=self._source,
             limits=self._limits.event,
         )
+
+    def _time(self, context: dict[str, Any]) -> datetime | None:
+        if self._occurred is None:
+            return None
+        found = self._occurred.value(context)
+        return time_of(found, self._occurred.path) if found else None
 
     def _event_name(self, context: dict[str, Any]) -> str:
         """The parts that are there, with dots between them. The first that is read must be there, and name something."""
@@ -307,7 +296,10 @@ def _compile_related(
 def _related(compiled: Sequence[CompiledRelated], context: dict[str, Any]) -> list[dict[str, str]]:
     found = []
     for id_pick, picks in compiled:
-        id_label = label_of(id_pick.value(context))
+        value = id_pick.value(context)
+        if value is None:  # most of a provider's related objects are not in one request: no call for those
+            continue
+        id_label = label_of(value)
         if id_label is not None:
             labels = Labels(id_label)
             _put(picks, labels, context)

@@ -103,22 +103,18 @@ class WebhookTranslator:
 
     def unreadable_secrets(self) -> list[str]:
         """Why secrets of it can not be read, one text for each that can not; it names references, never values."""
-        found: dict[str, set[str]] = {}
-        for verification in self._verifications:
-            reasons = unreadable_secrets(verification, resolve_secret=self._resolve_secret)
-            for reference, reason in reasons.items():
-                found.setdefault(reference, set()).add(reason)
-        # of several recipes one is enough: a secret may be the key of the one and the token of the other
-        unusable = [
-            sorted(reasons)[0]
-            for reference, reasons in found.items()
-            if all(
-                reference in unreadable_secrets(each, resolve_secret=self._resolve_secret)
-                for each in self._verifications
-                if reference in references(each)
-            )
+        looked = [
+            (references(each), unreadable_secrets(each, resolve_secret=self._resolve_secret))
+            for each in self._verifications
         ]
-        return unusable
+        found: list[str] = []
+        for reference in self._references():
+            reasons = [unreadable.get(reference) for named, unreadable in looked if reference in named]
+            # of several recipes one is enough: a secret may be the key of the one and the token of the other
+            known = [reason for reason in reasons if reason is not None]
+            if len(known) == len(reasons):
+                found.append(min(known))
+        return found
 
     def _references(self) -> list[str]:
         return list(dict.fromkeys(reference for each in self._verifications for reference in references(each)))
@@ -185,11 +181,8 @@ class WebhookTranslator:
         # SNS declares its JSON as text/plain.
         plain = request.media_type == "text/plain"
         body = decode_json(request.body) if plain else decode_body(request)
-        additions = self._additions if self._additions else None
-        context = context_of(request, body, self.name) if additions is not None else {}
-        return translate_notification(
-            body, name=self.name, now=now, limits=self._limits, additions=additions, context=context
-        )
+        added = (self._additions, context_of(request, body, self.name)) if self._additions else None
+        return translate_notification(body, name=self.name, now=now, limits=self._limits, added=added)
 
 
 def check_provider(provider: Provider, providers: Mapping[str, Provider]) -> None:

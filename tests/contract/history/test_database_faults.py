@@ -90,21 +90,26 @@ def test_a_deleted_file_is_made_again_and_its_cursor_begins_anew(tmp_path: Path)
     database.close()
 
 
-@pytest.mark.requires("an own file system")
-def test_a_full_disk_undoes_the_transaction_and_is_named(tmp_path: Path) -> None:
-    script = (
-        f'mount -t tmpfs -o size=2m tmpfs "{tmp_path}" && exec "{sys.executable}" "{SCRIPT}" "{tmp_path}/history.db"'
-    )
-    done = subprocess.run(
+def in_own_file_system(script: str) -> str:
+    """What a shell script printed that may mount what others do not see."""
+    return subprocess.run(
         ["unshare", "-Urm", "sh", "-c", script],
         capture_output=True,
         text=True,
         check=True,
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
+    ).stdout
+
+
+@pytest.mark.requires("an own file system")
+def test_a_full_disk_undoes_the_transaction_and_is_named(tmp_path: Path) -> None:
+    script = (
+        f'mount -t tmpfs -o size=2m tmpfs "{tmp_path}" && exec "{sys.executable}" "{SCRIPT}" "{tmp_path}/history.db"'
     )
-    assert done.stdout.startswith("full "), done.stdout
-    assert "make room" in done.stdout
+    said = in_own_file_system(script)
+    assert said.startswith("full "), said
+    assert "make room" in said
 
 
 @pytest.mark.requires("an own file system")
@@ -116,15 +121,8 @@ def test_a_read_only_disk_is_named(tmp_path: Path) -> None:
         f'mount --bind "{tmp_path}" "{tmp_path}" && mount -o remount,bind,ro "{tmp_path}" && '
         f'exec "{sys.executable}" "{SCRIPT}" "{tmp_path}/history.db"'
     )
-    done = subprocess.run(
-        ["unshare", "-Urm", "sh", "-c", script],
-        capture_output=True,
-        text=True,
-        check=True,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-    )
-    assert done.stdout.split()[0] in ("read_only", "no_access"), done.stdout
+    said = in_own_file_system(script)
+    assert said.split()[0] in ("read_only", "no_access"), said
 
 
 @pytest.mark.requires("postgresql")

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.patience import limit
+from tests.integration.flows.programs import ROOT, run_program
 
-ROOT = Path(__file__).parents[3]
 PROGRAMS = sorted((ROOT / "examples" / "flows").glob("*.py"))
 PRINTED = {
     "etl_with_retries": ["orders of 01 March: Completed", "cents: 2490"],
@@ -26,21 +22,9 @@ PRINTED = {
 LEFT = {"etl_with_retries": ["orders.db"], "ml_pipeline_with_caching": [".whenthen"]}
 
 
-def run(program: Path, folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, program],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=limit(60),
-        check=False,
-    )
-
-
 @pytest.mark.parametrize("program", PROGRAMS, ids=lambda program: program.stem)
 def test_an_example_prints_what_it_promises_and_leaves_what_it_should(program: Path, tmp_path: Path) -> None:
-    ran = run(program, tmp_path)
+    ran = run_program(program, cwd=tmp_path)
     assert ran.returncode == 0, ran.stderr
     # lines of tasks side by side may be printed without the break between them
     assert [line for line in PRINTED[program.stem] if line not in ran.stdout] == [], ran.stdout
@@ -49,12 +33,12 @@ def test_an_example_prints_what_it_promises_and_leaves_what_it_should(program: P
 
 def test_the_second_run_of_the_pipeline_computes_nothing(tmp_path: Path) -> None:
     program = ROOT / "examples" / "flows" / "ml_pipeline_with_caching.py"
-    first, second = run(program, tmp_path), run(program, tmp_path)
+    first, second = run_program(program, cwd=tmp_path), run_program(program, cwd=tmp_path)
     assert first.stdout.splitlines()[-1:] == second.stdout.splitlines() == ["y = 3.0 x + 2.0"]
 
 
 def test_retries_are_told_in_the_log(tmp_path: Path) -> None:
-    ran = run(ROOT / "examples" / "flows" / "etl_with_retries.py", tmp_path)
+    ran = run_program(ROOT / "examples" / "flows" / "etl_with_retries.py", cwd=tmp_path)
     assert [ran.stderr.count(f"Retry {number}/3") for number in (1, 2, 3)] == [1, 1, 0]
 
 

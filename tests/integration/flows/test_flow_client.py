@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from tests.integration.served import TOKEN, Served
+from tests.integration.served import TOKEN, Served, serving
 from tests.patience import eventually, limit
 from whenthen import flow, get_client
 from whenthen.client.orchestration import SyncPrefectClient
@@ -54,16 +54,8 @@ def add(a: int, b: int) -> int:
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "rules").mkdir()
-    (folder / "rules" / "rules.yaml").write_text(RULES)
-    (folder / "rules" / "jobs.py").write_text(JOBS)
-    served = Served(folder)
-    try:
-        served.wait_until_ready()
+    with serving(tmp_path_factory.mktemp("server"), {"rules.yaml": RULES, "jobs.py": JOBS}) as served:
         yield served
-    finally:
-        served.kill()
 
 
 @pytest.fixture

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.patience import limit
+from tests.integration.flows.programs import ROOT, run_program
 
-ROOT = Path(__file__).parents[3]
 TEXT = (ROOT / "docs" / "flows.md").read_text(encoding="utf-8")
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 
@@ -34,15 +30,7 @@ def examples() -> list[object]:
 def test_an_example_prints_what_the_page_says(tmp_path: Path, program: str, output: str) -> None:
     file = tmp_path / "example.py"
     file.write_text(program, encoding="utf-8")
-    done = subprocess.run(
-        [sys.executable, file],
-        cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        timeout=limit(60),
-        check=False,
-    )
+    done = run_program(file, cwd=tmp_path)
     assert done.stdout == output, done.stderr
     assert "Traceback" not in done.stderr
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.integration.flows.programs import ROOT, run_program
 from tests.patience import eventually, limit
 from whenthen import flow, get_run_logger, task
 from whenthen.exceptions import CrashedRun, SerializationError
@@ -20,20 +21,6 @@ from whenthen.flows.execution.reporter import REPORTER
 from whenthen.futures import wait
 from whenthen.runtime import flow_run, task_run
 from whenthen.task_runners import ProcessPoolTaskRunner
-
-ROOT = Path(__file__).parents[3]
-
-
-def python(program: str, *, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", program],
-        cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **env},
-        capture_output=True,
-        text=True,
-        timeout=limit(60),
-        check=False,
-    )
 
 
 class Local(Exception):
@@ -279,7 +266,7 @@ print(len(compute()), len(compute()), compute(return_state=True).name)
 
 
 def test_a_disk_that_is_full_costs_the_kept_result_and_nothing_else(tmp_path: Path) -> None:
-    done = python(FULL, cwd=tmp_path)
+    done = run_program("-c", FULL, cwd=tmp_path)
     assert done.stdout == "100000 100000 Completed\n", done
     assert done.stderr.count("the result is not kept, the run goes on: [Errno 27] File too large") == 3
     assert list((tmp_path / ".whenthen" / "results").iterdir()) == []
@@ -305,7 +292,7 @@ def f(n):
 
 print(f(3), threading.active_count(), [name for name in ("asyncio", "httpx", "aiohttp", "nats", "yaml", "whenthen.schemas") if name in sys.modules])
 """
-    done = python(program, cwd=tmp_path)
+    done = run_program("-c", program, cwd=tmp_path)
     assert (done.stdout, done.stderr) == ("3 1 ['asyncio']\n", "")
     assert list(tmp_path.iterdir()) == []
 
@@ -324,7 +311,7 @@ f()
 logging.basicConfig(format="own: %(message)s %(flow_run_name)s")
 f()
 """
-    done = python(program, cwd=tmp_path)
+    done = run_program("-c", program, cwd=tmp_path)
     first, second = done.stderr.splitlines()
     assert first.endswith("| INFO    | Flow run 'named' - a line")
     assert second == "own: a line named"

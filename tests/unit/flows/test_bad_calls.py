@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.patience import eventually, limit
-from whenthen import flow, get_run_logger, task
+from whenthen import Task, flow, get_run_logger, task
 from whenthen.exceptions import (
     CircularWait,
     MissingContextError,
@@ -328,7 +328,8 @@ def test_a_flow_out_of_time_leaves_none_of_its_tasks_running() -> None:
     assert -1 not in begun
 
 
-def test_an_interrupt_while_a_flow_waits_stops_what_it_submitted() -> None:
+def endless() -> tuple[Task[[], None], threading.Event]:
+    """A task that ends when it is stopped, and whether it runs."""
     alive = threading.Event()
 
     @task
@@ -339,6 +340,12 @@ def test_an_interrupt_while_a_flow_waits_stops_what_it_submitted() -> None:
                 time.sleep(0.001)
         finally:
             alive.clear()
+
+    return work, alive
+
+
+def test_an_interrupt_while_a_flow_waits_stops_what_it_submitted() -> None:
+    work, alive = endless()
 
     @flow
     def run() -> None:
@@ -353,17 +360,8 @@ def test_an_interrupt_while_a_flow_waits_stops_what_it_submitted() -> None:
 
 
 def test_a_cancelled_async_flow_is_crashed_and_stops_what_it_submitted() -> None:
-    alive = threading.Event()
+    work, alive = endless()
     seen: list[str] = []
-
-    @task
-    def work() -> None:
-        alive.set()
-        try:
-            while True:
-                time.sleep(0.001)
-        finally:
-            alive.clear()
 
     def hook(flow: Any, run: Any, state: State[Any]) -> None:
         seen.append(str(state.message))
@@ -375,8 +373,7 @@ def test_a_cancelled_async_flow_is_crashed_and_stops_what_it_submitted() -> None
 
     async def main() -> None:
         running = asyncio.create_task(run())
-        while not alive.is_set():
-            await asyncio.sleep(0.01)
+        assert await asyncio.to_thread(alive.wait, limit(10))
         running.cancel()
         await running
 

@@ -63,8 +63,7 @@ def show(
 
     from whenthen.sources import find_provider
 
-    own = {provider.name: provider for provider in _own(rules)}
-    provider = find_provider(name, own)
+    provider = find_provider(name, _own(rules))
     if as_rules:
         shown: Any = ready_rules(provider)
     else:
@@ -80,26 +79,26 @@ def ready_rules(provider: Provider) -> dict[str, Any]:
         webhook["secret"] = f"env:{variable}_SECRET"
     else:
         webhook["verify"] = {"type": "bearer", "token": f"env:{variable}_TOKEN"}
-    return (
-        {"webhooks": [webhook], "automations": provider.automations}
-        if provider.automations
-        else {"webhooks": [webhook]}
-    )
+    rules: dict[str, Any] = {"webhooks": [webhook]}
+    if provider.automations:
+        rules["automations"] = provider.automations
+    return rules
 
 
 def _providers(rules: Path | None) -> list[Provider]:
     from whenthen.sources import builtin_names, find_provider
 
-    own = {provider.name: provider for provider in _own(rules)}
+    own = _own(rules)
     return [find_provider(name, own) for name in sorted({*builtin_names(), *own})]
 
 
-def _own(rules: Path | None) -> tuple[Provider, ...]:
+def _own(rules: Path | None) -> dict[str, Provider]:
+    """Those of the rules, by name."""
     if rules is None:
-        return ()
+        return {}
     from whenthen.rules import load_rules
 
-    return load_rules(rules).providers
+    return {provider.name: provider for provider in load_rules(rules).providers}
 
 
 def _row(provider: Provider) -> dict[str, Any]:

@@ -18,11 +18,8 @@ from whenthen.engine.decisions import RECORDS, CommittedBatches, DecisionRecorde
 from whenthen.engine.decisions import recorder as recorder_module
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits import commit as commit_module
-from whenthen.engine.evaluation.commits.commit import FencedShardLog
-from whenthen.engine.evaluation.loop_ports import RuleRevisions
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import Fault, MemoryServer
-from whenthen.engine.evaluation.memory_shard_log import MemoryShardLog
 from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.schemas.decision_records import DecisionBatch, DecisionRow
 from whenthen.schemas.firings import Decision, Reason
@@ -45,20 +42,8 @@ def quiet() -> Iterator[None]:
 class Recorded(Scene):
     """A scene whose processes put their decisions on record."""
 
-    def loop_of(
-        self,
-        process: MemoryConnection,
-        shard_log: FencedShardLog | MemoryShardLog | None = None,
-        revisions: RuleRevisions | None = None,
-    ) -> ShardLoop:
-        return ShardLoop(
-            process.events,
-            shard_log or FencedShardLog(process.engine, 0),
-            self.make(),
-            wall_us=now_us,
-            monotonic=asyncio.get_running_loop().time,
-            recorder=recorder_of(process),
-        )
+    def recorder_of(self, process: MemoryConnection) -> DecisionRecorder:
+        return recorder_of(process)
 
 
 def recorder_of(process: MemoryConnection) -> DecisionRecorder:

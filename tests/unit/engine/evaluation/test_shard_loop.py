@@ -18,6 +18,7 @@ from tests.integration.counting import CountingEvaluator, CountingRules
 from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import START_S, now_us, run
 from whenthen.engine.bus.subjects import outcome_of, window_subject
+from whenthen.engine.decisions import DecisionRecorder
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits import commit as commit_module
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
@@ -144,7 +145,12 @@ class Scene:
             wall_us=now_us,
             monotonic=asyncio.get_running_loop().time,
             revisions=revisions or self.revisions,
+            recorder=self.recorder_of(process),
         )
+
+    def recorder_of(self, process: MemoryConnection) -> DecisionRecorder | None:
+        """What puts the decisions of a process on record."""
+        return None
 
     async def play(self, plans: Sequence[Mapping[int, Fault]] = (), *, atomic: bool = False) -> None:
         """Append all events while processes evaluate them; a process that died is followed by the next one, after the plans by
