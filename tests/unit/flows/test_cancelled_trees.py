@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from typing import Any
@@ -194,3 +195,31 @@ def test_a_scope_is_cancelled_once_with_everything_below_it() -> None:
             heard.append("stopped")
     assert heard.count("stopped") == 2
     assert not isinstance(Stopped(), Exception)
+
+
+def test_a_traced_flow_out_of_time_ends() -> None:
+    """As under a debugger: a thread that is traced stands still while another has yet to hear that it is to stop."""
+
+    @task
+    def inner() -> None:
+        while True:
+            time.sleep(0.001)
+
+    @task
+    def outer() -> None:
+        inner.submit().wait()
+
+    @flow(timeout_seconds=0.05, task_runner=ThreadPoolTaskRunner(max_workers=4))
+    def root() -> None:
+        for _ in range(6):
+            outer.submit()
+        while True:
+            time.sleep(0.001)
+
+    before = sys.gettrace()
+    sys.settrace(lambda *_: None)
+    try:
+        states = [root(return_state=True) for _ in range(5)]
+    finally:
+        sys.settrace(before)
+    assert [state.name for state in states] == ["TimedOut"] * 5

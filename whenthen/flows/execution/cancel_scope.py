@@ -7,11 +7,17 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-__all__ = ["GATES", "CancelScope", "StopGate", "Stopped"]
+__all__ = ["GATES", "RAISE_IN_THREAD", "STOPPED", "CancelScope", "StopGate", "Stopped"]
 
 
 class Stopped(BaseException):
     """Raised in user code whose run was cancelled or ran out of time. No `except Exception` catches it."""
+
+
+RAISE_IN_THREAD = (
+    ctypes.pythonapi.PyThreadState_SetAsyncExc
+)  #: (ident, exception): raised at the thread's next line of Python
+STOPPED = ctypes.py_object(Stopped)
 
 
 class CancelScope:
@@ -84,30 +90,30 @@ class StopGate:
     Stopping is an exception at the next line of Python; a thread in C code, or one that waits for a lock, hears of it afterwards.
     """
 
-    __slots__ = ("_ident", "_lock", "_open", "_requested")
+    __slots__ = ("ident", "is_open", "lock", "requested")
 
     def __init__(self) -> None:
-        self._ident = threading.get_ident()
-        self._lock = threading.Lock()
-        self._open = False
-        self._requested = False
+        self.ident = ctypes.c_ulong(threading.get_ident())
+        self.lock = threading.Lock()
+        self.is_open = False
+        self.requested = False
 
     def __enter__(self) -> None:
-        with self._lock:
-            requested, self._requested = self._requested, False
-            self._open = not requested
+        with self.lock:
+            requested, self.requested = self.requested, False
+            self.is_open = not requested
         if requested:
             raise Stopped
 
     def __exit__(self, *error: object) -> None:
-        with self._lock:
-            self._open = False
+        with self.lock:
+            self.is_open = False
 
     @contextmanager
     def closed(self) -> Iterator[None]:
         """Not stopped in this block; a stop that was asked for meanwhile comes at its end."""
-        with self._lock:
-            was_open, self._open = self._open, False
+        with self.lock:
+            was_open, self.is_open = self.is_open, False
         try:
             yield
         finally:
@@ -115,11 +121,11 @@ class StopGate:
                 self.__enter__()
 
     def stop(self) -> None:
-        with self._lock:
-            if self._open:
-                ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(self._ident), ctypes.py_object(Stopped))
+        with self.lock:
+            if self.is_open:
+                RAISE_IN_THREAD(self.ident, STOPPED)
             else:
-                self._requested = True
+                self.requested = True
 
 
 class _Gates(threading.local):

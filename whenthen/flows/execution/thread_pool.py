@@ -16,7 +16,7 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from whenthen.flows.clock import processor_time, sleep, steady, utc_now
-from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate, Stopped
+from whenthen.flows.execution.cancel_scope import GATES, RAISE_IN_THREAD, STOPPED, CancelScope, StopGate, Stopped
 from whenthen.flows.execution.run_contexts import WORKER
 from whenthen.flows.execution.steps import Call, Pause, WaitFor
 from whenthen.flows.futures.future import PrefectFuture
@@ -30,6 +30,7 @@ __all__ = ["WorkItem", "WorkerPool"]
 FIRST_THREADS = 4  #: are started as soon as there is work for them; further ones as the processor is found idle
 LOOK_S = 0.002  #: how often that is looked for while runs are queued
 IDLE_SHARE = 0.6  #: below this share of one processor, which is what threads of Python share, more threads are of use
+STOP_LOOK_S = 0.02  #: how often, at last, it is looked whether threads that were told to stop have ended
 GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to stop, before it abandons them
 
 
@@ -317,18 +318,37 @@ class WorkerPool:
                 self._wake()
 
     def _stop_all(self) -> None:
+        """Tell all threads to stop, and wait for them for `GRACE_S`.
+
+        No function of Python is called in the loop (so `StopGate.stop` is spelt out): in CPython 3.11, when an exception is under way to
+        one thread, a thread that is traced (by a debugger, by coverage) stands still at its next call until the other has heard, which may
+        wait for a lock or for a third thread that was not told yet.
+        """
         own = threading.get_ident()
         limit = steady() + GRACE_S
         self._ring_all()
         told: set[tuple[int, int]] = set()
-        with self._lock:
-            while self._items and steady() < limit:
+        pause = STOP_LOOK_S / 32
+        while steady() < limit:
+            gates: list[StopGate] = []
+            with self._lock:
+                if not self._items:
+                    return
                 for ident, item in self._busy.items():
                     if ident != own and (ident, id(item)) not in told:
                         told.add((ident, id(item)))
-                        self._gates[ident].stop()
-                self._none_left.wait(0.02)
-            abandoned = [item.future.run.name for ident, item in self._busy.items() if ident != own]
+                        gates.append(self._gates[ident])
+            for gate in gates:
+                with gate.lock:
+                    if gate.is_open:
+                        RAISE_IN_THREAD(gate.ident, STOPPED)
+                    else:
+                        gate.requested = True
+            sleep(pause)
+            pause = min(2 * pause, STOP_LOOK_S)
+        with self._lock:
+            busy = list(self._busy.items())
+        abandoned = [item.future.run.name for ident, item in busy if ident != own]
         if abandoned:
             from whenthen.flows.execution.run_logging import engine_logger
 
