@@ -17,7 +17,7 @@ from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Outcome, decode_window
 from whenthen.engine.bus.streams import DECISIONS, ENGINE, RUN_STATES, RUNS
 from whenthen.engine.decisions import RECORDS, DecisionReader
-from whenthen.engine.evaluation.commits.commit import read_offset
+from whenthen.engine.evaluation.commits.fenced_offset import read_offset
 from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.schemas.decision_records import DecisionBatch
 from whenthen.schemas.deployments import TERMINAL, RunState

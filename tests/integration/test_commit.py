@@ -15,7 +15,8 @@ from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import window_subject
 from whenthen.engine.evaluation import nats_log
-from whenthen.engine.evaluation.commits.commit import FencedShardLog, read_offset
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
+from whenthen.engine.evaluation.commits.fenced_offset import read_offset
 from whenthen.engine.evaluation.log_ports import Fenced
 from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.schemas.errors import SetupError

@@ -22,7 +22,7 @@ from whenthen.engine.bus.connection import Ack, Bus
 from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.streams import ENGINE, EVENTS, LEASES, StreamSettings, ensure_streams
 from whenthen.engine.bus.subjects import prepared_subject
-from whenthen.engine.evaluation.commits.commit import read_offset
+from whenthen.engine.evaluation.commits.fenced_offset import read_offset
 from whenthen.engine.evaluation.leases import LeaseSettings
 from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.rules import load_rules

@@ -25,7 +25,8 @@ from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import action_subject, firing_prefix, offset_subject, window_subject
 from whenthen.engine.evaluation import nats_log
-from whenthen.engine.evaluation.commits.commit import SMALL_BYTES, SMALL_MESSAGES, FencedShardLog, read_offset
+from whenthen.engine.evaluation.commits.commit import SMALL_BYTES, SMALL_MESSAGES, FencedShardLog
+from whenthen.engine.evaluation.commits.fenced_offset import read_offset
 from whenthen.engine.evaluation.log_ports import Fenced
 from whenthen.engine.evaluation.nats_log import NatsEngineStore, nats_shard_loop
 from whenthen.engine.execution.executor import ExecutionSettings, Executor

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from whenthen.engine.evaluation.commits.commit import (
-    read_offset,
-)
 from whenthen.engine.evaluation.commits.commit_messages import (
     EvaluationSettings,
+)
+from whenthen.engine.evaluation.commits.fenced_offset import (
+    read_offset,
 )
 from whenthen.engine.evaluation.firing_counts import (
     FIRED,

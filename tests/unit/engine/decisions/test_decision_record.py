@@ -18,6 +18,7 @@ from whenthen.engine.decisions import RECORDS, CommittedBatches, DecisionRecorde
 from whenthen.engine.decisions import recorder as recorder_module
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits import commit as commit_module
+from whenthen.engine.evaluation.commits import fenced_offset
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import Fault, MemoryServer
 from whenthen.engine.evaluation.shard_loop import ShardLoop
@@ -32,7 +33,7 @@ Counts = Counter[tuple[str, str]]
 @pytest.fixture(autouse=True, scope="module")
 def quiet() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for module in (commit_module, loop_module, recorder_module):
+        for module in (commit_module, fenced_offset, loop_module, recorder_module):
             patch.setattr(module.log, "disabled", True)
         patch.setattr(recorder_module, "CHAIN_BYTES", 900)
         patch.setattr(recorder_module, "RECORD_BYTES", 100)

@@ -26,7 +26,7 @@ from whenthen.engine.bus.subjects import (
     window_subject,
 )
 from whenthen.engine.evaluation.commits import commit as commit_module
-from whenthen.engine.evaluation.commits import commit_division
+from whenthen.engine.evaluation.commits import commit_division, fenced_offset
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.log_ports import CommitRefused, Fenced, ShardLog
 from whenthen.engine.evaluation.memory_log import MemoryConnection
@@ -90,7 +90,8 @@ MIXED: Changes = [commit(1), commit(2, 5), commit(3), [], commit(5, 20), commit(
 def limits() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         limit_to(patch, LIMITS)
-        patch.setattr(commit_module.log, "disabled", True)  # thousands of warnings
+        for module in (commit_module, fenced_offset):
+            patch.setattr(module.log, "disabled", True)  # thousands of warnings
         yield
 
 

@@ -15,6 +15,7 @@ from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.subjects import offset_subject
 from whenthen.engine.evaluation import shard_rules as rules_module
 from whenthen.engine.evaluation.commits import commit as commit_module
+from whenthen.engine.evaluation.commits import fenced_offset
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import Fault, FaultKind, Faults, MemoryServer, ProcessDied
@@ -86,6 +87,7 @@ class Scene(DrivenLoop):
 @pytest.fixture(autouse=True)
 def quiet(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(commit_module.log, "disabled", True)
+    monkeypatch.setattr(fenced_offset.log, "disabled", True)
 
 
 def played(events: Sequence[Any], stored: StoredRules, plans: Sequence[dict[int, Fault]] = ()) -> tuple[list[str], int]:

@@ -16,7 +16,8 @@ from tests.unit.engine.evaluation.virtual_time import now_us, run
 from whenthen.engine.bus.records import Message
 from whenthen.engine.bus.request_client import BusReason, refusal, unavailable
 from whenthen.engine.evaluation.commits import automations_aside
-from whenthen.engine.evaluation.commits.commit import SAME_REFUSALS, FencedShardLog
+from whenthen.engine.evaluation.commits.commit import FencedShardLog
+from whenthen.engine.evaluation.commits.fenced_offset import SAME_REFUSALS
 from whenthen.engine.evaluation.loop_ports import Observer
 from whenthen.engine.evaluation.memory_log import MemoryConnection
 from whenthen.engine.evaluation.memory_server import MemoryServer

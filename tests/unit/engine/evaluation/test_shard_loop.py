@@ -21,6 +21,7 @@ from whenthen.engine.bus.subjects import outcome_of, window_subject
 from whenthen.engine.decisions import DecisionRecorder
 from whenthen.engine.evaluation import shard_loop as loop_module
 from whenthen.engine.evaluation.commits import commit as commit_module
+from whenthen.engine.evaluation.commits import fenced_offset
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.firing_counts import FIRED, decode_totals
 from whenthen.engine.evaluation.log_ports import Fenced
@@ -63,6 +64,7 @@ def quiet() -> Iterator[None]:
     """Thousands of warnings, and the times that a slow machine takes, have no part in this."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(commit_module.log, "disabled", True)
+        patch.setattr(fenced_offset.log, "disabled", True)
         patch.setattr(loop_module.log, "disabled", True)
         yield
 

@@ -16,7 +16,8 @@ something of a subject; there every commit is a batch.
 
 **Lost acknowledgements.** Each commit has an id, which is in the offset message. A commit without an answer is sent
 again unchanged; if the first one had been applied, the second is refused, and the offset that is read back bears its
-id. So a commit that is delivered late, from a buffer or after a leader change, is applied once.
+id. So a commit that is delivered late, from a buffer or after a leader change, is applied once
+(`engine.evaluation.commits.fenced_offset`).
 
 **More than 1,000 messages** (the server's limit). All of them are packed into a few *prepared* messages, and one
 batch of these and the offset (`prepared: n, applied: 0`) is the commit: from then on nothing else can happen to the
@@ -60,33 +61,20 @@ from whenthen.engine.evaluation.commits.commit_division import (
     total_bytes,
 )
 from whenthen.engine.evaluation.commits.commit_recovery import missing
+from whenthen.engine.evaluation.commits.fenced_offset import RETRY_S, FencedOffset, read_offset
 from whenthen.engine.evaluation.commits.window_parts import MARGIN_BYTES, PART_BYTES, WindowParts
 from whenthen.engine.evaluation.log_ports import CommitRefused, EngineStore, Fenced
 from whenthen.schemas.errors import BusUnavailable, SetupError, WhenthenError
 
-__all__ = ["SMALL_BYTES", "SMALL_MESSAGES", "FencedShardLog", "read_offset"]
+__all__ = ["SMALL_BYTES", "SMALL_MESSAGES", "FencedShardLog"]
 
 log = logging.getLogger(__name__)
 
 MIN_PART_BYTES = 16 << 10  #: windows are not cut smaller; a server that refuses these takes nothing
 MIN_BATCH = 16  #: messages; as above
-RETRY_S = (0.05, 0.5)  #: first and longest pause before a commit is sent again
-SAME_REFUSALS = 20  #: after so many in a row the server is believed to mean the commit, and not its own state
-FULL_S = 2.0  #: longest pause while the stream is full and nothing may go
-CLAIMS = 20  #: how often a shard is claimed before another process is believed to have it
 REPLICA_S = 0.05  #: between two looks at a replica that lags
 REPLICA_LOOKS = 100
 PACK_TIMEOUT_S = 10.0  #: a pack is larger than other messages
-
-
-async def read_offset(store: EngineStore, shard: int) -> Offset:
-    """A shard's offset as the stream's leader has it.
-
-    Raises:
-        BusUnavailable: no answer.
-    """
-    record = await store.last(offset_subject(shard))
-    return Offset() if record is None else Offset.decode(record.data, record.seq)
 
 
 class FencedShardLog:
@@ -95,7 +83,7 @@ class FencedShardLog:
     def __init__(self, store: EngineStore, shard: int, *, writer: str = "") -> None:
         self.shard = shard
         self.writer = writer or uuid.uuid4().hex
-        self.offset = Offset()
+        self._fence = FencedOffset(store, shard, writer=self.writer)
         self.stored = 0
         self._engine = store
         self._small_commits = False
@@ -104,7 +92,11 @@ class FencedShardLog:
         self._batch_messages = BATCH_MESSAGES
         self._batch_known = False  #: whether the server takes batches of so many
         self._leftover: list[str] = []  #: packs that were put down and never named
-        self._full = False
+
+    @property
+    def offset(self) -> Offset:
+        """See `ShardLog.offset`."""
+        return self._fence.now
 
     @property
     def largest(self) -> int:
@@ -114,7 +106,7 @@ class FencedShardLog:
     @property
     def full(self) -> bool:
         """See `ShardLog.full`."""
-        return self._full
+        return self._fence.full
 
     @property
     def carries_changes(self) -> bool:
@@ -125,12 +117,12 @@ class FencedShardLog:
         """See `ShardLog.load`. A replica that lags is noticed, because the offset is the last message that the shard has after
         its claim."""
         self._small_commits = await self._engine.has_one_copy()
-        await self._claim()
+        await self._fence.claim()
         await self._apply_prepared()
         if self.offset.packed:
             log.warning("shard %d: recovering the changes of its last commit", self.shard)
             await self._recover()
-            await self._write_offset(dataclasses.replace(self.offset, packed=b""))
+            await self._fence.write(dataclasses.replace(self.offset, packed=b""))
         position = 0
         self._parts = WindowParts(self.shard)
         for _ in range(REPLICA_LOOKS):
@@ -211,9 +203,9 @@ class FencedShardLog:
         """
         packs: list[bytes] = []
         if messages and self._small_commits and is_small(messages):
-            sent = await self._store([], dataclasses.replace(target, packed=packed(messages)))
+            sent = await self._fence.store([], dataclasses.replace(target, packed=packed(messages)))
         elif len(messages) < self._batch_messages and total_bytes(messages) <= BATCH_BYTES:
-            sent = await self._store(messages, target)
+            sent = await self._fence.store(messages, target)
         else:
             await self._learn_batch_limit()
             most = min(PACK_BYTES, self._part_bytes, self.largest)
@@ -221,8 +213,8 @@ class FencedShardLog:
             prepared = [Message(prepared_subject(self.shard, index), data) for index, data in enumerate(packs)]
             *before, last = groups(prepared, max_messages=self._batch_messages - 1)
             for group in before:
-                await self._write_offset(self.offset, group)
-            sent = await self._store(last, dataclasses.replace(target, prepared=len(packs)))
+                await self._fence.write(self.offset, group)
+            sent = await self._fence.store(last, dataclasses.replace(target, prepared=len(packs)))
         return packs if sent else None
 
     async def _learn_batch_limit(self) -> None:
@@ -235,7 +227,7 @@ class FencedShardLog:
             except BusUnavailable as error:
                 log.warning("shard %d: the largest batch is not known yet: %s", self.shard, error)
                 if error.reason == BusReason.FULL:
-                    await self._make_room(SMALL_BYTES)
+                    await self._fence.make_room(SMALL_BYTES)
                 await asyncio.sleep(RETRY_S[1])
                 continue
             self._batch_known = True
@@ -266,7 +258,7 @@ class FencedShardLog:
             await self._engine.publish_fenced(messages, subject=subject, expect=self.offset.revision)
         except (StaleBatch, BusUnavailable) as error:
             log.warning("shard %d: not all changes are known to be stored (%s)", self.shard, error)
-            await self._write_offset(self.offset)
+            await self._fence.write(self.offset)
             # refused, yet not fenced out: the stream was given replicas since the shard was loaded
             self._small_commits = not isinstance(error, StaleBatch)
             await self._recover()
@@ -287,22 +279,11 @@ class FencedShardLog:
                 return
             except (StaleBatch, BusUnavailable) as error:
                 if isinstance(error, BusUnavailable) and error.reason == BusReason.FULL:
-                    await self._make_room(SMALL_BYTES)
+                    await self._fence.make_room(SMALL_BYTES)
                 log.warning("shard %d: changes are still not stored (%s); trying again", self.shard, error)
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_S[1])
-            await self._write_offset(self.offset)
-
-    async def _claim(self) -> None:
-        """Write the offset unchanged as this writer. A commit that comes in between is the last one of the previous writer."""
-        for attempt in range(CLAIMS):
-            self.offset = await read_offset(self._engine, self.shard)
-            try:
-                await self._write_offset(self.offset)
-                return
-            except Fenced:
-                if attempt == CLAIMS - 1:
-                    raise
+            await self._fence.write(self.offset)
 
     async def _apply_prepared(self) -> None:
         if not self.offset.prepared:
@@ -320,94 +301,12 @@ class FencedShardLog:
     async def _apply(self, packs: Sequence[bytes]) -> None:
         """Apply the packs that are not applied yet; then forget them all by short-lived tombstones."""
         for index in range(self.offset.applied, len(packs)):
-            await self._write_offset(dataclasses.replace(self.offset, applied=index + 1), list(unpack(packs[index])))
+            await self._fence.write(dataclasses.replace(self.offset, applied=index + 1), list(unpack(packs[index])))
         tombstones = [Message(prepared_subject(self.shard, index), b"", 1) for index in range(len(packs))]
         *before, last = groups(tombstones, max_messages=self._batch_messages - 1)
         for group in before:
-            await self._write_offset(self.offset, group)
-        await self._write_offset(dataclasses.replace(self.offset, prepared=0, applied=0), last)
-
-    async def _write_offset(self, offset: Offset, messages: Sequence[Message] = ()) -> None:
-        """Store `messages` and an offset under a commit id of its own. Errors: see `_store`."""
-        await self._store(messages, dataclasses.replace(offset, commit=uuid.uuid4().hex, writer=self.writer))
-
-    async def _store(self, messages: Sequence[Message], target: Offset) -> bool:
-        """One fenced batch, sent until its outcome is known. False when it was an earlier sending of the same commit, maybe with
-        other messages, that was applied.
-
-        Raises:
-            Fenced: another process took the shard over.
-            MessageTooLarge: nothing of this sending was stored.
-            CommitRefused: the server refuses it again and again.
-        """
-        batch = [*messages, Message(offset_subject(self.shard), target.encode())]
-        pause = RETRY_S[0]
-        refused = 0
-        while True:
-            try:
-                revision = await self._engine.publish_batch(batch, expect=self.offset.revision)
-            except StaleBatch:
-                found = await self._read_offset()
-                if found.commit == target.commit:
-                    self.offset = found  # an earlier sending of this very commit was applied
-                    self._full = False
-                    return False
-                if found.revision != self.offset.revision:
-                    raise Fenced(
-                        f"shard {self.shard}: process {found.writer} committed at position {found.seq}; "
-                        "this one's state is void"
-                    ) from None
-                log.info(
-                    "shard %d: the server still stores a message of the same expectation; sending the commit again",
-                    self.shard,
-                )
-                await asyncio.sleep(pause)
-                continue
-            except BusUnavailable as error:
-                log.warning("shard %d: commit not acknowledged (%s); sending it again", self.shard, error)
-                refused = refused + 1 if error.reason == BusReason.REFUSED else 0
-                if refused >= SAME_REFUSALS:
-                    raise CommitRefused(f"shard {self.shard}: {error}") from error
-                longest = RETRY_S[1]
-                if error.reason == BusReason.FULL and not await self._make_room(total_bytes(batch)):
-                    longest = FULL_S
-                await asyncio.sleep(pause)
-                pause = min(pause * 2, longest)
-                continue
-            self.offset = dataclasses.replace(target, revision=revision)
-            self._full = False
-            return True
-
-    async def _make_room(self, needed: int) -> bool:
-        """Make room for `needed` bytes in a stream that is full; whether anything went."""
-        try:
-            gone = await self._engine.make_room(needed)
-        except BusUnavailable as error:
-            log.warning("shard %d: no room could be made: %s", self.shard, error)
-            return False
-        if gone:
-            log.warning(
-                "shard %d: %s is full; the oldest %d firings and outcomes were deleted to make room for a commit",
-                self.shard,
-                ENGINE,
-                gone,
-            )
-        elif not self._full:
-            log.error(
-                "shard %d: %s is full, and all that is left in it is needed: windows, waiting tasks, dead letters. "
-                "Nothing is evaluated until there is room; raise engine_bytes, or drop dead letters",
-                self.shard,
-                ENGINE,
-            )
-        self._full = not gone
-        return gone > 0
-
-    async def _read_offset(self) -> Offset:
-        while True:
-            try:
-                return await read_offset(self._engine, self.shard)
-            except BusUnavailable:
-                await asyncio.sleep(RETRY_S[0])
+            await self._fence.write(self.offset, group)
+        await self._fence.write(dataclasses.replace(self.offset, prepared=0, applied=0), last)
 
     async def _read(self, position: int, on_window: Callable[[str, str, bytes], None]) -> int:
         """Read the shard's messages after `position`; gives the last sequence that was seen."""
@@ -427,7 +326,7 @@ class FencedShardLog:
         tombstones = [Message(subject, b"", 1) for subject in dict.fromkeys(self._leftover)]
         self._leftover = []
         for group in groups(tombstones, max_messages=BATCH_MESSAGES - 1):
-            await self._write_offset(self.offset, group)
+            await self._fence.write(self.offset, group)
 
     async def _beyond(self, position: int) -> WhenthenError:
         """What it means that there is something after the offset that this process has just written."""
