@@ -17,12 +17,14 @@ from whenthen.schemas.times import format_us, parse_duration, parse_time, to_us
 
 __all__ = ["HistoryQuestions"]
 
-ANSWER_S = 30.0
+ANSWER_S = 30.0  #: that an answer is waited for
 _DAY_HOURS = 24
 _TIMES = {"at_us": "at", "decided_us": "decided"}
 
 
 class HistoryQuestions:
+    """Answers `GET /api/history` and what is below it, by asking."""
+
     def __init__(self, bus: Bus, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._bus = bus
         self._clock = clock
