@@ -149,6 +149,7 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
         asyncio.run(
             eventually(lambda: client.get("/api/history/runs", timeout=limit(10)).json().get("items"), within_s=60)
         )
+        asyncio.run(eventually(lambda: caught_up(client), within_s=60))
         assert client.get("/api/status").json()["nats"] == f"nats://127.0.0.1:{server.port}"
     said = "".join((tmp_path / f"{role}.log").read_text() for role in roles)
     assert "permissions violation" not in said.lower()
@@ -164,6 +165,11 @@ def answers(client: httpx.Client, path: str) -> bool:
 
 def completed(client: httpx.Client) -> bool:
     return [run["state"] for run in client.get("/api/runs", timeout=limit(10)).json()] == ["Completed"]
+
+
+def caught_up(client: httpx.Client) -> bool:
+    behind = client.get("/api/status", timeout=limit(10)).json()["history"]
+    return behind is not None and behind["messages"] == 0
 
 
 async def prepared(server: NatsServer) -> Bus:

@@ -190,6 +190,12 @@ class Metrics:
             "stream_stuck", "1 while nothing can be stored in a stream that is full of what is needed.", "stream"
         )
         self.stream_messages = gauge("stream_messages", "Messages in a stream.", "stream")
+        self.history_lag_messages = gauge(
+            "history_lag_messages", "Messages of a stream that are not in the history.", "stream"
+        )
+        self.history_lag_seconds = gauge(
+            "history_lag_seconds", "Age of the oldest message of a stream that is not in the history.", "stream"
+        )
         self.runs = counter("flow_runs", "Flow runs by the state that they ended in.", "deployment", "state")
         self.run_events_set_aside = counter(
             "flow_run_events_set_aside", "State changes of flow runs whose event is without its data, or not published."
@@ -324,6 +330,11 @@ class Metrics:
         self.stream_bytes.labels(stream).set(size)
         if limit > 0:
             self.stream_limit_bytes.labels(stream).set(limit)
+
+    def set_history_lag(self, stream: str, *, messages: int, seconds: float) -> None:
+        """Note how far the history is behind a stream."""
+        self.history_lag_messages.labels(stream).set(messages)
+        self.history_lag_seconds.labels(stream).set(seconds)
 
     def text(self) -> bytes:
         """The exposition that `/metrics` serves. One that took long to make is given again for a while: whoever asks all the time, which

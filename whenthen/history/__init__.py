@@ -9,7 +9,7 @@ from __future__ import annotations
 from whenthen.history.database import Database, HistoryUnavailable
 from whenthen.history.history_queries import HistoryPage, HistoryQuery, HistoryReader
 from whenthen.history.history_retention import HistoryStats, Keep, Retention, read_stats
-from whenthen.history.projection import Cursor, CursorMoved, Projection
+from whenthen.history.projection import Cursor, CursorMoved, Projection, read_cursors
 from whenthen.history.rows import Message, Rows, message_rows
 
 __all__ = [
@@ -27,5 +27,6 @@ __all__ = [
     "Retention",
     "Rows",
     "message_rows",
+    "read_cursors",
     "read_stats",
 ]

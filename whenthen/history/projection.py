@@ -20,7 +20,7 @@ from whenthen.history.database import Database
 from whenthen.history.rows import KeyedRow, Rows, Tally, position
 from whenthen.schemas.errors import WhenthenError
 
-__all__ = ["OTHERS", "Cursor", "CursorMoved", "Projection"]
+__all__ = ["OTHERS", "Cursor", "CursorMoved", "Projection", "read_cursors"]
 
 MOST_FIRST = 1000  #: values of the first field that one kind's tallies tell apart in an hour
 OTHERS = "(others)"
@@ -48,6 +48,12 @@ class Cursor:
     def position(self, seq: int) -> int:
         """The place of a message of the stream."""
         return position(self.incarnation, seq)
+
+
+def read_cursors(database: Database) -> list[Cursor]:
+    """How far each stream, and each shard of one, is. Raises `HistoryUnavailable`."""
+    with database.reading() as connection:
+        return [Cursor(**row._mapping) for row in connection.execute(sa.select(tables.cursors))]
 
 
 class Projection:

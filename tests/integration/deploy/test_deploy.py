@@ -54,6 +54,7 @@ SPOILT = [
     ('+ min_over_time(whenthen_actions_total{outcome=~"failed|dead"}[10m])', ""),
     ("(max by (automation, job) (whenthen_dead_letters))", "(whenthen_dead_letters)"),
     ("whenthen_evaluation_lag_seconds) > 30", "whenthen_evaluation_lag_seconds) > 3000"),
+    ("whenthen_history_lag_seconds) > 300", "whenthen_history_lag_seconds) > 30000"),
     ("unless on (automation) max by (automation) (whenthen_automation_paused) == 1", ""),
     ("min by (automation) (whenthen_automation_silent", "max by (automation) (whenthen_automation_silent"),
     ("whenthen_rules_refused == 1", "whenthen_rules_refused == 2"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from datetime import timedelta
 from typing import Annotated, Any
 
 import typer
@@ -12,6 +14,7 @@ from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, Output, OutputOption, UrlOption
 from whenthen.cli.output import errors, fail, print_json, print_lines, stderr, stdout
 from whenthen.schemas.errors import did_you_mean
+from whenthen.schemas.times import format_duration
 
 __all__ = ["add_commands"]
 
@@ -26,6 +29,8 @@ STREAMS = (
     Column(title="SHARD", value="shard", shape=Shape.NUMBER),
     Column(title="TAKEN", value="taken", shape=Shape.NUMBER),
     Column(title="UP TO", value=local_time("at")),
+    Column(title="BEHIND", value=lambda item: _behind(item["behind"]), shape=Shape.NUMBER),
+    Column(title="BY", value=lambda item: _by(item["behind"]), optional=True),
 )
 #: as the route has them
 FILTERS = (
@@ -39,6 +44,16 @@ def add_commands(app: typer.Typer) -> None:
     history = new_group(app, "history", "What happened in the last weeks, and how much of it is kept.")
     history.command("stats")(stats)
     history.command("list")(list_kind)
+
+
+def _behind(lag: Mapping[str, Any] | None) -> str | int:
+    """Messages."""
+    return "" if lag is None else int(lag["messages"])
+
+
+def _by(lag: Mapping[str, Any] | None) -> str:
+    """How old the oldest of them is."""
+    return format_duration(timedelta(seconds=round(lag["seconds"]))) if lag and lag["messages"] else ""
 
 
 @errors

@@ -77,20 +77,27 @@ class DecisionReader:
             return recorded
         place = await self._place(shard, position)
         batches = CommittedBatches()
-        found: list[DecisionBatch] = []
+
+        def take(given: list[DecisionBatch]) -> None:
+            for each in given:
+                if each.after < position <= each.seq:
+                    recorded.rules = each.rules
+                recorded.rows += [
+                    row for row in each.rows if automation in (None, row.automation) and row.seq == position
+                ]
+
         looked = 0
+        behind = False
         async for sequence, batch in self._from(shard, place):
             looked += 1
-            found += batches.message(sequence, batch)
-            behind = bool(found) and found[-1].after >= position
-            if behind and (looked >= MOST_BATCHES or not _is_held(found, automation, position)):
+            given = batches.message(sequence, batch)
+            take(given)
+            if given:
+                behind = given[-1].after >= position
+            if behind and (looked >= MOST_BATCHES or not _is_held(recorded.rows)):
                 break
         else:
-            found += batches.offset((await self.offset(shard)).decisions)
-        for each in found:
-            if each.after < position <= each.seq:
-                recorded.rules = each.rules
-            recorded.rows += [row for row in each.rows if automation in (None, row.automation) and row.seq == position]
+            take(batches.offset((await self.offset(shard)).decisions))
         return recorded
 
     async def _from(self, shard: int, place: int) -> AsyncGenerator[tuple[int, DecisionBatch], None]:
@@ -146,12 +153,6 @@ def _decoded(data: bytes) -> DecisionBatch | None:
         return None
 
 
-def _is_held(batches: list[DecisionBatch], automation: str | None, position: int) -> bool:
-    """Whether the event at a position was held for its predecessor, and nothing shows yet how it was decided."""
-    reasons = [
-        row.reason
-        for each in batches
-        for row in each.rows
-        if automation in (None, row.automation) and row.seq == position
-    ]
-    return bool(reasons) and set(reasons) == {Reason.HELD_FOR_PREDECESSOR}
+def _is_held(rows: list[DecisionRow]) -> bool:
+    """Whether an event was held for its predecessor, and none of its rows shows yet how it was decided."""
+    return bool(rows) and all(row.reason == Reason.HELD_FOR_PREDECESSOR for row in rows)

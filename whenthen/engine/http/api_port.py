@@ -138,12 +138,6 @@ class Api(Protocol):
     async def count_dead(self, automation: str | None) -> answers.DeadLetterCount:
         """How many dead letters there are, of one automation or of all."""
 
-    # changes
-
-    async def pause_automation(self, name: str, request: PauseRequest) -> answers.AutomationState: ...
-
-    async def resume_automation(self, name: str) -> answers.AutomationState: ...
-
     async def list_audit(self, page: Page) -> list[why_models.AuditItem]:
         """Who did what, newest first. Filters: kind, who, what (globs)."""
 
@@ -157,7 +151,8 @@ class Api(Protocol):
         until: str | None,
         more: Mapping[str, Any],
     ) -> answers.HistoryPage:
-        """What happened, newest first. Raises InvalidInput."""
+        """What happened, newest first; `more` is what else the routes take (`id_prefix`, `related`, `text`, `before`, `limit`).
+        Raises InvalidInput."""
 
     async def history_counts(
         self, kind: str, *, equal: Mapping[str, str], by: str | None, since: str | None, until: str | None, step: str
@@ -165,6 +160,12 @@ class Api(Protocol):
         """How many of a kind there were in each step. Raises InvalidInput."""
 
     async def history_stats(self) -> answers.HistoryStats: ...
+
+    # changes
+
+    async def pause_automation(self, name: str, request: PauseRequest) -> answers.AutomationState: ...
+
+    async def resume_automation(self, name: str) -> answers.AutomationState: ...
 
     async def list_orphans(self) -> list[answers.Orphan]: ...
 

@@ -87,6 +87,7 @@ class ServerApi:
         self.history_page = history.history_page
         self.history_counts = history.history_counts
         self.history_stats = history.history_stats
+        self._history_lag = history.lag
         done = partial(audited, audit)
         self.ready = missing
         self.metrics = metrics.text
@@ -147,7 +148,8 @@ class ServerApi:
         return self._backups.start()
 
     async def status(self) -> answers.Status:
-        return self._describe().model_copy(update={"set_aside": await self._automations.set_aside()})
+        found = {"set_aside": await self._automations.set_aside(), "history": await self._history_lag()}
+        return self._describe().model_copy(update=found)
 
 
 def _pause(state: answers.AutomationState) -> str:

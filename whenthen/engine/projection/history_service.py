@@ -1,7 +1,7 @@
 """Answers questions about the history over NATS: any process asks, one that has the database answers.
 
 A question is JSON: `{"ask": "page", "query": {...}}` with the fields of `HistoryQuery`, `{"ask": "counts", ...}` with those of
-`HistoryReader.counts`, or `{"ask": "stats"}`. The answer is `{"answer": ...}`, or `{"error": {"reason", "detail", "path"}}`.
+`HistoryReader.counts`, `{"ask": "stats"}`, or `{"ask": "lag"}`, which is answered from what was measured last. The answer is `{"answer": ...}`, or `{"error": {"reason", "detail", "path"}}`.
 Asked by `engine.process.queries.history.history_questions`.
 """
 
@@ -20,6 +20,7 @@ from nats.aio.msg import Msg
 
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
+from whenthen.engine.projection.history_lag import HistoryLag
 from whenthen.history import Database, HistoryQuery, HistoryReader, read_stats
 from whenthen.schemas.errors import WhenthenError
 
@@ -28,6 +29,7 @@ __all__ = ["HistoryService"]
 log = logging.getLogger(__name__)
 
 QUEUE = "history"  #: of several processes one answers
+LAG_QUESTION = b'{"ask":"lag"}'
 THREADS = 2
 MOST_WAITING = 32  #: questions; one more is answered that it is too busy
 
@@ -35,16 +37,17 @@ MOST_WAITING = 32  #: questions; one more is answered that it is too busy
 class HistoryService:
     """Reads from threads of its own, beside the one that writes."""
 
-    def __init__(self, bus: Bus, database: Database) -> None:
+    def __init__(self, bus: Bus, database: Database, lag: HistoryLag) -> None:
         self._bus = bus
         self._database = database
+        self._lag = lag
         self._reader = HistoryReader(database)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="history questions")
         self._waiting: set[asyncio.Task[None]] = set()
         self._questions: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "page": self._page,
             "counts": self._counts,
-            "stats": lambda _: dataclasses.asdict(read_stats(self._database)),
+            "stats": self._stats,
         }
 
     async def run(self) -> None:
@@ -65,6 +68,9 @@ class HistoryService:
         self._threads.shutdown(wait=True, cancel_futures=True)
 
     async def _take(self, message: Msg) -> None:
+        if message.data == LAG_QUESTION:  # it reads no database, and is asked where one that is locked shows
+            await self._answer(message, orjson.dumps({"answer": self._behind()}))
+            return
         if len(self._waiting) >= MOST_WAITING:
             await self._answer(message, _error("busy", "the history has too many questions at once; ask again"))
             return
@@ -99,6 +105,18 @@ class HistoryService:
 
     def _counts(self, question: dict[str, Any]) -> list[tuple[int, str, int]]:
         return self._reader.counts(question.pop("kind"), **question)
+
+    def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
+        found = dataclasses.asdict(read_stats(self._database))
+        behind = self._lag.now()
+        for cursor in found["cursors"]:
+            cursor["behind"] = behind.get((cursor["stream"], cursor["shard"]))
+        return found
+
+    def _behind(self) -> tuple[int, float] | None:
+        """Messages and seconds, of all streams; None before they were measured."""
+        found = self._lag.now().values()
+        return (sum(messages for messages, _ in found), max(seconds for _, seconds in found)) if found else None
 
 
 def _error(reason: str, detail: str, path: tuple[str | int, ...] = ()) -> bytes:

@@ -16,8 +16,10 @@ from tests.contract.history import history_messages as made
 from tests.integration.conftest import bus, nats_server
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
+from whenthen.engine.http import answer_models as answers
+from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
-from whenthen.engine.projection import HistoryService, history_service
+from whenthen.engine.projection import HistoryLag, HistoryService, history_service
 from whenthen.history import Database, Projection
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
 from whenthen.schemas.times import from_us
@@ -31,7 +33,9 @@ NOTHING: dict[str, Any] = {"equal": {}, "labels": {}, "since": None, "until": No
 
 @contextlib.asynccontextmanager
 async def answering(bus: Bus, database: Database) -> AsyncIterator[HistoryQuestions]:
-    service = HistoryService(bus, database)
+    lag = HistoryLag(bus, database, metrics=Metrics(version="1"), shards=1)
+    await lag.measure()
+    service = HistoryService(bus, database, lag)
     task = asyncio.create_task(service.run())
     await asyncio.sleep(0)
     await bus.nc.flush()
@@ -64,6 +68,8 @@ async def test_pages_counts_and_stats_come_from_another_process(bus: Bus, tmp_pa
         stats = await questions.history_stats()
         assert {table.name: table.rows for table in stats.tables}["events"] == 30
         assert [(each.stream, each.taken) for each in stats.streams] == [("EVENTS", 30)]
+        assert stats.streams[0].behind == answers.HistoryLag(messages=0, seconds=0)
+        assert await questions.lag() == answers.HistoryLag(messages=0, seconds=0)
 
 
 async def test_what_is_asked_wrongly_is_said_as_anywhere_else(bus: Bus, tmp_path: Path) -> None:
@@ -118,3 +124,4 @@ async def test_without_the_role_it_is_said_which_process_is_missing(bus: Bus) ->
     with pytest.raises(BusUnavailable, match="--role history") as caught:
         await page(HistoryQuestions(bus, lambda: datetime.now(UTC)))
     assert caught.value.reason == "no_history"
+    assert await HistoryQuestions(bus).lag() is None

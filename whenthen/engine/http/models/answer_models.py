@@ -16,6 +16,7 @@ from whenthen.engine.http.models.history_models import (
     HistoryCount,
     HistoryCursor,
     HistoryKind,
+    HistoryLag,
     HistoryPage,
     HistoryStats,
     HistoryTable,
@@ -51,6 +52,7 @@ __all__ = [
     "HistoryCount",
     "HistoryCursor",
     "HistoryKind",
+    "HistoryLag",
     "HistoryPage",
     "HistoryStats",
     "HistoryTable",
@@ -269,6 +271,8 @@ class Status(AnswerModel):
     """The work pools whose runs this process executes."""
     secrets_missing: dict[str, list[str]] = {}
     """Why secrets of webhooks can not be read by this process, by webhook. One none of whose secrets can be read refuses every request."""
+    history: HistoryLag | None = None
+    """How far the history is behind the streams; null where no process with the role history answers."""
 
 
 # Events

@@ -6,7 +6,15 @@ from typing import Any, Literal
 
 from whenthen.engine.http.models.answer_base import AnswerModel
 
-__all__ = ["HistoryCount", "HistoryCursor", "HistoryKind", "HistoryPage", "HistoryStats", "HistoryTable"]
+__all__ = [
+    "HistoryCount",
+    "HistoryCursor",
+    "HistoryKind",
+    "HistoryLag",
+    "HistoryPage",
+    "HistoryStats",
+    "HistoryTable",
+]
 
 HistoryKind = Literal["events", "decisions", "firings", "actions", "runs", "audit"]
 
@@ -43,6 +51,15 @@ class HistoryTable(AnswerModel):
     newest: str | None
 
 
+class HistoryLag(AnswerModel):
+    """How far the history is behind."""
+
+    messages: int
+    """That are in the streams and not in the history."""
+    seconds: float
+    """The age of the oldest of them."""
+
+
 class HistoryCursor(AnswerModel):
     """How far a stream is in the history."""
 
@@ -54,6 +71,8 @@ class HistoryCursor(AnswerModel):
     """Counts the streams that had the name."""
     at: str | None
     """When the last message was stored."""
+    behind: HistoryLag | None = None
+    """As it was measured last, some seconds ago at most; null before that."""
 
 
 class HistoryStats(AnswerModel):

@@ -8,7 +8,7 @@ from pydantic import Field, RootModel
 
 from whenthen.engine.process.asyncapi.event_messages import MessageModel
 
-__all__ = ["CountsQuestion", "HistoryQuestion", "PageFilters", "PageQuestion", "StatsQuestion"]
+__all__ = ["CountsQuestion", "HistoryQuestion", "LagQuestion", "PageFilters", "PageQuestion", "StatsQuestion"]
 
 
 class PageFilters(MessageModel):
@@ -59,5 +59,11 @@ class StatsQuestion(MessageModel):
     ask: Literal["stats"]
 
 
-class HistoryQuestion(RootModel[PageQuestion | CountsQuestion | StatsQuestion]):
+class LagQuestion(MessageModel):
+    """How far the history is behind, as it was measured last."""
+
+    ask: Literal["lag"]
+
+
+class HistoryQuestion(RootModel[PageQuestion | CountsQuestion | StatsQuestion | LagQuestion]):
     """A question about the history."""

@@ -6,7 +6,14 @@ import contextlib
 
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.wiring.process_parts import ProcessParts
-from whenthen.engine.projection import PROJECTED, DecisionProjector, HistoryService, HistoryWriter, StreamProjector
+from whenthen.engine.projection import (
+    PROJECTED,
+    DecisionProjector,
+    HistoryLag,
+    HistoryService,
+    HistoryWriter,
+    StreamProjector,
+)
 from whenthen.history import Database, Keep
 
 __all__ = ["HistoryRole", "history_database"]
@@ -34,7 +41,9 @@ class HistoryRole:
             start(f"history of {stream}", StreamProjector(parts.bus.client, self._writer, stream).run)
         start("history of decisions", DecisionProjector(parts.bus, self._writer, shards=settings.shards).run)
         start(RETENTION, self._writer.retain)
-        self._service = HistoryService(parts.bus, self._database)
+        lag = HistoryLag(parts.bus, self._database, metrics=parts.metrics, shards=settings.shards)
+        start("history lag", lag.run)
+        self._service = HistoryService(parts.bus, self._database, lag)
         start("history questions", self._service.run)
 
     def close(self) -> None:

@@ -17,12 +17,15 @@ from whenthen.schemas.times import format_us, parse_duration, parse_time, to_us
 
 __all__ = ["HistoryQuestions"]
 
-ANSWER_S = 30.0
+ANSWER_S = 30.0  #: that an answer is waited for
+LAG_S = 2.0  #: the same for how far it is, which is in memory
 _DAY_HOURS = 24
 _TIMES = {"at_us": "at", "decided_us": "decided"}
 
 
 class HistoryQuestions:
+    """Answers `GET /api/history` and what is below it, by asking."""
+
     def __init__(self, bus: Bus, clock: Callable[[], datetime] = lambda: datetime.now(UTC)) -> None:
         self._bus = bus
         self._clock = clock
@@ -96,14 +99,22 @@ class HistoryQuestions:
                     taken=cursor["taken"],
                     incarnation=cursor["incarnation"],
                     at=format_us(cursor["clock_us"]) if cursor["clock_us"] else None,
+                    behind=_lag(cursor["behind"]),
                 )
                 for cursor in sorted(found["cursors"], key=lambda cursor: (cursor["stream"], cursor["shard"]))
             ],
         )
 
-    async def _ask(self, question: Mapping[str, Any]) -> Any:
+    async def lag(self) -> answers.HistoryLag | None:
+        """How far the history is behind; None where nobody says so in time."""
         try:
-            found = await self._bus.client.request(HISTORY_QUESTIONS, orjson.dumps(question), timeout_s=ANSWER_S)
+            return _lag(await self._ask({"ask": "lag"}, timeout_s=LAG_S))
+        except BusUnavailable:
+            return None
+
+    async def _ask(self, question: Mapping[str, Any], *, timeout_s: float = ANSWER_S) -> Any:
+        try:
+            found = await self._bus.client.request(HISTORY_QUESTIONS, orjson.dumps(question), timeout_s=timeout_s)
         except BusUnavailable as error:
             if error.reason != BusReason.NO_STREAM:
                 raise
@@ -130,6 +141,10 @@ class HistoryQuestions:
         except (ValueError, OverflowError):
             why = f"{text[:80]!r} is neither a time (2026-01-31T08:00:00Z) nor how long ago it was (2h, 7d)"
             raise InvalidInput(why, path=(field,)) from None
+
+
+def _lag(found: tuple[int, float] | None) -> answers.HistoryLag | None:
+    return None if found is None else answers.HistoryLag(messages=found[0], seconds=found[1])
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
