@@ -28,7 +28,7 @@ def wait(futures: Iterable[PrefectFuture[Any]], timeout: float | None = None) ->
 
 
 def as_completed(futures: Iterable[PrefectFuture[R]], timeout: float | None = None) -> Iterator[PrefectFuture[R]]:
-    """The futures in the order in which their runs end, each once.
+    """The futures in the order in which their runs end, each once. Whether one of them waits for this run is not looked for.
 
     Raises:
         TimeoutError: not all have ended after `timeout` seconds.
