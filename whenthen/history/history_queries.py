@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection
 
 from whenthen.history import history_tables as tables
 from whenthen.history.database import Database
-from whenthen.history.rows import HOUR_US, INDEXED_CHARS, label_mark, related_mark
 from whenthen.schemas.errors import InvalidInput, did_you_mean
+from whenthen.schemas.history_rows import HOUR_US, INDEXED_CHARS, label_mark, related_mark
 
 __all__ = ["SCAN_ROWS", "HistoryPage", "HistoryQuery", "HistoryReader", "column_names"]
 

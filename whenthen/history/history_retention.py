@@ -14,7 +14,7 @@ from sqlalchemy.engine import Connection
 from whenthen.history import history_tables as tables
 from whenthen.history.database import Database
 from whenthen.history.history_queries import column_names
-from whenthen.history.rows import HOUR_US, event_marks
+from whenthen.schemas.history_rows import HOUR_US, event_marks
 
 __all__ = ["STEP_ROWS", "HistoryStats", "Keep", "Retention", "TableStats", "read_stats"]
 

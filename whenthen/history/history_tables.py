@@ -8,7 +8,6 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 __all__ = [
-    "INCARNATION_BITS",
     "actions",
     "audit",
     "cursors",
@@ -23,8 +22,6 @@ __all__ = [
     "tallies",
     "tries",
 ]
-
-INCARNATION_BITS = 44  #: below them is the sequence
 
 metadata = sa.MetaData()
 

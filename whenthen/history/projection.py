@@ -17,8 +17,8 @@ from sqlalchemy.engine import Connection
 
 from whenthen.history import history_tables as tables
 from whenthen.history.database import Database
-from whenthen.history.rows import KeyedRow, Rows, Tally, position
 from whenthen.schemas.errors import WhenthenError
+from whenthen.schemas.history_rows import KeyedRow, Rows, Tally, position
 
 __all__ = ["OTHERS", "Cursor", "CursorMoved", "Projection", "read_cursors"]
 

@@ -16,6 +16,7 @@ __all__ = [
     "errors",
     "events",
     "firings",
+    "history_rows",
     "providers",
     "ruletests",
     "times",

@@ -33,11 +33,11 @@ from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
 from whenthen.engine.process.settings import Settings, parse_bytes
 from whenthen.engine.projection import history_service, history_writer
-from whenthen.history import history_queries, history_retention, projection, rows
+from whenthen.history import history_queries, history_retention, projection
 from whenthen.rules.following.playing import MOST_EVENTS, MOST_STOPS
 from whenthen.runs import WorkerSettings, commands, result_file, runner
 from whenthen.runs.run_output import LogLimits
-from whenthen.schemas import trace_context, triggers
+from whenthen.schemas import history_rows, trace_context, triggers
 from whenthen.schemas.actions import CallWebhook, Retry
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.calendar import recurrence
@@ -231,8 +231,8 @@ CLAIMS: list[tuple[str, str]] = [
     ("testing", f"`{RuleTest.model_fields['start'].default:%Y-%m-%dT%H:%M:%SZ}` unless"),
     ("troubleshooting", f"the last {default_of(Settings, 'decisions_kept')} of each automation and reason"),
     ("testing", f"So do more than {n(MOST_EVENTS)} events that come back, and more than {n(MOST_STOPS)} deadlines"),
-    ("history", f"a payload of more than {binary(rows.PAYLOAD_BYTES)} is left out"),
-    ("history", f"at most {rows.MOST_MARKS} an event"),
+    ("history", f"a payload of more than {binary(history_rows.PAYLOAD_BYTES)} is left out"),
+    ("history", f"at most {history_rows.MOST_MARKS} an event"),
     ("history", f"Of one kind at most {n(projection.MOST_FIRST)} values"),
     ("history", f"for at most {n(history_queries.SCAN_ROWS)} rows an answer"),
     ("history", f"id prefix (of at most {n(history_queries.MOST_IDS)} rows)"),

@@ -19,4 +19,5 @@ __all__ = [
     "stream_reader",
     "streams",
     "subjects",
+    "watched",
 ]

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.stream_reader import Received
 from whenthen.engine.bus.streams import DECISIONS
+from whenthen.engine.bus.watched import WatchedStream
 from whenthen.engine.decisions import CommittedBatches, DecisionReader
 from whenthen.engine.projection.history_writer import HistoryWriter
 from whenthen.engine.projection.stream_projector import clock_of
-from whenthen.engine.projection.watched_stream import WatchedStream
-from whenthen.history import Cursor, Rows
+from whenthen.history import Cursor, CursorMoved, Rows
 from whenthen.schemas.decision_records import DecisionBatch
 
 __all__ = ["DecisionProjector"]
@@ -61,7 +61,7 @@ class DecisionProjector:
 
     async def run(self) -> None:
         """Project until cancelled. Raises `BusUnavailable`; call it again."""
-        await self._stream.follow(self._project)
+        await self._stream.follow(self._project, again=(CursorMoved,))
 
     async def _project(self) -> None:
         state = await self._stream.look()

@@ -9,9 +9,9 @@ from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_reader import Received
 from whenthen.engine.bus.streams import AUDIT, ENGINE, EVENTS, RUN_STATES
 from whenthen.engine.bus.subjects import ALL_EVENTS
+from whenthen.engine.bus.watched import WatchedStream
 from whenthen.engine.projection.history_writer import HistoryWriter
-from whenthen.engine.projection.watched_stream import WatchedStream
-from whenthen.history import Cursor, Message, Rows, message_rows
+from whenthen.history import Cursor, CursorMoved, Message, Rows, message_rows
 
 __all__ = ["PROJECTED", "StreamProjector", "clock_of"]
 
@@ -35,7 +35,7 @@ class StreamProjector:
 
     async def run(self) -> None:
         """Project until cancelled. Raises `BusUnavailable`; call it again."""
-        await self._stream.follow(self._project)
+        await self._stream.follow(self._project, again=(CursorMoved,))
 
     async def _project(self) -> None:
         state = await self._stream.look()

@@ -1,4 +1,5 @@
-"""A stream that may be made again, or go back, while it is read. Used by the projectors."""
+"""A stream that may be made again, or go back, while it is read. Used by the projectors of the history, and by what
+shows the streams as they grow (`engine.live`)."""
 
 from __future__ import annotations
 
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 
 from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
 from whenthen.engine.bus.stream_reader import Received, StreamReader
-from whenthen.history import CursorMoved
 
 __all__ = ["StreamChanged", "StreamState", "WatchedStream"]
 
@@ -33,33 +33,39 @@ class StreamState:
 
     identity: str  #: when it was created
     last_seq: int
+    first_seq: int = 1
 
 
 class WatchedStream:
     """Reads a stream from a position on, and makes sure that what was read is of the stream that was looked at."""
 
-    def __init__(self, client: RequestClient, stream: str, subjects: Sequence[str]) -> None:
+    def __init__(
+        self, client: RequestClient, stream: str, subjects: Sequence[str], *, gather_s: float = GATHER_S
+    ) -> None:
+        """`gather_s`: how long messages are waited for after the first one, so that several are taken together."""
         self._client = client
         self._stream = stream
         self._subjects = list(subjects)
+        self._gather_s = gather_s
         self._reader = StreamReader(client, stream)
         self._found: StreamState | None = None
         self._consumers = 0
         self._after = 0
         self._looked = 0.0
 
-    async def follow(self, project: Callable[[], Awaitable[None]]) -> None:
-        """Run `project`, which looks, reads and gathers, until cancelled; again after `StreamChanged` or `CursorMoved`.
+    async def follow(self, project: Callable[[], Awaitable[None]], *, again: tuple[type[Exception], ...] = ()) -> None:
+        """Run `project`, which looks, reads and gathers, until cancelled; again after `StreamChanged` and what `again` names.
 
         Raises:
             BusUnavailable: call it again.
         """
+        changes: tuple[type[Exception], ...] = (StreamChanged, *again)
         try:
             while True:
                 try:
                     await project()
-                except (StreamChanged, CursorMoved) as change:
-                    log.info("%s is projected anew from where the history is: %r", self._stream, change)
+                except changes as change:
+                    log.info("%s is read anew: %r", self._stream, change)
         finally:
             await self._reader.stop()
 
@@ -96,7 +102,7 @@ class WatchedStream:
             message = self._reader.take()
             if message is not None:
                 if not found:
-                    until = time.monotonic() + GATHER_S
+                    until = time.monotonic() + self._gather_s
                 found.append(message)
                 size += len(message.data)
             elif (left := until - time.monotonic()) <= 0:
@@ -121,7 +127,8 @@ class WatchedStream:
     async def _state(self) -> StreamState | None:
         answer = await self._client.api(f"STREAM.INFO.{self._stream}")
         if "state" in answer:
-            return StreamState(answer["created"], int(answer["state"]["last_seq"]))
+            state = answer["state"]
+            return StreamState(answer["created"], int(state["last_seq"]), int(state["first_seq"]))
         if answer.get("error", {}).get("code") == 404:
             return None
         raise unavailable(f"{self._stream} can not be read: {answer.get('error')}", BusReason.REFUSED)

@@ -1,6 +1,7 @@
 """What becomes of a message of a stream in the history: rows and counts. Pure.
 
-Called by `engine.projection`, which reads the streams, and written by `history.projection`. Meaning: docs/history.md, "Tables and natural keys".
+Called by `engine.projection`, which reads the streams for the history, and by `engine.live`, which shows them as they come; written by
+`history.projection`. Meaning: docs/history.md, "Tables and natural keys".
 Texts of others are cut, so that each fits into an index, and are free of NUL, which PostgreSQL takes in no text.
 """
 
@@ -14,10 +15,13 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from whenthen.history.history_tables import INCARNATION_BITS
 from whenthen.schemas.decision_records import DecisionBatch
 
 __all__ = [
+    "HOUR_US",
+    "INCARNATION_BITS",
+    "INDEXED_CHARS",
+    "KeyedRow",
     "Message",
     "Rows",
     "Tally",
@@ -33,6 +37,9 @@ DOC_BYTES = 32 << 10  #: of a row's document; of a larger one the named columns 
 MOST_MARKS = 64  #: of an event
 INDEXED_CHARS = 512  #: of a text in an index
 HOUR_US = 3_600_000_000
+INCARNATION_BITS = (
+    44  #: of a place: below them is the sequence, above them which of the streams that had the name it was
+)
 LEFT_OUT = "payload_bytes"  #: in place of a payload that was left out: how large it was
 _MARK = 1 << 63
 
