@@ -11,10 +11,10 @@ from typing import Any
 
 import orjson
 
+from whenthen.engine.bus.buckets import KvBucket, WrongRevision
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.streams import STATE
 from whenthen.engine.bus.subjects import legal_key
-from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision
 from whenthen.runs import Flag
 from whenthen.schemas.errors import Conflict
 

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from whenthen.engine.bus.buckets import KvBucket
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.subjects import run_key
 from whenthen.engine.flow_runs.flow_streams import HEARTBEATS
-from whenthen.engine.flow_runs.kv_bucket import KvBucket
 
 __all__ = ["NatsHeartbeats"]
 

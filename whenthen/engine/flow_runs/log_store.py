@@ -8,12 +8,12 @@ from collections.abc import Sequence
 
 import orjson
 
+from whenthen.engine.bus.buckets import publish_with
 from whenthen.engine.bus.protocol import read_headers
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_reader import Received, stored_messages
 from whenthen.engine.bus.subjects import log_subject
 from whenthen.engine.flow_runs.flow_streams import LOGS
-from whenthen.engine.flow_runs.kv_bucket import publish_with
 from whenthen.runs import attempt_logs
 
 __all__ = ["NatsLogStore"]

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from datetime import timedelta
 
 from whenthen.cancellation import wait_event
+from whenthen.engine.bus.buckets import WrongRevision, publish_expecting
 from whenthen.engine.bus.protocol import Position
 from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
 from whenthen.engine.bus.request_client import BusReason, RequestClient, unavailable
 from whenthen.engine.bus.streams import RUNS
 from whenthen.engine.bus.subjects import pool_consumer, pool_subject, queued_run_subject
-from whenthen.engine.flow_runs.kv_bucket import WrongRevision, publish_expecting
 from whenthen.engine.flow_runs.pulled_message import PulledMessage
 from whenthen.schemas.errors import BusUnavailable
 

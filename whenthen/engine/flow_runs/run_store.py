@@ -7,11 +7,11 @@ from collections.abc import AsyncGenerator
 
 import orjson
 
+from whenthen.engine.bus.buckets import KvBucket, WrongRevision
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_reader import StreamReader
 from whenthen.engine.bus.streams import RUN_STATES
 from whenthen.engine.bus.subjects import run_key
-from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision
 from whenthen.runs import EVERY_RUN, PAGE_BYTES, RunFilter, RunPage, RunPageCollector, Stored, run_from_record
 from whenthen.schemas.deployments import FlowRun, is_run_id
 from whenthen.schemas.errors import Conflict

@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable
 
 import orjson
 
+from whenthen.engine.bus.buckets import KvBucket, WrongRevision
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.subjects import legal_key
 from whenthen.engine.flow_runs.flow_streams import SLOTS
-from whenthen.engine.flow_runs.kv_bucket import KvBucket, WrongRevision
 from whenthen.schemas.errors import Conflict
 
 __all__ = ["NatsSlotStore"]

@@ -19,7 +19,7 @@ from whenthen.engine.bus.request_client import RequestClient, refusal
 from whenthen.engine.bus.stream_reader import Received, stored_messages
 from whenthen.schemas.errors import InvalidInput
 
-__all__ = ["KvBucket", "Revision", "WrongRevision", "publish_expecting"]
+__all__ = ["KvBucket", "Revision", "WrongRevision", "publish_expecting", "publish_with"]
 
 EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence"
 
