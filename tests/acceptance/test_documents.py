@@ -239,6 +239,10 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("POST", "/api/rules/revisions/999/rollback")
     ask("POST", "/api/rules/apply")
     ask("GET", "/api/rules/revisions")
+    ask("GET", "/api/rules/revisions/1")
+    ask("GET", "/api/rules/revisions/999")
+    ask("GET", "/api/log?since=1h")
+    ask("GET", "/api/log?since=yesterday")
     ask("GET", "/api/actions/dead/count")
     given_up = eventually(lambda: ask("GET", "/api/actions?outcome=dead").json())[0]
     ask("POST", f"/api/actions/{given_up['key']}/drop")

@@ -19,7 +19,7 @@ COMMANDS = {
     "worker": LazyCommand("whenthen.cli.server.serve", "Take flow runs and nothing else; needs --nats."),
     "check": LazyCommand("whenthen.cli.rules", "Check rules: every problem with file, line and column; exit 1 if there is one."),
     "test": LazyCommand("whenthen.cli.rules", "Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."),
-    "replay": LazyCommand("whenthen.cli.rules", "Replay events through rules in virtual time; one JSON line a firing."),
+    "replay": LazyCommand("whenthen.cli.replays.replay_command", "Replay events through rules in virtual time; one JSON line a firing, or with --diff what other rules change."),
     "explain": LazyCommand("whenthen.cli.rules", "Why an automation takes an event or does not: each clause with its verdict and the actual value."),
     "schema": LazyCommand("whenthen.cli.rules", "Print the JSON Schema of the rules files, or of files of providers, for completion and hover text in editors."),
     "providers": LazyCommand("whenthen.cli.senders.provider_commands", "Senders of webhooks that are known: how they prove who they are, and what their requests become."),

@@ -1,30 +1,24 @@
-"""Commands about rules alone: check, test, replay, explain, schema, import.
+"""Commands about rules alone: check, test, explain, schema, import.
 
 Nothing runs and nothing is asked over the network; NATS and the engine need not be installed.
 """
 
 from __future__ import annotations
 
-import contextlib
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whenthen.cli.event_files import lines_of
-from whenthen.cli.output import errors, escape, fail, print_json, print_lines, print_problems, stdout
+from whenthen.cli.output import errors, escape, fail, print_json, print_problems, stdout
 
 if TYPE_CHECKING:
     from whenthen.rules import Rules
 
 __all__ = ["add_commands"]
 
-_KEPT_BYTES = 64 << 20  #: of standard input, in memory
 #: what `explain` prints before a clause
 _MARKS = (
     "✓ holds, ✗ does not, ! can not be evaluated, … depends on other events or on the time: what a server decided then "
@@ -37,7 +31,6 @@ def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
     app.command()(check)
     app.command("test")(run_tests)
-    app.command()(replay)
     app.command(epilog=_MARKS)(explain)
     app.command()(schema)
     app.command("import")(import_rules)
@@ -120,46 +113,6 @@ def run_tests(
 
 
 @errors
-def replay(
-    rules: RulesArgument,
-    events: Annotated[
-        Path,
-        typer.Option(
-            "--events",
-            help="Events and ticks, a JSON object a line, or what `whenthen events --json` lists; - is standard input.",
-        ),
-    ],
-    until: Annotated[str | None, typer.Option(help="Go on to this time (RFC 3339) after the last line.")] = None,
-    form: Annotated[str, typer.Option("--format", help="native (CloudEvents too) or prefect.")] = "native",
-    decisions: Annotated[bool, typer.Option("--decisions", help="Print every decision with its reason.")] = False,
-    revision_rules: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--revision-rules",
-            metavar="N=PATH",
-            help='The rules that a line {"rules": N} puts in force. May be given several times.',
-        ),
-    ] = None,
-) -> None:
-    """Replay events through rules in virtual time; one JSON line a firing."""
-    from whenthen.rules import load_rules, skips_of
-    from whenthen.rules import replay as run
-
-    loaded = load_rules(rules)
-    revisions: dict[int, Rules] = {}
-    for given in revision_rules or ():
-        number, equals, path = given.partition("=")
-        if not (equals and path and number.isascii() and number.isdigit() and int(number)):
-            fail(f"--revision-rules {given[:80]!r} is not a number and a path, such as 2=rules-of-june/", 2)
-        revisions[int(number)] = load_rules(path, kept=loaded)
-    with _twice(events) as lines:
-        skips = skips_of(lines())
-        print_lines(
-            run(loaded, lines(), until=until, format=form, decisions=decisions, skips=skips, revisions=revisions)
-        )
-
-
-@errors
 def explain(
     automation: Annotated[str, typer.Argument(help="Its name.", show_default=False)],
     event: Annotated[
@@ -216,27 +169,6 @@ def import_rules(
         fail(f"there is no import from {system!r}; known is: prefect", 2)
     raw = sys.stdin.buffer.read() if str(file) == "-" else _bytes(file)
     sys.stdout.write(import_prefect_file(raw, name=str(file)))
-
-
-@contextlib.contextmanager
-def _twice(path: Path) -> Iterator[Callable[[], Iterator[bytes]]]:
-    """The events of a file, one a line, from the beginning each time. Standard input or a pipe is kept meanwhile, on disk when it is large."""
-    try:
-        with contextlib.ExitStack() as opened:
-            given = sys.stdin.buffer if str(path) == "-" else opened.enter_context(path.open("rb"))
-            file: IO[bytes] = given
-            if not given.seekable() or given is sys.stdin.buffer:
-                file = opened.enter_context(tempfile.SpooledTemporaryFile(_KEPT_BYTES))
-                shutil.copyfileobj(given, file)
-
-            def lines() -> Iterator[bytes]:
-                return lines_of(file)
-
-            yield lines
-    except OSError as error:
-        from whenthen.schemas.errors import InvalidInput
-
-        raise InvalidInput(f"{path}: {error.strerror}") from None
 
 
 def _bytes(path: Path) -> bytes:

@@ -29,6 +29,9 @@ from whenthen.rules.replay import (
     replay,
     skips_of,
 )
+from whenthen.rules.replay_diff import (
+    ReplayDiff,
+)
 from whenthen.rules.test_runner import (
     junit,
     load_tests,
@@ -42,6 +45,7 @@ from whenthen.rules.watcher import (
 )
 
 __all__ = [
+    "ReplayDiff",
     "Rules",
     "RulesWatcher",
     "SourceFile",

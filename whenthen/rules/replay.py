@@ -2,10 +2,10 @@
 
 A line is an event, `{"tick": "<RFC 3339>"}`, `{"rules": 3, "at": "<RFC 3339>"}`, from which on other rules hold, or `{"skip": {...}}`, a message of `EVENTS` by which the server said that one of its shards
 passed over an event; such lines come later than their event, so they are collected before (`skips_of`). The clock is the latest time that any line named, so it never goes back; deadlines
-that it passes come before the event that moved it. Nothing depends on the wall clock, and an event without id gets one from
+that it passes come before the event that moved it. Of an event that a server stored, this is `stored`, the time of its stream, else `received`. Nothing depends on the wall clock, and an event without id gets one from
 its line, so one input always has one output.
 
-Called by `whenthen replay`. Meaning: docs/testing.md.
+Called by `whenthen replay` and `rules.replay_diff`. Meaning: docs/testing.md.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from whenthen.schemas.times import (
 )
 from whenthen.schemas.trace_context import valid_trace
 from whenthen.sources import event_of_cloudevent, is_cloudevent, trace_of_cloudevent
-from whenthen.triggers import Evaluation, Evaluator, RuleSet, shard_of
+from whenthen.triggers import CompiledAutomation, Evaluation, Evaluator, RuleSet, shard_of
 
-__all__ = ["FORMATS", "RuleSource", "Skipped", "replay", "skips_of"]
+__all__ = ["FORMATS", "ReplayRun", "RuleSource", "Skipped", "end_of", "printed_firing", "replay", "skips_of"]
 
 FORMATS = ("native", "cloudevents", "prefect")
 _LONGEST_JUMP = timedelta(days=3653)
@@ -43,7 +43,7 @@ _MOST_SHARDS = 256
 #: fields of a marker as the server stores it; a line that a person writes is {"rules": number, "at": time}
 _STORED_MARKER = {"revision", "digest"}
 #: what a stored event has beside what is written by hand
-_STORED = ("received", "source", "lineage", "trace", "seq")
+_STORED = ("received", "source", "lineage", "trace", "seq", "stored")
 #: of Prefect's, which its triggers never see
 _UNSEEN = "prefect.log.write"
 
@@ -122,43 +122,60 @@ def replay(
     decisions: bool = False,
     skips: Sequence[Skipped] = (),
     revisions: Mapping[int, RuleSource] | None = None,
+    markers: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """Firings, and with `decisions` also every decision, as JSON-like mappings in the order in which they happen.
 
     `until` moves the clock on after the last line. `skips` are events that automations of some shards did not see. `revisions` are the
-    rules that lines may put in force, by number; one of a lower number than that in force changes nothing.
+    rules that lines may put in force, by number; one of a lower number than that in force changes nothing. Without `markers` such lines
+    only move the clock.
 
     Raises:
         InvalidInput: a line is no event and no tick, or its time is out of range; the message starts with its number.
     """
-    if format not in FORMATS:
-        raise InvalidInput(f"format {format!r} is not known; it is one of {', '.join(FORMATS)}")
-    end = _until(until)
+    end = end_of(until)
     automations: Iterable[Automation] = getattr(rules, "automations", None) or ()
     if isinstance(rules, (list, tuple)):
         automations = rules
-    run = _Run(
+    run = ReplayRun(
         automations,
-        _Kind(format),
+        format,
         decisions=decisions,
         skips=skips,
-        revisions=revisions or {},
+        revisions=(revisions or {}) if markers else None,
         digest=getattr(rules, "revision", ""),
     )
-    return run.all(lines, end)
+    return _all(run, lines, end)
 
 
-class _Run:
+def _all(run: ReplayRun, lines: Iterable[bytes | str], end: datetime | None) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(lines, start=1):
+        for outcome in run.step(number, line):
+            yield from _printed(outcome)
+    for outcome in run.go_on_to(end):
+        yield from _printed(outcome)
+
+
+class ReplayRun:
+    """One set of rules, line by line. `revisions` are as in `replay`; None passes over markers.
+
+    Held are the windows of the rules and the ids of the last minutes, however many lines come.
+    """
+
     def __init__(
         self,
         automations: Iterable[Automation],
-        kind: _Kind,
+        format: str = "native",
         *,
         decisions: bool,
-        skips: Sequence[Skipped],
-        revisions: Mapping[int, RuleSource],
-        digest: str,
+        skips: Sequence[Skipped] = (),
+        revisions: Mapping[int, RuleSource] | None = None,
+        digest: str = "",
     ) -> None:
+        if format not in FORMATS:
+            raise InvalidInput(f"format {format!r} is not known; it is one of {', '.join(FORMATS)}")
+        kind = _Kind(format)
+        self.event: Event | None = None  #: of the last line, if it was one
         self._digest = digest  #: of the files of the rules that are in force first
         self._revisions = revisions
         self._number = 0  #: the revision in force; 0 before the first
@@ -175,20 +192,37 @@ class _Run:
         self._clock_us = 0
         self._seen: OrderedDict[str, int] = OrderedDict()  #: id to when it was decided, oldest first
 
-    def all(self, lines: Iterable[bytes | str], end: datetime | None) -> Iterator[dict[str, Any]]:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                outcomes = self._line(number, line)
-            except InvalidInput as error:
-                raise InvalidInput(f"line {number}: {error}") from None
-            for outcome in outcomes:
-                yield from _printed(outcome)
-        if end is not None and to_us(end) > self._clock_us:
-            self._move(end)
-            for outcome in self._advance():
-                yield from _printed(outcome)
+    @property
+    def clock_us(self) -> int:
+        return self._clock_us
+
+    def step(self, number: int, line: bytes | str) -> list[Evaluation]:
+        """Take the line with this number, from 1.
+
+        Raises:
+            InvalidInput: see `replay`.
+        """
+        self.event = None
+        if not line.strip():
+            return []
+        try:
+            return self._line(number, line)
+        except InvalidInput as error:
+            raise InvalidInput(f"line {number}: {error}") from None
+
+    def go_on_to(self, end: datetime | None) -> list[Evaluation]:
+        """Move the clock on after the last line."""
+        self.event = None
+        if end is None or to_us(end) <= self._clock_us:
+            return []
+        self._move(end)
+        return self._advance()
+
+    def automation(self, name: str) -> CompiledAutomation | None:
+        """An automation as it is in force."""
+        return next(
+            (found for each in self._evaluators if (found := each.rules.automations.get(name)) is not None), None
+        )
 
     def _parts(self, automations: Iterable[Automation]) -> list[RuleSet]:
         parts: list[list[Automation]] = [[] for _ in range(self._shards)]
@@ -213,10 +247,12 @@ class _Run:
             if "rules" in data:
                 return self._marker(data)
             if data.keys() == _STORED_MARKER:
-                if data["digest"] == self._digest and data["revision"] not in self._revisions:
+                if self._revisions is None or (
+                    data["digest"] == self._digest and data["revision"] not in self._revisions
+                ):
                     return self._advance()  # of the very rules that the replay was given
                 return self._marker({"rules": data["revision"]})
-        event = self._event(number, data)
+        event = self.event = self._event(number, data)
         if self._kind.name == "prefect" and event.name == _UNSEEN:
             return self._advance()
         now_us = self._clock_us
@@ -241,7 +277,7 @@ class _Run:
         if data.get("at") is not None:
             self._move(_time("at", data["at"]))
         outcomes = self._advance()
-        if number > self._number:
+        if self._revisions is not None and number > self._number:
             if number not in self._revisions:
                 raise InvalidInput(
                     f"the rules of revision {number} are not given; add --revision-rules {number}=PATH", path=("rules",)
@@ -266,15 +302,17 @@ class _Run:
             text = orjson.dumps([number, data], option=orjson.OPT_SORT_KEYS)
             data = {**data, "id": "line-" + hashlib.blake2b(text, digest_size=12).hexdigest()}
         received = stored.get("received")
-        moments = [_time("received", received)] if received is not None else []
-        if isinstance(data, dict) and data.get("occurred") is not None and received is None:
-            moments.append(_time("occurred", data["occurred"]))
-        if not moments and not self._clock_us:
+        came = _time("received", received) if received is not None else None
+        if stored.get("stored") is not None:
+            self._move(_time("stored", stored["stored"]))
+        elif came is not None:
+            self._move(came)
+        elif isinstance(data, dict) and data.get("occurred") is not None:
+            self._move(_time("occurred", data["occurred"]))
+        elif not self._clock_us:
             raise InvalidInput(
                 "missing, and no line before it gave a time; add it, or begin with a tick", path=("occurred",)
             )
-        for moment in moments:
-            self._move(moment)
         now = from_us(self._clock_us)
         lineage = stored.get("lineage")
         event = read_event(
@@ -285,8 +323,8 @@ class _Run:
             trace=valid_trace(stored.get("trace")),
             limits=self._kind.limits,
         )
-        if received is not None:
-            event.data["received"] = format_time(moments[0])
+        if came is not None:
+            event.data["received"] = format_time(came)
         return event
 
     def _native(self, data: Any) -> tuple[Any, dict[str, Any]]:
@@ -309,7 +347,8 @@ class _Run:
         self._clock_us = max(self._clock_us, us)
 
 
-def _until(value: str | datetime | None) -> datetime | None:
+def end_of(value: str | datetime | None) -> datetime | None:
+    """The moment up to which a replay goes on. Raises `InvalidInput`."""
     if value is None:
         return None
     if isinstance(value, datetime):
@@ -346,10 +385,11 @@ def _printed(outcome: Evaluation) -> Iterator[dict[str, Any]]:
     for decision in outcome.decisions:
         yield _decision(decision)
     for firing in outcome.firings:
-        yield _firing(firing)
+        yield printed_firing(firing)
 
 
-def _firing(firing: Firing) -> dict[str, Any]:
+def printed_firing(firing: Firing) -> dict[str, Any]:
+    """A firing as it is printed."""
     return {
         "automation": firing.automation,
         "firing": firing.id,

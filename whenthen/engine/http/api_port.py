@@ -71,11 +71,17 @@ class Api(Protocol):
     async def backup(self) -> AsyncGenerator[bytes, None]:
         """Everything that is stored, as one file. Raises Conflict."""
 
+    async def stored_log(self, since: str | None, until: str | None) -> AsyncGenerator[bytes, None]:
+        """The stream of events as lines of a replay. Raises InvalidInput, Conflict."""
+
     async def reload_rules(self) -> answers.ReloadReport:
         """Read the rules now."""
 
     async def list_revisions(self) -> list[answers.RuleRevision]:
         """The revisions of the rules that are kept, newest first."""
+
+    async def rule_texts(self, number: int) -> answers.RuleTexts:
+        """The files of a revision. Raises NotFound."""
 
     async def plan_rules(self, request: RuleSetRequest) -> answers.RulePlan:
         """What a set of rules would change. Raises InvalidRules, Conflict (the server has no files)."""

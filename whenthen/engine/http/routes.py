@@ -52,6 +52,12 @@ class TarResponse(StreamingResponse):
     media_type = "application/x-tar"
 
 
+class LinesResponse(StreamingResponse):
+    """JSON, an object a line, that is read while it is sent."""
+
+    media_type = "application/x-ndjson"
+
+
 def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     """Routes below `/api`, but for `POST /api/events`."""
     router = APIRouter(prefix="/api")
@@ -69,6 +75,11 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     async def backup() -> StreamingResponse:
         """Everything that the embedded NATS server stores, as one file for `whenthen restore`. One without its end is not whole."""
         return TarResponse(await api.backup())
+
+    @router.get("/log", tags=["events"], response_class=LinesResponse)
+    async def stored_log(since: Filter = None, until: Filter = None) -> StreamingResponse:
+        """Everything in the stream of events from a time (or how long ago: `7d`) on, in its order: the lines that `whenthen replay` reads."""
+        return LinesResponse(await api.stored_log(since, until))
 
     @post("/rules/reload", tags=["server"])
     async def reload_rules(response: Response) -> answers.ReloadReport:

@@ -54,6 +54,11 @@ def rule_set_router(api: Api, budget: BodyBudget) -> APIRouter:
         """The revisions that are kept, the newest first."""
         return await api.list_revisions()
 
+    @get("/revisions/{number}")
+    async def get_revision(number: Number) -> answers.RuleTexts:
+        """The files of a revision that is kept, as texts."""
+        return await api.rule_texts(number)
+
     @post("/plan")
     async def plan_rules(request: Request) -> answers.RulePlan:
         """What rules would change. The body is `{"files": [{"name": "a.yaml", "text": "..."}]}`; without files those that the server has

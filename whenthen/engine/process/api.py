@@ -33,6 +33,7 @@ from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
 from whenthen.engine.process.queries.run_queries import RunQueries
+from whenthen.engine.process.queries.stored_log import StoredLog
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading
@@ -94,6 +95,7 @@ class ServerApi:
         self.asyncapi = AsyncApiQuery().asyncapi
         self.reload_rules = RuleCommands(reloading).reload_rules
         self.list_revisions = rule_sets.list_revisions
+        self.rule_texts = rule_sets.rule_texts
         self.plan_rules = rule_sets.plan_rules
         self.apply_rules = done("rules-applied", rule_sets.apply_rules, told=_revision, refused="rules-refused")
         self.roll_back_rules = done(
@@ -108,6 +110,7 @@ class ServerApi:
         self.get_event = events.get_event
 
         replay = LogReplay(bus, rule_registry, revisions, max_depth=max_depth)
+        self.stored_log = StoredLog(bus, replay.position_at, clock=clock).stored_log
         self.why = WhyQuery(bus, rule_registry, replay, events).why
         self.record = RecordQuery(bus, rule_registry, replay, events, ids).record
         automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation)

@@ -178,6 +178,21 @@ class RuleRevision(AnswerModel):
     """Why its record can not be read."""
 
 
+class RuleText(AnswerModel):
+    """A file of rules."""
+
+    name: str
+    text: str
+
+
+class RuleTexts(AnswerModel):
+    """What a revision of the rules consists of."""
+
+    number: int
+    digest: str
+    files: list[RuleText]
+
+
 class PlannedChange(AnswerModel):
     kind: str
     """automation, webhook, deployment or notifier."""

@@ -14,7 +14,7 @@ from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import Revision, RevisionStore
 from whenthen.rules import Rules, SourceFile, compile_files, load_rules
 from whenthen.rules.changes import RuleChange, planned_changes
-from whenthen.schemas.errors import Conflict, InvalidInput, Refused
+from whenthen.schemas.errors import Conflict, InvalidInput, NotFound, Refused
 
 __all__ = ["RuleSetCommands"]
 
@@ -55,6 +55,17 @@ class RuleSetCommands:
         found = await self._store.revisions()
         newest = found[0].number if found else 0
         return [_described(each, newest) for each in found]
+
+    async def rule_texts(self, number: int) -> answers.RuleTexts:
+        revision = await self._store.revision(number)
+        if revision is None:
+            raise NotFound(f"there is no revision {number} of the rules any more; `whenthen revisions` lists them")
+        files = await self._store.files(revision, known=self._rule_registry.now.rules.sources)
+        return answers.RuleTexts(
+            number=number,
+            digest=revision.digest,
+            files=[answers.RuleText(name=file.name, text=file.raw.decode("utf-8", "replace")) for file in files],
+        )
 
     async def plan_rules(self, request: RuleSetRequest) -> answers.RulePlan:
         rules = await self._rules(request)

@@ -15,7 +15,7 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
 from whenthen.schemas.times import format_us, parse_duration, parse_time, to_us
 
-__all__ = ["HistoryQuestions"]
+__all__ = ["HistoryQuestions", "asked_us"]
 
 ANSWER_S = 30.0  #: that an answer is waited for
 LAG_S = 2.0  #: the same for how far it is, which is in memory
@@ -45,8 +45,8 @@ class HistoryQuestions:
             "kind": kind,
             "equal": dict(equal),
             "labels": dict(labels),
-            "since_us": self._moment(since, "since"),
-            "until_us": self._moment(until, "until"),
+            "since_us": asked_us(since, "since", self._clock()),
+            "until_us": asked_us(until, "until", self._clock()),
             **more,
         }
         found = await self._ask({"ask": "page", "query": query})
@@ -70,8 +70,8 @@ class HistoryQuestions:
                 "kind": kind,
                 "equal": dict(equal),
                 "by": by,
-                "since_us": self._moment(since or "1d", "since"),
-                "until_us": self._moment(until, "until") or now_us + 1,
+                "since_us": asked_us(since or "1d", "since", self._clock()),
+                "until_us": asked_us(until, "until", self._clock()) or now_us + 1,
                 "step_hours": 1 if step == "hour" else _DAY_HOURS,
             }
         )
@@ -128,19 +128,20 @@ class HistoryQuestions:
             raise InvalidInput(error_fields["detail"], path=tuple(error_fields["path"]))
         raise unavailable(error_fields["detail"], f"history_{error_fields['reason']}")
 
-    def _moment(self, text: str | None, field: str) -> int | None:
-        """A time, or how long ago it was, such as 2h."""
-        if text is None:
-            return None
-        try:
-            return to_us(parse_time(text))
-        except ValueError:
-            pass
-        try:
-            return to_us(self._clock() - parse_duration(text))
-        except (ValueError, OverflowError):
-            why = f"{text[:80]!r} is neither a time (2026-01-31T08:00:00Z) nor how long ago it was (2h, 7d)"
-            raise InvalidInput(why, path=(field,)) from None
+
+def asked_us(text: str | None, field: str, now: datetime) -> int | None:
+    """A time, or how long ago it was, such as 2h. Raises `InvalidInput`."""
+    if text is None:
+        return None
+    try:
+        return to_us(parse_time(text))
+    except ValueError:
+        pass
+    try:
+        return to_us(now - parse_duration(text))
+    except (ValueError, OverflowError):
+        why = f"{text[:80]!r} is neither a time (2026-01-31T08:00:00Z) nor how long ago it was (2h, 7d)"
+        raise InvalidInput(why, path=(field,)) from None
 
 
 def _lag(found: tuple[int, float] | None) -> answers.HistoryLag | None:
