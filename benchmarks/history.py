@@ -20,6 +20,7 @@ import statistics
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -227,6 +228,24 @@ def questions(events: int) -> dict[str, tuple[HistoryQuery, Callable[[dict[str, 
     }  # fmt: skip
 
 
+def wrong_tallies(reader: HistoryReader, events: int, month: dict[str, int]) -> list[str]:
+    """What is counted otherwise than the decisions were made; the time of a decision is that of its batch."""
+    step_us = DAYS * 24 * HOUR_US // events
+    expected: Counter[tuple[int, str]] = Counter()
+    cooled: Counter[tuple[int, str]] = Counter()
+    for number in range(events):
+        at_us = START_US + number // BATCH * BATCH * step_us
+        place = at_us // (24 * HOUR_US) * 24 * HOUR_US, automation(number)
+        expected[place] += 1
+        cooled[place] += number % 10 != 0 and number % 3 == 0
+    wrong = []
+    for equal, counts in (({}, expected), ({"reason": "cooldown"}, +cooled)):
+        found = reader.counts("decisions", by="automation", equal=equal, step_hours=24, **month)
+        if {(start, value): count for start, value, count in found} != counts:
+            wrong.append(f"decisions by automation and day, {equal}: not what was decided")
+    return wrong
+
+
 def measure(ask: Callable[[], Any]) -> float:
     """Milliseconds of processor time, the median."""
     ask()
@@ -273,7 +292,16 @@ def main() -> int:
             "one automation by reason": measure(
                 lambda: reader.counts("decisions", by="reason", equal={"automation": "automation-7"}, **month)
             ),
+            "each automation by day": measure(
+                lambda: reader.counts("decisions", by="automation", step_hours=24, **month)
+            ),
+            "each automation by day, of one reason": measure(
+                lambda: reader.counts(
+                    "decisions", by="automation", equal={"reason": "cooldown"}, step_hours=24, **month
+                )
+            ),
         }
+        wrong += wrong_tallies(reader, options.events, month)
         scan = reader.page(HistoryQuery(kind="events", text="no such text"))
         scan_ms = measure(lambda: reader.page(HistoryQuery(kind="events", text="no such text")))
         database.close()

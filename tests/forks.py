@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -43,12 +44,13 @@ SERVER = Path(__file__).with_name("fork_server.py")
 
 
 class Forked:
-    """A command that runs; with the face of `subprocess.Popen`."""
+    """A command that runs; with the face of `subprocess.Popen`. One thread may wait while another one polls."""
 
     def __init__(self, arguments: Sequence[str], report: socket.socket) -> None:
         self.args = ["whenthen", *arguments]
         self._report = report
         self._report.settimeout(limit(60))
+        self._taking = threading.Lock()
         self.pid = int(self._read())
         self.returncode: int | None = None
 
@@ -66,13 +68,17 @@ class Forked:
         return code
 
     def _take(self, timeout: float | None) -> int | None:
-        if self.returncode is None:
-            self._report.settimeout(timeout)
-            try:
+        if not self._taking.acquire(blocking=timeout != 0):
+            return self.returncode  # whoever waits will have it
+        try:
+            if self.returncode is None:
+                self._report.settimeout(timeout)
                 self.returncode = int(self._read())
-            except (BlockingIOError, TimeoutError):
-                return None
-            self._report.close()
+                self._report.close()
+        except (BlockingIOError, TimeoutError):
+            pass  # it runs
+        finally:
+            self._taking.release()
         return self.returncode
 
     def send_signal(self, number: int) -> None:

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Connection
 
 from whenthen.history import history_tables as tables
 from whenthen.history.database import Database
+from whenthen.history.history_tables import DAY_HOURS
 from whenthen.schemas.errors import InvalidInput, did_you_mean
 from whenthen.schemas.history_rows import HOUR_US, INDEXED_CHARS, label_mark, related_mark
 
@@ -165,25 +166,42 @@ class HistoryReader:
         asked = {*fixed, *([by] if by else [])}
         level = sum(1 << number for number, name in enumerate(fields) if name in asked)
         columns = dict(zip(fields, (table.c.first, table.c.second), strict=False))
+
+        def part(level: int, first_hour: int, end_hour: int) -> sa.Select[Any]:
+            # with the first field fixed the primary key leaves the fewest rows, and not the index by hour; the sum keeps SQLite from that one
+            hour = table.c.hour + 0 if fields[0] in fixed and fixed.keys() != set(fields) else table.c.hour
+            where = [
+                table.c.kind == kind,
+                table.c.level == level,
+                hour >= first_hour,
+                hour < end_hour,
+                *(columns[name] == text for name, text in fixed.items()),
+            ]
+            if not asked:
+                where += [table.c.first == "", table.c.second == ""]
+            value = columns[by] if by else sa.literal_column("''")
+            return sa.select(table.c.hour.label("hour"), value.label("value"), table.c.count.label("count")).where(
+                *where
+            )
+
+        first_hour, end_hour = since_us // HOUR_US, -(-until_us // HOUR_US)
+        first_day, end_day = -(-first_hour // DAY_HOURS) * DAY_HOURS, end_hour // DAY_HOURS * DAY_HOURS
+        if step_hours % DAY_HOURS == 0 and first_day < end_day:
+            parts = [
+                part(level + tables.DAY_LEVELS, first_day, end_day),
+                *([part(level, first_hour, first_day)] if first_hour < first_day else []),
+                *([part(level, end_day, end_hour)] if end_day < end_hour else []),
+            ]
+        else:
+            parts = [part(level, first_hour, end_hour)]
+        rows = sa.union_all(*parts).subquery("counted")
         start: sa.ColumnElement[int] = sa.literal_column(
-            f"(hour / {int(step_hours)}) * {int(step_hours)}", sa.BigInteger()
+            f"(counted.hour / {int(step_hours)}) * {int(step_hours)}", sa.BigInteger()
         )
-        value = [columns[by].label("value")] if by else []
-        # with the first field fixed the primary key leaves the fewest rows, and not the index by hour; the sum keeps SQLite from that one
-        hour = table.c.hour + 0 if fields[0] in fixed and fixed.keys() != set(fields) else table.c.hour
-        where = [
-            table.c.kind == kind,
-            table.c.level == level,
-            hour >= since_us // HOUR_US,
-            hour < -(-until_us // HOUR_US),
-            *(columns[name] == text for name, text in fixed.items()),
-        ]
-        if not asked:
-            where += [table.c.first == "", table.c.second == ""]
         groups = [sa.text("start"), *([sa.text("value")] if by else [])]
+        values = [rows.c.value.label("value")] if by else []
         select = (
-            sa.select(start.label("start"), *value, sa.func.sum(table.c.count).label("total"))
-            .where(*where)
+            sa.select(start.label("start"), *values, sa.func.sum(rows.c.count).label("total"))
             .group_by(*groups)
             .order_by(*groups)
             .limit(MOST_POINTS + 1)

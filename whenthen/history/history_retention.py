@@ -61,6 +61,7 @@ class Retention:
             for table in of_class:
                 dropped += self._drop(table, oldest_us)
         hour = (now_us - _us(self._keep.tallies)) // HOUR_US
+        hour -= hour % tables.DAY_HOURS  # whole days go, as their tallies by day lie at their first hour
         with self._database.writing() as connection:
             table = tables.tallies
             first = connection.execute(sa.select(sa.func.min(table.c.hour)).where(table.c.kind != "")).scalar()

@@ -8,6 +8,8 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 __all__ = [
+    "DAY_HOURS",
+    "DAY_LEVELS",
     "actions",
     "audit",
     "cursors",
@@ -22,6 +24,9 @@ __all__ = [
     "tallies",
     "tries",
 ]
+
+DAY_HOURS = 24
+DAY_LEVELS = 4  #: added to the level of a tally: the same for a day, at its first hour
 
 metadata = sa.MetaData()
 
@@ -202,7 +207,9 @@ tallies = sa.Table(
     "tallies",
     metadata,
     _text("kind", primary_key=True),
-    _number("level", primary_key=True),  #: 0 in all, 1 by the first field, 2 by the second, 3 by both
+    _number(
+        "level", primary_key=True
+    ),  #: 0 in all, 1 by the first field, 2 by the second, 3 by both; more: `DAY_LEVELS`
     _text("first", primary_key=True),
     _text("second", primary_key=True),
     _number("hour", primary_key=True),  #: since 1970

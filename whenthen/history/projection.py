@@ -194,6 +194,9 @@ class Projection:
             if kind != "events":  # which have one field
                 summed[kind, 2, "", second, hour] += count
                 summed[kind, 3, name, second, hour] += count
+        for (kind, level, first, second, hour), count in list(summed.items()):
+            day = hour - hour % tables.DAY_HOURS
+            summed[kind, level + tables.DAY_LEVELS, first, second, day] += count
         insert = self._insert(table)
         connection.execute(
             insert.on_conflict_do_update(

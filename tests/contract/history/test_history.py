@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -32,10 +34,11 @@ from whenthen.history import (
     Rows,
     read_stats,
 )
-from whenthen.history.history_tables import event_marks, metadata
+from whenthen.history.history_tables import DAY_LEVELS, event_marks, metadata, tallies
 from whenthen.schemas.decision_records import DecisionBatch, DecisionRow
 from whenthen.schemas.errors import InvalidInput
 
+DAY_US = 24 * HOUR_US
 FROM_TO = {"since_us": START_US, "until_us": START_US + 24 * HOUR_US}
 
 
@@ -76,12 +79,12 @@ def batch(seq: int, *reasons: str, automation: str = "ship") -> DecisionBatch:
     )
 
 
-def decide(projection: Projection, *batches: DecisionBatch) -> None:
+def decide(projection: Projection, *batches: DecisionBatch, step_us: int = 1_000_000) -> None:
     last = max(each.seq for each in batches)
     old = projection.cursor("DECISIONS", identity=IDENTITY, last_seq=last)
     rows = Rows()
     for each in batches:
-        rows.add_decisions(each, pos=old.position(each.seq), at_us=START_US + each.seq * 1_000_000, row=0)
+        rows.add_decisions(each, pos=old.position(each.seq), at_us=START_US + each.seq * step_us, row=0)
     projection.write([(old, replace(old, taken=last))], rows)
 
 
@@ -300,6 +303,40 @@ def test_counts_by_hour_and_by_day(database: Database) -> None:
     assert len(reader.counts("events", step_hours=24, by="name", **month)) <= 3
     with pytest.raises(InvalidInput):
         reader.counts("events", by="automation", **month)
+
+
+@pytest.mark.parametrize("step_hours", [1, 24, 48])
+@pytest.mark.parametrize(
+    "asked",
+    [{}, {"by": "reason"}, {"by": "automation", "equal": {"reason": "fired"}}, {"equal": {"automation": "ship"}}],
+)
+def test_a_time_range_of_days_counts_its_first_and_last_hours_as_well(
+    database: Database, step_hours: int, asked: dict[str, Any]
+) -> None:
+    decide(Projection(database), *(batch(seq, "fired") for seq in range(60)), step_us=5 * HOUR_US)
+    midnight_us = (START_US // DAY_US + 1) * DAY_US
+    for hours in ((-30, 300), (0, 240), (3, 200), (7, 20), (23, 25), (24, 48), (1, 24), (47, 49)):
+        since_us, until_us = (midnight_us + hour * HOUR_US for hour in hours)
+        times = [START_US + seq * 5 * HOUR_US for seq in range(60)]
+        step_us = step_hours * HOUR_US
+        expected = Counter(each // step_us * step_us for each in times if since_us <= each < until_us)
+        found = HistoryReader(database).counts(
+            "decisions", since_us=since_us, until_us=until_us, step_hours=step_hours, **asked
+        )
+        assert {start: count for start, _, count in found} == expected, hours
+
+
+def test_tallies_by_day_are_made_of_those_by_hour(database: Database) -> None:
+    decide(Projection(database), *(batch(seq, "fired") for seq in range(30)), step_us=5 * HOUR_US)
+    by_day = sa.select(tallies).where(tallies.c.level >= DAY_LEVELS)
+    with database.writing() as connection:
+        before = sorted(map(tuple, connection.execute(by_day)))
+        connection.execute(sa.delete(tallies).where(tallies.c.level >= DAY_LEVELS))
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
+    database.close()
+    with database.reading() as connection:
+        assert sorted(map(tuple, connection.execute(by_day))) == before
+    assert before
 
 
 def test_more_values_than_are_told_apart_are_counted_as_others(
