@@ -10,11 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 
-from whenthen.cancellation import end_task
-from whenthen.engine.bus.records import Message
-from whenthen.engine.bus.request_client import answered_unless, until_answered
+from whenthen.engine.bus.request_client import answered_unless
 from whenthen.engine.bus.subjects import (
     ALL_EVENTS,
     RULE_MARKERS,
@@ -22,22 +20,23 @@ from whenthen.engine.bus.subjects import (
     marker_number,
     tick_subject,
 )
-from whenthen.engine.decisions import RECORDS, DecisionRecorder
+from whenthen.engine.decisions import DecisionRecorder
 from whenthen.engine.evaluation.commits.automations_aside import AutomationsAside
 from whenthen.engine.evaluation.commits.batch_storing import BatchStoring
 from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
-from whenthen.engine.evaluation.commits.unreadable_windows import UNREADABLE
-from whenthen.engine.evaluation.firing_counts import FIRED, FiringCounts
+from whenthen.engine.evaluation.commits.commit_schedule import IDLE_COMMIT_S, CommitSchedule
+from whenthen.engine.evaluation.commits.shard_loading import ShardLoading
+from whenthen.engine.evaluation.firing_counts import FiringCounts
 from whenthen.engine.evaluation.log_ports import EventLog, Received, ShardLog
 from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, PublishSpecs, RuleRevisions
 from whenthen.engine.evaluation.loop_stopped import loop_stopped_event
 from whenthen.engine.evaluation.shard_rules import ShardRules
 from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
-from whenthen.engine.hangs import SKIPS, ShardSkips
+from whenthen.engine.hangs import ShardSkips
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import decode_event
 from whenthen.schemas.firings import Decision
-from whenthen.schemas.times import format_time, from_us
+from whenthen.schemas.times import from_us
 from whenthen.supervision import AtHand
 
 __all__ = ["ShardLoop"]
@@ -52,10 +51,6 @@ COMMIT_BYTES = 4 << 20
 BATCH_EVENTS = 2000
 BATCH_S = 0.05
 SLICE_S = 0.005  #: evaluation without yielding to the connection's reader
-#: events that changed nothing move the offset only this often
-IDLE_EVENTS = 20_000
-IDLE_COMMIT_S = 1.0
-LOOK_S = 1.0  #: how often the lag is told while a commit is being stored
 #: in an event as it is stored: it names a predecessor
 FOLLOWS = b'"follows":"'
 #: after which specifications of actions that are used are published again, so that they are not taken for forgotten ones
@@ -110,6 +105,20 @@ class ShardLoop:
             counts=self._counts,
             recorder=recorder,
         )
+        self._commits = CommitSchedule(
+            shard_log,
+            self._cursor,
+            evaluator,
+            self._encoder,
+            storing=self._storing,
+            aside=self._aside,
+            counts=self._counts,
+            recorder=recorder,
+            observer=self.observer,
+            position=lambda: self.seq,
+            revision=lambda: self.revision,
+            monotonic=monotonic,
+        )
         self._recorder = recorder
         self._skips = ShardSkips() if skips is None else skips
         self._at_hand = at_hand or AtHand()
@@ -121,8 +130,6 @@ class ShardLoop:
         self._filters: list[str] = []
         self._stopping = False
         self._ids_read = False  #: whether the recent ids were read; from then on all events are
-        self._commit: asyncio.Task[None] | None = None
-        self._commit_started = monotonic()
 
     @property
     def full(self) -> bool:
@@ -137,7 +144,7 @@ class ShardLoop:
     @property
     def caught_up(self) -> bool:
         """Whether everything in the log is evaluated and committed."""
-        return self.ready.is_set() and self._cursor.caught_up and self._commit is None
+        return self.ready.is_set() and self._cursor.caught_up and not self._commits.in_progress
 
     @property
     def revision(self) -> int:
@@ -167,85 +174,39 @@ class ShardLoop:
             self.ready.set()
             while not self._stopping:
                 await self._step()
-            await self._await_commit()
-            if self._offset_is_behind() or self._counts.due(self._monotonic(), idle=True):
-                await self._commit_position()
+            await self._commits.finish()
+            await self._commits.store_position()
         finally:
             self.ready.clear()
-            if self._commit is not None:
-                await end_task(self._commit)
+            await self._commits.end()
             await self._cursor.stop()
 
     # -- loading
 
     async def _load(self) -> None:
         """Bring the evaluator to the shard's last commit."""
-        unknown: set[tuple[str, str]] = set()
-        latest: dict[tuple[str, str], bytes] = {}
-
-        async def load() -> None:
-            await self._log.load(lambda trigger, key, state: latest.__setitem__((trigger, key), state))
-            await self._load_decisions(latest)
-
-        def not_yet(error: BusUnavailable) -> None:
-            log.warning("shard %d is not loaded yet: %s", self.shard, error)
-            latest.clear()
-
-        await until_answered(load, not_yet)
+        loading = ShardLoading(
+            shard_log=self._log,
+            evaluator=self.evaluator,
+            encoder=self._encoder,
+            storing=self._storing,
+            aside=self._aside,
+            counts=self._counts,
+            skips=self._skips,
+            recorder=self._recorder,
+            observer=self.observer,
+            wall_us=self._wall_us,
+        )
+        latest = await loading.read()
         offset = self._log.offset
         self.seq = offset.seq
         if self._rules is not None:
             if (rules := await self._rules.load(offset)) is None:
                 return
             self.evaluator.replace_rules(rules)
-        self.evaluator.clock_us = max(self.evaluator.clock_us, offset.clock_us)
-        unreadable: dict[tuple[str, str], tuple[bytes, Exception]] = {}
-        for count, ((trigger, key), state) in enumerate(latest.items(), 1):
-            if trigger == SKIPS:
-                self._skips.restore(key, state)
-                continue
-            if trigger == FIRED:
-                self._counts.restore(state)
-                continue
-            try:
-                if state and not self.evaluator.restore(trigger, key, state):
-                    unknown.add((trigger, key))
-            except UNREADABLE as error:  # one window must not keep the shard from being loaded for ever
-                unreadable[trigger, key] = (state, error)
-            if count % 2000 == 0:
-                await asyncio.sleep(0)
-        self._aside.tell()
-        self._forget_decisions()
-        await self._counts.catch_up(
-            self._log, self.evaluator.rules.automations, now=format_time(from_us(self._wall_us()))
-        )
-        self.observer.counted(self.shard, self._counts.snapshot())
+        await loading.restore(latest, rules=self.revision)
         if self.evaluator.wants_all_events():
-            await self._read_recent_ids(offset.seq + 1)
-        log.info("shard %d: loaded %d windows at position %d", self.shard, len(latest) - len(unknown), offset.seq)
-        if unknown:
-            log.info("shard %d: forgetting %d windows that no part of their trigger has", self.shard, len(unknown))
-            tombstones = [self._encoder.window(trigger, key, None) for trigger, key in unknown]
-            await self._log.commit(tombstones, seq=offset.seq, clock_us=offset.clock_us, rules=self.revision)
-        if unreadable:
-            await self._storing.put_away(unreadable, rules=self.revision)
-        for skip in await self._storing.settle_skips(self._skips, seq=self.seq, rules=self.revision):
-            self.observer.event_set_aside(self.shard, skip)
-
-    async def _load_decisions(self, latest: dict[tuple[str, str], bytes]) -> None:
-        """Take the records of decisions out of what was loaded, and add what is not in them yet."""
-        for trigger, name in [window for window in latest if window[0] == RECORDS]:
-            state = latest.pop((trigger, name))
-            if self._recorder is not None:
-                self._recorder.restore(name, state)
-        if self._recorder is not None:
-            offset = self._log.offset
-            await self._recorder.load(seq=offset.seq, head=offset.decisions, low=offset.decisions_from)
-
-    def _forget_decisions(self) -> None:
-        """Forget what is kept of automations that have not been in the rules for long."""
-        if self._recorder is not None:
-            self._recorder.forget_absent(self.evaluator.rules.automations, clock_us=self.evaluator.clock_us)
+            await self._read_recent_ids(self.seq + 1)
 
     def _decided(self, decisions: list[Decision]) -> None:
         """Gather decisions for the record, under the revision of the rules that is in force."""
@@ -285,19 +246,19 @@ class ShardLoop:
             self._aside.give_back()
         if not self._cursor.buffered:
             # idle: a commit that failed for good shows here as well; its end wakes the cursor
-            if self._commit is not None:
-                if not self._commit.done():
+            if self._commits.in_progress:
+                if not self._commits.over:
                     await self._cursor.wait(IDLE_COMMIT_S)
-                if self._commit.done():
-                    await self._await_commit()
+                if self._commits.over:
+                    await self._commits.finish()
             else:
                 await self._idle()
                 await self._cursor.wait(self._idle_wait_s())
             if not self._cursor.buffered:
                 return
         batch = await self._evaluate()
-        await self._await_commit()
-        self._start_commit(batch, always=self._marker is not None)  # the shard may have to wait there
+        await self._commits.finish()
+        self._commits.start(batch, always=self._marker is not None)  # the shard may have to wait there
         if self._marker is not None:
             await self._pass_marker(self._marker)
         if self.evaluator.wants_all_events() and ALL_EVENTS not in self._filters:
@@ -313,7 +274,7 @@ class ShardLoop:
         self._marker = None
         batch = CommitBatch(self._monotonic())
         self._clock.batch_read(marker, is_tick=False)
-        await self._await_commit()
+        await self._commits.finish()
         if rules is not None:
             decisions: list[Decision] = []
             self._evaluate_message(batch, marker, decisions)
@@ -322,12 +283,13 @@ class ShardLoop:
             self.observer.evaluated(self.shard, 0, decisions, batch.firings)
             self.evaluator.replace_rules(rules)
             self._rules.number = number
-            self._forget_decisions()
+            if self._recorder is not None:
+                self._recorder.forget_absent(self.evaluator.rules.automations, clock_us=self.evaluator.clock_us)
             self._encoder.forget_actions()
             self._aside.tell()
             log.info("shard %d: revision %d of the rules is in force", self.shard, number)
         self.seq = marker.seq
-        self._start_commit(batch, always=rules is not None)
+        self._commits.start(batch, always=rules is not None)
         if self._wanted_filters() != self._filters:
             await self._start_reading()
 
@@ -404,88 +366,11 @@ class ShardLoop:
             )
             batch.notices += [self._aside.for_firing(firing, size, largest=largest) for firing, size in left_out]
 
-    # -- committing
-
-    def _start_commit(self, batch: CommitBatch, *, always: bool = False) -> None:
-        """Commit in the background; the commit before must have been awaited."""
-        messages = self._aside.changed_windows(self._encoder, batch.notices)
-        messages += batch.messages
-        now = self._monotonic()
-        if messages:
-            messages[:0] = self._count_record(now)
-        if (
-            not messages
-            and not batch.notices
-            and not always
-            and not (self._recorder is not None and self._recorder.full)
-            and self.seq - self.committed < IDLE_EVENTS
-            and now < self._commit_started + IDLE_COMMIT_S
-        ):
-            return
-        self._commit_started = now
-        self._commit = asyncio.create_task(self._store(messages, batch))
-        self._commit.add_done_callback(lambda _: self._cursor.wake())
-
-    def _store(self, messages: list[Message], batch: CommitBatch) -> Coroutine[None, None, None]:
-        """Store a batch, with the position and the decisions as they are now."""
-        return self._storing.store(
-            messages,
-            batch,
-            self.observer,
-            seq=self.seq,
-            clock_us=self.evaluator.clock_us,
-            rules=self.revision,
-            decided=self._recorder.take(self.seq) if self._recorder is not None else None,
-        )
-
-    async def _await_commit(self) -> None:
-        """Wait for the commit that is being stored, if any, and raise what it raised."""
-        commit = self._commit
-        if commit is not None:
-            try:
-                while not commit.done():
-                    await asyncio.wait([commit], timeout=LOOK_S)
-                    if not commit.done():
-                        # the newest event that is read may be younger, but nothing is known of it
-                        waiting = self._cursor.pending + self.seq - self.committed
-                        self.observer.lag(self.shard, waiting, self._monotonic() - self._commit_started)
-                        self.observer.full(self.shard, self.full)
-                commit.result()
-            finally:
-                if commit.done():  # else this task was cancelled, and `run` ends the commit
-                    self._commit = None
-
-    async def _commit_position(self) -> None:
-        """A commit without events; with what was decided, and the numbers of firings if they are not stored."""
-        messages = self._count_record(self._monotonic(), idle=True)
-        if self._recorder is not None and self._recorder.waiting:
-            await self._store(messages, CommitBatch(self._monotonic()))
-        else:
-            uncounted = self._counts.unstored_with()
-            clock_us = self.evaluator.clock_us
-            await self._log.commit(messages, seq=self.seq, clock_us=clock_us, rules=self.revision, uncounted=uncounted)
-
-    def _count_record(self, now: float, *, idle: bool = False) -> list[Message]:
-        """The record of the numbers of firings, if it is to be stored; it comes first in its commit."""
-        if not self._counts.due(now, idle=idle):
-            return []
-        automations = self.evaluator.rules.automations
-        state = self._counts.record(now, clock_us=self.evaluator.clock_us, automations=automations)
-        return [self._encoder.window(FIRED, "", state)]
-
-    def _offset_is_behind(self) -> bool:
-        """Whether an empty commit would store something: the position, or that no changes are left to recover."""
-        return self.seq > self.committed or self._log.carries_changes
-
     # -- idle
 
     async def _idle(self) -> None:
         """Nothing to read: store the position now and then, and publish a tick when a deadline is due."""
-        now = self._monotonic()
-        behind = self._offset_is_behind() or self._counts.due(now, idle=True)
-        if behind and now >= self._commit_started + IDLE_COMMIT_S:
-            self._commit_started = now
-            await self._commit_position()
+        await self._commits.store_position(soon=True)
         if self._cursor.caught_up:
             self.observer.lag(self.shard, 0, 0.0)
             due = self.evaluator.next_deadline_us()

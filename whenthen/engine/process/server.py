@@ -15,28 +15,21 @@ import os
 import socket
 import time
 from collections.abc import Iterable
-from datetime import datetime
-from importlib import import_module
 from pathlib import Path
 from types import TracebackType
-
-import orjson
 
 from whenthen import __version__
 from whenthen.actions.secrets import Redactor
 from whenthen.engine.audit import AuditLog
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.embedded import EmbeddedServer
-from whenthen.engine.bus.stream_pages import StoredMessage, newest
-from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
-from whenthen.engine.execution import Executor, SpecStore
+from whenthen.engine.execution import SpecStore
 from whenthen.engine.http import Listening, listen
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.gc_tuning import loading, unfreeze
 from whenthen.engine.process.maintenance import Maintenance
-from whenthen.engine.process.queries.automation_queries import current_pauses
 from whenthen.engine.process.revisions.rule_publishing import PUBLISHING, RulePublisher
 from whenthen.engine.process.revisions.rules_at_start import StartingRules, rules_at_start
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
@@ -47,27 +40,19 @@ from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.process.webhook_secrets import WebhookSecrets
 from whenthen.engine.process.wiring.api_role import ApiRole
-from whenthen.engine.process.wiring.evaluator_role import TASK as EVALUATOR_TASK
-from whenthen.engine.process.wiring.evaluator_role import EvaluatorRole
-from whenthen.engine.process.wiring.executor_role import TASK as EXECUTOR_TASK
-from whenthen.engine.process.wiring.executor_role import start_executor
 from whenthen.engine.process.wiring.hang_note import note_hang
+from whenthen.engine.process.wiring.last_firings import read_last_firings
 from whenthen.engine.process.wiring.monitoring_server import MonitoringServer
 from whenthen.engine.process.wiring.nats_start import NatsStart, retried, start_nats, stream_settings, wait_until_closed
 from whenthen.engine.process.wiring.process_parts import ProcessParts, build_parts
-from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
-from whenthen.engine.process.wiring.worker_role import WorkerRole
+from whenthen.engine.process.wiring.process_status import process_status
+from whenthen.engine.process.wiring.running_roles import RunningRoles
 from whenthen.engine.rule_sets import RevisionStore
 from whenthen.rules import Rules, load_rules
 from whenthen.schemas.errors import InvalidRules, SetupError
-from whenthen.schemas.times import format_time
 from whenthen.supervision import SharedPage, Watchdog
 
 __all__ = ["Server"]
-
-_FIRINGS_READ = 2000  #: at the start, to learn when each automation fired last
-HISTORY_ROLE = "whenthen.engine.process.wiring.history_role"  #: loaded by who has the role alone: it loads SQLAlchemy
-_CUT_OFF_S = 15.0  #: beyond the grace of draining, until a part that does not end is cancelled
 
 
 class Server:
@@ -99,7 +84,7 @@ class Server:
         self._watchdog = Watchdog(
             self._page,
             hang_after_s=settings.hang_after.total_seconds(),
-            suspect=lambda shard: self._evaluator.suspect(shard) if self._evaluator is not None else "",
+            suspect=self._suspect,
         )
         self._supervisor = Supervisor()
         self._cleanup = contextlib.AsyncExitStack()
@@ -109,11 +94,7 @@ class Server:
         self._rules_in_force: RulesInForce | None = None
         self._monitoring: MonitoringServer | None = None
         self._webhook_secrets: WebhookSecrets | None = None
-        self._api: ApiRole | None = None
-        self._evaluator: EvaluatorRole | None = None
-        self._executor: Executor | None = None
-        self._scheduler: SchedulerRole | None = None
-        self._worker: WorkerRole | None = None
+        self._running = RunningRoles(self._supervisor, self._cleanup)
 
     # -- life
 
@@ -138,11 +119,7 @@ class Server:
         """Ask the process to end at once: what is at hand is handed back, and nothing is waited for."""
         self.stop()
         self._supervisor.hurry.set()
-        if self._worker is not None:
-            self._worker.stop()
-            self._worker.hurry()
-        if self._executor is not None:
-            self._executor.hurry()
+        self._running.hurry()
 
     async def stopped(self) -> None:
         """Wait until `stop` was called.
@@ -162,7 +139,7 @@ class Server:
             disk.look()
         if disk is not None and disk.gone:
             connection.append(f"the data directory: {disk.gone}")
-        return connection + (self._evaluator.missing() if self._evaluator is not None else [])
+        return connection + self._running.missing()
 
     def notes(self) -> list[str]:
         """What people should know, and what does not keep the process from its work."""
@@ -176,7 +153,7 @@ class Server:
         """
         deadline = time.monotonic() + timeout_s
         while (missing := self.missing()) and not self._supervisor.stopping.is_set():
-            if self._evaluator is not None and self._evaluator.stalled:
+            if self._running.stalled:
                 return  # only other rules, or another version of this program, change that
             if time.monotonic() > deadline:
                 raise SetupError(
@@ -233,7 +210,7 @@ class Server:
         await retried(lambda: note_hang(parts.hangs, self._page))
         await retried(parts.pauses.refresh)
         if self.roles != {Role.WORKER}:  # a worker alone may read runs and nothing else
-            await retried(self._read_last_firings)
+            await retried(lambda: read_last_firings(parts))
         self._rules_in_force = in_force = RulesInForce(
             parts.revision_store,
             parts.revisions,
@@ -260,7 +237,7 @@ class Server:
             self._webhook_secrets = secrets = WebhookSecrets(parts.rule_registry, self.metrics)
             await secrets.look()
             self._supervisor.start_restarting("secrets of webhooks", secrets.run)
-            self._api = ApiRole(
+            self._running.api = ApiRole(
                 parts,
                 reloading,
                 in_force,
@@ -269,16 +246,7 @@ class Server:
                 missing=self.missing,
                 describe=self.describe,
             )
-        if Role.EVALUATOR in self.roles:
-            self._evaluator = EvaluatorRole(parts)
-        if Role.EXECUTOR in self.roles:
-            self._executor = await start_executor(parts, self._cleanup)
-        if Role.SCHEDULER in self.roles:
-            self._scheduler = SchedulerRole(parts)
-        if Role.WORKER in self.roles:
-            self._worker = WorkerRole(parts, self._pools)
-        if Role.HISTORY in self.roles:
-            self._supervisor.start("history", self._start_history(parts))
+        await self._running.start(parts, self.roles, pools=self._pools)
         self._supervisor.start_restarting("rules", lambda: reloading.run(stopping))
         self._supervisor.start_restarting("revisions", lambda: in_force.run(stopping))
         self._supervisor.start_restarting("pauses", parts.pauses.run)
@@ -287,12 +255,6 @@ class Server:
             self._supervisor.start_restarting("maintenance", lambda: maintenance.run(stopping))
         self._ready = True
         await self.wait_until_ready()
-
-    async def _start_history(self, parts: ProcessParts) -> None:
-        """Start the role beside the others: what it needs takes a while to be loaded, and nobody waits for it."""
-        role = (await asyncio.to_thread(import_module, HISTORY_ROLE)).HistoryRole(parts)
-        self._cleanup.callback(role.close)
-        await asyncio.Event().wait()
 
     def _listen(self) -> Listening:
         """The address of the HTTP server, before anything is started or published."""
@@ -334,21 +296,10 @@ class Server:
     async def _drain(self) -> None:
         """Stop in the order in which things depend on each other: what brings work first, what does it last."""
         self.stop()
-        if self._api is not None:
-            await self._api.drain()
+        await self._running.drain_requests()
         for name in ("rules", "revisions"):
             await self._supervisor.end(name)
-        if self._scheduler is not None:
-            await self._scheduler.stop()
-        working = self._worker.tasks if self._worker is not None else []
-        for part in (self._worker, self._executor, self._evaluator):
-            if part is not None:
-                part.stop()
-        grace_s = self.settings.drain_grace.total_seconds() + _CUT_OFF_S
-        for name in (*working, EXECUTOR_TASK, EVALUATOR_TASK):
-            await self._supervisor.end(name, grace_s)
-        if self._scheduler is not None and not self._supervisor.hurry.is_set():
-            await self._scheduler.wait_until_published()
+        await self._running.drain_work(self.settings.drain_grace.total_seconds())
         if self._monitoring is not None:
             await self._monitoring.stop()
         await self._supervisor.end_all()
@@ -359,12 +310,12 @@ class Server:
     @property
     def address(self) -> str:
         """Where HTTP listens; empty without the role."""
-        return self._api.address if self._api is not None else ""
+        return self._running.api.address if self._running.api is not None else ""
 
     @property
     def port(self) -> int:
         """The port of `address`; 0 without the role."""
-        return self._api.port if self._api is not None else 0
+        return self._running.api.port if self._running.api is not None else 0
 
     @property
     def monitoring_address(self) -> str:
@@ -390,55 +341,23 @@ class Server:
 
     def describe(self) -> answers.Status:
         """What runs here, for `GET /api/status`."""
-        parts = self._started()
-        rules = parts.rule_registry.now.rules
-        problems = self._reloading.problems() if self._reloading is not None else []
-        return answers.Status(
-            version=__version__,
-            pid=os.getpid(),
-            roles=sorted(self.roles),
-            address=self.address,
-            nats=",".join(parts.bus.addresses),
-            embedded=parts.embedded is not None,
-            up_seconds=round(time.time() - self.started, 1),
+        return process_status(
+            self._started(),
+            self._running,
+            self._reloading,
+            roles=self.roles,
+            rules_path=self.rules_path,
+            started=self.started,
             missing=self.missing(),
             notes=self.notes(),
-            rules=answers.RulesInForce(
-                path="" if self.rules_path is None else str(self.rules_path),
-                number=parts.rule_registry.now.number,
-                revision=rules.revision,
-                kept_since=self.kept_since if problems else None,
-                files=list(rules.files),
-                **rules.counts(),
-            ),
-            problems=[answers.RuleProblem(**problem) for problem in problems],
-            shards={
-                str(shard): seq
-                for shard, seq in (self._evaluator.positions() if self._evaluator is not None else {}).items()
-            },
-            shard_rules={
-                str(shard): number
-                for shard, number in (self._evaluator.revisions() if self._evaluator is not None else {}).items()
-            },
-            set_aside=parts.observation.aside,
-            paused=current_pauses(parts.pauses),
-            events_set_aside=[
-                answers.EventSetAside(
-                    event=skip.event,
-                    automation=skip.automation,
-                    position=skip.position,
-                    shard=skip.shard,
-                    reason="crashed" if skip.reason == "crashed" else "hung",
-                    tries=skip.tries,
-                    process=skip.process,
-                    at=skip.at,
-                )
-                for skip in parts.observation.events_aside
-            ],
+            kept_since=self.kept_since,
             restarts=self._page.restarts,
-            pools=self._worker.pools if self._worker is not None else [],
             secrets_missing=self._webhook_secrets.missing if self._webhook_secrets is not None else {},
         )
+
+    def _suspect(self, shard: int) -> str:
+        """What the shard was deciding when the event loop was found hanging."""
+        return self._running.evaluator.suspect(shard) if self._running.evaluator is not None else ""
 
     def _started(self) -> ProcessParts:
         if self._parts is None:
@@ -470,20 +389,4 @@ class Server:
             deployments=[deployment.name for deployment in rules.deployments],
         )
         parts.pauses.report()
-        if self._worker is not None:
-            self._worker.replace_rules(rules)
-
-    async def _read_last_firings(self) -> None:
-        """Learn when automations fired last, before this process began."""
-        parts = self._started()
-
-        def pick(message: StoredMessage) -> tuple[str, str] | None:
-            firing = orjson.loads(message.data) if message.data else {}
-            return (firing["automation"], message.time) if firing.get("state") == "Triggered" else None
-
-        for automation, stored in await newest(
-            parts.bus.client, ENGINE, "engine.firing.>", limit=_FIRINGS_READ, pick=pick
-        ):
-            fired = datetime.fromisoformat(stored)
-            parts.observation.seed(automation, format_time(fired))
-            self.metrics.fired_before(automation, fired.timestamp())
+        self._running.replace_rules(rules)

@@ -1,0 +1,106 @@
+"""Which roles run in this process, and in which order do they come and go? What each consists of is in its own module.
+
+Called by `engine.process.server`, which starts what the roles share before them and ends it after them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Collection, Sequence
+from importlib import import_module
+
+from whenthen.engine.execution import Executor
+from whenthen.engine.process.roles import Role
+from whenthen.engine.process.supervisor import Supervisor
+from whenthen.engine.process.wiring.api_role import ApiRole
+from whenthen.engine.process.wiring.evaluator_role import TASK as EVALUATOR_TASK
+from whenthen.engine.process.wiring.evaluator_role import EvaluatorRole
+from whenthen.engine.process.wiring.executor_role import TASK as EXECUTOR_TASK
+from whenthen.engine.process.wiring.executor_role import start_executor
+from whenthen.engine.process.wiring.process_parts import ProcessParts
+from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
+from whenthen.engine.process.wiring.worker_role import WorkerRole
+from whenthen.rules import Rules
+
+__all__ = ["RunningRoles"]
+
+HISTORY_ROLE = "whenthen.engine.process.wiring.history_role"  #: loaded by who has the role alone: it loads SQLAlchemy
+_CUT_OFF_S = 15.0  #: beyond the grace of draining, until a part that does not end is cancelled
+
+
+class RunningRoles:
+    """The roles of one process; each is None until it is started, or for ever where the process does not have it."""
+
+    def __init__(self, supervisor: Supervisor, cleanup: contextlib.AsyncExitStack) -> None:
+        self.api: ApiRole | None = None
+        self.evaluator: EvaluatorRole | None = None
+        self._executor: Executor | None = None
+        self._scheduler: SchedulerRole | None = None
+        self._worker: WorkerRole | None = None
+        self._supervisor = supervisor
+        self._cleanup = cleanup
+
+    async def start(self, parts: ProcessParts, roles: Collection[Role], *, pools: Sequence[str]) -> None:
+        """Start all of `roles` but the one that answers requests, which is started before, as `api`."""
+        if Role.EVALUATOR in roles:
+            self.evaluator = EvaluatorRole(parts)
+        if Role.EXECUTOR in roles:
+            self._executor = await start_executor(parts, self._cleanup)
+        if Role.SCHEDULER in roles:
+            self._scheduler = SchedulerRole(parts)
+        if Role.WORKER in roles:
+            self._worker = WorkerRole(parts, pools)
+        if Role.HISTORY in roles:
+            self._supervisor.start("history", self._start_history(parts))
+
+    def hurry(self) -> None:
+        """Hand back what is at hand at once."""
+        if self._worker is not None:
+            self._worker.stop()
+            self._worker.hurry()
+        if self._executor is not None:
+            self._executor.hurry()
+
+    async def drain_requests(self) -> None:
+        """Take no more requests, and answer those that are there."""
+        if self.api is not None:
+            await self.api.drain()
+
+    async def drain_work(self, grace_s: float) -> None:
+        """Bring no more work, and let what is at hand end within `grace_s`."""
+        if self._scheduler is not None:
+            await self._scheduler.stop()
+        working = self._worker.tasks if self._worker is not None else []
+        for part in (self._worker, self._executor, self.evaluator):
+            if part is not None:
+                part.stop()
+        for name in (*working, EXECUTOR_TASK, EVALUATOR_TASK):
+            await self._supervisor.end(name, grace_s + _CUT_OFF_S)
+        if self._scheduler is not None and not self._supervisor.hurry.is_set():
+            await self._scheduler.wait_until_published()
+
+    def missing(self) -> list[str]:
+        """What of the roles is not ready yet."""
+        return self.evaluator.missing() if self.evaluator is not None else []
+
+    @property
+    def stalled(self) -> bool:
+        """Whether a shard waits for what only other rules, or another version of this program, can change."""
+        return self.evaluator is not None and self.evaluator.stalled
+
+    @property
+    def pools(self) -> list[str]:
+        """The pools whose runs are worked on here."""
+        return self._worker.pools if self._worker is not None else []
+
+    def replace_rules(self, rules: Rules) -> None:
+        """Hand the rules that are in force now to whoever does not look them up."""
+        if self._worker is not None:
+            self._worker.replace_rules(rules)
+
+    async def _start_history(self, parts: ProcessParts) -> None:
+        """Start the role beside the others: what it needs takes a while to be loaded, and nobody waits for it."""
+        role = (await asyncio.to_thread(import_module, HISTORY_ROLE)).HistoryRole(parts)
+        self._cleanup.callback(role.close)
+        await asyncio.Event().wait()
