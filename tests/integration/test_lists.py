@@ -32,8 +32,13 @@ from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import Page
 from whenthen.engine.process.queries.action_queries import ActionQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
+from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
+from whenthen.engine.process.queries.lists.known_names import KnownNames
+from whenthen.engine.process.queries.lists.merged_lists import MergedLists
+from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
+from whenthen.rules import Rules
 from whenthen.schemas.firings import Firing, FiringState
 
 pytestmark = pytest.mark.anyio
@@ -43,6 +48,12 @@ AT = "2026-01-31T08:00:00Z"
 async def store(bus: Bus, messages: Sequence[Message]) -> None:
     for start in range(0, len(messages), 900):
         await publish_batch(bus.client, messages[start : start + 900], expect=None)
+
+
+def lists_of(bus: Bus) -> tuple[MergedLists, KnownNames]:
+    """Without a history."""
+    registry = RuleRegistry(Rules(), shards=1, resolve_secret=str)
+    return MergedLists(bus, HistoryQuestions(bus)), KnownNames(registry)
 
 
 def firing(number: int, automation: str = "a") -> Firing:
@@ -79,8 +90,9 @@ async def test_lists_are_whole_whatever_windows_write(bus: Bus) -> None:
         await store(bus, left_by(number, "a"))
     await store(bus, [Message(window_subject(0, "t", f"k{n}"), b"x") for n in range(70_000)])
     await store(bus, left_by(3, "b"))
-    firings = FiringQueries(bus)
-    actions = ActionQueries(bus, DeadLetters(bus.client))
+    lists, names = lists_of(bus)
+    firings = FiringQueries(lists, names)
+    actions = ActionQueries(DeadLetters(bus.client), lists, names)
 
     def page(limit: int = 10, before: int | None = None, **filters: str) -> Page:
         return Page(limit=limit, before=None if before is None else str(before), filters=filters)
@@ -98,7 +110,7 @@ async def test_all_dead_letters_are_listed_page_by_page_filtered_and_counted(bus
     messages = [left_by(n, "b" if n % 10 == 0 else "a", kinds[n % 2])[2] for n in range(2500)]
     await store(bus, messages)
     letters = DeadLetters(bus.client)
-    actions = ActionQueries(bus, letters)
+    actions = ActionQueries(letters, *lists_of(bus))
     found: list[Any] = []
     before: str | None = None
     while page := await actions.list_actions(Page(limit=1000, before=before, filters={"outcome": "dead"})):

@@ -78,6 +78,7 @@ class Client:
         ca: str | None = None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
+        self.notes: list[str] = []  #: what the server said of its answers, each once
         self.url = url.rstrip("/") if "://" in url else f"http://{url.rstrip('/')}"
         headers = _trace()
         if token is not None:
@@ -129,6 +130,7 @@ class Client:
         before: str | None = None
         while limit > 0:
             size = min(limit, MAX_PAGE)
+            self.notes.clear()  # what was said of a page before does not hold of all
             response = self._send("GET", path, params=_given(limit=size, before=before, **query))
             items = _body(response)
             if before is not None and before.isdecimal() and items and items[0].get("seq", 0) >= int(before):
@@ -172,6 +174,7 @@ class Client:
         with self._reached():
             response = self._http.request(method, path, **options)
         body = _body(response)
+        self.notes += [note for note in response.headers.get_list("whenthen-note") if note not in self.notes]
         if response.is_success and (body is not None or not response.content):
             return response
         raise self._error(response, body)

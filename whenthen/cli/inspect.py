@@ -13,7 +13,13 @@ import typer
 
 from whenthen.cli.command_groups import new_group
 from whenthen.cli.lists.listings import (
+    ID,
     MAX_ITEMS,
+    OF_AUTOMATION,
+    OF_FIRING,
+    SINCE,
+    TEXT,
+    UNTIL,
     Column,
     Filter,
     Listing,
@@ -46,6 +52,14 @@ EVENTS = Listing(
         Filter(name="event", flags=("--event", "-e"), help="A name or glob: 'github.*'."),
         Filter(name="source", help="Where they came from: api, webhook:github, flow-runs."),
         Filter(name="resource", help="The resource's id, or a glob."),
+        Filter(name="label", help="A label of the resource, name=value; several times for several.", many=True),
+        Filter(name="related", help="The id of a related resource."),
+        Filter(name="automation", flags=("--automation", "-a"), help="That actions of this automation emitted."),
+        Filter(name="firing", help="That actions of this firing emitted."),
+        ID,
+        SINCE,
+        UNTIL,
+        TEXT,
     ),
     most=MAX_ITEMS,
     follow=True,
@@ -77,7 +91,15 @@ DECISIONS = Listing(
         Column(title="DETAIL", value="detail", shape=Shape.TEXT),
     ),
     empty="no decisions yet",
-    filters=(Filter(name="reason", help="Only these: fired, label_mismatch, cooldown, ..."),),
+    filters=(
+        Filter(name="reason", help="Only these: fired, label_mismatch, cooldown, ..."),
+        Filter(name="event", help="For the event with this id."),
+        OF_FIRING,
+        Filter(name="key", help="Of this key, as it is listed."),
+        SINCE,
+        UNTIL,
+        TEXT,
+    ),
     most=MAX_PAGE,
 )
 AUDIT = Listing(
@@ -96,6 +118,9 @@ AUDIT = Listing(
         Filter(name="kind", help="Only these: request-refused, rules-taken, automation-paused, ... or a glob."),
         Filter(name="who", help="An address, a name or a process, or a glob."),
         Filter(name="what", help="What it was about, or a glob."),
+        SINCE,
+        UNTIL,
+        TEXT,
     ),
     most=MAX_ITEMS,
 )
@@ -130,7 +155,16 @@ FIRINGS = Listing(
         Column(title="ID", value="id", shape=Shape.ID),
     ),
     empty="no firings",
-    filters=(Filter(name="automation", flags=("--automation", "-a"), help="Of this one."),),
+    filters=(
+        OF_AUTOMATION,
+        Filter(name="state", help="Triggered or Resolved."),
+        Filter(name="event", help="That the event with this id triggered."),
+        Filter(name="key", help="With this in its key, name=value; several times for several.", many=True),
+        ID,
+        SINCE,
+        UNTIL,
+        TEXT,
+    ),
     most=MAX_ITEMS,
 )
 

@@ -8,7 +8,13 @@ import typer
 
 from whenthen.cli.command_groups import new_group
 from whenthen.cli.lists.listings import (
+    ID,
     MAX_ITEMS,
+    OF_AUTOMATION,
+    OF_FIRING,
+    SINCE,
+    TEXT,
+    UNTIL,
     Column,
     Filter,
     Listing,
@@ -25,7 +31,6 @@ if TYPE_CHECKING:
 
 __all__ = ["add_commands"]
 
-_OF_AUTOMATION = Filter(name="automation", flags=("--automation", "-a"), help="Of this automation.")
 _OF_TYPE = Filter(name="type", help="Of this type: run-deployment, ...")
 ACTIONS = Listing(
     about="Actions of firings and what became of them, newest first.",
@@ -41,9 +46,14 @@ ACTIONS = Listing(
     ),
     empty="no actions",
     filters=(
-        _OF_AUTOMATION,
+        OF_AUTOMATION,
         _OF_TYPE,
         Filter(name="outcome", help="waiting, retrying, executed, dead, or dropped."),
+        OF_FIRING,
+        ID,
+        SINCE,
+        UNTIL,
+        TEXT,
     ),
     most=MAX_ITEMS,
 )
@@ -52,7 +62,7 @@ DEAD_LETTERS = Listing(
     route="/api/actions",
     columns=ACTIONS.columns,
     empty="no dead letters",
-    filters=(_OF_AUTOMATION, _OF_TYPE),
+    filters=(OF_AUTOMATION, _OF_TYPE, OF_FIRING, SINCE, UNTIL, TEXT),
     fixed={"outcome": "dead"},
     most=MAX_ITEMS,
 )

@@ -11,6 +11,10 @@ import typer
 
 from whenthen.cli.command_groups import new_group
 from whenthen.cli.lists.listings import (
+    ID,
+    SINCE,
+    TEXT,
+    UNTIL,
     Column,
     Filter,
     Listing,
@@ -72,6 +76,12 @@ RUNS = Listing(
         Filter(name="deployment", flags=("--deployment", "-d"), help="Of this deployment."),
         Filter(name="state", help="In this state: Running, Failed, ..."),
         Filter(name="work_pool", help="Of this work pool."),
+        Filter(name="automation", flags=("--automation", "-a"), help="That this automation started."),
+        Filter(name="firing", help="That the firing with this id started."),
+        ID,
+        SINCE,
+        UNTIL,
+        TEXT,
     ),
     most=MAX_PAGE,
 )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import orjson
@@ -19,7 +19,8 @@ from whenthen.history import history_tables as tables
 from whenthen.history.database import Database
 from whenthen.history.history_tables import DAY_HOURS
 from whenthen.schemas.errors import InvalidInput, did_you_mean
-from whenthen.schemas.history_rows import HOUR_US, INDEXED_CHARS, label_mark, related_mark
+from whenthen.schemas.history_rows import HOUR_US, INCARNATION_BITS, INDEXED_CHARS, label_mark, position, related_mark
+from whenthen.schemas.list_filters import DOCUMENT_FILTERS, document_test, has_key_parts
 
 __all__ = ["SCAN_ROWS", "HistoryPage", "HistoryQuery", "HistoryReader", "column_names"]
 
@@ -91,12 +92,15 @@ class HistoryQuery:
     id_prefix: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)  #: of the resource of events
     related: str = ""  #: id of a related resource of events
+    about: Mapping[str, str] = field(default_factory=dict)  #: of documents, texts or globs: see `schemas.list_filters`
+    key_parts: Mapping[str, str] = field(default_factory=dict)  #: of the keys of firings
     since_us: int | None = None
     until_us: int | None = None  #: exclusive
     text: str = ""  #: anywhere, whatever its case
     before: str = ""  #: where the page before ended
     limit: int = 50
     most_bytes: int = MOST_BYTES  #: of the rows' documents; at least one row comes
+    stream: str = ""  #: the answer says how far it is in the history, and `before` may be a sequence of it
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,9 @@ class HistoryPage:
     next: str | None  #: `before` of the next page; None at the end
     scanned: int  #: rows that were looked at
     whole: bool  #: False: it stopped after `SCAN_ROWS` or `most_bytes`, and the page is not full
+    cursor: dict[str, Any] | None = (
+        None  #: how far the stream is that was asked for; None when it is not in the history
+    )
 
 
 @dataclass(slots=True)
@@ -135,7 +142,10 @@ class HistoryReader:
         kind = _kind(query.kind)
         _check(kind, query)
         with self._database.reading() as connection:
-            return _list(connection, kind, query)
+            if not query.stream:
+                return _list(connection, kind, query)
+            cursor = _cursor(connection, query.stream)
+            return replace(_list(connection, kind, _placed(query, cursor)), cursor=cursor)
 
     def counts(
         self,
@@ -249,6 +259,12 @@ def _check(kind: _Kind, query: HistoryQuery) -> None:
             raise InvalidInput(f"{query.kind} have no filter {name[:40]!r}{hint}", path=(name,))
     if query.kind != "events" and (query.labels or query.related):
         raise InvalidInput(f"{query.kind} have no labels; events have", path=("label" if query.labels else "related",))
+    for name in query.about:
+        if name not in (filters := DOCUMENT_FILTERS.get(query.kind, {})):
+            hint = did_you_mean(name, filters)
+            raise InvalidInput(f"{query.kind} have no filter {name[:40]!r}{hint}", path=(name,))
+    if query.kind != "firings" and query.key_parts:
+        raise InvalidInput(f"{query.kind} have no keys of several values; firings have", path=("key",))
     if query.id_prefix and len(query.id_prefix) < LEAST_ID_CHARS:
         raise InvalidInput(
             f"{query.id_prefix!r} is too short; write {LEAST_ID_CHARS} characters of the id or more", path=("id",)
@@ -287,6 +303,24 @@ def _list(connection: Connection, kind: _Kind, query: HistoryQuery) -> HistoryPa
     else:
         last = None
     return HistoryPage(found, ".".join(map(str, last)) if last is not None else None, scanned, whole)
+
+
+def _placed(query: HistoryQuery, cursor: dict[str, Any] | None) -> HistoryQuery:
+    """The query with a sequence of the stream of today as a place."""
+    before = query.before
+    if cursor is None or not before.isascii() or not before.isdecimal() or len(before) > 19:
+        return query
+    seq = int(before)
+    if seq >> INCARNATION_BITS:
+        return query
+    return replace(query, before=str(position(cursor["incarnation"], seq)))
+
+
+def _cursor(connection: Connection, stream: str) -> dict[str, Any] | None:
+    """How far a stream that is read as one is."""
+    table = tables.cursors
+    row = connection.execute(sa.select(table).where(table.c.stream == stream, table.c.shard == 0)).one_or_none()
+    return None if row is None else dict(zip(column_names(table), row, strict=True))
 
 
 def _place(before: str, parts: int) -> tuple[int, ...] | None:
@@ -391,6 +425,11 @@ def _residual(kind: _Kind, query: HistoryQuery, way: _Way) -> Callable[[dict[str
         tests.append(lambda row: row[kind.id].startswith(query.id_prefix))
     if query.labels or query.related:
         tests.append(lambda row: _is_about(orjson.loads(row["doc"]), query))
+    if query.about:
+        fits = document_test(query.kind, query.about)
+        tests.append(lambda row: fits(orjson.loads(row["doc"])))
+    if query.key_parts:
+        tests.append(lambda row: has_key_parts(row["key"], query.key_parts))
     if query.since_us is not None:
         since = query.since_us
         tests.append(lambda row: row["at_us"] >= since)

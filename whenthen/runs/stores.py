@@ -49,6 +49,7 @@ class RunFilter:
     before: tuple[str, str] | None = (
         None  #: those that were created before that: time and id of the last run of the page before
     )
+    fits: Callable[[FlowRun], bool] | None = None  #: what else is asked of a run
 
     def admits(self, run: FlowRun) -> bool:
         return (
@@ -56,6 +57,7 @@ class RunFilter:
             and (self.states is None or run.state in self.states)
             and self.work_pool in (None, run.work_pool)
             and (self.before is None or (run.created, run.id) < self.before)
+            and (self.fits is None or self.fits(run))
         )
 
 

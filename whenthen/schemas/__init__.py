@@ -17,6 +17,7 @@ __all__ = [
     "events",
     "firings",
     "history_rows",
+    "list_filters",
     "providers",
     "ruletests",
     "times",

@@ -21,6 +21,7 @@ __all__ = [
     "HOUR_US",
     "INCARNATION_BITS",
     "INDEXED_CHARS",
+    "LEFT_OUT",
     "KeyedRow",
     "Message",
     "Rows",

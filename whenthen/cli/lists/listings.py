@@ -20,9 +20,15 @@ import typer
 
 from whenthen.cli.lists.tables import Heading, Shape, clean, narrow_table, wide_table
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, OutputOption, UrlOption
-from whenthen.cli.output import errors, fail, print_json, print_lines, visible
+from whenthen.cli.output import errors, fail, print_json, print_lines, stderr, visible
 
 __all__ = [
+    "ID",
+    "OF_AUTOMATION",
+    "OF_FIRING",
+    "SINCE",
+    "TEXT",
+    "UNTIL",
     "Column",
     "Filter",
     "Listing",
@@ -64,6 +70,15 @@ class Filter:
     name: str
     help: str
     flags: tuple[str, ...] = ()  #: `--name` unless given
+    many: bool = False  #: whether it may be given several times
+
+
+SINCE = Filter(name="since", help="Not before: a time, or how long ago, such as 2h.")
+UNTIL = Filter(name="until", help="Before: a time, or how long ago.")
+TEXT = Filter(name="text", help="With this text anywhere, whatever its case.")
+ID = Filter(name="id", help="Whose id begins so.")
+OF_AUTOMATION = Filter(name="automation", flags=("--automation", "-a"), help="Of this automation.")
+OF_FIRING = Filter(name="firing", help="Of the firing with this id.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +177,10 @@ def _parameters(listing: Listing, *, alone: bool) -> list[inspect.Parameter]:
         found.append(("name", Annotated[str, argument], inspect.Parameter.empty))
     for item in listing.filters:
         flags = item.flags or (f"--{item.name.replace('_', '-')}",)
-        found.append((item.name, Annotated[str | None, typer.Option(*flags, help=item.help)], None))
+        option = typer.Option(*flags, help=item.help)
+        found.append(
+            (item.name, Annotated[list[str] | None, option] if item.many else Annotated[str | None, option], None)
+        )
     if listing.follow:
         option = typer.Option("--follow", "-f", help="Go on with new ones until Ctrl-C.")
         found.append(("follow", Annotated[bool, option], False))
@@ -200,7 +218,7 @@ def _run(
     name: str | None = None,
     limit: int | None = None,
     follow: bool = False,
-    **filters: str | None,
+    **filters: str | list[str] | None,
 ) -> None:
     from whenthen.cli.client import Client, quoted
 
@@ -210,6 +228,8 @@ def _run(
     with Client.connect(url, ca) as client:
         items = client.whole(route, **query) if limit is None else client.pages(route, limit=limit, **query)
         found = list(items)
+        for note in client.notes:
+            stderr().print(f"note: {visible(note)}", markup=False)
         if not follow:
             print_items(listing.columns, found, output=output, empty=listing.empty)
             return

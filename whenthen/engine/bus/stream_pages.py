@@ -15,7 +15,7 @@ from typing import Generic, TypeVar
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.request_client import RequestClient, stream_info
 
-__all__ = ["StoredMessage", "StreamPage", "newest"]
+__all__ = ["StoredMessage", "StreamPage", "first_since", "newest"]
 
 T = TypeVar("T")
 _BLOCK = 500  #: positions of the first look back; each further one takes twice as many, if they are small
@@ -57,12 +57,14 @@ async def newest(
     limit: int,
     pick: Callable[[StoredMessage], T | None],
     before: int | None = None,
+    after: int = 0,
     most_bytes: int = MOST_BYTES,
 ) -> StreamPage[T]:
     """Up to `limit` results of `pick` over messages of `subject` (may have wildcards), the newest first.
 
     `pick` gives None for what is not wanted. It may see a message twice, and messages of a block in ascending order. After
-    50,000 messages of the subject the rest is left to the next page (`next`). `before` excludes that position and what follows. The messages behind the results have
+    50,000 messages of the subject the rest is left to the next page (`next`). `before` excludes that position and what follows, `after` that one and what is
+    older. The messages behind the results have
     `most_bytes` at most, unless the first one alone has more.
 
     Raises:
@@ -75,7 +77,7 @@ async def newest(
     held = 0
     mean = max(1, state["bytes"] // max(1, state["messages"]))
     block = max(1, min(_BLOCK, _BLOCK_BYTES // mean))
-    floor = state["first_seq"]
+    floor = max(state["first_seq"], after + 1)
     scanned = 0
     while end > floor and len(found) < limit:
         start = max(floor, end - block)
@@ -95,6 +97,21 @@ async def newest(
             break
         block = min(block * 2, _MAX_BLOCK) if read.seen < _BLOCK_BYTES // 4 else block
     return found
+
+
+async def first_since(client: RequestClient, stream: str, subject: str, moment: str) -> int | None:
+    """The position of the first message of `subject` that was stored at a moment (RFC 3339) or later; None when there is none yet.
+
+    Raises:
+        BusUnavailable: no answer.
+    """
+    found: list[int] = []
+
+    def receive(message: Delivery) -> None:
+        found.append(int(message.headers["Nats-Sequence"]))
+
+    await client.read_stored(stream, {"start_time": moment, "next_by_subj": subject, "batch": 1}, receive)
+    return found[0] if found else None
 
 
 class _Block(Generic[T]):

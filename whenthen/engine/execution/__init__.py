@@ -12,6 +12,7 @@ from whenthen.engine.execution.circuit_breaker import (
 from whenthen.engine.execution.dead_letters import (
     DeadLetter,
     DeadLetters,
+    decode_letter,
 )
 from whenthen.engine.execution.executor import (
     CONSUMER,
@@ -32,4 +33,5 @@ __all__ = [
     "ExecutionSettings",
     "Executor",
     "SpecStore",
+    "decode_letter",
 ]

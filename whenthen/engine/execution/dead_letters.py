@@ -37,7 +37,7 @@ from whenthen.schemas.errors import Conflict, NotFound
 from whenthen.schemas.firings import ActionTask
 from whenthen.schemas.times import format_time
 
-__all__ = ["DeadLetter", "DeadLetters"]
+__all__ = ["DeadLetter", "DeadLetters", "decode_letter"]
 
 _INDEX = re.compile(r"[0-9]{1,6}")  #: of an action in its automation
 
@@ -108,7 +108,7 @@ class DeadLetters:
         """
 
         def pick(kept: StoredMessage) -> DeadLetter | None:
-            letter = _decode(kept.data, kept.subject, kept.seq) if kept.data else None
+            letter = decode_letter(kept.data, kept.subject, kept.seq) if kept.data else None
             return letter if letter is not None and kind in (None, letter.task.action.get("type")) else None
 
         subject = f"engine.dead.{short_token(automation)}.>" if automation else "engine.dead.>"
@@ -172,7 +172,7 @@ class DeadLetters:
         def receive(message: Delivery) -> None:
             headers = message.headers
             if message.data:
-                found.append(_decode(message.data, headers["Nats-Subject"], int(headers["Nats-Sequence"])))
+                found.append(decode_letter(message.data, headers["Nats-Subject"], int(headers["Nats-Sequence"])))
 
         request = {"seq": 1, "next_by_subj": subject, "batch": limit, "max_bytes": 32 << 20}
         await self._client.read_stored(ENGINE, request, receive)
@@ -194,7 +194,8 @@ class DeadLetters:
             raise Conflict(f"dead letter {letter.key} was redriven or dropped by somebody else") from None
 
 
-def _decode(data: bytes, subject: str, revision: int) -> DeadLetter:
+def decode_letter(data: bytes, subject: str, revision: int) -> DeadLetter:
+    """A letter as it is stored."""
     fields = orjson.loads(data)
     raw = orjson.dumps(fields["task"])
     task, _ = decode_task(raw)

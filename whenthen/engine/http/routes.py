@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator
 
@@ -20,6 +20,7 @@ from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
 from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models import why_models
+from whenthen.engine.http.models.known_parameters import check_parameters
 from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
@@ -37,6 +38,7 @@ __all__ = ["api_router", "as_response", "state_router"]
 
 T = TypeVar("T")
 M = TypeVar("M", bound=BaseModel)
+NOTE = "whenthen-note"  #: a header: what people should know of a list
 BODY_LIMIT = 1_000_000  #: of a request that starts a run, in bytes
 
 Named = Annotated[str, BeforeValidator(decoded_step), Path(min_length=1, max_length=512)]
@@ -44,6 +46,11 @@ Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Before = Annotated[str | None, Query(max_length=512, description="The `next` of the page before.")]
 After = Annotated[str | None, Query(max_length=512, description="The name of the last one of the answer before.")]
 Filter = Annotated[str | None, Query(max_length=4096)]
+Since = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The beginning.")]
+Until = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The end, exclusive.")]
+IdPrefix = Annotated[str | None, Query(max_length=512, description="How the id begins.")]
+Text = Annotated[str | None, Query(max_length=512, description="Anywhere, whatever its case.")]
+Pairs = Annotated[list[str] | None, Query(max_length=64, description="`name=value`; several times for several.")]
 
 
 class TarResponse(StreamingResponse):
@@ -60,7 +67,7 @@ class LinesResponse(StreamingResponse):
 
 def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     """Routes below `/api`, but for `POST /api/events`."""
-    router = APIRouter(prefix="/api")
+    router = APIRouter(prefix="/api", dependencies=[Depends(check_parameters)])
     # what was not given to a model does not apply, and is left out
     get = partial(router.get, response_model_exclude_unset=True)
     post = partial(router.post, response_model_exclude_unset=True)
@@ -97,9 +104,21 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         event: Filter = None,
         source: Filter = None,
         resource: Filter = None,
+        label: Pairs = None,
+        related: Filter = None,
+        automation: Filter = None,
+        firing: Filter = None,
+        id: IdPrefix = None,
+        since: Since = None,
+        until: Until = None,
+        text: Text = None,
     ) -> list[answers.StoredEvent]:
-        """Stored events, newest first. A page that was cut for its size has a `Link` to the next one."""
-        page = _page(limit, before, event=event, source=source, resource=resource)
+        """Stored events, newest first; `event`, `source` and `resource` may be globs, `automation` and `firing` are those whose
+        action emitted it. Where there may be more, a `Link` leads to the next page."""
+        page = _page(
+            limit, before, event=event, source=source, resource=resource, related=related, automation=automation,
+            firing=firing, id=id, since=since, until=until, text=text, labels=read_key(label or [], "label"),
+        )  # fmt: skip
         return _linked(request, response, await api.list_events(page))
 
     @get("/events/{event_id:path}", tags=["events"])
@@ -127,9 +146,18 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         limit: Limit = 50,
         before: Before = None,
         reason: Filter = None,
+        event: Filter = None,
+        firing: Filter = None,
+        key: Filter = None,
+        since: Since = None,
+        until: Until = None,
+        text: Text = None,
     ) -> list[answers.DecisionItem]:
         """Why it fired, and why it did not, newest first. Where there are more, a `Link` leads to the next page."""
-        return _linked(request, response, await api.list_decisions(name, _page(limit, before, reason=reason)))
+        page = _page(
+            limit, before, reason=reason, event=event, firing=firing, key=key, since=since, until=until, text=text
+        )
+        return _linked(request, response, await api.list_decisions(name, page))
 
     @post("/automations/{name}/pause", tags=["automations"])
     async def pause_automation(name: Named, request: Request) -> answers.AutomationState:
@@ -153,10 +181,25 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
     @get("/firings", tags=["automations"])
     async def list_firings(
-        request: Request, response: Response, limit: Limit = 50, before: Before = None, automation: Filter = None
+        request: Request,
+        response: Response,
+        limit: Limit = 50,
+        before: Before = None,
+        automation: Filter = None,
+        state: Filter = None,
+        event: Filter = None,
+        key: Pairs = None,
+        id: IdPrefix = None,
+        since: Since = None,
+        until: Until = None,
+        text: Text = None,
     ) -> list[answers.FiringSummary]:
-        """Firings, newest first. A page that was cut for its size has a `Link` to the next one."""
-        return _linked(request, response, await api.list_firings(_page(limit, before, automation=automation)))
+        """Firings, newest first. Where there may be more, a `Link` leads to the next page."""
+        page = _page(
+            limit, before, automation=automation, state=state, event=event, id=id, since=since, until=until, text=text,
+            key=read_key(key or []),
+        )  # fmt: skip
+        return _linked(request, response, await api.list_firings(page))
 
     @get("/deployments", tags=["deployments"])
     async def list_deployments(
@@ -196,9 +239,18 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         deployment: Filter = None,
         state: Filter = None,
         work_pool: Filter = None,
+        automation: Filter = None,
+        firing: Filter = None,
+        id: IdPrefix = None,
+        since: Since = None,
+        until: Until = None,
+        text: Text = None,
     ) -> list[answers.FlowRunDetail]:
         """Flow runs, newest first. Where there are more, a `Link` leads to the next page."""
-        page = _page(limit, before, deployment=deployment, state=state, work_pool=work_pool)
+        page = _page(
+            limit, before, deployment=deployment, state=state, work_pool=work_pool, automation=automation, firing=firing,
+            id=id, since=since, until=until, text=text,
+        )  # fmt: skip
         return _linked(request, response, await api.list_runs(page))
 
     @get("/runs/{run_id}", tags=["runs"])
@@ -229,10 +281,18 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         automation: Filter = None,
         type: Filter = None,
         outcome: Filter = None,
+        firing: Filter = None,
+        id: IdPrefix = None,
+        since: Since = None,
+        until: Until = None,
+        text: Text = None,
     ) -> list[answers.ActionState]:
-        """Actions and what became of them, newest first; `outcome=dead` lists dead letters. A page that was cut for its size has
-        a `Link` to the next one."""
-        page = _page(limit, before, automation=automation, type=type, outcome=outcome)
+        """Actions and what became of them, the last changed first; `outcome=dead` lists dead letters. Where there may be more, a
+        `Link` leads to the next page."""
+        page = _page(
+            limit, before, automation=automation, type=type, outcome=outcome, firing=firing, id=id, since=since,
+            until=until, text=text,
+        )  # fmt: skip
         return _linked(request, response, await api.list_actions(page))
 
     @get("/actions/dead/count", tags=["actions"])
@@ -273,9 +333,12 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         kind: Filter = None,
         who: Filter = None,
         what: Filter = None,
+        since: Since = None,
+        until: Until = None,
+        text: Text = None,
     ) -> list[why_models.AuditItem]:
         """Who did what, and what was refused, newest first."""
-        page = _page(limit, before, kind=kind, who=who, what=what)
+        page = _page(limit, before, kind=kind, who=who, what=what, since=since, until=until, text=text)
         return _linked(request, response, await api.list_audit(page))
 
     @get("/why", tags=["automations"])
@@ -345,12 +408,31 @@ def _linked(request: Request, response: Response, items: list[T]) -> list[T]:
     if parameters is not None:
         following = request.url.include_query_params(**parameters)
         response.headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
+    for note in items.notes if isinstance(items, Listing) else ():
+        response.headers.append(NOTE, _header_text(note))
     return items
 
 
-def _page(limit: int, before: str | None, **filters: str | None) -> Page:
+def _header_text(text: str) -> str:
+    return "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in text)
+
+
+def _page(
+    limit: int,
+    before: str | None,
+    *,
+    labels: Mapping[str, str] | None = None,
+    key: Mapping[str, str] | str | None = None,
+    **filters: str | None,
+) -> Page:
+    if isinstance(key, str):
+        filters["key"], key = key, None
     return Page(
-        limit=limit, before=before, filters={name: value for name, value in filters.items() if value is not None}
+        limit=limit,
+        before=before,
+        filters={name: value for name, value in filters.items() if value is not None},
+        labels=labels or {},
+        key=key or {},
     )
 
 

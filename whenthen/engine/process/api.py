@@ -32,6 +32,8 @@ from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
+from whenthen.engine.process.queries.lists.known_names import KnownNames
+from whenthen.engine.process.queries.lists.merged_lists import MergedLists
 from whenthen.engine.process.queries.run_queries import RunQueries
 from whenthen.engine.process.queries.stored_log import StoredLog
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
@@ -83,8 +85,9 @@ class ServerApi:
         self.rate_limit = intake.rate_limit
 
         self.note_refusal = intake.note_refusal
-        self.list_audit = AuditQueries(bus).list_audit
         history = HistoryQuestions(bus, clock)
+        lists, names = MergedLists(bus, history, clock), KnownNames(rule_registry)
+        self.list_audit = AuditQueries(lists, names).list_audit
         self.history_page = history.history_page
         self.history_counts = history.history_counts
         self.history_stats = history.history_stats
@@ -105,7 +108,7 @@ class ServerApi:
         self._describe = describe
         self._backups = backups
 
-        events = EventQueries(bus, positions, ids)
+        events = EventQueries(bus, positions, ids, lists, names)
         self.list_events = events.list_events
         self.get_event = events.get_event
 
@@ -113,11 +116,11 @@ class ServerApi:
         self.stored_log = StoredLog(bus, replay.position_at, clock=clock).stored_log
         self.why = WhyQuery(bus, rule_registry, replay, events).why
         self.record = RecordQuery(bus, rule_registry, replay, events, ids).record
-        automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation)
+        automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation, lists)
         self.list_automations = automations.list_automations
         self.get_automation = automations.get_automation
         self.list_decisions = automations.list_decisions
-        self.list_firings = FiringQueries(bus).list_firings
+        self.list_firings = FiringQueries(lists, names).list_firings
         automation_commands = AutomationCommands(pauses, automations)
         self.pause_automation = done("automation-paused", automation_commands.pause_automation, told=_pause)
         self.resume_automation = done("automation-resumed", automation_commands.resume_automation)
@@ -126,7 +129,7 @@ class ServerApi:
         self.forget_orphans = done("windows-forgotten", orphans.forget_orphans)
 
         deployments = DeploymentQueries(rule_registry, stores, clock)
-        runs = RunQueries(orchestrator, ids)
+        runs = RunQueries(orchestrator, ids, lists, names)
         self.list_deployments = deployments.list_deployments
         self.get_deployment = deployments.get_deployment
         self.list_runs = runs.list_runs
@@ -140,7 +143,7 @@ class ServerApi:
 
         self.trace = TraceQuery(bus, orchestrator, ids, shards=shards).trace
 
-        actions = ActionQueries(bus, dead_letters)
+        actions = ActionQueries(dead_letters, lists, names)
         self.list_actions = actions.list_actions
         self.count_dead = actions.count_dead
         action_commands = ActionCommands(dead_letters, ids, rule_registry)

@@ -303,6 +303,30 @@ def test_a_list_that_was_cut_has_a_link_to_what_follows(path: str, monkeypatch: 
     assert link == f'<{route}?{query + "&" if query else ""}after=a%2Fb+c>; rel="next"'
 
 
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/api/events?sorce=x", "no parameter 'sorce'; did you mean 'source'"),
+        ("/api/firings?automaton=x", "did you mean 'automation'?"),
+        ("/api/automations/a/decisions?reasn=x", "did you mean 'reason'?"),
+        ("/api/history/events?nme=x", "did you mean 'name'?"),
+        ("/api/runs?<script>=1", "it has limit, before, deployment"),
+    ],
+)
+def test_a_filter_that_is_misspelt_is_refused_with_the_near_ones(path: str, named: str) -> None:
+    refused = call(FakeApi(), "GET", path)
+    assert refused.status_code == 400
+    assert named in refused.json()["error"]["message"]
+
+
+def test_what_is_to_be_said_of_a_list_is_in_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    listing: Listing[Any] = Listing()
+    listing.notes = ["one", "two, of 'ä\r\n'"]
+    monkeypatch.setitem(ANSWERS, "list_firings", listing)
+    notes = call(FakeApi(), "GET", "/api/firings").headers.get_list("whenthen-note")
+    assert notes == ["one", "two, of '\\xe4\\r\\n'"]
+
+
 def test_a_list_of_names_is_cut_by_bytes_and_goes_on_behind_the_last_one() -> None:
     names = [f"n{number}" for number in range(7)]
 

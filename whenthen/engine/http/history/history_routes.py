@@ -8,10 +8,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models.known_parameters import check_parameters
 from whenthen.engine.http.models.request_models import read_key
 
 __all__ = ["history_router"]
@@ -25,7 +26,7 @@ Labels = Annotated[list[str] | None, Query(max_length=64, description="`name=val
 
 def history_router(api: Api) -> APIRouter:
     """Routes below `/api/history`."""
-    router = APIRouter(prefix="/api/history", tags=["history"])
+    router = APIRouter(prefix="/api/history", tags=["history"], dependencies=[Depends(check_parameters)])
     get = partial(router.get, response_model_exclude_unset=True)
 
     @get("")
@@ -65,7 +66,7 @@ def history_router(api: Api) -> APIRouter:
         return await api.history_page(
             of,
             equal={field: value for field, value in equal.items() if value is not None},
-            labels=read_key(label or []),
+            labels=read_key(label or [], "label"),
             since=since,
             until=until,
             more={

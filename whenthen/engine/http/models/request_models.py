@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
@@ -222,6 +222,8 @@ class Page:
     limit: int = 50
     before: str | None = None
     filters: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)  #: of the resource of events
+    key: Mapping[str, str] = field(default_factory=dict)  #: values of the keys of firings
 
     @property
     def position(self) -> int | None:
@@ -232,12 +234,16 @@ class Page:
         """
         if self.before is None:
             return None
-        if not self.before.isdecimal():
+        if not self.before.isascii() or not self.before.isdecimal() or len(self.before) > 19:
             raise InvalidInput(
                 f"{self.before[:80]!r} is not a position; give the `seq` of the last item of the page before",
                 path=("before",),
             )
         return int(self.before)
+
+    def with_filter(self, name: str, value: str) -> Page:
+        """The same with another value of a filter."""
+        return replace(self, filters={**self.filters, name: value})
 
     def choice(self, name: str, words: Sequence[str]) -> str | None:
         """The filter `name` as one of `words`, whatever its case; None when it is not given.
@@ -255,9 +261,10 @@ class Page:
 
 
 class Listing(list[T]):
-    """A page of a list. `following` are the parameters of the page after it; None when there is none."""
+    """A page of a list. `following` are the parameters of the page after it; None when there is none. `notes` are for people."""
 
     following: Mapping[str, str] | None = None
+    notes: Sequence[str] = ()
 
 
 def bounded(
@@ -283,8 +290,8 @@ def bounded(
     return found
 
 
-def read_key(pairs: Sequence[str]) -> dict[str, str]:
-    """`name=value` for each part of a key.
+def read_key(pairs: Sequence[str], field: str = "key") -> dict[str, str]:
+    """`name=value` for each part of a key, or each label; `field` is where they stand.
 
     Raises:
         InvalidInput: one is not of that form.
@@ -293,6 +300,6 @@ def read_key(pairs: Sequence[str]) -> dict[str, str]:
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not equals or not name:
-            raise InvalidInput(f"{pair[:80]!r} is not of the form name=value", path=("key",))
+            raise InvalidInput(f"{pair[:80]!r} is not of the form name=value", path=(field,))
         found[name] = value
     return found

@@ -6,14 +6,17 @@ from typing import Any
 
 import orjson
 
-from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import OutcomeState
-from whenthen.engine.bus.stream_pages import StoredMessage, StreamPage, newest
+from whenthen.engine.bus.stream_pages import StoredMessage
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import short_token
-from whenthen.engine.execution import DeadLetter, DeadLetters
-from whenthen.engine.http import Page
+from whenthen.engine.execution import DeadLetters, decode_letter
+from whenthen.engine.http import Listing, Page
 from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
+from whenthen.engine.process.queries.lists.known_names import KnownNames
+from whenthen.engine.process.queries.lists.merged_lists import ListKind, MergedLists, sequence
+from whenthen.schemas.times import format_us
 
 __all__ = ["ActionQueries"]
 
@@ -21,53 +24,18 @@ _OUTCOMES = ("waiting", *(state.value for state in OutcomeState))
 
 
 class ActionQueries:
-    def __init__(self, bus: Bus, dead_letters: DeadLetters) -> None:
-        self._bus = bus
+    def __init__(self, dead_letters: DeadLetters, lists: MergedLists, names: KnownNames) -> None:
         self._dead_letters = dead_letters
+        self._lists = lists
+        self._names = names
 
-    async def list_actions(self, page: Page) -> list[answers.ActionState]:
-        automation, kind = page.filters.get("automation"), page.filters.get("type")
+    async def list_actions(self, page: Page) -> Listing[answers.ActionState]:
         outcome = page.choice("outcome", _OUTCOMES)
-        if outcome == "dead":
-            return await self._list_dead(page)
-        found: dict[str, dict[str, Any]] = {}
-        cut: list[int] = []  #: where each of the two lists ended that has more
-        if outcome in (None, "waiting"):
-            waiting = await newest(
-                self._bus.client,
-                ENGINE,
-                f"engine.action.{short_token(automation)}.>" if automation else "engine.action.>",
-                limit=page.limit,
-                pick=_waiting,
-                before=page.position,
-            )
-            found = {item["key"]: item for item in waiting if kind in (None, item["type"])}
-            cut += [waiting.next] if waiting.next is not None else []
-        if outcome != "waiting":
-            tried = await self._dead_letters.list_actions(
-                limit=page.limit, before=page.position, automation=automation, kind=kind, outcome=outcome
-            )
-            for item in tried:
-                found[item["key"]] = {**found.get(item["key"], {}), **item}
-            cut += [tried.next] if tried.next is not None else []
-        newest_first = sorted(found.values(), key=lambda item: -int(item["seq"]))
-        if not cut:
-            return [answers.ActionState.model_validate(item) for item in newest_first[: page.limit]]
-        shown = [item for item in newest_first if int(item["seq"]) >= max(cut)]
-        answer = StreamPage(answers.ActionState.model_validate(item) for item in shown[: page.limit])
-        answer.next = max(cut) if len(shown) <= page.limit else int(shown[page.limit - 1]["seq"])
-        return answer
-
-    async def _list_dead(self, page: Page) -> list[answers.ActionState]:
-        letters = await self._dead_letters.letters(
-            automation=page.filters.get("automation"),
-            kind=page.filters.get("type"),
-            limit=page.limit,
-            before=page.position,
-        )
-        found = StreamPage(_dead(letter) for letter in letters)
-        found.next = letters.next
-        return found
+        if outcome is not None:
+            page = page.with_filter("outcome", outcome)
+        asked = read_asked("actions", page, columns=_COLUMNS, filters=_FILTERS, now=self._lists.clock())
+        listed = await self._lists.page(_DEAD if outcome == "dead" else _ACTIONS, asked)
+        return self._names.noted(page, listed, [answers.ActionState.model_validate(each.fields) for each in listed])
 
     async def count_dead(self, automation: str | None) -> answers.DeadLetterCount:
         counts = await self._dead_letters.counts()
@@ -76,11 +44,32 @@ class ActionQueries:
         )
 
 
-def _waiting(message: StoredMessage) -> dict[str, Any] | None:
-    """An action that no try has ended yet."""
+def _subjects(asked: AskedList) -> list[str]:
+    automation = asked.equal.get("automation")
+    below = f"{short_token(automation)}.>" if automation else ">"
+    state = asked.equal.get("state")
+    kinds = ("action",) if state == "waiting" else ("outcome",) if state else ("action", "outcome")
+    return [f"engine.{kind}.{below}" for kind in kinds]
+
+
+def _dead_subjects(asked: AskedList) -> list[str]:
+    automation = asked.equal.get("automation")
+    return [f"engine.dead.{short_token(automation)}.>" if automation else "engine.dead.>"]
+
+
+def _item(message: StoredMessage) -> dict[str, Any] | None:
     if not message.data:
         return None
-    task: dict[str, Any] = orjson.loads(message.data)
+    found: dict[str, Any] = orjson.loads(message.data)
+    if message.subject.startswith("engine.action."):
+        return _waiting(found, message)
+    found["type"] = found.pop("action")
+    found["outcome"] = found.pop("state")
+    return {**found, "seq": message.seq}
+
+
+def _waiting(task: dict[str, Any], message: StoredMessage) -> dict[str, Any]:
+    """An action that no try has ended yet."""
     return {
         "key": task["key"],
         "automation": task["firing"]["automation"],
@@ -93,16 +82,63 @@ def _waiting(message: StoredMessage) -> dict[str, Any] | None:
     }
 
 
-def _dead(letter: DeadLetter) -> answers.ActionState:
-    return answers.ActionState(
-        key=letter.key,
-        automation=letter.task.firing.automation,
-        type=letter.task.action.get("type"),
-        outcome="dead",
-        attempt=letter.attempts,
-        at=letter.at,
-        error=letter.error,
-        reason=letter.reason,
-        firing=letter.task.firing.id,
-        seq=letter.revision,
-    )
+def _from_row(row: dict[str, Any]) -> dict[str, Any]:
+    item = {
+        "key": row["id"],
+        "automation": row["automation"],
+        "type": row["type"],
+        "outcome": row["state"],
+        "attempt": row["attempt"],
+        "at": row.get("at") or format_us(row["at_us"]),
+        "firing": row["firing"],
+        "seq": sequence(row["pos"]),
+    }
+    if row["state"] == "waiting":
+        return item
+    return {
+        **item,
+        "error": row.get("error") or "",
+        "result": row.get("result"),
+        "next_at": row.get("next_at"),
+    }
+
+
+def _dead(message: StoredMessage) -> dict[str, Any] | None:
+    if not message.data:
+        return None
+    letter = decode_letter(message.data, message.subject, message.seq)
+    return {
+        "key": letter.key,
+        "automation": letter.task.firing.automation,
+        "type": letter.task.action.get("type"),
+        "outcome": "dead",
+        "attempt": letter.attempts,
+        "at": letter.at,
+        "error": letter.error,
+        "reason": letter.reason,
+        "firing": letter.task.firing.id,
+        "seq": letter.revision,
+    }
+
+
+_COLUMNS = {"automation": "automation", "state": "outcome", "firing": "firing", "type": "type"}
+_FILTERS = {"automation": "automation", "outcome": "state", "firing": "firing", "type": "type"}
+_ACTIONS = ListKind(
+    stream=ENGINE,
+    subjects=_subjects,
+    all_subjects=("engine.action.>", "engine.outcome.>"),
+    item=_item,
+    from_row=_from_row,
+    id_field="key",
+    changes=True,
+)
+#: which of them are still there is known to the stream alone, which keeps them all
+_DEAD = ListKind(
+    stream=ENGINE,
+    subjects=_dead_subjects,
+    all_subjects=("engine.dead.>",),
+    item=_dead,
+    from_row=_from_row,
+    id_field="key",
+    in_history=False,
+)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.streams import DECISIONS
 from whenthen.engine.decisions import DecisionReader
 from whenthen.engine.evaluation import FiredTotal
 from whenthen.engine.http import Listing, Page, bounded
@@ -14,24 +17,35 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.queries.decision_items import decision_item, decision_page
+from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
+from whenthen.engine.process.queries.lists.merged_lists import STOPPED, MergedLists, without_history
 from whenthen.engine.process.queries.shard_records import fired_records, set_aside_records
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.schemas.automations import Automation
-from whenthen.schemas.decision_records import DecisionRow
+from whenthen.schemas.decision_records import DecisionRow, KeptDecisions
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.firings import Reason
 from whenthen.triggers.explaining import why_not
 
 __all__ = ["AutomationQueries", "current_pauses"]
 
+_DECIDED_BY = {name: name for name in ("reason", "event", "firing", "key")}
+#: filters that are asked of the history
+_FURTHER = ("since", "until", "event", "firing", "key", "text")
 _DECISIONS_SHOWN = 10  #: beside an automation
 
 
 class AutomationQueries:
     def __init__(
-        self, bus: Bus, rule_registry: RuleRegistry, pauses: AutomationPauses, observation: Observation
+        self,
+        bus: Bus,
+        rule_registry: RuleRegistry,
+        pauses: AutomationPauses,
+        observation: Observation,
+        lists: MergedLists,
     ) -> None:
         self._bus = bus
+        self._lists = lists
         self._rule_registry = rule_registry
         self._pauses = pauses
         self._observation = observation
@@ -86,10 +100,14 @@ class AutomationQueries:
 
         return bounded(list(automations), summary, after=after)
 
+    async def _kept(self, automation: str) -> KeptDecisions:
+        self._rule_registry.automation(automation)
+        return await self._record.kept(self._rule_registry.shard_of(automation), automation)
+
     async def get_automation(self, name: str) -> answers.AutomationDetail:
         automation = self._rule_registry.automation(name)
         fired = (await self._fired()).get(name, FiredTotal(0, ""))
-        kept = await self._record.kept(self._rule_registry.shard_of(name), name)
+        kept = await self._kept(name)
         return answers.AutomationDetail(
             **automation.model_dump(mode="json", by_alias=True, exclude_none=True),
             state=self._state(automation, await self.set_aside()),
@@ -105,13 +123,56 @@ class AutomationQueries:
         return answers.AutomationState(name=name, state=state, pause=current_pauses(self._pauses).get(name))
 
     async def list_decisions(self, automation: str, page: Page) -> Listing[answers.DecisionItem]:
-        self._rule_registry.automation(automation)
-        kept = await self._record.kept(self._rule_registry.shard_of(automation), automation)
+        """Of the record, which has the last ones of each reason; of the history where a filter is given that goes back further."""
+        kept = await self._kept(automation)
         wanted = page.choice("reason", [reason.value for reason in Reason])
-        chosen = (row for row in kept.newest(automation) if wanted is None or row.reason == wanted)
+        if wanted is not None:
+            page = page.with_filter("reason", wanted)
+        asked = read_asked(
+            "decisions",
+            replace(page, before=None),
+            columns=_DECIDED_BY,
+            filters=_DECIDED_BY,
+            now=self._lists.clock(),
+        )
+        chosen = [row for row in kept.newest(automation) if _is_asked_for(row, asked)]
+        notes: list[str] = []
+        goes_on = page.before is not None and "." in page.before
+        if goes_on or (page.before is None and any(name in page.filters for name in _FURTHER)):
+            try:
+                return await self._decided_before(automation, page, asked, chosen)
+            except BusUnavailable as error:
+                if goes_on:
+                    raise
+                notes = [without_history(error)]
         rows, following = decision_page(chosen, page)
         found = Listing(await self._items(automation, rows))
         found.following = None if following is None else {"before": following}
+        found.notes = notes
+        return found
+
+    async def _decided_before(
+        self, automation: str, page: Page, asked: AskedList, chosen: Sequence[DecisionRow]
+    ) -> Listing[answers.DecisionItem]:
+        """A page of the history; before the first one, what the record has and the history has not yet."""
+        asked = replace(asked, equal={**asked.equal, "automation": automation})
+        page_rows = await self._lists.history_rows(DECISIONS, asked, before=page.before)
+        stored = page_rows["rows"]
+        rows = [_row_of(row) for row in stored]
+        following = page_rows["next"]
+        if page.before is None:
+            newest_us = max((row.at_us for row in rows), default=0)
+            there = set(rows)
+            new = [row for row in chosen if row.at_us >= newest_us and row not in there][: page.limit]
+            room = page.limit - len(new)
+            if len(rows) > room:
+                first = stored[room]  # of the next page
+                following = f"{first['pos']}.{first['row'] + 1}"
+            rows = [*new, *rows[:room]]
+        found = Listing(await self._items(automation, rows))
+        found.following = None if following is None else {"before": following}
+        if page_rows["next"] is not None and len(rows) < page.limit:
+            found.notes = [STOPPED % page_rows["scanned"]]
         return found
 
     async def _items(self, automation: str, decisions: Sequence[DecisionRow]) -> list[answers.DecisionItem]:
@@ -131,6 +192,32 @@ class AutomationQueries:
         if automation.name in aside:
             return "set-aside"
         return "paused" if automation.name in self._pauses.current() else "active"
+
+
+def _is_asked_for(row: DecisionRow, asked: AskedList) -> bool:
+    given = {name: getattr(row, name) for name in asked.equal}
+    return (
+        given == asked.equal
+        and (asked.since_us is None or row.at_us >= asked.since_us)
+        and (asked.until_us is None or row.at_us < asked.until_us)
+        and (not asked.text or any(asked.text.casefold() in text.casefold() for text in (row.key, row.detail)))
+    )
+
+
+def _row_of(row: Mapping[str, Any]) -> DecisionRow:
+    """A row of the history."""
+    return DecisionRow(
+        automation=row["automation"],
+        path=row["path"],
+        reason=row["reason"],
+        seq=row["seq"],
+        event=row["event"] or None,
+        at_us=row["decided_us"],
+        key=row["key"],
+        detail=row["detail"],
+        firing=row["firing"] or None,
+        rules=row["rules"],
+    )
 
 
 def current_pauses(pauses: AutomationPauses) -> dict[str, answers.Pause]:

@@ -2,35 +2,75 @@
 
 from __future__ import annotations
 
-import fnmatch
-from collections.abc import Mapping
 from typing import Any
 
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.stream_pages import StoredMessage, newest
+from whenthen.engine.bus.stream_pages import StoredMessage
 from whenthen.engine.bus.streams import EVENTS
-from whenthen.engine.http import Page
+from whenthen.engine.bus.subjects import ALL_EVENTS
+from whenthen.engine.http import Listing, Page
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.event_positions import EventPositions
+from whenthen.engine.process.queries.lists.asked_list import read_asked
+from whenthen.engine.process.queries.lists.known_names import KnownNames
+from whenthen.engine.process.queries.lists.merged_lists import (
+    MOST_BYTES,
+    ListedItem,
+    ListKind,
+    MergedLists,
+    sequence,
+)
 from whenthen.engine.process.queries.stored_events import event_fields, stored_event
 from whenthen.schemas.errors import NotFound
+from whenthen.schemas.history_rows import LEFT_OUT
 
 __all__ = ["EventQueries"]
 
 
 class EventQueries:
-    def __init__(self, bus: Bus, positions: EventPositions, ids: IdPrefixes) -> None:
+    def __init__(
+        self, bus: Bus, positions: EventPositions, ids: IdPrefixes, lists: MergedLists, names: KnownNames
+    ) -> None:
         self._bus = bus
         self._positions = positions
         self._ids = ids
+        self._lists = lists
+        self._names = names
 
-    async def list_events(self, page: Page) -> list[answers.StoredEvent]:
-        def pick(message: StoredMessage) -> answers.StoredEvent | None:
-            event = event_fields(message)
-            return stored_event(event, message.seq) if _matches(event, page.filters) else None
+    async def list_events(self, page: Page) -> Listing[answers.StoredEvent]:
+        asked = read_asked(
+            "events", page, columns={"name": "event"}, filters={"event": "name"}, now=self._lists.clock()
+        )
+        listed = await self._lists.page(_EVENTS, asked)
+        items: list[answers.StoredEvent] = []
+        room, lost, cut = MOST_BYTES, 0, None
+        for last, each in enumerate(listed):
+            fields = each.fields
+            size = fields.get(LEFT_OUT)
+            if isinstance(size, int):
+                if items and size > room:
+                    cut = listed[last - 1].place
+                    break
+                room -= size
+                fields = await self._whole(each)
+                lost += LEFT_OUT in fields
+            event = stored_event(fields, fields["seq"])
+            if event is not None:
+                items.append(event)
+        found = self._names.noted(page, listed, items)
+        if cut is not None:
+            found.following = {"before": str(cut)}
+        if lost:
+            found.notes = [*found.notes, f"{lost} large payloads are not kept any more; `payload_bytes` says how large"]
+        return found
 
-        return await newest(self._bus.client, EVENTS, "events.>", limit=page.limit, pick=pick, before=page.position)
+    async def _whole(self, listed: ListedItem) -> dict[str, Any]:
+        """The event with its large payload, if the stream still has it."""
+        event = await self._bus.event_at(listed.fields["seq"])
+        if event is None or event.id != listed.fields["id"]:
+            return {"resource": {"id": ""}, **listed.fields}
+        return {**event.data, "seq": listed.fields["seq"]}
 
     async def get_event(self, event_id: str) -> answers.StoredEvent:
         if (seq := self._positions.get(event_id)) is not None:
@@ -45,11 +85,22 @@ class EventQueries:
         return found
 
 
-def _matches(event: Mapping[str, Any], filters: Mapping[str, str]) -> bool:
-    for name, glob in filters.items():
-        value = event.get(name)
-        if name == "resource":
-            value = value.get("id") if isinstance(value, dict) else None
-        if not isinstance(value, str) or not fnmatch.fnmatchcase(value, glob):
-            return False
-    return True
+def _item(message: StoredMessage) -> dict[str, Any] | None:
+    event = event_fields(message)
+    if not isinstance(event.get("id"), str) or not isinstance(event.get("event"), str):
+        return None
+    return {**event, "seq": message.seq}
+
+
+def _from_row(row: dict[str, Any]) -> dict[str, Any]:
+    event = {name: value for name, value in row.items() if name not in ("pos", "at_us", "name")}
+    return {"event": row["name"], **event, "seq": sequence(row["pos"])}
+
+
+_EVENTS = ListKind(
+    stream=EVENTS,
+    subjects=lambda _: [ALL_EVENTS],
+    all_subjects=(ALL_EVENTS,),
+    item=_item,
+    from_row=_from_row,
+)

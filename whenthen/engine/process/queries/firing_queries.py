@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
 
-from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.request_client import RequestClient
-from whenthen.engine.bus.stream_pages import StoredMessage, newest
+from whenthen.engine.bus.stream_pages import StoredMessage
 from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import short_token
-from whenthen.engine.http import Page
+from whenthen.engine.http import Listing, Page
 from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
+from whenthen.engine.process.queries.lists.known_names import KnownNames
+from whenthen.engine.process.queries.lists.merged_lists import ListKind, MergedLists, sequence
+from whenthen.schemas.firings import FiringState
+from whenthen.schemas.times import format_us
 from whenthen.schemas.trace_context import derived_trace, valid_trace
 
 __all__ = ["FiringQueries", "find_firing"]
 
+_COLUMNS = {"automation": "automation", "state": "state", "event": "event"}
+
 
 class FiringQueries:
-    def __init__(self, bus: Bus) -> None:
-        self._bus = bus
+    def __init__(self, lists: MergedLists, names: KnownNames) -> None:
+        self._lists = lists
+        self._names = names
 
-    async def list_firings(self, page: Page) -> list[answers.FiringSummary]:
-        automation = page.filters.get("automation")
-        subject = f"engine.firing.{short_token(automation)}.*" if automation else "engine.firing.>"
-        return await newest(self._bus.client, ENGINE, subject, limit=page.limit, pick=_summary, before=page.position)
+    async def list_firings(self, page: Page) -> Listing[answers.FiringSummary]:
+        state = page.choice("state", [state.value for state in FiringState])
+        if state is not None:
+            page = page.with_filter("state", state)
+        asked = read_asked(
+            "firings", page, columns=_COLUMNS, filters={name: name for name in _COLUMNS}, now=self._lists.clock()
+        )
+        found = await self._lists.page(_FIRINGS, asked)
+        return self._names.noted(page, found, [answers.FiringSummary.model_validate(each.fields) for each in found])
 
 
 async def find_firing(client: RequestClient, firing_id: str) -> dict[str, Any] | None:
@@ -42,23 +55,52 @@ async def find_firing(client: RequestClient, firing_id: str) -> dict[str, Any] |
     return found[0] if found and found[0].get("id") == firing_id else None
 
 
-def _summary(message: StoredMessage) -> answers.FiringSummary | None:
+def _subjects(asked: AskedList) -> list[str]:
+    automation = asked.equal.get("automation")
+    return [f"engine.firing.{short_token(automation)}.*" if automation else "engine.firing.>"]
+
+
+def _item(message: StoredMessage) -> dict[str, Any] | None:
     if not message.data:
         return None
     firing: dict[str, Any] = orjson.loads(message.data)
-    return answers.FiringSummary(
-        id=firing["id"],
-        automation=firing["automation"],
-        state=firing["state"],
-        fired=message.time,
-        at=firing["at"],
-        key=firing["key"],
-        event=_event_id(firing),
-        events=[ref[0] for ref in firing["refs"]],
-        total=firing.get("total", len(firing["refs"])),
-        trace=answers.Trace(**(valid_trace(firing.get("trace")) or derived_trace(firing["id"]))),
-        seq=message.seq,
-    )
+    return {
+        "id": firing["id"],
+        "automation": firing["automation"],
+        "state": firing["state"],
+        "fired": message.time,
+        "at": firing["at"],
+        "key": firing["key"],
+        "event": _event_id(firing),
+        "events": [ref[0] for ref in firing["refs"]],
+        "total": firing.get("total", len(firing["refs"])),
+        "trace": _trace(firing),
+        "seq": message.seq,
+    }
+
+
+def _from_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    try:
+        key = orjson.loads(row["key"])
+    except orjson.JSONDecodeError:  # it was cut
+        key = {"": row["key"]}
+    return {
+        "id": row["id"],
+        "automation": row["automation"],
+        "state": row["state"],
+        "fired": format_us(row["at_us"]),
+        "at": row.get("at") or format_us(row["at_us"]),
+        "key": key if isinstance(key, dict) else {"": key},
+        "event": row["event"] or None,
+        "events": row.get("events") or [],
+        "total": row.get("total", 0),
+        "trace": _trace(row),
+        "seq": sequence(row["pos"]),
+    }
+
+
+def _trace(firing: Mapping[str, Any]) -> dict[str, str]:
+    return valid_trace(firing.get("trace")) or derived_trace(firing["id"])
 
 
 def _event_id(firing: dict[str, Any]) -> str | None:
@@ -67,3 +109,8 @@ def _event_id(firing: dict[str, Any]) -> str | None:
     if event:
         return str(event["id"])
     return next((ref[0] for ref in firing["refs"] if firing.get("by_seq") and ref[1] == seq), None)
+
+
+_FIRINGS = ListKind(
+    stream=ENGINE, subjects=_subjects, all_subjects=("engine.firing.>",), item=_item, from_row=_from_row
+)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable
+from dataclasses import MISSING, asdict, fields, replace
 
+from whenthen.engine.bus.streams import RUN_STATES
 from whenthen.engine.http import Listing, Page
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
+from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
+from whenthen.engine.process.queries.lists.known_names import KnownNames
+from whenthen.engine.process.queries.lists.merged_lists import MergedLists, without_history
 from whenthen.runs import BuiltInOrchestrator, RunFilter
 from whenthen.schemas.deployments import (
     TERMINAL,
@@ -14,32 +19,83 @@ from whenthen.schemas.deployments import (
     RunState,
     is_run_id,
 )
-from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.errors import BusUnavailable, InvalidInput
+from whenthen.schemas.history_rows import LEFT_OUT
+from whenthen.schemas.times import parse_time, to_us
 
 __all__ = ["RunQueries", "flow_run_detail"]
 
+_COLUMNS = {"deployment": "deployment", "state": "state", "work_pool": "work_pool"}
+_STREAM = f"KV_{RUN_STATES}"
+_FIELDS = [each.name for each in fields(FlowRun)]
+#: of what the history left out
+_DEFAULTS = {each.name: each.default for each in fields(FlowRun) if each.default is not MISSING} | {"parameters": {}}
 _PAGE_BYTES = 4_000_000  #: of the text of a log in one answer
 
 
 class RunQueries:
-    def __init__(self, orchestrator: BuiltInOrchestrator, ids: IdPrefixes) -> None:
+    def __init__(
+        self, orchestrator: BuiltInOrchestrator, ids: IdPrefixes, lists: MergedLists, names: KnownNames
+    ) -> None:
         self._orchestrator = orchestrator
         self._ids = ids
+        self._lists = lists
+        self._names = names
 
     async def list_runs(self, page: Page) -> Listing[answers.FlowRunDetail]:
+        """Those that the bucket still has, by their creation; then those that only the history has, the last changed first."""
         state = page.choice("state", [state.value for state in RunState])
-        states = None if state is None else frozenset({RunState(state)})
-        wanted = RunFilter(
-            deployment=page.filters.get("deployment"),
-            states=states,
-            work_pool=page.filters.get("work_pool"),
-            before=None if page.before is None else _cursor(page.before),
+        if state is not None:
+            page = page.with_filter("state", state)
+        in_history = page.before is not None and page.before.isascii() and page.before.isdecimal()
+        asked = read_asked(
+            "runs",
+            page if in_history else replace(page, before=None),
+            columns=_COLUMNS,
+            filters=_COLUMNS,
+            now=self._lists.clock(),
         )
-        runs = await self._orchestrator.flow_run_page(wanted, limit=page.limit)
-        found = Listing(flow_run_detail(stored.run) for stored in runs)
-        if runs.more:
-            found.following = {"before": f"{runs[-1].run.created}/{runs[-1].run.id}"}
+        found: Listing[answers.FlowRunDetail] = Listing()
+        if not in_history:
+            wanted = RunFilter(
+                deployment=page.filters.get("deployment"),
+                states=None if state is None else frozenset({RunState(state)}),
+                work_pool=page.filters.get("work_pool"),
+                before=None if page.before is None else _cursor(page.before),
+                fits=_fits(asked),
+            )
+            runs = await self._orchestrator.flow_run_page(wanted, limit=page.limit)
+            found.extend(flow_run_detail(stored.run) for stored in runs)
+            if runs.more:
+                found.following = {"before": f"{runs[-1].run.created}/{runs[-1].run.id}"}
+                return found
+        if len(found) < page.limit:
+            await self._add_older(found, asked)
+        if not found and found.following is None:
+            found.notes = [*found.notes, *self._names.notes(page)]
         return found
+
+    async def _add_older(self, found: Listing[answers.FlowRunDetail], asked: AskedList) -> None:
+        """Add runs of the history that the bucket does not have any more."""
+        first = (await self._lists.stream_state(_STREAM))["first_seq"]
+        before = first if asked.before is None else asked.before
+        try:
+            rows = await self._lists.history_rows(
+                _STREAM, replace(asked, until_us=None), before=before, limit=asked.limit - len(found)
+            )
+        except BusUnavailable as error:
+            found.notes = [without_history(error)]
+            return
+        if rows["next"] is not None:
+            found.following = {"before": rows["next"]}
+        left_out = 0
+        for row in rows["rows"]:
+            run = {**_DEFAULTS, **row}
+            left_out += LEFT_OUT in row
+            if _in_range(run["created"], asked):
+                found.append(answers.FlowRunDetail.model_validate(run))
+        if left_out:
+            found.notes = [f"of {left_out} runs the large parameters or results are not kept any more"]
 
     async def get_run(self, run_id: str) -> answers.FlowRunDetail:
         return flow_run_detail((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
@@ -59,6 +115,22 @@ class RunQueries:
 def flow_run_detail(run: FlowRun) -> answers.FlowRunDetail:
     """A flow run as it is answered."""
     return answers.FlowRunDetail.model_validate(run, from_attributes=True)
+
+
+def _fits(asked: AskedList) -> Callable[[FlowRun], bool]:
+    wanted = replace(asked, equal={}).wanted("id")
+
+    def fits(run: FlowRun) -> bool:
+        return _in_range(run.created, asked) and wanted({name: getattr(run, name) for name in _FIELDS})
+
+    return fits
+
+
+def _in_range(created: str, asked: AskedList) -> bool:
+    if asked.since_us is None and asked.until_us is None:
+        return True
+    at_us = to_us(parse_time(created))
+    return (asked.since_us is None or at_us >= asked.since_us) and (asked.until_us is None or at_us < asked.until_us)
 
 
 def _cursor(text: str) -> tuple[str, str]:

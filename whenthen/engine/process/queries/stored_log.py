@@ -17,7 +17,7 @@ from whenthen.engine.bus.request_client import stream_info
 from whenthen.engine.bus.stream_reader import Received, StreamReader
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import marker_number
-from whenthen.engine.process.queries.history.history_questions import asked_us
+from whenthen.engine.process.queries.moments import time_range
 from whenthen.schemas.errors import Conflict
 from whenthen.schemas.events import decode_event
 from whenthen.schemas.times import format_us
@@ -49,7 +49,7 @@ class StoredLog:
             BusUnavailable: NATS does not answer.
         """
         now = self._clock()
-        since_us, until_us = asked_us(since, "since", now), asked_us(until, "until", now)
+        since_us, until_us = time_range({"since": since, "until": until}, now)
         if self._readers >= MOST_READERS:
             raise Conflict(f"{MOST_READERS} others read the whole log already; wait until one of them is done")
         info = await stream_info(self._bus.client, EVENTS)

@@ -12,10 +12,11 @@ from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.queries.moments import time_range
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
-from whenthen.schemas.times import format_us, parse_duration, parse_time, to_us
+from whenthen.schemas.times import format_us, to_us
 
-__all__ = ["HistoryQuestions", "asked_us"]
+__all__ = ["HistoryQuestions"]
 
 ANSWER_S = 30.0  #: that an answer is waited for
 LAG_S = 2.0  #: the same for how far it is, which is in memory
@@ -41,15 +42,17 @@ class HistoryQuestions:
         more: Mapping[str, Any],
     ) -> answers.HistoryPage:
         """Rows of a kind, newest first. Raises InvalidInput, BusUnavailable."""
-        query = {
-            "kind": kind,
-            "equal": dict(equal),
-            "labels": dict(labels),
-            "since_us": asked_us(since, "since", self._clock()),
-            "until_us": asked_us(until, "until", self._clock()),
-            **more,
-        }
-        found = await self._ask({"ask": "page", "query": query})
+        since_us, until_us = time_range({"since": since, "until": until}, self._clock())
+        found = await self.rows(
+            {
+                "kind": kind,
+                "equal": dict(equal),
+                "labels": dict(labels),
+                "since_us": since_us,
+                "until_us": until_us,
+                **more,
+            }
+        )
         return answers.HistoryPage(
             items=[_shown(row) for row in found["rows"]],
             next=found["next"],
@@ -57,21 +60,27 @@ class HistoryQuestions:
             whole=found["whole"],
         )
 
+    async def rows(self, query: Mapping[str, Any]) -> Mapping[str, Any]:
+        """A page as it is stored: `query` has fields of `HistoryQuery`, the answer those of `HistoryPage`. Raises InvalidInput, BusUnavailable."""
+        found: Mapping[str, Any] = await self._ask({"ask": "page", "query": query})
+        return found
+
     async def history_counts(
         self, kind: str, *, equal: Mapping[str, str], by: str | None, since: str | None, until: str | None, step: str
     ) -> list[answers.HistoryCount]:
         """How many of a kind there were in each step. Raises InvalidInput, BusUnavailable."""
         if step not in ("hour", "day"):
             raise InvalidInput(f"{step[:40]!r} is neither hour nor day", path=("step",))
-        now_us = to_us(self._clock())
+        now = self._clock()
+        since_us, until_us = time_range({"since": since or "1d", "until": until}, now)
         found = await self._ask(
             {
                 "ask": "counts",
                 "kind": kind,
                 "equal": dict(equal),
                 "by": by,
-                "since_us": asked_us(since or "1d", "since", self._clock()),
-                "until_us": asked_us(until, "until", self._clock()) or now_us + 1,
+                "since_us": since_us,
+                "until_us": to_us(now) + 1 if until_us is None else until_us,
                 "step_hours": 1 if step == "hour" else _DAY_HOURS,
             }
         )
@@ -127,21 +136,6 @@ class HistoryQuestions:
         if error_fields["reason"] == "invalid_input":
             raise InvalidInput(error_fields["detail"], path=tuple(error_fields["path"]))
         raise unavailable(error_fields["detail"], f"history_{error_fields['reason']}")
-
-
-def asked_us(text: str | None, field: str, now: datetime) -> int | None:
-    """A time, or how long ago it was, such as 2h. Raises `InvalidInput`."""
-    if text is None:
-        return None
-    try:
-        return to_us(parse_time(text))
-    except ValueError:
-        pass
-    try:
-        return to_us(now - parse_duration(text))
-    except (ValueError, OverflowError):
-        why = f"{text[:80]!r} is neither a time (2026-01-31T08:00:00Z) nor how long ago it was (2h, 7d)"
-        raise InvalidInput(why, path=(field,)) from None
 
 
 def _lag(found: tuple[int, float] | None) -> answers.HistoryLag | None:

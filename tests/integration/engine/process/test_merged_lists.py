@@ -1,0 +1,228 @@
+"""Lists of the API over a real stream and a real history: one list, whatever of it is where."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from tests.contract.history import history_messages as made
+from tests.integration.conftest import bus, nats_server
+from tests.patience import until
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
+from whenthen.engine.execution import DeadLetters
+from whenthen.engine.http import Listing, Page
+from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.id_prefixes import IdPrefixes
+from whenthen.engine.process.queries.action_queries import ActionQueries
+from whenthen.engine.process.queries.event_positions import EventPositions
+from whenthen.engine.process.queries.event_queries import EventQueries
+from whenthen.engine.process.queries.firing_queries import FiringQueries
+from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
+from whenthen.engine.process.queries.lists.known_names import KnownNames
+from whenthen.engine.process.queries.lists.merged_lists import MergedLists
+from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.engine.projection import HistoryLag, HistoryService, HistoryWriter, StreamProjector
+from whenthen.history import Database, HistoryQuery, HistoryReader, Keep
+from whenthen.rules import Rules
+from whenthen.schemas.errors import InvalidInput
+
+__all__ = ["bus", "nats_server"]  # fixtures
+
+pytestmark = [pytest.mark.anyio, pytest.mark.requires("nats-server"), pytest.mark.takes(5)]
+
+
+class Lists:
+    """The lists of a process beside a history that is filled when the test says so."""
+
+    def __init__(self, bus: Bus, database: Database) -> None:
+        self.bus, self.database = bus, database
+        registry = RuleRegistry(Rules(), shards=1, resolve_secret=str)
+        lists, names = MergedLists(bus, HistoryQuestions(bus)), KnownNames(registry)
+        self.events = EventQueries(bus, EventPositions(), IdPrefixes(bus.client), lists, names).list_events
+        self.firings = FiringQueries(lists, names).list_firings
+        self.actions = ActionQueries(DeadLetters(bus.client), lists, names).list_actions
+
+    async def project(self, stream: str, kind: str, newest: str) -> None:
+        """Fill the history until it has what has the id `newest`."""
+        writer = HistoryWriter(self.database, Keep())
+        task = asyncio.create_task(StreamProjector(self.bus.client, writer, stream).run())
+
+        async def there() -> bool:
+            query = HistoryQuery(kind=kind, id_prefix=newest)
+            rows = (await asyncio.to_thread(HistoryReader(self.database).page, query)).rows
+            return any(row["id"] == newest for row in rows)
+
+        try:
+            await until(there)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            writer.close()
+
+
+@contextlib.asynccontextmanager
+async def listing(bus: Bus, folder: Path) -> AsyncIterator[Lists]:
+    database = Database(folder / "history.db")
+    service = HistoryService(bus, database, HistoryLag(bus, database, metrics=Metrics(version="1"), shards=1))
+    task = asyncio.create_task(service.run())
+    await asyncio.sleep(0)
+    await bus.nc.flush()
+    try:
+        yield Lists(bus, database)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        service.close()
+        database.close()
+
+
+async def store(bus: Bus, *messages: made.Message) -> None:
+    for each in messages:
+        await bus.store(each.subject, each.data)
+
+
+async def every(ask: Any, limit: int, **filters: str) -> tuple[list[Any], list[str]]:
+    """All items page by page, and the notes."""
+    found: list[Any] = []
+    notes: list[str] = []
+    before = None
+    while True:
+        page: Listing[Any] = await ask(Page(limit=limit, before=before, filters=filters))
+        assert len(page) <= limit
+        found += page
+        notes += page.notes
+        if page.following is None:
+            return found, notes
+        assert page.following["before"] != before
+        before = page.following["before"]
+
+
+async def test_what_the_history_does_not_have_yet_is_read_from_the_stream(bus: Bus, tmp_path: Path) -> None:
+    async with listing(bus, tmp_path) as lists:
+        await store(bus, *(made.event(n) for n in range(1, 31)))
+        await lists.project(EVENTS, "events", "event-30")
+        await store(bus, *(made.event(n) for n in range(31, 46)))
+        for limit in (1, 7, 45, 1000):
+            found, notes = await every(lists.events, limit)
+            assert [each.id for each in found] == [f"event-{n}" for n in range(45, 0, -1)], limit
+            assert notes == []
+        found, _ = await every(lists.events, 4, resource="shop.1")
+        assert [each.id for each in found] == [f"event-{n}" for n in range(45, 0, -1) if n % 3 == 1]
+        found, _ = await every(lists.events, 4, text='"NUMBER":4')
+        assert [each.seq for each in found] == [45, 44, 43, 42, 41, 40, 4]
+        # the `seq` of an item is a place, too
+        page = await lists.events(Page(limit=3, before="40"))
+        assert [each.seq for each in page] == [39, 38, 37]
+
+
+async def test_a_stream_that_was_made_again_is_listed_before_what_the_history_has_of_the_old_one(
+    bus: Bus, tmp_path: Path
+) -> None:
+    async with listing(bus, tmp_path) as lists:
+        await store(bus, *(made.event(n) for n in range(1, 6)))
+        await lists.project(EVENTS, "events", "event-5")
+        await bus.js.delete_stream(EVENTS)
+        await ensure_streams(bus.js, StreamSettings())
+        await store(bus, *(made.event(n, id=f"new-{n}") for n in range(1, 4)))
+        names = ["new-3", "new-2", "new-1", *(f"event-{n}" for n in range(5, 0, -1))]
+        for limit in (2, 100):
+            assert [each.id for each in (await every(lists.events, limit))[0]] == names
+        await lists.project(EVENTS, "events", "new-3")
+        for limit in (2, 100):
+            assert [each.id for each in (await every(lists.events, limit))[0]] == names
+
+
+async def test_an_action_is_listed_once_as_it_is_now(bus: Bus, tmp_path: Path) -> None:
+    def outcome(number: int, state: str) -> made.Message:
+        return made.outcome(number, state, 1, firing=f"firing-{number}")
+
+    async def put(message: made.Message, number: int) -> None:
+        await bus.store(f"engine.outcome.ship.firing-{number}.0", message.data)
+
+    async with listing(bus, tmp_path) as lists:
+        for number in range(1, 7):
+            await store(bus, made.firing(number))
+            await put(outcome(number, "retrying"), number)
+        await lists.project("ENGINE", "actions", "firing-6.0")
+        await put(outcome(2, "executed"), 2)
+        await put(outcome(5, "executed"), 5)
+        for limit in (1, 2, 4, 10):
+            found, notes = await every(lists.actions, limit)
+            assert [(each.key, each.outcome) for each in found] == [
+                ("firing-5.0", "executed"),
+                ("firing-2.0", "executed"),
+                *((f"firing-{n}.0", "retrying") for n in (6, 4, 3, 1)),
+            ], limit
+            assert notes == []
+            found, _ = await every(lists.actions, limit, outcome="retrying")
+            assert [each.key for each in found] == [f"firing-{n}.0" for n in (6, 4, 3, 1)]
+        found, _ = await every(lists.actions, 3, firing="firing-5")
+        assert [each.key for each in found] == ["firing-5.0"]
+        found, _ = await every(lists.firings, 4, automation="ship", id="firing-")
+        assert [each.id for each in found] == [f"firing-{n}" for n in range(6, 0, -1)]
+
+
+async def test_large_payloads_come_whole_in_pages_of_bounded_bytes(bus: Bus, tmp_path: Path) -> None:
+    text = "x" * 3_000_000
+    async with listing(bus, tmp_path) as lists:
+        await store(bus, *(made.event(n, payload={"text": text}) for n in range(1, 21)))
+        await lists.project(EVENTS, "events", "event-20")
+        seen: list[str] = []
+        before = None
+        while True:
+            page = await lists.events(Page(limit=1000, before=before))
+            assert page
+            assert sum(len(each.payload["text"]) for each in page) <= 9_000_000
+            seen += [each.id for each in page]
+            if page.following is None:
+                break
+            before = page.following["before"]
+        assert seen == [f"event-{n}" for n in range(20, 0, -1)]
+        await bus.js.purge_stream(EVENTS)
+        page = await lists.events(Page(limit=2))
+        assert [(each.id, each.payload, (each.model_extra or {})["payload_bytes"]) for each in page] == [
+            (f"event-{n}", None, len(orjson.dumps({"text": text}))) for n in (20, 19)
+        ]
+        assert page.notes == ["2 large payloads are not kept any more; `payload_bytes` says how large"]
+
+
+async def test_without_a_history_the_stream_is_looked_through_and_it_is_said(bus: Bus) -> None:
+    lists = Lists(bus, Database(Path("/nowhere/history.db")))
+    await store(bus, *(made.event(n) for n in range(1, 11)))
+    found, notes = await every(lists.events, 3, resource="shop.1", since="1h")
+    assert [each.id for each in found] == ["event-10", "event-7", "event-4", "event-1"]
+    assert notes
+    assert "only what the stream still keeps was looked through: no process has the role history" in notes[0]
+    page = await lists.events(Page(filters={"until": "1h"}))
+    assert list(page) == []
+    page = await lists.firings(Page(filters={"automation": "shpi"}))
+    assert "the rules have no automation 'shpi'" in page.notes[-1]
+
+
+@pytest.mark.parametrize(
+    ("filters", "field"),
+    [
+        ({"since": "yesterday"}, "since"),
+        ({"since": "1h", "until": "2h"}, "since"),
+        ({"since": "2026-01-31T08:00:00Z", "until": "2026-01-31T08:00:00Z"}, "since"),
+        ({"id": "abc"}, "id"),
+        ({"before": "'; DROP TABLE events"}, "before"),
+        ({"before": "9" * 40}, "before"),
+        ({"before": "²"}, "before"),
+    ],
+)
+async def test_what_is_asked_wrongly_is_refused(bus: Bus, tmp_path: Path, filters: dict[str, str], field: str) -> None:
+    async with listing(bus, tmp_path) as lists:
+        for ask in (lists.events, lists.firings, lists.actions):
+            before = filters.get("before")
+            asked = {name: value for name, value in filters.items() if name != "before"}
+            with pytest.raises(InvalidInput) as caught:
+                await ask(Page(before=before, filters=asked))
+            assert caught.value.field == field
