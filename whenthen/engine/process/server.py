@@ -58,6 +58,7 @@ from whenthen.engine.process.wiring.process_parts import ProcessParts, build_par
 from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole
 from whenthen.engine.rule_sets import RevisionStore
+from whenthen.engine.spans import open_spans
 from whenthen.rules import Rules, load_rules
 from whenthen.schemas.errors import InvalidRules, SetupError
 from whenthen.schemas.times import format_time
@@ -67,6 +68,7 @@ __all__ = ["Server"]
 
 _FIRINGS_READ = 2000  #: at the start, to learn when each automation fired last
 HISTORY_ROLE = "whenthen.engine.process.wiring.history_role"  #: loaded by who has the role alone: it loads SQLAlchemy
+_SPANS_S = 3.0  #: that a stopping process waits for the receiver of its last spans
 _CUT_OFF_S = 15.0  #: beyond the grace of draining, until a part that does not end is cancelled
 
 
@@ -105,6 +107,7 @@ class Server:
         self._cleanup = contextlib.AsyncExitStack()
         self._ready = False
         self._parts: ProcessParts | None = None
+        self._spans = open_spans(os.environ)
         self._reloading: RuleReloading | None = None
         self._rules_in_force: RulesInForce | None = None
         self._monitoring: MonitoringServer | None = None
@@ -217,6 +220,7 @@ class Server:
                 base=start.rules.base if self.rules_path is not None else None,
                 specs=specs,
                 audit=audit,
+                spans=self._spans,
                 at_hand=self._page.at_hand,
             )
             self._parts = parts
@@ -353,6 +357,7 @@ class Server:
             await self._monitoring.stop()
         await self._supervisor.end_all()
         await self._cleanup.aclose()
+        await self._spans.close(0.0 if self._supervisor.hurry.is_set() else _SPANS_S)
 
     # -- parts
 
