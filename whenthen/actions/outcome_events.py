@@ -17,7 +17,7 @@ from whenthen.schemas.errors import ActionError
 from whenthen.schemas.events import Event, new_event
 from whenthen.schemas.firings import ActionTask
 
-__all__ = ["EXECUTED", "FAILED", "executed_event", "failed_event"]
+__all__ = ["EXECUTED", "FAILED", "action_trace", "executed_event", "failed_event"]
 
 EXECUTED = "automation.action.executed"
 FAILED = "automation.action.failed"

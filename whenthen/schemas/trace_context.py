@@ -2,18 +2,27 @@
 
     {"id": "4bf92f3577b34da6a3ce929d0e0e4736", "parent": "00f067aa0ba902b7", "flags": "01", "state": "vendor=t61rcWkgMzE"}
 
-An event has it in its field `trace`, a firing and a flow run likewise. Nothing here records spans: a trace is taken, kept and sent
-on, each action as a new parent. Specification: W3C Trace Context level 2.
+An event has it in its field `trace`, a firing and a flow run likewise. A trace is taken, kept and sent
+on, each action as a new parent; `engine.spans` makes spans of it. Specification: W3C Trace Context level 2.
 """
 
 from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["TRACE_HEADERS", "child_trace", "derived_trace", "read_trace", "trace_headers", "valid_trace"]
+__all__ = [
+    "TRACE_HEADERS",
+    "child_trace",
+    "derived_trace",
+    "is_sampled",
+    "read_trace",
+    "span_id",
+    "trace_headers",
+    "valid_trace",
+]
 
 TRACE_HEADERS: Final = ("traceparent", "tracestate")
 
@@ -69,12 +78,22 @@ def derived_trace(name: str) -> dict[str, str]:
     """
     is_id = _TRACE_ID.fullmatch(name) and name.strip("0")
     trace_id = name if is_id else hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=16).hexdigest()
-    return {"id": trace_id, "parent": _parent_of(name), "flags": "01"}
+    return {"id": trace_id, "parent": span_id(name), "flags": "01"}
+
+
+def is_sampled(trace: Mapping[str, str]) -> bool:
+    """Whether whoever began the trace wants its spans recorded."""
+    return bool(int(trace["flags"], 16) & 1)
 
 
 def child_trace(trace: dict[str, str], name: str) -> dict[str, str]:
     """The same trace with another parent, made of `name`: a repetition under the same name is the same."""
-    return {**trace, "parent": _parent_of(name)}
+    return {**trace, "parent": span_id(name)}
+
+
+def span_id(name: str) -> str:
+    """The id of the span that is about what has this name."""
+    return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8, person=b"parent").hexdigest()
 
 
 def trace_headers(trace: dict[str, str]) -> dict[str, str]:
@@ -83,10 +102,6 @@ def trace_headers(trace: dict[str, str]) -> dict[str, str]:
     if trace.get("state"):
         headers["tracestate"] = trace["state"]
     return headers
-
-
-def _parent_of(name: str) -> str:
-    return hashlib.blake2b(name.encode(errors="surrogatepass"), digest_size=8, person=b"parent").hexdigest()
 
 
 def _state(states: Sequence[str]) -> str:

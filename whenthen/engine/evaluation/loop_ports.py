@@ -49,6 +49,11 @@ class EventEvaluator(Protocol):
 class Observer:
     """Notified by the loop; does nothing. Metrics and the decision log override what they want to know."""
 
+    wants_events = False  #: whether `decided` is called
+
+    def decided(self, shard: int, event: Event, decisions: Sequence[Decision], stored_us: int) -> None:
+        """An event was evaluated that triggers decided something about; it was stored at `stored_us`."""
+
     def evaluated(self, shard: int, events: int, decisions: Sequence[Decision], firings: Sequence[Firing]) -> None:
         """A batch was evaluated; its firings are not committed yet."""
 

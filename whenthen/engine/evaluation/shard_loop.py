@@ -343,7 +343,10 @@ class ShardLoop:
         now_us = max(message.time_us, self.evaluator.clock_us)
         try:
             if message.subject.startswith("events."):
-                outcome = self.evaluator.process(decode_event(message.data, message.seq), now_us)
+                event = decode_event(message.data, message.seq)
+                outcome = self.evaluator.process(event, now_us)
+                if outcome.decisions and self.observer.wants_events:
+                    self.observer.decided(self.shard, event, outcome.decisions, message.time_us)
             else:  # a tick, or a marker
                 if message.subject.startswith("ticks."):
                     self._clock.tick_done()

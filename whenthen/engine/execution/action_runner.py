@@ -9,6 +9,7 @@ import asyncio
 import dataclasses
 import logging
 import re
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -27,11 +28,12 @@ from whenthen.actions import (
     read_action,
     spec_digest,
 )
-from whenthen.actions.outcome_events import executed_event, failed_event
+from whenthen.actions.outcome_events import action_trace, executed_event, failed_event
 from whenthen.actions.ports import Ports
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.execution.executor import ExecutionObserver
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.spans import Spans, action_spans
 from whenthen.schemas.errors import ActionError, InvalidInput
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import ActionTask, Firing, Ref
@@ -190,19 +192,22 @@ def _ids(task: ActionTask) -> dict[str, str]:
 
 
 class ActionMetrics(ExecutionObserver):
-    """Counts attempts and logs how they ended."""
+    """Counts attempts, logs how they ended, and records their spans."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, spans: Spans | None = None) -> None:
         self._metrics = metrics
+        self._spans = spans or Spans()
 
     def executed(self, task: ActionTask, seconds: float) -> None:
         kind = task.action["type"]
         if log.isEnabledFor(logging.DEBUG):
             log.debug("%s: %s done", task.firing.automation, kind, extra=_ids(task))
         self._metrics.acted(task.firing.automation, str(task.action["type"]), "executed", seconds)
+        self._record(task, seconds, final=True)
 
     def failed(self, task: ActionTask, error: ActionError, seconds: float, *, final: bool) -> None:
         outcome = "dead" if final else "failed"
+        self._record(task, seconds, error=f"{error.reason}: {error}", final=final)
         log.warning(
             "%s: %s failed%s: %s",
             task.firing.automation,
@@ -215,3 +220,10 @@ class ActionMetrics(ExecutionObserver):
             self._metrics.refused_actions.inc()
         else:
             self._metrics.acted(task.firing.automation, str(task.action["type"]), outcome, seconds)
+
+    def _record(self, task: ActionTask, seconds: float, *, error: str = "", final: bool) -> None:
+        if not self._spans.on:
+            return
+        now_us = time.time_ns() // 1000
+        for span in action_spans(task, action_trace(task), end_us=now_us, seconds=seconds, error=error, final=final):
+            self._spans.record(span)

@@ -33,6 +33,7 @@ from whenthen.engine.http.routed_paths import raw_path, routed_path
 from whenthen.engine.http.routes import api_router, as_response, state_router
 from whenthen.engine.http.rule_set_routes import rule_set_router
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.spans import Spans
 from whenthen.schemas.errors import WhenthenError
 from whenthen.schemas.events import EventLimits
 from whenthen.supervision import AtHand, Work, noted
@@ -63,6 +64,7 @@ def create_app(
     version: str = "0",
     at_hand: AtHand | None = None,
     redact: Callable[[str], str] = lambda text: text,
+    spans: Spans | None = None,
 ) -> HttpApp:
     """The ASGI application over `api`. `token` is what callers of `/api` must send; None leaves it open.
 
@@ -81,6 +83,7 @@ def create_app(
         events_per_request=events_per_request,
         limits=limits,
         allow_reserved_names=allow_reserved_names,
+        spans=spans,
     )
     rest = _fastapi(api, version, budget)
     return HttpApp(ingest, rest, metrics=metrics, refusals=refusals, token=token, origin=origin, at_hand=at_hand)

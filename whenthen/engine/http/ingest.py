@@ -8,8 +8,10 @@ fails on the way the answer says which were accepted; sending the same list agai
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -32,6 +34,7 @@ from whenthen.engine.http.bodies import (
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.spans import RequestSpan, Spans
 from whenthen.schemas.errors import (
     BusUnavailable,
     InvalidEvent,
@@ -60,6 +63,7 @@ __all__ = ["Ingest"]
 
 _CLOUDEVENT = "application/cloudevents+json"
 _CLOUDEVENTS = "application/cloudevents-batch+json"
+_SPAN = "whenthen.span"  #: the span of a request, in its scope
 _AT_ONCE = 250  #: events of one request that are published at one time
 
 
@@ -79,6 +83,7 @@ class Ingest:
         events_per_request: int,
         limits: EventLimits | None = None,
         allow_reserved_names: bool = False,
+        spans: Spans | None = None,
     ) -> None:
         self._api = api
         self._metrics = metrics
@@ -90,12 +95,17 @@ class Ingest:
         self._most = events_per_request
         self._limits = limits or EventLimits()
         self._reserved_names = allow_reserved_names
+        self._spans = spans or Spans()
 
     async def events(self, scope: Scope, receive: Receive, send: Send) -> int | None:
         """Answer `POST /api/events`; gives the status that was sent."""
         share = self._budget.share()
         try:
-            return await self._events(scope, receive, send, share)
+            if not self._spans.on:
+                return await self._events(scope, receive, send, share)
+            with self._spanned(scope, "POST /api/events") as span:
+                span.status = await self._events(scope, receive, send, share)
+                return span.status
         finally:
             share.give_back()
 
@@ -140,9 +150,24 @@ class Ingest:
         """Answer a request to `/hooks/<name>`; gives the status that was sent."""
         share = self._budget.share()
         try:
-            return await self._hook(scope, receive, send, name, share)
+            if not self._spans.on:
+                return await self._hook(scope, receive, send, name, share)
+            known = name if name in self._api.hook_names() else "<name>"  # what is named otherwise is without bounds
+            with self._spanned(scope, f"{scope['method']} /hooks/{known}") as span:
+                span.status = await self._hook(scope, receive, send, name, share)
+                return span.status
         finally:
             share.give_back()
+
+    @contextmanager
+    def _spanned(self, scope: Scope, name: str) -> Iterator[RequestSpan]:
+        """The span of a request, which `_publish` finds in its scope."""
+        span = RequestSpan(self._spans, name, trace_of(scope), now_us=time.time_ns() // 1000)
+        scope[_SPAN] = span
+        try:
+            yield span
+        finally:
+            span.end(now_us=time.time_ns() // 1000)
 
     async def _hook(self, scope: Scope, receive: Receive, send: Send, name: str, share: BudgetShare) -> int | None:
         source = f"webhook:{name}"
@@ -215,6 +240,8 @@ class Ingest:
     def _publish(
         self, scope: Scope, send: Send, events: Sequence[Event], source: str, dropped: Sequence[str] = ()
     ) -> Awaitable[int]:
+        if self._spans.on:
+            scope[_SPAN].carry(events)
         if len(events) == 1:
             return self._publish_one(scope, send, events[0], source, dropped)
         return self._publish_many(scope, send, events, source, dropped)

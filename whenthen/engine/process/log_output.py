@@ -21,6 +21,9 @@ Redact = Callable[[str], str]
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 _QUIET = ("httpx", "httpcore", "watchfiles", "uvicorn.access", "apprise", "asyncio")  #: logged from level `warning`
+#: one record a minute of each logger below: while a receiver of spans is away, its exporter says so every second
+_RARE = "opentelemetry."
+_RARE_S = 60.0
 
 
 def _unredacted(text: str) -> str:
@@ -90,6 +93,22 @@ class JsonFormatter(_Formatter):
             return orjson.dumps(plain).decode()
 
 
+class _Rarely(logging.Filter):
+    """Of each logger of a library that says the same for every failed attempt, one record a minute."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, float] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if not record.name.startswith(_RARE):
+            return True
+        if record.created < self._told.get(record.name, 0.0) + _RARE_S:
+            return False
+        self._told[record.name] = record.created
+        return True
+
+
 class ConsoleFormatter(_Formatter):
     """`12:30:01 warning engine.bus  the message  event=... firing=...`."""
 
@@ -112,6 +131,7 @@ def configure_logs(
     `redact` returns a text without secrets; it must not raise or log.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
+    handler.addFilter(_Rarely())
     formatter: type[_Formatter] = JsonFormatter if form == "json" else ConsoleFormatter
     handler.setFormatter(formatter(redact or _unredacted))
     root = logging.getLogger()

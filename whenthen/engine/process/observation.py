@@ -6,6 +6,7 @@ One object for all shards of a process; passed to every `ShardLoop`.
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter, OrderedDict
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,6 +15,8 @@ from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.evaluation import FiredTotal, Observer
 from whenthen.engine.hangs import Skip
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.spans import Spans, evaluation_span, firing_span
+from whenthen.schemas.events import Event
 from whenthen.schemas.firings import (
     Decision,
     Firing,
@@ -35,8 +38,10 @@ _NO_MATCH = frozenset({Reason.LABEL_MISMATCH, Reason.CONDITION_FALSE, Reason.CON
 class Observation(Observer):
     """Counts events, decisions and firings of a process, which may be given any of `shards`."""
 
-    def __init__(self, metrics: Metrics, *, shards: int = 0) -> None:
+    def __init__(self, metrics: Metrics, *, shards: int = 0, spans: Spans | None = None) -> None:
         self._metrics = metrics
+        self._spans = spans or Spans()
+        self.wants_events = self._spans.on
         for shard in range(shards):  # at most 256
             metrics.events_set_aside.labels(str(shard))
         metrics.stream_stuck.labels(ENGINE).set(0)
@@ -67,11 +72,19 @@ class Observation(Observer):
         for automation, count in matched.items():
             self._metrics.match(automation, count)
 
+    def decided(self, shard: int, event: Event, decisions: Sequence[Decision], stored_us: int) -> None:
+        span = evaluation_span(shard, event, decisions, start_us=stored_us, end_us=max(stored_us, _now_us()))
+        if span is not None:
+            self._spans.record(span)
+
     def committed(self, shard: int, firings: Sequence[Firing], messages: int, seconds: float) -> None:
         self._metrics.commit_seconds.observe(seconds)
         told = log.isEnabledFor(logging.INFO)
         now = format_time(datetime.now(UTC)) if firings else ""
+        now_us = _now_us() if firings and self._spans.on else 0
         for firing in firings:
+            if self._spans.on and (span := firing_span(shard, firing, end_us=now_us)) is not None:
+                self._spans.record(span)
             if firing.state is FiringState.TRIGGERED:
                 self._metrics.fire(firing.automation)
                 self.fired[firing.automation] += 1
@@ -134,3 +147,7 @@ class Observation(Observer):
 
     def unreadable(self, shard: int, seq: int, error: Exception) -> None:
         self._metrics.skipped.labels(str(shard)).inc()
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000

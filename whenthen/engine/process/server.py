@@ -48,11 +48,14 @@ from whenthen.engine.process.wiring.process_parts import ProcessParts, build_par
 from whenthen.engine.process.wiring.process_status import process_status
 from whenthen.engine.process.wiring.running_roles import RunningRoles
 from whenthen.engine.rule_sets import RevisionStore
+from whenthen.engine.spans import open_spans
 from whenthen.rules import Rules, load_rules
 from whenthen.schemas.errors import InvalidRules, SetupError
 from whenthen.supervision import SharedPage, Watchdog
 
 __all__ = ["Server"]
+
+_SPANS_S = 3.0  #: that a stopping process waits for the receiver of its last spans
 
 
 class Server:
@@ -90,6 +93,7 @@ class Server:
         self._cleanup = contextlib.AsyncExitStack()
         self._ready = False
         self._parts: ProcessParts | None = None
+        self._spans = open_spans(os.environ)
         self._reloading: RuleReloading | None = None
         self._rules_in_force: RulesInForce | None = None
         self._monitoring: MonitoringServer | None = None
@@ -194,6 +198,7 @@ class Server:
                 base=start.rules.base if self.rules_path is not None else None,
                 specs=specs,
                 audit=audit,
+                spans=self._spans,
                 at_hand=self._page.at_hand,
             )
             self._parts = parts
@@ -304,6 +309,7 @@ class Server:
             await self._monitoring.stop()
         await self._supervisor.end_all()
         await self._cleanup.aclose()
+        await self._spans.close(0.0 if self._supervisor.hurry.is_set() else _SPANS_S)
 
     # -- parts
 

@@ -78,6 +78,25 @@ def test_levels_are_kept_and_chatty_libraries_told_from_warning_on(restored: Non
     assert out.getvalue().count("\n") == 1
 
 
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_has_the_trace_of_what_it_is_about(form: str, restored: None) -> None:
+    out = io.StringIO()
+    configure_logs(form=form, stream=out)
+    logging.getLogger("whenthen.x").warning("fired", extra={"trace": "4bf92f3577b34da6a3ce929d0e0e4736"})
+    line = out.getvalue()
+    assert ('"trace":"4bf92f3577b34da6a3ce929d0e0e4736"' if form == "json" else "trace=4bf92f3577b34da6") in line
+
+
+def test_an_exporter_whose_receiver_is_away_says_so_once_a_minute(restored: None) -> None:
+    out = io.StringIO()
+    configure_logs(stream=out)
+    for _ in range(50):
+        logging.getLogger("opentelemetry.exporter.x").error("failed to export")
+        logging.getLogger("whenthen.x").error("ours")
+    assert out.getvalue().count("failed to export") == 1
+    assert out.getvalue().count("ours") == 50
+
+
 @given(message=st.text(), value=st.text() | st.integers() | st.binary() | st.none() | st.lists(st.integers()))
 def test_anything_can_be_logged_on_one_line(message: str, value: Any) -> None:
     record = logging.makeLogRecord({"msg": message, "args": (), "name": "n", "thing": value})

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 
 from whenthen.engine.http.answers import Scope
+from whenthen.engine.http.bodies import trace_of
 from whenthen.engine.http.rate_limits import Network, source_of
 from whenthen.engine.log_lines import Redact, one_line
 from whenthen.schemas.errors import BusUnavailable, SecretUnreadable, WhenthenError
@@ -94,5 +95,10 @@ class RefusalLog:
             error.reason,
             one_line(why, self._redact),
             more,
-            extra={"webhook": name or None, "reason": error.reason, "status": status},
+            extra={
+                "webhook": name or None,
+                "reason": error.reason,
+                "status": status,
+                "trace": trace["id"] if (trace := trace_of(scope)) is not None else None,
+            },
         )

@@ -103,6 +103,7 @@ class ApiRole:
             version=__version__,
             at_hand=parts.at_hand,
             redact=parts.redactor.text,
+            spans=parts.spans,
         )
         self._supervisor = parts.supervisor
         self._grace_s = settings.drain_grace.total_seconds()

@@ -57,7 +57,7 @@ async def start_executor(parts: ProcessParts, cleanup: contextlib.AsyncExitStack
             stop_s=settings.drain_grace.total_seconds(),
             outcome_ttl_s=int(settings.retain_outcomes.total_seconds()),
         ),
-        observer=ActionMetrics(parts.metrics),
+        observer=ActionMetrics(parts.metrics, parts.spans),
         hangs=parts.hangs.of_action,
         at_hand=parts.at_hand,
     )

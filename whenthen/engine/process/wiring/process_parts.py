@@ -24,6 +24,7 @@ from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.process.wiring.nats_start import NatsStart
 from whenthen.engine.rule_sets import RevisionStore
+from whenthen.engine.spans import Spans
 from whenthen.rules import Rules
 from whenthen.runs import BuiltInOrchestrator, Stores
 from whenthen.supervision import AtHand
@@ -54,6 +55,7 @@ class ProcessParts:
     dead_letters: DeadLetters
     hangs: HangCounts
     audit: AuditLog
+    spans: Spans
     at_hand: AtHand  #: notes what the event loop works on, for whoever finds it hanging
 
 
@@ -71,6 +73,7 @@ def build_parts(
     base: Path | None,
     specs: SpecStore,
     audit: AuditLog,
+    spans: Spans,
 ) -> ProcessParts:
     """The shared parts over one connection, with `rules` in force, which are revision `number`. `base` is what entry points in the rules
     of revisions are relative to."""
@@ -102,9 +105,10 @@ def build_parts(
         rule_registry=rule_registry,
         orchestrator=BuiltInOrchestrator(nats.stores, rule_registry),
         pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses, orphans=orphans),
-        observation=Observation(metrics, shards=settings.shards if Role.EVALUATOR in roles else 0),
+        observation=Observation(metrics, shards=settings.shards if Role.EVALUATOR in roles else 0, spans=spans),
         dead_letters=DeadLetters(nats.bus.client, outcome_ttl_s=int(settings.retain_outcomes.total_seconds())),
         hangs=HangCounts(nats.bus),
         audit=audit,
+        spans=spans,
         at_hand=at_hand,
     )

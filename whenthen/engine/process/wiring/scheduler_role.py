@@ -28,7 +28,7 @@ class SchedulerRole:
         start(SCHEDULER, Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
         start(REAPER, Reaper(parts.stores, settings=reaper).run)
         count = parts.metrics.run_events_set_aside.inc
-        endings = RunEndings(parts.metrics, parts.redactor.text)
+        endings = RunEndings(parts.metrics, parts.redactor.text, parts.spans)
         publisher = RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count, ended=endings.note)
         start(RUN_EVENTS, publisher.run)
 
