@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.integration.served import Served, serving
+from tests import forks
+from tests.integration.served import TOKEN, Served, environment, serving
 from tests.patience import eventually
 
 pytestmark = pytest.mark.takes(15)
@@ -130,6 +131,19 @@ def test_a_trace_of_many_branches_is_bounded_and_says_so(server: Served) -> None
     report = server.get("/api/trace/wide")
     assert report["cut"]
     assert len(report["items"]) == 1000
+    assert any(" things are shown; left out are " in note for note in report["notes"])
+    printed = forks.run(
+        ["trace", "wide", "--url", server.url], env=environment(WHENTHEN_API_TOKEN=TOKEN), within_s=60
+    ).stdout.splitlines()
+    assert len(printed) < 100, "a tree that can be read"
+    assert "many.things" in printed[0]
+    assert any(line.strip().startswith("... and ") for line in printed if "--json has them" in line)
+    assert any(" things are shown; left out are " in line for line in printed)
+    (last,) = [item for item in report["items"] if item["kind"] == "firing"][-1:]
+    printed = forks.run(
+        ["trace", last["id"], "--url", server.url], env=environment(WHENTHEN_API_TOKEN=TOKEN), within_s=60
+    ).stdout.splitlines()
+    assert any(last["id"] in line and "<- asked for" in line for line in printed)
 
 
 @pytest.mark.parametrize("wanted", ["nothing.of/this kind", "0" * 32, f"{'0' * 32}.7", "..", "%2e%2e"])

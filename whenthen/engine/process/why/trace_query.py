@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -82,6 +83,7 @@ class _Walk:
         self._firings: set[str] = set()  #: whose events are looked for
         self._first = 0  #: position from which they are
         self._cut = False
+        self._left_out: Counter[str] = Counter()  #: that are known of, by what they are
         self._notes: list[str] = []
         self._trace: str | None = None
 
@@ -89,6 +91,9 @@ class _Walk:
         start = await self._start(wanted)
         if self._firings:
             await self._scan()
+        if self._left_out:
+            kinds = " and ".join(f"{count:,} {what}" for what, count in sorted(self._left_out.items()))
+            self._notes.append(f"{len(self._items):,} things are shown; left out are {kinds}, and what came of them")
         items = sorted(self._items.values(), key=lambda item: item.at or "")
         return why_models.TraceReport(
             id=start,
@@ -227,6 +232,9 @@ class _Walk:
             return {**event, "seq": message.seq} if _run_of(event) == run_id else None
 
         events = await newest(self._bus.client, EVENTS, "events.>", limit=MOST_REFS, pick=pick)
+        if events.next is not None:
+            self._cut = True
+            self._notes.append(f"the newest {MOST_REFS} events of run {run_id} were looked for, among the last events")
         for event in reversed(events):
             self._link(f"run:{run_id}", self._add_event(event))
             await self._forward(event)
@@ -243,7 +251,9 @@ class _Walk:
         for event in reversed(events):
             await self._back_from_event(event)
             await self._forward(event)
-        self._cut |= events.next is not None
+        if events and events.next is not None:
+            self._cut = True
+            self._notes.append(f"the newest {AT_ONCE} events of the trace were looked for, among the last events")
         return bool(events)
 
     async def _forward(self, event: Fields) -> None:
@@ -257,6 +267,7 @@ class _Walk:
         others = 0
         for start in range(0, len(rows), AT_ONCE):
             if self._full():
+                self._left_out["decisions"] += len(rows) - start
                 return
             part = rows[start : start + AT_ONCE]
             fired = [row.firing for row in part]
@@ -269,12 +280,19 @@ class _Walk:
                 decision = f"decision:{row.automation}@{seq}{row.path}"
                 self._link(name, decision)
                 self._add("decision", decision, row.automation, row.reason, row.at_us, row.detail)
-                if row.reason in _COUNTS and row.firing is None and others < MOST_OTHERS:
+                if row.reason in _COUNTS and row.firing is None:
                     others += 1
+                    if others > MOST_OTHERS:
+                        continue
                     for firing in await self._firings_with(row.automation, str(event["id"])):
                         firings[firing["id"]] = firing
                         self._link(decision, self._add_firing(firing))
             await asyncio.gather(*(self._actions(firing) for firing in firings.values()))
+        if others > MOST_OTHERS:
+            self._cut = True
+            self._notes.append(
+                f"event {event['id']} may have counted for later firings of {others} automations, of which {MOST_OTHERS} were looked up"
+            )
 
     async def _firings_with(self, automation: str, event_id: str) -> list[Fields]:
         """Firings of an automation for which an event counted, among the last 1,000."""
@@ -318,7 +336,8 @@ class _Walk:
             if only is not None and key != f"{firing['id']}.{only}":
                 continue
             if self._full():
-                return
+                self._left_out["actions"] += 1
+                continue
             self._add("action", f"action:{key}", action, str(state), at, detail)
             self._link(source, f"action:{key}")
             if key in runs and (run := await self._run(runs[key])) is not None:
@@ -354,6 +373,7 @@ class _Walk:
                         await self._add_way(event, firing)
                     await self._forward(event)
                     if self._full():
+                        self._notes.append(f"events behind position {seq} were not looked through for what came of it")
                         return
             if scanned >= MOST_SCANNED and more:
                 self._cut = True
@@ -405,6 +425,7 @@ class _Walk:
             return
         if len(self._items) >= MOST_ITEMS:
             self._cut = True
+            self._left_out[f"{kind}s"] += 1
             return
         self._items[name] = why_models.TraceItem(
             kind=kind,
@@ -418,6 +439,8 @@ class _Walk:
     def _link(self, source: str, target: str) -> None:
         if len(self._links) < 2 * MOST_ITEMS:
             self._links[source, target] = None
+        else:
+            self._cut = True
 
 
 def _run_of(event: Fields) -> str | None:
