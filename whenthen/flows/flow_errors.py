@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 __all__ = [
     "Abort",
     "AcquireConcurrencySlotTimeoutError",
+    "ArgumentError",
     "BlockNotFound",
     "CancelledRun",
     "CircularWait",
@@ -199,6 +200,12 @@ class ConfigurationError(FlowError, ValueError):
     """Options contradict each other, or name something that does not exist."""
 
     reason = "configuration"
+
+
+class ArgumentError(ConfigurationError, TypeError):
+    """A function of the SDK was given a value of the wrong kind, or an argument that it does not have."""
+
+    reason = "argument"
 
 
 class SerializationError(FlowError, ValueError):

@@ -50,12 +50,16 @@ NOT_SUPPORTED = {
     # methods and options
     "Flow.from_source(<git or bucket>)": "check the code out where the worker runs, and give the path of the folder",
     "Flow.visualize": "run the flow, and look at its task runs",
+    "RunnerDeployment.apply(version_info=...)": "give the deployment a version=...",
+    "serve(webserver=True)": "leave it out: `whenthen serve` answers /healthz for all that it runs",
     "RunnerDeployment.from_storage": "check the code out where the worker runs, and use RunnerDeployment.from_entrypoint",
     "Task.apply_async": "use .submit(...) in a flow, or start a deployment (run_deployment)",
     "Task.delay": "use .submit(...) in a flow, or start a deployment (run_deployment)",
     "Task.serve": "use .submit(...) in a flow, or start a deployment (run_deployment)",
     "schedules.Cron(day_or=False)": "use RRule: FREQ=MONTHLY;BYDAY=2FR;BYHOUR=8;BYMINUTE=0;BYSECOND=0 is the second Friday",
     "concurrency(max_retries=...)": "use timeout_seconds=...; 0 does not wait",
+    "receive_input(exclude_keys=...)": "leave it out: each input is given once; skip in the loop what is not wanted",
+    "receive_input(with_metadata=True)": "receive a RunInput: its `metadata` has key, sender and receiver",
     "run_deployment(flow_run_name=...)": "leave it out; a run is known by its id, and a flow may have a flow_run_name",
     "run_deployment(job_variables=...)": "set env, working_dir and work_pool of the deployment (docs/deployments.md)",
     "run_deployment(tags=...)": "set the tags of the deployment; its runs have them",
@@ -63,6 +67,8 @@ NOT_SUPPORTED = {
     "get_client(): filters": "give limit=..., and choose among the objects that you get; "
     "`GET /api/runs?deployment=...&state=...` chooses on the server",
     "get_client(): set_flow_run_state": "Cancelling and Cancelled are the states that can be asked for; a run finds the others itself",
+    "get_client(): options of a run": "leave it out; what a run is to know is a parameter of its flow",
+    "get_client(httpx_settings=...)": "leave it out: the client is not made of httpx, and waits 30 seconds for an answer",
     "get_client(): create_flow_run": "call the flow, or start a deployment (create_flow_run_from_deployment)",
 }
 
