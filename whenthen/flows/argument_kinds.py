@@ -99,19 +99,29 @@ SPAN = Kind("a timedelta", lambda value: isinstance(value, timedelta))
 ID = Kind("the id of a run, a UUID or its text", _is_id)
 
 
-def check(where: str, kinds: Mapping[str, Kind], given: Mapping[str, Any]) -> None:
-    """
+def check(
+    where: str, kinds: Mapping[str, Kind], given: Mapping[str, Any], error: type[Exception] = ArgumentError
+) -> None:
+    """`error` is another class where Prefect's own checks raise that one, and programs may ask for its name.
+
     Raises:
         ArgumentError: a value of `given` is not of the kind that `kinds` says.
     """
     for name, value in given.items():
         kind = kinds.get(name)
         if kind is not None and not kind.fits(value):
-            raise ArgumentError(f"{where}: {name} is {kind.says}; found {_shown(value)}")
+            raise error(f"{where}: {name} is {kind.says}; found {_shown(value)}")
 
 
-def refuse_unknown(where: str, given: Iterable[str], known: Iterable[str], what: str = "argument") -> None:
-    """
+def refuse_unknown(
+    where: str,
+    given: Iterable[str],
+    known: Iterable[str],
+    what: str = "argument",
+    error: type[Exception] = ArgumentError,
+) -> None:
+    """`error` is as for `check`.
+
     Raises:
         ArgumentError: a name of `given` is none of `known`, which are listed.
     """
@@ -122,7 +132,7 @@ def refuse_unknown(where: str, given: Iterable[str], known: Iterable[str], what:
 
             near = did_you_mean(name, listed)
             there = f"{near} There are" if near else "; there are"
-            raise ArgumentError(f"{where}: there is no {what} {name!r}{there} {', '.join(listed)}")
+            raise error(f"{where}: there is no {what} {name!r}{there} {', '.join(listed)}")
 
 
 def checked_arguments(where: str | None = None, /, **kinds: Kind) -> Callable[[Callable[P, R]], Callable[P, R]]:

@@ -269,7 +269,7 @@ class ServerError(FlowError, RuntimeError):
 
 
 class NeedsServer(FlowError, RuntimeError):
-    """What was called is done by a server, and this process is not connected to one."""
+    """What was called is done by a server, and there is none to ask."""
 
     reason = "needs_server"
 

@@ -119,11 +119,14 @@ def test_what_needs_a_server_says_so_by_name(name: str) -> None:
 def test_an_address_that_is_set_is_said_to_be_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHENTHEN_URL", "http://127.0.0.1:1")
     with pytest.raises(
-        NeedsServer, match=r"not connected to one \(only get_client, run_deployment and wait_for_flow_run use"
+        NeedsServer,
+        match=r"a run is connected to none, in a script as in a deployment \(only get_client, run_deployment and wait_for_flow_run use",
     ):
         nothing.serve()
     monkeypatch.delenv("WHENTHEN_URL")
-    with pytest.raises(NeedsServer, match=r"not connected to one: a server starts the runs"):
+    with pytest.raises(
+        NeedsServer, match=r"connected to none, in a script as in a deployment: write the deployment into the rules"
+    ):
         nothing.serve()
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from whenthen.flows.argument_kinds import NAMES, SECONDS, SPAN, TEXT, TRUTH, refuse_unknown
-from whenthen.flows.flow_errors import ArgumentError, InvalidNameError, ReservedArgumentError
+from whenthen.flows.flow_errors import InvalidNameError, ReservedArgumentError
 
 __all__ = [
+    "JITTER",
     "OPTIONS",
     "checked_delay",
     "checked_function",
@@ -34,8 +35,9 @@ OPTIONS = {
     "cache_result_in_memory": TRUTH,
     "cache_expiration": SPAN.or_none,
     "result_storage_key": TEXT.or_none,
-    "retry_jitter_factor": SECONDS.or_none,
 }
+
+JITTER = {"retry_jitter_factor": SECONDS.or_none}
 
 RESERVED = ("return_state", "wait_for")
 MOST_DELAYS = 50
@@ -49,19 +51,20 @@ def checked_options(options: Mapping[str, Any], made: type[Any], decorator: str)
         options,
         (name for name in made.__init__.__kwdefaults__ or {} if name != "local_types"),
         "option",
+        TypeError,
     )
 
 
 def checked_function(fn: Any, decorator: str) -> Callable[..., Any]:
     """The function to decorate; a static or class method is unwrapped by the caller."""
     if not callable(fn):
-        raise ArgumentError(
+        raise TypeError(
             f"@{decorator}: 'fn' must be callable, and {fn!r:.80} is not; options are given by keyword: @{decorator}(name=...)"
         )
     try:
         names = inspect.signature(fn).parameters
     except ValueError:
-        raise ArgumentError(f"@{decorator}: {fn!r} has no signature; wrap it in a function of your own") from None
+        raise TypeError(f"@{decorator}: {fn!r} has no signature; wrap it in a function of your own") from None
     for name in RESERVED:
         if name in names:
             raise ReservedArgumentError(
@@ -72,7 +75,7 @@ def checked_function(fn: Any, decorator: str) -> Callable[..., Any]:
 
 def checked_name(name: Any, where: str) -> str:
     if not isinstance(name, str) or not name:
-        raise ArgumentError(f"{where}: 'name' must be a text that is not empty; got {name!r:.80}")
+        raise TypeError(f"{where}: 'name' must be a text that is not empty; got {name!r:.80}")
     if banned := sorted(set(name) & set(BANNED_IN_NAMES)):
         raise InvalidNameError(
             f"{where}: the name {name!r} has {' '.join(banned)}; a name can have any character but {' '.join(BANNED_IN_NAMES)}"
@@ -84,21 +87,21 @@ def checked_hooks(hooks: Any, option: str, where: str) -> list[Callable[..., Any
     if hooks is None:
         return []
     if not isinstance(hooks, Iterable) or isinstance(hooks, (str, bytes)):
-        raise ArgumentError(
+        raise TypeError(
             f"{where}: Expected iterable for '{option}'; got {type(hooks).__name__} instead: {option}=[hook]"
         )
     listed = list(hooks)
     for hook in listed:
         if not callable(hook):
-            raise ArgumentError(f"{where}: Expected callables in '{option}'; got {type(hook).__name__} instead")
+            raise TypeError(f"{where}: Expected callables in '{option}'; got {type(hook).__name__} instead")
     return listed
 
 
 def checked_retries(retries: Any, where: str) -> int:
     if isinstance(retries, bool) or not isinstance(retries, int):
-        raise ArgumentError(f"{where}: 'retries' must be a whole number; got {retries!r:.80}")
+        raise TypeError(f"{where}: 'retries' must be a whole number; got {retries!r:.80}")
     if retries < 0:
-        raise ArgumentError(f"{where}: 'retries' must be 0 or more; got {retries}")
+        raise ValueError(f"{where}: 'retries' must be 0 or more; got {retries}")
     return retries
 
 
@@ -111,7 +114,7 @@ def checked_delay(delay: Any, retries: int, where: str) -> float | list[float] |
     if isinstance(delay, Sequence) and not isinstance(delay, (str, bytes)):
         listed = list(delay)
         if len(listed) > MOST_DELAYS:
-            raise ArgumentError(f"{where}: can not configure more than {MOST_DELAYS} retry delays; got {len(listed)}")
+            raise ValueError(f"{where}: can not configure more than {MOST_DELAYS} retry delays; got {len(listed)}")
         for one in listed:
             _checked_seconds(one, "retry_delay_seconds", where)
         return listed
@@ -124,13 +127,13 @@ def checked_timeout(timeout: Any, where: str) -> float | None:
 
 def checked_run_name(name: Any, option: str, where: str) -> Any:
     if name is not None and not isinstance(name, str) and not callable(name):
-        raise ArgumentError(f"{where}: Expected string or callable for '{option}'; got {type(name).__name__} instead")
+        raise TypeError(f"{where}: Expected string or callable for '{option}'; got {type(name).__name__} instead")
     return name
 
 
 def _checked_seconds(value: Any, option: str, where: str) -> float:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise ArgumentError(f"{where}: '{option}' must be an int, float, list or callable; got {value!r:.80}")
+        raise TypeError(f"{where}: '{option}' must be an int, float, list or callable; got {value!r:.80}")
     if not value >= 0:
-        raise ArgumentError(f"{where}: '{option}' must be 0 or more; got {value}")
+        raise ValueError(f"{where}: '{option}' must be 0 or more; got {value}")
     return value

@@ -12,6 +12,7 @@ from whenthen.flows.caching.cache_policy import DEFAULT, NO_CACHE, CachePolicy
 from whenthen.flows.caching.result_store import refreshes_by_default
 from whenthen.flows.definitions.annotations import unmapped
 from whenthen.flows.definitions.option_checks import (
+    JITTER,
     OPTIONS,
     checked_delay,
     checked_hooks,
@@ -24,7 +25,7 @@ from whenthen.flows.definitions.runnable_function import Delay, Hooks, NotSet, R
 from whenthen.flows.execution.run_contexts import FLOW
 from whenthen.flows.execution.run_logging import engine_logger
 from whenthen.flows.execution.task_engine import TaskCall
-from whenthen.flows.flow_errors import ArgumentError, MissingContextError, NotSupported
+from whenthen.flows.flow_errors import MissingContextError, NotSupported
 from whenthen.flows.futures.future import PrefectFuture, PrefectFutureList
 from whenthen.flows.states.state import State
 from whenthen.flows.unsupported import not_supported
@@ -93,7 +94,6 @@ class Task(RunnableFunction[P, R]):
                 "refresh_cache": refresh_cache,
                 "cache_expiration": cache_expiration,
                 "result_storage_key": result_storage_key,
-                "retry_jitter_factor": retry_jitter_factor,
                 "cache_result_in_memory": cache_result_in_memory,
             },
         )
@@ -106,6 +106,7 @@ class Task(RunnableFunction[P, R]):
         self.task_run_name = checked_run_name(task_run_name, "task_run_name", where)
         self.retries = checked_retries(_default_of("RETRIES") if retries is None else retries, where)
         self.retry_delay_seconds = checked_delay(retry_delay_seconds, self.retries, where)
+        check(where, JITTER, {"retry_jitter_factor": retry_jitter_factor}, ValueError)
         self.retry_jitter_factor = retry_jitter_factor
         if retry_condition_fn is not None and not callable(retry_condition_fn):
             raise TypeError(
@@ -318,7 +319,7 @@ def _default_of(name: str) -> int:
 
 def checked_tags(tags: Any, where: str) -> set[str]:
     if isinstance(tags, str):
-        raise ArgumentError(f"{where}: 'tags' must be a list of texts; got the text {tags!r}: write tags=[{tags!r}]")
+        raise TypeError(f"{where}: 'tags' must be a list of texts; got the text {tags!r}: write tags=[{tags!r}]")
     check(where, OPTIONS, {"tags": tags})
     listed = set(tags or ())
     check(where, OPTIONS, {"tags": listed})

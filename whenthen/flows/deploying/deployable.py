@@ -91,7 +91,7 @@ class Deployable:
 
         Raises:
             ValueError: an option can not be understood.
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         from whenthen.flows.deploying.given_deployments import serve
 
@@ -154,7 +154,7 @@ class Deployable:
 
         Raises:
             ValueError: an option can not be understood.
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         given = dict(locals())
         from whenthen.flows.deploying.given_deployments import give_deployments

@@ -192,7 +192,7 @@ class RunnerDeployment:
 
         Raises:
             ValueError: a parameter does not fit the flow.
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         from whenthen.flows.deploying.given_deployments import give_deployments
 

@@ -28,7 +28,7 @@ def serve(
 
     Raises:
         ValueError: a deployment, or a parameter of one, is not valid.
-        NeedsServer: this process is not connected to one.
+        NeedsServer: no reporter connects the run to a server.
     """
     if webserver:
         not_supported("serve(webserver=True)")
@@ -63,7 +63,7 @@ def deploy(
 
     Raises:
         ValueError: a deployment, or a parameter of one, is not valid.
-        NeedsServer: this process is not connected to one.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: give_deployments(deployments, work_pool_name, image))
 

@@ -96,7 +96,7 @@ class RunInput(BaseModel):
         """What is sent to the run, one after the other, until `timeout` seconds pass without any.
 
         Raises:
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         _refuse_excluded(exclude_keys)
         return GetInputHandler(
@@ -108,7 +108,7 @@ class RunInput(BaseModel):
         """Send it to a run; in an async run a coroutine of it.
 
         Raises:
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         return sync_or_awaited(lambda: _send(self, flow_run_id, sender, key_prefix))
 
@@ -122,7 +122,7 @@ class RunInput(BaseModel):
 
         Raises:
             MissingContextError: this was not received, or whoever sent it is no run.
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         receiver = self._sender_run()
         return sync_or_awaited(lambda: _send(run_input, receiver, sender, key_prefix))
@@ -196,7 +196,7 @@ class GetInputHandler:
 
         Raises:
             FlowPauseTimeout: none came in time.
-            NeedsServer: this process is not connected to a server.
+            NeedsServer: no reporter connects the run to a server.
         """
         body = {
             "flow_run_id": str(self._run_id),
@@ -272,7 +272,7 @@ def send_input(run_input: Any, flow_run_id: UUID, sender: str | None = None, key
     """Send a value to a run; in an async run a coroutine of it.
 
     Raises:
-        NeedsServer: this process is not connected to one.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: _send(run_input, flow_run_id, sender, key_prefix))
 

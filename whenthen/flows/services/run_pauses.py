@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 from uuid import UUID
 
-from whenthen.flows.argument_kinds import ID, MAPPING, SECONDS, TEXT, checked_arguments
+from whenthen.flows.argument_kinds import ID, MAPPING, SECONDS, TEXT, check, checked_arguments
 from whenthen.flows.execution.run_contexts import FLOW, TASK
 from whenthen.flows.flow_errors import FlowPauseTimeout, NotPausedError, Pause
 from whenthen.flows.services.sync_or_awaited import asked, in_thread, sync_or_awaited
@@ -23,8 +23,8 @@ __all__ = [
 T = TypeVar("T")
 
 
-PAUSE = {"timeout": SECONDS, "poll_interval": SECONDS, "key": TEXT.or_none}
-SUSPEND = {"flow_run_id": ID.or_none, "timeout": SECONDS.or_none, "key": TEXT.or_none}
+PAUSE = {"poll_interval": SECONDS, "key": TEXT.or_none}
+SUSPEND = {"flow_run_id": ID.or_none, "key": TEXT.or_none}
 RESUME = {"flow_run_id": ID, "run_input": MAPPING.or_none}
 
 
@@ -37,7 +37,7 @@ def pause_flow_run(
     Raises:
         RuntimeError: this is no flow run.
         FlowPauseTimeout: nobody resumed it within `timeout` seconds.
-        NeedsServer: this process is not connected to a server.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: _pause(wait_for_input, timeout, key))
 
@@ -57,7 +57,7 @@ def suspend_flow_run(
 
     Raises:
         RuntimeError: this is no flow run, and no other is named.
-        NeedsServer: this process is not connected to a server.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: _suspend(wait_for_input, flow_run_id, timeout, key))
 
@@ -75,7 +75,7 @@ def resume_flow_run(flow_run_id: UUID, run_input: dict[str, Any] | None = None) 
 
     Raises:
         NotPausedError: it is not paused.
-        NeedsServer: this process is not connected to a server.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: _resume(flow_run_id, run_input))
 
@@ -86,6 +86,7 @@ async def aresume_flow_run(flow_run_id: UUID, run_input: dict[str, Any] | None =
 
 
 def _pause(wait_for_input: Any, timeout: float, key: str | None) -> Any:
+    check("pause_flow_run", {"timeout": SECONDS}, {"timeout": timeout}, ValueError)
     flow = FLOW.get()
     if flow is None:
         raise RuntimeError("Flow runs can only be paused from within a flow run.")
@@ -99,6 +100,7 @@ def _pause(wait_for_input: Any, timeout: float, key: str | None) -> Any:
 
 def _suspend(wait_for_input: Any, flow_run_id: UUID | None, timeout: float | None, key: str | None) -> Any:
     flow = FLOW.get()
+    check("suspend_flow_run", {"timeout": SECONDS.or_none}, {"timeout": timeout}, ValueError)
     flow_run_id = None if flow_run_id is None else UUID(str(flow_run_id))
     if flow_run_id is None or (flow is not None and flow_run_id == flow.flow_run.id):
         if TASK.get() is not None:
