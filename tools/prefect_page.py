@@ -39,7 +39,7 @@ def with_tables(page: str) -> str:
     Raises:
         ValueError: a marker is missing.
     """
-    page = _between(page, "needs a server", _rows(("name", "what to do without"), NEEDS_SERVER))
+    page = _between(page, "needs a server", _rows(("name", "what to do instead"), NEEDS_SERVER))
     page = _between(page, "not supported", _rows(("name", "what to do instead"), NOT_SUPPORTED))
     lines = [
         f"- `whenthen{module and '.'}{module}`: {', '.join(f'`{name}`' for name in names)}"

@@ -3,6 +3,7 @@
 from whenthen.flows.flow_errors import (
     Abort,
     AcquireConcurrencySlotTimeoutError,
+    ArgumentError,
     BlockNotFound,
     CancelledRun,
     CircularWait,
@@ -48,6 +49,7 @@ PrefectException = FlowError
 __all__ = [
     "Abort",
     "AcquireConcurrencySlotTimeoutError",
+    "ArgumentError",
     "BlockNotFound",
     "CancelledRun",
     "CircularWait",

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 __all__ = [
     "Abort",
     "AcquireConcurrencySlotTimeoutError",
+    "ArgumentError",
     "BlockNotFound",
     "CancelledRun",
     "CircularWait",
@@ -201,6 +202,12 @@ class ConfigurationError(FlowError, ValueError):
     reason = "configuration"
 
 
+class ArgumentError(ConfigurationError, TypeError):
+    """A function of the SDK was given a value of the wrong kind, or an argument that it does not have."""
+
+    reason = "argument"
+
+
 class SerializationError(FlowError, ValueError):
     """A value can not be written, or not be read again."""
 
@@ -262,7 +269,7 @@ class ServerError(FlowError, RuntimeError):
 
 
 class NeedsServer(FlowError, RuntimeError):
-    """What was called is done by a server, and this process is not connected to one."""
+    """What was called is done by a server, and there is none to ask."""
 
     reason = "needs_server"
 

@@ -50,12 +50,16 @@ NOT_SUPPORTED = {
     # methods and options
     "Flow.from_source(<git or bucket>)": "check the code out where the worker runs, and give the path of the folder",
     "Flow.visualize": "run the flow, and look at its task runs",
+    "RunnerDeployment.apply(version_info=...)": "give the deployment a version=...",
+    "serve(webserver=True)": "leave it out: `whenthen serve` answers /healthz for all that it runs",
     "RunnerDeployment.from_storage": "check the code out where the worker runs, and use RunnerDeployment.from_entrypoint",
     "Task.apply_async": "use .submit(...) in a flow, or start a deployment (run_deployment)",
     "Task.delay": "use .submit(...) in a flow, or start a deployment (run_deployment)",
     "Task.serve": "use .submit(...) in a flow, or start a deployment (run_deployment)",
     "schedules.Cron(day_or=False)": "use RRule: FREQ=MONTHLY;BYDAY=2FR;BYHOUR=8;BYMINUTE=0;BYSECOND=0 is the second Friday",
     "concurrency(max_retries=...)": "use timeout_seconds=...; 0 does not wait",
+    "receive_input(exclude_keys=...)": "leave it out: each input is given once; skip in the loop what is not wanted",
+    "receive_input(with_metadata=True)": "receive a RunInput: its `metadata` has key, sender and receiver",
     "run_deployment(flow_run_name=...)": "leave it out; a run is known by its id, and a flow may have a flow_run_name",
     "run_deployment(job_variables=...)": "set env, working_dir and work_pool of the deployment (docs/deployments.md)",
     "run_deployment(tags=...)": "set the tags of the deployment; its runs have them",
@@ -63,31 +67,37 @@ NOT_SUPPORTED = {
     "get_client(): filters": "give limit=..., and choose among the objects that you get; "
     "`GET /api/runs?deployment=...&state=...` chooses on the server",
     "get_client(): set_flow_run_state": "Cancelling and Cancelled are the states that can be asked for; a run finds the others itself",
+    "get_client(): options of a run": "leave it out; what a run is to know is a parameter of its flow",
+    "get_client(httpx_settings=...)": "leave it out: the client is not made of httpx, and waits 30 seconds for an answer",
     "get_client(): create_flow_run": "call the flow, or start a deployment (create_flow_run_from_deployment)",
 }
 
-#: what this process can not do by itself, and what then
+#: what no run can do by itself, and what to do instead
 NEEDS_SERVER = {
-    "pause_flow_run": "a paused run is resumed through a server; where the flow is a plain script, pass what it waits for as a parameter",
-    "suspend_flow_run": "a suspended run is started again by a server; where the flow is a plain script, split it into two flows",
-    "resume_flow_run": "a paused run is resumed through a server",
-    "RunInput": "input comes through a server; where the flow is a plain script, pass it as a parameter",
-    "serve": "a server starts the runs of a deployment",
-    "deploy": "a server keeps deployments",
-    "run_deployment": "a server starts runs of other deployments: set WHENTHEN_URL to its address; "
-    "where the other flow can be imported, call it",
-    "get_client": "it asks a server over HTTP: set WHENTHEN_URL to its address, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN "
-    "to its token",
+    "pause_flow_run": "split the flow at the pause, and start the second part with what it waits for as a parameter "
+    "(run_deployment, or a rule that starts it on an event)",
+    "suspend_flow_run": "split the flow there, and start the second part with what it waits for as a parameter (run_deployment, or a rule "
+    "that starts it on an event)",
+    "resume_flow_run": "start the part of the flow that was to go on, with what it waited for as a parameter",
+    "RunInput": "input of a run comes through a server; give it as a parameter of the flow",
+    "serve": "write the deployment into the rules, from which `whenthen serve` starts its runs",
+    "deploy": "write the deployment into the rules, which a server reads",
+    "run_deployment": "set WHENTHEN_URL to the address of one, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN to its token; where the "
+    "other flow can be imported, call it",
+    "get_client": "set WHENTHEN_URL to the address of one, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN to its token",
     "Variable.get": "without a server the value comes from the environment",
     "Variable.set": "without a server values come from the environment, which is not written",
     "Secret.load": "without a server the value comes from the environment",
-    "Secret.save": "secrets are kept outside: in the environment of the server and its workers",
+    "Secret.save": "secrets are kept outside: in the environment of the script, or in the `env` of its deployment",
     "JSON.load": "without a server the value comes from the environment",
     "JSON.save": "without a server values come from the environment, which is not written",
     "Artifact.get": "artifacts are kept by a server; without one an artifact is a line in the log of the run",
     "concurrency": "a limit holds within one process: in a process pool, or among several processes, a server has to count; "
     "use ThreadPoolTaskRunner where one process is enough",
 }
+
+#: those of them that ask the server at `WHENTHEN_URL`; the others ask through the reporter of the run
+BY_ADDRESS = ("get_client", "run_deployment")
 
 
 def not_supported(name: str, found: str = "") -> NoReturn:
@@ -99,13 +109,14 @@ def not_supported(name: str, found: str = "") -> NoReturn:
 
 
 def needs_server(name: str, more: str = "", kind: type[NeedsServer] = NeedsServer) -> NeedsServer:
-    """The error of what this process can not do by itself; `name` is a key of the table."""
-    apart = (
-        " (only get_client, run_deployment and wait_for_flow_run use WHENTHEN_URL)"
-        if os.environ.get("WHENTHEN_URL")
-        else ""
-    )
-    return kind(f"{name} needs a server, and this process is not connected to one{apart}: {NEEDS_SERVER[name]}{more}")
+    """The error of what a run can not do by itself; `name` is a key of the table."""
+    if name in BY_ADDRESS:
+        missing = "WHENTHEN_URL does not say where one is"
+    else:
+        missing = "a run is connected to none, in a script as in a deployment"
+        if os.environ.get("WHENTHEN_URL"):
+            missing += " (only get_client, run_deployment and wait_for_flow_run use WHENTHEN_URL)"
+    return kind(f"{name} needs a server, and {missing}: {NEEDS_SERVER[name]}{more}")
 
 
 def _names_of(module: str) -> Callable[[str], Any]:

@@ -12,11 +12,13 @@ from pydantic import BaseModel
 from tests.unit.flows.asking import connected
 from whenthen import flow, pause_flow_run, resume_flow_run, suspend_flow_run, task
 from whenthen.exceptions import (
+    ArgumentError,
     ConfigurationError,
     FlowPauseTimeout,
     MissingContextError,
     NeedsServer,
     NotPausedError,
+    NotSupported,
     ParameterTypeError,
 )
 from whenthen.flows.flow_errors import Pause
@@ -133,7 +135,7 @@ def test_resuming_says_what_became_of_it() -> None:
         resume_flow_run(run)
     with connected(resume_flow_run={"timed_out": True}), pytest.raises(FlowPauseTimeout):
         resume_flow_run(run)
-    with pytest.raises(ValueError, match="flow_run_id is the id of a run; found 'x'"):
+    with pytest.raises(ValueError, match="flow_run_id is the id of a run, a UUID or its text; found 'x'"):
         resume_flow_run("x")  # type: ignore[arg-type]
 
 
@@ -146,7 +148,7 @@ def test_input_has_a_type(kind: Any) -> None:
 @pytest.mark.parametrize("timeout", [-1, "1h"])
 def test_a_time_out_is_seconds(timeout: Any) -> None:
     for call in (pause_flow_run, suspend_flow_run):
-        with pytest.raises(ValueError, match="'timeout' must be a non-negative number"):
+        with pytest.raises(ValueError, match=r"timeout is a number of seconds from 0.*; found"):
             call(timeout=timeout)
 
 
@@ -205,7 +207,48 @@ def test_input_that_does_not_come_ends_the_loop_or_raises() -> None:
         lambda: receive_input(int, flow_run_id=uuid4()).next(),
         lambda: send_input(3, uuid4()),
         lambda: Approval(approved=True).send_to(uuid4()),
-        lambda: Approval(approved=True).respond(Approval(approved=True)),
     ):
-        with pytest.raises(NeedsServer, match="input comes through a server"):
+        with pytest.raises(NeedsServer, match="input of a run comes through a server"):
             call()
+
+
+def test_an_answer_goes_to_the_run_that_sent_the_input() -> None:
+    sender = uuid4()
+
+    @flow
+    def host() -> Approval:
+        given: Approval = Approval.receive(timeout=1).next()
+        given.respond(Approval(approved=False, note=given.note))
+        return given
+
+    sent = {"key": "k-1", "value": {"approved": True, "note": "n"}, "sender": f"prefect.flow-run.{sender}"}
+    with connected(receive_input=sent, send_input=None) as server:
+        given = host()
+    received, answered = (body for _, body in server.requests)
+    assert (given.metadata.key, given.metadata.sender) == ("k-1", sent["sender"])
+    assert str(given.metadata.receiver) == received["flow_run_id"]
+    assert answered == {
+        "flow_run_id": str(sender),
+        "value": {"approved": False, "note": "n"},
+        "sender": f"prefect.flow-run.{received['flow_run_id']}",
+        "key_prefix": None,
+    }
+
+
+@pytest.mark.parametrize(("sender", "found"), [(None, "None"), ("ada", "'ada'")])
+def test_what_no_run_sent_can_not_be_answered(sender: str | None, found: str) -> None:
+    with connected(receive_input={"key": "k", "value": {"approved": True}, "sender": sender}):
+        given: Approval = Approval.receive(flow_run_id=uuid4()).next()
+    with pytest.raises(MissingContextError, match=f"not sent by a flow run: its sender is {found}"):
+        given.respond(given)
+    with pytest.raises(MissingContextError, match="Approval was not received"):
+        Approval(approved=True).respond(given)
+
+
+def test_what_input_can_not_do_is_refused_by_name() -> None:
+    with pytest.raises(NotSupported, match=r"receive_input\(with_metadata=True\).*receive a RunInput"):
+        receive_input(int, flow_run_id=uuid4(), with_metadata=True)
+    with pytest.raises(NotSupported, match=r"receive_input\(exclude_keys=...\)"):
+        Approval.receive(flow_run_id=uuid4(), exclude_keys={"k"})
+    with connected(), pytest.raises(ArgumentError, match="input of a run is JSON; found <object object"):
+        send_input(object(), uuid4())

@@ -270,7 +270,11 @@ def test_a_name_without_a_limit_lets_all_pass_with_a_word_unless_strict(caplog: 
     ("call", "error", "said"),
     [
         (lambda: concurrency("db", occupy=0), ConfigurationError, "occupy is a whole number from 1; found 0"),
-        (lambda: concurrency("db", timeout_seconds=-1), ConfigurationError, "timeout_seconds is a number from 0"),
+        (
+            lambda: concurrency("db", timeout_seconds=-1),
+            ConfigurationError,
+            "timeout_seconds is a number of seconds from 0, or None; found -1",
+        ),
         (lambda: concurrency("db", max_retries=3), NotSupported, "use timeout_seconds"),
         (lambda: concurrency("db", occupy=3), ConcurrencySlotAcquisitionError, r"there are 2 \(WHENTHEN_LIMIT_DB=2\)"),
         (lambda: concurrency("d b"), ValueError, "the name of a limit has letters"),

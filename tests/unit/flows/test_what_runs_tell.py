@@ -113,7 +113,7 @@ def test_a_request_is_answered_or_says_what_it_needs(reporter: Reporter) -> None
     assert ask("slot", {"n": 1}) == ("slot", {"n": 1})
     token = REPORTER.set(SILENT)
     try:
-        with pytest.raises(NeedsServer, match=r"slot is done by a server.*whenthen serve"):
+        with pytest.raises(NeedsServer, match=r"slot is done by a server, .* says what to do instead"):
             ask("slot", {})
     finally:
         REPORTER.reset(token)

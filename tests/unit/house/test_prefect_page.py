@@ -6,6 +6,7 @@ import importlib
 import re
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -17,6 +18,7 @@ from whenthen.deployments import run_deployment
 from whenthen.deployments.runner import RunnerDeployment
 from whenthen.exceptions import NeedsServer, NotSupported
 from whenthen.flows.unsupported import NEEDS_SERVER, NOT_SUPPORTED, needs_server
+from whenthen.input import receive_input
 from whenthen.schedules import Cron
 from whenthen.states import Running
 
@@ -39,6 +41,12 @@ def client() -> Any:
 USED = {
     "Flow.from_source(<git or bucket>)": lambda: flow.from_source("https://x/r.git", "a.py:f"),  # type: ignore[attr-defined]
     "Flow.visualize": lambda: nothing.visualize(),
+    "RunnerDeployment.apply(version_info=...)": lambda: nothing.to_deployment("d").apply(version_info=1),
+    "serve(webserver=True)": lambda: nothing.serve("d", webserver=True),
+    "receive_input(exclude_keys=...)": lambda: receive_input(int, flow_run_id=uuid4(), exclude_keys={"k"}),
+    "receive_input(with_metadata=True)": lambda: receive_input(int, flow_run_id=uuid4(), with_metadata=True),
+    "get_client(httpx_settings=...)": lambda: get_client(httpx_settings={"timeout": 3}),
+    "get_client(): options of a run": lambda: client().create_flow_run_from_deployment("d", labels={"a": "b"}),
     "RunnerDeployment.from_storage": lambda: RunnerDeployment.from_storage(),
     "Task.apply_async": lambda: nothing_either.apply_async(),
     "Task.delay": lambda: nothing_either.delay(),
@@ -50,7 +58,7 @@ USED = {
     "run_deployment(tags=...)": lambda: run_deployment("x", tags=["y"]),
     "run_deployment(work_queue_name=...)": lambda: run_deployment("x", work_queue_name="y"),
     "get_client(): filters": lambda: client().read_flow_runs(flow_filter=object()),
-    "get_client(): set_flow_run_state": lambda: client().set_flow_run_state("x", Running()),
+    "get_client(): set_flow_run_state": lambda: client().set_flow_run_state(str(uuid4()), Running()),
     "get_client(): create_flow_run": lambda: client().create_flow_run(nothing),
 }
 
@@ -111,11 +119,14 @@ def test_what_needs_a_server_says_so_by_name(name: str) -> None:
 def test_an_address_that_is_set_is_said_to_be_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHENTHEN_URL", "http://127.0.0.1:1")
     with pytest.raises(
-        NeedsServer, match=r"not connected to one \(only get_client, run_deployment and wait_for_flow_run use"
+        NeedsServer,
+        match=r"a run is connected to none, in a script as in a deployment \(only get_client, run_deployment and wait_for_flow_run use",
     ):
         nothing.serve()
     monkeypatch.delenv("WHENTHEN_URL")
-    with pytest.raises(NeedsServer, match=r"not connected to one: a server starts the runs"):
+    with pytest.raises(
+        NeedsServer, match=r"connected to none, in a script as in a deployment: write the deployment into the rules"
+    ):
         nothing.serve()
 
 

@@ -12,10 +12,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from contextvars import ContextVar, Token
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from pathlib import Path
 from typing import Any
 
+from whenthen.flows.argument_kinds import TEXT, TRUTH, Kind, checked_arguments
 from whenthen.flows.caching.cache_policy import IsolationLevel
 from whenthen.flows.caching.key_locks import held_lock
 from whenthen.flows.caching.result_store import ResultStore
@@ -68,6 +69,7 @@ class Transaction:
         "expires",
         "isolation_level",
         "key",
+        "logger",
         "on_commit_hooks",
         "on_rollback_hooks",
         "overwrite",
@@ -90,8 +92,10 @@ class Transaction:
         isolation_level: IsolationLevel | None = None,
         overwrite: bool = False,
         write_on_commit: bool = True,
+        logger: Any = None,
     ) -> None:
         self.key = key
+        self.logger = logger  #: of what hooks are run; that of the run where there is none
         self.store = store
         self.path = path
         self.commit_mode = commit_mode
@@ -258,7 +262,7 @@ class Transaction:
 
     def _run(self, hook: Hook, kind: str) -> None:
         run = current_run()
-        logger: Any = logger_of(run) if run is not None else engine_logger()
+        logger: Any = self.logger or (logger_of(run) if run is not None else engine_logger())
         logger.debug("Running %s hook %r", kind, getattr(hook, "__name__", hook))
         value = hook(self)
         if hasattr(value, "__await__"):
@@ -287,6 +291,11 @@ class Transaction:
         self.end(error)
 
 
+def _one_of(values: type[Enum]) -> Kind:
+    names = [str(one.value) for one in values]
+    return Kind(f"one of {values.__name__}: {', '.join(names)}", lambda value: value in list(values) or value in names)
+
+
 ACTIVE: ContextVar[Transaction | None] = ContextVar("whenthen.transaction", default=None)
 
 
@@ -295,7 +304,18 @@ def get_transaction() -> Transaction | None:
     return ACTIVE.get()
 
 
+TRANSACTION = {
+    "key": TEXT.or_none,
+    "store": Kind("a ResultStore", lambda value: isinstance(value, ResultStore)).or_none,
+    "commit_mode": _one_of(CommitMode).or_none,
+    "isolation_level": _one_of(IsolationLevel).or_none,
+    "overwrite": TRUTH,
+    "write_on_commit": TRUTH,
+}
+
+
 @contextmanager
+@checked_arguments(**TRANSACTION)
 def transaction(
     key: str | None = None,
     store: ResultStore | None = None,
@@ -323,11 +343,13 @@ def transaction(
         isolation_level=None if isolation_level is None else IsolationLevel(isolation_level),
         overwrite=overwrite,
         write_on_commit=write_on_commit,
+        logger=logger,
     ) as made:
         yield made
 
 
 @asynccontextmanager
+@checked_arguments("transaction", **TRANSACTION)
 async def atransaction(
     key: str | None = None,
     store: ResultStore | None = None,

@@ -10,7 +10,9 @@ from types import FrameType
 from typing import Any, Concatenate, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid5
 
+from whenthen.flows.argument_kinds import check
 from whenthen.flows.definitions.option_checks import (
+    OPTIONS,
     checked_delay,
     checked_hooks,
     checked_name,
@@ -72,6 +74,18 @@ class Flow(RunnableFunction[P, R], Deployable):
         own_name = str(getattr(self.fn, "__name__", type(self.fn).__name__))
         where = f"flow {own_name!r}"
         self.name = own_name.replace("_", "-") if name is None else checked_name(name, where)
+        check(
+            where,
+            OPTIONS,
+            {
+                "version": version,
+                "description": description,
+                "persist_result": persist_result,
+                "log_prints": log_prints,
+                "validate_parameters": validate_parameters,
+                "cache_result_in_memory": cache_result_in_memory,
+            },
+        )
         self.version = version
         self.flow_run_name = checked_run_name(flow_run_name, "flow_run_name", where)
         self.retries = checked_retries(0 if retries is None else retries, where)

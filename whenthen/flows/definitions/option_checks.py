@@ -6,9 +6,12 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+from whenthen.flows.argument_kinds import NAMES, SECONDS, SPAN, TEXT, TRUTH, refuse_unknown
 from whenthen.flows.flow_errors import InvalidNameError, ReservedArgumentError
 
 __all__ = [
+    "JITTER",
+    "OPTIONS",
     "checked_delay",
     "checked_function",
     "checked_hooks",
@@ -19,6 +22,23 @@ __all__ = [
     "checked_timeout",
 ]
 
+#: of both decorators: those that no function below checks
+OPTIONS = {
+    "name": TEXT.or_none,
+    "version": TEXT.or_none,
+    "description": TEXT.or_none,
+    "tags": NAMES.or_none,
+    "persist_result": TRUTH.or_none,
+    "log_prints": TRUTH.or_none,
+    "refresh_cache": TRUTH.or_none,
+    "validate_parameters": TRUTH,
+    "cache_result_in_memory": TRUTH,
+    "cache_expiration": SPAN.or_none,
+    "result_storage_key": TEXT.or_none,
+}
+
+JITTER = {"retry_jitter_factor": SECONDS.or_none}
+
 RESERVED = ("return_state", "wait_for")
 MOST_DELAYS = 50
 BANNED_IN_NAMES = "/%&><"
@@ -26,12 +46,13 @@ BANNED_IN_NAMES = "/%&><"
 
 def checked_options(options: Mapping[str, Any], made: type[Any], decorator: str) -> None:
     """Refuse an option that the class which the decorator makes does not take."""
-    known = made.__init__.__kwdefaults__ or {}
-    for name in options:
-        if name not in known:
-            from whenthen.schemas.errors import did_you_mean
-
-            raise TypeError(f"@{decorator}: there is no option {name!r}{did_you_mean(name, known)}")
+    refuse_unknown(
+        f"@{decorator}",
+        options,
+        (name for name in made.__init__.__kwdefaults__ or {} if name != "local_types"),
+        "option",
+        TypeError,
+    )
 
 
 def checked_function(fn: Any, decorator: str) -> Callable[..., Any]:

@@ -7,10 +7,13 @@ from collections.abc import Callable, Coroutine, Iterable
 from datetime import timedelta
 from typing import Any, Concatenate, Literal, NoReturn, ParamSpec, TypeVar, overload
 
+from whenthen.flows.argument_kinds import SECONDS, check, checked_arguments
 from whenthen.flows.caching.cache_policy import DEFAULT, NO_CACHE, CachePolicy
 from whenthen.flows.caching.result_store import refreshes_by_default
 from whenthen.flows.definitions.annotations import unmapped
 from whenthen.flows.definitions.option_checks import (
+    JITTER,
+    OPTIONS,
     checked_delay,
     checked_hooks,
     checked_options,
@@ -76,8 +79,24 @@ class Task(RunnableFunction[P, R]):
     ) -> None:
         super().__init__(fn, description=description)
         function: Any = self.fn
-        self.name = str(name or getattr(function, "__name__", type(function).__name__))
+        own_name = str(getattr(function, "__name__", type(function).__name__))
+        check(f"task {own_name!r}", OPTIONS, {"name": name})
+        self.name = name or own_name
         where = f"task {self.name!r}"
+        check(
+            where,
+            OPTIONS,
+            {
+                "version": version,
+                "description": description,
+                "persist_result": persist_result,
+                "log_prints": log_prints,
+                "refresh_cache": refresh_cache,
+                "cache_expiration": cache_expiration,
+                "result_storage_key": result_storage_key,
+                "cache_result_in_memory": cache_result_in_memory,
+            },
+        )
         if asset_deps is not None or viz_return_value is not None:
             raise NotSupported(
                 f"{where}: asset_deps and viz_return_value are not supported; emit an event (emit_event) for what a task made"
@@ -87,8 +106,7 @@ class Task(RunnableFunction[P, R]):
         self.task_run_name = checked_run_name(task_run_name, "task_run_name", where)
         self.retries = checked_retries(_default_of("RETRIES") if retries is None else retries, where)
         self.retry_delay_seconds = checked_delay(retry_delay_seconds, self.retries, where)
-        if retry_jitter_factor is not None and not retry_jitter_factor >= 0:
-            raise ValueError(f"{where}: `retry_jitter_factor` must be >= 0; got {retry_jitter_factor!r}")
+        check(where, JITTER, {"retry_jitter_factor": retry_jitter_factor}, ValueError)
         self.retry_jitter_factor = retry_jitter_factor
         if retry_condition_fn is not None and not callable(retry_condition_fn):
             raise TypeError(
@@ -302,7 +320,10 @@ def _default_of(name: str) -> int:
 def checked_tags(tags: Any, where: str) -> set[str]:
     if isinstance(tags, str):
         raise TypeError(f"{where}: 'tags' must be a list of texts; got the text {tags!r}: write tags=[{tags!r}]")
-    return set(tags or ())
+    check(where, OPTIONS, {"tags": tags})
+    listed = set(tags or ())
+    check(where, OPTIONS, {"tags": listed})
+    return listed
 
 
 def _kept(
@@ -380,6 +401,7 @@ def task(__fn: Any = None, **options: Any) -> Any:
     return Task(__fn, **options)
 
 
+@checked_arguments(backoff_factor=SECONDS)
 def exponential_backoff(backoff_factor: float) -> Callable[[int], list[float]]:
     """Delays that double: `backoff_factor`, twice that, and so on; for `retry_delay_seconds`."""
 

@@ -7,6 +7,8 @@ import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from whenthen.flows.argument_kinds import COUNT, TRUTH, Kind, bound_arguments, checked_arguments
+
 if TYPE_CHECKING:
     from uuid import UUID
 
@@ -16,10 +18,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Deployable"]
 
+LIMIT = Kind(
+    "a whole number from 1, or a ConcurrencyLimitConfig",
+    lambda value: COUNT.fits(value) or hasattr(value, "collision_strategy"),
+)
+
 
 class Deployable:
     """Options are Prefect's; docs/prefect.md says which mean something here."""
 
+    @checked_arguments()
     def to_deployment(
         self,
         name: str,
@@ -53,8 +61,10 @@ class Deployable:
         return sync_or_awaited(lambda: self._deployment(options))
 
     async def ato_deployment(self, name: str, **options: Any) -> RunnerDeployment:
-        return self._deployment({"name": name, **options})
+        given = bound_arguments(Deployable.to_deployment, self, name, **options)
+        return self._deployment({key: value for key, value in given.items() if key != "self"})
 
+    @checked_arguments(global_limit=LIMIT.or_none)
     def serve(
         self,
         name: str | None = None,
@@ -81,7 +91,7 @@ class Deployable:
 
         Raises:
             ValueError: an option can not be understood.
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         from whenthen.flows.deploying.given_deployments import serve
 
@@ -104,8 +114,15 @@ class Deployable:
                 "entrypoint_type": entrypoint_type,
             }
         )
-        serve(made, limit=limit, pause_on_shutdown=pause_on_shutdown, print_starting_message=print_starting_message)
+        serve(
+            made,
+            limit=limit,
+            pause_on_shutdown=pause_on_shutdown,
+            print_starting_message=print_starting_message,
+            webserver=webserver,
+        )
 
+    @checked_arguments(build=TRUTH, push=TRUTH, print_next_steps=TRUTH, ignore_warnings=TRUTH)
     def deploy(
         self,
         name: str,
@@ -137,7 +154,7 @@ class Deployable:
 
         Raises:
             ValueError: an option can not be understood.
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         given = dict(locals())
         from whenthen.flows.deploying.given_deployments import give_deployments

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
+from whenthen.flows.argument_kinds import COUNT, LISTED, MAPPING, NAMES, TEXT, TRUTH, Kind, check, checked_arguments
 from whenthen.flows.definitions.option_checks import BANNED_IN_NAMES
 from whenthen.flows.deploying.schedule_values import DeploymentScheduleCreate, IntervalSchedule, Seconds, schedules_of
 from whenthen.flows.flow_errors import InvalidNameError, ParameterTypeError
@@ -29,6 +30,22 @@ __all__ = ["ConcurrencyLimitConfig", "RunnerDeployment", "entrypoint_of"]
 NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 COLLISIONS = ("ENQUEUE", "CANCEL_NEW")
 
+ENTRYPOINT = Kind(
+    "EntrypointType.FILE_PATH or MODULE_PATH, or the text file_path or module_path",
+    lambda value: isinstance(value, str) and value in ("file_path", "module_path"),
+)
+OPTIONS = {
+    "description": TEXT.or_none,
+    "version": TEXT.or_none,
+    "tags": NAMES,
+    "paused": TRUTH,
+    "parameters": MAPPING,
+    "enforce_parameter_schema": TRUTH,
+    "work_pool_name": TEXT.or_none,
+    "work_queue_name": TEXT.or_none,
+    "job_variables": MAPPING,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class ConcurrencyLimitConfig:
@@ -39,11 +56,11 @@ class ConcurrencyLimitConfig:
     grace_period_seconds: int | None = None
 
     def __post_init__(self) -> None:
+        check("ConcurrencyLimitConfig", {"limit": COUNT, "grace_period_seconds": COUNT.or_none}, vars(self))
         strategy = getattr(self.collision_strategy, "value", self.collision_strategy)
         if strategy not in COLLISIONS:
             raise ValueError(f"collision_strategy is one of {', '.join(COLLISIONS)}; found {self.collision_strategy!r}")
         object.__setattr__(self, "collision_strategy", strategy)
-        checked_limit(self.limit, "limit")
 
 
 @dataclass(kw_only=True)
@@ -70,20 +87,24 @@ class RunnerDeployment:
 
     def __post_init__(self) -> None:
         self.name = checked_deployment_name(self.name)
-        self.tags = _texts(self.tags, "tags")
-        self.parameters = _mapping(self.parameters, "parameters")
-        self.job_variables = _mapping(self.job_variables, "job_variables")
+        where = f"deployment {self.name!r}"
+        check(where, OPTIONS, vars(self))
+        self.tags = list(self.tags)
+        check(where, OPTIONS, {"tags": self.tags})
+        self.parameters = dict(self.parameters)
+        self.job_variables = dict(self.job_variables)
+        self.paused = bool(self.paused)
         if isinstance(self.concurrency_limit, ConcurrencyLimitConfig):
             self.concurrency_options = self.concurrency_limit
             self.concurrency_limit = self.concurrency_options.limit
-        if self.concurrency_limit is not None:
-            checked_limit(self.concurrency_limit, "concurrency_limit")
+        check(where, {"concurrency_limit": COUNT.or_none}, {"concurrency_limit": self.concurrency_limit})
 
     @property
     def full_name(self) -> str:
         return f"{self.flow_name}/{self.name}"
 
     @classmethod
+    @checked_arguments("deployment", triggers=LISTED.or_none)
     def from_flow(
         cls,
         flow: Flow[..., Any],
@@ -118,16 +139,16 @@ class RunnerDeployment:
             flow_name=flow.name,
             description=description if description is not None else flow.description,
             version=version if version is not None else flow.version,
-            tags=tags or [],
+            tags=[] if tags is None else tags,
             schedules=found,
             concurrency_limit=concurrency_limit,  # type: ignore[arg-type]  # `__post_init__` takes both
-            paused=bool(paused),
-            parameters=parameters or {},
+            paused=False if paused is None else paused,
+            parameters={} if parameters is None else parameters,
             entrypoint=entrypoint_of(flow, getattr(entrypoint_type, "value", entrypoint_type)),
             enforce_parameter_schema=enforce_parameter_schema,
             work_pool_name=work_pool_name,
             work_queue_name=work_queue_name,
-            job_variables=job_variables or {},
+            job_variables={} if job_variables is None else job_variables,
             flow=flow,
         )
         if triggers:
@@ -159,6 +180,7 @@ class RunnerDeployment:
 
     afrom_storage = from_storage
 
+    @checked_arguments(work_pool_name=TEXT.or_none)
     def apply(
         self,
         schedules: list[dict[str, Any]] | None = None,
@@ -166,14 +188,18 @@ class RunnerDeployment:
         image: str | None = None,
         version_info: Any = None,
     ) -> UUID:
-        """Give the deployment to the server.
+        """Give the deployment to the server; with `schedules`, these in the place of its own.
 
         Raises:
             ValueError: a parameter does not fit the flow.
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         from whenthen.flows.deploying.given_deployments import give_deployments
 
+        if version_info is not None:
+            not_supported("RunnerDeployment.apply(version_info=...)", f"{version_info!r:.80}")
+        if schedules is not None:
+            self.schedules = schedules_of(schedules=schedules)
         return give_deployments([self], work_pool_name, image)[0]
 
     def check_parameters(self) -> None:
@@ -262,6 +288,7 @@ def entrypoint_of(flow: Flow[..., Any], kind: str | None = None) -> str:
     Raises:
         ValueError: the flow was written at a prompt or in a notebook.
     """
+    check("deployment", {"entrypoint_type": ENTRYPOINT.or_none}, {"entrypoint_type": kind})
     fn = flow.fn
     name = getattr(fn, "__qualname__", type(fn).__name__)
     if kind == "module_path":
@@ -283,24 +310,6 @@ def checked_deployment_name(name: Any) -> str:
             f"Name {name!r} contains an invalid character: {found[0]!r}. Must not contain any of: {list(BANNED_IN_NAMES)}"
         )
     return Path(name).stem if name.endswith(".py") else name
-
-
-def checked_limit(value: Any, name: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ValueError(f"{name} is a whole number from 1; found {value!r:.80}")
-
-
-def _texts(value: Any, name: str) -> list[str]:
-    listed = list(value) if isinstance(value, Iterable) and not isinstance(value, str) else None
-    if listed is None or not all(isinstance(one, str) for one in listed):
-        raise ValueError(f"{name} is a list of texts; found {value!r:.80}")
-    return listed
-
-
-def _mapping(value: Any, name: str) -> dict[str, Any]:
-    if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
-        raise ValueError(f"{name} is a mapping of names to values; found {value!r:.80}")
-    return dict(value)
 
 
 def _flow_style(value: Any) -> str:

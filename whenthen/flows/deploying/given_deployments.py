@@ -8,28 +8,30 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from whenthen.flows.deploying.deployment_values import RunnerDeployment, checked_limit
+from whenthen.flows.argument_kinds import COUNT, TEXT, TRUTH, checked_arguments
+from whenthen.flows.deploying.deployment_values import RunnerDeployment
 from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
-from whenthen.flows.unsupported import needs_server
+from whenthen.flows.unsupported import needs_server, not_supported
 
 __all__ = ["adeploy", "aserve", "deploy", "give_deployments", "serve"]
 
 
+@checked_arguments(pause_on_shutdown=TRUTH, print_starting_message=TRUTH, limit=COUNT.or_none, webserver=TRUTH)
 def serve(
     *args: RunnerDeployment,
     pause_on_shutdown: bool = True,
     print_starting_message: bool = True,
     limit: int | None = None,
-    **kwargs: Any,
+    webserver: bool = False,
 ) -> None:
     """Start runs of these deployments, by their schedules, triggers and when asked, until interrupted.
 
     Raises:
         ValueError: a deployment, or a parameter of one, is not valid.
-        NeedsServer: this process is not connected to one.
+        NeedsServer: no reporter connects the run to a server.
     """
-    if limit is not None:
-        checked_limit(limit, "limit")
+    if webserver:
+        not_supported("serve(webserver=True)")
     give_to_server(args, kind="serve", options={"limit": limit, "pause_on_shutdown": pause_on_shutdown})
 
 
@@ -38,6 +40,16 @@ async def aserve(*args: RunnerDeployment, **options: Any) -> None:
     await in_thread(lambda: serve(*args, **options))
 
 
+DEPLOY = {
+    "work_pool_name": TEXT.or_none,
+    "build": TRUTH,
+    "push": TRUTH,
+    "print_next_steps_message": TRUTH,
+    "ignore_warnings": TRUTH,
+}
+
+
+@checked_arguments(**DEPLOY)
 def deploy(
     *deployments: RunnerDeployment,
     work_pool_name: str | None = None,
@@ -51,11 +63,12 @@ def deploy(
 
     Raises:
         ValueError: a deployment, or a parameter of one, is not valid.
-        NeedsServer: this process is not connected to one.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: give_deployments(deployments, work_pool_name, image))
 
 
+@checked_arguments("deploy", **DEPLOY)
 async def adeploy(
     *deployments: RunnerDeployment,
     work_pool_name: str | None = None,

@@ -9,7 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
+from whenthen.flows.argument_kinds import MAPPING, TEXT, TIME, TRUTH, Kind, check, checked_arguments, refuse_unknown
 from whenthen.flows.clock import utc_now
+from whenthen.flows.flow_errors import ArgumentError
 from whenthen.flows.unsupported import not_supported
 
 __all__ = [
@@ -26,6 +28,17 @@ __all__ = [
 
 Seconds = int | float | timedelta
 
+OPTIONS = {
+    "cron": TEXT,
+    "rrule": TEXT,
+    "anchor_date": TIME,
+    "timezone": TEXT.or_none,
+    "day_or": TRUTH,
+    "active": TRUTH,
+    "parameters": MAPPING,
+    "slug": TEXT.or_none,
+}
+
 
 @dataclass(frozen=True, kw_only=True)
 class CronSchedule:
@@ -36,9 +49,10 @@ class CronSchedule:
     day_or: bool = True
 
     def __post_init__(self) -> None:
+        check("schedule", OPTIONS, vars(self))
         if not self.day_or:
             not_supported("schedules.Cron(day_or=False)")
-        _check(cron=_text(self.cron, "cron"), timezone=self.timezone)
+        _check(cron=self.cron, timezone=self.timezone)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +65,7 @@ class IntervalSchedule:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "interval", _duration(self.interval))
+        check("schedule", OPTIONS, vars(self))
         if self.timezone is None:  # an interval of days follows the clock of its anchor
             object.__setattr__(self, "timezone", getattr(self.anchor_date.tzinfo, "key", "UTC"))
         _check(interval=self.interval, anchor=self.anchor_date, timezone=self.timezone)
@@ -64,7 +79,8 @@ class RRuleSchedule:
     timezone: str | None = "UTC"
 
     def __post_init__(self) -> None:
-        _check(rrule=_text(self.rrule, "rrule"), timezone=self.timezone)
+        check("schedule", OPTIONS, vars(self))
+        _check(rrule=self.rrule, timezone=self.timezone)
 
 
 AnySchedule = CronSchedule | IntervalSchedule | RRuleSchedule
@@ -87,6 +103,7 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.interval is not None:
             object.__setattr__(self, "interval", _duration(self.interval))
+        check("schedule", {name: kind.or_none for name, kind in OPTIONS.items()}, vars(self))
         self.plain()
 
     def plain(self) -> AnySchedule:
@@ -116,7 +133,12 @@ class DeploymentScheduleCreate:
     parameters: dict[str, Any] = field(default_factory=dict)
     slug: str | None = None
 
+    def __post_init__(self) -> None:
+        plain = Kind("a CronSchedule, IntervalSchedule or RRuleSchedule", lambda value: isinstance(value, AnySchedule))
+        check("schedule", {**OPTIONS, "schedule": plain}, vars(self))
 
+
+@checked_arguments()
 def Cron(
     cron: str,
     /,
@@ -128,15 +150,16 @@ def Cron(
 ) -> Schedule:
     """A schedule by five fields: minute, hour, day, month, weekday."""
     return Schedule(
-        cron=_text(cron, "cron"),
+        cron=_given(cron, "cron"),
         timezone=timezone,
         day_or=day_or,
         active=active,
-        parameters=parameters or {},
+        parameters={} if parameters is None else parameters,
         slug=slug,
     )
 
 
+@checked_arguments()
 def Interval(
     interval: Seconds,
     /,
@@ -149,14 +172,15 @@ def Interval(
     """A schedule by a time between runs, in seconds or as a timedelta, counted from `anchor_date` or now."""
     return Schedule(
         interval=_duration(interval),
-        anchor_date=anchor_date or utc_now(),
+        anchor_date=utc_now() if anchor_date is None else anchor_date,
         timezone=timezone,
         active=active,
-        parameters=parameters or {},
+        parameters={} if parameters is None else parameters,
         slug=slug,
     )
 
 
+@checked_arguments()
 def RRule(
     rrule: str,
     /,
@@ -167,7 +191,11 @@ def RRule(
 ) -> Schedule:
     """A schedule by a recurrence rule, such as FREQ=WEEKLY;BYDAY=MO."""
     return Schedule(
-        rrule=_text(rrule, "rrule"), timezone=timezone, active=active, parameters=parameters or {}, slug=slug
+        rrule=_given(rrule, "rrule"),
+        timezone=timezone,
+        active=active,
+        parameters={} if parameters is None else parameters,
+        slug=slug,
     )
 
 
@@ -200,7 +228,9 @@ def schedules_of(
     if schedule is not None:
         return [_entry(schedule)]
     if schedules is not None and not isinstance(schedules, Iterable):
-        raise ValueError(f"schedules is a list; write schedules=[...], or schedule= for one; found {schedules!r:.100}")
+        raise ArgumentError(
+            f"schedules is a list; write schedules=[...], or schedule= for one; found {schedules!r:.100}"
+        )
     entries = [_entry(one) for one in schedules or []]
     slugs = [entry.slug for entry in entries if entry.slug is not None]
     if len(set(slugs)) < len(slugs):
@@ -227,21 +257,20 @@ def _entry(value: Any) -> DeploymentScheduleCreate:
         entry = _entry(_of_mapping(inner) if isinstance(inner, Mapping) else inner)
         if inner is value:
             return entry
+        refuse_unknown("schedule", value, DeploymentScheduleCreate.__dataclass_fields__, "field")
         return DeploymentScheduleCreate(
             schedule=entry.schedule,
             active=value.get("active", entry.active),
             parameters=value.get("parameters") or entry.parameters,
             slug=value.get("slug", entry.slug),
         )
-    raise ValueError(
+    raise ArgumentError(
         f"a schedule is Cron(...), Interval(...) or RRule(...) of whenthen.schedules; found {value!r:.100}"
     )
 
 
 def _of_mapping(value: Mapping[str, Any]) -> Schedule:
-    known = set(Schedule.__dataclass_fields__)
-    if unknown := sorted(set(value) - known):
-        raise ValueError(f"a schedule has no {unknown[0]!r}; it has {', '.join(sorted(known))}")
+    refuse_unknown("schedule", value, Schedule.__dataclass_fields__, "field")
     return Schedule(**value)
 
 
@@ -266,9 +295,9 @@ def _check(*, timezone: str | None, **given: Any) -> None:
         raise ValueError(f"schedule {shown}, timezone={timezone!r}: {error}") from None
 
 
-def _text(value: Any, name: str) -> str:
-    if not isinstance(value, str):
-        raise ValueError(f"{name} is a text; found {value!r:.80}")
+def _given(value: Any, name: str) -> Any:
+    """What a schedule is called after, which may not be None."""
+    check("schedule", OPTIONS, {name: value})
     return value
 
 
@@ -279,5 +308,5 @@ def _duration(value: Any) -> timedelta:
         try:
             return timedelta(seconds=value)
         except (OverflowError, ValueError):
-            raise ValueError(f"interval={value!r}: no such number of seconds") from None
-    raise ValueError(f"an interval is seconds or a timedelta; found {value!r:.80}")
+            raise ArgumentError(f"interval={value!r}: no such number of seconds") from None
+    raise ArgumentError(f"an interval is seconds or a timedelta; found {value!r:.80}")

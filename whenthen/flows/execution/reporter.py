@@ -56,8 +56,8 @@ class SilentReporter:
 
     def request(self, kind: str, body: dict[str, Any]) -> Any:
         raise NeedsServer(
-            f"{kind} is done by a server, and this run is not connected to one: start it with a worker (`whenthen serve`), "
-            "or leave the call out where the flow runs as a plain script"
+            f"{kind} is done by a server, and a run is connected to none, in a script as in a deployment; docs/prefect.md says what to do "
+            "instead"
         )
 
 
@@ -69,6 +69,6 @@ def ask(kind: str, body: dict[str, Any]) -> Any:
     """What the server answers to `kind`.
 
     Raises:
-        NeedsServer: this process is not connected to one.
+        NeedsServer: no reporter connects the run to a server.
     """
     return REPORTER.get().request(kind, body)

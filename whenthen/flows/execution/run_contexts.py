@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
+from whenthen.flows.argument_kinds import NAMES, check
 from whenthen.flows.flow_errors import MissingContextError
 
 if TYPE_CHECKING:
@@ -147,6 +148,7 @@ def in_async_run() -> bool:
 @contextmanager
 def tags(*new_tags: str) -> Iterator[set[str]]:
     """Give `new_tags` to every run that is started in the `with` block, besides those of blocks around it."""
+    check("tags", {"new_tags": NAMES}, {"new_tags": new_tags})
     together = TAGS.get() | frozenset(new_tags)
     token = TAGS.set(together)
     try:

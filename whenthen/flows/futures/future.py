@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
+from whenthen.flows.argument_kinds import SECONDS, check
 from whenthen.flows.clock import steady
 from whenthen.flows.execution.run_contexts import FLOW, current_run, place_given_away
 from whenthen.flows.flow_errors import CircularWait
@@ -52,6 +53,7 @@ class PrefectFuture(Generic[R]):
         Raises:
             CircularWait: the run waits, directly or by way of others, for the one that called this.
         """
+        _check_timeout(timeout)
         if not self._ended:
             wait_for_all([self], timeout)
 
@@ -62,6 +64,7 @@ class PrefectFuture(Generic[R]):
             TimeoutError: it has not ended after `timeout` seconds.
             UnfinishedRun: it ended without having been started, since a run that it needs failed.
         """
+        _check_timeout(timeout)
         if not self._ended:
             self.wait(timeout)
             if not self._ended:
@@ -111,6 +114,7 @@ class PrefectFutureList(list[PrefectFuture[R]]):
 
     def wait(self, timeout: float | None = None) -> None:
         """Return when all have ended, or after `timeout` seconds."""
+        _check_timeout(timeout)
         wait_for_all(self, timeout)
 
     def result(self, timeout: float | None = None, raise_on_failure: bool = True) -> list[R]:
@@ -119,11 +123,17 @@ class PrefectFutureList(list[PrefectFuture[R]]):
         Raises:
             TimeoutError: not all have ended after `timeout` seconds.
         """
+        _check_timeout(timeout)
         limit = None if timeout is None else steady() + timeout
         return [
             future.result(None if limit is None else max(0.0, limit - steady()), raise_on_failure=raise_on_failure)
             for future in self
         ]
+
+
+def _check_timeout(timeout: Any) -> None:
+    if timeout is not None:  # of ten thousand futures nobody pays for it
+        check("wait", {"timeout": SECONDS.or_none}, {"timeout": timeout})
 
 
 #: under it runs begin to wait

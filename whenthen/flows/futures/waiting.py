@@ -6,8 +6,10 @@ import queue
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
+from whenthen.flows.argument_kinds import FUTURES, SECONDS, checked_arguments
 from whenthen.flows.clock import steady
 from whenthen.flows.execution.run_contexts import FLOW, place_given_away
+from whenthen.flows.flow_errors import ArgumentError
 from whenthen.flows.futures.future import PrefectFuture, wait_for_all
 from whenthen.flows.futures.inputs import futures_in, resolved, states_for_futures
 
@@ -19,21 +21,23 @@ class DoneAndNotDoneFutures(NamedTuple):
     not_done: set[PrefectFuture[Any]]
 
 
+@checked_arguments(futures=FUTURES, timeout=SECONDS.or_none)
 def wait(futures: Iterable[PrefectFuture[Any]], timeout: float | None = None) -> DoneAndNotDoneFutures:
     """Wait until all futures have ended, or `timeout` seconds; tell which have and which have not."""
-    given = list(futures)
+    given = _futures(futures, "wait")
     wait_for_all(given, timeout)
     done = {future for future in given if future.done()}
     return DoneAndNotDoneFutures(done, set(given) - done)
 
 
+@checked_arguments(futures=FUTURES, timeout=SECONDS.or_none)
 def as_completed(futures: Iterable[PrefectFuture[R]], timeout: float | None = None) -> Iterator[PrefectFuture[R]]:
     """The futures in the order in which their runs end, each once. Whether one of them waits for this run is not looked for.
 
     Raises:
         TimeoutError: not all have ended after `timeout` seconds.
     """
-    given = dict.fromkeys(futures)
+    given = dict.fromkeys(_futures(futures, "as_completed"))
     limit = None if timeout is None else steady() + timeout
     ended: queue.SimpleQueue[PrefectFuture[R] | None] = queue.SimpleQueue()
     flow = FLOW.get()
@@ -64,6 +68,14 @@ def as_completed(futures: Iterable[PrefectFuture[R]], timeout: float | None = No
             scope.remove(wake)
         for future in given:
             future.remove_done_callback(ended.put)
+
+
+def _futures(given: Iterable[PrefectFuture[R]], where: str) -> list[PrefectFuture[R]]:
+    listed = list(given)
+    for one in listed:
+        if not isinstance(one, PrefectFuture):
+            raise ArgumentError(f"{where}: futures are what .submit(...) and .map(...) give; found {one!r:.80}")
+    return listed
 
 
 def _taken(ended: queue.SimpleQueue[R], seconds: float | None) -> R:

@@ -11,6 +11,7 @@ from datetime import datetime
 from typing import Any, ClassVar, NoReturn, TypeVar
 from uuid import UUID
 
+from whenthen.flows.argument_kinds import ID, MAPPING, NUMBER, TEXT, Kind, check, checked_arguments
 from whenthen.flows.clock import utc_now
 from whenthen.flows.execution.reporter import REPORTER
 from whenthen.flows.execution.run_contexts import FLOW, TASK, current_run
@@ -47,6 +48,20 @@ KEY = re.compile(r"[a-z0-9-]+")
 Table = dict[str, list[Any]] | list[dict[str, Any]] | list[list[Any]]
 A = TypeVar("A", bound="Artifact")
 
+KINDS = {
+    "key": TEXT.or_none,
+    "type": TEXT.or_none,
+    "description": TEXT.or_none,
+    "metadata_": MAPPING.or_none,
+    "id": ID,
+    "markdown": TEXT,
+    "link": TEXT,
+    "link_text": TEXT.or_none,
+    "table": Kind("a list of rows or a mapping of columns", lambda value: isinstance(value, (dict, list))),
+    "progress": NUMBER,
+    "image_url": TEXT,
+}
+
 
 @dataclass(kw_only=True)
 class Artifact:
@@ -65,7 +80,8 @@ class Artifact:
     created: datetime = field(default_factory=utc_now)
 
     def __post_init__(self) -> None:
-        if self.key is not None and (not isinstance(self.key, str) or KEY.fullmatch(self.key) is None):
+        check(type(self).__name__, KINDS, vars(self))
+        if self.key is not None and KEY.fullmatch(self.key) is None:
             raise ConfigurationError(
                 f"Artifact key must only contain lowercase letters, numbers, and dashes; found {self.key!r:.80}"
             )
@@ -150,11 +166,6 @@ class TableArtifact(Artifact):
     default_type: ClassVar[str | None] = "table"
     table: Table
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.table, (dict, list)):
-            raise ConfigurationError(f"a table is a list of rows or a mapping of columns; found {self.table!r:.80}")
-
     def format(self) -> str:
         return json.dumps(_without_nan(self.table), default=str)
 
@@ -188,18 +199,21 @@ def _made(artifact: Artifact) -> UUID:
     return artifact._create().id
 
 
+@checked_arguments()
 def create_markdown_artifact(markdown: str, key: str | None = None, description: str | None = None) -> Any:
     """Show a text. Gives the artifact's id; in an async run a coroutine of it, as all of these do."""
     artifact = MarkdownArtifact(markdown=markdown, key=key, description=description)
     return sync_or_awaited(lambda: _made(artifact))
 
 
+@checked_arguments()
 def create_table_artifact(table: Table, key: str | None = None, description: str | None = None) -> Any:
     """Show a table."""
     artifact = TableArtifact(table=table, key=key, description=description)
     return sync_or_awaited(lambda: _made(artifact))
 
 
+@checked_arguments()
 def create_link_artifact(
     link: str, link_text: str | None = None, key: str | None = None, description: str | None = None, client: Any = None
 ) -> Any:
@@ -208,18 +222,21 @@ def create_link_artifact(
     return sync_or_awaited(lambda: _made(artifact))
 
 
+@checked_arguments()
 def create_image_artifact(image_url: str, key: str | None = None, description: str | None = None) -> Any:
     """Show an image."""
     artifact = ImageArtifact(image_url=image_url, key=key, description=description)
     return sync_or_awaited(lambda: _made(artifact))
 
 
+@checked_arguments()
 def create_progress_artifact(progress: float, key: str | None = None, description: str | None = None) -> Any:
     """Show how far something is; `update_progress_artifact` with the id tells more."""
     artifact = ProgressArtifact(progress=progress, key=key, description=description)
     return sync_or_awaited(lambda: _made(artifact))
 
 
+@checked_arguments(artifact_id=ID)
 def update_progress_artifact(
     artifact_id: UUID, progress: float, description: str | None = None, client: Any = None
 ) -> Any:
@@ -228,14 +245,17 @@ def update_progress_artifact(
     return sync_or_awaited(lambda: _made(artifact))
 
 
+@checked_arguments()
 async def acreate_markdown_artifact(markdown: str, key: str | None = None, description: str | None = None) -> UUID:
     return await in_thread(lambda: _made(MarkdownArtifact(markdown=markdown, key=key, description=description)))
 
 
+@checked_arguments()
 async def acreate_table_artifact(table: Table, key: str | None = None, description: str | None = None) -> UUID:
     return await in_thread(lambda: _made(TableArtifact(table=table, key=key, description=description)))
 
 
+@checked_arguments()
 async def acreate_link_artifact(
     link: str, link_text: str | None = None, key: str | None = None, description: str | None = None, client: Any = None
 ) -> UUID:
@@ -243,14 +263,17 @@ async def acreate_link_artifact(
     return await in_thread(lambda: _made(artifact))
 
 
+@checked_arguments()
 async def acreate_image_artifact(image_url: str, key: str | None = None, description: str | None = None) -> UUID:
     return await in_thread(lambda: _made(ImageArtifact(image_url=image_url, key=key, description=description)))
 
 
+@checked_arguments()
 async def acreate_progress_artifact(progress: float, key: str | None = None, description: str | None = None) -> UUID:
     return await in_thread(lambda: _made(ProgressArtifact(progress=progress, key=key, description=description)))
 
 
+@checked_arguments(artifact_id=ID)
 async def aupdate_progress_artifact(
     artifact_id: UUID, progress: float, description: str | None = None, client: Any = None
 ) -> UUID:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from whenthen.flows.argument_kinds import checked_arguments
 from whenthen.flows.clock import utc_now
 from whenthen.flows.execution.reporter import REPORTER
 from whenthen.flows.execution.run_logging import engine_logger
@@ -115,6 +116,7 @@ class Event:
         return f"Event(event={self.event!r}, resource={dict(self.resource)!r:.200}, id={str(self.id)!r})"
 
 
+@checked_arguments()
 def emit_event(
     event: str,
     resource: Mapping[str, str],
@@ -123,11 +125,13 @@ def emit_event(
     payload: Mapping[str, Any] | None = None,
     id: UUID | None = None,
     follows: Event | None = None,
-    **kwargs: Any,
 ) -> Event | None:
-    """Tell the reporter that something happened. Without one nobody hears of it.
+    """Tell the reporter that something happened. Without one, in a script as in a deployment, nobody hears of it.
 
     `follows` is kept where the two events lie less than 5 minutes apart. Gives the event; None, and a line in the log, when it is not valid.
+
+    Raises:
+        ArgumentError: there is no argument of that name; no event that is not valid raises.
     """
     try:
         made = Event(event=event, resource=resource, occurred=occurred, related=related or (), payload=payload, id=id)

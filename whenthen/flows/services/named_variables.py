@@ -6,6 +6,7 @@ import json
 import re
 from typing import Any, Generic, TypeVar
 
+from whenthen.flows.argument_kinds import NAMES, TRUTH, checked_arguments
 from whenthen.flows.flow_errors import ConfigurationError, InvalidNameError
 from whenthen.flows.services.environment_values import from_environment, read_json, variable_of
 from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
@@ -24,12 +25,14 @@ MISSING: Any = object()
 class Variable(Generic[T]):
     """A named value: text, number, true or false, null, or lists and mappings of them."""
 
+    @checked_arguments("Variable", tags=NAMES.or_none)
     def __init__(self, *, name: str, value: T, tags: list[str] | None = None) -> None:
         self.name = _checked_name(name)
         self.value = _checked_value(name, value)
         self.tags = tags
 
     @classmethod
+    @checked_arguments("Variable.get")
     def get(cls, name: str, default: Any = MISSING) -> Any:
         """The value of a variable, or `default`; in an async run a coroutine of it, as of all methods here.
 
@@ -46,6 +49,7 @@ class Variable(Generic[T]):
         return await in_thread(lambda: _get(name, default))
 
     @classmethod
+    @checked_arguments("Variable.set", tags=NAMES.or_none, overwrite=TRUTH)
     def set(cls, name: str, value: Any, tags: list[str] | None = None, overwrite: bool = False) -> Any:
         """Keep a value under a name; an existing one with `overwrite=True` only.
 
@@ -56,6 +60,7 @@ class Variable(Generic[T]):
         return sync_or_awaited(lambda: cls._set(name, value, tags, overwrite))
 
     @classmethod
+    @checked_arguments("Variable.aset", tags=NAMES.or_none, overwrite=TRUTH)
     async def aset(cls, name: str, value: Any, tags: list[str] | None = None, overwrite: bool = False) -> Variable[Any]:
         return await in_thread(lambda: cls._set(name, value, tags, overwrite))
 

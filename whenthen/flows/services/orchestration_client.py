@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Literal, NoReturn, Self, overload
 from uuid import UUID
 
+from whenthen.flows.argument_kinds import COUNT, ID, MAPPING, SIZE, TEXT, TRUTH, Kind, check, checked_arguments
 from whenthen.flows.clock import utc_now
 from whenthen.flows.flow_errors import ConfigurationError, FlowError, NotSupported
 from whenthen.flows.services.server_objects import KnownDeployment, KnownFlowRun, deployment_of, flow_run_of
@@ -23,6 +24,8 @@ __all__ = ["AsyncClient", "SyncClient", "get_client", "refuse_run_options"]
 DEFAULT_LIMIT = 200  #: Prefect's own
 MAX_PAGE = 1000
 NO_FILTERS = "get_client(): filters"
+DEPLOYMENT = Kind("the name of a deployment", lambda value: isinstance(value, (str, UUID)))
+STATE = Kind("a state, such as Cancelled()", lambda value: isinstance(value, State))
 
 
 @overload
@@ -33,12 +36,16 @@ def get_client(httpx_settings: Any = None, sync_client: Literal[False] = False) 
 def get_client(httpx_settings: Any = None, *, sync_client: Literal[True]) -> SyncClient: ...
 
 
+@checked_arguments(sync_client=TRUTH)
 def get_client(httpx_settings: Any = None, sync_client: bool = False) -> AsyncClient | SyncClient:
     """A client of the server at `WHENTHEN_URL`: `async with get_client() as client`, or `with get_client(sync_client=True) as client`.
 
     Raises:
         NeedsServer: `WHENTHEN_URL` is not set.
+        NotSupported: `httpx_settings` are given: the client is not made of httpx.
     """
+    if httpx_settings is not None:
+        not_supported("get_client(httpx_settings=...)", f"{httpx_settings!r:.80}")
     client = SyncClient(ServerAddress.of_environment())
     return client if sync_client else AsyncClient(client)
 
@@ -82,6 +89,7 @@ class SyncClient:
     def read_deployment_by_name(self, name: str) -> KnownDeployment:
         return deployment_of(self._server.get(_deployment(name)))
 
+    @checked_arguments(limit=COUNT.or_none, offset=SIZE)
     def read_deployments(
         self, *, limit: int | None = None, offset: int = 0, sort: Any = None, **filters: Any
     ) -> list[KnownDeployment]:
@@ -98,6 +106,7 @@ class SyncClient:
         """Let the schedules of a deployment go on."""
         self._server.post(f"{_deployment(deployment_id)}/resume")
 
+    @checked_arguments(parameters=MAPPING.or_none, state=STATE.or_none, idempotency_key=TEXT.or_none)
     def create_flow_run_from_deployment(
         self,
         deployment_id: UUID | str,
@@ -119,6 +128,9 @@ class SyncClient:
             NotSupported: an option is given that runs of the server do not have.
         """
         refuse_run_options(flow_run_name=name, tags=tags, work_queue_name=work_queue_name, job_variables=job_variables)
+        for option, value in {"context": context, "parent_task_run_id": parent_task_run_id, "labels": labels}.items():
+            if value:
+                not_supported("get_client(): options of a run", f"{option}={value!r:.80}")
         body: dict[str, Any] = {"parameters": parameters or {}}
         if idempotency_key is not None:
             body["key"] = idempotency_key
@@ -132,6 +144,7 @@ class SyncClient:
     def read_flow_run(self, flow_run_id: UUID | str) -> KnownFlowRun:
         return flow_run_of(self._server.get(_run(flow_run_id)))
 
+    @checked_arguments(limit=COUNT.or_none, offset=SIZE)
     def read_flow_runs(
         self, *, limit: int | None = None, offset: int = 0, sort: Any = None, **filters: Any
     ) -> list[KnownFlowRun]:
@@ -141,12 +154,14 @@ class SyncClient:
         items = self._server.listed("/api/runs", limit=min(wanted, MAX_PAGE))
         return [flow_run_of(item) for item in islice(items, offset, wanted)]
 
+    @checked_arguments(after=SIZE, limit=COUNT)
     def read_flow_run_logs(self, flow_run_id: UUID | str, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
         """What a run wrote, line by line. Here it asks for one run; Prefect's `read_logs` takes a filter."""
         page = self._server.get(f"{_run(flow_run_id)}/logs", after=after, limit=limit)
         lines: list[dict[str, Any]] = page["lines"]
         return lines
 
+    @checked_arguments(flow_run_id=ID, state=STATE, force=TRUTH)
     def set_flow_run_state(self, flow_run_id: UUID | str, state: State[Any], force: bool = False) -> KnownFlowRun:
         """Ask a run to end, with `Cancelling()` or `Cancelled()`.
 
@@ -174,6 +189,11 @@ class AsyncClient:
 
     def __init__(self, client: SyncClient) -> None:
         self._client = client
+
+    @property
+    def as_sync(self) -> SyncClient:
+        """The client that does the asking."""
+        return self._client
 
     @property
     def api_url(self) -> str:
@@ -217,6 +237,7 @@ class AsyncClient:
     async def read_flow_run_logs(self, flow_run_id: UUID | str, **options: Any) -> list[dict[str, Any]]:
         return await in_thread(lambda: self._client.read_flow_run_logs(flow_run_id, **options))
 
+    @checked_arguments()
     async def set_flow_run_state(self, flow_run_id: UUID | str, state: State[Any], force: bool = False) -> KnownFlowRun:
         return await in_thread(lambda: self._client.set_flow_run_state(flow_run_id, state, force))
 
@@ -252,6 +273,7 @@ def _no_filters(filters: dict[str, Any], sort: Any) -> None:
 
 def _deployment(name: UUID | str) -> str:
     """The path of a deployment."""
+    check("get_client()", {"deployment_id": DEPLOYMENT}, {"deployment_id": name})
     found = str(name).rpartition("/")[2]
     if not found:
         raise ConfigurationError(f"{name!r:.80} is no name of a deployment; write flow/deployment or deployment")
@@ -260,7 +282,5 @@ def _deployment(name: UUID | str) -> str:
 
 def _run(flow_run_id: UUID | str) -> str:
     """The path of a run."""
-    try:
-        return f"/api/runs/{UUID(str(flow_run_id)).hex}"
-    except ValueError:
-        raise ConfigurationError(f"{flow_run_id!r:.80} is no id of a run") from None
+    check("get_client()", {"flow_run_id": ID}, {"flow_run_id": flow_run_id})
+    return f"/api/runs/{UUID(str(flow_run_id)).hex}"

@@ -3,19 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Self, TypeVar
+from dataclasses import dataclass
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, PrivateAttr, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError
 
+from whenthen.flows.argument_kinds import ID, SECONDS, TEXT, TRUTH, checked_arguments
 from whenthen.flows.execution.run_contexts import FLOW
-from whenthen.flows.flow_errors import ConfigurationError, FlowPauseTimeout, MissingContextError, ParameterTypeError
+from whenthen.flows.flow_errors import (
+    ArgumentError,
+    ConfigurationError,
+    FlowPauseTimeout,
+    MissingContextError,
+    ParameterTypeError,
+)
 from whenthen.flows.services.sync_or_awaited import asked, in_thread, sync_or_awaited
-from whenthen.flows.unsupported import needs_server
+from whenthen.flows.unsupported import needs_server, not_supported
 
 __all__ = ["GetInputHandler", "InputReader", "RunInput", "asend_input", "receive_input", "send_input"]
 
 R = TypeVar("R", bound="RunInput")
+
+RECEIVE = {
+    "timeout": SECONDS.or_none,
+    "poll_interval": SECONDS,
+    "raise_timeout_error": TRUTH,
+    "key_prefix": TEXT.or_none,
+    "flow_run_id": ID.or_none,
+}
+SEND = {"flow_run_id": ID, "sender": TEXT.or_none, "key_prefix": TEXT.or_none}
+
+
+OF_RUN = "prefect.flow-run."  #: begins the sender of what a run sent, as Prefect writes it
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunInputMetadata:
+    """How an input came: the key under which it lies, who sent it, and to which run."""
+
+    key: str | None
+    sender: str | None
+    receiver: UUID
 
 
 class RunInput(BaseModel):
@@ -23,8 +54,23 @@ class RunInput(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     _description: ClassVar[str | None] = None
+    _metadata: RunInputMetadata | None = PrivateAttr(default=None)
+
+    @property
+    def metadata(self) -> RunInputMetadata:
+        """Of an input that was received.
+
+        Raises:
+            MissingContextError: it was made here.
+        """
+        if self._metadata is None:
+            raise MissingContextError(
+                f"{type(self).__name__} was not received, so nobody sent it; receive() gives those that were"
+            )
+        return self._metadata
 
     @classmethod
+    @checked_arguments(description=TEXT.or_none)
     def with_initial_data(cls: type[R], description: str | None = None, **kwargs: Any) -> type[R]:
         """The same model with a text for the person who fills it in, and with defaults."""
         if unknown := [name for name in kwargs if name not in cls.model_fields]:
@@ -37,6 +83,7 @@ class RunInput(BaseModel):
         return made
 
     @classmethod
+    @checked_arguments(**RECEIVE)
     def receive(
         cls,
         timeout: float | None = 3600,
@@ -49,33 +96,49 @@ class RunInput(BaseModel):
         """What is sent to the run, one after the other, until `timeout` seconds pass without any.
 
         Raises:
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
+        _refuse_excluded(exclude_keys)
         return GetInputHandler(
             cls, timeout=timeout, raise_timeout_error=raise_timeout_error, key_prefix=key_prefix, run_id=flow_run_id
         )
 
+    @checked_arguments(**SEND)
     def send_to(self, flow_run_id: UUID, sender: str | None = None, key_prefix: str | None = None) -> Any:
         """Send it to a run; in an async run a coroutine of it.
 
         Raises:
-            NeedsServer: this process is not connected to one.
+            NeedsServer: no reporter connects the run to a server.
         """
         return sync_or_awaited(lambda: _send(self, flow_run_id, sender, key_prefix))
 
+    @checked_arguments(**SEND)
     async def asend_to(self, flow_run_id: UUID, sender: str | None = None, key_prefix: str | None = None) -> None:
         await in_thread(lambda: _send(self, flow_run_id, sender, key_prefix))
 
-    def respond(self, run_input: Self, sender: str | None = None, key_prefix: str | None = None) -> Any:
-        """Answer the run that sent this.
+    @checked_arguments(**SEND)
+    def respond(self, run_input: Any, sender: str | None = None, key_prefix: str | None = None) -> Any:
+        """Answer the run that sent this; in an async run a coroutine of it.
 
         Raises:
-            NeedsServer: this process is not connected to one.
+            MissingContextError: this was not received, or whoever sent it is no run.
+            NeedsServer: no reporter connects the run to a server.
         """
-        receiver = getattr(self, "_sender_run_id", None)
-        if receiver is None:
-            raise needs_server("RunInput")
+        receiver = self._sender_run()
         return sync_or_awaited(lambda: _send(run_input, receiver, sender, key_prefix))
+
+    @checked_arguments(**SEND)
+    async def arespond(self, run_input: Any, sender: str | None = None, key_prefix: str | None = None) -> None:
+        receiver = self._sender_run()
+        await in_thread(lambda: _send(run_input, receiver, sender, key_prefix))
+
+    def _sender_run(self) -> UUID:
+        sender = self.metadata.sender
+        if sender is None or not sender.startswith(OF_RUN):
+            raise MissingContextError(
+                f"Cannot respond to an input that was not sent by a flow run: its sender is {sender!r:.80}"
+            )
+        return UUID(sender.removeprefix(OF_RUN))
 
 
 class InputReader:
@@ -125,7 +188,7 @@ class GetInputHandler:
         self._timeout_s = timeout
         self._raises = raise_timeout_error
         self._prefix = key_prefix
-        self._run_id = run_id or flow.flow_run.id  # type: ignore[union-attr]  # there is one of them
+        self._run_id = UUID(str(run_id or flow.flow_run.id))  # type: ignore[union-attr]  # there is one of them
         self._after: Any = None
 
     def next(self) -> Any:
@@ -133,7 +196,7 @@ class GetInputHandler:
 
         Raises:
             FlowPauseTimeout: none came in time.
-            NeedsServer: this process is not connected to a server.
+            NeedsServer: no reporter connects the run to a server.
         """
         body = {
             "flow_run_id": str(self._run_id),
@@ -145,7 +208,10 @@ class GetInputHandler:
         if answer is None:
             raise FlowPauseTimeout(f"no input came within {self._timeout_s} seconds")
         self._after = answer.get("key")
-        return self._reader.read(answer["value"])
+        value = self._reader.read(answer["value"])
+        if isinstance(value, RunInput):
+            value._metadata = RunInputMetadata(key=self._after, sender=answer.get("sender"), receiver=self._run_id)
+        return value
 
     async def anext(self) -> Any:
         return await in_thread(self.next)
@@ -173,6 +239,7 @@ class GetInputHandler:
             raise StopAsyncIteration from None
 
 
+@checked_arguments(**RECEIVE, with_metadata=TRUTH)
 def receive_input(
     input_type: Any,
     timeout: float | None = 3600,
@@ -183,7 +250,14 @@ def receive_input(
     flow_run_id: UUID | None = None,
     with_metadata: bool = False,
 ) -> GetInputHandler:
-    """Values of `input_type` that are sent to the run, one after the other."""
+    """Values of `input_type` that are sent to the run, one after the other.
+
+    Raises:
+        NotSupported: `exclude_keys` or `with_metadata` is given.
+    """
+    _refuse_excluded(exclude_keys)
+    if with_metadata:
+        not_supported("receive_input(with_metadata=True)")
     return GetInputHandler(
         input_type,
         timeout=timeout,
@@ -193,22 +267,40 @@ def receive_input(
     )
 
 
+@checked_arguments(**SEND)
 def send_input(run_input: Any, flow_run_id: UUID, sender: str | None = None, key_prefix: str | None = None) -> Any:
     """Send a value to a run; in an async run a coroutine of it.
 
     Raises:
-        NeedsServer: this process is not connected to one.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: _send(run_input, flow_run_id, sender, key_prefix))
 
 
+@checked_arguments(**SEND)
 async def asend_input(
     run_input: Any, flow_run_id: UUID, sender: str | None = None, key_prefix: str | None = None
 ) -> None:
     await in_thread(lambda: _send(run_input, flow_run_id, sender, key_prefix))
 
 
+def _refuse_excluded(exclude_keys: Any) -> None:
+    if exclude_keys:
+        not_supported("receive_input(exclude_keys=...)", f"{exclude_keys!r:.80}")
+
+
 def _send(run_input: Any, flow_run_id: UUID, sender: str | None, key_prefix: str | None) -> None:
-    value = TypeAdapter(type(run_input)).dump_python(run_input, mode="json")
-    body = {"flow_run_id": str(flow_run_id), "value": value, "sender": sender, "key_prefix": key_prefix}
+    try:
+        value = TypeAdapter(type(run_input)).dump_python(run_input, mode="json")
+    except (PydanticUserError, PydanticSerializationError) as problem:
+        raise ArgumentError(f"input of a run is JSON; found {run_input!r:.80}: {problem}") from None
+    flow = FLOW.get()
+    if sender is None and flow is not None:
+        sender = f"{OF_RUN}{flow.flow_run.id}"
+    body = {
+        "flow_run_id": str(UUID(str(flow_run_id))),
+        "value": value,
+        "sender": sender,
+        "key_prefix": key_prefix,
+    }
     asked("send_input", body, otherwise=needs_server("RunInput"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, TypeVar
 from uuid import UUID
 
+from whenthen.flows.argument_kinds import ID, MAPPING, SECONDS, TEXT, check, checked_arguments
 from whenthen.flows.execution.run_contexts import FLOW, TASK
 from whenthen.flows.flow_errors import FlowPauseTimeout, NotPausedError, Pause
 from whenthen.flows.services.sync_or_awaited import asked, in_thread, sync_or_awaited
@@ -22,6 +23,12 @@ __all__ = [
 T = TypeVar("T")
 
 
+PAUSE = {"poll_interval": SECONDS, "key": TEXT.or_none}
+SUSPEND = {"flow_run_id": ID.or_none, "key": TEXT.or_none}
+RESUME = {"flow_run_id": ID, "run_input": MAPPING.or_none}
+
+
+@checked_arguments(**PAUSE)
 def pause_flow_run(
     wait_for_input: Any = None, timeout: int = 3600, poll_interval: int = 10, key: str | None = None
 ) -> Any:
@@ -30,17 +37,19 @@ def pause_flow_run(
     Raises:
         RuntimeError: this is no flow run.
         FlowPauseTimeout: nobody resumed it within `timeout` seconds.
-        NeedsServer: this process is not connected to a server.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: _pause(wait_for_input, timeout, key))
 
 
+@checked_arguments(**PAUSE)
 async def apause_flow_run(
     wait_for_input: Any = None, timeout: int = 3600, poll_interval: int = 10, key: str | None = None
 ) -> Any:
     return await in_thread(lambda: _pause(wait_for_input, timeout, key))
 
 
+@checked_arguments(**SUSPEND)
 def suspend_flow_run(
     wait_for_input: Any = None, flow_run_id: UUID | None = None, timeout: int | None = None, key: str | None = None
 ) -> Any:
@@ -48,33 +57,36 @@ def suspend_flow_run(
 
     Raises:
         RuntimeError: this is no flow run, and no other is named.
-        NeedsServer: this process is not connected to a server.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: _suspend(wait_for_input, flow_run_id, timeout, key))
 
 
+@checked_arguments(**SUSPEND)
 async def asuspend_flow_run(
     wait_for_input: Any = None, flow_run_id: UUID | None = None, timeout: int | None = None, key: str | None = None
 ) -> Any:
     return await in_thread(lambda: _suspend(wait_for_input, flow_run_id, timeout, key))
 
 
+@checked_arguments(**RESUME)
 def resume_flow_run(flow_run_id: UUID, run_input: dict[str, Any] | None = None) -> Any:
     """Let a paused or suspended run go on.
 
     Raises:
         NotPausedError: it is not paused.
-        NeedsServer: this process is not connected to a server.
+        NeedsServer: no reporter connects the run to a server.
     """
     return sync_or_awaited(lambda: _resume(flow_run_id, run_input))
 
 
+@checked_arguments(**RESUME)
 async def aresume_flow_run(flow_run_id: UUID, run_input: dict[str, Any] | None = None) -> None:
     await in_thread(lambda: _resume(flow_run_id, run_input))
 
 
-def _pause(wait_for_input: Any, timeout: Any, key: str | None) -> Any:
-    _checked_timeout(timeout)
+def _pause(wait_for_input: Any, timeout: float, key: str | None) -> Any:
+    check("pause_flow_run", {"timeout": SECONDS}, {"timeout": timeout}, ValueError)
     flow = FLOW.get()
     if flow is None:
         raise RuntimeError("Flow runs can only be paused from within a flow run.")
@@ -86,9 +98,10 @@ def _pause(wait_for_input: Any, timeout: Any, key: str | None) -> Any:
     return None if read is None else read(answer.get("input"))
 
 
-def _suspend(wait_for_input: Any, flow_run_id: UUID | None, timeout: Any, key: str | None) -> Any:
-    _checked_timeout(timeout)
+def _suspend(wait_for_input: Any, flow_run_id: UUID | None, timeout: float | None, key: str | None) -> Any:
     flow = FLOW.get()
+    check("suspend_flow_run", {"timeout": SECONDS.or_none}, {"timeout": timeout}, ValueError)
+    flow_run_id = None if flow_run_id is None else UUID(str(flow_run_id))
     if flow_run_id is None or (flow is not None and flow_run_id == flow.flow_run.id):
         if TASK.get() is not None:
             raise RuntimeError("Cannot suspend task runs: call it in the flow")
@@ -106,21 +119,12 @@ def _suspend(wait_for_input: Any, flow_run_id: UUID | None, timeout: Any, key: s
 
 
 def _resume(flow_run_id: UUID, run_input: dict[str, Any] | None) -> None:
-    try:
-        run_id = UUID(str(flow_run_id))
-    except ValueError:
-        raise ValueError(f"flow_run_id is the id of a run; found {flow_run_id!r:.60}") from None
-    body = {"flow_run_id": str(run_id), "input": run_input}
+    body = {"flow_run_id": str(UUID(str(flow_run_id))), "input": run_input}
     answer = asked("resume_flow_run", body, otherwise=needs_server("resume_flow_run"))
     if answer.get("not_paused"):
         raise NotPausedError("Cannot resume a run that isn't paused!")
     if answer.get("timed_out"):
         raise FlowPauseTimeout("Flow run can no longer be resumed.")
-
-
-def _checked_timeout(timeout: Any) -> None:
-    if timeout is not None and not (isinstance(timeout, (int, float)) and timeout >= 0):
-        raise ValueError(f"'timeout' must be a non-negative number, got {timeout!r:.60}")
 
 
 def _input(kind: Any) -> tuple[Any, dict[str, Any]]:

@@ -15,13 +15,13 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
+from whenthen.flows.argument_kinds import COUNT, NAMES, SECONDS, TRUTH, check, checked_arguments
 from whenthen.flows.clock import steady
 from whenthen.flows.execution.run_contexts import FLOW, IN_CHILD, place_given_away
 from whenthen.flows.execution.run_logging import engine_logger
 from whenthen.flows.flow_errors import (
     AcquireConcurrencySlotTimeoutError,
     ConcurrencySlotAcquisitionError,
-    ConfigurationError,
 )
 from whenthen.flows.services.environment_values import checked_name, from_environment, variable_of
 from whenthen.flows.services.process_limits import Limit, ProcessLimits, SlotRequest, read_limit
@@ -51,7 +51,13 @@ class _OfThisProcess:
 PROCESS = _OfThisProcess()
 
 
+#: what a lease of a server has besides: here a slot is given back when its block ends, however that is
+SLOTS = {"occupy": COUNT, "timeout_seconds": SECONDS.or_none, "strict": TRUTH}
+LEASE = {"lease_duration": SECONDS, "raise_on_lease_renewal_failure": TRUTH.or_none}
+
+
 @contextmanager
+@checked_arguments(**SLOTS, **LEASE)
 def concurrency(
     names: Names,
     occupy: int = 1,
@@ -77,6 +83,7 @@ def concurrency(
 
 
 @asynccontextmanager
+@checked_arguments("concurrency", **SLOTS, **LEASE)
 async def aconcurrency(
     names: Names,
     occupy: int = 1,
@@ -96,6 +103,7 @@ async def aconcurrency(
         await call.arelease()
 
 
+@checked_arguments(**SLOTS)
 def rate_limit(names: Names, occupy: int = 1, timeout_seconds: float | None = None, strict: bool = False) -> None:
     """Wait until each limit has `occupy` slots, and use them up; they come free with time.
 
@@ -106,6 +114,7 @@ def rate_limit(names: Names, occupy: int = 1, timeout_seconds: float | None = No
     _Call("rate_limit", names, occupy, timeout_seconds, strict, None).take()
 
 
+@checked_arguments("rate_limit", **SLOTS)
 async def arate_limit(
     names: Names, occupy: int = 1, timeout_seconds: float | None = None, strict: bool = False
 ) -> None:
@@ -125,13 +134,10 @@ class _Call:
         strict: bool,
         max_retries: int | None,
     ) -> None:
-        if isinstance(occupy, bool) or not isinstance(occupy, int) or occupy < 1:
-            raise ConfigurationError(f"{mode}: occupy is a whole number from 1; found {occupy!r:.60}")
-        if timeout_seconds is not None and not timeout_seconds >= 0:
-            raise ConfigurationError(f"{mode}: timeout_seconds is a number from 0; found {timeout_seconds!r:.60}")
         if max_retries is not None:
             not_supported("concurrency(max_retries=...)", f"{max_retries!r:.60}")
         self._mode = mode
+        check(mode, {"names": NAMES}, {"names": [names] if isinstance(names, str) else names})
         self._names = [checked_name(one, "limit") for one in ([names] if isinstance(names, str) else names)]
         self._occupy = occupy
         self._timeout_s = timeout_seconds

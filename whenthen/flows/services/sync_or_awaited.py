@@ -37,7 +37,7 @@ def asked(kind: str, body: dict[str, Any], *, otherwise: NeedsServer | None = No
     """The server's answer. Another run may have this one's place meanwhile.
 
     Raises:
-        NeedsServer: this process is not connected to one. `otherwise` is raised then; a caller that looked before leaves it out.
+        NeedsServer: no reporter connects the run to a server. `otherwise` is raised then; a caller that looked before leaves it out.
     """
     if otherwise is not None and not connected():
         raise otherwise
