@@ -36,7 +36,7 @@ test: $(STAMP)  ## the whole test suite
 	$(PYTEST) --durations 12 $(if $(NOTHING_MISSING),--nothing-missing)
 
 quick: $(STAMP)  ## the pure tests, in under a minute: for while you work
-	$(PYTEST) -m quick -n auto
+	$(PYTEST) -m quick -n auto tests/unit tests/conformance
 
 lint: $(STAMP)  ## ruff and the import contracts
 	$(BIN)/ruff check .

@@ -1,7 +1,7 @@
 """What holds for every test: its layer's mark, its limit, what it requires of the machine, and an order in which the run ends soonest.
 
 Marks that a test gives itself: `takes(seconds)`, about so long on an idle machine, when that is more than a second or two; `requires(...)`,
-names of `tests.machine.REQUIREMENTS`. `quick` is given here, by folder.
+names of `tests.machine.REQUIREMENTS`. `quick` is given here, by folder, to what does not say that it takes longer.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "quick: pure, a matter of milliseconds; given by folder")
+    config.addinivalue_line("markers", "quick: pure, a matter of milliseconds; given by folder, where `takes` is not")
     config.addinivalue_line("markers", "takes(seconds): about how long it takes on an idle machine")
     config.addinivalue_line("markers", "requires(*names): what the machine must have, see tests/machine.py")
 
@@ -59,7 +59,7 @@ def pytest_collection() -> Generator[None, object, object]:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         layer = _layer(item)
-        if layer in QUICK:
+        if layer in QUICK and item.get_closest_marker("takes") is None:
             item.add_marker("quick")
         if layer in SERVERS and not _in_room(item):
             item.add_marker(pytest.mark.requires("nats-server"))

@@ -107,6 +107,12 @@ class CountingEvaluator:
             for trigger, key in sorted(changed)
         ]
 
+    def drop_outlived(self) -> int:
+        return 0
+
+    def remains_us(self, trigger: str) -> int | None:
+        return 0
+
     def restore(self, trigger: str, key: str, state: bytes) -> bool:
         if trigger not in self.rules.triggers:
             return False

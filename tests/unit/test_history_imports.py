@@ -8,6 +8,7 @@ import sys
 import pytest
 
 
+@pytest.mark.takes(2)
 @pytest.mark.parametrize("module", ["whenthen", "whenthen.cli.main", "whenthen.engine.process.server"])
 def test_no_database_is_loaded_with(module: str) -> None:
     code = f"import sys, {module}; print(sorted({{'sqlalchemy', 'alembic', 'psycopg'}} & sys.modules.keys()))"

@@ -21,11 +21,13 @@ from whenthen.schemas.firings import Reason
 from whenthen.triggers.orphans.orphan_store import OrphanStore, orphan_id_of
 from whenthen.triggers.predecessors import Predecessors
 from whenthen.triggers.rule_set import RuleSet
-from whenthen.triggers.timing import can_expire, deadline_us, expires_us
+from whenthen.triggers.timing import can_expire, deadline_us, expires_us, remains_us
 from whenthen.triggers.trees.trigger_nodes import Composite, Leaf
 from whenthen.triggers.window_store import RECHECK_US, WindowStore
 from whenthen.triggers.windows import tumbling
+from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.bucket_deadlines import BucketDeadlines
+from whenthen.triggers.windows.collecting import CollectRule
 from whenthen.triggers.windows.transitions import State, Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 
@@ -140,6 +142,38 @@ class ShardState:
             return False
         self.clock_us = max(self.clock_us, value[0])
         return True
+
+    def drop_outlived(self) -> int:
+        """Delete windows that a store brought back after they had been deleted; gives how many. To be called when everything is
+        restored, before the clock moves.
+
+        A window that is due is decided as soon as the clock moves, and then ends or is due later. So one that was due already when
+        the clock moved last was decided and deleted, and must not be decided again. A trigger that just came back is no such case:
+        nobody watched.
+        """
+        dropped = 0
+        for trigger, key, state in self.store.overdue(self.clock_us):
+            if state[0] >= self.clock_us:
+                continue
+            if trigger == Predecessors.ID:
+                self._predecessors.expire(key)
+            else:
+                node = self.rules.nodes.get(trigger)
+                if not isinstance(node, Leaf) or not isinstance(node.rule, (AbsenceRule, CollectRule)):
+                    continue
+                if self.orphans.has_returned(orphan_id_of(trigger)):
+                    continue
+            self.store.drop(trigger, key)
+            dropped += 1
+        return dropped
+
+    def remains_us(self, trigger: str) -> int | None:
+        """How long after it was deleted a record of `trigger` could change a decision if it were there again; None when for ever."""
+        base, _, kind = trigger.partition("~")
+        if base == Predecessors.ID:
+            return self._predecessors.wait_us
+        node = self.rules.nodes.get(base)
+        return None if node is None or kind not in ("", "held") else remains_us(node)
 
     def replace_rules(self, rules: RuleSet) -> None:
         """Replace the rule set. Windows of triggers with an unchanged id stay, those of absent triggers become orphans, and orphans

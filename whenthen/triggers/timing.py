@@ -13,12 +13,13 @@ from whenthen.triggers.trees.trigger_nodes import Composite, Leaf, ScheduleRule
 from whenthen.triggers.windows import absence, collecting, composite, metric, sliding, tumbling
 from whenthen.triggers.windows.absence import AbsenceRule
 from whenthen.triggers.windows.collecting import CollectRule
+from whenthen.triggers.windows.composite import CompositeRule
 from whenthen.triggers.windows.metric import MetricRule
 from whenthen.triggers.windows.sliding import SlidingRule
 from whenthen.triggers.windows.transitions import State
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["can_expire", "deadline_us", "expires_us", "next_time_us", "times_due"]
+__all__ = ["can_expire", "deadline_us", "expires_us", "next_time_us", "remains_us", "times_due"]
 
 _MAX_OCCURRENCES = 1000  #: of a schedule, when the clock advances past many
 
@@ -66,6 +67,19 @@ def expires_us(node: Leaf | Composite, state: State) -> int | None:
         return tumbling.expires_us(state)
     if isinstance(rule, MetricRule):
         return metric.expires_us(rule, state)
+    return None
+
+
+def remains_us(node: Leaf | Composite) -> int | None:
+    """How long after it was deleted a window could change a decision if it were there again; None when for ever.
+
+    Windows that are deleted only when they have expired change none. The others may be deleted before they end.
+    """
+    rule = node.rule
+    if isinstance(rule, (SlidingRule, AbsenceRule, MetricRule)):
+        return 0
+    if isinstance(rule, (TumblingRule, CompositeRule)):
+        return rule.within_us
     return None
 
 

@@ -120,6 +120,11 @@ class WindowStore:
         del self._deadlines[(trigger, key)], self._queued[(trigger, key)]
         return trigger, key, self._states[trigger][key], due
 
+    def overdue(self, now_us: int) -> list[tuple[str, str, State]]:
+        """Trigger, key and state of the windows whose deadline is not after `now_us`."""
+        names = [name for name, due_us in self._deadlines.items() if due_us <= now_us]
+        return [(trigger, key, self._states[trigger][key]) for trigger, key in names]
+
     def _drop_stale(self) -> None:
         """Remove or move stale heap entries until the top entry equals its window's deadline."""
         heap = self._heap

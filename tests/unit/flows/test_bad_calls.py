@@ -570,6 +570,7 @@ def test_a_large_result_is_not_copied() -> None:
     assert peak < 2.5 * size
 
 
+@pytest.mark.takes(3)
 def test_ten_thousand_mapped_tasks_need_few_threads_and_little_memory() -> None:
     eventually(lambda: not threads())
     most = [0]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import re
 from collections import defaultdict
+from functools import cache
 from pathlib import Path
 
 import whenthen
@@ -22,6 +23,7 @@ PREFECT = {
 }  # fmt: skip
 
 
+@cache
 def rooms() -> list[str]:
     """The rooms as dotted names, those of the engine one by one."""
     top = [path.name for path in PACKAGE.iterdir() if (path / "__init__.py").exists() and path.name not in PREFECT]
@@ -29,6 +31,7 @@ def rooms() -> list[str]:
     return [*top, *inside]
 
 
+@cache
 def room_of(module: str) -> str | None:
     """The room that a module below `whenthen` belongs to; the innermost one."""
     if module == "__init__" or module.split(".")[0] in PREFECT:
@@ -37,6 +40,7 @@ def room_of(module: str) -> str | None:
     return max(found, key=len, default=None)
 
 
+@cache
 def face(room: str) -> list[str]:
     """What a room shows to others: names, or modules of its own."""
     text = (PACKAGE / room.replace(".", "/") / "__init__.py").read_text(encoding="utf-8")

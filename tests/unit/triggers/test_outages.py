@@ -22,6 +22,7 @@ def brought_back(engine: Evaluator, *triggers: dict[str, object]) -> Evaluator:
     for trigger, key, state in engine.drain():
         if state is not None:
             assert other.restore(trigger, key, state)
+    assert not other.drop_outlived()
     return other
 
 

@@ -40,6 +40,7 @@ def restored(rules: RuleSet, kept: dict[tuple[str, str], bytes], clock_us: int, 
     engine.clock_us = clock_us
     for (trigger, key), state in kept.items():
         assert engine.restore(trigger, key, state)
+    assert not engine.drop_outlived()
     assert not engine.drain()
     return engine
 

@@ -116,6 +116,10 @@ class OrphanStore:
         """The ids of the absent triggers."""
         return list(self._away)
 
+    def has_returned(self, orphan_id: str) -> bool:
+        """Whether the trigger came back since `settle` was called last."""
+        return orphan_id in self._returned
+
     def __len__(self) -> int:
         return self._windows
 

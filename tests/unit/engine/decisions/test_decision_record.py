@@ -116,6 +116,7 @@ def decided() -> tuple[Counts, list[tuple[Any, ...]]]:
     return Counter((each.automation, each.reason.value) for each in found), sorted(fired, key=repr)
 
 
+@pytest.mark.takes(12)
 def test_a_fault_at_any_operation_changes_no_count_and_no_row_of_what_fired() -> None:
     counts, fired = decided()
     assert counts["thrice", "below_threshold"] > 4

@@ -206,6 +206,7 @@ def test_a_fault_at_any_operation_changes_nothing(commits: Changes, copies: int,
     run(all_faults())
 
 
+@pytest.mark.takes(2)
 @pytest.mark.parametrize("performs", [False, True], ids=["tasks wait", "tasks are performed at once"])
 def test_a_crash_at_any_operation_of_a_recovery_from_a_crash_changes_nothing(performs: bool) -> None:
     commits = [commit(1), []]
@@ -263,6 +264,7 @@ def without_parts(ended: Ended) -> Ended:
     return ended
 
 
+@pytest.mark.takes(2)
 @pytest.mark.usefixtures("small_parts")
 @pytest.mark.parametrize("copies", [1, 3])
 def test_windows_in_parts_come_out_whole_of_a_fault_at_any_operation(copies: int) -> None:

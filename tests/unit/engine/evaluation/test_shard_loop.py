@@ -220,6 +220,7 @@ SCENES = pytest.mark.parametrize(
 )
 
 
+@pytest.mark.takes(3)
 @SCENES
 def test_a_fault_at_any_operation_changes_no_firing_task_or_window(
     events: Sequence[Event], make: Callable[[], EventEvaluator], fired: int
@@ -260,6 +261,7 @@ def test_any_faults_of_several_processes_change_no_firing_task_or_window(
     assert set(scene.tasks.values()) == {1}
 
 
+@pytest.mark.takes(2)
 def test_a_process_that_was_stopped_and_wakes_up_after_a_takeover_is_fenced() -> None:
     async def stopped_at(number: int) -> Scene:
         scene = Scene(COUNTED, counting)

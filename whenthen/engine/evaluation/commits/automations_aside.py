@@ -72,7 +72,11 @@ class AutomationsAside:
                 windows = [window for window in windows if window[:2] not in names]
         if large:
             windows += self._evaluator.drain()
-        return [encoder.window(*window) for window in windows]
+        remains_us = self._evaluator.remains_us
+        return [
+            encoder.window(trigger, key, state, remains_us=None if state else remains_us(trigger))
+            for trigger, key, state in windows
+        ]
 
     def give_back(self) -> None:
         """Evaluate those again that were resumed."""

@@ -28,9 +28,11 @@ from whenthen.schemas.automations import Automation
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Firing, FiringState
 
-__all__ = ["CommitBatch", "EvaluationSettings", "MessageEncoder"]
+__all__ = ["LONGEST_PLACE_S", "CommitBatch", "EvaluationSettings", "MessageEncoder"]
 
-TOMBSTONE_S = 3600  #: how long a forgotten window stays in the stream as an empty one
+#: how long a deleted window keeps its place as an empty one, so that no older message of its subject is there again after a crash
+#: of the server or from a backup: as long as it could change a decision, and an hour; 30 days where that has no end
+PLACE_S, LONGEST_PLACE_S = 3600, 30 * 86400
 
 
 class EvaluationSettings:
@@ -126,10 +128,16 @@ class MessageEncoder:
             batch.size += size
         return left_out
 
-    def window(self, trigger: str, key: str, state: bytes | None) -> Message:
-        """A window as it is now; a state of None, which means forgotten, as a tombstone."""
+    def window(self, trigger: str, key: str, state: bytes | None, *, remains_us: int | None = None) -> Message:
+        """A window as it is now; a state of None, which means deleted, as a tombstone. `remains_us` says how long the window could
+        still change a decision; None that this has no end."""
         subject = window_subject(self._shard, trigger, key)
-        return Message(subject, encode_window(trigger, key, state or b""), 0 if state else TOMBSTONE_S)
+        place_s = 0
+        if not state:
+            place_s = LONGEST_PLACE_S
+            if remains_us is not None:
+                place_s = min(place_s, PLACE_S + remains_us // 1_000_000)
+        return Message(subject, encode_window(trigger, key, state or b""), place_s)
 
     def _encode_actions(
         self,

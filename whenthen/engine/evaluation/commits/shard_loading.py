@@ -86,6 +86,10 @@ class ShardLoading:
                 unreadable[trigger, key] = (state, error)
             if count % 2000 == 0:
                 await asyncio.sleep(0)
+        if outlived := self.evaluator.drop_outlived():
+            log.warning(
+                "shard %d: %d windows that had been deleted were stored again; they are deleted", shard, outlived
+            )
         self.aside.tell()
         automations = self.evaluator.rules.automations
         if self.recorder is not None:

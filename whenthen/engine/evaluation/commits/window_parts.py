@@ -8,6 +8,7 @@ another generation is a leftover and never read; what a window that shrinks leav
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import uuid
 from collections.abc import Callable, Sequence
@@ -17,6 +18,7 @@ import orjson
 
 from whenthen.engine.bus.records import Message, decode_window
 from whenthen.engine.bus.subjects import shard_subjects, window_part_subject
+from whenthen.engine.evaluation.commits.commit_messages import LONGEST_PLACE_S
 from whenthen.schemas.errors import SetupError
 
 __all__ = ["MARGIN_BYTES", "MAX_WINDOW_BYTES", "PART_BYTES", "WindowParts"]
@@ -65,6 +67,8 @@ class WindowParts:
                 found.append(message)
                 continue
             before = self._parts.get(message.subject, 0)
+            if before and message.ttl_s:  # its head must not be there again when its parts are not
+                message = dataclasses.replace(message, ttl_s=max(message.ttl_s, LONGEST_PLACE_S))
             pieces = _slices(message, limit)
             found += pieces
             found += [
