@@ -263,9 +263,10 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         run_id: Named,
         after: Annotated[int, Query(ge=0, le=2**53)] = 0,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+        tail: Annotated[int | None, Query(ge=1, le=10_000, description="Only so many of the last lines.")] = None,
     ) -> answers.LogPage:
-        """What the run wrote, from the place `after` on, which the page before has as `next`."""
-        return await api.run_logs(run_id, after=after, limit=limit)
+        """What the run wrote, from the place `after` on, which the page before has as `next`; with `tail` its last lines."""
+        return await api.run_logs(run_id, after=after, limit=limit, tail=tail)
 
     @post("/runs/{run_id}/cancel", tags=["runs"])
     async def cancel_run(run_id: Named) -> answers.FlowRunDetail:
