@@ -110,6 +110,9 @@ class Api(Protocol):
     async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
         """Filters: reason."""
 
+    async def list_windows(self, automation: str, page: Page) -> list[why_models.AutomationWindow]:
+        """Its windows, the last changed first. Raises NotFound."""
+
     async def why(
         self, automation: str, *, event: str | None = None, key: Mapping[str, str] | None = None, at: str | None = None
     ) -> why_models.WhyReport:

@@ -159,6 +159,23 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         )
         return _linked(request, response, await api.list_decisions(name, page))
 
+    @get("/automations/{name}/windows", tags=["automations"])
+    async def list_windows(
+        request: Request,
+        response: Response,
+        name: Named,
+        limit: Limit = 50,
+        before: Before = None,
+        key: Pairs = None,
+        since: Since = None,
+        until: Until = None,
+        text: Text = None,
+    ) -> list[why_models.AutomationWindow]:
+        """What it remembers, a window for each key: what it holds and when it ends, the last changed first. Where there may be more,
+        a `Link` leads to the next page."""
+        page = _page(limit, before, since=since, until=until, text=text, key=read_key(key or []))
+        return _linked(request, response, await api.list_windows(name, page))
+
     @post("/automations/{name}/pause", tags=["automations"])
     async def pause_automation(name: Named, request: Request) -> answers.AutomationState:
         """Stop it from firing. The body, if any, is `{"for": "2h", "reason": "...", "by": "..."}`: without `for`, until it is resumed."""
