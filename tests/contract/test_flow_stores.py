@@ -207,6 +207,43 @@ async def test_what_is_left_out_of_a_log_is_said_where_it_was(stores: Stores, un
     assert (await stores.logs.read(run.id))[5:] == again
 
 
+async def test_the_end_of_a_log_is_read_without_what_is_before_it(stores: Stores, unique: str) -> None:
+    run, other = a_run(unique), a_run(f"{unique}-other")
+    lines = [LogLine(at="t", stream="stdout", text=f"{number:05}") for number in range(50)]
+    for begin in range(0, 50, 7):
+        await stores.logs.append(run.id, lines[begin : begin + 7])
+        await stores.logs.append(other.id, lines[:20])
+    for limit_ in (1, 6, 7, 8, 30, 49, 50, 51, 10_000):
+        found = await stores.logs.last(run.id, limit=limit_, most_bytes=10_000)
+        assert (found.lines, found.more) == (lines[-limit_:], False), limit_
+        assert (await stores.logs.page(run.id, after=found.next, limit=10, most_bytes=100)).lines == []
+    found = await stores.logs.last(run.id, limit=50, most_bytes=20)
+    assert 1 <= len(found.lines) <= 4
+    assert found.lines == lines[-len(found.lines) :]
+    await stores.logs.append(run.id, lines[:3])
+    following = await stores.logs.page(run.id, after=found.next, limit=10, most_bytes=100)
+    assert following.lines == lines[:3]
+    nothing = await stores.logs.last("e" * 32, limit=5, most_bytes=100)
+    assert (nothing.lines, nothing.next) == ([], 0)
+
+
+async def test_the_end_of_a_log_says_what_is_left_out_of_it_alone(stores: Stores, unique: str) -> None:
+    run = a_run(unique)
+    lines = [LogLine(at="t", stream="stdout", text=f"line {number}") for number in range(8)]
+    names: list[int] = []
+    for number in range(0, 8, 2):
+        names += await stores.logs.append(
+            run.id, lines[number : number + 2], before=LogBefore(lines=number, bytes=7 * number)
+        )
+    await stores.logs.drop(run.id, names[2:3])
+    assert (await stores.logs.last(run.id, limit=2, most_bytes=1000)).lines == lines[6:]
+    found = (await stores.logs.last(run.id, limit=4, most_bytes=1000)).lines
+    assert [line.stream for line in found] == ["stdout", "system", "stdout", "stdout"]
+    assert found[0] == lines[3]
+    whole = (await stores.logs.last(run.id, limit=100, most_bytes=1000)).lines
+    assert whole == await stores.logs.read(run.id)
+
+
 async def test_more_log_lines_than_fit_a_message_are_kept(stores: Stores, unique: str) -> None:
     run = a_run(unique)
     lines = [LogLine(at="t", stream="stdout", text="\x01" * 16_000) for _ in range(30)]

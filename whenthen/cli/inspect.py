@@ -102,6 +102,39 @@ DECISIONS = Listing(
     ),
     most=MAX_PAGE,
 )
+WINDOWS = Listing(
+    about="What an automation remembers: a window for each key, what it holds and when it ends; the last changed first.",
+    route="/api/automations/{name}/windows",
+    argument="The automation's name.",
+    columns=(
+        Column(title="CHANGED", value=local_time("changed")),
+        Column(
+            title="KEY",
+            value=lambda item: _key(item["key"]),
+            brief=lambda item: _brief_key(item["key"]),
+            shape=Shape.NAME,
+        ),
+        Column(title="PART", value="path", shape=Shape.NAME, optional=True),
+        Column(title="KIND", value="kind"),
+        Column(title="HOLDS", value=lambda item: _holds(item), shape=Shape.NUMBER),
+        Column(title="ENDS", value=lambda item: local_time("ends")(item)),
+        Column(title="QUIET UNTIL", value=local_time("quiet_until"), optional=True),
+        Column(
+            title="NEWEST EVENT",
+            value=lambda item: item["events"][-1]["id"] if item["events"] else "",
+            shape=Shape.ID,
+            optional=True,
+        ),
+    ),
+    empty="no windows",
+    filters=(
+        Filter(name="key", help="With this in its key, name=value; several times for several.", many=True),
+        SINCE,
+        UNTIL,
+        TEXT,
+    ),
+    most=MAX_ITEMS,
+)
 AUDIT = Listing(
     about="Who did what, and what was refused, newest first.",
     route="/api/audit",
@@ -146,8 +179,8 @@ FIRINGS = Listing(
         Column(title="STATE", value="state"),
         Column(
             title="KEY",
-            value=lambda item: ", ".join(f"{name}={value}" for name, value in item["key"].items()),
-            brief=lambda item: " ".join(map(str, item["key"].values())),
+            value=lambda item: _key(item["key"]),
+            brief=lambda item: _brief_key(item["key"]),
             shape=Shape.NAME,
             optional=True,
         ),
@@ -167,6 +200,20 @@ FIRINGS = Listing(
     ),
     most=MAX_ITEMS,
 )
+
+
+def _key(key: Mapping[str, Any]) -> str:
+    return ", ".join(f"{name}={value}" for name, value in key.items())
+
+
+def _brief_key(key: Mapping[str, Any]) -> str:
+    return " ".join(map(str, key.values()))
+
+
+def _holds(window: Mapping[str, Any]) -> str:
+    if not window.get("whole", True):
+        return f"{window['bytes']} bytes"
+    return f"{window['count']} of {window['needed']}" if window["needed"] else str(window["count"])
 
 
 def _pause_text(pause: Mapping[str, Any] | None) -> str:
@@ -195,6 +242,7 @@ def add_commands(app: typer.Typer) -> None:
     add_listing(automations, AUTOMATIONS)
     automations.command("show")(show_automation)
     automations.command("decisions")(list_command(DECISIONS))
+    automations.command("windows")(list_command(WINDOWS))
     automations.command("pause")(pause_automation)
     automations.command("resume")(resume_automation)
     orphans = new_group(automations, "orphans", ORPHANS.about)

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["add_commands", "read_parameters"]
 
 FOLLOW_EVERY_S = 0.3
-_LOG_PAGE = 1000
+_LOG_PAGE = 10_000
 
 DeploymentArgument = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="The deployment's name.", show_default=False)
@@ -218,6 +218,9 @@ def show_run(
 def run_logs(
     run_id: RunArgument,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until the run ends.")] = False,
+    tail: Annotated[
+        int | None, typer.Option("--tail", "-n", min=1, max=_LOG_PAGE, help="Only so many of the last lines.")
+    ] = None,
     times: Annotated[bool, typer.Option("--times", "-t", help="When each line was written.")] = False,
     raw: Annotated[
         bool, typer.Option("--raw", help="Print control characters as they are, colours among them.")
@@ -232,28 +235,40 @@ def run_logs(
     with Client.connect(url, ca) as client:
         # resolved once, and not with every page of a log that is followed
         full = client.get(f"/api/runs/{quoted(_run_id(client, run_id))}")["id"]
-        _print_log(client, full, follow=follow, times=times, as_json=as_json, raw=raw)
+        _print_log(client, full, follow=follow, times=times, as_json=as_json, raw=raw, tail=tail)
 
 
 def _print_log(
-    client: Client, run_id: str, *, follow: bool, times: bool, as_json: bool, raw: bool = False, quiet: bool = False
+    client: Client,
+    run_id: str,
+    *,
+    follow: bool,
+    times: bool,
+    as_json: bool,
+    raw: bool = False,
+    quiet: bool = False,
+    tail: int | None = None,
 ) -> None:
     from whenthen.cli.client import quoted
 
     after, attempt = 0, 1
     try:
         while True:
-            found = client.get(f"/api/runs/{quoted(run_id)}/logs", after=after, limit=_LOG_PAGE)
+            found = client.get(f"/api/runs/{quoted(run_id)}/logs", after=after, limit=_LOG_PAGE, tail=tail)
+            tail = None
             lines = found["lines"]
             if as_json:
                 print_lines(lines)
             elif not quiet:
+                shown = []
                 for line in lines:
                     if line["attempt"] != attempt:
                         attempt = line["attempt"]
-                        typer.echo(f"--- attempt {attempt} ---")
+                        shown.append(f"--- attempt {attempt} ---")
                     text = line["text"] if raw else visible(line["text"])
-                    typer.echo(f"{_log_time(line['at'])}  {text}" if times else text)
+                    shown.append(f"{_log_time(line['at'])}  {text}" if times else text)
+                if shown:
+                    typer.echo("\n".join(shown))
             after = found["next"]
             more = found.get("more", len(lines) >= _LOG_PAGE)  # a page ends early, too, for its size
             if found["done"] or not (follow or more):

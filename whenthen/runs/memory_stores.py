@@ -143,6 +143,17 @@ class MemoryLogStore:
             place = at
         return LogSlice(lines=found, next=place, more=False)
 
+    async def last(self, run_id: str, *, limit: int, most_bytes: int) -> LogSlice:
+        found: list[LogLine] = []
+        place = size = 0
+        for at, line in reversed(list(self._after(run_id, 0))):
+            place = place or at
+            size += len(line.text)
+            if len(found) == limit or (found and size > most_bytes):
+                break
+            found.append(line)
+        return LogSlice(lines=found[::-1], next=place, more=False)
+
     def _after(self, run_id: str, place: int) -> Iterator[tuple[int, LogLine]]:
         """The lines from a place on, each with the place behind it."""
         tracker = LogGaps()

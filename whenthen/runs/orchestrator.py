@@ -154,6 +154,10 @@ class BuiltInOrchestrator:
         """Some lines of the log of a run; see `LogStore.page`."""
         return await self._stores.logs.page(run_id, after=after, limit=limit, most_bytes=most_bytes)
 
+    async def log_end(self, run_id: str, *, limit: int, most_bytes: int) -> LogSlice:
+        """The last lines of the log of a run; see `LogStore.last`."""
+        return await self._stores.logs.last(run_id, limit=limit, most_bytes=most_bytes)
+
     # Schedules
 
     async def pause_deployment(self, name: str) -> None:

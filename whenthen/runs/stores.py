@@ -155,6 +155,9 @@ class LogStore(Protocol):
         """At most `limit` lines from the place `after` on (0: the first), and of their text at most `most_bytes`, but for a single
         line. Places stay what they are when lines before them expire."""
 
+    async def last(self, run_id: str, *, limit: int, most_bytes: int) -> LogSlice:
+        """The last `limit` lines, or fewer whose text has `most_bytes`; `next` is the place behind them. What was acknowledged is among them."""
+
 
 class QueuedRun(Protocol):
     """A delivery of the queue: this consumer's until it answers, or is silent for longer than `RunQueue.ack_wait`."""

@@ -35,6 +35,8 @@ __all__ = [
     "explain_automation",
     "key_of",
     "memory_us",
+    "nodes_of",
+    "stored_view",
     "what_was_missing",
     "why_not",
     "window_views",
@@ -83,6 +85,24 @@ def window_views(
                     views.append(_composite_view(above, key, state))
             above = above.parent
     return views
+
+
+def nodes_of(automation: CompiledAutomation) -> list[Leaf | Composite]:
+    """Its triggers, each of which has windows of its own."""
+    return [*automation.leaves, *automation.composites]
+
+
+def stored_view(
+    automation: CompiledAutomation, trigger: str, key: str, state: State, *, now_us: int
+) -> WindowView | None:
+    """What a stored window holds; None for one that is over, and for what is no window of the automation but belongs to one."""
+    for node in nodes_of(automation):
+        if node.id == trigger:
+            at_us = expires_us(node, state)
+            if at_us is not None and at_us <= now_us:
+                return None
+            return _leaf_view(node, key, state) if isinstance(node, Leaf) else _composite_view(node, key, state)
+    return None
 
 
 def memory_us(automation: CompiledAutomation) -> int | None:

@@ -40,9 +40,12 @@ class Received(NamedTuple):
 class StreamReader:
     """A self-healing reader. `start`, then `wait` and `take`, and `stop`. For one task."""
 
-    def __init__(self, client: RequestClient, stream: str) -> None:
+    def __init__(self, client: RequestClient, stream: str, *, ahead: int = PULL_MESSAGES) -> None:
+        """`ahead` is how many messages are asked for at one time: few where most that follow are not wanted."""
         self._client = client
         self._stream = stream
+        self._ahead = ahead
+        self._low = min(LOW_WATER, ahead)
         self._buffer: deque[Received] = deque()
         self._bytes = 0  #: of what is buffered
         self._arrived = asyncio.Event()
@@ -100,7 +103,7 @@ class StreamReader:
         message = self._buffer.popleft()
         self._bytes -= len(message.data)
         consumer = self._consumer
-        if len(self._buffer) < LOW_WATER and consumer is not None and self._demand(consumer.asked):
+        if len(self._buffer) < self._low and consumer is not None and self._demand(consumer.asked):
             consumer.wake()
         return message
 
@@ -141,8 +144,8 @@ class StreamReader:
             self._consumer.check()
 
     def _demand(self, asked: int) -> int:
-        low = asked + len(self._buffer) < LOW_WATER and self._bytes < PULL_BYTES
-        return PULL_MESSAGES if low else 0
+        low = asked + len(self._buffer) < self._low and self._bytes < PULL_BYTES
+        return self._ahead if low else 0
 
     def _deliver(self, position: Position, reply: bytes, subject: bytes, head: bytes, data: bytes) -> None:
         _, seq, _, time_us, pending = position
@@ -152,9 +155,10 @@ class StreamReader:
 
 
 async def stored_messages(
-    client: RequestClient, stream: str, config: Mapping[str, object]
+    client: RequestClient, stream: str, config: Mapping[str, object], *, ahead: int = PULL_MESSAGES
 ) -> AsyncGenerator[Received, None]:
-    """What a consumer with this configuration gives until it has caught up, in order. Close it when you stop early.
+    """What a consumer with this configuration gives until it has caught up, in order. Close it when you stop early, with `ahead` small
+    where it is likely (see `StreamReader`).
 
     With `last_per_subject`, a subject may come again when messages were lost on the way.
 
@@ -162,7 +166,7 @@ async def stored_messages(
         BusUnavailable: no answer, or nothing came for `IDLE_S`.
     """
     now = asyncio.get_running_loop().time
-    reader = StreamReader(client, stream)
+    reader = StreamReader(client, stream, ahead=ahead)
     await reader.read(config)
     deadline = now() + IDLE_S
     try:

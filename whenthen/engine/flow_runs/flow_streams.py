@@ -57,6 +57,7 @@ async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings |
             max_bytes=settings.logs_max_bytes,
             num_replicas=settings.replicas,
             storage=api.StorageType.FILE,
+            allow_direct=True,
         )
         await ensure_stream(js, logs)
     except nats.js.errors.APIError as error:

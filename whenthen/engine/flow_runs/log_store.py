@@ -11,6 +11,7 @@ import orjson
 from whenthen.engine.bus.buckets import publish_with
 from whenthen.engine.bus.protocol import read_headers
 from whenthen.engine.bus.request_client import RequestClient
+from whenthen.engine.bus.stream_pages import StoredMessage, newest
 from whenthen.engine.bus.stream_reader import Received, stored_messages
 from whenthen.engine.bus.subjects import log_subject
 from whenthen.engine.flow_runs.flow_streams import LOGS
@@ -19,6 +20,7 @@ from whenthen.runs import attempt_logs
 __all__ = ["NatsLogStore"]
 
 _MAX_MESSAGE_BYTES = 512 * 1024
+_AHEAD = 8  #: messages that are asked for at one time for a page, which ends within few
 _MAX_LINES = (1 << attempt_logs.PLACE_BITS) - 2  #: in a message, so that a place tells each
 _BEFORE = "Whenthen-Log-Before"  #: lines and bytes that the attempt has written before the message
 _DELETE = f"$JS.API.STREAM.MSG.DELETE.{LOGS}"
@@ -71,7 +73,7 @@ class NatsLogStore:
         found: list[attempt_logs.LogLine] = []
         size, place = 0, after
         gaps = attempt_logs.LogGaps()
-        async with contextlib.aclosing(stored_messages(self._client, LOGS, config)) as messages:
+        async with contextlib.aclosing(stored_messages(self._client, LOGS, config, ahead=_AHEAD)) as messages:
             async for message in messages:
                 skipped = done if message.seq == start else 0
                 for index, line in enumerate(_lines(message, gaps), 1):
@@ -83,6 +85,49 @@ class NatsLogStore:
                     found.append(line)
                     place = (message.seq << attempt_logs.PLACE_BITS) + index
         return attempt_logs.LogSlice(lines=found, next=place, more=False)
+
+    async def last(self, run_id: str, *, limit: int, most_bytes: int) -> attempt_logs.LogSlice:
+        """See `LogStore`. Costs what it gives, however long the log is: its batches are counted from the end, and then read from there."""
+        start = await self._start_of_last(run_id, limit, most_bytes)
+        config = _config(run_id) | {"deliver_policy": "by_start_sequence", "opt_start_seq": start}
+        found: deque[attempt_logs.LogLine] = deque(maxlen=limit)
+        size = place = 0
+        gaps = attempt_logs.LogGaps()
+        async with contextlib.aclosing(stored_messages(self._client, LOGS, config)) as messages:
+            async for message in messages:
+                lines = _lines(message, gaps)
+                kept = [line for line in (lines[1:] if message.seq == start > 1 else lines) if line is not None]
+                place = (message.seq << attempt_logs.PLACE_BITS) + len(lines)
+                for line in kept:
+                    if len(found) == limit:
+                        size -= len(found[0].text)
+                    found.append(line)
+                    size += len(line.text)
+                while size > most_bytes and len(found) > 1:
+                    size -= len(found.popleft().text)
+        return attempt_logs.LogSlice(lines=list(found), next=place, more=False)
+
+    async def _start_of_last(self, run_id: str, limit: int, most_bytes: int) -> int:
+        """The position of a batch from which on there are `limit` lines, or `most_bytes`; 1 when the whole log has fewer."""
+        lines = size = 0
+        ask = 1
+        before: int | None = None
+        while True:
+            batches = await newest(
+                self._client, LOGS, log_subject(run_id), limit=ask, pick=_counted, before=before, most_bytes=most_bytes
+            )
+            for before, count, data in batches:
+                lines, size = lines + count, size + data
+                if lines >= limit or size >= most_bytes:
+                    return before
+            if len(batches) < ask and batches.next is None:
+                return 1
+            ask *= 2
+
+
+def _counted(message: StoredMessage) -> tuple[int, int, int]:
+    """Position, lines and bytes of a batch."""
+    return message.seq, len(orjson.loads(message.data)), len(message.data)
 
 
 def _config(run_id: str) -> dict[str, object]:

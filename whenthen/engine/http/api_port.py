@@ -110,6 +110,9 @@ class Api(Protocol):
     async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
         """Filters: reason."""
 
+    async def list_windows(self, automation: str, page: Page) -> list[why_models.AutomationWindow]:
+        """Its windows, the last changed first. Raises NotFound."""
+
     async def why(
         self, automation: str, *, event: str | None = None, key: Mapping[str, str] | None = None, at: str | None = None
     ) -> why_models.WhyReport:
@@ -136,7 +139,8 @@ class Api(Protocol):
 
     async def get_run(self, run_id: str) -> answers.FlowRunDetail: ...
 
-    async def run_logs(self, run_id: str, *, after: int, limit: int) -> answers.LogPage: ...
+    async def run_logs(self, run_id: str, *, after: int, limit: int, tail: int | None = None) -> answers.LogPage:
+        """A page of what it wrote; with `tail` its last lines. Raises InvalidInput."""
 
     async def list_actions(self, page: Page) -> list[answers.ActionState]:
         """Filters: automation, type, outcome (`dead` for dead letters)."""

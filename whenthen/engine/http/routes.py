@@ -159,6 +159,23 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         )
         return _linked(request, response, await api.list_decisions(name, page))
 
+    @get("/automations/{name}/windows", tags=["automations"])
+    async def list_windows(
+        request: Request,
+        response: Response,
+        name: Named,
+        limit: Limit = 50,
+        before: Before = None,
+        key: Pairs = None,
+        since: Since = None,
+        until: Until = None,
+        text: Text = None,
+    ) -> list[why_models.AutomationWindow]:
+        """What it remembers, a window for each key: what it holds and when it ends, the last changed first. Where there may be more,
+        a `Link` leads to the next page."""
+        page = _page(limit, before, since=since, until=until, text=text, key=read_key(key or []))
+        return _linked(request, response, await api.list_windows(name, page))
+
     @post("/automations/{name}/pause", tags=["automations"])
     async def pause_automation(name: Named, request: Request) -> answers.AutomationState:
         """Stop it from firing. The body, if any, is `{"for": "2h", "reason": "...", "by": "..."}`: without `for`, until it is resumed."""
@@ -263,9 +280,10 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         run_id: Named,
         after: Annotated[int, Query(ge=0, le=2**53)] = 0,
         limit: Annotated[int, Query(ge=1, le=10_000)] = 1000,
+        tail: Annotated[int | None, Query(ge=1, le=10_000, description="Only so many of the last lines.")] = None,
     ) -> answers.LogPage:
-        """What the run wrote, from the place `after` on, which the page before has as `next`."""
-        return await api.run_logs(run_id, after=after, limit=limit)
+        """What the run wrote, from the place `after` on, which the page before has as `next`; with `tail` its last lines."""
+        return await api.run_logs(run_id, after=after, limit=limit, tail=tail)
 
     @post("/runs/{run_id}/cancel", tags=["runs"])
     async def cancel_run(run_id: Named) -> answers.FlowRunDetail:

@@ -32,6 +32,7 @@ from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
+from whenthen.engine.process.queries.lists.automation_windows import AutomationWindows
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists
 from whenthen.engine.process.queries.run_queries import RunQueries
@@ -120,6 +121,7 @@ class ServerApi:
         self.list_automations = automations.list_automations
         self.get_automation = automations.get_automation
         self.list_decisions = automations.list_decisions
+        self.list_windows = AutomationWindows(rule_registry, lists).list_windows
         self.list_firings = FiringQueries(lists, names).list_firings
         automation_commands = AutomationCommands(pauses, automations)
         self.pause_automation = done("automation-paused", automation_commands.pause_automation, told=_pause)

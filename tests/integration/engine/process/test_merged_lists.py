@@ -203,7 +203,7 @@ async def test_without_a_history_the_stream_is_looked_through_and_it_is_said(bus
     page = await lists.events(Page(filters={"until": "1h"}))
     assert list(page) == []
     page = await lists.firings(Page(filters={"automation": "shpi"}))
-    assert "the rules have no automation 'shpi'" in page.notes[-1]
+    assert "nothing is kept of the automation 'shpi'" in page.notes[-1]
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ ANSWERS: dict[str, Any] = {
         decisions=[],
     ),
     "list_decisions": [],
+    "list_windows": [],
     "list_audit": [],
     "history_page": answers.HistoryPage(items=[], next=None, scanned=0, whole=True),
     "history_counts": [],

@@ -9,6 +9,7 @@ from whenthen.engine.http.models.answer_models import DecisionItem
 
 __all__ = [
     "AuditItem",
+    "AutomationWindow",
     "EventReference",
     "RecordedTestItem",
     "TraceItem",
@@ -50,6 +51,18 @@ class WindowItem(AnswerModel):
     """The end of the cooldown."""
     parts: list[str]
     """Of a composite, the parts that fired."""
+
+
+class AutomationWindow(WindowItem):
+    """A window of an automation as it is stored."""
+
+    changed: str
+    """By the time of the events."""
+    bytes: int
+    whole: bool = True
+    """Absent unless false: it is larger than a message, and what it holds is not read for a list."""
+    seq: int
+    """Its position in the stream."""
 
 
 class WhyReport(AnswerModel):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, asdict, fields, replace
+from dataclasses import MISSING, fields, replace
 
 from whenthen.engine.bus.streams import RUN_STATES
 from whenthen.engine.http import Listing, Page
@@ -100,12 +100,20 @@ class RunQueries:
     async def get_run(self, run_id: str) -> answers.FlowRunDetail:
         return flow_run_detail((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
 
-    async def run_logs(self, run_id: str, *, after: int, limit: int) -> answers.LogPage:
+    async def run_logs(self, run_id: str, *, after: int, limit: int, tail: int | None = None) -> answers.LogPage:
         run_id = await self._ids.run(run_id)
         run = (await self._orchestrator.get_flow_run(run_id)).run
-        found = await self._orchestrator.log_page(run_id, after=after, limit=limit, most_bytes=_PAGE_BYTES)
+        if tail is not None:
+            if after:
+                raise InvalidInput("`tail` begins at the end, `after` at a place; give one of them", path=("tail",))
+            found = await self._orchestrator.log_end(run_id, limit=tail, most_bytes=_PAGE_BYTES)
+        else:
+            found = await self._orchestrator.log_page(run_id, after=after, limit=limit, most_bytes=_PAGE_BYTES)
         return answers.LogPage(
-            lines=[answers.LogItem(**asdict(line)) for line in found.lines],
+            lines=[
+                answers.LogItem(at=line.at, stream=line.stream, text=line.text, attempt=line.attempt)
+                for line in found.lines
+            ],
             next=found.next,
             more=found.more,
             done=run.state in TERMINAL and not found.more,

@@ -25,7 +25,7 @@ from whenthen.schemas.times import format_us, parse_time, to_us
 from whenthen.triggers import CompiledAutomation
 from whenthen.triggers.explaining import WindowView
 
-__all__ = ["WhyQuery", "disagreement"]
+__all__ = ["WhyQuery", "disagreement", "window_item"]
 
 #: reasons that are decided before a key is looked at
 _WITHOUT_KEY = frozenset(
@@ -234,8 +234,8 @@ class WhyQuery:
             missing=missing,
             decisions=items,
             clauses=answer.clauses.as_json() if answer.clauses is not None else None,
-            before=[_window(compiled, view) for view in answer.before] if compiled is not None else [],
-            after=[_window(compiled, view) for view in answer.after] if compiled is not None else [],
+            before=[window_item(compiled, view) for view in answer.before] if compiled is not None else [],
+            after=[window_item(compiled, view) for view in answer.after] if compiled is not None else [],
             notes=notes,
         )
 
@@ -262,7 +262,8 @@ def _sentence(automation: str, reason: str, fired: bool, missing: Sequence[str],
     return f"{automation} did not fire: {reason}" + (f": {why}" if why else "")
 
 
-def _window(automation: CompiledAutomation, view: WindowView) -> why_models.WindowItem:
+def window_item(automation: CompiledAutomation, view: WindowView) -> why_models.WindowItem:
+    """A window for people."""
     return why_models.WindowItem(
         path=view.path,
         key=automation.key_of(view.path, view.key),

@@ -33,7 +33,9 @@ class KnownNames:
             given = page.filters.get(name)
             if given is not None and given not in known:
                 hint = did_you_mean(given, known)
-                found.append(f"the rules have no {name} {given[:80]!r}{hint}, and nothing of one is kept")
+                found.append(
+                    f"nothing is kept of the {name} {given[:80]!r}, and the rules have none of that name{hint}"
+                )
         return found
 
     def noted(self, page: Page, listed: ListedPage, items: Sequence[T]) -> Listing[T]:
