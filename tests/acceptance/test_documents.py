@@ -130,7 +130,16 @@ class Asked:
         self.answers: dict[tuple[str, str], list[httpx.Response]] = defaultdict(list)
 
     def __call__(self, method: str, path: str, **request: Any) -> httpx.Response:
-        answer = self._http.request(method, path, **request)
+        return self._note(method, self._http.request(method, path, **request))
+
+    def begin(self, path: str) -> httpx.Response:
+        """The beginning of an answer that has no end."""
+        with self._http.stream("GET", path) as answer:
+            begun = next(answer.iter_bytes())
+            head = httpx.Response(answer.status_code, headers=answer.headers, content=begun, request=answer.request)
+        return self._note("GET", head)
+
+    def _note(self, method: str, answer: httpx.Response) -> httpx.Response:
         steps = answer.request.url.raw_path.decode().partition("?")[0].split("/")
         for template in sorted(self.document["paths"], key=lambda text: text.count("{")):
             wanted = template.split("/")
@@ -139,7 +148,7 @@ class Asked:
             ):
                 self.answers[(method.lower(), template)].append(answer)
                 return answer
-        raise AssertionError(f"{path} is not in the document")
+        raise AssertionError(f"{answer.request.url} is not in the document")
 
 
 @pytest.fixture(scope="module")
@@ -250,6 +259,8 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     assert ask("POST", "/api/rules/reload").status_code == 400
     ask("GET", "/api/status")
     ask("GET", "/api/backup")
+    assert ask.begin("/api/stream?of=events&name=order.*").content.startswith(b"retry: ")
+    assert ask("GET", "/api/stream?of=audit&automation=ordered").status_code == 400
     for prefix in ("$KV.WT_heartbeats.", "ticks."):
         eventually(lambda prefix=prefix: any(subject.startswith(prefix) for subject, _, _ in recorder.messages))
 

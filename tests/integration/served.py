@@ -30,10 +30,11 @@ def environment(**settings: str) -> dict[str, str]:
 class Served:
     """Started at once; `wait_until_ready` before use."""
 
-    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+    def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, *, port: int = 0) -> None:
+        if not port:
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", 0))
+                port = probe.getsockname()[1]
         self.data_dir = folder / "data"
         self.log = folder / "server.log"
         self.url = f"http://127.0.0.1:{port}"

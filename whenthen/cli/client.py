@@ -156,6 +156,19 @@ class Client:
                 raise self._error(response, _body(response))
             yield from response.iter_raw(DOWNLOAD_BYTES)
 
+    def stream(self, path: str, *, headers: Mapping[str, str], silent_s: float, **query: Any) -> Iterator[bytes]:
+        """The body of a GET that has no end, as it comes. `silent_s` without anything means that the connection is gone. Raises
+        `ApiError`, `Unreachable`."""
+        timeout = httpx.Timeout(TIMEOUT_S, read=silent_s)
+        with (
+            self._reached(),
+            self._http.stream("GET", path, params=_given(**query), headers=headers, timeout=timeout) as response,
+        ):
+            if not response.is_success:
+                response.read()
+                raise self._error(response, _body(response))
+            yield from response.iter_bytes()
+
     def close(self) -> None:
         self._http.close()
 

@@ -37,6 +37,7 @@ COMMANDS = {
     "firings": LazyCommand("whenthen.cli.inspect", "Firings, newest first: which automation fired for which event."),
     "audit": LazyCommand("whenthen.cli.inspect", "Who did what, and what was refused, newest first."),
     "history": LazyCommand("whenthen.cli.lists.history_command", "What happened in the last weeks, and how much of it is kept."),
+    "watch": LazyCommand("whenthen.cli.watch.watch_command", "Follow everything that happens, filtered: events, decisions, firings, actions, runs, audit. Ctrl-C ends it."),
     "status": LazyCommand("whenthen.cli.inspect", "What the server runs, on which rules, and the problems of a set that was refused."),
     "deployments": LazyCommand("whenthen.cli.runs", "Deployments: what can be run, and when it runs by itself."),
     "runs": LazyCommand("whenthen.cli.runs", "Flow runs, newest first."),

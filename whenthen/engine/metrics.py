@@ -127,6 +127,10 @@ class Metrics:
             "Requests and connections refused for their form, size, time or number.",
             "reason",
         )
+        self.stream_clients = gauge("stream_clients", "Clients of `/api/stream`.")
+        self.stream_dropped = counter(
+            "stream_dropped", "What clients of `/api/stream` were not sent, as they were too slow.", "kind"
+        )
         self.matched = counter("automation_matched", "Events that matched a trigger of the automation.", "automation")
         self.fired = counter("automation_fired", "Firings.", "automation")
         self.paused = gauge("automation_paused", "1 while the automation is paused.", "automation")

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from whenthen.schemas.decision_records import DecisionBatch
+from whenthen.schemas.times import format_us
 
 __all__ = [
     "HOUR_US",
@@ -31,6 +32,7 @@ __all__ = [
     "message_rows",
     "position",
     "related_mark",
+    "shown_row",
 ]
 
 PAYLOAD_BYTES = 8 << 10  #: of an event's payload, a run's parameters or an action's result; a larger one is left out
@@ -43,6 +45,7 @@ INCARNATION_BITS = (
 )
 LEFT_OUT = "payload_bytes"  #: in place of a payload that was left out: how large it was
 _MARK = 1 << 63
+_TIMES = {"at_us": "stored", "decided_us": "decided"}
 
 
 class Message(NamedTuple):
@@ -126,6 +129,15 @@ class Rows:
                 }
             )
         return row + len(batch.rows)
+
+
+def shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row for people: times as text, and nothing of how it is stored."""
+    shown = {name: value for name, value in row.items() if name not in _TIMES and name not in ("pos", "row")}
+    for stored, name in _TIMES.items():
+        if stored in row:
+            shown[name] = format_us(row[stored])
+    return shown
 
 
 def position(incarnation: int, seq: int) -> int:

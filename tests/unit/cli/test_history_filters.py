@@ -9,19 +9,20 @@ from typer.testing import CliRunner
 
 from tests.unit.engine.http.http_fakes import FakeApi, app_over, client_of
 from whenthen.cli.client import Client
-from whenthen.cli.lists.history_command import FILTERS
+from whenthen.cli.lists.filter_pairs import FILTERS
 from whenthen.cli.main import app
 from whenthen.schemas.errors import InvalidInput
 
 
 def test_the_filters_are_those_of_the_route() -> None:
-    async def parameters() -> set[str]:
+    async def parameters(path: str) -> set[str]:
         async with client_of(app_over(FakeApi())) as client:
             document = (await client.get("/openapi.json")).json()
-        route = document["paths"]["/api/history/{of}"]["get"]
+        route = document["paths"][path]["get"]
         return {each["name"] for each in route["parameters"] if each["in"] == "query"}
 
-    assert {*FILTERS, "limit", "before", "since", "until"} == asyncio.run(parameters())
+    assert {*FILTERS, "limit", "before", "since", "until"} == asyncio.run(parameters("/api/history/{of}"))
+    assert {*FILTERS, "of"} == asyncio.run(parameters("/api/stream"))
 
 
 def test_a_filter_that_is_none_is_refused_with_the_near_ones() -> None:

@@ -29,6 +29,7 @@ from whenthen.engine.bus.embedded import embedded_server
 from whenthen.engine.evaluation.commits import window_parts
 from whenthen.engine.http import connections, routes, rule_set_routes
 from whenthen.engine.http.monitoring import refusal_log
+from whenthen.engine.live import live_client, live_feed, stored_items
 from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
 from whenthen.engine.process.settings import Settings, parse_bytes
@@ -238,6 +239,9 @@ CLAIMS: list[tuple[str, str]] = [
     ("history", f"id prefix (of at most {n(history_queries.MOST_IDS)} rows)"),
     ("history", f"At most {history_service.MOST_WAITING} questions wait"),
     ("history", f"at most {n(history_retention.STEP_ROWS)} rows, one transaction each"),
+    ("live", f"Every {live_feed.HEARTBEAT_S:g} seconds without anything to show"),
+    ("live", f"At most {n(live_client.MOST_ITEMS)} items or {binary(live_client.MOST_BYTES)} wait for a client"),
+    ("live", f"of which {stored_items.PAGES_AT_ONCE} are read at one time"),
     ("history", f"pauses of up to {history_writer.RETRY_S[1]:g} s"),
 ]
 

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
+from whenthen.cli.lists.filter_pairs import FilterPairs, read_filters
 from whenthen.cli.lists.listings import Column, local_time, print_items
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, Output, OutputOption, UrlOption
-from whenthen.cli.output import errors, fail, print_json, print_lines, stderr, stdout
-from whenthen.schemas.errors import did_you_mean
+from whenthen.cli.output import errors, print_json, print_lines, stderr, stdout
 from whenthen.schemas.times import format_duration
 
 __all__ = ["add_commands"]
@@ -32,11 +32,6 @@ STREAMS = (
     Column(title="BEHIND", value=lambda item: _behind(item["behind"]), shape=Shape.NUMBER),
     Column(title="BY", value=lambda item: _by(item["behind"]), optional=True),
 )
-#: as the route has them
-FILTERS = (
-    "id", "name", "label", "related", "automation", "reason", "event", "firing", "key", "state", "type", "deployment", "work_pool", "kind",
-    "who", "text",
-)  # fmt: skip
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -78,14 +73,7 @@ def list_kind(
         str,
         typer.Argument(help="events, decisions, firings, actions, runs or audit.", show_default=False),
     ],
-    filters: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[NAME=VALUE]...",
-            help=f"Filters: {', '.join(FILTERS)}; of labels label=team=data.",
-            show_default=False,
-        ),
-    ] = None,
+    filters: FilterPairs = None,
     since: Annotated[str | None, typer.Option(help="A time, or how long ago: 2h, 7d.")] = None,
     until: Annotated[str | None, typer.Option(help="A time, or how long ago; exclusive.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=MAX_PAGE, help="How many at most.")] = 50,
@@ -96,14 +84,7 @@ def list_kind(
     """What happened, newest first, as JSON lines. The next page is named on standard error."""
     from whenthen.cli.client import Client, quoted
 
-    parameters: dict[str, list[str]] = {}
-    for pair in filters or ():
-        name, equals, value = pair.partition("=")
-        if not equals:
-            fail(f"{pair[:80]!r} is not of the form name=value", 2)
-        if name not in FILTERS:
-            fail(f"no filter is named {name[:80]!r}{did_you_mean(name, FILTERS)}; there are {', '.join(FILTERS)}", 2)
-        parameters.setdefault(name, []).append(value)
+    parameters = read_filters(filters)
     with Client.connect(url, ca) as client:
         found = client.get(
             f"/api/history/{quoted(kind)}",

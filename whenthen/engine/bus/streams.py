@@ -10,6 +10,7 @@ firings and outcomes, which are history only.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
@@ -21,7 +22,7 @@ from nats.js import JetStreamContext, api
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.request_client import RequestClient
-from whenthen.engine.bus.subjects import RULE_MARKERS
+from whenthen.engine.bus.subjects import ALL_EVENTS, RULE_MARKERS
 from whenthen.schemas.errors import SetupError
 
 __all__ = [
@@ -37,6 +38,7 @@ __all__ = [
     "RUN_STATES",
     "SPECS",
     "STATE",
+    "TOLD",
     "StreamSettings",
     "check_server",
     "ensure_stream",
@@ -57,6 +59,14 @@ STATE = "WT_state"
 LEASES = "WT_leases"
 SPECS = "WT_specs"
 HANGS = "WT_hangs"
+
+#: the streams of which each message is something that happened, and which of their subjects: shown to people, and kept in the history
+TOLD: Mapping[str, Sequence[str]] = {
+    EVENTS: (ALL_EVENTS,),
+    ENGINE: ("engine.firing.>", "engine.action.>", "engine.outcome.>"),
+    f"KV_{RUN_STATES}": (f"$KV.{RUN_STATES}.>",),
+    AUDIT: ("audit.*",),
+}
 
 #: nats-server 2.12 brought atomic batches (ADR-50); its JetStream API level is 2
 NEEDED_VERSION = (2, 12)

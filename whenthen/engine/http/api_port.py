@@ -6,7 +6,7 @@ Every method that names a thing raises `NotFound` when there is none, and any ma
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Collection, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 from whenthen.engine.bus.connection import Ack
@@ -24,7 +24,17 @@ from whenthen.schemas.events import Event
 from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import Request, Translation
 
-__all__ = ["Api"]
+__all__ = ["Api", "LiveStream"]
+
+
+class LiveStream(Protocol):
+    """What a client is shown of what happens."""
+
+    def frames(self) -> AsyncIterable[bytes]:
+        """Server-sent events, until the process ends."""
+
+    def close(self) -> None:
+        """The client is gone; called in any case, and waits for nothing."""
 
 
 class Api(Protocol):
@@ -170,6 +180,19 @@ class Api(Protocol):
         """How many of a kind there were in each step. Raises InvalidInput."""
 
     async def history_stats(self) -> answers.HistoryStats: ...
+
+    async def stream(
+        self,
+        kinds: Sequence[str],
+        *,
+        equal: Mapping[str, str],
+        labels: Mapping[str, str],
+        related: str,
+        id_prefix: str,
+        text: str,
+        last_id: str | None,
+    ) -> LiveStream:
+        """What happens from now on, or behind `last_id`. Raises InvalidInput."""
 
     # changes
 

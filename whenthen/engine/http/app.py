@@ -25,6 +25,7 @@ from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, ClientGone, header, refuse_other_than_json
 from whenthen.engine.http.history.history_routes import history_router
 from whenthen.engine.http.ingest import Ingest
+from whenthen.engine.http.live.stream_routes import stream_router
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.openapi import complete
 from whenthen.engine.http.rate_limits import Network, RateLimits
@@ -205,6 +206,7 @@ def _fastapi(api: Api, version: str, budget: BodyBudget) -> FastAPI:
     app.include_router(api_router(api, budget))
     app.include_router(rule_set_router(api, budget))
     app.include_router(history_router(api))
+    app.include_router(stream_router(api))
 
     async def ours(_request: Request, error: Exception) -> Response:
         return as_response(answer_of(error))

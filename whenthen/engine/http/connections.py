@@ -38,6 +38,7 @@ PIPELINED = 100  #: requests of one connection that wait for the answer to one b
 FRAMING_SHARE = 8  #: bytes around chunks for each byte in them; chunks of one byte take five
 LINGER_S = 5.0  #: for which the rest of a refused request is thrown away
 LINGER_BYTES = 64_000_000  #: so much of it at most
+UNREAD_AT_END_S = 2.0  #: for which an answer may wait to be read when the server stops
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,6 +167,13 @@ class LimitedProtocol(HttpToolsProtocol):
         # a client that does not read its answer may not keep it here for ever
         if self._write_timer is None:
             self._write_timer = self.loop.call_later(self._gate.limits.body_s, self._not_read)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        # a server that stops waits for who reads, not for who does not
+        if self._write_timer is not None:
+            self._write_timer.cancel()
+            self._write_timer = self.loop.call_later(UNREAD_AT_END_S, self._not_read)
 
     def resume_writing(self) -> None:
         if self._write_timer is not None:

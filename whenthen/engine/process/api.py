@@ -11,6 +11,7 @@ from whenthen.engine.backup import Backups
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import answer_models as answers
+from whenthen.engine.live import LiveFeed
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.commands.action_commands import ActionCommands
 from whenthen.engine.process.commands.audited import audited
@@ -32,6 +33,7 @@ from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
+from whenthen.engine.process.queries.history.stream_query import StreamQuery
 from whenthen.engine.process.queries.lists.automation_windows import AutomationWindows
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists
@@ -72,6 +74,7 @@ class ServerApi:
         revisions: CompiledRevisions,
         max_depth: int,
         shards: int,
+        live: LiveFeed,
         audit: AuditLog,
         check_room: Callable[[], None] | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -93,6 +96,7 @@ class ServerApi:
         self.history_counts = history.history_counts
         self.history_stats = history.history_stats
         self._history_lag = history.lag
+        self.stream = StreamQuery(live).stream
         done = partial(audited, audit)
         self.ready = missing
         self.metrics = metrics.text

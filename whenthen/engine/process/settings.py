@@ -125,6 +125,8 @@ class Settings(BaseSettings):
     """How long a request body may take after its headers (then the answer is 408), and an answer may wait to be read."""
     keep_alive: Duration = Field(default=timedelta(seconds=75), ge=timedelta(seconds=1))
     """How long a connection without a request stays open."""
+    stream_clients: int = Field(default=100, ge=0, le=10_000)
+    """The most clients of `/api/stream` (`whenthen watch`) at one time; one more is answered 503. What waits for one takes a MiB at most."""
     events_per_request: int = Field(default=1000, ge=1, le=100_000)
     """The most events in one request to `/api/events`."""
     allow_reserved_names: bool = False

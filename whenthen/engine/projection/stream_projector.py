@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_reader import Received
-from whenthen.engine.bus.streams import AUDIT, ENGINE, EVENTS, RUN_STATES
-from whenthen.engine.bus.subjects import ALL_EVENTS
+from whenthen.engine.bus.streams import TOLD
 from whenthen.engine.bus.watched import WatchedStream
 from whenthen.engine.projection.history_writer import HistoryWriter
 from whenthen.history import Cursor, CursorMoved, Message, Rows, message_rows
 
 __all__ = ["PROJECTED", "StreamProjector", "clock_of"]
 
-#: the streams that are projected message by message, and which of their subjects
-PROJECTED: Mapping[str, Sequence[str]] = {
-    EVENTS: (ALL_EVENTS,),
-    ENGINE: ("engine.firing.>", "engine.action.>", "engine.outcome.>"),
-    f"KV_{RUN_STATES}": (f"$KV.{RUN_STATES}.>",),
-    AUDIT: ("audit.*",),
-}
+PROJECTED = TOLD  #: message by message
 IDLE_S = 1.0
 
 

@@ -66,6 +66,18 @@ DEPLOYMENT = answers.DeploymentDetail(
     retries=0,
     retry_delay="10s",
 )
+
+
+class FakeStream:
+    """A stream that ends at once."""
+
+    async def frames(self) -> AsyncGenerator[bytes, None]:
+        yield b"retry: 2000\nid: t1\n\n"
+
+    def close(self) -> None:
+        pass
+
+
 #: what the fake answers to what it does not do itself
 ANSWERS: dict[str, Any] = {
     "list_automations": [],
@@ -90,6 +102,7 @@ ANSWERS: dict[str, Any] = {
     "history_page": answers.HistoryPage(items=[], next=None, scanned=0, whole=True),
     "history_counts": [],
     "history_stats": answers.HistoryStats(where="", bytes=0, tables=[], streams=[]),
+    "stream": FakeStream(),
     "record": why_models.RecordedTestItem(test={}, passes=True, rules=1, notes=[]),
     "trace": why_models.TraceReport(id="event:e", trace=None, items=[], links=[], cut=False, notes=[]),
     "why": why_models.WhyReport(

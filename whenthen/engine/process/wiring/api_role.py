@@ -18,6 +18,7 @@ from whenthen.engine.http import (
     create_app,
 )
 from whenthen.engine.http import answer_models as answers
+from whenthen.engine.live import LiveFeed
 from whenthen.engine.process.api import ServerApi
 from whenthen.engine.process.commands.rule_set_commands import RuleSetCommands
 from whenthen.engine.process.queries.shard_records import open_windows
@@ -45,6 +46,14 @@ class ApiRole:
         describe: Callable[[], answers.Status],
     ) -> None:
         settings = parts.settings
+        self._live = LiveFeed(
+            parts.bus,
+            shards=settings.shards,
+            most_clients=settings.stream_clients,
+            kept=min(settings.retain_firings, settings.retain_outcomes),
+            counted=parts.metrics.stream_clients.set,
+            dropped=lambda kind, count: parts.metrics.stream_dropped.labels(kind).inc(count),
+        )
         api = ServerApi(
             bus=parts.bus,
             rule_registry=parts.rule_registry,
@@ -69,6 +78,7 @@ class ApiRole:
             revisions=parts.revisions,
             max_depth=settings.max_depth,
             shards=settings.shards,
+            live=self._live,
             audit=parts.audit,
             backups=Backups(parts.embedded, parts.bus.client),
             check_room=parts.disk.admit if parts.disk is not None else None,
@@ -113,4 +123,5 @@ class ApiRole:
     async def drain(self) -> None:
         """Take no new requests and finish those that are there."""
         self._server.should_exit = True
+        await self._live.close()  # its answers have no end of their own
         await self._supervisor.end(TASK, self._grace_s)

@@ -14,6 +14,7 @@ from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.queries.moments import time_range
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
+from whenthen.schemas.history_rows import shown_row
 from whenthen.schemas.times import format_us, to_us
 
 __all__ = ["HistoryQuestions"]
@@ -21,7 +22,6 @@ __all__ = ["HistoryQuestions"]
 ANSWER_S = 30.0  #: that an answer is waited for
 LAG_S = 2.0  #: the same for how far it is, which is in memory
 _DAY_HOURS = 24
-_TIMES = {"at_us": "at", "decided_us": "decided"}
 
 
 class HistoryQuestions:
@@ -54,7 +54,7 @@ class HistoryQuestions:
             }
         )
         return answers.HistoryPage(
-            items=[_shown(row) for row in found["rows"]],
+            items=[shown_row(row) for row in found["rows"]],
             next=found["next"],
             scanned=found["scanned"],
             whole=found["whole"],
@@ -140,12 +140,3 @@ class HistoryQuestions:
 
 def _lag(found: tuple[int, float] | None) -> answers.HistoryLag | None:
     return None if found is None else answers.HistoryLag(messages=found[0], seconds=found[1])
-
-
-def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row for people: times as text, and nothing of how it is stored."""
-    shown = {name: value for name, value in row.items() if name not in _TIMES and name not in ("pos", "row")}
-    for stored, name in _TIMES.items():
-        if stored in row:
-            shown["stored" if name == "at" else name] = format_us(row[stored])
-    return shown

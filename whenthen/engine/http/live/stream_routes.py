@@ -1,0 +1,92 @@
+"""`GET /api/stream`: what is happening now, as server-sent events, with the filters of the lists.
+
+Called by `app`. Meaning: docs/live.md.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from whenthen.engine.http.api_port import Api, LiveStream
+from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models.request_models import read_key
+
+__all__ = ["stream_router"]
+
+Filter = Annotated[str | None, Query(max_length=4096)]
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. The client's place is given back however the answer ends, also when it never began."""
+
+    media_type = "text/event-stream"
+
+    def __init__(self, stream: LiveStream, status_code: int = 200) -> None:
+        # nothing between here and the client may keep or gather what is sent
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        super().__init__(stream.frames(), status_code, headers)
+        self._stream = stream
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._stream.close()
+
+
+def stream_router(api: Api) -> APIRouter:
+    """The route `/api/stream`."""
+    router = APIRouter(prefix="/api", tags=["history"])
+
+    @router.get("/stream", response_class=EventStream)
+    async def stream(
+        of: Annotated[
+            list[answers.HistoryKind] | None,
+            Query(
+                max_length=16, description="Kinds; several times for several. All that the filters fit, without one."
+            ),
+        ] = None,
+        last_event_id: Annotated[
+            str | None, Header(alias="Last-Event-ID", description="The last id that was given: goes on behind it.")
+        ] = None,
+        id: Filter = None,
+        name: Filter = None,
+        label: Annotated[
+            list[str] | None, Query(max_length=64, description="`name=value`; several times for several.")
+        ] = None,
+        related: Filter = None,
+        automation: Filter = None,
+        reason: Filter = None,
+        event: Filter = None,
+        firing: Filter = None,
+        key: Filter = None,
+        state: Filter = None,
+        type: Filter = None,
+        deployment: Filter = None,
+        work_pool: Filter = None,
+        kind: Filter = None,
+        who: Filter = None,
+        text: Filter = None,
+    ) -> EventStream:
+        """What happens, as it happens: server-sent events of the kinds, and `gap` where something is missing. Filters are those of
+        `/api/history`; each narrows the kinds that have it."""
+        equal = {
+            "name": name, "automation": automation, "reason": reason, "event": event, "firing": firing, "key": key,
+            "state": state, "type": type, "deployment": deployment, "work_pool": work_pool, "kind": kind, "who": who,
+        }  # fmt: skip
+        found = await api.stream(
+            of or [],
+            equal={field: value for field, value in equal.items() if value is not None},
+            labels=read_key(label or []),
+            related=related or "",
+            id_prefix=id or "",
+            text=text or "",
+            last_id=last_event_id,
+        )
+        return EventStream(found)
+
+    return router
