@@ -63,15 +63,31 @@ class Projection:
         self._database = database
         self._known: dict[tuple[str, int], set[str]] = {}  #: by kind and hour the values that are told apart
 
-    def cursor(self, stream: str, *, identity: str, last_seq: int) -> Cursor:
+    def cursor(self, stream: str, *, identity: str, last_seq: int, known: Mapping[int, Cursor] | None = None) -> Cursor:
         """How far a stream that is read as one is. See `cursors`."""
-        return self.cursors(stream, [0], identity=identity, last_seq=last_seq)[0]
+        return self.cursors(stream, [0], identity=identity, last_seq=last_seq, known=known)[0]
 
-    def cursors(self, stream: str, shards: Sequence[int], *, identity: str, last_seq: int) -> list[Cursor]:
+    def known(self, stream: str) -> dict[int, Cursor]:
+        """The cursors of a stream, by shard, to be read before one looks at the stream. Raises `HistoryUnavailable`."""
+        return {each.shard: each for each in read_cursors(self._database) if each.stream == stream}
+
+    def cursors(
+        self,
+        stream: str,
+        shards: Sequence[int],
+        *,
+        identity: str,
+        last_seq: int,
+        known: Mapping[int, Cursor] | None = None,
+    ) -> list[Cursor]:
         """How far each shard of a stream is. A stream that was made again, or that went back, begins as a new incarnation: the place
         of a message is never that of another one.
 
+        `known` were the cursors before somebody found the stream to have `identity` and `last_seq`: with what others have taken since then
+        it looks as if it had gone back, or were the one before. None: nobody else writes.
+
         Raises:
+            CursorMoved: others have gone on since then, so that it is not certain which stream it is; look again.
             HistoryUnavailable: the database can not be used now.
         """
         table = tables.cursors
@@ -83,6 +99,8 @@ class Projection:
             # the last messages are in the history and not in the stream any more; what comes now is new
             back = same and any(cursor.taken > last_seq for cursor in found.values() if cursor.identity == identity)
             if back or not same:
+                if known is not None and known != found:
+                    raise CursorMoved(f"{stream} was projected by others while it was looked at")
                 incarnation += 1
             now = []
             for shard in {*shards, *found}:

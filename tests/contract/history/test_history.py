@@ -214,6 +214,26 @@ def test_a_stream_that_went_back_goes_on_behind_what_is_there(database: Database
     assert ids(database) == ["again-4", *(f"event-{seq}" for seq in range(5, 0, -1))]
 
 
+@pytest.mark.parametrize("others", ["went on", "saw that it was made again"])
+def test_a_stream_that_others_projected_since_it_was_looked_at_is_no_other_one(database: Database, others: str) -> None:
+    one, other = Projection(database), Projection(database)
+    project(one, "EVENTS", *(event(seq) for seq in range(1, 4)))
+    known = other.known("EVENTS")
+    looked = {"identity": IDENTITY, "last_seq": 3}
+    if others == "went on":
+        project(one, "EVENTS", *(event(seq) for seq in range(4, 9)))
+    else:
+        project(one, "EVENTS", *(event(seq, id=f"anew-{seq}") for seq in range(1, 3)), identity="anew")
+    before = one.known("EVENTS")
+    with pytest.raises(CursorMoved):
+        other.cursor("EVENTS", **looked, known=known)
+    assert one.known("EVENTS") == before
+    anew = other.known("EVENTS")
+    looked = {"identity": before[0].identity, "last_seq": before[0].taken}
+    assert other.cursor("EVENTS", **looked, known=anew) == before[0]
+    assert other.cursor("EVENTS", **{**looked, "last_seq": 1}, known=anew).incarnation == before[0].incarnation + 1
+
+
 def test_shards_of_a_stream_share_its_incarnation(database: Database) -> None:
     projection = Projection(database)
     assert {each.incarnation for each in projection.cursors("DECISIONS", [0, 1], identity="a", last_seq=9)} == {1}

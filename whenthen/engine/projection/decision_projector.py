@@ -64,10 +64,13 @@ class DecisionProjector:
         await self._stream.follow(self._project, again=(CursorMoved,))
 
     async def _project(self) -> None:
-        state = await self._stream.look()
         projection = self._writer.projection
+        known = await self._writer.do(lambda: projection.known(DECISIONS))  # first: others may go on meanwhile
+        state = await self._stream.look()
         cursors = await self._writer.do(
-            lambda: projection.cursors(DECISIONS, self._numbers, identity=state.identity, last_seq=state.last_seq)
+            lambda: projection.cursors(
+                DECISIONS, self._numbers, identity=state.identity, last_seq=state.last_seq, known=known
+            )
         )
         shards = {each.shard: _Shard(each, CommittedBatches(each.taken), each.taken) for each in cursors}
         await self._stream.read(after=min(each.taken for each in cursors))

@@ -31,10 +31,11 @@ class StreamProjector:
         await self._stream.follow(self._project, again=(CursorMoved,))
 
     async def _project(self) -> None:
-        state = await self._stream.look()
         projection = self._writer.projection
+        known = await self._writer.do(lambda: projection.known(self._name))  # first: others may go on meanwhile
+        state = await self._stream.look()
         cursor = await self._writer.do(
-            lambda: projection.cursor(self._name, identity=state.identity, last_seq=state.last_seq)
+            lambda: projection.cursor(self._name, identity=state.identity, last_seq=state.last_seq, known=known)
         )
         await self._stream.read(after=cursor.taken)
         while True:
