@@ -208,6 +208,8 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("GET", f"/api/events/{event_id}")
     for path in ("/api/automations", "/api/automations/ordered", "/api/automations/nobody", "/api/status"):
         ask("GET", path)
+    for name in ("ordered", "nobody"):
+        ask("GET", f"/api/automations/{name}/windows")
     eventually(lambda: len(ask("GET", "/api/automations/ordered/decisions").json()) >= 2)
     eventually(lambda: ask("GET", "/api/audit", params={"kind": "request-*"}).json())
     for wanted in (event_id, loaded["id"], dead["key"], "no such thing"):

@@ -26,7 +26,8 @@ from whenthen.conditions.runtime import conversions, cost, operators, regex
 from whenthen.engine.backup import live_copy
 from whenthen.engine.bus import records, stream_pages, streams
 from whenthen.engine.bus.embedded import embedded_server
-from whenthen.engine.evaluation.commits import window_parts
+from whenthen.engine.evaluation.commits import commit_messages, window_parts
+from whenthen.engine.execution import dead_letters
 from whenthen.engine.http import connections, routes, rule_set_routes
 from whenthen.engine.http.monitoring import refusal_log
 from whenthen.engine.live import live_client, live_feed, stored_items
@@ -170,6 +171,11 @@ CLAIMS: list[tuple[str, str]] = [
     (
         "reliability",
         f"up to {decimal(connections.LINGER_BYTES)} or {connections.LINGER_S:g} seconds of what still comes",
+    ),
+    (
+        "reliability",
+        "a window as long as it could change a decision and an hour, at most "
+        f"{commit_messages.LONGEST_PLACE_S // 86400} days; a dead letter {dead_letters.TOMBSTONE_S // 86400} days",
     ),
     ("reliability", f"once in {refusal_log.LOG_EVERY_S:g} seconds for each reason"),
     ("rules", f"the newest {n(held_events.MAX_HELD)} are held here"),

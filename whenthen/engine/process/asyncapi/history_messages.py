@@ -23,14 +23,20 @@ class PageFilters(MessageModel):
     """Of the resource of events."""
     related: str = ""
     """The id of a related resource of events."""
+    about: dict[str, str] = Field(default_factory=dict)
+    """Of documents, texts or globs."""
+    key_parts: dict[str, str] = Field(default_factory=dict)
+    """Of the keys of firings."""
     since_us: int | None = None
     """Microseconds since 1970."""
     until_us: int | None = None
     """Exclusive."""
     text: str = ""
     before: str = ""
-    """The `next` of the page before."""
+    """The `next` of the page before, or a sequence of `stream`."""
     limit: int = 50
+    stream: str = ""
+    """The answer says how far this one is in the history."""
 
 
 class PageQuestion(MessageModel):
