@@ -37,6 +37,7 @@ WhenthenError
 ├── HistoryUnavailable    the database of the history can not be used at the moment (`history`)
 ├── HttpError             a request is refused for its form (`engine.http`)
 ├── Unreachable           no server answers at the address (`cli`)
+├── TooLong               what comes is longer than any part of a stream of ours (`cli`)
 └── ApiError              the server refused a request (`cli`)
 
 An error has a `path`, the field at fault, and a `detail`, what is wrong with it and the remedy. The message is made of

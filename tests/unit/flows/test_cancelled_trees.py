@@ -9,7 +9,7 @@ import time
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.patience import eventually, limit
@@ -17,6 +17,7 @@ from whenthen import flow, task
 from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
 from whenthen.flows.execution.reporter import REPORTER
 from whenthen.flows.execution.steps import Pause
+from whenthen.flows.execution.timed_call import call_within, run_coroutine
 from whenthen.states import State
 from whenthen.task_runners import ThreadPoolTaskRunner
 
@@ -87,7 +88,9 @@ class Tree:
         )
 
 
-@settings(max_examples=15)
+@settings(
+    max_examples=15, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)  # smaller ones would each wait for the limit
 @given(st.lists(TREES, min_size=1, max_size=3), st.booleans())
 def test_a_flow_out_of_time_leaves_nothing_running(trees: list[Any], is_async: bool) -> None:
     tree = Tree()
@@ -117,6 +120,22 @@ def test_a_flow_out_of_time_leaves_nothing_running(trees: list[Any], is_async: b
     begun = tree.begun
     eventually(lambda: not [thread for thread in threading.enumerate() if thread.name.startswith("whenthen-tasks")])
     assert (tree.begun, tree.alive) == (begun, set())
+
+
+def test_a_stop_that_comes_in_a_callback_of_the_event_loop_ends_its_coroutine() -> None:
+    def told() -> None:
+        raise Stopped
+
+    async def work() -> None:
+        asyncio.get_running_loop().call_soon(told)
+        await asyncio.sleep(limit(60))
+
+    began = time.monotonic()
+    with pytest.raises(Stopped):
+        run_coroutine(work())
+    with pytest.raises(Stopped):
+        call_within(limit(60), work, (), {}, expired=TimeoutError, scope=None)
+    assert time.monotonic() - began < limit(20)
 
 
 def test_every_run_of_a_cancelled_tree_has_a_last_state() -> None:

@@ -115,6 +115,7 @@ def test_every_room_stands_in_the_architecture_page() -> None:
     assert [room for room in rooms() if f"{room.split('.')[-1]}/" not in page] == []
 
 
+@cache
 def prefects_modules() -> list[Path]:
     """The files at the top of the package that bear names of Prefect's modules."""
     tops = [path for path in PACKAGE.iterdir() if path.stem in PREFECT]

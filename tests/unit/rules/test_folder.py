@@ -372,6 +372,7 @@ FILES = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.takes(2)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(structure=FILES | STRUCTURES)
 def test_no_structure_crashes_the_check(tmp_path: Path, structure: object) -> None:

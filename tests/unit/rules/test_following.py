@@ -172,6 +172,7 @@ def test_what_an_action_can_not_emit_is_said_where_a_firing_is_missing(folder: P
     assert failure.startswith("fires[0]: second did not fire: nothing came of first: actions[0].payload.n: $.payload.n")
 
 
+@pytest.mark.takes(2)
 def test_more_events_than_a_test_takes_are_an_error(tmp_path: Path) -> None:
     fan = [{"name": f"fan-{n}", "trigger": {"expect": "x.*"}, "actions": [{"emit-event": f"x.{n}"}]} for n in range(12)]
     for each in fan:

@@ -211,6 +211,7 @@ def feed(
         yield transition
 
 
+@pytest.mark.takes(2)
 @pytest.mark.usefixtures("real_sizes")
 def test_a_count_above_150000_fires_at_the_event_that_passes_it_and_says_how_many_there_were() -> None:
     fired = [t for t in feed(window_of("count", ">", 150_000), range(150_010)) if t.reason is Reason.FIRED]
@@ -300,6 +301,7 @@ def test_up_to_65535_distinct_values_are_counted_exactly(distinct: int, above: b
     assert (reading_of_distinct(50_000, distinct).sign == 1) is above
 
 
+@pytest.mark.takes(2)
 @pytest.mark.parametrize("threshold", [100_000, 300_000])
 def test_beyond_65535_distinct_values_are_counted_within_one_percent(threshold: int) -> None:
     assert reading_of_distinct(threshold, round(threshold * 0.99)).sign == -1

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
-from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate
+from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate, Stopped
 
 __all__ = ["call_within", "run_coroutine"]
 
@@ -20,8 +20,8 @@ __all__ = ["call_within", "run_coroutine"]
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """The result of `coroutine`, from sync code: in an event loop of its own, in a thread of its own where one runs already."""
     if asyncio._get_running_loop() is None:
-        return asyncio.run(coroutine)
-    return _Threaded(lambda: asyncio.run(coroutine)).result()
+        return _run(coroutine)
+    return _Threaded(lambda: _run(coroutine)).result()
 
 
 def call_within(
@@ -37,7 +37,7 @@ def call_within(
 
     def call() -> Any:
         value = fn(*args, **kwargs)
-        return asyncio.run(value) if asyncio.iscoroutine(value) else value
+        return _run(value) if asyncio.iscoroutine(value) else value
 
     running = _Threaded(call)
     try:
@@ -51,6 +51,33 @@ def call_within(
         running.stop()
         raise expired()
     return running.result()
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """As `asyncio.run`, but a stop that comes while the event loop runs a callback of its own ends the coroutine, too: the event loop
+    would log it and go on, and nobody tells a thread twice."""
+    stops: list[Stopped] = []
+
+    async def stoppable() -> Any:
+        task = asyncio.current_task()
+
+        def on_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+            error = context.get("exception")
+            if isinstance(error, Stopped) and task is not None:
+                stops.append(error)
+                task.cancel()
+            else:
+                loop.default_exception_handler(context)
+
+        asyncio.get_running_loop().set_exception_handler(on_error)
+        return await coroutine
+
+    try:
+        return asyncio.run(stoppable())
+    except asyncio.CancelledError:
+        if stops:
+            raise stops[0] from None
+        raise
 
 
 class _Threaded:
