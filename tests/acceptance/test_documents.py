@@ -197,7 +197,13 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     for path in ("/api/actions", "/api/actions?outcome=waiting", "/api/actions?before=x", "/api/events?event=order.*"):
         ask("GET", path)
     ask("GET", f"/api/events/{event_id}")
-    for path in ("/api/automations", "/api/automations/ordered", "/api/automations/nobody", "/api/status"):
+    for path in (
+        "/api/automations",
+        "/api/automations/ordered",
+        "/api/automations/nobody",
+        "/api/automations/counted/windows",
+        "/api/status",
+    ):
         ask("GET", path)
     eventually(lambda: len(ask("GET", "/api/automations/ordered/decisions").json()) >= 2)
     eventually(lambda: ask("GET", "/api/audit", params={"kind": "request-*"}).json())
