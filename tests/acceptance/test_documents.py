@@ -206,7 +206,13 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     for path in ("/api/actions", "/api/actions?outcome=waiting", "/api/actions?before=x", "/api/events?event=order.*"):
         ask("GET", path)
     ask("GET", f"/api/events/{event_id}")
-    for path in ("/api/automations", "/api/automations/ordered", "/api/automations/nobody", "/api/status"):
+    for path in (
+        "/api/automations",
+        "/api/automations/ordered",
+        "/api/automations/nobody",
+        "/api/automations/counted/windows",
+        "/api/status",
+    ):
         ask("GET", path)
     for name in ("ordered", "nobody"):
         ask("GET", f"/api/automations/{name}/windows")

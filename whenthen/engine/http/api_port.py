@@ -149,8 +149,10 @@ class Api(Protocol):
 
     async def get_run(self, run_id: str) -> answers.FlowRunDetail: ...
 
-    async def run_logs(self, run_id: str, *, after: int, limit: int, tail: int | None = None) -> answers.LogPage:
-        """A page of what it wrote; with `tail` its last lines. Raises InvalidInput."""
+    async def run_logs(self, run_id: str, *, after: int, limit: int) -> answers.LogPage: ...
+
+    async def run_log_end(self, run_id: str, *, limit: int) -> answers.LogPage:
+        """The last lines of its log."""
 
     async def list_actions(self, page: Page) -> list[answers.ActionState]:
         """Filters: automation, type, outcome (`dead` for dead letters)."""

@@ -32,6 +32,7 @@ from whenthen.engine.http.models.request_models import (
 )
 from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE
 from whenthen.engine.http.routed_paths import decoded_step
+from whenthen.schemas.errors import InvalidInput
 from whenthen.sources import decode_json
 
 __all__ = ["api_router", "as_response", "state_router"]
@@ -283,7 +284,11 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         tail: Annotated[int | None, Query(ge=1, le=10_000, description="Only so many of the last lines.")] = None,
     ) -> answers.LogPage:
         """What the run wrote, from the place `after` on, which the page before has as `next`; with `tail` its last lines."""
-        return await api.run_logs(run_id, after=after, limit=limit, tail=tail)
+        if tail is None:
+            return await api.run_logs(run_id, after=after, limit=limit)
+        if after:
+            raise InvalidInput("`tail` begins at the end, and `after` at a place; give one of them", path=("tail",))
+        return await api.run_log_end(run_id, limit=tail)
 
     @post("/runs/{run_id}/cancel", tags=["runs"])
     async def cancel_run(run_id: Named) -> answers.FlowRunDetail:

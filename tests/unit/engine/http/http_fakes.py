@@ -137,6 +137,7 @@ ANSWERS: dict[str, Any] = {
     "get_run": RUN,
     "cancel_run": RUN,
     "run_logs": answers.LogPage(lines=[], next=0, done=False),
+    "run_log_end": answers.LogPage(lines=[], next=0, done=False),
     "list_actions": [],
     "count_dead": answers.DeadLetterCount(count=7),
     "redrive_action": answers.Redriven(key="k.0", outcome="retrying", attempts=3),

@@ -41,6 +41,7 @@ def call(api: FakeApi, method: str, path: str, **request: Any) -> httpx.Response
         ("POST", "/api/deployments/d/resume", ("resume_deployment", "d", None, {})),
         ("GET", "/api/runs/r", ("get_run", "r", {})),
         ("GET", "/api/runs/r/logs?after=5", ("run_logs", "r", {"after": 5, "limit": 1000})),
+        ("GET", "/api/runs/r/logs?tail=5", ("run_log_end", "r", {"limit": 5})),
         ("POST", "/api/runs/r/cancel", ("cancel_run", "r", {})),
         ("GET", "/api/actions/dead/count?automation=a", ("count_dead", "a", {})),
         ("POST", "/api/actions/k.0/redrive", ("redrive_action", "k.0", {"new_key": False})),

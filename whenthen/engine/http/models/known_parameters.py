@@ -13,8 +13,8 @@ __all__ = ["check_parameters"]
 _PAGING = frozenset({"limit", "before", "after"})
 
 
-def check_parameters(request: Request) -> None:
-    """Raises HttpError (400): the route has no such parameter."""
+async def check_parameters(request: Request) -> None:
+    """Async, as FastAPI runs others in threads. Raises HttpError (400): the route has no such parameter."""
     route = request.scope.get("route")
     if not isinstance(route, APIRoute):
         return

@@ -12,7 +12,7 @@ from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists, without_history
-from whenthen.runs import BuiltInOrchestrator, RunFilter
+from whenthen.runs import BuiltInOrchestrator, RunFilter, attempt_logs
 from whenthen.schemas.deployments import (
     TERMINAL,
     FlowRun,
@@ -100,24 +100,29 @@ class RunQueries:
     async def get_run(self, run_id: str) -> answers.FlowRunDetail:
         return flow_run_detail((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
 
-    async def run_logs(self, run_id: str, *, after: int, limit: int, tail: int | None = None) -> answers.LogPage:
-        run_id = await self._ids.run(run_id)
-        run = (await self._orchestrator.get_flow_run(run_id)).run
-        if tail is not None:
-            if after:
-                raise InvalidInput("`tail` begins at the end, `after` at a place; give one of them", path=("tail",))
-            found = await self._orchestrator.log_end(run_id, limit=tail, most_bytes=_PAGE_BYTES)
-        else:
-            found = await self._orchestrator.log_page(run_id, after=after, limit=limit, most_bytes=_PAGE_BYTES)
-        return answers.LogPage(
-            lines=[
-                answers.LogItem(at=line.at, stream=line.stream, text=line.text, attempt=line.attempt)
-                for line in found.lines
-            ],
-            next=found.next,
-            more=found.more,
-            done=run.state in TERMINAL and not found.more,
+    async def run_logs(self, run_id: str, *, after: int, limit: int) -> answers.LogPage:
+        run = await self.get_run(run_id)
+        return _log_page(
+            run, await self._orchestrator.log_page(run.id, after=after, limit=limit, most_bytes=_PAGE_BYTES)
         )
+
+    async def run_log_end(self, run_id: str, *, limit: int) -> answers.LogPage:
+        """The last lines of its log."""
+        run = await self.get_run(run_id)
+        return _log_page(run, await self._orchestrator.log_end(run.id, limit=limit, most_bytes=_PAGE_BYTES))
+
+
+def _log_page(run: answers.FlowRunDetail, found: attempt_logs.LogSlice) -> answers.LogPage:
+    """A part of a log; `run` was read before it, so that nothing is missing of one that has ended."""
+    return answers.LogPage(
+        lines=[
+            answers.LogItem(at=line.at, stream=line.stream, text=line.text, attempt=line.attempt)
+            for line in found.lines
+        ],
+        next=found.next,
+        more=found.more,
+        done=run.state in TERMINAL and not found.more,
+    )
 
 
 def flow_run_detail(run: FlowRun) -> answers.FlowRunDetail:
