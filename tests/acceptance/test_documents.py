@@ -126,6 +126,7 @@ class Asked:
 
     def __init__(self, client: httpx.Client) -> None:
         self._http = client
+        self.headers = client.headers
         self.document: dict[str, Any] = self._http.get("/openapi.json").json()
         self.answers: dict[tuple[str, str], list[httpx.Response]] = defaultdict(list)
 
@@ -269,6 +270,28 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("GET", "/api/backup")
     assert ask.begin("/api/stream?of=events&name=order.*").content.startswith(b"retry: ")
     assert ask("GET", "/api/stream?of=audit&automation=ordered").status_code == 400
+
+    token = {"name": "ci", "scopes": ["read", "emit"], "lasts": "1d"}
+    value = ask("POST", "/api/tokens", json=token).json()["value"]
+    ask("POST", "/api/tokens", json=token)
+    ask("POST", "/api/tokens", json={"name": "ci", "scopes": ["root"]})
+    ask("GET", "/api/tokens")
+    ask("GET", "/api/session")
+    ask("POST", "/api/rules/reload", headers={"Authorization": f"Bearer {value}"})
+    address = ask("POST", "/api/login-addresses").json()["path"]
+    for path in ("/login", address, address):
+        ask("GET", path)
+    ask("POST", "/login", json={"token": "wrong"})
+    ask("POST", "/login", content=b"x")
+    with_token = ask.headers.pop("authorization")
+    proof = ask("POST", "/login", json={"token": value}).json()["csrf_token"]
+    origin = {"Origin": server.url}
+    ask("POST", "/logout", headers=origin)
+    ask("POST", "/logout", headers={**origin, "X-CSRF-Token": proof})
+    ask("POST", "/logout", headers=origin)
+    ask.headers["authorization"] = with_token
+    ask("POST", "/api/tokens/ci/revoke")
+    ask("POST", "/api/tokens/ci/revoke")
     for prefix in ("$KV.WT_heartbeats.", "ticks."):
         eventually(lambda prefix=prefix: any(subject.startswith(prefix) for subject, _, _ in recorder.messages))
 

@@ -92,6 +92,19 @@ WRITES = {
     "api": ["ticks.0", "engine.shard.0.offset", "engine.firing.a.b", "$KV.WT_leases.shard.0"],
     "server": [],
 }
+#: what opens the API, and who may read or write it
+SECRETS = (
+    "$KV.WT_tokens.tokens",
+    "$KV.WT_sessions.x",
+    "$JS.API.STREAM.MSG.GET.KV_WT_tokens",
+    "$JS.API.STREAM.MSG.GET.KV_WT_sessions",
+    "$JS.API.DIRECT.GET.KV_WT_tokens",
+    "$JS.API.DIRECT.GET.KV_WT_tokens.$KV.WT_tokens.tokens",
+    "$JS.API.CONSUMER.CREATE.KV_WT_tokens.mine",
+    "$JS.API.STREAM.PURGE.KV_WT_tokens",
+    "$JS.API.STREAM.SNAPSHOT.KV_WT_tokens",
+)
+KEEPING = {"api", "server"}
 #: who asks the history, and who may answer
 ASKING, ANSWERING = {"api", "server"}, {"history", "server"}
 READS = (">", "_INBOX.>", "_INBOX_server.>", "events.>", "engine.>", "$JS.API.>", "$KV.>")
@@ -150,6 +163,12 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
             eventually(lambda: client.get("/api/history/runs", timeout=limit(10)).json().get("items"), within_s=60)
         )
         asyncio.run(eventually(lambda: caught_up(client), within_s=60))
+        made = client.post("/api/tokens", json={"name": "ci", "scopes": ["read"]}).json()
+        ci = {"Authorization": f"Bearer {made['value']}"}
+        assert client.post("/login", json={"token": made["value"]}).status_code == 200
+        assert client.get("/api/status", headers=ci).status_code == 200
+        assert client.post("/api/tokens/ci/revoke").status_code == 200
+        assert client.get("/api/status", headers=ci).status_code == 401
         assert client.get("/api/status").json()["nats"] == f"nats://127.0.0.1:{server.port}"
     said = "".join((tmp_path / f"{role}.log").read_text() for role in roles)
     assert "permissions violation" not in said.lower()
@@ -190,7 +209,7 @@ async def test_a_role_is_refused_what_is_not_its_own(server: NatsServer, user: s
 
     client = await nats.connect(url(server, user), error_cb=note)
     reads = [subject for subject in READS if not subject.startswith(f"_INBOX_{user}.")]
-    writes = [*WRITES[user], *([] if user in ASKING else [HISTORY_QUESTIONS])]
+    writes = [*WRITES[user], *([] if user in ASKING else [HISTORY_QUESTIONS]), *(() if user in KEEPING else SECRETS)]
     reads += [] if user in ANSWERING else [HISTORY_QUESTIONS]
     for subject in writes:
         await client.publish(subject, b"{}")
@@ -201,7 +220,7 @@ async def test_a_role_is_refused_what_is_not_its_own(server: NatsServer, user: s
     wanted |= {f'subscription to "{subject.lower()}"' for subject in reads}
     await eventually(lambda: wanted <= set(_said(refused)))
     await client.close()
-    for stream in (ENGINE, EVENTS, "KV_WT_specs"):
+    for stream in (ENGINE, EVENTS, "KV_WT_specs", "KV_WT_tokens", "KV_WT_sessions"):
         assert (await bus.js.stream_info(stream)).state.messages == 0
     await bus.close()
 

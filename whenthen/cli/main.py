@@ -42,6 +42,8 @@ COMMANDS = {
     "deployments": LazyCommand("whenthen.cli.runs", "Deployments: what can be run, and when it runs by itself."),
     "runs": LazyCommand("whenthen.cli.runs", "Flow runs, newest first."),
     "actions": LazyCommand("whenthen.cli.performed_actions", "Actions of firings and what became of them, newest first."),
+    "tokens": LazyCommand("whenthen.cli.access.token_commands", "Tokens of the API with their scopes, beside the server's own one."),
+    "open": LazyCommand("whenthen.cli.access.open_command", "Open the pages in a browser, logged in with the token of this command."),
     "backup": LazyCommand("whenthen.cli.backup", "Write everything that a running server with embedded NATS stores into a file."),
     "restore": LazyCommand("whenthen.cli.backup", "Make a backup the data of a new data directory, which no server uses; then start whenthen serve with it."),
     "asyncapi": LazyCommand("whenthen.cli.inspect", "Print an AsyncAPI document of all NATS subjects and messages, as JSON."),

@@ -23,6 +23,7 @@ from whenthen.cli.runs import RUNS
 from whenthen.conditions import lexer, parser
 from whenthen.conditions.functions import network_functions, text_format
 from whenthen.conditions.runtime import conversions, cost, operators, regex
+from whenthen.engine import access
 from whenthen.engine.backup import live_copy
 from whenthen.engine.bus import records, stream_pages, streams
 from whenthen.engine.bus.embedded import embedded_server
@@ -91,7 +92,7 @@ def decimal(value: int) -> str:
 
 def words(number: object) -> str:
     """As pages write small and round numbers."""
-    return {"1": "one", "8": "eight", "100": "hundred"}[str(number)]
+    return {"1": "one", "8": "eight", "10": "ten", "100": "hundred"}[str(number)]
 
 
 def default_of(model: Any, name: str) -> str:
@@ -124,6 +125,8 @@ CLAIMS: list[tuple[str, str]] = [
     ("command-line", f"at most so many items; {LIST_LIMIT} unless given"),
     ("command-line", f"Up to {n(listings.MAX_ITEMS)} where the API has pages, otherwise up to {n(MAX_PAGE)}"),
     ("command-line", f"shown whole up to {tables.MAX_TEXT_ID_CHARS} characters"),
+    ("command-line", f"There are at most {access.MOST_TOKENS};"),
+    ("command-line", f"works once and for {words(access.ADDRESS_LASTS // timedelta(minutes=1))} minutes"),
     ("command-line", f"(up to {binary(rule_set_routes.RULES_LIMIT)})"),
     ("deployments", f"more than {recurrence._MAX_POSITIONS} `BYSETPOS`"),
     ("deployments", f"JSON of at most {binary(runner.MAX_RESULT_BYTES)} and {runner.MAX_RESULT_DEPTH} levels"),

@@ -10,6 +10,7 @@ import contextlib
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from whenthen.actions.secrets import Redactor
 from whenthen.cli.output import escape, stdout
 from whenthen.cli.token_files import FILE_NAME, forget_token, note_token, token_of
 from whenthen.engine.process import Role, Server, Settings, configure_logs
+from whenthen.schemas.errors import BusUnavailable, Conflict
 from whenthen.supervision import SharedPage
 
 __all__ = ["run_server"]
@@ -86,7 +88,7 @@ async def _serve(
             page.mark_ready(server.port or server.monitoring_port)
             signals.starting = None
             with _noted(server.address, made):
-                _say(server, made)
+                _say(server, made, await _login_address(server))
                 await server.stopped()
     while starting.cancelling():  # while starting: what had started was stopped
         starting.uncancel()
@@ -154,7 +156,18 @@ def _noted(url: str, token: str | None) -> Iterator[None]:
         forget_token(url, token)
 
 
-def _say(server: Server, made: str | None) -> None:
+async def _login_address(server: Server) -> str:
+    """Where a browser logs in once. Only for people at a terminal: what a service prints is kept, and read by others."""
+    if not sys.stdout.isatty():
+        return ""
+    try:
+        return await server.login_address()
+    except (BusUnavailable, Conflict) as error:
+        log.warning("there is no address to log in at: %s", error)
+        return ""
+
+
+def _say(server: Server, made: str | None, login: str) -> None:
     """The one screen that says what listens and what was loaded."""
     status = server.describe().model_dump()
     rules = status["rules"]
@@ -162,6 +175,8 @@ def _say(server: Server, made: str | None) -> None:
     out.print(f"[bold]whenthen {__version__}[/] is running (process {status['pid']})")
     if server.address:
         out.print(f"  HTTP      {server.address}  (/api, /hooks/<name>, /metrics, /healthz)")
+    if login:
+        out.print(f"  log in    {escape(login)}  (once, within ten minutes; whenthen open makes another)")
     if server.monitoring_address:
         out.print(f"  monitor   {server.monitoring_address}  (/metrics, /healthz, /readyz)")
     if made is not None:

@@ -36,8 +36,10 @@ __all__ = [
     "RULES",
     "RUNS",
     "RUN_STATES",
+    "SESSIONS",
     "SPECS",
     "STATE",
+    "TOKENS",
     "TOLD",
     "StreamSettings",
     "check_server",
@@ -59,6 +61,8 @@ STATE = "WT_state"
 LEASES = "WT_leases"
 SPECS = "WT_specs"
 HANGS = "WT_hangs"
+TOKENS = "WT_tokens"
+SESSIONS = "WT_sessions"
 
 #: the streams of which each message is something that happened, and which of their subjects: shown to people, and kept in the history
 TOLD: Mapping[str, Sequence[str]] = {
@@ -78,6 +82,7 @@ NEEDED_PAYLOAD = 512 << 10
 NEEDED_ENGINE_BYTES = 32 << 20
 DUPLICATE_WINDOW_S = 120.0
 HANGS_KEPT_S = 30 * 86400.0  #: as long as an action may wait
+SESSIONS_KEPT_S = 31 * 86400.0  #: after the last login with a token; no session is longer than 30 days
 ROOM_FROM = 0.8  #: share of a stream's limit from which what is not needed any more is purged
 ROOM_TO = 0.6  #: and down to which
 ROOM_SHARE = 0.05  #: of its limit that a full `ENGINE` is given beyond what a commit needs
@@ -329,6 +334,8 @@ def _buckets(settings: StreamSettings) -> list[api.KeyValueConfig]:
         api.KeyValueConfig(bucket=SPECS, history=1, replicas=settings.replicas, direct=True),
         api.KeyValueConfig(bucket=LEASES, history=1, replicas=settings.replicas, direct=True),
         api.KeyValueConfig(bucket=HANGS, history=1, ttl=HANGS_KEPT_S, replicas=settings.replicas, direct=True),
+        api.KeyValueConfig(bucket=TOKENS, history=1, replicas=settings.replicas),
+        api.KeyValueConfig(bucket=SESSIONS, history=1, ttl=SESSIONS_KEPT_S, replicas=settings.replicas),
     ]
 
 

@@ -1,13 +1,12 @@
 """The HTTP application: hot routes first, everything else through FastAPI.
 
-Built by the wiring with `create_app` and served by uvicorn. `/api` needs the bearer token where one is set; webhooks verify
-their requests themselves; probes, metrics and the OpenAPI document need none. Everything but webhooks is refused to pages of
-other sites.
+Built by the wiring with `create_app` and served by uvicorn. `/api` needs a token, or the session of one; what a route needs is in
+`access.route_scopes`. Webhooks verify their requests themselves; probes, metrics and the OpenAPI document need nothing. Everything but
+webhooks is refused to pages of other sites.
 """
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -19,10 +18,15 @@ from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
+from whenthen.engine.access import AccessControl, AccessScope, AccessStore, MemoryBucket
 from whenthen.engine.audit import CALLER
+from whenthen.engine.http.access.admission import Admission, Entry, who_asks
+from whenthen.engine.http.access.login_routes import login_router
+from whenthen.engine.http.access.route_scopes import ADMISSION, ENTRY, need_of
+from whenthen.engine.http.access.token_routes import token_router
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, error_answer, send_answer
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import BodyBudget, ClientGone, header, refuse_other_than_json
+from whenthen.engine.http.bodies import BodyBudget, ClientGone, refuse_other_than_json
 from whenthen.engine.http.history.history_routes import history_router
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.live.stream_routes import stream_router
@@ -42,6 +46,7 @@ from whenthen.supervision import AtHand, Work, noted
 __all__ = ["HttpApp", "create_app"]
 
 _NOTED_CHARS = 200  #: of a request's path
+_NAVIGABLE = ("/login",)  #: pages that links of other sites may lead to
 
 
 def utc_now() -> datetime:
@@ -54,6 +59,7 @@ def create_app(
     *,
     metrics: Metrics,
     token: str | None = None,
+    access: AccessControl | None = None,
     origin: RequestOrigin | None = None,
     body_limit: int = 4_000_000,
     bodies_limit: int = 256_000_000,
@@ -67,11 +73,13 @@ def create_app(
     redact: Callable[[str], str] = lambda text: text,
     spans: Spans | None = None,
 ) -> HttpApp:
-    """The ASGI application over `api`. `token` is what callers of `/api` must send; None leaves it open.
+    """The ASGI application over `api`. `access` says who may do what; without it `token` is what callers of `/api` must send, and None
+    leaves it open.
 
     `proxies` are those whose X-Forwarded-For is believed. `redact` takes secrets out of what is logged. `origin` refuses requests that pages of others send; None takes them.
     """
     budget = BodyBudget(bodies_limit)
+    rates = RateLimits(proxies)
     refusals = RefusalLog(redact=redact, proxies=proxies, note=api.note_refusal)
     ingest = Ingest(
         api,
@@ -79,15 +87,17 @@ def create_app(
         clock=clock,
         body_limit=body_limit,
         budget=budget,
-        rates=RateLimits(proxies),
+        rates=rates,
         refusals=refusals,
         events_per_request=events_per_request,
         limits=limits,
         allow_reserved_names=allow_reserved_names,
         spans=spans,
     )
-    rest = _fastapi(api, version, budget)
-    return HttpApp(ingest, rest, metrics=metrics, refusals=refusals, token=token, origin=origin, at_hand=at_hand)
+    access = access or AccessControl(AccessStore(MemoryBucket(), MemoryBucket()), token=token, clock=clock)
+    admission = Admission(access, origin=origin, refusals=refusals, budget=budget)
+    rest = _fastapi(api, version, admission, rates)
+    return HttpApp(ingest, rest, metrics=metrics, admission=admission, at_hand=at_hand)
 
 
 class HttpApp:
@@ -99,18 +109,19 @@ class HttpApp:
         rest: FastAPI,
         *,
         metrics: Metrics,
-        refusals: RefusalLog,
-        token: str | None,
-        origin: RequestOrigin | None = None,
+        admission: Admission,
         at_hand: AtHand | None = None,
     ) -> None:
         self.rest = rest
         self._at_hand = at_hand or AtHand()
         self._ingest = ingest
-        self._authorization = None if token is None else f"Bearer {token}".encode()
-        self._origin = origin
+        self._admission = admission
+        self._origin = admission.origin
         self._requests = metrics.http_requests
-        self._refusals = refusals
+        self._refusals = admission.refusals
+        need = need_of("POST", "/api/events")
+        assert isinstance(need, AccessScope)
+        self._need_of_events = need
         self._counters: dict[tuple[str, int], Any] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -125,7 +136,7 @@ class HttpApp:
             route = "hooks"
             name = _hook_name(scope)
             status = await self._noted(f"/hooks/{name}", self._ingest.hook(scope, receive, send, name))
-        elif (refused := self._refusal(scope, path)) is not None:
+        elif (refused := await self._refusal(scope, path)) is not None:
             route = "api" if path.startswith("/api") else "other"
             status = refused.status
             await send_answer(send, refused, close=True)
@@ -134,7 +145,9 @@ class HttpApp:
             status = await self._noted(path, self._ingest.events(scope, receive, send))
         else:
             route = "api" if path.startswith("/api") else "other"
-            CALLER.set(self._refusals.sender(scope))
+            entry: Entry | None = scope.get(ENTRY)
+            address = self._refusals.sender(scope)
+            CALLER.set(address if entry is None else who_asks(entry.grant, address))
             status = await self._noted(path, self._rest(scope, receive, send))
         if status is not None:
             counter = self._counters.get((route, status))
@@ -146,27 +159,25 @@ class HttpApp:
         """Answer a request with a note of its path for as long as it has the event loop."""
         return noted(self._at_hand, Work.REQUEST, path[:_NOTED_CHARS].encode(errors="replace"), answering)
 
-    def _refusal(self, scope: Scope, path: str) -> Answer | None:
-        """The answer to what is refused for where it comes from, for a missing token, or for a body that is not JSON."""
+    async def _refusal(self, scope: Scope, path: str) -> Answer | None:
+        """The answer to what is refused for where it comes from, for who sends it, or for a body that is not JSON."""
         try:
             if self._origin is not None:
-                self._origin.check(scope)
+                self._origin.check(scope, navigable=path in _NAVIGABLE)
+            scope[ADMISSION] = self._admission
             if path.startswith("/api"):
-                if self._authorization is not None and not self._allowed(scope):
-                    raise _no_token(scope)
-                if scope["method"] == "POST" and path != "/api/events":
-                    # what a form or a script of a page can send without asking first is never JSON
-                    refuse_other_than_json(scope)
-        except HttpError as error:
-            self._refusals.refused("api", error, error.status, scope)
-            return answer_of(error)
+                entry = scope[ENTRY] = await self._admission.enter(scope)
+                if scope["method"] == "POST":
+                    if path == "/api/events":  # the others are looked at by their routes
+                        self._admission.check(entry, self._need_of_events)
+                    else:
+                        # what a form or a script of a page can send without asking first is never JSON
+                        refuse_other_than_json(scope)
+        except WhenthenError as error:
+            answer = answer_of(error)
+            self._refusals.refused("api", error, answer.status, scope)
+            return answer
         return None
-
-    def _allowed(self, scope: Scope) -> bool:
-        given = header(scope, b"authorization") or ""
-        kind, _, token = given.partition(" ")
-        offered = f"{'Bearer' if kind.lower() == 'bearer' else kind} {token.strip()}".encode()
-        return hmac.compare_digest(offered, self._authorization or b"")
 
     async def _rest(self, scope: Scope, receive: Receive, send: Send) -> int | None:
         status: int | None = None
@@ -193,13 +204,8 @@ def _hook_name(scope: Scope) -> str:
     return (unquote_to_bytes(name) if b"%" in name else name).decode("utf-8", "replace")
 
 
-def _no_token(scope: Scope) -> HttpError:
-    given = header(scope, b"authorization")
-    message = "the token is not the one of this server" if given else "send `Authorization: Bearer <token>`"
-    return HttpError(401, "unauthorized", message, (b"www-authenticate", b"Bearer"))
-
-
-def _fastapi(api: Api, version: str, budget: BodyBudget) -> FastAPI:
+def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) -> FastAPI:
+    budget = admission.budget
     app = FastAPI(title="whenthen", version=version, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.router.redirect_slashes = False  # it would repeat the Host of the request
     app.include_router(state_router(api))
@@ -207,6 +213,8 @@ def _fastapi(api: Api, version: str, budget: BodyBudget) -> FastAPI:
     app.include_router(rule_set_router(api, budget))
     app.include_router(history_router(api))
     app.include_router(stream_router(api))
+    app.include_router(token_router(admission.access, admission.refusals, budget))
+    app.include_router(login_router(admission, rates))
 
     async def ours(_request: Request, error: Exception) -> Response:
         return as_response(answer_of(error))

@@ -10,6 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
+from whenthen.engine.http.access.route_scopes import ROUTES, Need
+from whenthen.engine.http.models.access_models import TokenRequest
 from whenthen.engine.http.models.answer_models import Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport
 from whenthen.engine.http.models.request_models import (
     NewEvent,
@@ -31,6 +33,7 @@ _DESCRIPTIONS = {
     "409": "Not in the state that this needs.",
     "413": "The body is too large.",
     "415": "The body is of another kind than is taken.",
+    "429": "Too many tries from this address; `Retry-After` says when to try again.",
     "503": "NATS is away or full; try again after `Retry-After` seconds.",
 }
 _OBJECT: dict[str, Any] = {"type": "object"}
@@ -42,12 +45,15 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for generated in ("HTTPValidationError", "ValidationError"):
         schemas.pop(generated, None)
     for mode, models in (
-        ("validation", (NewEvent, PauseRequest, RollbackRequest, RuleSetRequest, RunRequest)),
+        ("validation", (NewEvent, PauseRequest, RollbackRequest, RuleSetRequest, RunRequest, TokenRequest)),
         ("serialization", (Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport)),
     ):
         _, found = models_json_schema([(model, mode) for model in models], ref_template=_REF)  # type: ignore[misc]
         schemas.update(found["$defs"])
-    document["components"]["securitySchemes"] = {"token": {"type": "http", "scheme": "bearer"}}
+    document["components"]["securitySchemes"] = {
+        "token": {"type": "http", "scheme": "bearer"},
+        "session": {"type": "apiKey", "in": "cookie", "name": "whenthen"},
+    }
     paths = document["paths"]
     paths["/api/deployments/{name}/run"]["post"]["requestBody"] = {
         "required": False,
@@ -60,12 +66,30 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         ("/api/rules/revisions/{number}/rollback", RollbackRequest),
     ):
         paths[path]["post"]["requestBody"] = {"required": False, "content": _json(_ref(model))}
+    paths["/api/tokens"]["post"]["requestBody"] = {"required": True, "content": _json(_ref(TokenRequest))}
+    paths["/login"]["post"]["requestBody"] = {
+        "required": True,
+        "content": {
+            **_json({"type": "object", "properties": {"token": {"type": "string"}}, "required": ["token"]}),
+            "application/x-www-form-urlencoded": {"schema": _OBJECT},
+        },
+    }
+    page = {"text/html": {"schema": {"type": "string"}}}
+    for method in ("get", "post"):
+        responses = paths["/login"][method]["responses"]
+        responses["303"] = {"description": "Logged in, or no login is needed; `Location` leads on."}
+        _add_errors(paths["/login"][method], "400", "429", "503")
+    paths["/login"]["get"]["responses"]["401"] = {"description": _DESCRIPTIONS["401"], "content": page}
+    _add_errors(paths["/login"]["post"], "401", "409", "413", "415")
+    paths["/login"]["post"]["responses"]["401"]["content"] |= page
+    paths["/logout"]["post"]["responses"]["303"] = {"description": "Logged out, by a form."}
+    _add_errors(paths["/logout"]["post"], "400", "401", "403", "503")
     for path, operations in paths.items():
-        for operation in operations.values():
+        for method, operation in operations.items():
             operation["responses"].pop("422", None)
             if path.startswith("/api/"):
-                operation["security"] = [{"token": []}, {}]
-                _add_errors(operation, "400", "401", "404", "409", "503")
+                _state_need(operation, method, path)
+                _add_errors(operation, "400", "401", "403", "404", "409", "503")
                 if "requestBody" in operation:
                     _add_errors(operation, "413", "415")
     paths["/readyz"]["get"]["responses"]["503"] = {
@@ -82,6 +106,17 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
+def _state_need(operation: dict[str, Any], method: str, path: str) -> None:
+    """Say which scope an operation needs."""
+    needs = [
+        need
+        for (known, template), need in ROUTES.items()
+        if (known, template.replace(":path}", "}")) == (method.upper(), path)
+    ]
+    operation["security"] = [{"token": []}, {"session": []}, {}]
+    operation["x-scope"] = "any" if needs[0] is Need.TOKEN else str(needs[0])
+
+
 def _publish() -> dict[str, Any]:
     event = _ref(NewEvent)
     operation: dict[str, Any] = {
@@ -90,7 +125,8 @@ def _publish() -> dict[str, Any]:
         "tags": ["events"],
         "description": "One event or a list of them. All are checked before the first is stored. With headers `ce-...` "
         "the body is the data of a CloudEvent in binary mode, of any content type.",
-        "security": [{"token": []}, {}],
+        "security": [{"token": []}, {"session": []}, {}],
+        "x-scope": str(ROUTES["POST", "/api/events"]),
         "requestBody": {
             "required": True,
             "content": {
@@ -101,7 +137,7 @@ def _publish() -> dict[str, Any]:
         },
         "responses": {"202": _accepted("JetStream has acknowledged every event.")},
     }
-    _add_errors(operation, "400", "401", "413", "415")
+    _add_errors(operation, "400", "401", "403", "413", "415")
     _add_errors(operation, "503", model=PublishFailure)
     return operation
 

@@ -47,8 +47,9 @@ class RequestOrigin:
         self._called = next(iter(public_urls), f"{self._scheme}://{shown}:{port}")
         self._known: set[tuple[bytes, object]] = set()
 
-    def check(self, scope: Scope) -> None:
-        """Return if the request is addressed to this server, and not sent by a page of another one.
+    def check(self, scope: Scope, *, navigable: bool = False) -> None:
+        """Return if the request is addressed to this server, and not sent by a page of another one. A `navigable` page may be where a
+        link of another site leads: it changes nothing for who has but a cookie, which browsers do not send along (`SameSite=Strict`).
 
         Raises:
             HttpError: 403.
@@ -61,12 +62,21 @@ class RequestOrigin:
             elif name == b"origin":
                 self._check_origin(value, scope.get("server"))
             elif name == b"sec-fetch-site" and value.strip().lower() not in (b"same-origin", b"none"):
+                if navigable and _follows_a_link(scope):
+                    continue
                 raise HttpError(
                     403,
                     "foreign_origin",
                     f"Sec-Fetch-Site is {_quoted(value)}: a page of another site sent this; "
                     f"only {' and '.join(_SAME_SITES)} are taken here",
                 )
+
+    def is_secure(self, scope: Scope) -> bool:
+        """Whether the browser came over HTTPS: to this server itself, or to the proxy that `public_urls` has."""
+        if self._scheme == "https":
+            return True
+        hosts = [_authority(value, _PORTS["https"]) for name, value in scope["headers"] if name == b"host"]
+        return bool(hosts) and all(found is not None and ("https", *found) in self._urls for found in hosts)
 
     def _check_host(self, value: bytes, server: object) -> None:
         found = _authority(value, 0)
@@ -110,6 +120,16 @@ class RequestOrigin:
             return False
         # what the connection itself is addressed to can not be a name that somebody points here
         return address.is_loopback or (isinstance(server, tuple) and host == _plain(str(server[0])))
+
+
+def _follows_a_link(scope: Scope) -> bool:
+    """Whether a browser goes to a page in a window of its own, rather than loading it into something else."""
+    fetch = {name: value.strip().lower() for name, value in scope["headers"] if name.startswith(b"sec-fetch-")}
+    return (
+        scope["method"] == "GET"
+        and fetch.get(b"sec-fetch-mode") == b"navigate"
+        and fetch.get(b"sec-fetch-dest") == b"document"
+    )
 
 
 def _authority(value: bytes, default_port: int) -> tuple[str, int] | None:

@@ -14,6 +14,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, BeforeValidator
 
 from whenthen.engine.bus.stream_pages import StreamPage
+from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
@@ -68,7 +69,7 @@ class LinesResponse(StreamingResponse):
 
 def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     """Routes below `/api`, but for `POST /api/events`."""
-    router = APIRouter(prefix="/api", dependencies=[Depends(check_parameters)])
+    router = APIRouter(prefix="/api", route_class=ScopedRoute, dependencies=[Depends(check_parameters)])
     # what was not given to a model does not apply, and is left out
     get = partial(router.get, response_model_exclude_unset=True)
     post = partial(router.post, response_model_exclude_unset=True)
@@ -384,7 +385,7 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
 def state_router(api: Api) -> APIRouter:
     """What probes, Prometheus and generators of documentation ask; no token is needed."""
-    router = APIRouter(tags=["server"])
+    router = APIRouter(tags=["server"], route_class=ScopedRoute)
 
     @router.get("/healthz")
     async def healthz() -> answers.Health:

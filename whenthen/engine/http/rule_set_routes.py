@@ -12,6 +12,7 @@ from typing import Annotated, TypeVar
 
 from fastapi import APIRouter, Path, Request
 
+from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.answers import HttpError
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body
@@ -29,7 +30,7 @@ Number = Annotated[int, Path(ge=1, le=2**53)]
 
 def rule_set_router(api: Api, budget: BodyBudget) -> APIRouter:
     """Routes below `/api/rules`, but for the reload of the server's own files."""
-    router = APIRouter(prefix="/api/rules", tags=["rules"])
+    router = APIRouter(prefix="/api/rules", tags=["rules"], route_class=ScopedRoute)
     get = partial(router.get, response_model_exclude_unset=True)
     post = partial(router.post, response_model_exclude_unset=True)
 

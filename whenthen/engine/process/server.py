@@ -323,6 +323,14 @@ class Server:
         """The port of `address`; 0 without the role."""
         return self._running.api.port if self._running.api is not None else 0
 
+    async def login_address(self) -> str:
+        """Where a browser logs in once with the server's own token; empty without the role `api`, and where no token is needed.
+
+        Raises:
+            BusUnavailable: it can not be kept at the moment.
+        """
+        return await self._running.api.login_address() if self._running.api is not None else ""
+
     @property
     def monitoring_address(self) -> str:
         """Where metrics and probes are served beside `address`; empty where they are not."""

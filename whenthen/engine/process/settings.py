@@ -100,9 +100,11 @@ class Settings(BaseSettings):
     monitoring_port: int | None = Field(default=None, ge=0, le=65535)
     """The port of `monitoring_host`; 0 selects a free one. Left out: 4281, or a free one when that is taken. When it is set, a process with the role `api` serves them there, too."""
     api_token: SecretStr | None = None
-    """The bearer token of requests to `/api`, at least 16 characters; or a reference to it, `file:/path` or `env:NAME`. Without it `whenthen serve` makes one at its first start, in the file `api-token` of the data directory, which commands of the same user find."""
+    """The bearer token of requests to `/api` that may do everything, at least 16 characters; or a reference to it, `file:/path` or `env:NAME`. `whenthen tokens` makes further ones, with scopes. Without it `whenthen serve` makes one at its first start, in the file `api-token` of the data directory, which commands of the same user find."""
     open_loopback: bool = False
     """Whether `/api` is served without a token, on loopback, when `api_token` is not set. Every user and program of this machine can then run deployments, and with `rules_from: files, api` any command, with the rights of this process."""
+    session_lasts: Duration = Field(default=timedelta(hours=12), ge=timedelta(minutes=1), le=timedelta(days=30))
+    """How long a browser stays logged in."""
     rules_from: RulesFrom | None = None
     """Who may put rules in force: only who writes the files that a process was started on (`files`), or also requests to `/api/rules` (`files, api`): `whenthen apply` with rules of its own and `whenthen rollback`. Rules start commands. Left out: `files, api` where the process has no rules folder, or its token is its user's own, as it listens on loopback without `public_url` or `open_loopback`; else `files`."""
     public_url: str | None = Field(default=None, max_length=4096)

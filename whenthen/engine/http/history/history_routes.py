@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query
 
+from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.known_parameters import check_parameters
@@ -26,7 +27,9 @@ Labels = Annotated[list[str] | None, Query(max_length=64, description="`name=val
 
 def history_router(api: Api) -> APIRouter:
     """Routes below `/api/history`."""
-    router = APIRouter(prefix="/api/history", tags=["history"], dependencies=[Depends(check_parameters)])
+    router = APIRouter(
+        prefix="/api/history", tags=["history"], route_class=ScopedRoute, dependencies=[Depends(check_parameters)]
+    )
     get = partial(router.get, response_model_exclude_unset=True)
 
     @get("")

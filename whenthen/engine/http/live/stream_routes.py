@@ -5,12 +5,14 @@ Called by `app`. Meaning: docs/live.md.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 from fastapi.responses import StreamingResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
+from whenthen.engine.http.access.route_scopes import ScopedRoute, until_refused
 from whenthen.engine.http.api_port import Api, LiveStream
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.request_models import read_key
@@ -21,7 +23,8 @@ Filter = Annotated[str | None, Query(max_length=4096)]
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events. The client's place is given back however the answer ends, also when it never began."""
+    """Server-sent events, until the client goes or may not have them any more. Its place is given back however the answer ends, also when it
+    never began."""
 
     media_type = "text/event-stream"
 
@@ -32,15 +35,32 @@ class EventStream(StreamingResponse):
         self._stream = stream
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = False
+
+        async def pass_on(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        answering = asyncio.ensure_future(super().__call__(scope, receive, pass_on))
+        refused = asyncio.ensure_future(until_refused(scope))
         try:
-            await super().__call__(scope, receive, send)
+            await asyncio.wait({answering, refused}, return_when=asyncio.FIRST_COMPLETED)
+            if answering.done():
+                answering.result()
+                return
         finally:
+            for task in (answering, refused):
+                task.cancel()
+            await asyncio.gather(answering, refused, return_exceptions=True)
             self._stream.close()
+        if begun:
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
 
 def stream_router(api: Api) -> APIRouter:
     """The route `/api/stream`."""
-    router = APIRouter(prefix="/api", tags=["history"])
+    router = APIRouter(prefix="/api", tags=["history"], route_class=ScopedRoute)
 
     @router.get("/stream", response_class=EventStream)
     async def stream(

@@ -21,10 +21,12 @@ __all__ = [
     "NewEvent",
     "Page",
     "PauseRequest",
+    "RequestModel",
     "RollbackRequest",
     "RuleSetRequest",
     "RunRequest",
     "bounded",
+    "read_fields",
     "read_key",
     "read_pause_request",
     "read_rollback",
@@ -40,6 +42,8 @@ LISTING_BYTES = 8 << 20  #: of the items of one answer, as JSON
 
 
 class RequestModel(BaseModel):
+    """The base of what requests hold. Read-only, and nothing else may be in it."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
@@ -116,7 +120,7 @@ def read_run_request(data: Any) -> RunRequest:
     Raises:
         HttpError: 400, with the field at fault.
     """
-    return _read_fields(RunRequest, data, _REMEDIES, '{"parameters": {}}')
+    return read_fields(RunRequest, data, _REMEDIES, '{"parameters": {}}')
 
 
 def read_pause_request(data: Any) -> PauseRequest:
@@ -125,13 +129,18 @@ def read_pause_request(data: Any) -> PauseRequest:
     Raises:
         HttpError: 400, with the field at fault.
     """
-    found = _read_fields(PauseRequest, data, _PAUSE_REMEDIES, '{"for": "2h", "reason": "..."}')
+    found = read_fields(PauseRequest, data, _PAUSE_REMEDIES, '{"for": "2h", "reason": "..."}')
     if found.lasts is not None and not found.lasts:
         raise HttpError(400, "invalid_request", _PAUSE_REMEDIES["for"], path=("for",))
     return found
 
 
-def _read_fields(model: type[T], data: Any, remedies: Mapping[str, str], example: str) -> T:
+def read_fields(model: type[T], data: Any, remedies: Mapping[str, str], example: str) -> T:
+    """A body as a `model`; `remedies` says of each field what it is.
+
+    Raises:
+        HttpError: 400, with the field at fault.
+    """
     if not isinstance(data, dict):
         raise HttpError(400, "invalid_request", f"the body is an object, such as {example}")
     try:

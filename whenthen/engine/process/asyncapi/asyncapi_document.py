@@ -14,6 +14,7 @@ import orjson
 
 from whenthen.engine.bus.records import Outcome
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
+from whenthen.engine.process.asyncapi.access_messages import SessionsMessage, TokensMessage
 from whenthen.engine.process.asyncapi.audit_messages import AuditMessage
 from whenthen.engine.process.asyncapi.decision_messages import DecisionsMessage
 from whenthen.engine.process.asyncapi.engine_messages import (
@@ -151,6 +152,11 @@ CHANNELS = (
     Channel("Slots", "KV_WT_slots", "$KV.WT_slots.{deployment}", HeldSlots, "The holders of the slots of deployments with a concurrency limit."),
     Channel("Lease", "KV_WT_leases", "$KV.WT_leases.shard.{shard}", LeaseRecord, "Who evaluates which shard."),
     Channel("Member", "KV_WT_leases", "$KV.WT_leases.member.{member}", MemberBeat, "The heartbeats of evaluators.", TEXT),
+    Channel("Tokens", "KV_WT_tokens", "$KV.WT_tokens.tokens", TokensMessage, "The named tokens of the API, without their values."),
+    Channel(
+        "Sessions", "KV_WT_sessions", "$KV.WT_sessions.{owner}", SessionsMessage,
+        "Sessions and one-time addresses that a token has begun, without their secrets.",
+    ),
     Channel(
         "HungEvent", "KV_WT_hangs", "$KV.WT_hangs.event.{shard}.{position}", HangRecord,
         "How often processes hung on the message at a position of EVENTS.",
@@ -178,6 +184,7 @@ _PARAMETERS = {
     "text": "The digest of the text.",
     "rules": "The digest of a set of rules.",
     "member": "The evaluator's id.",
+    "owner": "The id of the token, or a hash of the server's own one.",
     "position": "The position in EVENTS.",
     "action": "The action's key, shortened to a hash when it is long.",
 }

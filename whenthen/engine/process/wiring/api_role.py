@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from whenthen import __version__
+from whenthen.engine.access import AccessControl, nats_access_store
 from whenthen.engine.backup import Backups
 from whenthen.engine.http import (
     ConnectionGate,
@@ -87,6 +88,7 @@ class ApiRole:
         if settings.tls_certificate is not None:
             tls = ServerTls(settings.tls_certificate, settings.tls_key)
         self.address, self.port = listening.address, listening.port
+        self._public_urls = settings.public_urls
         origin = RequestOrigin(
             host=settings.host,
             port=self.port,
@@ -100,10 +102,16 @@ class ApiRole:
             keep_alive_s=settings.keep_alive.total_seconds(),
         )
         gate = ConnectionGate(limits, metrics=parts.metrics)
+        self._access = AccessControl(
+            nats_access_store(parts.bus.client),
+            token=settings.token(),
+            note=parts.audit.note,
+            session_lasts=settings.session_lasts,
+        )
         app = create_app(
             api,
             metrics=parts.metrics,
-            token=settings.token(),
+            access=self._access,
             origin=origin,
             body_limit=settings.body_limit,
             proxies=settings.proxy_networks,
@@ -119,6 +127,13 @@ class ApiRole:
         self._grace_s = settings.drain_grace.total_seconds()
         self._server = HttpServer(app, drain_s=self._grace_s, gate=gate, tls=tls)
         self._supervisor.start(TASK, self._server.serve(sockets=[listening.sock]))
+
+    async def login_address(self) -> str:
+        """Where a browser logs in once with the server's own token; empty where no token is needed. Raises `BusUnavailable`."""
+        if self._access.open:
+            return ""
+        base = next(iter(self._public_urls), self.address).rstrip("/")
+        return f"{base}/login?once={await self._access.new_address(self._access.own)}"
 
     async def drain(self) -> None:
         """Take no new requests and finish those that are there."""

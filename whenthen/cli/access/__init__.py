@@ -1,0 +1,1 @@
+"""Commands about who may do what: tokens, and logging a browser in."""
