@@ -73,6 +73,7 @@ SUBJECTS = (
     "ticks.>",
     "skips.>",
     "rules.*",
+    "pauses.*",
     "rulesets.>",
     "decisions.*",
     "audit.*",

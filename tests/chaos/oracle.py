@@ -24,6 +24,7 @@ from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import RevisionStore
 from whenthen.rules import Rules, compile_files
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.events import decode_event
 from whenthen.triggers.evaluator import Evaluation as Decided
 from whenthen.triggers.evaluator import Evaluator
@@ -167,6 +168,11 @@ class Oracle:
             return
         for number, evaluator in enumerate(self.evaluators):
             if (number, message.seq) in self.passed_over:
+                continue
+            if kind == "pauses":
+                self._note(evaluator, evaluator.advance(self.clock_us), None)
+                evaluator.take_pause(PauseChange.decode(message.data))
+                self.last_of_shard[number] = message.seq
                 continue
             if kind == "ticks":
                 if int(shard) == number:

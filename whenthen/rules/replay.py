@@ -1,6 +1,7 @@
 """Replays events through rules in virtual time: the server's evaluator, without a server. Pure.
 
-A line is an event, `{"tick": "<RFC 3339>"}`, `{"rules": 3, "at": "<RFC 3339>"}`, from which on other rules hold, or `{"skip": {...}}`, a message of `EVENTS` by which the server said that one of its shards
+A line is an event, `{"tick": "<RFC 3339>"}`, `{"rules": 3, "at": "<RFC 3339>"}`, from which on other rules hold, `{"pause": {"automation": "x", "paused": true}, "at": "<RFC 3339>"}`, from which on an automation is paused or is not,
+or `{"skip": {...}}`, a message of `EVENTS` by which the server said that one of its shards
 passed over an event; such lines come later than their event, so they are collected before (`skips_of`). The clock is the latest time that any line named, so it never goes back; deadlines
 that it passes come before the event that moved it. Of an event that a server stored, this is `stored`, the time of its stream, else `received`. Nothing depends on the wall clock, and an event without id gets one from
 its line, so one input always has one output.
@@ -20,7 +21,7 @@ from typing import Any, Protocol
 import orjson
 
 from whenthen.rules.prefect_import.prefect_events import prefect_event
-from whenthen.schemas.automations import Automation
+from whenthen.schemas.automations import Automation, PauseChange
 from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.events import Event, EventLimits, read_event
 from whenthen.schemas.firings import Decision, Firing
@@ -243,6 +244,8 @@ class ReplayRun:
             return self._advance()
         if _is_skip(data):
             return []
+        if isinstance(data, dict) and "pause" in data and "event" not in data:
+            return self._pause(data)
         if isinstance(data, dict) and "event" not in data:
             if "rules" in data:
                 return self._marker(data)
@@ -286,6 +289,19 @@ class ReplayRun:
             parts = self._parts(self._revisions[number].automations)
             for evaluator, part in zip(self._evaluators, parts, strict=True):
                 evaluator.replace_rules(part)
+        return outcomes
+
+    def _pause(self, data: dict[str, Any]) -> list[Evaluation]:
+        """Pause or resume an automation. What is due before is decided as it stood."""
+        try:
+            change = PauseChange.of(data["pause"])
+        except ValueError as error:
+            raise InvalidInput(str(error), path=("pause",)) from None
+        if data.get("at") is not None:
+            self._move(_time("at", data["at"]))
+        outcomes = self._advance()
+        for evaluator in self._evaluators:
+            evaluator.take_pause(change)
         return outcomes
 
     def _note(self, event_id: str) -> None:

@@ -1,20 +1,22 @@
-"""An automation and the other things that a rules folder holds."""
+"""An automation and the other things that a rules folder holds, and that an automation was paused."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict, dataclass, fields
+from typing import Annotated, Any
 
+import orjson
 from pydantic import BeforeValidator, Field
 
 from whenthen.schemas.actions import Action
 from whenthen.schemas.base import Document, Model, Name, OneOrMany, as_list
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.providers import Provider
-from whenthen.schemas.times import Duration
+from whenthen.schemas.times import Duration, parse_time, parse_us
 from whenthen.schemas.triggers import Trigger
 from whenthen.schemas.webhooks import Webhook
 
-__all__ = ["Automation", "Notifier", "RuleFile"]
+__all__ = ["Automation", "Notifier", "PauseChange", "RuleFile"]
 
 Actions = Annotated[list[Action], BeforeValidator(as_list), OneOrMany(), Field(max_length=100)]
 
@@ -60,3 +62,55 @@ class RuleFile(Document):
     notifiers: list[Notifier] = Field(default_factory=list)
     providers: list[Provider] = Field(default_factory=list)
     """Senders of webhooks beside those of `whenthen providers`, or in their place."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PauseChange:
+    """That somebody paused or resumed an automation, as a message in the log says it: from its position on."""
+
+    automation: str
+    paused: bool
+    until: str = ""  #: RFC 3339, of a pause that ends by itself, by the clock of the log
+    version: int = 0  #: grows with each change of the automation; one that is not above the last one says nothing
+    was_paused: bool = False  #: before
+    was_until: str = ""
+    reason: str = ""
+    by: str = ""
+
+    def encode(self) -> bytes:
+        """The message; also a line that `whenthen replay` reads."""
+        return orjson.dumps({"pause": asdict(self)})
+
+    @classmethod
+    def decode(cls, data: bytes) -> PauseChange:
+        """Raises `ValueError`: it is none."""
+        found = orjson.loads(data)
+        return cls.of(found.get("pause") if isinstance(found, dict) else None)
+
+    @classmethod
+    def of(cls, found: Any) -> PauseChange:
+        """From the fields of a message; those of later versions are left out. Raises `ValueError`: they are none of a change."""
+        if not isinstance(found, dict) or not isinstance(found.get("automation"), str):
+            raise ValueError('a pause names its automation: {"pause": {"automation": "nightly", "paused": true}}')
+        known = {field.name: found[field.name] for field in fields(cls) if field.name in found}
+        change = cls(**{"paused": True, **known})
+        for name in ("until", "was_until", "reason", "by"):
+            if not isinstance(getattr(change, name), str):
+                raise ValueError(f"{name} of a pause is a text")
+        if not isinstance(change.version, int) or isinstance(change.version, bool):
+            raise ValueError("version of a pause is a number")
+        if not isinstance(change.paused, bool) or not isinstance(change.was_paused, bool):
+            raise ValueError("paused and was_paused of a pause are true or false")
+        for name in ("until", "was_until"):
+            if text := getattr(change, name):
+                parse_time(text)  # raises
+        return change
+
+    def before(self) -> PauseChange:
+        """How the automation stood before, as a change."""
+        return PauseChange(automation=self.automation, paused=self.was_paused, until=self.was_until)
+
+    @property
+    def end_us(self) -> int | None:
+        """When it ends by itself."""
+        return parse_us(self.until) if self.until else None

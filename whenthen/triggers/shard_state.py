@@ -17,6 +17,7 @@ from datetime import timedelta
 
 import orjson
 
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.firings import Reason
 from whenthen.triggers.orphans.orphan_store import OrphanStore, orphan_id_of
 from whenthen.triggers.predecessors import Predecessors
@@ -31,10 +32,12 @@ from whenthen.triggers.windows.collecting import CollectRule
 from whenthen.triggers.windows.transitions import State, Transition
 from whenthen.triggers.windows.tumbling import TumblingRule
 
-__all__ = ["SET_ASIDE", "Aside", "ShardState"]
+__all__ = ["PAUSED", "SET_ASIDE", "Aside", "ShardState"]
 
 #: under this name a shard keeps which automations were set aside, as windows whose keys are their names
 SET_ASIDE = "~aside"
+#: under this name it keeps how automations that were ever paused stand
+PAUSED = "~paused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,10 +73,11 @@ class ShardState:
             0  #: the time at which the current decision is made: a deadline's while deadlines are handled
         )
         self.previous_us = 0  #: the value of `effective_us` before the current one
-        self.paused: set[str] = set()  #: shared
-        #: when a pause ends by the clock of the stream, for those that end by themselves; shared. So an event counts or does not,
+        self.paused: set[str] = set()  #: among them pauses that have ended
+        #: when a pause ends by the clock of the stream, for those that end by themselves. So an event counts or does not,
         #: whenever it is evaluated
-        self.pauses_end: Mapping[str, int] = {}
+        self.pauses_end: dict[str, int] = {}
+        self._pause_versions: dict[str, int] = {}  #: of the last change of each automation that was ever paused
         self.counts: dict[tuple[str, Reason], int] = {}  #: decisions by automation and reason
         self.store = WindowStore()
         self.orphans = OrphanStore(kept_us=orphans_kept // timedelta(microseconds=1))
@@ -122,6 +126,10 @@ class ShardState:
             self.aside[key] = Aside(meaning=value[1], at_us=value[2], detail=value[3])
             self.store.put(trigger, key, value, changed=False)
             self._drop_edited()
+            return True
+        if trigger == PAUSED:
+            self._stand(key, paused=bool(value[1]), end_us=value[2] or None, version=value[3])
+            self.store.put(trigger, key, value, changed=False)
             return True
         base = trigger.partition("~")[0]
         if base == Predecessors.ID:
@@ -213,6 +221,29 @@ class ShardState:
             self.store.drop(trigger, key)
         aside = self.aside[automation] = Aside(meaning=self._meaning(automation), at_us=at_us, detail=detail)
         self.store.put(SET_ASIDE, automation, [self.clock_us, aside.meaning, at_us, detail])
+
+    def take_pause(self, change: PauseChange) -> None:
+        """Pause or resume an automation from now on. A change that is not newer than the last one says nothing."""
+        name = change.automation
+        if name in self._pause_versions and change.version <= self._pause_versions[name] and change.version:
+            return
+        self._stand(name, paused=change.paused, end_us=change.end_us, version=change.version)
+        state = [self.clock_us, int(change.paused), change.end_us or 0, change.version]
+        self.store.put(PAUSED, name, state)
+
+    def knows_pause(self, automation: str) -> bool:
+        """Whether the shard has taken a change of the automation."""
+        return automation in self._pause_versions
+
+    def _stand(self, automation: str, *, paused: bool, end_us: int | None, version: int) -> None:
+        self._pause_versions[automation] = version
+        self.pauses_end.pop(automation, None)
+        if not paused:
+            self.paused.discard(automation)
+            return
+        self.paused.add(automation)
+        if end_us is not None:
+            self.pauses_end[automation] = end_us
 
     def give_back(self) -> list[str]:
         """Evaluate again those that were resumed since they were set aside; gives their names."""

@@ -322,3 +322,40 @@ def test_a_marker_as_the_server_stores_it_is_read_too() -> None:
 
 class _Nothing:
     automations = ()
+
+
+def pause(name: str, second: float, **fields: Any) -> str:
+    return json.dumps({"pause": {"automation": name, **fields}, "at": at(second)})
+
+
+def test_a_paused_automation_does_not_fire_until_it_is_resumed() -> None:
+    lines = [event("order.a", 1, id="1"), pause("every", 2), event("order.a", 2, id="2")]
+    lines += [pause("every", 3, paused=False), event("order.a", 3, id="3")]
+    assert [each["event"] for each in fired(rules(EVERY), *lines)] == ["1", "3"]
+    until = [
+        event("order.a", 1, id="1"),
+        pause("every", 2, until=at(5)),
+        event("order.a", 4, id="2"),
+        event("order.a", 5, id="3"),
+    ]
+    assert [each["event"] for each in fired(rules(EVERY), *until)] == ["1", "3"]
+
+
+def test_an_older_change_of_a_pause_says_nothing() -> None:
+    lines = [pause("every", 1, version=5), pause("every", 2, paused=False, version=4), event("order.a", 3)]
+    assert fired(rules(EVERY), *lines) == []
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        5,
+        {"automation": 3},
+        {"automation": "a", "until": "soon"},
+        {"automation": "a", "paused": "yes"},
+        {"automation": "a", "version": "x"},
+    ],
+)
+def test_a_pause_that_is_none_is_named(fields: Any) -> None:
+    with pytest.raises(InvalidInput, match="line 1: pause"):
+        fired(rules(EVERY), json.dumps({"pause": fields, "at": at(1)}))

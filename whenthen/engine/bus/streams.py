@@ -22,7 +22,7 @@ from nats.js import JetStreamContext, api
 from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.request_client import RequestClient
-from whenthen.engine.bus.subjects import ALL_EVENTS, RULE_MARKERS
+from whenthen.engine.bus.subjects import ALL_EVENTS, PAUSES, RULE_MARKERS
 from whenthen.schemas.errors import SetupError
 
 __all__ = [
@@ -248,7 +248,7 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
     return [
         api.StreamConfig(
             name=EVENTS,
-            subjects=["events.>", "ticks.*", "skips.*", RULE_MARKERS, FENCE],
+            subjects=["events.>", "ticks.*", "skips.*", RULE_MARKERS, PAUSES, FENCE],
             retention=api.RetentionPolicy.LIMITS,
             discard=api.DiscardPolicy.NEW,
             max_age=settings.events_max_age.total_seconds(),

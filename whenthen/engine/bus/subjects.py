@@ -20,6 +20,7 @@ __all__ = [
     "ALL_EVENTS",
     "FIRINGS",
     "HISTORY_QUESTIONS",
+    "PAUSES",
     "RULE_MARKERS",
     "action_prefix",
     "action_subject",
@@ -39,6 +40,7 @@ __all__ = [
     "offset_subject",
     "outcome_of",
     "outcome_subject",
+    "pause_subject",
     "pool_consumer",
     "pool_subject",
     "prepared_subject",
@@ -60,6 +62,7 @@ __all__ = [
 EVENTS_PREFIX = "events."
 ALL_EVENTS = "events.>"
 RULE_MARKERS = "rules.*"
+PAUSES = "pauses.*"
 FIRINGS = "engine.firing."  #: begins the subjects of all firings
 #: where a process that has a history is asked
 HISTORY_QUESTIONS = "history.ask"
@@ -207,6 +210,11 @@ def marker_number(subject: str) -> int | None:
         return None
     number = subject.removeprefix("rules.")
     return int(number) if number.isascii() and number.isdigit() else None
+
+
+def pause_subject(automation: str) -> str:
+    """Where `EVENTS` says from which position on an automation is paused, or is not; its name is in the message."""
+    return f"pauses.{short_token(automation)}"
 
 
 def revision_subject(number: int | str) -> str:

@@ -15,6 +15,7 @@ from typing import NamedTuple, Protocol, Unpack
 
 from whenthen.engine.bus.records import Message, NewPosition, Offset
 from whenthen.engine.evaluation.event_reader import Received
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.errors import WhenthenError
 from whenthen.schemas.events import Event
 
@@ -108,6 +109,13 @@ class EventLog(Protocol):
 
     async def next_marker(self, after: int) -> int:
         """The revision that the first marker after a position names; 0 when there is none.
+
+        Raises:
+            BusUnavailable: no answer.
+        """
+
+    async def pauses_after(self, position: int) -> list[PauseChange]:
+        """The first pause or resume of each automation behind a position.
 
         Raises:
             BusUnavailable: no answer.

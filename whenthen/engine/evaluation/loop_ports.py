@@ -10,6 +10,7 @@ from typing import Protocol
 
 from whenthen.engine.evaluation.firing_counts import FiredTotal
 from whenthen.engine.hangs import Skip
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Firing
 from whenthen.triggers import Aside, Evaluation, RuleSet, Stopped
@@ -46,6 +47,8 @@ class EventEvaluator(Protocol):
         self, automation: str, detail: str, *, at_us: int, windows: Iterable[tuple[str, str]] = ()
     ) -> None: ...
     def give_back(self) -> list[str]: ...
+    def take_pause(self, change: PauseChange) -> None: ...
+    def knows_pause(self, automation: str) -> bool: ...
 
 
 class Observer:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import TypeVar
 
 from whenthen.cancellation import wait_event
@@ -35,6 +36,7 @@ from whenthen.engine.evaluation.memory_server import (
     ProcessDied,
     passes,
 )
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event
 
@@ -212,6 +214,20 @@ class MemoryEventLog:
             return next((number for number in found if number is not None), 0)
 
         return await self._connection.operate("next marker", first, late=False)
+
+    async def pauses_after(self, position: int) -> list[PauseChange]:
+        """See `EventLog.pauses_after`."""
+
+        def first() -> list[PauseChange]:
+            found: dict[str, PauseChange] = {}
+            for each in self._connection.server.events[position:]:
+                if each.subject.startswith("pauses."):
+                    with suppress(ValueError):
+                        change = PauseChange.decode(each.data)
+                        found.setdefault(change.automation, change)
+            return list(found.values())
+
+        return await self._connection.operate("read pauses", first, late=False)
 
     async def recent_ids(self, *, since_us: int, before: int) -> list[tuple[str, int]]:
         """See `EventLog.recent_ids`."""

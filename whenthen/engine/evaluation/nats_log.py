@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import nats.errors
 import nats.js.errors
@@ -25,7 +25,7 @@ from whenthen.engine.bus.streams import (
     LEASES,
     make_room_for,
 )
-from whenthen.engine.bus.subjects import RULE_MARKERS, marker_number, tick_subject
+from whenthen.engine.bus.subjects import PAUSES, RULE_MARKERS, marker_number, tick_subject
 from whenthen.engine.decisions import DecisionRecorder, NatsDecisionLog
 from whenthen.engine.evaluation.commits.commit import FencedShardLog
 from whenthen.engine.evaluation.commits.commit_messages import EvaluationSettings
@@ -35,6 +35,7 @@ from whenthen.engine.evaluation.loop_ports import EventEvaluator, Observer, Publ
 from whenthen.engine.evaluation.recent_ids import recent_ids
 from whenthen.engine.evaluation.shard_loop import ShardLoop
 from whenthen.engine.hangs import NatsSkipLog, ShardSkips
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.events import Event
 from whenthen.supervision import AtHand
 
@@ -75,6 +76,23 @@ class NatsEventLog:
         if error.get("err_code") == _NO_MESSAGE:
             return 0
         raise unavailable(f"markers of rules can not be read: {error.get('description')}", BusReason.REFUSED)
+
+    async def pauses_after(self, position: int) -> list[PauseChange]:
+        """See `EventLog.pauses_after`."""
+        found: dict[str, PauseChange] = {}
+        seq, more = position, True
+
+        def receive(message: Delivery) -> None:
+            nonlocal seq
+            seq = int(message.headers["Nats-Sequence"])
+            with suppress(ValueError):  # of another program: the loop passes it over, too
+                change = PauseChange.decode(message.data)
+                found.setdefault(change.automation, change)
+
+        while more:
+            request = {"seq": seq + 1, "next_by_subj": PAUSES, "batch": READ_MESSAGES, "max_bytes": READ_BYTES}
+            more = await self._bus.client.read_stored(EVENTS, request, receive)
+        return list(found.values())
 
     async def recent_ids(self, *, since_us: int, before: int) -> list[tuple[str, int]]:
         """See `EventLog.recent_ids`."""

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from whenthen.engine.bus.request_client import answered_unless
 from whenthen.engine.bus.subjects import (
     ALL_EVENTS,
+    PAUSES,
     RULE_MARKERS,
     filters_for,
     marker_number,
@@ -33,6 +34,7 @@ from whenthen.engine.evaluation.loop_stopped import loop_stopped_event
 from whenthen.engine.evaluation.shard_rules import ShardRules
 from whenthen.engine.evaluation.stream_clock import TICK_EVERY_S, StreamClock
 from whenthen.engine.hangs import ShardSkips
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import decode_event
 from whenthen.schemas.firings import Decision
@@ -205,8 +207,21 @@ class ShardLoop:
                 return
             self.evaluator.replace_rules(rules)
         await loading.restore(latest, rules=self.revision)
+        await self._load_pauses(self.seq)
         if self.evaluator.wants_all_events():
             await self._read_recent_ids(self.seq + 1)
+
+    async def _load_pauses(self, position: int) -> None:
+        """Take what stood before the shard's position of automations of which it has taken no change: that of a shard which was
+        evaluated by an earlier version, or began behind it."""
+
+        def not_yet(error: BusUnavailable) -> None:
+            log.warning("shard %d: pauses are not read yet: %s", self.shard, error)
+
+        found = await answered_unless(lambda: self._stopping, lambda: self._events.pauses_after(position), not_yet)
+        for change in found or ():
+            if change.was_paused and not self.evaluator.knows_pause(change.automation):
+                self.evaluator.take_pause(change.before())
 
     def _decided(self, decisions: list[Decision]) -> None:
         """Gather decisions for the record, under the revision of the rules that is in force."""
@@ -232,7 +247,7 @@ class ShardLoop:
         """The subjects that the evaluator must see now."""
         patterns = ["*"] if self.evaluator.wants_all_events() else self.evaluator.rules.patterns()
         markers = [] if self._rules is None else [RULE_MARKERS]
-        return [*filters_for(patterns), tick_subject(self.shard), *markers]
+        return [*filters_for(patterns), tick_subject(self.shard), PAUSES, *markers]
 
     async def _start_reading(self) -> None:
         self._filters = self._wanted_filters()
@@ -347,6 +362,10 @@ class ShardLoop:
                 outcome = self.evaluator.process(event, now_us)
                 if outcome.decisions and self.observer.wants_events:
                     self.observer.decided(self.shard, event, outcome.decisions, message.time_us)
+            elif message.subject.startswith("pauses."):
+                change = PauseChange.decode(message.data)
+                outcome = self.evaluator.advance(now_us)  # what is due before is decided as it stood
+                self.evaluator.take_pause(change)
             else:  # a tick, or a marker
                 if message.subject.startswith("ticks."):
                     self._clock.tick_done()

@@ -117,8 +117,8 @@ class ServerApi:
         self.list_events = events.list_events
         self.get_event = events.get_event
 
-        replay = LogReplay(bus, rule_registry, revisions, max_depth=max_depth)
-        self.stored_log = StoredLog(bus, replay.position_at, clock=clock).stored_log
+        replay = LogReplay(bus, rule_registry, revisions, max_depth=max_depth, paused_now=pauses.changes)
+        self.stored_log = StoredLog(bus, replay.position_at, paused_now=pauses.changes, clock=clock).stored_log
         self.why = WhyQuery(bus, rule_registry, replay, events).why
         self.record = RecordQuery(bus, rule_registry, replay, events, ids).record
         automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation, lists)

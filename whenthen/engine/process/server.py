@@ -214,6 +214,7 @@ class Server:
         self._cleanup.callback(self._watchdog.stop)
         await retried(lambda: note_hang(parts.hangs, self._page))
         await retried(parts.pauses.refresh)
+        await retried(parts.pauses.settle)
         if self.roles != {Role.WORKER}:  # a worker alone may read runs and nothing else
             await retried(lambda: read_last_firings(parts))
         self._rules_in_force = in_force = RulesInForce(

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from whenthen.rules.recorded.recording import RecordedTest, StoryItem, recorded_test
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.decision_records import DecisionRow
 from whenthen.schemas.events import Event
 from whenthen.schemas.firings import Decision, Reason
@@ -129,6 +130,12 @@ class WhyReplay:
         if target:
             self._answer.decisions = [each for each in decisions if each.seq == event.seq][:MOST_DECISIONS]
             self._answer.after = self._views(event)
+
+    def pause(self, change: PauseChange, time_us: int) -> None:
+        """The automation is paused, or resumed, from here on."""
+        if time_us:
+            self.moment(time_us)
+        self._evaluator.take_pause(change)
 
     def moment(self, time_us: int) -> None:
         """The clock of the log goes on."""

@@ -28,7 +28,7 @@ from whenthen.engine.process.asyncapi.engine_messages import (
     WindowLine,
     WindowPart,
 )
-from whenthen.engine.process.asyncapi.event_messages import EventMessage, SkipMessage
+from whenthen.engine.process.asyncapi.event_messages import EventMessage, PauseMessage, SkipMessage
 from whenthen.engine.process.asyncapi.history_messages import HistoryQuestion
 from whenthen.engine.process.asyncapi.rule_messages import RevisionMessage, RuleMarker, RuleText, SeenRules
 from whenthen.engine.process.asyncapi.run_messages import (
@@ -81,6 +81,10 @@ CHANNELS = (
     Channel(
         "RuleMarker", "EVENTS", "rules.{revision}", RuleMarker,
         "From the position of this message on shards evaluate with a revision of the rules.",
+    ),
+    Channel(
+        "Pause", "EVENTS", "pauses.{automation}", PauseMessage,
+        "From the position of this message on an automation is paused, or is not.",
     ),
     Channel("RuleRevision", "RULES", "rulesets.revision.{revision}", RevisionMessage, "The revisions of the rules."),
     Channel(

@@ -6,7 +6,16 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-__all__ = ["EventMessage", "Lineage", "MessageModel", "SkipMessage", "SkippedEvent", "TraceContext"]
+__all__ = [
+    "ChangedPause",
+    "EventMessage",
+    "Lineage",
+    "MessageModel",
+    "PauseMessage",
+    "SkipMessage",
+    "SkippedEvent",
+    "TraceContext",
+]
 
 
 class MessageModel(BaseModel):
@@ -85,3 +94,25 @@ class SkipMessage(MessageModel):
     """Says which event a shard has not evaluated and never will."""
 
     skip: SkippedEvent
+
+
+class ChangedPause(MessageModel):
+    """That somebody paused or resumed an automation."""
+
+    automation: str
+    paused: bool
+    until: str
+    """When a pause ends by itself; else empty."""
+    version: int
+    """Grows with each change of the automation; an older one says nothing."""
+    was_paused: bool
+    """Before."""
+    was_until: str
+    reason: str
+    by: str
+
+
+class PauseMessage(MessageModel):
+    """From here on an automation is paused, or is not."""
+
+    pause: ChangedPause

@@ -1,4 +1,4 @@
-"""The stream `EVENTS` as lines for `whenthen replay`: events, ticks, markers of rules and skips in the order of the log.
+"""The stream `EVENTS` as lines for `whenthen replay`: events, ticks, markers of rules, pauses and skips in the order of the log.
 
 Sent while it is read, so however long the stream is, no more of it is held than a reader buffers.
 """
@@ -17,7 +17,9 @@ from whenthen.engine.bus.request_client import stream_info
 from whenthen.engine.bus.stream_reader import Received, StreamReader
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import marker_number
+from whenthen.engine.process.pausing.pause_log import NatsPauseLog, changes_before
 from whenthen.engine.process.queries.moments import time_range
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.errors import Conflict
 from whenthen.schemas.events import decode_event
 from whenthen.schemas.times import format_us
@@ -33,8 +35,15 @@ class StoredLog:
     """Answers `GET /api/log`. `position_at` gives the last position before a moment."""
 
     def __init__(
-        self, bus: Bus, position_at: Callable[[int], Awaitable[int]], *, clock: Callable[[], datetime]
+        self,
+        bus: Bus,
+        position_at: Callable[[int], Awaitable[int]],
+        *,
+        paused_now: Callable[[], list[PauseChange]],
+        clock: Callable[[], datetime],
     ) -> None:
+        self._pauses = NatsPauseLog(bus)
+        self._paused_now = paused_now
         self._bus = bus
         self._position_at = position_at
         self._clock = clock
@@ -61,6 +70,8 @@ class StoredLog:
         reader = StreamReader(self._bus.client, EVENTS)
         try:
             yield await self._skips()
+            pauses = changes_before(after, await self._pauses.all(), self._paused_now())
+            yield b"".join(change.encode() + b"\n" for change in pauses)
             part = bytearray()
             await reader.read({"deliver_policy": "all"}, after=after)
             while True:
@@ -109,6 +120,12 @@ def _line(message: Received) -> dict[str, Any] | None:
         return None
     if (number := marker_number(message.subject)) is not None:
         return {"rules": number, "at": stored}
+    if message.subject.startswith("pauses."):
+        try:
+            PauseChange.decode(message.data)
+        except ValueError:
+            return None
+        return {**orjson.loads(message.data), "at": stored}
     if not message.subject.startswith("events."):
         return {"tick": stored}
     try:

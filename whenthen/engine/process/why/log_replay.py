@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import orjson
@@ -18,12 +19,14 @@ from whenthen.engine.bus.protocol import Delivery
 from whenthen.engine.bus.request_client import stream_info
 from whenthen.engine.bus.stream_reader import Received, StreamReader
 from whenthen.engine.bus.streams import EVENTS
-from whenthen.engine.bus.subjects import RULE_MARKERS, filters_for, marker_number, tick_subject
+from whenthen.engine.bus.subjects import RULE_MARKERS, filters_for, marker_number, pause_subject, tick_subject
 from whenthen.engine.hangs import skip_subject
+from whenthen.engine.process.pausing.pause_log import NatsPauseLog, PlacedChange, changes_before
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import RevisionDamaged, RevisionNotUnderstood
 from whenthen.rules.recorded import WhyAnswer, WhyReplay
+from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.events import decode_event
 from whenthen.schemas.times import format_us, parse_us
 from whenthen.triggers import CompiledAutomation, RuleSet
@@ -45,6 +48,7 @@ class KeptLog:
     first_us: int  #: its time
     markers: Sequence[tuple[int, int]]  #: position and revision, ascending
     skipped: frozenset[int]  #: positions that the shard passed over
+    pauses: Sequence[PlacedChange]  #: of the automation in question, ascending
 
     def revision_at(self, position: int) -> int:
         """The revision that the last marker up to a position names; 0 when none is kept."""
@@ -61,12 +65,15 @@ class LogReplay:
         revisions: CompiledRevisions,
         *,
         max_depth: int,
+        paused_now: Callable[[], list[PauseChange]],
         wall_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._bus = bus
         self._rule_registry = rule_registry
         self._revisions = revisions
         self._max_depth = max_depth
+        self._pauses = NatsPauseLog(bus)
+        self._paused_now = paused_now
         self.wall_us = wall_us
 
     async def replayed(
@@ -102,6 +109,9 @@ class LogReplay:
                 start_us=await self.time_of(start),
                 max_depth=self._max_depth,
             )
+            now = [change for change in self._paused_now() if change.automation == compiled.name]
+            for change in changes_before(start - 1, log.pauses, now):
+                replay.pause(change, 0)
             patterns = RuleSet([compiled]).patterns() + RuleSet([replay.automation]).patterns()
             whole = await self._feed(replay, shard, log, start, end or target, at_us, patterns)
             if whole and target and not replay.found and (event := await self._bus.event_at(target)) is not None:
@@ -137,7 +147,7 @@ class LogReplay:
         patterns: Sequence[str],
     ) -> bool:
         """Read the log from `start` to `end` into the replay; whether that was possible within the limits."""
-        filters = [*filters_for(patterns), tick_subject(shard), RULE_MARKERS]
+        filters = [*filters_for(patterns), tick_subject(shard), RULE_MARKERS, pause_subject(replay.automation.name)]
         reader = StreamReader(self._bus.client, EVENTS)
         await reader.read({"deliver_policy": "all", "filter_subjects": filters}, after=start - 1)
         loop = asyncio.get_running_loop()
@@ -177,6 +187,9 @@ class LogReplay:
             except (RevisionDamaged, RevisionNotUnderstood):
                 return  # as the shard does
             replay.replace(compiled, message.time_us)
+        elif message.subject.startswith("pauses."):
+            with suppress(ValueError):
+                replay.pause(PauseChange.decode(message.data), message.time_us)
         elif message.subject.startswith("events."):
             try:
                 event = decode_event(message.data, message.seq)
@@ -186,7 +199,7 @@ class LogReplay:
         else:
             replay.moment(message.time_us)
 
-    async def look(self, shard: int) -> KeptLog:
+    async def look(self, shard: int, automation: str) -> KeptLog:
         """What the log holds beside events."""
         info = await stream_info(self._bus.client, EVENTS)
         first = int(info["state"]["first_seq"])
@@ -204,7 +217,8 @@ class LogReplay:
         client = self._bus.client
         await client.read_stored(EVENTS, {"seq": 1, "next_by_subj": RULE_MARKERS, "batch": 10_000}, marker)
         await client.read_stored(EVENTS, {"seq": 1, "next_by_subj": skip_subject(shard), "batch": 10_000}, skip)
-        return KeptLog(first, await self.time_of(first), markers, frozenset(skipped))
+        pauses = await self._pauses.all(automation)
+        return KeptLog(first, await self.time_of(first), markers, frozenset(skipped), pauses)
 
     async def time_of(self, position: int) -> int:
         """When the first message at or after a position was stored; now when there is none."""

@@ -14,6 +14,7 @@ from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.why.log_replay import LogReplay
 from whenthen.engine.process.why.why_query import disagreement
 from whenthen.schemas.errors import InvalidInput, NotFound
+from whenthen.schemas.firings import Reason
 from whenthen.schemas.times import format_us, parse_time, to_us
 
 __all__ = ["RecordQuery"]
@@ -54,7 +55,7 @@ class RecordQuery:
         else:
             raise InvalidInput("give a firing, or an automation and an event", path=("firing",))
         shard = self._rule_registry.shard_of(automation)
-        log = await self._log.look(shard)
+        log = await self._log.look(shard, automation)
         notes: list[str] = []
         end = target or await self._log.position_at(at_us)
         number = log.revision_at(end) or (await self._record.offset(shard)).rules
@@ -82,6 +83,8 @@ class RecordQuery:
             notes.append(
                 "evaluated again it does not fire: events before it are not kept any more, or it was resumed meanwhile"
             )
+        if answer.decision is not None and answer.decision.reason is Reason.PAUSED:
+            notes.append("it was paused or disabled, and a test of rules knows no pauses")
         return why_models.RecordedTestItem(
             test=made.test, passes=not made.failures, notes=[*notes, *made.failures], rules=number
         )

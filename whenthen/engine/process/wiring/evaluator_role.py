@@ -90,9 +90,7 @@ class EvaluatorRole:
             follows_wait=settings.follows_wait,
             orphans_kept=settings.orphans_kept,
         )
-        evaluator.paused = parts.pauses.paused
         evaluator.resumed = parts.pauses.resumed
-        evaluator.pauses_end = parts.pauses.ends
         self._evaluators[shard] = evaluator
         firing_ttl_s = int(settings.retain_firings.total_seconds())
         loop = nats_shard_loop(

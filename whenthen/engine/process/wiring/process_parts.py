@@ -16,6 +16,7 @@ from whenthen.engine.hangs import HangCounts
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.observation import Observation
 from whenthen.engine.process.pauses import AutomationPauses
+from whenthen.engine.process.pausing.pause_log import NatsPauseLog
 from whenthen.engine.process.queries.shard_records import orphan_records
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.roles import Role
@@ -30,6 +31,9 @@ from whenthen.runs import BuiltInOrchestrator, Stores
 from whenthen.supervision import AtHand
 
 __all__ = ["ProcessParts", "build_parts"]
+
+#: whose processes may tell the log of events that an automation is paused (deploy/nats/users.conf)
+_PAUSING = frozenset({Role.API, Role.EVALUATOR, Role.EXECUTOR})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,7 +108,13 @@ def build_parts(
         revisions=CompiledRevisions(store, rule_registry, base=base),
         rule_registry=rule_registry,
         orchestrator=BuiltInOrchestrator(nats.stores, rule_registry),
-        pauses=AutomationPauses(nats.stores.flags, rule_registry, changed=show_pauses, orphans=orphans),
+        pauses=AutomationPauses(
+            nats.stores.flags,
+            rule_registry,
+            changed=show_pauses,
+            orphans=orphans,
+            pause_log=None if _PAUSING.isdisjoint(roles) else NatsPauseLog(nats.bus),
+        ),
         observation=Observation(metrics, shards=settings.shards if Role.EVALUATOR in roles else 0, spans=spans),
         dead_letters=DeadLetters(nats.bus.client, outcome_ttl_s=int(settings.retain_outcomes.total_seconds())),
         hangs=HangCounts(nats.bus),
