@@ -1,5 +1,6 @@
 """The processes under test in their two forms, with receivers: `embedded` (one server, and beside it a worker and another evaluator)
-and `split` (a nats-server, one process that takes requests, and two for each other role, which share its work).
+and `split` (a nats-server, one process that takes requests, and two for each other role, which share its work; of those with the
+history one has SQLite, and two share a PostgreSQL where the machine has one).
 
 A house knows which of its processes may be killed, brings all of them back, and leaves none behind.
 """
@@ -7,6 +8,7 @@ A house knows which of its processes may be killed, brings all of them back, and
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -19,6 +21,7 @@ from tests.chaos.processes import Supervised, embedded_nats, free_ports, lines_o
 from tests.chaos.receiver import received
 from tests.chaos.scenario import SECRET, write_rules
 from tests.patience import until
+from tests.postgres import find_programs, postgres
 from whenthen.engine.bus.datadir import embedded_url
 from whenthen.engine.bus.embedded import find_server
 
@@ -52,6 +55,9 @@ class House:
         self._started_on: dict[str, Callable[[Path], list[str]]] = {}  #: the words of each process that has rules
         self.processes: dict[str, Supervised] = {}
         self.nats_kills = 0
+        self._ended = contextlib.ExitStack()
+        #: databases of the history by the processes that fill them
+        self.histories: dict[str, Path | str] = {}
         self._receivers = ports[2:]
         #: some events hang whoever evaluates them, sooner found than by default
         self._hanging = {"PYTHONPATH": str(_HANGING), "WHENTHEN_HANG_AFTER": "4s"} if hanging else {}
@@ -84,6 +90,7 @@ class House:
             "executor": 3,
             "worker": 2,
             "receiver": 2,
+            "history": 3,
             "nats": 3,
         }
         kinds: dict[str, list[Supervised]] = {}
@@ -163,6 +170,7 @@ class House:
             beside = ["--nats", address, "--data-dir", self.data_dir]
             self._serve("worker-0", "worker", *beside)
             self._serve("standby", "serve", *beside, "--role", "evaluator")
+            self.histories = {"server": self.data_dir / "history.db"}
             return
         config = self.folder / "nats.conf"
         store = self.folder / "store"
@@ -178,7 +186,21 @@ class House:
         for number in (0, 1):
             self._serve(f"executor-{number}", "serve", *shared, "--role", "executor", "--role", "scheduler")
             self._serve(f"worker-{number}", "serve", *shared, "--role", "worker")
+        self._serve_histories(shared)
         await self.ready()
+
+    def _serve_histories(self, shared: list[str]) -> None:
+        """Two processes on one PostgreSQL, where the machine has it, and one on SQLite."""
+        places: dict[str, tuple[str | Path, ...]] = {"history-0": ("--data-dir", self.folder / "history-0")}
+        self.histories["history-0"] = self.folder / "history-0" / "history.db"
+        if find_programs() is not None:
+            where = self._ended.enter_context(postgres()).database("history")
+            places |= {
+                name: ("--history", where, "--data-dir", self.folder / name) for name in ("history-1", "history-2")
+            }
+            self.histories["history-1, history-2"] = where
+        for name, options in places.items():
+            self._serve(name, "serve", *shared, "--role", "history", *options)
 
     async def ready(self, within_s: float = 180.0) -> None:
         """Wait until the HTTP side says that it does its work."""
@@ -233,6 +255,7 @@ class House:
         async def gone() -> bool:
             return embedded_nats(self.data_dir) is None
 
+        self._ended.close()
         if not await gone():  # the kernel tells it that its parent is gone; one that stays is ended here
             try:
                 await until(gone, within_s=10, what="the embedded nats-server ends")

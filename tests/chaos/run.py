@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from tests.chaos.history_verdict import judge_histories
 from tests.chaos.house import House
 from tests.chaos.killer import kill_at_random
 from tests.chaos.oracle import Oracle
@@ -72,9 +73,10 @@ async def run_chaos(
         try:
             oracle = Oracle(load_rules(house.rules), house.shards)
             found = await _quiet(bus, oracle, house.shards, settle_s)
+            rows, differs = await judge_histories(bus, oracle, found, house.histories)
         finally:
             await bus.close()
-        faults = judge(house, oracle, found, sent)
+        faults = judge(house, oracle, found, sent) + differs
         # of so much that chance can not have given it all to one of two
         busy = len(found.outcomes) > 100 and len(found.runs) > 30
         hangs = [one for one in sent.taken if "-hangs-" in one]
@@ -102,6 +104,8 @@ async def run_chaos(
             "largest_window_bytes": largest,
             "largest_firing_bytes": max((len(orjson.dumps(one)) for one in found.firings.values()), default=0),
             "requests_received": len(house.called()),
+            "histories": list(house.histories),
+            "history_rows": rows,
             "runs": len(found.runs),
             "runs_tried_again": sum(run["attempt"] > 1 for run in found.runs.values()),
             "shared": house.shared(),

@@ -22,7 +22,7 @@ from whenthen.engine.evaluation.nats_log import NatsEngineStore
 from whenthen.schemas.decision_records import DecisionBatch
 from whenthen.schemas.deployments import TERMINAL, RunState
 
-__all__ = ["Found", "judge", "look", "unfinished"]
+__all__ = ["Found", "judge", "look", "named", "unfinished"]
 
 _SHOWN = 5
 
@@ -113,8 +113,8 @@ def judge(house: House, oracle: Oracle, found: Found, sent: Sent) -> list[str]:
 def _events(oracle: Oracle, sent: Sent) -> list[str]:
     twice = [event for event, count in oracle.event_ids.items() if count > 1]
     return [
-        *_named("taken with 2xx but not in the stream", sent.event_ids - set(oracle.event_ids)),
-        *_named("more than once in the stream", twice),
+        *named("taken with 2xx but not in the stream", sent.event_ids - set(oracle.event_ids)),
+        *named("more than once in the stream", twice),
     ]
 
 
@@ -128,14 +128,14 @@ def _firings(oracle: Oracle, found: Found) -> list[str]:
         if stored[name].get(key) != value
     ]
     return [
-        *_named("fired twice in the replay", oracle.doubled),
-        *_named(
+        *named("fired twice in the replay", oracle.doubled),
+        *named(
             "firings missing", [f"{name} of {expected[name]['automation']}" for name in expected.keys() - stored.keys()]
         ),
-        *_named(
+        *named(
             "firings too many", [f"{name} of {stored[name]['automation']}" for name in stored.keys() - expected.keys()]
         ),
-        *_named("firings that differ", other),
+        *named("firings that differ", other),
     ]
 
 
@@ -169,10 +169,10 @@ def _actions(house: House, oracle: Oracle, found: Found) -> list[str]:
     calls = {key for key, (_, action) in oracle.actions.items() if action["type"] == "call-webhook"}
     done = {key for key, outcome in found.outcomes.items() if outcome.state == "executed"}
     return [
-        *_named("action keys that never reached their receiver", calls - called),
-        *_named("keys received that no firing explains", called - calls),
-        *_named("actions without the outcome executed", oracle.actions.keys() - done),
-        *_named("outcomes that no firing explains", found.outcomes.keys() - oracle.actions.keys()),
+        *named("action keys that never reached their receiver", calls - called),
+        *named("keys received that no firing explains", called - calls),
+        *named("actions without the outcome executed", oracle.actions.keys() - done),
+        *named("outcomes that no firing explains", found.outcomes.keys() - oracle.actions.keys()),
     ]
 
 
@@ -186,18 +186,19 @@ def _runs(log: Path, oracle: Oracle, found: Found) -> list[str]:
     ]
     once = [run["id"] for run in found.runs.values() if run["attempt"] == 1 and executed[run["id"]] != 1]
     return [
-        *_named("firings without a run", keys - by_key.keys()),
-        *_named("runs that no firing explains", by_key.keys() - keys),
-        *_named("keys with several runs", [key for key, count in by_key.items() if count > 1]),
-        *_named("runs that are not completed", unfinished_runs),
-        *_named("tries that were executed twice", [f"{one}" for one, count in tries.items() if count > 1]),
-        *_named("runs of one try that were not executed once", once),
-        *_named("completed runs that were never executed", found.runs.keys() - executed.keys()),
-        *_named("executions of unknown runs", executed.keys() - found.runs.keys()),
+        *named("firings without a run", keys - by_key.keys()),
+        *named("runs that no firing explains", by_key.keys() - keys),
+        *named("keys with several runs", [key for key, count in by_key.items() if count > 1]),
+        *named("runs that are not completed", unfinished_runs),
+        *named("tries that were executed twice", [f"{one}" for one, count in tries.items() if count > 1]),
+        *named("runs of one try that were not executed once", once),
+        *named("completed runs that were never executed", found.runs.keys() - executed.keys()),
+        *named("executions of unknown runs", executed.keys() - found.runs.keys()),
     ]
 
 
-def _named(what: str, items: Any) -> list[str]:
+def named(what: str, items: Any) -> list[str]:
+    """A fault that says how many there are, and some of them; none when there are none."""
     names = sorted(map(str, items))
     if not names:
         return []
