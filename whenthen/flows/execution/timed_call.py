@@ -7,12 +7,13 @@ which it does with its next line of Python. In C code it can not be stopped: the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
-from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate
+from whenthen.flows.execution.cancel_scope import GATES, UNHEARD_S, CancelScope, StopGate, Stopped
 
 __all__ = ["call_within", "run_coroutine"]
 
@@ -20,8 +21,55 @@ __all__ = ["call_within", "run_coroutine"]
 def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """The result of `coroutine`, from sync code: in an event loop of its own, in a thread of its own where one runs already."""
     if asyncio._get_running_loop() is None:
+        return _run(coroutine)
+    return _Threaded(lambda: _run(coroutine)).result()
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of `coroutine`, in an event loop of this thread. Where the thread can be stopped, that cancels the coroutine."""
+    gate = GATES.gate
+    if gate is None:
         return asyncio.run(coroutine)
-    return _Threaded(lambda: asyncio.run(coroutine)).result()
+    cancelled = _Cancelled()
+
+    async def cancellable() -> Any:
+        cancelled.of(asyncio.current_task())
+        with gate.runs(cancelled):
+            return await coroutine
+
+    around = cancellable()
+    try:
+        return asyncio.run(around)
+    except asyncio.CancelledError:
+        if cancelled.heard:
+            raise Stopped from None
+        raise
+    finally:
+        around.close()  # when the stop came before they were begun
+        coroutine.close()
+
+
+class _Cancelled:
+    """Whether the coroutine of an event loop was cancelled from another thread."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.heard = False
+        self._task: asyncio.Task[Any] | None = None
+
+    def of(self, task: asyncio.Task[Any] | None) -> None:
+        self._task = task
+
+    def ask(self) -> None:
+        self.asked = True
+        if self._task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self._task.get_loop().call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self.heard = True
+        self._task.cancel()
 
 
 def call_within(
@@ -37,7 +85,7 @@ def call_within(
 
     def call() -> Any:
         value = fn(*args, **kwargs)
-        return asyncio.run(value) if asyncio.iscoroutine(value) else value
+        return _run(value) if asyncio.iscoroutine(value) else value
 
     running = _Threaded(call)
     try:
@@ -80,7 +128,10 @@ class _Threaded:
 
     def stop(self) -> None:
         self._has_gate.wait()
-        self._gate.stop()
+        if not self._gate.stop():
+            again = threading.Timer(UNHEARD_S, self._gate.stop)
+            again.daemon = True
+            again.start()
 
     def result(self) -> Any:
         self.ended.wait()
