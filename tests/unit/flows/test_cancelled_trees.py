@@ -242,3 +242,53 @@ def test_a_traced_flow_out_of_time_ends() -> None:
     finally:
         sys.settrace(before)
     assert [state.name for state in states] == ["TimedOut"] * 5
+
+
+def ended_by(task_timeout: float | None, work: Any) -> State[Any]:
+    """The final state of a run of `work` whose own time is over, or else that of its flow."""
+    seen: list[Any] = []
+
+    @flow(timeout_seconds=None if task_timeout else 0.2)
+    def run() -> None:
+        seen.append(task(work, timeout_seconds=task_timeout).submit())
+        seen[0].wait()
+
+    run(return_state=True)
+    state: State[Any] = seen[0].state
+    return state
+
+
+@pytest.mark.parametrize(("task_timeout", "name"), [(None, "Cancelled"), (0.1, "TimedOut")])
+def test_a_coroutine_is_cancelled_where_it_waits_and_may_await_to_clean_up(
+    task_timeout: float | None, name: str
+) -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        try:
+            while True:
+                await asyncio.sleep(0)
+        except asyncio.CancelledError:
+            seen.append("cancelled")
+            raise
+        finally:
+            await asyncio.sleep(0.01)
+            seen.append("cleaned up")
+
+    assert ended_by(task_timeout, work).name == name
+    eventually(lambda: seen == ["cancelled", "cleaned up"])
+
+
+@pytest.mark.parametrize(("task_timeout", "name"), [(None, "Cancelled"), (0.1, "TimedOut")])
+def test_a_coroutine_that_does_not_await_is_stopped_all_the_same(task_timeout: float | None, name: str) -> None:
+    ended = threading.Event()
+
+    async def work() -> None:
+        try:
+            while True:
+                time.sleep(0.001)  # noqa: ASYNC251 - that is what it does wrong
+        finally:
+            ended.set()
+
+    assert ended_by(task_timeout, work).name == name
+    assert ended.wait(limit(10))

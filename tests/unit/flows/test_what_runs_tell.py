@@ -158,3 +158,28 @@ def test_flows_and_tasks_are_pickled_by_name() -> None:
         pickle.dumps(local)
     with pytest.raises(TypeError, match="can not be pickled"):
         pickle.dumps(sample_flows.add.with_options(name="other"))
+
+
+@pytest.mark.parametrize("how", ["return_state", "submitted", "raised"])
+def test_a_failure_leaves_a_line_whoever_looks_at_it(how: str, caplog: pytest.LogCaptureFixture) -> None:
+    @task(task_run_name="bad-1")
+    def bad() -> None:
+        raise ValueError("no paper")
+
+    @flow(flow_run_name="night-1")
+    def night() -> None:
+        if how == "return_state":
+            bad(return_state=True)
+        elif how == "submitted":
+            bad.submit()
+        else:
+            bad()
+
+    state = night(return_state=True)
+    lines = [(r.levelname, r.getMessage(), getattr(r, "task_run_name", r.flow_run_name)) for r in caplog.records]  # type: ignore[attr-defined]
+    failed = ("ERROR", "Finished in state Failed('Task run encountered an exception ValueError: no paper')", "bad-1")
+    assert lines[0] == failed
+    assert state.is_failed() is (how == "raised")
+    assert len(lines) == (2 if how == "raised" else 1)
+    if how == "raised":
+        assert lines[1] == ("ERROR", f"Finished in state {state}", "night-1")

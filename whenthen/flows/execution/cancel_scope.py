@@ -6,8 +6,13 @@ import ctypes
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-__all__ = ["GATES", "RAISE_IN_THREAD", "STOPPED", "CancelScope", "StopGate", "Stopped"]
+__all__ = ["GATES", "RAISE_IN_THREAD", "STOPPED", "UNHEARD_S", "CancelScope", "Cancelling", "StopGate", "Stopped"]
+
+UNHEARD_S = (
+    0.5  #: after which a coroutine that was cancelled, and whose event loop has not got to it, is taken to be busy
+)
 
 
 class Stopped(BaseException):
@@ -83,20 +88,32 @@ class CancelScope:
         self.check()
 
 
+class Cancelling(Protocol):
+    """A coroutine in an event loop of its own, which can be cancelled from other threads."""
+
+    asked: bool  #: to be cancelled
+    heard: bool  #: its loop has cancelled it
+
+    def ask(self) -> None: ...
+
+
 class StopGate:
     """One thread that may be told to stop. It is stopped while the gate is open, which it is around the user's function, and not while a
     line is logged: a thread that is stopped in between could leave the lock of a handler held for ever.
 
-    Stopping is an exception at the next line of Python; a thread in C code, or one that waits for a lock, hears of it afterwards.
+    Stopping is an exception at the next line of Python; a thread in C code, or one that waits for a lock, hears of it afterwards. A
+    coroutine is cancelled instead: an exception in the code of its event loop would be caught there and be lost, or with it the callback by
+    which the coroutine goes on.
     """
 
-    __slots__ = ("ident", "is_open", "lock", "requested")
+    __slots__ = ("coroutine", "ident", "is_open", "lock", "requested")
 
     def __init__(self) -> None:
         self.ident = ctypes.c_ulong(threading.get_ident())
         self.lock = threading.Lock()
         self.is_open = False
         self.requested = False
+        self.coroutine: Cancelling | None = None  #: that its event loop runs
 
     def __enter__(self) -> None:
         with self.lock:
@@ -120,12 +137,30 @@ class StopGate:
             if was_open:
                 self.__enter__()
 
-    def stop(self) -> None:
+    @contextmanager
+    def runs(self, coroutine: Cancelling) -> Iterator[None]:
+        """In this block the thread's event loop runs `coroutine`."""
         with self.lock:
-            if self.is_open:
-                RAISE_IN_THREAD(self.ident, STOPPED)
-            else:
+            before, self.coroutine = self.coroutine, coroutine
+        try:
+            yield
+        finally:
+            with self.lock:
+                self.coroutine = before
+
+    def stop(self) -> bool:
+        """Tell the thread to stop. False where a coroutine is told: ask again after `UNHEARD_S`, since one that is busy between two awaits
+        has not heard of it, and is then stopped as other code is."""
+        told = self.coroutine
+        if told is not None and not told.asked:
+            told.ask()
+            return False
+        with self.lock:
+            if not self.is_open:
                 self.requested = True
+            elif told is None or not told.heard:
+                RAISE_IN_THREAD(self.ident, STOPPED)
+        return True
 
 
 class _Gates(threading.local):

@@ -94,7 +94,13 @@ class FlowCall(RunCall):
                 log(self.run, logging.ERROR, "Crash detected! %s", self.run.state.message)
                 yield from call_hooks(self.flow.on_crashed_hooks, self.flow, self.run, self.run.state)
         self.scope.leave()
-        log(self.run, logging.DEBUG, "Finished in state %s", self.run.state)
+        # a failure is told also where it is not raised: with `return_state=True`
+        log(
+            self.run,
+            logging.ERROR if self.run.state.is_failed() else logging.DEBUG,
+            "Finished in state %s",
+            self.run.state,
+        )
         return self
 
     def _is_ready(self) -> Generator[Step, Any, bool]:

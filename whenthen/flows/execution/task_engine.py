@@ -158,6 +158,8 @@ class TaskCall(RunCall):
                 if state.is_completed():
                     hooks = task.on_completion_hooks
                 elif state.is_failed():
+                    # told also where it is not raised: with `return_state=True`, and of a future that nobody asks
+                    log(run, logging.ERROR, "Finished in state %s", state)
                     hooks = task.on_failure_hooks
                 else:
                     return

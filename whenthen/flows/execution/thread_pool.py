@@ -7,16 +7,25 @@ from __future__ import annotations
 
 import heapq
 import itertools
+import math
 import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from whenthen.flows.clock import processor_time, sleep, steady, utc_now
-from whenthen.flows.execution.cancel_scope import GATES, RAISE_IN_THREAD, STOPPED, CancelScope, StopGate, Stopped
+from whenthen.flows.execution.cancel_scope import (
+    GATES,
+    RAISE_IN_THREAD,
+    STOPPED,
+    UNHEARD_S,
+    CancelScope,
+    StopGate,
+    Stopped,
+)
 from whenthen.flows.execution.run_contexts import WORKER
 from whenthen.flows.execution.steps import Call, Pause, WaitFor
 from whenthen.flows.futures.future import PrefectFuture
@@ -37,7 +46,7 @@ GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to 
 class WorkItem:
     """One submitted run: an engine, its context, and the future that it ends."""
 
-    __slots__ = ("call", "context", "engine", "future", "pool", "stopped")
+    __slots__ = ("call", "context", "engine", "future", "pool", "stopped", "thread")
 
     def __init__(self, call: TaskCall, context: Context, future: PrefectFuture[Any], pool: WorkerPool) -> None:
         self.call = call
@@ -45,13 +54,15 @@ class WorkItem:
         self.context = context
         self.future = future
         self.pool = pool
+        self.thread: int | None = None  #: in which the engine is; None while it waits outside, and when it has ended
         self.stopped = False  #: its thread was told to stop before the engine could hear of it
 
-    def run(self) -> None:
-        """Go on with the engine until it ends or leaves the thread."""
+    def run(self, thread: int) -> None:
+        """Go on with the engine, in this thread, until it ends or leaves the thread."""
         try:
             self.context.run(self._go_on, Stopped() if self.stopped else None)
         except Stopped as stop:  # it came between two steps
+            self.thread = thread
             self.context.run(self._go_on, stop)
 
     def _go_on(self, error: BaseException | None) -> None:
@@ -75,6 +86,7 @@ class WorkItem:
                 if self._leaves_until_ended(step.futures):
                     return
             elif isinstance(step, Pause):
+                self.thread = None
                 self.pool.later(step.seconds, self, step.scope)
                 return
             try:
@@ -87,6 +99,7 @@ class WorkItem:
                 error = raised
 
     def _end(self) -> None:
+        self.thread = None
         self.future.end()
         self.pool.ended(self)
 
@@ -94,6 +107,7 @@ class WorkItem:
         pending = [future for future in futures if not future.done()]
         if not pending:
             return False
+        self.thread = None
         count, total = itertools.count(1), len(pending)
 
         def one_less(_: PrefectFuture[Any]) -> None:
@@ -141,9 +155,10 @@ class WorkerPool:
         if self.pid != os.getpid():  # a fork has none of the parent's threads
             self._reset()
         item = WorkItem(call, context, future, self)
-        with self._lock:
-            self._items.add(item)
-            self._queue.append(item)
+        gate = GATES.gate  # of a flow that may be out of time: a run is submitted whole or not at all
+        with nullcontext() if gate is None else gate.closed(), self._lock:
+            self._items |= {item}  # without a call, as in `_work_until_closed`
+            self._queue += (item,)
             self._wake()
 
     def put(self, item: WorkItem) -> None:
@@ -272,17 +287,16 @@ class WorkerPool:
                 self._looking = False
 
     def _run(self) -> None:
+        own = threading.get_ident()
         while True:
             try:
-                self._work_until_closed()
+                self._give_back(own)
+                self._work_until_closed(own)
                 return
             except Stopped:  # it came before or after a run; what is queued has yet to hear that the tree is cancelled
-                own = threading.get_ident()
-                self._queue_stopped(self._busy.get(own))
-                self._give_back(own)
+                continue
 
-    def _work_until_closed(self) -> None:
-        own = threading.get_ident()
+    def _work_until_closed(self, own: int) -> None:
         GATES.gate = self._gates[own] = StopGate()
         while True:
             with self._lock:
@@ -292,30 +306,28 @@ class WorkerPool:
                         return
                     self._idle += 1  # whoever wakes it takes it out
                     self._work.wait()
-                item = self._queue.popleft()
+                # no call from here: a stop that comes late, while the next item is taken, is raised at calls and jumps alone
+                item = self._queue[0]
                 self._taken += 1
                 self._free -= 1
                 self._busy[own] = item
-            try:
-                item.run()
-            except Stopped:
-                self._queue_stopped(item)
-            finally:
-                self._give_back(own)
-
-    def _queue_stopped(self, item: WorkItem | None) -> None:
-        """The engine of `item`, if it has not ended, hears of the stop when it is run again."""
-        with self._lock:
-            if item is not None and item in self._items:
-                item.stopped = True
-                self._queue.append(item)
+                item.thread = own
+                del self._queue[0]
+            item.run(own)
+            self._give_back(own)
 
     def _give_back(self, own: int) -> None:
-        """The thread's place, if it has one."""
+        """The thread's place, if it has one. A stop that came outside of the engine is heard by the engine when its item is run again."""
         with self._lock:
-            if self._busy.pop(own, None) is not None:
-                self._free += 1
-                self._wake()
+            if own not in self._busy:
+                return
+            item = self._busy[own]
+            if item.thread == own and item in self._items:
+                item.stopped = True
+                self._queue += (item,)  # and no call here either
+            del self._busy[own]
+            self._free += 1
+            self._wake()
 
     def _stop_all(self) -> None:
         """Tell all threads to stop, and wait for them for `GRACE_S`.
@@ -327,23 +339,35 @@ class WorkerPool:
         own = threading.get_ident()
         limit = steady() + GRACE_S
         self._ring_all()
-        told: set[tuple[int, int]] = set()
+        with self._lock:
+            self._wake()
+        tell_at: dict[
+            tuple[int, int], float
+        ] = {}  #: when a thread is told to stop what it runs; never again once it was
         pause = STOP_LOOK_S / 32
-        while steady() < limit:
-            gates: list[StopGate] = []
+        while (now := steady()) < limit:
+            gates: list[tuple[tuple[int, int], StopGate]] = []
             with self._lock:
                 if not self._items:
                     return
                 for ident, item in self._busy.items():
-                    if ident != own and (ident, id(item)) not in told:
-                        told.add((ident, id(item)))
-                        gates.append(self._gates[ident])
-            for gate in gates:
+                    run = ident, id(item)
+                    if ident != own and tell_at.get(run, now) <= now:
+                        tell_at[run] = math.inf
+                        gates.append((run, self._gates[ident]))
+            for run, gate in gates:  # coroutines before others: that is a call
+                coroutine = gate.coroutine
+                if coroutine is not None and not coroutine.asked:
+                    coroutine.ask()
+                    tell_at[run] = now + UNHEARD_S
+            for run, gate in gates:
                 with gate.lock:
-                    if gate.is_open:
-                        RAISE_IN_THREAD(gate.ident, STOPPED)
-                    else:
+                    if tell_at[run] < math.inf:
+                        pass
+                    elif not gate.is_open:
                         gate.requested = True
+                    elif gate.coroutine is None or not gate.coroutine.heard:
+                        RAISE_IN_THREAD(gate.ident, STOPPED)
             sleep(pause)
             pause = min(2 * pause, STOP_LOOK_S)
         with self._lock:

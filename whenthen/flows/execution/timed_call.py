@@ -7,12 +7,13 @@ which it does with its next line of Python. In C code it can not be stopped: the
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Coroutine
 from contextvars import copy_context
 from typing import Any
 
-from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate, Stopped
+from whenthen.flows.execution.cancel_scope import GATES, UNHEARD_S, CancelScope, StopGate, Stopped
 
 __all__ = ["call_within", "run_coroutine"]
 
@@ -22,6 +23,61 @@ def run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
     if asyncio._get_running_loop() is None:
         return _run(coroutine)
     return _Threaded(lambda: _run(coroutine)).result()
+
+
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    """The result of `coroutine`, in an event loop of this thread. Where the thread can be stopped, that cancels the coroutine, also when
+    the stop comes in a callback of the event loop, which would log it and go on."""
+    gate = GATES.gate
+    if gate is None:
+        return asyncio.run(coroutine)
+    cancelled = _Cancelled()
+
+    async def cancellable() -> Any:
+        cancelled.of(asyncio.current_task())
+        asyncio.get_running_loop().set_exception_handler(cancelled.on_error)
+        with gate.runs(cancelled):
+            return await coroutine
+
+    around = cancellable()
+    try:
+        return asyncio.run(around)
+    except asyncio.CancelledError:
+        if cancelled.heard:
+            raise Stopped from None
+        raise
+    finally:
+        around.close()  # when the stop came before they were begun
+        coroutine.close()
+
+
+class _Cancelled:
+    """Whether the coroutine of an event loop was cancelled from another thread."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self.heard = False
+        self._task: asyncio.Task[Any] | None = None
+
+    def of(self, task: asyncio.Task[Any] | None) -> None:
+        self._task = task
+
+    def ask(self) -> None:
+        self.asked = True
+        if self._task is not None:
+            with contextlib.suppress(RuntimeError):  # the loop has been closed
+                self._task.get_loop().call_soon_threadsafe(self._cancel)
+
+    def on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        if isinstance(context.get("exception"), Stopped):
+            self._cancel()
+        else:
+            loop.default_exception_handler(context)
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self.heard = True
+        self._task.cancel()
 
 
 def call_within(
@@ -53,33 +109,6 @@ def call_within(
     return running.result()
 
 
-def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    """As `asyncio.run`, but a stop that comes while the event loop runs a callback of its own ends the coroutine, too: the event loop
-    would log it and go on, and nobody tells a thread twice."""
-    stops: list[Stopped] = []
-
-    async def stoppable() -> Any:
-        task = asyncio.current_task()
-
-        def on_error(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-            error = context.get("exception")
-            if isinstance(error, Stopped) and task is not None:
-                stops.append(error)
-                task.cancel()
-            else:
-                loop.default_exception_handler(context)
-
-        asyncio.get_running_loop().set_exception_handler(on_error)
-        return await coroutine
-
-    try:
-        return asyncio.run(stoppable())
-    except asyncio.CancelledError:
-        if stops:
-            raise stops[0] from None
-        raise
-
-
 class _Threaded:
     """One call in a daemon thread, with the caller's context."""
 
@@ -107,7 +136,10 @@ class _Threaded:
 
     def stop(self) -> None:
         self._has_gate.wait()
-        self._gate.stop()
+        if not self._gate.stop():
+            again = threading.Timer(UNHEARD_S, self._gate.stop)
+            again.daemon = True
+            again.start()
 
     def result(self) -> Any:
         self.ended.wait()
