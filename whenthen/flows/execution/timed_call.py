@@ -29,14 +29,12 @@ def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """The result of `coroutine`, in an event loop of this thread. Where the thread can be stopped, that cancels the coroutine, also when
     the stop comes in a callback of the event loop, which would log it and go on."""
     gate = GATES.gate
-    if gate is None:
-        return asyncio.run(coroutine)
     cancelled = _Cancelled()
 
     async def cancellable() -> Any:
         cancelled.of(asyncio.current_task())
         asyncio.get_running_loop().set_exception_handler(cancelled.on_error)
-        with gate.runs(cancelled):
+        with gate.runs(cancelled) if gate is not None else contextlib.nullcontext():
             return await coroutine
 
     around = cancellable()
