@@ -12,6 +12,7 @@ WhenthenError
 │   ├── InvalidBackup     a file is no backup that can be restored (`engine.backup`)
 │   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
+│   ├── NotAdmitted       what a caller shows proves nothing (HTTP 401; `engine.access`)
 │   ├── RulesFromFilesAlone   a request may not put rules in force here (`engine.process`)
 │   ├── Unproven          a request of a webhook does not prove who it is from; the answer does not say why
 │   └── SecretUnreadable  there is nothing to verify a request of a webhook by

@@ -109,6 +109,7 @@ def test_a_bad_line_is_named() -> None:
         changes(Set(ALL), Set(ALL), order(1, 5), "{")
 
 
+@pytest.mark.takes(5)
 def test_nothing_is_kept_of_lines_that_are_over() -> None:
     """As many events as one likes: what is held are ids of the last minutes and windows."""
     diff = ReplayDiff(Set(ALL), Set(BIG))
