@@ -152,6 +152,8 @@ class Api(Protocol):
     async def run_logs(self, run_id: str, *, after: int, limit: int, tail: int | None = None) -> answers.LogPage:
         """A page of what it wrote; with `tail` its last lines. Raises InvalidInput."""
 
+    async def list_task_runs(self, run_id: str, *, after: int, limit: int) -> answers.TaskRunList: ...
+
     async def list_actions(self, page: Page) -> list[answers.ActionState]:
         """Filters: automation, type, outcome (`dead` for dead letters)."""
 

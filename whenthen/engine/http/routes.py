@@ -285,6 +285,15 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         """What the run wrote, from the place `after` on, which the page before has as `next`; with `tail` its last lines."""
         return await api.run_logs(run_id, after=after, limit=limit, tail=tail)
 
+    @get("/runs/{run_id}/task-runs", tags=["runs"])
+    async def list_task_runs(
+        run_id: Named,
+        after: Annotated[int, Query(ge=0, le=2**53, description="How many to pass over.")] = 0,
+        limit: Limit = 100,
+    ) -> answers.TaskRunList:
+        """The runs of tasks and flows within the run, in the order in which they were first heard of."""
+        return await api.list_task_runs(run_id, after=after, limit=limit)
+
     @post("/runs/{run_id}/cancel", tags=["runs"])
     async def cancel_run(run_id: Named) -> answers.FlowRunDetail:
         """Ask the run to end."""
