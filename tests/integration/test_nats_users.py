@@ -26,6 +26,7 @@ from whenthen.engine.bus.streams import ENGINE, EVENTS, StreamSettings, ensure_s
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.execution.spec_store import SpecStore
 from whenthen.engine.flow_runs.flow_streams import ensure_flow_stores
+from whenthen.engine.live import KINDS
 
 pytestmark = pytest.mark.anyio
 
@@ -169,6 +170,9 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
         assert client.get("/api/status", headers=ci).status_code == 200
         assert client.post("/api/tokens/ci/revoke").status_code == 200
         assert client.get("/api/status", headers=ci).status_code == 401
+        begun = streamed(client, "").partition("id: ")[2].split()[0]
+        told = streamed(client, re.sub(r"-\d+", "-0", begun), *KINDS)  # from the beginning of each stream
+        assert [kind for kind in KINDS if f"event: {kind}\n" not in told] == []
         assert client.get("/api/status").json()["nats"] == f"nats://127.0.0.1:{server.port}"
     said = "".join((tmp_path / f"{role}.log").read_text() for role in roles)
     assert "permissions violation" not in said.lower()
@@ -180,6 +184,18 @@ def answers(client: httpx.Client, path: str) -> bool:
         return client.get(path, timeout=limit(10)).is_success
     except httpx.TransportError:
         return False
+
+
+def streamed(client: httpx.Client, last_id: str, *kinds: str) -> str:
+    """What is shown behind `last_id`, until each of these kinds was, or nothing more comes."""
+    text = ""
+    headers = {"Last-Event-ID": last_id} if last_id else {}
+    with client.stream("GET", "/api/stream", headers=headers, timeout=limit(30)) as answer:
+        for chunk in answer.iter_bytes():
+            text += chunk.decode()
+            if ": heartbeat" in text or ("\n\n" in text and all(f"event: {kind}\n" in text for kind in kinds)):
+                break
+    return text
 
 
 def completed(client: httpx.Client) -> bool:

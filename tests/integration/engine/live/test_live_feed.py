@@ -20,7 +20,7 @@ from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.streams import AUDIT, DECISIONS, ENGINE, EVENTS, StreamSettings, ensure_streams
 from whenthen.engine.bus.subjects import decisions_subject, offset_subject
-from whenthen.engine.live import LiveClient, LiveFeed, Wanted
+from whenthen.engine.live import LiveClient, LiveFeed, Wanted, stream_tails
 from whenthen.engine.live import live_client as bounds
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
 
@@ -293,6 +293,42 @@ async def test_a_shard_that_decided_nothing_since_is_no_gap(bus: Bus) -> None:
         assert again.of("gap") == []
 
 
+async def test_what_is_of_no_kind_and_is_removed_is_no_gap(bus: Bus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stream_tails, "QUIET_S", 0.1)
+    async with feeding(bus) as feed, watching(feed, Wanted(kinds=["events"])) as (told, _):
+        await publish(bus, made.event(1))
+        for number in range(3):
+            await bus.store("ticks.0", b"", f"tick-{number}")
+        await holds(lambda: told.last_id.endswith("-4"))
+    await bus.js.purge_stream(EVENTS, seq=5)
+    async with feeding(bus) as feed, watching(feed, Wanted(kinds=["events"]), told.last_id) as (again, _):
+        await publish(bus, made.event(2))
+        await holds(lambda: again.items)
+        assert again.ids == ["event-2"]
+
+
+async def test_who_comes_back_and_reads_slowly_misses_nothing_while_more_comes_than_waits_for_it(bus: Bus) -> None:
+    wanted = Wanted(kinds=["events"])
+    async with feeding(bus) as feed, watching(feed, wanted) as (begun, _):
+        await holds(lambda: begun.last_id)
+        first = begun.last_id
+        await publish(bus, *(made.event(n) for n in range(20)))
+        await holds(lambda: len(begun.items) == 20)
+        client = await feed.open(wanted, first)
+        frames, told = client.frames(), Told()
+        while not told.items:
+            told.take(await anext(frames))
+        more = bounds.MOST_ITEMS + 300
+        await asyncio.gather(*(publish(bus, made.event(n)) for n in range(20, 20 + more)))
+        await holds(lambda: len(begun.items) == 20 + more)
+        async with asyncio.timeout(limit(20)):
+            while len(told.items) < 20 + more:
+                told.take(await anext(frames))
+        assert told.of("gap") == []
+        assert told.ids == begun.ids
+        client.close()
+
+
 async def test_an_old_id_may_miss_firings_which_leave_their_stream_one_by_one(bus: Bus) -> None:
     async with feeding(bus) as feed, watching(feed, Wanted(kinds=["firings"])) as (told, _):
         await holds(lambda: told.last_id)
@@ -339,8 +375,9 @@ async def test_who_does_not_read_is_told_what_was_dropped_and_can_have_it(bus: B
             await asyncio.gather(*(publish(bus, made.event(n)) for n in range(many)))
             await holds(lambda: len(quick.items) == many)
         assert len(client._waiting) == bounds.MOST_ITEMS
-        while not told.of("gap"):
-            told.take(await anext(frames))
+        async with asyncio.timeout(limit(20)):
+            while not told.of("gap"):
+                told.take(await anext(frames))
         (gap,) = told.of("gap")
         assert (gap["reason"], gap["missed"]) == ("slow", {"events": 200})
         await publish(bus, made.event(many))
