@@ -9,6 +9,7 @@ Acts are noted: logins, tokens that are made and revoked, and that a token is us
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import time
 from collections.abc import Callable, Sequence
@@ -36,7 +37,7 @@ from whenthen.engine.access.access_records import (
 )
 from whenthen.engine.access.access_store import AccessStore
 from whenthen.engine.access.grants import EVERYTHING, Grant, NewSession
-from whenthen.schemas.errors import Conflict, InvalidInput, NotFound, Refused
+from whenthen.schemas.errors import BusUnavailable, Conflict, InvalidInput, NotFound, Refused
 from whenthen.schemas.times import format_time, parse_time
 
 __all__ = ["ADDRESS_LASTS", "AccessControl", "AccessNote", "NotAdmitted"]
@@ -260,7 +261,8 @@ class AccessControl:
         await self._store.change_tokens(change)
         self._note("token-revoked", what=name, detail=f"id={gone[0].id}; scopes={_words(gone[0])}")
         # without their token they are nothing already; what stays of them goes by itself
-        await self._store.forget_owner(gone[0].id)
+        with contextlib.suppress(BusUnavailable):
+            await self._store.forget_owner(gone[0].id)
         return gone[0]
 
     def expired(self, token: TokenRecord) -> bool:

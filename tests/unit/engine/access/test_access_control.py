@@ -307,6 +307,19 @@ async def test_revoking_what_there_is_not_says_so() -> None:
         await access.revoke_token("api-token")
 
 
+async def test_a_token_that_is_revoked_is_so_though_the_bus_goes_away_before_its_sessions_are_dropped() -> None:
+    class Gone(MemoryBucket):
+        async def purge(self, key: str, *, revision: int | None = None) -> None:
+            raise BusUnavailable("away")
+
+    access = House(sessions=Gone()).process()
+    value = await made(access)
+    session = await access.log_in(value)
+    assert (await access.revoke_token("ci")).name == "ci"
+    with pytest.raises(NotAdmitted):
+        await access.by_session(session.cookie)
+
+
 async def test_acts_are_on_record_and_uses_once_an_hour() -> None:
     house = House()
     access = house.process()
