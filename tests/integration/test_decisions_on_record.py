@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
+import sqlalchemy as sa
 
 from tests.chaos.oracle import read_stream
 from tests.chaos.processes import Supervised, child_of, free_ports, whenthen
 from tests.integration.conftest import NatsServer
+from tests.integration.engine.projection.test_projection import projecting
 from tests.patience import limit, until
 from tests.plain_http import plain_async_client
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import DECISIONS, ENGINE, EVENTS
 from whenthen.engine.decisions import CommittedBatches, DecisionReader
 from whenthen.engine.evaluation import NatsEngineStore, read_offset
+from whenthen.history import Database, read_stats
+from whenthen.history.history_tables import tallies
 from whenthen.schemas.decision_records import DecisionBatch
 
 pytestmark = [pytest.mark.anyio, pytest.mark.takes(20)]
@@ -58,10 +64,10 @@ async def gone(pid: int) -> None:
 class House:
     """An API and an evaluator, two processes on one NATS server."""
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, rules: str) -> None:
         self.rules = folder / "rules"
         self.rules.mkdir()
-        (self.rules / "rules.yaml").write_text(RULES)
+        (self.rules / "rules.yaml").write_text(rules)
         (self.port,) = free_ports(1)
         env = {"WHENTHEN_API_TOKEN": TOKEN, "WHENTHEN_LEASE": "1s", "WHENTHEN_RULES_FROM": "files, api"}
         common = ["serve", self.rules, "--nats", url]
@@ -107,8 +113,8 @@ class House:
 
 
 @asynccontextmanager
-async def house(folder: Path, url: str) -> AsyncIterator[House]:
-    found = House(folder, url)
+async def house(folder: Path, url: str, rules: str = RULES) -> AsyncIterator[House]:
+    found = House(folder, url, rules)
     try:
         found.api.start()
         await found.ready()
@@ -170,7 +176,9 @@ async def test_why_is_answered_after_everything_was_killed_by_a_process_that_eva
             assert why["missing"][0].startswith("1 of 2 parts fired; triggers[1] would have had to fire by ")
 
             if round == 0:
+                nats_server.kill()
                 await server.kill_all()
+                nats_server.start()
                 await server.ready()
 
         (third,) = await server.emit(failed("etl", occurred="2026-01-31T12:04:00Z"))
@@ -330,3 +338,80 @@ async def test_decisions_are_counted_while_their_stream_is_away_and_recorded_whe
             why = await server.get("/api/why", automation="failing", event=event)
             assert why["reason"] == "below_threshold", why
         assert (await bus.js.stream_info(DECISIONS)).state.messages > 0
+
+
+BUSY = (
+    """
+automations:
+  - name: busy
+    trigger:
+      type: compound
+      require: all
+      within: 1h
+      triggers:
+"""
+    + "".join(f"        - {{expect: tick, when: event.payload.n > {number}}}\n" for number in range(10))
+    + """
+    actions: [do-nothing]
+"""
+)
+EVENTS_OF_BURST = 10_000  #: each is decided ten times
+
+
+async def test_a_burst_of_decisions_of_one_automation_is_counted_exactly_and_takes_bounded_room(
+    tmp_path: Path, nats_server: NatsServer, bus: Bus
+) -> None:
+    decisions = 10 * EVENTS_OF_BURST
+    async with house(tmp_path, nats_server.url, BUSY) as server:
+        for start in range(0, EVENTS_OF_BURST, 1000):
+            await asyncio.gather(
+                *(
+                    bus.store(
+                        "events.tick",
+                        orjson.dumps(
+                            {
+                                "id": f"tick-{start + number}",
+                                "event": "tick",
+                                "occurred": "2026-01-31T12:00:00Z",
+                                "received": "2026-01-31T12:00:00Z",
+                                "source": "api",
+                                "resource": {"id": "clock"},
+                                "payload": {"n": 0},
+                            }
+                        ),
+                    )
+                    for number in range(1000)
+                )
+            )
+        counts: dict[str, int] = {}
+
+        async def all_decided() -> bool:
+            counts.update(await server.decided("busy"))
+            return counts == {"condition_false": decisions}
+
+        try:
+            await until(all_decided, within_s=START_S, what="all is decided")
+        except AssertionError:
+            assert counts == {"condition_false": decisions}
+            raise
+        state = (await bus.js.stream_info(DECISIONS)).state
+        # a batch has the counts and the last 20 rows, however much was decided
+        assert state.bytes < 10_000 * state.messages
+        assert state.messages < EVENTS_OF_BURST / 10, "a batch for each commit, of many events"
+        database = Database(tmp_path / "history.db")
+        async with projecting(bus, database, shards=1):
+
+            def counted() -> dict[tuple[str, str], int]:
+                with database.reading() as connection:
+                    rows = connection.execute(
+                        sa.select(tallies).where(tallies.c.kind == "decisions", tallies.c.level == 3)
+                    )
+                    return Counter({(row.first, row.second): row.count for row in rows})
+
+            async def all_there() -> bool:
+                return await asyncio.to_thread(counted) == {("busy", "condition_false"): decisions}
+
+            await until(all_there, within_s=60, what="the history has counted them")
+            rows = read_stats(database).tables["decisions"].rows
+            assert 20 <= rows <= 21 * state.messages
+        database.close()

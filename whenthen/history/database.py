@@ -113,9 +113,14 @@ class Database:
         """A transaction that writes; committed at the end, rolled back on an error.
 
         Raises:
-            HistoryUnavailable: the database can not be used now.
+            HistoryUnavailable: the database can not be used now, or a later version has brought it up to date since it was opened.
         """
         with self._translated(), self._opened().begin() as connection:
+            # PostgreSQL holds the row, so that no migration ends before this transaction does; SQLite has one writer
+            held = "" if self.is_sqlite else " FOR SHARE"
+            found = connection.execute(sa.text(f"SELECT version_num FROM alembic_version{held}")).scalar()
+            if found != KNOWN_REVISIONS[-1]:
+                raise HistoryUnavailable(self.where, "newer", f"its revision is {str(found)[:40]}")
             yield connection
 
     @contextlib.contextmanager

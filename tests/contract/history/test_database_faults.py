@@ -47,6 +47,17 @@ def test_a_database_of_a_later_version_is_left_alone(database: Database) -> None
         project(Projection(database), "EVENTS", event(2))
 
 
+def test_a_later_version_that_brings_the_database_up_to_date_ends_what_this_one_writes(database: Database) -> None:
+    projection = Projection(database)
+    project(projection, "EVENTS", event(1))
+    with database.writing() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(HistoryUnavailable) as caught:
+        project(projection, "EVENTS", event(2))
+    assert caught.value.reason == "newer"
+    assert count(database) == 1
+
+
 def test_a_locked_database_is_written_once_the_lock_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("whenthen.history.database.BUSY_S", 0.1)
     database = Database(tmp_path / "history.db")

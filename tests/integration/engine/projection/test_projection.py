@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -23,10 +24,12 @@ from tests.patience import until
 from tests.postgres import postgres
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Offset
-from whenthen.engine.bus.streams import StreamSettings, ensure_streams
+from whenthen.engine.bus.stream_pages import newest
+from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
 from whenthen.engine.bus.subjects import decisions_subject, offset_subject
+from whenthen.engine.process.queries.stored_events import event_fields
 from whenthen.engine.projection import PROJECTED, DecisionProjector, HistoryWriter, StreamProjector
-from whenthen.history import Database, HistoryQuery, HistoryReader, Keep
+from whenthen.history import Database, HistoryQuery, HistoryReader, Keep, read_stats
 from whenthen.history.history_tables import decisions, events, firings, tallies, tries
 
 __all__ = ["bus", "nats_server"]  # fixtures
@@ -253,3 +256,39 @@ async def test_what_came_while_the_database_was_locked_is_written_afterwards_and
     assert caplog.text.count("another program holds a lock on it") == 1
     assert "the history is written again" in caplog.text
     database.close()
+
+
+@pytest.mark.takes(20)
+async def test_payloads_of_3_mb_by_the_hundred_are_projected_without_them_and_listed_in_small_pages(
+    bus: Bus, tmp_path: Path
+) -> None:
+    database = Database(tmp_path / "history.db")
+    large = "x" * (3 << 20)
+    for first in range(0, 120, 10):
+        await publish(bus, *(made.event(first + n, payload=large) for n in range(10)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    async with projecting(bus, database):
+        await holds(database, {"events": 120})
+    page = HistoryReader(database).page(HistoryQuery(kind="events", limit=1000))
+    assert [row["id"] for row in page.rows] == [f"event-{n}" for n in range(119, -1, -1)]
+    assert all("payload" not in row and row["payload_bytes"] > 3 << 20 for row in page.rows)
+    assert len(orjson.dumps(page.rows)) < 100_000
+    assert read_stats(database).bytes < 5_000_000
+    # what is read ahead is bounded by bytes, not by messages
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 250_000, "KiB"
+    database.close()
+
+    client = bus.client
+    pages = 0
+    place: int | None = None
+    seen: list[str] = []
+    while len(seen) < 120:
+        found = await newest(
+            client, EVENTS, "events.>", limit=100, before=place, pick=lambda each: event_fields(each)["id"]
+        )
+        assert 1 <= len(found) <= 4, "an answer has 8 MiB of events, whatever its limit"
+        seen += found
+        place = found.next
+        pages += 1
+    assert seen == [f"event-{n}" for n in range(119, -1, -1)]
+    assert pages < 121
