@@ -80,6 +80,7 @@ ROUTES: Final[Mapping[tuple[str, str], Need | AccessScope]] = MappingProxyType(
         ("POST", "/api/deployments/{name}/resume"): _OPERATE,
         ("GET", "/api/runs"): _READ,
         ("GET", "/api/runs/{run_id}"): _READ,
+        ("GET", "/api/runs/{run_id}/task-runs"): _READ,
         ("GET", "/api/runs/{run_id}/logs"): _READ,
         ("POST", "/api/runs/{run_id}/cancel"): _OPERATE,
         ("GET", "/api/actions"): _READ,
