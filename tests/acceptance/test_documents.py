@@ -232,6 +232,13 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
         ask("GET", path)
     ask("GET", f"/api/events/{event_id}")
     for path in (
+        f"/api/firings/{dead['firing']}",
+        f"/api/actions/{dead['key']}",
+        f"/api/runs/{loaded['id']}/logs?tail=3",
+    ):
+        ask("GET", path)
+    ask("GET", "/api/events?since=1h&label=id=order.1&sorce=x")
+    for path in (
         "/api/automations",
         "/api/automations/ordered",
         "/api/automations/nobody",

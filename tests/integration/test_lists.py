@@ -30,11 +30,13 @@ from whenthen.engine.bus.subjects import (
 )
 from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import Page
+from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.action_queries import ActionQueries
 from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists
+from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
@@ -50,10 +52,11 @@ async def store(bus: Bus, messages: Sequence[Message]) -> None:
         await publish_batch(bus.client, messages[start : start + 900], expect=None)
 
 
-def lists_of(bus: Bus) -> tuple[MergedLists, KnownNames]:
+def lists_of(bus: Bus) -> tuple[MergedLists, KnownNames, WholeIds]:
     """Without a history."""
     registry = RuleRegistry(Rules(), shards=1, resolve_secret=str)
-    return MergedLists(bus, HistoryQuestions(bus)), KnownNames(registry)
+    history = HistoryQuestions(bus)
+    return MergedLists(bus, history), KnownNames(registry), WholeIds(IdPrefixes(bus.client), history)
 
 
 def firing(number: int, automation: str = "a") -> Firing:
@@ -90,9 +93,9 @@ async def test_lists_are_whole_whatever_windows_write(bus: Bus) -> None:
         await store(bus, left_by(number, "a"))
     await store(bus, [Message(window_subject(0, "t", f"k{n}"), b"x") for n in range(70_000)])
     await store(bus, left_by(3, "b"))
-    lists, names = lists_of(bus)
-    firings = FiringQueries(lists, names)
-    actions = ActionQueries(DeadLetters(bus.client), lists, names)
+    lists, names, whole = lists_of(bus)
+    actions = ActionQueries(DeadLetters(bus.client), lists, names, whole)
+    firings = FiringQueries(bus.client, lists, names, whole, actions)
 
     def page(limit: int = 10, before: int | None = None, **filters: str) -> Page:
         return Page(limit=limit, before=None if before is None else str(before), filters=filters)

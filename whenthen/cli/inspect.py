@@ -30,6 +30,7 @@ from whenthen.cli.lists.listings import (
     print_items,
     same_day,
 )
+from whenthen.cli.lists.shown_things import show_event, show_firing
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, OutputOption, UrlOption
 from whenthen.cli.output import errors, escape, print_document, print_json, stdout
@@ -248,26 +249,12 @@ def add_commands(app: typer.Typer) -> None:
     orphans = new_group(automations, "orphans", ORPHANS.about)
     add_listing(orphans, ORPHANS)
     orphans.command("forget")(forget_orphans)
-    app.command("firings")(list_command(FIRINGS))
+    firings = new_group(app, "firings", FIRINGS.about)
+    add_listing(firings, FIRINGS)
+    firings.command("show")(show_firing)
     app.command("audit")(list_command(AUDIT))
     app.command("status")(status)
     app.command("asyncapi")(asyncapi)
-
-
-@errors
-def show_event(
-    event_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The event's id, as it is listed or in full.", show_default=False)
-    ],
-    url: UrlOption = DEFAULT_URL,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """One event, whole."""
-    from whenthen.cli.client import Client, quoted
-
-    with Client.connect(url, ca) as client:
-        print_document(client.get(f"/api/events/{quoted(event_id)}"), as_json=as_json)
 
 
 @errors

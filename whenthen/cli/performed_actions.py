@@ -22,6 +22,7 @@ from whenthen.cli.lists.listings import (
     list_command,
     local_time,
 )
+from whenthen.cli.lists.shown_things import show_action
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, fail, print_json, stdout
@@ -72,6 +73,7 @@ def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
     actions = new_group(app, "actions", ACTIONS.about)
     add_listing(actions, ACTIONS)
+    actions.command("show")(show_action)
     actions.command("dead")(list_command(DEAD_LETTERS))
     actions.command("redrive")(redrive_actions)
     actions.command("drop")(drop_actions)

@@ -24,6 +24,7 @@ from whenthen.cli.lists.listings import (
     local_time,
     print_items,
 )
+from whenthen.cli.lists.shown_things import print_next, run_commands
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, UrlOption
 from whenthen.cli.output import errors, escape, print_document, print_json, print_lines, stdout, visible
@@ -234,6 +235,7 @@ def show_run(
         print_items(TASK_RUNS, below["task_runs"], output=Output.TABLE, empty="")
     if below["total"] > len(below["task_runs"]):
         stdout().print(f"{below['total'] - len(below['task_runs'])} more: GET /api/runs/{run['id']}/task-runs")
+    print_next(run_commands(run))
 
 
 @errors

@@ -36,6 +36,7 @@ class FakeServer:
     url: str = ""
     answers: dict[str, Any] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)  #: that stand in the head of each answer
 
     def answer(self, asked: Asked) -> tuple[int, Any]:
         self.asked.append(asked)
@@ -74,6 +75,8 @@ def server() -> Iterator[FakeServer]:
             self.send_response(status)
             if status == 503:
                 self.send_header("Retry-After", "2")
+            for note in fake.notes:
+                self.send_header("Whenthen-Note", note)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
             self.wfile.write(body)

@@ -259,6 +259,69 @@ def test_a_shortened_id_goes_to_the_server_as_it_is_and_last_is_the_newest_run(
     assert "there are no runs yet" in run("runs", "show", "last", code=1).output
 
 
+def test_what_is_shown_names_the_commands_that_go_on_from_it(run: Callable[..., Any], server: Any) -> None:
+    event = {"id": "e 1", "follows": "e0", "lineage": {"firing": "f0"}}
+    server.answers["GET /api/events/e 1"] = event
+    server.answers["GET /api/firings"] = [{"id": "f1"}]
+    assert run("events", "show", "e 1").output.splitlines()[-4:] == [
+        "# whenthen firings show f1",
+        "# whenthen firings show f0",
+        "# whenthen events show e0",
+        "# whenthen trace 'e 1'",
+    ]
+    action = {**ACTION, "firing": "f1", "outcome": "dead", "result": {"flow_run": RUN["id"]}}
+    firing = {"id": "f1", "automation": "a", "event": "e 1", "events": ["e0", "e 1"], "actions": [action]}
+    server.answers["GET /api/firings/f1"] = firing
+    assert run("firings", "show", "f1").output.splitlines()[-5:] == [
+        "# whenthen events show e0",
+        "# whenthen events show 'e 1'",
+        f"# whenthen actions show {ACTION['key']}",
+        "# whenthen automations decisions a --firing f1",
+        "# whenthen trace f1",
+    ]
+    server.answers[f"GET /api/actions/{ACTION['key']}"] = action
+    assert run("actions", "show", ACTION["key"]).output.splitlines()[-3:] == [
+        "# whenthen firings show f1",
+        f"# whenthen runs show {RUN['id']}",
+        f"# whenthen actions redrive {ACTION['key']}",
+    ]
+    assert "#" not in run("firings", "show", "f1", "--json").output
+
+
+def test_filters_of_lists_go_to_the_server_and_its_notes_to_standard_error(
+    run: Callable[..., Any], server: Any
+) -> None:
+    for path in (
+        "/api/events",
+        "/api/firings",
+        "/api/actions",
+        "/api/runs",
+        "/api/audit",
+        "/api/automations/a/windows",
+    ):
+        server.answers[f"GET {path}"] = []
+    server.answers["GET /api/automations/a/decisions"] = []
+    for words in (
+        ("events", "--since", "2h", "--label", "a=b", "--label", "c=d", "--firing", "f"),
+        ("firings", "list", "--since", "2h", "--until", "1h", "--key", "id=x", "--automation", "a"),
+        ("actions", "--since", "2h", "--firing", "f", "--automation", "a"),
+        ("actions", "dead", "--since", "2h", "--firing", "f"),
+        ("runs", "--since", "2h", "--firing", "f", "--automation", "a", "--text", "t"),
+        ("automations", "decisions", "a", "--since", "2h", "--firing", "f", "--key", "k"),
+        ("automations", "windows", "a", "--key", "id=x", "--since", "2h"),
+        ("audit", "--since", "2h", "--until", "1h"),
+    ):
+        run(*words)
+        asked = server.asked[-1].query
+        for name in ("since", "until", "firing", "automation", "key", "text"):
+            assert (name in asked) == (f"--{name}" in words), words
+    assert server.asked[0].query["label"] == "c=d"
+    server.notes = ["only what the stream still keeps was looked through"]
+    result = run("firings", "--json")
+    assert result.stderr == "note: only what the stream still keeps was looked through\n"
+    assert orjson.loads(result.stdout) == []
+
+
 def test_dead_letters_are_redriven_by_key_or_all_and_refusals_told(run: Callable[..., Any], server: Any) -> None:
     server.answers["GET /api/actions"] = [ACTION, {**ACTION, "key": "f2.0"}]
     server.answers["POST /api/actions/f1.0/redrive"] = {"key": "f1.0"}

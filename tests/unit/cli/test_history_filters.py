@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 
 from tests.unit.engine.http.http_fakes import FakeApi, app_over, client_of
 from whenthen.cli.client import Client
-from whenthen.cli.lists.filter_pairs import FILTERS
+from whenthen.cli.lists.filter_pairs import COUNTED, FILTERS
 from whenthen.cli.main import app
 from whenthen.schemas.errors import InvalidInput
 
@@ -22,6 +22,7 @@ def test_the_filters_are_those_of_the_route() -> None:
         return {each["name"] for each in route["parameters"] if each["in"] == "query"}
 
     assert {*FILTERS, "limit", "before", "since", "until"} == asyncio.run(parameters("/api/history/{of}"))
+    assert {*COUNTED, "by", "step", "since", "until"} == asyncio.run(parameters("/api/history/{of}/counts"))
     assert {*FILTERS, "of"} == asyncio.run(parameters("/api/stream"))
 
 

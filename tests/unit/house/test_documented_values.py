@@ -251,6 +251,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("history", f"at most {history_rows.MOST_MARKS} an event"),
     ("history", f"Of one kind at most {n(projection.MOST_FIRST)} values"),
     ("history", f"for at most {n(history_queries.SCAN_ROWS)} rows an answer"),
+    ("history", f"for at most {n(stream_pages._MAX_SCANNED)} messages a page"),
     ("history", f"id prefix (of at most {n(history_queries.MOST_IDS)} rows)"),
     ("history", f"At most {history_service.MOST_WAITING} questions wait"),
     ("history", f"at most {n(history_retention.STEP_ROWS)} rows, one transaction each"),

@@ -10,13 +10,16 @@ import typer
 from whenthen.cli.output import fail
 from whenthen.schemas.errors import did_you_mean
 
-__all__ = ["FILTERS", "FilterPairs", "read_filters"]
+__all__ = ["COUNTED", "FILTERS", "FilterPairs", "read_filters"]
 
 #: as the routes have them
 FILTERS = (
     "id", "name", "label", "related", "automation", "reason", "event", "firing", "key", "state", "type", "deployment", "work_pool", "kind",
     "who", "text",
 )  # fmt: skip
+
+#: of counts
+COUNTED = ("name", "automation", "reason", "state", "deployment", "kind", "cause")
 
 FilterPairs = Annotated[
     list[str] | None,
@@ -26,14 +29,14 @@ FilterPairs = Annotated[
 ]
 
 
-def read_filters(pairs: Sequence[str] | None) -> dict[str, list[str]]:
-    """The query parameters that pairs stand for. Ends the command with an error of usage when one is none."""
+def read_filters(pairs: Sequence[str] | None, known: Sequence[str] = FILTERS) -> dict[str, list[str]]:
+    """The query parameters that pairs stand for, each one of `known`. Ends the command with an error of usage when one is none."""
     found: dict[str, list[str]] = {}
     for pair in pairs or ():
         name, equals, value = pair.partition("=")
         if not equals:
             fail(f"{pair[:80]!r} is not of the form name=value", 2)
-        if name not in FILTERS:
-            fail(f"no filter is named {name[:80]!r}{did_you_mean(name, FILTERS)}; there are {', '.join(FILTERS)}", 2)
+        if name not in known:
+            fail(f"no filter is named {name[:80]!r}{did_you_mean(name, known)}; there are {', '.join(known)}", 2)
         found.setdefault(name, []).append(value)
     return found

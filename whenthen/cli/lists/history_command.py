@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
-from whenthen.cli.lists.filter_pairs import FilterPairs, read_filters
+from whenthen.cli.lists.filter_pairs import COUNTED, FilterPairs, read_filters
 from whenthen.cli.lists.listings import Column, local_time, print_items
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, Output, OutputOption, UrlOption
@@ -32,6 +32,11 @@ STREAMS = (
     Column(title="BEHIND", value=lambda item: _behind(item["behind"]), shape=Shape.NUMBER),
     Column(title="BY", value=lambda item: _by(item["behind"]), optional=True),
 )
+COUNTS = (
+    Column(title="FROM", value=local_time("at")),
+    Column(title="VALUE", value="value", shape=Shape.NAME, optional=True),
+    Column(title="COUNT", value="count", shape=Shape.NUMBER),
+)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -39,6 +44,7 @@ def add_commands(app: typer.Typer) -> None:
     history = new_group(app, "history", "What happened in the last weeks, and how much of it is kept.")
     history.command("stats")(stats)
     history.command("list")(list_kind)
+    history.command("counts")(count_kind)
 
 
 def _behind(lag: Mapping[str, Any] | None) -> str | int:
@@ -94,3 +100,33 @@ def list_kind(
     if found["next"] is not None:
         why = "more" if found["whole"] else f"stopped after {found['scanned']} rows; there may be more"
         stderr().print(f"{why}: --before {found['next']}", markup=False)
+
+
+@errors
+def count_kind(
+    kind: Annotated[
+        str,
+        typer.Argument(help="events, decisions, firings, actions, runs or audit.", show_default=False),
+    ],
+    filters: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[NAME=VALUE]...", help=f"Filters: {', '.join(COUNTED)}.", show_default=False),
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="A field, such as automation, reason or state.")] = None,
+    step: Annotated[str, typer.Option(help="hour or day.")] = "hour",
+    since: Annotated[str | None, typer.Option(help="A time, or how long ago; default: a day.")] = None,
+    until: Annotated[str | None, typer.Option(help="A time, or how long ago; exclusive.")] = None,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """How many there were in each hour or day (UTC); those without any are left out."""
+    from whenthen.cli.client import Client, quoted
+
+    parameters = read_filters(filters, COUNTED)
+    with Client.connect(url, ca) as client:
+        found = client.get(
+            f"/api/history/{quoted(kind)}/counts",
+            **{**parameters, "by": by, "step": step, "since": since, "until": until},
+        )
+    print_items(COUNTS, found, output=output, empty="none in this time")

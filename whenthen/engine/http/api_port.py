@@ -139,6 +139,8 @@ class Api(Protocol):
     async def list_firings(self, page: Page) -> list[answers.FiringSummary]:
         """Filters: automation."""
 
+    async def get_firing(self, firing_id: str) -> answers.FiringDetail: ...
+
     async def list_deployments(self, after: str | None) -> Listing[answers.DeploymentSummary]:
         """As `list_automations`."""
 
@@ -158,6 +160,8 @@ class Api(Protocol):
 
     async def list_actions(self, page: Page) -> list[answers.ActionState]:
         """Filters: automation, type, outcome (`dead` for dead letters)."""
+
+    async def get_action(self, key: str) -> answers.ActionState: ...
 
     async def count_dead(self, automation: str | None) -> answers.DeadLetterCount:
         """How many dead letters there are, of one automation or of all."""

@@ -220,6 +220,11 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         )  # fmt: skip
         return _linked(request, response, await api.list_firings(page))
 
+    @get("/firings/{firing_id}", tags=["automations"])
+    async def get_firing(firing_id: Named) -> answers.FiringDetail:
+        """One firing and how its actions stand."""
+        return await api.get_firing(firing_id)
+
     @get("/deployments", tags=["deployments"])
     async def list_deployments(
         request: Request, response: Response, after: After = None
@@ -327,6 +332,11 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
             until=until, text=text,
         )  # fmt: skip
         return _linked(request, response, await api.list_actions(page))
+
+    @get("/actions/{key}", tags=["actions"])
+    async def get_action(key: Named) -> answers.ActionState:
+        """One action and how it stands."""
+        return await api.get_action(key)
 
     @get("/actions/dead/count", tags=["actions"])
     async def count_dead(automation: Filter = None) -> answers.DeadLetterCount:

@@ -37,6 +37,7 @@ from whenthen.engine.process.queries.history.stream_query import StreamQuery
 from whenthen.engine.process.queries.lists.automation_windows import AutomationWindows
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists
+from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.engine.process.queries.run_queries import RunQueries
 from whenthen.engine.process.queries.stored_log import StoredLog
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
@@ -91,6 +92,7 @@ class ServerApi:
         self.note_refusal = intake.note_refusal
         history = HistoryQuestions(bus, clock)
         lists, names = MergedLists(bus, history, clock), KnownNames(rule_registry)
+        whole = WholeIds(ids, history)
         self.list_audit = AuditQueries(lists, names).list_audit
         self.history_page = history.history_page
         self.history_counts = history.history_counts
@@ -113,7 +115,7 @@ class ServerApi:
         self._describe = describe
         self._backups = backups
 
-        events = EventQueries(bus, positions, ids, lists, names)
+        events = EventQueries(bus, positions, ids, lists, names, whole)
         self.list_events = events.list_events
         self.get_event = events.get_event
 
@@ -121,12 +123,15 @@ class ServerApi:
         self.stored_log = StoredLog(bus, replay.position_at, paused_now=pauses.changes, clock=clock).stored_log
         self.why = WhyQuery(bus, rule_registry, replay, events).why
         self.record = RecordQuery(bus, rule_registry, replay, events, ids).record
-        automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation, lists)
+        automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation, lists, whole)
         self.list_automations = automations.list_automations
         self.get_automation = automations.get_automation
         self.list_decisions = automations.list_decisions
         self.list_windows = AutomationWindows(rule_registry, lists).list_windows
-        self.list_firings = FiringQueries(lists, names).list_firings
+        actions = ActionQueries(dead_letters, lists, names, whole)
+        firings = FiringQueries(bus.client, lists, names, whole, actions)
+        self.list_firings = firings.list_firings
+        self.get_firing = firings.get_firing
         automation_commands = AutomationCommands(pauses, automations)
         self.pause_automation = done("automation-paused", automation_commands.pause_automation, told=_pause)
         self.resume_automation = done("automation-resumed", automation_commands.resume_automation)
@@ -135,7 +140,7 @@ class ServerApi:
         self.forget_orphans = done("windows-forgotten", orphans.forget_orphans)
 
         deployments = DeploymentQueries(rule_registry, stores, clock)
-        runs = RunQueries(orchestrator, ids, lists, names)
+        runs = RunQueries(orchestrator, ids, lists, names, whole)
         self.list_deployments = deployments.list_deployments
         self.get_deployment = deployments.get_deployment
         self.list_runs = runs.list_runs
@@ -151,8 +156,8 @@ class ServerApi:
 
         self.trace = TraceQuery(bus, orchestrator, ids, shards=shards).trace
 
-        actions = ActionQueries(dead_letters, lists, names)
         self.list_actions = actions.list_actions
+        self.get_action = actions.get_action
         self.count_dead = actions.count_dead
         action_commands = ActionCommands(dead_letters, ids, rule_registry)
         self.redrive_action = done("action-redriven", action_commands.redrive_action)

@@ -78,6 +78,32 @@ async def test_windows_are_listed_with_their_keys_what_they_hold_and_when_they_e
             address = answer.links["next"]["url"] if "next" in answer.links else ""
         assert pages == found
 
+        # decisions of a time range come from the history and from the record alike, and from the history page by page
+        async def decided(address: str) -> list[Any]:
+            found: list[Any] = []
+            while address:
+                answer = await client.get(address)
+                assert answer.status_code == 200, answer.text
+                assert len(answer.json()) <= 2
+                found += answer.json()
+                address = answer.links["next"]["url"] if "next" in answer.links else ""
+            return found
+
+        decisions = "/api/automations/counted/decisions?limit=2"
+        on_record = await decided(decisions)
+        assert [each["event"] for each in on_record] == [f"e-{n}" for n in range(5, -1, -1)]
+
+        async def in_history() -> bool:
+            rows = (await client.get("/api/history/decisions?automation=counted")).json()["items"]
+            return len(rows) == 6
+
+        assert await decided(decisions + "&since=1h") == on_record
+        await until(in_history)
+        assert await decided(decisions + "&since=1h") == on_record
+        assert await decided(decisions + "&event=e-3") == [on_record[2]]
+        assert await decided(decisions + "&since=1h&reason=fired") == []
+        assert await decided(decisions + "&until=1h") == []
+
         # one that is larger than a message is listed without what it holds, and one that can not be read not at all
         parts = server._started()
         leaf = parts.rule_registry.now.automations["counted"].leaves[0].id

@@ -27,11 +27,12 @@ from whenthen.engine.process.queries.firing_queries import FiringQueries
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists
+from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.projection import HistoryLag, HistoryService, HistoryWriter, StreamProjector
 from whenthen.history import Database, HistoryQuery, HistoryReader, Keep
 from whenthen.rules import Rules
-from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.errors import Conflict, InvalidInput, NotFound
 
 __all__ = ["bus", "nats_server"]  # fixtures
 
@@ -44,10 +45,13 @@ class Lists:
     def __init__(self, bus: Bus, database: Database) -> None:
         self.bus, self.database = bus, database
         registry = RuleRegistry(Rules(), shards=1, resolve_secret=str)
-        lists, names = MergedLists(bus, HistoryQuestions(bus)), KnownNames(registry)
-        self.events = EventQueries(bus, EventPositions(), IdPrefixes(bus.client), lists, names).list_events
-        self.firings = FiringQueries(lists, names).list_firings
-        self.actions = ActionQueries(DeadLetters(bus.client), lists, names).list_actions
+        history, ids = HistoryQuestions(bus), IdPrefixes(bus.client)
+        lists, names, whole = MergedLists(bus, history), KnownNames(registry), WholeIds(ids, history)
+        actions = ActionQueries(DeadLetters(bus.client), lists, names, whole)
+        firings = FiringQueries(bus.client, lists, names, whole, actions)
+        self.events = EventQueries(bus, EventPositions(), ids, lists, names, whole).list_events
+        self.firings, self.get_firing = firings.list_firings, firings.get_firing
+        self.actions, self.get_action = actions.list_actions, actions.get_action
 
     async def project(self, stream: str, kind: str, newest: str) -> None:
         """Fill the history until it has what has the id `newest`."""
@@ -165,6 +169,21 @@ async def test_an_action_is_listed_once_as_it_is_now(bus: Bus, tmp_path: Path) -
             assert [each.key for each in found] == [f"firing-{n}.0" for n in (6, 4, 3, 1)]
         found, _ = await every(lists.actions, 3, firing="firing-5")
         assert [each.key for each in found] == ["firing-5.0"]
+        found, _ = await every(lists.actions, 3, firing="firing-5")
+        assert found == [await lists.get_action("firing-5.0")]
+        firing = await lists.get_firing("firing-5")
+        assert (firing.event, [each.outcome for each in firing.actions]) == ("event-5", ["executed"])
+        for ask, wrong in (
+            (lists.get_firing, "firing-7"),
+            (lists.get_firing, "../x"),
+            (lists.get_action, "firing-5"),
+            (lists.get_action, "firing-5.7"),
+            (lists.get_action, "firing-5.²"),
+        ):
+            with pytest.raises(NotFound):
+                await ask(wrong)
+        with pytest.raises(Conflict, match="is the beginning of 6 ids"):
+            await lists.get_firing("firing")
         found, _ = await every(lists.firings, 4, automation="ship", id="firing-")
         assert [each.id for each in found] == [f"firing-{n}" for n in range(6, 0, -1)]
 

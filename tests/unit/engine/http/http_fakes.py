@@ -18,6 +18,7 @@ from whenthen.engine.metrics import Metrics
 from whenthen.schemas.deployments import RunState
 from whenthen.schemas.errors import Conflict, InvalidEvent, InvalidInput, NotFound, Refused
 from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.firings import FiringState
 from whenthen.schemas.times import format_time
 from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import Request, Translation
@@ -125,6 +126,20 @@ ANSWERS: dict[str, Any] = {
         notes=[],
     ),
     "list_firings": [],
+    "get_firing": answers.FiringDetail(
+        id="f",
+        automation="a",
+        state=FiringState.TRIGGERED,
+        fired=TIME,
+        at=TIME,
+        key={},
+        event=None,
+        events=[],
+        total=0,
+        trace=answers.Trace(id="1" * 32, parent="2" * 16, flags="01"),
+        seq=1,
+        actions=[],
+    ),
     "pause_automation": AUTOMATION,
     "resume_automation": AUTOMATION,
     "list_orphans": [],
@@ -139,6 +154,9 @@ ANSWERS: dict[str, Any] = {
     "run_logs": answers.LogPage(lines=[], next=0, done=False),
     "run_log_end": answers.LogPage(lines=[], next=0, done=False),
     "list_actions": [],
+    "get_action": answers.ActionState(
+        key="f.0", automation="a", type="do-nothing", outcome="waiting", attempt=0, at=TIME, firing="f", seq=1
+    ),
     "count_dead": answers.DeadLetterCount(count=7),
     "redrive_action": answers.Redriven(key="k.0", outcome="retrying", attempts=3),
     "drop_action": answers.Redriven(key="k.0", outcome="dropped", attempts=3),

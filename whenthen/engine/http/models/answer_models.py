@@ -48,6 +48,7 @@ __all__ = [
     "DeploymentSummary",
     "ErrorAnswer",
     "ErrorDetail",
+    "FiringDetail",
     "FiringSummary",
     "FlowRunDetail",
     "Health",
@@ -427,3 +428,10 @@ class FiringSummary(AnswerModel):
     """That of the triggering event, or one of its own."""
     seq: int
     """Its position in the stream; `before` of the next page."""
+
+
+class FiringDetail(FiringSummary):
+    """A firing and what was done for it."""
+
+    actions: list[ActionState]
+    """How each of its actions stands, at most 1,000."""

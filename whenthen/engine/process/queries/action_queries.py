@@ -16,15 +16,19 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import ListKind, MergedLists, sequence
+from whenthen.engine.process.queries.lists.whole_ids import WholeIds
+from whenthen.schemas.errors import NotFound
 from whenthen.schemas.times import format_us
 
 __all__ = ["ActionQueries"]
 
+MOST_OF_FIRING = 1000  #: actions of one firing that are shown
 _OUTCOMES = ("waiting", *(state.value for state in OutcomeState))
 
 
 class ActionQueries:
-    def __init__(self, dead_letters: DeadLetters, lists: MergedLists, names: KnownNames) -> None:
+    def __init__(self, dead_letters: DeadLetters, lists: MergedLists, names: KnownNames, ids: WholeIds) -> None:
+        self._ids = ids
         self._dead_letters = dead_letters
         self._lists = lists
         self._names = names
@@ -33,9 +37,29 @@ class ActionQueries:
         outcome = page.choice("outcome", _OUTCOMES)
         if outcome is not None:
             page = page.with_filter("outcome", outcome)
+        if "firing" in page.filters:
+            page = page.with_filter("firing", await self._ids.firing(page.filters["firing"]))
         asked = read_asked("actions", page, columns=_COLUMNS, filters=_FILTERS, now=self._lists.clock())
         listed = await self._lists.page(_DEAD if outcome == "dead" else _ACTIONS, asked)
         return self._names.noted(page, listed, [answers.ActionState.model_validate(each.fields) for each in listed])
+
+    async def get_action(self, key: str) -> answers.ActionState:
+        """How an action stands. Raises NotFound, Conflict (the beginning of several)."""
+        firing, whole = await self._ids.action(key)
+        for each in await self.of_firing(firing):
+            if each.key == whole:
+                return each
+        raise NotFound(
+            f"there is no action {whole[:200]!r}; `whenthen firings show {firing[:64]}` has those of its firing"
+        )
+
+    async def of_firing(self, firing: str) -> list[answers.ActionState]:
+        """Those of a firing, by its whole id, in their order."""
+        page = Page(limit=MOST_OF_FIRING, filters={"firing": firing})
+        asked = read_asked("actions", page, columns=_COLUMNS, filters=_FILTERS, now=self._lists.clock())
+        listed = await self._lists.page(_ACTIONS, asked)
+        found = [answers.ActionState.model_validate(each.fields) for each in listed]
+        return sorted(found, key=lambda each: int(each.key.rpartition(".")[2]))
 
     async def count_dead(self, automation: str | None) -> answers.DeadLetterCount:
         counts = await self._dead_letters.counts()
@@ -45,8 +69,8 @@ class ActionQueries:
 
 
 def _subjects(asked: AskedList) -> list[str]:
-    automation = asked.equal.get("automation")
-    below = f"{short_token(automation)}.>" if automation else ">"
+    automation, firing = asked.equal.get("automation"), asked.equal.get("firing")
+    below = f"{short_token(automation) if automation else '*'}.{short_token(firing) if firing else '*'}.*"
     state = asked.equal.get("state")
     kinds = ("action",) if state == "waiting" else ("outcome",) if state else ("action", "outcome")
     return [f"engine.{kind}.{below}" for kind in kinds]

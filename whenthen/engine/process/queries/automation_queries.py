@@ -19,6 +19,7 @@ from whenthen.engine.process.pauses import AutomationPauses
 from whenthen.engine.process.queries.decision_items import decision_item, decision_page
 from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
 from whenthen.engine.process.queries.lists.merged_lists import STOPPED, MergedLists, without_history
+from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.engine.process.queries.shard_records import fired_records, set_aside_records
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.schemas.automations import Automation
@@ -43,7 +44,9 @@ class AutomationQueries:
         pauses: AutomationPauses,
         observation: Observation,
         lists: MergedLists,
+        whole: WholeIds,
     ) -> None:
+        self._whole = whole
         self._bus = bus
         self._lists = lists
         self._rule_registry = rule_registry
@@ -128,6 +131,8 @@ class AutomationQueries:
         wanted = page.choice("reason", [reason.value for reason in Reason])
         if wanted is not None:
             page = page.with_filter("reason", wanted)
+        if "firing" in page.filters:
+            page = page.with_filter("firing", await self._whole.firing(page.filters["firing"]))
         asked = read_asked(
             "decisions",
             replace(page, before=None),

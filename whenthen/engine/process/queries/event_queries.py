@@ -21,6 +21,7 @@ from whenthen.engine.process.queries.lists.merged_lists import (
     MergedLists,
     sequence,
 )
+from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.engine.process.queries.stored_events import event_fields, stored_event
 from whenthen.schemas.errors import NotFound
 from whenthen.schemas.history_rows import LEFT_OUT
@@ -30,8 +31,15 @@ __all__ = ["EventQueries"]
 
 class EventQueries:
     def __init__(
-        self, bus: Bus, positions: EventPositions, ids: IdPrefixes, lists: MergedLists, names: KnownNames
+        self,
+        bus: Bus,
+        positions: EventPositions,
+        ids: IdPrefixes,
+        lists: MergedLists,
+        names: KnownNames,
+        whole: WholeIds,
     ) -> None:
+        self._whole_ids = whole
         self._bus = bus
         self._positions = positions
         self._ids = ids
@@ -39,6 +47,8 @@ class EventQueries:
         self._names = names
 
     async def list_events(self, page: Page) -> Listing[answers.StoredEvent]:
+        if "firing" in page.filters:
+            page = page.with_filter("firing", await self._whole_ids.firing(page.filters["firing"]))
         asked = read_asked(
             "events", page, columns={"name": "event"}, filters={"event": "name"}, now=self._lists.clock()
         )

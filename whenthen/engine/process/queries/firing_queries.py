@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -14,9 +15,12 @@ from whenthen.engine.bus.streams import ENGINE
 from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.http import Listing, Page
 from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.queries.action_queries import ActionQueries
 from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import ListKind, MergedLists, sequence
+from whenthen.engine.process.queries.lists.whole_ids import WholeIds
+from whenthen.schemas.errors import NotFound
 from whenthen.schemas.firings import FiringState
 from whenthen.schemas.times import format_us
 from whenthen.schemas.trace_context import derived_trace, valid_trace
@@ -27,7 +31,12 @@ _COLUMNS = {"automation": "automation", "state": "state", "event": "event"}
 
 
 class FiringQueries:
-    def __init__(self, lists: MergedLists, names: KnownNames) -> None:
+    def __init__(
+        self, client: RequestClient, lists: MergedLists, names: KnownNames, ids: WholeIds, actions: ActionQueries
+    ) -> None:
+        self._client = client
+        self._ids = ids
+        self._actions = actions
         self._lists = lists
         self._names = names
 
@@ -40,6 +49,20 @@ class FiringQueries:
         )
         found = await self._lists.page(_FIRINGS, asked)
         return self._names.noted(page, found, [answers.FiringSummary.model_validate(each.fields) for each in found])
+
+    async def get_firing(self, firing_id: str) -> answers.FiringDetail:
+        """A firing with its actions. Raises NotFound, Conflict (the beginning of several)."""
+        whole = await self._ids.firing(firing_id)
+        page = Page(limit=1, filters={"id": whole})
+        asked = read_asked("firings", page, columns=_COLUMNS, filters={}, now=self._lists.clock())
+        kind = replace(_FIRINGS, subjects=lambda _: [f"engine.firing.*.{short_token(whole)}"])
+        for each in await self._lists.page(kind, asked):
+            if each.fields["id"] == whole:
+                return answers.FiringDetail(
+                    **answers.FiringSummary.model_validate(each.fields).model_dump(),
+                    actions=await self._actions.of_firing(whole),
+                )
+        raise NotFound(f"there is no firing {whole[:200]!r}; `whenthen firings` lists them")
 
 
 async def find_firing(client: RequestClient, firing_id: str) -> dict[str, Any] | None:

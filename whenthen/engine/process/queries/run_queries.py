@@ -12,6 +12,7 @@ from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists, without_history
+from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.runs import BuiltInOrchestrator, RunFilter, attempt_logs
 from whenthen.runs.reports import task_runs
 from whenthen.schemas.deployments import (
@@ -36,11 +37,12 @@ _PAGE_BYTES = 4_000_000  #: of the text of a log in one answer
 
 class RunQueries:
     def __init__(
-        self, orchestrator: BuiltInOrchestrator, ids: IdPrefixes, lists: MergedLists, names: KnownNames
+        self, orchestrator: BuiltInOrchestrator, ids: IdPrefixes, lists: MergedLists, names: KnownNames, whole: WholeIds
     ) -> None:
         self._orchestrator = orchestrator
         self._ids = ids
         self._lists = lists
+        self._whole = whole
         self._names = names
 
     async def list_runs(self, page: Page) -> Listing[answers.FlowRunDetail]:
@@ -48,6 +50,8 @@ class RunQueries:
         state = page.choice("state", [state.value for state in RunState])
         if state is not None:
             page = page.with_filter("state", state)
+        if "firing" in page.filters:
+            page = page.with_filter("firing", await self._whole.firing(page.filters["firing"]))
         in_history = page.before is not None and page.before.isascii() and page.before.isdecimal()
         asked = read_asked(
             "runs",
