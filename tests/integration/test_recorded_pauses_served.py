@@ -72,3 +72,29 @@ def test_firings_around_pauses_are_those_of_the_replay(tmp_path: Path) -> None:
                 assert not [note for note in found["notes"] if "evaluated again" in note], found
     finally:
         server.kill()
+
+
+def test_a_pause_outlives_a_kill_and_is_told_once(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    (tmp_path / "rules" / "rules.yaml").write_text(RULES)
+    server = Served(tmp_path)
+    try:
+        server.wait_until_ready()
+        server.http.post("/api/automations/each-0/pause", json={}).raise_for_status()
+        server.emit("a.done", id="one")
+        eventually(lambda: server.fired() == dict.fromkeys(NAMES[1:], 1), within_s=30)
+        lines = server.http.get("/api/log").text.splitlines()
+        pauses = [orjson.loads(line) for line in lines if line.startswith('{"pause"')]
+        assert [(each["pause"]["automation"], each["pause"]["was_paused"]) for each in pauses] == [("each-0", False)]
+        server.kill()
+        server = Served(tmp_path)
+        server.wait_until_ready()
+        server.emit("a.done", id="two")
+        eventually(lambda: server.fired() == dict.fromkeys(NAMES[1:], 2), within_s=30)
+        # told once, however often a process looks
+        again = server.http.get("/api/log").text.splitlines()
+        assert [line for line in again if line.startswith('{"pause"')] == [
+            line for line in lines if line.startswith('{"pause"')
+        ]
+    finally:
+        server.kill()

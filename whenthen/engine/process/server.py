@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import os
 import socket
 import time
@@ -54,6 +55,8 @@ from whenthen.schemas.errors import InvalidRules, SetupError
 from whenthen.supervision import SharedPage, Watchdog
 
 __all__ = ["Server"]
+
+log = logging.getLogger(__name__)
 
 _SPANS_S = 3.0  #: that a stopping process waits for the receiver of its last spans
 
@@ -214,7 +217,10 @@ class Server:
         self._cleanup.callback(self._watchdog.stop)
         await retried(lambda: note_hang(parts.hangs, self._page))
         await retried(parts.pauses.refresh)
-        await retried(parts.pauses.settle)
+        try:
+            await retried(parts.pauses.settle)
+        except SetupError as error:  # as when the stream of events is full; it is tried again each second
+            log.warning("the stream of events does not know of all pauses of automations yet: %s", error)
         if self.roles != {Role.WORKER}:  # a worker alone may read runs and nothing else
             await retried(lambda: read_last_firings(parts))
         self._rules_in_force = in_force = RulesInForce(

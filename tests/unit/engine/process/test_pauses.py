@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from whenthen.engine.process.pauses import AutomationPauses
-from whenthen.engine.process.pausing.pause_log import PauseLog, PlacedChange, changes_before
+from whenthen.engine.process.pausing.pause_log import PauseLog, Standing
 from whenthen.runs.memory_stores import MemoryFlagStore
 from whenthen.runs.stores import Flag
 from whenthen.schemas.automations import PauseChange
@@ -190,11 +190,14 @@ def test_how_automations_stood_at_a_position() -> None:
         return PauseChange(automation=name, paused=paused, version=version, was_paused=was)
 
     placed = [
-        PlacedChange(5, change("a", 2, paused=True)),
-        PlacedChange(6, change("a", 1, paused=False)),  # told late
-        PlacedChange(9, change("b", 4, paused=False, was=True)),
-        PlacedChange(10, change("c", 5, paused=True)),
+        (5, change("a", 2, paused=True)),
+        (6, change("a", 1, paused=False)),  # told late
+        (9, change("b", 4, paused=False, was=True)),
+        (10, change("c", 5, paused=True)),
     ]
     now = [change("d", 6, paused=True), change("c", 5, paused=True)]
     for position, names in ((4, {"b", "d"}), (6, {"a", "b", "d"}), (9, {"a", "d"}), (10, {"a", "c", "d"})):
-        assert {each.automation for each in changes_before(position, placed, now)} == names, position
+        standing = Standing(position)
+        for seq, each in placed:
+            standing.add(seq, each)
+        assert {each.automation for each in standing.pauses(now)} == names, position

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable
-from typing import NamedTuple, Protocol
+from contextlib import suppress
+from typing import Protocol
 
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Delivery
@@ -17,17 +18,10 @@ from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import PAUSES, header_id, pause_subject
 from whenthen.schemas.automations import PauseChange
 
-__all__ = ["NatsPauseLog", "PauseLog", "PlacedChange", "changes_before"]
+__all__ = ["NatsPauseLog", "PauseLog", "Standing"]
 
 _AT_ONCE = 1000
 _NO_MESSAGE = 10037  #: error code: no message found
-
-
-class PlacedChange(NamedTuple):
-    """A change and its position in `EVENTS`."""
-
-    seq: int
-    change: PauseChange
 
 
 class PauseLog(Protocol):
@@ -65,47 +59,48 @@ class NatsPauseLog:
         name = f"pause-{change.automation}-{change.version}"
         await self._bus.store(pause_subject(change.automation), change.encode(), header_id(name))
 
-    async def all(self, automation: str | None = None) -> list[PlacedChange]:
-        """The changes that the log keeps, of one automation or of all, ascending."""
-        found: list[PlacedChange] = []
+    async def standing(
+        self, position: int, now: Iterable[PauseChange], automation: str | None = None
+    ) -> list[PauseChange]:
+        """The pauses that held when the log had come to a position, of one automation or of all; see `Standing`."""
+        found = Standing(position)
         seq = 0
         more = True
 
         def receive(message: Delivery) -> None:
             nonlocal seq
             seq = int(message.headers["Nats-Sequence"])
-            changes: list[PauseChange] = []
-            _take(message, changes)
-            found.extend(PlacedChange(seq, change) for change in changes)
+            with suppress(ValueError):  # of somebody else: shards pass it over, too
+                found.add(seq, PauseChange.decode(message.data))
 
         subject = PAUSES if automation is None else pause_subject(automation)
         while more:
             request = {"seq": seq + 1, "next_by_subj": subject, "batch": _AT_ONCE}
             more = await self._bus.client.read_stored(EVENTS, request, receive)
-        return found
+        return found.pauses(now)
 
 
-def changes_before(position: int, placed: Iterable[PlacedChange], now: Iterable[PauseChange] = ()) -> list[PauseChange]:
-    """How automations stood when the log had come to a position, one change each.
+class Standing:
+    """How automations stood when the log had come to a position. Held are two changes of each automation, however many there were.
 
-    That is the newest change before; where none is kept, what the first one behind says was before it; where there is none at all, what
-    holds `now`.
+    An automation stood as the newest change before says; where none is kept, as the first one behind says that it was before; where there is
+    none at all, as it does now.
     """
-    before: dict[str, PauseChange] = {}
-    behind: dict[str, PauseChange] = {}
-    for seq, change in placed:
+
+    def __init__(self, position: int) -> None:
+        self._position = position
+        self._before: dict[str, PauseChange] = {}
+        self._behind: dict[str, PauseChange] = {}
+
+    def add(self, seq: int, change: PauseChange) -> None:
+        """The next change of the log."""
         name = change.automation
-        if seq <= position:
-            if name not in before or change.version > before[name].version:
-                before[name] = change
-        else:
-            behind.setdefault(name, change.before())
-    known = {change.automation: change for change in now}
-    return [change for change in {**known, **behind, **before}.values() if change.paused]
+        if seq > self._position:
+            self._behind.setdefault(name, change.before())
+        elif name not in self._before or change.version > self._before[name].version:
+            self._before[name] = change
 
-
-def _take(message: Delivery, found: list[PauseChange]) -> None:
-    try:
-        found.append(PauseChange.decode(message.data))
-    except ValueError:  # of somebody else: shards pass it over, too
-        return
+    def pauses(self, now: Iterable[PauseChange]) -> list[PauseChange]:
+        """The pauses that held. `now` are those that hold after the last change."""
+        known = {change.automation: change for change in now}
+        return [change for change in {**known, **self._behind, **self._before}.values() if change.paused]

@@ -17,7 +17,7 @@ from whenthen.engine.bus.request_client import stream_info
 from whenthen.engine.bus.stream_reader import Received, StreamReader
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import marker_number
-from whenthen.engine.process.pausing.pause_log import NatsPauseLog, changes_before
+from whenthen.engine.process.pausing.pause_log import NatsPauseLog
 from whenthen.engine.process.queries.moments import time_range
 from whenthen.schemas.automations import PauseChange
 from whenthen.schemas.errors import Conflict
@@ -70,7 +70,7 @@ class StoredLog:
         reader = StreamReader(self._bus.client, EVENTS)
         try:
             yield await self._skips()
-            pauses = changes_before(after, await self._pauses.all(), self._paused_now())
+            pauses = await self._pauses.standing(after, self._paused_now())
             yield b"".join(change.encode() + b"\n" for change in pauses)
             part = bytearray()
             await reader.read({"deliver_policy": "all"}, after=after)

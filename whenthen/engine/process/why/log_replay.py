@@ -21,7 +21,7 @@ from whenthen.engine.bus.stream_reader import Received, StreamReader
 from whenthen.engine.bus.streams import EVENTS
 from whenthen.engine.bus.subjects import RULE_MARKERS, filters_for, marker_number, pause_subject, tick_subject
 from whenthen.engine.hangs import skip_subject
-from whenthen.engine.process.pausing.pause_log import NatsPauseLog, PlacedChange, changes_before
+from whenthen.engine.process.pausing.pause_log import NatsPauseLog
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import RevisionDamaged, RevisionNotUnderstood
@@ -48,7 +48,6 @@ class KeptLog:
     first_us: int  #: its time
     markers: Sequence[tuple[int, int]]  #: position and revision, ascending
     skipped: frozenset[int]  #: positions that the shard passed over
-    pauses: Sequence[PlacedChange]  #: of the automation in question, ascending
 
     def revision_at(self, position: int) -> int:
         """The revision that the last marker up to a position names; 0 when none is kept."""
@@ -110,7 +109,7 @@ class LogReplay:
                 max_depth=self._max_depth,
             )
             now = [change for change in self._paused_now() if change.automation == compiled.name]
-            for change in changes_before(start - 1, log.pauses, now):
+            for change in await self._pauses.standing(start - 1, now, compiled.name):
                 replay.pause(change, 0)
             patterns = RuleSet([compiled]).patterns() + RuleSet([replay.automation]).patterns()
             whole = await self._feed(replay, shard, log, start, end or target, at_us, patterns)
@@ -199,7 +198,7 @@ class LogReplay:
         else:
             replay.moment(message.time_us)
 
-    async def look(self, shard: int, automation: str) -> KeptLog:
+    async def look(self, shard: int) -> KeptLog:
         """What the log holds beside events."""
         info = await stream_info(self._bus.client, EVENTS)
         first = int(info["state"]["first_seq"])
@@ -217,8 +216,7 @@ class LogReplay:
         client = self._bus.client
         await client.read_stored(EVENTS, {"seq": 1, "next_by_subj": RULE_MARKERS, "batch": 10_000}, marker)
         await client.read_stored(EVENTS, {"seq": 1, "next_by_subj": skip_subject(shard), "batch": 10_000}, skip)
-        pauses = await self._pauses.all(automation)
-        return KeptLog(first, await self.time_of(first), markers, frozenset(skipped), pauses)
+        return KeptLog(first, await self.time_of(first), markers, frozenset(skipped))
 
     async def time_of(self, position: int) -> int:
         """When the first message at or after a position was stored; now when there is none."""

@@ -55,7 +55,7 @@ class RecordQuery:
         else:
             raise InvalidInput("give a firing, or an automation and an event", path=("firing",))
         shard = self._rule_registry.shard_of(automation)
-        log = await self._log.look(shard, automation)
+        log = await self._log.look(shard)
         notes: list[str] = []
         end = target or await self._log.position_at(at_us)
         number = log.revision_at(end) or (await self._record.offset(shard)).rules

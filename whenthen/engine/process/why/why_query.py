@@ -62,7 +62,7 @@ class WhyQuery:
             BusUnavailable: NATS does not answer.
         """
         shard = self._rule_registry.shard_of(automation)
-        log = await self._log.look(shard, automation)
+        log = await self._log.look(shard)
         if event is not None:
             return await self._of_event(shard, log, automation, event)
         if at is None:
