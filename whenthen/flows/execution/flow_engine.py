@@ -84,7 +84,8 @@ class FlowCall(RunCall):
                 yield from call_hooks(self.flow.on_cancellation_hooks, self.flow, self.run, self.run.state)
         except Exception as error:  # a name that can not be made
             self.error = error
-            enter(self.run, self._state_of(error))
+            if not self.run.state.is_final():  # the stack may have run out after that
+                enter(self.run, self._state_of(error))
             yield from call_hooks(self.flow.on_failure_hooks, self.flow, self.run, self.run.state)
         except BaseException as error:
             self.error = error

@@ -98,7 +98,8 @@ class TaskCall(RunCall):
                 enter(self.run, State(StateType.CANCELLED, message="The flow of this task run was cancelled."))
         except Exception as error:  # a name that can not be made, a hook's own refusal
             self.error = error
-            enter(self.run, self._state_of(error))
+            if not self.run.state.is_final():  # the stack may have run out after that
+                enter(self.run, self._state_of(error))
         except BaseException as error:
             self.error = error
             if not self.run.state.is_final() and not isinstance(error, Signal):
