@@ -1,6 +1,6 @@
 """Programs written for Prefect's SDK give here what they give there; of each, the import lines alone are changed.
 
-`flow_programs` were given with their results, `further_programs` and `fringe_programs` were recorded with Prefect 3.9.0. A file of programs runs as a user runs a
+`flow_programs` were given with their results; `further_programs`, `fringe_programs` and `from_manual_programs` were recorded with Prefect 3.9.0. A file of programs runs as a user runs a
 script: in a process of its own, in an empty folder.
 """
 
@@ -31,7 +31,9 @@ def recorded(name: str) -> dict[str, str]:
     return {**found, **{program: result for program, result in IN_TIME.items() if program in found}}
 
 
-EXPECTED = {name: recorded(name) for name in ("flow_programs", "further_programs", "fringe_programs")}
+EXPECTED = {
+    name: recorded(name) for name in ("flow_programs", "further_programs", "fringe_programs", "from_manual_programs")
+}
 CASES = [(name, program) for name, programs in EXPECTED.items() for program in programs]
 
 
@@ -45,7 +47,7 @@ class Programs:
 
     def start(self) -> None:
         first = [program[:3] for program in EXPECTED["flow_programs"] if program not in IN_TIME]
-        files = {"flow_programs": first, "further_programs": [], "fringe_programs": [], "flow_programs ": ["p25"]}
+        files = {**{name: [] for name in EXPECTED}, "flow_programs": first, "flow_programs ": ["p25"]}
         for name, only in files.items():
             folder = self._folder / name.replace(" ", "-late")
             folder.mkdir()

@@ -172,7 +172,7 @@ class FlowCall(RunCall):
                 yield WaitFor(waited)
                 value = states_for_futures(value)
             state = state_of_value(value, now=utc_now())
-            if state._data is NO_DATA and state.is_completed():
+            if state._data is NO_DATA and state.is_final():
                 state._data = None
         except Exception as error:
             state = self._state_of(error)

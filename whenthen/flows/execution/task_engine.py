@@ -199,9 +199,9 @@ class TaskCall(RunCall):
             return None
         self.returned = value
         state = state_of_value(value, now=utc_now())
+        if state._data is NO_DATA and state.is_final():
+            state._data = None
         if state.is_completed():
-            if state._data is NO_DATA:
-                state._data = None
             if made.stored is not None:
                 state.name = "Cached"
             made.stage(state._data, task.on_rollback_hooks, task.on_commit_hooks)
