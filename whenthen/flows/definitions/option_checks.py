@@ -32,8 +32,8 @@ OPTIONS = {
     "persist_result": TRUTH.or_none,
     "log_prints": TRUTH.or_none,
     "refresh_cache": TRUTH.or_none,
-    "validate_parameters": TRUTH,
-    "cache_result_in_memory": TRUTH,
+    "validate_parameters": TRUTH.or_none,
+    "cache_result_in_memory": TRUTH.or_none,
     "cache_expiration": SPAN.or_none,
     "result_storage_key": TEXT.or_none,
 }

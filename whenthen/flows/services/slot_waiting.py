@@ -70,6 +70,9 @@ def concurrency(
 ) -> Iterator[None]:
     """Hold `occupy` slots of each limit while the block runs, waiting for them.
 
+    `lease_duration`, `holder` and `raise_on_lease_renewal_failure` are of leases that a server renews; slots here are given back when
+    the block ends, and when the process does.
+
     Raises:
         TimeoutError: they were not free within `timeout_seconds`.
         ConcurrencySlotAcquisitionError: a limit does not exist and `strict` is set, or has fewer slots than `occupy`.
