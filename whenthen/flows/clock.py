@@ -8,7 +8,11 @@ from __future__ import annotations
 import time
 from datetime import UTC, datetime
 
-__all__ = ["processor_time", "sleep", "steady", "utc_now"]
+__all__ = ["LONGEST_WAIT_S", "processor_time", "sleep", "steady", "utc_now"]
+
+LONGEST_WAIT_S = (
+    1e9  #: 31 years: threads can not be asked to wait much longer; who asks for more, or for infinity, gets this
+)
 
 _now = datetime.now
 

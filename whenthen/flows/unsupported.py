@@ -113,7 +113,13 @@ def needs_server(name: str, more: str = "", kind: type[NeedsServer] = NeedsServe
     if name in BY_ADDRESS:
         missing = "WHENTHEN_URL does not say where one is"
     else:
-        missing = "a run is connected to none, in a script as in a deployment"
+        from whenthen.flows.execution.reporter import REPORTER, SILENT  # which imports what asks for errors
+
+        missing = (
+            "a script is connected to none"
+            if REPORTER.get() is SILENT
+            else "the worker of this run does not answer this"
+        )
         if os.environ.get("WHENTHEN_URL"):
             missing += " (only get_client, run_deployment and wait_for_flow_run use WHENTHEN_URL)"
     return kind(f"{name} needs a server, and {missing}: {NEEDS_SERVER[name]}{more}")

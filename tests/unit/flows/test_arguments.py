@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import inspect
+import logging
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from typing import Any
@@ -17,7 +18,9 @@ from whenthen import Flow, Task, flow, serve, tags, task
 from whenthen.client.orchestration import PrefectClient, SyncPrefectClient
 from whenthen.deployments.runner import RunnerDeployment
 from whenthen.exceptions import ArgumentError, NotSupported
+from whenthen.flow_runs import wait_for_flow_run
 from whenthen.flows.argument_kinds import COUNT, ID, MAPPING, NAMES, NUMBER, SECONDS, SIZE, TEXT, TRUTH
+from whenthen.flows.services.server_objects import flow_run_of
 from whenthen.flows.services.server_requests import ServerAddress
 from whenthen.futures import as_completed, wait
 from whenthen.schedules import Cron, Interval, Schedule
@@ -251,3 +254,35 @@ def test_a_value_whose_repr_raises_is_named_by_its_class() -> None:
 
     with pytest.raises(ArgumentError, match="timeout is a number of seconds from 0, or None; found a Broken"):
         wait([], timeout=Broken())
+
+
+def test_what_an_option_says_is_done(caplog: pytest.LogCaptureFixture) -> None:
+    run = uuid4()
+    states = iter(["Scheduled", "Running", "Running", "Completed"])
+
+    def read(body: dict[str, Any]) -> dict[str, Any]:
+        return {"id": body["id"], "deployment": "d", "state": next(states)}
+
+    with connected(read_flow_run=read, run_deployment={}), caplog.at_level("INFO", "whenthen.flows"):
+        assert wait_for_flow_run(run, poll_interval=0.001, log_states=True).state_name == "Completed"  # type: ignore[arg-type]
+    assert [record.getMessage().rpartition(" in state ")[2] for record in caplog.records] == [
+        "Scheduled()",
+        "Running()",
+        "Completed()",
+    ]
+
+    class Elsewhere(SyncPrefectClient):
+        def read_flow_run(self, flow_run_id: Any) -> Any:
+            return flow_run_of({"id": run.hex, "deployment": "elsewhere", "state": "Completed"})
+
+    with connected():
+        assert wait_for_flow_run(run, client=Elsewhere(NOWHERE)).deployment_id == "elsewhere"
+
+    with connected(deploy=[str(run)]) as server:
+        assert load.to_deployment("d", cron="0 1 * * *").apply(schedules=[{"cron": "0 2 * * *"}]) == run
+    assert "0 2 * * *" in server.requests[0][1]["deployments"][0]["rule"]
+
+    used = logging.getLogger("of the user")
+    with caplog.at_level("DEBUG", "of the user"), transaction(logger=used) as txn:
+        txn.stage(1, on_commit_hooks=[lambda _: None])
+    assert caplog.records[-1].name == "of the user"

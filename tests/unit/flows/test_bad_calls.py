@@ -653,3 +653,42 @@ def test_prints_are_what_they_were_after_a_run_that_logs_them(capsys: pytest.Cap
     assert builtins.print is original
     print("after")
     assert capsys.readouterr().out == "to stdout\nafter\n"
+
+
+@pytest.mark.parametrize("seconds", [1e300, float("inf")])
+def test_a_wait_that_is_longer_than_threads_can_wait_is_a_long_one(seconds: float) -> None:
+    @task(retries=1, retry_delay_seconds=seconds)
+    def bad() -> None:
+        raise ValueError
+
+    @task(timeout_seconds=seconds)
+    def good() -> int:
+        time.sleep(0.05)
+        return 1
+
+    @flow(timeout_seconds=0.3)
+    def tries_again_late() -> None:
+        bad()
+
+    @flow
+    def waits() -> list[int]:
+        futures = [good.submit(), good.submit()]
+        return [next(as_completed(futures, timeout=seconds)).result(timeout=seconds), good()]
+
+    assert tries_again_late(return_state=True).name == "TimedOut"
+    assert waits() == [1, 1]
+
+
+def test_tasks_that_call_themselves_end_as_in_python() -> None:
+    @task
+    def below(n: int) -> int:
+        return below(n + 1)
+
+    @flow
+    def run() -> int:
+        return below(0)
+
+    with pytest.raises(RecursionError):
+        run()
+    state = run(return_state=True)
+    assert (state.is_failed(), type(state.result(raise_on_failure=False))) == (True, RecursionError)

@@ -292,3 +292,35 @@ def test_a_coroutine_that_does_not_await_is_stopped_all_the_same(task_timeout: f
 
     assert ended_by(task_timeout, work).name == name
     assert ended.wait(limit(10))
+
+
+def test_a_stop_in_the_callback_by_which_a_coroutine_goes_on_ends_it() -> None:
+    seen: list[str] = []
+
+    async def work() -> None:
+        loop = asyncio.get_running_loop()
+        soon, calls = loop.call_soon, 0
+
+        def stopped_once(*args: Any, **kwargs: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            if calls == 5:
+                raise Stopped
+            return soon(*args, **kwargs)
+
+        loop.call_soon = stopped_once  # type: ignore[method-assign]
+        try:
+            while True:
+                await asyncio.sleep(0)
+        finally:
+            seen.append("cleaned up")
+
+    def run() -> None:
+        with pytest.raises(Stopped):
+            run_coroutine(work())
+        seen.append("ended")
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(limit(10))
+    assert seen == ["cleaned up", "ended"]

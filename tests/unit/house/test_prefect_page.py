@@ -17,6 +17,7 @@ from whenthen.concurrency.sync import concurrency
 from whenthen.deployments import run_deployment
 from whenthen.deployments.runner import RunnerDeployment
 from whenthen.exceptions import NeedsServer, NotSupported
+from whenthen.flows.execution.reporter import REPORTER, SilentReporter
 from whenthen.flows.unsupported import NEEDS_SERVER, NOT_SUPPORTED, needs_server
 from whenthen.input import receive_input
 from whenthen.schedules import Cron
@@ -120,14 +121,27 @@ def test_an_address_that_is_set_is_said_to_be_for_others(monkeypatch: pytest.Mon
     monkeypatch.setenv("WHENTHEN_URL", "http://127.0.0.1:1")
     with pytest.raises(
         NeedsServer,
-        match=r"a run is connected to none, in a script as in a deployment \(only get_client, run_deployment and wait_for_flow_run use",
+        match=r"a script is connected to none \(only get_client, run_deployment and wait_for_flow_run use",
     ):
         nothing.serve()
     monkeypatch.delenv("WHENTHEN_URL")
-    with pytest.raises(
-        NeedsServer, match=r"connected to none, in a script as in a deployment: write the deployment into the rules"
-    ):
+    with pytest.raises(NeedsServer, match=r"connected to none: write the deployment into the rules"):
         nothing.serve()
+
+
+def test_of_a_worker_that_does_not_answer_that_is_said() -> None:
+    class Hears(SilentReporter):
+        def can_answer(self, kind: str) -> bool:
+            return False
+
+    token = REPORTER.set(Hears())
+    try:
+        with pytest.raises(
+            NeedsServer, match=r"serve needs a server, and the worker of this run does not answer this: write"
+        ):
+            nothing.serve()
+    finally:
+        REPORTER.reset(token)
 
 
 def test_unknown_names_lead_to_the_page() -> None:

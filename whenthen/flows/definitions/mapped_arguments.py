@@ -25,7 +25,8 @@ def mapped(signature: Parameters, parameters: dict[str, Any]) -> Iterator[dict[s
     sequences: dict[str, list[Any]] = {}
     marks: dict[str, Annotation[Any]] = {}
     same: dict[str, Any] = {}
-    for name, value in signature.exploded(parameters).items():
+    given = signature.exploded(parameters)
+    for name, value in given.items():
         if isinstance(value, unmapped):
             same[name] = value.value
             continue
@@ -52,10 +53,9 @@ def mapped(signature: Parameters, parameters: dict[str, Any]) -> Iterator[dict[s
             f"Received iterable parameters with different lengths ({shown}); wrap what every run is to get in unmapped(...)"
         )
     for at in range(next(iter(lengths.values()))):
-        one = {name: values[at] for name, values in sequences.items()}
+        one = {name: sequences[name][at] if name in sequences else same[name] for name in given}
         for name, mark in marks.items():
             one[name] = mark.rewrap(one[name])
-        one.update(same)
         for name, default in signature.defaults.items():
             one.setdefault(name, default)
         yield signature.collapsed(one)

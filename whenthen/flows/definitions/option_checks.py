@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from whenthen.flows.argument_kinds import NAMES, SECONDS, SPAN, TEXT, TRUTH, refuse_unknown
+from whenthen.flows.clock import LONGEST_WAIT_S
 from whenthen.flows.flow_errors import InvalidNameError, ReservedArgumentError
 
 __all__ = [
@@ -31,8 +32,8 @@ OPTIONS = {
     "persist_result": TRUTH.or_none,
     "log_prints": TRUTH.or_none,
     "refresh_cache": TRUTH.or_none,
-    "validate_parameters": TRUTH,
-    "cache_result_in_memory": TRUTH,
+    "validate_parameters": TRUTH.or_none,
+    "cache_result_in_memory": TRUTH.or_none,
     "cache_expiration": SPAN.or_none,
     "result_storage_key": TEXT.or_none,
 }
@@ -122,7 +123,7 @@ def checked_delay(delay: Any, retries: int, where: str) -> float | list[float] |
 
 
 def checked_timeout(timeout: Any, where: str) -> float | None:
-    return float(_checked_seconds(timeout, "timeout_seconds", where)) if timeout else None
+    return min(float(_checked_seconds(timeout, "timeout_seconds", where)), LONGEST_WAIT_S) if timeout else None
 
 
 def checked_run_name(name: Any, option: str, where: str) -> Any:

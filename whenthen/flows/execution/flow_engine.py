@@ -84,7 +84,8 @@ class FlowCall(RunCall):
                 yield from call_hooks(self.flow.on_cancellation_hooks, self.flow, self.run, self.run.state)
         except Exception as error:  # a name that can not be made
             self.error = error
-            enter(self.run, self._state_of(error))
+            if not self.run.state.is_final():  # the stack may have run out after that
+                enter(self.run, self._state_of(error))
             yield from call_hooks(self.flow.on_failure_hooks, self.flow, self.run, self.run.state)
         except BaseException as error:
             self.error = error
@@ -171,7 +172,7 @@ class FlowCall(RunCall):
                 yield WaitFor(waited)
                 value = states_for_futures(value)
             state = state_of_value(value, now=utc_now())
-            if state._data is NO_DATA and state.is_completed():
+            if state._data is NO_DATA and state.is_final():
                 state._data = None
         except Exception as error:
             state = self._state_of(error)

@@ -61,8 +61,7 @@ class SilentReporter:
 
     def request(self, kind: str, body: dict[str, Any]) -> Any:
         raise NeedsServer(
-            f"{kind} is done by a server, and a run is connected to none, in a script as in a deployment; docs/prefect.md says what to do "
-            "instead"
+            f"{kind} is done by a server, and a script is connected to none; docs/prefect.md says what to do instead"
         )
 
 

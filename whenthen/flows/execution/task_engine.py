@@ -98,7 +98,8 @@ class TaskCall(RunCall):
                 enter(self.run, State(StateType.CANCELLED, message="The flow of this task run was cancelled."))
         except Exception as error:  # a name that can not be made, a hook's own refusal
             self.error = error
-            enter(self.run, self._state_of(error))
+            if not self.run.state.is_final():  # the stack may have run out after that
+                enter(self.run, self._state_of(error))
         except BaseException as error:
             self.error = error
             if not self.run.state.is_final() and not isinstance(error, Signal):
@@ -198,9 +199,9 @@ class TaskCall(RunCall):
             return None
         self.returned = value
         state = state_of_value(value, now=utc_now())
+        if state._data is NO_DATA and state.is_final():
+            state._data = None
         if state.is_completed():
-            if state._data is NO_DATA:
-                state._data = None
             if made.stored is not None:
                 state.name = "Cached"
             made.stage(state._data, task.on_rollback_hooks, task.on_commit_hooks)

@@ -69,6 +69,9 @@ class _Cancelled:
     def on_error(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         if isinstance(context.get("exception"), Stopped):
             self._cancel()
+            handle = context.get("handle")
+            if handle is not None:  # it may have been the step by which the coroutine goes on, and hears of it
+                loop.call_soon(handle._callback, *handle._args)
         else:
             loop.default_exception_handler(context)
 

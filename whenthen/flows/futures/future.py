@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from uuid import UUID
 
 from whenthen.flows.argument_kinds import SECONDS, check
-from whenthen.flows.clock import steady
+from whenthen.flows.clock import LONGEST_WAIT_S, steady
 from whenthen.flows.execution.run_contexts import FLOW, current_run, place_given_away
 from whenthen.flows.flow_errors import CircularWait
 from whenthen.flows.fork_lock import ForkLock
@@ -174,7 +174,7 @@ def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None
         if scope is not None:
             scope.add(all_ended.set)
         with place_given_away():
-            all_ended.wait(timeout)
+            all_ended.wait(None if timeout is None else min(timeout, LONGEST_WAIT_S))
         if scope is not None:
             scope.check()
     finally:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar
 
 from whenthen.flows.argument_kinds import FUTURES, SECONDS, checked_arguments
-from whenthen.flows.clock import steady
+from whenthen.flows.clock import LONGEST_WAIT_S, steady
 from whenthen.flows.execution.run_contexts import FLOW, place_given_away
 from whenthen.flows.flow_errors import ArgumentError
 from whenthen.flows.futures.future import PrefectFuture, wait_for_all
@@ -38,7 +38,7 @@ def as_completed(futures: Iterable[PrefectFuture[R]], timeout: float | None = No
         TimeoutError: not all have ended after `timeout` seconds.
     """
     given = dict.fromkeys(_futures(futures, "as_completed"))
-    limit = None if timeout is None else steady() + timeout
+    limit = None if timeout is None else steady() + min(timeout, LONGEST_WAIT_S)
     ended: queue.SimpleQueue[PrefectFuture[R] | None] = queue.SimpleQueue()
     flow = FLOW.get()
     scope = flow.scope if flow is not None else None

@@ -126,7 +126,7 @@ def emit_event(
     id: UUID | None = None,
     follows: Event | None = None,
 ) -> Event | None:
-    """Tell the reporter that something happened. Without one, in a script as in a deployment, nobody hears of it.
+    """Tell the reporter that something happened. Without one, as in a plain script, nobody hears of it.
 
     `follows` is kept where the two events lie less than 5 minutes apart. Gives the event; None, and a line in the log, when it is not valid.
 

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 from whenthen.flows.argument_kinds import COUNT, NAMES, SECONDS, TRUTH, check, checked_arguments
-from whenthen.flows.clock import steady
+from whenthen.flows.clock import LONGEST_WAIT_S, steady
 from whenthen.flows.execution.run_contexts import FLOW, IN_CHILD, place_given_away
 from whenthen.flows.execution.run_logging import engine_logger
 from whenthen.flows.flow_errors import (
@@ -69,6 +69,9 @@ def concurrency(
     raise_on_lease_renewal_failure: bool | None = None,
 ) -> Iterator[None]:
     """Hold `occupy` slots of each limit while the block runs, waiting for them.
+
+    `lease_duration`, `holder` and `raise_on_lease_renewal_failure` are of leases that a server renews; slots here are given back when
+    the block ends, and when the process does.
 
     Raises:
         TimeoutError: they were not free within `timeout_seconds`.
@@ -232,7 +235,7 @@ class _Call:
         """
         assert self._limits is not None
         assert self._request is not None
-        until = None if self._timeout_s is None else steady() + self._timeout_s
+        until = None if self._timeout_s is None else steady() + min(self._timeout_s, LONGEST_WAIT_S)
         while True:
             again_s = self._limits.poll(self._request, now=steady())
             if self._request.granted:

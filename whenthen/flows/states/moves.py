@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from whenthen.flows.clock import LONGEST_WAIT_S
 from whenthen.flows.states.state import StateType
 
 S: Final = StateType
@@ -52,6 +53,7 @@ def delay_before_retry(rule: RetryRule, tried: int, *, uniform: float | None = N
         delay = delay[min(tried, len(delay) - 1)] if delay else 0.0
     if not delay:
         return 0.0
+    delay = min(delay, LONGEST_WAIT_S)
     if rule.jitter_factor:
         where = random.random() if uniform is None else uniform
         low = max(0.0, 1 - rule.jitter_factor)

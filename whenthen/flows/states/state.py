@@ -165,7 +165,7 @@ def result_of(state: State[Any], *, raise_on_failure: bool = True) -> Any:
         raise UnfinishedRun(f"{state}: the run has not ended, so it has no result; wait() for it first")
     if raise_on_failure:
         raise exception_of(state)
-    return exception_of(state) if state.data is None else state.data
+    return exception_of(state) if state._data is NO_DATA else state._data
 
 
 def exception_of(state: State[Any]) -> BaseException:
