@@ -188,7 +188,7 @@ def test_a_wrong_token_is_said(client: SyncPrefectClient, monkeypatch: pytest.Mo
 def test_without_an_address_or_a_server_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WHENTHEN_URL", raising=False)
     for call in (get_client, lambda: run_deployment("add")):
-        with pytest.raises(NeedsServer, match="set WHENTHEN_URL to its address"):
+        with pytest.raises(NeedsServer, match="set WHENTHEN_URL to the address of one"):
             call()
     monkeypatch.setenv("WHENTHEN_URL", "ftp://x")
     with pytest.raises(ConfigurationError, match="WHENTHEN_URL='ftp://x' is not an address"):
