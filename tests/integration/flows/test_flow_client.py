@@ -151,7 +151,7 @@ def test_what_the_server_does_not_have_is_said(client: SyncPrefectClient) -> Non
         with pytest.raises(NotSupported, match=said):
             call()
     for call, said in (
-        (lambda: client.read_flow_run("x"), "'x' is no id of a run"),
+        (lambda: client.read_flow_run("x"), "flow_run_id is the id of a run, a UUID or its text; found 'x'"),
         (lambda: client.read_deployment("a/"), "is no name of a deployment"),
         (lambda: client.create_flow_run_from_deployment("add", state=Completed()), "begins as Scheduled"),
         (lambda: client.create_flow_run_from_deployment("add", parameters={"a": object()}), "parameters of a run are JSON"),
@@ -188,7 +188,7 @@ def test_a_wrong_token_is_said(client: SyncPrefectClient, monkeypatch: pytest.Mo
 def test_without_an_address_or_a_server_the_remedy_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WHENTHEN_URL", raising=False)
     for call in (get_client, lambda: run_deployment("add")):
-        with pytest.raises(NeedsServer, match="set WHENTHEN_URL to its address"):
+        with pytest.raises(NeedsServer, match="set WHENTHEN_URL to the address of one"):
             call()
     monkeypatch.setenv("WHENTHEN_URL", "ftp://x")
     with pytest.raises(ConfigurationError, match="WHENTHEN_URL='ftp://x' is not an address"):
