@@ -54,11 +54,26 @@ deployments:
     schedules: [{name: nightly, cron: "0 3 * * *", timezone: Europe/Berlin}]
   - {name: slow, command: sleep 600}
   - {name: counting, entrypoint: "flows.py:count"}
+  - {name: telling, entrypoint: "flows.py:tell", task_run_events: true}
 """
 PASSING = (
     "automations: [{name: passing, trigger: {expect: passing.seen, threshold: 2, within: 1h}, actions: do-nothing}]"
 )
-FLOWS = "def count():\n    return {'rows': 3}\n"
+FLOWS = """
+def count():
+    return {'rows': 3}
+
+def tell():
+    from whenthen import get_run_logger, task
+    from whenthen.events import emit_event
+
+    @task
+    def told():
+        get_run_logger().info("told")
+
+    emit_event("told.about", {"id": "it"}, payload={"n": 1})
+    told()
+"""
 MANY_RULES = "automations:\n" + "".join(
     f"  - {{name: many-{number}, trigger: {{expect: many.things}}, actions: [{', '.join(['do-nothing'] * 12)}]}}\n"
     for number in range(MANY)
@@ -78,6 +93,8 @@ SUBJECTS = (
     "decisions.*",
     "audit.*",
     "history.ask",
+    "task-runs.>",
+    "told-events.>",
     "engine.>",
     "runs.>",
     "logs.>",
@@ -186,6 +203,12 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
 
     run = ask("POST", "/api/deployments/counting/run", json={"key": "once", "delay": 0.01}).json()["id"]
     eventually(lambda: ask("GET", f"/api/runs/{run}").json()["state"] == "Completed")
+    telling = ask("POST", "/api/deployments/telling/run").json()["id"]
+    eventually(lambda: ask("GET", f"/api/runs/{telling}").json()["state"] == "Completed")
+    assert ask("GET", f"/api/runs/{telling}/task-runs").json()["task_runs"][0]["name"] == "told"
+    assert ask("GET", f"/api/runs/{telling}/logs").json()["lines"][-1]["level"] == 20
+    eventually(lambda: ask("GET", "/api/events?event=told.about").json())
+    eventually(lambda: ask("GET", "/api/events?event=task-run.Completed").json())
     slow = ask("POST", "/api/deployments/slow/run").json()["id"]
     eventually(lambda: ask("GET", f"/api/runs/{slow}").json()["state"] == "Running")
     ask("POST", f"/api/runs/{slow}/cancel")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import textwrap
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -50,7 +51,8 @@ async def main():
     stores = await open_stores(await connect(At))
     deployments = DeploymentSet([Deployment.model_validate_json(sys.argv[3])])
     settings = WorkerSettings(heartbeat=timedelta(seconds=0.3), lost_after=timedelta(seconds=3),
-                              kill_grace=timedelta(seconds=0.3), fetch_wait=timedelta(seconds=0.5))
+                              kill_grace=timedelta(seconds=float(sys.argv[5])), fetch_wait=timedelta(seconds=0.5),
+                              left_reports_every=timedelta(seconds=0.3))
     await Worker(stores, deployments, root=Path(sys.argv[4]), settings=settings).run()
 
 asyncio.run(main())
@@ -64,9 +66,11 @@ async def bus(own_server: NatsServer) -> AsyncIterator[Bus]:
     await bus.close()
 
 
-def start_worker(server: NatsServer, deployment: Deployment, root: Path) -> subprocess.Popen[bytes]:
+def start_worker(
+    server: NatsServer, deployment: Deployment, root: Path, *, kill_grace_s: float = 0.3
+) -> subprocess.Popen[bytes]:
     here = str(Path(__file__).parent)
-    words = [sys.executable, "-c", WORKER, here, server.url, deployment.model_dump_json(), str(root)]
+    words = [sys.executable, "-c", WORKER, here, server.url, deployment.model_dump_json(), str(root), str(kill_grace_s)]
     return subprocess.Popen(words)
 
 
@@ -282,3 +286,71 @@ def test_the_guard_ends_the_group_when_its_parent_is_killed(tmp_path: Path) -> N
     assert process.wait(20) == -signal.SIGKILL
     assert process.stdout.read() == b""
     process.stdout.close()
+
+
+async def test_what_a_run_tells_while_its_worker_is_dead_is_read_by_the_next_one(
+    own_server: NatsServer, bus: Bus, tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "run").mkdir()
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "run"))
+    code = """
+        import signal, time
+        from pathlib import Path
+        from whenthen import flow, get_run_logger, task
+        @task
+        def before(): return 1
+        @task
+        def after():
+            get_run_logger().error("my worker is dead")
+        @flow
+        def main():
+            stopped = []
+            signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+            before()
+            Path("begun").touch()
+            while not stopped:
+                time.sleep(0.01)
+            after()
+            Path("told").touch()
+            time.sleep(60)
+        """
+    (tmp_path / "job.py").write_text(textwrap.dedent(code))
+    deployment = Deployment(name="d", entrypoint="job.py:main")
+    stores = await open_stores(bus)
+    orchestrator = BuiltInOrchestrator(stores, DeploymentSet([deployment]))
+    run = await orchestrator.run_deployment("d", {}, key="k")
+    workers = [start_worker(own_server, deployment, tmp_path, kill_grace_s=3)]
+
+    def there(name: str) -> Callable[[], Awaitable[bool]]:
+        async def look() -> bool:
+            return (tmp_path / name).exists()
+
+        return look
+
+    async def task_states() -> dict[str, str]:
+        page = await stores.task_runs.page(run.id, after=0, limit=10)
+        return {one.of: one.state for one in page.task_runs if one.kind == "task"}
+
+    async def first_is_told() -> bool:
+        return await task_states() == {"before": "COMPLETED"}
+
+    async def all_is_told() -> bool:
+        return await task_states() == {"before": "COMPLETED", "after": "COMPLETED"}
+
+    try:
+        await eventually(there("begun"))
+        await eventually(first_is_told)
+        workers[0].send_signal(signal.SIGKILL)
+        await eventually(there("told"))
+        workers.append(start_worker(own_server, deployment, tmp_path, kill_grace_s=3))
+        await eventually(all_is_told)
+        assert "my worker is dead" in [line.text for line in await stores.logs.read(run.id) if line.level]
+
+        async def removed() -> bool:
+            return not list((tmp_path / "run").glob("whenthen-run-*/reports/*.jsonl"))
+
+        await eventually(removed)
+    finally:
+        for worker in workers:
+            worker.kill()
+            worker.wait()

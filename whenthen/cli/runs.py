@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -21,9 +22,10 @@ from whenthen.cli.lists.listings import (
     add_listing,
     joined,
     local_time,
+    print_items,
 )
 from whenthen.cli.lists.tables import Shape
-from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, UrlOption
+from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, UrlOption
 from whenthen.cli.output import errors, escape, print_document, print_json, print_lines, stdout, visible
 
 if TYPE_CHECKING:
@@ -33,6 +35,7 @@ __all__ = ["add_commands", "read_parameters"]
 
 FOLLOW_EVERY_S = 0.3
 _LOG_PAGE = 10_000
+_TASK_RUNS = 200  #: that are shown of one run
 
 DeploymentArgument = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="The deployment's name.", show_default=False)
@@ -84,6 +87,17 @@ RUNS = Listing(
         TEXT,
     ),
     most=MAX_PAGE,
+)
+
+TASK_RUNS = (
+    Column(title="STARTED", value=local_time("started")),
+    Column(title="KIND", value="kind"),
+    Column(title="NAME", value="name", shape=Shape.NAME),
+    Column(title="STATE", value="state"),
+    Column(title="TRIES", value="tries", shape=Shape.NUMBER),
+    Column(title="TOOK", value=lambda item: _took(item), shape=Shape.NUMBER),
+    Column(title="ID", value="id", shape=Shape.ID),
+    Column(title="MESSAGE", value="message", shape=Shape.TEXT, optional=True),
 )
 
 
@@ -205,13 +219,21 @@ def _switch(name: str, verb: str, schedule: str | None, url: str, ca: str | None
 def show_run(
     run_id: RunArgument, url: UrlOption = DEFAULT_URL, ca: CaOption = None, as_json: JsonOption = False
 ) -> None:
-    """One flow run."""
+    """One flow run, and the runs of tasks and flows in it."""
     from whenthen.cli.client import Client, quoted
 
     with Client.connect(url, ca) as client:
         run = client.get(f"/api/runs/{quoted(_run_id(client, run_id))}")
-    shown = run if as_json else {name: value for name, value in run.items() if value not in (None, [], {}, "")}
-    print_document(shown, as_json=as_json)
+        below = client.get(f"/api/runs/{quoted(run['id'])}/task-runs", limit=_TASK_RUNS)
+    if as_json:
+        print_json(run | below)
+        return
+    print_document({name: value for name, value in run.items() if value not in (None, [], {}, "")}, as_json=False)
+    if below["task_runs"]:
+        stdout().print()
+        print_items(TASK_RUNS, below["task_runs"], output=Output.TABLE, empty="")
+    if below["total"] > len(below["task_runs"]):
+        stdout().print(f"{below['total'] - len(below['task_runs'])} more: GET /api/runs/{run['id']}/task-runs")
 
 
 @errors
@@ -265,7 +287,7 @@ def _print_log(
                     if line["attempt"] != attempt:
                         attempt = line["attempt"]
                         shown.append(f"--- attempt {attempt} ---")
-                    text = line["text"] if raw else visible(line["text"])
+                    text = _log_text(line) if raw else visible(_log_text(line))
                     shown.append(f"{_log_time(line['at'])}  {text}" if times else text)
                 if shown:
                     typer.echo("\n".join(shown))
@@ -355,6 +377,22 @@ def _duration(run: Mapping[str, Any]) -> str:
         return ""
     until = datetime.fromisoformat(run["ended"] or run["changed"])
     return f"{max((until - datetime.fromisoformat(run['started'])).total_seconds(), 0):.1f}s"
+
+
+def _took(task_run: Mapping[str, Any]) -> str:
+    if not task_run["started"] or not task_run["ended"]:
+        return ""
+    took = datetime.fromisoformat(task_run["ended"]) - datetime.fromisoformat(task_run["started"])
+    return f"{max(took.total_seconds(), 0):.1f}s"
+
+
+def _log_text(line: Mapping[str, Any]) -> str:
+    """The text of a line, and in front of it the level of what was logged, and the task run that logged it."""
+    level = line.get("level", 0)
+    if not level:
+        return str(line["text"])
+    name = f"{line['name']} - " if line.get("name") else ""
+    return f"{logging.getLevelName(level):<8} {name}{line['text']}"
 
 
 def _log_time(text: str) -> str:

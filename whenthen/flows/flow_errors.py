@@ -149,6 +149,14 @@ class ParameterTypeError(FlowError, TypeError, ValueError):
 
     reason = "parameter_type"
 
+    lines: tuple[str, ...] = ()  #: one for each parameter
+
+    @classmethod
+    def of(cls, what: str, lines: list[str]) -> ParameterTypeError:
+        made = cls("\n".join([what, *lines]))
+        made.lines = tuple(lines)
+        return made
+
 
 class ParameterBindError(FlowError, TypeError):
     """Arguments do not fit the signature of a function."""

@@ -5,6 +5,7 @@ State is stored behind the protocols of `Stores`: in memory here, over NATS in `
 
 from __future__ import annotations
 
+from whenthen.runs import reports
 from whenthen.runs.attempts import attempt_logs
 from whenthen.runs.orchestrator import (
     BuiltInOrchestrator,
@@ -58,5 +59,6 @@ __all__ = [
     "attempt_logs",
     "flow_run_event",
     "is_paused",
+    "reports",
     "run_from_record",
 ]

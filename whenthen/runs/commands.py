@@ -21,7 +21,7 @@ from whenthen.schemas.deployments import PLACEHOLDER, Deployment, FlowRun
 from whenthen.schemas.errors import NotFound, RenderError
 from whenthen.schemas.trace_context import TRACE_HEADERS, trace_headers
 
-__all__ = ["Launch", "launch_of", "read_secret", "render_words"]
+__all__ = ["Launch", "launch_of", "read_secret", "render_words", "secrets_of"]
 
 #: longer values are not put into the environment: Linux refuses more than 128 KiB in one variable
 _MAX_VARIABLE_BYTES = 100_000
@@ -48,8 +48,10 @@ def launch_of(
     scratch: Path,
     inherited: Mapping[str, str],
     resolve: Callable[[str], str],
+    reporting: Mapping[str, str] | None = None,
 ) -> Launch:
-    """The process to start for `run`. `root` is the rules folder; `scratch` is a temporary folder of the attempt.
+    """The process to start for `run`. `root` is the rules folder; `scratch` is a temporary folder of the attempt. `reporting` are the
+    variables by which it tells of itself.
 
     Raises:
         RenderError: a parameter is missing or can not be passed.
@@ -64,13 +66,10 @@ def launch_of(
     env = {name: value for name, value in inherited.items() if not name.startswith("WHENTHEN_") and name not in _TRACE}
     if run.trace is not None:
         env |= {name.upper(): value for name, value in trace_headers(run.trace).items()}
-    secrets = []
-    for name, value in deployment.env.items():
-        if _REFERENCE.fullmatch(value):
-            value = resolve(value)
-            secrets.append(value)
-        env[name] = value
+    found = {value: resolve(value) for value in deployment.env.values() if _REFERENCE.fullmatch(value)}
+    env |= {name: found.get(value, value) for name, value in deployment.env.items()}
     env |= variables
+    env |= reporting or {}
     if deployment.command is not None:
         words = render_words(deployment.command, run.parameters)
         words[0] = _program(words[0], cwd, env.get("PATH", os.defpath))
@@ -82,7 +81,17 @@ def launch_of(
     for what, text in [*(("a word of the command", word) for word in words), *env.items()]:
         if "\x00" in text:
             raise RenderError(f"{what} would have a null character, which no process can be given")
-    return Launch(words=words, cwd=cwd, env=env, secrets=tuple(secret for secret in secrets if len(secret) >= 4))
+    return Launch(words=words, cwd=cwd, env=env, secrets=secrets_of(deployment, lambda reference: found[reference]))
+
+
+def secrets_of(deployment: Deployment, resolve: Callable[[str], str]) -> tuple[str, ...]:
+    """The values that must not reach the log; shorter ones than four characters would take the log apart.
+
+    Raises:
+        NotFound: a secret does not exist.
+    """
+    secrets = [resolve(value) for value in deployment.env.values() if _REFERENCE.fullmatch(value)]
+    return tuple(secret for secret in secrets if len(secret) >= 4)
 
 
 def render_words(words: list[str], parameters: Mapping[str, Any]) -> list[str]:
@@ -127,6 +136,7 @@ def _run_variables(run: FlowRun, scratch: Path) -> dict[str, str]:
         "WHENTHEN_RUN_ID": run.id,
         "WHENTHEN_DEPLOYMENT": run.deployment,
         "WHENTHEN_ATTEMPT": str(run.attempt),
+        "WHENTHEN_SCHEDULED_FOR": run.scheduled_for,
         "WHENTHEN_RESULT_FILE": str(scratch / "result.json"),
     }
     if run.lineage is not None:

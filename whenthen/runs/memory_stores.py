@@ -7,10 +7,12 @@ from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 
 from whenthen.runs.attempts.attempt_logs import PLACE_BITS, LogBefore, LogGaps, LogLine, LogSlice
+from whenthen.runs.reports.task_runs import TaskRunMove, TaskRunPage, TaskRuns
 from whenthen.runs.run_pages import RunPageCollector
 from whenthen.runs.stores import (
     EVERY_RUN,
@@ -31,6 +33,8 @@ __all__ = [
     "MemoryRunQueue",
     "MemoryRunStore",
     "MemorySlotStore",
+    "MemoryTaskRunStore",
+    "MemoryToldEvents",
     "memory_stores",
 ]
 
@@ -165,6 +169,26 @@ class MemoryLogStore:
                     yield behind, line
 
 
+class MemoryTaskRunStore:
+    def __init__(self) -> None:
+        self.runs: dict[str, TaskRuns] = {}
+
+    async def append(self, run_id: str, moves: Sequence[TaskRunMove]) -> None:
+        self.runs.setdefault(run_id, TaskRuns()).add(moves)
+
+    async def page(self, run_id: str, *, after: int, limit: int) -> TaskRunPage:
+        every = self.runs.get(run_id, TaskRuns()).all()
+        return TaskRunPage(task_runs=every[after : after + limit], total=len(every))
+
+
+class MemoryToldEvents:
+    def __init__(self) -> None:
+        self.waiting: dict[str, tuple[str, dict[str, Any]]] = {}  #: by id: the run, and what it told
+
+    async def put(self, run_id: str, told: dict[str, Any], *, id: str) -> None:
+        self.waiting.setdefault(id, (run_id, told))
+
+
 @dataclass(slots=True)
 class _Queued:
     run_id: str
@@ -275,6 +299,8 @@ def memory_stores(*, ack_wait: timedelta = timedelta(seconds=30)) -> Stores:
         runs=MemoryRunStore(),
         flags=MemoryFlagStore(),
         logs=MemoryLogStore(),
+        task_runs=MemoryTaskRunStore(),
+        told_events=MemoryToldEvents(),
         queue=MemoryRunQueue(ack_wait),
         heartbeats=MemoryHeartbeats(),
         slots=MemorySlotStore(),

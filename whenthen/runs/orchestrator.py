@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from whenthen.runs.attempts.attempt_logs import LogLine, LogSlice
+from whenthen.runs.reports.task_runs import TaskRunPage
 from whenthen.runs.run_states import ALLOWED, new_run, transition
 from whenthen.runs.stores import Deployments, Flag, RunFilter, RunPage, Stored, Stores
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
@@ -157,6 +158,10 @@ class BuiltInOrchestrator:
     async def log_end(self, run_id: str, *, limit: int, most_bytes: int) -> LogSlice:
         """The last lines of the log of a run; see `LogStore.last`."""
         return await self._stores.logs.last(run_id, limit=limit, most_bytes=most_bytes)
+
+    async def task_run_page(self, run_id: str, *, after: int, limit: int) -> TaskRunPage:
+        """Some of the task runs of a run; see `TaskRunStore.page`."""
+        return await self._stores.task_runs.page(run_id, after=after, limit=limit)
 
     # Schedules
 

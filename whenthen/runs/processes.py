@@ -10,7 +10,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 
@@ -50,8 +50,16 @@ class ProcessGroup:
         self._grace = grace
 
     @classmethod
-    async def start(cls, words: Sequence[str], *, cwd: Path, env: Mapping[str, str], grace: timedelta) -> ProcessGroup:
-        """Start the command in a group of its own.
+    async def start(
+        cls,
+        words: Sequence[str],
+        *,
+        cwd: Path,
+        env: Mapping[str, str],
+        grace: timedelta,
+        guard_keeps: Collection[int] = (),
+    ) -> ProcessGroup:
+        """Start the command in a group of its own. The guard has the descriptors `guard_keeps`, too, and the command has not.
 
         Raises:
             SetupError: the system refuses, such as when arguments and environment are too large.
@@ -67,6 +75,7 @@ class ProcessGroup:
                 cwd=cwd,
                 env=dict(env),
                 start_new_session=True,
+                pass_fds=guard_keeps,
             )
         except OSError as error:
             raise SetupError(f"the command can not be started: {error.strerror or error}") from error

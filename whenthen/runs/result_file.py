@@ -1,7 +1,8 @@
 """What a run left in its result file, read as the work of a stranger: any file may lie there, with anything in it.
 
-Called by `worker`, in a thread. The file holds a JSON object of `result`, `error` (why the run failed) and `note` (what the
-runner has to say of the result). Meaning: docs/deployments.md.
+Called by `worker`, in a thread. The file holds a JSON object of `result`, `error` (why the run failed), `note` (what the runner has to
+say of the result), and of a flow its final `state`, the `type` of that, and its `message`; `retry` is false where a further attempt would
+fail alike. Meaning: docs/deployments.md.
 """
 
 from __future__ import annotations
@@ -22,7 +23,8 @@ __all__ = ["MAX_FILE_BYTES", "MAX_RESULT_BYTES", "MAX_TEXT_CHARS", "Report", "re
 
 MAX_FILE_BYTES = 128 * 1024  #: of the whole file
 MAX_RESULT_BYTES = 64 * 1024  #: of the result as JSON
-MAX_TEXT_CHARS = 4_000  #: of an error or a note; the rest is cut
+MAX_TEXT_CHARS = 4_000  #: of an error, a note or a message; the rest is cut
+MAX_NAME_CHARS = 200  #: of a state's name
 _KINDS = (
     (stat.S_ISLNK, "a symbolic link"),
     (stat.S_ISFIFO, "a FIFO"),
@@ -42,6 +44,10 @@ class Report:
     result: Any = None
     error: str = ""  #: why the run failed, in its own words
     note: str = ""  #: why the result was dropped
+    state: str = ""  #: the name of a flow's final state
+    type: str = ""  #: its type, in capitals
+    message: str = ""  #: of that state, when it completed
+    retry: bool = True
 
 
 def read_report(file: Path) -> Report:
@@ -60,7 +66,15 @@ def read_report(file: Path) -> Report:
         _check_result(result)
     except _Dropped as why:
         result, note = None, f"the result was dropped: {why}"
-    return Report(result=result, error=_text(report.get("error")), note=note)
+    return Report(
+        result=result,
+        error=_text(report.get("error")),
+        note=note,
+        state=_text(report.get("state"))[:MAX_NAME_CHARS],
+        type=_text(report.get("type"))[:MAX_NAME_CHARS],
+        message=_text(report.get("message")),
+        retry=report.get("retry") is not False,
+    )
 
 
 def _read(file: Path) -> bytes:

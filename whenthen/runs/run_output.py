@@ -131,6 +131,14 @@ class RunLog:
         """Write a line of the worker's own."""
         await self._add(LogLine(at=self._now(), stream="system", text=self.mask(text), attempt=self._attempt))
 
+    async def write_logged(self, text: str, *, at: str, level: int, name: str) -> None:
+        """Write what the run logged, which may have several lines. `name` is that of the task run, empty for the flow's own."""
+        name, longest = self.mask(name), self._limits.line_chars
+        for whole in self.mask(text).split("\n"):
+            for start in range(0, max(len(whole), 1), longest):
+                part = whole[start : start + longest]
+                await self._add(LogLine(at=at, stream="log", text=part, attempt=self._attempt, level=level, name=name))
+
     def mask(self, text: str) -> str:
         """`text` without the run's secrets."""
         for secret in self._secrets:

@@ -45,7 +45,7 @@ ALLOWED: dict[RunState, frozenset[RunState]] = {
     _S.PENDING: frozenset({_S.RUNNING, _S.SCHEDULED, _S.RETRYING, _S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED}),
     _S.RUNNING: frozenset(
         {
-            *(_S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CRASHED, _S.RETRYING),
+            *(_S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CRASHED, _S.RETRYING, _S.CANCELLED),
             *(_S.CANCELLING, _S.PAUSED, _S.SUSPENDED, _S.SCHEDULED),
         }
     ),

@@ -4,7 +4,7 @@
 
 Parameters come from `WHENTHEN_PARAMETERS_FILE` or `WHENTHEN_PARAMETERS` (JSON) as keyword arguments. What the function
 returns is written to `WHENTHEN_RESULT_FILE` when it is JSON, or else a note that says why it is not; an error ends the process with exit code 1, its traceback on
-standard error and its last line in the result file.
+standard error and its last line in the result file. A flow is called through its engine, and its final state is written, too.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ MAX_RESULT_DEPTH = 100  #: the worker checks it; Python's own limit is higher
 
 
 class CanNotCall(Exception):
-    """The function can not be found or does not take these parameters. The message is for people."""
+    """The function can not be found or does not take these parameters, now as later. The message is for people."""
 
 
 def main(arguments: list[str]) -> int:
@@ -36,11 +36,14 @@ def main(arguments: list[str]) -> int:
     report: dict[str, Any] = {}
     code = 0
     try:
-        value = call(load_function(Path(file), name), read_parameters())
-        report = result_of(value)
+        function = load_function(Path(file), name)
+        if _is_flow(function):
+            report, code = run_flow(function, read_parameters())
+        else:
+            report = result_of(call(function, read_parameters()))
     except CanNotCall as error:
         print(error, file=sys.stderr)
-        report, code = {"error": str(error)}, 1
+        report, code = {"error": str(error), "retry": False}, 1
     except Exception as error:  # noqa: BLE001 - whatever the user's function raises ends the run, and is reported
         _print_traceback(error)
         report, code = {"error": traceback.format_exception_only(error)[-1].strip()}, 1
@@ -108,6 +111,33 @@ def call(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
 
         return asyncio.run(wait())
     return value
+
+
+def run_flow(flow: Any, parameters: dict[str, Any]) -> tuple[dict[str, Any], int]:
+    """The report of one run of a flow, with its final state, and the exit code.
+
+    Raises:
+        CanNotCall: it does not take these parameters; names each.
+    """
+    end = flow.run_entry(parameters, os.environ)
+    if end.refused:
+        raise CanNotCall(end.refused)
+    state = end.state
+    told = {"state": state.name, "type": state.type.value}
+    if state.is_completed():
+        return {**result_of(end.value), **told, "message": state.message}, 0
+    if end.error is not None:
+        _print_traceback(end.error)
+        said = traceback.format_exception_only(end.error)[-1].strip()
+        return {**told, "error": said.removeprefix("whenthen.flows.flow_errors.")}, 1
+    message = state.message or f"the flow ended as {state.name}"
+    print(message, file=sys.stderr)
+    return {**told, "error": message}, 1
+
+
+def _is_flow(function: Any) -> bool:
+    module = sys.modules.get("whenthen.flows.definitions.flow_definition")  # there when the user's file has imported it
+    return module is not None and isinstance(function, module.Flow)
 
 
 def result_of(value: Any) -> dict[str, Any]:

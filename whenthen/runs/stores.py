@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 from whenthen.runs.attempts.attempt_logs import LogBefore, LogLine, LogSlice
+from whenthen.runs.reports.task_runs import TaskRunMove, TaskRunPage
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 
 __all__ = [
@@ -28,6 +29,8 @@ __all__ = [
     "SlotStore",
     "Stored",
     "Stores",
+    "TaskRunStore",
+    "ToldEvents",
 ]
 
 
@@ -159,6 +162,27 @@ class LogStore(Protocol):
         """The last `limit` lines, or fewer whose text has `most_bytes`; `next` is the place behind them. What was acknowledged is among them."""
 
 
+class TaskRunStore(Protocol):
+    """The runs of tasks and flows within runs of deployments."""
+
+    async def append(self, run_id: str, moves: Sequence[TaskRunMove]) -> None:
+        """Keep moves of task runs of one run. Returns when they are stored; the same ones again change nothing."""
+
+    async def page(self, run_id: str, *, after: int, limit: int) -> TaskRunPage:
+        """At most `limit` task runs from the number `after` on (0: the first), in the order in which they were first heard of."""
+
+
+class ToldEvents(Protocol):
+    """Events that runs told their workers, which wait for being published (`reports.reported_events`)."""
+
+    async def put(self, run_id: str, told: dict[str, Any], *, id: str) -> None:
+        """Returns when it is stored. The same `id` within some minutes is the same event.
+
+        Raises:
+            InvalidInput: it is too large.
+        """
+
+
 class QueuedRun(Protocol):
     """A delivery of the queue: this consumer's until it answers, or is silent for longer than `RunQueue.ack_wait`."""
 
@@ -234,6 +258,8 @@ class Stores:
     runs: RunStore
     flags: FlagStore
     logs: LogStore
+    task_runs: TaskRunStore
+    told_events: ToldEvents
     queue: RunQueue
     heartbeats: Heartbeats
     slots: SlotStore

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -20,10 +21,12 @@ from typing import Any
 from whenthen.cancellation import end_task, wait_unless
 from whenthen.runs.attempts.folder_removal import remove_folder
 from whenthen.runs.attempts.run_handling import Ending, Handling, Stop, ending_of, handling
-from whenthen.runs.attempts.starting import Shortage, make_folder, start_attempt
+from whenthen.runs.attempts.starting import Shortage, make_folder, open_reports, start_attempt
 from whenthen.runs.attempts.stop_reasons import beat_timeout, request_stop, send_heartbeats, watch_state
 from whenthen.runs.commands import read_secret
 from whenthen.runs.reaper import ReaperSettings, assess, mark_crashed
+from whenthen.runs.reports.left_reports import LeftReports
+from whenthen.runs.reports.run_reports import ReportSink, RunReports
 from whenthen.runs.result_file import read_report
 from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.run_states import due_at, finish_attempt, transition
@@ -64,6 +67,7 @@ class WorkerSettings:
     slot_wait: timedelta = timedelta(seconds=1)  #: until a run above the concurrency limit is redelivered
     fetch_wait: timedelta = timedelta(seconds=1)  #: of one fetch from the queue
     retry_pause: timedelta = timedelta(seconds=1)  #: while the stores are unavailable
+    left_reports_every: timedelta = timedelta(seconds=30)  #: between two looks for what runs of dead workers left
     logs: LogLimits = field(default_factory=LogLimits)
 
 
@@ -107,6 +111,7 @@ class Worker:
     async def run(self) -> None:
         """Execute runs until `stop`; then wait for running ones within the drain grace, and return the rest to the queue."""
         stopping = asyncio.create_task(self._stopping.wait())
+        looking = asyncio.create_task(self._take_left_reports())
         try:
             while not self._stopping.is_set():
                 if len(self._tasks) >= self._settings.concurrency:
@@ -129,7 +134,7 @@ class Worker:
             if self._tasks:
                 await asyncio.wait(set(self._tasks))
         finally:
-            await end_task(stopping, *self._tasks)
+            await end_task(stopping, looking, *self._tasks)
 
     def stop(self) -> None:
         """Fetch no more runs; `run` returns when the running ones have ended or are back in the queue."""
@@ -138,6 +143,25 @@ class Worker:
     def hurry(self) -> None:
         """After `stop`: kill what still runs, and return it to the queue."""
         self._hurry.set()
+
+    async def _take_left_reports(self) -> None:
+        """Look now and then for what runs told workers that died."""
+        left = LeftReports(
+            parent=Path(tempfile.gettempdir()),
+            stores=self._stores,
+            deployments=self._deployments,
+            resolve=self._resolve,
+            clock=self._clock,
+            limits=self._settings.logs,
+        )
+        while True:
+            try:
+                await left.take()
+            except BusUnavailable as error:
+                log.info("what is left of runs of dead workers can not be stored yet: %s", error)
+            except Exception:
+                log.exception("what is left of runs of dead workers can not be read")
+            await asyncio.sleep(self._settings.left_reports_every.total_seconds())
 
     # One delivery
 
@@ -342,7 +366,17 @@ class Worker:
     async def _execute(
         self, run: FlowRun, deployment: Deployment, scratch: Path, stop: asyncio.Future[Stop]
     ) -> Ending | None:
-        """Start the process, copy its output, and wait for its exit. None when the attempt does not count."""
+        """Start the process, copy its output, hear what it tells, and wait for its exit. None when the attempt does not count."""
+        reports = RunReports(run, scratch)
+        try:
+            await open_reports(reports)
+            return await self._execute_heard(run, deployment, scratch, stop, reports)
+        finally:
+            await reports.abandon()
+
+    async def _execute_heard(
+        self, run: FlowRun, deployment: Deployment, scratch: Path, stop: asyncio.Future[Stop], reports: RunReports
+    ) -> Ending | None:
         output = self._log(run)
         try:
             group, secrets = await start_attempt(
@@ -353,12 +387,22 @@ class Worker:
                 inherited=self._environment,
                 resolve=self._resolve,
                 grace=self._settings.kill_grace,
+                reports=reports,
             )
         except (NotFound, RenderError, SetupError) as error:
             await output.write_system_line(str(error))
             await output.close()
             return Ending(state=RunState.FAILED, message=str(error), retry=False)
         output = self._log(run, secrets)
+        reports.begin(
+            ReportSink(
+                run,
+                self._stores,
+                output,
+                clock=self._clock,
+                task_run_events=deployment.task_run_events,
+            )
+        )
         async with group:
             copies = {
                 asyncio.create_task(output.copy(group.stdout, "stdout")),
@@ -388,6 +432,7 @@ class Worker:
         if stopped is Stop.LOST:
             await output.abandon()
             return None
+        await reports.close()
         if stopped is Stop.DRAIN:
             await output.close()
             return None

@@ -109,6 +109,8 @@ class Deployment(Model):
     retries: int = Field(default=0, ge=0, le=100)
     """Further attempts after a failure, a time-out or a crash."""
     retry_delay: Duration = timedelta(seconds=10)
+    task_run_events: bool = False
+    """Whether each state of a task run is an event, `task-run.<State>`."""
 
     @model_validator(mode="after")
     def _one_kind(self) -> Deployment:

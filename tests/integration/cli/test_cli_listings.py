@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -230,14 +232,26 @@ def test_a_log_is_followed_until_the_run_ends(run: Callable[..., Any], server: A
     assert "08:00:00.000  line 0" in run("runs", "logs", RUN["id"], "--times").output
 
 
+TASK_RUN = {
+    "id": "3f0c1a2b" + "0" * 24, "kind": "task", "name": "load-3a1", "of": "load", "parent": "", "attempt": 1, "state": "Retrying",
+    "type": "RUNNING", "message": "", "tries": 2, "tags": [], "created": "2026-01-31T08:00:00.000000Z",
+    "started": "2026-01-31T08:00:00.000000Z", "ended": None, "states": [],
+}  # fmt: skip
+
+
 def test_a_shortened_id_goes_to_the_server_as_it_is_and_last_is_the_newest_run(
     run: Callable[..., Any], server: Any
 ) -> None:
     server.answers["GET /api/runs"] = [RUN]
     server.answers[f"GET /api/runs/{RUN['id']}"] = server.answers["GET /api/runs/4f2a0000"] = RUN
+    server.answers[f"GET /api/runs/{RUN['id']}/task-runs"] = {"task_runs": [TASK_RUN], "total": 300}
     server.answers["POST /api/runs/4f2a0000/cancel"] = {**RUN, "state": "Cancelled"}
     server.answers["GET /api/events/e7f44713-4"] = {"id": "e"}
-    assert RUN["id"] in run("runs", "show", "4f2a0000").output
+    shown = run("runs", "show", "4f2a0000").output
+    assert RUN["id"] in shown
+    assert re.search(r"task +load-3a1 +Retrying +2 +3f0c1a2b", shown)
+    assert f"299 more: GET /api/runs/{RUN['id']}/task-runs" in shown
+    assert json.loads(run("runs", "show", "4f2a0000", "--json").output)["task_runs"] == [TASK_RUN]
     assert RUN["id"] in run("runs", "show", "last").output
     assert "is Cancelled" in run("runs", "cancel", "4f2a0000").output
     assert run("events", "show", "e7f44713-4").output == "id: e\n"

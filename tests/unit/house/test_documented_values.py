@@ -36,9 +36,11 @@ from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
 from whenthen.engine.process.settings import Settings, parse_bytes
 from whenthen.engine.projection import history_service, history_writer
+from whenthen.flows.reporting import report_file
 from whenthen.history import history_queries, history_retention, projection
 from whenthen.rules.following.playing import MOST_EVENTS, MOST_STOPS
 from whenthen.runs import WorkerSettings, commands, result_file, runner
+from whenthen.runs.reports import report_lines, task_runs
 from whenthen.runs.run_output import LogLimits
 from whenthen.schemas import history_rows, trace_context, triggers
 from whenthen.schemas.actions import CallWebhook, Retry
@@ -135,6 +137,10 @@ CLAIMS: list[tuple[str, str]] = [
     ("deployments", f"at most `worker_concurrency` ({default_of(Settings, 'worker_concurrency')} by default) at once"),
     ("deployments", f"a heartbeat for each every {WorkerSettings().heartbeat.seconds} seconds"),
     ("deployments", f"SIGKILL after {WorkerSettings().kill_grace.seconds} seconds"),
+    ("deployments", f"at most {binary(report_lines.MAX_LINE_BYTES)} each"),
+    ("deployments", f"at most {binary(report_file.ROOM_BYTES)} of unread lines"),
+    ("deployments", f"up to {binary(report_file.HELD_BYTES)}"),
+    ("deployments", f"{task_runs.MAX_TASK_RUNS:,} task runs are kept"),
     ("deployments", f"lines over {_LOGS.line_chars // 1024} Ki characters are split"),
     (
         "deployments",

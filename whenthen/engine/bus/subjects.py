@@ -52,7 +52,9 @@ __all__ = [
     "seen_rules_subject",
     "shard_subjects",
     "short_token",
+    "task_runs_subject",
     "tick_subject",
+    "told_event_subject",
     "unescape_token",
     "unreadable_subject",
     "window_part_subject",
@@ -135,6 +137,16 @@ def run_key(run_id: str) -> str:
 def log_subject(run_id: str) -> str:
     """Where the lines of a flow run are. Raises `InvalidInput`, see `run_key`."""
     return f"logs.{run_key(run_id)}"
+
+
+def task_runs_subject(run_id: str) -> str:
+    """Where the moves of the task runs of a flow run are. Raises `InvalidInput`, see `run_key`."""
+    return f"task-runs.{run_key(run_id)}"
+
+
+def told_event_subject(run_id: str) -> str:
+    """Where events of a flow run wait for being published. Raises `InvalidInput`, see `run_key`."""
+    return f"told-events.{run_key(run_id)}"
 
 
 def pool_subject(pool: str) -> str:

@@ -15,11 +15,15 @@ from whenthen.engine.flow_runs.run_endings import (
 from whenthen.engine.flow_runs.run_events import (
     RunEventPublisher,
 )
+from whenthen.engine.flow_runs.told_events import (
+    ToldEventPublisher,
+)
 
 __all__ = [
     "FlowStoreSettings",
     "RunEndings",
     "RunEventPublisher",
+    "ToldEventPublisher",
     "ensure_flow_stores",
     "nats_stores",
 ]

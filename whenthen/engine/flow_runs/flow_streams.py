@@ -11,14 +11,16 @@ from datetime import timedelta
 import nats.js.errors
 from nats.js import JetStreamContext, api
 
-from whenthen.engine.bus.streams import ensure_stream
+from whenthen.engine.bus.streams import DUPLICATE_WINDOW_S, ensure_stream
 from whenthen.schemas.errors import SetupError
 
-__all__ = ["HEARTBEATS", "LOGS", "SLOTS", "FlowStoreSettings", "ensure_flow_stores"]
+__all__ = ["HEARTBEATS", "LOGS", "SLOTS", "TASK_RUNS", "TOLD_EVENTS", "FlowStoreSettings", "ensure_flow_stores"]
 
 HEARTBEATS = "WT_heartbeats"
 SLOTS = "WT_slots"
 LOGS = "LOGS"
+TASK_RUNS = "TASK_RUNS"
+TOLD_EVENTS = "TOLD_EVENTS"
 
 _STREAM_NOT_FOUND = 10059  #: JetStream's error code
 
@@ -30,12 +32,17 @@ class FlowStoreSettings:
     replicas: int = 1
     logs_max_age: timedelta = timedelta(days=14)
     logs_max_bytes: int = 2 << 30  #: the oldest lines make room
+    task_runs_max_age: timedelta = timedelta(days=30)
+    task_runs_max_bytes: int = 500_000_000  #: the oldest moves make room
+    told_events_max_bytes: int = (
+        256 << 20
+    )  #: that wait for being published; at it workers wait, and what runs tell them waits in files
     heartbeat_max_age: timedelta = timedelta(minutes=15)  #: far above the time after which a worker counts as gone
     queue_ack_wait: timedelta = timedelta(seconds=30)
 
 
 async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings | None = None) -> None:
-    """Create what `streams.ensure_streams` does not: heartbeats, slots and logs. Called again it changes nothing.
+    """Create what `streams.ensure_streams` does not: heartbeats, slots, logs, task runs and the queue of told events. Called again it changes nothing.
 
     Raises:
         SetupError: the server refuses one of them.
@@ -60,6 +67,27 @@ async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings |
             allow_direct=True,
         )
         await ensure_stream(js, logs)
+        task_runs = api.StreamConfig(
+            name=TASK_RUNS,
+            subjects=["task-runs.*"],
+            discard=api.DiscardPolicy.OLD,
+            max_age=settings.task_runs_max_age.total_seconds(),
+            max_bytes=settings.task_runs_max_bytes,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        )
+        await ensure_stream(js, task_runs)
+        told_events = api.StreamConfig(
+            name=TOLD_EVENTS,
+            subjects=["told-events.*"],
+            retention=api.RetentionPolicy.WORK_QUEUE,
+            discard=api.DiscardPolicy.NEW,
+            max_bytes=settings.told_events_max_bytes,
+            duplicate_window=DUPLICATE_WINDOW_S,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        )
+        await ensure_stream(js, told_events)
     except nats.js.errors.APIError as error:
         raise SetupError(f"the NATS server refuses the stores of flow runs: {error.description}") from error
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import orjson
 
@@ -23,6 +25,7 @@ _MAX_MESSAGE_BYTES = 512 * 1024
 _AHEAD = 8  #: messages that are asked for at one time for a page, which ends within few
 _MAX_LINES = (1 << attempt_logs.PLACE_BITS) - 2  #: in a message, so that a place tells each
 _BEFORE = "Whenthen-Log-Before"  #: lines and bytes that the attempt has written before the message
+_LEVELS = "Whenthen-Log-Levels"  #: of lines that were logged: number of the line, level, name of the task run; earlier versions pass it over
 _DELETE = f"$JS.API.STREAM.MSG.DELETE.{LOGS}"
 
 
@@ -51,6 +54,9 @@ class NatsLogStore:
                 *await self.append(run_id, second, before=behind),
             ]
         head = {} if before is None else {_BEFORE: f"{before.lines} {before.bytes}"}
+        levels = [(index, line.level, line.name) for index, line in enumerate(lines) if line.level or line.name]
+        if levels:
+            head[_LEVELS] = json.dumps(levels, separators=(",", ":"))  # which is ASCII, as a header has to be
         return [await publish_with(self._client, log_subject(run_id), data, head)]
 
     async def drop(self, run_id: str, names: Sequence[int]) -> None:
@@ -141,7 +147,10 @@ def _lines(message: Received, gaps: attempt_logs.LogGaps) -> list[attempt_logs.L
         for at, stream, attempt, text in orjson.loads(message.data)
     ]
     before = None
-    if message.head and (written := read_headers(message.head).get(_BEFORE)):
+    headers = read_headers(message.head) if message.head else {}
+    if written := headers.get(_BEFORE):
         count, size = written.split()
         before = attempt_logs.LogBefore(lines=int(count), bytes=int(size))
+    for index, level, name in orjson.loads(headers.get(_LEVELS) or "[]"):
+        lines[index] = replace(lines[index], level=level, name=name)
     return [gaps.gap(lines, before), *lines]

@@ -10,6 +10,8 @@ from whenthen.engine.flow_runs.log_store import NatsLogStore
 from whenthen.engine.flow_runs.run_queue import NatsRunQueue
 from whenthen.engine.flow_runs.run_store import NatsRunStore
 from whenthen.engine.flow_runs.slot_store import NatsSlotStore
+from whenthen.engine.flow_runs.task_run_store import NatsTaskRunStore
+from whenthen.engine.flow_runs.told_events import NatsToldEvents
 from whenthen.runs import Stores
 
 __all__ = ["nats_stores"]
@@ -22,6 +24,8 @@ def nats_stores(client: RequestClient, settings: FlowStoreSettings | None = None
         runs=NatsRunStore(client),
         flags=NatsFlagStore(client),
         logs=NatsLogStore(client),
+        task_runs=NatsTaskRunStore(client),
+        told_events=NatsToldEvents(client),
         queue=NatsRunQueue(client, settings.queue_ack_wait),
         heartbeats=NatsHeartbeats(client),
         slots=NatsSlotStore(client),

@@ -154,6 +154,8 @@ class Api(Protocol):
     async def run_log_end(self, run_id: str, *, limit: int) -> answers.LogPage:
         """The last lines of its log."""
 
+    async def list_task_runs(self, run_id: str, *, after: int, limit: int) -> answers.TaskRunList: ...
+
     async def list_actions(self, page: Page) -> list[answers.ActionState]:
         """Filters: automation, type, outcome (`dead` for dead letters)."""
 

@@ -291,6 +291,15 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
             raise InvalidInput("`tail` begins at the end, and `after` at a place; give one of them", path=("tail",))
         return await api.run_log_end(run_id, limit=tail)
 
+    @get("/runs/{run_id}/task-runs", tags=["runs"])
+    async def list_task_runs(
+        run_id: Named,
+        after: Annotated[int, Query(ge=0, le=2**53, description="How many to pass over.")] = 0,
+        limit: Limit = 100,
+    ) -> answers.TaskRunList:
+        """The runs of tasks and flows within the run, in the order in which they were first heard of."""
+        return await api.list_task_runs(run_id, after=after, limit=limit)
+
     @post("/runs/{run_id}/cancel", tags=["runs"])
     async def cancel_run(run_id: Named) -> answers.FlowRunDetail:
         """Ask the run to end."""

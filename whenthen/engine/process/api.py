@@ -142,6 +142,7 @@ class ServerApi:
         self.get_run = runs.get_run
         self.run_logs = runs.run_logs
         self.run_log_end = runs.run_log_end
+        self.list_task_runs = runs.list_task_runs
         run_commands = RunCommands(orchestrator, deployments, runs, ids)
         self.pause_deployment = done("deployment-paused", run_commands.pause_deployment)
         self.resume_deployment = done("deployment-resumed", run_commands.resume_deployment)

@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Callable, Mapping
 from types import FrameType
-from typing import Any, Concatenate, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar, overload
 from uuid import UUID, uuid5
 
 from whenthen.flows.argument_kinds import check
@@ -26,6 +26,9 @@ from whenthen.flows.deploying.deployable import Deployable
 from whenthen.flows.execution.flow_engine import FlowCall
 from whenthen.flows.execution.runners import TaskRunner, ThreadPoolTaskRunner
 from whenthen.flows.states.state import State, StateType
+
+if TYPE_CHECKING:
+    from whenthen.flows.reporting.entry_flow import EntryEnd
 
 __all__ = ["Flow", "flow"]
 
@@ -124,6 +127,12 @@ class Flow(RunnableFunction[P, R], Deployable):
 
     def __get__(self, instance: Any, owner: type | None = None) -> Any:
         return self._bound_to(instance, owner)
+
+    def run_entry(self, parameters: dict[str, Any], environment: Mapping[str, str]) -> EntryEnd:
+        """Run it for a run of a deployment, whose process this is. Called by the worker's program; says how the run ended."""
+        from whenthen.flows.reporting.entry_flow import call_entry_flow
+
+        return call_entry_flow(self, parameters, environment)
 
     def hooks_for(self, state: State[Any]) -> list[Callable[..., Any]]:
         """The hooks that a final state calls. A run that is cancelled calls those of `on_cancellation`; one that returns `Cancelled()` calls

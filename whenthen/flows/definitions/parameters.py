@@ -127,7 +127,7 @@ class Parameters:
                 for error in problem.errors()
             ]
             name = getattr(self.fn, "__name__", self.fn)
-            raise ParameterTypeError("\n".join([f"{name} received invalid parameters:", *lines])) from None
+            raise ParameterTypeError.of(f"{name} received invalid parameters:", lines) from None
         return {name: getattr(found, f"p{at}") for at, name in enumerate(self.names) if name in parameters}
 
     def _refuse_unknown(self, parameters: Mapping[str, Any]) -> None:

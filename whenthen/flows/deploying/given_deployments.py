@@ -103,7 +103,7 @@ def give_to_server(deployments: Sequence[RunnerDeployment], *, kind: str, option
     names = [one.name for one in deployments]
     if len(set(names)) < len(names):
         raise ValueError(f"{kind}() was given two deployments of one name; found {', '.join(sorted(names))}")
-    if not connected():
+    if not connected(kind):
         rules = textwrap.indent("\n".join(one.as_rule() for one in deployments), "  ")
         more = (
             f". `whenthen serve` runs it from a file in its rules folder; paths begin there:\n\ndeployments:\n{rules}\n"

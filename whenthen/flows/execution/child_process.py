@@ -20,7 +20,7 @@ from collections.abc import Callable
 from typing import Any
 
 from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
-from whenthen.flows.execution.reporter import REPORTER, SILENT
+from whenthen.flows.execution.reporter import REPORTER, SILENT, keeps_lines
 from whenthen.flows.execution.run_contexts import FLOW, IN_CHILD, WORKER
 from whenthen.flows.execution.steps import Step
 from whenthen.flows.execution.timed_call import run_coroutine
@@ -133,6 +133,8 @@ class _Forwarding:
     """The reporter in a child: what it hears, it tells the parent, whose reporter answers requests."""
 
     def __init__(self, file: Any) -> None:
+        self.keeps_lines = keeps_lines()
+        self.can_answer: Callable[[str], bool] = getattr(REPORTER.get(), "can_answer", lambda kind: True)
         self._file = file
         self._lock = threading.Lock()
 

@@ -1,7 +1,7 @@
-"""The one port through which a run tells of itself and asks for something. Silent by default.
+"""The one port through which a run tells of itself and asks for something.
 
-A program that runs flows for a server sets `REPORTER` before it calls the flow; threads and processes below inherit it. `whenthen worker`
-does not: it starts a run as a script of its own, which tells of itself by its output and its exit code.
+In a process that a worker started, and in those that it starts, the reporter is `reporting.SocketReporter`, which speaks to the worker. In any
+other the port is silent. A program may set `REPORTER` before it calls a flow; threads and processes below inherit it.
 """
 
 from __future__ import annotations
@@ -11,17 +11,22 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Protocol
 
 from whenthen.flows.flow_errors import NeedsServer
+from whenthen.flows.reporting.socket_reporter import reporter_of
 
 if TYPE_CHECKING:
     from whenthen.flows.execution.run_records import FlowRun, TaskRun
     from whenthen.flows.states.state import State
 
-__all__ = ["REPORTER", "RunReporter", "SilentReporter", "ask"]
+__all__ = ["REPORTER", "SILENT", "RunReporter", "SilentReporter", "answers", "ask", "keeps_lines"]
 
 
 class RunReporter(Protocol):
     """What hears of runs. Calls come from any thread, in order for one run, and must not block for long. An error of a reporter ends
-    no run: it is logged."""
+    no run: it is logged.
+
+    Two things may be left out: `can_answer(kind) -> bool`, whether requests of a kind are answered (without it, all are), and `keeps_lines`,
+    whether lines of runs are kept so well that they need not be shown on stderr (without it, they are shown).
+    """
 
     def state(self, run: FlowRun | TaskRun, state: State[Any]) -> None:
         """`run` has entered `state`."""
@@ -62,7 +67,19 @@ class SilentReporter:
 
 
 SILENT = SilentReporter()
-REPORTER: ContextVar[RunReporter] = ContextVar("whenthen.reporter", default=SILENT)
+REPORTER: ContextVar[RunReporter] = ContextVar("whenthen.reporter", default=reporter_of() or SILENT)
+
+
+def answers(kind: str) -> bool:
+    """Whether somebody answers requests of this kind."""
+    reporter = REPORTER.get()
+    asked = getattr(reporter, "can_answer", None)
+    return reporter is not SILENT and (asked is None or bool(asked(kind)))
+
+
+def keeps_lines() -> bool:
+    """Whether lines of runs are kept elsewhere than on stderr."""
+    return bool(getattr(REPORTER.get(), "keeps_lines", False))
 
 
 def ask(kind: str, body: dict[str, Any]) -> Any:

@@ -13,7 +13,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from whenthen.flows.execution.cancel_scope import GATES
-from whenthen.flows.execution.reporter import REPORTER, SILENT
+from whenthen.flows.execution.reporter import REPORTER, SILENT, keeps_lines
 from whenthen.flows.execution.run_contexts import FLOW, TASK, FlowRunContext, TaskRunContext
 from whenthen.flows.execution.run_records import FlowRun, Run, TaskRun
 from whenthen.flows.flow_errors import MissingContextError
@@ -39,6 +39,8 @@ class _LastResort(logging.StreamHandler[Any]):
     def stream(self, value: Any) -> None: ...
 
     def emit(self, record: logging.LogRecord) -> None:
+        if keeps_lines():
+            return
         logger: logging.Logger | None = logging.getLogger(record.name)
         while logger is not None:
             if any(not isinstance(handler, (_LastResort, _Reported)) for handler in logger.handlers):

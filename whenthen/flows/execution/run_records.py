@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import random
 from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -115,6 +117,22 @@ class Run:
         return f"{type(self).__name__}(id={self.id}, name={self.name!r}, state={self.state})"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EntryRun:
+    """The run of a deployment for which a flow is called."""
+
+    id: UUID
+    name: str
+    deployment_id: UUID
+    deployment_name: str
+    attempt: int  #: of the run, from 1; each has a process of its own
+    scheduled_for: datetime | None
+
+
+#: that which the next flow to be called is; set by the process of a run, for the flow of its entry point
+ENTRY: ContextVar[EntryRun | None] = ContextVar("whenthen.entry", default=None)
+
+
 class FlowRun(Run):
     """One run of a flow."""
 
@@ -141,6 +159,18 @@ class FlowRun(Run):
         self.deployment_id: UUID | None = None
         self.deployment_name: str | None = None
         self.job_variables: dict[str, Any] | None = None
+        entry = ENTRY.get()
+        if entry is not None:
+            ENTRY.set(None)
+            self._become(entry)
+
+    def _become(self, entry: EntryRun) -> None:
+        """Be the run of a deployment, whose attempts before this one count as tries."""
+        self.id, self.name = entry.id, entry.name
+        self.deployment_id, self.deployment_name = entry.deployment_id, entry.deployment_name
+        self.run_count = entry.attempt - 1
+        if entry.scheduled_for is not None:
+            self.scheduled_start_time = entry.scheduled_for
 
     @property
     def parent_flow_run_id(self) -> UUID | None:

@@ -71,7 +71,7 @@ class Secret(Generic[T]):
         variable = variable_of("SECRET", name)
         text = from_environment("SECRET", name, "secret")
         if text is None:
-            if not connected():
+            if not connected("secret.get"):
                 raise needs_server(
                     "Secret.load", f"; set {variable} for {name!r}, to file:/path or to the secret", BlockNotFound
                 )
@@ -130,7 +130,7 @@ class JSON:
         variable = variable_of("JSON", name)
         text = from_environment("JSON", name, "JSON value")
         if text is None:
-            if not connected():
+            if not connected("json.get"):
                 raise needs_server("JSON.load", f"; set {variable} for {name!r}", BlockNotFound)
             return cls(value=asked("json.get", {"name": name}))
         try:

@@ -101,7 +101,7 @@ def _get(name: str, default: Any) -> Any:
     text = from_environment("VARIABLE", _checked_name(name), "variable")
     if text is not None:
         return read_json(text)
-    if connected():
+    if connected("variable.get"):
         answer = asked("variable.get", {"name": name})
         if answer is not None:
             return answer["value"]

@@ -121,7 +121,7 @@ class _ByReporter:
 def _reader(client: SyncClient | AsyncClient | None) -> _ByReporter | SyncClient:
     if client is not None:
         return client.as_sync if isinstance(client, AsyncClient) else client
-    return _ByReporter() if connected() else SyncClient(ServerAddress.of_environment("run_deployment"))
+    return _ByReporter() if connected("run_deployment") else SyncClient(ServerAddress.of_environment("run_deployment"))
 
 
 def _start(given: Mapping[str, Any]) -> Callable[[], KnownFlowRun]:

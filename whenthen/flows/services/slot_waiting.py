@@ -170,7 +170,7 @@ class _Call:
     async def atake(self) -> None:
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
-        if connected():
+        if connected("concurrency.acquire"):
             await in_thread(lambda: self._begin(lambda: None))
             return
         if self._begin(lambda: loop.call_soon_threadsafe(woken.set)):
@@ -203,7 +203,7 @@ class _Call:
         """Ask for the slots. Gives whether that was all."""
         if not self._names:
             return True
-        if connected():
+        if connected("concurrency.acquire"):
             body = {
                 "mode": self._mode,
                 "names": self._names,

@@ -9,7 +9,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from whenthen.flows.execution.reporter import REPORTER, SILENT, ask
+from whenthen.flows.execution.reporter import REPORTER, SILENT, answers, ask
 from whenthen.flows.execution.run_contexts import in_async_run, place_given_away
 from whenthen.flows.flow_errors import NeedsServer
 
@@ -28,9 +28,9 @@ async def in_thread(call: Callable[[], T]) -> T:
     return await asyncio.to_thread(call)
 
 
-def connected() -> bool:
-    """Whether there is somebody who answers requests."""
-    return REPORTER.get() is not SILENT
+def connected(kind: str | None = None) -> bool:
+    """Whether there is somebody who hears of runs, and answers requests of this kind."""
+    return REPORTER.get() is not SILENT if kind is None else answers(kind)
 
 
 def asked(kind: str, body: dict[str, Any], *, otherwise: NeedsServer | None = None) -> Any:
@@ -39,7 +39,7 @@ def asked(kind: str, body: dict[str, Any], *, otherwise: NeedsServer | None = No
     Raises:
         NeedsServer: no reporter connects the run to a server. `otherwise` is raised then; a caller that looked before leaves it out.
     """
-    if otherwise is not None and not connected():
+    if otherwise is not None and not connected(kind):
         raise otherwise
     with place_given_away():
         return ask(kind, body)

@@ -16,12 +16,14 @@ PLACE_BITS: Final = 12  #: of a place in a log for the line within a batch
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogLine:
-    """One line that a run wrote. `stream` is stdout, stderr, or system for what the worker says about the run."""
+    """One line that a run wrote. `stream` is stdout, stderr, log for what the run logged, or system for what the worker says about it."""
 
     at: str
     stream: str
     text: str
     attempt: int = 1
+    level: int = 0  #: of a line that was logged, as `logging` numbers them
+    name: str = ""  #: of the task run that logged it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

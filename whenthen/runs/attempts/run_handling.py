@@ -25,6 +25,8 @@ from whenthen.schemas.times import format_duration
 __all__ = ["Ending", "Handling", "Stop", "ending_of", "handling"]
 
 _LONGEST_NAK = timedelta(hours=1)
+#: how a flow may end other than Failed, by the name of a failed state or the type of another
+_FLOW_ENDS = {"TimedOut": RunState.TIMED_OUT, "CANCELLED": RunState.CANCELLED, "CRASHED": RunState.CRASHED}
 
 
 class Handling(StrEnum):
@@ -76,6 +78,13 @@ def ending_of(exit_code: int, stop: Stop | None, timeout: timedelta | None, repo
         limit = format_duration(timeout or timedelta(0))
         return Ending(state=RunState.TIMED_OUT, message=f"took longer than {limit}", exit_code=exit_code)
     if exit_code == 0:
-        return Ending(state=RunState.COMPLETED, exit_code=0, result=report.result, message=report.note)
+        name = "" if report.state in ("", "Completed") else report.state
+        message = "; ".join(filter(None, [": ".join(filter(None, [name, report.message])), report.note]))
+        return Ending(state=RunState.COMPLETED, exit_code=0, result=report.result, message=message)
     message = report.error or ": ".join(filter(None, [describe_exit(exit_code), said]))
-    return Ending(state=RunState.FAILED, message="; ".join(filter(None, [message, report.note])), exit_code=exit_code)
+    return Ending(
+        state=_FLOW_ENDS.get(report.state if report.type == "FAILED" else report.type, RunState.FAILED),
+        message="; ".join(filter(None, [message, report.note])),
+        exit_code=exit_code,
+        retry=report.retry,
+    )

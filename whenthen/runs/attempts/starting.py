@@ -16,10 +16,12 @@ from pathlib import Path
 
 from whenthen.runs.commands import launch_of
 from whenthen.runs.processes import ProcessGroup
+from whenthen.runs.reports.left_reports import FOLDER_PREFIX
+from whenthen.runs.reports.run_reports import RunReports
 from whenthen.schemas.deployments import Deployment, FlowRun
 from whenthen.schemas.errors import SetupError, WhenthenError
 
-__all__ = ["Shortage", "make_folder", "start_attempt"]
+__all__ = ["Shortage", "make_folder", "open_reports", "start_attempt"]
 
 _SHORT = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS, errno.EIO}
@@ -39,9 +41,21 @@ def make_folder() -> Path:
         Shortage: it can not be made.
     """
     try:
-        return Path(tempfile.mkdtemp(prefix="whenthen-run-"))
+        return Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     except OSError as error:
         raise Shortage(f"no folder can be made for it: {error}") from error
+
+
+async def open_reports(reports: RunReports) -> None:
+    """Listen to what the run will tell.
+
+    Raises:
+        Shortage: the system refuses.
+    """
+    try:
+        await reports.open()
+    except OSError as error:
+        raise Shortage(f"no socket can be made for it: {error}") from error
 
 
 async def start_attempt(
@@ -53,6 +67,7 @@ async def start_attempt(
     inherited: Mapping[str, str],
     resolve: Callable[[str], str],
     grace: timedelta,
+    reports: RunReports,
 ) -> tuple[ProcessGroup, tuple[str, ...]]:
     """The running process group, and the secrets that its output may show. See `commands.launch_of`.
 
@@ -63,11 +78,21 @@ async def start_attempt(
         SetupError: the system refuses the command.
     """
     try:
-        launch = launch_of(deployment, run, root=root, scratch=scratch, inherited=inherited, resolve=resolve)
+        launch = launch_of(
+            deployment,
+            run,
+            root=root,
+            scratch=scratch,
+            inherited=inherited,
+            resolve=resolve,
+            reporting=reports.environment,
+        )
     except OSError as error:
         raise Shortage(f"its files can not be written: {error}") from error
     try:
-        group = await ProcessGroup.start(launch.words, cwd=launch.cwd, env=launch.env, grace=grace)
+        group = await ProcessGroup.start(
+            launch.words, cwd=launch.cwd, env=launch.env, grace=grace, guard_keeps=reports.held
+        )
     except SetupError as error:
         cause = error.__cause__
         if isinstance(cause, OSError) and cause.errno in _SHORT:

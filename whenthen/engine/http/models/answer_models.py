@@ -31,6 +31,8 @@ from whenthen.engine.http.models.run_answers import (
     LogPage,
     Redriven,
     ScheduleState,
+    TaskRunItem,
+    TaskRunList,
 )
 from whenthen.schemas.firings import FiringState
 
@@ -68,6 +70,8 @@ __all__ = [
     "ScheduleState",
     "Status",
     "StoredEvent",
+    "TaskRunItem",
+    "TaskRunList",
     "Trace",
 ]
 

@@ -19,6 +19,8 @@ __all__ = [
     "LogPage",
     "Redriven",
     "ScheduleState",
+    "TaskRunItem",
+    "TaskRunList",
 ]
 
 
@@ -58,6 +60,8 @@ class DeploymentDetail(DeploymentSummary):
     """Such as 90s; absent without one."""
     retries: int
     retry_delay: str
+    task_run_events: bool = False
+    """Whether each state of a task run is an event."""
 
 
 class FlowRunDetail(AnswerModel):
@@ -98,8 +102,13 @@ class FlowRunDetail(AnswerModel):
 class LogItem(AnswerModel):
     at: str
     stream: str
+    """stdout, stderr, log for what the run logged, or system for what the worker says about it."""
     text: str
     attempt: int
+    level: int = 0
+    """Of a line that was logged, as Python's `logging` numbers them: 20 is INFO. Absent without one."""
+    name: str = ""
+    """Of the task run that logged it; absent without one."""
 
 
 class LogPage(AnswerModel):
@@ -110,6 +119,44 @@ class LogPage(AnswerModel):
     """Whether lines follow that are there already."""
     done: bool
     """Whether the run has ended and this is its last page."""
+
+
+class TaskRunStateItem(AnswerModel):
+    name: str
+    at: str
+    message: str
+
+
+class TaskRunItem(AnswerModel):
+    """A run of a task, or of a flow, within a run of a deployment."""
+
+    id: str
+    kind: Literal["task", "flow", ""]
+    name: str
+    of: str
+    """The task or flow."""
+    parent: str
+    """The id of the run in which it was started; empty without one."""
+    attempt: int
+    """Of the run of the deployment."""
+    state: str
+    """The name of its state, such as Retrying or Cached."""
+    type: str
+    """The type of that, such as RUNNING or COMPLETED."""
+    message: str
+    tries: int
+    tags: list[str]
+    created: str
+    started: str | None
+    ended: str | None
+    states: list[TaskRunStateItem]
+    """Those that it was in, at most the last 50."""
+
+
+class TaskRunList(AnswerModel):
+    task_runs: list[TaskRunItem]
+    total: int
+    """How many the run has. Of one attempt 20,000 are kept."""
 
 
 class ActionState(AnswerModel):

@@ -41,6 +41,8 @@ from whenthen.engine.process.asyncapi.run_messages import (
     MemberBeat,
     PauseFlag,
     QueuedRun,
+    TaskRunMoves,
+    ToldEventMessage,
 )
 from whenthen.schemas.deployments import FlowRun
 
@@ -145,7 +147,9 @@ CHANNELS = (
         "`{\"answer\": ...}`, or `{\"error\": {\"reason\", \"detail\", \"path\"}}`.",
     ),
     Channel("QueuedRun", "RUNS", "runs.{pool}.{deployment}.{run}", QueuedRun, "The queue of a work pool.", TEXT),
-    Channel("RunLog", "LOGS", "logs.{run}", LogLines, "What flow runs wrote. The header `Whenthen-Log-Before` has the lines and bytes that the attempt wrote before these."),
+    Channel("RunLog", "LOGS", "logs.{run}", LogLines, "What flow runs wrote. The header `Whenthen-Log-Before` has the lines and bytes that the attempt wrote before these, `Whenthen-Log-Levels` number, level and task run of lines that were logged."),
+    Channel("TaskRuns", "TASK_RUNS", "task-runs.{run}", TaskRunMoves, "The states of the task runs of flow runs."),
+    Channel("ToldEvents", "TOLD_EVENTS", "told-events.{run}", ToldEventMessage, "Events that runs told their workers, until they are published."),
     Channel("FlowRun", "KV_WT_runs", "$KV.WT_runs.{run}", FlowRun, "Flow runs, a message for each change."),
     Channel(
         "PauseFlag", "KV_WT_state", "$KV.WT_state.flow.{key}", PauseFlag,

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, RootModel
 
@@ -19,6 +19,8 @@ __all__ = [
     "MemberBeat",
     "PauseFlag",
     "QueuedRun",
+    "TaskRunMoves",
+    "ToldEventMessage",
 ]
 
 Line = Annotated[tuple[str, str, int, str], Field(description="time, stream (stdout, stderr, system), try, text")]
@@ -30,6 +32,40 @@ class QueuedRun(RootModel[str]):
 
 class LogLines(RootModel[list[Line]]):
     """Lines that a flow run wrote, in order."""
+
+
+class TaskRunMoveItem(MessageModel):
+    """A run of a task or flow has entered a state. What is absent is as the moves before say."""
+
+    id: str
+    n: int
+    """Grows with the moves of one process; of two moves with one number the second is the first again."""
+    state: str
+    """Its type."""
+    state_name: str
+    at: str
+    message: str = ""
+    tries: int
+    attempt: int
+    """Of the run of the deployment."""
+    name: str
+    kind: str = ""
+    of: str = ""
+    parent: str = ""
+    tags: list[str] = Field(default_factory=list)
+
+
+class TaskRunMoves(RootModel[list[TaskRunMoveItem]]):
+    """Moves of the task runs of a flow run, in order."""
+
+
+class ToldEventMessage(MessageModel):
+    """An event that waits for being published: one that the code of a run emitted, or that of a move of a task run."""
+
+    run: str
+    event: dict[str, Any] | None = None
+    """Fields of an event, not checked yet."""
+    move: TaskRunMoveItem | None = None
 
 
 class HeartbeatText(RootModel[str]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields, replace
+from dataclasses import MISSING, asdict, fields, replace
 
 from whenthen.engine.bus.streams import RUN_STATES
 from whenthen.engine.http import Listing, Page
@@ -13,6 +13,7 @@ from whenthen.engine.process.queries.lists.asked_list import AskedList, read_ask
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists, without_history
 from whenthen.runs import BuiltInOrchestrator, RunFilter, attempt_logs
+from whenthen.runs.reports import task_runs
 from whenthen.schemas.deployments import (
     TERMINAL,
     FlowRun,
@@ -100,6 +101,11 @@ class RunQueries:
     async def get_run(self, run_id: str) -> answers.FlowRunDetail:
         return flow_run_detail((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
 
+    async def list_task_runs(self, run_id: str, *, after: int, limit: int) -> answers.TaskRunList:
+        run_id = (await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run.id
+        found = await self._orchestrator.task_run_page(run_id, after=after, limit=limit)
+        return answers.TaskRunList(task_runs=[_task_run_item(one) for one in found.task_runs], total=found.total)
+
     async def run_logs(self, run_id: str, *, after: int, limit: int) -> answers.LogPage:
         run = await self.get_run(run_id)
         return _log_page(
@@ -115,14 +121,24 @@ class RunQueries:
 def _log_page(run: answers.FlowRunDetail, found: attempt_logs.LogSlice) -> answers.LogPage:
     """A part of a log; `run` was read before it, so that nothing is missing of one that has ended."""
     return answers.LogPage(
-        lines=[
-            answers.LogItem(at=line.at, stream=line.stream, text=line.text, attempt=line.attempt)
-            for line in found.lines
-        ],
+        lines=[_log_item(line) for line in found.lines],
         next=found.next,
         more=found.more,
         done=run.state in TERMINAL and not found.more,
     )
+
+
+def _log_item(line: attempt_logs.LogLine) -> answers.LogItem:
+    if not line.level and not line.name:
+        return answers.LogItem(at=line.at, stream=line.stream, text=line.text, attempt=line.attempt)
+    return answers.LogItem(
+        at=line.at, stream=line.stream, text=line.text, attempt=line.attempt, level=line.level, name=line.name
+    )
+
+
+def _task_run_item(run: task_runs.TaskRun) -> answers.TaskRunItem:
+    fields = asdict(run)
+    return answers.TaskRunItem(**{**fields, "type": run.state, "state": run.state_name})
 
 
 def flow_run_detail(run: FlowRun) -> answers.FlowRunDetail:

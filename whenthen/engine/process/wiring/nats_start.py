@@ -176,5 +176,7 @@ def flow_store_settings(settings: Settings) -> FlowStoreSettings:
         replicas=settings.replicas,
         logs_max_age=settings.retain_logs,
         logs_max_bytes=settings.retain_logs_bytes,
+        task_runs_max_age=settings.retain_runs,
+        task_runs_max_bytes=settings.retain_task_runs_bytes,
         queue_ack_wait=min(timedelta(seconds=30), settings.worker_lost_after / 2),
     )

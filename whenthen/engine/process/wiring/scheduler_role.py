@@ -8,14 +8,14 @@ from datetime import timedelta
 
 import nats.js.errors
 
-from whenthen.engine.flow_runs import RunEndings, RunEventPublisher
+from whenthen.engine.flow_runs import RunEndings, RunEventPublisher, ToldEventPublisher
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.runs import Reaper, ReaperSettings, Scheduler
 from whenthen.schemas.errors import WhenthenError
 
 __all__ = ["SchedulerRole"]
 
-SCHEDULER, REAPER, RUN_EVENTS = "scheduler", "reaper", "run events"
+SCHEDULER, REAPER, RUN_EVENTS, TOLD_EVENTS = "scheduler", "reaper", "run events", "told events"
 _PUBLISHED_S = 2.0  #: that a stopping process waits for the events of what its workers changed last
 
 
@@ -31,6 +31,8 @@ class SchedulerRole:
         endings = RunEndings(parts.metrics, parts.redactor.text, parts.spans)
         publisher = RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count, ended=endings.note)
         start(RUN_EVENTS, publisher.run)
+        told = ToldEventPublisher(parts.bus.client, parts.stores, parts.bus.publish, count_set_aside=count)
+        start(TOLD_EVENTS, told.run)
 
     async def stop(self) -> None:
         """Start no more runs; events of flow runs are still published."""

@@ -1,0 +1,304 @@
+"""What the processes of a run tell their worker arrives: states of task runs, lines with levels, events; whatever the processes do."""
+
+from __future__ import annotations
+
+import logging
+import textwrap
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.contract.test_flow_worker import House
+from whenthen.runs.reports.task_runs import TaskRun
+from whenthen.runs.stores import Stores
+from whenthen.schemas.deployments import RunState
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def house(stores: Stores, tmp_path: Path, unique: str, eventually: Callable[..., Awaitable[None]]) -> House:
+    root = tmp_path / "rules"
+    root.mkdir()
+    return House(stores, root, unique, eventually)
+
+
+async def ended(house: House, code: str, *, parameters: dict[str, Any] | None = None, **fields: Any) -> Any:
+    (house.root / "job.py").write_text(textwrap.dedent(code))
+    house.deploy(**({"entrypoint": "job.py:main"} | fields))
+    run = await house.start(**(parameters or {}))
+    async with house.worker():
+        return await house.ends(run)
+
+
+async def task_runs(house: House, run: Any, kind: str = "task") -> list[TaskRun]:
+    page = await house.stores.task_runs.page(run.id, after=0, limit=100_000)
+    return [one for one in page.task_runs if one.kind == kind]
+
+
+async def test_states_of_tasks_and_lines_with_levels_arrive(house: House) -> None:
+    run = await ended(
+        house,
+        """
+        from whenthen import flow, get_run_logger, task
+
+        @task(retries=1)
+        def load(n):
+            get_run_logger().warning("first\\nsecond %d", n)
+            if n < 0:
+                raise ValueError("negative")
+            return n
+
+        @flow(log_prints=True)
+        def main(n: int):
+            print("begins")
+            load(n)
+            load.submit(-n).wait()
+            return n
+        """,
+        parameters={"n": "3"},
+    )
+    assert (run.state, run.result, run.message) == (RunState.COMPLETED, 3, "")
+    good, bad = await task_runs(house, run)
+    assert (good.of, good.state, good.tries, good.attempt) == ("load", "COMPLETED", 1, 1)
+    assert [state.name for state in good.states] == ["Pending", "Running", "Completed"]
+    assert [state.name for state in bad.states] == ["Pending", "Running", "Retrying", "Failed"]
+    assert (bad.state, bad.message) == ("FAILED", "Task run encountered an exception ValueError: negative")
+    (flow,) = await task_runs(house, run, "flow")
+    assert (flow.id, good.parent, flow.parent, flow.state) == (run.id, run.id, "", "COMPLETED")
+    lines = [line for line in await house.stores.logs.read(run.id) if line.stream == "log"]
+    assert [(line.text, line.level, line.name) for line in lines][:3] == [
+        ("begins", logging.INFO, ""),
+        ("first", logging.WARNING, good.name),
+        ("second 3", logging.WARNING, good.name),
+    ]
+    assert await house.text(run, "stderr") == []
+
+
+async def test_a_flow_ends_its_run_as_it_ended(house: House) -> None:
+    (house.root / "job.py").write_text(
+        textwrap.dedent(
+            """
+            import time
+            from whenthen import flow, task
+            from whenthen.states import Cancelled, Completed, Failed
+
+            tries = []
+
+            @flow(retries=2)
+            def fails():
+                tries.append(1)
+                raise ValueError(f"try {len(tries)}")
+
+            @flow(retries=1)
+            def recovers():
+                tries.append(1)
+                if len(tries) == 1:
+                    raise ValueError("once")
+                return len(tries)
+
+            @flow
+            def skips():
+                return Completed(name="Skipped", message="nothing to do")
+
+            @flow
+            def refuses():
+                return Failed(message="told so")
+
+            @flow
+            def gives_up():
+                return Cancelled(message="no need")
+
+            @flow(timeout_seconds=0.1)
+            def slow():
+                time.sleep(30)
+
+            @flow
+            async def later():
+                return "async"
+
+            @flow
+            def yields():
+                yield 1
+                yield 2
+            """
+        )
+    )
+    names = ("fails", "recovers", "skips", "refuses", "gives_up", "slow", "later", "yields")
+    for name in names:
+        house.deploy(name=f"{house.pool}.{name}", entrypoint=f"job.py:{name}")
+    runs = [await house.start(key=name, name=f"{house.pool}.{name}") for name in names]
+    async with house.worker():
+        ends = {name: await house.ends(run) for name, run in zip(names, runs, strict=True)}
+    assert {name: (run.state, run.message, run.result) for name, run in ends.items()} == {
+        "fails": (RunState.FAILED, "ValueError: try 3", None),
+        "recovers": (RunState.COMPLETED, "", 2),
+        "skips": (RunState.COMPLETED, "Skipped: nothing to do", None),
+        "refuses": (RunState.FAILED, "told so", None),
+        "gives_up": (RunState.CANCELLED, "no need", None),
+        "slow": (RunState.TIMED_OUT, "FlowRunTimeoutError: Flow run exceeded timeout of 0.1 second(s)", None),
+        "later": (RunState.COMPLETED, "", "async"),
+        "yields": (RunState.COMPLETED, "", [1, 2]),
+    }
+    (flow,) = await task_runs(house, ends["recovers"], "flow")
+    assert [state.name for state in flow.states] == ["Pending", "Running", "AwaitingRetry", "Running", "Completed"]
+    assert flow.states[2].message == ""
+
+
+async def test_parameters_are_coerced_and_each_that_does_not_fit_is_named_once(house: House) -> None:
+    code = """
+        from datetime import datetime
+        from enum import Enum
+        from pydantic import BaseModel
+        from whenthen import flow
+
+        class Colour(Enum):
+            RED = "red"
+
+        class Table(BaseModel):
+            name: str
+            rows: int
+
+        @flow(retries=3)
+        def main(at: datetime, sizes: list[int], colour: Colour, table: Table, last: float = 1.5):
+            return [at.year, sum(sizes), colour.name, table.rows, last]
+        """
+    good = {"at": "2026-01-31T08:00:00Z", "sizes": ["1", 2], "colour": "red", "table": {"name": "t", "rows": "7"}}
+    run = await ended(house, code, parameters=good)
+    assert (run.state, run.result) == (RunState.COMPLETED, [2026, 3, "RED", 7, 1.5])
+    bad = {"at": "never", "sizes": ["x"], "colour": "red", "tabel": {}}
+    house.deploy(entrypoint="job.py:main", retries=3)
+    started = await house.start(key="bad", **bad)
+    async with house.worker():
+        run = await house.ends(started)
+    assert (run.state, run.attempt) == (RunState.FAILED, 1)
+    for named in ("at: Input should be a valid datetime", "sizes.0: ", "table: missing", "did you mean 'table'"):
+        assert named in run.message
+    assert run.message.count("sizes.0") == 1
+    assert [one.kind for one in (await house.stores.task_runs.page(run.id, after=0, limit=10)).task_runs] == []
+
+
+async def test_forks_closed_descriptors_and_exits_in_between_lose_nothing(house: House) -> None:
+    run = await ended(
+        house,
+        """
+        import multiprocessing, os, subprocess, sys
+        from whenthen import flow, get_run_logger, task
+        from whenthen.task_runners import ProcessPoolTaskRunner
+
+        @task
+        def step(n):
+            get_run_logger().info("step %d", n)
+            return n
+
+        def forked():
+            step(10)
+            os._exit(0)
+
+        @flow(task_runner=ProcessPoolTaskRunner())
+        def main():
+            step(1)
+            os.closerange(3, 256)  # as daemons do
+            files = [open(os.devnull, "w") for _ in range(20)]  # these now have the descriptors
+            step(2)
+            pid = os.fork()
+            if pid == 0:
+                forked()
+            os.waitpid(pid, 0)
+            subprocess.run([sys.executable, "-c", "from whenthen import task; task(lambda: 3, name='spawned')()"], check=True)
+            step.submit(4).wait()
+            assert all(file.tell() == 0 for file in files)
+            step(5)
+            os._exit(7)
+        """,
+    )
+    assert (run.state, run.exit_code) == (RunState.FAILED, 7)
+    found = await task_runs(house, run)
+    assert sorted((one.of, one.state) for one in found) == sorted(
+        [*[("step", "COMPLETED")] * 5, ("spawned", "COMPLETED")]
+    )
+    lines = {line.text for line in await house.stores.logs.read(run.id) if line.stream == "log"}
+    assert {"step 1", "step 2", "step 10", "step 4", "step 5"} <= lines
+
+
+async def test_a_flood_of_lines_stops_neither_the_worker_nor_the_states(house: House) -> None:
+    (house.root / "quick.py").write_text("def main():\n    return 1\n")
+    house.deploy(name=f"{house.pool}.quick", entrypoint="quick.py:main")
+    (house.root / "job.py").write_text(
+        textwrap.dedent(
+            """
+            import threading
+            from pathlib import Path
+            from whenthen import flow, get_run_logger, task
+
+            @task
+            def shout(n):
+                logger = get_run_logger()
+                for k in range(10_000):
+                    logger.info("%d %d %s", n, k, "x" * 500)
+
+            @flow
+            def main():
+                shout.map(range(6)).wait()
+            """
+        )
+    )
+    house.deploy(entrypoint="job.py:main")
+    loud = await house.start(key="loud")
+    async with house.worker(concurrency=2):
+        await house.reaches(loud, RunState.RUNNING)
+        quick = await house.ends(await house.start(key="quick", name=f"{house.pool}.quick"))
+        assert quick.state is RunState.COMPLETED
+        run = await house.ends(loud)
+    assert (run.state, run.attempt) == (RunState.COMPLETED, 1)
+    assert [one.state for one in await task_runs(house, run)] == ["COMPLETED"] * 6
+
+
+@pytest.mark.parametrize(
+    "attack",
+    [
+        "s.sendall(b'GET / HTTP/1.1\\r\\n\\r\\n')",
+        "s.sendall(hello(token='no'))",
+        "s.sendall(hello(protocol=2))",
+        "s.sendall(hello() + b'\\x00\\xff garbage\\n' + b'[' * 100_000 + b'\\n' + b'{\"type\": \"state\", \"id\": \"..>\"}\\n')",
+        "s.sendall(hello() + b'x' * 3_000_000)",
+        "s.sendall(hello(closed=['../../../etc/passwd', '1-00000000-000001.jsonl']))",
+        "[socket.socket(socket.AF_UNIX).connect(path) for _ in range(400)]",
+        "os.mkfifo(folder + '/1-00000000-000001.jsonl')",
+        "os.symlink('/dev/zero', folder + '/1-00000000-000001.jsonl')",
+        "os.unlink(path)",
+        "shutil.rmtree(folder)",
+    ],
+)
+async def test_what_is_no_report_is_passed_over(house: House, attack: str) -> None:
+    run = await ended(
+        house,
+        f"""
+        import contextlib, json, os, shutil, socket
+        from whenthen import flow, task
+
+        path = os.environ["WHENTHEN_RUN_SOCKET"]
+        folder = os.path.dirname(path) + "/reports"
+
+        def hello(**changes):
+            token = os.environ["WHENTHEN_RUN_TOKEN"]
+            return json.dumps({{"type": "hello", "protocol": 1, "token": token, "for": "reports"}} | changes).encode() + b"\\n"
+
+        @task
+        def step():
+            return 1
+
+        @flow
+        def main():
+            s = socket.socket(socket.AF_UNIX)
+            s.connect(path)
+            with contextlib.suppress(OSError):
+                {attack}
+            step()
+        """,
+    )
+    assert (run.state, run.message) == (RunState.COMPLETED, "")
+    gone = "rmtree" in attack or "unlink(path)" in attack
+    assert len(await task_runs(house, run)) in ((0, 1) if gone else (1,))
