@@ -82,7 +82,6 @@ ROUTES: Final[Mapping[tuple[str, str], Need | AccessScope]] = MappingProxyType(
         ("GET", "/api/runs/{run_id}"): _READ,
         ("GET", "/api/runs/{run_id}/task-runs"): _READ,
         ("GET", "/api/runs/{run_id}/logs"): _READ,
-        ("GET", "/api/runs/{run_id}/task-runs"): _READ,
         ("POST", "/api/runs/{run_id}/cancel"): _OPERATE,
         ("GET", "/api/actions"): _READ,
         ("GET", "/api/actions/{key}"): _READ,
