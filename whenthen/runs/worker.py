@@ -401,6 +401,7 @@ class Worker:
                 output,
                 clock=self._clock,
                 task_run_events=deployment.task_run_events,
+                forget=reports.forget,
             )
         )
         async with group:
