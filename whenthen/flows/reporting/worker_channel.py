@@ -20,7 +20,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from whenthen.flows.clock import steady
-from whenthen.flows.flow_errors import ConfigurationError, NeedsServer, ServerError
+from whenthen.flows.flow_errors import (
+    ConcurrencySlotAcquisitionError,
+    ConfigurationError,
+    NeedsServer,
+    ObjectNotFound,
+    ServerError,
+)
 from whenthen.flows.reporting.report_file import ReportFiles, SentLines, dropped_line
 
 __all__ = ["MAX_LINE_BYTES", "PROTOCOL", "SOCKET_VARIABLE", "TOKEN_VARIABLE", "WorkerChannel"]
@@ -35,6 +41,12 @@ _AGAIN_MOST_S = 5.0
 _WELCOME_S = 10.0  #: for the worker's answer to a greeting
 _BUFFER_BYTES = 1 << 20  #: asked for; the system gives what it allows
 
+#: what a refusal of the worker is raised as, by its reason; any other is a `ServerError`
+_ERRORS: Final[dict[str, type[Exception]]] = {
+    "not_found": ObjectNotFound,
+    "invalid_input": ConfigurationError,
+    "no_such_limit": ConcurrencySlotAcquisitionError,
+}
 _CHANNELS: weakref.WeakSet[WorkerChannel] = weakref.WeakSet()
 
 
@@ -259,7 +271,7 @@ def _read(file: Any, what: str) -> dict[str, Any]:
 def _value_of(kind: str, answer: dict[str, Any]) -> Any:
     if answer.get("ok"):
         return answer.get("value")
-    raise ServerError(f"{kind}: {answer.get('message')}")
+    raise _ERRORS.get(str(answer.get("reason")), ServerError)(f"{kind}: {answer.get('message')}")
 
 
 @contextlib.contextmanager
