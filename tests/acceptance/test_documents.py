@@ -355,6 +355,7 @@ def test_an_answer_has_each_key_that_its_model_does_not_call_absent(told: tuple[
     assert detail["trigger"]["for_each"] == ["id"]
     assert "expected_every" not in ask("GET", "/api/automations/counted").json()
     assert "entrypoint" not in ask("GET", "/api/deployments/load").json()
+    assert ask("GET", "/api/deployments/counting").json()["parameter_schema"]["properties"] == {}
     assert "lineage" not in ask("GET", "/api/events?event=order.created").json()[0]
     assert ask("GET", "/api/events?event=order.checked").json()[0]["lineage"]["automations"] == ["ordered"]
 

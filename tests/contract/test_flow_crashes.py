@@ -288,8 +288,14 @@ def test_the_guard_ends_the_group_when_its_parent_is_killed(tmp_path: Path) -> N
     process.stdout.close()
 
 
-async def test_what_a_run_tells_while_its_worker_is_dead_is_read_by_the_next_one(
-    own_server: NatsServer, bus: Bus, tmp_path: Path, eventually: Eventually, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("stopped_before", [False, True])
+async def test_what_a_dead_worker_did_not_hear_is_read_by_the_next_one(
+    own_server: NatsServer,
+    bus: Bus,
+    tmp_path: Path,
+    eventually: Eventually,
+    monkeypatch: pytest.MonkeyPatch,
+    stopped_before: bool,
 ) -> None:
     (tmp_path / "run").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "run"))
@@ -304,11 +310,10 @@ async def test_what_a_run_tells_while_its_worker_is_dead_is_read_by_the_next_one
             get_run_logger().error("my worker is dead")
         @flow
         def main():
-            stopped = []
-            signal.signal(signal.SIGTERM, lambda *_: stopped.append(1))
+            signal.signal(signal.SIGTERM, lambda *_: None)
             before()
             Path("begun").touch()
-            while not stopped:
+            while not Path("go").exists():
                 time.sleep(0.01)
             after()
             Path("told").touch()
@@ -340,16 +345,23 @@ async def test_what_a_run_tells_while_its_worker_is_dead_is_read_by_the_next_one
     try:
         await eventually(there("begun"))
         await eventually(first_is_told)
+        if stopped_before:  # what the run tells is in its socket, unread
+            workers[0].send_signal(signal.SIGSTOP)
+            (tmp_path / "go").touch()
+            await eventually(there("told"))
         workers[0].send_signal(signal.SIGKILL)
+        workers[0].wait()
+        (tmp_path / "go").touch()
         await eventually(there("told"))
         workers.append(start_worker(own_server, deployment, tmp_path, kill_grace_s=3))
         await eventually(all_is_told)
-        assert "my worker is dead" in [line.text for line in await stores.logs.read(run.id) if line.level]
 
         async def removed() -> bool:
-            return not list((tmp_path / "run").glob("whenthen-run-*/reports/*.jsonl"))
+            return not list((tmp_path / "run").glob("whenthen-run-*"))
 
         await eventually(removed)
+        if not stopped_before:  # lines of the log that were in the socket are gone
+            assert "my worker is dead" in [line.text for line in await stores.logs.read(run.id) if line.level]
     finally:
         for worker in workers:
             worker.kill()

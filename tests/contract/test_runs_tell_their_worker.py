@@ -302,3 +302,101 @@ async def test_what_is_no_report_is_passed_over(house: House, attack: str) -> No
     assert (run.state, run.message) == (RunState.COMPLETED, "")
     gone = "rmtree" in attack or "unlink(path)" in attack
     assert len(await task_runs(house, run)) in ((0, 1) if gone else (1,))
+
+
+async def test_slots_of_a_limit_are_counted_among_all_runs_and_come_free_with_the_run(house: House) -> None:
+    (house.root / "job.py").write_text(
+        textwrap.dedent(
+            """
+            import os
+            from pathlib import Path
+            from whenthen import flow, task
+            from whenthen.concurrency.sync import concurrency, rate_limit
+            from whenthen.task_runners import ProcessPoolTaskRunner
+
+            inside = Path("inside")
+
+            @task
+            def one(n):
+                with concurrency("data-base"):
+                    mine = inside / f"{os.getpid()}-{n}"
+                    mine.touch()
+                    found = len(list(inside.iterdir()))
+                    mine.unlink()
+                    return found
+
+            @flow
+            def threads():
+                inside.mkdir(exist_ok=True)
+                return max(one.map(range(4)).result())
+
+            @flow(task_runner=ProcessPoolTaskRunner(max_workers=2))
+            def processes():
+                inside.mkdir(exist_ok=True)
+                return max(one.map(range(4)).result())
+
+            @flow
+            def dies():
+                with concurrency("data-base"):
+                    os._exit(3)
+
+            @flow
+            def too_late():
+                with concurrency("data-base", occupy=3, timeout_seconds=0.5):
+                    pass
+
+            @flow
+            def by_time():
+                rate_limit("api")
+                with concurrency("unlimited"):
+                    return 1
+            """
+        )
+    )
+    env = {"WHENTHEN_LIMIT_DATA_BASE": "1", "WHENTHEN_LIMIT_API": "5, 100/s"}
+    names = ("threads", "processes", "dies", "too_late", "by_time")
+    for name in names:
+        house.deploy(name=f"{house.pool}.{name}", entrypoint=f"job.py:{name}", env=env)
+    runs = [await house.start(key=f"{name}", name=f"{house.pool}.{name}") for name in names]
+    async with house.worker(concurrency=3), house.worker(concurrency=3, name="second"):
+        ends = {name: await house.ends(run) for name, run in zip(names, runs, strict=True)}
+    assert (ends["threads"].result, ends["processes"].result) == (1, 1)
+    assert ends["dies"].exit_code == 3
+    assert "3 slots of 'data-base' will never be free: there are 1" in ends["too_late"].message
+    assert (ends["by_time"].state, ends["by_time"].result) == (RunState.COMPLETED, 1)
+    assert await house.stores.slots.holders("@limit/WHENTHEN_LIMIT_DATA_BASE") == []
+
+
+async def test_a_run_starts_others_and_waits_for_them(house: House) -> None:
+    (house.root / "job.py").write_text(
+        textwrap.dedent(
+            """
+            from whenthen import flow
+            from whenthen.deployments import run_deployment
+            from whenthen.exceptions import ObjectNotFound
+
+            @flow
+            def double(n: int):
+                return 2 * n
+
+            @flow
+            def parent(name: str):
+                run = run_deployment(f"double/{name}", parameters={"n": 21}, poll_interval=0.1)
+                again = run_deployment(name, parameters={"n": 1}, timeout=0, idempotency_key="once")
+                same = run_deployment(name, parameters={"n": 2}, timeout=0, idempotency_key="once")
+                try:
+                    run_deployment("nobody")
+                except ObjectNotFound as error:
+                    return [run.state.result(), again.id == same.id, "nobody" in str(error)]
+            """
+        )
+    )
+    child = f"{house.pool}.child"
+    house.deploy(name=child, entrypoint="job.py:double")
+    house.deploy(name=f"{house.pool}.parent", entrypoint="job.py:parent")
+    async with house.worker(concurrency=2):
+        started = await house.orchestrator.run_deployment(
+            f"{house.pool}.parent", {"name": child}, key=f"{house.pool}/parent"
+        )
+        ended = await house.ends(started)
+    assert (ended.state, ended.result) == (RunState.COMPLETED, [42, True, True]), ended.message

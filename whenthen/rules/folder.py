@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from whenthen.rules.compilation import Compilation, CompiledRule
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.plausibility.deployment_warnings import deployment_warnings
+from whenthen.rules.plausibility.entry_parameters import entry_parameters, read_syntax
 from whenthen.rules.plausibility.implausible import implausible
 from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, stray_paths, unknown_names
 from whenthen.rules.self_triggering import loops
@@ -77,6 +78,16 @@ class Rules:
     )  #: what probably is not meant, in file order
     #: by name, what the checks compiled; empty when others stood in for them
     compiled: Mapping[str, CompiledRule] = field(default_factory=dict, compare=False, repr=False)
+
+    def entry_schema(self, name: str) -> dict[str, Any] | None:
+        """JSON Schema of the parameters of a deployment's function, read from its file as that is now; None when it can not be known."""
+        deployment = next((one for one in self.deployments if one.name == name), None)
+        if deployment is None or deployment.entrypoint is None:
+            return None
+        path, _, function = deployment.entrypoint.rpartition(":")
+        tree = read_syntax(self.base / path)
+        found = None if isinstance(tree, str) else entry_parameters(tree, function)
+        return None if found is None else found.schema()
 
     def counts(self) -> dict[str, int]:
         """How many there are of each kind."""

@@ -95,6 +95,10 @@ class BuiltInOrchestrator:
         )
         return await self.submit(run)
 
+    def knows(self, name: str) -> bool:
+        """Whether there is such a deployment."""
+        return name in self._deployments.current()
+
     async def submit(self, run: FlowRun) -> FlowRun:
         """Store and queue `run`; if a run with its id exists, queue that one when it waits. Idempotent."""
         _check_size(run.parameters)

@@ -24,9 +24,11 @@ from whenthen.runs.attempts.run_handling import Ending, Handling, Stop, ending_o
 from whenthen.runs.attempts.starting import Shortage, make_folder, open_reports, start_attempt
 from whenthen.runs.attempts.stop_reasons import beat_timeout, request_stop, send_heartbeats, watch_state
 from whenthen.runs.commands import read_secret
+from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import ReaperSettings, assess, mark_crashed
 from whenthen.runs.reports.left_reports import LeftReports
 from whenthen.runs.reports.run_reports import ReportSink, RunReports
+from whenthen.runs.reports.run_requests import KINDS, RunRequests
 from whenthen.runs.result_file import read_report
 from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.run_states import due_at, finish_attempt, transition
@@ -367,12 +369,15 @@ class Worker:
         self, run: FlowRun, deployment: Deployment, scratch: Path, stop: asyncio.Future[Stop]
     ) -> Ending | None:
         """Start the process, copy its output, hear what it tells, and wait for its exit. None when the attempt does not count."""
-        reports = RunReports(run, scratch)
+        orchestrator = BuiltInOrchestrator(self._stores, self._deployments, clock=self._clock)
+        requests = RunRequests(run, deployment.env, self._stores, orchestrator, clock=self._clock)
+        reports = RunReports(run, scratch, kinds=KINDS, answer=requests.answer)
         try:
             await open_reports(reports)
             return await self._execute_heard(run, deployment, scratch, stop, reports)
         finally:
             await reports.abandon()
+            await requests.close()
 
     async def _execute_heard(
         self, run: FlowRun, deployment: Deployment, scratch: Path, stop: asyncio.Future[Stop], reports: RunReports
@@ -401,6 +406,7 @@ class Worker:
                 output,
                 clock=self._clock,
                 task_run_events=deployment.task_run_events,
+                forget=reports.forget,
             )
         )
         async with group:

@@ -111,7 +111,7 @@ def test_a_worker_that_reads_nothing_blocks_nobody_and_of_what_passes_the_room_l
     assert lines == sorted(set(lines))
     dropped = sum(one["lines"] for one in found if one["type"] == "dropped")
     assert dropped > 0
-    size = sum(file.stat().st_size for file in (folder / "reports").iterdir())
+    size = sum(file.stat().st_size for file in (folder / "reports").glob("*.jsonl"))
     assert size < report_file.ROOM_BYTES + 30_000 * 60
 
 
@@ -139,9 +139,25 @@ def test_a_worker_that_comes_back_gets_the_rest_over_the_socket_and_is_told_of_t
     eventually(tells)
     hello = worker.lines[0]
     assert (hello["type"], hello["protocol"], hello["token"]) == ("hello", PROTOCOL, "token")
-    assert hello["closed"] == [file.name for file in sorted((folder / "reports").iterdir())]
+    assert hello["closed"] == [file.name for file in sorted((folder / "reports").glob("*.jsonl"))]
     assert [one["n"] for one in in_files(folder)][:5] == list(range(5))
     worker.close()
+
+
+def test_what_went_over_the_socket_is_kept_in_files_until_the_worker_has_it(
+    folder: Path, worker: Worker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_file, "SENT_BYTES", 1_000)
+    worker.read_for_ever()
+    channel = channel_to(folder)
+    told(channel, states=100, lines=100)
+    files = sorted((folder / "reports").glob("*.sent"))
+    kept = [json.loads(line)["n"] for file in files for line in file.read_bytes().splitlines()]
+    assert kept == list(range(100))
+    eventually(lambda: len([one for one in worker.lines if one["type"] == "state"]) == 100)
+    full = [one["file"] for one in worker.lines if one["type"] == "kept"]
+    assert full == [file.name for file in files[: len(full)]]
+    assert len(files) - len(full) <= 1
 
 
 def test_a_folder_that_is_gone_costs_nothing(folder: Path) -> None:

@@ -348,3 +348,86 @@ def test_in_the_place_of_an_object_only_a_path_is_taken(tmp_path: Path, text: st
         path = rules(tmp_path, automations=[{"name": "a", "trigger": {"expect": "up"}, "actions": [action]}])
         (problem,) = [each for each in check_rules(path) if each.field != "automations[0].actions[0].deployment"]
         assert "is no path to an object; write one such as $.payload.order" in problem.detail
+
+
+TYPED = """
+import datetime as dt
+import enum
+from typing import Annotated, Literal, Optional
+from pydantic import BaseModel
+from whenthen import flow
+import whenthen
+
+class Colour(enum.Enum):
+    RED = "red"
+    BLUE = "blue"
+
+class Table(BaseModel):
+    name: str
+
+@flow(retries=2, name="load")
+def load(day: dt.date, sizes: list[int], colour: Colour = Colour.RED, table: Table | None = None, mode: Literal["a", "b"] = "a",
+         ratio: "Optional[float]" = 1.5, *, pairs: Annotated[dict[str, tuple[int, ...]], "x"] = {}):
+    pass
+
+@whenthen.flow
+async def any_of(n: int, **more): pass
+
+@flow(validate_parameters=False)
+def unchecked(n: int): pass
+
+def plain(n: int = 3): pass
+"""
+
+
+def typed_warnings(tmp_path: Path, name: str, parameters: dict[str, Any]) -> list[str]:
+    (tmp_path / "typed.py").write_text(TYPED)
+    path = rules(tmp_path, deployments=[{"name": "d", "entrypoint": f"typed.py:{name}", "parameters": parameters}])
+    assert check_rules(path) == []
+    return [f"{warning.field}: {warning.detail}" for warning in load_rules(path).warnings]
+
+
+def test_values_are_held_against_the_types_of_a_flow(tmp_path: Path) -> None:
+    good = {
+        "day": "2026-01-31",
+        "sizes": ["1", 2],
+        "colour": "blue",
+        "table": {"x": 1},
+        "mode": "b",
+        "pairs": {"a": [1]},
+    }
+    assert typed_warnings(tmp_path, "load", good) == []
+    bad = {**good, "day": "never", "sizes": [1, "x"], "colour": "green", "mode": "c", "ratio": "much"}
+    found = typed_warnings(tmp_path, "load", bad)
+    assert [detail.partition("function load: ")[2].partition(":")[0] for detail in found] == [
+        "day", "sizes[1]", "colour", "mode", "ratio",
+    ]  # fmt: skip
+    assert "function load: sizes[1]: Input should be a valid integer" in found[1]
+    (unknown,) = typed_warnings(tmp_path, "load", {**good, "dey": 1})
+    assert "function load takes no parameter 'dey'; did you mean \"day\"?" in unknown
+    assert typed_warnings(tmp_path, "load", {**good, "day": "{{ x }}", "sizes": ["$.x"]}) == []
+    assert len(typed_warnings(tmp_path, "any_of", {"n": "x", "other": 1})) == 1
+    assert typed_warnings(tmp_path, "unchecked", {"n": "x"}) == typed_warnings(tmp_path, "plain", {"n": "x"}) == []
+
+
+def test_the_schema_of_a_deployment_is_read_from_the_syntax_of_its_function(tmp_path: Path) -> None:
+    (tmp_path / "typed.py").write_text(TYPED)
+    kinds = ("load", "any_of", "plain", "nothing")
+    path = rules(tmp_path, deployments=[{"name": name, "entrypoint": f"typed.py:{name}"} for name in kinds])
+    loaded = load_rules(path)
+    schema = loaded.entry_schema("load")
+    assert schema is not None
+    assert schema["required"] == ["day", "sizes"]
+    assert schema["properties"]["day"] == {"type": "string", "format": "date"}
+    assert schema["properties"]["sizes"] == {"type": "array", "items": {"type": "integer"}}
+    assert schema["properties"]["mode"] == {"default": "a", "enum": ["a", "b"], "type": "string"}
+    assert schema["properties"]["ratio"]["default"] == 1.5
+    assert schema["$defs"]["Colour"]["enum"] == ["red", "blue"]
+    assert schema["additionalProperties"] is False
+    assert loaded.entry_schema("any_of") == {
+        "type": "object", "properties": {"n": {"type": "integer"}}, "required": ["n"], "additionalProperties": True,
+    }  # fmt: skip
+    assert loaded.entry_schema("plain") == {
+        "type": "object", "properties": {"n": {"default": 3, "type": "integer"}}, "additionalProperties": False,
+    }  # fmt: skip
+    assert loaded.entry_schema("nothing") is loaded.entry_schema("unheard") is None

@@ -12,15 +12,77 @@ from collections import deque
 from pathlib import Path
 from typing import Final
 
-__all__ = ["HELD_BYTES", "ROOM_BYTES", "ReportFiles", "dropped_line"]
+__all__ = ["HELD_BYTES", "ROOM_BYTES", "SENT_BYTES", "ReportFiles", "SentLines", "dropped_line"]
 
 ROOM_BYTES: Final = 8 << 20  #: of this process's files, beyond which lines that may be left out are
 HELD_BYTES: Final = 32 << 20  #: of lines that the disk refuses; what passes it is lost, and counted
 
 
+#: of one file of lines that went over the socket, which the worker removes when it has stored them
+SENT_BYTES: Final = 4 << 20
+
+
 def dropped_line(lines: int) -> bytes:
     """What stands for lines that were left out."""
     return b'{"type":"dropped","lines":%d}\n' % lines
+
+
+class _File:
+    """A file that was made for appending, and that user code may close, or put another in the place of its descriptor."""
+
+    def __init__(self, path: Path) -> None:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
+        self.descriptor = os.open(path, flags, 0o600)
+        found = os.fstat(self.descriptor)
+        self._inode = found.st_dev, found.st_ino
+
+    def is_ours(self) -> bool:
+        """Whether the descriptor is still that of the file."""
+        try:
+            found = os.fstat(self.descriptor)
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._inode
+
+    def close(self) -> None:
+        if self.is_ours():
+            os.close(self.descriptor)
+
+
+class SentLines:
+    """What went over the socket and must not be lost, once more in files: whoever comes after a worker that died with it reads them."""
+
+    def __init__(self, folder: Path, process: str) -> None:
+        self._folder = folder
+        self._process = process
+        self._number = 0
+        self._file: _File | None = None
+        self._bytes = 0
+
+    def write(self, line: bytes) -> str | None:
+        """Append one line. Never raises. Gives the name of a file that is full: what the worker hears from now on is in another."""
+        full = None
+        try:
+            if self._file is None or not self._file.is_ours():
+                self._number += 1
+                self._bytes = 0
+                self._file = _File(self._folder / self._name)
+            self._bytes += os.write(self._file.descriptor, line)
+            if self._bytes > SENT_BYTES:
+                full = self._name
+                self.forget()
+        except OSError:  # a full disk, or a folder that is gone: the socket has the line
+            pass
+        return full
+
+    def forget(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    @property
+    def _name(self) -> str:
+        return f"{self._process}-{self._number:06}.sent"
 
 
 class ReportFiles:
@@ -31,9 +93,7 @@ class ReportFiles:
         self._folder = folder
         self._process = process
         self._number = 0
-        self._descriptor: tuple[int, tuple[int, int]] | None = (
-            None  #: of the file that is written, with its device and inode
-        )
+        self._written: _File | None = None
         self._bytes = 0
         self._closed: dict[str, int] = {}  #: files that are left to the worker, and how large each is
         self._held: deque[bytes] = deque()
@@ -59,19 +119,18 @@ class ReportFiles:
         """Leave what is written to the worker. Gives the names of all files that it may not have read."""
         self._write_held()
         self._closed = {name: size for name, size in self._closed.items() if (self._folder / name).exists()}
-        if self._descriptor is not None:
+        if self._written is not None:
             self._closed[self._name] = self._bytes
-            if self._is_ours():
-                os.close(self._descriptor[0])
-            self._descriptor = None
+            self._written.close()
+            self._written = None
             self._bytes = 0
         return list(self._closed)
 
     def forget(self) -> None:
         """In a fork: the files are the parent's."""
-        if self._descriptor is not None and self._is_ours():
-            os.close(self._descriptor[0])
-        self._descriptor = None
+        if self._written is not None:
+            self._written.close()
+            self._written = None
 
     @property
     def _name(self) -> str:
@@ -109,24 +168,12 @@ class ReportFiles:
             return False
 
     def _file(self) -> int:
-        if self._descriptor is not None and self._is_ours():
-            return self._descriptor[0]
+        if self._written is not None and self._written.is_ours():
+            return self._written.descriptor
         # not the old one, even if user code closed its descriptor: the worker may have read to its end
-        if self._descriptor is not None:
+        if self._written is not None:
             self._closed[self._name] = self._bytes
         self._number += 1
         self._bytes = 0
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW
-        descriptor = os.open(self._folder / self._name, flags, 0o600)
-        found = os.fstat(descriptor)
-        self._descriptor = descriptor, (found.st_dev, found.st_ino)
-        return descriptor
-
-    def _is_ours(self) -> bool:
-        """Whether the descriptor is still that of the file: user code may have closed all it did not know, and opened others."""
-        assert self._descriptor is not None
-        try:
-            found = os.fstat(self._descriptor[0])
-        except OSError:
-            return False
-        return (found.st_dev, found.st_ino) == self._descriptor[1]
+        self._written = _File(self._folder / self._name)
+        return self._written.descriptor

@@ -2,7 +2,8 @@
 
 `WHENTHEN_RUN_SOCKET` is the socket's path, `WHENTHEN_RUN_TOKEN` what proves that the process belongs to the run's attempt. Any number of
 processes may connect: forks, and programs that are started with the environment. Each line is in the kernel's hands, or in the file's,
-when `tell` returns, so that nothing is lost with a process that is killed. Meaning: docs/deployments.md, "What a run tells its worker".
+when `tell` returns, so that nothing is lost with a process that is killed; but for lines of the log, what the socket has is in a file, too, so
+that nothing is lost with a worker that is killed. Meaning: docs/deployments.md, "What a run tells its worker".
 """
 
 from __future__ import annotations
@@ -19,8 +20,14 @@ from pathlib import Path
 from typing import Any, Final
 
 from whenthen.flows.clock import steady
-from whenthen.flows.flow_errors import ConfigurationError, NeedsServer, ServerError
-from whenthen.flows.reporting.report_file import ReportFiles, dropped_line
+from whenthen.flows.flow_errors import (
+    ConcurrencySlotAcquisitionError,
+    ConfigurationError,
+    NeedsServer,
+    ObjectNotFound,
+    ServerError,
+)
+from whenthen.flows.reporting.report_file import ReportFiles, SentLines, dropped_line
 
 __all__ = ["MAX_LINE_BYTES", "PROTOCOL", "SOCKET_VARIABLE", "TOKEN_VARIABLE", "WorkerChannel"]
 
@@ -34,6 +41,12 @@ _AGAIN_MOST_S = 5.0
 _WELCOME_S = 10.0  #: for the worker's answer to a greeting
 _BUFFER_BYTES = 1 << 20  #: asked for; the system gives what it allows
 
+#: what a refusal of the worker is raised as, by its reason; any other is a `ServerError`
+_ERRORS: Final[dict[str, type[Exception]]] = {
+    "not_found": ObjectNotFound,
+    "invalid_input": ConfigurationError,
+    "no_such_limit": ConcurrencySlotAcquisitionError,
+}
 _CHANNELS: weakref.WeakSet[WorkerChannel] = weakref.WeakSet()
 
 
@@ -56,7 +69,7 @@ class WorkerChannel:
         line = encoded(message)
         with self._lock:
             if self._try_at <= steady():
-                if self._sent(line):
+                if self._ready() and self._sent(line if may_drop else self._noted(line)):
                     return
                 self._break_off()
             self._files.write(line, may_drop=may_drop)
@@ -99,6 +112,7 @@ class WorkerChannel:
         with contextlib.suppress(OSError):
             self._let_go()
         self._files.forget()
+        self._kept.forget()
         self._renew()
 
     # The line of reports
@@ -111,14 +125,28 @@ class WorkerChannel:
         self._again_s = _AGAIN_S
         self._connected_at = 0.0
         self._process = f"{os.getpid()}-{secrets.token_hex(4)}"
-        self._files = ReportFiles(Path(self._path).parent / "reports", self._process)
+        folder = Path(self._path).parent / "reports"
+        self._files = ReportFiles(folder, self._process)
+        self._kept = SentLines(folder, self._process)
 
-    def _sent(self, line: bytes) -> bool:
-        """Whether the whole line is with the kernel. A part of one is left aside by the worker, when the connection has ended."""
+    def _ready(self) -> bool:
+        """Whether there is a connection."""
         try:
             if not self._is_ours():
                 self._connect()
-            assert self._socket is not None
+        except OSError:
+            return False
+        return True
+
+    def _noted(self, line: bytes) -> bytes:
+        """The line, written to the file of what the socket gets. When that is full the worker is told behind it."""
+        full = self._kept.write(line)
+        return line if full is None else line + encoded({"type": "kept", "file": full})
+
+    def _sent(self, line: bytes) -> bool:
+        """Whether the whole line is with the kernel. A part of one is left aside by the worker, when the connection has ended."""
+        assert self._socket is not None
+        try:
             if self._files.dropped:
                 told = dropped_line(self._files.dropped)
                 if self._socket.send(told, socket.MSG_DONTWAIT | socket.MSG_NOSIGNAL) < len(told):
@@ -243,7 +271,7 @@ def _read(file: Any, what: str) -> dict[str, Any]:
 def _value_of(kind: str, answer: dict[str, Any]) -> Any:
     if answer.get("ok"):
         return answer.get("value")
-    raise ServerError(f"{kind}: {answer.get('message')}")
+    raise _ERRORS.get(str(answer.get("reason")), ServerError)(f"{kind}: {answer.get('message')}")
 
 
 @contextlib.contextmanager

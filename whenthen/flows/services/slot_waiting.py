@@ -173,10 +173,9 @@ class _Call:
     async def atake(self) -> None:
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
-        if connected("concurrency.acquire"):
-            await in_thread(lambda: self._begin(lambda: None))
+        if not self._names or (connected("concurrency.acquire") and await in_thread(self._is_given)):
             return
-        if self._begin(lambda: loop.call_soon_threadsafe(woken.set)):
+        if self._begin_here(lambda: loop.call_soon_threadsafe(woken.set)):
             return
         try:
             for wait_s in self._waits():
@@ -206,19 +205,30 @@ class _Call:
         """Ask for the slots. Gives whether that was all."""
         if not self._names:
             return True
-        if connected("concurrency.acquire"):
-            body = {
-                "mode": self._mode,
-                "names": self._names,
-                "occupy": self._occupy,
-                "timeout_s": self._timeout_s,
-                "strict": self._strict,
-            }
-            answer = asked("concurrency.acquire", body)
-            if isinstance(answer, dict) and answer.get("timed_out"):
+        return self._is_given() or self._begin_here(notify)
+
+    def _is_given(self) -> bool:
+        """Whether a server has given the slots. It may leave to the process what it does not count."""
+        if not connected("concurrency.acquire"):
+            return False
+        body = {
+            "mode": self._mode,
+            "names": self._names,
+            "occupy": self._occupy,
+            "timeout_s": self._timeout_s,
+            "strict": self._strict,
+        }
+        answer = asked("concurrency.acquire", body)
+        if isinstance(answer, dict):
+            if answer.get("timed_out"):
                 raise self._too_late()
-            self._lease = answer
-            return True
+            if answer.get("in_process"):
+                return False
+        self._lease = answer
+        return True
+
+    def _begin_here(self, notify: Callable[[], object]) -> bool:
+        """Ask for slots of this process. Gives whether that was all."""
         limits = _limits_of(self._names, self._mode, self._occupy, self._strict)
         if not limits:
             return True

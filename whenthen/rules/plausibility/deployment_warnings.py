@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from whenthen.rules.plausibility.entry_parameters import EntryParameters, entry_parameters, read_syntax
 from whenthen.rules.references import Finding, Part, is_constant, written_actions
 from whenthen.rules.validation_messages import nearest
 from whenthen.schemas.actions import RunDeployment
@@ -23,7 +24,6 @@ from whenthen.schemas.errors import FieldPath
 
 __all__ = ["deployment_warnings"]
 
-MAX_FILE = 4 << 20  #: bytes of a file whose functions are looked for
 _UNKNOWN = frozenset({"PATH", "VIRTUAL_ENV"})  #: a deployment that sets one of these may find other programs
 
 
@@ -34,6 +34,7 @@ class _Takes:
     required: frozenset[str]
     known: frozenset[str] | None  #: None when it takes any
     what: str  #: for messages
+    types: EntryParameters | None = None  #: of a function
 
 
 def deployment_warnings(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
@@ -94,7 +95,7 @@ class _Deployment:
         else:
             yield from self._entry_point(model.entrypoint or "")
         if self.takes is not None:
-            for detail in _superfluous(self.takes, model.parameters):
+            for detail in (*_superfluous(self.takes, model.parameters), *_wrong(self.takes, model.parameters)):
                 yield _warning(self._part, ("parameters",), detail)
             for index, schedule in enumerate(model.schedules):
                 given = {*model.parameters, *schedule.parameters}
@@ -125,7 +126,7 @@ class _Deployment:
         file = self._base / path
         tree = self._files.get(file)
         if tree is None:
-            tree = self._files[file] = _read(file)
+            tree = self._files[file] = read_syntax(file)
         if isinstance(tree, str):
             script = f"{path.replace('.', '/')}.py"
             if "/" not in path and not path.endswith(".py") and (self._base / script).is_file():
@@ -135,29 +136,15 @@ class _Deployment:
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
         function = functions.get(name)
         if function is not None:
-            # what a decorator does with the parameters is not known
-            self.takes = None if function.decorator_list else _takes(function)
+            types = entry_parameters(tree, name)
+            if types is not None:
+                self.takes = _Takes(required=types.required, known=types.known, what=f"function {name}", types=types)
         elif name not in _bound(tree):
             yield _warning(
                 self._part,
                 ("entrypoint",),
                 f"{path} has no function {name!r}" + nearest(name, functions, what="its functions"),
             )
-
-
-def _read(file: Path) -> ast.Module | str:
-    """The syntax of a Python file, or what is wrong with it."""
-    try:
-        if not file.is_file():
-            return "there is no such file beside the rules; a path is relative to the rules folder"
-        if file.stat().st_size > MAX_FILE:
-            return f"the file has more than {MAX_FILE} bytes"
-        return ast.parse(file.read_bytes())
-    except OSError as error:
-        return f"the file can not be read: {error.strerror or error}"
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-        line = f", line {error.lineno}" if isinstance(error, SyntaxError) and error.lineno else ""
-        return f"this is no Python{line}: {getattr(error, 'msg', error)}"
 
 
 def _bound(tree: ast.Module) -> set[str]:
@@ -177,29 +164,36 @@ def _bound(tree: ast.Module) -> set[str]:
     } | ({"*"} if any(isinstance(node, ast.ImportFrom) and node.names[0].name == "*" for node in tree.body) else set())
 
 
-def _takes(function: ast.FunctionDef | ast.AsyncFunctionDef) -> _Takes:
-    arguments = function.args
-    named = [*arguments.posonlyargs, *arguments.args]
-    required = named[: len(named) - len(arguments.defaults)]
-    required += [
-        one for one, default in zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True) if default is None
-    ]
-    known = None if arguments.kwarg is not None else frozenset(one.arg for one in [*named, *arguments.kwonlyargs])
-    return _Takes(required=frozenset(one.arg for one in required), known=known, what=f"function {function.name}")
-
-
 def _misfits(takes: _Takes, given: Iterable[str], own: Mapping[str, object]) -> Iterator[str]:
     """What is missing among all that is `given`, and what of one's `own` is superfluous."""
     missing = sorted(takes.required - set(given))
     if missing:
         yield f"{takes.what} needs {', '.join(map(repr, missing))}, which has no value here nor in the deployment"
     yield from _superfluous(takes, own)
+    yield from _wrong(takes, own)
 
 
 def _superfluous(takes: _Takes, given: Iterable[str]) -> Iterator[str]:
     for name in given:
         if takes.known is not None and name not in takes.known and is_constant(name):
             yield f"{takes.what} takes no parameter {name!r}" + nearest(name, takes.known, what="its parameters")
+
+
+def _wrong(takes: _Takes, own: Mapping[str, object]) -> Iterator[str]:
+    """What of one's `own` is of another type. A template may give anything."""
+    if takes.types is None:
+        return
+    constant = {name: value for name, value in own.items() if _is_written_out(value)}
+    for _, detail in takes.types.misfits(constant):
+        yield f"{takes.what}: {detail}"
+
+
+def _is_written_out(value: object) -> bool:
+    if isinstance(value, str):
+        return is_constant(value)
+    if isinstance(value, Mapping):
+        return all(map(_is_written_out, value.values()))
+    return all(map(_is_written_out, value)) if isinstance(value, list) else True
 
 
 def _warning(part: Part, path: FieldPath, detail: str) -> Finding:

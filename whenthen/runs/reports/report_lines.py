@@ -24,6 +24,7 @@ __all__ = [
     "BadReport",
     "Dropped",
     "Hello",
+    "Kept",
     "LogReport",
     "Report",
     "Request",
@@ -42,6 +43,7 @@ MAX_NAME_CHARS: Final = 500
 MAX_TAGS: Final = 50
 MAX_CLOSED: Final = 10_000  #: files that one greeting names
 _ID = re.compile(r"[0-9a-f]{32}")
+_SENT = re.compile(r"[0-9]{1,10}-[0-9a-f]{8}-[0-9]{6,}\.sent")
 _FILE = re.compile(r"[0-9]{1,10}-[0-9a-f]{8}-[0-9]{6,}\.jsonl")
 
 
@@ -99,6 +101,13 @@ class Dropped:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Kept:
+    """What came before is in this file, too, which may go when it is stored."""
+
+    file: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """What a run asks for."""
 
@@ -106,7 +115,7 @@ class Request:
     body: dict[str, Any]
 
 
-Report = TaskRunMove | LogReport | ToldEvent | ToldArtifact | Dropped
+Report = TaskRunMove | LogReport | ToldEvent | ToldArtifact | Dropped | Kept
 
 
 def read_hello(line: bytes) -> Hello:
@@ -165,6 +174,8 @@ def read_report_line(line: bytes, *, attempt: int) -> Report:
             task_run=_id(fields, "task_run") if fields.get("task_run") else "",
             at=_time(fields),
         )
+    if kind == "kept" and isinstance(fields.get("file"), str) and _SENT.fullmatch(fields["file"]):
+        return Kept(file=fields["file"])
     if kind == "dropped" and isinstance(fields.get("lines"), int):
         return Dropped(lines=max(0, min(fields["lines"], 1 << 53)))
     raise BadReport(f"a line of type {str(kind)[:80]!r} is not of this protocol, or lacks what it needs")

@@ -23,6 +23,7 @@ from whenthen.cancellation import end_task
 from whenthen.runs.reports.report_lines import (
     BadReport,
     Dropped,
+    Kept,
     LogReport,
     Report,
     ToldArtifact,
@@ -69,13 +70,15 @@ class ReportSink:
         clock: Callable[[], datetime],
         task_run_events: bool = False,
         settings: ReportSettings | None = None,
+        forget: Callable[[str], None] = lambda file: None,
     ) -> None:
-        """`task_run_events` asks for an event of each move of a task run."""
+        """`task_run_events` asks for an event of each move of a task run. `forget` is called with files of which everything is stored."""
         self._run = run
         self._store = stores.task_runs
         self._events = stores.told_events
         self._output = output
         self._clock = clock
+        self._forget = forget
         self._task_run_events = task_run_events
         self._settings = settings or ReportSettings()
         self._moves: list[TaskRunMove] = []
@@ -134,6 +137,9 @@ class ReportSink:
             )
         elif isinstance(report, ToldEvent):
             await self._take_event(report)
+        elif isinstance(report, Kept):
+            await self.flush()
+            self._forget(report.file)
         else:
             await output.write_logged(_shown(report), at=report.at, level=logging.INFO, name="")
 
@@ -242,6 +248,11 @@ class RunReports:
         self._settings = settings or self._settings
         self._begun.set()
         self._poll = asyncio.create_task(self._look_at_files())
+
+    def forget(self, name: str) -> None:
+        """Remove a file of lines that came over the socket, too."""
+        with contextlib.suppress(OSError):
+            (self._folder / name).unlink()
 
     async def close(self) -> None:
         """The processes have ended: returns when all that they told is stored."""

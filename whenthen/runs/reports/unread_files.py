@@ -19,7 +19,7 @@ __all__ = ["UnreadFiles"]
 
 CHUNK_BYTES: Final = 64 * 1024
 MOST_FILES: Final = 10_000  #: that are looked at; a process has few at a time
-_NAME = re.compile(r"([0-9]{1,10}-[0-9a-f]{8})-([0-9]{6,})\.jsonl")
+_NAME = re.compile(r"([0-9]{1,10}-[0-9a-f]{8})-([0-9]{6,})\.(jsonl|sent)")
 
 
 class UnreadFiles:
@@ -29,14 +29,14 @@ class UnreadFiles:
         self._folder = folder
         self._places: dict[str, int] = {}
 
-    def names(self) -> list[str]:
-        """The files that are there, those of one process in the order of their making."""
+    def names(self, *, sent: bool = False) -> list[str]:
+        """The files that are there, those of one process in the order of their making; with `sent` those of what went over the socket, too."""
         found = []
         try:
             with os.scandir(self._folder) as entries:
                 for entry, _ in zip(entries, range(MOST_FILES), strict=False):
                     match = _NAME.fullmatch(entry.name)
-                    if match is not None:
+                    if match is not None and (sent or match[3] == "jsonl"):
                         found.append((match[1], int(match[2]), entry.name))
         except OSError:
             return []

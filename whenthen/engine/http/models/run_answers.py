@@ -62,6 +62,8 @@ class DeploymentDetail(DeploymentSummary):
     retry_delay: str
     task_run_events: bool = False
     """Whether each state of a task run is an event."""
+    parameter_schema: dict[str, Any] = {}
+    """JSON Schema of the parameters of its function, read from the function's syntax; absent where that can not be known."""
 
 
 class FlowRunDetail(AnswerModel):

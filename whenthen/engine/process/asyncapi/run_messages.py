@@ -73,7 +73,7 @@ class HeartbeatText(RootModel[str]):
 
 
 class HeldSlots(RootModel[list[str]]):
-    """The flow runs that hold the slots of a deployment with a concurrency limit."""
+    """The flow runs that hold the slots of a deployment with a concurrency limit, or attempts of them those of a named limit."""
 
 
 class PauseFlag(MessageModel):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime
 
@@ -35,6 +36,9 @@ class DeploymentQueries:
             raise NotFound(f"there is no deployment {name[:200]!r}")
         summary = deployment_summary(found, await self._stores.flags.all(), self._clock())
         rule = found.model_dump(mode="json", exclude_none=True)
+        schema = await asyncio.to_thread(self._rule_registry.now.rules.entry_schema, name)
+        if schema is not None:
+            rule["parameter_schema"] = schema
         return answers.DeploymentDetail.model_validate({**rule, **summary.model_dump()})
 
 
