@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.contract.test_flow_worker import House
+from whenthen.runs.reports import report_socket
 from whenthen.runs.reports.task_runs import TaskRun
 from whenthen.runs.stores import Stores
 from whenthen.schemas.deployments import RunState
@@ -400,3 +401,71 @@ async def test_a_run_starts_others_and_waits_for_them(house: House) -> None:
         )
         ended = await house.ends(started)
     assert (ended.state, ended.result) == (RunState.COMPLETED, [42, True, True]), ended.message
+
+
+async def test_more_threads_than_connections_wait_for_their_turn(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_socket, "MOST_CONNECTIONS", 20)
+    run = await ended(
+        house,
+        """
+        from whenthen import flow, task
+        from whenthen.concurrency.sync import concurrency
+        from whenthen.task_runners import ThreadPoolTaskRunner
+
+        @task
+        def one(n):
+            with concurrency("many"):
+                return 1
+
+        @flow(task_runner=ThreadPoolTaskRunner(max_workers=60))
+        def main():
+            return sum(one.map(range(120)).result())
+        """,
+        env={"WHENTHEN_LIMIT_MANY": "30"},
+    )
+    assert (run.state, run.result, run.message) == (RunState.COMPLETED, 120, "")
+
+
+@pytest.mark.parametrize("spoilt", ["protocol", "token"])
+async def test_a_flow_whose_protocol_or_token_the_worker_does_not_know_fails_once_and_says_so(
+    house: House, spoilt: str
+) -> None:
+    change = "channels.PROTOCOL = 99" if spoilt == "protocol" else "REPORTER.get().channel._token = 'guessed'"
+    run = await ended(
+        house,
+        f"""
+        import whenthen.flows.reporting.worker_channel as channels
+        from whenthen import flow
+        from whenthen.flows.execution.reporter import REPORTER
+        {change}
+
+        @flow
+        def main():
+            pass
+        """,
+        retries=2,
+    )
+    assert (run.state, run.attempt) == (RunState.FAILED, 1)
+    wanted = "it speaks protocol 99, the worker" if spoilt == "protocol" else "the token is not that of this attempt"
+    assert wanted in run.message
+
+
+async def test_a_worker_that_can_not_be_reached_does_not_fail_a_flow(house: House) -> None:
+    run = await ended(
+        house,
+        """
+        import os
+        from whenthen import flow, task
+        os.unlink(os.environ["WHENTHEN_RUN_SOCKET"])
+
+        @task
+        def step():
+            pass
+
+        @flow
+        def main():
+            step()
+        """,
+    )
+    assert (run.state, run.message) == (RunState.COMPLETED, "")
+    assert [one.state for one in await task_runs(house, run)] == ["COMPLETED"]

@@ -23,6 +23,7 @@ from whenthen.flows.flow_errors import (
     ServerError,
 )
 from whenthen.flows.reporting.socket_reporter import SocketReporter
+from whenthen.flows.reporting.worker_channel import WorkerRefusal
 from whenthen.flows.states.state import State, StateType, is_states
 
 if TYPE_CHECKING:
@@ -51,8 +52,10 @@ def call_entry_flow(flow: Flow[..., Any], parameters: dict[str, Any], environmen
     if isinstance(reporter, SocketReporter):
         try:
             reporter.channel.greet()
-        except ServerError as error:
+        except WorkerRefusal as error:
             return EntryEnd(refused=str(error))
+        except ServerError:
+            pass  # it is slow or gone: what the run tells waits in files
     problems = parameter_problems(flow, parameters)
     if problems:
         return EntryEnd(refused="\n".join([f"flow {flow.name!r} does not take these parameters:", *problems]))

@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from whenthen.flows.clock import steady
+from whenthen.flows.clock import sleep, steady
 from whenthen.flows.flow_errors import (
     ConcurrencySlotAcquisitionError,
     ConfigurationError,
@@ -29,7 +29,7 @@ from whenthen.flows.flow_errors import (
 )
 from whenthen.flows.reporting.report_file import ReportFiles, SentLines, dropped_line
 
-__all__ = ["MAX_LINE_BYTES", "PROTOCOL", "SOCKET_VARIABLE", "TOKEN_VARIABLE", "WorkerChannel"]
+__all__ = ["MAX_LINE_BYTES", "PROTOCOL", "SOCKET_VARIABLE", "TOKEN_VARIABLE", "WorkerChannel", "WorkerRefusal"]
 
 PROTOCOL: Final = 1  #: the version of what is said; the worker says which it speaks
 SOCKET_VARIABLE: Final = "WHENTHEN_RUN_SOCKET"
@@ -38,9 +38,12 @@ MAX_LINE_BYTES: Final = 1 << 20  #: of one line in either direction
 
 _AGAIN_S = 0.2  #: from a socket that was full or not there until it is tried again; twice as long each time that it is full at once
 _AGAIN_MOST_S = 5.0
+_BUSY_S = 0.05  #: until a worker with too many connections is asked again
+_BUSY_MOST_S = 1.0
 _WELCOME_S = 10.0  #: for the worker's answer to a greeting
 _BUFFER_BYTES = 1 << 20  #: asked for; the system gives what it allows
 
+_ENCODE = json.JSONEncoder(separators=(",", ":"), default=str).encode  # `json.dumps` makes an encoder for each call
 #: what a refusal of the worker is raised as, by its reason; any other is a `ServerError`
 _ERRORS: Final[dict[str, type[Exception]]] = {
     "not_found": ObjectNotFound,
@@ -48,6 +51,12 @@ _ERRORS: Final[dict[str, type[Exception]]] = {
     "no_such_limit": ConcurrencySlotAcquisitionError,
 }
 _CHANNELS: weakref.WeakSet[WorkerChannel] = weakref.WeakSet()
+
+
+class WorkerRefusal(ServerError):
+    """The worker is there, and does not speak with this process: its protocol is another, or the token is not that of the attempt."""
+
+    reason = "worker_refusal"
 
 
 class WorkerChannel:
@@ -87,7 +96,7 @@ class WorkerChannel:
                 raise NeedsServer(f"the worker of this run (whenthen {welcome.get('version')}) does not answer {kind}")
             file.write(encoded({"type": "request", "kind": kind, "body": body}))
             file.flush()
-            return _value_of(kind, _read(file, "its answer"))
+            return _value_of(kind, _object(file.readline(MAX_LINE_BYTES + 1), "its answer"))
 
     def answers(self, kind: str) -> bool:
         """Whether the worker answers requests of a kind. False when it can not be asked."""
@@ -102,7 +111,7 @@ class WorkerChannel:
         """See that the worker is there and speaks the same protocol.
 
         Raises:
-            ServerError: it is not, or does not.
+            WorkerRefusal: it does not. ServerError: it is not.
         """
         with self._conversation() as (_, welcome):
             self._kinds = frozenset(map(str, welcome.get("kinds") or ()))
@@ -205,26 +214,47 @@ class WorkerChannel:
 
     @contextlib.contextmanager
     def _conversation(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """A connection for one request, and the worker's greeting.
+        """A connection for one request, and the worker's greeting. Waits while the run has too many connections.
 
         Raises:
             ServerError: the worker is not there, or refuses the protocol or the token.
         """
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as made:
+        with contextlib.ExitStack() as opened:
+            wait_s = _BUSY_S
+            while (found := self._welcomed(opened)) is None:
+                sleep(wait_s)
+                wait_s = min(2 * wait_s, _BUSY_MOST_S)
+            try:
+                yield found
+            except OSError as error:
+                raise ServerError(f"the worker of this run is gone: {error}") from None
+
+    def _welcomed(self, opened: contextlib.ExitStack) -> tuple[Any, dict[str, Any]] | None:
+        """A connection with the worker's greeting; None while it takes no further one."""
+        with contextlib.ExitStack() as own:
+            made = own.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
             made.settimeout(_WELCOME_S)
             try:
                 with _short(self._path) as path:
                     made.connect(path)
-                with made.makefile("rwb") as file:
-                    file.write(encoded(self._hello("requests")))
-                    file.flush()
-                    welcome = _read(file, "its greeting")
-                    if welcome.get("type") != "welcome":
-                        raise ServerError(f"the worker of this run refuses it: {welcome.get('message', welcome)}")
-                    made.settimeout(None)
-                    yield file, welcome
+                file = own.enter_context(made.makefile("rwb"))
+                file.write(encoded(self._hello("requests")))
+                file.flush()
+                line = file.readline(MAX_LINE_BYTES)
+            except (BlockingIOError, BrokenPipeError, ConnectionResetError):
+                return (
+                    None  # its queue is full, or it has closed what is too much: one that has died refuses the next try
+                )
             except OSError as error:
                 raise ServerError(f"the worker of this run can not be asked: {error}") from None
+            welcome = _object(line, "its greeting") if line else {"type": "busy"}
+            if welcome.get("type") == "busy":
+                return None
+            if welcome.get("type") != "welcome":
+                raise WorkerRefusal(f"the worker of this run refuses it: {welcome.get('message', welcome)}")
+            made.settimeout(None)
+            opened.push(own.pop_all())
+            return file, welcome
 
     def _hello(self, what: str) -> dict[str, Any]:
         return {"type": "hello", "protocol": PROTOCOL, "token": self._token, "for": what}
@@ -245,7 +275,7 @@ def encoded(message: dict[str, Any]) -> bytes:
         ConfigurationError: it is no JSON, or too large.
     """
     try:
-        line = json.dumps(message, separators=(",", ":"), default=str).encode() + b"\n"
+        line = _ENCODE(message).encode() + b"\n"
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigurationError(
             f"{message.get('type')} can not be told to the worker: it is no JSON: {error}"
@@ -258,8 +288,7 @@ def encoded(message: dict[str, Any]) -> bytes:
     return line
 
 
-def _read(file: Any, what: str) -> dict[str, Any]:
-    line = file.readline(MAX_LINE_BYTES + 1)
+def _object(line: bytes, what: str) -> dict[str, Any]:
     if not line.endswith(b"\n"):
         raise ServerError(f"the worker of this run is gone: {what} has no end")
     found = json.loads(line)

@@ -11,6 +11,7 @@ import contextlib
 import hmac
 import logging
 import os
+import resource
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
@@ -28,7 +29,9 @@ __all__ = ["Answer", "ReportSocket"]
 
 log = logging.getLogger(__name__)
 
-MOST_CONNECTIONS: Final = 300  #: of one attempt at once; further ones are told so and closed
+MOST_CONNECTIONS: Final = (
+    300  #: of one attempt at once, or a 16th of the open files that the process may have; further ones are told so
+)
 HELLO_S: Final = 10.0
 CHUNK_BYTES: Final = 64 * 1024
 _NAME: Final = "worker.sock"
@@ -57,6 +60,8 @@ class ReportSocket:
         self._closed_files = closed_files
         self._answer = answer
         self._kinds = sorted(kinds)
+        soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        self._most = MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft // 16)
         self._server: asyncio.Server | None = None
         self._reports: set[asyncio.Task[None]] = set()
         self._requests: set[asyncio.Task[None]] = set()
@@ -95,14 +100,14 @@ class ReportSocket:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            if len(self._reports) + len(self._requests) > MOST_CONNECTIONS:
-                return await _say(
-                    writer,
-                    {"type": "refused", "message": f"the run has {MOST_CONNECTIONS} connections already; try again"},
-                )
+            taken = len(self._reports) + len(self._requests)
+            if taken > 2 * self._most:
+                return None
             async with asyncio.timeout(HELLO_S):
                 lines = _Lines(reader)
                 hello = read_hello(await lines.one())
+            if taken > self._most:
+                return await _say(writer, {"type": "busy"})
             if not hmac.compare_digest(hello.token.encode(), self.token.encode()):
                 return await _say(writer, {"type": "refused", "message": "the token is not that of this attempt"})
             if hello.protocol not in PROTOCOLS:
