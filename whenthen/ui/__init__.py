@@ -1,1 +1,30 @@
-"""What does a person see in a browser? The server-rendered pages that will be here ask the ports of queries and commands."""
+"""What does a person see in a browser? Pages as HTML, made of what the queries of the engine gave; pictures as SVG; style and script.
+
+Pure: values in, text out. `engine/http/pages` asks the queries, and serves what is made here. Meaning: docs/pages.md.
+"""
+
+from __future__ import annotations
+
+from whenthen.ui.count_rows import CountRow, count_rows
+from whenthen.ui.page_assets import ASSETS, Asset
+from whenthen.ui.page_links import page_url
+from whenthen.ui.page_templates import NAVIGATION, Place, render
+from whenthen.ui.reason_words import REASON_WORDS, reason_tone
+from whenthen.ui.shown_text import inert
+from whenthen.ui.trace_rows import TraceRow, trace_rows
+
+__all__ = [
+    "ASSETS",
+    "NAVIGATION",
+    "REASON_WORDS",
+    "Asset",
+    "CountRow",
+    "Place",
+    "TraceRow",
+    "count_rows",
+    "inert",
+    "page_url",
+    "reason_tone",
+    "render",
+    "trace_rows",
+]

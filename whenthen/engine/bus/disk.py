@@ -88,6 +88,16 @@ class DiskRoom:
         metrics.data_gone.set(0)
         metrics.disk_reserve.set(reserve_bytes)
 
+    @property
+    def left(self) -> int:
+        """Bytes that were free when it was measured last."""
+        return self._left
+
+    @property
+    def reserve(self) -> int:
+        """Bytes that are reserved for accepted events."""
+        return self._reserve
+
     def admit(self) -> None:
         """Check that an event may be accepted.
 

@@ -78,6 +78,9 @@ class Api(Protocol):
     async def status(self) -> answers.Status:
         """What runs, on which rules, and the problems of a set that was refused."""
 
+    async def system_sizes(self) -> answers.SystemSizes:
+        """How full the streams are, and how far the shards."""
+
     async def backup(self) -> AsyncGenerator[bytes, None]:
         """Everything that is stored, as one file. Raises Conflict."""
 
@@ -115,7 +118,15 @@ class Api(Protocol):
     async def list_automations(self, after: str | None) -> Listing[answers.AutomationSummary]:
         """Those behind the named one, as many as an answer holds."""
 
+    async def find_automations(
+        self, *, text: str, state: str, tag: str, skip: int, limit: int
+    ) -> answers.FoundAutomations:
+        """Those whose name or description has `text`, in a state and with a tag where these are given; in trouble first."""
+
     async def get_automation(self, name: str) -> answers.AutomationDetail: ...
+
+    async def rule_source(self, name: str) -> answers.RuleSource | None:
+        """Where an automation is written. Raises NotFound."""
 
     async def list_decisions(self, automation: str, page: Page) -> list[answers.DecisionItem]:
         """Filters: reason."""

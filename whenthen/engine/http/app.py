@@ -32,6 +32,8 @@ from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.live.stream_routes import stream_router
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.openapi import complete
+from whenthen.engine.http.pages.page_frame import is_page
+from whenthen.engine.http.pages.page_router import page_routers
 from whenthen.engine.http.rate_limits import Network, RateLimits
 from whenthen.engine.http.request_origin import RequestOrigin
 from whenthen.engine.http.routed_paths import raw_path, routed_path
@@ -46,7 +48,6 @@ from whenthen.supervision import AtHand, Work, noted
 __all__ = ["HttpApp", "create_app"]
 
 _NOTED_CHARS = 200  #: of a request's path
-_NAVIGABLE = ("/login",)  #: pages that links of other sites may lead to
 
 
 def utc_now() -> datetime:
@@ -163,7 +164,7 @@ class HttpApp:
         """The answer to what is refused for where it comes from, for who sends it, or for a body that is not JSON."""
         try:
             if self._origin is not None:
-                self._origin.check(scope, navigable=path in _NAVIGABLE)
+                self._origin.check(scope, navigable=is_page(path))
             scope[ADMISSION] = self._admission
             if path.startswith("/api"):
                 entry = scope[ENTRY] = await self._admission.enter(scope)
@@ -214,7 +215,9 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
     app.include_router(history_router(api))
     app.include_router(stream_router(api))
     app.include_router(token_router(admission.access, admission.refusals, budget))
-    app.include_router(login_router(admission, rates))
+    app.include_router(login_router(admission, rates, version=version))
+    for router in page_routers(api, admission, version=version):
+        app.include_router(router)
 
     async def ours(_request: Request, error: Exception) -> Response:
         return as_response(answer_of(error))

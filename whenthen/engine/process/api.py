@@ -9,6 +9,7 @@ from functools import partial
 from whenthen.engine.audit import AuditLog
 from whenthen.engine.backup import Backups
 from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.disk import DiskRoom
 from whenthen.engine.execution import DeadLetters
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.live import LiveFeed
@@ -38,6 +39,8 @@ from whenthen.engine.process.queries.lists.automation_windows import AutomationW
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
+from whenthen.engine.process.queries.pages.rule_places import RulePlaces
+from whenthen.engine.process.queries.pages.system_queries import SystemQueries
 from whenthen.engine.process.queries.run_queries import RunQueries
 from whenthen.engine.process.queries.stored_log import StoredLog
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
@@ -77,11 +80,13 @@ class ServerApi:
         shards: int,
         live: LiveFeed,
         audit: AuditLog,
-        check_room: Callable[[], None] | None = None,
+        disk: DiskRoom | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         positions, ids = EventPositions(), IdPrefixes(bus.client)
-        intake = Intake(bus, rule_registry, positions, clock=clock, check_room=check_room, audit=audit)
+        intake = Intake(
+            bus, rule_registry, positions, clock=clock, check_room=None if disk is None else disk.admit, audit=audit
+        )
         self.publish = intake.publish
         self.check_head = intake.check_head
         self.translate = intake.translate
@@ -125,7 +130,10 @@ class ServerApi:
         self.record = RecordQuery(bus, rule_registry, replay, events, ids).record
         automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation, lists, whole)
         self.list_automations = automations.list_automations
+        self.find_automations = automations.find_automations
         self.get_automation = automations.get_automation
+        self.rule_source = RulePlaces(rule_registry).rule_source
+        self.system_sizes = SystemQueries(bus, shards=shards, disk=disk).system_sizes
         self.list_decisions = automations.list_decisions
         self.list_windows = AutomationWindows(rule_registry, lists).list_windows
         actions = ActionQueries(dead_letters, lists, names, whole)

@@ -82,6 +82,10 @@ class FakeStream:
 #: what the fake answers to what it does not do itself
 ANSWERS: dict[str, Any] = {
     "list_automations": [],
+    "list_revisions": [],
+    "find_automations": answers.FoundAutomations(items=[], found=0, total=0, states={}),
+    "rule_source": None,
+    "system_sizes": answers.SystemSizes(streams=[], shards=[], disk_free=None, disk_reserve=0),
     "get_automation": answers.AutomationDetail(
         name="a",
         state="active",

@@ -1,12 +1,11 @@
 """Logging in and out: with a token, in a form or as JSON, or at a one-time address.
 
-Called by `app`. How often one address may try is bounded. The page is plain: it works without scripts and styles, and nothing that a request
+Called by `app`. How often one address may try is bounded. The page works without scripts and styles, and nothing that a request
 brought stands in it but escaped.
 """
 
 from __future__ import annotations
 
-import html
 from datetime import timedelta
 from typing import Annotated, Any
 from urllib.parse import quote
@@ -22,42 +21,35 @@ from whenthen.engine.http.access.token_routes import session_item
 from whenthen.engine.http.answers import HttpError, Scope
 from whenthen.engine.http.bodies import JSON_TYPES, content_type, header, read_body
 from whenthen.engine.http.models.access_models import SessionItem
+from whenthen.engine.http.pages.page_frame import PAGE_HEADERS
 from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import decode_json
+from whenthen.ui import Place, render
 
 __all__ = ["LOGINS", "login_router"]
 
 LOGINS = RateLimit(10, timedelta(minutes=1))  #: of one address, right and wrong ones
 BODY_LIMIT = 8 << 10
 MOST_PATH = 2000  #: characters of where a login leads
-#: `same-origin`, as with `no-referrer` browsers send `Origin: null` with forms
-_HEADERS = {
-    "cache-control": "no-store",
-    "content-security-policy": "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'",
-    "referrer-policy": "same-origin",
-    "x-content-type-options": "nosniff",
-}
-_PAGE = """<!doctype html>
-<html lang="en">
-<head><meta charset="utf-8"><meta name="viewport" content="width=device-width"><title>{title}</title>{head}</head>
-<body><main><h1>{title}</h1>
-{body}
-</main></body>
-</html>
-"""
-_FORM = """<form method="post" action="/login">
-<p><label for="token">Token</label> <input id="token" name="token" type="password" autocomplete="current-password" required autofocus></p>
-<input type="hidden" name="next" value="{next}">
-<p><button type="submit">Log in</button></p>
-</form>
-<p>On the machine of the server, <code>whenthen open</code> logs in by itself. <code>whenthen tokens create</code> makes tokens.</p>"""
 
 
-def login_router(admission: Admission, rates: RateLimits) -> APIRouter:
+def login_router(admission: Admission, rates: RateLimits, *, version: str = "") -> APIRouter:
     """`/login` and `/logout`."""
     router = APIRouter(tags=["access"], route_class=ScopedRoute)
     access, origin = admission.access, admission.origin
+    place = Place(path="/login", version=version)
+
+    def page(title: str, message: str = "", *, next: str = "/", onward: str = "", status: int = 200) -> HTMLResponse:
+        text = render("login.html", place, title=title, message=message, next=next, onward=onward)
+        return HTMLResponse(text, status, headers=dict(PAGE_HEADERS))
+
+    def form_page(target: str, error: NotAdmitted | HttpError | None = None) -> HTMLResponse:
+        told = "" if error is None else str(error)
+        shown = page("Log in to whenthen", told, next=target, status=200 if error is None else error.status)
+        if isinstance(error, HttpError):
+            shown.raw_headers.extend(error.headers)
+        return shown
 
     def count(scope: Scope) -> None:
         try:
@@ -75,22 +67,17 @@ def login_router(admission: Admission, rates: RateLimits) -> APIRouter:
         """The page to log in at; with `once` a one-time address, which logs in as it is asked for."""
         target = _local(next)
         if access.open:
-            return RedirectResponse(target, 303, headers=_HEADERS)
+            return RedirectResponse(target, 303, headers=dict(PAGE_HEADERS))
         if once is None:
-            return _form(target)
+            return form_page(target)
         count(request.scope)
         try:
             session = await access.log_in_once(once, where=admission.refusals.sender(request.scope))
         except NotAdmitted as error:
             admission.refusals.refused("login", error, error.status, request.scope)
-            return _form(target, str(error))
+            return form_page(target, error)
         # not a redirect: where a page of another site led here, the browser would send no cookie with it
-        link = html.escape(target, quote=True)
-        response = _page(
-            "Logged in",
-            f'<p>Logged in with the token {html.escape(session.grant.name)}. <a href="{link}">Go on</a></p>',
-            head=f'<meta http-equiv="refresh" content="0; url={link}">',
-        )
+        response = page("Logged in", f"Logged in with the token {session.grant.name}.", onward=target)
         response.headers["set-cookie"] = cookie_set(session, request.scope, origin)
         return response
 
@@ -98,18 +85,23 @@ def login_router(admission: Admission, rates: RateLimits) -> APIRouter:
     async def log_in(request: Request) -> Response:
         """Begin a session with a token: a form with `token` and `next`, which is answered with a page, or `{"token": "..."}`. The session
         is in a cookie, and lasts as long as the setting `session_lasts` says, or as its token."""
-        count(request.scope)
         kind = content_type(request.scope)
+        try:
+            count(request.scope)
+        except HttpError as error:
+            if kind != FORM_TYPE:
+                raise
+            return form_page("/", error)
         if kind == FORM_TYPE:
             form = await read_form(request, admission.budget)
             target = _local(form.get("next", "/"))
             if access.open:
-                return RedirectResponse(target, 303, headers=_HEADERS)
+                return RedirectResponse(target, 303, headers=dict(PAGE_HEADERS))
             try:
                 session = await begin(request.scope, form.get("token", ""))
             except NotAdmitted as error:
-                return _form(target, str(error))
-            response: Response = RedirectResponse(target, 303, headers=_HEADERS)
+                return form_page(target, error)
+            response: Response = RedirectResponse(target, 303, headers=dict(PAGE_HEADERS))
         elif kind in JSON_TYPES:
             session = await begin(request.scope, await _token_in(request, admission))
             response = JSONResponse(session_item(session.grant).model_dump(), headers={"cache-control": "no-store"})
@@ -138,7 +130,7 @@ def login_router(admission: Admission, rates: RateLimits) -> APIRouter:
         await access.log_out(entry.grant)
         response: Response
         if hasattr(request.state, "form"):
-            response = RedirectResponse("/login", 303, headers=_HEADERS)
+            response = RedirectResponse("/login", 303, headers=dict(PAGE_HEADERS))
         else:
             response = JSONResponse(session_item(entry.grant).model_dump())
         response.headers["set-cookie"] = cookie_ended(request.scope, origin)
@@ -173,14 +165,3 @@ def _local(path: str) -> str:
     ):
         return "/"
     return quote(path, safe="/?&=%:@!$'()*+,;~-._")
-
-
-def _form(target: str, problem: str = "") -> HTMLResponse:
-    said = f'<p role="alert">{html.escape(problem)}</p>\n' if problem else ""
-    page = _page("Log in to whenthen", said + _FORM.format(next=html.escape(target, quote=True)))
-    page.status_code = 401 if problem else 200
-    return page
-
-
-def _page(title: str, body: str, *, head: str = "") -> HTMLResponse:
-    return HTMLResponse(_PAGE.format(title=title, body=body, head=head), headers=_HEADERS)

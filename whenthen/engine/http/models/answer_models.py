@@ -1,8 +1,8 @@
 """What the routes answer, as models: the JSON on the wire and its schema in the OpenAPI document.
 
 Built by the queries and commands of `engine.process`, named by `routes` and `openapi`. A field that was not set is absent from the
-JSON, as its description says; every other key is always present. Those of deployments, runs and actions are in `run_answers`, those of the history in `history_models`, and are
-given here, too.
+JSON, as its description says; every other key is always present. Those of deployments, runs and actions are in `run_answers`, those of the history in `history_models`, some of
+the pages in `page_answers`, and are given here, too.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from whenthen.engine.http.models.history_models import (
     HistoryStats,
     HistoryTable,
 )
+from whenthen.engine.http.models.page_answers import RuleSource, ShardPosition, StreamSize, SystemSizes
 from whenthen.engine.http.models.run_answers import (
     ActionState,
     DeadLetterCount,
@@ -51,6 +52,7 @@ __all__ = [
     "FiringDetail",
     "FiringSummary",
     "FlowRunDetail",
+    "FoundAutomations",
     "Health",
     "HistoryCount",
     "HistoryCursor",
@@ -67,10 +69,14 @@ __all__ = [
     "Redriven",
     "ReloadReport",
     "RuleProblem",
+    "RuleSource",
     "RulesInForce",
     "ScheduleState",
+    "ShardPosition",
     "Status",
     "StoredEvent",
+    "StreamSize",
+    "SystemSizes",
     "TaskRunItem",
     "TaskRunList",
     "Trace",
@@ -385,6 +391,18 @@ class AutomationSummary(AutomationState):
     """When it was decided, not when its event occurred."""
     tags: list[str]
     description: str
+
+
+class FoundAutomations(AnswerModel):
+    """Automations that fit filters."""
+
+    items: list[AutomationSummary]
+    found: int
+    """How many fit the filters; `items` has some of them."""
+    total: int
+    """In the rules."""
+    states: dict[str, int]
+    """How many of all there are in each state."""
 
 
 class AutomationDetail(AutomationState):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -33,6 +34,7 @@ __all__ = ["AutomationQueries", "current_pauses"]
 _DECIDED_BY = {name: name for name in ("reason", "event", "firing", "key")}
 #: filters that are asked of the history
 _FURTHER = ("since", "until", "event", "firing", "key", "text")
+_TROUBLE_FIRST = {"set-aside": 0, "paused": 1, "active": 2}
 _DECISIONS_SHOWN = 10  #: beside an automation
 
 
@@ -78,6 +80,37 @@ class AutomationQueries:
         }
 
     async def list_automations(self, after: str | None) -> Listing[answers.AutomationSummary]:
+        summary = await self._summary()
+        return bounded(list(self._rule_registry.now.automations), summary, after=after)
+
+    async def find_automations(
+        self, *, text: str, state: str, tag: str, skip: int, limit: int
+    ) -> answers.FoundAutomations:
+        aside, paused = await self.set_aside(), self._pauses.current()
+        wanted = text.casefold()
+        states: Counter[str] = Counter()
+        found: list[tuple[int, str]] = []
+        for name, compiled in self._rule_registry.now.automations.items():
+            model = compiled.model
+            its = _state(model, aside, paused)
+            states[its] += 1
+            if (
+                (not state or its == state)
+                and (not tag or tag in model.tags)
+                and (not wanted or wanted in name.casefold() or wanted in model.description.casefold())
+            ):
+                found.append((_TROUBLE_FIRST.get(its, len(_TROUBLE_FIRST)), name))
+        found.sort()
+        summary = await self._summary()
+        return answers.FoundAutomations(
+            items=[summary(name) for _, name in found[skip : skip + limit]],
+            found=len(found),
+            total=states.total(),
+            states=states,
+        )
+
+    async def _summary(self) -> Callable[[str], answers.AutomationSummary]:
+        """What makes the summary of an automation of this name."""
         aside = await self.set_aside()
         fired = await self._fired()
         pauses = current_pauses(self._pauses)
@@ -101,7 +134,7 @@ class AutomationQueries:
                 description=model.description,
             )
 
-        return bounded(list(automations), summary, after=after)
+        return summary
 
     async def _kept(self, automation: str) -> KeptDecisions:
         self._rule_registry.automation(automation)
@@ -192,11 +225,15 @@ class AutomationQueries:
         return [decision_item(decision, detail=details.get(id(decision), "")) for decision in decisions]
 
     def _state(self, automation: Automation, aside: Collection[str]) -> answers.State:
-        if not automation.enabled:
-            return "disabled"
-        if automation.name in aside:
-            return "set-aside"
-        return "paused" if automation.name in self._pauses.current() else "active"
+        return _state(automation, aside, self._pauses.current())
+
+
+def _state(automation: Automation, aside: Collection[str], paused: Collection[str]) -> answers.State:
+    if not automation.enabled:
+        return "disabled"
+    if automation.name in aside:
+        return "set-aside"
+    return "paused" if automation.name in paused else "active"
 
 
 def _is_asked_for(row: DecisionRow, asked: AskedList) -> bool:

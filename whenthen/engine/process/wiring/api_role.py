@@ -82,7 +82,7 @@ class ApiRole:
             live=self._live,
             audit=parts.audit,
             backups=Backups(parts.embedded, parts.bus.client),
-            check_room=parts.disk.admit if parts.disk is not None else None,
+            disk=parts.disk,
         )
         tls = None
         if settings.tls_certificate is not None:

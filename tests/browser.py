@@ -1,0 +1,69 @@
+"""Debian's chromium, driven by playwright. What a page logs as an error, and what it asks of another server, fails the test."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from playwright.sync_api import Browser, Page, sync_playwright
+
+from tests.patience import limit
+
+__all__ = ["chromium", "looking"]
+
+_WORDS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+@contextmanager
+def chromium() -> Iterator[Browser]:
+    """A browser. While it is there no test of the same process may run an event loop."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=_WORDS)
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+@contextmanager
+def looking(browser: Browser, url: str, *, refused: tuple[int, ...] = (), **options: Any) -> Iterator[Page]:
+    """A page of a browser that knows no cookie. Raises AssertionError at the end where something was logged as an error, was not answered
+    with success (but for the statuses in `refused`), or was asked of another server than `url`."""
+    context = browser.new_context(base_url=url, **options)
+    context.set_default_timeout(limit(10) * 1000)
+    wrong: list[str] = []
+    home = urlsplit(url).netloc
+
+    def watch(page: Page) -> None:
+        page.on("console", lambda said: wrong.append(said.text) if said.type in ("error", "warning") else None)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+
+    def answered(response: Any) -> None:
+        if response.status >= 400 and response.status not in refused:
+            wrong.append(f"{response.status} {response.url}")
+
+    def asked(request: Any) -> None:
+        if urlsplit(request.url).netloc != home:
+            wrong.append(f"asked of another server: {request.url}")
+
+    context.on("page", watch)
+    context.on("response", answered)
+    context.on("request", asked)
+    try:
+        yield context.new_page()
+    finally:
+        context.close()
+    # the browser says of each refused page that it failed to load
+    told = [text for text in wrong if not (refused and text.startswith("Failed to load resource"))]
+    assert told == []

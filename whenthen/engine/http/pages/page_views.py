@@ -1,0 +1,25 @@
+"""What pages have in common in asking: what may be away, and which part of a list."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from typing import Annotated, TypeVar
+
+from fastapi import Query
+
+from whenthen.schemas.errors import BusUnavailable
+
+__all__ = ["Choice", "PageNumber", "if_there"]
+
+T = TypeVar("T")
+
+Choice = Annotated[str, Query(max_length=4096)]
+PageNumber = Annotated[int, Query(ge=1, le=1_000_000, description="Which part of the list, from 1.")]
+
+
+async def if_there(asked: Awaitable[T]) -> T | None:
+    """What is asked for; None while whoever answers it is away, such as the role `history`. The page says so."""
+    try:
+        return await asked
+    except BusUnavailable:
+        return None
