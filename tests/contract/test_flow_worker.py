@@ -6,6 +6,7 @@ import asyncio
 import os
 import re
 import sys
+import venv
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -208,6 +209,50 @@ async def test_a_function_is_called_and_its_result_kept(house: House) -> None:
         ended = await house.ends(run)
     assert (ended.state, ended.message, ended.result) == (RunState.COMPLETED, "", {"rows": 42})
     assert "".join(await house.text(run)).startswith("loading ppp")
+
+
+@pytest.mark.parametrize("entrypoint", ["jobs.load:run", "jobs/load.py:run", "jobs.load:Load.run"])
+async def test_modules_of_the_rules_folder_can_be_imported_and_named(house: House, entrypoint: str) -> None:
+    (house.root / "jobs").mkdir()
+    (house.root / "work").mkdir()
+    (house.root / "jobs" / "load.py").write_text(
+        "from jobs.shared import rows\ndef run():\n    return rows\nclass Load:\n    @staticmethod\n    def run():\n        return rows\n"
+    )
+    (house.root / "jobs" / "shared.py").write_text("rows = 7\n")
+    house.deploy(entrypoint=entrypoint, working_dir="work")
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.message, ended.result) == (RunState.COMPLETED, "", 7)
+
+
+async def test_a_deployment_runs_in_an_interpreter_of_its_own(house: House) -> None:
+    (house.root / "jobs.py").write_text("import sys\ndef run():\n    return sys.prefix\n")
+    venv.create(house.root / "env", with_pip=False)
+    house.deploy(entrypoint="jobs.py:run", python="env/bin/python")
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.result) == (RunState.COMPLETED, str((house.root / "env").absolute()))
+    house.deploy(entrypoint="jobs.py:run", python="gone/bin/python")
+    other = await house.start("other")
+    async with house.worker():
+        ended = await house.ends(other)
+    assert ended.state is RunState.FAILED
+    assert "python 'gone/bin/python' is not there" in ended.message
+
+
+async def test_a_secret_parameter_reaches_the_function_and_is_kept_nowhere(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LOAD_KEY", "very-secret-key")
+    (house.root / "jobs.py").write_text("def run(key, n):\n    print('key is', key)\n    return [len(key), n]\n")
+    house.deploy(entrypoint="jobs.py:run", parameters={"n": 1}, secret_parameters={"key": "env:LOAD_KEY"})
+    run = await house.start()
+    async with house.worker():
+        ended = await house.ends(run)
+    assert (ended.state, ended.result, ended.parameters) == (RunState.COMPLETED, [15, 1], {"n": 1})
+    assert await house.text(run) == ["key is ***"]
 
 
 async def test_an_exception_fails_the_run_with_its_traceback_in_the_log(house: House) -> None:

@@ -19,13 +19,14 @@ from pydantic import BaseModel, ValidationError
 from whenthen.rules.compilation import Compilation, CompiledRule
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.plausibility.deployment_warnings import deployment_warnings
-from whenthen.rules.plausibility.entry_parameters import entry_parameters, read_syntax
+from whenthen.rules.plausibility.entry_parameters import entry_file, entry_parameters, read_syntax
 from whenthen.rules.plausibility.implausible import implausible
 from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, stray_paths, unknown_names
 from whenthen.rules.self_triggering import loops
 from whenthen.rules.validation_messages import explain
 from whenthen.schemas.automations import Automation, Notifier, RuleFile
 from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath, InvalidRules, Problem
 from whenthen.schemas.providers import Provider
 from whenthen.schemas.webhooks import Webhook
@@ -84,9 +85,10 @@ class Rules:
         deployment = next((one for one in self.deployments if one.name == name), None)
         if deployment is None or deployment.entrypoint is None:
             return None
-        path, _, function = deployment.entrypoint.rpartition(":")
-        tree = read_syntax(self.base / path)
-        found = None if isinstance(tree, str) else entry_parameters(tree, function)
+        point = entry_point(deployment.entrypoint)
+        file = entry_file(point, self.base, self.base / (deployment.working_dir or ""))
+        tree = "" if file is None else read_syntax(file)
+        found = None if isinstance(tree, str) else entry_parameters(tree, point.function)
         return None if found is None else found.schema()
 
     def counts(self) -> dict[str, int]:

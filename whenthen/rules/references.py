@@ -25,6 +25,7 @@ from whenthen.schemas.actions import (
 )
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath
 
 __all__ = [
@@ -104,7 +105,7 @@ def stray_paths(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
     for part in parts:
         if not isinstance(part.model, Deployment):
             continue
-        entrypoint = None if part.model.entrypoint is None else part.model.entrypoint.rpartition(":")[0]
+        entrypoint = None if part.model.entrypoint is None else entry_point(part.model.entrypoint).file
         for field, text in (("working_dir", part.model.working_dir), ("entrypoint", entrypoint)):
             if text is None:
                 continue

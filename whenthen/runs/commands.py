@@ -18,6 +18,7 @@ from typing import Any
 import orjson
 
 from whenthen.schemas.deployments import PLACEHOLDER, Deployment, FlowRun
+from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import NotFound, RenderError
 from whenthen.schemas.trace_context import TRACE_HEADERS, trace_headers
 
@@ -61,23 +62,29 @@ def launch_of(
     cwd = _within(root, deployment.working_dir, "working_dir") if deployment.working_dir else root
     if not cwd.is_dir():
         raise NotFound(f"working_dir {str(cwd)!r} is not a folder")
-    variables = _run_variables(run, scratch)  # before secrets are read: a file that can not be written is found here
+    found = {value: resolve(value) for value in _references(deployment)}
+    secret = {name: found[value] for name, value in deployment.secret_parameters.items()}
+    parameters = {**secret, **run.parameters}
+    variables = _run_variables(run, parameters, scratch)
     # a trace that the worker was started in is none of the run's
     env = {name: value for name, value in inherited.items() if not name.startswith("WHENTHEN_") and name not in _TRACE}
     if run.trace is not None:
         env |= {name.upper(): value for name, value in trace_headers(run.trace).items()}
-    found = {value: resolve(value) for value in deployment.env.values() if _REFERENCE.fullmatch(value)}
     env |= {name: found.get(value, value) for name, value in deployment.env.items()}
     env |= variables
     env |= reporting or {}
     if deployment.command is not None:
-        words = render_words(deployment.command, run.parameters)
+        words = render_words(deployment.command, parameters)
         words[0] = _program(words[0], cwd, env.get("PATH", os.defpath))
     else:
-        words = _function_words(deployment.entrypoint or "", root)
+        words = _function_words(deployment, root, env.get("PATH", os.defpath))
         env["PYTHONUNBUFFERED"] = "1"
-        package_root = str(Path(__file__).resolve().parents[2])
-        env["PYTHONPATH"] = os.pathsep.join(filter(None, [env.get("PYTHONPATH", ""), package_root]))
+        found_at = [env.get("PYTHONPATH", "")]
+        if cwd != root:  # else it is the working folder, which is importable
+            found_at.append(str(root.absolute()))
+        if deployment.python is None:  # another interpreter has packages of its own, which ours would hide
+            found_at.append(str(Path(__file__).resolve().parents[2]))
+        env["PYTHONPATH"] = os.pathsep.join(filter(None, found_at))
     for what, text in [*(("a word of the command", word) for word in words), *env.items()]:
         if "\x00" in text:
             raise RenderError(f"{what} would have a null character, which no process can be given")
@@ -90,8 +97,16 @@ def secrets_of(deployment: Deployment, resolve: Callable[[str], str]) -> tuple[s
     Raises:
         NotFound: a secret does not exist.
     """
-    secrets = [resolve(value) for value in deployment.env.values() if _REFERENCE.fullmatch(value)]
+    secrets = [resolve(value) for value in _references(deployment)]
     return tuple(secret for secret in secrets if len(secret) >= 4)
+
+
+def _references(deployment: Deployment) -> list[str]:
+    """The references to secrets that a run needs."""
+    return [
+        *(value for value in deployment.env.values() if _REFERENCE.fullmatch(value)),
+        *deployment.secret_parameters.values(),
+    ]
 
 
 def render_words(words: list[str], parameters: Mapping[str, Any]) -> list[str]:
@@ -130,8 +145,8 @@ def read_secret(reference: str) -> str:
         raise NotFound(f"secret {reference}: the file can not be read: {type(error).__name__}") from None
 
 
-def _run_variables(run: FlowRun, scratch: Path) -> dict[str, str]:
-    encoded = orjson.dumps(run.parameters).decode()
+def _run_variables(run: FlowRun, parameters: Mapping[str, Any], scratch: Path) -> dict[str, str]:
+    encoded = orjson.dumps(parameters).decode()
     variables = {
         "WHENTHEN_RUN_ID": run.id,
         "WHENTHEN_DEPLOYMENT": run.deployment,
@@ -146,7 +161,7 @@ def _run_variables(run: FlowRun, scratch: Path) -> dict[str, str]:
     file = scratch / "parameters.json"
     file.write_text(encoded, encoding="utf-8")
     variables["WHENTHEN_PARAMETERS_FILE"] = str(file)
-    for name, value in run.parameters.items():
+    for name, value in parameters.items():
         text = _text(value)
         if len(text.encode(errors="replace")) <= _MAX_VARIABLE_BYTES:
             variables["WHENTHEN_PARAM_" + re.sub(r"[^A-Za-z0-9_]", "_", name).upper()] = text
@@ -168,13 +183,26 @@ def _program(word: str, cwd: Path, path: str) -> str:
     return str(Path(found).absolute())
 
 
-def _function_words(entrypoint: str, root: Path) -> list[str]:
-    path, _, function = entrypoint.rpartition(":")
-    file = _within(root, path, "entrypoint")
-    if not file.is_file():
-        raise NotFound(f"entrypoint {entrypoint!r}: there is no file {str(file)!r}")
+def _function_words(deployment: Deployment, root: Path, path: str) -> list[str]:
+    point = entry_point(deployment.entrypoint or "")
+    where = point.where
+    if point.file is not None:
+        file = _within(root, point.file, "entrypoint")
+        if not file.is_file():
+            raise NotFound(f"entrypoint {deployment.entrypoint!r}: there is no file {str(file)!r}")
+        where = str(file.absolute())
+    python = sys.executable if deployment.python is None else _interpreter(deployment.python, root, path)
     # as a script, and not with -m: nothing of this package is imported, which would take longer than most functions do
-    return [sys.executable, "-P", str(_RUNNER), str(file.absolute()), function]
+    return [python, "-P", str(_RUNNER), where, point.function]
+
+
+def _interpreter(word: str, root: Path, path: str) -> str:
+    """The full path of a deployment's own interpreter. Links are kept: a virtual environment is told by the place of its link."""
+    found = str(root / word) if os.sep in word else shutil.which(word, path=path)
+    if found is None or not os.access(found, os.X_OK) or not Path(found).is_file():
+        where = f"in {root}" if os.sep in word else "in PATH"
+        raise NotFound(f"python {word!r} is not there, {where}; make the environment where the worker runs")
+    return str(Path(found).absolute())
 
 
 def _within(root: Path, text: str, what: str) -> Path:

@@ -169,9 +169,11 @@ def flow_run_event(run: FlowRun, version: int, now: datetime) -> Event:
     The same revision gives the same id, on any machine and at any time, so that publishing it twice is one event.
     """
     limits = EventLimits()
+    flow = run.deployment.partition("/")[0]  # where a name has no slash, deployment and flow have the same one
     related = [
         {"id": f"whenthen.deployment.{run.deployment}", "role": "deployment", "name": run.deployment},
         {"id": f"whenthen.work-pool.{run.work_pool}", "role": "work-pool", "name": run.work_pool},
+        {"id": f"whenthen.flow.{flow}", "role": "flow", "name": flow},
         *({"id": f"whenthen.tag.{tag}", "role": "tag", "name": tag} for tag in run.tags),
         *run.related,
     ]
@@ -183,12 +185,14 @@ def flow_run_event(run: FlowRun, version: int, now: datetime) -> Event:
             "id": f"whenthen.flow-run.{run.id}",
             "name": display_name(run),
             "deployment": run.deployment,
+            "flow": flow,
             "state": run.state.value,
         },
         related=[item for item in related if _is_resource(item, limits)][:_MAX_RELATED],
         payload={
             "id": run.id,
             "deployment": run.deployment,
+            "work_pool": run.work_pool,
             "state": run.state.value,
             "message": run.message,
             "parameters": run.parameters,

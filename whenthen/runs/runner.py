@@ -1,6 +1,7 @@
-"""Calls one function of a Python file with a run's parameters, in the run's own process.
+"""Calls one function of a Python file or module with a run's parameters, in the run's own process.
 
     python -P whenthen/runs/runner.py FILE FUNCTION
+    python -P whenthen/runs/runner.py MODULE FUNCTION
 
 Parameters come from `WHENTHEN_PARAMETERS_FILE` or `WHENTHEN_PARAMETERS` (JSON) as keyword arguments. What the function
 returns is written to `WHENTHEN_RESULT_FILE` when it is JSON, or else a note that says why it is not; an error ends the process with exit code 1, its traceback on
@@ -10,6 +11,7 @@ standard error and its last line in the result file. A flow is called through it
 from __future__ import annotations
 
 import difflib
+import importlib
 import importlib.util
 import inspect
 import json
@@ -18,6 +20,7 @@ import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 __all__ = ["call", "load_function", "main"]
@@ -36,7 +39,7 @@ def main(arguments: list[str]) -> int:
     report: dict[str, Any] = {}
     code = 0
     try:
-        function = load_function(Path(file), name)
+        function = load_function(file, name)
         if _is_flow(function):
             report, code = run_flow(function, read_parameters())
         else:
@@ -65,12 +68,25 @@ def read_parameters() -> dict[str, Any]:
     return parameters
 
 
-def load_function(file: Path, name: str) -> Callable[..., Any]:
-    """Run the file as a module of its own and take the function from it. Its folder comes first on the import path.
+def load_function(where: str, name: str) -> Callable[..., Any]:
+    """Import the module `where`, or run the file of that path as a module of its own with its folder first on the import path, and
+    take the function from it; `Class.method` is one, too.
 
     Raises:
-        CanNotCall: there is no such function; lists near names.
+        CanNotCall: there is no such module or function; lists near names.
     """
+    module = _run_file(Path(where)) if where.endswith(".py") or os.sep in where else _import_module(where)
+    found: Any = module
+    for step in name.split("."):
+        found = getattr(found, step, None)
+    if not callable(found):
+        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
+        near = difflib.get_close_matches(name[:100], known, n=1)
+        raise CanNotCall(f"{where} has no function {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
+    return found  # type: ignore[no-any-return]
+
+
+def _run_file(file: Path) -> ModuleType:
     sys.path.insert(0, str(file.parent))
     spec = importlib.util.spec_from_file_location(file.stem, file)
     if spec is None or spec.loader is None:
@@ -78,12 +94,18 @@ def load_function(file: Path, name: str) -> Callable[..., Any]:
     module = importlib.util.module_from_spec(spec)
     sys.modules[file.stem] = module
     spec.loader.exec_module(module)
-    function = getattr(module, name, None)
-    if not callable(function):
-        known = [key for key, value in vars(module).items() if callable(value) and not key.startswith("_")]
-        near = difflib.get_close_matches(name[:100], known, n=1)
-        raise CanNotCall(f"{file} has no function {name!r}" + (f"; did you mean {near[0]!r}?" if near else ""))
-    return function  # type: ignore[no-any-return]
+    return module
+
+
+def _import_module(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+            raise  # one that the module itself imports
+        raise CanNotCall(
+            f"there is no module {error.name!r}, neither in the working folder nor in the rules folder nor installed in {sys.prefix}"
+        ) from None
 
 
 def call(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:

@@ -13,6 +13,7 @@ __all__ = [
     "calendar",
     "decision_records",
     "deployments",
+    "entry_points",
     "errors",
     "events",
     "firings",

@@ -21,6 +21,7 @@ __all__ = [
     "MAX_DEPTH",
     "MAX_MADE_DEPTH",
     "REFERENCE",
+    "DeploymentName",
     "Document",
     "GlobList",
     "Model",
@@ -70,6 +71,14 @@ def _check_name(value: str) -> str:
     return value
 
 
+def _check_deployment_name(value: str) -> str:
+    flow, slash, name = value.partition("/")
+    if slash and not (flow and name):
+        raise ValueError(f"{value!r} has a slash at an end; write name, or flow/name")
+    _check_name(flow)
+    return value if not slash else flow + "/" + _check_name(name)
+
+
 REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+")
 
 
@@ -104,6 +113,8 @@ def as_list(value: Any) -> Any:
 
 #: the name of an automation, deployment, webhook, ...: text without slashes, at most 200 characters
 Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
+#: the name of a deployment: such a name, or two with a slash between them, the flow's and its own
+DeploymentName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_deployment_name)]
 #: in the place of an object: one path that gives it
 ObjectPath = Annotated[str, Field(max_length=4096), AfterValidator(_check_object_path)]
 #: `env:NAME` or `file:/path`; resolved when it is used, never stored

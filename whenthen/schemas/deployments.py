@@ -12,8 +12,9 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BeforeValidator, Field, model_validator
 
-from whenthen.schemas.base import Model, Name, OneOrMany
+from whenthen.schemas.base import DeploymentName, Model, Name, OneOrMany, SecretRef
 from whenthen.schemas.calendar import check_timetable
+from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.inline_code import code_words
 from whenthen.schemas.times import Duration
 
@@ -85,16 +86,21 @@ def _split_command(value: Any) -> Any:
 class Deployment(Model):
     """Something that can be run: a command, or a function of a Python file."""
 
-    name: Name
+    name: DeploymentName
+    """Unique; `name`, or `flow/name`."""
     description: str = Field(default="", max_length=20_000)
     command: Annotated[list[str], BeforeValidator(_split_command), OneOrMany()] | None = Field(
         default=None, max_length=1000
     )
     """Words of the command, no shell; `{{ name }}` in a word is the parameter of that name."""
     entrypoint: str | None = Field(default=None, max_length=4096)
-    """`path/to/file.py:function`, relative to the rules folder; called with the parameters."""
+    """`path/to/file.py:function`, relative to the rules folder, or `package.module:function`; called with the parameters."""
+    python: str | None = Field(default=None, min_length=1, max_length=4096)
+    """The interpreter of an `entrypoint`: a path such as .venv/bin/python from the rules folder, or a program in PATH."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Defaults; a run's own parameters win."""
+    secret_parameters: dict[str, SecretRef] = Field(default_factory=dict, max_length=100)
+    """Further parameters, read where the run starts from `env:NAME` or `file:/path`; kept in no run, and masked in its log."""
     schedules: list[Schedule] = Field(default_factory=list, max_length=100)
     tags: list[str] = Field(default_factory=list, max_length=100)
     work_pool: Name = "default"
@@ -125,9 +131,11 @@ class Deployment(Model):
         if self.command is not None:
             _check_code(self.command)
         if self.entrypoint is not None:
-            path, _, function = self.entrypoint.rpartition(":")
-            if not path or not function.isidentifier():
-                raise ValueError(f"{self.entrypoint!r} is not path/to/file.py:function")
+            entry_point(self.entrypoint)
+        elif self.python is not None:
+            raise ValueError("`python` is the interpreter of an `entrypoint`; a command names its own program")
+        if twice := sorted(self.secret_parameters.keys() & self.parameters.keys())[:1]:
+            raise ValueError(f"{twice[0]!r} stands in `parameters` and in `secret_parameters`; leave one out")
         names = [schedule.name for schedule in self.schedules]
         if len(set(names)) != len(names):
             raise ValueError("schedules of one deployment need different names: add `name:`")

@@ -36,6 +36,7 @@ RULES = """
 deployments:
   - {name: add, entrypoint: "jobs.py:add", tags: [sums], parameters: {b: 1}}
   - {name: fail, command: "python -c 'raise SystemExit(3)'"}
+  - {name: sums/add, entrypoint: "jobs.py:add", parameters: {b: 100}, schedules: [{cron: "0 6 * * *"}]}
   - {name: wait, command: sleep 600, schedules: [{cron: "0 6 * * *"}]}
 """
 JOBS = """
@@ -81,6 +82,15 @@ def test_a_run_of_a_deployment_is_started_and_waited_for(client: SyncPrefectClie
     assert (failed.state.name, failed.state.message is not None) == ("Failed", True)
 
 
+def test_a_deployment_of_a_flow_is_another_one_than_the_flowless_of_its_name(client: SyncPrefectClient) -> None:
+    run = run_deployment("sums/add", parameters={"a": 2}, timeout=limit(60), poll_interval=0.05)
+    assert (run.deployment_id, run.state.result()) == ("sums/add", 102)
+    client.pause_deployment("sums/add")
+    assert (client.read_deployment("sums/add").paused, client.read_deployment("wait").paused) == (True, False)
+    client.resume_deployment("sums/add")
+    assert not client.read_deployment("sums/add").paused
+
+
 def test_an_async_flow_starts_runs_beside_each_other(client: SyncPrefectClient) -> None:
     @flow
     async def parent() -> list[int]:
@@ -102,7 +112,7 @@ def test_the_async_client_does_what_the_sync_one_does(client: SyncPrefectClient)
             await async_client.pause_deployment(found.id)
             assert (await async_client.read_deployment(found.id)).paused is True
             await async_client.resume_deployment(found.id)
-            assert [one.name for one in await async_client.read_deployments()] == ["add", "fail", "wait"]
+            assert [one.name for one in await async_client.read_deployments()] == [*("add", "fail", "sums/add", "wait")]
             assert [one.name for one in await async_client.read_deployments(limit=1, offset=1)] == ["fail"]
             run = await async_client.create_flow_run_from_deployment(
                 found.id, state=Scheduled(scheduled_time=datetime.now(UTC) + timedelta(hours=1)), idempotency_key="one"

@@ -248,8 +248,13 @@ def test_files_and_functions_of_entry_points_are_looked_for(tmp_path: Path) -> N
 
     (missing,) = of("nothing.py:flow")
     assert missing.startswith("deployments[0].entrypoint: nothing.py: there is no such file beside the rules")
-    (dotted,) = of("flows:flow")
-    assert dotted.endswith("; write flows.py:flow")
+    assert of("flows:flow") == of("json:dumps") == []
+    (module,) = of("jobs.load:flow")
+    assert "there is no module 'jobs.load' beside the rules or installed here" in module
+    (unknown,) = of("flows:flaw")
+    assert "flows has no function 'flaw'" in unknown
+    (python,) = deployment_warnings(tmp_path, {"entrypoint": "jobs.load:flow", "python": ".venv/bin/python"})
+    assert "there is no interpreter '.venv/bin/python' beside the rules" in python
     (unknown,) = of("flows.py:flaw")
     assert "flows.py has no function 'flaw'; did you mean \"flow\"?" in unknown
     (tmp_path / "broken.py").write_text("def flow(:\n")
@@ -264,6 +269,8 @@ def test_parameters_are_held_against_the_function(tmp_path: Path) -> None:
     assert missing.startswith("automations[0].actions[0]")
     assert "function flow needs 'region', which has no value here nor in the deployment" in missing
     assert deployment_warnings(tmp_path, {**entry, "parameters": {"region": "eu"}}, {"day": 1}) == []
+    secret = {**entry, "secret_parameters": {"region": "env:REGION"}}
+    assert deployment_warnings(tmp_path, secret, {"day": 1}) == []
     (superfluous,) = deployment_warnings(tmp_path, {**entry, "parameters": {"region": "eu", "day": 1, "dey": 2}})
     assert "function flow takes no parameter 'dey'; did you mean \"day\"?" in superfluous
     assert deployment_warnings(tmp_path, {"entrypoint": "flows.py:any_of"}, {"whatever": 1}) == []

@@ -1,18 +1,18 @@
 """`get_client`: runs and deployments of a server, over its HTTP API. `SyncClient` asks; `AsyncClient` lets it ask in a thread.
 
-Deployments are known by their names: `read_deployment_by_name("flow/name")` looks for `name`.
+Deployments are known by their names: `read_deployment_by_name("flow/name")` looks for one of that name, and for `name` when there is none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import islice
 from typing import Any, Literal, NoReturn, Self, overload
 from uuid import UUID
 
 from whenthen.flows.argument_kinds import COUNT, ID, MAPPING, SIZE, TEXT, TRUTH, Kind, check, checked_arguments
 from whenthen.flows.clock import utc_now
-from whenthen.flows.flow_errors import ConfigurationError, FlowError, NotSupported
+from whenthen.flows.flow_errors import ConfigurationError, FlowError, NotSupported, ObjectNotFound
 from whenthen.flows.services.server_objects import KnownDeployment, KnownFlowRun, deployment_of, flow_run_of
 from whenthen.flows.services.server_requests import ServerAddress, part
 from whenthen.flows.services.sync_or_awaited import in_thread
@@ -87,7 +87,7 @@ class SyncClient:
         return self.read_deployment_by_name(str(deployment_id))
 
     def read_deployment_by_name(self, name: str) -> KnownDeployment:
-        return deployment_of(self._server.get(_deployment(name)))
+        return deployment_of(self._of_deployment(name, self._server.get))
 
     @checked_arguments(limit=COUNT.or_none, offset=SIZE)
     def read_deployments(
@@ -100,11 +100,11 @@ class SyncClient:
 
     def pause_deployment(self, deployment_id: UUID | str) -> None:
         """Pause the schedules of a deployment."""
-        self._server.post(f"{_deployment(deployment_id)}/pause")
+        self._of_deployment(deployment_id, lambda path: self._server.post(f"{path}/pause"))
 
     def resume_deployment(self, deployment_id: UUID | str) -> None:
         """Let the schedules of a deployment go on."""
-        self._server.post(f"{_deployment(deployment_id)}/resume")
+        self._of_deployment(deployment_id, lambda path: self._server.post(f"{path}/resume"))
 
     @checked_arguments(parameters=MAPPING.or_none, state=STATE.or_none, idempotency_key=TEXT.or_none)
     def create_flow_run_from_deployment(
@@ -139,7 +139,17 @@ class SyncClient:
                 raise ConfigurationError(f"a run begins as Scheduled; found {state}")
             at = state.state_details.scheduled_time
             body["delay"] = 0 if at is None else max(0.0, (at - utc_now()).total_seconds())
-        return flow_run_of(self._server.post(f"{_deployment(deployment_id)}/run", body))
+        return flow_run_of(self._of_deployment(deployment_id, lambda path: self._server.post(f"{path}/run", body)))
+
+    def _of_deployment(self, name: UUID | str, ask: Callable[[str], Any]) -> Any:
+        """The answer about a deployment, whether its name is the whole of `name` or the part behind the slash."""
+        full, short = _deployment_paths(name)
+        try:
+            return ask(full)
+        except ObjectNotFound:
+            if full == short:
+                raise
+        return ask(short)
 
     def read_flow_run(self, flow_run_id: UUID | str) -> KnownFlowRun:
         return flow_run_of(self._server.get(_run(flow_run_id)))
@@ -271,13 +281,13 @@ def _no_filters(filters: dict[str, Any], sort: Any) -> None:
             not_supported(NO_FILTERS, f"{name}={value!r:.80}")
 
 
-def _deployment(name: UUID | str) -> str:
-    """The path of a deployment."""
+def _deployment_paths(name: UUID | str) -> tuple[str, str]:
+    """The paths of a deployment of this name, and of one that is named by the part behind the slash."""
     check("get_client()", {"deployment_id": DEPLOYMENT}, {"deployment_id": name})
-    found = str(name).rpartition("/")[2]
-    if not found:
+    short = str(name).rpartition("/")[2]
+    if not short:
         raise ConfigurationError(f"{name!r:.80} is no name of a deployment; write flow/deployment or deployment")
-    return f"/api/deployments/{part(found)}"
+    return f"/api/deployments/{part(str(name))}", f"/api/deployments/{part(short)}"
 
 
 def _run(flow_run_id: UUID | str) -> str:

@@ -12,14 +12,16 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-from whenthen.rules.plausibility.entry_parameters import EntryParameters, entry_parameters, read_syntax
+from whenthen.rules.plausibility.entry_parameters import EntryParameters, entry_file, entry_parameters, read_syntax
 from whenthen.rules.references import Finding, Part, is_constant, written_actions
 from whenthen.rules.validation_messages import nearest
 from whenthen.schemas.actions import RunDeployment
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.deployments import PLACEHOLDER, Deployment
+from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath
 
 __all__ = ["deployment_warnings"]
@@ -58,7 +60,9 @@ def deployment_warnings(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
                     deployment, wanted = takes[action.deployment]
                     given = action.parameters
                     if isinstance(given, Mapping):
-                        for detail in _misfits(wanted, {*deployment.parameters, *given}, given):
+                        for detail in _misfits(
+                            wanted, {*deployment.parameters, *deployment.secret_parameters, *given}, given
+                        ):
                             yield _warning(part, (*path, "parameters"), detail)
 
 
@@ -93,12 +97,14 @@ class _Deployment:
         if model.command is not None:
             yield from self._command(model.command, folder)
         else:
-            yield from self._entry_point(model.entrypoint or "")
+            yield from self._entry_point(model.entrypoint or "", folder)
+            yield from self._interpreter()
         if self.takes is not None:
-            for detail in (*_superfluous(self.takes, model.parameters), *_wrong(self.takes, model.parameters)):
+            defaults = [*model.parameters, *model.secret_parameters]
+            for detail in (*_superfluous(self.takes, defaults), *_wrong(self.takes, model.parameters)):
                 yield _warning(self._part, ("parameters",), detail)
             for index, schedule in enumerate(model.schedules):
-                given = {*model.parameters, *schedule.parameters}
+                given = {*model.parameters, *model.secret_parameters, *schedule.parameters}
                 for detail in _misfits(self.takes, given, schedule.parameters):
                     yield _warning(self._part, ("schedules", index), detail)
 
@@ -121,20 +127,44 @@ class _Deployment:
                 f"there is no program {program!r} in PATH here; install it where the worker runs, or give its path",
             )
 
-    def _entry_point(self, entry_point: str) -> Iterator[Finding]:
-        path, _, name = entry_point.rpartition(":")
-        file = self._base / path
+    def _may_be_installed(self, module: str) -> bool:
+        if self._model.python is not None or "PYTHONPATH" in self._model.env:
+            return True  # in an environment that is not looked into
+        try:
+            # the first step alone: a further one would import it
+            return find_spec(module.partition(".")[0]) is not None
+        except (ImportError, ValueError):
+            return False
+
+    def _interpreter(self) -> Iterator[Finding]:
+        word = self._model.python
+        if word is None or _UNKNOWN & self._model.env.keys():
+            return
+        there = (self._base / word).is_file() if os.sep in word else self._program_at(word) is not None
+        if not there:
+            where = "beside the rules" if os.sep in word else "in PATH here"
+            yield _warning(
+                self._part, ("python",), f"there is no interpreter {word!r} {where}; make it where the worker runs"
+            )
+
+    def _entry_point(self, written: str, folder: Path) -> Iterator[Finding]:
+        point = entry_point(written)
+        name = point.function.partition(".")[0]
+        path = point.where
+        file = entry_file(point, self._base, folder)
+        if file is None:
+            if not self._may_be_installed(point.where):
+                detail = f"there is no module {path!r} beside the rules or installed here"
+                yield _warning(self._part, ("entrypoint",), f"{detail}; install it where the worker runs")
+            return
         tree = self._files.get(file)
         if tree is None:
             tree = self._files[file] = read_syntax(file)
         if isinstance(tree, str):
-            script = f"{path.replace('.', '/')}.py"
-            if "/" not in path and not path.endswith(".py") and (self._base / script).is_file():
-                tree += f"; write {script}:{name}"
             yield _warning(self._part, ("entrypoint",), f"{path}: {tree}")
             return
         functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)}
-        function = functions.get(name)
+        function = functions.get(point.function)
         if function is not None:
             types = entry_parameters(tree, name)
             if types is not None:

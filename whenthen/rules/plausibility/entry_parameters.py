@@ -20,7 +20,9 @@ from typing import Any, Final
 
 import pydantic
 
-__all__ = ["MAX_FILE", "EntryParameters", "entry_parameters", "read_syntax"]
+from whenthen.schemas.entry_points import EntryPoint
+
+__all__ = ["MAX_FILE", "EntryParameters", "entry_file", "entry_parameters", "read_syntax"]
 
 MAX_FILE: Final = 4 << 20  #: bytes of a file whose functions are looked for
 _MOST_DEEP: Final = 20  #: levels of an annotation
@@ -75,6 +77,19 @@ class EntryParameters:
                 name = str(error["loc"][0])
                 where = "".join(f"[{step!r}]" for step in error["loc"][1:])
                 yield name, f"{name}{where}: {error['msg']}; found {error['input']!r:.100}"
+
+
+def entry_file(point: EntryPoint, *folders: pathlib.Path) -> pathlib.Path | None:
+    """Where the function of an entry point is written: a file from the first folder on, whether it is there or not, or a module of one of
+    them; None for a module that none of them has."""
+    if point.file is not None:
+        return folders[0] / point.file
+    steps = point.where.split(".")
+    for folder in folders:
+        for file in (folder.joinpath(*steps[:-1], f"{steps[-1]}.py"), folder.joinpath(*steps, "__init__.py")):
+            if file.is_file():
+                return file
+    return None
 
 
 def read_syntax(file: pathlib.Path) -> ast.Module | str:
