@@ -24,4 +24,5 @@ __all__ = [
     "trace_context",
     "triggers",
     "webhooks",
+    "work_pools",
 ]

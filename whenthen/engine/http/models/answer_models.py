@@ -33,6 +33,8 @@ from whenthen.engine.http.models.run_answers import (
     ScheduleState,
     TaskRunItem,
     TaskRunList,
+    WorkerState,
+    WorkPoolState,
 )
 from whenthen.schemas.firings import FiringState
 
@@ -74,6 +76,8 @@ __all__ = [
     "TaskRunItem",
     "TaskRunList",
     "Trace",
+    "WorkPoolState",
+    "WorkerState",
 ]
 
 State = Literal["active", "paused", "disabled", "set-aside"]
