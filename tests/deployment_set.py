@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.work_pools import WorkPool
 
 __all__ = ["DeploymentSet"]
 
@@ -14,10 +15,15 @@ class DeploymentSet:
 
     def __init__(self, deployments: Sequence[Deployment] = ()) -> None:
         self._current: Mapping[str, Deployment] = {}
+        self.pools: dict[str, WorkPool] = {}
         self.replace(deployments)
 
     def current(self) -> Mapping[str, Deployment]:
         return self._current
+
+    def work_pools(self) -> Mapping[str, WorkPool]:
+        named = {deployment.work_pool for deployment in self._current.values()}
+        return {**{name: WorkPool(name=name) for name in named}, **self.pools}
 
     def replace(self, deployments: Sequence[Deployment]) -> None:
         self._current = {deployment.name: deployment for deployment in deployments}

@@ -44,6 +44,8 @@ automations:
     actions:
       - call-webhook: http://127.0.0.1:9/nobody-listens
         retry: {attempts: 2, delay: 50ms}
+work_pools:
+  - {name: default, limit: 100}
 deployments:
   - name: load
     command: echo loading
@@ -52,7 +54,7 @@ deployments:
     working_dir: .
     parameters: {order: none}
     schedules: [{name: nightly, cron: "0 3 * * *", timezone: Europe/Berlin}]
-  - {name: slow, command: sleep 600}
+  - {name: slow, command: sleep 600, concurrency: {limit: 3, key: $.parameters.customer}}
   - {name: counting, entrypoint: "flows.py:count"}
   - {name: telling, entrypoint: "flows.py:tell", task_run_events: true}
 """
@@ -220,8 +222,20 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
         ask("POST", f"/api/deployments/load/{verb}", params={"schedule": "nightly"})
         ask("POST", f"/api/deployments/load/{verb}")
         ask("POST", f"/api/automations/ordered/{verb}")
-    for path in ("/api/deployments", "/api/deployments/load", "/api/deployments/counting", "/api/deployments/nobody"):
+    for path in (
+        "/api/deployments",
+        "/api/deployments/load",
+        "/api/deployments/slow",
+        "/api/deployments/counting",
+        "/api/deployments/nobody",
+    ):
         ask("GET", path)
+
+    for verb in ("pause", "resume"):
+        ask("POST", f"/api/work-pools/default/{verb}")
+    ask("POST", "/api/work-pools/nobody/pause")
+    assert [pool["name"] for pool in ask("GET", "/api/work-pools").json()] == ["default"]
+    eventually(lambda: ask("GET", "/api/workers").json())
 
     dead = eventually(lambda: ask("GET", "/api/actions?outcome=dead").json())[0]
     ask("POST", f"/api/actions/{dead['key']}/redrive")

@@ -7,17 +7,26 @@ from typing import Any
 
 from whenthen.actions.attempts import ActionResult, Call, automation_id, lineage, links
 from whenthen.actions.fields import Field, compile_object_field, compile_optional_text, compile_text_field
-from whenthen.actions.implied_targets import DEPLOYMENT_PREFIX, FLOW_RUN_PREFIX, deployment_of, flow_run_of
+from whenthen.actions.implied_targets import (
+    DEPLOYMENT_PREFIX,
+    FLOW_RUN_PREFIX,
+    WORK_POOL_PREFIX,
+    deployment_of,
+    flow_run_of,
+    work_pool_of,
+)
 from whenthen.schemas.actions import (
     CancelFlowRun,
     PauseDeployment,
     PauseSchedule,
+    PauseWorkPool,
     ResumeDeployment,
     ResumeSchedule,
+    ResumeWorkPool,
     RunDeployment,
 )
 
-__all__ = ["CancelFlowRunHandler", "DeploymentHandler", "RunDeploymentHandler", "ScheduleHandler"]
+__all__ = ["CancelFlowRunHandler", "DeploymentHandler", "RunDeploymentHandler", "ScheduleHandler", "WorkPoolHandler"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +104,25 @@ class ScheduleHandler:
         orchestrator = call.ports.orchestrator
         await (orchestrator.pause_schedule if self.pause else orchestrator.resume_schedule)(name, schedule)
         return ActionResult(details={"deployment": name, "schedule": schedule}, related=(_link(name),))
+
+
+@dataclass(frozen=True, slots=True)
+class WorkPoolHandler:
+    """pause-work-pool, resume-work-pool."""
+
+    pause: bool
+    work_pool: Field[str] | None
+
+    @classmethod
+    def compile(cls, action: PauseWorkPool | ResumeWorkPool) -> WorkPoolHandler:
+        return cls(isinstance(action, PauseWorkPool), compile_optional_text(action.work_pool, "work_pool"))
+
+    async def run(self, call: Call) -> ActionResult:
+        name = work_pool_of(call.event) if self.work_pool is None else self.work_pool.render(call)
+        orchestrator = call.ports.orchestrator
+        await (orchestrator.pause_work_pool if self.pause else orchestrator.resume_work_pool)(name)
+        related = {"id": WORK_POOL_PREFIX + name, "role": "work-pool", "name": name}
+        return ActionResult(details={"work_pool": name}, related=(related,))
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Which deployment or flow run an action means when its rule does not say: the one that the event is about. Pure.
+"""Which deployment, work pool or flow run an action means when its rule does not say: the one that the event is about. Pure.
 
 Events about a flow run have the resource `whenthen.flow-run.<id>` and name their deployment as a related resource
 `whenthen.deployment.<name>` with the role `deployment`. Meaning: docs/actions.md, "Targets".
@@ -10,10 +10,11 @@ from typing import Any
 
 from whenthen.schemas.errors import ActionError
 
-__all__ = ["DEPLOYMENT_PREFIX", "FLOW_RUN_PREFIX", "deployment_of", "flow_run_of"]
+__all__ = ["DEPLOYMENT_PREFIX", "FLOW_RUN_PREFIX", "WORK_POOL_PREFIX", "deployment_of", "flow_run_of", "work_pool_of"]
 
 DEPLOYMENT_PREFIX = "whenthen.deployment."
 FLOW_RUN_PREFIX = "whenthen.flow-run."
+WORK_POOL_PREFIX = "whenthen.work-pool."
 
 
 def deployment_of(event: dict[str, Any] | None) -> str:
@@ -23,6 +24,15 @@ def deployment_of(event: dict[str, Any] | None) -> str:
         ActionError: it is about none, or about several; not retryable.
     """
     return _target(event, DEPLOYMENT_PREFIX, role="deployment", what="deployment", field="deployment")
+
+
+def work_pool_of(event: dict[str, Any] | None) -> str:
+    """The name of the work pool that `event` is about.
+
+    Raises:
+        ActionError: it is about none, or about several; not retryable.
+    """
+    return _target(event, WORK_POOL_PREFIX, role="work-pool", what="work pool", field="work_pool")
 
 
 def flow_run_of(event: dict[str, Any] | None) -> str:

@@ -23,6 +23,7 @@ from whenthen.actions.deployment_actions import (
     DeploymentHandler,
     RunDeploymentHandler,
     ScheduleHandler,
+    WorkPoolHandler,
 )
 from whenthen.actions.emit_event import EmitEventHandler
 from whenthen.actions.fields import fields_of
@@ -52,6 +53,8 @@ _COMPILERS: Mapping[str, Callable[[Any], Handler]] = {
     "resume-deployment": DeploymentHandler.compile,
     "pause-schedule": ScheduleHandler.compile,
     "resume-schedule": ScheduleHandler.compile,
+    "pause-work-pool": WorkPoolHandler.compile,
+    "resume-work-pool": WorkPoolHandler.compile,
     "cancel-flow-run": CancelFlowRunHandler.compile,
     "pause-automation": AutomationHandler.compile,
     "resume-automation": AutomationHandler.compile,

@@ -56,6 +56,12 @@ class Orchestrator(Protocol):
     async def resume_schedule(self, deployment: str, schedule: str) -> None:
         """Resume one schedule."""
 
+    async def pause_work_pool(self, name: str) -> None:
+        """Start no more runs of the pool."""
+
+    async def resume_work_pool(self, name: str) -> None:
+        """Start the runs that wait in the pool."""
+
     async def cancel_flow_run(self, run_id: str) -> None:
         """Ask for the run to end. A run that ended by itself in the meantime stays as it is."""
 

@@ -40,6 +40,8 @@ COMMANDS = {
     "watch": LazyCommand("whenthen.cli.watch.watch_command", "Follow everything that happens, filtered: events, decisions, firings, actions, runs, audit. Ctrl-C ends it."),
     "status": LazyCommand("whenthen.cli.inspect", "What the server runs, on which rules, and the problems of a set that was refused."),
     "deployments": LazyCommand("whenthen.cli.runs", "Deployments: what can be run, and when it runs by itself."),
+    "work-pools": LazyCommand("whenthen.cli.lists.pool_lists", "Work pools: where runs wait for workers, and whether they are paused."),
+    "workers": LazyCommand("whenthen.cli.lists.pool_lists", "Workers that are at work: in which pool, since when, and how many runs they have."),
     "runs": LazyCommand("whenthen.cli.runs", "Flow runs, newest first."),
     "actions": LazyCommand("whenthen.cli.performed_actions", "Actions of firings and what became of them, newest first."),
     "tokens": LazyCommand("whenthen.cli.access.token_commands", "Tokens of the API with their scopes, beside the server's own one."),

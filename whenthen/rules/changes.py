@@ -12,6 +12,7 @@ from typing import Any, Literal, NamedTuple
 import orjson
 
 from whenthen.rules.folder import Rules
+from whenthen.rules.references import SINGULAR
 from whenthen.schemas.automations import Automation
 from whenthen.triggers import trigger_id
 
@@ -46,7 +47,7 @@ def window_changes(before: Rules, after: Rules) -> dict[str, str]:
 class RuleChange(NamedTuple):
     """One part of a set of rules that another set has otherwise."""
 
-    kind: str  #: automation, webhook, deployment, notifier, provider
+    kind: str  #: automation, webhook, deployment, notifier, provider, work pool
     name: str
     change: Literal["new", "changed", "restarted", "removed"]
     detail: str
@@ -64,10 +65,10 @@ def planned_changes(before: Rules, after: Rules) -> list[RuleChange]:
         both = name in old_ones and name in new_ones
         fields = _fields(old_ones[name], new_ones[name]) if both else ()
         found.append(RuleChange("automation", name, _change(what), what, fields))
-    for kind in ("webhooks", "deployments", "notifiers", "providers"):
+    for kind in ("webhooks", "deployments", "notifiers", "providers", "work_pools"):
         old = {each.name: each for each in getattr(before, kind)}
         new = {each.name: each for each in getattr(after, kind)}
-        singular = kind.removesuffix("s")
+        singular = SINGULAR[kind]
         found += [RuleChange(singular, name, "new", "new") for name in new if name not in old]
         found += [
             RuleChange(singular, name, "changed", "changed") for name in new if name in old and old[name] != new[name]

@@ -21,7 +21,16 @@ from whenthen.rules.documents import Places, read_document
 from whenthen.rules.plausibility.deployment_warnings import deployment_warnings
 from whenthen.rules.plausibility.entry_parameters import entry_file, entry_parameters, read_syntax
 from whenthen.rules.plausibility.implausible import implausible
-from whenthen.rules.references import SINGULAR, Finding, Part, duplicates, names_of, stray_paths, unknown_names
+from whenthen.rules.references import (
+    SINGULAR,
+    Finding,
+    Part,
+    duplicates,
+    names_of,
+    stray_paths,
+    unknown_names,
+    with_owned,
+)
 from whenthen.rules.self_triggering import loops
 from whenthen.rules.validation_messages import explain
 from whenthen.schemas.automations import Automation, Notifier, RuleFile
@@ -30,6 +39,7 @@ from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath, InvalidRules, Problem
 from whenthen.schemas.providers import Provider
 from whenthen.schemas.webhooks import Webhook
+from whenthen.schemas.work_pools import WorkPool
 
 __all__ = [
     "Checker",
@@ -44,7 +54,7 @@ __all__ = [
     "rules_files",
 ]
 
-#: Looks at one automation, webhook, deployment, notifier or provider and yields each problem: the path of the field inside it
+#: Looks at one part, an automation, webhook, ..., and yields each problem: the path of the field inside it
 #: (`("trigger", "when")`) and what is wrong with the remedy.
 Checker = Callable[[BaseModel], Iterable[tuple[FieldPath, str]]]
 
@@ -57,6 +67,7 @@ _ITEMS: dict[str, type[BaseModel]] = {
     "deployments": Deployment,
     "notifiers": Notifier,
     "providers": Provider,
+    "work_pools": WorkPool,
 }
 _KINDS = frozenset(_ITEMS)
 
@@ -70,6 +81,7 @@ class Rules:
     deployments: tuple[Deployment, ...] = ()
     notifiers: tuple[Notifier, ...] = ()
     providers: tuple[Provider, ...] = ()
+    work_pools: tuple[WorkPool, ...] = ()
     files: tuple[str, ...] = ()  #: relative to `base`
     sources: tuple[SourceFile, ...] = field(default=(), compare=False, repr=False)  #: the files as they were read
     base: Path = Path()  #: what entry points and working directories are relative to
@@ -257,6 +269,7 @@ def _examine(
         parts += reading.parts
         unsound += reading.unsound
         unread |= reading.unread
+    parts = list(with_owned(parts))
     if any(file.held for file in files):
         files, parts = _without_replaced(files, parts, unsound)
     named = sorted([*parts, *unsound], key=lambda part: (part.file, *part.path)) if unsound else parts
@@ -356,7 +369,7 @@ def _read(file: SourceFile, report: _FileReport) -> _Reading:
             report.add(item.path, item.detail, at_key=item.at_key)
         return _Reading(unread=_KINDS) if many else _salvage(file, data)
     parts = [
-        Part(file=file.name, path=(kind, index), model=item)
+        Part(file=file.name, path=(kind, index), model=item, kind=kind)
         for kind in _ITEMS
         for index, item in enumerate(getattr(model, kind))
     ]
@@ -400,11 +413,11 @@ def _salvage(file: SourceFile, data: Any) -> _Reading:
         for index, item in enumerate(items if isinstance(items, list) else []):
             path: FieldPath = (kind, index)
             try:
-                parts.append(Part(file=file.name, path=path, model=model.model_validate(item)))
+                parts.append(Part(file=file.name, path=path, model=model.model_validate(item), kind=kind))
             except ValidationError:
                 name = item.get("name") if isinstance(item, dict) else None
                 if isinstance(name, str):
-                    unsound.append(Part(file=file.name, path=path, model=_Named(name=name)))
+                    unsound.append(Part(file=file.name, path=path, model=_Named(name=name), kind=kind))
                 else:
                     unread.add(kind)
     return _Reading(parts=parts, unsound=unsound, unread=frozenset(unread))
@@ -418,7 +431,10 @@ def _with_other(finding: Finding, reports: dict[str, _FileReport]) -> str:
 
 
 def _as_written(part: Part, path: FieldPath, report: _FileReport) -> FieldPath:
-    """`path` in the spelling of the file: the short form of an action has its field under the action's own name."""
+    """`path` in the spelling of the file: the short form of an action has its field under the action's own name, and the one action of an
+    automation that belongs to a deployment is written as fields beside its trigger."""
+    if part.path[0] != part.kind and path[:2] == ("actions", 0):
+        return path[2:]
     if len(path) == 3 and isinstance(path[0], str) and path[0].startswith("actions") and isinstance(path[1], int):
         action = getattr(part.model, path[0])[path[1]]
         short = (*path[:2], action.type)

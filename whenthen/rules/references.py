@@ -17,13 +17,15 @@ from whenthen.schemas.actions import (
     PauseAutomation,
     PauseDeployment,
     PauseSchedule,
+    PauseWorkPool,
     ResumeAutomation,
     ResumeDeployment,
     ResumeSchedule,
+    ResumeWorkPool,
     RunDeployment,
     SendNotification,
 )
-from whenthen.schemas.automations import Automation
+from whenthen.schemas.automations import Automation, automations_of
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath
@@ -37,6 +39,7 @@ __all__ = [
     "names_of",
     "stray_paths",
     "unknown_names",
+    "with_owned",
     "written_actions",
 ]
 
@@ -46,22 +49,19 @@ SINGULAR = {
     "deployments": "deployment",
     "notifiers": "notifier",
     "providers": "provider",
+    "work_pools": "work pool",
 }
 _LISTS = ("actions", "actions_on_trigger", "actions_on_resolve")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
-    """One automation, webhook, deployment, notifier or provider, and where it was written."""
+    """One automation, webhook, deployment, ..., and where it was written."""
 
     file: str
     path: FieldPath  #: of the whole thing in its file
     model: BaseModel
-
-    @property
-    def kind(self) -> str:
-        """`automations`, `webhooks`, `deployments`, `notifiers` or `providers`."""
-        return str(self.path[0])
+    kind: str  #: a key of `SINGULAR`
 
     @property
     def name(self) -> str:
@@ -86,6 +86,7 @@ class Names:
     automations: frozenset[str]
     deployments: frozenset[str]
     notifiers: frozenset[str]
+    work_pools: frozenset[str]  #: also those that only deployments name
     schedules: dict[str, frozenset[str]]
 
 
@@ -97,6 +98,15 @@ def duplicates(parts: Iterable[Part]) -> Iterator[Finding]:
         if earlier is not part:
             detail = f'{SINGULAR[part.kind]} "{part.name}" is defined twice; rename or remove one'
             yield Finding(part=part, path=("name",), detail=detail, other=earlier)
+
+
+def with_owned(parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts, and the automations that belong to deployments among them, which are where their triggers are written."""
+    for part in parts:
+        yield part
+        if isinstance(part.model, Deployment):
+            for index, automation in enumerate(automations_of(part.model)):
+                yield Part(file=part.file, path=(*part.path, "triggers", index), model=automation, kind="automations")
 
 
 def stray_paths(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
@@ -162,6 +172,12 @@ def _unknown(action: ActionBase, names: Names, unread: Collection[str]) -> Itera
                 detail = f'deployment "{deployment}" has no schedule "{action.schedule}"'
                 known = nearest(action.schedule, schedules, what="its schedules")
                 yield "schedule", detail + (known if schedules else "; it has no schedules")
+    elif isinstance(action, (PauseWorkPool, ResumeWorkPool)):
+        pool = action.work_pool
+        if pool is None or not is_constant(pool) or not {"work_pools", "deployments"}.isdisjoint(unread):
+            return
+        if pool not in names.work_pools:
+            yield "work_pool", f'no work pool is named "{pool}"' + nearest(pool, names.work_pools, what="work pools")
     elif isinstance(action, SendNotification):
         if action.notifier not in names.notifiers and "notifiers" not in unread:
             yield (
@@ -187,10 +203,12 @@ def names_of(parts: Iterable[Part]) -> Names:
     for part in parts:
         found[part.kind].add(part.name)
         if isinstance(part.model, Deployment):
+            found["work_pools"].add(part.model.work_pool)
             schedules[part.name] = frozenset(schedule.name for schedule in part.model.schedules)
     return Names(
         automations=frozenset(found["automations"]),
         deployments=frozenset(found["deployments"]),
         notifiers=frozenset(found["notifiers"]),
+        work_pools=frozenset(found["work_pools"]),
         schedules=schedules,
     )

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from whenthen.runs import reports
 from whenthen.runs.attempts import attempt_logs
+from whenthen.runs.limits import pause_flags
 from whenthen.runs.orchestrator import (
     BuiltInOrchestrator,
-    is_paused,
 )
 from whenthen.runs.reaper import (
     Reaper,
@@ -58,7 +58,7 @@ __all__ = [
     "WorkerSettings",
     "attempt_logs",
     "flow_run_event",
-    "is_paused",
+    "pause_flags",
     "reports",
     "run_from_record",
 ]

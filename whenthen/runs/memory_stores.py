@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -25,6 +24,8 @@ from whenthen.runs.stores import (
 )
 from whenthen.schemas.deployments import FlowRun
 from whenthen.schemas.errors import Conflict
+from whenthen.schemas.times import format_time
+from whenthen.schemas.work_pools import WorkerRecord
 
 __all__ = [
     "MemoryFlagStore",
@@ -35,6 +36,7 @@ __all__ = [
     "MemorySlotStore",
     "MemoryTaskRunStore",
     "MemoryToldEvents",
+    "MemoryWorkerStore",
     "memory_stores",
 ]
 
@@ -268,29 +270,43 @@ class MemoryHeartbeats:
 
 class MemorySlotStore:
     def __init__(self) -> None:
-        self._held: dict[str, deque[str]] = {}
+        self._held: dict[str, list[tuple[str, str]]] = {}  #: holder and key
         self._lock = asyncio.Lock()
 
-    async def acquire(self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]]) -> bool:
+    async def acquire(
+        self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]], *, key: str = ""
+    ) -> bool:
         async with self._lock:
-            held = self._held.setdefault(name, deque())
-            if holder in held:
+            held = self._held.setdefault(name, [])
+            if (holder, key) in held:
                 return True
-            if len(held) >= limit:
-                held = self._held[name] = deque([other for other in held if await alive(other)])
-            if len(held) >= limit:
+            if sum(other_key == key for _, other_key in held) >= limit:
+                held = self._held[name] = [each for each in held if each[1] != key or await alive(each[0])]
+            if sum(other_key == key for _, other_key in held) >= limit:
                 return False
-            held.append(holder)
+            held.append((holder, key))
             return True
 
     async def release(self, name: str, holder: str) -> None:
         async with self._lock:
-            held = self._held.get(name)
-            if held and holder in held:
-                held.remove(holder)
+            self._held[name] = [each for each in self._held.get(name, []) if each[0] != holder]
 
-    async def holders(self, name: str) -> list[str]:
-        return list(self._held.get(name, ()))
+    async def holders(self, name: str, *, key: str = "") -> list[str]:
+        return [holder for holder, other_key in self._held.get(name, []) if other_key == key]
+
+
+class MemoryWorkerStore:
+    def __init__(self) -> None:
+        self._workers: dict[str, WorkerRecord] = {}
+
+    async def put(self, worker: WorkerRecord) -> None:
+        self._workers[worker.name] = replace(worker, seen=format_time(datetime.now(UTC)))
+
+    async def remove(self, name: str) -> None:
+        self._workers.pop(name, None)
+
+    async def all(self) -> list[WorkerRecord]:
+        return [self._workers[name] for name in sorted(self._workers)]
 
 
 def memory_stores(*, ack_wait: timedelta = timedelta(seconds=30)) -> Stores:
@@ -304,4 +320,5 @@ def memory_stores(*, ack_wait: timedelta = timedelta(seconds=30)) -> Stores:
         queue=MemoryRunQueue(ack_wait),
         heartbeats=MemoryHeartbeats(),
         slots=MemorySlotStore(),
+        workers=MemoryWorkerStore(),
     )

@@ -15,6 +15,7 @@ from typing import Any
 import orjson
 
 from whenthen.runs.attempts.attempt_logs import LogLine, LogSlice
+from whenthen.runs.limits.pause_flags import deployment_flag, pool_flag, schedule_flag
 from whenthen.runs.reports.task_runs import TaskRunPage
 from whenthen.runs.run_states import ALLOWED, new_run, transition
 from whenthen.runs.stores import Deployments, Flag, RunFilter, RunPage, Stored, Stores
@@ -36,21 +37,15 @@ from whenthen.schemas.errors import (
     did_you_mean,
 )
 from whenthen.schemas.times import format_time
+from whenthen.schemas.work_pools import WorkPool
 
-__all__ = ["BuiltInOrchestrator", "is_paused"]
+__all__ = ["BuiltInOrchestrator"]
 
 _TRIES = 20  #: of a compare-and-set that fails again and again
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
-
-
-def is_paused(deployment: str, schedule: Schedule, flags: dict[str, Flag]) -> bool:
-    """Whether a schedule is paused: by the newest pause flag of it or its deployment, else by `active`."""
-    said = [flags.get(_deployment_key(deployment)), flags.get(_schedule_key(deployment, schedule.name))]
-    latest = max((flag for flag in said if flag is not None), key=lambda flag: flag.changed, default=None)
-    return not schedule.active if latest is None else latest.paused
 
 
 class BuiltInOrchestrator:
@@ -172,22 +167,38 @@ class BuiltInOrchestrator:
     async def pause_deployment(self, name: str) -> None:
         """Pause all schedules of the deployment. Raises `NotFound`."""
         self._deployment(name)
-        await self._set_paused(_deployment_key(name), True)
+        await self._set_paused(deployment_flag(name), True)
 
     async def resume_deployment(self, name: str) -> None:
         """Resume all schedules of the deployment; times during the pause are not made up for. Raises `NotFound`."""
         self._deployment(name)
-        await self._set_paused(_deployment_key(name), False)
+        await self._set_paused(deployment_flag(name), False)
 
     async def pause_schedule(self, deployment: str, schedule: str) -> None:
         """Pause one schedule. Raises `NotFound`."""
         self._schedule(deployment, schedule)
-        await self._set_paused(_schedule_key(deployment, schedule), True)
+        await self._set_paused(schedule_flag(deployment, schedule), True)
 
     async def resume_schedule(self, deployment: str, schedule: str) -> None:
         """Resume one schedule. Raises `NotFound`."""
         self._schedule(deployment, schedule)
-        await self._set_paused(_schedule_key(deployment, schedule), False)
+        await self._set_paused(schedule_flag(deployment, schedule), False)
+
+    # Work pools
+
+    async def pause_work_pool(self, name: str) -> None:
+        """Start no more runs of the pool; those that are active go on. Raises `NotFound`."""
+        await self._set_paused(pool_flag(self._pool(name).name), True)
+
+    async def resume_work_pool(self, name: str) -> None:
+        """Start the runs that wait in the pool. Raises `NotFound`."""
+        await self._set_paused(pool_flag(self._pool(name).name), False)
+
+    def _pool(self, name: str) -> WorkPool:
+        pools = self._deployments.work_pools()
+        if name not in pools:
+            raise NotFound(f"there is no work pool {name[:200]!r}{_near(name, pools)}")
+        return pools[name]
 
     async def _set_paused(self, key: str, paused: bool) -> None:
         for _ in range(_TRIES):
@@ -215,14 +226,6 @@ class BuiltInOrchestrator:
         if name not in schedules:
             raise NotFound(f"deployment {deployment!r} has no schedule {name[:200]!r}{_near(name, schedules)}")
         return schedules[name]
-
-
-def _deployment_key(name: str) -> str:
-    return f"deployment/{name}"
-
-
-def _schedule_key(deployment: str, name: str) -> str:
-    return f"schedule/{deployment}/{name}"
 
 
 def _near(name: str, known: Any) -> str:

@@ -14,7 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from whenthen.runs.orchestrator import BuiltInOrchestrator, is_paused
+from whenthen.runs.limits.pause_flags import deployment_flag, is_paused, schedule_flag
+from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.run_states import new_run
 from whenthen.runs.stores import Deployments, Flag, Stores
 from whenthen.schemas.calendar import next_after, occurrences
@@ -73,7 +74,7 @@ def due(
     upcoming: list[datetime] = []
     for deployment in deployments:
         for schedule in deployment.schedules:
-            if is_paused(deployment.name, schedule, dict(flags)):
+            if is_paused(deployment.name, schedule, flags):
                 continue
             key = _position_key(deployment.name, schedule.name)
             meaning = _meaning(schedule)
@@ -82,7 +83,7 @@ def due(
                 positions[key] = Flag(paused=False, changed=format_time(now), note=meaning)
                 since = now
             else:
-                switches = (f"deployment/{deployment.name}", f"schedule/{deployment.name}/{schedule.name}")
+                switches = (deployment_flag(deployment.name), schedule_flag(deployment.name, schedule.name))
                 said = [position, *(flags[switch] for switch in switches if switch in flags)]
                 since = max(_changed(flag, now) for flag in said)
             times = list(occurrences(schedule, max(since, now - settings.grace), now))

@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 from whenthen.runs.attempts.attempt_logs import LogBefore, LogLine, LogSlice
 from whenthen.runs.reports.task_runs import TaskRunMove, TaskRunPage
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
+from whenthen.schemas.work_pools import WorkerRecord, WorkPool
 
 __all__ = [
     "Deployments",
@@ -31,6 +32,7 @@ __all__ = [
     "Stores",
     "TaskRunStore",
     "ToldEvents",
+    "WorkerStore",
 ]
 
 
@@ -105,7 +107,7 @@ class RunStore(Protocol):
 class Flag:
     """A pause flag: of a deployment (`deployment/<name>`), schedule (`schedule/<deployment>/<name>`) or automation.
 
-    `position/<deployment>/<schedule>` has, in `changed`, the last time for which the schedule created a run, and in `note`
+    `work-pool/<name>` is that of a work pool. `position/<deployment>/<schedule>` has, in `changed`, the last time for which the schedule created a run, and in `note`
     a hash of the schedule's fields.
     """
 
@@ -228,20 +230,34 @@ class Heartbeats(Protocol):
     async def clear(self, run_id: str) -> None: ...
 
 
+class WorkerStore(Protocol):
+    """The workers that are at work. A record that is not renewed expires."""
+
+    async def put(self, worker: WorkerRecord) -> None: ...
+
+    async def remove(self, name: str) -> None: ...
+
+    async def all(self) -> list[WorkerRecord]:
+        """Each worker, by name."""
+
+
 class SlotStore(Protocol):
     """The slots of deployments' concurrency limits, and their holders."""
 
-    async def acquire(self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]]) -> bool:
+    async def acquire(
+        self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]], *, key: str = ""
+    ) -> bool:
         """Acquire one of `limit` slots, or keep the one that `holder` has. Slots whose holder is not `alive` are released.
 
-        False when all are held. At most `limit` slots are held at once, also under concurrent calls.
+        False when all are held. At most `limit` slots are held at once, also under concurrent calls. Each `key` of a name has that
+        many slots of its own; a holder has one slot of a name, and a key has no spaces.
         """
 
     async def release(self, name: str, holder: str) -> None:
         """Release the slot; no error when `holder` has none."""
 
-    async def holders(self, name: str) -> list[str]:
-        """The holders of slots, in the order of acquisition."""
+    async def holders(self, name: str, *, key: str = "") -> list[str]:
+        """The holders of slots of a key, in the order of acquisition."""
 
 
 class Deployments(Protocol):
@@ -249,6 +265,9 @@ class Deployments(Protocol):
 
     def current(self) -> Mapping[str, Deployment]:
         """All deployments by name. A snapshot: a reload of the rules makes a new mapping."""
+
+    def work_pools(self) -> Mapping[str, WorkPool]:
+        """The work pools by name, those among them that only deployments name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -263,3 +282,4 @@ class Stores:
     queue: RunQueue
     heartbeats: Heartbeats
     slots: SlotStore
+    workers: WorkerStore

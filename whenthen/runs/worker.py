@@ -24,6 +24,8 @@ from whenthen.runs.attempts.run_handling import Ending, Handling, Stop, ending_o
 from whenthen.runs.attempts.starting import Shortage, make_folder, open_reports, start_attempt
 from whenthen.runs.attempts.stop_reasons import beat_timeout, request_stop, send_heartbeats, watch_state
 from whenthen.runs.commands import read_secret
+from whenthen.runs.limits.pool_presence import PoolPresence
+from whenthen.runs.limits.run_slots import RunSlots
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import ReaperSettings, assess, mark_crashed
 from whenthen.runs.reports.left_reports import LeftReports
@@ -103,7 +105,22 @@ class Worker:
         self._hurry = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
         self._held: dict[str, FlowRun] = {}
+        self._presence = PoolPresence(
+            stores,
+            deployments,
+            worker=self.name,
+            pool=pool,
+            concurrency=self._settings.concurrency,
+            every=self._settings.heartbeat,
+            clock=clock,
+        )
+        self._slots = RunSlots(stores, deployments, clock=clock)
         self._unforeseen: dict[str, int] = {}  #: runs that ended in an error that nobody foresaw, and how often
+
+    @property
+    def paused(self) -> bool:
+        """Whether its pool was paused when it last looked."""
+        return self._presence.paused
 
     @property
     def held(self) -> dict[str, FlowRun]:
@@ -114,10 +131,14 @@ class Worker:
         """Execute runs until `stop`; then wait for running ones within the drain grace, and return the rest to the queue."""
         stopping = asyncio.create_task(self._stopping.wait())
         looking = asyncio.create_task(self._take_left_reports())
+        present = asyncio.create_task(self._presence.run(lambda: len(self._held)))
         try:
             while not self._stopping.is_set():
                 if len(self._tasks) >= self._settings.concurrency:
                     await asyncio.wait({stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
+                    continue
+                if await self._presence.is_pool_paused():
+                    await asyncio.wait({stopping}, timeout=self._settings.fetch_wait.total_seconds())
                     continue
                 item = None
                 try:
@@ -136,7 +157,8 @@ class Worker:
             if self._tasks:
                 await asyncio.wait(set(self._tasks))
         finally:
-            await end_task(stopping, looking, *self._tasks)
+            await end_task(stopping, looking, present, *self._tasks)
+            await self._presence.leave()
 
     def stop(self) -> None:
         """Fetch no more runs; `run` returns when the running ones have ended or are back in the queue."""
@@ -239,20 +261,22 @@ class Worker:
             return timedelta(0)  # its state changed meanwhile; handle it anew
 
     async def _claim(self, stored: Stored, deployment: Deployment, item: QueuedRun) -> timedelta | None:
-        run, limit = stored.run, deployment.concurrency_limit
+        run = stored.run
         if self._stopping.is_set():
             return timedelta(0)
-        if limit is not None and not await self._slot_may_be_free(run, limit):
+        if (full := await self._slots.look(run, deployment)) is not None:
+            if full.cancel:
+                cancelled = transition(run, RunState.CANCELLED, self._clock(), message=full.message)
+                await self._stores.runs.update(cancelled, stored.version)
+                return None
             return self._settings.slot_wait * min(item.deliveries, 5)
         await self._stores.heartbeats.beat(run.id, self.name)
         stored = await self._stores.runs.update(
             transition(run, RunState.PENDING, self._clock(), worker=self.name), stored.version
         )
         try:
-            slots = self._stores.slots
-            if limit is not None and not await slots.acquire(run.deployment, run.id, limit, self._is_active):
-                message = f"waits for one of {limit} slots"
-                waits = transition(stored.run, RunState.SCHEDULED, self._clock(), message=message)
+            if (full := await self._slots.acquire(stored.run, deployment)) is not None:
+                waits = transition(stored.run, RunState.SCHEDULED, self._clock(), message=full.message)
                 await self._stores.runs.update(waits, stored.version)
                 return self._settings.slot_wait
             stored = await self._stores.runs.update(
@@ -267,24 +291,13 @@ class Worker:
         finally:
             self._held.pop(run.id, None)
 
-    async def _slot_may_be_free(self, run: FlowRun, limit: int) -> bool:
-        """Whether acquiring a slot may succeed; checked before the run becomes Pending, to avoid a change back."""
-        held = await self._stores.slots.holders(run.deployment)
-        if len(held) < limit or run.id in held:
-            return True
-        return not all([await self._is_active(holder) for holder in held])
-
-    async def _is_active(self, run_id: str) -> bool:
-        stored = await self._stores.runs.get(run_id)
-        return stored is not None and stored.run.state in ACTIVE
-
     async def _release(self, run: FlowRun) -> None:
-        """Release the slot. Only after this worker stored the state: otherwise the next attempt may have the slot already."""
+        """Release the slots. Only after this worker stored the state: otherwise the next attempt may have them already."""
         try:
-            await self._stores.slots.release(run.deployment, run.id)
+            await self._slots.release(run)
             await self._stores.heartbeats.clear(run.id)
         except WhenthenError as error:
-            log.info("flow run %s: slot and heartbeat are left to expire: %s", run.id, error)
+            log.info("flow run %s: slots and heartbeat are left to expire: %s", run.id, error)
 
     # One attempt
 

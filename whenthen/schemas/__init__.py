@@ -25,4 +25,5 @@ __all__ = [
     "trace_context",
     "triggers",
     "webhooks",
+    "work_pools",
 ]

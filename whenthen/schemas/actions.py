@@ -26,10 +26,12 @@ __all__ = [
     "PauseAutomation",
     "PauseDeployment",
     "PauseSchedule",
+    "PauseWorkPool",
     "ProxyUrl",
     "ResumeAutomation",
     "ResumeDeployment",
     "ResumeSchedule",
+    "ResumeWorkPool",
     "Retry",
     "RunDeployment",
     "SendNotification",
@@ -131,6 +133,24 @@ class ResumeSchedule(ActionBase):
     deployment: str | None = Field(default=None, max_length=4096)
     schedule: str = Field(min_length=1, max_length=4096)
     """The schedule's name."""
+
+
+class PauseWorkPool(ActionBase):
+    """Start no more runs of a work pool; those that are active go on."""
+
+    primary: ClassVar[str | None] = "work_pool"
+    type: Literal["pause-work-pool"]
+    work_pool: str | None = Field(default=None, max_length=4096)
+    """Its name (may be a template). Left out: the pool that the event is about."""
+
+
+class ResumeWorkPool(ActionBase):
+    """Start the runs that wait in a work pool."""
+
+    primary: ClassVar[str | None] = "work_pool"
+    type: Literal["resume-work-pool"]
+    work_pool: str | None = Field(default=None, max_length=4096)
+    """Its name (may be a template). Left out: the pool that the event is about."""
 
 
 class CancelFlowRun(ActionBase):
@@ -274,6 +294,8 @@ ACTIONS: dict[str, type[ActionBase]] = {
     "resume-deployment": ResumeDeployment,
     "pause-schedule": PauseSchedule,
     "resume-schedule": ResumeSchedule,
+    "pause-work-pool": PauseWorkPool,
+    "resume-work-pool": ResumeWorkPool,
     "cancel-flow-run": CancelFlowRun,
     "pause-automation": PauseAutomation,
     "resume-automation": ResumeAutomation,
@@ -313,6 +335,8 @@ Action = Annotated[
             Annotated[ResumeDeployment, Tag("resume-deployment")],
             Annotated[PauseSchedule, Tag("pause-schedule")],
             Annotated[ResumeSchedule, Tag("resume-schedule")],
+            Annotated[PauseWorkPool, Tag("pause-work-pool")],
+            Annotated[ResumeWorkPool, Tag("resume-work-pool")],
             Annotated[CancelFlowRun, Tag("cancel-flow-run")],
             Annotated[PauseAutomation, Tag("pause-automation")],
             Annotated[ResumeAutomation, Tag("resume-automation")],

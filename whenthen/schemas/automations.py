@@ -8,15 +8,16 @@ from typing import Annotated, Any
 import orjson
 from pydantic import BeforeValidator, Field
 
-from whenthen.schemas.actions import Action
+from whenthen.schemas.actions import Action, RunDeployment
 from whenthen.schemas.base import Document, Model, Name, OneOrMany, as_list
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.providers import Provider
 from whenthen.schemas.times import Duration, parse_time, parse_us
 from whenthen.schemas.triggers import Trigger
 from whenthen.schemas.webhooks import Webhook
+from whenthen.schemas.work_pools import WorkPool
 
-__all__ = ["Automation", "Notifier", "PauseChange", "RuleFile"]
+__all__ = ["Automation", "Notifier", "PauseChange", "RuleFile", "automations_of"]
 
 Actions = Annotated[list[Action], BeforeValidator(as_list), OneOrMany(), Field(max_length=100)]
 
@@ -44,6 +45,25 @@ class Automation(Model):
         return [*self.actions, *self.actions_on_trigger, *self.actions_on_resolve]
 
 
+def automations_of(deployment: Deployment) -> list[Automation]:
+    """The automations that belong to a deployment, in the order of its triggers."""
+    return [
+        Automation(
+            name=f"{deployment.name.replace('/', '.')}:{each.name}",  # names of automations have no slashes
+            description=f"A trigger of the deployment {deployment.name}.",
+            enabled=each.enabled,
+            tags=deployment.tags,
+            trigger=each.trigger,
+            actions=[
+                RunDeployment(
+                    type="run-deployment", deployment=deployment.name, parameters=each.parameters, delay=each.delay
+                )
+            ],
+        )
+        for each in deployment.triggers
+    ]
+
+
 class Notifier(Model):
     """Where notifications go: Apprise URLs, or references (`env:NAME`, `file:/path`) to them."""
 
@@ -62,6 +82,8 @@ class RuleFile(Document):
     notifiers: list[Notifier] = Field(default_factory=list)
     providers: list[Provider] = Field(default_factory=list)
     """Senders of webhooks beside those of `whenthen providers`, or in their place."""
+    work_pools: list[WorkPool] = Field(default_factory=list)
+    """Limits of work pools, and pauses. A pool that only deployments name needs no entry."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ __all__ = [
     "CONTROL",
     "MAX_DEPTH",
     "MAX_MADE_DEPTH",
+    "MAX_NAME_CHARS",
     "REFERENCE",
     "DeploymentName",
     "Document",
@@ -36,6 +37,8 @@ __all__ = [
 
 #: control characters, and those that change the direction of text: what a name, an id or a label does not hold
 CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+MAX_NAME_CHARS: Final = 200
 
 # JSON libraries refuse or crash at other depths: orjson writes 254 levels. A value that is accepted at a door gets a few levels more
 # around it on its way, so the limit of the doors is far below.
@@ -112,9 +115,9 @@ def as_list(value: Any) -> Any:
 
 
 #: the name of an automation, deployment, webhook, ...: text without slashes, at most 200 characters
-Name = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_name)]
+Name = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(_check_name)]
 #: the name of a deployment: such a name, or two with a slash between them, the flow's and its own
-DeploymentName = Annotated[str, Field(min_length=1, max_length=200), AfterValidator(_check_deployment_name)]
+DeploymentName = Annotated[str, Field(min_length=1, max_length=MAX_NAME_CHARS), AfterValidator(_check_deployment_name)]
 #: in the place of an object: one path that gives it
 ObjectPath = Annotated[str, Field(max_length=4096), AfterValidator(_check_object_path)]
 #: `env:NAME` or `file:/path`; resolved when it is used, never stored

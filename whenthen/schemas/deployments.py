@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import shlex
 from dataclasses import dataclass, field
@@ -10,13 +11,14 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from whenthen.schemas.base import DeploymentName, Model, Name, OneOrMany, SecretRef
+from whenthen.schemas.base import MAX_NAME_CHARS, DeploymentName, Model, Name, ObjectPath, OneOrMany, SecretRef
 from whenthen.schemas.calendar import check_timetable
 from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.inline_code import code_words
 from whenthen.schemas.times import Duration
+from whenthen.schemas.triggers import Trigger
 
 __all__ = [
     "ACTIVE",
@@ -24,8 +26,11 @@ __all__ = [
     "PLACEHOLDER",
     "TERMINAL",
     "WAITING",
+    "Concurrency",
     "Deployment",
+    "DeploymentTrigger",
     "FlowRun",
+    "OnLimit",
     "RunState",
     "Schedule",
     "is_run_id",
@@ -35,6 +40,8 @@ MAX_PARAMETER_BYTES = 256 * 1024  #: of a run: it and its events must fit into o
 #: `{{ name }}` in a word of a command
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
+#: `$.parameters.customer`, `$.parameters.order.customer`
+_KEY = re.compile(r"\$\.parameters(\.[^\W\d][\w-]*)+")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -71,6 +78,60 @@ class Schedule(Model):
         return self
 
 
+class DeploymentTrigger(Model):
+    """When a deployment is started by what happens: an automation that belongs to it, called `<deployment>:<name>`, with a point for a slash."""
+
+    name: Name = "default"
+    enabled: bool = True
+    trigger: Trigger
+    parameters: dict[str, Any] | ObjectPath = Field(default_factory=dict)
+    """Of the run, as in `run-deployment`: values, or one path that gives them all; `$.` starts JSONPath and keeps the type, `{{ }}` is
+    Jinja and gives text."""
+    delay: Duration = timedelta(0)
+    """From the firing to the run."""
+
+
+class OnLimit(StrEnum):
+    """What becomes of a run that would be one too many."""
+
+    QUEUE = "queue"  #: it waits
+    CANCEL_NEW = "cancel-new"  #: it is cancelled
+    CANCEL_RUNNING = "cancel-running"  #: the oldest that has a slot is cancelled, and it waits for that
+
+
+class Concurrency(Model):
+    """How many runs of a deployment may be active at once."""
+
+    limit: int = Field(default=1, ge=1, le=10_000)
+    key: str | None = Field(default=None, max_length=1000)
+    """A parameter, such as `$.parameters.customer`: the limit holds for each of its values by itself."""
+    on_limit: OnLimit = OnLimit.QUEUE
+    """What becomes of a further run: `queue` (it waits), `cancel-new`, or `cancel-running` (of the oldest, for its sake)."""
+
+    @field_validator("on_limit", mode="before")
+    @classmethod
+    def _known_word(cls, value: Any) -> Any:
+        return OnLimit(value) if isinstance(value, str) and value in set(OnLimit) else value
+
+    @field_validator("key")
+    @classmethod
+    def _names_a_parameter(cls, value: str | None) -> str | None:
+        if value is not None and not _KEY.fullmatch(value):
+            raise ValueError(f"{value[:80]!r} names no parameter of a run; write one such as $.parameters.customer")
+        return value
+
+    def key_of(self, parameters: dict[str, Any]) -> str:
+        """What stands for the value of the key among these parameters, 16 characters; none without a key. One that is left out is a
+        value of its own, the same as null."""
+        if self.key is None:
+            return ""
+        found: Any = parameters
+        for name in self.key.split(".")[2:]:
+            found = found.get(name) if isinstance(found, dict) else None
+        data = orjson.dumps(found, option=orjson.OPT_SORT_KEYS, default=str)
+        return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
 def _split_command(value: Any) -> Any:
     if isinstance(value, str):
         _check_placeholders(value)
@@ -102,10 +163,14 @@ class Deployment(Model):
     secret_parameters: dict[str, SecretRef] = Field(default_factory=dict, max_length=100)
     """Further parameters, read where the run starts from `env:NAME` or `file:/path`; kept in no run, and masked in its log."""
     schedules: list[Schedule] = Field(default_factory=list, max_length=100)
+    triggers: list[DeploymentTrigger] = Field(default_factory=list, max_length=100)
+    """What starts it besides: automations that belong to it."""
     tags: list[str] = Field(default_factory=list, max_length=100)
     work_pool: Name = "default"
     concurrency_limit: int | None = Field(default=None, ge=1, le=10_000)
-    """How many runs may be active at once; further ones wait."""
+    """How many runs may be active at once; further ones wait. Short for `concurrency` with that limit."""
+    concurrency: Concurrency | None = None
+    """How many runs may be active at once, of all or for each value of a parameter, and what becomes of further ones."""
     working_dir: str | None = None
     """Relative to the rules folder."""
     env: dict[str, str] = Field(default_factory=dict)
@@ -136,6 +201,18 @@ class Deployment(Model):
             raise ValueError("`python` is the interpreter of an `entrypoint`; a command names its own program")
         if twice := sorted(self.secret_parameters.keys() & self.parameters.keys())[:1]:
             raise ValueError(f"{twice[0]!r} stands in `parameters` and in `secret_parameters`; leave one out")
+        if self.concurrency_limit is not None and self.concurrency is not None:
+            raise ValueError("`concurrency_limit` and `concurrency` say the same thing; write one of them")
+        named = [trigger.name for trigger in self.triggers]
+        if len(set(named)) != len(named):
+            raise ValueError("triggers of one deployment need different names: add `name:`")
+        if self.triggers and ("{{" in self.name or "{%" in self.name or self.name.startswith("$")):
+            raise ValueError(f"the name {self.name!r} reads as a template, so no trigger can start it; rename it")
+        if longest := [name for name in named if len(f"{self.name}:{name}") > MAX_NAME_CHARS]:
+            raise ValueError(
+                f"the automation of trigger {longest[0]!r} would have a name of more than {MAX_NAME_CHARS} characters, "
+                "`<deployment>:<trigger>`; shorten one of them"
+            )
         names = [schedule.name for schedule in self.schedules]
         if len(set(names)) != len(names):
             raise ValueError("schedules of one deployment need different names: add `name:`")
@@ -145,6 +222,13 @@ class Deployment(Model):
             )
         _check_size(self.parameters, "`parameters`")
         return self
+
+    @property
+    def limits(self) -> Concurrency | None:
+        """How many of its runs may be active at once, however that is written."""
+        return self.concurrency or (
+            None if self.concurrency_limit is None else Concurrency(limit=self.concurrency_limit)
+        )
 
 
 def _check_size(parameters: dict[str, Any], what: str) -> None:

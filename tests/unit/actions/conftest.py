@@ -114,6 +114,12 @@ class FakeOrchestrator:
         self._known(deployment)
         self.calls.append(("resume", deployment, schedule))
 
+    async def pause_work_pool(self, name: str) -> None:
+        self.calls.append(("pause-pool", name))
+
+    async def resume_work_pool(self, name: str) -> None:
+        self.calls.append(("resume-pool", name))
+
     async def cancel_flow_run(self, run_id: str) -> None:
         self.calls.append(("cancel", run_id))
 

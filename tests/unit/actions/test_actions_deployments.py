@@ -275,3 +275,10 @@ async def test_an_outside_text_can_not_name_an_emitted_event_like_the_engines_ow
     failed = {"id": "r-1", "event": "flow-run.Failed", "occurred": "2026-01-31T08:00:00Z", "resource": {"id": "x"}}
     await world.perform({"emit-event": "{{ event.event }}.seen"}, event=failed)
     assert [event.name for event in world.sink.events] == ["flow-run.Failed", "flow-run.Failed.seen"]
+
+
+async def test_a_work_pool_is_named_or_that_of_the_event(world: Any, run_event: dict[str, Any]) -> None:
+    await world.perform({"pause-work-pool": "heavy"}, event=run_event)
+    result = await world.perform({"type": "resume-work-pool"}, event=run_event)
+    assert world.orchestrator.calls == [("pause-pool", "heavy"), ("resume-pool", "default")]
+    assert result.details == {"work_pool": "default"}

@@ -20,6 +20,8 @@ TEMPLATED: dict[str, list[dict[str, Any]]] = {
     "resume-deployment": [{"deployment": "@"}],
     "pause-schedule": [{"deployment": "@", "schedule": "s"}, {"deployment": "d", "schedule": "@"}],
     "resume-schedule": [{"deployment": "@", "schedule": "s"}, {"deployment": "d", "schedule": "@"}],
+    "pause-work-pool": [{"work_pool": "@"}],
+    "resume-work-pool": [{"work_pool": "@"}],
     "cancel-flow-run": [{"flow_run": "@"}],
     "pause-automation": [{"automation": "@"}],
     "resume-automation": [{"automation": "@"}],

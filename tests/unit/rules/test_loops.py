@@ -11,7 +11,9 @@ from whenthen.schemas.automations import Automation
 
 def found(*automations: dict[str, object]) -> list[str]:
     parts = [
-        Part(file="a.yaml", path=("automations", index), model=Automation.model_validate(automation))
+        Part(
+            file="a.yaml", path=("automations", index), model=Automation.model_validate(automation), kind="automations"
+        )
         for index, automation in enumerate(automations)
     ]
     return [finding.detail for finding in loops(parts)]

@@ -12,6 +12,7 @@ from whenthen.engine.flow_runs.run_store import NatsRunStore
 from whenthen.engine.flow_runs.slot_store import NatsSlotStore
 from whenthen.engine.flow_runs.task_run_store import NatsTaskRunStore
 from whenthen.engine.flow_runs.told_events import NatsToldEvents
+from whenthen.engine.flow_runs.worker_store import NatsWorkerStore
 from whenthen.runs import Stores
 
 __all__ = ["nats_stores"]
@@ -29,4 +30,5 @@ def nats_stores(client: RequestClient, settings: FlowStoreSettings | None = None
         queue=NatsRunQueue(client, settings.queue_ack_wait),
         heartbeats=NatsHeartbeats(client),
         slots=NatsSlotStore(client),
+        workers=NatsWorkerStore(client),
     )

@@ -23,28 +23,32 @@ class NatsSlotStore:
     def __init__(self, client: RequestClient) -> None:
         self._bucket = KvBucket(client, SLOTS)
 
-    async def acquire(self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]]) -> bool:
+    async def acquire(
+        self, name: str, holder: str, limit: int, alive: Callable[[str], Awaitable[bool]], *, key: str = ""
+    ) -> bool:
+        entry = _entry(holder, key)
         for _ in range(_TRIES):
             held, version = await self._read(name)
-            if holder in held:
+            if entry in held:
                 return True
-            if len(held) >= limit:
-                held = [other for other in held if await alive(other)]
-            if len(held) >= limit:
+            if _count(held, key) >= limit:
+                held = [other for other in held if _key_of(other) != key or await alive(_holder_of(other))]
+            if _count(held, key) >= limit:
                 return False
-            if await self._write(name, [*held, holder], version):
+            if await self._write(name, [*held, entry], version):
                 return True
         raise Conflict(f"the slots of {name!r} keep changing; try again")
 
     async def release(self, name: str, holder: str) -> None:
         for _ in range(_TRIES):
             held, version = await self._read(name)
-            if holder not in held or await self._write(name, [other for other in held if other != holder], version):
+            left = [other for other in held if _holder_of(other) != holder]
+            if len(left) == len(held) or await self._write(name, left, version):
                 return
         raise Conflict(f"the slots of {name!r} keep changing; try again")
 
-    async def holders(self, name: str) -> list[str]:
-        return (await self._read(name))[0]
+    async def holders(self, name: str, *, key: str = "") -> list[str]:
+        return [_holder_of(other) for other in (await self._read(name))[0] if _key_of(other) == key]
 
     async def _read(self, name: str) -> tuple[list[str], int]:
         found = await self._bucket.get(legal_key(name))
@@ -60,3 +64,23 @@ class NatsSlotStore:
         except WrongRevision:
             return False
         return True
+
+
+# One record has the holders of all keys, so that it is the runs that are active which bound its size, and not the values that a
+# parameter ever had.
+
+
+def _entry(holder: str, key: str) -> str:
+    return f"{holder} {key}" if key else holder
+
+
+def _holder_of(entry: str) -> str:
+    return entry.partition(" ")[0]
+
+
+def _key_of(entry: str) -> str:
+    return entry.partition(" ")[2]
+
+
+def _count(held: list[str], key: str) -> int:
+    return sum(_key_of(entry) == key for entry in held)

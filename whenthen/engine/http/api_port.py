@@ -157,6 +157,12 @@ class Api(Protocol):
 
     async def get_deployment(self, name: str) -> answers.DeploymentDetail: ...
 
+    async def list_work_pools(self, after: str | None) -> Listing[answers.WorkPoolState]:
+        """As `list_automations`."""
+
+    async def list_workers(self, after: str | None) -> Listing[answers.WorkerState]:
+        """As `list_automations`."""
+
     async def list_runs(self, page: Page) -> Listing[answers.FlowRunDetail]:
         """Filters: deployment, state, work_pool."""
 
@@ -232,6 +238,10 @@ class Api(Protocol):
         self, name: str, request: RunRequest, trace: dict[str, str] | None
     ) -> answers.FlowRunDetail:
         """Start a run, which becomes part of `trace`; two calls with one key give one run."""
+
+    async def pause_work_pool(self, name: str) -> answers.WorkPoolState: ...
+
+    async def resume_work_pool(self, name: str) -> answers.WorkPoolState: ...
 
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail: ...
 

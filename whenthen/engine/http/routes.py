@@ -254,6 +254,26 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         """Resume its schedules, or the named one."""
         return await api.resume_deployment(name, schedule)
 
+    @get("/work-pools", tags=["work pools"])
+    async def list_work_pools(request: Request, response: Response, after: After = None) -> list[answers.WorkPoolState]:
+        """All work pools, with who works there. An answer that was cut for its size has a `Link` to the next one."""
+        return _linked(request, response, await api.list_work_pools(after))
+
+    @post("/work-pools/{name}/pause", tags=["work pools"])
+    async def pause_work_pool(name: Named) -> answers.WorkPoolState:
+        """Start no more of its runs; those that are active go on."""
+        return await api.pause_work_pool(name)
+
+    @post("/work-pools/{name}/resume", tags=["work pools"])
+    async def resume_work_pool(name: Named) -> answers.WorkPoolState:
+        """Start the runs that wait in it."""
+        return await api.resume_work_pool(name)
+
+    @get("/workers", tags=["work pools"])
+    async def list_workers(request: Request, response: Response, after: After = None) -> list[answers.WorkerState]:
+        """All workers that are at work. An answer that was cut for its size has a `Link` to the next one."""
+        return _linked(request, response, await api.list_workers(after))
+
     @get("/runs", tags=["runs"])
     async def list_runs(
         request: Request,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from whenthen.engine.audit import AuditLog
@@ -39,6 +39,7 @@ from whenthen.engine.process.queries.lists.automation_windows import AutomationW
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
+from whenthen.engine.process.queries.lists.work_pool_queries import WorkPoolQueries
 from whenthen.engine.process.queries.pages.rule_places import RulePlaces
 from whenthen.engine.process.queries.pages.system_queries import SystemQueries
 from whenthen.engine.process.queries.run_queries import RunQueries
@@ -79,6 +80,7 @@ class ServerApi:
         max_depth: int,
         shards: int,
         live: LiveFeed,
+        worker_lost_after: timedelta,
         audit: AuditLog,
         disk: DiskRoom | None = None,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -156,6 +158,11 @@ class ServerApi:
         self.run_logs = runs.run_logs
         self.run_log_end = runs.run_log_end
         self.list_task_runs = runs.list_task_runs
+        pools = WorkPoolQueries(rule_registry, stores, orchestrator, clock, lost_after=worker_lost_after)
+        self.list_work_pools = pools.list_work_pools
+        self.list_workers = pools.list_workers
+        self.pause_work_pool = done("work-pool-paused", pools.pause_work_pool)
+        self.resume_work_pool = done("work-pool-resumed", pools.resume_work_pool)
         run_commands = RunCommands(orchestrator, deployments, runs, ids)
         self.pause_deployment = done("deployment-paused", run_commands.pause_deployment)
         self.resume_deployment = done("deployment-resumed", run_commands.resume_deployment)

@@ -16,6 +16,7 @@ from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import NotFound, did_you_mean
 from whenthen.schemas.events import EventLimits
 from whenthen.schemas.firings import Firing
+from whenthen.schemas.work_pools import WorkPool
 from whenthen.sources import SourceLimits, WebhookTranslator
 from whenthen.triggers import CompiledAutomation, RuleSet, compile_named, shard_of
 
@@ -37,6 +38,7 @@ class Compiled:
     shards: Sequence[RuleSet]
     webhooks: Mapping[str, WebhookTranslator]
     deployments: Mapping[str, Deployment]
+    work_pools: Mapping[str, WorkPool]
     notifiers: Mapping[str, Sequence[str]]
 
 
@@ -92,6 +94,7 @@ class RuleRegistry:
                 for webhook in rules.webhooks
             },
             deployments={deployment.name: deployment for deployment in rules.deployments},
+            work_pools=_work_pools(rules),
             notifiers={notifier.name: tuple(notifier.urls) for notifier in rules.notifiers},
         )
 
@@ -111,6 +114,10 @@ class RuleRegistry:
     def current(self) -> Mapping[str, Deployment]:
         """All deployments by name."""
         return self.now.deployments
+
+    def work_pools(self) -> Mapping[str, WorkPool]:
+        """The pools that the rules describe or that their deployments name."""
+        return self.now.work_pools
 
     def urls(self, name: str) -> Sequence[str]:
         """A notifier's URLs. Raises `NotFound`."""
@@ -137,6 +144,14 @@ class RuleRegistry:
         if found is None:
             raise NotFound(f"there is no webhook {name[:200]!r}{did_you_mean(name, self.now.webhooks)}")
         return found
+
+
+def _work_pools(rules: Rules) -> dict[str, WorkPool]:
+    named = {deployment.work_pool for deployment in rules.deployments}
+    return {
+        **{name: WorkPool(name=name) for name in sorted(named)},
+        **{pool.name: pool for pool in rules.work_pools},
+    }
 
 
 def _log_warnings(rules: Rules) -> None:

@@ -34,6 +34,8 @@ from whenthen.engine.http.models.run_answers import (
     ScheduleState,
     TaskRunItem,
     TaskRunList,
+    WorkerState,
+    WorkPoolState,
 )
 from whenthen.schemas.firings import FiringState
 
@@ -80,6 +82,8 @@ __all__ = [
     "TaskRunItem",
     "TaskRunList",
     "Trace",
+    "WorkPoolState",
+    "WorkerState",
 ]
 
 State = Literal["active", "paused", "disabled", "set-aside"]

@@ -21,6 +21,8 @@ __all__ = [
     "ScheduleState",
     "TaskRunItem",
     "TaskRunList",
+    "WorkPoolState",
+    "WorkerState",
 ]
 
 
@@ -31,6 +33,53 @@ class ScheduleState(AnswerModel):
     timezone: str
     paused: bool
     next: str | None
+
+
+class ConcurrencyState(AnswerModel):
+    limit: int
+    key: str = ""
+    """The parameter for whose values the limit holds by themselves; absent without one."""
+    on_limit: str
+
+
+class DeploymentTriggerState(AnswerModel):
+    name: str
+    enabled: bool
+    parameters: dict[str, Any] | str
+    """Of the runs that it starts; values may be templates."""
+
+
+class WorkerState(AnswerModel):
+    """A worker that is at work."""
+
+    name: str
+    pool: str
+    since: str
+    """When it started."""
+    seen: str
+    """When it last said that it is there."""
+    lost: bool
+    """Whether that is so long ago that it counts as dead."""
+    running: int
+    concurrency: int
+    """The most runs at once."""
+    version: str
+
+
+class WorkPoolState(AnswerModel):
+    """A work pool as the rules have it, and how it stands."""
+
+    name: str
+    description: str
+    type: str
+    limit: int | None
+    """How many runs may be active at once."""
+    paused: bool
+    active: list[str]
+    """Ids of the runs that have the slots of its limit; empty without a limit."""
+    deployments: list[str]
+    """At most the first 100."""
+    workers: list[WorkerState]
 
 
 class DeploymentSummary(AnswerModel):
@@ -53,6 +102,8 @@ class DeploymentDetail(DeploymentSummary):
     parameters: dict[str, Any]
     concurrency_limit: int = 0
     """Absent without one."""
+    concurrency: ConcurrencyState | None = None
+    """Absent without one."""
     working_dir: str = ""
     """Absent without one."""
     env: dict[str, str]
@@ -60,6 +111,8 @@ class DeploymentDetail(DeploymentSummary):
     """Such as 90s; absent without one."""
     retries: int
     retry_delay: str
+    triggers: list[DeploymentTriggerState] = []
+    """What starts it: each is the automation `<deployment>:<name>`."""
     task_run_events: bool = False
     """Whether each state of a task run is an event."""
     parameter_schema: dict[str, Any] = {}

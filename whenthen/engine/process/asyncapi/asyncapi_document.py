@@ -43,6 +43,7 @@ from whenthen.engine.process.asyncapi.run_messages import (
     QueuedRun,
     TaskRunMoves,
     ToldEventMessage,
+    WorkerMessage,
 )
 from whenthen.schemas.deployments import FlowRun
 
@@ -157,6 +158,7 @@ CHANNELS = (
     ),
     Channel("Format", "KV_WT_state", "$KV.WT_state.format", FormatMessage, "The format of everything that is stored."),
     Channel("Heartbeat", "KV_WT_heartbeats", "$KV.WT_heartbeats.{run}", HeartbeatText, "The heartbeats of flow runs.", TEXT),
+    Channel("Worker", "KV_WT_heartbeats", "$KV.WT_heartbeats.worker.{worker}", WorkerMessage, "The workers that are at work."),
     Channel("Slots", "KV_WT_slots", "$KV.WT_slots.{deployment}", HeldSlots, "The holders of the slots of deployments with a concurrency limit."),
     Channel("Lease", "KV_WT_leases", "$KV.WT_leases.shard.{shard}", LeaseRecord, "Who evaluates which shard."),
     Channel("Member", "KV_WT_leases", "$KV.WT_leases.member.{member}", MemberBeat, "The heartbeats of evaluators.", TEXT),
@@ -188,6 +190,7 @@ _PARAMETERS = {
     "pool": "The work pool's name.",
     "deployment": "The deployment's name.",
     "run": "The flow run's id.",
+    "worker": "The worker's name, as a key.",
     "revision": "The number of the revision.",
     "text": "The digest of the text.",
     "rules": "The digest of a set of rules.",

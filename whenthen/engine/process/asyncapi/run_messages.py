@@ -21,6 +21,7 @@ __all__ = [
     "QueuedRun",
     "TaskRunMoves",
     "ToldEventMessage",
+    "WorkerMessage",
 ]
 
 Line = Annotated[tuple[str, str, int, str], Field(description="time, stream (stdout, stderr, system), try, text")]
@@ -72,15 +73,29 @@ class HeartbeatText(RootModel[str]):
     """The worker that executes the run."""
 
 
+class WorkerMessage(MessageModel):
+    """A worker that is at work."""
+
+    name: str
+    pool: str
+    since: str
+    concurrency: int
+    """The most runs at once."""
+    running: int
+    version: str
+    """Of whenthen."""
+
+
 class HeldSlots(RootModel[list[str]]):
-    """The flow runs that hold the slots of a deployment with a concurrency limit, or attempts of them those of a named limit."""
+    """The flow runs that hold the slots of a deployment or work pool with a limit, or attempts of them those of a named limit; behind a space
+    the key, where each has slots of its own."""
 
 
 class PauseFlag(MessageModel):
     """Whether an automation, deployment or schedule is paused, or up to when a schedule was followed."""
 
     key: str
-    """`automation/<name>`, `deployment/<name>`, `schedule/<deployment>/<name>`, `position/<deployment>/<name>`."""
+    """`automation/<name>`, `deployment/<name>`, `work-pool/<name>`, `schedule/<deployment>/<name>`, `position/<deployment>/<name>`."""
     paused: bool
     changed: str
     note: str

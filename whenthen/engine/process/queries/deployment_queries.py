@@ -9,7 +9,7 @@ from datetime import datetime
 from whenthen.engine.http import Listing, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.runs import Flag, Stores, is_paused
+from whenthen.runs import Flag, Stores, pause_flags
 from whenthen.schemas.calendar import next_after
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import NotFound
@@ -46,7 +46,7 @@ def deployment_summary(deployment: Deployment, flags: Mapping[str, Flag], now: d
     """How a deployment stands at `now`. `flags` say what is paused."""
     schedules = []
     for schedule in deployment.schedules:
-        paused = is_paused(deployment.name, schedule, dict(flags))
+        paused = pause_flags.is_paused(deployment.name, schedule, flags)
         following = None if paused else next_after(schedule, now)
         schedules.append(
             answers.ScheduleState(

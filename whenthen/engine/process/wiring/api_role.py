@@ -80,6 +80,7 @@ class ApiRole:
             max_depth=settings.max_depth,
             shards=settings.shards,
             live=self._live,
+            worker_lost_after=settings.worker_lost_after,
             audit=parts.audit,
             backups=Backups(parts.embedded, parts.bus.client),
             disk=parts.disk,
