@@ -33,6 +33,8 @@ WhenthenError
 │   └── ConditionFailed   it has no value for these variables
 ├── Fenced                another process has taken over the shard (`engine.evaluation`)
 ├── CommitRefused         the store refuses a commit again and again (`engine.evaluation`)
+├── BadReport             a line of a run to its worker is none of the protocol (`runs`)
+├── NoSuchLimit           a run asks for a limit that is not known, or for more slots than it has (`runs`)
 ├── Shortage              a worker's machine can not start a run at the moment (`runs`)
 ├── CursorMoved           another projector has read on (`history`)
 ├── HistoryUnavailable    the database of the history can not be used at the moment (`history`)

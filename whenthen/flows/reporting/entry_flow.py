@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -84,7 +83,9 @@ def parameter_problems(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> l
     found = [f" - {name}: missing" for name in takes if name not in parameters and name not in signature.defaults]
     if signature.keywords is None:
         for name in sorted(set(parameters) - set(takes)):
-            near = difflib.get_close_matches(name[:100], takes, n=1)
+            from whenthen.schemas.errors import near_names
+
+            near = near_names(name, takes)
             hint = f"did you mean {near[0]!r}?" if near else f"it takes {', '.join(takes) or 'none'}"
             found.append(f" - {name[:100]}: there is no such parameter; {hint}")
     known = {name: value for name, value in parameters.items() if name in takes or signature.keywords is not None}
