@@ -5,6 +5,7 @@ Translation: `whenthen.sources`; the connections are in `whenthen.engine.sources
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Union
@@ -15,7 +16,15 @@ from whenthen.schemas.base import Model, Name, SecretRef
 from whenthen.schemas.times import Duration
 from whenthen.schemas.webhooks import EventMapping
 
-__all__ = ["Existing", "FolderReading", "PollReading", "Reading", "Source"]
+__all__ = [
+    "Existing",
+    "FolderReading",
+    "NatsReading",
+    "PollReading",
+    "PostgresReading",
+    "Reading",
+    "Source",
+]
 
 Existing = Literal["skip", "report"]
 """What becomes of what is there already when a source is read for the first time."""
@@ -35,6 +44,15 @@ def _check_url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise ValueError(f"{text[:200]!r} is no address; write one that begins with https:// or http://")
     return text
+
+
+def _check_server(text: str) -> str:
+    if "://" not in text:
+        raise ValueError(f"{text[:80]!r} is no address of a server; write such as nats://host:4222, or env:NAME")
+    return text
+
+
+ServerUrl = Annotated[str, AfterValidator(_check_server), Field(max_length=4096)]
 
 
 def _bounded(least: timedelta, most: timedelta) -> AfterValidator:
@@ -75,7 +93,57 @@ class PollReading(Model):
     existing: Existing = "skip"
 
 
-Reading = Annotated[Union[FolderReading, PollReading], Field(discriminator="type")]
+class NatsReading(Model):
+    """A subject of NATS, or a stream of JetStream; the engine's own streams are not read."""
+
+    type: Literal["nats"]
+    url: SecretRef | ServerUrl
+    """`nats://host:4222`, or a secret with it where it has a password."""
+    credentials: str | None = Field(default=None, min_length=1, max_length=4096)
+    """A file with the user's credentials (.creds)."""
+    subject: str = Field(default=">", min_length=1, max_length=512)
+    """What is read, with wildcards; with a `stream` which of its messages."""
+    stream: str | None = Field(default=None, min_length=1, max_length=255)
+    """A stream: what is in it is kept until it was read. Without it messages that come while nobody reads are lost."""
+    existing: Existing = "skip"
+
+    @model_validator(mode="after")
+    def _subject_or_stream(self) -> NatsReading:
+        if self.stream is None and self.subject == ">":
+            raise ValueError("give a `subject`, or a `stream`, whose messages are kept until they were read")
+        return self
+
+
+def _check_table(text: str) -> str:
+    if not re.fullmatch(r"[a-z_][a-z0-9_]{0,62}(\.[a-z_][a-z0-9_]{0,62})?", text):
+        raise ValueError(
+            f"{text[:80]!r} is no name of small letters, digits and _, such as whenthen_outbox or app.outbox"
+        )
+    return text
+
+
+Identifier = Annotated[str, AfterValidator(_check_table)]
+
+
+class PostgresReading(Model):
+    """What PostgreSQL tells by NOTIFY, or an outbox table that an application writes in its own transactions."""
+
+    type: Literal["postgres"]
+    url: SecretRef | Annotated[str, Field(pattern=r"^postgres(ql)?://")]
+    """`postgresql://...`, or a secret with it where it has a password."""
+    outbox: Identifier | None = None
+    """A table as `whenthen sources sql` makes it: rows are kept until they were read, and deleted then."""
+    channel: Annotated[str, Field(pattern=r"^[a-z_][a-z0-9_]{0,62}$")] | None = None
+    """A channel: what is told while nobody listens is lost."""
+
+    @model_validator(mode="after")
+    def _one_of_both(self) -> PostgresReading:
+        if (self.outbox is None) == (self.channel is None):
+            raise ValueError("give either an `outbox` table, whose rows are kept until they were read, or a `channel`")
+        return self
+
+
+Reading = Annotated[Union[FolderReading, PollReading, NatsReading, PostgresReading], Field(discriminator="type")]
 
 
 class Source(Model):

@@ -22,12 +22,14 @@ from whenthen.engine.bus.streams import SOURCES
 from whenthen.engine.evaluation import LeaseSettings, NatsLeaseStore
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.sources.edges.folder_edge import FolderEdge
+from whenthen.engine.sources.edges.nats_edge import NatsEdge
 from whenthen.engine.sources.edges.poll_edge import PollEdge
+from whenthen.engine.sources.edges.postgres_edge import PostgresEdge
 from whenthen.engine.sources.message_intake import KeepAside, MessageIntake, SourceTrouble, SourceWatch
 from whenthen.engine.sources.source_lease import SourceLease
 from whenthen.engine.sources.source_state import SourceState
 from whenthen.schemas.errors import WhenthenError
-from whenthen.schemas.event_sources import FolderReading, PollReading
+from whenthen.schemas.event_sources import FolderReading, NatsReading, PostgresReading
 from whenthen.schemas.events import Event
 from whenthen.sources.readings import SourceTranslator
 
@@ -154,7 +156,10 @@ class SourceRunner:
         if isinstance(reading, FolderReading):
             state = self._state(translator.name, reading.type, reading.host or "", reading.path)
             return FolderEdge(reading, state, host=self._host), False
-        assert isinstance(reading, PollReading)
+        if isinstance(reading, NatsReading):
+            return NatsEdge(reading, translator.name, resolve_secret=self._resolve_secret), True
+        if isinstance(reading, PostgresReading):
+            return PostgresEdge(reading, resolve_secret=self._resolve_secret), False
         state = self._state(translator.name, reading.type, reading.url)
         meaning = _key(orjson.dumps(translator.model.model_dump(mode="json")).decode())
         return PollEdge(reading, state, resolve_secret=self._resolve_secret, meaning=meaning), False
