@@ -32,8 +32,10 @@ pytestmark = pytest.mark.anyio
 
 ROOT = Path(__file__).parents[2]
 TOKEN = "token-of-this-test-0123456789"
-USERS = ("api", "evaluator", "executor", "scheduler", "worker", "history", "server", "system")
+USERS = ("api", "evaluator", "executor", "scheduler", "worker", "source", "history", "server", "system")
 RULES = """
+sources:
+  - {name: drops, read: {type: folder, path: FOLDER, stable: 0s, existing: report}}
 deployments:
   - name: note
     command: [sh, -c, "echo done"]
@@ -80,6 +82,16 @@ WRITES = {
         "engine.dead.a.b.0",
         "$KV.WT_specs.x",
         "$JS.API.DIRECT.GET.KV_WT_specs",
+    ],
+    "source": [
+        "rulesets.revision.2",
+        "engine.action.a.b.0",
+        "engine.outcome.a.b.0",
+        "runs.default.x.y",
+        "$KV.WT_leases.shard.0",
+        "$KV.WT_state.x",
+        "$KV.WT_specs.x",
+        "$JS.API.STREAM.CREATE.MINE",
     ],
     "history": [
         "events.a",
@@ -142,11 +154,11 @@ def process(folder: Path, server: NatsServer, role: str, port: int) -> forks.For
 @pytest.mark.takes(15)
 def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_path: Path, server: NatsServer) -> None:
     (tmp_path / "rules").mkdir()
-    (tmp_path / "rules" / "rules.yaml").write_text(RULES)
+    (tmp_path / "rules" / "rules.yaml").write_text(RULES.replace("FOLDER", str(tmp_path / "rules")))
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    roles = ("api", "evaluator", "executor", "scheduler", "worker", "history")
+    roles = ("api", "evaluator", "executor", "scheduler", "worker", "source", "history")
     with (
         ExitStack() as started,
         plain_client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {TOKEN}"}) as client,
@@ -160,6 +172,7 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
         event = {"event": "order.placed", "resource": {"id": "order.1"}, "payload": {}}
         assert client.post("/api/events", json=event).status_code == 202
         asyncio.run(eventually(lambda: completed(client), within_s=90))
+        asyncio.run(eventually(lambda: client.get("/api/events?event=file.created").json(), within_s=30))
         asyncio.run(
             eventually(lambda: client.get("/api/history/runs", timeout=limit(10)).json().get("items"), within_s=60)
         )

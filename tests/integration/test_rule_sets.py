@@ -442,7 +442,7 @@ async def test_a_current_revision_that_is_damaged_leaves_the_last_good_one_in_fo
         pass
     store = RevisionStore(bus)
     rules = load_rules(new)
-    second = await store.publish(revision(rules.revision), rules.sources, after=await store.current())
+    second = await store.publish(revision(rules.revision), rules.files_read, after=await store.current())
     for subject in (await bus.js.stream_info(RULES, subjects_filter="rulesets.text.>")).state.subjects or {}:
         if second.listing.digest in subject:
             await bus.store(subject, b"cut off")

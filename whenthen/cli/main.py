@@ -23,6 +23,7 @@ COMMANDS = {
     "explain": LazyCommand("whenthen.cli.rules", "Why an automation takes an event or does not: each clause with its verdict and the actual value."),
     "schema": LazyCommand("whenthen.cli.rules", "Print the JSON Schema of the rules files, or of files of providers, for completion and hover text in editors."),
     "providers": LazyCommand("whenthen.cli.senders.provider_commands", "Senders of webhooks that are known: how they prove who they are, and what their requests become."),
+    "sources": LazyCommand("whenthen.cli.senders.source_commands", "What brings events in, and the SQL of an outbox table."),
     "import": LazyCommand("whenthen.cli.rules", "Translate the automations of another system; what has no counterpart is named in the output."),
     "plan": LazyCommand("whenthen.cli.rule_sets", "What rules would change: automations that are new, changed, starting afresh or removed. Changes nothing."),
     "apply": LazyCommand("whenthen.cli.rule_sets", "Put rules in force, whatever was in force before. All processes follow."),

@@ -75,6 +75,14 @@ REFUSALS: Mapping[str, tuple[str, ...]] = {
     "api": (*_BUS, *_FORM),
     "webhook:": (*_BUS, *_FORM, "method_not_allowed", "rate_limited", "refused", "render_error", *Unproven.REASONS),
     "webhook": ("not_found",),
+    "source:": (
+        "invalid_event",
+        "invalid_input",
+        "invalid_json",
+        "render_error",
+        "reserved_name",
+        "unsupported_media_type",
+    ),
 }
 # a further sample for each counter and histogram, the time at which it was made: it doubles every scrape, and nothing here reads it
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -209,13 +217,18 @@ class Metrics:
         self._secrets_missing = _Series(
             gauge("webhook_secrets_missing", "Secrets of the webhook that this process can not read.", "webhook")
         )
+        self._source_reading = _Series(gauge("source_reading", "1 while this process reads the source.", "source"))
+        self._source_heard = _Series(
+            gauge("source_heard_timestamp_seconds", "When the source heard a message last here; 0 if never.", "source")
+        )
+        self._sources: frozenset[str] = frozenset()
         self._action_seconds = _Series(self.action_seconds)
         self._events_received, self._events_duplicate = _Series(self.events_received), _Series(self.events_duplicate)
         self._events_refused = _Series(self.events_refused)
         if "evaluator" in roles:
             for reason in Reason:
                 self.decisions.labels(reason.value)
-        self._take_webhooks(())
+        self._take_ways_in((), ())
 
     def received(self, source: str, *, duplicate: bool = False) -> None:
         """Count an event that the stream acknowledged. One of a webhook that left the rules meanwhile is not counted."""
@@ -228,7 +241,7 @@ class Metrics:
 
     def refused(self, source: str, reason: str) -> None:
         """Count a request that was refused, unless it is one of a webhook that left the rules meanwhile."""
-        if source in self._received or source == "webhook":
+        if source in self._received or (source == "webhook" and "api" in self._roles):
             self._events_refused.labels(source, reason).inc()
 
     def fire(self, automation: str) -> None:
@@ -262,6 +275,12 @@ class Metrics:
         if webhook in self._webhooks:
             self._secrets_missing.labels(webhook).set(count)
 
+    def show_source(self, name: str, *, reading: bool, heard_at: float | None) -> None:
+        """Note how a source does in this process."""
+        if name in self._sources:
+            self._source_reading.labels(name).set(int(reading))
+            self._source_heard.labels(name).set(heard_at or 0)
+
     def decide(self, reasons: Mapping[Reason, int]) -> None:
         """Count decisions."""
         for reason, count in reasons.items():
@@ -274,6 +293,7 @@ class Metrics:
         *,
         actions: Mapping[str, Collection[str]] | None = None,
         webhooks: Collection[str] = (),
+        sources: Collection[str] = (),
         deployments: Collection[str] = (),
     ) -> None:
         """Note that rules are in force: automations with what they say of `expected_every`, and how many of each kind.
@@ -300,23 +320,29 @@ class Metrics:
         if "scheduler" in self._roles:
             self._deployments = frozenset(deployments)
             self._runs.keep([(name, state) for name in deployments for state in sorted(TERMINAL)])
-        self._take_webhooks(webhooks)
+        self._take_ways_in(webhooks, sources)
         for kind, count in counts.items():
             self.rules_loaded.labels(kind).set(count)
         self.rules_refused.set(0)
         self.rules_taken.set(self._clock())
 
-    def _take_webhooks(self, names: Collection[str]) -> None:
-        if "api" not in self._roles:
-            return
-        sources = ["api", *(f"webhook:{name}" for name in names)]
+    def _take_ways_in(self, webhooks: Collection[str], read: Collection[str]) -> None:
+        """Make the series of what events come by here: requests where this process answers them, sources where it reads them."""
+        answers = "api" in self._roles
+        names = webhooks if answers else ()
+        sources = ["api", *(f"webhook:{name}" for name in names)] if answers else []
+        if "source" in self._roles:
+            sources += [f"source:{name}" for name in read]
+            self._source_reading.keep([(name,) for name in read])
+            self._source_heard.keep([(name,) for name in read])
+            self._sources = frozenset(read)
         for series in (self._events_received, self._events_duplicate):
             series.keep([(source,) for source in sources])
         self._events_refused.keep(
             [
                 (source, reason)
-                for source in (*sources, "webhook")
-                for reason in REFUSALS["webhook:" if source.startswith("webhook:") else source]
+                for source in (*sources, *(["webhook"] if answers else []))
+                for reason in REFUSALS[source[: source.find(":") + 1] or source]
             ]
         )
         self._secrets_missing.keep([(name,) for name in names])

@@ -18,9 +18,11 @@ from whenthen.rules.plausibility.trigger_parts import expressions_of
 from whenthen.rules.references import written_actions
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import FieldPath, InvalidInput
+from whenthen.schemas.event_sources import Source
 from whenthen.schemas.providers import Provider
 from whenthen.schemas.webhooks import Webhook
 from whenthen.sources import WebhookTranslator, check_provider
+from whenthen.sources.readings import SourceTranslator
 from whenthen.triggers import WHEN_VARIABLES, CompiledAutomation, compile_automation
 
 __all__ = ["Compilation", "CompiledRule"]
@@ -47,13 +49,15 @@ class Compilation:
         self._kept = kept or {}
 
     def check(self, model: BaseModel) -> Iterator[tuple[FieldPath, str]]:
-        """Every problem of an automation, a webhook or a provider."""
+        """Every problem of an automation, a webhook, a provider or a source."""
         if isinstance(model, Automation):
             yield from self._check_automation(model)
         elif isinstance(model, Webhook):
             yield from self._check_webhook(model)
         elif isinstance(model, Provider):
             yield from _problems_of(lambda: check_provider(model, self.providers))
+        elif isinstance(model, Source):
+            yield from _problems_of(lambda: SourceTranslator(model))
 
     def _check_webhook(self, model: Webhook) -> Iterator[tuple[FieldPath, str]]:
         """The mapping and the condition of a webhook, and what it adds to its preset."""

@@ -37,6 +37,7 @@ from whenthen.schemas.automations import Automation, Notifier, RuleFile
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath, InvalidRules, Problem
+from whenthen.schemas.event_sources import Source
 from whenthen.schemas.providers import Provider
 from whenthen.schemas.webhooks import Webhook
 from whenthen.schemas.work_pools import WorkPool
@@ -68,6 +69,7 @@ _ITEMS: dict[str, type[BaseModel]] = {
     "notifiers": Notifier,
     "providers": Provider,
     "work_pools": WorkPool,
+    "sources": Source,
 }
 _KINDS = frozenset(_ITEMS)
 
@@ -83,7 +85,8 @@ class Rules:
     providers: tuple[Provider, ...] = ()
     work_pools: tuple[WorkPool, ...] = ()
     files: tuple[str, ...] = ()  #: relative to `base`
-    sources: tuple[SourceFile, ...] = field(default=(), compare=False, repr=False)  #: the files as they were read
+    sources: tuple[Source, ...] = ()
+    files_read: tuple[SourceFile, ...] = field(default=(), compare=False, repr=False)  #: the files as they were read
     base: Path = Path()  #: what entry points and working directories are relative to
     revision: str = ""  #: changes when, and only when, the name or content of a file does
     warnings: tuple[Problem, ...] = field(
@@ -150,7 +153,7 @@ def absent_files(files: Sequence[SourceFile], rules: Rules) -> list[SourceFile]:
     if any(file.trouble for file in files):
         return []
     there = {file.name for file in files if not _is_empty(file.raw)}
-    return [source for source in rules.sources if source.name not in there and not _is_empty(source.raw)]
+    return [source for source in rules.files_read if source.name not in there and not _is_empty(source.raw)]
 
 
 def _is_empty(raw: bytes) -> bool:
@@ -455,11 +458,10 @@ def _rules(
     for file in files:
         digest.update(f"{len(file.name)}:{file.name}:{len(file.raw)}:".encode("utf-8", "surrogateescape") + file.raw)
     names = tuple(file.name for file in files)
-    sources = tuple(files)
     return Rules(
         **found,
         files=names,
-        sources=sources,
+        files_read=tuple(files),
         base=base,
         revision=digest.hexdigest()[:16],
         warnings=tuple(warnings),

@@ -50,6 +50,7 @@ SINGULAR = {
     "notifiers": "notifier",
     "providers": "provider",
     "work_pools": "work pool",
+    "sources": "source",
 }
 _LISTS = ("actions", "actions_on_trigger", "actions_on_resolve")
 

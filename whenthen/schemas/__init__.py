@@ -15,6 +15,7 @@ __all__ = [
     "deployments",
     "entry_points",
     "errors",
+    "event_sources",
     "events",
     "firings",
     "history_rows",

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 from whenthen.schemas.actions import Action, RunDeployment
 from whenthen.schemas.base import Document, Model, Name, OneOrMany, as_list
 from whenthen.schemas.deployments import Deployment
+from whenthen.schemas.event_sources import Source
 from whenthen.schemas.providers import Provider
 from whenthen.schemas.times import Duration, parse_time, parse_us
 from whenthen.schemas.triggers import Trigger
@@ -84,6 +85,8 @@ class RuleFile(Document):
     """Senders of webhooks beside those of `whenthen providers`, or in their place."""
     work_pools: list[WorkPool] = Field(default_factory=list)
     """Limits of work pools, and pauses. A pool that only deployments name needs no entry."""
+    sources: list[Source] = Field(default_factory=list)
+    """What is read beside requests: folders, addresses, brokers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -55,6 +55,7 @@ __all__ = [
     "find_provider",
     "is_binary_cloudevent",
     "is_cloudevent",
+    "readings",
     "trace_of_cloudevent",
     "translate_notification",
     "verify",

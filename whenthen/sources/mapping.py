@@ -96,23 +96,38 @@ class Translation:
 class CompiledMapping:
     """An `EventMapping` whose templates and condition are compiled.
 
+    Its events come from `source`, and their ids begin with `ids`; both are those of the webhook `name` unless they are given. `extra` are
+    further variables, which `translate` is given with each request. With `by_content` the id of an event for which none is mapped
+    is that of its item, so that the same item is the same event whenever it comes.
+
     Raises:
         InvalidInput: a template, path or condition is wrong; its path is like `("map", "resource", "id")`.
     """
 
     def __init__(
-        self, name: str, mapping: EventMapping, *, limits: SourceLimits, allow_reserved_names: bool = False
+        self,
+        name: str,
+        mapping: EventMapping,
+        *,
+        limits: SourceLimits,
+        allow_reserved_names: bool = False,
+        source: str = "",
+        ids: str = "",
+        extra: tuple[str, ...] = (),
+        by_content: bool = False,
     ) -> None:
         if not allow_reserved_names and is_reserved_name(mapping.event):
             raise InvalidInput(
                 f"events of the engine's own begin with {mapping.event.partition('.')[0]}.; use another name, or say "
-                "`allow_reserved_names: true` for the webhook",
+                "`allow_reserved_names: true` beside `map`",
                 path=("map", "event"),
             )
         self._name = name
-        self._source = f"webhook:{name}"
+        self._source = source or f"webhook:{name}"
+        self._ids = ids or name
+        self._by_content = by_content
         self._limits = limits
-        known = ("body", "headers", "query", "method", "name") + (("item",) if mapping.each is not None else ())
+        known = ("body", "headers", "query", "method", "name", *extra) + (("item",) if mapping.each is not None else ())
 
         def value(spec: Any, field: str) -> Value:
             return compile_value(spec, known=known, known_steps=known, path=("map", field))
@@ -133,9 +148,17 @@ class CompiledMapping:
         self._id = None if mapping.id is None else value(mapping.id, "id")
         self._id_of_item = self._id is not None and "item" in self._id.names_used | self._id.steps_used
 
-    def translate(self, request: Request, now: datetime, signed_at: str | None = None) -> Translation:
+    def translate(
+        self,
+        request: Request,
+        now: datetime,
+        signed_at: str | None = None,
+        *,
+        delivery: str | None = None,
+        extra: Mapping[str, Any] | None = None,
+    ) -> Translation:
         """The events of one request, in the order of its items. `signed_at` is the time that was signed with its body:
-        where no `id` is mapped, the two together make the same request the same events.
+        where no `id` is mapped, the two together make the same request the same events, as does `delivery`.
 
         Raises:
             InvalidInput: the request does not fit the mapping; names the field.
@@ -149,12 +172,12 @@ class CompiledMapping:
             "query": dict(request.query),
             "method": request.method,
             "name": self._name,
+            **(extra or {}),
         }
         result = Translation()
         most = self._limits.bytes_of(request)
-        delivery = (
-            None if signed_at is None or self._id is not None else digest_of(signed_at.encode() + b"." + request.body)
-        )
+        if signed_at is not None and self._id is None:
+            delivery = digest_of(signed_at.encode() + b"." + request.body)
         if self._each is None:
             self._translate_item(context, None, now, delivery, result)
             if result.events and self._parts * len(request.body) > most:
@@ -244,15 +267,18 @@ class CompiledMapping:
 
     def _event_id(self, context: dict[str, Any], index: int | None, signed: str | None) -> str | None:
         if self._id is None:
+            if self._by_content:
+                content = context["body"] if index is None else context["item"]
+                return delivery_event_id(self._ids, digest_of(orjson.dumps(content, option=orjson.OPT_SORT_KEYS)))
             if signed is None:
                 return None
-            return delivery_event_id(self._name, signed if index is None else f"{signed}-{index}")
+            return delivery_event_id(self._ids, signed if index is None else f"{signed}-{index}")
         delivery = label_text(self._id.render(context), ("map", "id"))
         if not delivery:
             raise InvalidEvent("empty; a redelivery could not be told from a new event", path=("map", "id"))
         if index is not None and not self._id_of_item:
             delivery = f"{delivery}-{index}"
-        return delivery_event_id(self._name, delivery)
+        return delivery_event_id(self._ids, delivery)
 
 
 def items_of(

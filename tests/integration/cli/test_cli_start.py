@@ -78,4 +78,4 @@ def test_the_roles_that_help_names_are_those_there_are(run: Callable[..., Any]) 
     shown = run("serve", "--help").output
     assert [role.value for role in Role if role.value not in shown] == []
     refused = run("serve", "rules", "--role", "cook", code=2).output
-    assert "'cook' is none of api, evaluator, executor, worker, scheduler" in refused
+    assert "'cook' is none of api, evaluator, executor, worker, scheduler, source" in refused

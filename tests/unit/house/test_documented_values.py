@@ -36,6 +36,7 @@ from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
 from whenthen.engine.process.settings import Settings, parse_bytes
 from whenthen.engine.projection import history_service, history_writer
+from whenthen.engine.sources.edges import folder_edge, poll_edge
 from whenthen.flows.reporting import report_file
 from whenthen.history import history_queries, history_retention, projection
 from whenthen.rules.following.playing import MOST_EVENTS, MOST_STOPS
@@ -227,6 +228,9 @@ CLAIMS: list[tuple[str, str]] = [
     ("rules", f"operations and values of a condition | {n(parser.MAX_NODES)} |"),
     ("rules", f"levels of nesting of a condition | {parser.MAX_DEPTH} |"),
     ("sources", f"(at most {n(_MAPPING.events)} items)"),
+    ("sources", f"A folder has at most {n(folder_edge.MAX_FILES)} files"),
+    ("sources", f"an answer has at most {poll_edge.MAX_BYTES // 10**6} MB"),
+    ("sources", f"The last {n(poll_edge.MAX_SEEN)} ids are remembered"),
     ("sources", f"has more than {mapping.MAX_ID} characters or `source` has a `#`"),
     ("sources", f"several items in the header (at most {hmac_signatures.MOST_ITEMS})"),
     ("sources", f"the `tracestate`, at most {trace_context.MAX_STATE} characters"),

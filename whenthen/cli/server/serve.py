@@ -52,7 +52,7 @@ def serve(
         list[str] | None,
         typer.Option(
             metavar="ROLE",
-            help="Do only this: api, evaluator, executor, worker, scheduler or history; may be given several times. "
+            help="Do only this: api, evaluator, executor, worker, scheduler, source or history; may be given several times. "
             "Default: everything.",
         ),
     ] = None,

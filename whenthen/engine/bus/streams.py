@@ -37,6 +37,7 @@ __all__ = [
     "RUNS",
     "RUN_STATES",
     "SESSIONS",
+    "SOURCES",
     "SPECS",
     "STATE",
     "TOKENS",
@@ -63,6 +64,7 @@ SPECS = "WT_specs"
 HANGS = "WT_hangs"
 TOKENS = "WT_tokens"
 SESSIONS = "WT_sessions"
+SOURCES = "WT_sources"
 
 #: the streams of which each message is something that happened, and which of their subjects: shown to people, and kept in the history
 TOLD: Mapping[str, Sequence[str]] = {
@@ -334,6 +336,7 @@ def _buckets(settings: StreamSettings) -> list[api.KeyValueConfig]:
         api.KeyValueConfig(bucket=SPECS, history=1, replicas=settings.replicas, direct=True),
         api.KeyValueConfig(bucket=LEASES, history=1, replicas=settings.replicas, direct=True),
         api.KeyValueConfig(bucket=HANGS, history=1, ttl=HANGS_KEPT_S, replicas=settings.replicas, direct=True),
+        api.KeyValueConfig(bucket=SOURCES, history=1, replicas=settings.replicas, direct=True),
         api.KeyValueConfig(bucket=TOKENS, history=1, replicas=settings.replicas),
         api.KeyValueConfig(bucket=SESSIONS, history=1, ttl=SESSIONS_KEPT_S, replicas=settings.replicas),
     ]

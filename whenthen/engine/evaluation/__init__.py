@@ -18,6 +18,10 @@ from whenthen.engine.evaluation.leases import (
     ShardHolder,
     ShardWork,
 )
+from whenthen.engine.evaluation.log_ports import (
+    LeaseStore,
+    WrongRevision,
+)
 from whenthen.engine.evaluation.loop_ports import (
     Observer,
     RuleRevisions,
@@ -36,6 +40,7 @@ __all__ = [
     "EvaluationSettings",
     "FiredTotal",
     "LeaseSettings",
+    "LeaseStore",
     "NatsEngineStore",
     "NatsLeaseStore",
     "Observer",
@@ -43,6 +48,7 @@ __all__ = [
     "ShardHolder",
     "ShardLoop",
     "ShardWork",
+    "WrongRevision",
     "decode_totals",
     "nats_shard_loop",
     "read_offset",

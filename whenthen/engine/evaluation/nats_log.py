@@ -164,10 +164,11 @@ class NatsEngineStore:
 
 
 class NatsLeaseStore:
-    """The `LeaseStore` in the bucket `WT_leases`."""
+    """The `LeaseStore` in the bucket `WT_leases`, or another."""
 
-    def __init__(self, bus: Bus) -> None:
+    def __init__(self, bus: Bus, bucket: str = LEASES) -> None:
         self._bus = bus
+        self._name = bucket
         self._bucket: KeyValue | None = None
 
     async def put(self, key: str, value: bytes) -> None:
@@ -196,7 +197,7 @@ class NatsLeaseStore:
 
     async def entries(self) -> list[LeaseEntry]:
         """See `LeaseStore.entries`. One request, whatever their number."""
-        prefix = f"$KV.{LEASES}."
+        prefix = f"$KV.{self._name}."
         found: list[LeaseEntry] = []
 
         def receive(message: Delivery) -> None:
@@ -205,12 +206,12 @@ class NatsLeaseStore:
             found.append(LeaseEntry(headers["Nats-Subject"].removeprefix(prefix), value, int(headers["Nats-Sequence"])))
 
         request = {"seq": 1, "next_by_subj": f"{prefix}>", "batch": READ_MESSAGES}
-        await self._bus.client.read_stored(f"KV_{LEASES}", request, receive, idle_s=LEASES_IDLE_S)
+        await self._bus.client.read_stored(f"KV_{self._name}", request, receive, idle_s=LEASES_IDLE_S)
         return found
 
     async def _open(self) -> KeyValue:
         if self._bucket is None:
-            self._bucket = await self._bus.js.key_value(LEASES)
+            self._bucket = await self._bus.js.key_value(self._name)
         return self._bucket
 
 
@@ -222,7 +223,7 @@ def _errors() -> Iterator[None]:
     except nats.js.errors.KeyWrongLastSequenceError as error:
         raise WrongRevision(str(error)) from error
     except (nats.errors.Error, OSError) as error:
-        raise unavailable(f"the bucket {LEASES} can not be used: {error!r}", BusReason.REFUSED) from error
+        raise unavailable(f"the bucket of leases can not be used: {error!r}", BusReason.REFUSED) from error
 
 
 def nats_shard_loop(

@@ -15,6 +15,7 @@ class Role(StrEnum):
     EXECUTOR = "executor"  #: performs actions
     WORKER = "worker"  #: executes flow runs
     SCHEDULER = "scheduler"  #: creates runs of schedules, finds lost runs, publishes the events of flow runs
+    SOURCE = "source"  #: reads folders, addresses and brokers
     HISTORY = "history"  #: projects what happened into SQL
 
     @classmethod

@@ -18,6 +18,7 @@ from whenthen.schemas.events import EventLimits
 from whenthen.schemas.firings import Firing
 from whenthen.schemas.work_pools import WorkPool
 from whenthen.sources import SourceLimits, WebhookTranslator
+from whenthen.sources.readings import SourceTranslator
 from whenthen.triggers import CompiledAutomation, RuleSet, compile_named, shard_of
 
 __all__ = ["Compiled", "RuleRegistry"]
@@ -40,6 +41,7 @@ class Compiled:
     deployments: Mapping[str, Deployment]
     work_pools: Mapping[str, WorkPool]
     notifiers: Mapping[str, Sequence[str]]
+    sources: Mapping[str, SourceTranslator]
 
 
 class RuleRegistry:
@@ -96,6 +98,7 @@ class RuleRegistry:
             deployments={deployment.name: deployment for deployment in rules.deployments},
             work_pools=_work_pools(rules),
             notifiers={notifier.name: tuple(notifier.urls) for notifier in rules.notifiers},
+            sources={source.name: SourceTranslator(source, limits=self._limits) for source in rules.sources},
         )
 
     def apply(self, compiled: Compiled) -> None:

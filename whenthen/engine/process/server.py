@@ -407,6 +407,7 @@ class Server:
                 automation.name: {action.type for action in automation.all_actions} for automation in rules.automations
             },
             webhooks=[webhook.name for webhook in rules.webhooks],
+            sources=[source.name for source in rules.sources],
             deployments=[deployment.name for deployment in rules.deployments],
         )
         parts.pauses.report()

@@ -45,6 +45,7 @@ from whenthen.engine.process.asyncapi.run_messages import (
     ToldEventMessage,
     WorkerMessage,
 )
+from whenthen.engine.process.asyncapi.source_records import SourceStateMessage
 from whenthen.schemas.deployments import FlowRun
 
 __all__ = ["CHANNELS", "Channel", "asyncapi_document"]
@@ -162,6 +163,11 @@ CHANNELS = (
     Channel("Slots", "KV_WT_slots", "$KV.WT_slots.{deployment}", HeldSlots, "The holders of the slots of deployments with a concurrency limit."),
     Channel("Lease", "KV_WT_leases", "$KV.WT_leases.shard.{shard}", LeaseRecord, "Who evaluates which shard."),
     Channel("Member", "KV_WT_leases", "$KV.WT_leases.member.{member}", MemberBeat, "The heartbeats of evaluators.", TEXT),
+    Channel("SourceLease", "KV_WT_sources", "$KV.WT_sources.lease.{source}", LeaseRecord, "Who reads a source that its broker does not share."),
+    Channel(
+        "SourceState", "KV_WT_sources", "$KV.WT_sources.state.{source}.{part}", SourceStateMessage,
+        "What of a folder or an address was reported already.",
+    ),
     Channel("Tokens", "KV_WT_tokens", "$KV.WT_tokens.tokens", TokensMessage, "The named tokens of the API, without their values."),
     Channel(
         "Sessions", "KV_WT_sessions", "$KV.WT_sessions.{owner}", SessionsMessage,
@@ -197,6 +203,8 @@ _PARAMETERS = {
     "member": "The evaluator's id.",
     "owner": "The id of the token, or a hash of the server's own one.",
     "position": "The position in EVENTS.",
+    "source": "A hash of what is read.",
+    "part": "`head` or a number for a folder, `poll` for an address.",
     "action": "The action's key, shortened to a hash when it is long.",
 }
 

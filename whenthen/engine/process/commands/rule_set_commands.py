@@ -60,7 +60,7 @@ class RuleSetCommands:
         revision = await self._store.revision(number)
         if revision is None:
             raise NotFound(f"there is no revision {number} of the rules any more; `whenthen revisions` lists them")
-        files = await self._store.files(revision, known=self._rule_registry.now.rules.sources)
+        files = await self._store.files(revision, known=self._rule_registry.now.rules.files_read)
         return answers.RuleTexts(
             number=number,
             digest=revision.digest,

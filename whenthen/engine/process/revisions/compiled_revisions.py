@@ -32,7 +32,7 @@ async def read_revision(store: RevisionStore, revision: Revision, *, base: Path 
         RevisionNotUnderstood: this version refuses it.
         BusUnavailable: it can not be read now.
     """
-    files = await store.files(revision, known=kept.sources if kept is not None else ())
+    files = await store.files(revision, known=kept.files_read if kept is not None else ())
     try:
         rules = await asyncio.to_thread(
             compile_files, base if base is not None else Path(revision.base), files, kept=kept

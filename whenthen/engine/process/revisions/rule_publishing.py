@@ -79,7 +79,7 @@ class RulePublisher:
                 base=absolute(rules.base),
                 rolled_back_to=rolled_back_to,
             ),
-            rules.sources,
+            rules.files_read,
             after=after,
             store_all=store_all,
         )

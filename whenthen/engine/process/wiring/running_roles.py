@@ -10,6 +10,8 @@ import contextlib
 from collections.abc import Collection, Sequence
 from importlib import import_module
 
+from whenthen.engine.bus.connection import Ack
+from whenthen.engine.evaluation import LeaseSettings
 from whenthen.engine.execution import Executor
 from whenthen.engine.process.roles import Role
 from whenthen.engine.process.supervisor import Supervisor
@@ -21,10 +23,15 @@ from whenthen.engine.process.wiring.executor_role import start_executor
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole
+from whenthen.engine.sources import SourceRunner
 from whenthen.rules import Rules
+from whenthen.schemas.errors import WhenthenError
+from whenthen.schemas.events import Event
+from whenthen.sources.readings import SourceMessage
 
 __all__ = ["RunningRoles"]
 
+SOURCES_TASK = "sources"
 HISTORY_ROLE = "whenthen.engine.process.wiring.history_role"  #: loaded by who has the role alone: it loads SQLAlchemy
 _CUT_OFF_S = 15.0  #: beyond the grace of draining, until a part that does not end is cancelled
 
@@ -38,6 +45,7 @@ class RunningRoles:
         self._executor: Executor | None = None
         self._scheduler: SchedulerRole | None = None
         self._worker: WorkerRole | None = None
+        self._sources: SourceRunner | None = None
         self._supervisor = supervisor
         self._cleanup = cleanup
 
@@ -51,6 +59,8 @@ class RunningRoles:
             self._scheduler = SchedulerRole(parts)
         if Role.WORKER in roles:
             self._worker = WorkerRole(parts, pools)
+        if Role.SOURCE in roles:
+            self._sources = _start_sources(parts)
         if Role.HISTORY in roles:
             self._supervisor.start("history", self._start_history(parts))
 
@@ -69,6 +79,7 @@ class RunningRoles:
 
     async def drain_work(self, grace_s: float) -> None:
         """Bring no more work, and let what is at hand end within `grace_s`."""
+        await self._supervisor.end(SOURCES_TASK)
         if self._scheduler is not None:
             await self._scheduler.stop()
         working = self._worker.tasks if self._worker is not None else []
@@ -98,9 +109,35 @@ class RunningRoles:
         """Hand the rules that are in force now to whoever does not look them up."""
         if self._worker is not None:
             self._worker.replace_rules(rules)
+        if self._sources is not None:
+            self._sources.replace()
 
     async def _start_history(self, parts: ProcessParts) -> None:
         """Start the role beside the others: what it needs takes a while to be loaded, and nobody waits for it."""
         role = (await asyncio.to_thread(import_module, HISTORY_ROLE)).HistoryRole(parts)
         self._cleanup.callback(role.close)
         await asyncio.Event().wait()
+
+
+def _start_sources(parts: ProcessParts) -> SourceRunner:
+    """The role `source`."""
+
+    async def publish(event: Event) -> Ack:
+        if parts.disk is not None:
+            parts.disk.admit()
+        return await parts.bus.publish(event)
+
+    async def keep_aside(source: str, message: SourceMessage, error: WhenthenError) -> None:
+        parts.audit.note("message-refused", what=f"source:{source}", who="", detail=str(error), cause=error.reason)
+
+    runner = SourceRunner(
+        parts.bus,
+        lambda: parts.rule_registry.now.sources,
+        publish=publish,
+        resolve_secret=parts.secrets.resolve,
+        metrics=parts.metrics,
+        keep_aside=keep_aside,
+        lease=LeaseSettings(lease_s=parts.settings.lease.total_seconds()),
+    )
+    parts.supervisor.start_restarting(SOURCES_TASK, runner.run)
+    return runner

@@ -1,0 +1,64 @@
+"""A server in the process of a test that reads sources, and what came of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.patience import until
+from tests.plain_http import plain_async_client
+from whenthen.engine.process.roles import Role
+from whenthen.engine.process.server import Server
+from whenthen.engine.process.settings import load_settings
+
+__all__ = ["Reading", "reading"]
+
+
+class Reading:
+    def __init__(self, server: Server, client: httpx.AsyncClient) -> None:
+        self.server = server
+        self.client = client
+
+    async def events(self, name: str = "*") -> list[dict[str, Any]]:
+        """The events of sources, oldest first."""
+        answer = (await self.client.get("/api/events", params={"limit": 1000, "event": name})).raise_for_status().json()
+        found = answer["items"] if isinstance(answer, dict) else answer
+        return [event for event in reversed(found) if str(event.get("source", "")).startswith("source:")]
+
+    async def names(self) -> list[str]:
+        return [event["event"] for event in await self.events()]
+
+    async def come(self, count: int, *, within_s: float = 30.0) -> list[dict[str, Any]]:
+        """The events, once there are `count`."""
+
+        async def there() -> bool:
+            return len(await self.events()) >= count
+
+        await until(there, within_s=within_s)
+        return await self.events()
+
+    async def metric(self, line: str) -> float | None:
+        text = (await self.client.get("/metrics")).text
+        for each in text.splitlines():
+            if each.startswith(line + " "):
+                return float(each.rpartition(" ")[2])
+        return None
+
+
+@asynccontextmanager
+async def reading(
+    folder: Path, rules: str, *, roles: tuple[Role, ...] = tuple(Role), **settings: Any
+) -> AsyncIterator[Reading]:
+    """A server on these rules, ready, with its data in `folder`; what is there already is kept."""
+    file = folder / "rules.yaml"
+    file.write_text(rules)
+    found = load_settings({"data_dir": folder / "data", "port": 0, **settings})
+    async with (
+        Server(found, file, roles=roles) as server,
+        plain_async_client(base_url=server.address, timeout=60) as client,
+    ):
+        yield Reading(server, client)

@@ -1,0 +1,120 @@
+"""A folder as a source: real files, a real server, and what happens while nobody looks."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from tests.integration.sources.reading import reading
+from tests.patience import until
+from whenthen.engine.sources.edges.folder_edge import look_at
+from whenthen.schemas.event_sources import FolderReading
+
+pytestmark = pytest.mark.anyio
+
+
+def rules(folder: Path, more: str = "stable: 200ms") -> str:
+    return f"sources:\n  - {{name: drops, read: {{type: folder, path: {folder}, {more}}}}}\n"
+
+
+@pytest.fixture
+def drops(tmp_path: Path) -> Path:
+    folder = tmp_path / "drops"
+    folder.mkdir()
+    return folder
+
+
+async def test_files_that_come_change_move_and_go_are_events(tmp_path: Path, drops: Path) -> None:
+    (drops / "old.csv").write_text("was here before")
+    async with reading(tmp_path, rules(drops)) as server:
+
+        async def is_read() -> bool:
+            return await server.metric('whenthen_source_reading{source="drops"}') == 1.0
+
+        await until(is_read)
+        (drops / "a").mkdir()
+        (drops / "a" / "new.csv").write_text("1;2")
+        (event,) = await server.come(1)
+        assert event["event"] == "file.created"
+        assert event["source"] == "source:drops"
+        assert event["resource"]["id"] == f"file.{drops}/a/new.csv"
+        assert event["payload"]["size"] == 3
+        (drops / "a" / "new.csv").write_text("1;2;3")
+        await server.come(2)
+        (drops / "a" / "new.csv").rename(drops / "b.csv")
+        await server.come(3)
+        (drops / "old.csv").unlink()
+        events = await server.come(4)
+        assert [each["event"] for each in events] == ["file.created", "file.modified", "file.moved", "file.deleted"]
+        assert events[2]["payload"]["before"] == "a/new.csv"
+        assert events[3]["payload"]["path"] == "old.csv"
+        assert await server.metric('whenthen_events_received_total{source="source:drops"}') == 4.0
+
+
+async def test_nothing_is_missed_or_told_twice_over_a_restart(tmp_path: Path, drops: Path) -> None:
+    for name in ("kept", "changed", "gone"):
+        (drops / name).write_text("x")
+    async with reading(tmp_path, rules(drops, "stable: 0s, existing: report")) as server:
+        await server.come(3)
+    (drops / "changed").write_text("more")
+    (drops / "gone").unlink()
+    (drops / "came").write_text("y")
+    async with reading(tmp_path, rules(drops, "stable: 0s, existing: report")) as server:
+        await server.come(6)
+        (drops / "last").write_text("z")
+        events = await server.come(7)
+        told = sorted(f"{each['event']} {each['payload']['path']}" for each in events[3:])
+        assert told == ["file.created came", "file.created last", "file.deleted gone", "file.modified changed"]
+
+
+async def test_thousands_of_files_at_once_are_all_told_once(tmp_path: Path, drops: Path) -> None:
+    async with reading(tmp_path, rules(drops, "stable: 100ms, existing: report")) as server:
+        for number in range(3000):
+            (drops / f"{number:04}").write_bytes(b"")
+
+        async def all_told() -> bool:
+            return await server.metric('whenthen_events_received_total{source="source:drops"}') == 3000.0
+
+        await until(all_told, within_s=60)
+        assert await server.metric('whenthen_events_duplicate_total{source="source:drops"}') == 0.0
+
+
+@pytest.mark.requires("another user")
+def test_what_may_not_be_read_is_not_gone() -> None:
+    with tempfile.TemporaryDirectory(dir="/tmp") as text:  # every user may go through /tmp
+        folder = Path(text)
+        folder.chmod(0o755)
+        hidden = folder / "hidden"
+        hidden.mkdir(0o700)
+        (hidden / "file").write_text("x")
+        (folder / "open").write_text("y")
+        pid = os.fork()
+        if pid == 0:  # root reads everything, so that another user looks
+            status = 1
+            try:
+                os.setuid(65534)
+                look = look_at(FolderReading(type="folder", path=text))
+                well = look.is_unseen("hidden/file") and not look.is_unseen("open") and list(look.seen) == ["open"]
+                status = 0 if well else 2
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+
+
+async def test_a_folder_that_is_away_is_trouble_and_its_files_are_not_gone(tmp_path: Path, drops: Path) -> None:
+    (drops / "file").write_text("x")
+    async with reading(tmp_path, rules(drops, "stable: 0s, existing: report")) as server:
+        await server.come(1)
+        os.rename(drops, tmp_path / "away")
+
+        async def in_trouble() -> bool:
+            return await server.metric('whenthen_source_reading{source="drops"}') == 0.0
+
+        await until(in_trouble, within_s=40)
+        os.rename(tmp_path / "away", drops)
+        (drops / "next").write_text("y")
+        events = await server.come(2)
+        assert [each["event"] for each in events] == ["file.created", "file.created"]

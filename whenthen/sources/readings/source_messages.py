@@ -1,0 +1,137 @@
+"""One source, compiled when rules are loaded: turns its messages into events.
+
+Called by `engine.sources`, which has the connections. Pure: takes the message and `now`. Meaning: docs/sources.md, "Brokers and folders".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from whenthen.schemas.errors import InvalidEvent
+from whenthen.schemas.event_sources import FolderReading, PollReading, Source
+from whenthen.schemas.events import check_outside, read_event
+from whenthen.schemas.webhooks import EventMapping
+from whenthen.sources.cloudevents import (
+    cloudevent_of_message,
+    event_of_cloudevent,
+    is_binary_cloudevent,
+    is_cloudevent,
+    trace_of_cloudevent,
+)
+from whenthen.sources.json_bodies import decode_json
+from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, delivery_event_id
+from whenthen.sources.requests import Request
+
+__all__ = ["SourceMessage", "SourceTranslator"]
+
+#: what is known of a file that changed
+_FILE = EventMapping(
+    event="file.{{ body.change }}",
+    resource={
+        "id": "file.{{ body.folder }}/{{ body.path }}",
+        "path": "$.body.path",
+        "name": "$.body.name",
+        "folder": "$.body.folder",
+        "host": "$.body.host",
+    },
+)
+#: an entry of a feed
+_ENTRY = EventMapping(
+    each="$.body.entries",
+    event="feed.entry",
+    resource={"id": "feed.{{ name }}", "entry": "$.item.id", "link": "$.item.link"},
+    id="$.item.id",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMessage:
+    """What a source read at one time.
+
+    `delivery` is the same whenever the same message is read again; None where the broker has no such thing, and then a message that
+    comes again is another event unless the mapping has an `id`. `about` says where it is from, as the mapping's `message`.
+    """
+
+    body: bytes = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    delivery: str | None = None
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+
+class SourceTranslator:
+    """Turns the messages of one source into events.
+
+    Raises:
+        InvalidInput: a template, path or condition is wrong; names the field.
+    """
+
+    def __init__(self, source: Source, *, limits: SourceLimits | None = None) -> None:
+        self.model = source
+        self.name = source.name
+        self.label = f"source:{source.name}"  #: of its events, and in metrics
+        self._limits = limits or SourceLimits()
+        self._ids = self.label
+        self._reserved_names = source.allow_reserved_names
+        mapping = source.map
+        if mapping is None and isinstance(source.read, FolderReading):
+            mapping = _FILE
+        elif mapping is None and isinstance(source.read, PollReading):
+            mapping = _ENTRY
+        self._mapping: CompiledMapping | None = None
+        if mapping is not None:
+            self._mapping = CompiledMapping(
+                source.name,
+                mapping,
+                limits=self._limits,
+                allow_reserved_names=source.allow_reserved_names,
+                source=self.label,
+                ids=self._ids,
+                extra=("message",),
+                by_content=isinstance(source.read, PollReading),
+            )
+
+    def translate(self, message: SourceMessage, now: datetime) -> Translation:
+        """The events of a message, and for whatever was dropped the reason.
+
+        Raises:
+            InvalidInput: it does not fit; names the field.
+            UnsupportedMediaType: its content type is not read.
+            ReservedName: an event would be called like one of the engine's own.
+        """
+        request = Request.of(method="MESSAGE", headers=message.headers, body=message.body)
+        if self._mapping is not None:
+            result = self._mapping.translate(
+                request, now, delivery=message.delivery, extra={"message": dict(message.about)}
+            )
+        else:
+            result = self._read_events(request, message.delivery, now)
+        for event in result.events:
+            check_outside(event, reserved_names=self._reserved_names)
+        return result
+
+    def _read_events(self, request: Request, delivery: str | None, now: datetime) -> Translation:
+        """Events as `POST /api/events` takes them, and CloudEvents in each of their forms."""
+        headers = [(name.encode("utf-8"), value.encode("utf-8")) for name, value in request.headers.items()]
+        if is_binary_cloudevent(headers, request.media_type):
+            found: Any = cloudevent_of_message(headers, request.body)
+        else:
+            found = decode_json(request.body)
+        items = found if isinstance(found, list) else [found]
+        if len(items) > self._limits.events:
+            raise InvalidEvent(f"{len(items)} events in one message; at most {self._limits.events} are taken")
+        result = Translation()
+        for index, item in enumerate(items):
+            try:
+                trace = trace_of_cloudevent(item)
+                data = event_of_cloudevent(item) if is_cloudevent(item) else item
+                if isinstance(data, dict) and data.get("id") is None and delivery is not None:
+                    place = delivery if found is item else f"{delivery}-{index}"
+                    data = {**data, "id": delivery_event_id(self._ids, place)}
+                event = read_event(data, now=now, source=self.label, trace=trace, limits=self._limits.event)
+            except InvalidEvent as error:
+                raise error.below(index) if isinstance(found, list) else error from None
+            result.events.append(event)
+        return result
