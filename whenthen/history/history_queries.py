@@ -20,7 +20,7 @@ from whenthen.history.database import Database
 from whenthen.history.history_tables import DAY_HOURS
 from whenthen.schemas.errors import InvalidInput, did_you_mean
 from whenthen.schemas.history_rows import HOUR_US, INCARNATION_BITS, INDEXED_CHARS, label_mark, position, related_mark
-from whenthen.schemas.list_filters import DOCUMENT_FILTERS, document_test, has_key_parts
+from whenthen.schemas.list_filters import DOCUMENT_FILTERS, document_test, has_key_parts, is_about, row_text_test
 
 __all__ = ["SCAN_ROWS", "HistoryPage", "HistoryQuery", "HistoryReader", "column_names"]
 
@@ -43,18 +43,16 @@ class _Kind:
     table: sa.Table
     equal: tuple[str, ...]  #: columns that a filter may name
     indexes: tuple[tuple[str, ...], ...]  #: columns that an index begins with, those that leave fewest rows first
-    text: tuple[str, ...]  #: columns in which text is looked for
     fields: tuple[str, ...]  #: the two fields of its tallies
     id: str = "id"
 
 
 _KINDS = {
-    "events": _Kind(tables.events, ("name",), (("name",),), ("id", "name", "doc"), ("name",)),
+    "events": _Kind(tables.events, ("name",), (("name",),), ("name",)),
     "decisions": _Kind(
         tables.decisions,
         ("automation", "reason", "event", "firing", "key"),
         (("firing",), ("event",), ("automation", "reason"), ("automation",), ("reason",)),
-        ("automation", "key", "detail"),
         ("automation", "reason"),
         id="event",
     ),
@@ -62,24 +60,21 @@ _KINDS = {
         tables.firings,
         ("automation", "state", "key", "event"),
         (("event",), ("key",), ("automation", "state"), ("automation",), ("state",)),
-        ("id", "automation", "key", "doc"),
         ("automation", "state"),
     ),
     "actions": _Kind(
         tables.actions,
         ("automation", "state", "firing", "type"),
         (("firing",), ("automation", "state"), ("automation",), ("state",), ("type",)),
-        ("id", "automation", "doc"),
         ("automation", "state"),
     ),
     "runs": _Kind(
         tables.runs,
         ("deployment", "state", "work_pool"),
         (("deployment", "state"), ("deployment",), ("state",), ("work_pool",)),
-        ("id", "deployment", "doc"),
         ("deployment", "state"),
     ),
-    "audit": _Kind(tables.audit, ("kind", "who"), (("kind",), ("who",)), ("who", "doc"), ("kind", "cause")),
+    "audit": _Kind(tables.audit, ("kind", "who"), (("kind",), ("who",)), ("kind", "cause")),
 }
 
 
@@ -424,7 +419,7 @@ def _residual(kind: _Kind, query: HistoryQuery, way: _Way) -> Callable[[dict[str
     if query.id_prefix:
         tests.append(lambda row: row[kind.id].startswith(query.id_prefix))
     if query.labels or query.related:
-        tests.append(lambda row: _is_about(orjson.loads(row["doc"]), query))
+        tests.append(lambda row: is_about(orjson.loads(row["doc"]), query.labels, query.related))
     if query.about:
         fits = document_test(query.kind, query.about)
         tests.append(lambda row: fits(orjson.loads(row["doc"])))
@@ -437,17 +432,8 @@ def _residual(kind: _Kind, query: HistoryQuery, way: _Way) -> Callable[[dict[str
         until = query.until_us
         tests.append(lambda row: row["at_us"] < until)
     if query.text:
-        text = query.text.casefold()
-        tests.append(lambda row: any(text in row[name].casefold() for name in kind.text))
+        tests.append(row_text_test(query.kind, query.text))
     return lambda row: all(test(row) for test in tests)
-
-
-def _is_about(event: dict[str, Any], query: HistoryQuery) -> bool:
-    """Whether an event has the labels; marks are hashes."""
-    resource, related = event.get("resource") or {}, event.get("related") or []
-    return all(str(resource.get(name)) == value for name, value in query.labels.items()) and (
-        not query.related or any(str(each.get("id")) == query.related for each in related)
-    )
 
 
 def _rows(

@@ -176,10 +176,14 @@ class AccessControl:
         """What a one-time address ends with, by which whoever has it logs in as `grant` does, within `ADDRESS_LASTS`.
 
         Raises:
-            Conflict: nobody needs to log in.
+            Conflict: nobody needs to log in; or `grant` came by a session, which would go on for ever, and after its end, in others.
         """
         if not grant.owner:
             raise Conflict(_NO_LOGIN)
+        if grant.session:
+            raise Conflict(
+                "a session makes no one-time address, as it would not end with itself; send the token for one"
+            )
         secret, now = new_secret(), self._clock()
         address = SecretRecord(
             digest=digest_of(secret), created=format_time(now), expires=format_time(now + ADDRESS_LASTS)

@@ -14,6 +14,7 @@ import orjson
 
 from whenthen.engine.live.live_items import Item
 from whenthen.schemas.errors import InvalidInput, did_you_mean
+from whenthen.schemas.list_filters import is_about, row_text_test
 
 __all__ = ["KINDS", "Kind", "LiveFilter", "Wanted", "new_filter"]
 
@@ -26,19 +27,16 @@ class Kind:
 
     stream: str  #: its letter
     equal: tuple[str, ...]
-    text: tuple[str, ...]  #: fields in which text is looked for
     id: str = "id"
 
 
 KINDS: Mapping[str, Kind] = {
-    "events": Kind("e", ("name",), ("id", "name", "doc")),
-    "decisions": Kind(
-        "d", ("automation", "reason", "event", "firing", "key"), ("automation", "key", "detail"), id="event"
-    ),
-    "firings": Kind("g", ("automation", "state", "key", "event"), ("id", "automation", "key", "doc")),
-    "actions": Kind("g", ("automation", "state", "firing", "type"), ("id", "automation", "doc")),
-    "runs": Kind("r", ("deployment", "state", "work_pool"), ("id", "deployment", "doc")),
-    "audit": Kind("a", ("kind", "who"), ("who", "doc")),
+    "events": Kind("e", ("name",)),
+    "decisions": Kind("d", ("automation", "reason", "event", "firing", "key"), id="event"),
+    "firings": Kind("g", ("automation", "state", "key", "event")),
+    "actions": Kind("g", ("automation", "state", "firing", "type")),
+    "runs": Kind("r", ("deployment", "state", "work_pool")),
+    "audit": Kind("a", ("kind", "who")),
 }
 
 
@@ -61,7 +59,7 @@ class LiveFilter:
         self.kinds = tuple(kinds)
         self.streams = tuple(dict.fromkeys(KINDS[kind].stream for kind in kinds))
         self._wanted = wanted
-        self._text = wanted.text.casefold()
+        self._texts = {kind: row_text_test(kind, wanted.text) for kind in kinds} if wanted.text else {}
         self._name = re.compile(fnmatch.translate(wanted.equal["name"])) if "name" in wanted.equal else None
         self._equal = {
             kind: [pair for pair in wanted.equal.items() if pair[0] in KINDS[kind].equal and pair[0] != "name"]
@@ -84,7 +82,7 @@ class LiveFilter:
             return False
         if item.kind == "events" and not self._takes_event(item):
             return False
-        return not self._text or any(self._text in row[name].casefold() for name in kind.text)
+        return not self._texts or self._texts[item.kind](row)
 
     def _takes_event(self, item: Item) -> bool:
         if self._name is not None and self._name.match(item.row["name"]) is None:
@@ -92,11 +90,7 @@ class LiveFilter:
         labels, related = self._wanted.labels, self._wanted.related
         if not (labels or related):
             return True
-        event = orjson.loads(item.row["doc"])
-        resource = event.get("resource") or {}
-        return all(str(resource.get(name)) == value for name, value in labels.items()) and (
-            not related or any(str(each.get("id")) == related for each in event.get("related") or ())
-        )
+        return is_about(orjson.loads(item.row["doc"]), labels, related)
 
 
 def new_filter(wanted: Wanted) -> LiveFilter:

@@ -188,6 +188,46 @@ async def test_an_action_is_listed_once_as_it_is_now(bus: Bus, tmp_path: Path) -
         assert [each.id for each in found] == [f"firing-{n}" for n in range(6, 0, -1)]
 
 
+async def test_filters_find_the_same_before_and_after_the_history_has_it(bus: Bus, tmp_path: Path) -> None:
+    texts = (
+        "TRIGGERED", "waiting", "retrying", "automation", "seq", "total", "trace", "null", 'say "ß"', "SAY", '"number":', "back\\slash", "ship",
+        "order.1", "number", "call-webhook", "event-2", "note",
+    )  # fmt: skip
+    labels = ({"id": "shop.1"}, {"missing": "None"}, {"id": "shop.1", "missing": "None"}, {"kind": "shop"})
+    async with listing(bus, tmp_path) as lists:
+        await store(
+            bus,
+            *(made.event(n, payload={"number": n, "note": 'say "ß"', "path": "back\\slash"}) for n in range(1, 5)),
+            made.event(5, related=[{"id": "customer.7"}, {"role": "None"}]),
+            *(made.firing(n, key={"id": f"order.{n}"}) for n in range(1, 4)),
+            made.task(1, firing="firing-1"),
+        )
+        await bus.store("engine.outcome.ship.firing-2.0", made.outcome(2, "retrying", 1, firing="firing-2").data)
+
+        async def answers() -> dict[str, list[Any]]:
+            found = {}
+            for name, ask in (("events", lists.events), ("firings", lists.firings), ("actions", lists.actions)):
+                for text in texts:
+                    found[f"{name} {text}"] = (await every(ask, 2, text=text))[0]
+            for label in labels:
+                found[f"labels {label}"] = list(await lists.events(Page(labels=label)))
+            for related in ("customer.7", "None"):
+                found[f"related {related}"] = (await every(lists.events, 2, related=related))[0]
+            return found
+
+        before = await answers()
+        await lists.project(EVENTS, "events", "event-5")
+        await lists.project("ENGINE", "actions", "firing-2.0")
+        assert await answers() == before
+        counts = {name: len(items) for name, items in before.items() if items}
+        assert counts == {
+            'events say "ß"': 4, "events SAY": 4, 'events "number":': 5, "events back\\slash": 4, "events number": 5, "events event-2": 1,
+            "events note": 4, "firings TRIGGERED": 3, "firings ship": 3, "firings order.1": 1, "firings event-2": 1, "actions waiting": 1,
+            "actions retrying": 1, "actions ship": 2, "actions call-webhook": 2, "labels {'id': 'shop.1'}": 2, "labels {'kind': 'shop'}": 5,
+            "related customer.7": 1,
+        }  # fmt: skip
+
+
 async def test_large_payloads_come_whole_in_pages_of_bounded_bytes(bus: Bus, tmp_path: Path) -> None:
     text = "x" * 3_000_000
     async with listing(bus, tmp_path) as lists:

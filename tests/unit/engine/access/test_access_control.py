@@ -116,6 +116,19 @@ async def test_nothing_that_opens_anything_is_kept_or_noted() -> None:
     assert "ci" in kept
 
 
+async def test_a_session_does_not_go_on_in_others() -> None:
+    access = House().process()
+    value = await made(access)
+    for begun in (
+        await access.log_in(value),
+        await access.log_in(OWN),
+        await access.log_in_once(await access.new_address(access.own)),
+    ):
+        for grant in (begun.grant, await access.by_session(begun.cookie)):
+            with pytest.raises(Conflict, match="send the token for one"):
+                await access.new_address(grant)
+
+
 @pytest.mark.parametrize(
     "spoil",
     [

@@ -46,8 +46,8 @@ def test_an_item_has_the_fields_that_the_history_gives(kind: str, tmp_path: Path
 
 
 def test_kinds_have_the_filters_of_their_lists() -> None:
-    lists = {name: (kind.equal, kind.text, kind.id) for name, kind in history_queries._KINDS.items()}
-    assert {name: (kind.equal, kind.text, kind.id) for name, kind in KINDS.items()} == lists
+    lists = {name: (kind.equal, kind.id) for name, kind in history_queries._KINDS.items()}
+    assert {name: (kind.equal, kind.id) for name, kind in KINDS.items()} == lists
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import ListKind, MergedLists, sequence
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.schemas.errors import NotFound
-from whenthen.schemas.times import format_us
+from whenthen.schemas.times import format_us, parse_time, to_us
 
 __all__ = ["ActionQueries"]
 
@@ -100,7 +100,7 @@ def _waiting(task: dict[str, Any], message: StoredMessage) -> dict[str, Any]:
         "type": task["action"].get("type") if "action" in task else task["type"],
         "outcome": "waiting",
         "attempt": 0,
-        "at": message.time,
+        "at": format_us(to_us(parse_time(message.time))),  # as the history has it
         "firing": task["firing"]["id"],
         "seq": message.seq,
     }

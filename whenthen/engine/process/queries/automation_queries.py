@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from itertools import islice
 from typing import Any
 
@@ -27,6 +27,7 @@ from whenthen.schemas.automations import Automation
 from whenthen.schemas.decision_records import DecisionRow, KeptDecisions
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.firings import Reason
+from whenthen.schemas.list_filters import text_test
 from whenthen.triggers.explaining import why_not
 
 __all__ = ["AutomationQueries", "current_pauses"]
@@ -173,7 +174,7 @@ class AutomationQueries:
             filters=_DECIDED_BY,
             now=self._lists.clock(),
         )
-        chosen = [row for row in kept.newest(automation) if _is_asked_for(row, asked)]
+        chosen = list(filter(_asked_for(asked), kept.newest(automation)))
         notes: list[str] = []
         goes_on = page.before is not None and "." in page.before
         if goes_on or (page.before is None and any(name in page.filters for name in _FURTHER)):
@@ -236,14 +237,19 @@ def _state(automation: Automation, aside: Collection[str], paused: Collection[st
     return "paused" if automation.name in paused else "active"
 
 
-def _is_asked_for(row: DecisionRow, asked: AskedList) -> bool:
-    given = {name: getattr(row, name) for name in asked.equal}
-    return (
-        given == asked.equal
-        and (asked.since_us is None or row.at_us >= asked.since_us)
-        and (asked.until_us is None or row.at_us < asked.until_us)
-        and (not asked.text or any(asked.text.casefold() in text.casefold() for text in (row.key, row.detail)))
-    )
+def _asked_for(asked: AskedList) -> Callable[[DecisionRow], bool]:
+    has_text = text_test("decisions", asked.text) if asked.text else None
+
+    def fits(row: DecisionRow) -> bool:
+        given = {name: getattr(row, name) for name in asked.equal}
+        return (
+            given == asked.equal
+            and (asked.since_us is None or row.at_us >= asked.since_us)
+            and (asked.until_us is None or row.at_us < asked.until_us)
+            and (has_text is None or has_text(asdict(row)))
+        )
+
+    return fits
 
 
 def _row_of(row: Mapping[str, Any]) -> DecisionRow:

@@ -22,7 +22,7 @@ from whenthen.engine.process.queries.lists.merged_lists import ListKind, MergedL
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.schemas.errors import NotFound
 from whenthen.schemas.firings import FiringState
-from whenthen.schemas.times import format_us
+from whenthen.schemas.times import format_us, parse_time, to_us
 from whenthen.schemas.trace_context import derived_trace, valid_trace
 
 __all__ = ["FiringQueries", "find_firing"]
@@ -91,7 +91,7 @@ def _item(message: StoredMessage) -> dict[str, Any] | None:
         "id": firing["id"],
         "automation": firing["automation"],
         "state": firing["state"],
-        "fired": message.time,
+        "fired": format_us(to_us(parse_time(message.time))),  # as the history has it
         "at": firing["at"],
         "key": firing["key"],
         "event": _event_id(firing),

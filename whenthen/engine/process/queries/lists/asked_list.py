@@ -12,12 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-import orjson
-
 from whenthen.engine.http import Page
 from whenthen.engine.process.queries.moments import time_range
 from whenthen.schemas.errors import InvalidInput
-from whenthen.schemas.list_filters import DOCUMENT_FILTERS, document_test, has_key_parts
+from whenthen.schemas.list_filters import DOCUMENT_FILTERS, document_test, has_key_parts, is_about, text_test
 
 __all__ = ["AskedList", "read_asked"]
 
@@ -75,23 +73,17 @@ class AskedList:
         if self.about:
             tests.append(document_test(self.kind, self.about))
         if self.labels or self.related:
-            tests.append(self._is_about)
+            tests.append(lambda item: is_about(item, self.labels, self.related))
         if self.key:
             tests.append(lambda item: has_key_parts(item["key"], self.key))
         if self.id_prefix:
             tests.append(lambda item: str(item[id_field]).startswith(self.id_prefix))
         if self.text:
-            text = self.text.casefold()
-            tests.append(lambda item: text in orjson.dumps(item).decode().casefold())
+            fits = text_test(self.kind, self.text)
+            names = {"id": id_field, **self.columns}
+            renamed = {name: column for column, name in names.items() if name != column}
+            tests.append(lambda item: fits({renamed.get(name, name): value for name, value in item.items()}))
         return lambda item: all(test(item) for test in tests)
-
-    def _is_about(self, item: Item) -> bool:
-        resource, related = item.get("resource"), item.get("related") or []
-        if not isinstance(resource, dict):
-            return False
-        return all(str(resource.get(name)) == value for name, value in self.labels.items()) and (
-            not self.related or any(isinstance(each, dict) and str(each.get("id")) == self.related for each in related)
-        )
 
 
 def read_asked(
