@@ -30,7 +30,7 @@ class RulePlaces:
         rules = self._rule_registry.now.rules
         if rules.revision != self._revision:
             self._revision, self._files = rules.revision, {}
-        for file in rules.sources:
+        for file in rules.files_read:
             if file.name not in self._files:
                 # a file of 10,000 automations takes a second
                 self._files[file.name] = await asyncio.to_thread(_places, file)
