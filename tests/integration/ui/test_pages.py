@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 from playwright.sync_api import Browser, Page, StorageState, expect
@@ -16,6 +18,7 @@ pytestmark = [pytest.mark.requires("chromium", "nats-server"), pytest.mark.takes
 
 MARKUP = "<img src=x onerror=alert(1)> שלום"
 EVIL = f"{MARKUP}\u202egnp.exe\x1b[31m"  #: with what labels may not have
+LONG = f"שלום <b>{'x' * 180}"  #: the name of an automation
 RULES = """
 # what the shop does
 automations:
@@ -36,6 +39,9 @@ automations:
   - name: checked
     trigger: {expect: order.checked}
     actions: [do-nothing]
+  - name: "{LONG}"
+    trigger: {expect: order.long}
+    actions: [do-nothing]
   - name: never
     enabled: false
     trigger: {expect: order.lost}
@@ -48,9 +54,9 @@ webhooks:
       id: $.body.id
       resource: {id: "order.{{ body.number }}", customer: $.body.customer}
       payload: $.body
-"""
+""".replace("{LONG}", LONG)
 IDS: dict[str, str] = {}  #: of the events, by what the shop calls them
-PATHS = ("/automations", "/automation?name=big-order", "/why", "/trace", "/system")
+PATHS = ("/automations", "/automation?name=big-order", f"/automation?name={quote(LONG)}", "/why", "/trace", "/system")
 
 
 @pytest.fixture(scope="module")
@@ -125,8 +131,8 @@ def test_a_wrong_token_and_an_old_cookie_lead_to_the_login_that_says_what_is_wro
 def test_automations_says_which_rules_there_are_and_finds_one(page: Page) -> None:
     page.goto("/automations")
     rows = page.locator("tbody tr")
-    expect(rows).to_have_count(3)
-    expect(rows.filter(has_text="never")).to_contain_text("disabled")
+    expect(rows).to_have_count(4)
+    expect(rows.filter(has=page.get_by_role("link", name="never", exact=True))).to_contain_text("disabled")
     page.get_by_role("searchbox").fill("LARGE orders")
     page.get_by_role("button", name="Show").click()
     expect(page).to_have_url(re.compile("text=LARGE"))
@@ -144,7 +150,7 @@ def test_an_automation_says_how_it_goes_why_and_what_it_remembers(page: Page) ->
     expect(page.locator("pre").first).to_contain_text("when: event.payload.total > 100")
     expect(page.get_by_text("shop.yaml:4", exact=True)).to_be_visible()
     page.locator("#decisions tr", has_text="condition_false").get_by_role("link", name="Why?").click()
-    expect(page.locator(".answer")).to_contain_text("did not fire: condition_false")
+    expect(page.locator(".answer")).to_contain_text("It did not fire: its condition is false.")
 
 
 def test_an_automation_is_paused_and_resumed_by_forms(page: Page, served: Served) -> None:
@@ -248,3 +254,14 @@ def test_a_name_that_there_is_not_and_a_bad_parameter_are_told_on_a_page(
         expect(page.get_by_role("alert")).to_contain_text("big-order")
         page.goto("/automations?page=0")
         expect(page.get_by_role("alert")).to_contain_text("page")
+
+
+def test_a_system_without_anything_says_what_to_do_first(browser: Browser, tmp_path: Path) -> None:
+    with serving(tmp_path, {}) as empty, looking(browser, empty.url) as page:
+        log_in(page)
+        expect(page.get_by_role("heading", name="There are no automations yet")).to_be_visible()
+        for path in ("/why", "/trace"):
+            page.goto(path)
+            expect(page.get_by_text("No event is stored yet")).to_be_visible()
+        page.goto("/system")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("all is well")

@@ -7,9 +7,9 @@ from typing import Annotated, TypeVar
 
 from fastapi import Query
 
-from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable, NotFound
 
-__all__ = ["Choice", "PageNumber", "if_there"]
+__all__ = ["Choice", "PageNumber", "if_kept", "if_there"]
 
 T = TypeVar("T")
 
@@ -22,4 +22,12 @@ async def if_there(asked: Awaitable[T]) -> T | None:
     try:
         return await asked
     except BusUnavailable:
+        return None
+
+
+async def if_kept(asked: Awaitable[T]) -> T | None:
+    """The same; None also where it is not kept any more, such as an event whose decision is still on record."""
+    try:
+        return await if_there(asked)
+    except NotFound:
         return None

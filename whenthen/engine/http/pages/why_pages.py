@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.models.request_models import Page, read_key
 from whenthen.engine.http.pages.page_frame import PageFrame
-from whenthen.engine.http.pages.page_views import Choice, if_there
+from whenthen.engine.http.pages.page_views import Choice, if_kept, if_there
 from whenthen.ui import trace_rows
 
 __all__ = ["why_router"]
@@ -35,7 +35,7 @@ def why_router(api: Api, frame: PageFrame) -> APIRouter:
                 automation, event=event or None, key=None if event else pairs, at=None if event else at
             )
             if report.event:
-                about = await if_there(api.get_event(report.event))
+                about = await if_kept(api.get_event(report.event))
         elif event:
             about = await api.get_event(event)
             page = await if_there(
