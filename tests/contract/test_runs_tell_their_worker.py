@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import textwrap
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ import pytest
 
 from tests.contract.test_flow_worker import House
 from whenthen.runs.reports import report_socket
+from whenthen.runs.reports.left_reports import FOLDER_PREFIX, LeftReports
+from whenthen.runs.reports.run_reports import RunReports
 from whenthen.runs.reports.task_runs import TaskRun
+from whenthen.runs.run_output import LogLimits
 from whenthen.runs.stores import Stores
 from whenthen.schemas.deployments import RunState
 
@@ -469,3 +474,27 @@ async def test_a_worker_that_can_not_be_reached_does_not_fail_a_flow(house: Hous
     )
     assert (run.state, run.message) == (RunState.COMPLETED, "")
     assert [one.state for one in await task_runs(house, run)] == ["COMPLETED"]
+
+
+async def test_the_folder_of_an_attempt_is_left_alone_while_its_worker_lives_and_when_it_has_ended(
+    house: House, tmp_path: Path
+) -> None:
+    house.deploy(entrypoint="job.py:main")
+    run = await house.start()
+    folder = tmp_path / f"{FOLDER_PREFIX}x"
+    folder.mkdir(mode=0o700)
+    left = LeftReports(
+        parent=tmp_path,
+        stores=house.stores,
+        deployments=house.deployments,
+        resolve=str,
+        clock=lambda: datetime.now(UTC),
+        limits=LogLimits(),
+    )
+    reports = RunReports(replace(run, attempt=1), folder)
+    await reports.open()
+    (folder / "reports" / "1-00000000-000001.jsonl").write_text('{"type":"dropped","lines":1}\n')
+    assert await left.take() == 0
+    await reports.abandon()
+    assert await left.take() == 0
+    assert (folder / "reports" / "1-00000000-000001.jsonl").exists()

@@ -16,12 +16,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
 from whenthen.cancellation import end_task, wait_unless
+from whenthen.runs.attempts.attempt_execution import AttemptExecution
 from whenthen.runs.attempts.folder_removal import remove_folder
-from whenthen.runs.attempts.run_handling import Ending, Handling, Stop, ending_of, handling
-from whenthen.runs.attempts.starting import Shortage, make_folder, open_reports, start_attempt
+from whenthen.runs.attempts.run_handling import Handling, Stop, handling
+from whenthen.runs.attempts.starting import Shortage, make_folder
 from whenthen.runs.attempts.stop_reasons import beat_timeout, request_stop, send_heartbeats, watch_state
 from whenthen.runs.commands import read_secret
 from whenthen.runs.limits.pool_presence import PoolPresence
@@ -29,10 +29,7 @@ from whenthen.runs.limits.run_slots import RunSlots
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import ReaperSettings, assess, mark_crashed
 from whenthen.runs.reports.left_reports import LeftReports
-from whenthen.runs.reports.run_reports import ReportSink, RunReports
-from whenthen.runs.reports.run_requests import KINDS, RunRequests
-from whenthen.runs.result_file import read_report
-from whenthen.runs.run_output import LogLimits, RunLog
+from whenthen.runs.run_output import LogLimits
 from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
 from whenthen.schemas.deployments import (
@@ -46,9 +43,6 @@ from whenthen.schemas.errors import (
     BusUnavailable,
     Conflict,
     InvalidInput,
-    NotFound,
-    RenderError,
-    SetupError,
     WhenthenError,
 )
 
@@ -56,7 +50,6 @@ __all__ = ["Worker", "WorkerSettings"]
 
 log = logging.getLogger(__name__)
 
-_READ_AFTER_EXIT_S = 2.0  #: how long a pipe is read that a process outside the group keeps open
 MOST_UNFORESEEN = 5  #: errors that nobody foresaw in handling one run, after which it becomes Failed
 
 
@@ -330,7 +323,7 @@ class Worker:
             )
         ]
         try:
-            ending = await self._execute(run, deployment, scratch, stop)
+            ending = await self._execution(run, deployment).run(scratch, stop)
         except Shortage as error:
             return await self._hand_back(run, error)
         finally:
@@ -378,98 +371,19 @@ class Worker:
             ),
         )
 
-    async def _execute(
-        self, run: FlowRun, deployment: Deployment, scratch: Path, stop: asyncio.Future[Stop]
-    ) -> Ending | None:
-        """Start the process, copy its output, hear what it tells, and wait for its exit. None when the attempt does not count."""
-        orchestrator = BuiltInOrchestrator(self._stores, self._deployments, clock=self._clock)
-        requests = RunRequests(run, deployment.env, self._stores, orchestrator, clock=self._clock)
-        reports = RunReports(run, scratch, kinds=KINDS, answer=requests.answer)
-        try:
-            await open_reports(reports)
-            return await self._execute_heard(run, deployment, scratch, stop, reports)
-        finally:
-            await reports.abandon()
-            await requests.close()
-
-    async def _execute_heard(
-        self, run: FlowRun, deployment: Deployment, scratch: Path, stop: asyncio.Future[Stop], reports: RunReports
-    ) -> Ending | None:
-        output = self._log(run)
-        try:
-            group, secrets = await start_attempt(
-                deployment,
-                run,
-                root=self._root,
-                scratch=scratch,
-                inherited=self._environment,
-                resolve=self._resolve,
-                grace=self._settings.kill_grace,
-                reports=reports,
-            )
-        except (NotFound, RenderError, SetupError) as error:
-            await output.write_system_line(str(error))
-            await output.close()
-            return Ending(state=RunState.FAILED, message=str(error), retry=False)
-        output = self._log(run, secrets)
-        reports.begin(
-            ReportSink(
-                run,
-                self._stores,
-                output,
-                clock=self._clock,
-                task_run_events=deployment.task_run_events,
-                forget=reports.forget,
-            )
-        )
-        async with group:
-            copies = {
-                asyncio.create_task(output.copy(group.stdout, "stdout")),
-                asyncio.create_task(output.copy(group.stderr, "stderr")),
-            }
-            exited = asyncio.create_task(group.wait())
-            timer = None
-            if deployment.timeout:
-                seconds = deployment.timeout.total_seconds()
-                timer = asyncio.get_running_loop().call_later(seconds, request_stop, stop, Stop.TIMEOUT)
-            try:
-                either: list[asyncio.Future[Any]] = [exited, stop]
-                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-                stopped = None if exited.done() else stop.result()
-                if stopped is not None:
-                    await output.write_system_line(f"stopping: {stopped}")
-                    await group.stop(self._hurry)
-                exit_code = await exited
-                await asyncio.wait(copies, timeout=_READ_AFTER_EXIT_S)
-                group.close_output()
-                if stopped is not Stop.LOST:
-                    await asyncio.wait(copies)
-            finally:
-                if timer is not None:
-                    timer.cancel()
-                await end_task(exited, *copies)
-        if stopped is Stop.LOST:
-            await output.abandon()
-            return None
-        await reports.close()
-        if stopped is Stop.DRAIN:
-            await output.close()
-            return None
-        report = await asyncio.to_thread(read_report, scratch / "result.json")
-        if report.note:
-            await output.write_system_line(report.note)
-        await output.close()
-        ending = ending_of(exit_code, stopped, deployment.timeout, report, output.last_error_line)
-        return replace(ending, message=output.mask(ending.message), result=output.mask_value(ending.result))
-
-    def _log(self, run: FlowRun, secrets: tuple[str, ...] = ()) -> RunLog:
-        return RunLog(
-            self._stores.logs,
-            run.id,
-            run.attempt,
+    def _execution(self, run: FlowRun, deployment: Deployment) -> AttemptExecution:
+        return AttemptExecution(
+            run,
+            deployment,
+            self._stores,
+            BuiltInOrchestrator(self._stores, self._deployments, clock=self._clock),
+            root=self._root,
+            environment=self._environment,
+            resolve=self._resolve,
             clock=self._clock,
+            kill_grace=self._settings.kill_grace,
             limits=self._settings.logs,
-            secrets=secrets,
+            hurry=self._hurry,
         )
 
     async def _store_result(self, run: FlowRun, change: Callable[[FlowRun, datetime], FlowRun]) -> FlowRun | None:

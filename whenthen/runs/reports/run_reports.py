@@ -305,6 +305,9 @@ class RunReports:
 
     def _unlock(self) -> None:
         if self._locked is not None:
+            # first: from here on the folder is nobody's, and would be taken for that of a worker that died
+            with contextlib.suppress(OSError):
+                (self._folder / OWNER_NAME).unlink()
             with contextlib.suppress(OSError):
                 os.close(self._locked)
             self._locked = None

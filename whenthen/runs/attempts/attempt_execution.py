@@ -1,0 +1,147 @@
+"""The execution of one attempt of a run: its process, its output, what it tells and asks, and its exit. Called by `worker`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from whenthen.cancellation import end_task
+from whenthen.runs.attempts.run_handling import Ending, Stop, ending_of
+from whenthen.runs.attempts.starting import open_reports, start_attempt
+from whenthen.runs.attempts.stop_reasons import request_stop
+from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.reports.run_reports import ReportSink, RunReports
+from whenthen.runs.reports.run_requests import KINDS, RunRequests
+from whenthen.runs.result_file import read_report
+from whenthen.runs.run_output import LogLimits, RunLog
+from whenthen.runs.stores import Stores
+from whenthen.schemas.deployments import Deployment, FlowRun, RunState
+from whenthen.schemas.errors import NotFound, RenderError, SetupError
+
+__all__ = ["AttemptExecution"]
+
+_READ_AFTER_EXIT_S: Final = 2.0  #: how long a pipe is read that a process outside the group keeps open
+
+
+class AttemptExecution:
+    """One attempt. `run` is called once."""
+
+    def __init__(
+        self,
+        run: FlowRun,
+        deployment: Deployment,
+        stores: Stores,
+        orchestrator: BuiltInOrchestrator,
+        *,
+        root: Path,
+        environment: Mapping[str, str],
+        resolve: Callable[[str], str],
+        clock: Callable[[], datetime],
+        kill_grace: timedelta,
+        limits: LogLimits,
+        hurry: asyncio.Event,
+    ) -> None:
+        """`environment` is passed on to the process; when `hurry` is set, what is being stopped is killed."""
+        self._run = run
+        self._deployment = deployment
+        self._stores = stores
+        self._orchestrator = orchestrator
+        self._root = root
+        self._environment = environment
+        self._resolve = resolve
+        self._clock = clock
+        self._kill_grace = kill_grace
+        self._limits = limits
+        self._hurry = hurry
+
+    async def run(self, scratch: Path, stop: asyncio.Future[Stop]) -> Ending | None:
+        """Start the process in the folder `scratch`, and stop it when `stop` has a reason. None when the attempt does not count.
+
+        Raises:
+            Shortage: the machine lacks what a start needs.
+        """
+        requests = RunRequests(self._run, self._deployment.env, self._stores, self._orchestrator, clock=self._clock)
+        reports = RunReports(self._run, scratch, kinds=KINDS, answer=requests.answer)
+        try:
+            await open_reports(reports)
+            return await self._run_heard(scratch, stop, reports)
+        finally:
+            await reports.abandon()
+            await requests.close()
+
+    async def _run_heard(self, scratch: Path, stop: asyncio.Future[Stop], reports: RunReports) -> Ending | None:
+        run, deployment = self._run, self._deployment
+        output = self._log()
+        try:
+            group, secrets = await start_attempt(
+                deployment,
+                run,
+                root=self._root,
+                scratch=scratch,
+                inherited=self._environment,
+                resolve=self._resolve,
+                grace=self._kill_grace,
+                reports=reports,
+            )
+        except (NotFound, RenderError, SetupError) as error:
+            await output.write_system_line(str(error))
+            await output.close()
+            return Ending(state=RunState.FAILED, message=str(error), retry=False)
+        output = self._log(secrets)
+        reports.begin(
+            ReportSink(
+                run,
+                self._stores,
+                output,
+                clock=self._clock,
+                task_run_events=deployment.task_run_events,
+                forget=reports.forget,
+            )
+        )
+        async with group:
+            copies = {
+                asyncio.create_task(output.copy(group.stdout, "stdout")),
+                asyncio.create_task(output.copy(group.stderr, "stderr")),
+            }
+            exited = asyncio.create_task(group.wait())
+            timer = None
+            if deployment.timeout:
+                seconds = deployment.timeout.total_seconds()
+                timer = asyncio.get_running_loop().call_later(seconds, request_stop, stop, Stop.TIMEOUT)
+            try:
+                either: list[asyncio.Future[Any]] = [exited, stop]
+                await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+                stopped = None if exited.done() else stop.result()
+                if stopped is not None:
+                    await output.write_system_line(f"stopping: {stopped}")
+                    await group.stop(self._hurry)
+                exit_code = await exited
+                await asyncio.wait(copies, timeout=_READ_AFTER_EXIT_S)
+                group.close_output()
+                if stopped is not Stop.LOST:
+                    await asyncio.wait(copies)
+            finally:
+                if timer is not None:
+                    timer.cancel()
+                await end_task(exited, *copies)
+        if stopped is Stop.LOST:
+            await output.abandon()
+            return None
+        await reports.close()
+        if stopped is Stop.DRAIN:
+            await output.close()
+            return None
+        report = await asyncio.to_thread(read_report, scratch / "result.json")
+        if report.note:
+            await output.write_system_line(report.note)
+        await output.close()
+        ending = ending_of(exit_code, stopped, deployment.timeout, report, output.last_error_line)
+        return replace(ending, message=output.mask(ending.message), result=output.mask_value(ending.result))
+
+    def _log(self, secrets: tuple[str, ...] = ()) -> RunLog:
+        run = self._run
+        return RunLog(self._stores.logs, run.id, run.attempt, clock=self._clock, limits=self._limits, secrets=secrets)
