@@ -221,9 +221,10 @@ async def test_every_transition_is_announced_in_order_also_when_announcing_is_cu
         "id": f"whenthen.flow-run.{run.id}",
         "name": f"d-{run.id[:8]}",
         "deployment": "d",
+        "flow": "d",
         "state": "Completed",
     }
-    assert [item["role"] for item in last.related] == ["deployment", "work-pool", "tag", "firing"]
+    assert [item["role"] for item in last.related] == ["deployment", "work-pool", "flow", "tag", "firing"]
     assert last.data["lineage"] == lineage
     assert last.payload["parameters"] == {"n": 1}
 
