@@ -21,6 +21,7 @@ from whenthen.engine.execution import CONSUMER, DeadLetters
 from whenthen.engine.flow_runs.flow_streams import ensure_flow_stores
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.maintenance import Maintenance, unread_share
+from whenthen.engine.process.roles import Role
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
 from whenthen.schemas.errors import BusUnavailable
@@ -65,7 +66,7 @@ async def server(tmp_path: Path) -> AsyncIterator[Server]:
             "retain_runs": "6s",
         }
     )
-    async with Server(settings, rules) as server:
+    async with Server(settings, rules, roles=Role.all() - {Role.HISTORY}) as server:  # which keeps it longer
         yield server
 
 
