@@ -265,3 +265,58 @@ def test_a_system_without_anything_says_what_to_do_first(browser: Browser, tmp_p
             expect(page.get_by_text("No event is stored yet")).to_be_visible()
         page.goto("/system")
         expect(page.get_by_role("heading", level=1)).to_contain_text("all is well")
+
+
+def test_two_tabs_that_act_on_one_automation_end_in_what_the_last_one_asked_for(
+    browser: Browser, served: Served, session: StorageState
+) -> None:
+    with looking(browser, served.url, storage_state=session) as one:
+        other = one.context.new_page()
+        for page in (one, other):
+            page.goto("/automation?name=checked")
+        one.get_by_role("button", name="Pause").click()
+        expect(one.get_by_role("heading", level=1)).to_contain_text("paused")
+        other.get_by_label("Reason").fill("the second tab")
+        other.get_by_role("button", name="Pause").click()
+        expect(other.locator(".trouble")).to_contain_text("the second tab")
+        for page in (one, other):  # the second one resumes what is not paused any more
+            page.get_by_role("button", name="Resume").click()
+            expect(page.get_by_role("heading", level=1)).to_contain_text("active")
+
+
+def test_a_page_works_by_keyboard_and_an_exact_time_is_shown_on_focus(page: Page) -> None:
+    page.goto("/automations")
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("link", name="To the content")).to_be_focused()
+    page.get_by_role("searchbox").focus()
+    page.keyboard.type("big")
+    page.keyboard.press("Enter")
+    expect(page).to_have_url(re.compile("text=big"))
+    moment = page.locator("tbody time").first
+    moment.focus()
+    expect(moment).to_have_attribute("data-exact", re.compile(r" · \d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} UTC$"))
+    shown = moment.evaluate("element => getComputedStyle(element, '::after').content")
+    assert shown.endswith(' UTC"')
+    for field in page.locator("input:not([type=hidden]), select").all():
+        assert field.evaluate("element => element.labels.length") == 1
+
+
+def test_a_stream_that_breaks_is_taken_up_again_with_what_was_missed(
+    browser: Browser, served: Served, session: StorageState
+) -> None:
+    with looking(browser, served.url, storage_state=session) as page:
+        broken = True
+        page.route("**/api/stream?*", lambda route: route.abort() if broken else route.continue_())
+        page.goto("/automation?name=big-order&reason=below_threshold")
+        expect(page.locator("#live")).to_have_text("reconnecting")
+        before = page.locator("#decisions tbody tr").count()
+        hook(served, "while-broken", customer="zoe", total=1000)
+        eventually(lambda: any(each["event"] == IDS["while-broken"] for each in decided(served)))
+        broken = False
+        expect(page.locator("#decisions tbody tr")).to_have_count(before + 1, timeout=limit(30) * 1000)
+        expect(page.locator("#live")).to_have_text("live")
+
+
+def decided(served: Served) -> list[dict[str, str]]:
+    found: list[dict[str, str]] = served.get("/api/automations/big-order/decisions?reason=below_threshold")
+    return found

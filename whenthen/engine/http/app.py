@@ -22,7 +22,7 @@ from whenthen.engine.access import AccessControl, AccessScope, AccessStore, Memo
 from whenthen.engine.audit import CALLER
 from whenthen.engine.http.access.admission import Admission, Entry, who_asks
 from whenthen.engine.http.access.login_routes import login_router
-from whenthen.engine.http.access.route_scopes import ADMISSION, ENTRY, need_of
+from whenthen.engine.http.access.route_scopes import ADMISSION, ENTRY, ROUTES, need_of
 from whenthen.engine.http.access.token_routes import token_router
 from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send, answer_of, error_answer, send_answer
 from whenthen.engine.http.api_port import Api
@@ -231,7 +231,7 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
     async def http(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
         if error.status_code == 405:
-            allowed = ", ".join(sorted(_methods(app, request.scope["path"])))
+            allowed = ", ".join(sorted(_methods(request.scope["path"])))
             refused = HttpError(405, "method_not_allowed", f"{request.method} is not taken here; {allowed} is")
             refused.headers = ((b"allow", allowed.encode()),)
             return as_response(answer_of(refused))
@@ -257,13 +257,13 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
     return app
 
 
-def _methods(app: FastAPI, path: str) -> set[str]:
+def _methods(path: str) -> set[str]:
     """Every method that some route takes at `path`."""
-    found = {"POST"} if path == "/api/events" else set()
-    for template, operations in app.openapi()["paths"].items():
-        steps, wanted = path.split("/"), template.split("/")
+    found, wanted = set(), path.split("/")
+    for method, template in ROUTES:
+        steps = template.split("/")
         if len(steps) == len(wanted) and all(
-            want == step or (want.startswith("{") and step) for step, want in zip(steps, wanted, strict=True)
+            step == want or (step.startswith("{") and want) for step, want in zip(steps, wanted, strict=True)
         ):
-            found |= {method.upper() for method in operations}
+            found.add(method)
     return found

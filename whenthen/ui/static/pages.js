@@ -71,8 +71,14 @@ function follow(main) {
   };
   const open = () => {
     source = new EventSource(`/api/stream?${main.dataset.live}`);
-    source.onopen = () => { say("live", "good"); };
+    let broken = false;
+    source.onopen = () => {
+      say("live", "good");
+      if (broken) soon(); // for what happened before the first id came
+      broken = false;
+    };
     source.onerror = () => {
+      broken = true;
       if (source.readyState === EventSource.CLOSED) say("not live: reload to try again", "warn");
       else say("reconnecting", "warn");
     };

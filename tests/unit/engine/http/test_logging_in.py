@@ -247,7 +247,7 @@ async def test_a_one_time_address_is_not_used_up_from_inside_of_another_site(hea
         assert (await browser.get(path)).status_code == 200
 
 
-async def test_only_the_login_is_where_links_of_other_sites_lead() -> None:
+async def test_only_pages_are_where_links_of_other_sites_lead() -> None:
     link = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
     async with Site().browser() as browser:
         assert (await browser.get("/login", headers=link)).status_code == 200
@@ -263,6 +263,7 @@ async def test_the_form_logs_in_without_a_script_and_leads_on() -> None:
         policy = page.headers["content-security-policy"]
         assert policy.startswith("default-src 'none'; ")
         assert "form-action 'self'" in policy
+        assert "script-src" not in policy
         assert "unsafe" not in policy
         wrong = await browser.post("/login", data={"token": "wrong", "next": "/events"}, headers=ORIGIN)
         assert wrong.status_code == 401

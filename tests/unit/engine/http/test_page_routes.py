@@ -176,3 +176,14 @@ def test_files_of_pages_are_kept_by_browsers_and_others_are_not_there() -> None:
     assert (style.status_code, style.headers["content-type"]) == (200, "text/css; charset=utf-8")
     assert "immutable" in style.headers["cache-control"]
     assert (outside.status_code, missing.status_code) == (404, 404)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "taken"), [("POST", "/system", "GET"), ("GET", "/automation/pause", "POST")]
+)
+def test_a_method_that_a_page_does_not_take_is_told_which_it_takes(method: str, path: str, taken: str) -> None:
+    async def scenario(client: httpx.AsyncClient, *_: Any) -> httpx.Response:
+        return await client.request(method, path)
+
+    answer = asked(scenario)
+    assert (answer.status_code, answer.headers["allow"]) == (405, taken)

@@ -31,6 +31,11 @@ __all__ = ["LOGINS", "login_router"]
 
 LOGINS = RateLimit(10, timedelta(minutes=1))  #: of one address, right and wrong ones
 BODY_LIMIT = 8 << 10
+#: as of every page, and no scripts at all
+_HEADERS = {
+    **PAGE_HEADERS,
+    "content-security-policy": PAGE_HEADERS["content-security-policy"].replace("script-src 'self'; ", ""),
+}
 MOST_PATH = 2000  #: characters of where a login leads
 
 
@@ -42,7 +47,7 @@ def login_router(admission: Admission, rates: RateLimits, *, version: str = "") 
 
     def page(title: str, message: str = "", *, next: str = "/", onward: str = "", status: int = 200) -> HTMLResponse:
         text = render("login.html", place, title=title, message=message, next=next, onward=onward)
-        return HTMLResponse(text, status, headers=dict(PAGE_HEADERS))
+        return HTMLResponse(text, status, headers=dict(_HEADERS))
 
     def form_page(target: str, error: NotAdmitted | HttpError | None = None) -> HTMLResponse:
         told = "" if error is None else str(error)
@@ -67,7 +72,7 @@ def login_router(admission: Admission, rates: RateLimits, *, version: str = "") 
         """The page to log in at; with `once` a one-time address, which logs in as it is asked for."""
         target = _local(next)
         if access.open:
-            return RedirectResponse(target, 303, headers=dict(PAGE_HEADERS))
+            return RedirectResponse(target, 303, headers=dict(_HEADERS))
         if once is None:
             return form_page(target)
         count(request.scope)
@@ -96,12 +101,12 @@ def login_router(admission: Admission, rates: RateLimits, *, version: str = "") 
             form = await read_form(request, admission.budget)
             target = _local(form.get("next", "/"))
             if access.open:
-                return RedirectResponse(target, 303, headers=dict(PAGE_HEADERS))
+                return RedirectResponse(target, 303, headers=dict(_HEADERS))
             try:
                 session = await begin(request.scope, form.get("token", ""))
             except NotAdmitted as error:
                 return form_page(target, error)
-            response: Response = RedirectResponse(target, 303, headers=dict(PAGE_HEADERS))
+            response: Response = RedirectResponse(target, 303, headers=dict(_HEADERS))
         elif kind in JSON_TYPES:
             session = await begin(request.scope, await _token_in(request, admission))
             response = JSONResponse(session_item(session.grant).model_dump(), headers={"cache-control": "no-store"})
@@ -130,7 +135,7 @@ def login_router(admission: Admission, rates: RateLimits, *, version: str = "") 
         await access.log_out(entry.grant)
         response: Response
         if hasattr(request.state, "form"):
-            response = RedirectResponse("/login", 303, headers=dict(PAGE_HEADERS))
+            response = RedirectResponse("/login", 303, headers=dict(_HEADERS))
         else:
             response = JSONResponse(session_item(entry.grant).model_dump())
         response.headers["set-cookie"] = cookie_ended(request.scope, origin)
