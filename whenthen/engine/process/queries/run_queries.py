@@ -21,7 +21,7 @@ from whenthen.schemas.deployments import (
     RunState,
     is_run_id,
 )
-from whenthen.schemas.errors import BusUnavailable, InvalidInput
+from whenthen.schemas.errors import BusUnavailable, InvalidInput, NotFound
 from whenthen.schemas.history_rows import LEFT_OUT
 from whenthen.schemas.times import parse_time, to_us
 
@@ -103,7 +103,14 @@ class RunQueries:
             found.notes = [f"of {left_out} runs the large parameters or results are not kept any more"]
 
     async def get_run(self, run_id: str) -> answers.FlowRunDetail:
-        return flow_run_detail((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
+        """A run; of one that the bucket does not have any more what the history has. Raises NotFound, Conflict."""
+        try:
+            return flow_run_detail((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
+        except NotFound:
+            row = await self._whole.row("runs", run_id)
+            if row is None:
+                raise
+            return answers.FlowRunDetail.model_validate({**_DEFAULTS, **row})
 
     async def list_task_runs(self, run_id: str, *, after: int, limit: int) -> answers.TaskRunList:
         run_id = (await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run.id
