@@ -57,7 +57,8 @@ class Lists:
         events = EventQueries(bus, EventPositions(), ids, lists, names, whole)
         self.events, self.get_event, self.kept_event = events.list_events, events.get_event, events.kept_event
         orchestrator = BuiltInOrchestrator(memory_stores(), DeploymentSet())
-        self.get_run = RunQueries(orchestrator, ids, lists, names, whole).get_run
+        runs = RunQueries(orchestrator, ids, lists, names, whole)
+        self.runs, self.get_run = runs.list_runs, runs.get_run
         self.firings, self.get_firing = firings.list_firings, firings.get_firing
         self.actions, self.get_action = actions.list_actions, actions.get_action
 
@@ -242,6 +243,23 @@ async def test_what_a_list_shows_is_also_shown_by_its_id(
         ):
             with pytest.raises(NotFound):
                 await ask(wrong)
+
+
+async def test_old_runs_are_found_behind_many_newer_ones(bus: Bus, tmp_path: Path) -> None:
+    created = [f"2027-01-{day:02}T08:00:00Z" for day in range(1, 29)]
+    async with listing(bus, tmp_path) as lists:
+        await store(bus, *(made.run(n, "Completed", run_id=f"{n:032}", created=day) for n, day in enumerate(created)))
+        await lists.project("KV_WT_runs", "runs", f"{27:032}")
+        await bus.js.purge_stream("KV_WT_runs")
+        newest = [f"{n:032}" for n in range(27, -1, -1)]
+        for limit in (1, 3, 4, 5, 100):
+            page = await lists.runs(Page(limit=limit, filters={"until": created[4]}))
+            assert [each.id for each in page] == newest[-4:][:limit]
+            filters: dict[str, str]
+            for filters, expected in (({"until": created[4]}, newest[-4:]), ({}, newest)):
+                found, notes = await every(lists.runs, limit, **filters)
+                assert [each.id for each in found] == expected
+                assert notes == []
 
 
 async def test_filters_find_the_same_before_and_after_the_history_has_it(bus: Bus, tmp_path: Path) -> None:
