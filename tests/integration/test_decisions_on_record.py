@@ -304,6 +304,8 @@ async def test_what_retention_removed_is_said_and_a_row_outlives_its_event(
         last = (await bus.js.stream_info(EVENTS)).state.last_seq
         await bus.js.purge_stream(EVENTS, seq=last)
 
+        with pytest.raises(AssertionError, match="the rules have none of that name; did you mean 'failing'"):
+            await server.get("/api/why", automation="failling", event=second)
         why = await server.get("/api/why", automation="failing", event=second)
         assert (why["reason"], why["source"], why["clauses"]) == ("below_threshold", "record", None)
         assert "the event itself is not kept any more (retain_events)" in why["notes"][0]

@@ -15,7 +15,15 @@ from whenthen.engine.bus.records import Offset
 from whenthen.engine.bus.subjects import decisions_subject, offset_subject
 from whenthen.engine.http import why_models
 from whenthen.engine.process.id_prefixes import IdPrefixes
+from whenthen.engine.process.queries.event_positions import EventPositions
+from whenthen.engine.process.queries.event_queries import EventQueries
+from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
+from whenthen.engine.process.queries.lists.known_names import KnownNames
+from whenthen.engine.process.queries.lists.merged_lists import MergedLists
+from whenthen.engine.process.queries.lists.whole_ids import WholeIds
+from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.why.trace_query import MOST_ITEMS, TraceQuery
+from whenthen.rules import Rules
 from whenthen.runs import BuiltInOrchestrator
 from whenthen.runs.memory_stores import memory_stores
 
@@ -35,7 +43,10 @@ def event(id: str, **fields: Any) -> bytes:
 
 async def trace(bus: Bus, wanted: str) -> why_models.TraceReport:
     orchestrator = BuiltInOrchestrator(memory_stores(), DeploymentSet())
-    return await TraceQuery(bus, orchestrator, IdPrefixes(bus.client), shards=1).trace(wanted)
+    ids, history = IdPrefixes(bus.client), HistoryQuestions(bus)
+    names = KnownNames(RuleRegistry(Rules(), shards=1, resolve_secret=str))
+    events = EventQueries(bus, EventPositions(), ids, MergedLists(bus, history), names, WholeIds(ids, history))
+    return await TraceQuery(bus, orchestrator, ids, events, shards=1).trace(wanted)
 
 
 async def commit(bus: Bus, position: int, rows: list[list[Any]], automations: list[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,3 +100,23 @@ def test_a_time_that_is_none_is_named(server: Served) -> None:
     done = replayed(server, "rules", "--since", "yesterday")
     assert done.returncode == 1
     assert "neither a time" in done.stderr
+
+
+def test_a_reader_that_has_enough_is_no_fault_of_the_file(tmp_path: Path) -> None:
+    (tmp_path / "rules.yaml").write_text(RULES)
+    event = {
+        "id": "o",
+        "event": "order.made",
+        "resource": {"id": "o"},
+        "occurred": "2026-01-31T08:00:00Z",
+        "payload": {"total": 200},
+    }
+    (tmp_path / "events.jsonl").write_bytes(orjson.dumps(event))
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb", buffering=0) as printed, (tmp_path / "said").open("w+b") as said:
+        words = ["replay", "rules.yaml", "--events", "events.jsonl"]
+        process = forks.start(words, env=environment(), stdout=printed, stderr=said, cwd=tmp_path)
+        process.wait(60)
+        said.seek(0)
+        assert said.read() == b""

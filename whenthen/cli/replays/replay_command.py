@@ -215,6 +215,8 @@ def _twice(path: Path) -> Iterator[Lines]:
                 return lines_of(file)
 
             yield lines
+    except BrokenPipeError:  # whoever reads the output has enough; it is not the file
+        raise
     except OSError as error:
         from whenthen.schemas.errors import InvalidInput
 

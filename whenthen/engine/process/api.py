@@ -169,7 +169,7 @@ class ServerApi:
         self.run_deployment = done("run-started", run_commands.run_deployment, told=lambda run: run.id)
         self.cancel_run = done("run-cancelled", run_commands.cancel_run)
 
-        self.trace = TraceQuery(bus, orchestrator, ids, shards=shards).trace
+        self.trace = TraceQuery(bus, orchestrator, ids, events, shards=shards).trace
 
         self.list_actions = actions.list_actions
         self.get_action = actions.get_action

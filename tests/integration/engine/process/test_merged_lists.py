@@ -12,8 +12,10 @@ import orjson
 import pytest
 
 from tests.contract.history import history_messages as made
+from tests.deployment_set import DeploymentSet
 from tests.integration.conftest import bus, nats_server
 from tests.patience import until
+from whenthen.engine.bus import stream_pages
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
 from whenthen.engine.execution import DeadLetters
@@ -28,10 +30,13 @@ from whenthen.engine.process.queries.history.history_questions import HistoryQue
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
+from whenthen.engine.process.queries.run_queries import RunQueries
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.projection import HistoryLag, HistoryService, HistoryWriter, StreamProjector
 from whenthen.history import Database, HistoryQuery, HistoryReader, Keep
 from whenthen.rules import Rules
+from whenthen.runs import BuiltInOrchestrator
+from whenthen.runs.memory_stores import memory_stores
 from whenthen.schemas.errors import Conflict, InvalidInput, NotFound
 
 __all__ = ["bus", "nats_server"]  # fixtures
@@ -49,7 +54,11 @@ class Lists:
         lists, names, whole = MergedLists(bus, history), KnownNames(registry), WholeIds(ids, history)
         actions = ActionQueries(DeadLetters(bus.client), lists, names, whole)
         firings = FiringQueries(bus.client, lists, names, whole, actions)
-        self.events = EventQueries(bus, EventPositions(), ids, lists, names, whole).list_events
+        events = EventQueries(bus, EventPositions(), ids, lists, names, whole)
+        self.events, self.get_event, self.kept_event = events.list_events, events.get_event, events.kept_event
+        orchestrator = BuiltInOrchestrator(memory_stores(), DeploymentSet())
+        runs = RunQueries(orchestrator, ids, lists, names, whole)
+        self.runs, self.get_run = runs.list_runs, runs.get_run
         self.firings, self.get_firing = firings.list_firings, firings.get_firing
         self.actions, self.get_action = actions.list_actions, actions.get_action
 
@@ -186,6 +195,71 @@ async def test_an_action_is_listed_once_as_it_is_now(bus: Bus, tmp_path: Path) -
             await lists.get_firing("firing")
         found, _ = await every(lists.firings, 4, automation="ship", id="firing-")
         assert [each.id for each in found] == [f"firing-{n}" for n in range(6, 0, -1)]
+
+
+async def test_what_a_list_shows_is_also_shown_by_its_id(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = "e7f447132cef5e9d9bdc7165ad3093f1"
+    async with listing(bus, tmp_path) as lists:
+        await store(
+            bus,
+            made.event(1, id="order-1"),
+            made.event(2, id=f"{run}-4"),
+            made.event(3, id="order-12"),
+            *(made.event(n) for n in range(4, 10)),
+            made.run(1, "Completed", run_id=run),
+        )
+        await lists.project(EVENTS, "events", "event-9")
+        await lists.project("KV_WT_runs", "runs", run)
+        for name, value in (("_MAX_SCANNED", 7), ("_BLOCK", 2), ("_MAX_BLOCK", 2)):  # eight events
+            monkeypatch.setattr(stream_pages, name, value)
+        # the newest that begin so are not what a whole id means
+        assert (await lists.get_event("order-1")).id == "order-1"
+        assert (await lists.kept_event("order-1"))["seq"] == 1
+        assert (await lists.kept_event("e7f44713-4"))["seq"] == 2
+        assert (await lists.get_run("e7f44713")).id == run
+        await bus.js.purge_stream(EVENTS)
+        await bus.js.purge_stream("KV_WT_runs")
+        for text, found in (
+            ("order-1", "order-1"),
+            ("order-12", "order-12"),
+            ("e7f44713-4", f"{run}-4"),
+            ("e7f447…", f"{run}-4"),
+        ):
+            assert (await lists.get_event(text)).id == found
+            with pytest.raises(NotFound):
+                await lists.kept_event(text)
+        for text in (run, "e7f44713"):
+            assert (await lists.get_run(text)).state == "Completed"
+        for ask, wrong in ((lists.get_event, "order-"), (lists.get_event, "order-…")):
+            with pytest.raises(Conflict):
+                await ask(wrong)
+        for ask, wrong in (
+            (lists.get_event, "order"),
+            (lists.get_event, "nothing-1"),
+            (lists.get_run, "e7f44714"),
+            (lists.get_run, "0" * 32),
+        ):
+            with pytest.raises(NotFound):
+                await ask(wrong)
+
+
+async def test_old_runs_are_found_behind_many_newer_ones(bus: Bus, tmp_path: Path) -> None:
+    created = [f"2027-01-{day:02}T08:00:00Z" for day in range(1, 29)]
+    async with listing(bus, tmp_path) as lists:
+        await store(bus, *(made.run(n, "Completed", run_id=f"{n:032}", created=day) for n, day in enumerate(created)))
+        await lists.project("KV_WT_runs", "runs", f"{27:032}")
+        await bus.js.purge_stream("KV_WT_runs")
+        newest = [f"{n:032}" for n in range(27, -1, -1)]
+        for limit in (1, 3, 4, 5, 100):
+            page = await lists.runs(Page(limit=limit, filters={"until": created[4]}))
+            assert [each.id for each in page] == newest[-4:][:limit]
+            filters: dict[str, str]
+            for filters, expected in (({"until": created[4]}, newest[-4:]), ({}, newest)):
+                found, notes = await every(lists.runs, limit, **filters)
+                assert [each.id for each in found] == expected
+                assert notes == []
 
 
 async def test_filters_find_the_same_before_and_after_the_history_has_it(bus: Bus, tmp_path: Path) -> None:

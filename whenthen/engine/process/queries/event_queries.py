@@ -83,16 +83,45 @@ class EventQueries:
         return {**event.data, "seq": listed.fields["seq"]}
 
     async def get_event(self, event_id: str) -> answers.StoredEvent:
-        if (seq := self._positions.get(event_id)) is not None:
-            event = await self._bus.event_at(seq)
-            if event is not None and event.id == event_id and (found := stored_event(event.data, seq)) is not None:
-                return found
-
-        fields = await self._ids.event(event_id)
+        try:
+            fields = await self.kept_event(event_id)
+        except NotFound:
+            row = await self._whole_ids.row("events", event_id)
+            if row is None:
+                raise
+            fields = _from_row(dict(row))
         found = stored_event(fields, fields["seq"])
         if found is None:
             raise NotFound(f"what has the id {event_id[:200]!r} is no event of ours")
         return found
+
+    async def kept_event(self, event_id: str) -> dict[str, Any]:
+        """An event as its stream keeps it, with its position as `seq`: among the newest by itself, further back where the history knows of it.
+
+        Errors: see `IdPrefixes.event`.
+        """
+        if (seq := self._positions.get(event_id)) is not None:
+            event = await self._bus.event_at(seq)
+            if event is not None and event.id == event_id:
+                return {**event.data, "seq": seq}
+        try:
+            fields = await self._ids.event(event_id)
+        except NotFound:
+            found = await self._further_back(event_id, exact=False)
+            if found is None:
+                raise
+            return found
+        if fields["id"] == event_id:
+            return fields
+        # an id that is whole comes before those that begin with it, however old
+        return await self._further_back(event_id, exact=True) or fields
+
+    async def _further_back(self, event_id: str, *, exact: bool) -> dict[str, Any] | None:
+        row = await self._whole_ids.row("events", event_id, exact=exact)
+        if row is None:
+            return None
+        event = await self._bus.event_at(seq := sequence(row["pos"]))
+        return None if event is None or event.id != row["id"] else {**event.data, "seq": seq}
 
 
 def _item(message: StoredMessage) -> dict[str, Any] | None:

@@ -11,7 +11,7 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
 from whenthen.engine.process.queries.lists.known_names import KnownNames
-from whenthen.engine.process.queries.lists.merged_lists import MergedLists, without_history
+from whenthen.engine.process.queries.lists.merged_lists import MOST_SCANNED, STOPPED, MergedLists, without_history
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.runs import BuiltInOrchestrator, RunFilter, attempt_logs
 from whenthen.runs.reports import task_runs
@@ -21,7 +21,7 @@ from whenthen.schemas.deployments import (
     RunState,
     is_run_id,
 )
-from whenthen.schemas.errors import BusUnavailable, InvalidInput
+from whenthen.schemas.errors import BusUnavailable, InvalidInput, NotFound
 from whenthen.schemas.history_rows import LEFT_OUT
 from whenthen.schemas.times import parse_time, to_us
 
@@ -32,6 +32,7 @@ _STREAM = f"KV_{RUN_STATES}"
 _FIELDS = [each.name for each in fields(FlowRun)]
 #: of what the history left out
 _DEFAULTS = {each.name: each.default for each in fields(FlowRun) if each.default is not MISSING} | {"parameters": {}}
+_MOST_ROWS = 1000  #: of one look into the history
 _PAGE_BYTES = 4_000_000  #: of the text of a log in one answer
 
 
@@ -82,28 +83,50 @@ class RunQueries:
 
     async def _add_older(self, found: Listing[answers.FlowRunDetail], asked: AskedList) -> None:
         """Add runs of the history that the bucket does not have any more."""
-        first = (await self._lists.stream_state(_STREAM))["first_seq"]
-        before = first if asked.before is None else asked.before
-        try:
-            rows = await self._lists.history_rows(
-                _STREAM, replace(asked, until_us=None), before=before, limit=asked.limit - len(found)
-            )
-        except BusUnavailable as error:
-            found.notes = [without_history(error)]
-            return
-        if rows["next"] is not None:
-            found.following = {"before": rows["next"]}
-        left_out = 0
-        for row in rows["rows"]:
-            run = {**_DEFAULTS, **row}
-            left_out += LEFT_OUT in row
-            if _in_range(run["created"], asked):
-                found.append(answers.FlowRunDetail.model_validate(run))
+        before: int | str = (
+            (await self._lists.stream_state(_STREAM))["first_seq"] if asked.before is None else asked.before
+        )
+        left_out = scanned = 0
+        # they are in the order of their changes, and `until` is about their creation: there may be many to pass over
+        limit = asked.limit - len(found)
+        while True:
+            try:
+                rows = await self._lists.history_rows(
+                    _STREAM, replace(asked, until_us=None), before=before, limit=limit
+                )
+            except BusUnavailable as error:
+                found.notes = [without_history(error)]
+                return
+            following = rows["next"]
+            for row in rows["rows"]:
+                if not _in_range(row["created"], asked):
+                    continue
+                if len(found) == asked.limit:
+                    following = before
+                    break
+                left_out += LEFT_OUT in row
+                found.append(answers.FlowRunDetail.model_validate({**_DEFAULTS, **row}))
+                before = str(row["pos"])
+            scanned += rows["scanned"]
+            if following is None or len(found) == asked.limit or scanned >= MOST_SCANNED:
+                break
+            before, limit = following, _MOST_ROWS
+        if following is not None:
+            found.following = {"before": str(following)}
+            if scanned >= MOST_SCANNED:
+                found.notes = [STOPPED % scanned]
         if left_out:
-            found.notes = [f"of {left_out} runs the large parameters or results are not kept any more"]
+            found.notes = [*found.notes, f"of {left_out} runs the large parameters or results are not kept any more"]
 
     async def get_run(self, run_id: str) -> answers.FlowRunDetail:
-        return flow_run_detail((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
+        """A run; of one that the bucket does not have any more what the history has. Raises NotFound, Conflict."""
+        try:
+            return flow_run_detail((await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run)
+        except NotFound:
+            row = await self._whole.row("runs", run_id)
+            if row is None:
+                raise
+            return answers.FlowRunDetail.model_validate({**_DEFAULTS, **row})
 
     async def list_task_runs(self, run_id: str, *, after: int, limit: int) -> answers.TaskRunList:
         run_id = (await self._orchestrator.get_flow_run(await self._ids.run(run_id))).run.id

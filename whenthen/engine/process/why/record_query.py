@@ -51,7 +51,7 @@ class RecordQuery:
             at_us = to_us(parse_time(found["at"]))
             key = {name: str(value) for name, value in found["key"].items()}
         elif automation is not None and event is not None:
-            target = (await self._events.get_event(event)).seq
+            target = (await self._events.kept_event(event))["seq"]
         else:
             raise InvalidInput("give a firing, or an automation and an event", path=("firing",))
         shard = self._rule_registry.shard_of(automation)

@@ -23,6 +23,7 @@ from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.decisions import DecisionReader
 from whenthen.engine.http import why_models
 from whenthen.engine.process.id_prefixes import IdPrefixes
+from whenthen.engine.process.queries.event_queries import EventQueries
 from whenthen.engine.process.queries.firing_queries import find_firing
 from whenthen.engine.process.queries.stored_events import event_fields
 from whenthen.runs import BuiltInOrchestrator
@@ -53,10 +54,13 @@ _COUNTS = frozenset(
 class TraceQuery:
     """Answers `GET /api/trace/<id>`."""
 
-    def __init__(self, bus: Bus, orchestrator: BuiltInOrchestrator, ids: IdPrefixes, *, shards: int) -> None:
+    def __init__(
+        self, bus: Bus, orchestrator: BuiltInOrchestrator, ids: IdPrefixes, events: EventQueries, *, shards: int
+    ) -> None:
         self._bus = bus
         self._orchestrator = orchestrator
         self._ids = ids
+        self._events = events
         self._shards = shards
 
     async def trace(self, wanted: str) -> why_models.TraceReport:
@@ -66,16 +70,19 @@ class TraceQuery:
             NotFound: nothing that is kept has it.
             BusUnavailable: NATS does not answer.
         """
-        return await _Walk(self._bus, self._orchestrator, self._ids, self._shards).of(wanted)
+        return await _Walk(self._bus, self._orchestrator, self._ids, self._events, self._shards).of(wanted)
 
 
 class _Walk:
     """One answer."""
 
-    def __init__(self, bus: Bus, orchestrator: BuiltInOrchestrator, ids: IdPrefixes, shards: int) -> None:
+    def __init__(
+        self, bus: Bus, orchestrator: BuiltInOrchestrator, ids: IdPrefixes, events: EventQueries, shards: int
+    ) -> None:
         self._bus = bus
         self._orchestrator = orchestrator
         self._ids = ids
+        self._events = events
         self._shards = shards
         self._record = DecisionReader(bus)
         self._items: dict[str, why_models.TraceItem] = {}
@@ -123,10 +130,10 @@ class _Walk:
             if await self._of_trace(wanted):
                 return f"trace:{wanted}"
         try:
-            event = await self._ids.event(wanted)
+            event = await self._events.kept_event(wanted)
         except NotFound:
             raise NotFound(
-                f"nothing that is kept has the id {wanted[:200]!r}: no event (of the last 50,000), firing, action, run or trace"
+                f"nothing that is kept has the id {wanted[:200]!r}: no event (of the last 50,000, or in the history), firing, action, run or trace"
             ) from None
         name = await self._back_from_event(event)
         await self._forward(event)

@@ -19,7 +19,7 @@ from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.why.log_replay import KeptLog, LogReplay
 from whenthen.rules.recorded import WhyAnswer, main_decision
 from whenthen.schemas.decision_records import DecisionRow
-from whenthen.schemas.errors import InvalidInput, NotFound
+from whenthen.schemas.errors import InvalidInput, NotFound, did_you_mean
 from whenthen.schemas.firings import Reason
 from whenthen.schemas.times import format_us, parse_time, to_us
 from whenthen.triggers import CompiledAutomation
@@ -77,17 +77,17 @@ class WhyQuery:
 
     async def _of_event(self, shard: int, log: KeptLog, automation: str, event_id: str) -> why_models.WhyReport:
         try:
-            stored = await self._events.get_event(event_id)
+            stored = await self._events.kept_event(event_id)
         except NotFound:
             return await self._from_rows(shard, log, automation, event_id)
-        recorded = await self._record.at(shard, automation, stored.seq)
+        recorded = await self._record.at(shard, automation, stored["seq"])
         notes: list[str] = []
-        number = recorded.rules or log.revision_at(stored.seq) or (await self._record.offset(shard)).rules
+        number = recorded.rules or log.revision_at(stored["seq"]) or (await self._record.offset(shard)).rules
         compiled = await self._log.compiled(number, automation, notes)
         rows = recorded.rows
         answer = WhyAnswer()
-        if compiled is not None and stored.seq not in log.skipped:
-            answer, _ = await self._log.replayed(shard, log, compiled, stored.seq, notes)
+        if compiled is not None and stored["seq"] not in log.skipped:
+            answer, _ = await self._log.replayed(shard, log, compiled, stored["seq"], notes)
         decision = answer.decision
         row = main_decision(rows)
         if row is None and decision is not None:
@@ -96,7 +96,7 @@ class WhyQuery:
         if not recorded.evaluated:
             reason = _NOT_EVALUATED
             notes.append("the shard has not evaluated this position yet; below is what it will decide as it looks now")
-        elif stored.seq in log.skipped:
+        elif stored["seq"] in log.skipped:
             reason = "set_aside"
             notes.append("the shard passed this event over, as processes hung on it")
         elif compiled is None and row is None:
@@ -112,8 +112,8 @@ class WhyQuery:
         ]
         return self._report(
             automation,
-            event=stored.id,
-            seq=stored.seq,
+            event=stored["id"],
+            seq=stored["seq"],
             row=row,
             reason=reason,
             rules=number,
@@ -130,6 +130,11 @@ class WhyQuery:
         kept = await self._record.kept(shard, automation)
         rows = [row for row in kept.newest(automation) if row.event == event_id]
         if not rows:
+            if automation not in (known := self._rule_registry.now.automations):
+                raise NotFound(
+                    f"nothing is kept of the automation {automation[:80]!r} about an event {event_id[:200]!r}, and the rules have none "
+                    f"of that name{did_you_mean(automation, known)}"
+                )
             raise NotFound(
                 f"the event {event_id[:200]!r} is not kept, nor a decision of {automation} about it; events are kept from position "
                 f"{log.first} on, stored at {format_us(log.first_us)} (retain_events)"

@@ -24,6 +24,7 @@ from whenthen.schemas.times import format_us, parse_time, to_us
 
 __all__ = [
     "MOST_BYTES",
+    "MOST_SCANNED",
     "STOPPED",
     "ListKind",
     "ListedItem",
