@@ -26,6 +26,7 @@ __all__ = [
     "PLACEHOLDER",
     "TERMINAL",
     "WAITING",
+    "CatchUp",
     "Concurrency",
     "Deployment",
     "DeploymentTrigger",
@@ -50,6 +51,14 @@ def is_run_id(text: str) -> bool:
     return _RUN_ID.fullmatch(text) is not None
 
 
+class CatchUp(StrEnum):
+    """Which times of a schedule that passed while no scheduler ran get a run."""
+
+    NONE = "none"
+    LAST = "last"  #: the latest
+    ALL = "all"
+
+
 class Schedule(Model):
     """When a deployment runs by itself."""
 
@@ -68,6 +77,22 @@ class Schedule(Model):
     """Whether it starts out running; pausing and resuming at run time wins over this."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Parameters of its runs; they win over the deployment's defaults."""
+    catch_up: CatchUp = CatchUp.LAST
+    """Which of the times that passed while no scheduler ran get a run: `none`, the `last` one, or `all`, at most 1,000."""
+    catch_up_within: Duration = timedelta(hours=1)
+    """How old a time may be that is made up for; at most 30 days."""
+
+    @field_validator("catch_up", mode="before")
+    @classmethod
+    def _known_word(cls, value: Any) -> Any:
+        return CatchUp(value) if isinstance(value, str) and value in set(CatchUp) else value
+
+    @field_validator("catch_up_within")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if value > timedelta(days=30):
+            raise ValueError("at most 30 days; older times are for `whenthen deployments backfill`")
+        return value
 
     @model_validator(mode="after")
     def _one_kind(self) -> Schedule:

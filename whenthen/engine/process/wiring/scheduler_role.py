@@ -10,7 +10,7 @@ import nats.js.errors
 
 from whenthen.engine.flow_runs import RunEndings, RunEventPublisher, ToldEventPublisher
 from whenthen.engine.process.wiring.process_parts import ProcessParts
-from whenthen.runs import Reaper, ReaperSettings, Scheduler
+from whenthen.runs import Reaper, ReaperSettings, schedules
 from whenthen.schemas.errors import WhenthenError
 
 __all__ = ["SchedulerRole"]
@@ -25,7 +25,7 @@ class SchedulerRole:
         lost_after = parts.settings.worker_lost_after
         reaper = ReaperSettings(lost_after=lost_after, interval=min(timedelta(seconds=5), lost_after / 4))
         start = parts.supervisor.start_restarting
-        start(SCHEDULER, Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
+        start(SCHEDULER, schedules.Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
         start(REAPER, Reaper(parts.stores, settings=reaper).run)
         count = parts.metrics.run_events_set_aside.inc
         endings = RunEndings(parts.metrics, parts.redactor.text, parts.spans)
