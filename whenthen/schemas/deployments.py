@@ -23,6 +23,7 @@ from whenthen.schemas.triggers import Trigger
 __all__ = [
     "ACTIVE",
     "MAX_PARAMETER_BYTES",
+    "MOST_CATCH_UP",
     "PLACEHOLDER",
     "TERMINAL",
     "WAITING",
@@ -38,6 +39,7 @@ __all__ = [
 ]
 
 MAX_PARAMETER_BYTES = 256 * 1024  #: of a run: it and its events must fit into one NATS message
+MOST_CATCH_UP = timedelta(days=30)  #: of a schedule
 #: `{{ name }}` in a word of a command
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
@@ -90,8 +92,8 @@ class Schedule(Model):
     @field_validator("catch_up_within")
     @classmethod
     def _bounded(cls, value: timedelta) -> timedelta:
-        if value > timedelta(days=30):
-            raise ValueError("at most 30 days; older times are for `whenthen deployments backfill`")
+        if value > MOST_CATCH_UP:
+            raise ValueError(f"at most {MOST_CATCH_UP.days} days; older times are for `whenthen deployments backfill`")
         return value
 
     @model_validator(mode="after")
