@@ -45,6 +45,8 @@ PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 #: `$.parameters.customer`, `$.parameters.order.customer`
 _KEY = re.compile(r"\$\.parameters(\.[^\W\d][\w-]*)+")
+#: `06:00`, `06:00 Europe/Paris`
+_DAILY = re.compile(r"(\d{1,2}):(\d{2})(?:\s+(\S+))?")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
@@ -207,6 +209,8 @@ class Deployment(Model):
     retries: int = Field(default=0, ge=0, le=100)
     """Further attempts after a failure, a time-out or a crash."""
     retry_delay: Duration = timedelta(seconds=10)
+    expect_completion: str | None = Field(default=None, max_length=100)
+    """By when a run of the day should have completed, such as `06:00 Europe/Paris`; the event `deployment.late` says that none did."""
     task_run_events: bool = False
     """Whether each state of a task run is an event, `task-run.<State>`."""
 
@@ -228,6 +232,7 @@ class Deployment(Model):
             raise ValueError("`python` is the interpreter of an `entrypoint`; a command names its own program")
         if twice := sorted(self.secret_parameters.keys() & self.parameters.keys())[:1]:
             raise ValueError(f"{twice[0]!r} stands in `parameters` and in `secret_parameters`; leave one out")
+        _ = self.expected_times  # raises
         if self.concurrency_limit is not None and self.concurrency is not None:
             raise ValueError("`concurrency_limit` and `concurrency` say the same thing; write one of them")
         named = [trigger.name for trigger in self.triggers]
@@ -249,6 +254,18 @@ class Deployment(Model):
             )
         _check_size(self.parameters, "`parameters`")
         return self
+
+    @property
+    def expected_times(self) -> Schedule | None:
+        """The times of `expect_completion`, one a day."""
+        if self.expect_completion is None:
+            return None
+        found = _DAILY.fullmatch(self.expect_completion.strip())
+        if found is None or int(found[1]) > 23 or int(found[2]) > 59:
+            raise ValueError(
+                f"expect_completion {self.expect_completion!r} is no time of the day; write 06:00, or 06:00 Europe/Paris"
+            )
+        return Schedule(name="expected", cron=f"{int(found[2])} {int(found[1])} * * *", timezone=found[3] or "UTC")
 
     @property
     def limits(self) -> Concurrency | None:

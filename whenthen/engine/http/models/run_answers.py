@@ -134,6 +134,8 @@ class DeploymentDetail(DeploymentSummary):
     """Such as 90s; absent without one."""
     retries: int
     retry_delay: str
+    expect_completion: str = ""
+    """By when a run of the day should have completed; absent without it."""
     upcoming: list[UpcomingRun] = []
     """The next runs of its schedules, at most 10; none of what is paused."""
     triggers: list[DeploymentTriggerState] = []

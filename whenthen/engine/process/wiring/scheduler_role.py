@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import nats.js.errors
 
@@ -16,6 +16,7 @@ from whenthen.schemas.errors import WhenthenError
 __all__ = ["SchedulerRole"]
 
 SCHEDULER, REAPER, RUN_EVENTS, TOLD_EVENTS = "scheduler", "reaper", "run events", "told events"
+LATENESS = "expected completions"
 _PUBLISHED_S = 2.0  #: that a stopping process waits for the events of what its workers changed last
 
 
@@ -27,6 +28,10 @@ class SchedulerRole:
         start = parts.supervisor.start_restarting
         start(SCHEDULER, schedules.Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
         start(REAPER, Reaper(parts.stores, settings=reaper).run)
+        watch = schedules.LatenessWatch(
+            parts.stores, parts.rule_registry, parts.bus.publish, clock=lambda: datetime.now(UTC)
+        )
+        start(LATENESS, watch.run)
         count = parts.metrics.run_events_set_aside.inc
         endings = RunEndings(parts.metrics, parts.redactor.text, parts.spans)
         publisher = RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count, ended=endings.note)
@@ -36,7 +41,7 @@ class SchedulerRole:
 
     async def stop(self) -> None:
         """Start no more runs; events of flow runs are still published."""
-        for name in (SCHEDULER, REAPER):
+        for name in (SCHEDULER, REAPER, LATENESS):
             await self._parts.supervisor.end(name)
 
     async def wait_until_published(self) -> None:
