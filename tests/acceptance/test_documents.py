@@ -231,6 +231,10 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ):
         ask("GET", path)
 
+    for method in ("GET", "POST"):
+        ask(method, "/api/deployments/load/backfill?since=2d&until=0s")
+        ask(method, "/api/deployments/load/backfill?since=9000d&until=0s")
+        ask(method, "/api/deployments/nobody/backfill?since=2d&until=0s")
     for verb in ("pause", "resume"):
         ask("POST", f"/api/work-pools/default/{verb}")
     ask("POST", "/api/work-pools/nobody/pause")

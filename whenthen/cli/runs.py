@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -110,6 +110,7 @@ def add_commands(app: typer.Typer) -> None:
     deployments.command("run")(run_deployment)
     deployments.command("pause")(pause_deployment)
     deployments.command("resume")(resume_deployment)
+    deployments.command("backfill")(backfill_deployment)
     runs = new_group(app, "runs", RUNS.about)
     add_listing(runs, RUNS)
     runs.command("show")(show_run)
@@ -200,6 +201,64 @@ def resume_deployment(
 ) -> None:
     """Resume a deployment's schedules; what passed meanwhile is not made up for."""
     _switch(name, "resume", schedule, url, ca, as_json)
+
+
+@errors
+def backfill_deployment(
+    name: DeploymentArgument,
+    since: Annotated[
+        str, typer.Option("--from", help="The first time: 2026-01-01, a time with its offset, or how long ago (7d).")
+    ],
+    until: Annotated[str, typer.Option("--to", help="Before this time, as --from.")] = "0s",
+    schedule: Annotated[
+        str | None, typer.Option("--schedule", "-s", help="Of this schedule; may be left out where there is one.")
+    ] = None,
+    yes: Annotated[
+        bool,
+        typer.Option(
+            "--yes", "-y", help="Start them without a question; --json asks none, and starts nothing without it."
+        ),
+    ] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="Show what would be started, and start nothing.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Start a run for each time of a schedule in the past, at most 1,000; a time that had its run gets no other."""
+    from whenthen.cli.client import Client, quoted
+
+    route = f"/api/deployments/{quoted(name)}/backfill"
+    query = {"since": _moment(since), "until": _moment(until), "schedule": schedule}
+    with Client.connect(url, ca) as client:
+        found = client.get(route, **query)
+        if not as_json:
+            _print_backfill(found)
+        if not preview and found["count"] and (yes or (not as_json and typer.confirm(f"Start {found['count']} runs?"))):
+            # what was shown is what is started
+            found = client.post(route, **{**query, "expected": found["count"]})
+            if not as_json:
+                before = f"; {found['there_before']} times had theirs before" if found["there_before"] else ""
+                stdout().print(f"{found['started']} runs are started{before}")
+    if as_json:
+        print_json(found)
+
+
+def _print_backfill(found: dict[str, Any]) -> None:
+    out = stdout()
+    out.print(escape(f"{found['deployment']}, schedule {found['schedule']}: {found['count']} times"))
+    for at in found["times"]:
+        out.print(f"  {local_time('at')({'at': at})}")
+    if found["count"] > len(found["times"]):
+        out.print(f"  ... to {local_time('last')(found)}")
+
+
+def _moment(text: str) -> str:
+    """A day alone is its beginning here."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        return text
+    return datetime.combine(day, datetime.min.time()).astimezone().isoformat()
 
 
 def _switch(name: str, verb: str, schedule: str | None, url: str, ca: str | None, as_json: bool) -> None:

@@ -5,7 +5,7 @@ State is stored behind the protocols of `Stores`: in memory here, over NATS in `
 
 from __future__ import annotations
 
-from whenthen.runs import reports
+from whenthen.runs import reports, schedules
 from whenthen.runs.attempts import attempt_logs
 from whenthen.runs.limits import pause_flags
 from whenthen.runs.orchestrator import (
@@ -21,9 +21,6 @@ from whenthen.runs.run_pages import (
 from whenthen.runs.run_states import (
     flow_run_event,
     run_from_record,
-)
-from whenthen.runs.scheduler import (
-    Scheduler,
 )
 from whenthen.runs.stores import (
     EVERY_RUN,
@@ -51,7 +48,6 @@ __all__ = [
     "RunFilter",
     "RunPage",
     "RunPageCollector",
-    "Scheduler",
     "Stored",
     "Stores",
     "Worker",
@@ -61,4 +57,5 @@ __all__ = [
     "pause_flags",
     "reports",
     "run_from_record",
+    "schedules",
 ]

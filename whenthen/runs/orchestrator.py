@@ -137,6 +137,10 @@ class BuiltInOrchestrator:
             raise NotFound(f"there is no flow run {run_id[:80]!r}; `whenthen runs` lists them")
         return stored
 
+    async def has_run(self, run_id: str) -> bool:
+        """Whether there is such a run."""
+        return await self._stores.runs.get(run_id) is not None
+
     async def flow_run_page(self, wanted: RunFilter, *, limit: int) -> RunPage:
         """A page of runs; see `RunStore.list`."""
         return await self._stores.runs.list(wanted, limit=limit)
@@ -214,6 +218,10 @@ class BuiltInOrchestrator:
             except Conflict:
                 continue
         raise Conflict(f"{key} keeps changing; try again")
+
+    def deployment(self, name: str) -> Deployment:
+        """The deployment of this name. Raises `NotFound`; lists near names."""
+        return self._deployment(name)
 
     def _deployment(self, name: str) -> Deployment:
         current = self._deployments.current()

@@ -107,7 +107,7 @@ class RunStore(Protocol):
 class Flag:
     """A pause flag: of a deployment (`deployment/<name>`), schedule (`schedule/<deployment>/<name>`) or automation.
 
-    `work-pool/<name>` is that of a work pool. `position/<deployment>/<schedule>` has, in `changed`, the last time for which the schedule created a run, and in `note`
+    `work-pool/<name>` is that of a work pool. `expected/<deployment>` has, in `changed`, the last deadline of an expected completion that was looked at. `position/<deployment>/<schedule>` has, in `changed`, the last time for which the schedule created a run, and in `note`
     a hash of the schedule's fields.
     """
 

@@ -23,9 +23,11 @@ from whenthen.schemas.triggers import Trigger
 __all__ = [
     "ACTIVE",
     "MAX_PARAMETER_BYTES",
+    "MOST_CATCH_UP",
     "PLACEHOLDER",
     "TERMINAL",
     "WAITING",
+    "CatchUp",
     "Concurrency",
     "Deployment",
     "DeploymentTrigger",
@@ -37,17 +39,28 @@ __all__ = [
 ]
 
 MAX_PARAMETER_BYTES = 256 * 1024  #: of a run: it and its events must fit into one NATS message
+MOST_CATCH_UP = timedelta(days=30)  #: of a schedule
 #: `{{ name }}` in a word of a command
 PLACEHOLDER = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 
 #: `$.parameters.customer`, `$.parameters.order.customer`
 _KEY = re.compile(r"\$\.parameters(\.[^\W\d][\w-]*)+")
+#: `06:00`, `06:00 Europe/Paris`
+_DAILY = re.compile(r"(\d{1,2}):(\d{2})(?:\s+(\S+))?")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
 
 
 def is_run_id(text: str) -> bool:
     """Whether this can be the id of a flow run. An id becomes a part of NATS subjects, where `>` and `*` mean all runs."""
     return _RUN_ID.fullmatch(text) is not None
+
+
+class CatchUp(StrEnum):
+    """Which times of a schedule that passed while no scheduler ran get a run."""
+
+    NONE = "none"
+    LAST = "last"  #: the latest
+    ALL = "all"
 
 
 class Schedule(Model):
@@ -68,6 +81,22 @@ class Schedule(Model):
     """Whether it starts out running; pausing and resuming at run time wins over this."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Parameters of its runs; they win over the deployment's defaults."""
+    catch_up: CatchUp = CatchUp.LAST
+    """Which of the times that passed while no scheduler ran get a run: `none`, the `last` one, or `all`, at most 1,000."""
+    catch_up_within: Duration = timedelta(hours=1)
+    """How old a time may be that is made up for; at most 30 days."""
+
+    @field_validator("catch_up", mode="before")
+    @classmethod
+    def _known_word(cls, value: Any) -> Any:
+        return CatchUp(value) if isinstance(value, str) and value in set(CatchUp) else value
+
+    @field_validator("catch_up_within")
+    @classmethod
+    def _bounded(cls, value: timedelta) -> timedelta:
+        if value > MOST_CATCH_UP:
+            raise ValueError(f"at most {MOST_CATCH_UP.days} days; older times are for `whenthen deployments backfill`")
+        return value
 
     @model_validator(mode="after")
     def _one_kind(self) -> Schedule:
@@ -180,6 +209,8 @@ class Deployment(Model):
     retries: int = Field(default=0, ge=0, le=100)
     """Further attempts after a failure, a time-out or a crash."""
     retry_delay: Duration = timedelta(seconds=10)
+    expect_completion: str | None = Field(default=None, max_length=100)
+    """By when a run of the day should have completed, such as `06:00 Europe/Paris`; the event `deployment.late` says that none did."""
     task_run_events: bool = False
     """Whether each state of a task run is an event, `task-run.<State>`."""
 
@@ -201,6 +232,7 @@ class Deployment(Model):
             raise ValueError("`python` is the interpreter of an `entrypoint`; a command names its own program")
         if twice := sorted(self.secret_parameters.keys() & self.parameters.keys())[:1]:
             raise ValueError(f"{twice[0]!r} stands in `parameters` and in `secret_parameters`; leave one out")
+        _ = self.expected_times  # raises
         if self.concurrency_limit is not None and self.concurrency is not None:
             raise ValueError("`concurrency_limit` and `concurrency` say the same thing; write one of them")
         named = [trigger.name for trigger in self.triggers]
@@ -222,6 +254,18 @@ class Deployment(Model):
             )
         _check_size(self.parameters, "`parameters`")
         return self
+
+    @property
+    def expected_times(self) -> Schedule | None:
+        """The times of `expect_completion`, one a day."""
+        if self.expect_completion is None:
+            return None
+        found = _DAILY.fullmatch(self.expect_completion.strip())
+        if found is None or int(found[1]) > 23 or int(found[2]) > 59:
+            raise ValueError(
+                f"expect_completion {self.expect_completion!r} is no time of the day; write 06:00, or 06:00 Europe/Paris"
+            )
+        return Schedule(name="expected", cron=f"{int(found[2])} {int(found[1])} * * *", timezone=found[3] or "UTC")
 
     @property
     def limits(self) -> Concurrency | None:

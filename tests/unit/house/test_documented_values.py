@@ -43,10 +43,12 @@ from whenthen.rules.following.playing import MOST_EVENTS, MOST_STOPS
 from whenthen.runs import WorkerSettings, commands, result_file, runner
 from whenthen.runs.reports import report_lines, task_runs
 from whenthen.runs.run_output import LogLimits
+from whenthen.runs.schedules import backfills, past_times
 from whenthen.schemas import history_rows, trace_context, triggers
 from whenthen.schemas.actions import CallWebhook, Retry
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.calendar import recurrence
+from whenthen.schemas.deployments import MOST_CATCH_UP
 from whenthen.schemas.events import EventLimits
 from whenthen.schemas.ruletests import RuleTest
 from whenthen.schemas.times import format_duration, parse_duration
@@ -131,6 +133,9 @@ CLAIMS: list[tuple[str, str]] = [
     ("command-line", f"There are at most {access.MOST_TOKENS};"),
     ("command-line", f"works once and for {words(access.ADDRESS_LASTS // timedelta(minutes=1))} minutes"),
     ("command-line", f"(up to {binary(rule_set_routes.RULES_LIMIT)})"),
+    ("deployments", f"`all` for each (at most the last {n(past_times.MOST_CAUGHT_UP)})"),
+    ("deployments", f"at most {MOST_CATCH_UP.days} days); such a run"),
+    ("deployments", f"One of more than {n(backfills.MOST_BACKFILLED)} runs is refused"),
     ("deployments", f"more than {recurrence._MAX_POSITIONS} `BYSETPOS`"),
     ("deployments", f"JSON of at most {binary(runner.MAX_RESULT_BYTES)} and {runner.MAX_RESULT_DEPTH} levels"),
     ("deployments", f"when it is at most {decimal(commands._MAX_VARIABLE_BYTES)}"),

@@ -21,7 +21,7 @@ from whenthen.runs.memory_stores import memory_stores
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reaper import Reaper
 from whenthen.runs.run_states import new_run, transition
-from whenthen.runs.scheduler import Scheduler
+from whenthen.runs.schedules.scheduler import Scheduler
 from whenthen.runs.stores import Flag
 from whenthen.runs.worker import MOST_UNFORESEEN, Worker, WorkerSettings
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState, Schedule

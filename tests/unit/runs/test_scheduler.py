@@ -11,7 +11,7 @@ from tests.deployment_set import DeploymentSet
 from whenthen.runs.limits.pause_flags import is_paused
 from whenthen.runs.memory_stores import memory_stores
 from whenthen.runs.orchestrator import BuiltInOrchestrator
-from whenthen.runs.scheduler import Scheduler
+from whenthen.runs.schedules.scheduler import Scheduler
 from whenthen.runs.stores import Stores
 from whenthen.schemas.deployments import Deployment, RunState, Schedule
 

@@ -243,6 +243,14 @@ class Api(Protocol):
 
     async def resume_work_pool(self, name: str) -> answers.WorkPoolState: ...
 
+    async def plan_backfill(self, name: str, schedule: str | None, since: str, until: str) -> answers.BackfillState:
+        """Changes nothing. Raises InvalidInput, NotFound."""
+
+    async def start_backfill(
+        self, name: str, schedule: str | None, since: str, until: str, expected: int | None
+    ) -> answers.BackfillState:
+        """Raises InvalidInput, NotFound, Conflict."""
+
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail: ...
 
     async def redrive_action(self, key: str, *, new_key: bool) -> answers.Redriven:

@@ -50,6 +50,7 @@ After = Annotated[str | None, Query(max_length=512, description="The name of the
 Filter = Annotated[str | None, Query(max_length=4096)]
 Since = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The beginning.")]
 Until = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The end, exclusive.")]
+Moment = Annotated[str, Query(max_length=64, description="A time, or how long ago: `7d`.")]
 IdPrefix = Annotated[str | None, Query(max_length=512, description="How the id begins.")]
 Text = Annotated[str | None, Query(max_length=512, description="Anywhere, whatever its case.")]
 Pairs = Annotated[list[str] | None, Query(max_length=64, description="`name=value`; several times for several.")]
@@ -253,6 +254,26 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     async def resume_deployment(name: Named, schedule: Filter = None) -> answers.DeploymentDetail:
         """Resume its schedules, or the named one."""
         return await api.resume_deployment(name, schedule)
+
+    @get("/deployments/{name}/backfill", tags=["deployments"])
+    async def plan_backfill(
+        name: Named, since: Moment, until: Moment, schedule: Filter = None
+    ) -> answers.BackfillState:
+        """Which runs a backfill of a schedule would start, for its times from `since` to before `until`. Changes nothing."""
+        return await api.plan_backfill(name, schedule, since, until)
+
+    @post("/deployments/{name}/backfill", tags=["deployments"])
+    async def start_backfill(
+        name: Named,
+        since: Moment,
+        until: Moment,
+        schedule: Filter = None,
+        expected: Annotated[
+            int | None, Query(ge=0, description="Refused when it is of another number of runs.")
+        ] = None,
+    ) -> answers.BackfillState:
+        """Start a run for each time of a schedule from `since` to before `until`, at most 1,000. A time that had its run gets no other."""
+        return await api.start_backfill(name, schedule, since, until, expected)
 
     @get("/work-pools", tags=["work pools"])
     async def list_work_pools(request: Request, response: Response, after: After = None) -> list[answers.WorkPoolState]:

@@ -163,10 +163,14 @@ class ServerApi:
         self.list_workers = pools.list_workers
         self.pause_work_pool = done("work-pool-paused", pools.pause_work_pool)
         self.resume_work_pool = done("work-pool-resumed", pools.resume_work_pool)
-        run_commands = RunCommands(orchestrator, deployments, runs, ids)
+        run_commands = RunCommands(orchestrator, deployments, runs, ids, clock)
         self.pause_deployment = done("deployment-paused", run_commands.pause_deployment)
         self.resume_deployment = done("deployment-resumed", run_commands.resume_deployment)
         self.run_deployment = done("run-started", run_commands.run_deployment, told=lambda run: run.id)
+        self.plan_backfill = run_commands.plan_backfill
+        self.start_backfill = done(
+            "backfill-started", run_commands.start_backfill, told=lambda made: f"{made.started} runs of {made.schedule}"
+        )
         self.cancel_run = done("run-cancelled", run_commands.cancel_run)
 
         self.trace = TraceQuery(bus, orchestrator, ids, events, shards=shards).trace

@@ -1,6 +1,6 @@
 """When a schedule comes next: cron, interval and RRULE in a time zone. Pure: no clock.
 
-`runs.scheduler` and schedule triggers ask it; `Schedule` and `ScheduleTrigger` check themselves with it at load.
+`runs.schedules` and schedule triggers ask it; `Schedule` and `ScheduleTrigger` check themselves with it at load.
 
 What a change of the clocks does (docs/deployments.md, "Schedules"):
 

@@ -87,6 +87,8 @@ ROUTES: Final[Mapping[tuple[str, str], Need | AccessScope]] = MappingProxyType(
         ("POST", "/api/deployments/{name}/run"): _OPERATE,
         ("POST", "/api/deployments/{name}/pause"): _OPERATE,
         ("POST", "/api/deployments/{name}/resume"): _OPERATE,
+        ("GET", "/api/deployments/{name}/backfill"): _READ,
+        ("POST", "/api/deployments/{name}/backfill"): _OPERATE,
         ("GET", "/api/work-pools"): _READ,
         ("POST", "/api/work-pools/{name}/pause"): _OPERATE,
         ("POST", "/api/work-pools/{name}/resume"): _OPERATE,

@@ -24,6 +24,7 @@ from whenthen.engine.http.models.history_models import (
 from whenthen.engine.http.models.page_answers import RuleSource, ShardPosition, StreamSize, SystemSizes
 from whenthen.engine.http.models.run_answers import (
     ActionState,
+    BackfillState,
     DeadLetterCount,
     DeploymentDetail,
     DeploymentSummary,
@@ -45,6 +46,7 @@ __all__ = [
     "AutomationDetail",
     "AutomationState",
     "AutomationSummary",
+    "BackfillState",
     "DeadLetterCount",
     "DecisionItem",
     "DeploymentDetail",

@@ -11,6 +11,7 @@ from whenthen.schemas.deployments import RunState
 
 __all__ = [
     "ActionState",
+    "BackfillState",
     "DeadLetterCount",
     "DeploymentDetail",
     "DeploymentSummary",
@@ -33,6 +34,28 @@ class ScheduleState(AnswerModel):
     timezone: str
     paused: bool
     next: str | None
+
+
+class UpcomingRun(AnswerModel):
+    schedule: str
+    at: str
+
+
+class BackfillState(AnswerModel):
+    """Runs of a schedule for times of the past."""
+
+    deployment: str
+    schedule: str
+    parameters: dict[str, Any]
+    count: int
+    """How many times there are, each of which is to have a run."""
+    times: list[str]
+    """The first of them, at most 20."""
+    last: str | None
+    started: int | None = None
+    """How many runs are new; absent where nothing was started."""
+    there_before: int | None = None
+    """How many times had their run already; absent where nothing was started."""
 
 
 class ConcurrencyState(AnswerModel):
@@ -111,6 +134,10 @@ class DeploymentDetail(DeploymentSummary):
     """Such as 90s; absent without one."""
     retries: int
     retry_delay: str
+    expect_completion: str = ""
+    """By when a run of the day should have completed; absent without it."""
+    upcoming: list[UpcomingRun] = []
+    """The next runs of its schedules, at most 10; none of what is paused."""
     triggers: list[DeploymentTriggerState] = []
     """What starts it: each is the automation `<deployment>:<name>`."""
     task_run_events: bool = False

@@ -95,7 +95,7 @@ class PauseFlag(MessageModel):
     """Whether an automation, deployment or schedule is paused, or up to when a schedule was followed."""
 
     key: str
-    """`automation/<name>`, `deployment/<name>`, `work-pool/<name>`, `schedule/<deployment>/<name>`, `position/<deployment>/<name>`."""
+    """`automation/<name>`, `deployment/<name>`, `work-pool/<name>`, `schedule/<deployment>/<name>`, `expected/<deployment>`, `position/<deployment>/<name>`."""
     paused: bool
     changed: str
     note: str

@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
 from uuid import uuid4
 
 from whenthen.engine.http import RunRequest
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
 from whenthen.engine.process.queries.deployment_queries import DeploymentQueries
+from whenthen.engine.process.queries.moments import time_range
 from whenthen.engine.process.queries.run_queries import RunQueries, flow_run_detail
-from whenthen.runs import BuiltInOrchestrator
+from whenthen.runs import BuiltInOrchestrator, schedules
+from whenthen.schemas.errors import Conflict
+from whenthen.schemas.times import format_time, from_us
 from whenthen.schemas.trace_context import child_trace
 
 __all__ = ["RunCommands"]
+
+
+_SHOWN = 20  #: times of a backfill
 
 
 class RunCommands:
@@ -23,7 +30,10 @@ class RunCommands:
         deployments: DeploymentQueries,
         runs: RunQueries,
         ids: IdPrefixes,
+        clock: Callable[[], datetime],
     ) -> None:
+        self._clock = clock
+        self._backfills = schedules.Backfills(orchestrator, clock=clock)
         self._orchestrator = orchestrator
         self._deployments = deployments
         self._runs = runs
@@ -57,7 +67,42 @@ class RunCommands:
         )
         return flow_run_detail(run)
 
+    async def plan_backfill(self, name: str, schedule: str | None, since: str, until: str) -> answers.BackfillState:
+        """What a backfill would start."""
+        return _backfill(await self._planned(name, schedule, since, until))
+
+    async def start_backfill(
+        self, name: str, schedule: str | None, since: str, until: str, expected: int | None
+    ) -> answers.BackfillState:
+        """Start it, if it is of as many runs as are expected. Raises `Conflict`."""
+        planned = await self._planned(name, schedule, since, until)
+        if expected is not None and planned.span.count != expected:
+            raise Conflict(
+                f"the backfill is of {planned.span.count} runs by now, and not of {expected}; look at it again"
+            )
+        started, there = await self._backfills.start(planned)
+        return _backfill(planned).model_copy(update={"started": started, "there_before": there})
+
+    async def _planned(self, name: str, schedule: str | None, since: str, until: str) -> schedules.Backfill:
+        now = self._clock()
+        start_us, end_us = time_range({"since": since, "until": until}, now)
+        assert start_us is not None
+        assert end_us is not None
+        return await self._backfills.plan(name, schedule, from_us(start_us), from_us(end_us))
+
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail:
         run_id = await self._ids.run(run_id)
         await self._orchestrator.cancel_flow_run(run_id)
         return await self._runs.get_run(run_id)
+
+
+def _backfill(planned: schedules.Backfill) -> answers.BackfillState:
+    times = planned.span.times
+    return answers.BackfillState(
+        deployment=planned.deployment.name,
+        schedule=planned.schedule.name,
+        parameters={**planned.deployment.parameters, **planned.schedule.parameters},
+        count=planned.span.count,
+        times=[format_time(at) for at in times[:_SHOWN]],
+        last=format_time(times[-1]) if times else None,
+    )

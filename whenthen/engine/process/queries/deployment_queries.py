@@ -9,13 +9,16 @@ from datetime import datetime
 from whenthen.engine.http import Listing, bounded
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.rule_registry import RuleRegistry
-from whenthen.runs import Flag, Stores, pause_flags
+from whenthen.runs import Flag, Stores, pause_flags, schedules
 from whenthen.schemas.calendar import next_after
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import NotFound
 from whenthen.schemas.times import format_time
 
 __all__ = ["DeploymentQueries", "deployment_summary"]
+
+
+_UPCOMING = 10  #: runs that are shown
 
 
 class DeploymentQueries:
@@ -34,21 +37,29 @@ class DeploymentQueries:
         found = self._rule_registry.current().get(name)
         if found is None:
             raise NotFound(f"there is no deployment {name[:200]!r}")
-        summary = deployment_summary(found, await self._stores.flags.all(), self._clock())
+        flags, now = await self._stores.flags.all(), self._clock()
+        summary = deployment_summary(found, flags, now)
         rule = found.model_dump(mode="json", exclude_none=True)
         schema = await asyncio.to_thread(self._rule_registry.now.rules.entry_schema, name)
         if schema is not None:
             rule["parameter_schema"] = schema
+        coming = sorted(
+            (format_time(at), schedule.name)
+            for schedule in found.schedules
+            if not pause_flags.is_paused(found.name, schedule, flags)
+            for at in schedules.upcoming(schedule, now, most=_UPCOMING)
+        )
+        rule["upcoming"] = [{"at": at, "schedule": schedule} for at, schedule in coming[:_UPCOMING]]
         return answers.DeploymentDetail.model_validate({**rule, **summary.model_dump()})
 
 
 def deployment_summary(deployment: Deployment, flags: Mapping[str, Flag], now: datetime) -> answers.DeploymentSummary:
     """How a deployment stands at `now`. `flags` say what is paused."""
-    schedules = []
+    states = []
     for schedule in deployment.schedules:
         paused = pause_flags.is_paused(deployment.name, schedule, flags)
         following = None if paused else next_after(schedule, now)
-        schedules.append(
+        states.append(
             answers.ScheduleState(
                 name=schedule.name,
                 when=schedule.cron or schedule.rrule or f"every {schedule.interval}",
@@ -61,7 +72,7 @@ def deployment_summary(deployment: Deployment, flags: Mapping[str, Flag], now: d
         name=deployment.name,
         runs=" ".join(deployment.command) if deployment.command else deployment.entrypoint,
         work_pool=deployment.work_pool,
-        schedules=schedules,
+        schedules=states,
         tags=deployment.tags,
         description=deployment.description,
     )

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import nats.js.errors
 
 from whenthen.engine.flow_runs import RunEndings, RunEventPublisher, ToldEventPublisher
 from whenthen.engine.process.wiring.process_parts import ProcessParts
-from whenthen.runs import Reaper, ReaperSettings, Scheduler
+from whenthen.runs import Reaper, ReaperSettings, schedules
 from whenthen.schemas.errors import WhenthenError
 
 __all__ = ["SchedulerRole"]
 
 SCHEDULER, REAPER, RUN_EVENTS, TOLD_EVENTS = "scheduler", "reaper", "run events", "told events"
+LATENESS = "expected completions"
 _PUBLISHED_S = 2.0  #: that a stopping process waits for the events of what its workers changed last
 
 
@@ -25,8 +26,12 @@ class SchedulerRole:
         lost_after = parts.settings.worker_lost_after
         reaper = ReaperSettings(lost_after=lost_after, interval=min(timedelta(seconds=5), lost_after / 4))
         start = parts.supervisor.start_restarting
-        start(SCHEDULER, Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
+        start(SCHEDULER, schedules.Scheduler(parts.stores, parts.rule_registry, parts.orchestrator).run)
         start(REAPER, Reaper(parts.stores, settings=reaper).run)
+        watch = schedules.LatenessWatch(
+            parts.stores, parts.rule_registry, parts.bus.publish, clock=lambda: datetime.now(UTC)
+        )
+        start(LATENESS, watch.run)
         count = parts.metrics.run_events_set_aside.inc
         endings = RunEndings(parts.metrics, parts.redactor.text, parts.spans)
         publisher = RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count, ended=endings.note)
@@ -36,7 +41,7 @@ class SchedulerRole:
 
     async def stop(self) -> None:
         """Start no more runs; events of flow runs are still published."""
-        for name in (SCHEDULER, REAPER):
+        for name in (SCHEDULER, REAPER, LATENESS):
             await self._parts.supervisor.end(name)
 
     async def wait_until_published(self) -> None:

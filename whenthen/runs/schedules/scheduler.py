@@ -1,8 +1,8 @@
 """The scheduler: which runs schedules create now, as a pure function, and the loop that creates them.
 
 Each time of a schedule creates one run, however many schedulers run and restart, because the time is part of
-the run's key. Of the times that passed while no scheduler ran, the latest within a grace period creates a run, which
-starts as Late; the others are skipped. Meaning: docs/deployments.md, "Schedules".
+the run's key. Of the times that passed while no scheduler ran, the latest of the last hour creates a run, which
+starts as Late, and the others are skipped, unless the schedule says otherwise (`catch_up`). Meaning: docs/deployments.md, "Schedules".
 """
 
 from __future__ import annotations
@@ -17,8 +17,9 @@ from datetime import UTC, datetime, timedelta
 from whenthen.runs.limits.pause_flags import deployment_flag, is_paused, schedule_flag
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.run_states import new_run
+from whenthen.runs.schedules.past_times import missed
 from whenthen.runs.stores import Deployments, Flag, Stores
-from whenthen.schemas.calendar import next_after, occurrences
+from whenthen.schemas.calendar import next_after
 from whenthen.schemas.deployments import Deployment, Schedule
 from whenthen.schemas.errors import BusUnavailable, Conflict, WhenthenError
 from whenthen.schemas.times import format_time
@@ -30,7 +31,6 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SchedulerSettings:
-    grace: timedelta = timedelta(hours=1)  #: a missed time older than this is skipped
     late_after: timedelta = timedelta(seconds=30)  #: a time that passed longer ago than this is missed
     longest_wait: timedelta = timedelta(
         seconds=1
@@ -86,11 +86,10 @@ def due(
                 switches = (deployment_flag(deployment.name), schedule_flag(deployment.name, schedule.name))
                 said = [position, *(flags[switch] for switch in switches if switch in flags)]
                 since = max(_changed(flag, now) for flag in said)
-            times = list(occurrences(schedule, max(since, now - settings.grace), now))
-            fresh = [at for at in times if now - at <= settings.late_after]
-            chosen = fresh or times[-1:]
-            found.extend(Due(deployment=deployment, schedule=schedule, at=at, late=not fresh) for at in chosen)
-            if times:
+            fresh, old = missed(schedule, since, now, late_after=settings.late_after)
+            found.extend(Due(deployment=deployment, schedule=schedule, at=at, late=True) for at in old)
+            found.extend(Due(deployment=deployment, schedule=schedule, at=at, late=False) for at in fresh)
+            if times := [*old, *fresh]:
                 positions[key] = Flag(paused=False, changed=format_time(times[-1]), note=meaning)
             if (following := next_after(schedule, now)) is not None:
                 upcoming.append(following)
