@@ -397,6 +397,26 @@ def test_pool_queue_and_what_of_job_variables_means_something_here_come_over() -
     assert rule == {"work_pool": "p"}
 
 
+def test_what_prefect_reads_nowhere_is_named_and_left_out() -> None:
+    rule, result = deployment_of(work_queue_name="q", job_variables={"env": {"A": "b"}}, queue="x")
+    assert rule == {}
+    assert [note.removeprefix("deployment 'f/n': ").partition(":")[0] for note in result.notes] == [
+        "work_queue_name",
+        "job_variables",
+        "queue",
+    ]
+
+
+def test_a_name_with_a_placeholder_is_no_template() -> None:
+    result = project(
+        {"name": "n-{{ $STAGE }}", "entrypoint": "a.py:f", "triggers": [{"expect": ["e"]}]},
+        {"name": "$x", "entrypoint": "a.py:f"},
+    )
+    assert [one["name"] for one in result.rules["deployments"]] == ["f/n-STAGE", "f/x"]
+    assert result.rules["automations"][0]["actions"][0]["deployment"] == "f/n-STAGE"
+    assert any("the name of its deployment is in {{ $STAGE }}" in note for note in result.notes)
+
+
 def test_a_folder_outside_of_the_project_is_named() -> None:
     rule, result = deployment_of(work_pool={"job_variables": {"working_dir": "/x"}})
     assert rule == {}

@@ -114,7 +114,8 @@ class _Deployment:
         self._subject = ""
 
     def imported(self) -> ImportedDeployment:
-        short = _name(self._places.filled(self._written.get("name")) or "default")
+        self._subject = f"deployment {str(self._written.get('name'))[:200]!r}"
+        short = self._named(self._written.get("name"), "deployment") or "default"
         point, problem = self._entry_point()
         flow = self._places.filled(self._written.get("flow_name")) or (
             None if point is None else self._flow_name(point) or function_name(point)
@@ -194,14 +195,17 @@ class _Deployment:
         if not isinstance(pool, dict):
             pool = {}
         ours: dict[str, Any] = {}
-        name = self._pool_name(pool.get("name"), "pool")
-        queue = self._pool_name(pool.get("work_queue_name") or self._written.get("work_queue_name"), "queue")
+        name = self._named(pool.get("name"), "pool", Aspect.POOL)
+        queue = self._named(pool.get("work_queue_name"), "queue", Aspect.POOL)
         if queue and queue != "default":
             name = f"{name or 'default'}.{queue}"
             self._say(f"a queue of a pool is a pool of its own here: {name!r}; start workers for it")
         if name:
             ours["work_pool"] = name
-        variables = pool.get("job_variables") or self._written.get("job_variables")
+        for key in ("work_queue_name", "job_variables"):
+            if self._written.get(key):
+                self._say(f"{key}: Prefect reads it below `work_pool` alone, so it had no effect; left out")
+        variables = pool.get("job_variables")
         if isinstance(variables, dict):
             ours |= self._job_variables(variables)
         for key, value in pool.items():
@@ -209,7 +213,8 @@ class _Deployment:
                 self._say(f"work_pool.{key}: has no counterpart; left out")
         return ours
 
-    def _pool_name(self, value: Any, what: str) -> str:
+    def _named(self, value: Any, what: str, lost: Aspect | None = None) -> str:
+        """A name, in which a placeholder without a value is the name of its variable."""
         if value is None or value == "":
             return ""
         text = str(self._places.filled(value))
@@ -219,7 +224,7 @@ class _Deployment:
             self._say(
                 f"the name of its {what} is in {{{{ {inside} }}}}, which has no value here; set it when importing, or write "
                 f"the name in place of {text!r}",
-                lost=Aspect.POOL,
+                lost=lost,
             )
         return _name(text)
 
@@ -351,4 +356,7 @@ def _of_what(step: Any) -> str:
 
 
 def _name(value: Any) -> str:
-    return re.sub(r"[\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069/]", "-", str(value)).strip()[:95].strip() or "default"
+    return (
+        re.sub(r"[{}\x00-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069/]", "-", str(value)).strip(" $")[:95].strip()
+        or "default"
+    )
