@@ -96,7 +96,7 @@ def load_imported(case: Case) -> Rules:
     """The case's automations as rules, by way of the text that the import writes."""
     with tempfile.TemporaryDirectory(prefix="whenthen-peer-") as folder:
         path = Path(folder) / "imported.yaml"
-        path.write_text(import_prefect(case["automations"]).text, encoding="utf-8")
+        path.write_text(import_prefect(case["automations"], runs="prefect").text, encoding="utf-8")
         return load_rules(path)
 
 

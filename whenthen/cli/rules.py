@@ -15,7 +15,7 @@ import typer
 from whenthen.cli.output import errors, escape, fail, print_json, print_problems, stdout
 
 if TYPE_CHECKING:
-    from whenthen.rules import Rules
+    from whenthen.rules import Rules, prefect_import
 
 __all__ = ["add_commands"]
 
@@ -160,15 +160,66 @@ def schema(
 @errors
 def import_rules(
     system: Annotated[str, typer.Argument(help="Where the rules come from: prefect.", show_default=False)],
-    file: Annotated[Path, typer.Argument(help="YAML or JSON as that system writes it; - is standard input.")],
+    file: Annotated[
+        Path | None, typer.Argument(help="YAML or JSON as that system writes it; - is standard input.")
+    ] = None,
+    runs: Annotated[
+        str,
+        typer.Option(
+            "--runs",
+            help="Whose runs rules on `prefect.flow-run.*` are about: here, or prefect for a server of Prefect.",
+        ),
+    ] = "here",
+    ids: Annotated[
+        Path | None, typer.Option("--ids", help="A file that gives names of deployments and automations by their ids.")
+    ] = None,
+    score: Annotated[
+        Path | None, typer.Option("--score", help="Write no rules: count what of all files in a folder comes over.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="With --score: print JSON.")] = False,
 ) -> None:
-    """Translate the automations of another system; what has no counterpart is named in the output."""
-    from whenthen.rules import import_prefect_file
+    """Translate deployments and automations of another system; what has no counterpart is named in the output."""
+    import os
+
+    from whenthen.rules import prefect_import
 
     if system != "prefect":
         fail(f"there is no import from {system!r}; known is: prefect", 2)
-    raw = sys.stdin.buffer.read() if str(file) == "-" else _bytes(file)
-    sys.stdout.write(import_prefect_file(raw, name=str(file)))
+    if runs != "here" and runs != "prefect":
+        fail(f"--runs: here or prefect; found {runs!r}", 2)
+    if (file is None) == (score is None):
+        fail("give a file, or --score with a folder", 2)
+    if score is not None:
+        _print_score(prefect_import.score_folder(score), as_json=as_json)
+        return
+    assert file is not None
+    piped = str(file) == "-"
+    result = prefect_import.import_prefect_file(
+        sys.stdin.buffer.read() if piped else _bytes(file),
+        name=str(file),
+        runs="here" if runs == "here" else "prefect",
+        ids=None if ids is None else prefect_import.read_ids(_bytes(ids), name=str(ids)),
+        environment=os.environ,
+        project=None if piped else file.parent,
+    )
+    sys.stdout.write(result.text)
+
+
+def _print_score(score: prefect_import.ImportScore, *, as_json: bool) -> None:
+    if as_json:
+        print_json(score.as_json())
+        return
+    out = stdout()
+    out.print(
+        f"{score.files} files with {score.deployments} deployments: {score.kept} keep code, parameters, schedules, pool and "
+        f"limits; {score.automations} automations"
+    )
+    for name, lost in score.losing.items():
+        out.print(f"  {escape(name)}: " + ", ".join(f"{aspect} of {count}" for aspect, count in lost.items()))
+    for name, why in score.unread.items():
+        out.print(f"  not read: {escape(why if why.startswith(name) else f'{name}: {why}')}")
+    if score.others:
+        out.print(f"  {score.others} other files have neither deployments nor automations")
 
 
 def _bytes(path: Path) -> bytes:

@@ -22,9 +22,6 @@ from whenthen.rules.jsonschema import (
     providers_schema,
     rules_schema,
 )
-from whenthen.rules.prefect_import import (
-    import_prefect_file,
-)
 from whenthen.rules.replay import (
     replay,
     skips_of,
@@ -53,10 +50,10 @@ __all__ = [
     "compile_files",
     "explain",
     "explain_event",
-    "import_prefect_file",
     "junit",
     "load_rules",
     "load_tests",
+    "prefect_import",
     "providers_schema",
     "read_document",
     "recorded",

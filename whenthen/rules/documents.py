@@ -8,7 +8,7 @@ nesting can be bounded; aliases are shared and their expanded size is counted; a
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from yaml import MarkedYAMLError, YAMLError
@@ -47,6 +47,7 @@ class Fault:
     column: int
     detail: str
     path: FieldPath = ()
+    twice: bool = False  #: a key stands twice, and the last one was taken
 
 
 @dataclass(slots=True)
@@ -330,9 +331,8 @@ class _Reader:
         if self._places is not None:
             first = self._places.keys.get((*top.path, key))
             where = f" (first in line {first[0]})" if first else ""
-        self._add(
-            event.start_mark, f"the key {short(key)} comes twice in this mapping{where}; remove one", (*top.path, key)
-        )
+        detail = f"the key {short(key)} comes twice in this mapping{where}; remove one"
+        self._add(event.start_mark, detail, (*top.path, key), twice=True)
 
     def _odd_key(self, top: _Frame, value: Any, event: Any) -> None:
         top.key_mark = event.start_mark
@@ -363,9 +363,9 @@ class _Reader:
         tag = short(event.tag.replace("tag:yaml.org,2002:", "!!"))
         self._add(event.start_mark, f"the tag {tag} is not used here; remove it, and put text in quotes", ())
 
-    def _add(self, mark: Any, detail: str, path: FieldPath) -> None:
+    def _add(self, mark: Any, detail: str, path: FieldPath, *, twice: bool = False) -> None:
         if len(self.faults) < 1000:
-            self.faults.append(_fault(mark, detail, path))
+            self.faults.append(replace(_fault(mark, detail, path), twice=twice))
 
 
 def _syntax_message(text: str, mark: Any, error: MarkedYAMLError) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,24 @@ from hypothesis import strategies as st
 
 from tests.examples import up_to
 from whenthen.rules import load_rules
-from whenthen.rules.prefect_import import ImportResult, import_prefect, import_prefect_file, prefect_event
+from whenthen.rules.prefect_import import (
+    ImportResult,
+    Runs,
+    import_prefect,
+    import_prefect_file,
+    prefect_event,
+    read_ids,
+    score_folder,
+)
+from whenthen.rules.prefect_import.import_notes import Aspect
+from whenthen.rules.replay import replay
+from whenthen.runs.run_states import flow_run_event, new_run
+from whenthen.schemas.calendar import occurrences
+from whenthen.schemas.deployments import Deployment, RunState, Schedule
 from whenthen.schemas.errors import InvalidInput, WhenthenError
+from whenthen.templates import compile_text
 
+NOW = datetime(2026, 1, 31, 8, 0, tzinfo=UTC)
 NOTHING = [{"type": "do-nothing"}]
 
 
@@ -28,8 +45,8 @@ def loaded(result: ImportResult, folder: Path) -> Any:
     return load_rules(folder)
 
 
-def trigger_of(spec: dict[str, Any]) -> dict[str, Any]:
-    result = import_prefect(automation(spec))
+def trigger_of(spec: dict[str, Any], runs: Runs = "prefect") -> dict[str, Any]:
+    result = import_prefect(automation(spec), runs=runs)
     assert len(result.rules["automations"]) == 1, result.notes
     return dict(result.rules["automations"][0]["trigger"])
 
@@ -80,7 +97,7 @@ def test_one_a_list_and_a_file_of_automations_are_read(document: Any, tmp_path: 
 
 @pytest.mark.parametrize("write", [json.dumps, lambda document: import_prefect(document).text])
 def test_the_text_of_a_file_is_json_or_yaml(write: Any, tmp_path: Path) -> None:
-    text = import_prefect_file(json.dumps([automation({"expect": ["a"]})]).encode())
+    text = import_prefect_file(json.dumps([automation({"expect": ["a"]})]).encode()).text
     (tmp_path / "imported.yaml").write_text(text, encoding="utf-8")
     assert load_rules(tmp_path).automations[0].trigger.type == "event"
 
@@ -104,7 +121,7 @@ def test_triggers_of_deployments_start_their_deployment(tmp_path: Path) -> None:
     rules = loaded(import_prefect({"name": "project", "deployments": [deployment]}), tmp_path)
     first, second = rules.automations
     assert (first.name, second.name) == ("loader__automation_1", "both")
-    assert first.actions[0].deployment == "loader"
+    assert first.actions[0].deployment == "load/loader"
     assert first.actions[0].parameters == {"path": "$.resource.id"}
     assert first.actions[0].delay.total_seconds() == 10
     assert rules.deployments[0].entrypoint == "runs/load.py:load"
@@ -146,7 +163,7 @@ def test_templates_become_ours_and_unknown_variables_are_named() -> None:
                 "__prefect_kind": "json",
                 "value": {"__prefect_kind": "jinja", "template": "{{ event.payload.size | tojson }}"},
             },
-            "run": "{{ flow_run.name }}",
+            "run": "{{ flow_run.tags }}",
             "limit": {"__prefect_kind": "workspace_variable", "variable_name": "limit"},
             "deep": {"list": [1, "{{ automation.name }}"]},
         },
@@ -170,11 +187,11 @@ def test_a_block_becomes_a_notifier_whose_url_comes_from_the_environment(tmp_pat
     action = {
         "type": "send-notification",
         "block_document_id": "abcd1234-5678",
-        "subject": "{{ flow_run.name }} failed",
+        "subject": "{{ flow_run.tags }} failed",
     }
     rules = loaded(import_prefect(automation({"expect": ["a"]}, [action])), tmp_path)
     assert rules.notifiers[0].urls == ["env:PREFECT_BLOCK_ABCD1234"]
-    assert rules.automations[0].actions[0].subject == "<flow_run.name> failed"
+    assert rules.automations[0].actions[0].subject == "<flow_run.tags> failed"
 
 
 def test_names_that_are_not_legal_here_or_taken_are_changed_and_told() -> None:
@@ -205,25 +222,459 @@ def test_one_schedule_that_has_no_counterpart_leaves_the_rest_of_the_file_in_pla
     imported = import_prefect({"name": "project", "deployments": [{**deployment, "triggers": [trigger]}]})
     rules = loaded(imported, tmp_path)
     [found] = rules.deployments
-    assert [schedule.name for schedule in found.schedules] == ["schedule-1", "morning", "weekly"]
+    assert [schedule.name for schedule in found.schedules] == [
+        "schedule-1",
+        "morning",
+        "morning-2",
+        "schedule-5",
+        "weekly",
+    ]
     assert len(rules.automations) == 1
     notes = [note for note in imported.notes if "schedule" in note]
-    assert [note.partition(": left out")[0] for note in notes[:2]] == [
-        "deployment 'load': schedule 2",
-        "deployment 'load': schedule 4",
+    assert notes == [
+        "deployment 'load/load': schedule 2: left out, write it by hand: FREQ=SECONDLY is not supported; use an interval",
+        "deployment 'load/load': schedule 6: follows the TZID of its DTSTART, which Prefect reads as UTC without a timezone",
     ]
-    assert "FREQ=SECONDLY is not supported" in notes[0]
-    assert (
-        notes[-1]
-        == "deployment 'load': schedule 6: follows the TZID of its DTSTART, which Prefect reads as UTC without a timezone"
-    )
-    assert notes[2] == "deployment 'load': schedule 5: '0 8 * * *' is not a mapping; left out"
+    assert imported.lost == {Aspect.SCHEDULES: ("deployment 'load/load'",)}
 
 
-@pytest.mark.parametrize("text", [b"", b"42", b"a: b", b"[]", b"{", b"\xff", b"deployments: []"])
+@pytest.mark.parametrize(
+    "text",
+    [b"", b"42", b"a: b", b"[]", b"{", b"\xff", b"deployments: []", b"deployments: [{name: null, entrypoint: null}]"],
+)
 def test_a_file_without_automations_is_refused(text: bytes) -> None:
     with pytest.raises(InvalidInput, match=r"^rules\.yaml"):
         import_prefect_file(text, name="rules.yaml")
+
+
+# -- deployments of a prefect.yaml
+
+
+def project(*deployments: dict[str, Any], **more: Any) -> ImportResult:
+    return import_prefect({"name": "project", "deployments": list(deployments), **more})
+
+
+def deployment_of(**fields: Any) -> tuple[dict[str, Any], ImportResult]:
+    """The one deployment, without what all have."""
+    result = project({"name": "n", "entrypoint": "a.py:f", **fields})
+    (rule,) = result.rules["deployments"]
+    assert (rule.pop("name"), rule.pop("entrypoint")) == ("f/n", "a.py:f")
+    return rule, result
+
+
+def test_a_deployment_without_a_trigger_comes_over(tmp_path: Path) -> None:
+    rules = loaded(project({"name": "n", "entrypoint": "a.py:my_flow"}), tmp_path)
+    assert [(one.name, one.entrypoint) for one in rules.deployments] == [("my-flow/n", "a.py:my_flow")]
+
+
+def test_two_deployments_of_one_name_in_different_flows_are_two() -> None:
+    result = project(
+        {"name": "prod", "entrypoint": "a.py:f"},
+        {"name": "prod", "entrypoint": "b.py:g", "triggers": [{"expect": ["e"]}]},
+    )
+    assert [one["name"] for one in result.rules["deployments"]] == ["f/prod", "g/prod"]
+    (rule,) = result.rules["automations"]
+    assert rule["actions"] == [{"type": "run-deployment", "deployment": "g/prod"}]
+
+
+def test_of_two_with_the_same_flow_and_name_the_last_one_counts() -> None:
+    result = project(
+        {"name": "n", "entrypoint": "a.py:f", "tags": ["old"], "triggers": [{"expect": ["old"]}]},
+        {"name": "n", "entrypoint": "a.py:f", "tags": ["new"]},
+    )
+    assert [one["tags"] for one in result.rules["deployments"]] == [["new"]]
+    assert result.rules["automations"] == []
+    assert "deployment 'f/n': the file has it twice; the last one counts, as in Prefect" in result.notes
+
+
+def test_the_flows_name_is_the_one_that_the_code_gives(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "load.py").write_text(
+        "@flow(name='Load / all')\ndef load(): ...\n@flow\ndef my_other(): ...\n"
+    )
+    (tmp_path / "prefect.yaml").write_text(
+        "deployments:\n- {name: a, entrypoint: jobs/load.py:load}\n- {name: b, entrypoint: jobs.load.my_other}\n"
+        "- {name: c, entrypoint: ../secret.py:f}\n- {name: d, entrypoint: a.py:f, flow_name: given}\n"
+    )
+    result = import_prefect_file((tmp_path / "prefect.yaml").read_bytes(), project=tmp_path)
+    assert [(one["name"], one["entrypoint"]) for one in result.rules["deployments"]] == [
+        ("Load - all/a", "jobs/load.py:load"),
+        ("my-other/b", "jobs.load:my_other"),
+        ("given/d", "a.py:f"),
+    ]
+    assert (
+        "deployment 'c': its entry point '../secret.py:f' is outside of the project; write it by hand; left out"
+        in result.notes
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "ours"),
+    [
+        ({"schedule": {}}, []),
+        ({"schedule": None, "schedules": None}, []),
+        ({"schedule": {"cron": None, "timezone": "UTC"}}, []),
+        ({"schedule": {"cron": "0 2 * * *"}}, [{"name": "schedule-1", "cron": "0 2 * * *"}]),
+        ({"schedule": "0 2 * * *"}, [{"name": "schedule-1", "cron": "0 2 * * *"}]),
+        (
+            {
+                "schedules": [
+                    {"cron": "0 2 * * *", "anchor_date": "2023-01-01", "timezone": "Europe/Paris", "slug": "two"}
+                ]
+            },
+            [{"name": "two", "cron": "0 2 * * *", "timezone": "Europe/Paris"}],
+        ),
+        (
+            {"schedules": [{"interval": 3600, "anchor_date": "2023-01-01T00:00:00+00:00", "active": False}]},
+            [{"name": "schedule-1", "interval": "1h", "anchor": "2023-01-01T00:00:00+00:00", "active": False}],
+        ),
+        ({"schedules": [{"interval": "PT15M"}]}, [{"name": "schedule-1", "interval": "15m"}]),
+        (
+            {"schedules": [{"rrule": '{"rrule": "FREQ=DAILY;BYHOUR=8", "timezone": "Asia/Tokyo"}'}]},
+            [{"name": "schedule-1", "rrule": "FREQ=DAILY;BYHOUR=8", "timezone": "Asia/Tokyo"}],
+        ),
+        (
+            {"schedules": [{"cron": "0 2 1 * 1", "day_or": False}]},
+            [
+                {
+                    "name": "schedule-1",
+                    "rrule": "FREQ=DAILY;BYMONTHDAY=1;BYDAY=MO;BYHOUR=2;BYMINUTE=0;BYSECOND=0",
+                }
+            ],
+        ),
+        ({"schedules": [{"cron": "0 2 * * 1", "day_or": False}]}, [{"name": "schedule-1", "cron": "0 2 * * 1"}]),
+        (
+            {"schedules": [{"cron": "0 2 * * *", "active": "false"}]},
+            [{"name": "schedule-1", "cron": "0 2 * * *", "active": False}],
+        ),
+        (
+            {"schedules": [{"cron": "0 2 * * *", "active": "{{ $ON }}"}]},
+            [{"name": "schedule-1", "cron": "0 2 * * *", "active": False}],
+        ),
+        (
+            {"paused": True, "schedules": [{"cron": "0 2 * * *", "parameters": {"a": 1}}]},
+            [{"name": "schedule-1", "cron": "0 2 * * *", "parameters": {"a": 1}, "active": False}],
+        ),
+    ],
+)
+def test_schedules_come_over_in_every_spelling(written: dict[str, Any], ours: list[dict[str, Any]]) -> None:
+    rule, result = deployment_of(**written)
+    assert rule.get("schedules", []) == ours
+    assert result.lost == {}
+
+
+def test_days_that_must_both_fit_come_when_both_do() -> None:
+    rule, _ = deployment_of(schedule={"cron": "30 2,4 1-7 * 1", "day_or": False})
+    schedule = Schedule.model_validate(rule["schedules"][0])
+    since = datetime(2026, 1, 1, tzinfo=UTC)
+    found = list(occurrences(schedule, since, since + timedelta(days=70)))
+    assert [f"{at:%a %d %b %H:%M}" for at in found] == [
+        *("Mon 05 Jan 02:30", "Mon 05 Jan 04:30", "Mon 02 Feb 02:30", "Mon 02 Feb 04:30", "Mon 02 Mar 02:30", "Mon 02 Mar 04:30"),
+    ]  # fmt: skip
+
+
+def test_pool_queue_and_what_of_job_variables_means_something_here_come_over() -> None:
+    variables = {
+        "env": {"A": "b", "N": 1, "KEY": "{{ prefect.blocks.secret.api-key }}", "R": "{{ $REGION }}"},
+        "working_dir": "x",
+    }
+    rule, result = deployment_of(
+        work_pool={"name": "p", "work_queue_name": "q", "job_variables": {**variables, "image": "i", "cpu": 1}}
+    )
+    assert rule == {
+        "work_pool": "p.q",
+        "env": {"A": "b", "N": "1", "KEY": "env:WHENTHEN_SECRET_API_KEY", "R": "env:REGION"},
+        "working_dir": "x",
+    }
+    assert {note.removeprefix("deployment 'f/n': ").partition(":")[0] for note in result.notes} == {
+        "a queue of a pool is a pool of its own here",
+        "give its value to the worker in the environment variable WHENTHEN_SECRET_API_KEY",
+        "give its value to the worker in the environment variable REGION",
+        "work_pool.job_variables.image",
+        "work_pool.job_variables.cpu",
+    }
+    rule, _ = deployment_of(work_pool={"name": "p", "work_queue_name": "default", "job_variables": {}})
+    assert rule == {"work_pool": "p"}
+
+
+def test_what_prefect_reads_nowhere_is_named_and_left_out() -> None:
+    rule, result = deployment_of(work_queue_name="q", job_variables={"env": {"A": "b"}}, queue="x")
+    assert rule == {}
+    assert [note.removeprefix("deployment 'f/n': ").partition(":")[0] for note in result.notes] == [
+        "work_queue_name",
+        "job_variables",
+        "queue",
+    ]
+
+
+def test_a_name_with_a_placeholder_is_no_template() -> None:
+    result = project(
+        {"name": "n-{{ $STAGE }}", "entrypoint": "a.py:f", "triggers": [{"expect": ["e"]}]},
+        {"name": "$x", "entrypoint": "a.py:f"},
+    )
+    assert [one["name"] for one in result.rules["deployments"]] == ["f/n-STAGE", "f/x"]
+    assert result.rules["automations"][0]["actions"][0]["deployment"] == "f/n-STAGE"
+    assert any("the name of its deployment is in {{ $STAGE }}" in note for note in result.notes)
+
+
+def test_a_folder_outside_of_the_project_is_named() -> None:
+    rule, result = deployment_of(work_pool={"job_variables": {"working_dir": "/x"}})
+    assert rule == {}
+    assert result.notes == (
+        "deployment 'f/n': work_pool.job_variables.working_dir: outside of the project; runs work in the folder of these rules",
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "ours"),
+    [
+        (1, {"concurrency_limit": 1}),
+        ("2", {"concurrency_limit": 2}),
+        ({"limit": 1, "collision_strategy": "ENQUEUE"}, {"concurrency_limit": 1}),
+        ({"limit": 3}, {"concurrency_limit": 3}),
+        ({"limit": 1, "collision_strategy": "CANCEL_NEW"}, {"concurrency": {"limit": 1, "on_limit": "cancel-new"}}),
+        (None, {}),
+        ({"limit": None}, {}),
+    ],
+)
+def test_limits_come_over(written: Any, ours: dict[str, Any]) -> None:
+    rule, result = deployment_of(concurrency_limit=written)
+    assert (rule, result.notes) == (ours, ())
+
+
+@pytest.mark.parametrize(
+    ("written", "ours"),
+    [([["a", "b"], "c"], ["a", "b", "c"]), ("dev", ["dev"]), ([1, None, "a", "a"], ["1", "a"]), (None, [])],
+)
+def test_tags_come_over_in_any_form(written: Any, ours: list[str]) -> None:
+    rule, result = deployment_of(tags=written)
+    assert (rule.get("tags", []), result.notes) == (ours, ())
+
+
+def test_placeholders_are_filled_in_or_become_references_or_are_named() -> None:
+    written = {
+        "name": "n",
+        "entrypoint": "a.py:f",
+        "work_pool": {"name": "{{ $P }}"},
+        "tags": ["{{ $STAGE }}", "x-{{ $STAGE }}"],
+        "parameters": {
+            "key": "{{ prefect.blocks.secret.api-key }}",
+            "region": "{{ prefect.variables.region }}",
+            "bucket": "{{ $BUCKET }}",
+            "path": "s3://{{ $STAGE }}/x",
+            "deep": {"commit": "{{ git.commit }}"},
+        },
+        "triggers": [
+            {"expect": ["e"], "match": {"stage": "{{ $STAGE }}"}, "parameters": {"x": "{{ event.payload.x }}"}}
+        ],
+    }
+    document = {"deployments": [written]}
+    result = import_prefect(document, environment={"STAGE": "prod", "P": "pool", "api-key": "no"})
+    (rule,) = result.rules["deployments"]
+    assert (rule["work_pool"], rule["tags"]) == ("pool", ["prod", "x-prod"])
+    assert rule["parameters"] == {"path": "s3://prod/x", "deep": {"commit": "{{ git.commit }}"}}
+    assert rule["secret_parameters"] == {
+        "key": "env:WHENTHEN_SECRET_API_KEY",
+        "region": "env:WHENTHEN_VARIABLE_REGION",
+        "bucket": "env:BUCKET",
+    }
+    assert result.rules["automations"][0]["trigger"]["match"] == {"stage": "prod"}
+    assert result.lost == {Aspect.PARAMETERS: ("deployment 'f/n'",)}
+    unknown = import_prefect(document)
+    assert unknown.rules["deployments"][0]["work_pool"] == "P"
+    assert set(unknown.lost) == {Aspect.PARAMETERS, Aspect.POOL}
+    assert any("the name of its pool is in {{ $P }}, which has no value here" in note for note in unknown.notes)
+
+
+def test_steps_are_named_once_with_what_they_are_about() -> None:
+    pull = [
+        {"prefect.deployments.steps.git_clone": {"repository": "https://user:key@host/r.git", "branch": "main"}},
+        {"prefect.deployments.steps.set_working_directory": {"directory": "/app"}},
+    ]
+    result = project(
+        {"name": "a", "entrypoint": "/app/a.py:f", "pull": pull[1:]},
+        {"name": "b", "entrypoint": "b.py:f", "pull": pull[1:]},
+        pull=pull[:1],
+        build=[{"prefect_docker.deployments.steps.build_docker_image": {"image_name": "i"}}],
+        push=None,
+        definitions={"x": 1},
+    )
+    assert result.notes == (
+        "build: build_docker_image: nothing is built here; do it where you build your software",
+        "pull: git_clone of https://host/r.git: check it out where the workers run, and put these rules into its folder",
+        "pull: set_working_directory of /app: runs work in the folder of these rules; put them into the one that has the code "
+        "(2 deployments: 'a', 'b')",
+    )
+    assert [one["entrypoint"] for one in result.rules["deployments"]] == ["a.py:f", "b.py:f"]
+
+
+def test_what_is_said_of_many_deployments_is_said_once() -> None:
+    result = project(*({"name": f"n{number}", "entrypoint": "a.py:f", "version": "1"} for number in range(40)))
+    (note,) = result.notes
+    assert note.endswith("(40 deployments: 'f/n0', 'f/n1', 'f/n2', 'f/n3', 'f/n4' and 35 more)")
+
+
+def test_one_field_that_is_wrong_is_left_out_alone() -> None:
+    rule, result = deployment_of(concurrency_limit=0, tags=["a"], parameters=[1], description="d")
+    assert rule == {"tags": ["a"], "description": "d"}
+    assert set(result.lost) == {Aspect.LIMITS, Aspect.PARAMETERS}
+
+
+def test_a_key_that_comes_twice_counts_as_in_prefect_with_a_warning() -> None:
+    result = import_prefect_file(
+        b"definitions:\n  tags: &tags [x]\ndeployments:\n- name: a\n  entrypoint: a.py:f\n  tags: *tags\n  name: b\n  parameters: {1: !x y}\n"
+    )
+    assert [(one["name"], one["tags"], one["parameters"]) for one in result.rules["deployments"]] == [
+        ("f/b", ["x"], {"1": "y"})
+    ]
+    assert (
+        "line 7: the key name comes twice in this mapping; remove one; the last one was taken, as Prefect does"
+        in result.notes
+    )
+    with pytest.raises(InvalidInput, match=r"^p\.yaml:2:1: not YAML"):
+        import_prefect_file(b"deployments: [", name="p.yaml")
+
+
+# -- rules on runs
+
+
+def test_a_chain_of_two_deployments_fires_on_our_runs(tmp_path: Path) -> None:
+    chain = {
+        "name": "b",
+        "entrypoint": "b.py:g",
+        "triggers": [{"expect": ["prefect.flow-run.Completed"], "match_related": {"prefect.resource.name": "a"}}],
+    }
+    result = project({"name": "a", "entrypoint": "a.py:f"}, chain)
+    rules = loaded(result, tmp_path)
+    run = new_run(rules.deployments[0], key="k", parameters={}, now=NOW)
+    event = flow_run_event(replace(run, state=RunState.COMPLETED), 3, NOW)
+    assert [firing["automation"] for firing in replay(rules, [event.encode()])] == ["b__automation_1"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "ours"),
+    [
+        (
+            {"expect": ["prefect.flow-run.*"], "match": {"prefect.resource.id": "prefect.flow-run.*"}},
+            {"expect": ["flow-run.*"], "match": {"id": "whenthen.flow-run.*"}},
+        ),
+        (
+            {"expect": ["prefect.flow-run.AwaitingRetry"], "match": {"prefect.state-name": "!x"}},
+            {"expect": ["flow-run.Retrying"], "match": {"state": "!x"}},
+        ),
+        (
+            {"match_related": {"prefect.resource.role": "flow", "prefect.resource.name": "etl"}},
+            {"match_related": [{"role": "flow", "name": "etl"}]},
+        ),
+        (
+            {"match_related": [{"prefect.resource.role": "deployment", "prefect.resource.name": ["!a", "b/c"]}]},
+            {"match_related": [{"role": "deployment", "name": ["!a", "!*/a", "b/c"]}]},
+        ),
+        (
+            {"match_related": {"prefect.resource.id": ["prefect.deployment.u-1", "prefect.tag.x"]}},
+            {"match_related": [{"id": ["whenthen.deployment.f/a", "whenthen.tag.x"]}]},
+        ),
+    ],
+)
+def test_triggers_on_runs_are_about_our_runs(spec: dict[str, Any], ours: dict[str, Any]) -> None:
+    result = import_prefect(automation(spec), deployments={"u-1": "f/a"})
+    (rule,) = result.rules["automations"]
+    assert {key: rule["trigger"][key] for key in ours} == ours
+    assert result.notes == ()
+
+
+def test_rules_on_a_servers_runs_keep_its_names() -> None:
+    spec = {"expect": ["prefect.flow-run.Completed"], "match": {"prefect.resource.id": "prefect.flow-run.*"}}
+    found = trigger_of(spec, "prefect")
+    assert (found["expect"], found["match"]) == (["prefect.flow-run.Completed"], {"id": "prefect.flow-run.*"})
+
+
+def test_events_that_no_run_here_has_are_named() -> None:
+    result = import_prefect(automation({"expect": ["prefect.work-pool.not-ready"]}))
+    assert any("no run here has the event 'prefect.work-pool.not-ready'" in note for note in result.notes)
+
+
+def test_a_cancelled_state_cancels_the_run() -> None:
+    actions, notes = actions_of(
+        {"type": "change-flow-run-state", "state": "CANCELLED", "name": "x"},
+        {"type": "change-flow-run-state", "state": "FAILED"},
+    )
+    assert actions == [{"type": "cancel-flow-run"}]
+    assert notes == ("automation 'one': actions[1]: `change-flow-run-state` to FAILED has no counterpart; left out",)
+
+
+def test_templates_on_runs_are_translated_and_render(tmp_path: Path) -> None:
+    body = (
+        "{{ flow_run.name }} {{ flow_run.state.name }} {{ flow_run.state.message }} {{ flow.name }} {{ deployment.name }} "
+        "{{ work_pool.name }} {{ flow_run.parameters.day | upper }} {{ event.payload.validated_state.message }}"
+    )
+    send = {"type": "send-notification", "block_document_id": "abcd1234", "subject": "s", "body": body}
+    result = import_prefect(automation({"expect": ["prefect.flow-run.Failed"]}, [send]))
+    (action,) = result.rules["automations"][0]["actions"]
+    deployment = Deployment.model_validate({"name": "etl/nightly", "command": "true", "work_pool": "p"})
+    run = new_run(deployment, key="k", parameters={"day": "mon"}, now=NOW)
+    run = replace(run, state=RunState.FAILED, message="bad")
+    event = json.loads(flow_run_event(run, 3, NOW).encode())
+    rendered = compile_text(action["body"]).render({"event": event})
+    assert rendered == f"etl/nightly-{run.id[:8]} Failed bad etl etl/nightly p MON bad"
+
+
+def test_a_payload_stays_json() -> None:
+    (action,), _ = actions_of(
+        {
+            "type": "call-webhook",
+            "block_document_id": "abcd1234",
+            "payload": '{"p": {{ event.payload | tojson }}, "e": {{ event }}}',
+        }
+    )
+    assert action["body"] == '{"p": {{ event.payload | tojson }}, "e": {{ event | tojson }}}'
+
+
+def test_the_whole_event_is_a_parameter() -> None:
+    result = project(
+        {
+            "name": "a",
+            "entrypoint": "a.py:f",
+            "triggers": [{"expect": ["e"], "parameters": {"e": "{{ event }}", "p": "{{ event.payload | tojson }}"}}],
+        }
+    )
+    assert result.rules["automations"][0]["actions"][0]["parameters"] == {"e": "$", "p": "$.payload"}
+
+
+def test_ids_are_read_from_a_mapping_and_from_what_prefect_prints() -> None:
+    listed = [
+        {"id": "1", "name": "a", "flow": {"name": "f"}},
+        {"id": "2", "name": "b", "flow_name": "g"},
+        {"id": "3", "name": "c"},
+    ]
+    assert read_ids(json.dumps(listed).encode()) == {"1": "f/a", "2": "g/b", "3": "c"}
+    assert read_ids(b"u-1: f/a") == {"u-1": "f/a"}
+    for wrong in (b"", b"[]", b"a: 1", b"[{id: 1}]", b"{"):
+        with pytest.raises(InvalidInput, match=r"^ids"):
+            read_ids(wrong)
+
+
+def test_a_score_counts_what_of_many_files_comes_over(tmp_path: Path) -> None:
+    for name, text in {
+        "whole.yaml": "deployments: [{name: a, entrypoint: a.py:f}]",
+        "lossy.yaml": "deployments: [{name: a, entrypoint: a.py:f}, {name: b}, {name: c, entrypoint: a.py:f, concurrency_limit: 0}]",
+        "empty.yaml": "deployments: []",
+        "broken.yaml": "deployments: [",
+        "automation.yml": "{name: x, trigger: {expect: [a]}, actions: []}",
+    }.items():
+        (tmp_path / name).write_text(text)
+    assert score_folder(tmp_path).as_json() == {
+        "files": 2,
+        "kept": 1,
+        "deployments": 4,
+        "automations": 1,
+        "lost": {"code": 1, "parameters": 0, "schedules": 0, "pool": 0, "limits": 1},
+        "losing": {"lossy.yaml": {"code": 1, "limits": 1}},
+        "unread": {"broken.yaml": score_folder(tmp_path).unread["broken.yaml"]},
+        "others": 1,
+    }
+    with pytest.raises(InvalidInput, match="there is no such folder"):
+        score_folder(tmp_path / "none")
 
 
 VALUES = st.recursive(

@@ -37,7 +37,7 @@ def test_an_imported_automation_fires_as_prefect_does(case: dict[str, Any]) -> N
 
 @pytest.mark.parametrize("case", REFUSED, ids=[case["name"] for case in REFUSED])
 def test_what_prefect_refuses_is_left_out_and_named(case: dict[str, Any]) -> None:
-    result = import_prefect(case["automations"])
+    result = import_prefect(case["automations"], runs="prefect")
     assert result.rules["automations"] == []
     assert len(result.notes) == len(case["automations"])
 
@@ -51,7 +51,7 @@ def test_the_known_differences_are_still_there() -> None:
 
 def test_nothing_of_the_recorded_rules_needs_a_look_by_hand() -> None:
     for case in ANSWERED:
-        result = import_prefect(case["automations"])
+        result = import_prefect(case["automations"], runs="prefect")
         assert len(result.rules["automations"]) >= len(case["automations"]) - len(result.notes), case["name"]
 
 

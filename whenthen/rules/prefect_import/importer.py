@@ -9,21 +9,28 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
 
-import orjson
 import yaml
-from pydantic import BaseModel, ValidationError
 
 from whenthen.rules.documents import read_document
+from whenthen.rules.prefect_import.flow_names import FlowNames, flow_names_below
+from whenthen.rules.prefect_import.import_notes import Aspect, ImportNotes, Notes
+from whenthen.rules.prefect_import.model_problems import problem_of
+from whenthen.rules.prefect_import.own_runs import of_own_runs
+from whenthen.rules.prefect_import.placeholders import Placeholders
 from whenthen.rules.prefect_import.prefect_actions import Known, import_action
-from whenthen.rules.prefect_import.prefect_triggers import NoCounterpart, Notes, import_trigger, kind_of
+from whenthen.rules.prefect_import.prefect_deployments import ImportedDeployment, import_deployments, import_steps
+from whenthen.rules.prefect_import.prefect_triggers import NoCounterpart, import_trigger, kind_of
 from whenthen.schemas.automations import Automation
-from whenthen.schemas.deployments import Deployment, Schedule
 from whenthen.schemas.errors import InvalidInput
 
-__all__ = ["ImportResult", "import_prefect", "import_prefect_file"]
+__all__ = ["ImportResult", "NothingToImport", "Runs", "import_prefect", "import_prefect_file"]
+
+#: whose runs rules on `prefect.flow-run.*` are about
+Runs = Literal["here", "prefect"]
 
 _LISTS = ("actions", "actions_on_trigger", "actions_on_resolve")
 _READ = frozenset({"name", "description", "enabled", "tags", "trigger", *_LISTS})
@@ -33,12 +40,20 @@ _SERVER = frozenset({"id", "created", "updated", "account", "workspace", "owner_
 _OF_DEPLOYMENT = ("name", "description", "enabled", "parameters", "job_variables", "schedule_after")
 
 
+class NothingToImport(InvalidInput):
+    """A document has neither automations nor deployments."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImportResult:
     """Rules that load, and all that could not be carried over, a line each."""
 
     rules: dict[str, Any]
     notes: tuple[str, ...]
+    deployments: int = 0  #: that the file has
+    lost: Mapping[Aspect, tuple[str, ...]] = field(
+        default_factory=dict
+    )  #: what is not as in the file, and of which deployments
 
     @property
     def text(self) -> str:
@@ -61,37 +76,61 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
-def import_prefect_file(raw: bytes, *, name: str = "input") -> str:
-    """The text of a rules file for a file of Prefect's, YAML or JSON.
+def import_prefect_file(
+    raw: bytes,
+    *,
+    name: str = "input",
+    runs: Runs = "here",
+    ids: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    project: Path | None = None,
+) -> ImportResult:
+    """A file of Prefect's, YAML or JSON. See `import_prefect`; `project` is the folder of its code, whose flows' names are looked up.
 
     Raises:
-        InvalidInput: it is neither, or holds no automation and no trigger of a deployment.
+        InvalidInput: it is neither.
+        NothingToImport: it holds no automation and no deployment.
     """
     document = read_document(raw)
-    if document.faults:
-        fault = document.faults[0]
-        raise InvalidInput(f"{name}:{fault.line}:{fault.column}: {fault.detail}")
+    notes = ImportNotes()
+    for fault in document.faults:
+        if document.broken:
+            raise InvalidInput(f"{name}:{fault.line}:{fault.column}: {fault.detail}")
+        taken = "the last one was taken, as Prefect does" if fault.twice else "it was taken as text"
+        notes.add("", f"line {fault.line}: {fault.detail}; {taken}")
+    flow_names = None if project is None else flow_names_below(project)
     try:
-        return import_prefect(document.data).text
-    except InvalidInput as error:
-        raise InvalidInput(f"{name}: {error}") from None
+        return import_prefect(
+            document.data, runs=runs, deployments=ids, environment=environment, flow_name=flow_names, notes=notes
+        )
+    except NothingToImport as error:
+        raise NothingToImport(f"{name}: {error}") from None
 
 
-def import_prefect(documents: Any, *, deployments: Mapping[str, str] | None = None) -> ImportResult:
+def import_prefect(
+    documents: Any,
+    *,
+    runs: Runs = "here",
+    deployments: Mapping[str, str] | None = None,
+    environment: Mapping[str, str] | None = None,
+    flow_name: FlowNames | None = None,
+    notes: ImportNotes | None = None,
+) -> ImportResult:
     """Translate decoded documents: one automation, a list, `{automations: [...]}`, or a `prefect.yaml`.
 
-    `deployments` gives the names of deployments by their ids, where they are known.
+    `runs` says whose runs rules on `prefect.flow-run.*` are about: ours, or those of a Prefect server, whose names stay as they are.
+    `deployments` gives the names of deployments and automations by their ids, where they are known; `environment` the values of `{{ $NAME }}`.
 
     Raises:
-        InvalidInput: there is nothing in it that Prefect could have written.
+        NothingToImport: there is nothing in it that Prefect could have written.
     """
-    notes: list[str] = []
-    known = Known(deployments=dict(deployments or {}))
-    local: list[dict[str, Any]] = []
-    found = list(_specs(documents, known, local, notes))
-    if not found:
-        raise InvalidInput(
-            "no automations and no triggers of deployments in it; give what `prefect automation inspect NAME --yaml` "
+    notes = ImportNotes() if notes is None else notes
+    known = Known(deployments=dict(deployments or {}), automations=dict(deployments or {}), own_runs=runs == "here")
+    reading = _Reading(known, notes, Placeholders(environment or {}), flow_name or (lambda _: None))
+    found = list(reading.specs(documents))
+    if not found and not reading.deployments:
+        raise NothingToImport(
+            "no automations and no deployments in it; give what `prefect automation inspect NAME --yaml` "
             "prints, or a prefect.yaml"
         )
     names: set[str] = set()
@@ -104,11 +143,12 @@ def import_prefect(documents: Any, *, deployments: Mapping[str, str] | None = No
     for rule in automations:
         _loosen(rule, kept)
     rules: dict[str, Any] = {"automations": automations}
-    if local:
+    if local := [one.rule for one in reading.deployments if one.rule is not None]:
         rules["deployments"] = local
     if known.notifiers:
         rules["notifiers"] = list(known.notifiers.values())
-    return ImportResult(rules=rules, notes=tuple(notes))
+    lost = {aspect: tuple(subjects) for aspect, subjects in notes.lost.items()}
+    return ImportResult(rules=rules, notes=notes.lines(), deployments=len(reading.deployments), lost=lost)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,127 +157,79 @@ class _Spec:
     typed: bool = False  #: from prefect.yaml, where a parameter that is one template keeps its type
 
 
-def _specs(data: Any, known: Known, local: list[dict[str, Any]], notes: list[str]) -> Iterator[_Spec]:
-    if isinstance(data, list):
-        for item in data:
-            yield from _specs(item, known, local, notes)
-        return
-    if not isinstance(data, dict):
-        notes.append(f"found {str(data)[:80]!r} where an automation was expected; left out")
-        return
-    if "deployments" in data and "trigger" not in data:
-        yield from _of_deployments(data["deployments"], known, local, notes)
-    if isinstance(data.get("automations"), list):
-        yield from _specs(data["automations"], known, local, notes)
-    elif "trigger" in data:
-        yield _Spec(spec=data)
-    elif "deployments" not in data:
-        notes.append(f"a mapping of {', '.join(map(str, list(data)[:5])) or 'nothing'} is no automation; left out")
+class _Reading:
+    """What the documents hold, in their order."""
+
+    def __init__(self, known: Known, notes: ImportNotes, places: Placeholders, flow_name: FlowNames) -> None:
+        self.deployments: list[ImportedDeployment] = []
+        self._known = known
+        self._notes = notes
+        self._places = places
+        self._flow_name = flow_name
+
+    def specs(self, data: Any) -> Iterator[_Spec]:
+        """The automations; deployments are read on the way."""
+        if isinstance(data, list):
+            for item in data:
+                yield from self.specs(item)
+            return
+        if not isinstance(data, dict):
+            self._notes.add("", f"found {str(data)[:80]!r} where an automation was expected; left out")
+            return
+        if "deployments" in data and "trigger" not in data:
+            yield from self._of_deployments(data)
+        if isinstance(data.get("automations"), list):
+            yield from self.specs(data["automations"])
+        elif "trigger" in data:
+            yield _Spec(spec=data)
+        elif "deployments" not in data:
+            what = ", ".join(map(str, list(data)[:5])) or "nothing"
+            self._notes.add("", f"a mapping of {what} is no automation; left out")
+
+    def _of_deployments(self, document: dict[str, Any]) -> Iterator[_Spec]:
+        found = import_deployments(document, self._places, self._notes, self._flow_name)
+        self.deployments += found
+        import_steps(document, self._notes)
+        for one in found:
+            if one.rule is not None:
+                self._known.local.add(one.name)
+                self._known.deployments[one.name] = one.name
+        for one in found:
+            for index, trigger in enumerate(one.triggers, start=1):
+                if not isinstance(trigger, dict):
+                    self._notes.add(f"deployment {one.name!r}", f"trigger {index} is not a mapping; left out")
+                    continue
+                yield _Spec(spec=self._automation_of(one, index, trigger), typed=True)
+
+    def _automation_of(self, one: ImportedDeployment, index: int, trigger: dict[str, Any]) -> dict[str, Any]:
+        action = {"type": "run-deployment", "source": "selected", "deployment_id": one.name}
+        action |= {key: trigger[key] for key in _OF_DEPLOYMENT[3:] if trigger.get(key) is not None}
+        rest = {key: value for key, value in trigger.items() if key not in _OF_DEPLOYMENT}
+        return {
+            "name": trigger.get("name") or f"{one.short}__automation_{index}",
+            "description": trigger.get("description") or "",
+            "enabled": self._places.filled(trigger.get("enabled", True)),
+            "trigger": self._places.filled(rest),
+            "actions": [action],
+        }
 
 
-def _of_deployments(data: Any, known: Known, local: list[dict[str, Any]], notes: list[str]) -> Iterator[_Spec]:
-    for number, deployment in enumerate(data if isinstance(data, list) else []):
-        name = deployment.get("name") if isinstance(deployment, dict) else None
-        if not isinstance(deployment, dict) or not isinstance(name, str) or not name:
-            notes.append(f"deployments[{number}]: no name; left out")
-            continue
-        ours = _local_deployment(deployment, name, notes)
-        if ours is not None and name not in known.local:
-            known.local.add(name)
-            local.append(ours)
-        known.deployments[name] = name
-        triggers = deployment.get("triggers") or []
-        for index, trigger in enumerate(triggers if isinstance(triggers, list) else [triggers], start=1):
-            if not isinstance(trigger, dict):
-                notes.append(f"deployment {name!r}: trigger {index} is not a mapping; left out")
-                continue
-            action = {"type": "run-deployment", "source": "selected", "deployment_id": name}
-            action |= {key: trigger[key] for key in _OF_DEPLOYMENT[3:] if trigger.get(key) is not None}
-            spec = {
-                "name": trigger.get("name") or f"{name}__automation_{index}",
-                "description": trigger.get("description") or "",
-                "enabled": trigger.get("enabled", True),
-                "trigger": {key: value for key, value in trigger.items() if key not in _OF_DEPLOYMENT},
-                "actions": [action],
-            }
-            yield _Spec(spec=spec, typed=True)
-
-
-def _local_deployment(spec: dict[str, Any], name: str, notes: list[str]) -> dict[str, Any] | None:
-    """A deployment of prefect.yaml as ours: what the built-in orchestrator needs to run it."""
-    ours: dict[str, Any] = {"name": name}
-    for field in ("description", "entrypoint", "tags", "parameters"):
-        if spec.get(field):
-            ours[field] = spec[field]
-    pool = spec.get("work_pool")
-    if isinstance(pool, dict) and isinstance(pool.get("name"), str):
-        ours["work_pool"] = pool["name"]
-    if isinstance(spec.get("concurrency_limit"), int):
-        ours["concurrency_limit"] = spec["concurrency_limit"]
-    listed = spec.get("schedules")
-    schedules = list(listed) if isinstance(listed, list) else []
-    if isinstance(spec.get("schedule"), dict):
-        schedules.append(spec["schedule"])
-    if kept := _schedules(schedules, name, notes):
-        ours["schedules"] = kept
-    known = {"name", "description", "entrypoint", "tags", "parameters", "work_pool", "concurrency_limit", "schedules"}
-    for field, value in spec.items():
-        if field not in known | {"schedule", "triggers"} and value:
-            notes.append(f"deployment {name!r}: {field}: has no counterpart; left out")
-    problem = _problem(Deployment, ours)
-    if problem is None:
-        return ours
-    notes.append(f"deployment {name!r}: left out, write it by hand: {problem}")
-    return None
-
-
-def _schedules(specs: list[Any], deployment: str, notes: list[str]) -> list[dict[str, Any]]:
-    """The schedules that are understood; each other one is left out alone, with a note."""
-    kept: list[dict[str, Any]] = []
-    for number, spec in enumerate(specs):
-        subject = f"deployment {deployment!r}: schedule {number + 1}"
-        if not isinstance(spec, dict):
-            notes.append(f"{subject}: {str(spec)[:80]!r} is not a mapping; left out")
-            continue
-        ours = _schedule(spec, number)
-        problem = _problem(Schedule, ours)
-        if problem is None and any(ours["name"] == other["name"] for other in kept):
-            problem = f"another one is named {ours['name']!r}"
-        if problem is None:
-            kept.append(ours)
-            if "timezone" not in ours and "TZID=" in str(ours.get("rrule", "")).upper():
-                notes.append(
-                    f"{subject}: follows the TZID of its DTSTART, which Prefect reads as UTC without a timezone"
-                )
-        else:
-            notes.append(f"{subject}: left out, write it by hand: {problem}")
-    return kept
-
-
-def _schedule(spec: dict[str, Any], number: int) -> dict[str, Any]:
-    ours = {"name": str(spec.get("slug") or f"schedule-{number + 1}")}
-    for theirs, field in (("cron", "cron"), ("interval", "interval"), ("rrule", "rrule"), ("timezone", "timezone")):
-        if spec.get(theirs) is not None:
-            ours[field] = spec[theirs]
-    for theirs, field in (("anchor_date", "anchor"), ("active", "active"), ("parameters", "parameters")):
-        if spec.get(theirs) is not None:
-            ours[field] = spec[theirs]
-    return ours
-
-
-def _automation(item: _Spec, name: str, known: Known, notes: list[str]) -> dict[str, Any] | None:
+def _automation(item: _Spec, name: str, known: Known, notes: ImportNotes) -> dict[str, Any] | None:
     spec = item.spec
     remarks = Notes(f"automation {name!r}")
+    if known.own_runs:
+        spec = {**spec, "trigger": of_own_runs(spec.get("trigger"), known.deployments, remarks)}
     try:
         rule = _rule(spec, name, known, remarks, typed=item.typed)
     except NoCounterpart as error:
-        notes.append(f"{remarks.subject}: left out: {error}")
+        notes.add(remarks.subject, f"left out: {error}")
         return None
-    problem = _problem(Automation, rule)
+    problem = problem_of(Automation, rule)
     if problem is not None:
-        notes.append(f"{remarks.subject}: left out: {problem}")
+        notes.add(remarks.subject, f"left out: {problem}")
         return None
-    notes += remarks.lines
+    for message in remarks.messages:
+        notes.add(remarks.subject, message)
     return rule
 
 
@@ -253,21 +245,21 @@ def _rule(spec: dict[str, Any], name: str, known: Known, remarks: Notes, *, type
     if isinstance(spec.get("tags"), list) and spec["tags"]:
         rule["tags"] = [str(tag) for tag in spec["tags"]]
     rule["trigger"] = import_trigger(spec.get("trigger"), remarks)
-    for field in spec:
-        if field not in _READ and field not in _SERVER:
-            remarks.add(str(field)[:80], "has no counterpart; left out")
+    for key in spec:
+        if key not in _READ and key not in _SERVER:
+            remarks.add(str(key)[:80], "has no counterpart; left out")
     actions: list[dict[str, Any]] = []
-    for field in _LISTS:
-        listed = spec.get(field) or []
+    for listing in _LISTS:
+        listed = spec.get(listing) or []
         if not isinstance(listed, list):
-            remarks.add(field, "not a list of actions; left out")
+            remarks.add(listing, "not a list of actions; left out")
             continue
         for number, action in enumerate(listed):
-            path = f"{field}[{number}]"
-            if field == "actions_on_resolve":
+            path = f"{listing}[{number}]"
+            if listing == "actions_on_resolve":
                 remarks.add(path, f"Prefect never resolves a trigger of type {kind_of(spec['trigger'])}; left out")
                 continue
-            if field == "actions_on_trigger":
+            if listing == "actions_on_trigger":
                 remarks.add(path, "Prefect runs it on every firing, so it is one of the `actions` here")
             ours = import_action(action, known, remarks, path, typed=typed)
             if ours is not None:
@@ -285,7 +277,7 @@ def _loosen(rule: dict[str, Any], kept: set[str]) -> None:
             action["automation"] = "{{ " + repr(name) + " }}"
 
 
-def _name(spec: dict[str, Any], taken: set[str], notes: list[str]) -> str:
+def _name(spec: dict[str, Any], taken: set[str], notes: ImportNotes) -> str:
     """A name that is legal here and nobody else's."""
     given = spec.get("name")
     text = given if isinstance(given, str) else "imported"
@@ -297,20 +289,8 @@ def _name(spec: dict[str, Any], taken: set[str], notes: list[str]) -> str:
         number += 1
     taken.add(name)
     if name != given:
-        notes.append(f"automation {str(given)[:200]!r}: it is named {name!r} here")
+        notes.add(f"automation {str(given)[:200]!r}", f"it is named {name!r} here")
     return name
-
-
-def _problem(model: type[BaseModel], data: dict[str, Any]) -> str | None:
-    try:
-        model.model_validate(data)
-        orjson.dumps(data)
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-    except (TypeError, orjson.JSONEncodeError) as error:
-        return str(error)
-    return None
 
 
 def _printable(text: str) -> str:

@@ -13,8 +13,9 @@ from typing import Any
 
 import orjson
 
+from whenthen.rules.prefect_import.import_notes import Notes
+from whenthen.rules.prefect_import.own_runs import OWN_VARIABLES
 from whenthen.rules.prefect_import.prefect_events import label
-from whenthen.rules.prefect_import.prefect_triggers import Notes
 from whenthen.schemas.actions import ACTIONS
 from whenthen.schemas.times import format_duration, parse_duration
 
@@ -24,7 +25,16 @@ _TEMPLATE = re.compile(r"\{\{(.*?)\}\}", re.DOTALL)
 _WHOLE = re.compile(r"\s*\{\{((?:(?!\}\}).)*)\}\}\s*", re.DOTALL)
 _PATH = re.compile(r"""([A-Za-z_]\w*)((?:\.\w+|\[\s*(?:'[^'\\]*'|"[^"\\]*")\s*\])*)""", re.ASCII)
 _STEP = re.compile(r"""\.(\w+)|\[\s*(?:'([^'\\]*)'|"([^"\\]*)")\s*\]""", re.ASCII)
+#: a variable with filters behind it
+_FILTERED = re.compile(
+    r"""([^|]*?)\s*((?:\|\s*[a-z_]\w*\s*(?:\((?:[^()'"{}]|'[^'{}]*'|"[^"{}]*")*\))?\s*)*)""", re.ASCII
+)
+_FILTER = re.compile(r"""\|((?:[^|'"]|'[^']*'|"[^"]*")*)""")
 _PLAIN = re.compile(r"[A-Za-z_]\w*", re.ASCII)
+#: filters that do the same here
+_FILTERS = frozenset(
+    ("default", "float", "int", "join", "length", "lower", "replace", "round", "string", "title", "tojson", "trim", "truncate", "upper")
+)  # fmt: skip
 _SAME = ("id", "event", "occurred", "received", "follows")
 
 
@@ -35,6 +45,7 @@ class Known:
     deployments: dict[str, str] = field(default_factory=dict)  #: id to name
     automations: dict[str, str] = field(default_factory=dict)  #: id to name
     local: set[str] = field(default_factory=set)  #: names of deployments that the output itself has
+    own_runs: bool = True  #: whether runs that events are about are ours, and not those of a Prefect server
     notifiers: dict[str, dict[str, Any]] = field(default_factory=dict)  #: by name, to be written beside the automations
 
 
@@ -48,7 +59,7 @@ def import_action(spec: Any, known: Known, notes: Notes, path: str, *, typed: bo
     if build is None and kind not in ACTIONS:
         notes.add(path, f"the action `{kind}` has no counterpart; left out")
         return None
-    texts = _Texts(notes, path, typed=typed)
+    texts = _Texts(notes, path, typed=typed, own_runs=known.own_runs)
     action = {"type": kind} if build is None else build(dict(spec), known, notes, path, texts)
     if action is not None:
         taken = _FIELDS.get(kind, frozenset())
@@ -96,7 +107,7 @@ def _deployment(spec: dict[str, Any], known: Known, notes: Notes, path: str, tex
     if name is None:
         notes.add(
             f"{path}.deployment_id",
-            f"{wanted} is known by its id alone; write the deployment's name in its place",
+            f"{wanted} is known by its id alone; write the deployment's name in its place, or give `--ids`",
         )
         name = wanted
     action["deployment"] = name if name in known.local else _late(name)
@@ -148,6 +159,14 @@ def _webhook(spec: dict[str, Any], known: Known, notes: Notes, path: str, texts:
     return action
 
 
+def _change_state(spec: dict[str, Any], known: Known, notes: Notes, path: str, texts: _Texts) -> dict[str, Any] | None:
+    state = str(spec.get("state", "")).upper()
+    if state not in ("CANCELLED", "CANCELLING"):
+        notes.add(path, f"`change-flow-run-state` to {state[:80] or 'nothing'} has no counterpart; left out")
+        return None
+    return {"type": "cancel-flow-run"}
+
+
 def _block(spec: dict[str, Any]) -> tuple[str, str]:
     """A name for what a block of Prefect holds, and an environment variable for its secret."""
     short = re.sub(r"[^0-9a-z]", "", str(spec.get("block_document_id", "")).lower())[:8] or "unknown"
@@ -168,6 +187,7 @@ _BUILDERS: Mapping[str, _Builder] = {
     "resume-automation": _automation,
     "send-notification": _notification,
     "call-webhook": _webhook,
+    "change-flow-run-state": _change_state,
 }
 _FIELDS: Mapping[str, frozenset[str]] = {
     "run-deployment": frozenset({"source", "deployment_id", "parameters", "job_variables", "schedule_after"}),
@@ -177,6 +197,7 @@ _FIELDS: Mapping[str, frozenset[str]] = {
     "resume-automation": frozenset({"source", "automation_id"}),
     "send-notification": frozenset({"block_document_id", "subject", "body"}),
     "call-webhook": frozenset({"block_document_id", "payload"}),
+    "change-flow-run-state": frozenset({"state", "name", "message", "force"}),
 }
 _LEFT_OUT = object()
 
@@ -184,7 +205,8 @@ _LEFT_OUT = object()
 class _Texts:
     """Templates of one action, in our words."""
 
-    def __init__(self, notes: Notes, path: str, *, typed: bool) -> None:
+    def __init__(self, notes: Notes, path: str, *, typed: bool, own_runs: bool) -> None:
+        self._own_runs = own_runs
         self._notes = notes
         self._path = path
         self._typed = typed
@@ -199,13 +221,13 @@ class _Texts:
             text = re.sub(r"\{[%#].*?[%#]\}", "", text, flags=re.DOTALL) or " "
 
         def replaced(found: re.Match[str]) -> str:
-            steps = _steps(found[1])
-            if steps is None:
+            expression = _expression(found[1], own_runs=self._own_runs)
+            if expression is None:
                 self._say(
                     at, f"the variable or filter in {found[0].strip()!r} has no counterpart; its name stands there"
                 )
                 return "<" + re.sub(r"[{}%#<>]", "", found[1]).strip() + ">"
-            return "{{ " + _jinja(steps) + " }}"
+            return "{{ " + expression + " }}"
 
         return _TEMPLATE.sub(replaced, text)
 
@@ -245,15 +267,19 @@ class _Texts:
         if "{{" not in text and "{%" not in text and "{#" not in text:
             return text
         whole = _WHOLE.fullmatch(text)
-        if whole is not None and typed and (steps := _steps(whole[1])) is not None:
+        if whole is not None and typed and (steps := self._typed_steps(whole[1])) is not None:
             return _json_path(steps)
-        unknown = "{%" in text or "{#" in text
-        unknown = unknown or any(_steps(found[1]) is None for found in _TEMPLATE.finditer(text))
-        if unknown:
+        expressions = [_expression(found[1], own_runs=self._own_runs) for found in _TEMPLATE.finditer(text)]
+        if "{%" in text or "{#" in text or None in expressions:
             if not quiet:
                 self._say(at, f"{text[:200]!r} uses what has no counterpart; left out")
             return _LEFT_OUT
-        return _TEMPLATE.sub(lambda found: "{{ " + _jinja(_steps(found[1]) or []) + " }}", text)
+        ours = iter(expressions)
+        return _TEMPLATE.sub(lambda _: "{{ " + str(next(ours)) + " }}", text)
+
+    def _typed_steps(self, expression: str) -> list[str] | None:
+        """The path of a value that keeps its type; as JSON in a text it would be the same value."""
+        return _steps(re.sub(r"\|\s*tojson\s*$", "", expression.strip()), own_runs=self._own_runs)
 
     def _say(self, at: str, message: str) -> None:
         self._notes.add(f"{self._path}.{at}", message)
@@ -263,7 +289,21 @@ def _starts_path(text: str) -> bool:
     return text == "$" or text.startswith(("$.", "$["))
 
 
-def _steps(expression: str) -> list[str] | None:
+def _expression(text: str, *, own_runs: bool) -> str | None:
+    """Our expression for one of Prefect's: a variable, and filters that are the same here. None without counterpart."""
+    found = _FILTERED.fullmatch(text.strip())
+    if found is None:
+        return None
+    steps = _steps(found[1], own_runs=own_runs)
+    filters = [part.strip() for part in _FILTER.findall(found[2])]
+    if steps is None or any(part.partition("(")[0].strip() not in _FILTERS for part in filters):
+        return None
+    if steps == ["event"] and not filters:
+        filters = ["tojson"]  # in a text Prefect writes it in Python's spelling, which nothing reads
+    return " | ".join([_jinja(steps), *filters])
+
+
+def _steps(expression: str, *, own_runs: bool) -> list[str] | None:
     """The path of our variable for an expression of Prefect's: `["event", "resource", "id"]`. None without counterpart."""
     found = _PATH.fullmatch(expression.strip())
     if found is None:
@@ -271,20 +311,27 @@ def _steps(expression: str) -> list[str] | None:
     steps = [found[1], *(step[1] or step[2] or step[3] or "" for step in _STEP.finditer(found[2]))]
     if steps == ["automation", "name"]:
         return ["automation"]
+    labelled = steps[:3] == ["event", "resource", "labels"] and len(steps) > 3
+    if labelled:
+        steps = ["event", "resource", ".".join(steps[3:])]
+    if own_runs:
+        for end in range(len(steps), 1, -1):
+            ours = OWN_VARIABLES.get(tuple(steps[:end]))
+            if ours is not None and (end == len(steps) or steps[:end] == ["flow_run", "parameters"]):
+                return [*ours, *steps[end:]]
+    elif steps in (["flow_run", "name"], ["flow_run", "state", "name"], ["flow_run", "state", "message"]):
+        return ["event", "resource", "name" if steps[1] == "name" else f"prefect.state-{steps[2]}"]
+    if steps == ["event"]:
+        return steps
     if steps[0] != "event" or len(steps) < 2:
         return None
     if steps[1] in _SAME and len(steps) == 2:
         return steps
     if steps[1] == "payload":
         return steps
-    if steps[1] != "resource" or len(steps) < 3:
+    if steps[1] != "resource" or len(steps) != 3:
         return None
-    rest = steps[2:]
-    if rest[0] == "labels" and len(rest) > 1:
-        return ["event", "resource", label(".".join(rest[1:]))]
-    if rest in (["id"], ["name"]):
-        return ["event", "resource", rest[0]]
-    return ["event", "resource", label(rest[0])] if len(rest) == 1 else None
+    return steps if steps[2] in ("id", "name") and not labelled else ["event", "resource", label(steps[2])]
 
 
 def _jinja(steps: list[str]) -> str:

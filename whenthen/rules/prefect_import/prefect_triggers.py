@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from whenthen.rules.prefect_import.import_notes import Notes
 from whenthen.rules.prefect_import.prefect_events import key_expression, label
 from whenthen.schemas.times import MAX_DURATION, format_duration
 
-__all__ = ["NoCounterpart", "Notes", "import_trigger", "kind_of"]
+__all__ = ["NoCounterpart", "import_trigger", "kind_of"]
 
 _DURATION: TypeAdapter[timedelta] = TypeAdapter(timedelta)
 _LEAST_WATCH = timedelta(seconds=10)
@@ -28,17 +29,6 @@ _COMPOSITE = frozenset({"type", "triggers", "within", "require", "id"})
 
 class NoCounterpart(Exception):
     """Something can not be said in our rules, so the automation is left out. The message says what and where."""
-
-
-class Notes:
-    """The notes of the import on one automation, each with the path of the field that it is about."""
-
-    def __init__(self, subject: str) -> None:
-        self.subject = subject
-        self.lines: list[str] = []
-
-    def add(self, path: str, message: str) -> None:
-        self.lines.append(f"{self.subject}: {path}: {message}" if path else f"{self.subject}: {message}")
 
 
 def kind_of(spec: dict[str, Any]) -> str:

@@ -1,0 +1,32 @@
+"""Whether what an import writes is valid: the first thing that is not. Called by the other modules of this package."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+from pydantic import BaseModel, ValidationError
+
+__all__ = ["field_at_fault", "problem_of"]
+
+
+def problem_of(model: type[BaseModel], data: dict[str, Any]) -> str | None:
+    """What is wrong with `data` as a `model`; None when nothing is."""
+    found = field_at_fault(model, data)
+    return None if found is None else found[1]
+
+
+def field_at_fault(model: type[BaseModel], data: dict[str, Any]) -> tuple[str, str] | None:
+    """The first field of `data` that is wrong, or nothing for the whole, and what is wrong with it."""
+    try:
+        model.model_validate(data)
+        orjson.dumps(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        said = first["msg"].removeprefix("Value error, ")
+        if not first["loc"]:
+            return "", said
+        return str(first["loc"][0]), f"{'.'.join(map(str, first['loc']))}: {said}"
+    except (TypeError, orjson.JSONEncodeError) as error:
+        return "", str(error)
+    return None
