@@ -25,6 +25,7 @@ __all__ = [
     "times",
     "trace_context",
     "triggers",
+    "webhook_proofs",
     "webhooks",
     "work_pools",
 ]

@@ -36,6 +36,8 @@ class Request:
     body: bytes = b""
     repeated: frozenset[str] = frozenset()  #: headers that came several times, of which `headers` has the last
     trace: dict[str, str] | None = None  #: that its events become part of
+    raw_query: str = ""  #: as it came
+    from_proxy: bool = False  #: whether a trusted proxy sent it
 
     @classmethod
     def of(

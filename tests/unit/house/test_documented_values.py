@@ -52,6 +52,7 @@ from whenthen.schemas.ruletests import RuleTest
 from whenthen.schemas.times import format_duration, parse_duration
 from whenthen.sources import hmac_signatures, json_bodies, mapping
 from whenthen.sources.mapping import SourceLimits
+from whenthen.sources.proofs import public_keys
 from whenthen.supervision import parent_process
 from whenthen.templates import bounded_text, budget, path_parser, path_query, text, values
 from whenthen.triggers import predecessors, timing
@@ -231,6 +232,10 @@ CLAIMS: list[tuple[str, str]] = [
     ("sources", f"A folder has at most {n(folder_edge.MAX_FILES)} files"),
     ("sources", f"an answer has at most {poll_edge.MAX_BYTES // 10**6} MB"),
     ("sources", f"The last {n(poll_edge.MAX_SEEN)} ids are remembered"),
+    (
+        "sources",
+        f"At most {public_keys.MOST_FETCHES} fetches are made in a minute, and {public_keys.MOST} documents kept",
+    ),
     ("sources", f"has more than {mapping.MAX_ID} characters or `source` has a `#`"),
     ("sources", f"several items in the header (at most {hmac_signatures.MOST_ITEMS})"),
     ("sources", f"the `tracestate`, at most {trace_context.MAX_STATE} characters"),
@@ -268,7 +273,7 @@ CLAIMS: list[tuple[str, str]] = [
 #: numbers that are no limit of the code, or one of somebody else
 OTHERS = {
     "reliability": ["fills a file system of 48 MB", "`body_limit` (1 MB for the start of a run)"],
-    "sources": ["takes at most 100 requests within", "GitHub sends up to 25 MB"],
+    "sources": ["takes at most 100 requests within", "GitHub sends up to 25 MB", "bodies of up to 25 MB"],
     "templates": ["integers beyond 64 bits"],
     "rules": [
         "beyond a depth of 20",

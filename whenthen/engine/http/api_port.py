@@ -52,6 +52,18 @@ class Api(Protocol):
         """Verify a request to a webhook and translate it. Raises NotFound, Refused (its `status`), UnsupportedMediaType,
         InvalidInput."""
 
+    def needs_keys(self, webhook: str) -> bool:
+        """Whether requests to it are verified by public keys. Raises NotFound."""
+
+    async def fetch_keys(self, webhook: str, request: Request) -> None:
+        """Fetch the public keys that a request needs and that are not at hand; one that can not be fetched is left out."""
+
+    def confirm(self, webhook: str, asked: Translation) -> None:
+        """A verified request asks for a subscription to be confirmed; done beside it, where the webhook wants that."""
+
+    def hook_body_limit(self, webhook: str) -> int | None:
+        """The most bytes of a body; None where the server's own limit counts. Raises NotFound."""
+
     def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
         """A request was refused; `who` is the address that it came from."""
 

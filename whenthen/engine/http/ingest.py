@@ -193,15 +193,23 @@ class Ingest:
                 method=method,
                 headers=headers,
                 query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+                raw_query=query.decode("latin-1"),
             )
             if len(headers) != len(scope["headers"]):
                 request.repeated = _repeated(scope)
             if "traceparent" in headers:
                 request.trace = trace_of(scope)
+            if self._rates.behind_proxies:
+                request.from_proxy = self._rates.from_proxy(scope)
+            needs_keys = self._api.needs_keys(name)
+            if needs_keys:
+                await self._api.fetch_keys(name, request)
             self._api.check_head(name, request)
             # what comes with other methods says all in its headers and its address
-            most = self._body_limit if method == "POST" else 0
+            most = (self._api.hook_body_limit(name) or self._body_limit) if method == "POST" else 0
             request.body = await read_body(receive, most, headers.get("content-length"), share)
+            if needs_keys:
+                await self._api.fetch_keys(name, request)
             result = self._api.translate(name, request)
             share.take(result.extra_bytes)
         except ClientGone:
@@ -211,6 +219,8 @@ class Ingest:
         if result.answer is not None:
             await send_answer(send, _handshake(result.answer))
             return result.answer.status
+        if result.confirm is not None:
+            self._api.confirm(name, result)
         if not result.events:
             await send_answer(send, _accepted(200, [], [], result.dropped))
             return 200

@@ -92,6 +92,10 @@ class ServerApi:
         self.publish = intake.publish
         self.check_head = intake.check_head
         self.translate = intake.translate
+        self.needs_keys = intake.needs_keys
+        self.fetch_keys = intake.fetch_keys
+        self.confirm = intake.confirm
+        self.hook_body_limit = intake.hook_body_limit
         self.hook_names = intake.hook_names
         self.hook_methods = intake.hook_methods
         self.rate_limit = intake.rate_limit

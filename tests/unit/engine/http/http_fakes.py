@@ -227,6 +227,18 @@ class FakeApi:
     def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
         self.refusals.append((source, reason, detail, who))
 
+    def needs_keys(self, webhook: str) -> bool:
+        return False
+
+    async def fetch_keys(self, webhook: str, request: Request) -> None:
+        pass
+
+    def confirm(self, webhook: str, asked: Translation) -> None:
+        pass
+
+    def hook_body_limit(self, webhook: str) -> int | None:
+        return None
+
     def rate_limit(self, webhook: str) -> RateLimit | None:
         return self.limit
 
