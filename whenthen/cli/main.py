@@ -24,6 +24,7 @@ COMMANDS = {
     "schema": LazyCommand("whenthen.cli.rules", "Print the JSON Schema of the rules files, or of files of providers, for completion and hover text in editors."),
     "providers": LazyCommand("whenthen.cli.senders.provider_commands", "Senders of webhooks that are known: how they prove who they are, and what their requests become."),
     "sources": LazyCommand("whenthen.cli.senders.source_commands", "What brings events in, and the SQL of an outbox table."),
+    "hooks": LazyCommand("whenthen.cli.senders.hook_commands", "Webhooks of the rules: what they would make of a request."),
     "import": LazyCommand("whenthen.cli.rules", "Translate the automations of another system; what has no counterpart is named in the output."),
     "plan": LazyCommand("whenthen.cli.rule_sets", "What rules would change: automations that are new, changed, starting afresh or removed. Changes nothing."),
     "apply": LazyCommand("whenthen.cli.rule_sets", "Put rules in force, whatever was in force before. All processes follow."),

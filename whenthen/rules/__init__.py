@@ -18,9 +18,8 @@ from whenthen.rules.folder import (
     load_rules,
     rules_files,
 )
-from whenthen.rules.jsonschema import (
-    providers_schema,
-    rules_schema,
+from whenthen.rules.following import (
+    TriedWebhooks,
 )
 from whenthen.rules.prefect_import import (
     import_prefect_file,
@@ -49,20 +48,20 @@ __all__ = [
     "Rules",
     "RulesWatcher",
     "SourceFile",
+    "TriedWebhooks",
     "changes",
     "compile_files",
     "explain",
     "explain_event",
     "import_prefect_file",
+    "jsonschema",
     "junit",
     "load_rules",
     "load_tests",
-    "providers_schema",
     "read_document",
     "recorded",
     "replay",
     "rules_files",
-    "rules_schema",
     "run_tests",
     "skips_of",
 ]

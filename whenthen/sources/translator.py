@@ -188,18 +188,18 @@ class WebhookTranslator:
 
     def read(self, request: Request, now: datetime, signed_at: str | None = None) -> Translation:
         """Translate a request whose proof is known to hold, as `translate` does. Raises as `translate`, but for the proof."""
-        if self._envelope is not None:
-            inside = unwrap(request, self._envelope)
-            if isinstance(inside, str):
-                return Translation(dropped=[inside])
-            request, message_id = inside
-            signed_at = message_id or signed_at
         if self._handshakes is not None:
             answer = self._handshakes.answer(request)
             if answer is not None:
                 return Translation(answer=answer)
             if self._is_open(request):
                 raise InvalidInput("not a handshake of this sender", path=("method",))
+        if self._envelope is not None:
+            inside = unwrap(request, self._envelope)
+            if isinstance(inside, str):
+                return Translation(dropped=[inside])
+            request, message_id = inside
+            signed_at = message_id or signed_at
         result = self._read(request, now, signed_at)
         for event in result.events:
             check_outside(event, reserved_names=self._reserved_names)
