@@ -152,6 +152,16 @@ class WebhookTranslator:
             )
 
     @property
+    def proof_headers(self) -> set[str]:
+        """The headers that prove a request, in lower case."""
+        return {header for each in self._verifications for header in proof_headers(each)}
+
+    @property
+    def proof(self) -> str:
+        """How requests prove who they are, in a word or two; empty where they do not."""
+        return ", ".join(dict.fromkeys(each.type for each in self._verifications))
+
+    @property
     def needs_keys(self) -> bool:
         """Whether its requests are verified by public keys."""
         return any(isinstance(each, (SnsVerification, JwtVerification)) for each in self._verifications)
@@ -180,6 +190,7 @@ class WebhookTranslator:
             signed_at = verify(
                 request, self._verification_of(request), now=now, resolve_secret=self._resolve_secret, keys=self._keys
             )
+            request.proven, request.signed_at = True, signed_at
             if type(self._verifications[0]) is SnsVerification:
                 found = self._confirmation(request, self._verifications[0])
                 if found is not None:

@@ -34,6 +34,7 @@ from whenthen.engine.http.monitoring import refusal_log
 from whenthen.engine.live import live_client, live_feed, stored_items
 from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
+from whenthen.engine.process.senders import sender_watch
 from whenthen.engine.process.settings import Settings, parse_bytes
 from whenthen.engine.projection import history_service, history_writer
 from whenthen.engine.sources.edges import folder_edge, poll_edge

@@ -38,6 +38,7 @@ from whenthen.engine.spans import RequestSpan, Spans
 from whenthen.schemas.errors import (
     BusUnavailable,
     InvalidEvent,
+    InvalidInput,
     NotFound,
     WhenthenError,
     near_names,
@@ -171,6 +172,7 @@ class Ingest:
 
     async def _hook(self, scope: Scope, receive: Receive, send: Send, name: str, share: BudgetShare) -> int | None:
         source = f"webhook:{name}"
+        request: Request | None = None
         try:
             if name not in self._api.hook_names():
                 source = "webhook"
@@ -215,7 +217,12 @@ class Ingest:
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
+            if isinstance(error, WhenthenError) and source != "webhook":
+                self._api.count_refused(name, error.reason)
+                if isinstance(error, InvalidInput) and request is not None and request.proven:
+                    self._api.keep_refused(name, request, error)
             return await self._refuse(scope, send, error, source)
+        self._api.heard(name)
         if result.answer is not None:
             await send_answer(send, _handshake(result.answer))
             return result.answer.status
