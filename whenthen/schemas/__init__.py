@@ -25,7 +25,6 @@ __all__ = [
     "times",
     "trace_context",
     "triggers",
-    "webhook_proofs",
     "webhooks",
     "work_pools",
 ]

@@ -12,8 +12,15 @@ from datetime import datetime
 from whenthen.schemas.errors import InvalidInput, Unproven
 from whenthen.schemas.events import check_outside
 from whenthen.schemas.providers import Provider
-from whenthen.schemas.webhook_proofs import JwtVerification, SnsVerification
-from whenthen.schemas.webhooks import BearerVerification, HmacRecipe, HmacVerification, Verification, Webhook
+from whenthen.schemas.webhooks import (
+    BearerVerification,
+    HmacRecipe,
+    HmacVerification,
+    JwtVerification,
+    SnsVerification,
+    Verification,
+    Webhook,
+)
 from whenthen.sources.cloud import translate_azure_blob, translate_gcs, unwrap
 from whenthen.sources.handshakes import Handshakes
 from whenthen.sources.json_bodies import decode_json

@@ -14,12 +14,15 @@ from datetime import datetime
 from typing import cast
 
 from whenthen.schemas.errors import InvalidInput, SecretUnreadable, Unproven, WhenthenError
-from whenthen.schemas.webhook_proofs import JwtVerification, ProxyVerification, SnsVerification, TwilioVerification
 from whenthen.schemas.webhooks import (
     BasicVerification,
     BearerVerification,
     HmacVerification,
+    JwtVerification,
+    ProxyVerification,
     SigningKey,
+    SnsVerification,
+    TwilioVerification,
     Verification,
 )
 from whenthen.sources.hmac_signatures import check_signature, check_signature_head, credential, key_of

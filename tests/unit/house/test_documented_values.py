@@ -230,6 +230,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("rules", f"operations and values of a condition | {n(parser.MAX_NODES)} |"),
     ("rules", f"levels of nesting of a condition | {parser.MAX_DEPTH} |"),
     ("sources", f"(at most {n(_MAPPING.events)} items)"),
+    ("sources", f"up to {n(sender_watch.MOST_LISTED)} at a time"),
     ("sources", f"A folder has at most {n(folder_edge.MAX_FILES)} files"),
     ("sources", f"an answer has at most {poll_edge.MAX_BYTES // 10**6} MB"),
     ("sources", f"The last {n(poll_edge.MAX_SEEN)} ids are remembered"),

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 
 from whenthen.schemas.errors import KeysUnavailable, Unproven
-from whenthen.schemas.webhook_proofs import JwtVerification
+from whenthen.schemas.webhooks import JwtVerification
 from whenthen.sources.hmac_signatures import credential
 from whenthen.sources.proofs.public_keys import PublicKeys
 from whenthen.sources.requests import Request

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hmac
 
 from whenthen.schemas.errors import Unproven
-from whenthen.schemas.webhook_proofs import ProxyVerification
+from whenthen.schemas.webhooks import ProxyVerification
 from whenthen.sources.hmac_signatures import credential
 from whenthen.sources.requests import Request
 

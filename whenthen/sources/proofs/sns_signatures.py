@@ -13,7 +13,7 @@ from typing import Any
 
 from whenthen.schemas.errors import KeysUnavailable, Unproven, WhenthenError
 from whenthen.schemas.times import parse_time
-from whenthen.schemas.webhook_proofs import SnsVerification
+from whenthen.schemas.webhooks import SnsVerification
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.proofs.public_keys import PublicKeys
 from whenthen.sources.requests import Request

@@ -11,7 +11,7 @@ import hmac
 from urllib.parse import parse_qsl
 
 from whenthen.schemas.errors import Unproven
-from whenthen.schemas.webhook_proofs import TwilioVerification
+from whenthen.schemas.webhooks import TwilioVerification
 from whenthen.sources.hmac_signatures import credential
 from whenthen.sources.requests import MAX_FIELDS, Request
 

@@ -158,7 +158,7 @@ class SenderWatch:
             found.append(
                 answers.SourceItem(
                     name=source.name,
-                    kind=source.type,
+                    kind=source.read.type,
                     reads="map",
                     proof="",
                     last_heard=None,
