@@ -94,6 +94,7 @@ SUBJECTS = (
     "rulesets.>",
     "decisions.*",
     "audit.*",
+    "senders.>",
     "history.ask",
     "task-runs.>",
     "told-events.>",

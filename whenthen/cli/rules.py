@@ -150,7 +150,7 @@ def schema(
     what: Annotated[str, typer.Argument(help="rules, or providers for a file of one provider.")] = "rules",
 ) -> None:
     """Print the JSON Schema of the rules files, or of files of providers, for completion and hover text in editors."""
-    from whenthen.rules import providers_schema, rules_schema
+    from whenthen.rules.jsonschema import providers_schema, rules_schema
 
     if what not in ("rules", "providers"):
         fail(f"there is no schema of {what!r}; there are: rules, providers", 2)

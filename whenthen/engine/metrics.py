@@ -73,7 +73,16 @@ _FORM = (
 #: why requests are refused, by what they were sent to: the API, a webhook of the rules, one that is not there
 REFUSALS: Mapping[str, tuple[str, ...]] = {
     "api": (*_BUS, *_FORM),
-    "webhook:": (*_BUS, *_FORM, "method_not_allowed", "rate_limited", "refused", "render_error", *Unproven.REASONS),
+    "webhook:": (
+        *_BUS,
+        *_FORM,
+        "method_not_allowed",
+        "rate_limited",
+        "refused",
+        "render_error",
+        "keys_unavailable",
+        *Unproven.REASONS,
+    ),
     "webhook": ("not_found",),
     "source:": (
         "invalid_event",
@@ -222,6 +231,13 @@ class Metrics:
             gauge("source_heard_timestamp_seconds", "When the source heard a message last here; 0 if never.", "source")
         )
         self._sources: frozenset[str] = frozenset()
+        self._webhook_heard = _Series(
+            gauge(
+                "webhook_heard_timestamp_seconds",
+                "When the webhook took a request last; 0: never in 7 days.",
+                "webhook",
+            )
+        )
         self._action_seconds = _Series(self.action_seconds)
         self._events_received, self._events_duplicate = _Series(self.events_received), _Series(self.events_duplicate)
         self._events_refused = _Series(self.events_refused)
@@ -280,6 +296,11 @@ class Metrics:
         if name in self._sources:
             self._source_reading.labels(name).set(int(reading))
             self._source_heard.labels(name).set(heard_at or 0)
+
+    def webhook_heard(self, webhook: str, at: float) -> None:
+        """Note when a webhook took a request last, in seconds since 1970; 0 when it never did."""
+        if webhook in self._webhooks:
+            self._webhook_heard.labels(webhook).set(at)
 
     def decide(self, reasons: Mapping[Reason, int]) -> None:
         """Count decisions."""
@@ -346,6 +367,7 @@ class Metrics:
             ]
         )
         self._secrets_missing.keep([(name,) for name in names])
+        self._webhook_heard.keep([(name,) for name in names])
         self._webhooks = frozenset(names)
         self._received = {source: self.events_received.labels(source) for source in sources}
 

@@ -18,9 +18,8 @@ from whenthen.rules.folder import (
     load_rules,
     rules_files,
 )
-from whenthen.rules.jsonschema import (
-    providers_schema,
-    rules_schema,
+from whenthen.rules.following import (
+    TriedWebhooks,
 )
 from whenthen.rules.replay import (
     replay,
@@ -46,20 +45,20 @@ __all__ = [
     "Rules",
     "RulesWatcher",
     "SourceFile",
+    "TriedWebhooks",
     "changes",
     "compile_files",
     "explain",
     "explain_event",
+    "jsonschema",
     "junit",
     "load_rules",
     "load_tests",
     "prefect_import",
-    "providers_schema",
     "read_document",
     "recorded",
     "replay",
     "rules_files",
-    "rules_schema",
     "run_tests",
     "skips_of",
 ]

@@ -21,7 +21,8 @@ from whenthen.actions import actions_of
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.folder import Rules
 from whenthen.rules.following.followed_actions import render_action
-from whenthen.rules.following.playing import Story, contributing, play
+from whenthen.rules.following.playing import LIMITS, Story, contributing, play
+from whenthen.rules.following.webhook_steps import TriedWebhooks
 from whenthen.rules.validation_messages import explain
 from whenthen.schemas.errors import (
     InvalidInput,
@@ -103,6 +104,7 @@ def load_tests(path: str | os.PathLike[str]) -> list[tuple[str, RuleTestFile]]:
 def run_tests(rules: Rules, tests: Sequence[tuple[str, RuleTestFile]], *, name: str | None = None) -> TestReport:
     """Run all tests against one set of rules, or those whose name matches the glob `name`."""
     compiled = RuleSet.compile(rules.automations)
+    webhooks = TriedWebhooks(rules, limits=LIMITS)
     results = []
     covered: set[str] = set()
     for file, content in tests:
@@ -119,7 +121,7 @@ def run_tests(rules: Rules, tests: Sequence[tuple[str, RuleTestFile]], *, name: 
                     for name in unknown
                 )
             else:
-                failures = tuple(check_test(compiled, test))
+                failures = tuple(check_test(compiled, test, webhooks))
             results.append(TestResult(file=file, name=test.name, failures=failures))
     uncovered = tuple(automation.name for automation in rules.automations if automation.name not in covered)
     return TestReport(results=tuple(results), uncovered=uncovered)
@@ -176,10 +178,10 @@ def _read(name: str, raw: bytes, problems: list[Problem]) -> RuleTestFile | None
         return None
 
 
-def check_test(rules: RuleSet, test: RuleTest) -> Iterator[str]:
-    """What is wrong when one test is run; nothing when it passes."""
+def check_test(rules: RuleSet, test: RuleTest, webhooks: TriedWebhooks | None = None) -> Iterator[str]:
+    """What is wrong when one test is run; nothing when it passes. `webhooks` are those that steps send requests to."""
     try:
-        story = play(rules, test)
+        story = play(rules, test, webhooks)
     except InvalidInput as error:
         yield str(error)
         return
@@ -285,7 +287,7 @@ def _check_not_fired(rules: RuleSet, story: Story, refused: NonFiring) -> Iterat
         decision.reason
         for decision in story.decisions
         if decision.automation == refused.automation
-        and (refused.step is None or decision.event == story.ids[refused.step])
+        and (refused.step is None or story.step_of(decision.event) == refused.step)
     ]
     if refused.reason not in reasons:
         yield f"no decision {refused.reason.value}{_reasons(rules, story, refused.automation, refused.step)}"
@@ -323,7 +325,7 @@ def _reasons(rules: RuleSet, story: Story, automation: str, step: int | None) ->
 
 def _why_not(rules: RuleSet, story: Story, automation: str, step: int | None) -> Iterator[str]:
     """What stands in the way of events that the index did not offer to the automation."""
-    times = {event_id: us for event_id, us in zip(story.ids, story.times_us, strict=True) if event_id is not None}
+    times = {event_id: story.times_us[at] for event_id, at in story.steps.items()}
     times |= {event_id: us for event_id, (_, us) in story.followed.items() if event_id in story.events}
     for event_id, now_us in times.items():
         if step is None or story.step_of(event_id) == step:

@@ -26,6 +26,7 @@ WhenthenError
 ├── RenderError           a parameter could not be rendered for this event
 │   └── NoText            text was to be made of null, a list or an object (`templates`)
 ├── ActionError           an action's try failed; `retryable` says whether another may help
+├── KeysUnavailable       the public keys that a request is verified by can not be read at the moment (HTTP 503)
 ├── BusUnavailable        NATS or a stream can not be reached or is full (HTTP 503)
 ├── SetupError            the process can not start: port, directory, server version
 ├── ConditionError        something is wrong with a condition (`conditions`)
@@ -68,6 +69,7 @@ __all__ = [
     "InvalidJson",
     "InvalidRules",
     "InvalidTemplate",
+    "KeysUnavailable",
     "NotFound",
     "Problem",
     "Refused",
@@ -238,6 +240,12 @@ class Unproven(Refused):
 
 class SecretUnreadable(Refused):
     """No secret that the request could be verified by can be read; why is the cause."""
+
+
+class KeysUnavailable(WhenthenError):
+    """A request can be neither believed nor refused, as the public keys that it is verified by can not be read; its sender repeats it."""
+
+    reason = "keys_unavailable"
 
 
 class NotFound(WhenthenError):

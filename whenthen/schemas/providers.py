@@ -123,7 +123,7 @@ class Provider(Model):
     methods: list[Literal["POST", "GET"]] = Field(default=["POST"], min_length=1)
     """GET only where the sender's setting offers it: its body is an empty object."""
     handshakes: list[Handshake] = Field(default_factory=list, max_length=10)
-    code: Literal["s3"] | None = None
+    code: Literal["s3", "gcs", "azure-blob"] | None = None
     """A translation that data can not say."""
     body: Literal["json"] | None = None
     """`json` reads the body as JSON whatever its content type says."""
@@ -147,6 +147,8 @@ class Provider(Model):
     occurred: Pick | None = None
     id: Pick | None = None
     """What makes a redelivery the same event."""
+    webhook: dict[str, Any] = Field(default_factory=dict, max_length=10)
+    """Fields of a webhook to start from, such as `verify`, where no secret alone proves its sender."""
     samples: list[Sample] = Field(default_factory=list, max_length=100)
     automations: list[dict[str, Any]] = Field(default_factory=list, max_length=20)
     """Examples, which `whenthen providers show NAME --rules` prints."""

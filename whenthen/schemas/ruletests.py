@@ -31,7 +31,7 @@ __all__ = ["ActionOutcome", "ExpectedFiring", "NonFiring", "RuleTest", "RuleTest
 
 
 class TestStep(Model):
-    """An event at a time from the start; without `event` the clock just moves there."""
+    """An event, or a request to a webhook, at a time from the start; without either the clock just moves there."""
 
     __test__ = False
 
@@ -45,13 +45,35 @@ class TestStep(Model):
     occurred: Duration | None = None
     """When it happened, from the start, if that is not `at` (a late event)."""
     follows: str | None = None
+    webhook: Name | None = None
+    """In place of `event`: a webhook of the rules, whose events come of a request with `body`, `headers`, `query` and `method`. Its proof is
+    not looked at."""
+    body: Any = None
+    """JSON, or a text as it is."""
+    headers: dict[str, str] = Field(default_factory=dict, max_length=200)
+    query: dict[str, str] = Field(default_factory=dict, max_length=200)
+    method: Literal["POST", "GET"] = "POST"
+
+    @model_validator(mode="after")
+    def _event_or_request(self) -> TestStep:
+        if self.webhook is not None and self.event is not None:
+            raise ValueError("give either `event` or `webhook`, not both")
+        given = [name for name in ("body", "headers", "query") if getattr(self, name)]
+        if self.webhook is None and given:
+            raise ValueError(f"{', '.join(given)}: of a request; say which `webhook` it is sent to")
+        given = [
+            name for name in ("id", "resource", "related", "payload", "occurred", "follows") if getattr(self, name)
+        ]
+        if self.webhook is not None and given:
+            raise ValueError(f"{', '.join(given)}: what the request becomes says it; leave it out beside `webhook`")
+        return self
 
     @model_validator(mode="after")
     def _event_or_tick(self) -> TestStep:
         given = [
             name for name in ("id", "resource", "related", "payload", "occurred", "follows") if getattr(self, name)
         ]
-        if self.event is None and given:
+        if self.event is None and self.webhook is None and given:
             raise ValueError(f"a step without `event` moves the clock only; it has {', '.join(given)}")
         return self
 

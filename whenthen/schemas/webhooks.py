@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Pl
 
 from whenthen.schemas.base import Model, Name, ObjectPath, OneOrMany, SecretRef, as_list
 from whenthen.schemas.times import Duration, format_duration, parse_duration
+from whenthen.schemas.webhook_proofs import JwtVerification, ProxyVerification, SnsVerification, TwilioVerification
 
 __all__ = [
     "SIGNED_PARTS",
@@ -20,12 +21,17 @@ __all__ = [
     "EventMapping",
     "HmacRecipe",
     "HmacVerification",
+    "JwtVerification",
+    "ProxyVerification",
     "RateLimit",
     "Secrets",
     "SignedTime",
     "SigningKey",
+    "SnsVerification",
+    "TwilioVerification",
     "Verification",
     "Webhook",
+    "WebhookLimits",
 ]
 
 
@@ -184,7 +190,18 @@ class BasicVerification(Model):
     password: Secrets
 
 
-Verification = Annotated[Union[HmacVerification, BearerVerification, BasicVerification], Field(discriminator="type")]
+Verification = Annotated[
+    Union[
+        HmacVerification,
+        BearerVerification,
+        BasicVerification,
+        SnsVerification,
+        JwtVerification,
+        TwilioVerification,
+        ProxyVerification,
+    ],
+    Field(discriminator="type"),
+]
 
 
 class EventMapping(Model):
@@ -219,6 +236,15 @@ class EventMapping(Model):
 AddedLabel = Annotated[str, Field(max_length=4096)]
 
 
+class WebhookLimits(Model):
+    """How much one request may bring."""
+
+    body: int | None = Field(default=None, ge=1024, le=64_000_000)
+    """Bytes of its body, in place of the setting `body_limit`; more is answered 413. GitHub sends up to 25 MB."""
+    items: int | None = Field(default=None, ge=1, le=10_000)
+    """Events of one request (1000); more is answered 400."""
+
+
 class Webhook(Model):
     """An address, `/hooks/<name>`, and what its requests mean."""
 
@@ -231,6 +257,10 @@ class Webhook(Model):
     """How requests prove who they are; `none` accepts everyone and must be said."""
     rate_limit: Rate | None = None
     """How many requests one address may send within a time, such as `100/1m`; more are answered 429."""
+    limits: WebhookLimits = Field(default_factory=lambda: WebhookLimits())
+    """How large one request may be."""
+    envelope: Literal["sns", "pubsub"] | None = None
+    """What lies around the body that the preset or mapping reads: a message of Amazon SNS or Google Pub/Sub, whose proof `verify` checks."""
     map: EventMapping | None = None
     """Without a preset: how a request becomes an event."""
     allow_reserved_names: bool = False
@@ -258,6 +288,8 @@ class Webhook(Model):
             for field in ("each", "labels", "related"):
                 if getattr(self, field):
                     raise ValueError(f"`{field}` belongs to a preset; a mapping says it itself")
+        elif self.secret is not None and self.envelope is not None:
+            raise ValueError("`secret` proves a sender's own requests; what comes in an envelope is proven by `verify`")
         elif self.secret is None and self.verify is None:
             raise ValueError(
                 "say how requests prove who they are: `secret: env:NAME` where the preset knows their proof, "

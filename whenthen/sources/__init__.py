@@ -23,6 +23,9 @@ from whenthen.sources.mapping import (
 from whenthen.sources.objectstore import (
     translate_notification,
 )
+from whenthen.sources.proofs import (
+    PublicKeys,
+)
 from whenthen.sources.provider_files import (
     builtin_names,
     find_provider,
@@ -42,6 +45,7 @@ from whenthen.sources.verification import (
 
 __all__ = [
     "HandshakeAnswer",
+    "PublicKeys",
     "Request",
     "ResolveSecret",
     "SourceLimits",

@@ -91,6 +91,8 @@ class Translation:
     dropped: list[str] = field(default_factory=list)
     extra_bytes: int = 0  #: of the events of a mapping that may repeat parts of the body, so far as they were counted
     answer: HandshakeAnswer | None = None  #: of a request that is no event and waits for it
+    confirm: str | None = None  #: the address that confirms a subscription, of a verified request that asks for that
+    confirms: bool = False  #: whether the webhook wants it confirmed
 
 
 class CompiledMapping:

@@ -30,7 +30,10 @@ from whenthen.sources.mapping import SourceLimits, Translation, delivery_event_i
 from whenthen.sources.provider_mapping import Additions
 from whenthen.sources.requests import kind_of
 
-__all__ = ["translate_notification"]
+__all__ = ["Added", "Notice", "Reading", "notice_event", "text_at", "translate_notification"]
+
+#: what the webhook adds to each event, and the context in which that is read
+Added = tuple[Additions, dict[str, Any]]
 
 #: envelopes around envelopes
 MAX_ENVELOPES = 3
@@ -100,18 +103,17 @@ _DETAIL_TYPES = {
 
 
 @dataclass(frozen=True, slots=True)
-class _Reading:
+class Reading:
     """What is the same for all records of a request."""
 
     name: str
     now: datetime
     limits: SourceLimits
-    #: what the webhook adds to each event, and the context in which that is read
-    added: tuple[Additions, dict[str, Any]] | None
+    added: Added | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Notice:
+class Notice:
     """What all forms of a notification have in common."""
 
     name: str
@@ -122,6 +124,7 @@ class _Notice:
     region: Any
     details: dict[str, Any]
     record: Mapping[str, Any]
+    scheme: str = "s3"  #: of the resource's id
 
 
 def translate_notification(
@@ -130,24 +133,24 @@ def translate_notification(
     name: str,
     now: datetime,
     limits: SourceLimits,
-    added: tuple[Additions, dict[str, Any]] | None = None,
+    added: Added | None = None,
 ) -> Translation:
     """The events of one notification, in the order of its records. What is `added` is put to each, read in the context beside it.
 
     Raises:
         InvalidEvent: it has none of the known forms, or a record lacks something; names the field.
     """
-    return _translate(body, ("body",), _Reading(name, now, limits, added), 0)
+    return _translate(body, ("body",), Reading(name, now, limits, added), 0)
 
 
-def _translate(body: Any, path: FieldPath, reading: _Reading, level: int) -> Translation:
+def _translate(body: Any, path: FieldPath, reading: Reading, level: int) -> Translation:
     if not isinstance(body, dict):
         raise InvalidEvent(f"a JSON object is expected, found {kind_of(body)}", path=path)
     if "Records" in body:
         return _translate_records(body["Records"], (*path, "Records"), reading)
     if "detail-type" in body:
         notice = _of_eventbridge(body, path)
-        return Translation(events=[_event(notice, path, reading)])
+        return Translation(events=[notice_event(notice, path, reading)])
     if body.get("Event") == "s3:TestEvent":
         return Translation(dropped=["s3:TestEvent: the store tries this address out"])
     kind = body.get("Type")
@@ -168,7 +171,7 @@ def _translate(body: Any, path: FieldPath, reading: _Reading, level: int) -> Tra
     )
 
 
-def _translate_records(records: Any, path: FieldPath, reading: _Reading) -> Translation:
+def _translate_records(records: Any, path: FieldPath, reading: Reading) -> Translation:
     if not isinstance(records, list):
         raise InvalidEvent(f"a list is expected, found {kind_of(records)}", path=path)
     if len(records) > reading.limits.events:
@@ -184,21 +187,21 @@ def _translate_records(records: Any, path: FieldPath, reading: _Reading) -> Tran
         if notice is None:
             result.dropped.append(error_text(place, f"{record['eventName']} changed nothing"))
         else:
-            result.events.append(_event(notice, place, reading))
+            result.events.append(notice_event(notice, place, reading))
     return result
 
 
-def _of_record(record: Any, path: FieldPath) -> _Notice | None:
+def _of_record(record: Any, path: FieldPath) -> Notice | None:
     if not isinstance(record, dict):
         raise InvalidEvent(f"a JSON object is expected, found {kind_of(record)}", path=path)
-    operation = _text(record, "eventName", path).removeprefix("s3:")
+    operation = text_at(record, "eventName", path).removeprefix("s3:")
     name = _NAME_OF.get(operation, _OTHER)
     if name is None:
         return None
-    bucket = _text(record, "s3.bucket.name", path)
+    bucket = text_at(record, "s3.bucket.name", path)
     key = ""
     if not name.startswith("s3.bucket."):
-        key = _text(record, "s3.object.key", path)
+        key = text_at(record, "s3.object.key", path)
         # Ceph sends keys as they are; AWS and MinIO encode them like a form, with + for a space.
         if record.get("eventSource") != "ceph:s3":
             try:
@@ -207,7 +210,7 @@ def _of_record(record: Any, path: FieldPath) -> _Notice | None:
                 raise InvalidEvent(
                     f"{key[:80]!r} is not URL-encoded UTF-8", path=(*path, "s3", "object", "key")
                 ) from None
-    return _Notice(
+    return Notice(
         name=name,
         bucket=bucket,
         key=key,
@@ -229,15 +232,15 @@ def _of_record(record: Any, path: FieldPath) -> _Notice | None:
     )
 
 
-def _of_eventbridge(body: Mapping[str, Any], path: FieldPath) -> _Notice:
-    operation = _text(body, "detail-type", path)
+def _of_eventbridge(body: Mapping[str, Any], path: FieldPath) -> Notice:
+    operation = text_at(body, "detail-type", path)
     if body.get("source") not in (None, "aws.s3"):
         raise InvalidEvent(f"{str(body['source'])[:80]!r} is not aws.s3", path=(*path, "source"))
     detail = body.get("detail")
-    return _Notice(
+    return Notice(
         name=_DETAIL_TYPES.get(operation, _OTHER),
-        bucket=_text(body, "detail.bucket.name", path),
-        key=_text(body, "detail.object.key", path),  # not encoded, unlike in records
+        bucket=text_at(body, "detail.bucket.name", path),
+        key=text_at(body, "detail.object.key", path),  # not encoded, unlike in records
         operation=operation,
         time=body.get("time"),
         region=body.get("region"),
@@ -255,8 +258,10 @@ def _of_eventbridge(body: Mapping[str, Any], path: FieldPath) -> _Notice:
     )
 
 
-def _event(notice: _Notice, path: FieldPath, reading: _Reading) -> Event:
-    labels = Labels(f"s3://{notice.bucket}/{notice.key}" if notice.key else f"s3://{notice.bucket}")
+def notice_event(notice: Notice, path: FieldPath, reading: Reading) -> Event:
+    """The event that a notification of any store becomes. Raises `InvalidEvent`; `path` leads to the notification."""
+    whole = f"{notice.scheme}://{notice.bucket}"
+    labels = Labels(f"{whole}/{notice.key}" if notice.key else whole)
     labels.put("bucket", notice.bucket)
     labels.put("key", notice.key)
     base = notice.key.rstrip("/").rpartition("/")[2]
@@ -294,22 +299,23 @@ def _event(notice: _Notice, path: FieldPath, reading: _Reading) -> Event:
         )
     except InvalidEvent as error:
         if error.path == ("occurred",):
-            error.path = ("time",) if "detail-type" in notice.record else ("eventTime",)
+            error.path = ("eventTime",) if "eventTime" in notice.record else ("time",)
         raise error.below(*path) from None
 
 
-def _event_id(notice: _Notice, name: str) -> str:
+def _event_id(notice: Notice, name: str) -> str:
     """The same for a redelivery. A sequencer tells two changes of a key apart; without one the whole record does."""
     parts: list[Any] = [notice.bucket, notice.key, notice.operation]
     if notice.details.get("sequencer"):
-        parts += [notice.details[part] for part in ("sequencer", "version", "etag")]
+        parts += [notice.details.get(part) for part in ("sequencer", "version", "etag")]
     else:
         parts += [notice.details["request"], notice.record]
     digest = hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
     return delivery_event_id(name, digest[:40])
 
 
-def _text(document: Mapping[str, Any], name: str, path: FieldPath) -> str:
+def text_at(document: Mapping[str, Any], name: str, path: FieldPath) -> str:
+    """The text at a dotted path. Raises `InvalidEvent`: it is none, or empty."""
     value = dig(document, name)
     if not isinstance(value, str) or not value:
         found = "missing" if value is None else f"text is expected, found {label_of(value) or kind_of(value)}"

@@ -36,6 +36,10 @@ class Request:
     body: bytes = b""
     repeated: frozenset[str] = frozenset()  #: headers that came several times, of which `headers` has the last
     trace: dict[str, str] | None = None  #: that its events become part of
+    raw_query: str = ""  #: as it came
+    proven: bool = False  #: whether a webhook has verified it
+    signed_at: str | None = None  #: what was signed beside its body, once it is verified
+    from_proxy: bool = False  #: whether a trusted proxy sent it
 
     @classmethod
     def of(

@@ -6,24 +6,44 @@ Called by the HTTP edge in `engine`. Pure: takes the request and `now`. Meaning:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 
 from whenthen.schemas.errors import InvalidInput, Unproven
 from whenthen.schemas.events import check_outside
 from whenthen.schemas.providers import Provider
-from whenthen.schemas.webhooks import BearerVerification, HmacRecipe, HmacVerification, Verification, Webhook
+from whenthen.schemas.webhooks import (
+    BearerVerification,
+    HmacRecipe,
+    HmacVerification,
+    JwtVerification,
+    SnsVerification,
+    Verification,
+    Webhook,
+)
+from whenthen.sources.cloud import translate_azure_blob, translate_gcs, unwrap
 from whenthen.sources.handshakes import Handshakes
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, reject
 from whenthen.sources.objectstore import translate_notification
+from whenthen.sources.proofs import PublicKeys, confirmation_of, require_libraries
 from whenthen.sources.provider_files import find_provider
 from whenthen.sources.provider_mapping import VARIABLES, Additions, ProviderMapping, context_of
 from whenthen.sources.requests import Request, decode_body
-from whenthen.sources.verification import ResolveSecret, references, unreadable_secrets, verify, verify_head
+from whenthen.sources.verification import (
+    ResolveSecret,
+    proof_headers,
+    references,
+    unreadable_secrets,
+    verify,
+    verify_head,
+    wanted_keys,
+)
 
 __all__ = ["WebhookTranslator", "check_provider"]
 
 _POST = frozenset({"POST"})
+_BUCKETS = {"s3": translate_notification, "gcs": translate_gcs, "azure-blob": translate_azure_blob}
 
 
 class WebhookTranslator:
@@ -34,6 +54,7 @@ class WebhookTranslator:
         resolve_secret: the secret of a reference; called for every request, so that a rotated secret counts at once.
         limits: how much one request may become.
         providers: those of the rules, by name.
+        keys: the public keys at hand, shared by all webhooks of a process.
 
     Raises:
         InvalidInput: a template, path or condition is wrong, or two settings contradict; names the field.
@@ -46,11 +67,17 @@ class WebhookTranslator:
         resolve_secret: ResolveSecret,
         limits: SourceLimits | None = None,
         providers: Mapping[str, Provider] | None = None,
+        keys: PublicKeys | None = None,
     ) -> None:
         self.name = webhook.name
         self.rate_limit = webhook.rate_limit
+        self.body_limit = webhook.limits.body  #: in place of the process's; None where that counts
         self.methods: frozenset[str] = _POST  #: that requests may have
         self._limits = limits or SourceLimits()
+        if webhook.limits.items is not None:
+            self._limits = replace(self._limits, events=webhook.limits.items)
+        self._keys = keys or PublicKeys()
+        self._envelope = webhook.envelope
         self._resolve_secret = resolve_secret
         self._when = None
         self._reserved_names = webhook.allow_reserved_names
@@ -69,11 +96,12 @@ class WebhookTranslator:
         self._verifications = _verifications(webhook, provider)
         related = [{label: [text] for label, text in labels.items()} for labels in webhook.related]
         labels = {label: [text] for label, text in webhook.labels.items()}
-        if provider.code == "s3":
+        if provider.code is not None:
             if webhook.each is not None:
                 raise InvalidInput(f"the {provider.name} preset has its own; leave it out", path=("each",))
             self._additions = Additions(labels, related, VARIABLES)
-            self._read = self._read_s3
+            self._translate_notice = _BUCKETS[provider.code]
+            self._read = self._read_bucket
         else:
             try:
                 self._read = ProviderMapping(
@@ -126,7 +154,34 @@ class WebhookTranslator:
             Refused: whatever its body is, it does not prove who it is from.
         """
         if self._verifications and not self._is_open(request):
-            verify_head(request, self._verification_of(request), now=now, resolve_secret=self._resolve_secret)
+            verify_head(
+                request, self._verification_of(request), now=now, resolve_secret=self._resolve_secret, keys=self._keys
+            )
+
+    @property
+    def proof_headers(self) -> set[str]:
+        """The headers that prove a request, in lower case."""
+        return {header for each in self._verifications for header in proof_headers(each)}
+
+    @property
+    def proof(self) -> str:
+        """How requests prove who they are, in a word or two; empty where they do not."""
+        return ", ".join(dict.fromkeys(each.type for each in self._verifications))
+
+    @property
+    def needs_keys(self) -> bool:
+        """Whether its requests are verified by public keys."""
+        return any(isinstance(each, (SnsVerification, JwtVerification)) for each in self._verifications)
+
+    def wanted_keys(self, request: Request, now: datetime) -> str | None:
+        """The address of public keys that are to be fetched, and put into `keys`, before the request is verified; None: none are."""
+        if not self.needs_keys or self._is_open(request):
+            return None
+        return wanted_keys(request, self._verifications[0], now=now, keys=self._keys)
+
+    def put_keys(self, url: str, document: bytes | None, now: datetime) -> None:
+        """Keep keys that were fetched; None when they could not be."""
+        self._keys.put(url, document, now)
 
     def translate(self, request: Request, now: datetime) -> Translation:
         """Verify the request and translate it: its events, and for whatever was dropped the reason; or the answer to a handshake.
@@ -139,13 +194,30 @@ class WebhookTranslator:
         """
         signed_at = None
         if self._verifications and not self._is_open(request):
-            signed_at = verify(request, self._verification_of(request), now=now, resolve_secret=self._resolve_secret)
+            signed_at = verify(
+                request, self._verification_of(request), now=now, resolve_secret=self._resolve_secret, keys=self._keys
+            )
+            request.proven, request.signed_at = True, signed_at
+            if type(self._verifications[0]) is SnsVerification:
+                found = self._confirmation(request, self._verifications[0])
+                if found is not None:
+                    return found
+        return self.read(request, now, signed_at)
+
+    def read(self, request: Request, now: datetime, signed_at: str | None = None) -> Translation:
+        """Translate a request whose proof is known to hold, as `translate` does. Raises as `translate`, but for the proof."""
         if self._handshakes is not None:
             answer = self._handshakes.answer(request)
             if answer is not None:
                 return Translation(answer=answer)
             if self._is_open(request):
                 raise InvalidInput("not a handshake of this sender", path=("method",))
+        if self._envelope is not None:
+            inside = unwrap(request, self._envelope)
+            if isinstance(inside, str):
+                return Translation(dropped=[inside])
+            request, message_id = inside
+            signed_at = message_id or signed_at
         result = self._read(request, now, signed_at)
         for event in result.events:
             check_outside(event, reserved_names=self._reserved_names)
@@ -162,6 +234,21 @@ class WebhookTranslator:
                 kept.dropped.append(f"{event.name} {event.id}: when: {reason}")
         return kept
 
+    def _confirmation(self, request: Request, how: SnsVerification) -> Translation | None:
+        """What becomes of a genuine request that asks for a subscription; None for every other one."""
+        body = decode_json(request.body)
+        if body.get("Type") != "SubscriptionConfirmation":
+            return None
+        url = confirmation_of(body)
+        if url is None:
+            raise InvalidInput("it is not at https://sns.<region>.amazonaws.com/", path=("body", "SubscribeURL"))
+        said = (
+            "is being confirmed" if how.confirm else "waits: `confirm: true` confirms it, as does opening SubscribeURL"
+        )
+        return Translation(
+            dropped=[f"the subscription of {body['TopicArn']} {said}"], confirm=url, confirms=how.confirm
+        )
+
     def _is_open(self, request: Request) -> bool:
         """Whether a request needs no proof: a handshake of a sender that can not prove itself yet. It becomes no event."""
         return request.method != "POST" and self._handshakes is not None and self._handshakes.is_open(request.method)
@@ -172,17 +259,17 @@ class WebhookTranslator:
         if len(self._verifications) == 1:
             return first
         for verification in self._verifications:
-            if _header(verification) in request.headers:
+            if proof_headers(verification)[0] in request.headers:
                 return verification
-        names = ", ".join(dict.fromkeys(_header(verification) for verification in self._verifications))
+        names = ", ".join(dict.fromkeys(proof_headers(verification)[0] for verification in self._verifications))
         raise Unproven("proof_missing", f"none of these headers is there: {names}", status=401)
 
-    def _read_s3(self, request: Request, now: datetime, signed_at: str | None) -> Translation:
+    def _read_bucket(self, request: Request, now: datetime, signed_at: str | None) -> Translation:
         # SNS declares its JSON as text/plain.
         plain = request.media_type == "text/plain"
         body = decode_json(request.body) if plain else decode_body(request)
         added = (self._additions, context_of(request, body, self.name)) if self._additions else None
-        return translate_notification(body, name=self.name, now=now, limits=self._limits, added=added)
+        return self._translate_notice(body, name=self.name, now=now, limits=self._limits, added=added)
 
 
 def check_provider(provider: Provider, providers: Mapping[str, Provider]) -> None:
@@ -195,12 +282,6 @@ def check_provider(provider: Provider, providers: Mapping[str, Provider]) -> Non
     if whole.code is None:
         ProviderMapping("check", whole, limits=SourceLimits())
     Handshakes("check", whole.handshakes)
-
-
-def _header(verification: Verification) -> str:
-    if isinstance(verification, (HmacVerification, BearerVerification)):
-        return verification.header.lower()
-    return "authorization"
 
 
 def _verifications(webhook: Webhook, provider: Provider | None) -> list[Verification]:
@@ -222,4 +303,6 @@ def _verifications(webhook: Webhook, provider: Provider | None) -> list[Verifica
         ]
     if webhook.verify is None:
         raise InvalidInput("say how requests are verified, or `verify: none`", path=("verify",))
+    if isinstance(webhook.verify, (SnsVerification, JwtVerification)):
+        require_libraries(f"verify: {{type: {webhook.verify.type}}}")
     return [] if webhook.verify == "none" else [webhook.verify]

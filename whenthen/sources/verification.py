@@ -18,27 +18,49 @@ from whenthen.schemas.webhooks import (
     BasicVerification,
     BearerVerification,
     HmacVerification,
+    JwtVerification,
+    ProxyVerification,
     SigningKey,
+    SnsVerification,
+    TwilioVerification,
     Verification,
 )
 from whenthen.sources.hmac_signatures import check_signature, check_signature_head, credential, key_of
+from whenthen.sources.proofs import (
+    PublicKeys,
+    certificate_of,
+    check_proxy,
+    check_sns,
+    check_token,
+    check_twilio,
+    lacks_key,
+)
 from whenthen.sources.requests import Request
 
-__all__ = ["ResolveSecret", "references", "unreadable_secrets", "verify", "verify_head"]
+__all__ = ["ResolveSecret", "proof_headers", "references", "unreadable_secrets", "verify", "verify_head", "wanted_keys"]
 
 #: the secret that a reference such as `env:NAME` stands for; raises when there is none
 ResolveSecret = Callable[[str], str]
 
 _UNREADABLE = (WhenthenError, OSError, LookupError, ValueError)
 _PLAIN = SigningKey()
+TWILIO_HEADER = "X-Twilio-Signature"
 
 
-def verify(request: Request, verification: Verification, *, now: datetime, resolve_secret: ResolveSecret) -> str | None:
+def verify(
+    request: Request,
+    verification: Verification,
+    *,
+    now: datetime,
+    resolve_secret: ResolveSecret,
+    keys: PublicKeys | None = None,
+) -> str | None:
     """Return if the request is authentic: the time that was signed with its body, as text, where one was.
 
     Raises:
         Unproven: 401 when credentials are missing or unreadable; 403 when they are wrong or too old, or when no secret can
             be read.
+        KeysUnavailable: public `keys` are needed that are not at hand.
     """
     # by type, exactly: `isinstance` of a model costs more than the rest of most verifications
     kind = type(verification)
@@ -46,27 +68,69 @@ def verify(request: Request, verification: Verification, *, now: datetime, resol
         return _verify_hmac(request, cast(HmacVerification, verification), now, resolve_secret)
     if kind is BearerVerification:
         _verify_bearer(request, cast(BearerVerification, verification), resolve_secret)
-    else:
+    elif kind is BasicVerification:
         _verify_basic(request, cast(BasicVerification, verification), resolve_secret)
+    else:
+        return _verify_otherwise(request, verification, now, resolve_secret, keys or PublicKeys())
     return None
 
 
-def verify_head(request: Request, verification: Verification, *, now: datetime, resolve_secret: ResolveSecret) -> None:
+def wanted_keys(request: Request, verification: Verification, *, now: datetime, keys: PublicKeys) -> str | None:
+    """The address of public keys that are to be fetched before the request can be verified; None where nothing is.
+
+    Of SNS the body is needed; a request that is none of it needs no keys to be refused.
+    """
+    if isinstance(verification, JwtVerification):
+        how = verification
+        wanted = keys.wants(how.keys, now, lacks=lambda document: lacks_key(request, how, document))
+        return how.keys if wanted else None
+    if isinstance(verification, SnsVerification) and request.body:
+        try:
+            url = certificate_of(request, verification)
+        except Unproven:
+            return None
+        return url if keys.wants(url, now) else None
+    return None
+
+
+def verify_head(
+    request: Request,
+    verification: Verification,
+    *,
+    now: datetime,
+    resolve_secret: ResolveSecret,
+    keys: PublicKeys | None = None,
+) -> None:
     """Return if the headers may be those of an authentic request: a token or password is right, a signature is there.
 
     Called before the body is read, so that nobody has the server read one without credentials. Raises as `verify`.
     """
     if type(verification) is HmacVerification:
         check_signature_head(request, verification, now=now)
-    else:
-        verify(request, verification, now=now, resolve_secret=resolve_secret)
+    elif isinstance(verification, TwilioVerification):
+        credential(request, TWILIO_HEADER)
+    elif not isinstance(verification, SnsVerification):  # whose proof is all in the body
+        verify(request, verification, now=now, resolve_secret=resolve_secret, keys=keys)
 
 
 def references(verification: Verification) -> list[str]:
     """The references to the secrets that it accepts."""
     if isinstance(verification, HmacVerification):
         return verification.secret
-    return verification.token if isinstance(verification, BearerVerification) else verification.password
+    if isinstance(verification, (BearerVerification, TwilioVerification)):
+        return verification.token
+    return verification.password if isinstance(verification, BasicVerification) else []
+
+
+def proof_headers(verification: Verification) -> list[str]:
+    """The headers that a proof needs, in lower case; none where it is in the body."""
+    if isinstance(verification, (HmacVerification, BearerVerification, JwtVerification)):
+        return [verification.header.lower()]
+    if isinstance(verification, ProxyVerification):
+        return [header.lower() for header in verification.headers]
+    if isinstance(verification, TwilioVerification):
+        return [TWILIO_HEADER.lower()]
+    return ["authorization"] if isinstance(verification, BasicVerification) else []
 
 
 def unreadable_secrets(verification: Verification, *, resolve_secret: ResolveSecret) -> dict[str, str]:
@@ -90,6 +154,22 @@ def _verify_hmac(request: Request, how: HmacVerification, now: datetime, resolve
         return _secrets(how.secret, resolve_secret, how.key)
 
     return check_signature(request, how, keys=keys, now=now)
+
+
+def _verify_otherwise(
+    request: Request, how: Verification, now: datetime, resolve_secret: ResolveSecret, keys: PublicKeys
+) -> str | None:
+    if isinstance(how, SnsVerification):
+        return check_sns(request, how, keys, now)
+    if isinstance(how, JwtVerification):
+        check_token(request, how, keys, now)
+    elif isinstance(how, TwilioVerification):
+        check_twilio(request, how, _secrets(how.token, resolve_secret))
+    elif isinstance(how, ProxyVerification):
+        check_proxy(request, how)
+    else:
+        raise TypeError(f"{type(how).__name__} is no verification")
+    return None
 
 
 def _verify_bearer(request: Request, how: BearerVerification, resolve_secret: ResolveSecret) -> None:

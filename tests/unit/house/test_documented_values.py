@@ -34,6 +34,7 @@ from whenthen.engine.http.monitoring import refusal_log
 from whenthen.engine.live import live_client, live_feed, stored_items
 from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
+from whenthen.engine.process.senders import sender_watch
 from whenthen.engine.process.settings import Settings, parse_bytes
 from whenthen.engine.projection import history_service, history_writer
 from whenthen.engine.sources.edges import folder_edge, poll_edge
@@ -54,6 +55,7 @@ from whenthen.schemas.ruletests import RuleTest
 from whenthen.schemas.times import format_duration, parse_duration
 from whenthen.sources import hmac_signatures, json_bodies, mapping
 from whenthen.sources.mapping import SourceLimits
+from whenthen.sources.proofs import public_keys
 from whenthen.supervision import parent_process
 from whenthen.templates import bounded_text, budget, path_parser, path_query, text, values
 from whenthen.triggers import predecessors, timing
@@ -233,9 +235,14 @@ CLAIMS: list[tuple[str, str]] = [
     ("rules", f"operations and values of a condition | {n(parser.MAX_NODES)} |"),
     ("rules", f"levels of nesting of a condition | {parser.MAX_DEPTH} |"),
     ("sources", f"(at most {n(_MAPPING.events)} items)"),
+    ("sources", f"up to {n(sender_watch.MOST_LISTED)} at a time"),
     ("sources", f"A folder has at most {n(folder_edge.MAX_FILES)} files"),
     ("sources", f"an answer has at most {poll_edge.MAX_BYTES // 10**6} MB"),
     ("sources", f"The last {n(poll_edge.MAX_SEEN)} ids are remembered"),
+    (
+        "sources",
+        f"At most {public_keys.MOST_FETCHES} fetches are made in a minute, and {public_keys.MOST} documents kept",
+    ),
     ("sources", f"has more than {mapping.MAX_ID} characters or `source` has a `#`"),
     ("sources", f"several items in the header (at most {hmac_signatures.MOST_ITEMS})"),
     ("sources", f"the `tracestate`, at most {trace_context.MAX_STATE} characters"),
@@ -273,7 +280,7 @@ CLAIMS: list[tuple[str, str]] = [
 #: numbers that are no limit of the code, or one of somebody else
 OTHERS = {
     "reliability": ["fills a file system of 48 MB", "`body_limit` (1 MB for the start of a run)"],
-    "sources": ["takes at most 100 requests within", "GitHub sends up to 25 MB"],
+    "sources": ["takes at most 100 requests within", "GitHub sends up to 25 MB", "bodies of up to 25 MB"],
     "templates": ["integers beyond 64 bits"],
     "rules": [
         "beyond a depth of 20",

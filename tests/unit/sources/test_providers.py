@@ -36,8 +36,9 @@ SAMPLES = [
 
 
 def typical(name: str) -> Sample:
-    """A sample that becomes events and is signed here."""
-    return next(sample for sample in PROVIDERS[name].samples if sample.events and sample.secret is None)
+    """A sample that becomes events and is signed here; of a form its fields as JSON, which is read alike."""
+    found = next(sample for sample in PROVIDERS[name].samples if sample.events and sample.secret is None)
+    return found if found.form is None else found.model_copy(update={"body": found.form, "form": None})
 
 
 #: each provider with each of its ways to prove itself

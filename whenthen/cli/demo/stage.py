@@ -22,7 +22,7 @@ import httpx
 import orjson
 
 from whenthen.cli.token_files import token_of
-from whenthen.rules import rules_schema
+from whenthen.rules.jsonschema import rules_schema
 from whenthen.schemas.errors import SetupError
 
 __all__ = ["Stage", "copy_project"]

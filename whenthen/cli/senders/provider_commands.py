@@ -75,7 +75,9 @@ def ready_rules(provider: Provider) -> dict[str, Any]:
     """A rules file with a webhook for this sender, and its example automations."""
     variable = "".join(letter if letter.isalnum() and letter.isascii() else "_" for letter in provider.name.upper())
     webhook: dict[str, Any] = {"name": provider.name, "preset": provider.name}
-    if provider.verify:
+    if provider.webhook:
+        webhook |= provider.webhook
+    elif provider.verify:
         webhook["secret"] = f"env:{variable}_SECRET"
     else:
         webhook["verify"] = {"type": "bearer", "token": f"env:{variable}_TOKEN"}

@@ -36,6 +36,7 @@ __all__ = [
     "RULES",
     "RUNS",
     "RUN_STATES",
+    "SENDERS",
     "SESSIONS",
     "SOURCES",
     "SPECS",
@@ -56,6 +57,7 @@ ENGINE = "ENGINE"
 RULES = "RULES"
 DECISIONS = "DECISIONS"
 AUDIT = "AUDIT"
+SENDERS = "SENDERS"
 RUNS = "RUNS"
 RUN_STATES = "WT_runs"
 STATE = "WT_state"
@@ -110,6 +112,8 @@ class StreamSettings:
     decisions_max_bytes: int = 1 << 30
     audit_max_age: timedelta = timedelta(days=90)
     audit_max_bytes: int = 100 << 20
+    senders_max_age: timedelta = timedelta(days=7)
+    senders_max_bytes: int = 64 << 20
     audit_max_notes: int = 10_000  #: of each kind, so that refused requests push nothing else out
 
 
@@ -306,6 +310,19 @@ def _streams(settings: StreamSettings) -> list[api.StreamConfig]:
             max_bytes=settings.audit_max_bytes,
             max_msgs_per_subject=settings.audit_max_notes,
             duplicate_window=min(DUPLICATE_WINDOW_S, settings.audit_max_age.total_seconds()),
+            allow_direct=True,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+        ),
+        api.StreamConfig(
+            name=SENDERS,
+            subjects=["senders.>"],
+            retention=api.RetentionPolicy.LIMITS,
+            discard=api.DiscardPolicy.OLD,
+            max_age=settings.senders_max_age.total_seconds(),
+            max_bytes=settings.senders_max_bytes,
+            max_msgs_per_subject=1,
+            duplicate_window=DUPLICATE_WINDOW_S,
             allow_direct=True,
             num_replicas=settings.replicas,
             storage=api.StorageType.FILE,

@@ -33,6 +33,7 @@ __all__ = [
     "filters_for",
     "firing_prefix",
     "header_id",
+    "heard_subject",
     "legal_key",
     "log_subject",
     "marker_number",
@@ -46,6 +47,7 @@ __all__ = [
     "prepared_subject",
     "probe_subject",
     "queued_run_subject",
+    "refused_subject",
     "revision_subject",
     "rule_text_subject",
     "run_key",
@@ -257,6 +259,16 @@ def decisions_subject(shard: int) -> str:
 def audit_subject(kind: str) -> str:
     """Where acts of one kind are on record, such as refused requests; `*` for all."""
     return f"audit.{kind}"
+
+
+def refused_subject(webhook: str, request: str) -> str:
+    """Where a refused request of a webhook is kept; `*` for all."""
+    return f"senders.refused.{webhook if webhook == '*' else short_token(webhook)}.{request}"
+
+
+def heard_subject(webhook: str) -> str:
+    """When a webhook was heard last; `*` for all."""
+    return f"senders.heard.{webhook if webhook == '*' else short_token(webhook)}"
 
 
 def offset_subject(shard: int) -> str:

@@ -17,6 +17,7 @@ from whenthen.schemas.errors import (
     Conflict,
     FieldPath,
     InvalidInput,
+    KeysUnavailable,
     NotFound,
     Refused,
     RenderError,
@@ -104,7 +105,7 @@ def answer_of(error: Exception, *, more: dict[str, Any] | None = None) -> Answer
         return error_answer(409, error.reason, str(error), more=more)
     if isinstance(error, (InvalidInput, RenderError)):
         return error_answer(400, error.reason, error.detail, field=error.field or None, more=more)
-    if isinstance(error, BusUnavailable):
+    if isinstance(error, (BusUnavailable, KeysUnavailable)):
         again = (b"retry-after", str(RETRY_AFTER_S).encode())
         return error_answer(503, error.reason, str(error), again, more=more)
     log.error("a request failed for an unexpected reason", exc_info=error)

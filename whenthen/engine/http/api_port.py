@@ -20,6 +20,7 @@ from whenthen.engine.http.models.request_models import (
     RuleSetRequest,
     RunRequest,
 )
+from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.events import Event
 from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import Request, Translation
@@ -51,6 +52,36 @@ class Api(Protocol):
     def translate(self, webhook: str, request: Request) -> Translation:
         """Verify a request to a webhook and translate it. Raises NotFound, Refused (its `status`), UnsupportedMediaType,
         InvalidInput."""
+
+    def needs_keys(self, webhook: str) -> bool:
+        """Whether requests to it are verified by public keys. Raises NotFound."""
+
+    async def fetch_keys(self, webhook: str, request: Request) -> None:
+        """Fetch the public keys that a request needs and that are not at hand; one that can not be fetched is left out."""
+
+    def confirm(self, webhook: str, asked: Translation) -> None:
+        """A verified request asks for a subscription to be confirmed; done beside it, where the webhook wants that."""
+
+    def hook_body_limit(self, webhook: str) -> int | None:
+        """The most bytes of a body; None where the server's own limit counts. Raises NotFound."""
+
+    def heard(self, webhook: str) -> None:
+        """A webhook took a request."""
+
+    def keep_refused(self, webhook: str, request: Request, error: InvalidInput) -> None:
+        """A request whose proof held did not fit its webhook."""
+
+    def count_refused(self, webhook: str, reason: str) -> None:
+        """A webhook refused a request."""
+
+    async def list_sources(self) -> list[answers.SourceItem]:
+        """What brings events in."""
+
+    async def list_refused(self, webhook: str | None, limit: int, before: int | None) -> list[answers.RefusedItem]:
+        """Refused requests that are kept, newest first."""
+
+    async def resend(self, webhook: str | None, only: str | None) -> answers.ResendReport:
+        """Read kept requests again."""
 
     def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
         """A request was refused; `who` is the address that it came from."""

@@ -31,6 +31,7 @@ from whenthen.engine.http.history.history_routes import history_router
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.live.stream_routes import stream_router
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
+from whenthen.engine.http.monitoring.source_routes import source_router
 from whenthen.engine.http.openapi import complete
 from whenthen.engine.http.pages.page_frame import is_page
 from whenthen.engine.http.pages.page_router import page_routers
@@ -213,6 +214,7 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
     app.include_router(api_router(api, budget))
     app.include_router(rule_set_router(api, budget))
     app.include_router(history_router(api))
+    app.include_router(source_router(api))
     app.include_router(stream_router(api))
     app.include_router(token_router(admission.access, admission.refusals, budget))
     app.include_router(login_router(admission, rates, version=version))

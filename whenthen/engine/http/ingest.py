@@ -38,6 +38,7 @@ from whenthen.engine.spans import RequestSpan, Spans
 from whenthen.schemas.errors import (
     BusUnavailable,
     InvalidEvent,
+    InvalidInput,
     NotFound,
     WhenthenError,
     near_names,
@@ -171,6 +172,7 @@ class Ingest:
 
     async def _hook(self, scope: Scope, receive: Receive, send: Send, name: str, share: BudgetShare) -> int | None:
         source = f"webhook:{name}"
+        request: Request | None = None
         try:
             if name not in self._api.hook_names():
                 source = "webhook"
@@ -193,24 +195,39 @@ class Ingest:
                 method=method,
                 headers=headers,
                 query=dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True)) if query else {},
+                raw_query=query.decode("latin-1"),
             )
             if len(headers) != len(scope["headers"]):
                 request.repeated = _repeated(scope)
             if "traceparent" in headers:
                 request.trace = trace_of(scope)
+            if self._rates.behind_proxies:
+                request.from_proxy = self._rates.from_proxy(scope)
+            needs_keys = self._api.needs_keys(name)
+            if needs_keys:
+                await self._api.fetch_keys(name, request)
             self._api.check_head(name, request)
             # what comes with other methods says all in its headers and its address
-            most = self._body_limit if method == "POST" else 0
+            most = (self._api.hook_body_limit(name) or self._body_limit) if method == "POST" else 0
             request.body = await read_body(receive, most, headers.get("content-length"), share)
+            if needs_keys:
+                await self._api.fetch_keys(name, request)
             result = self._api.translate(name, request)
             share.take(result.extra_bytes)
         except ClientGone:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
+            if isinstance(error, WhenthenError) and source != "webhook":
+                self._api.count_refused(name, error.reason)
+                if isinstance(error, InvalidInput) and request is not None and request.proven:
+                    self._api.keep_refused(name, request, error)
             return await self._refuse(scope, send, error, source)
+        self._api.heard(name)
         if result.answer is not None:
             await send_answer(send, _handshake(result.answer))
             return result.answer.status
+        if result.confirm is not None:
+            self._api.confirm(name, result)
         if not result.events:
             await send_answer(send, _accepted(200, [], [], result.dropped))
             return 200

@@ -29,6 +29,17 @@ class RateLimits:
         self._clock = clock
         self._used: dict[tuple[str, RateLimit, str], float] = {}
 
+    @property
+    def behind_proxies(self) -> bool:
+        """Whether there are proxies that are trusted."""
+        return bool(self._proxies)
+
+    def from_proxy(self, scope: Scope) -> bool:
+        """Whether a request was sent by a trusted proxy itself."""
+        client = scope.get("client")
+        address = _address(client[0]) if client else None
+        return address is not None and _trusted(address, self._proxies)
+
     def check(self, webhook: str, limit: RateLimit, scope: Scope) -> None:
         """Count a request.
 

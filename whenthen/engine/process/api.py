@@ -47,6 +47,7 @@ from whenthen.engine.process.queries.stored_log import StoredLog
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading
+from whenthen.engine.process.senders.sender_watch import SenderWatch
 from whenthen.engine.process.why.log_replay import LogReplay
 from whenthen.engine.process.why.record_query import RecordQuery
 from whenthen.engine.process.why.trace_query import TraceQuery
@@ -83,6 +84,7 @@ class ServerApi:
         worker_lost_after: timedelta,
         audit: AuditLog,
         disk: DiskRoom | None = None,
+        redact: Callable[[str], str] = lambda text: text,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         positions, ids = EventPositions(), IdPrefixes(bus.client)
@@ -90,8 +92,21 @@ class ServerApi:
             bus, rule_registry, positions, clock=clock, check_room=None if disk is None else disk.admit, audit=audit
         )
         self.publish = intake.publish
+        self.senders = senders = SenderWatch(
+            bus, rule_registry, metrics, publish=intake.publish, clock=clock, redact=redact
+        )
+        self.heard = senders.heard
+        self.count_refused = senders.refused
+        self.keep_refused = senders.keep
+        self.list_sources = senders.list_sources
+        self.list_refused = senders.list_refused
+        self.resend = audited(audit, "requests-resent", senders.resend, told=lambda report: f"{report.sent} sent")
         self.check_head = intake.check_head
         self.translate = intake.translate
+        self.needs_keys = intake.needs_keys
+        self.fetch_keys = intake.fetch_keys
+        self.confirm = intake.confirm
+        self.hook_body_limit = intake.hook_body_limit
         self.hook_names = intake.hook_names
         self.hook_methods = intake.hook_methods
         self.rate_limit = intake.rate_limit
@@ -186,7 +201,11 @@ class ServerApi:
         return self._backups.start()
 
     async def status(self) -> answers.Status:
-        found = {"set_aside": await self._automations.set_aside(), "history": await self._history_lag()}
+        found = {
+            "set_aside": await self._automations.set_aside(),
+            "history": await self._history_lag(),
+            "never_heard": self.senders.never_heard(),
+        }
         return self._describe().model_copy(update=found)
 
 

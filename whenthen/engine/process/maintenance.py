@@ -25,6 +25,7 @@ from whenthen.engine.bus.streams import (
     EVENTS,
     RULES,
     RUNS,
+    SENDERS,
     StreamSettings,
     make_room,
     make_room_in_engine,
@@ -41,7 +42,7 @@ log = logging.getLogger(__name__)
 
 _EVERY_S = 5.0
 _SOON_S = 0.5  #: after a purge, since the stream may fill again quickly
-_STREAMS = (EVENTS, ENGINE, RUNS, RULES, DECISIONS, AUDIT, "LOGS")
+_STREAMS = (EVENTS, ENGINE, RUNS, RULES, DECISIONS, AUDIT, SENDERS, "LOGS")
 _WARN_FROM = 0.8  #: age of the oldest unread event, as a share of `retain_events`
 
 

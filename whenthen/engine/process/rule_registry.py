@@ -17,7 +17,7 @@ from whenthen.schemas.errors import NotFound, did_you_mean
 from whenthen.schemas.events import EventLimits
 from whenthen.schemas.firings import Firing
 from whenthen.schemas.work_pools import WorkPool
-from whenthen.sources import SourceLimits, WebhookTranslator
+from whenthen.sources import PublicKeys, SourceLimits, WebhookTranslator
 from whenthen.sources.readings import SourceTranslator
 from whenthen.triggers import CompiledAutomation, RuleSet, compile_named, shard_of
 
@@ -59,6 +59,7 @@ class RuleRegistry:
         self._shards = shards
         self._resolve_secret = resolve_secret
         self._limits = SourceLimits(event=limits or EventLimits())
+        self._keys = PublicKeys()
         self._listeners: list[Callable[[Compiled], None]] = []
         self.now = self.compile(rules, number=number)
         _log_warnings(rules)
@@ -91,7 +92,11 @@ class RuleRegistry:
             shards=[RuleSet(part) for part in parts],
             webhooks={
                 webhook.name: WebhookTranslator(
-                    webhook, resolve_secret=self._resolve_secret, limits=self._limits, providers=providers
+                    webhook,
+                    resolve_secret=self._resolve_secret,
+                    limits=self._limits,
+                    providers=providers,
+                    keys=self._keys,
                 )
                 for webhook in rules.webhooks
             },

@@ -15,7 +15,9 @@ from datetime import timedelta
 from itertools import count
 from typing import Any
 
+from whenthen.rules.folder import Rules
 from whenthen.rules.following.followed_actions import FollowedActions
+from whenthen.rules.following.webhook_steps import TriedWebhooks
 from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.events import Event, EventLimits, new_event
 from whenthen.schemas.firings import Decision, Firing, Reason
@@ -23,11 +25,11 @@ from whenthen.schemas.ruletests import RuleTest
 from whenthen.schemas.times import format_duration, from_us, to_us
 from whenthen.triggers import Evaluation, Evaluator, RuleSet
 
-__all__ = ["MOST_EVENTS", "Story", "contributing", "play"]
+__all__ = ["LIMITS", "MOST_EVENTS", "Story", "contributing", "play"]
 
 MOST_EVENTS = 10_000  #: that come back of firings in one test
 MOST_STOPS = 100_000  #: of the clock at deadlines in one test
-_LIMITS = EventLimits(ahead=timedelta(days=36500))
+LIMITS = EventLimits(ahead=timedelta(days=36500))  #: of the events of tests
 
 
 @dataclass(slots=True)
@@ -35,7 +37,8 @@ class Story:
     """What happened in one test."""
 
     start_us: int
-    ids: list[str | None] = field(default_factory=list)  #: of each step's event
+    ids: list[str | None] = field(default_factory=list)  #: of each step's first event
+    steps: dict[str, int] = field(default_factory=dict)  #: of each event of a step
     times_us: list[int] = field(default_factory=list)  #: of each step
     firings: list[Firing] = field(default_factory=list)
     decisions: list[Decision] = field(default_factory=list)
@@ -47,7 +50,7 @@ class Story:
     loops: dict[str, str] = field(default_factory=dict)  #: of each automation that a chain came back to too often
 
     def step_of(self, event_id: str | None) -> int | None:
-        return self.ids.index(event_id) if event_id is not None and event_id in self.ids else None
+        return None if event_id is None else self.steps.get(event_id)
 
     def origin(self, event_id: str | None) -> str:
         """`step 2`, or what the event is that came back; empty for a decision of time."""
@@ -57,13 +60,13 @@ class Story:
         return f"step {step}" if step is not None else self.followed.get(event_id, (event_id, 0))[0]
 
 
-def play(rules: RuleSet, test: RuleTest) -> Story:
-    """What happens in a test.
+def play(rules: RuleSet, test: RuleTest, webhooks: TriedWebhooks | None = None) -> Story:
+    """What happens in a test. `webhooks` are those that its steps send requests to.
 
     Raises:
         InvalidInput: a step has no legal event; more comes back of the firings, or more deadlines pass, than a test takes.
     """
-    return _Player(rules, test).play()
+    return _Player(rules, test, webhooks).play()
 
 
 def contributing(firing: Firing, events: dict[str, dict[str, Any]]) -> list[dict[str, Any]]:
@@ -74,8 +77,9 @@ def contributing(firing: Firing, events: dict[str, dict[str, Any]]) -> list[dict
 
 
 class _Player:
-    def __init__(self, rules: RuleSet, test: RuleTest) -> None:
+    def __init__(self, rules: RuleSet, test: RuleTest, webhooks: TriedWebhooks | None) -> None:
         self._test = test
+        self._webhooks = webhooks or TriedWebhooks(Rules())
         self._evaluator = Evaluator(rules)
         self._actions = FollowedActions(rules, test.outcomes)
         self._story = Story(start_us=to_us(test.start))
@@ -90,16 +94,34 @@ class _Player:
             now_us = to_us(test.start + step.at)
             self._follow(now_us, earlier=True)
             story.times_us.append(now_us)
-            if step.event is None:
-                story.ids.append(None)
-                self._take(self._evaluator.advance(now_us))
+            if step.webhook is not None:
+                events = self._of_request(number)
             else:
-                event = _step_event(test, number)
-                story.ids.append(event.id)
+                events = [] if step.event is None else [_step_event(test, number)]
+            story.ids.append(events[0].id if events else None)
+            if not events:
+                self._take(self._evaluator.advance(now_us))
+            for event in events:
+                if event.id in story.events:
+                    continue  # a redelivery, which the stream keeps out
+                story.steps[event.id] = number
                 story.events[event.id] = event.data
                 self._take(self._evaluator.process(event, now_us))
             self._follow(now_us)
         return story
+
+    def _of_request(self, number: int) -> list[Event]:
+        """The events of a step's request; why there is none is told where a firing is missed."""
+        step = self._test.steps[number]
+        assert step.webhook is not None
+        request = TriedWebhooks.request(step.body, headers=step.headers, query=step.query, method=step.method)
+        try:
+            made = self._webhooks.read(step.webhook, request, self._test.start + step.at)
+        except InvalidInput as error:
+            raise error.below("steps", number) from None
+        if not made.events:
+            self._story.not_made.append(f"step {number}: no event: {'; '.join(made.dropped) or 'it is answered'}")
+        return made.events
 
     def _follow(self, until_us: int, *, earlier: bool = False) -> None:
         """What comes back up to a time, and the deadlines on the way; with `earlier` only what comes before it."""
@@ -177,7 +199,7 @@ def _step_event(test: RuleTest, number: int) -> Event:
             follows=step.follows,
             now=now,
             source="test",
-            limits=_LIMITS,
+            limits=LIMITS,
         )
     except InvalidInput as error:
         raise error.below("steps", number) from None

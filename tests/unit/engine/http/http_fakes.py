@@ -186,6 +186,7 @@ class FakeApi:
     missing: list[str] = field(default_factory=list)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     refusals: list[tuple[str, ...]] = field(default_factory=list)
+    kept: list[tuple[str, Request, InvalidInput]] = field(default_factory=list)
     traces: list[Any] = field(default_factory=list)  #: of the runs that were asked for
     translated: list[Request] = field(default_factory=list)
     registry: Metrics = field(default_factory=lambda: metrics_of("orders"))
@@ -226,6 +227,36 @@ class FakeApi:
 
     def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
         self.refusals.append((source, reason, detail, who))
+
+    def heard(self, webhook: str) -> None:
+        pass
+
+    def keep_refused(self, webhook: str, request: Request, error: InvalidInput) -> None:
+        self.kept.append((webhook, request, error))
+
+    def count_refused(self, webhook: str, reason: str) -> None:
+        pass
+
+    async def list_sources(self) -> list[answers.SourceItem]:
+        return []
+
+    async def list_refused(self, webhook: str | None, limit: int, before: int | None) -> list[answers.RefusedItem]:
+        return []
+
+    async def resend(self, webhook: str | None, only: str | None) -> answers.ResendReport:
+        return answers.ResendReport(sent=0, events=[], refused=[])
+
+    def needs_keys(self, webhook: str) -> bool:
+        return False
+
+    async def fetch_keys(self, webhook: str, request: Request) -> None:
+        pass
+
+    def confirm(self, webhook: str, asked: Translation) -> None:
+        pass
+
+    def hook_body_limit(self, webhook: str) -> int | None:
+        return None
 
     def rate_limit(self, webhook: str) -> RateLimit | None:
         return self.limit

@@ -38,6 +38,7 @@ from whenthen.engine.http.models.run_answers import (
     WorkerState,
     WorkPoolState,
 )
+from whenthen.engine.http.models.source_models import RefusedItem, ResendReport, SourceItem, StillRefused
 from whenthen.schemas.firings import FiringState
 
 __all__ = [
@@ -71,13 +72,17 @@ __all__ = [
     "PublishFailure",
     "Readiness",
     "Redriven",
+    "RefusedItem",
     "ReloadReport",
+    "ResendReport",
     "RuleProblem",
     "RuleSource",
     "RulesInForce",
     "ScheduleState",
     "ShardPosition",
+    "SourceItem",
     "Status",
+    "StillRefused",
     "StoredEvent",
     "StreamSize",
     "SystemSizes",
@@ -303,6 +308,8 @@ class Status(AnswerModel):
     """The work pools whose runs this process executes."""
     secrets_missing: dict[str, list[str]] = {}
     """Why secrets of webhooks can not be read by this process, by webhook. One none of whose secrets can be read refuses every request."""
+    never_heard: list[str] = []
+    """Webhooks that took no request in the last seven days, at an API process."""
     history: HistoryLag | None = None
     """How far the history is behind the streams; null where no process with the role history answers."""
 

@@ -15,7 +15,7 @@ import orjson
 from whenthen.engine.bus.records import Outcome
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.process.asyncapi.access_messages import SessionsMessage, TokensMessage
-from whenthen.engine.process.asyncapi.audit_messages import AuditMessage
+from whenthen.engine.process.asyncapi.audit_messages import AuditMessage, HeardMessage, RefusedRequestMessage
 from whenthen.engine.process.asyncapi.decision_messages import DecisionsMessage
 from whenthen.engine.process.asyncapi.engine_messages import (
     ActionSpecMessage,
@@ -142,6 +142,11 @@ CHANNELS = (
         "Decisions", "DECISIONS", "decisions.{shard}", DecisionsMessage,
         "What a shard decided between two commits. It holds once a later batch, or the shard's offset, names it.",
     ),
+    Channel(
+        "RefusedRequest", "SENDERS", "senders.refused.{webhook}.{request}", RefusedRequestMessage,
+        "Refused requests whose proof held. An empty message stands for one that was sent again.",
+    ),
+    Channel("Heard", "SENDERS", "senders.heard.{webhook}", HeardMessage, "When a webhook took a request last."),
     Channel("Audit", "AUDIT", "audit.{kind}", AuditMessage, "Who did what, and what was refused."),
     Channel(
         "HistoryQuestion", "", HISTORY_QUESTIONS, HistoryQuestion,

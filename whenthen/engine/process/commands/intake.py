@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 from datetime import datetime
 
 from whenthen.engine.audit import AuditLog
 from whenthen.engine.bus.connection import Ack, Bus
+from whenthen.engine.process.commands.public_fetch import PublicFetch
 from whenthen.engine.process.queries.event_positions import EventPositions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.schemas.events import Event
@@ -14,6 +16,8 @@ from whenthen.schemas.webhooks import RateLimit
 from whenthen.sources import Request, Translation
 
 __all__ = ["Intake"]
+
+log = logging.getLogger(__name__)
 
 
 class Intake:
@@ -28,6 +32,7 @@ class Intake:
         clock: Callable[[], datetime],
         check_room: Callable[[], None] | None,
         audit: AuditLog,
+        fetch: PublicFetch | None = None,
     ) -> None:
         self._bus = bus
         self._rule_registry = rule_registry
@@ -35,6 +40,7 @@ class Intake:
         self._clock = clock
         self._check_room = check_room
         self._audit = audit
+        self._fetch = fetch or PublicFetch()
 
     async def publish(self, event: Event) -> Ack:
         """Store one event; returns once JetStream acknowledged it."""
@@ -51,6 +57,27 @@ class Intake:
     def translate(self, webhook: str, request: Request) -> Translation:
         """Verify a request to a webhook and translate it."""
         return self._rule_registry.webhook(webhook).translate(request, self._clock())
+
+    def needs_keys(self, webhook: str) -> bool:
+        return self._rule_registry.webhook(webhook).needs_keys
+
+    async def fetch_keys(self, webhook: str, request: Request) -> None:
+        """Fetch the public keys that a request is verified by."""
+        translator = self._rule_registry.webhook(webhook)
+        url = translator.wanted_keys(request, self._clock())
+        if url is not None:
+            translator.put_keys(url, await self._fetch.document(url), self._clock())
+
+    def confirm(self, webhook: str, asked: Translation) -> None:
+        """Confirm a subscription where the webhook wants that; else say where it can be."""
+        assert asked.confirm is not None
+        if asked.confirms:
+            self._fetch.call(asked.confirm, f"webhook {webhook}: {asked.dropped[0]}")
+        else:
+            log.warning("webhook %s: %s; to confirm it, open %s", webhook, asked.dropped[0], asked.confirm)
+
+    def hook_body_limit(self, webhook: str) -> int | None:
+        return self._rule_registry.webhook(webhook).body_limit
 
     def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
         """Put a refused request on record."""

@@ -82,6 +82,7 @@ class ApiRole:
             live=self._live,
             worker_lost_after=settings.worker_lost_after,
             audit=parts.audit,
+            redact=parts.redactor.text,
             backups=Backups(parts.embedded, parts.bus.client),
             disk=parts.disk,
         )
@@ -127,6 +128,8 @@ class ApiRole:
         self._supervisor = parts.supervisor
         self._grace_s = settings.drain_grace.total_seconds()
         self._server = HttpServer(app, drain_s=self._grace_s, gate=gate, tls=tls)
+        stopping = self._supervisor.stopping
+        self._supervisor.start_restarting("senders", lambda: api.senders.run(stopping))
         self._supervisor.start(TASK, self._server.serve(sockets=[listening.sock]))
 
     async def login_address(self) -> str:

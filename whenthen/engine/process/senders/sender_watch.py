@@ -1,0 +1,263 @@
+"""Keeps refused requests whose proof held, and when each webhook was heard last; sends the kept ones again. One for each process of the role `api`.
+
+Notes are taken without waiting and stored by a task: at most `MOST_WEBHOOK_BYTES` wait, and what NATS does not take is left out with a line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime
+
+from whenthen.cancellation import wait_event
+from whenthen.engine.bus.connection import Ack, Bus
+from whenthen.engine.bus.stream_pages import StoredMessage, newest
+from whenthen.engine.bus.streams import SENDERS
+from whenthen.engine.bus.subjects import heard_subject, refused_subject
+from whenthen.engine.http import answer_models as answers
+from whenthen.engine.log_lines import one_line
+from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.engine.process.senders.sender_records import (
+    MOST_WEBHOOK_BYTES,
+    RefusedRequest,
+    heard_record,
+    read_heard,
+    read_refused,
+)
+from whenthen.schemas.errors import BusUnavailable, InvalidInput, WhenthenError
+from whenthen.schemas.events import Event
+from whenthen.schemas.times import format_time, parse_time
+from whenthen.sources import Request
+
+__all__ = ["SenderWatch"]
+
+log = logging.getLogger(__name__)
+
+HEARD_EVERY_S = 60.0  #: a webhook that is heard is noted so often
+RETRY_S = 1.0
+MOST_SOURCES = 10_000  #: webhooks whose last time is read
+MOST_LISTED = 1000
+
+
+class SenderWatch:
+    """`redact` takes secrets out of what is kept of a refusal's text."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        rule_registry: RuleRegistry,
+        metrics: Metrics,
+        *,
+        publish: Callable[[Event], Awaitable[Ack]],
+        clock: Callable[[], datetime],
+        redact: Callable[[str], str] = lambda text: text,
+    ) -> None:
+        self._bus = bus
+        self._rule_registry = rule_registry
+        self._metrics = metrics
+        self._publish = publish
+        self._clock = clock
+        self._redact = redact
+        self._waiting: deque[RefusedRequest] = deque()
+        self._waiting_bytes = 0
+        self._left_out = 0
+        self._arrived = asyncio.Event()
+        self._heard: dict[str, datetime] = {}  #: when each webhook took a request
+        self._noted: dict[str, datetime] = {}  #: of those, what is stored
+        self._counts: Counter[str] = Counter()
+        self._refusals: dict[str, Counter[str]] = {}
+
+    # -- what happens
+
+    def heard(self, webhook: str) -> None:
+        """A webhook took a request."""
+        self._counts[webhook] += 1
+        now = self._clock()
+        before = self._heard.get(webhook)
+        self._heard[webhook] = now
+        if before is None or (now - before).total_seconds() > HEARD_EVERY_S:
+            self._arrived.set()
+
+    def refused(self, webhook: str, reason: str) -> None:
+        """A webhook refused a request."""
+        self._refusals.setdefault(webhook, Counter())[reason] += 1
+
+    def keep(self, webhook: str, request: Request, error: InvalidInput) -> None:
+        """Keep a refused request whose proof held. Never waits, never fails."""
+        translator = self._rule_registry.now.webhooks.get(webhook)
+        if translator is None:
+            return
+        if self._waiting_bytes + len(request.body) > MOST_WEBHOOK_BYTES and self._waiting:
+            self._left_out += 1
+            return
+        kept = RefusedRequest.of(
+            request,
+            error,
+            id=uuid.uuid4().hex,
+            webhook=webhook,
+            at=format_time(self._clock()),
+            detail=one_line(str(error), self._redact)[:500],
+            proof=translator.proof_headers,
+        )
+        self._waiting.append(kept)
+        self._waiting_bytes += len(request.body)
+        self._arrived.set()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Store what was noted, until `stop` is set."""
+        await self.look()
+        while not stop.is_set():
+            await wait_event(self._arrived, HEARD_EVERY_S)
+            self._arrived.clear()
+            try:
+                await self._store()
+            except BusUnavailable as error:
+                log.debug("what senders sent is not noted yet: %s", error)
+                await asyncio.sleep(RETRY_S)
+                self._arrived.set()
+            self._show()
+
+    async def look(self) -> None:
+        """Read when each webhook was heard last, by any process."""
+        for webhook, at in (await self._stored_times()).items():
+            self._heard[webhook] = max(at, self._heard.get(webhook, at))
+            self._noted[webhook] = self._heard[webhook]
+        self._show()
+
+    def never_heard(self) -> list[str]:
+        """The webhooks in force that took no request within the time that the stream keeps."""
+        return [name for name in self._rule_registry.now.webhooks if name not in self._heard]
+
+    # -- what is asked
+
+    async def list_sources(self) -> list[answers.SourceItem]:
+        """The webhooks in force, and the sources of the rules, which are read by processes of the role `source`."""
+        times = await self._stored_times()
+        found = []
+        compiled = self._rule_registry.now
+        for webhook in compiled.rules.webhooks:
+            last = max((at for at in (times.get(webhook.name), self._heard.get(webhook.name)) if at), default=None)
+            translator = compiled.webhooks[webhook.name]
+            found.append(
+                answers.SourceItem(
+                    name=webhook.name,
+                    kind="webhook",
+                    reads=webhook.preset or "map",
+                    proof=translator.proof,
+                    last_heard=None if last is None else format_time(last),
+                    taken=self._counts[webhook.name],
+                    refused=dict(self._refusals.get(webhook.name, ())),
+                    problems=translator.unreadable_secrets(),
+                )
+            )
+        for source in compiled.rules.sources:
+            found.append(
+                answers.SourceItem(
+                    name=source.name,
+                    kind=source.read.type,
+                    reads="map",
+                    proof="",
+                    last_heard=None,
+                    taken=0,
+                    refused={},
+                    problems=[],
+                )
+            )
+        return found
+
+    async def list_refused(
+        self, webhook: str | None = None, limit: int = 50, before: int | None = None
+    ) -> list[answers.RefusedItem]:
+        """Refused requests that are kept, the newest first, without what they hold."""
+        found = await self._kept(webhook, limit, before)
+        return [
+            answers.RefusedItem(
+                id=kept.id,
+                webhook=kept.webhook,
+                at=kept.at,
+                reason=kept.reason,
+                field=kept.field,
+                detail=kept.detail,
+                bytes=len(kept.body or b""),
+                whole=kept.body is not None,
+                seq=seq,
+            )
+            for seq, kept in found
+        ]
+
+    async def resend(self, webhook: str | None = None, only: str | None = None) -> answers.ResendReport:
+        """Send kept requests again, the oldest first; those that are taken are not kept any longer. At most `MOST_LISTED` at a time.
+
+        Raises:
+            BusUnavailable: an event could not be stored; the rest stays.
+        """
+        sent = 0
+        events: list[str] = []
+        refused: list[answers.StillRefused] = []
+        for _, kept in reversed(await self._kept(webhook, MOST_LISTED, None)):
+            if only is not None and not kept.id.startswith(only):
+                continue
+            try:
+                if kept.body is None:
+                    raise InvalidInput("its body was too large to be kept; have its sender repeat it")
+                translator = self._rule_registry.webhook(kept.webhook)
+                request = kept.request()
+                made = translator.read(request, self._clock(), request.signed_at)
+            except BusUnavailable:
+                raise
+            except WhenthenError as error:
+                detail = one_line(str(error), self._redact)[:500]
+                refused.append(answers.StillRefused(id=kept.id, webhook=kept.webhook, detail=detail))
+                continue
+            for event in made.events:
+                await self._publish(event)
+                events.append(event.id)
+            # only now: what stands for it is the empty message, which takes its place
+            await self._bus.store(refused_subject(kept.webhook, kept.id), b"")
+            sent += 1
+        return answers.ResendReport(sent=sent, events=events, refused=refused)
+
+    # -- inside
+
+    async def _store(self) -> None:
+        if self._left_out:
+            log.warning("%d refused requests are not kept: too many wait to be stored", self._left_out)
+            self._left_out = 0
+        while self._waiting:
+            kept = self._waiting[0]
+            subject = refused_subject(kept.webhook, kept.id)
+            try:
+                await self._bus.store(subject, kept.encode(), kept.id)
+            except InvalidInput:  # larger than a message may be
+                await self._bus.store(subject, kept.encode(whole=False), kept.id)
+            self._waiting.popleft()
+            self._waiting_bytes -= len(kept.body or b"")
+        for webhook, at in list(self._heard.items()):
+            noted = self._noted.get(webhook)
+            if noted is None or (at - noted).total_seconds() >= HEARD_EVERY_S:
+                await self._bus.store(heard_subject(webhook), heard_record(webhook, format_time(at)))
+                self._noted[webhook] = at
+
+    def _show(self) -> None:
+        for name in self._rule_registry.now.webhooks:
+            at = self._heard.get(name)
+            self._metrics.webhook_heard(name, 0.0 if at is None else at.timestamp())
+
+    async def _stored_times(self) -> Mapping[str, datetime]:
+        def pick(message: StoredMessage) -> tuple[str, str] | None:
+            return read_heard(message.data)
+
+        found = await newest(self._bus.client, SENDERS, heard_subject("*"), limit=MOST_SOURCES, pick=pick)
+        return {webhook: parse_time(at) for webhook, at in reversed(found)}
+
+    async def _kept(self, webhook: str | None, limit: int, before: int | None) -> list[tuple[int, RefusedRequest]]:
+        def pick(message: StoredMessage) -> tuple[int, RefusedRequest] | None:
+            kept = read_refused(message.data)
+            return None if kept is None or (webhook is not None and kept.webhook != webhook) else (message.seq, kept)
+
+        subject = refused_subject("*" if webhook is None else webhook, "*")
+        return await newest(self._bus.client, SENDERS, subject, limit=limit, pick=pick, before=before)
