@@ -46,7 +46,7 @@ def automation_router(api: Api, frame: PageFrame) -> APIRouter:
     ) -> Response:
         detail = await api.get_automation(name)
         asked = {"reason": reason} if reason else {}
-        status, decisions, windows, firings, counts, source = await asyncio.gather(
+        status, decisions, windows, firings, counts, dead = await asyncio.gather(
             api.status(),
             api.list_decisions(name, Page(limit=_DECISIONS, before=before or None, filters=asked)),
             if_there(api.list_windows(name, Page(limit=_WINDOWS, before=windows_before or None))),
@@ -56,7 +56,7 @@ def automation_router(api: Api, frame: PageFrame) -> APIRouter:
                     "decisions", equal={"automation": name}, by="reason", since="24h", until=None, step="hour"
                 )
             ),
-            api.rule_source(name),
+            if_there(api.count_dead(name)),
         )
         rows = None
         if counts is not None:
@@ -74,7 +74,8 @@ def automation_router(api: Api, frame: PageFrame) -> APIRouter:
             windows=windows,
             next_windows=(getattr(windows, "following", None) or {}).get("before"),
             firings=firings,
-            source=source,
+            source=await api.rule_source(name),
+            dead=dead,
             reason=reason,
             done=done,
             now=datetime.now(UTC),
