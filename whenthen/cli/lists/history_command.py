@@ -114,7 +114,7 @@ def count_kind(
     ] = None,
     by: Annotated[str | None, typer.Option(help="A field, such as automation, reason or state.")] = None,
     step: Annotated[str, typer.Option(help="hour or day.")] = "hour",
-    since: Annotated[str | None, typer.Option(help="A time, or how long ago; default: a day.")] = None,
+    since: Annotated[str | None, typer.Option(help="A time, or how long ago; default: the day before --until.")] = None,
     until: Annotated[str | None, typer.Option(help="A time, or how long ago; exclusive.")] = None,
     url: UrlOption = DEFAULT_URL,
     ca: CaOption = None,

@@ -265,7 +265,7 @@ async def test_old_runs_are_found_behind_many_newer_ones(bus: Bus, tmp_path: Pat
 async def test_filters_find_the_same_before_and_after_the_history_has_it(bus: Bus, tmp_path: Path) -> None:
     texts = (
         "TRIGGERED", "waiting", "retrying", "automation", "seq", "total", "trace", "null", 'say "ß"', "SAY", '"number":', "back\\slash", "ship",
-        "order.1", "number", "call-webhook", "event-2", "note",
+        "order.1", "number", "call-webhook", "event-2", "note", "ORDER.PAID",
     )  # fmt: skip
     labels = ({"id": "shop.1"}, {"missing": "None"}, {"id": "shop.1", "missing": "None"}, {"kind": "shop"})
     async with listing(bus, tmp_path) as lists:
@@ -296,7 +296,7 @@ async def test_filters_find_the_same_before_and_after_the_history_has_it(bus: Bu
         counts = {name: len(items) for name, items in before.items() if items}
         assert counts == {
             'events say "ß"': 4, "events SAY": 4, 'events "number":': 5, "events back\\slash": 4, "events number": 5, "events event-2": 1,
-            "events note": 4, "firings TRIGGERED": 3, "firings ship": 3, "firings order.1": 1, "firings event-2": 1, "actions waiting": 1,
+            "events note": 4, "events ORDER.PAID": 5, "firings TRIGGERED": 3, "firings ship": 3, "firings order.1": 1, "firings event-2": 1, "actions waiting": 1,
             "actions retrying": 1, "actions ship": 2, "actions call-webhook": 2, "labels {'id': 'shop.1'}": 2, "labels {'kind': 'shop'}": 5,
             "related customer.7": 1,
         }  # fmt: skip

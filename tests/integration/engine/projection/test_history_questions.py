@@ -65,6 +65,10 @@ async def test_pages_counts_and_stats_come_from_another_process(bus: Bus, tmp_pa
         ]
         counts = await questions.history_counts("events", equal={}, by="name", since="2h", until=None, step="day")
         assert [(each.value, each.count) for each in counts] == [("order.paid", 30)]
+        # without a beginning the day before the end
+        for until, found in ((None, [30]), ("30d", [])):
+            counts = await questions.history_counts("events", equal={}, by=None, since=None, until=until, step="hour")
+            assert [each.count for each in counts] == found
         stats = await questions.history_stats()
         assert {table.name: table.rows for table in stats.tables}["events"] == 30
         assert [(each.stream, each.taken) for each in stats.streams] == [("EVENTS", 30)]

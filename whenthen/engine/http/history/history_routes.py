@@ -98,7 +98,7 @@ def history_router(api: Api) -> APIRouter:
         kind: Filter = None,
         cause: Filter = None,
     ) -> list[answers.HistoryCount]:
-        """How many there were in each hour or day (UTC); those without any are left out. Without `since` the last day."""
+        """How many there were in each hour or day (UTC); those without any are left out. Without `since` the day before `until`."""
         equal = {
             "name": name, "automation": automation, "reason": reason, "state": state, "deployment": deployment, "kind": kind,
             "cause": cause,

@@ -14,7 +14,7 @@ from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.queries.moments import time_range
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
-from whenthen.schemas.history_rows import shown_row
+from whenthen.schemas.history_rows import HOUR_US, shown_row
 from whenthen.schemas.times import format_us, to_us
 
 __all__ = ["HistoryQuestions"]
@@ -72,7 +72,9 @@ class HistoryQuestions:
         if step not in ("hour", "day"):
             raise InvalidInput(f"{step[:40]!r} is neither hour nor day", path=("step",))
         now = self._clock()
-        since_us, until_us = time_range({"since": since or "1d", "until": until}, now)
+        since_us, until_us = time_range({"since": since, "until": until}, now)
+        if since_us is None:
+            since_us = (to_us(now) if until_us is None else until_us) - _DAY_HOURS * HOUR_US
         found = await self._ask(
             {
                 "ask": "counts",
