@@ -654,6 +654,19 @@ def test_ids_are_read_from_a_mapping_and_from_what_prefect_prints() -> None:
             read_ids(wrong)
 
 
+def test_a_name_without_its_flow_is_that_of_the_one_deployment_of_the_file() -> None:
+    run = {"type": "run-deployment", "source": "selected", "deployment_id": "u-1"}
+    document = {
+        "deployments": [{"name": "a", "entrypoint": "a.py:f"}],
+        "automations": [automation({"expect": ["e"]}, [run])],
+    }
+    result = import_prefect(document, deployments={"u-1": "a"})
+    assert result.rules["automations"][0]["actions"] == [{"type": "run-deployment", "deployment": "f/a"}]
+    document["deployments"].append({"name": "a", "entrypoint": "a.py:g"})
+    result = import_prefect(document, deployments={"u-1": "a"})
+    assert result.rules["automations"][0]["actions"][0]["deployment"] == "{{ 'a' }}"
+
+
 def test_a_score_counts_what_of_many_files_comes_over(tmp_path: Path) -> None:
     for name, text in {
         "whole.yaml": "deployments: [{name: a, entrypoint: a.py:f}]",
@@ -730,8 +743,44 @@ DOCUMENTS = st.lists(
 )
 
 
+SCHEDULES = st.fixed_dictionaries(
+    {},
+    optional={
+        "cron": st.sampled_from(["0 2 * * *", "0 2 1 * 1", "0 2 L * 1", "@daily", "* * * * * *"]) | VALUES,
+        "interval": st.floats() | VALUES,
+        "rrule": st.sampled_from(["FREQ=DAILY", '{"rrule": 1}', "[1]", "{"]) | VALUES,
+        **dict.fromkeys(("timezone", "anchor_date", "day_or", "active", "parameters", "slug", "replaces"), VALUES),
+    },
+)
+DEPLOYMENTS = st.fixed_dictionaries(
+    {
+        "name": st.text(max_size=5) | VALUES,
+        "entrypoint": st.sampled_from(["a.py:f", "a.b.c", "a:b:c", "{{ $X }}"]) | VALUES,
+    },
+    optional={
+        "schedules": st.lists(SCHEDULES | VALUES, max_size=2) | VALUES,
+        "schedule": SCHEDULES | VALUES,
+        "work_pool": st.fixed_dictionaries(
+            {},
+            optional=dict.fromkeys(("name", "work_queue_name", "job_variables"), VALUES | st.just({"env": {"A": 1}})),
+        )
+        | VALUES,
+        "concurrency_limit": st.fixed_dictionaries({}, optional={"limit": VALUES, "collision_strategy": VALUES})
+        | VALUES,
+        "triggers": st.lists(TRIGGERS | VALUES, max_size=2) | VALUES,
+        **dict.fromkeys(
+            ("tags", "parameters", "paused", "description", "version", "flow_name", "pull", "build"), VALUES
+        ),
+    },
+)
+PROJECTS = st.fixed_dictionaries(
+    {"deployments": st.lists(DEPLOYMENTS | VALUES, max_size=3)},
+    optional={"pull": VALUES, "build": VALUES, "automations": VALUES},
+)
+
+
 @up_to(200, usually=100)
-@given(document=DOCUMENTS | VALUES)
+@given(document=DOCUMENTS | PROJECTS | VALUES)
 def test_whatever_is_imported_loads(document: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     with contextlib.suppress(WhenthenError):
         result = import_prefect(document)

@@ -110,6 +110,9 @@ def _deployment(spec: dict[str, Any], known: Known, notes: Notes, path: str, tex
             f"{wanted} is known by its id alone; write the deployment's name in its place, or give `--ids`",
         )
         name = wanted
+    if name not in known.local:  # a list of ids may give names without their flows
+        of_flows = [one for one in known.local if one.partition("/")[2] == name]
+        name = of_flows[0] if len(of_flows) == 1 else name
     action["deployment"] = name if name in known.local else _late(name)
     return action
 
