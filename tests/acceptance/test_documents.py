@@ -216,6 +216,8 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     eventually(lambda: ask("GET", f"/api/runs/{slow}").json()["state"] == "Running")
     ask("POST", f"/api/runs/{slow}/cancel")
     eventually(lambda: ask("GET", f"/api/runs/{slow}").json()["state"] == "Cancelled")
+    ask("POST", f"/api/runs/{telling}/retry")
+    ask("POST", f"/api/runs/{'0' * 32}/retry")
     ask("POST", "/api/deployments/slow/run", json={"dely": 1})
     loaded = eventually(lambda: ask("GET", "/api/runs?deployment=load&state=completed").json())[0]
     eventually(lambda: ask("GET", f"/api/runs/{loaded['id']}/logs").json()["lines"])

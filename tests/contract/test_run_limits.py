@@ -13,6 +13,7 @@ from tests.contract.test_flow_worker import House
 from whenthen.runs.run_states import transition
 from whenthen.runs.stores import Stores
 from whenthen.schemas.deployments import FlowRun, RunState
+from whenthen.schemas.errors import Conflict
 from whenthen.schemas.work_pools import WorkPool
 
 pytestmark = pytest.mark.anyio
@@ -159,6 +160,20 @@ async def test_a_pool_that_the_rules_pause_is_resumed_by_a_flag(
         await eventually(seen)
         await house.orchestrator.resume_work_pool(house.pool)
         assert (await house.ends(run)).state is RunState.COMPLETED
+
+
+async def test_a_run_that_has_ended_is_retried_once_for_each_key(house: House) -> None:
+    house.deploy(command=["sh", "-c", 'test "$WHENTHEN_PARAM_N" = 2'])
+    failed = await house.start(n=1)
+    with pytest.raises(Conflict, match="is Scheduled; only one that has ended"):
+        await house.orchestrator.retry_flow_run(failed.id, key=f"{house.pool}/again")
+    async with house.worker():
+        assert (await house.ends(failed)).state is RunState.FAILED
+        again = [await house.orchestrator.retry_flow_run(failed.id, key=f"{house.pool}/again") for _ in range(2)]
+        assert again[0].id == again[1].id != failed.id
+        ended = await house.ends(again[0])
+    assert (ended.parameters, ended.state) == ({"n": 1}, RunState.FAILED)
+    assert {"id": f"whenthen.flow-run.{failed.id}", "role": "retried"} in ended.related
 
 
 async def test_workers_are_known_while_they_work(house: House, eventually: Callable[..., Awaitable[None]]) -> None:

@@ -21,6 +21,7 @@ from whenthen.actions.automation_actions import AutomationHandler, NothingHandle
 from whenthen.actions.deployment_actions import (
     CancelFlowRunHandler,
     DeploymentHandler,
+    RetryFlowRunHandler,
     RunDeploymentHandler,
     ScheduleHandler,
     WorkPoolHandler,
@@ -55,6 +56,7 @@ _COMPILERS: Mapping[str, Callable[[Any], Handler]] = {
     "resume-schedule": ScheduleHandler.compile,
     "pause-work-pool": WorkPoolHandler.compile,
     "resume-work-pool": WorkPoolHandler.compile,
+    "retry-flow-run": RetryFlowRunHandler.compile,
     "cancel-flow-run": CancelFlowRunHandler.compile,
     "pause-automation": AutomationHandler.compile,
     "resume-automation": AutomationHandler.compile,

@@ -62,6 +62,9 @@ class Orchestrator(Protocol):
     async def resume_work_pool(self, name: str) -> None:
         """Start the runs that wait in the pool."""
 
+    async def retry_flow_run(self, run_id: str, *, key: str, triggered_by: str) -> FlowRun:
+        """Start a new run like one that has ended, or return the run that `key` created before. Raises `Conflict`: it has not ended."""
+
     async def cancel_flow_run(self, run_id: str) -> None:
         """Ask for the run to end. A run that ended by itself in the meantime stays as it is."""
 

@@ -24,6 +24,7 @@ from whenthen.cli.lists.listings import (
     local_time,
     print_items,
 )
+from whenthen.cli.lists.run_changes import cancel_run, id_of_run, retry_run
 from whenthen.cli.lists.shown_things import print_next, run_commands
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, UrlOption
@@ -116,6 +117,7 @@ def add_commands(app: typer.Typer) -> None:
     runs.command("show")(show_run)
     runs.command("logs")(run_logs)
     runs.command("cancel")(cancel_run)
+    runs.command("retry")(retry_run)
 
 
 _next_time = local_time("next")
@@ -283,7 +285,7 @@ def show_run(
     from whenthen.cli.client import Client, quoted
 
     with Client.connect(url, ca) as client:
-        run = client.get(f"/api/runs/{quoted(_run_id(client, run_id))}")
+        run = client.get(f"/api/runs/{quoted(id_of_run(client, run_id))}")
         below = client.get(f"/api/runs/{quoted(run['id'])}/task-runs", limit=_TASK_RUNS)
     if as_json:
         print_json(run | below)
@@ -317,7 +319,7 @@ def run_logs(
 
     with Client.connect(url, ca) as client:
         # resolved once, and not with every page of a log that is followed
-        full = client.get(f"/api/runs/{quoted(_run_id(client, run_id))}")["id"]
+        full = client.get(f"/api/runs/{quoted(id_of_run(client, run_id))}")["id"]
         _print_log(client, full, follow=follow, times=times, as_json=as_json, raw=raw, tail=tail)
 
 
@@ -362,23 +364,6 @@ def _print_log(
         raise typer.Exit(130) from None
 
 
-@errors
-def cancel_run(
-    run_id: RunArgument, url: UrlOption = DEFAULT_URL, ca: CaOption = None, as_json: JsonOption = False
-) -> None:
-    """Ask a flow run to end."""
-    from whenthen.cli.client import Client, quoted
-
-    with Client.connect(url, ca) as client:
-        run = client.post(f"/api/runs/{quoted(_run_id(client, run_id))}/cancel")
-    if as_json:
-        print_json(run)
-    elif run["state"] in ("Cancelling", "Cancelled"):
-        stdout().print(f"run {run['id']} is {run['state']}")
-    else:
-        stdout().print(f"run {run['id']} has ended already: {run['state']}")
-
-
 def read_parameters(texts: list[str]) -> dict[str, Any]:
     """Parameters written as `name=value`: a value that is JSON keeps its type, anything else is text.
 
@@ -398,18 +383,6 @@ def read_parameters(texts: list[str]) -> dict[str, Any]:
         except InvalidInput:
             found[name] = value
     return found
-
-
-def _run_id(client: Client, text: str) -> str:
-    """The id of the newest run for `last`; anything else as it is, as the server takes shortened ids."""
-    from whenthen.schemas.errors import NotFound
-
-    if text != "last":
-        return text
-    runs = client.get("/api/runs", limit=1)
-    if not runs:
-        raise NotFound("there are no runs yet")
-    return str(runs[0]["id"])
 
 
 def _ended(client: Client, run_id: str) -> dict[str, Any]:

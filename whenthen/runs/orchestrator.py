@@ -126,6 +126,29 @@ class BuiltInOrchestrator:
                 continue
         raise Conflict(f"flow run {run_id} keeps changing; try again")
 
+    async def retry_flow_run(self, run_id: str, *, key: str, triggered_by: str | None = "api") -> FlowRun:
+        """Start a new run like one that has ended: of the same deployment, with the same parameters, part of the same lineage. One `key` is one
+        run; where that exists it is returned.
+
+        Raises:
+            NotFound: no such run, or its deployment is not in the rules any more.
+            Conflict: it has not ended.
+        """
+        run = (await self.get_flow_run(run_id)).run
+        if run.state not in TERMINAL:
+            raise Conflict(f"flow run {run_id} is {run.state}; only one that has ended is retried")
+        again = new_run(
+            self._deployment(run.deployment),
+            key=key,
+            parameters=run.parameters,
+            now=self._clock(),
+            lineage=run.lineage,
+            trace=run.trace,
+            related=(*run.related, {"id": f"whenthen.flow-run.{run.id}", "role": "retried"}),
+            triggered_by=triggered_by,
+        )
+        return await self.submit(again)
+
     async def get_flow_run(self, run_id: str) -> Stored:
         """The run as it is now.
 

@@ -33,6 +33,7 @@ __all__ = [
     "ResumeSchedule",
     "ResumeWorkPool",
     "Retry",
+    "RetryFlowRun",
     "RunDeployment",
     "SendNotification",
     "Tls",
@@ -158,6 +159,15 @@ class CancelFlowRun(ActionBase):
 
     primary: ClassVar[str | None] = "flow_run"
     type: Literal["cancel-flow-run"]
+    flow_run: str | None = Field(default=None, max_length=4096)
+    """Its id (may be a template). Left out: the run that the event is about."""
+
+
+class RetryFlowRun(ActionBase):
+    """Start a new run like one that has ended, exactly once for each firing."""
+
+    primary: ClassVar[str | None] = "flow_run"
+    type: Literal["retry-flow-run"]
     flow_run: str | None = Field(default=None, max_length=4096)
     """Its id (may be a template). Left out: the run that the event is about."""
 
@@ -296,6 +306,7 @@ ACTIONS: dict[str, type[ActionBase]] = {
     "resume-schedule": ResumeSchedule,
     "pause-work-pool": PauseWorkPool,
     "resume-work-pool": ResumeWorkPool,
+    "retry-flow-run": RetryFlowRun,
     "cancel-flow-run": CancelFlowRun,
     "pause-automation": PauseAutomation,
     "resume-automation": ResumeAutomation,
@@ -337,6 +348,7 @@ Action = Annotated[
             Annotated[ResumeSchedule, Tag("resume-schedule")],
             Annotated[PauseWorkPool, Tag("pause-work-pool")],
             Annotated[ResumeWorkPool, Tag("resume-work-pool")],
+            Annotated[RetryFlowRun, Tag("retry-flow-run")],
             Annotated[CancelFlowRun, Tag("cancel-flow-run")],
             Annotated[PauseAutomation, Tag("pause-automation")],
             Annotated[ResumeAutomation, Tag("resume-automation")],

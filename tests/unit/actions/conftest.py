@@ -120,6 +120,12 @@ class FakeOrchestrator:
     async def resume_work_pool(self, name: str) -> None:
         self.calls.append(("resume-pool", name))
 
+    async def retry_flow_run(self, run_id: str, *, key: str, triggered_by: str) -> FlowRun:
+        self.calls.append(("retry", run_id, key, triggered_by))
+        return await self.run_deployment(
+            "loader", {}, key=key, delay=timedelta(0), lineage={}, trace={}, related=[], triggered_by=triggered_by
+        )
+
     async def cancel_flow_run(self, run_id: str) -> None:
         self.calls.append(("cancel", run_id))
 

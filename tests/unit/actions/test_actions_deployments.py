@@ -282,3 +282,10 @@ async def test_a_work_pool_is_named_or_that_of_the_event(world: Any, run_event: 
     result = await world.perform({"type": "resume-work-pool"}, event=run_event)
     assert world.orchestrator.calls == [("pause-pool", "heavy"), ("resume-pool", "default")]
     assert result.details == {"work_pool": "default"}
+
+
+async def test_a_retry_is_one_new_run_for_one_firing(world: Any, run_event: dict[str, Any]) -> None:
+    first = await world.perform({"type": "retry-flow-run"}, event=run_event)
+    again = await world.perform({"type": "retry-flow-run"}, event=run_event)
+    assert first.details == again.details == {"flow_run": "run-1", "retried": "r-17"}
+    assert world.orchestrator.calls[0][:2] == ("retry", "r-17")

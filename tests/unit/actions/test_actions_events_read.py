@@ -22,6 +22,7 @@ TEMPLATED: dict[str, list[dict[str, Any]]] = {
     "resume-schedule": [{"deployment": "@", "schedule": "s"}, {"deployment": "d", "schedule": "@"}],
     "pause-work-pool": [{"work_pool": "@"}],
     "resume-work-pool": [{"work_pool": "@"}],
+    "retry-flow-run": [{"flow_run": "@"}],
     "cancel-flow-run": [{"flow_run": "@"}],
     "pause-automation": [{"automation": "@"}],
     "resume-automation": [{"automation": "@"}],

@@ -282,6 +282,9 @@ class Api(Protocol):
     ) -> answers.BackfillState:
         """Raises InvalidInput, NotFound, Conflict."""
 
+    async def retry_run(self, run_id: str) -> answers.FlowRunDetail:
+        """The new run. Raises NotFound, Conflict."""
+
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail: ...
 
     async def redrive_action(self, key: str, *, new_key: bool) -> answers.Redriven:

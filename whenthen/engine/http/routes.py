@@ -351,6 +351,11 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
         """Ask the run to end."""
         return await api.cancel_run(run_id)
 
+    @post("/runs/{run_id}/retry", status_code=201, tags=["runs"])
+    async def retry_run(run_id: Named) -> answers.FlowRunDetail:
+        """Start a new run like one that has ended, once: asked for again, the answer is the same run."""
+        return await api.retry_run(run_id)
+
     @get("/actions", tags=["actions"])
     async def list_actions(
         request: Request,

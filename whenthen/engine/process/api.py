@@ -186,6 +186,7 @@ class ServerApi:
         self.start_backfill = done(
             "backfill-started", run_commands.start_backfill, told=lambda made: f"{made.started} runs of {made.schedule}"
         )
+        self.retry_run = done("run-retried", run_commands.retry_run, told=lambda run: run.id)
         self.cancel_run = done("run-cancelled", run_commands.cancel_run)
 
         self.trace = TraceQuery(bus, orchestrator, ids, events, shards=shards).trace

@@ -98,6 +98,7 @@ ROUTES: Final[Mapping[tuple[str, str], Need | AccessScope]] = MappingProxyType(
         ("GET", "/api/runs/{run_id}/task-runs"): _READ,
         ("GET", "/api/runs/{run_id}/logs"): _READ,
         ("POST", "/api/runs/{run_id}/cancel"): _OPERATE,
+        ("POST", "/api/runs/{run_id}/retry"): _OPERATE,
         ("GET", "/api/actions"): _READ,
         ("GET", "/api/actions/{key}"): _READ,
         ("GET", "/api/actions/dead/count"): _READ,

@@ -90,6 +90,11 @@ class RunCommands:
         assert end_us is not None
         return await self._backfills.plan(name, schedule, from_us(start_us), from_us(end_us))
 
+    async def retry_run(self, run_id: str) -> answers.FlowRunDetail:
+        """One run is retried once: asked for again, the run of the first time is the answer."""
+        run_id = await self._ids.run(run_id)
+        return flow_run_detail(await self._orchestrator.retry_flow_run(run_id, key=f"retry/{run_id}"))
+
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail:
         run_id = await self._ids.run(run_id)
         await self._orchestrator.cancel_flow_run(run_id)
