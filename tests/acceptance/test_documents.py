@@ -84,7 +84,8 @@ MANY_RULES = "automations:\n" + "".join(
 #: the record of the format is written before anybody can listen; tests/integration/test_formats.py has it. What can not be read
 #: is not made here; tests/unit/engine/evaluation/test_set_aside.py has it
 #: Hangs: tests/integration/test_hung_events.py
-NOT_SENT = {"WindowPart", "Format", "UnreadableWindow", "Skip", "HungEvent", "HungAction"}
+#: RefusedRequest: tests/integration/engine/senders/test_refused_requests.py
+NOT_SENT = {"WindowPart", "Format", "UnreadableWindow", "Skip", "HungEvent", "HungAction", "RefusedRequest"}
 SUBJECTS = (
     "events.>",
     "ticks.>",
@@ -200,6 +201,7 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("POST", "/hooks/open", json={"id": "x"})
     ask("POST", "/hooks/open", json={"id": "none"})
     ask("POST", "/hooks/nobody", json={})
+    ask("POST", "/api/sources/resend")
     ask("POST", "/hooks/open", content=b"{", headers={"Content-Type": "application/json"})
     for path in ("/healthz", "/readyz", "/metrics", "/asyncapi.json"):
         ask("GET", path)
@@ -264,6 +266,8 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
         "/api/automations/ordered",
         "/api/automations/nobody",
         "/api/automations/counted/windows",
+        "/api/sources",
+        "/api/sources/refused?limit=5",
         "/api/status",
     ):
         ask("GET", path)

@@ -274,6 +274,7 @@ class ServerError(FlowError, RuntimeError):
     """A server does not answer, or refuses a request."""
 
     reason = "server"
+    status: int | None = None  #: of the answer; None where there is none
 
 
 class NeedsServer(FlowError, RuntimeError):

@@ -9,9 +9,10 @@ from uuid import UUID
 
 from whenthen.flows.argument_kinds import checked_arguments
 from whenthen.flows.clock import utc_now
-from whenthen.flows.execution.reporter import REPORTER
+from whenthen.flows.execution.reporter import REPORTER, SILENT
 from whenthen.flows.execution.run_logging import engine_logger
 from whenthen.flows.execution.run_records import new_id
+from whenthen.flows.reporting.script_events import SCRIPT_EVENTS
 
 __all__ = ["Event", "RelatedResource", "Resource", "emit_event"]
 
@@ -122,11 +123,13 @@ def emit_event(
     resource: Mapping[str, str],
     occurred: datetime | None = None,
     related: Iterable[Mapping[str, str]] | None = None,
-    payload: Mapping[str, Any] | None = None,
+    payload: Mapping[str, Any] | Any = None,
     id: UUID | None = None,
     follows: Event | None = None,
 ) -> Event | None:
-    """Tell the reporter that something happened. Without one, as in a plain script, nobody hears of it.
+    """Tell that something happened: in a run of a worker its worker, in any other program the server at `WHENTHEN_URL`, if that is set. Never waits.
+
+    In a coroutine it is called as it is, without `await`. `payload` may be a pydantic model.
 
     `follows` is kept where the two events lie less than 5 minutes apart. Gives the event; None, and a line in the log, when it is not valid.
 
@@ -134,10 +137,16 @@ def emit_event(
         ArgumentError: there is no argument of that name; no event that is not valid raises.
     """
     try:
+        if payload is not None and not isinstance(payload, Mapping) and hasattr(payload, "model_dump"):
+            payload = payload.model_dump(mode="json")
         made = Event(event=event, resource=resource, occurred=occurred, related=related or (), payload=payload, id=id)
         if follows is not None and abs(made.occurred - follows.occurred) < TIGHT_TIMING:
             made.follows = follows.id
-        REPORTER.get().event(made)
+        reporter = REPORTER.get()
+        if reporter is SILENT:
+            SCRIPT_EVENTS.add(made)
+        else:
+            reporter.event(made)
     except Exception as error:
         engine_logger().error("event %r was not emitted: %s", event, error)
         return None

@@ -80,12 +80,19 @@ class ServerAddress:
         """The JSON of an answer. Raises as `get` does."""
         return self._ask("POST", path, body)[0]
 
+    def post_json(self, path: str, data: bytes) -> Any:
+        """The JSON of an answer to a body that is JSON already. Raises as `get` does."""
+        return self._request("POST", path, data)[0]
+
     def _ask(self, method: str, path: str, body: dict[str, Any] | None) -> tuple[Any, str]:
         """The JSON of an answer, and its header `Link`."""
         try:
             data = None if body is None else json.dumps(body).encode()
         except (TypeError, ValueError) as error:
             raise ConfigurationError(f"{method} {path}: parameters of a run are JSON: {error}") from None
+        return self._request(method, path, data)
+
+    def _request(self, method: str, path: str, data: bytes | None) -> tuple[Any, str]:
         headers = {"Content-Type": "application/json"} if data else {}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"
@@ -123,7 +130,9 @@ class ServerAddress:
             return ObjectNotFound(f"{self.url}{path}: {message}")
         if error.code == 401:
             message += "; set WHENTHEN_API_TOKEN to the server's API token"
-        return ServerError(f"{self.url}{path}: {error.code}: {message}")
+        refused = ServerError(f"{self.url}{path}: {error.code}: {message}")
+        refused.status = error.code
+        return refused
 
 
 def _with_query(path: str, query: dict[str, Any]) -> str:

@@ -189,6 +189,8 @@ CHANNELS = (
 )  # fmt: skip
 
 _PARAMETERS = {
+    "webhook": "The webhook's name as a token, shortened to a hash when it is long.",
+    "request": "Names a refused request: 32 hexadecimal digits.",
     "digest": "Names a specification: 24 hexadecimal digits, its BLAKE2b hash.",
     "event": "The event's name. Its dots separate tokens; characters that a subject can not have are written as %XX.",
     "shard": "The number of the shard.",
