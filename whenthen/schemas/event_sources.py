@@ -19,10 +19,13 @@ from whenthen.schemas.webhooks import EventMapping
 __all__ = [
     "Existing",
     "FolderReading",
+    "MqttReading",
     "NatsReading",
     "PollReading",
     "PostgresReading",
+    "RabbitReading",
     "Reading",
+    "RedisReading",
     "Source",
 ]
 
@@ -143,7 +146,50 @@ class PostgresReading(Model):
         return self
 
 
-Reading = Annotated[Union[FolderReading, PollReading, NatsReading, PostgresReading], Field(discriminator="type")]
+class RedisReading(Model):
+    """A stream of Redis, read in a consumer group."""
+
+    type: Literal["redis"]
+    url: SecretRef | ServerUrl
+    """`redis://host:6379/0`, or a secret with it where it has a password."""
+    stream: str = Field(min_length=1, max_length=1024)
+    group: str = Field(default="whenthen", min_length=1, max_length=255)
+    existing: Existing = "skip"
+
+
+class RabbitReading(Model):
+    """A queue of RabbitMQ, which is there already."""
+
+    type: Literal["rabbitmq"]
+    url: SecretRef | ServerUrl
+    """`amqp://user@host:5672/vhost`, or a secret with it where it has a password."""
+    queue: str = Field(min_length=1, max_length=255)
+
+
+class MqttReading(Model):
+    """Topics of an MQTT broker, in a session that the broker keeps for a week while nobody reads."""
+
+    type: Literal["mqtt"]
+    url: SecretRef | ServerUrl
+    """`mqtt://host:1883`; who logs in is in `username` and `password`."""
+    topic: str = Field(min_length=1, max_length=1024)
+    """With the wildcards `+` and `#`."""
+    qos: Literal[0, 1] = 1
+    """With 0 what comes while nobody reads is lost."""
+    username: str | None = Field(default=None, min_length=1, max_length=256)
+    password: SecretRef | None = None
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> MqttReading:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("give `username` and `password` together")
+        return self
+
+
+Reading = Annotated[
+    Union[FolderReading, PollReading, NatsReading, PostgresReading, RedisReading, RabbitReading, MqttReading],
+    Field(discriminator="type"),
+]
 
 
 class Source(Model):

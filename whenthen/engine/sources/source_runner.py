@@ -21,6 +21,7 @@ from whenthen.engine.bus.connection import Ack, Bus
 from whenthen.engine.bus.streams import SOURCES
 from whenthen.engine.evaluation import LeaseSettings, NatsLeaseStore
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.sources.edges.broker_edges import MqttEdge, RabbitEdge, RedisEdge
 from whenthen.engine.sources.edges.folder_edge import FolderEdge
 from whenthen.engine.sources.edges.nats_edge import NatsEdge
 from whenthen.engine.sources.edges.poll_edge import PollEdge
@@ -29,7 +30,14 @@ from whenthen.engine.sources.message_intake import KeepAside, MessageIntake, Sou
 from whenthen.engine.sources.source_lease import SourceLease
 from whenthen.engine.sources.source_state import SourceState
 from whenthen.schemas.errors import WhenthenError
-from whenthen.schemas.event_sources import FolderReading, NatsReading, PostgresReading
+from whenthen.schemas.event_sources import (
+    FolderReading,
+    MqttReading,
+    NatsReading,
+    PostgresReading,
+    RabbitReading,
+    RedisReading,
+)
 from whenthen.schemas.events import Event
 from whenthen.sources.readings import SourceTranslator
 
@@ -158,6 +166,12 @@ class SourceRunner:
             return FolderEdge(reading, state, host=self._host), False
         if isinstance(reading, NatsReading):
             return NatsEdge(reading, translator.name, resolve_secret=self._resolve_secret), True
+        if isinstance(reading, RedisReading):
+            return RedisEdge(reading, resolve_secret=self._resolve_secret, consumer=self._host), True
+        if isinstance(reading, RabbitReading):
+            return RabbitEdge(reading, resolve_secret=self._resolve_secret), True
+        if isinstance(reading, MqttReading):
+            return MqttEdge(reading, translator.name, resolve_secret=self._resolve_secret), False
         if isinstance(reading, PostgresReading):
             return PostgresEdge(reading, resolve_secret=self._resolve_secret), False
         state = self._state(translator.name, reading.type, reading.url)

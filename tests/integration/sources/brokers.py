@@ -1,0 +1,91 @@
+"""Real brokers for tests, which may be killed and started again: Debian's programs, in a folder of the test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from tests.patience import eventually
+
+__all__ = ["Program", "mosquitto", "rabbitmq", "redis"]
+
+
+class Program:
+    """A server that listens at `port` when it is up."""
+
+    def __init__(self, words: Sequence[object], port: int, log: Path, *, env: Mapping[str, str] | None = None) -> None:
+        self._env = env
+        self.port = port
+        self._words = [str(word) for word in words]
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = process = subprocess.Popen(
+                self._words, stdout=log, stderr=log, env=self._env, start_new_session=True
+            )
+
+        def listens() -> bool:
+            assert process.poll() is None, self._log.read_text()
+            with socket.socket() as probe:
+                return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+        eventually(listens, within_s=30)
+
+    def kill(self) -> None:
+        if self._process is not None:
+            os.killpg(self._process.pid, signal.SIGKILL)  # with what a script of it started
+            self._process.wait()
+            self._process = None
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def redis(folder: Path) -> Program:
+    folder.mkdir()
+    port = free_port()
+    words = ["redis-server", "--port", port, "--dir", folder, "--appendonly", "yes", "--appendfsync", "always"]
+    return Program([*words, "--bind", "127.0.0.1", "--save", ""], port, folder / "log")
+
+
+def mosquitto(folder: Path) -> Program:
+    folder.mkdir()
+    port = free_port()
+    program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
+    file = folder / "mosquitto.conf"
+    file.write_text(
+        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {folder}/\n"
+        "autosave_interval 1\nautosave_on_changes true\nuser root\n"
+    )
+    return Program([program, "-c", file], port, folder / "log")
+
+
+def rabbitmq(folder: Path) -> Program:
+    folder.mkdir()
+    port, distribution = free_port(), free_port()
+    file = folder / "rabbitmq.conf"
+    file.write_text(f"listeners.tcp.1 = 127.0.0.1:{port}\n")
+    env = {
+        **os.environ,
+        "HOME": str(folder),
+        "RABBITMQ_CONFIG_FILE": str(file),
+        "RABBITMQ_CONF_ENV_FILE": str(folder / "none"),
+        "RABBITMQ_ENABLED_PLUGINS_FILE": str(folder / "plugins"),
+        "RABBITMQ_DIST_PORT": str(distribution),
+        "RABBITMQ_MNESIA_BASE": str(folder / "data"),
+        "RABBITMQ_LOG_BASE": str(folder / "logs"),
+        "RABBITMQ_NODENAME": f"test{port}@localhost",
+        "ERL_EPMD_ADDRESS": "127.0.0.1",
+    }
+    # the one in /usr/sbin becomes another user
+    return Program(["/usr/lib/rabbitmq/bin/rabbitmq-server"], port, folder / "log", env=env)

@@ -1,0 +1,56 @@
+"""Topics of MQTT as a source: a real mosquitto that keeps the session while nobody reads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import zmqtt
+
+from tests.integration.sources.brokers import Program, mosquitto
+from tests.integration.sources.reading import reading
+from tests.patience import until
+
+pytestmark = [pytest.mark.anyio, pytest.mark.requires("mosquitto")]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Program]:
+    made = mosquitto(tmp_path / "mosquitto")
+    made.start()
+    yield made
+    made.kill()
+
+
+async def publish(port: int, *numbers: int) -> None:
+    async with zmqtt.create_client("127.0.0.1", port) as client:
+        for number in numbers:
+            await client.publish("gauges/one", b'{"n": %d}' % number, qos=zmqtt.QoS.AT_LEAST_ONCE)
+
+
+async def test_topics_are_read_over_restarts_of_both_sides(tmp_path: Path, server: Program) -> None:
+    text = f"""
+sources:
+  - name: gauges
+    read: {{type: mqtt, url: "mqtt://127.0.0.1:{server.port}", topic: "gauges/+"}}
+    map: {{event: gauge.read, resource: {{id: "gauge.{{{{ body.n }}}}", topic: $.message.topic}}, id: $.body.n}}
+"""
+    async with reading(tmp_path, text) as here:
+
+        async def reads() -> bool:
+            return await here.metric('whenthen_source_reading{source="gauges"}') == 1.0
+
+        await until(reads)
+        await publish(server.port, *range(20))
+        events = await here.come(20)
+        assert events[0]["resource"]["topic"] == "gauges/one"
+    await publish(server.port, 20, 21)
+    async with reading(tmp_path, text) as here:
+        await here.come(22)
+        await until(reads)
+        server.kill()
+        server.start()
+        await publish(server.port, 22)
+        events = await here.come(23, within_s=60)
+        assert sorted(int(each["resource"]["id"][6:]) for each in events) == list(range(23))

@@ -1,0 +1,229 @@
+"""Redis streams, queues of RabbitMQ and MQTT, through FastStream's brokers (extras `redis`, `rabbitmq`, `mqtt`).
+
+FastStream reads; a message is acknowledged here, once its events are stored. A broker that does not answer is left and connected to
+anew by whoever runs the edge, so that one thing alone decides when that is tried again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+from whenthen.engine.log_lines import one_line
+from whenthen.engine.sources.message_intake import MessageIntake, SourceTrouble
+from whenthen.schemas.base import REFERENCE
+from whenthen.schemas.event_sources import MqttReading, RabbitReading, RedisReading
+from whenthen.sources.readings import SourceMessage
+
+__all__ = ["MqttEdge", "RabbitEdge", "RedisEdge"]
+
+log = logging.getLogger(__name__)
+
+_QUIET: Any = None  #: no log of FastStream's own: what went wrong is raised
+PING_EVERY_S = 2.0
+PING_S = 3.0
+START_S = 15.0
+AT_ONCE = 100  #: messages that are read, and not acknowledged, at one time
+CLAIM_AFTER_S = 30.0  #: until a message of Redis whose reader died is another's
+SESSION_S = 7 * 86400  #: that an MQTT broker keeps messages for while nobody reads
+
+
+class BrokerEdge(ABC):
+    """Connects, takes messages until the broker does not answer any more, and disconnects."""
+
+    kind: str  #: in messages
+    extra: str  #: what installs its library
+
+    @abstractmethod
+    def connect(self, take: Callable[[Any], Any]) -> Any:
+        """A broker of FastStream's with a subscriber that hands messages to `take`. Raises ImportError without its library."""
+
+    @abstractmethod
+    def message(self, found: Any) -> SourceMessage:
+        """What FastStream gave."""
+
+    async def prepare(self, broker: Any) -> None:  # noqa: B027 - most need nothing
+        """Make what the subscriber needs to be there."""
+
+    async def run(self, intake: MessageIntake) -> None:
+        """Read until it is cancelled.
+
+        Raises:
+            SourceTrouble: the broker can not be reached, or does not answer any more, or its library is not installed.
+        """
+
+        async def take(found: Any) -> None:
+            await intake.deliver(self.message(found))
+            await found.ack()
+
+        try:
+            broker = self.connect(take)
+        except ImportError:
+            raise SourceTrouble(f"{self.kind} is read with FastStream: pip install 'whenthen[{self.extra}]'") from None
+        try:
+            try:
+                async with asyncio.timeout(START_S):
+                    await self.prepare(broker)
+                    await broker.start()
+            except Exception as error:  # each client has errors of its own
+                why = one_line(str(error) or type(error).__name__)
+                raise SourceTrouble(f"{self.kind} can not be read: {why}") from error
+            intake.reads()
+            while await broker.ping(timeout=PING_S):
+                await asyncio.sleep(PING_EVERY_S)
+            raise SourceTrouble(f"{self.kind} does not answer any more")
+        finally:
+            await asyncio.shield(_stop(broker))
+
+
+class RedisEdge(BrokerEdge):
+    kind = "Redis"
+    extra = "redis"
+
+    def __init__(self, reading: RedisReading, *, resolve_secret: Callable[[str], str], consumer: str) -> None:
+        self._reading = reading
+        self._resolve_secret = resolve_secret
+        self._consumer = consumer
+
+    def connect(self, take: Callable[[Any], Any]) -> Any:
+        from faststream import AckPolicy
+        from faststream.redis import RedisBroker, StreamSub
+
+        reading = self._reading
+        broker = RedisBroker(_secret(reading.url, self._resolve_secret), logger=_QUIET, apply_types=False)
+        group: dict[str, Any] = {"group": reading.group, "consumer": self._consumer, "last_id": ">"}
+        new = StreamSub(reading.stream, polling_interval=1000, max_records=AT_ONCE, **group)
+        left = StreamSub(reading.stream, polling_interval=1000, min_idle_time=int(CLAIM_AFTER_S * 1000), **group)
+        for stream in (new, left):  # what comes, and what readers left that died
+            broker.subscriber(stream=stream, decoder=_as_it_is, ack_policy=AckPolicy.MANUAL, max_workers=AT_ONCE)(take)
+        return broker
+
+    async def prepare(self, broker: Any) -> None:
+        """Make the group, from the beginning of the stream where what is there is to be reported."""
+        client, reading = await broker.connect(), self._reading
+        groups = await client.xinfo_groups(reading.stream) if await client.exists(reading.stream) else []
+        if reading.group.encode() not in {group["name"] for group in groups}:
+            begin = "0" if reading.existing == "report" else "$"
+            await client.xgroup_create(reading.stream, reading.group, id=begin, mkstream=True)
+
+    def message(self, found: Any) -> SourceMessage:
+        (number,) = found.raw_message["message_ids"]
+        stream = self._reading.stream
+        return SourceMessage(
+            body=found.body,
+            headers=_texts(found.headers),
+            delivery=f"{stream}/{number.decode()}",
+            about={"stream": stream, "id": number.decode()},
+        )
+
+
+class RabbitEdge(BrokerEdge):
+    kind = "RabbitMQ"
+    extra = "rabbitmq"
+
+    def __init__(self, reading: RabbitReading, *, resolve_secret: Callable[[str], str]) -> None:
+        self._reading = reading
+        self._resolve_secret = resolve_secret
+
+    def connect(self, take: Callable[[Any], Any]) -> Any:
+        from faststream import AckPolicy
+        from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
+
+        broker = RabbitBroker(
+            _secret(self._reading.url, self._resolve_secret),
+            default_channel=Channel(prefetch_count=AT_ONCE),
+            fail_fast=True,
+            logger=None,
+            apply_types=False,
+        )
+        queue = RabbitQueue(self._reading.queue, declare=False)  # one that is not there is a mistake, not to be made
+        broker.subscriber(queue, decoder=_as_it_is, ack_policy=AckPolicy.MANUAL)(take)
+        return broker
+
+    def message(self, found: Any) -> SourceMessage:
+        raw = found.raw_message
+        headers = _texts(raw.headers or {})
+        if raw.content_type:
+            headers["content-type"] = raw.content_type
+        return SourceMessage(
+            body=raw.body,
+            headers=headers,
+            delivery=raw.message_id or None,
+            about={"queue": self._reading.queue, "exchange": raw.exchange or "", "routing_key": raw.routing_key or ""},
+        )
+
+
+class MqttEdge(BrokerEdge):
+    kind = "MQTT"
+    extra = "mqtt"
+
+    def __init__(self, reading: MqttReading, name: str, *, resolve_secret: Callable[[str], str]) -> None:
+        self._reading = reading
+        self._client = "whenthen-" + re.sub(r"[^A-Za-z0-9_-]", "-", name)
+        self._resolve_secret = resolve_secret
+
+    def connect(self, take: Callable[[Any], Any]) -> Any:
+        import zmqtt
+        from faststream import AckPolicy
+        from faststream.mqtt import MQTTBroker, QoS
+        from faststream.security import SASLPlaintext
+
+        reading = self._reading
+        url = _secret(reading.url, self._resolve_secret)
+        security = None
+        if reading.username is not None and reading.password is not None:
+            security = SASLPlaintext(
+                username=reading.username,
+                password=self._resolve_secret(reading.password),
+                use_ssl=url.startswith("mqtts://"),
+            )
+        broker = MQTTBroker(
+            url,
+            client_id=self._client,
+            clean_session=False,
+            session_expiry_interval=SESSION_S,
+            receive_maximum=AT_ONCE,
+            keepalive=10,
+            reconnect=zmqtt.ReconnectConfig(enabled=False),
+            mqtt_connect_timeout=START_S,
+            security=security,
+            logger=None,
+            apply_types=False,
+        )
+        broker.subscriber(reading.topic, qos=QoS(reading.qos), decoder=_as_it_is, ack_policy=AckPolicy.MANUAL)(take)
+        return broker
+
+    def message(self, found: Any) -> SourceMessage:
+        raw = found.raw_message
+        return SourceMessage(
+            body=bytes(raw.payload), headers=_texts(found.headers), about={"topic": str(raw.topic), "qos": int(raw.qos)}
+        )
+
+
+async def _as_it_is(found: Any) -> Any:
+    """In the place of FastStream's decoder: the message itself, which is decoded by its mapping."""
+    return found
+
+
+async def _stop(broker: Any) -> None:
+    try:
+        async with asyncio.timeout(START_S):
+            await broker.stop()
+    except Exception as error:  # noqa: BLE001 - each client has errors of its own, and the broker may be gone
+        log.debug("a broker was not left cleanly: %r", error)
+
+
+def _secret(url: str, resolve: Callable[[str], str]) -> str:
+    return resolve(url) if REFERENCE.fullmatch(url) else url
+
+
+def _texts(headers: Any) -> dict[str, str]:
+    return {
+        str(name): value if isinstance(value, str) else json.dumps(value, default=str)
+        for name, value in headers.items()
+    }
