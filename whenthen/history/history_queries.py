@@ -30,6 +30,7 @@ MOST_NAMES = 100  #: that a glob may stand for to be served by the index of name
 LEAST_ID_CHARS = 4  #: of an id prefix
 MOST_IDS = 1000  #: that begin with a prefix; where there are more, rows are found by something else and compared
 MOST_BYTES = 8 << 20  #: of the rows of an answer
+MOST_EVENTS = 200  #: of which reasons are counted in one answer
 MOST_POINTS = 20_000  #: of counts over time
 _FIRST_READ, _MOST_READ = 64, 2000
 _WILD = re.compile(r"[*?\[]")
@@ -229,6 +230,18 @@ class HistoryReader:
     def tries(self, action: str) -> list[dict[str, Any]]:
         """The tries of an action, the first one first. Raises `HistoryUnavailable`."""
         return self._parts(tables.tries, tables.tries.c.action == action)
+
+    def event_reasons(self, events: Sequence[str]) -> list[tuple[str, str, int]]:
+        """Event, reason and how many decisions there are of it, of at most `MOST_EVENTS`. Raises `HistoryUnavailable`."""
+        columns = tables.decisions.c
+        select = (
+            sa.select(columns.event, columns.reason, sa.func.count())
+            .where(columns.event.in_(list(events)[:MOST_EVENTS]))
+            .group_by(columns.event, columns.reason)
+            .limit(MOST_POINTS)
+        )
+        with self._database.reading() as connection:
+            return [(event, reason, count) for event, reason, count in connection.execute(select)]
 
     def _parts(self, table: sa.Table, where: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
         select = sa.select(table).where(where).order_by(table.c.pos).limit(MOST_ROWS)

@@ -5,11 +5,14 @@ Pure: values in, text out. `engine/http/pages` asks the queries, and serves what
 
 from __future__ import annotations
 
+from whenthen.ui import rule_texts
 from whenthen.ui.count_rows import CountRow, count_rows
 from whenthen.ui.page_assets import ASSETS, Asset
 from whenthen.ui.page_links import page_url
 from whenthen.ui.page_templates import NAVIGATION, Place, render
 from whenthen.ui.reason_words import REASON_WORDS, reason_tone
+from whenthen.ui.refused_requests import refusals_by_cause
+from whenthen.ui.run_timeline import run_timeline, task_bars
 from whenthen.ui.shown_text import inert
 from whenthen.ui.trace_rows import TraceRow, trace_rows
 
@@ -25,6 +28,10 @@ __all__ = [
     "inert",
     "page_url",
     "reason_tone",
+    "refusals_by_cause",
     "render",
+    "rule_texts",
+    "run_timeline",
+    "task_bars",
     "trace_rows",
 ]

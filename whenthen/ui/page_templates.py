@@ -22,6 +22,7 @@ from whenthen.ui.shown_text import (
     shown_name,
     shown_number,
     shown_seconds,
+    shown_span,
     shown_time,
 )
 from whenthen.ui.small_pictures import bars, fill
@@ -30,9 +31,14 @@ __all__ = ["NAVIGATION", "Place", "render"]
 
 #: path and word of each page that the head of all pages leads to
 NAVIGATION: Final = (
+    ("/events", "Events"),
     ("/automations", "Automations"),
+    ("/firings", "Firings"),
+    ("/runs", "Runs"),
+    ("/sources", "Sources"),
     ("/why", "Why"),
     ("/trace", "Trace"),
+    ("/try", "Try"),
     ("/system", "System"),
 )
 
@@ -84,6 +90,7 @@ def _environment() -> Environment:
         "asset": lambda name: ASSETS[name].url,
         "bars": bars,
         "fill": fill,
+        "took": shown_span,
         "navigation": NAVIGATION,
         "url": page_url,
     }

@@ -12,7 +12,16 @@ from typing import Any
 import orjson
 from markupsafe import Markup, escape
 
-__all__ = ["inert", "shown_bytes", "shown_json", "shown_name", "shown_number", "shown_seconds", "shown_time"]
+__all__ = [
+    "inert",
+    "shown_bytes",
+    "shown_json",
+    "shown_name",
+    "shown_number",
+    "shown_seconds",
+    "shown_span",
+    "shown_time",
+]
 
 #: controls but for tab and line feed; marks of direction and isolation; line separators; what is no character
 _ACTIVE = re.compile(
@@ -93,6 +102,12 @@ def shown_seconds(value: float | timedelta) -> str:
         if len(parts) == 2:
             break
     return " ".join(part for part in parts if part)
+
+
+def shown_span(begin: str | datetime, end: str | datetime) -> str:
+    """How long it was from one time to another, as `shown_seconds`."""
+    first, last = (each if isinstance(each, datetime) else datetime.fromisoformat(each) for each in (begin, end))
+    return shown_seconds(max(timedelta(), last - first))
 
 
 def shown_json(value: Any, most: int = MOST_JSON) -> str:

@@ -237,6 +237,21 @@ class Api(Protocol):
 
     async def history_stats(self) -> answers.HistoryStats: ...
 
+    async def event_reasons(self, events: Sequence[str]) -> dict[str, dict[str, int]]:
+        """How many decisions of each reason the history has of each of these events."""
+
+    async def action_tries(self, key: str) -> list[dict[str, Any]]:
+        """The tries of an action that the history has, the first one first."""
+
+    async def run_states(self, run_id: str) -> list[dict[str, Any]]:
+        """The states that a run entered, as the history has them, the first one first."""
+
+    async def list_webhooks(self) -> list[answers.WebhookItem]:
+        """Those of the rules in force, by name."""
+
+    async def try_rules(self, rules: str, events: str, *, follow: bool) -> answers.TriedRules:
+        """What rules would do for events, in a process of its own that touches nothing. Raises Conflict (others are being tried)."""
+
     async def stream(
         self,
         kinds: Sequence[str],

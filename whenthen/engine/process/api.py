@@ -41,7 +41,9 @@ from whenthen.engine.process.queries.lists.merged_lists import MergedLists
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.engine.process.queries.lists.work_pool_queries import WorkPoolQueries
 from whenthen.engine.process.queries.pages.rule_places import RulePlaces
+from whenthen.engine.process.queries.pages.rule_trials import RuleTrials
 from whenthen.engine.process.queries.pages.system_queries import SystemQueries
+from whenthen.engine.process.queries.pages.webhook_queries import WebhookQueries
 from whenthen.engine.process.queries.run_queries import RunQueries
 from whenthen.engine.process.queries.stored_log import StoredLog
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
@@ -119,6 +121,11 @@ class ServerApi:
         self.history_page = history.history_page
         self.history_counts = history.history_counts
         self.history_stats = history.history_stats
+        self.event_reasons = history.event_reasons
+        self.action_tries = history.action_tries
+        self.run_states = history.run_states
+        self.list_webhooks = WebhookQueries(rule_registry).list_webhooks
+        self.try_rules = RuleTrials(rule_registry).try_rules
         self._history_lag = history.lag
         self.stream = StreamQuery(live).stream
         done = partial(audited, audit)

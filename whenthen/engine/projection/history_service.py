@@ -1,7 +1,7 @@
 """Answers questions about the history over NATS: any process asks, one that has the database answers.
 
 A question is JSON: `{"ask": "page", "query": {...}}` with the fields of `HistoryQuery`, `{"ask": "counts", ...}` with those of
-`HistoryReader.counts`, `{"ask": "stats"}`, or `{"ask": "lag"}`, which is answered from what was measured last. The answer is `{"answer": ...}`, or `{"error": {"reason", "detail", "path"}}`.
+`HistoryReader.counts`, `{"ask": "reasons", "events": [...]}`, `{"ask": "parts", "of": "tries" or "states", "id": ...}`, `{"ask": "stats"}`, or `{"ask": "lag"}`, which is answered from what was measured last. The answer is `{"answer": ...}`, or `{"error": {"reason", "detail", "path"}}`.
 Asked by `engine.process.queries.history.history_questions`.
 """
 
@@ -47,6 +47,8 @@ class HistoryService:
         self._questions: Mapping[str, Callable[[dict[str, Any]], Any]] = {
             "page": self._page,
             "counts": self._counts,
+            "reasons": self._reasons,
+            "parts": self._parts,
             "stats": self._stats,
         }
 
@@ -105,6 +107,13 @@ class HistoryService:
 
     def _counts(self, question: dict[str, Any]) -> list[tuple[int, str, int]]:
         return self._reader.counts(question.pop("kind"), **question)
+
+    def _reasons(self, question: dict[str, Any]) -> list[tuple[str, str, int]]:
+        return self._reader.event_reasons(question["events"])
+
+    def _parts(self, question: dict[str, Any]) -> list[dict[str, Any]]:
+        parts = {"tries": self._reader.tries, "states": self._reader.states}
+        return parts[question["of"]](question["id"])
 
     def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
         found = dataclasses.asdict(read_stats(self._database))

@@ -104,3 +104,6 @@ showTimes();
 setInterval(() => showTimes(), 10_000);
 const main = document.querySelector("main[data-live]");
 if (main) follow(main);
+// what has no stream of its own, such as the log of a run
+const every = Number(main?.dataset.every ?? 0);
+if (every) setInterval(() => { if (!document.hidden) refresh().catch(() => {}); }, every * 1000);

@@ -16,7 +16,11 @@ from whenthen.schemas.errors import BusUnavailable
 
 OWN = "t" * 20
 HOME = "http://127.0.0.1:4280"
-PAGES = ("/automations", "/automation?name=a", "/why", "/why?automation=a&event=e", "/trace", "/trace?id=e", "/system")
+PAGES = (
+    "/automations", "/automation?name=a", "/why", "/why?automation=a&event=e", "/trace", "/trace?id=e", "/system",
+    "/events", "/recorded?firing=f", "/firings", "/firing?id=f", "/actions", "/actions/dead?do=drop", "/runs",
+    "/run?id=r", "/sources", "/try", "/try?automation=a",
+)  # fmt: skip
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 
 
@@ -24,7 +28,17 @@ class Away(FakeApi):
     """An `Api` whose history and NATS do not answer."""
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("history_counts", "history_page", "history_stats", "system_sizes", "count_dead", "list_revisions"):
+        if name in (
+            "history_counts",
+            "history_page",
+            "history_stats",
+            "event_reasons",
+            "action_tries",
+            "run_states",
+            "system_sizes",
+            "count_dead",
+            "list_revisions",
+        ):
 
             async def refuse(*_args: Any, **_kwargs: Any) -> Any:
                 raise BusUnavailable("NATS does not answer")

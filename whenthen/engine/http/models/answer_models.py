@@ -21,7 +21,14 @@ from whenthen.engine.http.models.history_models import (
     HistoryStats,
     HistoryTable,
 )
-from whenthen.engine.http.models.page_answers import RuleSource, ShardPosition, StreamSize, SystemSizes
+from whenthen.engine.http.models.page_answers import (
+    RuleSource,
+    ShardPosition,
+    StreamSize,
+    SystemSizes,
+    TriedRules,
+    WebhookItem,
+)
 from whenthen.engine.http.models.run_answers import (
     ActionState,
     BackfillState,
@@ -89,6 +96,8 @@ __all__ = [
     "TaskRunItem",
     "TaskRunList",
     "Trace",
+    "TriedRules",
+    "WebhookItem",
     "WorkPoolState",
     "WorkerState",
 ]

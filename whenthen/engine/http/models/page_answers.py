@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from whenthen.engine.http.models.answer_base import AnswerModel
 
-__all__ = ["RuleSource", "ShardPosition", "StreamSize", "SystemSizes"]
+__all__ = ["RuleSource", "ShardPosition", "StreamSize", "SystemSizes", "TriedRules", "WebhookItem"]
 
 
 class RuleSource(AnswerModel):
@@ -46,3 +48,30 @@ class SystemSizes(AnswerModel):
     disk_free: int | None
     """In bytes; null where the NATS server is on a disk of others."""
     disk_reserve: int
+
+
+class WebhookItem(AnswerModel):
+    """A webhook of the rules in force."""
+
+    name: str
+    path: str
+    preset: str
+    """The provider; empty where the rules have a mapping."""
+    proof: str
+    """How requests prove who they are: hmac, bearer, basic, that of the provider, or none."""
+    rate_limit: str
+    """Such as 100/1m; empty without one."""
+    methods: list[str]
+
+
+class TriedRules(AnswerModel):
+    """What came of rules that were tried. With problems there is nothing else."""
+
+    problems: list[str] = []
+    warnings: list[str] = []
+    firings: list[dict[str, Any]] = []
+    decisions: list[dict[str, Any]] = []
+    clauses: list[dict[str, Any]] = []
+    """The tree of clauses of each step's event and each automation."""
+    more: int = 0
+    """Firings and decisions that are not shown."""

@@ -7,9 +7,14 @@ from fastapi import APIRouter, Request, Response
 from whenthen.engine.http.access.admission import Admission
 from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.api_port import Api
+from whenthen.engine.http.pages.action_pages import action_router
 from whenthen.engine.http.pages.automation_pages import automation_router
+from whenthen.engine.http.pages.event_pages import event_router
+from whenthen.engine.http.pages.flow_run_pages import run_router
 from whenthen.engine.http.pages.page_frame import PageFrame, asset_of
+from whenthen.engine.http.pages.source_page import source_router
 from whenthen.engine.http.pages.system_page import system_router
+from whenthen.engine.http.pages.try_page import try_router
 from whenthen.engine.http.pages.why_pages import why_router
 
 __all__ = ["page_routers"]
@@ -22,6 +27,11 @@ def page_routers(api: Api, admission: Admission, *, version: str) -> list[APIRou
         _files(),
         _first_page(frame),
         automation_router(api, frame),
+        event_router(api, frame),
+        action_router(api, frame),
+        run_router(api, frame),
+        source_router(api, frame),
+        try_router(api, frame),
         why_router(api, frame),
         system_router(api, frame),
     ]

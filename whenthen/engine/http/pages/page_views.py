@@ -9,7 +9,7 @@ from fastapi import Query
 
 from whenthen.schemas.errors import BusUnavailable, NotFound
 
-__all__ = ["Choice", "PageNumber", "if_kept", "if_there"]
+__all__ = ["Choice", "PageNumber", "following", "given", "if_kept", "if_there"]
 
 T = TypeVar("T")
 
@@ -31,3 +31,14 @@ async def if_kept(asked: Awaitable[T]) -> T | None:
         return await if_there(asked)
     except NotFound:
         return None
+
+
+def given(**filters: str) -> dict[str, str]:
+    """Those filters that are not empty."""
+    return {name: value.strip() for name, value in filters.items() if value.strip()}
+
+
+def following(found: object) -> str | None:
+    """`before` of the page after this one; None at the end."""
+    place: str | None = (getattr(found, "following", None) or {}).get("before")
+    return place

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -115,6 +115,26 @@ class HistoryQuestions:
                 for cursor in sorted(found["cursors"], key=lambda cursor: (cursor["stream"], cursor["shard"]))
             ],
         )
+
+    async def event_reasons(self, events: Sequence[str]) -> dict[str, dict[str, int]]:
+        """How many decisions of each reason there are of each of these events. Raises BusUnavailable."""
+        found: dict[str, dict[str, int]] = {}
+        if events:
+            for event, reason, count in await self._ask({"ask": "reasons", "events": list(events)}):
+                found.setdefault(event, {})[reason] = count
+        return found
+
+    async def action_tries(self, key: str) -> list[dict[str, Any]]:
+        """The tries of an action, the first one first. Raises BusUnavailable."""
+        return await self._parts("tries", key)
+
+    async def run_states(self, run_id: str) -> list[dict[str, Any]]:
+        """The states that a run entered, the first one first. Raises BusUnavailable."""
+        return await self._parts("states", run_id)
+
+    async def _parts(self, of: str, id: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = await self._ask({"ask": "parts", "of": of, "id": id})
+        return found
 
     async def lag(self) -> answers.HistoryLag | None:
         """How far the history is behind; None where nobody says so in time."""

@@ -1,0 +1,310 @@
+"""The pages of what happens, each asked its question in a browser, of a `whenthen serve` that got real webhooks and ran real flows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser import chromium, looking
+from tests.integration.served import TOKEN, Served, serving
+from tests.patience import eventually, limit
+
+pytestmark = [pytest.mark.requires("chromium", "nats-server"), pytest.mark.takes(8)]
+
+EVIL = "<img src=x onerror=alert(1)>\u202egnp.exe\x1b[31m"
+RULES = """
+automations:
+  - name: big-order
+    description: Large orders that were paid
+    trigger: {expect: order.paid, match: {id: "order.*"}, when: event.payload.total > 100, for_each: customer}
+    actions:
+      - emit-event: order.checked
+        resource: {id: "{{ event.resource.id }}"}
+      - run-deployment: load
+        parameters: {order: "{{ event.resource.id }}"}
+  - name: teller
+    trigger: {expect: order.checked}
+    actions:
+      - call-webhook: http://127.0.0.1:9/tell
+        retry: {attempts: 1}
+deployments:
+  - name: load
+    command: [sh, -c, 'echo "loads $WHENTHEN_PARAMETERS"; echo trouble >&2']
+  - name: broken
+    command: [sh, -c, 'echo breaks; exit 3']
+  - name: slow
+    command: [sh, -c, 'echo begins; sleep 300']
+webhooks:
+  - name: shop
+    verify: none
+    map:
+      event: "order.{{ body.kind }}"
+      id: $.body.id
+      resource: {id: "order.{{ body.number }}", customer: $.body.customer}
+      payload: $.body
+  - name: signed
+    verify: {type: bearer, token: env:WHENTHEN_TEST_UNSET}
+    map: {event: signed.came, resource: {id: one}}
+"""
+
+
+@contextmanager
+def story(folder: Path) -> Iterator[Served]:
+    """A server to which something has happened."""
+    with serving(folder, {"shop.yaml": RULES}) as served:
+        hook(served, "small", customer="ada", total=5)
+        for number in range(4):
+            hook(served, f"large-{number}", customer=f"customer {number}", total=500 + number)
+        hook(served, "evil", customer="<img src=x onerror=alert(1)>", total=900, note=EVIL)
+        served.http.post("/hooks/shop", json={"kind": "paid"})
+        served.http.post("/hooks/signed", json={}, headers={"Authorization": "Bearer wrong"})
+        for name in ("broken", "slow"):
+            served.http.post(f"/api/deployments/{name}/run", json={"parameters": {"note": EVIL}}).raise_for_status()
+        eventually(lambda: served.get("/api/actions/dead/count")["count"] == 5, within_s=30)
+        eventually(
+            lambda: {"Failed", "Running", "Completed"} <= {run["state"] for run in served.get("/api/runs")}, within_s=30
+        )
+        yield served
+
+
+def hook(served: Served, id: str, **body: object) -> None:
+    """Send what the shop would."""
+    answer = served.http.post("/hooks/shop", json={"kind": "paid", "id": id, "number": id, **body})
+    assert answer.status_code == 202, answer.text
+
+
+def event_id(served: Served, number: str) -> str:
+    """The id under which an order of the shop is stored."""
+    found = served.get(f"/api/events?event=order.paid&resource=order.{number}")
+    return str(found[0]["id"])
+
+
+def places(served: Served) -> Mapping[str, str]:
+    """Every page of this file, by name."""
+    runs = {run["deployment"]: run["id"] for run in served.get("/api/runs")}
+    small, large = event_id(served, "small"), event_id(served, "large-1")
+    firing = next(each["id"] for each in served.get("/api/firings") if each["automation"] == "teller")
+    return {
+        "events": "/events",
+        "event": f"/event?id={large}",
+        "recorded": f"/recorded?automation=big-order&event={small}",
+        "firings": "/firings",
+        "firing": f"/firing?id={firing}",
+        "actions": "/actions",
+        "dead": "/actions?outcome=dead",
+        "dead-drop": "/actions/dead?do=drop",
+        "runs": "/runs",
+        "run": f"/run?id={runs['load']}",
+        "run-slow": f"/run?id={runs['slow']}",
+        "sources": "/sources",
+        "try": f"/try?automation=big-order&event={large}",
+    }
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with story(tmp_path_factory.mktemp("activity")) as served:
+        yield served
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def page(browser: Browser, served: Served) -> Iterator[Page]:
+    """A page that is logged in."""
+    with looking(browser, served.url) as page:
+        log_in(page)
+        yield page
+
+
+def log_in(page: Page, path: str = "/") -> None:
+    page.goto(path)
+    page.get_by_label("Token").fill(TOKEN)
+    page.get_by_role("button", name="Log in").click()
+    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
+
+
+def test_events_says_what_came_and_what_the_rules_made_of_it(page: Page) -> None:
+    page.goto("/events?name=order.paid")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(6)
+    expect(rows.filter(has_text="order.small")).to_contain_text("1 condition_false")
+    expect(rows.filter(has_text="order.large-1")).to_contain_text("1 fired")
+    page.get_by_label("Resource").fill("order.small")
+    page.get_by_role("button", name="Show").click()
+    expect(page).to_have_url(re.compile("name=order.paid.*resource=order.small"))
+    expect(rows).to_have_count(1)
+
+
+def test_an_event_that_comes_while_the_page_is_open_is_shown(page: Page, served: Served) -> None:
+    page.goto("/events?source=webhook:shop")
+    expect(page.locator("#live")).to_have_text("live")
+    hook(served, "while-open", customer="eve", total=1)
+    expect(page.locator("tbody tr", has_text="order.while-open")).to_be_visible(timeout=limit(20) * 1000)
+
+
+def test_an_event_says_who_decided_what_and_leads_to_a_test_of_it(page: Page, served: Served) -> None:
+    page.goto(f"/event?id={event_id(served, 'small')}")
+    row = page.locator("tbody tr", has_text="big-order")
+    expect(row).to_contain_text("event.payload.total > 100 is false")
+    row.get_by_role("link", name="Write a test from this").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("passes")
+    expect(page.locator("pre")).to_contain_text("not_fired")
+    expect(page.locator("pre")).to_contain_text("condition_false")
+
+
+def test_a_rule_that_is_written_from_an_event_fires_for_it(page: Page, served: Served) -> None:
+    page.goto(f"/event?id={event_id(served, 'large-1')}")
+    page.get_by_role("link", name="Write a rule from this").click()
+    page.get_by_role("button", name="Try").click()
+    expect(page.get_by_role("status").filter(has_text="It fires")).to_be_visible(timeout=limit(20) * 1000)
+
+
+def test_a_rule_is_tried_clause_by_clause_and_what_is_wrong_in_it_is_told(page: Page, served: Served) -> None:
+    page.goto(f"/try?automation=big-order&event={event_id(served, 'small')}")
+    page.get_by_role("button", name="Try").click()
+    expect(page.locator("#outcome")).to_contain_text("It does not fire.", timeout=limit(20) * 1000)
+    expect(page.locator(".clauses .fails").first).to_contain_text("event.payload.total")
+    rules = page.locator("textarea[name=rules]")
+    rules.fill(rules.input_value().replace("expect:", "expct:"))
+    page.get_by_role("button", name="Try").click()
+    expect(page.get_by_role("alert")).to_contain_text('did you mean "expect"?', timeout=limit(20) * 1000)
+    assert "\u240d" not in rules.input_value()
+
+
+def test_a_rule_that_would_fire_without_end_is_ended(page: Page, served: Served) -> None:
+    before = served.get("/api/status")["pid"]
+    page.goto("/try")
+    page.locator("textarea[name=rules]").fill(
+        '- {name: clock, trigger: {type: schedule, cron: "* * * * *"}, actions: [do-nothing]}'
+    )
+    page.locator("textarea[name=events]").fill("- {at: 0s}\n- {at: 3650d}")
+    page.get_by_role("button", name="Try").click(timeout=limit(20) * 1000)
+    expect(page.get_by_role("alert")).to_contain_text(
+        re.compile("more time or memory|longer than"), timeout=limit(20) * 1000
+    )
+    assert served.get("/api/status")["pid"] == before
+
+
+def test_a_firing_shows_each_try_of_its_actions_and_what_it_said(page: Page, served: Served) -> None:
+    page.goto(places(served)["firing"])
+    action = page.locator("section.action")
+    expect(action).to_contain_text("call-webhook")
+    expect(action.locator("tbody tr").first).to_contain_text("can not connect")
+    expect(action.locator("pre").first).to_contain_text("http://127.0.0.1:9/tell")
+
+
+def test_dead_letters_are_counted_before_they_are_dropped_and_another_tab_is_told(page: Page, served: Served) -> None:
+    count = served.get("/api/actions/dead/count")["count"]
+    page.goto("/firings")
+    page.get_by_role("link", name="Look at the dead letters").click()
+    page.get_by_role("link", name="Drop all").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text(f"Drop {count} dead letters?")
+    expect(page.locator("tbody tr")).to_contain_text("connection")
+    other = page.context.new_page()
+    other.goto("/actions/dead?do=drop")
+    page.get_by_role("button", name=f"Drop {count}").click()
+    expect(page.get_by_role("status").filter(has_text=f"{count} of {count} were dropped")).to_be_visible()
+    assert served.get("/api/actions/dead/count")["count"] == 0
+    other.get_by_role("button", name=f"Drop {count}").click()
+    expect(other.get_by_role("status").filter(has_text="0 of 0 were dropped")).to_be_visible()
+
+
+def test_runs_are_drawn_by_deployment_and_each_leads_to_its_page(page: Page) -> None:
+    page.goto("/runs")
+    lanes = page.locator(".lanes > li")
+    expect(lanes).to_have_count(3)
+    lanes.filter(has_text="broken").locator("svg a").first.click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Failed")
+    expect(page.locator("#state")).to_contain_text("3")
+    expect(page.locator("#log pre")).to_contain_text("breaks")
+    expect(page.locator("#states li")).to_have_count(4, timeout=limit(20) * 1000)
+
+
+def test_a_run_is_done_again_with_other_parameters_and_ended(page: Page, served: Served) -> None:
+    page.goto(places(served)["run-slow"])
+    page.get_by_text("Run again").click()
+    page.get_by_label("Parameters").fill('{"note": "again"}')
+    page.get_by_role("button", name="Run", exact=True).click()
+    expect(page.get_by_role("status").filter(has_text="created")).to_be_visible()
+    expect(page.locator("pre").first).to_contain_text("again")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Running", timeout=limit(30) * 1000)
+    expect(page.locator("#log pre")).to_contain_text("begins", timeout=limit(30) * 1000)
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Cancelled", timeout=limit(30) * 1000)
+
+
+def test_parameters_that_are_no_json_are_told(browser: Browser, served: Served) -> None:
+    with looking(browser, served.url, refused=(400,)) as page:
+        log_in(page)
+        page.goto(places(served)["run"])
+        page.get_by_text("Run again").click()
+        page.get_by_label("Parameters").fill("{no")
+        page.get_by_role("button", name="Run", exact=True).click()
+        expect(page.get_by_role("alert")).to_contain_text("parameters")
+
+
+def test_sources_says_who_was_heard_and_what_was_refused_and_why(page: Page) -> None:
+    page.goto("/sources")
+    webhooks = page.locator("#webhooks tbody tr")
+    expect(webhooks.filter(has_text="/hooks/shop")).not_to_contain_text("not in the last")
+    expect(webhooks.filter(has_text="/hooks/signed")).to_contain_text("not in the last")
+    expect(page.locator("#refused li", has_text="shop")).to_contain_text("no 'number'")
+
+
+def test_payloads_names_and_parameters_of_others_are_inert(page: Page, served: Served) -> None:
+    shown = "<img src=x onerror=alert(1)>\u2039U+202E\u203agnp.exe"
+    for path in (f"/event?id={event_id(served, 'evil')}", places(served)["run-slow"]):
+        page.goto(path)
+        expect(page.locator("pre", has_text="gnp.exe").first).to_contain_text(shown)
+        assert page.locator("img[src=x]").count() == 0
+
+
+def test_a_payload_of_a_megabyte_of_markup_does_not_make_a_large_page(page: Page, served: Served) -> None:
+    hook(served, "large-payload", customer="ada", total=1, notes=["<script>alert(1)</script>" * 4] * 9000)
+    answer = page.goto(f"/event?id={event_id(served, 'large-payload')}")
+    assert answer is not None
+    assert len(answer.body()) < 200_000
+    expect(page.locator("pre", has_text="more characters").last).to_be_visible()
+
+
+@pytest.mark.parametrize("width", [390, 1400])
+def test_no_page_is_wider_than_the_window(browser: Browser, served: Served, width: int) -> None:
+    with looking(browser, served.url, viewport={"width": width, "height": 900}) as page:
+        log_in(page)
+        for path in places(served).values():
+            page.goto(path)
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, path
+
+
+def test_every_page_reads_without_scripts(browser: Browser, served: Served) -> None:
+    with looking(browser, served.url, java_script_enabled=False) as page:
+        log_in(page)
+        for path in places(served).values():
+            page.goto(path)
+            expect(page.get_by_role("heading", level=1)).to_be_visible()
+            for text in page.locator("time").all_text_contents():
+                assert text.endswith(" UTC")
+
+
+def test_an_empty_system_says_what_to_do_first(browser: Browser, tmp_path: Path) -> None:
+    with serving(tmp_path, {}) as empty, looking(browser, empty.url) as page:
+        log_in(page)
+        for path, remedy in {
+            "/events?name=nothing": "No event fits",
+            "/firings": "Nothing has fired yet",
+            "/actions": "No action was asked for yet",
+            "/runs": "Nothing has run yet",
+            "/sources": "There is no webhook yet",
+        }.items():
+            page.goto(path)
+            expect(page.locator("main")).to_contain_text(remedy)
