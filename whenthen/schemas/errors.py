@@ -10,6 +10,7 @@ WhenthenError
 │   ├── ConditionRefused  a condition can not be compiled (`conditions`)
 │   │   └── ConditionSyntaxError   it is not CEL
 │   ├── InvalidBackup     a file is no backup that can be restored (`engine.backup`)
+│   ├── NothingToImport   a file has neither automations nor deployments (`rules.prefect_import`)
 │   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
 │   ├── NotAdmitted       what a caller shows proves nothing (HTTP 401; `engine.access`)
