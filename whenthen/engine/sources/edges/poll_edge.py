@@ -104,7 +104,7 @@ class PollEdge:
             except ValueError as error:
                 return f"{self._reading.url}: {error}"
         if not await self._publish_new(message, memory, intake):
-            return f"{self._reading.url}: its answer does not fit the mapping; `whenthen sources` has the reason"
+            return f"{self._reading.url}: its answer does not fit the mapping; `whenthen audit --kind message-refused` has the reason"
         memory.update(etag=answer.headers.get("etag"), modified=answer.headers.get("last-modified"))
         return ""
 
