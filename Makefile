@@ -15,7 +15,7 @@ SECONDS ?= 60
 TARGETS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint types docs pythons fuzz chaos bench peers ci clean
+.PHONY: help demo pictures test quick lint types docs pythons fuzz chaos bench peers ci clean
 
 # bytecode that was compiled once serves every process that the tests start
 unexport PYTHONDONTWRITEBYTECODE
@@ -29,8 +29,11 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install -q -c constraints.txt -e . --group dev
 	@touch $@
 
-demo: $(STAMP)  ## a real project end to end, in a temporary folder
-	$(BIN)/whenthen demo
+demo: $(STAMP)  ## a real project end to end, in a temporary folder; KEEP=1 leaves its server running, to look at
+	$(BIN)/whenthen demo $(if $(KEEP),--stay)
+
+pictures: $(STAMP)  ## the pages during the demo, in the folder pictures, wide and narrow, light and dark
+	$(BIN)/python -m tools.page_pictures pictures
 
 test: $(STAMP)  ## the whole test suite
 	$(PYTEST) --durations 12 $(if $(NOTHING_MISSING),--nothing-missing)

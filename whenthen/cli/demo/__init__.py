@@ -27,9 +27,12 @@ def demo(
     keep: Annotated[
         Path | None, typer.Option(help="Leave the project, its data and the server's log in this (new) folder.")
     ] = None,
+    stay: Annotated[
+        bool, typer.Option("--stay", help="Leave the server running, to look at its pages, until Ctrl-C.")
+    ] = False,
 ) -> None:
     """Run a small project end to end, without a network, and tell what happened."""
     from whenthen.cli.demo.play import play
 
-    if not play(keep):
+    if not play(keep, stay=stay):
         raise typer.Exit(1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import secrets
 import signal
 import sys
@@ -34,8 +35,8 @@ ID_CHARS = 20  #: of an id in the timeline
 LOG_TAIL = 40  #: lines of the server's log that are shown when something is missing
 
 
-def play(keep: Path | None) -> bool:
-    """Whether every step was observed. Whatever happens, the server is stopped and, without `keep`, nothing is left."""
+def play(keep: Path | None, *, stay: bool = False) -> bool:
+    """Whether every step was observed. With `stay` the server goes on until it is interrupted. Whatever happens, the server is stopped and, without `keep`, nothing is left."""
     signal.signal(signal.SIGTERM, _interrupt)
     began = time.monotonic()
     out = stdout()
@@ -53,6 +54,8 @@ def play(keep: Path | None) -> bool:
                 out.print(f"  server {stage.url} (process {stage.pid}), rules in {escape(str(rules))}\n")
                 seen = _watch(client, receiver, used)
                 missing = _tell(out, seen)
+                if stay:
+                    _stay(out, client, stage.token)
                 if missing is not None:
                     _explain(out, client, missing)
         missing = missing or _check_ending(stage, used)
@@ -68,6 +71,19 @@ def play(keep: Path | None) -> bool:
                 f"The project is in {escape(str(rules))}; `whenthen test {escape(str(rules))}` runs its own tests."
             )
     return True
+
+
+def _stay(out: Console, client: Client, token: str) -> None:
+    """Say where the pages are, and wait for an interruption."""
+    made = client.post("/api/login-addresses")
+    out.print("[bold]Look at it[/]: this address logs a browser in, once:")
+    out.print(f"  {client.url}{made['path']}", soft_wrap=True, markup=False, highlight=False)
+    out.print(f"  (later: {client.url} with the token {token})", soft_wrap=True, markup=False, highlight=False)
+    out.print("Ctrl-C stops the server and removes its data.")
+    sys.stdout.flush()
+    with contextlib.suppress(KeyboardInterrupt):
+        signal.pause()
+    out.print()
 
 
 def _secrets(receiver: Receiver) -> dict[str, str]:
