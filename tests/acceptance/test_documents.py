@@ -178,7 +178,8 @@ class Asked:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asked, Recorder]]:
     """What a server answered and sent while everything that it can do was done once."""
     folder = tmp_path_factory.mktemp("documents")
-    server = Serving(folder, {"rules.yaml": RULES, "many.yaml": MANY_RULES, "flows.py": FLOWS})
+    drops = f"sources: [{{name: drops, read: {{type: folder, path: '{folder}', match: '*.csv'}}}}]"
+    server = Serving(folder, {"rules.yaml": RULES, "many.yaml": MANY_RULES, "flows.py": FLOWS, "drops.yaml": drops})
     server.start()
     try:
         ask = Asked(server.client())
