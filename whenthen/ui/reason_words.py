@@ -36,7 +36,7 @@ REASON_WORDS: Final[Mapping[str, str]] = MappingProxyType(
     }
 )
 _GOOD = frozenset(
-    {"fired", "resolved", "expected", "active", "succeeded", "done", "Completed", "Triggered", "Resolved"}
+    {"fired", "resolved", "expected", "active", "succeeded", "executed", "done", "Completed", "Triggered", "Resolved"}
 )
 _BAD = frozenset(
     {"condition_error", "loop", "dead", "failed", "Failed", "Crashed", "TimedOut", "set-aside", "hung", "crashed"}

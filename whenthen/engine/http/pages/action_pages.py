@@ -204,4 +204,8 @@ def _spec(rule: answers.AutomationDetail | None, firing: answers.FiringDetail, k
     edge = {"Triggered": rule.actions_on_trigger, "Resolved": rule.actions_on_resolve}.get(firing.state.value, [])
     index = key.rpartition(".")[2]
     specs = [*rule.actions, *edge]
-    return specs[int(index)] if index.isdecimal() and int(index) < len(specs) else None
+    if not index.isdecimal() or int(index) >= len(specs):
+        return None
+    return {
+        name: value for name, value in specs[int(index)].items() if name == "retry" or value not in ({}, [], "", None)
+    }
