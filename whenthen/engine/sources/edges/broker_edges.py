@@ -50,6 +50,9 @@ class BrokerEdge(ABC):
     async def prepare(self, broker: Any) -> None:  # noqa: B027 - most need nothing
         """Make what the subscriber needs to be there."""
 
+    async def leave(self, broker: Any) -> None:  # noqa: B027 - most need nothing
+        """Do what comes before the broker is stopped."""
+
     async def run(self, intake: MessageIntake) -> None:
         """Read until it is cancelled.
 
@@ -78,7 +81,15 @@ class BrokerEdge(ABC):
                 await asyncio.sleep(PING_EVERY_S)
             raise SourceTrouble(f"{self.kind} does not answer any more")
         finally:
-            await asyncio.shield(_stop(broker))
+            await asyncio.shield(self._stop(broker))
+
+    async def _stop(self, broker: Any) -> None:
+        for step in (lambda: self.leave(broker), broker.stop):
+            try:
+                async with asyncio.timeout(START_S):
+                    await step()
+            except Exception as error:  # noqa: BLE001 - each client has errors of its own, and the broker may be gone
+                log.debug("%s was not left cleanly: %r", self.kind, error)
 
 
 class RedisEdge(BrokerEdge):
@@ -164,7 +175,7 @@ class MqttEdge(BrokerEdge):
 
     def __init__(self, reading: MqttReading, name: str, *, resolve_secret: Callable[[str], str]) -> None:
         self._reading = reading
-        self._client = "whenthen-" + re.sub(r"[^A-Za-z0-9_-]", "-", name)
+        self._name = "whenthen-" + re.sub(r"[^A-Za-z0-9_-]", "-", name)
         self._resolve_secret = resolve_secret
 
     def connect(self, take: Callable[[Any], Any]) -> Any:
@@ -184,7 +195,7 @@ class MqttEdge(BrokerEdge):
             )
         broker = MQTTBroker(
             url,
-            client_id=self._client,
+            client_id=self._name,
             clean_session=False,
             session_expiry_interval=SESSION_S,
             receive_maximum=AT_ONCE,
@@ -198,6 +209,10 @@ class MqttEdge(BrokerEdge):
         broker.subscriber(reading.topic, qos=QoS(reading.qos), decoder=_as_it_is, ack_policy=AckPolicy.MANUAL)(take)
         return broker
 
+    async def leave(self, broker: Any) -> None:
+        """Disconnect first: FastStream ends the subscription when it stops, and a session without one keeps no messages."""
+        await broker.config.broker_config.client.disconnect()
+
     def message(self, found: Any) -> SourceMessage:
         raw = found.raw_message
         return SourceMessage(
@@ -208,14 +223,6 @@ class MqttEdge(BrokerEdge):
 async def _as_it_is(found: Any) -> Any:
     """In the place of FastStream's decoder: the message itself, which is decoded by its mapping."""
     return found
-
-
-async def _stop(broker: Any) -> None:
-    try:
-        async with asyncio.timeout(START_S):
-            await broker.stop()
-    except Exception as error:  # noqa: BLE001 - each client has errors of its own, and the broker may be gone
-        log.debug("a broker was not left cleanly: %r", error)
 
 
 def _secret(url: str, resolve: Callable[[str], str]) -> str:
