@@ -51,6 +51,7 @@ class Trial:
     firings: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     clauses: list[dict[str, Any]] = field(default_factory=list)  #: of each step with an event, of each automation
+    fired: int = 0  #: how many firings there are, also those that are not shown
     more: int = 0  #: firings and decisions that are not shown
 
 
@@ -72,6 +73,7 @@ def try_rules(rules: str, events: str, *, known: Mapping[str, Sequence[str]], fo
         firings=[_firing(rule_set, story, firing) for firing in story.firings[:MOST_SHOWN]],
         decisions=[_decision(rule_set, story, each) for each in story.decisions[:MOST_SHOWN]],
         clauses=list(_clauses(rule_set, story)),
+        fired=len(story.firings),
         more=max(0, len(story.firings) - MOST_SHOWN) + max(0, len(story.decisions) - MOST_SHOWN),
     )
 

@@ -69,6 +69,8 @@ class TriedRules(AnswerModel):
 
     problems: list[str] = []
     warnings: list[str] = []
+    fired: int = 0
+    """How many firings there are, also those that are not shown."""
     firings: list[dict[str, Any]] = []
     decisions: list[dict[str, Any]] = []
     clauses: list[dict[str, Any]] = []
