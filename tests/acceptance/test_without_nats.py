@@ -96,7 +96,7 @@ def test_replay_explain_schema_and_import_do_their_work(tmp_path: Path) -> None:
     assert json.loads(replayed)["automation"] == "paid-then-shipped"
     assert "expect: order.paid" in explained
     assert "automations" in json.loads(schema)["properties"]
-    assert "- prefect.flow-run.Failed" in imported
+    assert "- flow-run.Failed" in imported
     assert against.startswith("ok: ")
     assert "nowhere" in refused
 

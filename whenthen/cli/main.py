@@ -25,7 +25,7 @@ COMMANDS = {
     "providers": LazyCommand("whenthen.cli.senders.provider_commands", "Senders of webhooks that are known: how they prove who they are, and what their requests become."),
     "hooks": LazyCommand("whenthen.cli.senders.hook_commands", "Webhooks of the rules: what they would make of a request."),
     "sources": LazyCommand("whenthen.cli.senders.source_commands", "What brings events in: proof, when it was heard last, what was refused; and the SQL of an outbox table."),
-    "import": LazyCommand("whenthen.cli.rules", "Translate the automations of another system; what has no counterpart is named in the output."),
+    "import": LazyCommand("whenthen.cli.rules", "Translate deployments and automations of another system; what has no counterpart is named in the output."),
     "plan": LazyCommand("whenthen.cli.rule_sets", "What rules would change: automations that are new, changed, starting afresh or removed. Changes nothing."),
     "apply": LazyCommand("whenthen.cli.rule_sets", "Put rules in force, whatever was in force before. All processes follow."),
     "rollback": LazyCommand("whenthen.cli.rule_sets", "Put the rules of an earlier revision in force again, as a new one. A later change of watched files replaces them."),

@@ -224,6 +224,7 @@ def test_every_reason_of_a_refusal_is_known_ahead() -> None:
         *errors.Unproven.REASONS,
         errors.InvalidInput.reason,
         errors.RenderError.reason,
+        errors.KeysUnavailable.reason,
         "internal",
         "disk_full",
         "data_directory_gone",

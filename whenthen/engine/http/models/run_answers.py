@@ -122,7 +122,11 @@ class DeploymentDetail(DeploymentSummary):
     """Absent where there is an entry point."""
     entrypoint: str = ""
     """Absent where there is a command."""
+    python: str = ""
+    """The interpreter of an entry point; absent for the worker's own."""
     parameters: dict[str, Any]
+    secret_parameters: dict[str, str] = {}
+    """Where each is read when a run starts, `env:NAME` or `file:/path`; absent without any."""
     concurrency_limit: int = 0
     """Absent without one."""
     concurrency: ConcurrencyState | None = None
