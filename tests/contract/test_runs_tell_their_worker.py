@@ -431,6 +431,45 @@ async def test_more_threads_than_connections_wait_for_their_turn(house: House, m
     assert (run.state, run.result, run.message) == (RunState.COMPLETED, 120, "")
 
 
+async def test_those_who_wait_for_slots_leave_connections_to_those_who_give_them_back(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_socket, "MOST_CONNECTIONS", 4)
+    run = await ended(
+        house,
+        """
+        import threading
+        from whenthen import flow, task
+        from whenthen.concurrency.sync import concurrency
+        from whenthen.task_runners import ThreadPoolTaskRunner
+
+        held, others = threading.Event(), threading.Barrier(12)
+
+        @task
+        def holds():
+            with concurrency("one"):
+                held.set()
+                others.wait()
+                threading.Event().wait(1)  # the others are waiting for the slot
+            return 1
+
+        @task
+        def waits():
+            held.wait()
+            others.wait()
+            with concurrency("one"):
+                return 1
+
+        @flow(task_runner=ThreadPoolTaskRunner(max_workers=12))
+        def main():
+            futures = [holds.submit(), *(waits.submit() for _ in range(11))]
+            return sum(future.result() for future in futures)
+        """,
+        env={"WHENTHEN_LIMIT_ONE": "1"},
+    )
+    assert (run.state, run.result, run.message) == (RunState.COMPLETED, 12, "")
+
+
 @pytest.mark.parametrize("spoilt", ["protocol", "token"])
 async def test_a_flow_whose_protocol_or_token_the_worker_does_not_know_fails_once_and_says_so(
     house: House, spoilt: str

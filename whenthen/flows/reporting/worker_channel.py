@@ -90,13 +90,19 @@ class WorkerChannel:
             NeedsServer: it does not answer such requests.
             ServerError: it is gone, or could not do it.
         """
-        with self._conversation() as (file, welcome):
+        wait_s = _BUSY_S
+        while (answer := self._answer(kind, body)).get("type") == "busy":
+            sleep(wait_s)
+            wait_s = min(2 * wait_s, _BUSY_MOST_S)
+        return _value_of(kind, answer)
+
+    def _answer(self, kind: str, body: dict[str, Any]) -> dict[str, Any]:
+        with self._conversation() as (made, file, welcome):
             self._kinds = frozenset(map(str, welcome.get("kinds") or ()))
             if kind not in self._kinds:
                 raise NeedsServer(f"the worker of this run (whenthen {welcome.get('version')}) does not answer {kind}")
-            file.write(encoded({"type": "request", "kind": kind, "body": body}))
-            file.flush()
-            return _value_of(kind, _object(file.readline(MAX_LINE_BYTES + 1), "its answer"))
+            made.sendall(encoded({"type": "request", "kind": kind, "body": body}))
+            return _object(file.readline(MAX_LINE_BYTES + 1), "its answer")
 
     def answers(self, kind: str) -> bool:
         """Whether the worker answers requests of a kind. False when it can not be asked."""
@@ -113,7 +119,7 @@ class WorkerChannel:
         Raises:
             WorkerRefusal: it does not. ServerError: it is not.
         """
-        with self._conversation() as (_, welcome):
+        with self._conversation() as (_, _, welcome):
             self._kinds = frozenset(map(str, welcome.get("kinds") or ()))
 
     def in_fork(self) -> None:
@@ -213,8 +219,8 @@ class WorkerChannel:
     # Requests: each on a connection of its own, so that threads and forks do not wait for each other
 
     @contextlib.contextmanager
-    def _conversation(self) -> Iterator[tuple[Any, dict[str, Any]]]:
-        """A connection for one request, and the worker's greeting. Waits while the run has too many connections.
+    def _conversation(self) -> Iterator[tuple[socket.socket, Any, dict[str, Any]]]:
+        """A connection for one request, what it is read from, and the worker's greeting. Waits while the run has too many connections.
 
         Raises:
             ServerError: the worker is not there, or refuses the protocol or the token.
@@ -229,7 +235,7 @@ class WorkerChannel:
             except OSError as error:
                 raise ServerError(f"the worker of this run is gone: {error}") from None
 
-    def _welcomed(self, opened: contextlib.ExitStack) -> tuple[Any, dict[str, Any]] | None:
+    def _welcomed(self, opened: contextlib.ExitStack) -> tuple[socket.socket, Any, dict[str, Any]] | None:
         """A connection with the worker's greeting; None while it takes no further one."""
         with contextlib.ExitStack() as own:
             made = own.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
@@ -237,9 +243,8 @@ class WorkerChannel:
             try:
                 with _short(self._path) as path:
                     made.connect(path)
-                file = own.enter_context(made.makefile("rwb"))
-                file.write(encoded(self._hello("requests")))
-                file.flush()
+                file = own.enter_context(made.makefile("rb"))  # one to write would raise again when it is closed
+                made.sendall(encoded(self._hello("requests")))
                 line = file.readline(MAX_LINE_BYTES)
             except (BlockingIOError, BrokenPipeError, ConnectionResetError):
                 return (
@@ -254,7 +259,7 @@ class WorkerChannel:
                 raise WorkerRefusal(f"the worker of this run refuses it: {welcome.get('message', welcome)}")
             made.settimeout(None)
             opened.push(own.pop_all())
-            return file, welcome
+            return made, file, welcome
 
     def _hello(self, what: str) -> dict[str, Any]:
         return {"type": "hello", "protocol": PROTOCOL, "token": self._token, "for": what}

@@ -33,6 +33,8 @@ MOST_CONNECTIONS: Final = (
     300  #: of one attempt at once, or a 16th of the open files that the process may have; further ones are told so
 )
 HELLO_S: Final = 10.0
+#: whose answer waits for others: they do not take the connections that the others need to go on, and have as many of their own
+WAITING_KINDS: Final = frozenset({"concurrency.acquire"})
 CHUNK_BYTES: Final = 64 * 1024
 _NAME: Final = "worker.sock"
 
@@ -65,6 +67,7 @@ class ReportSocket:
         self._server: asyncio.Server | None = None
         self._reports: set[asyncio.Task[None]] = set()
         self._requests: set[asyncio.Task[None]] = set()
+        self._waiting: set[asyncio.Task[None]] = set()  #: requests that wait for others
 
     async def open(self) -> None:
         """
@@ -97,10 +100,11 @@ class ReportSocket:
         self._requests.add(task)  # until it has said that it reports
         task.add_done_callback(self._requests.discard)
         task.add_done_callback(self._reports.discard)
+        task.add_done_callback(self._waiting.discard)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
-            taken = len(self._reports) + len(self._requests)
+            taken = len(self._reports) + len(self._requests) - len(self._waiting)
             if taken > 2 * self._most:
                 return None
             async with asyncio.timeout(HELLO_S):
@@ -154,6 +158,13 @@ class ReportSocket:
         if request.kind not in self._kinds:
             await _say(writer, {"ok": False, "message": "this worker does not answer such requests"})
             return
+        if request.kind in WAITING_KINDS:
+            if len(self._waiting) >= self._most:
+                await _say(writer, {"type": "busy"})
+                return
+            task = asyncio.current_task()
+            assert task is not None
+            self._waiting.add(task)
         answered = asyncio.ensure_future(self._answer(request.kind, request.body))
         gone = asyncio.ensure_future(lines.end())
         try:

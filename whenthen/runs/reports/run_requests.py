@@ -59,6 +59,7 @@ class RunRequests:
         self._orchestrator = orchestrator
         self._clock = clock
         self._leases: dict[str, list[tuple[str, str]]] = {}  #: what is held: limit and holder of each slot
+        self._slot_change = asyncio.Lock()  # threads of one run would else change the same record against each other
 
     async def answer(self, kind: str, body: dict[str, Any]) -> Any:
         """
@@ -119,7 +120,9 @@ class RunRequests:
             for name, limit in limits.items():
                 for holder in holders:
                     held.append((name, holder))
-                    if not await self._stores.slots.acquire(_key(name), holder, limit, self._is_held):
+                    async with self._slot_change:
+                        taken = await self._stores.slots.acquire(_key(name), holder, limit, self._is_held)
+                    if not taken:
                         held.pop()
                         await self._release(lease)
                         return False
@@ -130,7 +133,8 @@ class RunRequests:
 
     async def _release(self, lease: str) -> None:
         for name, holder in self._leases.get(lease, []):
-            await self._stores.slots.release(_key(name), holder)
+            async with self._slot_change:
+                await self._stores.slots.release(_key(name), holder)
         self._leases.pop(lease, None)
 
     async def _is_held(self, holder: str) -> bool:
