@@ -350,7 +350,7 @@ async def test_a_failed_publisher_of_run_events_says_so_to_who_keeps_it(
     bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     publisher = RunEventPublisher(bus.client, _nothing)
-    monkeypatch.setattr(publisher, "_deliver", _defect)
+    monkeypatch.setattr(publisher._messages, "_deliver", _defect)
     await nats_stores(bus.client).runs.create(a_run("k"))
     with pytest.raises(LookupError):
         await asyncio.wait_for(publisher.run(), limit(10))

@@ -7,19 +7,14 @@ keep the order, too.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from whenthen.engine.bus.protocol import Position
-from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.streams import RUN_STATES
-from whenthen.engine.flow_runs.pulled_message import PulledMessage
+from whenthen.engine.flow_runs.pulled_message import MessageHandler, PulledMessage
 from whenthen.engine.flow_runs.run_store import run_of_message
 from whenthen.runs import Stored, flow_run_event
 from whenthen.schemas.deployments import TERMINAL, FlowRun
@@ -51,59 +46,24 @@ class RunEventPublisher:
     ) -> None:
         """`count_set_aside` is called for each revision whose event is published without its data, or not at all; `ended` for each that ends
         its run."""
-        self._client = client
         self._publish = publish
         self._clock = clock
-        self._retry_pause = retry_pause
         self._count_set_aside = count_set_aside
         self._ended = ended
-        self._waiting: deque[PulledMessage] = deque()
-        self._changed = asyncio.Event()
-        config = {
-            "deliver_policy": "all",
-            "ack_policy": "explicit",
-            "ack_wait": int(ack_wait.total_seconds() * 1e9),
-            "replay_policy": "instant",
-            "max_deliver": -1,
-            "max_ack_pending": 1,
-        }
-        self._settings = ConsumerSettings(stream=_STREAM, durable=_CONSUMER, config=config)
+        self._messages = MessageHandler(
+            client,
+            self._publish_event,
+            stream=_STREAM,
+            durable=_CONSUMER,
+            most_pending=1,
+            ack_wait=ack_wait,
+            retry_pause=retry_pause,
+            what="an event of a flow run",
+        )
 
     async def run(self) -> None:
-        """Publish until cancelled. Raises whatever ended the reading of revisions unexpectedly."""
-        self._waiting.clear()
-        consumer = PullConsumer(
-            self._client,
-            self._settings,
-            self._deliver,
-            demand=lambda asked: 0 if asked else 1,
-            changed=self._changed.set,
-        )
-        consumer.start()
-        try:
-            while True:
-                consumer.check()
-                self._changed.clear()
-                while self._waiting:
-                    await self._handle(self._waiting.popleft())
-                await self._changed.wait()
-        finally:
-            await consumer.stop()
-
-    def _deliver(self, position: Position, reply: bytes, subject: bytes, head: bytes, data: bytes) -> None:
-        self._waiting.append(PulledMessage(self._client, position, reply, data))
-        self._changed.set()
-
-    async def _handle(self, message: PulledMessage) -> None:
-        """Publish and acknowledge; what fails is delivered again."""
-        try:
-            await self._publish_event(message)
-            await message.ack()
-        except BusUnavailable as error:
-            log.info("an event of a flow run is not published yet, trying again: %s", error)
-            with contextlib.suppress(BusUnavailable):
-                message.nak(self._retry_pause)
-            await asyncio.sleep(self._retry_pause.total_seconds())
+        """Publish until cancelled. Raises whatever ended the reading unexpectedly."""
+        await self._messages.run()
 
     async def _publish_event(self, message: PulledMessage) -> None:
         """Publish the event of a revision. What can not become an event is set aside: the revisions behind it wait."""

@@ -6,10 +6,8 @@ record. A message is removed when its event is stored; after a crash between the
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import logging
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -17,12 +15,10 @@ from typing import Any, Final
 import orjson
 
 from whenthen.engine.bus.buckets import publish_with
-from whenthen.engine.bus.protocol import Position
-from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.subjects import told_event_subject
 from whenthen.engine.flow_runs.flow_streams import TOLD_EVENTS
-from whenthen.engine.flow_runs.pulled_message import PulledMessage
+from whenthen.engine.flow_runs.pulled_message import MessageHandler, PulledMessage
 from whenthen.runs import Stores
 from whenthen.runs.reports import reported_events
 from whenthen.schemas.deployments import FlowRun
@@ -64,60 +60,25 @@ class ToldEventPublisher:
         count_set_aside: Callable[[], None] = lambda: None,
     ) -> None:
         """`count_set_aside` is called for each message that is no event."""
-        self._client = client
         self._stores = stores
         self._publish = publish
         self._clock = clock
-        self._retry_pause = retry_pause
         self._count_set_aside = count_set_aside
-        self._waiting: deque[PulledMessage] = deque()
-        self._changed = asyncio.Event()
         self._runs: OrderedDict[str, FlowRun] = OrderedDict()
-        config = {
-            "deliver_policy": "all",
-            "ack_policy": "explicit",
-            "ack_wait": int(_ACK_WAIT.total_seconds() * 1e9),
-            "replay_policy": "instant",
-            "max_deliver": -1,
-            "max_ack_pending": _AT_ONCE,
-        }
-        self._settings = ConsumerSettings(stream=TOLD_EVENTS, durable=_CONSUMER, config=config)
+        self._messages = MessageHandler(
+            client,
+            self._publish_one,
+            stream=TOLD_EVENTS,
+            durable=_CONSUMER,
+            most_pending=_AT_ONCE,
+            ack_wait=_ACK_WAIT,
+            retry_pause=retry_pause,
+            what="an event that a run told",
+        )
 
     async def run(self) -> None:
         """Publish until cancelled. Raises whatever ended the reading unexpectedly."""
-        self._waiting.clear()
-        consumer = PullConsumer(
-            self._client,
-            self._settings,
-            self._deliver,
-            demand=lambda asked: max(0, _AT_ONCE // 2 - len(self._waiting) - asked),
-            changed=self._changed.set,
-        )
-        consumer.start()
-        try:
-            while True:
-                consumer.check()
-                self._changed.clear()
-                while self._waiting:
-                    await self._handle(self._waiting.popleft())
-                    consumer.check()
-                await self._changed.wait()
-        finally:
-            await consumer.stop()
-
-    def _deliver(self, position: Position, reply: bytes, subject: bytes, head: bytes, data: bytes) -> None:
-        self._waiting.append(PulledMessage(self._client, position, reply, data))
-        self._changed.set()
-
-    async def _handle(self, message: PulledMessage) -> None:
-        try:
-            await self._publish_one(message)
-            await message.ack()
-        except BusUnavailable as error:
-            log.info("an event that a run told is not published yet, trying again: %s", error)
-            with contextlib.suppress(BusUnavailable):
-                message.nak(self._retry_pause)
-            await asyncio.sleep(self._retry_pause.total_seconds())
+        await self._messages.run()
 
     async def _publish_one(self, message: PulledMessage) -> None:
         """Publish the event of a message. What can not become one is set aside: it would not the next time either."""
