@@ -22,6 +22,7 @@ from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models import why_models
 from whenthen.engine.http.models.known_parameters import check_parameters
+from whenthen.engine.http.models.list_parameters import Filter, Pairs, Since, Until, given
 from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
@@ -47,13 +48,9 @@ Named = Annotated[str, BeforeValidator(decoded_step), Path(min_length=1, max_len
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Before = Annotated[str | None, Query(max_length=512, description="The `next` of the page before.")]
 After = Annotated[str | None, Query(max_length=512, description="The name of the last one of the answer before.")]
-Filter = Annotated[str | None, Query(max_length=4096)]
-Since = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The beginning.")]
-Until = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The end, exclusive.")]
 Moment = Annotated[str, Query(max_length=64, description="A time, or how long ago: `7d`.")]
 IdPrefix = Annotated[str | None, Query(max_length=512, description="How the id begins.")]
 Text = Annotated[str | None, Query(max_length=512, description="Anywhere, whatever its case.")]
-Pairs = Annotated[list[str] | None, Query(max_length=64, description="`name=value`; several times for several.")]
 
 
 class TarResponse(StreamingResponse):
@@ -519,7 +516,7 @@ def _page(
     return Page(
         limit=limit,
         before=before,
-        filters={name: value for name, value in filters.items() if value is not None},
+        filters=given(**filters),
         labels=labels or {},
         key=key or {},
     )

@@ -14,15 +14,12 @@ from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.known_parameters import check_parameters
+from whenthen.engine.http.models.list_parameters import Filter, Pairs, Since, Until, given
 from whenthen.engine.http.models.request_models import read_key
 
 __all__ = ["history_router"]
 
-Filter = Annotated[str | None, Query(max_length=4096)]
-Since = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The beginning.")]
-Until = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The end, exclusive.")]
 Before = Annotated[str | None, Query(max_length=64, description="The `next` of the page before.")]
-Labels = Annotated[list[str] | None, Query(max_length=64, description="`name=value`; several times for several.")]
 
 
 def history_router(api: Api) -> APIRouter:
@@ -46,7 +43,7 @@ def history_router(api: Api) -> APIRouter:
         until: Until = None,
         id: Filter = None,
         name: Filter = None,
-        label: Labels = None,
+        label: Pairs = None,
         related: Filter = None,
         automation: Filter = None,
         reason: Filter = None,
@@ -62,13 +59,13 @@ def history_router(api: Api) -> APIRouter:
         text: Filter = None,
     ) -> answers.HistoryPage:
         """What happened, newest first. `id` is how an id begins, `name` a glob of events' names, `kind` one of the audit trail."""
-        equal = {
-            "name": name, "automation": automation, "reason": reason, "event": event, "firing": firing, "key": key,
-            "state": state, "type": type, "deployment": deployment, "work_pool": work_pool, "kind": kind, "who": who,
-        }  # fmt: skip
+        equal = given(
+            name=name, automation=automation, reason=reason, event=event, firing=firing, key=key, state=state, type=type,
+            deployment=deployment, work_pool=work_pool, kind=kind, who=who,
+        )  # fmt: skip
         return await api.history_page(
             of,
-            equal={field: value for field, value in equal.items() if value is not None},
+            equal=equal,
             labels=read_key(label or [], "label"),
             since=since,
             until=until,
@@ -99,13 +96,12 @@ def history_router(api: Api) -> APIRouter:
         cause: Filter = None,
     ) -> list[answers.HistoryCount]:
         """How many there were in each hour or day (UTC); those without any are left out. Without `since` the day before `until`."""
-        equal = {
-            "name": name, "automation": automation, "reason": reason, "state": state, "deployment": deployment, "kind": kind,
-            "cause": cause,
-        }  # fmt: skip
+        equal = given(
+            name=name, automation=automation, reason=reason, state=state, deployment=deployment, kind=kind, cause=cause
+        )
         return await api.history_counts(
             of,
-            equal={field: value for field, value in equal.items() if value is not None},
+            equal=equal,
             by=by,
             since=since,
             until=until,

@@ -15,11 +15,10 @@ from starlette.types import Message, Receive, Scope, Send
 from whenthen.engine.http.access.route_scopes import ScopedRoute, until_refused
 from whenthen.engine.http.api_port import Api, LiveStream
 from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models.list_parameters import Filter, Pairs, given
 from whenthen.engine.http.models.request_models import read_key
 
 __all__ = ["stream_router"]
-
-Filter = Annotated[str | None, Query(max_length=4096)]
 
 
 class EventStream(StreamingResponse):
@@ -75,9 +74,7 @@ def stream_router(api: Api) -> APIRouter:
         ] = None,
         id: Filter = None,
         name: Filter = None,
-        label: Annotated[
-            list[str] | None, Query(max_length=64, description="`name=value`; several times for several.")
-        ] = None,
+        label: Pairs = None,
         related: Filter = None,
         automation: Filter = None,
         reason: Filter = None,
@@ -94,13 +91,13 @@ def stream_router(api: Api) -> APIRouter:
     ) -> EventStream:
         """What happens, as it happens: server-sent events of the kinds, and `gap` where something is missing. Filters are those of
         `/api/history`; each narrows the kinds that have it."""
-        equal = {
-            "name": name, "automation": automation, "reason": reason, "event": event, "firing": firing, "key": key,
-            "state": state, "type": type, "deployment": deployment, "work_pool": work_pool, "kind": kind, "who": who,
-        }  # fmt: skip
+        equal = given(
+            name=name, automation=automation, reason=reason, event=event, firing=firing, key=key, state=state, type=type,
+            deployment=deployment, work_pool=work_pool, kind=kind, who=who,
+        )  # fmt: skip
         found = await api.stream(
             of or [],
-            equal={field: value for field, value in equal.items() if value is not None},
+            equal=equal,
             labels=read_key(label or []),
             related=related or "",
             id_prefix=id or "",
