@@ -311,6 +311,8 @@ def test_a_list_that_was_cut_has_a_link_to_what_follows(path: str, monkeypatch: 
         ("/api/firings?automaton=x", "did you mean 'automation'?"),
         ("/api/automations/a/decisions?reasn=x", "did you mean 'reason'?"),
         ("/api/history/events?nme=x", "did you mean 'name'?"),
+        ("/api/stream?automaton=x", "did you mean 'automation'?"),
+        ("/api/stream?label=x", "'x' is not of the form name=value"),
         ("/api/runs?<script>=1", "it has limit, before, deployment"),
     ],
 )

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import StreamingResponse
 from starlette.types import Message, Receive, Scope, Send
 
 from whenthen.engine.http.access.route_scopes import ScopedRoute, until_refused
 from whenthen.engine.http.api_port import Api, LiveStream
 from whenthen.engine.http.models import answer_models as answers
+from whenthen.engine.http.models.known_parameters import check_parameters
 from whenthen.engine.http.models.list_parameters import Filter, Pairs, given
 from whenthen.engine.http.models.request_models import read_key
 
@@ -59,7 +60,9 @@ class EventStream(StreamingResponse):
 
 def stream_router(api: Api) -> APIRouter:
     """The route `/api/stream`."""
-    router = APIRouter(prefix="/api", tags=["history"], route_class=ScopedRoute)
+    router = APIRouter(
+        prefix="/api", tags=["history"], route_class=ScopedRoute, dependencies=[Depends(check_parameters)]
+    )
 
     @router.get("/stream", response_class=EventStream)
     async def stream(
@@ -98,7 +101,7 @@ def stream_router(api: Api) -> APIRouter:
         found = await api.stream(
             of or [],
             equal=equal,
-            labels=read_key(label or []),
+            labels=read_key(label or [], "label"),
             related=related or "",
             id_prefix=id or "",
             text=text or "",
