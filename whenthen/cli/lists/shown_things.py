@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -29,13 +29,7 @@ def show_event(
     as_json: JsonOption = False,
 ) -> None:
     """One event, whole."""
-    from whenthen.cli.client import Client, quoted
-
-    with Client.connect(url, ca) as client:
-        event = client.get(f"/api/events/{quoted(event_id)}")
-        print_document(event, as_json=as_json)
-        if not as_json:
-            print_next(_of_event(client, event))
+    _show("events", event_id, _of_event, url, ca, as_json)
 
 
 @errors
@@ -48,13 +42,7 @@ def show_firing(
     as_json: JsonOption = False,
 ) -> None:
     """One firing, and how its actions stand."""
-    from whenthen.cli.client import Client, quoted
-
-    with Client.connect(url, ca) as client:
-        firing = client.get(f"/api/firings/{quoted(firing_id)}")
-    print_document(firing, as_json=as_json)
-    if not as_json:
-        print_next(_of_firing(firing))
+    _show("firings", firing_id, _of_firing, url, ca, as_json)
 
 
 @errors
@@ -67,13 +55,24 @@ def show_action(
     as_json: JsonOption = False,
 ) -> None:
     """One action, how it stands and what came of it."""
+    _show("actions", key, _of_action, url, ca, as_json)
+
+
+def _show(
+    kind: str,
+    thing_id: str,
+    what_goes_on: Callable[[Client, Mapping[str, Any]], Sequence[Sequence[str]]],
+    url: str,
+    ca: str | None,
+    as_json: bool,
+) -> None:
     from whenthen.cli.client import Client, quoted
 
     with Client.connect(url, ca) as client:
-        action = client.get(f"/api/actions/{quoted(key)}")
-    print_document(action, as_json=as_json)
-    if not as_json:
-        print_next(_of_action(action))
+        found = client.get(f"/api/{kind}/{quoted(thing_id)}")
+        print_document(found, as_json=as_json)
+        if not as_json:
+            print_next(what_goes_on(client, found))
 
 
 def print_next(commands: Sequence[Sequence[str]]) -> None:
@@ -109,7 +108,7 @@ def _of_event(client: Client, event: Mapping[str, Any]) -> list[list[str]]:
     return [*found, ["trace", event["id"]]] if found else []
 
 
-def _of_firing(firing: Mapping[str, Any]) -> list[list[str]]:
+def _of_firing(_client: Client, firing: Mapping[str, Any]) -> list[list[str]]:
     events = firing["events"][-MOST:]
     if firing["event"] and firing["event"] not in events:
         events = [*events, firing["event"]]
@@ -121,7 +120,7 @@ def _of_firing(firing: Mapping[str, Any]) -> list[list[str]]:
     ]
 
 
-def _of_action(action: Mapping[str, Any]) -> list[list[str]]:
+def _of_action(_client: Client, action: Mapping[str, Any]) -> list[list[str]]:
     found = [["firings", "show", action["firing"]]]
     result = action.get("result")
     if isinstance(result, dict) and isinstance(result.get("flow_run"), str):
