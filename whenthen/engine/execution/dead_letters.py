@@ -1,4 +1,4 @@
-"""What became of actions, and dead letters: those whose last try failed. List them, send them again, drop them.
+"""Dead letters: actions whose last try failed. List them, send them again, drop them.
 
 Called by the HTTP API. A letter holds the task as it was; sending it again puts the task back and takes the letter
 away in one atomic batch, with attempts counted on. What the action does is what its rule says today: whoever calls looks it up.
@@ -68,35 +68,6 @@ class DeadLetters:
         self._task_ttl_s = task_ttl_s
         self._outcome_ttl_s = outcome_ttl_s
         self._counts = LetterCounts(client)
-
-    async def list_actions(
-        self,
-        *,
-        limit: int = 100,
-        before: int | None = None,
-        automation: str | None = None,
-        kind: str | None = None,
-        outcome: str | None = None,
-    ) -> StreamPage[dict[str, Any]]:
-        """How actions that were tried stand, the last changed first. `kind` is an action type, `outcome` a state.
-
-        Raises:
-            BusUnavailable: no answer.
-        """
-
-        def pick(kept: StoredMessage) -> dict[str, Any] | None:
-            if not kept.data:
-                return None
-            found: dict[str, Any] = orjson.loads(kept.data)
-            for name, wanted in (("automation", automation), ("action", kind), ("state", outcome)):
-                if wanted is not None and found[name] != wanted:
-                    return None
-            found["type"] = found.pop("action")
-            found["outcome"] = found.pop("state")
-            return {**found, "seq": kept.seq}
-
-        subject = f"engine.outcome.{short_token(automation)}.>" if automation else "engine.outcome.>"
-        return await newest(self._client, ENGINE, subject, limit=limit, pick=pick, before=before)
 
     async def letters(
         self, *, automation: str | None = None, kind: str | None = None, limit: int = 1000, before: int | None = None

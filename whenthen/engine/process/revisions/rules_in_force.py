@@ -77,10 +77,6 @@ class RulesInForce:
         """The revision in force; 0 before the first one."""
         return self._rule_registry.now.number
 
-    @property
-    def may_publish(self) -> bool:
-        return self._publisher is not None
-
     def notes(self) -> list[str]:
         """What people should know of the rules in force."""
         found = []
