@@ -202,6 +202,8 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("POST", "/hooks/open", json={"id": "x"})
     ask("POST", "/hooks/open", json={"id": "none"})
     ask("POST", "/hooks/nobody", json={})
+    (server.rules.parent / "drop.csv").write_text("a,b")  # in the folder that is read
+    eventually(lambda: [subject for subject, *_ in recorder.messages if subject.startswith("$KV.WT_sources.state.")])
     ask("POST", "/api/sources/resend")
     ask("POST", "/hooks/open", content=b"{", headers={"Content-Type": "application/json"})
     for path in ("/healthz", "/readyz", "/metrics", "/asyncapi.json"):

@@ -475,7 +475,9 @@ async def test_a_log_below_its_limit_is_whole_also_beyond_its_beginning(house: H
 
 
 async def test_a_log_has_a_limit_of_lines_which_take_room_when_empty(house: House) -> None:
-    house.deploy(command=["sh", "-c", "yes '' | head -n 5000; echo end >&2; exit 2"])
+    # stdout and stderr are read side by side: what may still be in a pipe when the end is written is less than the tail
+    wide = "yes $(printf %04000d 0) | head -n 100"
+    house.deploy(command=["sh", "-c", f"yes '' | head -n 5000; {wide}; echo end >&2; exit 2"])
     run = await house.start()
     async with house.worker(logs=LogLimits(head_lines=20, tail_lines=80, batch_lines=10)):
         ended = await house.ends(run)

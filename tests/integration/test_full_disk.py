@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
+import nats.errors
 import pytest
 
 from tests.chaos.oracle import Oracle
@@ -176,7 +177,10 @@ class House:
             try:
                 await oracle.follow(bus)
                 found = await look(bus, 1)
-            except BusUnavailable:  # nats-server is only now started again; events were taken before that, too
+            except (
+                BusUnavailable,
+                nats.errors.TimeoutError,
+            ):  # nats-server is only now started again; events were taken before that, too
                 return False
             return not unfinished(oracle, found) and oracle.seq == before
 
