@@ -63,7 +63,7 @@ def check(
         windows = {"windows": changes} if changes is not None else {}
         print_json({"ok": True, **_counts(loaded), "warnings": warnings, **windows})
         return
-    counts = ", ".join(f"{count} {kind}" for kind, count in _counts(loaded).items())
+    counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in _counts(loaded).items())
     if loaded.warnings:
         counts += f"; {len(loaded.warnings)} warnings" if len(loaded.warnings) != 1 else "; 1 warning"
     stdout().print(f"ok: {counts}")
@@ -232,7 +232,10 @@ def _bytes(path: Path) -> bytes:
 
 
 def _counts(rules: Rules) -> dict[str, int]:
-    return {kind: len(getattr(rules, kind)) for kind in ("automations", "webhooks", "deployments", "notifiers")}
+    """How many of each kind; sources, providers and work pools where there are some."""
+    counts = rules.counts()
+    always = {kind: counts[kind] for kind in ("automations", "webhooks", "deployments", "notifiers")}
+    return {**always, **{kind: count for kind, count in counts.items() if count and kind not in always}}
 
 
 def _changes(before: Rules, after: Rules) -> dict[str, Any]:
