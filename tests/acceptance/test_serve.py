@@ -193,7 +193,9 @@ def test_an_action_that_used_up_its_tries_is_listed_and_redriven(server: Serving
 def test_ids_are_taken_as_a_table_shows_them(server: Serving) -> None:
     run = server.post("/api/deployments/load/run", {"parameters": {"order": "by id", "total": 1}}).json()
     eventually(lambda: server.json("runs", "show", run["id"])["state"] == "Completed")
-    events = eventually(lambda: server.json("events", "--resource", f"whenthen.flow-run.{run['id']}"))
+    about = ("events", "--resource", f"whenthen.flow-run.{run['id']}")
+    eventually(lambda: [item for item in server.json(*about) if item["event"] == "flow-run.Completed"])
+    events = server.json(*about)
     shown = server.run("runs", "-n", "1").splitlines()[1].split()
     short = next(word for word in shown if run["id"].startswith(word))
     assert 8 <= len(short) < 32

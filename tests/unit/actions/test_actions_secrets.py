@@ -165,6 +165,7 @@ async def test_an_unexpected_error_of_a_port_is_redacted(world: Any) -> None:
         await world.perform({"run-deployment": "loader"})
 
 
+@pytest.mark.takes(0.9)
 def test_a_secret_that_is_rotated_for_ever_keeps_the_search_small() -> None:
     redactor = Redactor()
     redactor.add("a-secret-of-another-place", source="env:OTHER")

@@ -14,6 +14,7 @@ from whenthen.cli.main import app
 from whenthen.schemas.errors import InvalidInput
 
 
+@pytest.mark.takes(1.5)
 def test_the_filters_are_those_of_the_route() -> None:
     async def parameters(path: str) -> set[str]:
         async with client_of(app_over(FakeApi())) as client:

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from condition_expressions import events, expressions, typed_cases
+import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
@@ -41,6 +42,7 @@ def freeze(value: Any) -> Any:
     return type(value), value, getattr(value, "nanos", 0)
 
 
+@pytest.mark.takes(2)
 @up_to(600)
 @given(text=expressions(), event=events, declared=st.booleans())
 def test_compiled_code_and_closures_have_the_same_outcome(text: str, event: dict[str, Any], declared: bool) -> None:
@@ -53,6 +55,7 @@ def test_compiled_code_and_closures_have_the_same_outcome(text: str, event: dict
     assert_agreement(condition, variables)
 
 
+@pytest.mark.takes(2)
 @up_to(600)
 @given(case=typed_cases())
 def test_compiled_code_and_closures_have_the_same_value(case: tuple[str, dict[str, Any]]) -> None:

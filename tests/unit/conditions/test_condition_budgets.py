@@ -155,6 +155,7 @@ def test_work_in_loops_is_charged_by_the_size_of_what_it_touches(name: str) -> N
     assert caught.value.reason == "budget"
 
 
+@pytest.mark.takes(0.3)
 @pytest.mark.parametrize(
     ("text", "variables"),
     [

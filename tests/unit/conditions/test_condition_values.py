@@ -146,6 +146,7 @@ def test_nanoseconds_are_kept(condition: Compile) -> None:
     assert condition("timestamp(event) < timestamp(event) + duration('1ns')").holds({"event": "2026-01-01T00:00:00Z"})
 
 
+@pytest.mark.takes(1)
 def test_macros_over_large_payloads_stop_at_their_budget(condition: Compile) -> None:
     nested = condition("event.all(x, event.all(y, event.all(z, x + y + z >= 0)))")
     with pytest.raises(ConditionFailed) as caught:
@@ -153,6 +154,7 @@ def test_macros_over_large_payloads_stop_at_their_budget(condition: Compile) -> 
     assert caught.value.reason == "budget"
 
 
+@pytest.mark.takes(0.7)
 def test_a_spent_budget_is_not_absorbed(condition: Compile) -> None:
     text = "event.all(x, event.all(y, event.all(z, x + y + z >= 0))) || true"
     with pytest.raises(ConditionFailed, match="steps"):

@@ -655,6 +655,7 @@ def test_prints_are_what_they_were_after_a_run_that_logs_them(capsys: pytest.Cap
     assert capsys.readouterr().out == "to stdout\nafter\n"
 
 
+@pytest.mark.takes(0.4)
 @pytest.mark.parametrize("seconds", [1e300, float("inf")])
 def test_a_wait_that_is_longer_than_threads_can_wait_is_a_long_one(seconds: float) -> None:
     @task(retries=1, retry_delay_seconds=seconds)

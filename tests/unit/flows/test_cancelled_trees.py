@@ -88,6 +88,7 @@ class Tree:
         )
 
 
+@pytest.mark.takes(2)
 @settings(
     max_examples=15, phases=[Phase.explicit, Phase.reuse, Phase.generate]
 )  # smaller ones would each wait for the limit
@@ -279,6 +280,7 @@ def test_a_coroutine_is_cancelled_where_it_waits_and_may_await_to_clean_up(
     eventually(lambda: seen == ["cancelled", "cleaned up"])
 
 
+@pytest.mark.takes(0.7)
 @pytest.mark.parametrize(("task_timeout", "name"), [(None, "Cancelled"), (0.1, "TimedOut")])
 def test_a_coroutine_that_does_not_await_is_stopped_all_the_same(task_timeout: float | None, name: str) -> None:
     ended = threading.Event()

@@ -26,6 +26,7 @@ PLAIN = st.recursive(
 )
 
 
+@pytest.mark.takes(2)
 @given(PLAIN)
 def test_what_pyyaml_writes_reads_back_the_same(value: object) -> None:
     text = yaml.safe_dump(value)

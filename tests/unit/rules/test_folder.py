@@ -445,6 +445,7 @@ deployments:
     assert problems(tmp_path / "rules", text) == []
 
 
+@pytest.mark.takes(0.4)
 @pytest.mark.parametrize(
     ("text", "said"),
     [

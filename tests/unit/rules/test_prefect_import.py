@@ -779,6 +779,7 @@ PROJECTS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.takes(2)
 @up_to(200, usually=100)
 @given(document=DOCUMENTS | PROJECTS | VALUES)
 def test_whatever_is_imported_loads(document: Any, tmp_path_factory: pytest.TempPathFactory) -> None:

@@ -95,6 +95,7 @@ def test_the_example_fires_and_a_rule_made_of_an_event_fires_for_it() -> None:
     assert (found.problems, len(found.firings)) == ([], 1)
 
 
+@pytest.mark.takes(0.8)
 def test_the_module_answers_as_a_process() -> None:
     question = orjson.dumps({"rules": RULES, "events": STEPS, "known": KNOWN, "follow": False})
     done = subprocess.run(

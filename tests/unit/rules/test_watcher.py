@@ -65,6 +65,7 @@ async def follow(folder: Path, watcher: RulesWatcher, heard: Heard) -> None:
         await asyncio.wait_for(task, limit(20))
 
 
+@pytest.mark.takes(1.5)
 def test_a_change_is_taken_a_bad_one_is_told_and_the_last_good_set_stays(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     heard = Heard()
@@ -72,6 +73,7 @@ def test_a_change_is_taken_a_bad_one_is_told_and_the_last_good_set_stays(tmp_pat
     asyncio.run(follow(tmp_path, watcher, heard))
 
 
+@pytest.mark.takes(0.7)
 def test_where_watching_fails_files_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_args: object, **_kwargs: object) -> None:
         raise OSError("no notifications here")
@@ -143,6 +145,7 @@ def test_a_folder_that_disappears_is_a_refused_set(tmp_path: Path) -> None:
 # -- files that go away
 
 
+@pytest.mark.takes(1)
 def test_a_change_that_can_not_be_taken_now_is_told_again_until_it_is(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     told: list[str] = []
@@ -267,6 +270,7 @@ def test_all_files_may_be_away_for_a_moment(away: Away) -> None:
     assert away.reload_at(110) == []
 
 
+@pytest.mark.takes(0.6)
 def test_a_running_watcher_removes_what_stayed_away_by_itself(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     heard = Heard()
@@ -285,6 +289,7 @@ def test_a_running_watcher_removes_what_stayed_away_by_itself(tmp_path: Path) ->
     asyncio.run(play())
 
 
+@pytest.mark.takes(1.2)
 def test_a_change_is_taken_beside_a_file_whose_name_can_not_be_told(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(GOOD)
     heard = Heard()

@@ -58,6 +58,7 @@ def test_more_than_thirty_days_are_for_a_backfill() -> None:
         Schedule.model_validate({"interval": "1d", "catch_up_within": "31d"})
 
 
+@pytest.mark.takes(0.7)
 def test_the_times_of_a_span_are_counted_or_estimated() -> None:
     cron = Schedule.model_validate({"cron": "0 * * * *"})
     span = span_of(cron, NOON - DAY, NOON, most=1000)
@@ -92,6 +93,7 @@ async def test_a_backfill_starts_each_time_once() -> None:
     assert (runs[0].parameters, runs[0].triggered_by) == ({"a": 1, "b": 2}, "backfill:daily")
 
 
+@pytest.mark.takes(0.8)
 @pytest.mark.parametrize(
     ("since", "until", "schedule", "message"),
     [

@@ -78,6 +78,7 @@ VALUES = st.recursive(
 CONTEXTS = st.fixed_dictionaries({}, optional=dict.fromkeys(["body", "a", "b", "range", "self", "loop"], VALUES))
 
 
+@pytest.mark.takes(2)
 @given(template=TEMPLATES, context=CONTEXTS)
 def test_look_ups_agree_with_jinja_on_text_error_and_cost(template: str, context: dict[str, Any]) -> None:
     try:

@@ -174,6 +174,7 @@ def test_any_key_can_be_reached_as_its_step_is_spelled(steps: list[str | int]) -
 MANY = 300_000
 
 
+@pytest.mark.takes(0.3)
 @pytest.mark.parametrize(
     ("path", "made"),
     [

@@ -88,6 +88,7 @@ def test_missing_value_is_an_error_that_names_it(template: str, parts: list[str]
         assert part in str(caught.value)
 
 
+@pytest.mark.takes(0.4)
 @pytest.mark.parametrize(
     "template",
     [

@@ -251,6 +251,7 @@ def test_beyond_1000_events_a_slice_leaves_when_its_last_moment_does() -> None:
     assert metric.on_time(window, state, now_us=leaves).detail.startswith("count is 1500,")
 
 
+@pytest.mark.takes(0.2)
 @pytest.mark.parametrize("kind", ["count", "sum", "avg", "min", "max", "distinct", "p99"])
 @pytest.mark.usefixtures("real_sizes")
 def test_the_stored_window_has_a_bound(kind: str) -> None:

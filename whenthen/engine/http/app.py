@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
@@ -98,23 +99,24 @@ def create_app(
     )
     access = access or AccessControl(AccessStore(MemoryBucket(), MemoryBucket()), token=token, clock=clock)
     admission = Admission(access, origin=origin, refusals=refusals, budget=budget)
-    rest = _fastapi(api, version, admission, rates)
-    return HttpApp(ingest, rest, metrics=metrics, admission=admission, at_hand=at_hand)
+    return HttpApp(
+        ingest, lambda: _fastapi(api, version, admission, rates), metrics=metrics, admission=admission, at_hand=at_hand
+    )
 
 
 class HttpApp:
-    """The ASGI application."""
+    """The ASGI application. Its routes of FastAPI, which take long to build, are made by `build_rest` when one is first asked for."""
 
     def __init__(
         self,
         ingest: Ingest,
-        rest: FastAPI,
+        build_rest: Callable[[], FastAPI],
         *,
         metrics: Metrics,
         admission: Admission,
         at_hand: AtHand | None = None,
     ) -> None:
-        self.rest = rest
+        self._build_rest = build_rest
         self._at_hand = at_hand or AtHand()
         self._ingest = ingest
         self._admission = admission
@@ -125,6 +127,11 @@ class HttpApp:
         assert isinstance(need, AccessScope)
         self._need_of_events = need
         self._counters: dict[tuple[str, int], Any] = {}
+
+    @cached_property
+    def rest(self) -> FastAPI:
+        """Every route but those for events and webhooks."""
+        return self._build_rest()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":

@@ -189,6 +189,7 @@ def assert_same(found: Ended, expected: Ended, what: object) -> None:
     assert set(found.tasks.values()) <= {1}, f"a task was stored twice: {what}"
 
 
+@pytest.mark.takes(0.4)
 @pytest.mark.parametrize("performs", [False, True], ids=["tasks wait", "tasks are performed at once"])
 @pytest.mark.parametrize("copies", [1, 3])
 @pytest.mark.parametrize("commits", [SMALL, BATCHES, MIXED], ids=["small", "batches", "mixed"])

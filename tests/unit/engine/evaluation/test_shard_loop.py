@@ -242,6 +242,7 @@ def test_a_fault_at_any_operation_changes_no_firing_task_or_window(
             assert set(scene.tasks.values()) == {1}, (number, operation, fault)
 
 
+@pytest.mark.takes(1)
 @SCENES
 @up_to(60)
 @given(data=st.data())

@@ -14,7 +14,7 @@ from http_fakes import FakeApi, app_over
 from whenthen.engine.access import AccessControl, AccessScope, AccessStore, MemoryBucket
 from whenthen.engine.http import RequestOrigin
 
-pytestmark = pytest.mark.anyio
+pytestmark = [pytest.mark.anyio, pytest.mark.takes(0.2)]  # each builds all routes anew
 
 OWN = "t" * 20
 HOME = "http://127.0.0.1:4280"

@@ -47,6 +47,7 @@ async def until_begun(api: SlowApi) -> None:
             await asyncio.sleep(0)
 
 
+@pytest.mark.takes(0.8)
 @pytest.mark.parametrize("path", PATHS)
 def test_of_many_long_queries_a_few_run_some_wait_and_the_others_are_refused(path: str) -> None:
     async def run() -> tuple[list[httpx.Response], int]:

@@ -14,6 +14,8 @@ from whenthen.engine.access import AccessControl, AccessScope, AccessStore, Memo
 from whenthen.engine.http import RequestOrigin
 from whenthen.schemas.errors import BusUnavailable
 
+pytestmark = pytest.mark.takes(0.2)  # each builds all routes anew
+
 OWN = "t" * 20
 HOME = "http://127.0.0.1:4280"
 PAGES = (

@@ -16,6 +16,8 @@ from starlette.routing import Route
 from whenthen.engine.access import AccessControl, AccessScope, AccessStore, MemoryBucket
 from whenthen.engine.http.access.route_scopes import ROUTES, Need, ScopedRoute
 
+pytestmark = pytest.mark.takes(0.2)  # each builds all routes anew
+
 OWN = "t" * 20
 EVENT = {"event": "order.created", "resource": {"id": "order.1"}}
 #: answered before FastAPI has them

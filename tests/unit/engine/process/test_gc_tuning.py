@@ -29,6 +29,7 @@ def test_cycles_that_are_dropped_while_filling_are_collected() -> None:
     unfreeze()
 
 
+@pytest.mark.takes(2)
 def test_what_is_there_in_the_end_is_left_out_until_thawed() -> None:
     before = gc.get_threshold()
     with loading():
