@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from condition_expressions import events, expressions, typed_cases
 import pytest
+from condition_expressions import events, expressions, typed_cases
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
