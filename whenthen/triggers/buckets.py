@@ -39,10 +39,11 @@ def apply_event(
         fire(shard, leaf, key, Transition(Reason.FIRED, None, refs=(ref,), at_us=now_us), cause, evaluation)
         return
     state = shard.store.get(leaf.id, key)
-    held = _held(shard, leaf, rule, key, event.time_us if counts and not opens else None)
-    transition = tumbling.on_event(
-        rule, state, ref, now_us=now_us, counts=counts, opens=opens, data=_stored(event), held=held
-    )
+    data = held = None
+    if rule.proactive:
+        data = _stored(event)
+        held = _held(shard, leaf, rule, key, event.time_us if counts and not opens else None)
+    transition = tumbling.on_event(rule, state, ref, now_us=now_us, counts=counts, opens=opens, data=data, held=held)
     opened = shard.store_transition(leaf, key, transition, state)
     if rule.proactive:
         if opened:

@@ -26,15 +26,23 @@ _MAX_OCCURRENCES = 1000  #: of a schedule, when the clock advances past many
 
 def deadline_us(trigger: str, node: Leaf | Composite, state: State) -> int | None:
     """The deadline of the record `trigger` of `node`: the window itself, its check, or what is held for it. None without one."""
+    if trigger == node.id:
+        return _window_deadline_us(node, state)
     if trigger.endswith("~check"):
         due: int | None = state[1] if state[2] else None  # no checks while there is no bucket
         return due
     if trigger.endswith("~held"):
         forgotten: int = state[1]
         return forgotten
-    if trigger != node.id or isinstance(node, Composite):
+    return None
+
+
+def _window_deadline_us(node: Leaf | Composite, state: State) -> int | None:
+    if isinstance(node, Composite):
         return None
     rule = node.rule
+    if isinstance(rule, (SlidingRule, TumblingRule)):
+        return None
     if isinstance(rule, AbsenceRule):
         return absence.deadline_us(state)
     if isinstance(rule, CollectRule):

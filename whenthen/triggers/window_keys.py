@@ -68,6 +68,12 @@ class KeyExtractor:
         return None if values is None else key_text(values)
 
     def text_or_empty(self, event: Event) -> str:
+        """The key's text, with empty text for what is absent."""
+        label = self._single_label
+        if label is not None:
+            value = event.data["resource"].get(label, "")
+            if len(value) <= MAX_KEY_BYTES // 4 and not value.startswith("["):
+                return value  # type: ignore[no-any-return]
         return key_text(self.values_or_empty(event)) if self._extract else ""
 
     def missing(self, event: Event) -> str:
