@@ -383,10 +383,11 @@ class Metrics:
         if limit > 0:
             self.stream_limit_bytes.labels(stream).set(limit)
 
-    def set_history_lag(self, stream: str, *, messages: int, seconds: float) -> None:
-        """Note how far the history is behind a stream."""
-        self.history_lag_messages.labels(stream).set(messages)
-        self.history_lag_seconds.labels(stream).set(seconds)
+    def set_history_lag(self, found: Mapping[str, tuple[int, float]]) -> None:
+        """Note how far the history is behind streams, in messages and seconds."""
+        for stream, (messages, seconds) in found.items():
+            self.history_lag_messages.labels(stream).set(messages)
+            self.history_lag_seconds.labels(stream).set(seconds)
 
     def text(self) -> bytes:
         """The exposition that `/metrics` serves. One that took long to make is given again for a while: whoever asks all the time, which

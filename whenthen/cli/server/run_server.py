@@ -20,7 +20,7 @@ from whenthen import __version__
 from whenthen.actions.secrets import Redactor
 from whenthen.cli.output import escape, stdout
 from whenthen.cli.token_files import FILE_NAME, forget_token, note_token, token_of
-from whenthen.engine.process import Role, Server, Settings, configure_logs
+from whenthen.engine.process import HistoryProcess, Role, Server, Settings, configure_logs
 from whenthen.schemas.errors import BusUnavailable, Conflict
 from whenthen.supervision import SharedPage
 
@@ -53,8 +53,14 @@ def run_server(
     which = "port" if Role.API in roles else "monitoring_port"
     if getattr(settings, which) == 0 and page.port:
         settings = settings.model_copy(update={which: page.port})
-    with asyncio.Runner(loop_factory=_event_loop) as runner:
-        runner.run(_serve(settings, rules, roles, pools, redactor, page))
+    apart = Role.HISTORY in roles and len(roles) > 1
+    history = HistoryProcess.fork(settings) if apart else None
+    try:
+        with asyncio.Runner(loop_factory=_event_loop) as runner:
+            runner.run(_serve(settings, rules, roles, pools, redactor, page, history))
+    finally:
+        if history is not None:
+            history.close()
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:
@@ -73,13 +79,14 @@ async def _serve(
     pools: tuple[str, ...],
     redactor: Redactor,
     page: SharedPage,
+    history: HistoryProcess | None,
 ) -> None:
     loop = asyncio.get_running_loop()
     starting = asyncio.current_task()
     assert starting is not None
 
     settings, made = _with_token(settings, roles)
-    server = Server(settings, rules, roles=roles, pools=pools, redactor=redactor, page=page)
+    server = Server(settings, rules, roles=roles, pools=pools, redactor=redactor, page=page, history=history)
     signals = _Signals(server, starting)
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, signals.take, number)

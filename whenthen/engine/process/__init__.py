@@ -18,8 +18,12 @@ from whenthen.engine.process.settings import (
     Settings,
     load_settings,
 )
+from whenthen.engine.process.wiring.history_process import (
+    HistoryProcess,
+)
 
 __all__ = [
+    "HistoryProcess",
     "Role",
     "Server",
     "Settings",

@@ -42,6 +42,7 @@ from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.process.webhook_secrets import WebhookSecrets
 from whenthen.engine.process.wiring.api_role import ApiRole
 from whenthen.engine.process.wiring.hang_note import note_hang
+from whenthen.engine.process.wiring.history_process import HistoryProcess
 from whenthen.engine.process.wiring.last_firings import read_last_firings
 from whenthen.engine.process.wiring.monitoring_server import MonitoringServer
 from whenthen.engine.process.wiring.nats_start import NatsStart, retried, start_nats, stream_settings, wait_until_closed
@@ -76,6 +77,7 @@ class Server:
         pools: Iterable[str] = (),
         redactor: Redactor | None = None,
         page: SharedPage | None = None,
+        history: HistoryProcess | None = None,
     ) -> None:
         self.settings = settings
         self.roles = frozenset(roles)
@@ -101,7 +103,7 @@ class Server:
         self._rules_in_force: RulesInForce | None = None
         self._monitoring: MonitoringServer | None = None
         self._webhook_secrets: WebhookSecrets | None = None
-        self._running = RunningRoles(self._supervisor, self._cleanup)
+        self._running = RunningRoles(self._supervisor, self._cleanup, history)
 
     # -- life
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from whenthen.engine.bus.connection import Bus
@@ -18,7 +18,6 @@ from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.streams import DECISIONS
 from whenthen.engine.bus.subjects import decisions_subject
 from whenthen.engine.decisions import DecisionReader
-from whenthen.engine.metrics import Metrics
 from whenthen.engine.projection.stream_projector import PROJECTED
 from whenthen.history import Cursor, Database, HistoryUnavailable, read_cursors
 from whenthen.schemas.errors import BusUnavailable
@@ -43,20 +42,20 @@ class StreamLag:
 
 
 class HistoryLag:
-    """Measures every `EVERY_S`, and tells the metrics."""
+    """Measures every `EVERY_S`, and reports messages and seconds by stream."""
 
     def __init__(
         self,
         bus: Bus,
         database: Database,
         *,
-        metrics: Metrics,
+        report: Callable[[Mapping[str, tuple[int, float]]], None],
         shards: int,
         now_us: Callable[[], int] = lambda: time.time_ns() // 1000,
     ) -> None:
         self._bus = bus
         self._database = database
-        self._metrics = metrics
+        self._report = report
         self._shards = range(shards)
         self._reader = DecisionReader(bus)
         self._now_us = now_us
@@ -91,9 +90,16 @@ class HistoryLag:
             self._cursors = {(each.stream, each.shard): each for each in cursors}
         except HistoryUnavailable as error:
             log.debug("how far the history is can not be read: %s", error)
-        for stream, subjects in PROJECTED.items():
-            await self._look(stream, {0: subjects})
-        await self._look(DECISIONS, {shard: [decisions_subject(shard)] for shard in self._shards})
+        streams = {stream: {0: subjects} for stream, subjects in PROJECTED.items()}
+        streams[DECISIONS] = {shard: [decisions_subject(shard)] for shard in self._shards}
+        for stream, shards in streams.items():
+            await self._look(stream, shards)
+        self._report({stream: self._of(stream, shards) for stream, shards in streams.items()})
+
+    def _of(self, stream: str, shards: Iterable[int]) -> tuple[int, float]:
+        """Messages and seconds of all shards."""
+        found = [self._found[stream, shard] for shard in shards]
+        return sum(each.messages for each in found), max(each.seconds(self._now_us()) for each in found)
 
     async def _look(self, stream: str, subjects: Mapping[int, Sequence[str]]) -> None:
         info = await self._bus.client.api(f"STREAM.INFO.{stream}")
@@ -108,14 +114,10 @@ class HistoryLag:
             return
         for shard, after in zip(subjects, taken, strict=True):
             self._found[stream, shard] = await self._behind(stream, shard, subjects[shard], after, last_seq)
-        found = [self._found[stream, shard] for shard in subjects]
-        messages = sum(each.messages for each in found)
-        if messages:
+        if any(self._found[stream, shard].messages for shard in subjects):
             self._looked.pop(stream, None)
         else:
             self._looked[stream] = identity, last_seq, taken
-        seconds = max(each.seconds(self._now_us()) for each in found)
-        self._metrics.set_history_lag(stream, messages=messages, seconds=seconds)
 
     def _taken(self, stream: str, shard: int, identity: str) -> int:
         """The last sequence that is in the history; of a stream that was made again, nothing is."""

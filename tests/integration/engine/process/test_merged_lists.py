@@ -83,7 +83,9 @@ class Lists:
 @contextlib.asynccontextmanager
 async def listing(bus: Bus, folder: Path) -> AsyncIterator[Lists]:
     database = Database(folder / "history.db")
-    service = HistoryService(bus, database, HistoryLag(bus, database, metrics=Metrics(version="1"), shards=1))
+    service = HistoryService(
+        bus, database, HistoryLag(bus, database, report=Metrics(version="1").set_history_lag, shards=1)
+    )
     task = asyncio.create_task(service.run())
     await asyncio.sleep(0)
     await bus.nc.flush()

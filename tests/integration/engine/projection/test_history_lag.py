@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.anyio, pytest.mark.requires("nats-server"), pytest.mar
 
 def measuring(bus: Bus, database: Database) -> tuple[HistoryLag, Metrics]:
     metrics = Metrics(version="1")
-    return HistoryLag(bus, database, metrics=metrics, shards=2), metrics
+    return HistoryLag(bus, database, report=metrics.set_history_lag, shards=2), metrics
 
 
 def behind(lag: HistoryLag) -> dict[str, int]:

@@ -33,7 +33,7 @@ NOTHING: dict[str, Any] = {"equal": {}, "labels": {}, "since": None, "until": No
 
 @contextlib.asynccontextmanager
 async def answering(bus: Bus, database: Database) -> AsyncIterator[HistoryQuestions]:
-    lag = HistoryLag(bus, database, metrics=Metrics(version="1"), shards=1)
+    lag = HistoryLag(bus, database, report=Metrics(version="1").set_history_lag, shards=1)
     await lag.measure()
     service = HistoryService(bus, database, lag)
     task = asyncio.create_task(service.run())

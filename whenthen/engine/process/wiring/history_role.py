@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable, Mapping
 
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.process.settings import Settings
-from whenthen.engine.process.wiring.process_parts import ProcessParts
+from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.projection import (
     PROJECTED,
     DecisionProjector,
@@ -22,10 +24,15 @@ RETENTION = "history retention"
 
 
 class HistoryRole:
-    """Projects, and answers questions. Raises SetupError: what `history` names is no database of ours."""
+    """Projects, and answers questions; `report` is told how far it is behind each stream. Raises SetupError: what `history` names is no database of ours."""
 
-    def __init__(self, parts: ProcessParts) -> None:
-        settings = parts.settings
+    def __init__(
+        self,
+        bus: Bus,
+        settings: Settings,
+        supervisor: Supervisor,
+        report: Callable[[Mapping[str, tuple[int, float]]], None],
+    ) -> None:
         self._database = history_database(settings)
         keep = Keep(
             events=settings.history_events,
@@ -36,14 +43,14 @@ class HistoryRole:
             tallies=settings.history_tallies,
         )
         self._writer = HistoryWriter(self._database, keep)
-        start = parts.supervisor.start_restarting
+        start = supervisor.start_restarting
         for stream in PROJECTED:
-            start(f"history of {stream}", StreamProjector(parts.bus.client, self._writer, stream).run)
-        start("history of decisions", DecisionProjector(parts.bus, self._writer, shards=settings.shards).run)
+            start(f"history of {stream}", StreamProjector(bus.client, self._writer, stream).run)
+        start("history of decisions", DecisionProjector(bus, self._writer, shards=settings.shards).run)
         start(RETENTION, self._writer.retain)
-        lag = HistoryLag(parts.bus, self._database, metrics=parts.metrics, shards=settings.shards)
+        lag = HistoryLag(bus, self._database, report=report, shards=settings.shards)
         start("history lag", lag.run)
-        self._service = HistoryService(parts.bus, self._database, lag)
+        self._service = HistoryService(bus, self._database, lag)
         start("history questions", self._service.run)
 
     def close(self) -> None:

@@ -26,7 +26,7 @@ from whenthen.engine.process.wiring.format_record import FormatWatch
 from whenthen.runs import Stores
 from whenthen.schemas.errors import BusUnavailable, SetupError
 
-__all__ = ["NatsStart", "retried", "start_nats", "stream_settings", "wait_until_closed"]
+__all__ = ["NatsStart", "connected_bus", "retried", "start_nats", "stream_settings", "wait_until_closed"]
 
 log = logging.getLogger(__name__)
 
@@ -68,13 +68,7 @@ async def start_nats(
         cleanup.push_async_callback(embedded.stop)
         store = StoreFolder(settings.data_dir)
         disk = DiskRoom(settings.data_dir, reserve_bytes=settings.disk_reserve, metrics=metrics, gone=store.gone)
-        urls = [embedded.client_url]
-        options: dict[str, Any] = {}
-    else:
-        urls = [url.strip() for url in settings.nats_url.split(",") if url.strip()]
-        options = _credentials(settings, urls)
-    bus = Bus(urls, publish_timeout_s=settings.publish_timeout.total_seconds(), **options)
-    await bus.connect()
+    bus = await connected_bus(settings, None if embedded is None else embedded.client_url)
     cleanup.push_async_callback(bus.close)
     bus.on_connection(lambda connected: metrics.bus_connected.set(int(connected)))
     metrics.bus_connected.set(1)
@@ -92,6 +86,22 @@ async def start_nats(
 
     stores = await retried(prepare)
     return NatsStart(bus=bus, stores=stores, embedded=embedded, disk=disk, format_watch=format_watch)
+
+
+async def connected_bus(settings: Settings, embedded_url: str | None) -> Bus:
+    """The connection to the embedded server, whose address has the login, or else to those that `nats_url` names.
+
+    Raises:
+        SetupError: none of them answers, or the file with the login can not be read.
+    """
+    if embedded_url is not None:
+        urls, options = [embedded_url], {}
+    else:
+        urls = [url.strip() for url in (settings.nats_url or "").split(",") if url.strip()]
+        options = _credentials(settings, urls)
+    bus = Bus(urls, publish_timeout_s=settings.publish_timeout.total_seconds(), **options)
+    await bus.connect()
+    return bus
 
 
 def _credentials(settings: Settings, urls: list[str]) -> dict[str, Any]:

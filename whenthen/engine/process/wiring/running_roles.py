@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Collection, Sequence
 from importlib import import_module
 
@@ -20,6 +21,7 @@ from whenthen.engine.process.wiring.evaluator_role import TASK as EVALUATOR_TASK
 from whenthen.engine.process.wiring.evaluator_role import EvaluatorRole
 from whenthen.engine.process.wiring.executor_role import TASK as EXECUTOR_TASK
 from whenthen.engine.process.wiring.executor_role import start_executor
+from whenthen.engine.process.wiring.history_process import HISTORY_ROLE, HistoryProcess
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole
@@ -31,15 +33,19 @@ from whenthen.sources.readings import SourceMessage
 
 __all__ = ["RunningRoles"]
 
+log = logging.getLogger(__name__)
+
 SOURCES_TASK = "sources"
-HISTORY_ROLE = "whenthen.engine.process.wiring.history_role"  #: loaded by who has the role alone: it loads SQLAlchemy
 _CUT_OFF_S = 15.0  #: beyond the grace of draining, until a part that does not end is cancelled
 
 
 class RunningRoles:
     """The roles of one process; each is None until it is started, or for ever where the process does not have it."""
 
-    def __init__(self, supervisor: Supervisor, cleanup: contextlib.AsyncExitStack) -> None:
+    def __init__(
+        self, supervisor: Supervisor, cleanup: contextlib.AsyncExitStack, history: HistoryProcess | None = None
+    ) -> None:
+        """`history` is the process that has this role, where it is none of the ones here."""
         self.api: ApiRole | None = None
         self.evaluator: EvaluatorRole | None = None
         self._executor: Executor | None = None
@@ -48,6 +54,7 @@ class RunningRoles:
         self._sources: SourceRunner | None = None
         self._supervisor = supervisor
         self._cleanup = cleanup
+        self._history = history
 
     async def start(self, parts: ProcessParts, roles: Collection[Role], *, pools: Sequence[str]) -> None:
         """Start all of `roles` but the one that answers requests, which is started before, as `api`."""
@@ -114,7 +121,15 @@ class RunningRoles:
 
     async def _start_history(self, parts: ProcessParts) -> None:
         """Start the role beside the others: what it needs takes a while to be loaded, and nobody waits for it."""
-        role = (await asyncio.to_thread(import_module, HISTORY_ROLE)).HistoryRole(parts)
+        report = parts.metrics.set_history_lag
+        if (process := self._history) is not None:
+            log.info("process %d projects the history", process.pid)
+            ended = await process.run(None if parts.embedded is None else parts.embedded.client_url, report)
+            log.error(
+                "the process of the history (%d) is gone: %s; this one has the role from now on", process.pid, ended
+            )
+        role_class = (await asyncio.to_thread(import_module, HISTORY_ROLE)).HistoryRole
+        role = role_class(parts.bus, parts.settings, parts.supervisor, report)
         self._cleanup.callback(role.close)
         await asyncio.Event().wait()
 
