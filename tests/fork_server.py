@@ -25,7 +25,7 @@ from whenthen.cli.main import COMMANDS, main
 #: what commands import when they run, beside their own modules; their libraries' own late imports too
 LATE = (
     "whenthen.engine.process",
-    "whenthen.engine.process.wiring.history_role",
+    "whenthen.engine.process.wiring.history.history_role",
     "encodings.idna",
     "httpcore",
     "rich.table",

@@ -18,7 +18,7 @@ from whenthen.engine.process.settings import (
     Settings,
     load_settings,
 )
-from whenthen.engine.process.wiring.history_process import (
+from whenthen.engine.process.wiring.history.history_process import (
     HistoryProcess,
 )
 

@@ -42,7 +42,7 @@ from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.process.webhook_secrets import WebhookSecrets
 from whenthen.engine.process.wiring.api_role import ApiRole
 from whenthen.engine.process.wiring.hang_note import note_hang
-from whenthen.engine.process.wiring.history_process import HistoryProcess
+from whenthen.engine.process.wiring.history.history_process import HistoryProcess
 from whenthen.engine.process.wiring.last_firings import read_last_firings
 from whenthen.engine.process.wiring.monitoring_server import MonitoringServer
 from whenthen.engine.process.wiring.nats_start import NatsStart, retried, start_nats, stream_settings, wait_until_closed

@@ -61,14 +61,16 @@ def test_its_process_ends_with_the_other_one_and_the_next_goes_on(tmp_path: Path
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "rules.yaml").write_text(RULES)
     server = Served(tmp_path)
-    server.wait_until_ready()
-    pid = history_pid(server)
-    server.emit("thing.seen", id="first")
-    eventually(lambda: kept(server) == ["first"])
-    if number is signal.SIGKILL:
-        server.kill()
-    else:
-        server.stop(number)
+    try:
+        server.wait_until_ready()
+        pid = history_pid(server)
+        server.emit("thing.seen", id="first")
+        eventually(lambda: kept(server) == ["first"])
+    finally:
+        if number is signal.SIGKILL:
+            server.kill()
+        else:
+            server.stop(number)
     eventually(lambda: not is_there(pid))
     assert "Traceback" not in server.log.read_text()
     server = Served(tmp_path)

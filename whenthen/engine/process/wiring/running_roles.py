@@ -21,7 +21,7 @@ from whenthen.engine.process.wiring.evaluator_role import TASK as EVALUATOR_TASK
 from whenthen.engine.process.wiring.evaluator_role import EvaluatorRole
 from whenthen.engine.process.wiring.executor_role import TASK as EXECUTOR_TASK
 from whenthen.engine.process.wiring.executor_role import start_executor
-from whenthen.engine.process.wiring.history_process import HISTORY_ROLE, HistoryProcess
+from whenthen.engine.process.wiring.history.history_process import HISTORY_ROLE, HistoryProcess
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole

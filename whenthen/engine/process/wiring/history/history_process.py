@@ -30,7 +30,9 @@ __all__ = ["HISTORY_ROLE", "HistoryProcess"]
 
 log = logging.getLogger(__name__)
 
-HISTORY_ROLE = "whenthen.engine.process.wiring.history_role"  #: loaded by who has the role alone: it loads SQLAlchemy
+HISTORY_ROLE = (
+    "whenthen.engine.process.wiring.history.history_role"  #: loaded by who has the role alone: it loads SQLAlchemy
+)
 BEAT_S = 5.0  #: between two reports
 SILENT_S = 60.0  #: without a report, after which the process is taken to hang
 END_S = 10.0  #: that it has to end what it writes
