@@ -55,8 +55,13 @@ async def judge_histories(
 
 async def _expected(bus: Bus, oracle: Oracle, found: Found) -> Expected:
     events: dict[int, tuple[str, str, Any]] = {}
+    tries = _last_tries(found)
     async for message in read_stream(bus, EVENTS, "events.>"):
         event = orjson.loads(message.data)
+        if event["event"] == "automation.action.failed":
+            told = event["payload"]
+            ended = "dead" if told["final"] else "retrying"
+            tries[told["key"], told["attempt"], ended] = (event["occurred"], told["message"])
         events[message.seq] = event["id"], event["event"], event if len(message.data) <= _DOC_BYTES else None
     states: dict[tuple[str, str, str, int], int] = {}
     async for message in read_stream(bus, f"KV_{RUN_STATES}", f"$KV.{RUN_STATES}.>"):
@@ -71,10 +76,19 @@ async def _expected(bus: Bus, oracle: Oracle, found: Found) -> Expected:
         "decisions that fired": dict.fromkeys(oracle.firings, 1),
         "firings": {name: (one["automation"], one["state"], _event_of(one)) for name, one in oracle.firings.items()},
         "actions": {key: (one.firing, one.action, str(one.state), one.attempt) for key, one in outcomes.items()},
-        "last tries": {key: (one.attempt, one.at, str(one.state), one.error) for key, one in outcomes.items()},
+        "tries": tries,
         "runs": {run["id"]: (run["deployment"], run["state"]) for run in found.runs.values()},
         "run states": states,
         "audit": notes,
+    }
+
+
+def _last_tries(found: Found) -> dict[Any, Any]:
+    """Those that outcomes tell of; one that waits again without a time was sent again, or has begun."""
+    return {
+        (key, one.attempt, str(one.state)): (one.at, one.error)
+        for key, one in found.outcomes.items()
+        if one.final or one.next_at is not None
     }
 
 
@@ -96,6 +110,8 @@ def _compare(where: Path | str, expected: Expected) -> list[str]:
         database.close()
     for table, rows in expected.items():
         stored = there[table]
+        if table == "tries":  # NATS may be killed between an outcome, which the next one replaces, and its event
+            stored = {key: row for key, row in stored.items() if key in rows or key[2] != "retrying"}
         faults += named(f"{table} that are missing", rows.keys() - stored.keys())
         faults += named(f"{table} that nothing explains", stored.keys() - rows.keys())
         both = rows.keys() & stored.keys()
@@ -116,11 +132,15 @@ def _stored(connection: sa.Connection) -> tuple[dict[str, dict[Any, Any]], list[
     """The rows of each table by their natural keys, and rows that can not be true."""
 
     def every(table: sa.Table, *names: str) -> list[Any]:
-        return list(connection.execute(sa.select(*(table.c[name] for name in names)).order_by(table.c.pos)))
+        select = sa.select(*(table.c[name] for name in names)).order_by(tables.age_order(table))
+        return list(connection.execute(select))
 
     events = every(tables.events, "pos", "at_us", "id", "name", "doc")
     decided = every(tables.decisions, "automation", "reason", "firing")
-    tries = {row.action: tuple(row)[1:] for row in every(tables.tries, "action", "attempt", "at", "state", "error")}
+    tries = {
+        (row.action, row.attempt, row.state): (row.at, row.error)
+        for row in every(tables.tries, "action", "attempt", "state", "at", "error")
+    }
     tallied = connection.execute(
         sa.select(tables.tallies.c.first, tables.tallies.c.second, sa.func.sum(tables.tallies.c.count))
         .where(tables.tallies.c.kind == "decisions", tables.tallies.c.level == 3)
@@ -134,7 +154,7 @@ def _stored(connection: sa.Connection) -> tuple[dict[str, dict[Any, Any]], list[
         "actions": {
             row.id: tuple(row)[1:] for row in every(tables.actions, "id", "firing", "type", "state", "attempt")
         },
-        "last tries": tries,
+        "tries": tries,
         "runs": {row.id: tuple(row)[1:] for row in every(tables.runs, "id", "deployment", "state")},
         "run states": {tuple(row): 1 for row in every(tables.run_states, "run", "changed", "state", "attempt")},
         "audit": {row.id: 1 for row in every(tables.audit, "id")},

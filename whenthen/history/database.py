@@ -25,7 +25,7 @@ from whenthen.schemas.errors import SetupError, WhenthenError
 __all__ = ["KNOWN_REVISIONS", "MIGRATIONS", "Database", "HistoryUnavailable"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-KNOWN_REVISIONS = ("0001", "0002")  #: of the migrations, the last one is what this version needs
+KNOWN_REVISIONS = ("0001", "0002", "0003", "0004")  #: of the migrations, the last one is what this version needs
 BUSY_S = 5.0  #: until a locked database is an error
 CACHE_KIB = 64 << 10
 _READING = "whenthen_reading"
@@ -187,6 +187,7 @@ class Database:
         with engine.begin() as connection:
             if not self.is_sqlite:
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
+                connection.execute(sa.text("SET LOCAL statement_timeout = 0"))  # large tables take their time
             found = None
             if sa.inspect(connection).has_table("alembic_version"):
                 found = connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar()

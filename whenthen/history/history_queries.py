@@ -34,7 +34,7 @@ MOST_EVENTS = 200  #: of which reasons are counted in one answer
 MOST_POINTS = 20_000  #: of counts over time
 _FIRST_READ, _MOST_READ = 64, 2000
 _WILD = re.compile(r"[*?\[]")
-_END = 1 << 62
+_ID = re.compile(r"[0-9A-Za-z_-]{1,128}")  #: of a run, as part of a place
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,8 @@ class _Kind:
     indexes: tuple[tuple[str, ...], ...]  #: columns that an index begins with, those that leave fewest rows first
     fields: tuple[str, ...]  #: the two fields of its tallies
     id: str = "id"
+    order: tuple[str, ...] = ("pos",)  #: columns by which rows are listed, descending
+    at: str = "at_us"  #: what a time range is about
 
 
 _KINDS = {
@@ -56,6 +58,7 @@ _KINDS = {
         (("firing",), ("event",), ("automation", "reason"), ("automation",), ("reason",)),
         ("automation", "reason"),
         id="event",
+        order=("pos", "row"),
     ),
     "firings": _Kind(
         tables.firings,
@@ -74,6 +77,8 @@ _KINDS = {
         ("deployment", "state", "work_pool"),
         (("deployment", "state"), ("deployment",), ("state",), ("work_pool",)),
         ("deployment", "state"),
+        order=("created_us", "id"),  # so that a run that changes stays where it is
+        at="created_us",
     ),
     "audit": _Kind(tables.audit, ("kind", "who"), (("kind",), ("who",)), ("kind", "cause")),
 }
@@ -141,7 +146,8 @@ class HistoryReader:
             if not query.stream:
                 return _list(connection, kind, query)
             cursor = _cursor(connection, query.stream)
-            return replace(_list(connection, kind, _placed(query, cursor)), cursor=cursor)
+            placed = _placed(query, cursor) if kind.order[0] == "pos" else query
+            return replace(_list(connection, kind, placed), cursor=cursor)
 
     def counts(
         self,
@@ -225,11 +231,13 @@ class HistoryReader:
 
     def states(self, run_id: str) -> list[dict[str, Any]]:
         """The states that a run entered, the first one first. Raises `HistoryUnavailable`."""
-        return self._parts(tables.run_states, tables.run_states.c.run == run_id)
+        table = tables.run_states
+        return self._parts(table, table.c.run == run_id, [table.c.pos])
 
     def tries(self, action: str) -> list[dict[str, Any]]:
         """The tries of an action, the first one first. Raises `HistoryUnavailable`."""
-        return self._parts(tables.tries, tables.tries.c.action == action)
+        table = tables.tries
+        return self._parts(table, table.c.action == action, [table.c.attempt, table.c.at_us])
 
     def event_reasons(self, events: Sequence[str]) -> list[tuple[str, str, int]]:
         """Event, reason and how many decisions there are of it, of at most `MOST_EVENTS`. Raises `HistoryUnavailable`."""
@@ -243,8 +251,10 @@ class HistoryReader:
         with self._database.reading() as connection:
             return [(event, reason, count) for event, reason, count in connection.execute(select)]
 
-    def _parts(self, table: sa.Table, where: sa.ColumnElement[bool]) -> list[dict[str, Any]]:
-        select = sa.select(table).where(where).order_by(table.c.pos).limit(MOST_ROWS)
+    def _parts(
+        self, table: sa.Table, where: sa.ColumnElement[bool], order: Sequence[sa.Column[Any]]
+    ) -> list[dict[str, Any]]:
+        select = sa.select(table).where(where).order_by(*order).limit(MOST_ROWS)
         with self._database.reading() as connection:
             return [dict(zip(column_names(table), row, strict=True)) for row in connection.execute(select)]
 
@@ -283,17 +293,17 @@ def _check(kind: _Kind, query: HistoryQuery) -> None:
 
 def _list(connection: Connection, kind: _Kind, query: HistoryQuery) -> HistoryPage:
     table = kind.table
-    order = [table.c.pos, *([table.c.row] if "row" in table.c else [])]
-    place = _place(query.before, len(order))
-    low, high = _bounds(connection, table, query)
+    order = [table.c[name] for name in kind.order]
+    place = _place(query.before, kind.order)
+    low, high = _bounds(connection, kind, query)
     if high is not None and (place is None or high < place[0]):
-        place = (high, *[-1 for _ in order[1:]])
+        place = (high, *["" if name == "id" else -1 for name in kind.order[1:]])
     way = _way(connection, kind, query)
     matches = _residual(kind, query, way)
     names = column_names(table)
     found: list[dict[str, Any]] = []
     scanned = size = 0
-    last: tuple[int, ...] | None = None
+    last: tuple[Any, ...] | None = None
     whole = True
     for row in _rows(connection, table, order, way, place, low):
         if scanned == SCAN_ROWS or size > query.most_bytes:
@@ -331,23 +341,30 @@ def _cursor(connection: Connection, stream: str) -> dict[str, Any] | None:
     return None if row is None else dict(zip(column_names(table), row, strict=True))
 
 
-def _place(before: str, parts: int) -> tuple[int, ...] | None:
+def _place(before: str, order: Sequence[str]) -> tuple[Any, ...] | None:
     if not before:
         return None
-    words = before.split(".")
-    if len(words) != parts or not all(
-        re.fullmatch(r"\d{1,19}", word, re.ASCII) and int(word) < 1 << 63 for word in words
-    ):
+    words = dict(zip(order, before.split("."), strict=False))
+    if len(words) != len(order) or before.count(".") >= len(order) or not all(map(_is_place, order, words.values())):
         raise InvalidInput(
             f"{before[:80]!r} is no place in this list; take `next` of the page before", path=("before",)
         )
-    return tuple(map(int, words))
+    return tuple(word if name == "id" else int(word) for name, word in words.items())
 
 
-def _bounds(connection: Connection, table: sa.Table, query: HistoryQuery) -> tuple[int, int | None]:
+def _is_place(name: str, word: str) -> bool:
+    if name == "id":
+        return _ID.fullmatch(word) is not None
+    return re.fullmatch(r"\d{1,19}", word, re.ASCII) is not None and int(word) < 1 << 63
+
+
+def _bounds(connection: Connection, kind: _Kind, query: HistoryQuery) -> tuple[int, int | None]:
     """The first place of the time range, and the one after its last; times ascend with places, so they are found by halves."""
     if query.since_us is None and query.until_us is None:
         return 0, None
+    if kind.order[0] == kind.at:
+        return query.since_us or 0, query.until_us
+    table = kind.table
     ends = connection.execute(
         sa.select(
             sa.select(sa.func.min(table.c.pos)).scalar_subquery(), sa.select(sa.func.max(table.c.pos)).scalar_subquery()
@@ -440,10 +457,10 @@ def _residual(kind: _Kind, query: HistoryQuery, way: _Way) -> Callable[[dict[str
         tests.append(lambda row: has_key_parts(row["key"], query.key_parts))
     if query.since_us is not None:
         since = query.since_us
-        tests.append(lambda row: row["at_us"] >= since)
+        tests.append(lambda row: row[kind.at] >= since)
     if query.until_us is not None:
         until = query.until_us
-        tests.append(lambda row: row["at_us"] < until)
+        tests.append(lambda row: row[kind.at] < until)
     if query.text:
         tests.append(row_text_test(query.kind, query.text))
     return lambda row: all(test(row) for test in tests)
@@ -454,7 +471,7 @@ def _rows(
     table: sa.Table,
     order: Sequence[sa.Column[Any]],
     way: _Way,
-    place: tuple[int, ...] | None,
+    place: tuple[Any, ...] | None,
     low: int,
 ) -> Iterator[Any]:
     """Rows from `place` on towards `low`, newest first, in reads that grow."""
@@ -469,7 +486,7 @@ def _rows(
 
 
 def _select(
-    table: sa.Table, order: Sequence[sa.Column[Any]], way: _Way, place: tuple[int, ...] | None, low: int, size: int
+    table: sa.Table, order: Sequence[sa.Column[Any]], way: _Way, place: tuple[Any, ...] | None, low: int, size: int
 ) -> Any:
     """The rows that follow in the list; the first `size` of them are those of the whole list."""
     newest = [column.desc() for column in order]

@@ -72,6 +72,8 @@ class Retention:
 
     def _drop(self, table: sa.Table, oldest_us: int) -> int:
         with self._database.writing() as connection:
+            if table is tables.tries:
+                return _drop_tries(connection, oldest_us)
             # times ascend with places, so the oldest rows are those with the lowest ones
             old = connection.execute(sa.select(table.c.pos, table.c.at_us).order_by(table.c.pos).limit(STEP_ROWS)).all()
             places = [row.pos for row in old if row.at_us < oldest_us]
@@ -92,6 +94,14 @@ def _drop_marks(connection: Connection, last: int) -> None:
             sa.delete(marks).where(marks.c.mark == sa.bindparam("its_mark"), marks.c.pos == sa.bindparam("its_pos")),
             gone,
         )
+
+
+def _drop_tries(connection: Connection, oldest_us: int) -> int:
+    """Drop those that are too old, which are told by two streams and so have no place."""
+    table = tables.tries
+    key = sa.tuple_(*table.primary_key.columns)
+    old = sa.select(*table.primary_key.columns).where(table.c.at_us < oldest_us).order_by(table.c.at_us)
+    return connection.execute(sa.delete(table).where(key.in_(old.limit(STEP_ROWS)))).rowcount
 
 
 def _us(age: timedelta) -> int:
@@ -126,9 +136,10 @@ def read_stats(database: Database) -> HistoryStats:
                 continue
             oldest = newest = None
             if "at_us" in table.c:
+                age = tables.age_order(table)
                 ends = [
                     connection.execute(sa.select(table.c.at_us).order_by(order).limit(1)).scalar()
-                    for order in (table.c.pos.asc(), table.c.pos.desc())
+                    for order in (age.asc(), age.desc())
                 ]
                 oldest, newest = ends
             found[str(table.name)] = TableStats(rows=_count(connection, table), oldest_us=oldest, newest_us=newest)

@@ -11,6 +11,7 @@ __all__ = [
     "DAY_HOURS",
     "DAY_LEVELS",
     "actions",
+    "age_order",
     "audit",
     "cursors",
     "decisions",
@@ -29,6 +30,12 @@ DAY_HOURS = 24
 DAY_LEVELS = 4  #: added to the level of a tally: the same for a day, at its first hour
 
 metadata = sa.MetaData()
+
+
+def age_order(table: sa.Table) -> sa.Column[int]:
+    """By what the oldest rows of a table come first: their place, or the time where they are of two streams."""
+    column: sa.Column[int] = table.c.pos if "pos" in table.c else table.c.at_us
+    return column
 
 
 def _text(name: str, *, primary_key: bool = False) -> sa.Column[str]:
@@ -151,12 +158,14 @@ tries = sa.Table(
     metadata,
     _text("action", primary_key=True),
     _number("attempt", primary_key=True),
-    _text("at", primary_key=True),
-    _number("pos"),
+    _text("state", primary_key=True),
+    _number(
+        "told"
+    ),  #: 1: an event in `EVENTS` told of it, which is kept when the outcome is not; 0: its outcome in `ENGINE` alone
+    _text("at"),
     _number("at_us"),
-    _text("state"),
     _text("error"),
-    sa.Index("tries_by_pos", "pos"),
+    sa.Index("tries_by_time", "at_us"),
 )
 
 runs = sa.Table(
@@ -169,11 +178,13 @@ runs = sa.Table(
     _text("state"),
     _text("work_pool"),
     _text("doc"),
+    _number("created_us"),
     sa.Index("runs_by_pos", "pos", unique=True),
-    sa.Index("runs_by_deployment", "deployment", "pos"),
-    sa.Index("runs_by_deployment_state", "deployment", "state", "pos"),
-    sa.Index("runs_by_state", "state", "pos"),
-    sa.Index("runs_by_work_pool", "work_pool", "pos"),
+    sa.Index("runs_by_creation", "created_us", "id"),
+    sa.Index("runs_by_deployment", "deployment", "created_us", "id"),
+    sa.Index("runs_by_deployment_state", "deployment", "state", "created_us", "id"),
+    sa.Index("runs_by_state", "state", "created_us", "id"),
+    sa.Index("runs_by_work_pool", "work_pool", "created_us", "id"),
 )
 
 run_states = sa.Table(

@@ -18,7 +18,7 @@ from sqlalchemy.engine import Connection
 from whenthen.history import history_tables as tables
 from whenthen.history.database import Database
 from whenthen.schemas.errors import WhenthenError
-from whenthen.schemas.history_rows import KeyedRow, Rows, Tally, position
+from whenthen.schemas.history_rows import HOUR_US, KeyedRow, Rows, Tally, position
 
 __all__ = ["OTHERS", "Cursor", "CursorMoved", "Projection", "read_cursors"]
 
@@ -26,6 +26,7 @@ MOST_FIRST = 1000  #: values of the first field that one kind's tallies tell apa
 OTHERS = "(others)"
 MOST_HOURS = 16  #: whose values are remembered
 _CHUNK = 200  #: keys in one statement
+_TRIES_LOCK = 0x77687472  #: of PostgreSQL's advisory locks, held from when tries are looked up until they are written
 
 
 class CursorMoved(WhenthenError):
@@ -162,17 +163,23 @@ class Projection:
             connection.execute(sa.insert(tables.decisions), rows.decisions)
         for table, keyed in (
             (tables.firings, rows.firings),
-            (tables.tries, rows.tries),
             (tables.run_states, rows.run_states),
             (tables.audit, rows.audit),
         ):
             if keyed:
                 self._write_keyed(connection, table, keyed, counts)
+        moved = self._write_tries(connection, rows.tries, counts) if rows.tries else set()
         for table, newest in ((tables.actions, rows.actions), (tables.runs, rows.runs)):
             if newest:
                 self._write_newest(connection, table, [newest[key] for key in sorted(newest)])
         if counts:
             self._count(connection, counts)
+        if moved:
+            table = tables.tallies
+            hours = moved | {hour - hour % tables.DAY_HOURS for hour in moved}
+            connection.execute(
+                sa.delete(table).where(table.c.kind == "actions", table.c.hour.in_(hours), table.c["count"] <= 0)
+            )
 
     def _write_keyed(
         self,
@@ -188,6 +195,40 @@ class Projection:
             connection.execute(sa.insert(table), [row for row, _, _ in new])
         for _, tally, count in new:
             counts[tally] += count
+
+    def _write_tries(
+        self, connection: Connection, keyed: Mapping[tuple[Any, ...], KeyedRow], counts: Counter[Tally]
+    ) -> set[int]:
+        """Insert them, or replace what outcomes said by what events tell, whichever of their streams is projected first. So it is
+        the same as if both had been read from the beginning. Gives the hours in which a try is counted no more."""
+        table = tables.tries
+        if not self._database.is_sqlite:  # two streams write it, each under a cursor of its own
+            connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_TRIES_LOCK)))
+        there = _existing(connection, table, list(keyed), table.c.told, table.c.at_us)
+        told = {row[:3]: (row[3], row[4] // HOUR_US) for row in there}
+        taken = [
+            (key, each) for key, each in sorted(keyed.items()) if key not in told or each[0]["told"] >= told[key][0]
+        ]
+        if taken:
+            upsert = self._insert(table)
+            names = ("told", "at", "at_us", "error")
+            connection.execute(
+                upsert.on_conflict_do_update(
+                    index_elements=list(table.primary_key.columns),
+                    set_={name: upsert.excluded[name] for name in names},
+                ),
+                [row for _, (row, _, _) in taken],
+            )
+        moved: set[int] = set()
+        for key, (_, tally, count) in taken:
+            before = told[key][1] if key in told else None
+            if before == tally.hour:
+                continue
+            counts[tally] += count
+            if before is not None:
+                counts[tally._replace(hour=before)] -= count
+                moved.add(before)
+        return moved
 
     def _write_newest(self, connection: Connection, table: sa.Table, rows: list[dict[str, Any]]) -> None:
         """Insert, or replace what is older."""
@@ -251,14 +292,17 @@ class Projection:
         return sqlite.insert(table) if self._database.is_sqlite else postgresql.insert(table)
 
 
-def _existing(connection: Connection, table: sa.Table, keys: Sequence[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
+def _existing(
+    connection: Connection, table: sa.Table, keys: Sequence[tuple[Any, ...]], *more: sa.Column[Any]
+) -> Iterator[tuple[Any, ...]]:
+    """The keys that are there, each with the values of the columns `more`."""
     columns = list(table.primary_key.columns)
     for some in _chunks(keys):
         if len(columns) == 1:
             wanted = columns[0].in_([key[0] for key in some])
         else:
             wanted = sa.tuple_(*columns).in_(some)
-        for row in connection.execute(sa.select(*columns).where(wanted)):
+        for row in connection.execute(sa.select(*columns, *more).where(wanted)):
             yield tuple(row)
 
 

@@ -18,7 +18,7 @@ from whenthen.runs.attempts.attempt_logs import LogLine, LogSlice
 from whenthen.runs.limits.pause_flags import deployment_flag, pool_flag, schedule_flag
 from whenthen.runs.reports.task_runs import TaskRunPage
 from whenthen.runs.run_states import ALLOWED, new_run, transition
-from whenthen.runs.stores import Deployments, Flag, RunFilter, RunPage, Stored, Stores
+from whenthen.runs.stores import Deployments, Flag, Stored, Stores
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.deployments import (
     MAX_PARAMETER_BYTES,
@@ -163,10 +163,6 @@ class BuiltInOrchestrator:
     async def has_run(self, run_id: str) -> bool:
         """Whether there is such a run."""
         return await self._stores.runs.get(run_id) is not None
-
-    async def flow_run_page(self, wanted: RunFilter, *, limit: int) -> RunPage:
-        """A page of runs; see `RunStore.list`."""
-        return await self._stores.runs.list(wanted, limit=limit)
 
     async def logs(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         """The log of the run so far.

@@ -7,6 +7,7 @@ Texts of others are cut, so that each fits into an index, and are free of NUL, w
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from typing import Any, NamedTuple
 import orjson
 
 from whenthen.schemas.decision_records import DecisionBatch
-from whenthen.schemas.times import format_us
+from whenthen.schemas.times import format_us, parse_us
 
 __all__ = [
     "HOUR_US",
@@ -44,7 +45,11 @@ INCARNATION_BITS = (
     44  #: of a place: below them is the sequence, above them which of the streams that had the name it was
 )
 LEFT_OUT = "payload_bytes"  #: in place of a payload that was left out: how large it was
+FAILED_ACTION = "automation.action.failed"  #: the engine's event of a try that failed
+#: its id, which no event from outside has (`schemas.events.check_outside`): the action, and which try it was
+_FAILED_ID = re.compile(r"([0-9a-f]{32}\.[0-9]+)\.failed\.([0-9]{1,18})")
 _MARK = 1 << 63
+_INNER = ("pos", "row", "created_us")  #: columns for finding rows
 _TIMES = {"at_us": "stored", "decided_us": "decided"}
 
 
@@ -74,7 +79,7 @@ KeyedRow = tuple[dict[str, Any], Tally, int]
 class Rows:
     """What some messages become: rows by table, each as the values of its columns, and counts.
 
-    Rows of `keyed` tables bring their counts along, as one that is there already is not counted again.
+    Rows with natural keys bring their counts along, as one that is there already is not counted again.
     """
 
     events: list[dict[str, Any]] = field(default_factory=list)
@@ -130,10 +135,17 @@ class Rows:
             )
         return row + len(batch.rows)
 
+    def add_try(self, row: dict[str, Any], automation: str) -> None:
+        """Add how a try ended. Of two of one try the event's stays, else the later one: `history.projection` does the same."""
+        key = (row["action"], row["attempt"], row["state"])
+        there = self.tries.get(key)
+        if there is None or row["told"] >= there[0]["told"]:
+            self.tries[key] = (row, Tally("actions", automation, row["state"], row["at_us"] // HOUR_US), 1)
+
 
 def shown_row(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row for people: times as text, and nothing of how it is stored."""
-    shown = {name: value for name, value in row.items() if name not in _TIMES and name not in ("pos", "row")}
+    shown = {name: value for name, value in row.items() if name not in _TIMES and name not in _INNER}
     for stored, name in _TIMES.items():
         if stored in row:
             shown[name] = format_us(row[stored])
@@ -194,6 +206,8 @@ def _event(rows: Rows, data: bytes, pos: int, at_us: int) -> None:
     event = orjson.loads(data)
     name = _needed(event["event"])
     event_id = _needed(event["id"])
+    if name == FAILED_ACTION:
+        _failed_try(rows, event, at_us)
     if len(data) > PAYLOAD_BYTES:
         data = _bounded(event, "payload")
         event = orjson.loads(data)  # marks are made of what is kept, as retention makes them again
@@ -202,6 +216,23 @@ def _event(rows: Rows, data: bytes, pos: int, at_us: int) -> None:
     rows.marks.update((mark, pos) for mark in marks)
     rows.names.add(name)
     rows.counts[Tally("events", name, "", at_us // HOUR_US)] += 1
+
+
+def _failed_try(rows: Rows, event: Mapping[str, Any], at_us: int) -> None:
+    """The try that a failure of an action tells of: `ENGINE` forgets it once another one has followed."""
+    found, payload, resource = _FAILED_ID.fullmatch(event["id"]), event.get("payload"), event.get("resource")
+    if found is None or not isinstance(payload, dict) or not isinstance(resource, dict):
+        return  # somebody else's, who may use our names
+    row: dict[str, Any] = {
+        "action": found[1],
+        "attempt": int(found[2]),
+        "state": "dead" if payload.get("final") else "retrying",
+        "told": 1,
+        "at": _text(event.get("occurred")),
+        "at_us": at_us,
+        "error": _text(payload.get("message")),
+    }
+    rows.add_try(row, _text(resource.get("name")))
 
 
 def _first(items: Iterable[Any]) -> Iterable[Any]:
@@ -267,17 +298,18 @@ def _outcome(rows: Rows, outcome: dict[str, Any], pos: int, at_us: int) -> None:
         "doc": _bounded(doc, "result").decode(),
     }
     rows.actions[row["id"]] = row
+    if row["state"] == "retrying" and outcome.get("next_at") is None:
+        return  # the try has begun, or a dead letter was sent again: neither is the end of one
     tried: dict[str, Any] = {
         "action": row["id"],
         "attempt": attempt,
-        "at": _text(outcome["at"]),
-        "pos": pos,
-        "at_us": at_us,
         "state": row["state"],
+        "told": 0,
+        "at": _text(outcome["at"]),
+        "at_us": at_us,
         "error": _text(outcome.get("error")),
     }
-    tally = Tally("actions", row["automation"], row["state"], at_us // HOUR_US)
-    rows.tries.setdefault((row["id"], attempt, tried["at"]), (tried, tally, 1))
+    rows.add_try(tried, row["automation"])
 
 
 def _nothing(rows: Rows, _fields: dict[str, Any], _pos: int, _at_us: int) -> None:
@@ -297,6 +329,7 @@ def _run(rows: Rows, run: dict[str, Any], pos: int, at_us: int) -> None:
         "state": _needed(run["state"]),
         "work_pool": _needed(run["work_pool"]),
         "doc": _bounded(run, "parameters", "result", "related").decode(),
+        "created_us": _created_us(run, at_us),
     }
     rows.runs[row["id"]] = row
     entered: dict[str, Any] = {
@@ -310,6 +343,13 @@ def _run(rows: Rows, run: dict[str, Any], pos: int, at_us: int) -> None:
     }
     tally = Tally("runs", row["deployment"], row["state"], at_us // HOUR_US)
     rows.run_states.setdefault((row["id"], entered["changed"], row["state"], attempt), (entered, tally, 1))
+
+
+def _created_us(run: Mapping[str, Any], at_us: int) -> int:
+    try:
+        return parse_us(run["created"])
+    except (ValueError, KeyError, TypeError):
+        return at_us
 
 
 def _audit(rows: Rows, note: dict[str, Any], pos: int, at_us: int) -> None:

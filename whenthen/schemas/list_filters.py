@@ -60,7 +60,7 @@ _TEXT_FIELDS: Mapping[str, Sequence[str]] = {
     "audit": (),
 }
 #: what stands beside a document, and is no part of it
-_NO_TEXT = frozenset({"seq", "pos", "row", "at_us", "doc", LEFT_OUT})
+_NO_TEXT = frozenset({"seq", "pos", "row", "at_us", "created_us", "doc", LEFT_OUT})
 
 
 def document_test(kind: str, about: Mapping[str, str]) -> Callable[[Mapping[str, Any]], bool]:

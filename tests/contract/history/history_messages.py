@@ -11,6 +11,26 @@ from whenthen.history import Cursor, Message, Projection, Rows, message_rows
 HOUR_US = 3_600_000_000
 START_US = 1_800_000_000_000_000 // HOUR_US * HOUR_US
 IDENTITY = "2026-01-01T00:00:00Z"
+_RUNS_BY = {
+    "deployment": "deployment",
+    "deployment_state": "deployment, state",
+    "state": "state",
+    "work_pool": "work_pool",
+}
+#: statements that make of the tables what they were before a migration
+BEFORE_0004 = (
+    "DROP INDEX runs_by_creation",
+    *(f"DROP INDEX runs_by_{name}" for name in _RUNS_BY),
+    "ALTER TABLE runs DROP COLUMN created_us",
+    *(f"CREATE INDEX runs_by_{name} ON runs ({columns}, pos)" for name, columns in _RUNS_BY.items()),
+)
+BEFORE_0003 = (
+    *BEFORE_0004,
+    "DROP TABLE tries",
+    "CREATE TABLE tries (action TEXT NOT NULL, attempt BIGINT NOT NULL, at TEXT NOT NULL, pos BIGINT NOT NULL, "
+    "at_us BIGINT NOT NULL, state TEXT NOT NULL, error TEXT NOT NULL, PRIMARY KEY (action, attempt, at))",
+    "CREATE INDEX tries_by_pos ON tries (pos)",
+)
 
 
 def event(seq: int, name: str = "order.paid", *, time_us: int | None = None, **fields: Any) -> Message:
@@ -49,7 +69,9 @@ def firing(seq: int, automation: str = "ship", **fields: Any) -> Message:
     )
 
 
-def outcome(seq: int, state: str, attempt: int, *, firing: str = "firing-1", automation: str = "ship") -> Message:
+def outcome(
+    seq: int, state: str, attempt: int, *, firing: str = "firing-1", automation: str = "ship", **fields: Any
+) -> Message:
     document = {
         "key": f"{firing}.0",
         "automation": automation,
@@ -60,9 +82,26 @@ def outcome(seq: int, state: str, attempt: int, *, firing: str = "firing-1", aut
         "at": f"2027-01-15T08:00:0{attempt}Z",
         "error": "" if state == "executed" else "HTTP 500",
         "result": {"status": 200},
-        "next_at": None,
+        "next_at": "2027-01-15T08:01:00Z" if state == "retrying" else None,
+        **fields,
     }
     return Message(f"engine.outcome.{automation}.{firing}.0", seq, START_US + seq * 1_000_000, orjson.dumps(document))
+
+
+def failed(
+    seq: int, attempt: int, *, firing: str, final: bool = False, time_us: int | None = None, **payload: Any
+) -> Message:
+    """The event of a try that failed."""
+    key = f"{firing}.0"
+    return event(
+        seq,
+        "automation.action.failed",
+        time_us=time_us,
+        id=f"{key}.failed.{attempt}",
+        occurred=f"2027-01-15T08:00:0{attempt}Z",
+        resource={"id": "automation.ship", "name": "ship"},
+        payload={"key": key, "attempt": attempt, "message": "HTTP 500", "final": final, **payload},
+    )
 
 
 def task(seq: int, *, firing: str = "firing-1", automation: str = "ship") -> Message:

@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from tests.contract.history.history_messages import (
+    BEFORE_0003,
     HOUR_US,
     IDENTITY,
     START_US,
@@ -352,6 +353,8 @@ def test_tallies_by_day_are_made_of_those_by_hour(database: Database) -> None:
     with database.writing() as connection:
         before = sorted(map(tuple, connection.execute(by_day)))
         connection.execute(sa.delete(tallies).where(tallies.c.level >= DAY_LEVELS))
+        for statement in BEFORE_0003:
+            connection.execute(sa.text(statement))
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '0001'"))
     database.close()
     with database.reading() as connection:

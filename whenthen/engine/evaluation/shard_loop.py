@@ -24,7 +24,12 @@ from whenthen.engine.bus.subjects import (
 from whenthen.engine.decisions import DecisionRecorder
 from whenthen.engine.evaluation.commits.automations_aside import AutomationsAside
 from whenthen.engine.evaluation.commits.batch_storing import BatchStoring
-from whenthen.engine.evaluation.commits.commit_messages import CommitBatch, EvaluationSettings, MessageEncoder
+from whenthen.engine.evaluation.commits.commit_messages import (
+    LONGEST_PLACE_S,
+    CommitBatch,
+    EvaluationSettings,
+    MessageEncoder,
+)
 from whenthen.engine.evaluation.commits.commit_schedule import IDLE_COMMIT_S, CommitSchedule
 from whenthen.engine.evaluation.commits.shard_loading import ShardLoading
 from whenthen.engine.evaluation.firing_counts import FiringCounts
@@ -57,6 +62,9 @@ SLICE_S = 0.005  #: evaluation without yielding to the connection's reader
 FOLLOWS = b'"follows":"'
 #: after which specifications of actions that are used are published again, so that they are not taken for forgotten ones
 RENEW_SPECS_S = 12 * 3600.0
+#: so far the clock of a shard that hears nothing may lie behind while it has places of deleted windows, which are kept an hour longer
+#: than the windows could have changed a decision: a window that is there again when its place is gone was due before, and is dropped
+STANDS_US = 30 * 60 * 1_000_000
 #: how far back predecessors are looked for, as far as the evaluator remembers
 PREDECESSORS_US = 30 * 60 * 1_000_000
 
@@ -129,6 +137,7 @@ class ShardLoop:
         if revisions is not None:
             self._rules = ShardRules(self.shard, events, revisions, stopping=lambda: self._stopping)
         self._marker: Received | None = None  #: a marker that was read and is not passed yet
+        self._places_us = 0  #: until then by the shard's clock places of deleted windows are kept
         self._filters: list[str] = []
         self._stopping = False
         self._ids_read = False  #: whether the recent ids were read; from then on all events are
@@ -206,6 +215,10 @@ class ShardLoop:
             if (rules := await self._rules.load(offset)) is None:
                 return
             self.evaluator.replace_rules(rules)
+        if not all(latest.values()):
+            self._encoder.placed_s = (
+                LONGEST_PLACE_S  # of some that were deleted before; how long is not stored with them
+            )
         await loading.restore(latest, rules=self.revision)
         await self._load_pauses(self.seq)
         if self.evaluator.wants_all_events():
@@ -396,8 +409,17 @@ class ShardLoop:
         if self._cursor.caught_up:
             self.observer.lag(self.shard, 0, 0.0)
             due = self.evaluator.next_deadline_us()
-            if due is not None and self._clock.is_due(due) and not self._clock.tick_outstanding():
+            is_due = due is not None and self._clock.is_due(due)
+            if (is_due or self._stands_still()) and not self._clock.tick_outstanding():
                 await self._publish_tick()
+
+    def _stands_still(self) -> bool:
+        """Whether the clock is to move although nothing comes: see `STANDS_US`."""
+        clock_us = self.evaluator.clock_us
+        if self._encoder.placed_s:
+            self._places_us = max(self._places_us, clock_us + self._encoder.placed_s * 1_000_000)
+            self._encoder.placed_s = 0
+        return clock_us < self._places_us and self._clock.now_us() - clock_us >= STANDS_US
 
     def _idle_wait_s(self) -> float:
         """How long to wait for events before looking at the clock."""

@@ -85,7 +85,7 @@ class Outcomes:
         Raises:
             BusUnavailable: at least one is not known to be stored.
         """
-        message = self._message(task, state, result=result, error=error, next_at=next_at)
+        message = self._message(task, state, event, result=result, error=error, next_at=next_at)
         published, stored = await self._send_both(event, message) if event is not None else (True, False)
         if not stored:
             await _persist(lambda: publish_batch(self._bus.client, [message], expect=None))
@@ -99,11 +99,11 @@ class Outcomes:
             "error": str(error),
             "reason": error.reason,
             "attempts": task.attempt,
-            "at": format_time(self._now()),
+            "at": self._ended(event),
         }
         subject = dead_subject(task.firing.automation, task.firing.id, task.index)
         dead = Message(subject, orjson.dumps(letter), self._dead_ttl_s)
-        message = self._message(task, OutcomeState.DEAD, error=error)
+        message = self._message(task, OutcomeState.DEAD, event, error=error)
         await _persist(lambda: publish_batch(self._bus.client, [dead, message], expect=None))
         if event is not None:
             await self._tell(event)
@@ -134,6 +134,7 @@ class Outcomes:
         self,
         task: ActionTask,
         state: OutcomeState,
+        event: Event | None,
         *,
         result: Any = None,
         error: ActionError | None = None,
@@ -143,13 +144,17 @@ class Outcomes:
             task,
             state,
             attempt=task.attempt,
-            at=format_time(self._now()),
+            at=self._ended(event),
             error=str(error) if error is not None else "",
             result=_plain(result),
             next_at=format_time(next_at) if next_at is not None else None,
         )
         subject = outcome_subject(task.firing.automation, task.firing.id, task.index)
         return Message(subject, outcome.encode(), self._ttl_s)
+
+    def _ended(self, event: Event | None) -> str:
+        """When the try ended: outcome, dead letter and event say the same."""
+        return format_time(event.occurred if event is not None else self._now())
 
 
 async def _stored(answer: asyncio.Future[Delivery]) -> bool:

@@ -98,7 +98,7 @@ def create_app(
         spans=spans,
     )
     access = access or AccessControl(AccessStore(MemoryBucket(), MemoryBucket()), token=token, clock=clock)
-    admission = Admission(access, origin=origin, refusals=refusals, budget=budget)
+    admission = Admission(access, origin=origin, refusals=refusals, budget=budget, rates=rates)
     return HttpApp(
         ingest, lambda: _fastapi(api, version, admission, rates), metrics=metrics, admission=admission, at_hand=at_hand
     )

@@ -89,7 +89,7 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
             operation["responses"].pop("422", None)
             if path.startswith("/api/"):
                 _state_need(operation, method, path)
-                _add_errors(operation, "400", "401", "403", "404", "409", "503")
+                _add_errors(operation, "400", "401", "403", "404", "409", "429", "503")
                 if "requestBody" in operation:
                     _add_errors(operation, "413", "415")
     paths["/readyz"]["get"]["responses"]["503"] = {
@@ -137,7 +137,7 @@ def _publish() -> dict[str, Any]:
         },
         "responses": {"202": _accepted("JetStream has acknowledged every event.")},
     }
-    _add_errors(operation, "400", "401", "403", "413", "415")
+    _add_errors(operation, "400", "401", "403", "413", "415", "429")
     _add_errors(operation, "503", model=PublishFailure)
     return operation
 

@@ -46,24 +46,37 @@ class RateLimits:
         Raises:
             HttpError: 429, its source has used up what the webhook gives it; the request does not count.
         """
-        source = source_of(scope, self._proxies)
-        key = (webhook, limit, source)
+        self.check_room(webhook, limit, scope)
+        self.count(webhook, limit, scope)
+
+    def check_room(self, name: str, limit: RateLimit, scope: Scope) -> None:
+        """Raises HttpError (429): a request more would be too many. It is not counted."""
+        key = (name, limit, self.source(scope))
         now = self._clock()
         window = limit.within.total_seconds()
-        used = max(self._used.pop(key, now), now) + window / limit.count
+        used = max(self._used.get(key, now), now) + window / limit.count
         # a hair above, as sums of fractions are not exact
         if used - now <= window * (1 + 1e-9):
-            self._remember(key, used, now)
             return
-        used -= window / limit.count
-        self._remember(key, used, now)
-        wait_s = max(1, math.ceil(used + window / limit.count - now - window))
+        wait_s = max(1, math.ceil(used - now - window))
         raise HttpError(
             429,
             "rate_limited",
             f"more than {limit} from this address; send again in {wait_s} seconds",
             (b"retry-after", b"%d" % wait_s),
         )
+
+    def count(self, name: str, limit: RateLimit, scope: Scope) -> None:
+        """Count a request, whether there was room for it or not; what is used up never is more than all."""
+        key = (name, limit, self.source(scope))
+        now = self._clock()
+        window = limit.within.total_seconds()
+        used = max(self._used.pop(key, now), now) + window / limit.count
+        self._remember(key, min(used, now + window), now)
+
+    def source(self, scope: Scope) -> str:
+        """See `source_of`."""
+        return source_of(scope, self._proxies)
 
     def _remember(self, key: tuple[str, RateLimit, str], used: float, now: float) -> None:
         if len(self._used) >= MOST_SOURCES:

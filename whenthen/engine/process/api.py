@@ -160,7 +160,7 @@ class ServerApi:
         self.system_sizes = SystemQueries(bus, shards=shards, disk=disk).system_sizes
         self.list_decisions = automations.list_decisions
         self.list_windows = AutomationWindows(rule_registry, lists).list_windows
-        actions = ActionQueries(dead_letters, lists, names, whole)
+        actions = ActionQueries(dead_letters, lists, names, whole, history)
         firings = FiringQueries(bus.client, lists, names, whole, actions)
         self.list_firings = firings.list_firings
         self.get_firing = firings.get_firing

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from whenthen.engine.bus import stream_pages
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
 from whenthen.engine.execution import DeadLetters
+from whenthen.engine.flow_runs.run_store import NatsRunStore
 from whenthen.engine.http import Listing, Page
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.id_prefixes import IdPrefixes
@@ -52,11 +54,12 @@ class Lists:
         registry = RuleRegistry(Rules(), shards=1, resolve_secret=str)
         history, ids = HistoryQuestions(bus), IdPrefixes(bus.client)
         lists, names, whole = MergedLists(bus, history), KnownNames(registry), WholeIds(ids, history)
-        actions = ActionQueries(DeadLetters(bus.client), lists, names, whole)
+        actions = ActionQueries(DeadLetters(bus.client), lists, names, whole, history)
         firings = FiringQueries(bus.client, lists, names, whole, actions)
         events = EventQueries(bus, EventPositions(), ids, lists, names, whole)
         self.events, self.get_event, self.kept_event = events.list_events, events.get_event, events.kept_event
-        orchestrator = BuiltInOrchestrator(memory_stores(), DeploymentSet())
+        stores = dataclasses.replace(memory_stores(), runs=NatsRunStore(bus.client))
+        orchestrator = BuiltInOrchestrator(stores, DeploymentSet())
         runs = RunQueries(orchestrator, ids, lists, names, whole)
         self.runs, self.get_run = runs.list_runs, runs.get_run
         self.firings, self.get_firing = firings.list_firings, firings.get_firing
@@ -181,7 +184,8 @@ async def test_an_action_is_listed_once_as_it_is_now(bus: Bus, tmp_path: Path) -
         found, _ = await every(lists.actions, 3, firing="firing-5")
         assert [each.key for each in found] == ["firing-5.0"]
         found, _ = await every(lists.actions, 3, firing="firing-5")
-        assert found == [await lists.get_action("firing-5.0")]
+        one = await lists.get_action("firing-5.0")
+        assert found == [one.model_copy(update={"tries": []})]
         firing = await lists.get_firing("firing-5")
         assert (firing.event, [each.outcome for each in firing.actions]) == ("event-5", ["executed"])
         for ask, wrong in (
@@ -262,6 +266,93 @@ async def test_old_runs_are_found_behind_many_newer_ones(bus: Bus, tmp_path: Pat
                 found, notes = await every(lists.runs, limit, **filters)
                 assert [each.id for each in found] == expected
                 assert notes == []
+
+
+RUN_LIST = [f"{n:032x}" for n in range(24)]
+
+
+def run_of(seq: int, n: int, state: str = "Scheduled", **fields: Any) -> made.Message:
+    """The `n`-th run, of two that were created at each moment."""
+    message = made.run(
+        seq, state, run_id=RUN_LIST[n], created=f"2027-01-15T08:{n // 2:02}:00.000000Z", deployment=f"d{n % 3}"
+    )
+    return message._replace(data=orjson.dumps({**orjson.loads(message.data), **fields}))
+
+
+async def test_runs_are_listed_by_their_creation_whatever_of_them_is_in_the_history(bus: Bus, tmp_path: Path) -> None:
+    async with listing(bus, tmp_path) as lists:
+        await store(bus, *(run_of(n + 1, n, parameters={"large": "x" * 20_000}) for n in range(12)))
+        await lists.project("KV_WT_runs", "runs", RUN_LIST[11])
+        await store(
+            bus, *(run_of(20 + n, n, "Running") for n in range(0, 12, 4)), *(run_of(40, n) for n in (13, 12, 15, 14))
+        )
+        newest = RUN_LIST[15::-1]
+        running = [RUN_LIST[n] for n in (8, 4, 0)]
+
+        async def holds() -> None:
+            for limit in (1, 2, 3, 5, 100):
+                found, notes = await every(lists.runs, limit)
+                assert [each.id for each in found] == newest, limit
+                assert notes == []
+                assert [each.id for each in found if each.state == "Running"] == running
+                assert {len(each.parameters.get("large", "")) for each in found if each.state != "Running"} == {
+                    0,
+                    20_000,
+                }
+                for filters, expected in (
+                    ({"state": "running"}, running),
+                    ({"state": "Scheduled"}, [each for each in newest if each not in running]),
+                    ({"deployment": "d1"}, [each for n, each in reversed([*enumerate(RUN_LIST[:16])]) if n % 3 == 1]),
+                    ({"since": "2027-01-15T08:03:00Z", "until": "2027-01-15T08:07:00Z"}, RUN_LIST[13:5:-1]),
+                    ({"id": RUN_LIST[9]}, [RUN_LIST[9]]),
+                ):
+                    assert [each.id for each in (await every(lists.runs, limit, **filters))[0]] == expected, filters
+
+        await holds()
+        await lists.project("KV_WT_runs", "runs", RUN_LIST[14])
+        await holds()
+        for wrong in ("", "5", "5.x", "2027-01-15T08:00:00Z/" + RUN_LIST[0], f"-1.{RUN_LIST[0]}"):
+            with pytest.raises(InvalidInput, match="follow its `Link`"):
+                await lists.runs(Page(before=wrong))
+
+
+async def test_runs_without_a_history_are_those_that_changed_last_and_the_list_says_so(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listing(bus, tmp_path) as lists:
+        await store(bus, *(run_of(n + 1, n) for n in range(24)))
+        first = await lists.runs(Page(limit=3))  # nothing of it is in the history yet
+        assert [each.id for each in first] == RUN_LIST[:20:-1]
+    history = HistoryQuestions(bus)
+    ids = IdPrefixes(bus.client)
+    merged, whole = MergedLists(bus, history), WholeIds(ids, history)
+    names = KnownNames(RuleRegistry(Rules(), shards=1, resolve_secret=str))
+    runs = RunQueries(BuiltInOrchestrator(memory_stores(), DeploymentSet()), ids, merged, names, whole)
+    found, notes = await every(runs.list_runs, 5)
+    assert [each.id for each in found] == RUN_LIST[::-1]
+    assert all("no process has the role history" in note for note in notes)
+    # a page goes on where another one ended, whoever answered it
+    rest = await runs.list_runs(Page(limit=2, before=first.following["before"] if first.following else None))
+    assert [each.id for each in rest] == RUN_LIST[20:18:-1]
+    for name, value in (("_MAX_SCANNED", 7), ("_BLOCK", 2), ("_MAX_BLOCK", 2)):  # eight runs
+        monkeypatch.setattr(stream_pages, name, value)
+    found, notes = await every(runs.list_runs, 5)
+    assert [each.id for each in found] == RUN_LIST[:15:-1]
+    assert any("those that changed last" in note for note in notes)
+
+
+async def test_a_history_that_is_far_behind_is_not_waited_for(
+    bus: Bus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with listing(bus, tmp_path) as lists:
+        await store(bus, run_of(1, 0))
+        await lists.project("KV_WT_runs", "runs", RUN_LIST[0])
+        await store(bus, *(run_of(n + 1, n) for n in range(1, 20)))
+        for name, value in (("_MAX_SCANNED", 7), ("_BLOCK", 2), ("_MAX_BLOCK", 2)):  # eight runs
+            monkeypatch.setattr(stream_pages, name, value)
+        page = await lists.runs(Page(limit=5))
+        assert [each.id for each in page] == RUN_LIST[19:14:-1]
+        assert any("is being filled" in note for note in page.notes)
 
 
 async def test_filters_find_the_same_before_and_after_the_history_has_it(bus: Bus, tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tests.examples import up_to
 from tests.integration.counting import CountingEvaluator, CountingRules
 from tests.unit.engine.evaluation.stored_rules import StoredRules
 from tests.unit.engine.evaluation.virtual_time import START_S, now_us, run
+from whenthen.engine.bus.records import Message
 from whenthen.engine.bus.subjects import outcome_of, window_subject
 from whenthen.engine.decisions import DecisionRecorder
 from whenthen.engine.evaluation import shard_loop as loop_module
@@ -318,6 +319,67 @@ def test_a_loop_that_is_idle_leaves_no_changes_in_its_offset_and_asks_for_no_tim
         assert len(process.faults.operations) == count
         loop.stop()
         await task
+
+    run(idle())
+
+
+SHIPPED = {
+    "name": "shipped",
+    "trigger": {
+        "expect": "order.shipped",
+        "after": "order.paid",
+        "posture": "proactive",
+        "window": "tumbling",
+        "within": "10m",
+        "for_each": ["id"],
+    },
+    "actions": ["do-nothing"],
+}
+
+
+def shipped() -> Evaluator:
+    return Evaluator(RuleSet.compile([Automation.model_validate(SHIPPED)]))
+
+
+async def settled(loop: ShardLoop, seq: int) -> None:
+    while loop.committed < seq or not loop.caught_up:
+        await asyncio.sleep(0.01)
+
+
+def test_a_shard_that_hears_nothing_moves_its_clock_while_places_of_deleted_windows_are_kept() -> None:
+    """So a bucket that was deleted early, and is there again once its place is gone, is over."""
+
+    async def idle() -> None:
+        scene = Scene([], shipped)
+        process = MemoryConnection(scene.server)
+        shard_log = FencedShardLog(process.engine, 0)
+        states: list[Kept] = []
+        bucket = window_subject(0, shipped().rules.automations["shipped"].leaves[0].id, "a")
+        scene.server.on_stored.append(lambda kept: states.append(kept) if kept.subject == bucket else None)
+        task = asyncio.create_task((loop := scene.loop_of(process, shard_log)).run())
+        await settled(loop, scene.server.publish(event("order.paid", 1, id="b")))
+        await asyncio.sleep(300)
+        scene.server.publish(event("order.paid", 1000, id="a"))
+        await settled(loop, scene.server.publish(event("order.shipped", 1001, id="a")))
+        await asyncio.sleep(310)  # the check at the end of the other bucket
+        fired = sum(".firing." in subject for subject in scene.server.stored())
+        assert states[-1].expires_us, "the bucket is deleted, and its place kept"
+        await asyncio.sleep(3 * 3600)
+        assert scene.server.get(states[-1].subject) is None
+        assert shard_log.offset.clock_us > states[-1].expires_us - 3600 * 1_000_000
+        count = len(process.faults.operations)
+        await asyncio.sleep(24 * 3600)
+        assert len(process.faults.operations) == count
+        assert process.faults.operations.count("publish ticks.0") < 8
+        loop.stop()
+        await task
+        assert states[0].data is not None
+        scene.server.store([Message(states[0].subject, states[0].data)], subject="", expect=None)
+        task = asyncio.create_task((loop := scene.loop_of(MemoryConnection(scene.server))).run())
+        await settled(loop, scene.server.publish(event("order.paid", 3, id="z")))
+        loop.stop()
+        await task
+        assert sum(".firing." in subject for subject in scene.server.stored()) == fired == 1
 
     run(idle())
 

@@ -322,6 +322,33 @@ def test_a_filter_that_is_misspelt_is_refused_with_the_near_ones(path: str, name
     assert named in refused.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(
+    ("path", "named"),
+    [
+        ("/api/events?event=a&event=b", "event is given 2 times and holds one value; give it once"),
+        ("/api/events?limit=5&limit=5", "limit is given 2 times"),
+        ("/api/runs?state=RUNNING&limit=5&state=FAILED&state=x", "state is given 3 times"),
+        ("/api/automations?after=a&after=b", "after is given 2 times"),
+        ("/api/history/events?name=a&name=b", "name is given 2 times"),
+        ("/api/history/events/counts?by=name&by=name", "by is given 2 times"),
+        ("/api/stream?id=abcd&id=abce", "id is given 2 times"),
+        ("/api/why?automation=a&automation=b&event=e", "automation is given 2 times"),
+        ("/api/sources/refused?webhook=a&webhook=b", "webhook is given 2 times"),
+        ("/events?text=a&text=b", "text is given 2 times"),
+        ("/login?next=/a&next=/b", "next is given 2 times"),
+    ],
+)
+def test_a_parameter_that_holds_one_value_and_is_given_twice_is_refused(path: str, named: str) -> None:
+    refused = call(FakeApi(), "GET", path)
+    assert refused.status_code == 400
+    assert named in refused.text
+
+
+def test_a_parameter_that_holds_several_values_is_given_several_times() -> None:
+    assert call(FakeApi(), "GET", "/api/events?label=id=a&label=kind=b").status_code == 200
+    assert call(FakeApi(), "GET", "/api/why?automation=a&key=id=a&key=kind=b").status_code == 200
+
+
 def test_what_is_to_be_said_of_a_list_is_in_its_head(monkeypatch: pytest.MonkeyPatch) -> None:
     listing: Listing[Any] = Listing()
     listing.notes = ["one", "two, of 'ä\r\n'"]

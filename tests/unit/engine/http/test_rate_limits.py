@@ -60,6 +60,16 @@ def test_a_burst_of_the_whole_number_is_taken_and_then_one_in_each_part_of_the_w
     assert taken(limits, 30) == 10
 
 
+def test_what_is_counted_beyond_the_limit_is_no_more_than_all_of_it() -> None:
+    clock = Clock()
+    limits = RateLimits(clock=clock)
+    for _ in range(1000):
+        limits.count("w", LIMIT, scope("1.1.1.1"))
+    assert taken(limits, 5) == 0
+    clock.now += 5.1
+    assert taken(limits, 30) == 10
+
+
 def test_requests_that_are_refused_do_not_count_and_the_wait_is_told() -> None:
     clock = Clock()
     limits = RateLimits(clock=clock)

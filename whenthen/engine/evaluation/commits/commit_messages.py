@@ -78,6 +78,7 @@ class MessageEncoder:
         self._shard = shard
         self._settings = settings
         self._encodings: dict[tuple[str, FiringState, bool], _Encoding] = {}
+        self.placed_s = 0  #: how long the places are kept of windows that were deleted since somebody set it to 0
 
     def forget_actions(self) -> None:
         """Forget the actions of the rules so far, and that their specifications were published."""
@@ -137,6 +138,7 @@ class MessageEncoder:
             place_s = LONGEST_PLACE_S
             if remains_us is not None:
                 place_s = min(place_s, PLACE_S + remains_us // 1_000_000)
+            self.placed_s = max(self.placed_s, place_s)
         return Message(subject, encode_window(trigger, key, state or b""), place_s)
 
     def _encode_actions(

@@ -16,9 +16,11 @@ from fastapi import Request
 
 from whenthen.engine.access import SERVER_TOKEN, AccessControl, AccessScope, Grant, NotAdmitted
 from whenthen.engine.http.access.session_cookies import session_cookie
+from whenthen.engine.http.access.wrong_tokens import WrongTokens
 from whenthen.engine.http.answers import HttpError, Scope
 from whenthen.engine.http.bodies import BodyBudget, header, media_type, read_body
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
+from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.http.request_origin import RequestOrigin
 
 __all__ = ["FORM_TYPE", "Admission", "Entry", "read_form", "who_asks"]
@@ -41,18 +43,25 @@ class Admission:
     """The door of one application."""
 
     def __init__(
-        self, access: AccessControl, *, origin: RequestOrigin | None, refusals: RefusalLog, budget: BodyBudget
+        self,
+        access: AccessControl,
+        *,
+        origin: RequestOrigin | None,
+        refusals: RefusalLog,
+        budget: BodyBudget,
+        rates: RateLimits,
     ) -> None:
         self.access = access
         self.origin = origin
         self.refusals = refusals
         self.budget = budget
+        self._wrong = WrongTokens(rates)
 
     async def enter(self, scope: Scope) -> Entry:
         """Find who sends a request.
 
         Raises:
-            NotAdmitted: nobody who is known here. HttpError: 400, it can be read in two ways. BusUnavailable: not known at the moment.
+            NotAdmitted: nobody who is known here. HttpError: 400, it can be read in two ways; 429, its address has sent too many wrong tokens. BusUnavailable: not known at the moment.
         """
         if self.access.open:
             return Entry(self.access.own, True)
@@ -63,7 +72,7 @@ class Admission:
             kind, _, token = given[0].decode("latin-1").partition(" ")
             if kind.lower() != "bearer":
                 raise NotAdmitted("send `Authorization: Bearer <token>`")
-            return Entry(await self.access.by_token(token.strip()), True)
+            return Entry(await self._by_token(token.strip(), scope), True)
         cookie = session_cookie(scope, self.origin)
         if cookie is None:
             raise NotAdmitted("send `Authorization: Bearer <token>`")
@@ -77,6 +86,16 @@ class Admission:
                 "a changing request with a session says where it comes from, in Origin or Sec-Fetch-Site; programs send a token",
             )
         return Entry(grant, grant.proves(header(scope, b"x-csrf-token") or ""))
+
+    async def _by_token(self, token: str, scope: Scope) -> Grant:
+        mark = self._wrong.check(token, scope)
+        try:
+            grant = await self.access.by_token(token)
+        except NotAdmitted:
+            self._wrong.wrong(mark, scope)
+            raise
+        self._wrong.right(mark)
+        return grant
 
     async def check_route(self, entry: Entry, need: AccessScope | None, request: Request) -> None:
         """Return if who sends a request may have it answered. A form that is looked at is left in `request.state.form`.

@@ -19,6 +19,7 @@ from fastapi.routing import APIRoute
 from whenthen.engine.access import AccessScope
 from whenthen.engine.http.access.admission import Admission, Entry
 from whenthen.engine.http.answers import Scope
+from whenthen.engine.http.models.known_parameters import check_repeated, single_parameters
 from whenthen.schemas.errors import BusUnavailable, WhenthenError
 
 __all__ = ["ADMISSION", "ENTRY", "ROUTES", "Need", "ScopedRoute", "need_of", "until_refused"]
@@ -177,6 +178,7 @@ class ScopedRoute(APIRoute):
         super().__init__(path, endpoint, **options)
         for method in self.methods or ():
             need_of(method, self.path)
+        self._single = single_parameters(self)
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
@@ -189,6 +191,7 @@ class ScopedRoute(APIRoute):
                 if entry is None:  # below /api `app` has asked already
                     entry = request.scope[ENTRY] = await admission.enter(request.scope)
                 await admission.check_route(entry, need if isinstance(need, AccessScope) else None, request)
+            check_repeated(request, self._single)
             return await handle(request)
 
         return admitted

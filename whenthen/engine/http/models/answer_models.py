@@ -31,6 +31,7 @@ from whenthen.engine.http.models.page_answers import (
 )
 from whenthen.engine.http.models.run_answers import (
     ActionState,
+    ActionTry,
     BackfillState,
     DeadLetterCount,
     DeploymentDetail,
@@ -51,6 +52,7 @@ from whenthen.schemas.firings import FiringState
 __all__ = [
     "Accepted",
     "ActionState",
+    "ActionTry",
     "AutomationDetail",
     "AutomationState",
     "AutomationSummary",

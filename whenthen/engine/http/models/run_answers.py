@@ -11,6 +11,7 @@ from whenthen.schemas.deployments import RunState
 
 __all__ = [
     "ActionState",
+    "ActionTry",
     "BackfillState",
     "DeadLetterCount",
     "DeploymentDetail",
@@ -245,6 +246,15 @@ class TaskRunList(AnswerModel):
     """How many the run has. Of one attempt 20,000 are kept."""
 
 
+class ActionTry(AnswerModel):
+    """How one try of an action ended."""
+
+    attempt: int
+    state: Literal["retrying", "executed", "dead", "dropped"]
+    at: str
+    error: str = ""
+
+
 class ActionState(AnswerModel):
     """How an action stands."""
 
@@ -265,6 +275,8 @@ class ActionState(AnswerModel):
     """Absent until it was tried."""
     next_at: str | None = None
     """When the next try is due; absent until it was tried."""
+    tries: list[ActionTry] = Field(default_factory=list)
+    """Those that ended, the first one first. Absent in lists, and while no process with the role history answers."""
 
 
 class DeadLetterCount(AnswerModel):

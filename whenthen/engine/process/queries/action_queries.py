@@ -13,11 +13,12 @@ from whenthen.engine.bus.subjects import short_token
 from whenthen.engine.execution import DeadLetters, decode_letter
 from whenthen.engine.http import Listing, Page
 from whenthen.engine.http import answer_models as answers
+from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
 from whenthen.engine.process.queries.lists.asked_list import AskedList, read_asked
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import ListKind, MergedLists, sequence
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
-from whenthen.schemas.errors import NotFound
+from whenthen.schemas.errors import BusUnavailable, NotFound
 from whenthen.schemas.times import format_us, parse_time, to_us
 
 __all__ = ["ActionQueries"]
@@ -27,7 +28,10 @@ _OUTCOMES = ("waiting", *(state.value for state in OutcomeState))
 
 
 class ActionQueries:
-    def __init__(self, dead_letters: DeadLetters, lists: MergedLists, names: KnownNames, ids: WholeIds) -> None:
+    def __init__(
+        self, dead_letters: DeadLetters, lists: MergedLists, names: KnownNames, ids: WholeIds, history: HistoryQuestions
+    ) -> None:
+        self._history = history
         self._ids = ids
         self._dead_letters = dead_letters
         self._lists = lists
@@ -44,14 +48,23 @@ class ActionQueries:
         return self._names.noted(page, listed, [answers.ActionState.model_validate(each.fields) for each in listed])
 
     async def get_action(self, key: str) -> answers.ActionState:
-        """How an action stands. Raises NotFound, Conflict (the beginning of several)."""
+        """How an action stands, with its tries. Raises NotFound, Conflict (the beginning of several)."""
         firing, whole = await self._ids.action(key)
         for each in await self.of_firing(firing):
             if each.key == whole:
-                return each
+                return await self._with_tries(each)
         raise NotFound(
             f"there is no action {whole[:200]!r}; `whenthen firings show {firing[:64]}` has those of its firing"
         )
+
+    async def _with_tries(self, action: answers.ActionState) -> answers.ActionState:
+        try:
+            rows = await self._history.action_tries(action.key)
+        except BusUnavailable:
+            return action
+        fields = answers.ActionTry.model_fields
+        tries = [answers.ActionTry(**{name: row[name] for name in fields}) for row in rows]
+        return action.model_copy(update={"tries": tries})
 
     async def of_firing(self, firing: str) -> list[answers.ActionState]:
         """Those of a firing, by its whole id, in their order."""

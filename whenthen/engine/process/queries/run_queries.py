@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import MISSING, asdict, fields, replace
+from typing import Any
 
+import orjson
+
+from whenthen.engine.bus.stream_pages import StoredMessage
 from whenthen.engine.bus.streams import RUN_STATES
 from whenthen.engine.http import Listing, Page
 from whenthen.engine.http import answer_models as answers
@@ -13,7 +17,15 @@ from whenthen.engine.process.queries.lists.asked_list import AskedList, read_ask
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MOST_SCANNED, STOPPED, MergedLists, without_history
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
-from whenthen.runs import BuiltInOrchestrator, RunFilter, attempt_logs
+from whenthen.runs import (
+    PAGE_BYTES,
+    BuiltInOrchestrator,
+    RunFilter,
+    RunPageCollector,
+    Stored,
+    attempt_logs,
+    run_from_record,
+)
 from whenthen.runs.reports import task_runs
 from whenthen.schemas.deployments import (
     TERMINAL,
@@ -23,16 +35,18 @@ from whenthen.schemas.deployments import (
 )
 from whenthen.schemas.errors import BusUnavailable, InvalidInput, NotFound
 from whenthen.schemas.history_rows import LEFT_OUT
-from whenthen.schemas.times import parse_time, to_us
+from whenthen.schemas.times import format_us, parse_us
 
 __all__ = ["RunQueries", "flow_run_detail"]
 
 _COLUMNS = {"deployment": "deployment", "state": "state", "work_pool": "work_pool"}
 _STREAM = f"KV_{RUN_STATES}"
+_EVERY_RUN = f"$KV.{RUN_STATES}.>"
+_Place = tuple[int, str]  #: when a run was created, in microseconds, and its id
 _FIELDS = [each.name for each in fields(FlowRun)]
 #: of what the history left out
 _DEFAULTS = {each.name: each.default for each in fields(FlowRun) if each.default is not MISSING} | {"parameters": {}}
-_MOST_ROWS = 1000  #: of one look into the history
+_FILLED = "the history is being filled; until then the runs that changed last are looked through"
 _PAGE_BYTES = 4_000_000  #: of the text of a log in one answer
 
 
@@ -47,76 +61,98 @@ class RunQueries:
         self._names = names
 
     async def list_runs(self, page: Page) -> Listing[answers.FlowRunDetail]:
-        """Those that the bucket still has, by their creation; then those that only the history has, the last changed first."""
+        """By their creation, the newest first: those of the history, and of the bucket what changed since. Without a history those that
+        changed last of the bucket."""
         state = page.choice("state", [state.value for state in RunState])
         if state is not None:
             page = page.with_filter("state", state)
         if "firing" in page.filters:
             page = page.with_filter("firing", await self._whole.firing(page.filters["firing"]))
-        in_history = page.before is not None and page.before.isascii() and page.before.isdecimal()
+        before = None if page.before is None else _place(page.before)
         asked = read_asked(
-            "runs",
-            page if in_history else replace(page, before=None),
-            columns=_COLUMNS,
-            filters=_COLUMNS,
-            now=self._lists.clock(),
+            "runs", replace(page, before=None), columns=_COLUMNS, filters=_COLUMNS, now=self._lists.clock()
         )
-        found: Listing[answers.FlowRunDetail] = Listing()
-        if not in_history:
-            wanted = RunFilter(
-                deployment=page.filters.get("deployment"),
-                states=None if state is None else frozenset({RunState(state)}),
-                work_pool=page.filters.get("work_pool"),
-                before=None if page.before is None else _cursor(page.before),
-                fits=_fits(asked),
-            )
-            runs = await self._orchestrator.flow_run_page(wanted, limit=page.limit)
-            found.extend(flow_run_detail(stored.run) for stored in runs)
-            if runs.more:
-                found.following = {"before": f"{runs[-1].run.created}/{runs[-1].run.id}"}
-                return found
-        if len(found) < page.limit:
-            await self._add_older(found, asked)
+        changed: Sequence[FlowRun] | None = None
+        note = _FILLED
+        try:
+            rows = await self._lists.history_rows(_STREAM, asked, before=page.before)
+            changed = await self._lists.behind(_STREAM, _EVERY_RUN, rows["cursor"], _stored_run)
+        except BusUnavailable as error:
+            note = without_history(error)
+        if changed is not None:
+            found = await self._merged(asked, before, rows, changed)
+        else:
+            found = await self._of_bucket(page, asked, before)
+            found.notes = [note, *found.notes]
         if not found and found.following is None:
             found.notes = [*found.notes, *self._names.notes(page)]
         return found
 
-    async def _add_older(self, found: Listing[answers.FlowRunDetail], asked: AskedList) -> None:
-        """Add runs of the history that the bucket does not have any more."""
-        before: int | str = (
-            (await self._lists.stream_state(_STREAM))["first_seq"] if asked.before is None else asked.before
-        )
-        left_out = scanned = 0
-        # they are in the order of their changes, and `until` is about their creation: there may be many to pass over
-        limit = asked.limit - len(found)
-        while True:
-            try:
-                rows = await self._lists.history_rows(
-                    _STREAM, replace(asked, until_us=None), before=before, limit=limit
-                )
-            except BusUnavailable as error:
-                found.notes = [without_history(error)]
-                return
-            following = rows["next"]
-            for row in rows["rows"]:
-                if not _in_range(row["created"], asked):
-                    continue
-                if len(found) == asked.limit:
-                    following = before
-                    break
-                left_out += LEFT_OUT in row
-                found.append(answers.FlowRunDetail.model_validate({**_DEFAULTS, **row}))
-                before = str(row["pos"])
-            scanned += rows["scanned"]
-            if following is None or len(found) == asked.limit or scanned >= MOST_SCANNED:
-                break
-            before, limit = following, _MOST_ROWS
+    async def _merged(
+        self, asked: AskedList, before: _Place | None, rows: Mapping[str, Any], changed: Sequence[FlowRun]
+    ) -> Listing[answers.FlowRunDetail]:
+        """Runs of the history, and in their places those that changed behind it."""
+        newer: dict[str, FlowRun] = {}
+        for run in changed:  # the newest revision comes first
+            newer.setdefault(run.id, run)
+        end = None if rows["next"] is None else _place(rows["next"])
+        fits = _fits(asked, before)
+        listed: list[tuple[_Place, FlowRun | Mapping[str, Any]]] = [
+            *((_place_of(run), run) for run in newer.values() if fits(run) and (end is None or _place_of(run) >= end)),
+            *(((row["created_us"], row["id"]), row) for row in rows["rows"] if row["id"] not in newer),
+        ]
+        listed.sort(key=lambda each: each[0], reverse=True)
+        shown = listed[: asked.limit]
+        found, left_out = await self._details([each for _, each in shown])
+        following = _place_text(shown[-1][0]) if len(listed) > len(shown) else rows["next"]
         if following is not None:
-            found.following = {"before": str(following)}
-            if scanned >= MOST_SCANNED:
-                found.notes = [STOPPED % scanned]
+            found.following = {"before": following}
+            if rows["scanned"] >= MOST_SCANNED:
+                found.notes = [STOPPED % rows["scanned"]]
         if left_out:
-            found.notes = [*found.notes, f"of {left_out} runs the large parameters or results are not kept any more"]
+            found.notes = [*found.notes, f"of {left_out} runs the large parameters or results are left out"]
+        return found
+
+    async def _details(
+        self, shown: Sequence[FlowRun | Mapping[str, Any]]
+    ) -> tuple[Listing[answers.FlowRunDetail], int]:
+        """Runs as they are answered, and of how many something is left out. What the history does not keep comes from the bucket."""
+        found: Listing[answers.FlowRunDetail] = Listing()
+        left_out, room = 0, PAGE_BYTES
+        for each in shown:
+            if isinstance(each, FlowRun):
+                found.append(flow_run_detail(each))
+                continue
+            size = int(each.get(LEFT_OUT, 0))
+            if size and room > 0:
+                try:
+                    found.append(flow_run_detail((await self._orchestrator.get_flow_run(each["id"])).run))
+                    room -= size
+                    continue
+                except NotFound:
+                    pass
+            left_out += bool(size)
+            found.append(answers.FlowRunDetail.model_validate({**_DEFAULTS, **each}))
+        return found, left_out
+
+    async def _of_bucket(self, page: Page, asked: AskedList, before: _Place | None) -> Listing[answers.FlowRunDetail]:
+        """Of the runs that changed last those that were created last."""
+        older_than = None if before is None else (format_us(before[0]), before[1])
+        collector = RunPageCollector(RunFilter(before=older_than, fits=_fits(asked)), page.limit, PAGE_BYTES)
+
+        def take(message: StoredMessage) -> None:
+            run = _stored_run(message)
+            if run is not None:
+                collector.take(Stored(run, message.seq), len(message.data))
+
+        cut = (await self._lists.look(_STREAM, _EVERY_RUN, take, limit=1)).next is not None
+        runs = collector.page()
+        found = Listing(flow_run_detail(stored.run) for stored in runs)
+        if cut:
+            found.notes = ["there are more runs than are looked through: those that changed last were"]
+        if runs.more:
+            found.following = {"before": _place_text(_place_of(runs[-1].run))}
+        return found
 
     async def get_run(self, run_id: str) -> answers.FlowRunDetail:
         """A run; of one that the bucket does not have any more what the history has. Raises NotFound, Conflict."""
@@ -173,25 +209,45 @@ def flow_run_detail(run: FlowRun) -> answers.FlowRunDetail:
     return answers.FlowRunDetail.model_validate(run, from_attributes=True)
 
 
-def _fits(asked: AskedList) -> Callable[[FlowRun], bool]:
-    wanted = replace(asked, equal={}).wanted("id")
+def _stored_run(message: StoredMessage) -> FlowRun | None:
+    """A run of the bucket; None for the marker of a deletion, and what can not be read."""
+    try:
+        if not message.data:
+            return None
+        run = run_from_record(orjson.loads(message.data))
+        parse_us(run.created)
+        return run
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _fits(asked: AskedList, before: _Place | None = None) -> Callable[[FlowRun], bool]:
+    wanted = asked.wanted("id")
 
     def fits(run: FlowRun) -> bool:
-        return _in_range(run.created, asked) and wanted({name: getattr(run, name) for name in _FIELDS})
+        place = _place_of(run)
+        return (
+            (asked.since_us is None or place[0] >= asked.since_us)
+            and (asked.until_us is None or place[0] < asked.until_us)
+            and (before is None or place < before)
+            and wanted({name: getattr(run, name) for name in _FIELDS})
+        )
 
     return fits
 
 
-def _in_range(created: str, asked: AskedList) -> bool:
-    if asked.since_us is None and asked.until_us is None:
-        return True
-    at_us = to_us(parse_time(created))
-    return (asked.since_us is None or at_us >= asked.since_us) and (asked.until_us is None or at_us < asked.until_us)
+def _place_of(run: FlowRun) -> _Place:
+    """Where a run is in the list, as the history has it."""
+    return parse_us(run.created), run.id
 
 
-def _cursor(text: str) -> tuple[str, str]:
+def _place_text(place: _Place) -> str:
+    return f"{place[0]}.{place[1]}"
+
+
+def _place(text: str) -> _Place:
     """When the last run of the page before was created, and its id."""
-    created, _, run_id = text.partition("/")
-    if not created or not is_run_id(run_id):
+    created, _, run_id = text.partition(".")
+    if not (created.isascii() and created.isdecimal() and len(created) < 18 and is_run_id(run_id)):
         raise InvalidInput(f"{text[:80]!r} is no place in the list of runs; follow its `Link`", path=("before",))
-    return created, run_id
+    return int(created), run_id

@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import stream_info
-from whenthen.engine.bus.stream_pages import StoredMessage, first_since, newest
+from whenthen.engine.bus.stream_pages import StoredMessage, StreamPage, first_since, newest
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
 from whenthen.engine.process.queries.lists.asked_list import AskedList
 from whenthen.schemas.errors import BusUnavailable
@@ -34,6 +34,7 @@ __all__ = [
     "without_history",
 ]
 
+T = TypeVar("T")
 MOST_BYTES = 8 << 20  #: of the documents of a page
 MOST_SCANNED = 50_000  #: rows of the history for one page
 NO_HISTORY = "only what the stream still keeps was looked through: "
@@ -167,10 +168,22 @@ class MergedLists:
                 return found
             before = answer["next"]
 
-    async def stream_state(self, stream: str) -> Mapping[str, Any]:
-        """The state of a stream. Raises BusUnavailable."""
-        state: Mapping[str, Any] = (await stream_info(self._bus.client, stream))["state"]
-        return state
+    async def behind(
+        self, stream: str, subject: str, cursor: Mapping[str, Any] | None, pick: Callable[[StoredMessage], T | None]
+    ) -> Sequence[T] | None:
+        """What a stream has behind a cursor of the history, the newest first; None where that is more than is looked through.
+        Raises BusUnavailable."""
+        ends = _ends(await stream_info(self._bus.client, stream), cursor, there=True)
+        if ends.taken == ends.last:
+            return ()
+        found = await self.look(stream, subject, pick, limit=MOST_SCANNED, after=ends.taken)
+        return None if found.next is not None or len(found) == MOST_SCANNED else found
+
+    async def look(
+        self, stream: str, subject: str, pick: Callable[[StoredMessage], T | None], *, limit: int, after: int = 0
+    ) -> StreamPage[T]:
+        """See `stream_pages.newest`. Raises BusUnavailable."""
+        return await newest(self._bus.client, stream, subject, limit=limit, pick=pick, after=after)
 
     async def _behind(
         self, kind: ListKind, asked: AskedList, ends: _Ends
