@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import threading
 from collections import defaultdict
@@ -205,6 +206,9 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     (server.rules.parent / "drop.csv").write_text("a,b")  # in the folder that is read
     eventually(lambda: [subject for subject, *_ in recorder.messages if subject.startswith("$KV.WT_sources.state.")])
     ask("POST", "/api/sources/resend")
+    ask("POST", "/api/sources/try", json={"webhook": "open", "body": base64.b64encode(b'{"id": "x"}').decode()})
+    ask("POST", "/api/sources/try", json={"webhook": "nobody"})
+    ask("POST", "/api/sources/try", json={"webhook": "open", "body": "no base64"})
     ask("POST", "/hooks/open", content=b"{", headers={"Content-Type": "application/json"})
     for path in ("/healthz", "/readyz", "/metrics", "/asyncapi.json"):
         ask("GET", path)

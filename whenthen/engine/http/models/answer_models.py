@@ -45,7 +45,14 @@ from whenthen.engine.http.models.run_answers import (
     WorkerState,
     WorkPoolState,
 )
-from whenthen.engine.http.models.source_models import RefusedItem, ResendReport, SourceItem, StillRefused
+from whenthen.engine.http.models.source_models import (
+    RefusedItem,
+    ResendReport,
+    SourceItem,
+    SourceReader,
+    StillRefused,
+    TriedRequest,
+)
 from whenthen.schemas.firings import FiringState
 
 __all__ = [
@@ -88,6 +95,7 @@ __all__ = [
     "ScheduleState",
     "ShardPosition",
     "SourceItem",
+    "SourceReader",
     "Status",
     "StillRefused",
     "StoredEvent",
@@ -96,6 +104,7 @@ __all__ = [
     "TaskRunItem",
     "TaskRunList",
     "Trace",
+    "TriedRequest",
     "TriedRules",
     "WebhookItem",
     "WorkPoolState",

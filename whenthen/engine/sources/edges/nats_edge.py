@@ -51,7 +51,9 @@ class NatsEdge:
 
         async def on_error(error: Exception) -> None:
             if "permissions violation" in repr(error).lower() and not lost.done():
-                lost.set_result(f"the server refuses it: {error}")
+                lost.set_result(
+                    f"the server refuses it: {error}; let the user read {reading.stream or reading.subject}"
+                )
 
         async def on_lost() -> None:
             if not lost.done():
@@ -70,7 +72,10 @@ class NatsEdge:
                 user_credentials=reading.credentials,
             )
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
-            raise SourceTrouble(f"nats: no server can be reached: {error or type(error).__name__}") from None
+            raise SourceTrouble(
+                f"NATS can not be read: {error or type(error).__name__}; check the address and login in `url` and `credentials`, and "
+                "that a server runs there"
+            ) from None
         read = asyncio.ensure_future(self._read(client, intake))
         try:
             waited: set[asyncio.Future[Any]] = {read, lost}
