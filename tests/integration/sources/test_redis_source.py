@@ -44,7 +44,7 @@ sources:
         await add(server.port, {"other": "x"}, {"n": 40}, {b"\xff": b"\xfe"}, {"__data__": b"\x89BIN\xff"})
         await here.come(41)
         assert {each["field"] for each in await here.aside(3)} >= {"map.resource.id"}
-        assert await here.metric('whenthen_events_refused_total{reason="invalid_input",source="source:orders"}') == 1.0
+        assert await here.metric('whenthen_events_refused_total{reason="invalid_input",source="source:orders"}') == 2.0
 
         async def all_acknowledged() -> bool:
             async with redis.asyncio.Redis(port=server.port) as client:

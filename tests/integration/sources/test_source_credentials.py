@@ -50,7 +50,8 @@ def said(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
-        if record.levelno >= logging.WARNING
+        if record.name.startswith("whenthen.")
+        and record.levelno >= logging.WARNING
         and record.getMessage().startswith("source ")
         and all(word in record.getMessage() for word in words)
     ]
