@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import threading
 from collections import defaultdict
@@ -84,8 +85,19 @@ MANY_RULES = "automations:\n" + "".join(
 #: the record of the format is written before anybody can listen; tests/integration/test_formats.py has it. What can not be read
 #: is not made here; tests/unit/engine/evaluation/test_set_aside.py has it
 #: Hangs: tests/integration/test_hung_events.py
-#: RefusedRequest: tests/integration/engine/senders/test_refused_requests.py
-NOT_SENT = {"WindowPart", "Format", "UnreadableWindow", "Skip", "HungEvent", "HungAction", "RefusedRequest"}
+#: RefusedRequest: tests/integration/engine/senders/test_refused_requests.py; SourceGone: tests/integration/sources/test_source_reports.py
+NOT_SENT = {
+    "WindowPart",
+    "Format",
+    "UnreadableWindow",
+    "Skip",
+    "HungEvent",
+    "HungAction",
+    "RefusedRequest",
+    "SourceGone",
+}
+#: of which an empty message says something, too
+MAY_BE_EMPTY = ("Tick", "ActionTask", "DeadLetter", "Probe", "AsideMessage", "ReaderReport")
 SUBJECTS = (
     "events.>",
     "ticks.>",
@@ -178,7 +190,11 @@ class Asked:
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Asked, Recorder]]:
     """What a server answered and sent while everything that it can do was done once."""
     folder = tmp_path_factory.mktemp("documents")
-    drops = f"sources: [{{name: drops, read: {{type: folder, path: '{folder}', match: '*.csv'}}}}]"
+    unfit = "map: {event: file.came, resource: {id: $.body.nobody}}"
+    drops = (
+        f"sources: [{{name: drops, read: {{type: folder, path: '{folder}', match: '*.csv'}}}}, "
+        f"{{name: unfit, read: {{type: folder, path: '{folder}', match: '*.txt'}}, {unfit}}}]"
+    )
     server = Serving(folder, {"rules.yaml": RULES, "many.yaml": MANY_RULES, "flows.py": FLOWS, "drops.yaml": drops})
     server.start()
     try:
@@ -202,9 +218,14 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("POST", "/hooks/open", json={"id": "x"})
     ask("POST", "/hooks/open", json={"id": "none"})
     ask("POST", "/hooks/nobody", json={})
-    (server.rules.parent / "drop.csv").write_text("a,b")  # in the folder that is read
-    eventually(lambda: [subject for subject, *_ in recorder.messages if subject.startswith("$KV.WT_sources.state.")])
+    for name in ("drop.csv", "drop.txt"):  # in the folder that is read
+        (server.rules.parent / name).write_text("a,b")
+    for prefix in ("$KV.WT_sources.state.", "senders.aside."):
+        eventually(lambda prefix=prefix: [subject for subject, *_ in recorder.messages if subject.startswith(prefix)])
     ask("POST", "/api/sources/resend")
+    ask("POST", "/api/sources/try", json={"webhook": "open", "body": base64.b64encode(b'{"id": "x"}').decode()})
+    ask("POST", "/api/sources/try", json={"webhook": "nobody"})
+    ask("POST", "/api/sources/try", json={"webhook": "open", "body": "no base64"})
     ask("POST", "/hooks/open", content=b"{", headers={"Content-Type": "application/json"})
     for path in ("/healthz", "/readyz", "/metrics", "/asyncapi.json"):
         ask("GET", path)
@@ -401,7 +422,7 @@ def test_every_message_that_was_sent_is_of_the_published_schema(told: tuple[Aske
     for subject, data, headers in recorder.messages:
         (name,) = [name for name, pattern in patterns.items() if pattern.fullmatch(subject)] or [None]
         assert name is not None, f"no channel for {subject}"
-        if not data and ("KV-Operation" in headers or name in ("Tick", "ActionTask", "DeadLetter", "Probe")):
+        if not data and ("KV-Operation" in headers or name in MAY_BE_EMPTY):
             seen[name] += name in ("Tick", "Probe")
             continue
         payload = _decode(data, components["messages"][f"{name}:Message"]["contentType"])

@@ -85,6 +85,7 @@ REFUSALS: Mapping[str, tuple[str, ...]] = {
     ),
     "webhook": ("not_found",),
     "source:": (
+        "internal",
         "invalid_event",
         "invalid_input",
         "invalid_json",

@@ -60,6 +60,8 @@ SPOILT = [
     ("whenthen_rules_refused == 1", "whenthen_rules_refused == 2"),
     ("> 0.85", "> 0.95"),
     ("max by (webhook) (whenthen_webhook_secrets_missing)", "min by (webhook) (whenthen_webhook_secrets_missing)"),
+    ("max by (webhook) (whenthen_webhook_heard", "min by (webhook) (whenthen_webhook_heard"),
+    ("max by (source) (whenthen_source_reading)", "min by (source) (whenthen_source_reading)"),
     ("whenthen_stream_stuck == 1", "whenthen_stream_stuck == 2"),
     ("max by (automation) (whenthen_automation_set_aside)", "min by (automation) (whenthen_automation_set_aside)"),
 ]

@@ -38,6 +38,17 @@ class Program:
 
         eventually(listens, within_s=30)
 
+    def reload(self) -> None:
+        """Have it read its files again."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGHUP)
+
+    def run(self, *words: object) -> str:
+        """What a command of the server's prints that is run as the server is."""
+        done = subprocess.run([str(word) for word in words], env=self._env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
     def kill(self) -> None:
         if self._process is not None:
             os.killpg(self._process.pid, signal.SIGKILL)  # with what a script of it started
@@ -58,13 +69,15 @@ def redis(folder: Path) -> Program:
     return Program([*words, "--bind", "127.0.0.1", "--save", ""], port, folder / "log")
 
 
-def mosquitto(folder: Path) -> Program:
+def mosquitto(folder: Path, *, passwords: Path | None = None) -> Program:
+    """With a file of `passwords` nobody else is let in."""
     folder.mkdir()
+    who = "allow_anonymous true" if passwords is None else f"allow_anonymous false\npassword_file {passwords}"
     port = free_port()
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     file = folder / "mosquitto.conf"
     file.write_text(
-        f"listener {port} 127.0.0.1\nallow_anonymous true\npersistence true\npersistence_location {folder}/\n"
+        f"listener {port} 127.0.0.1\n{who}\npersistence true\npersistence_location {folder}/\n"
         "autosave_interval 1\nautosave_on_changes true\nuser root\n"
     )
     return Program([program, "-c", file], port, folder / "log")

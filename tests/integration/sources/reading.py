@@ -41,6 +41,39 @@ class Reading:
         await until(there, within_s=within_s)
         return await self.events()
 
+    async def source(self, name: str) -> dict[str, Any]:
+        """What `/api/sources` says of a source."""
+        found = (await self.client.get("/api/sources")).raise_for_status().json()
+        return next(each for each in found if each["kind"] != "webhook" and each["name"] == name)
+
+    async def becomes(self, name: str, state: str, *words: str, within_s: float = 60.0) -> dict[str, Any]:
+        """The source, once it has this state, and its problems these words."""
+        seen: dict[str, Any] = {}
+
+        async def is_so() -> bool:
+            seen.update(await self.source(name))
+            problems = " ".join(seen["problems"])
+            return seen["state"] == state and all(word in problems for word in words)
+
+        await until(is_so, within_s=within_s, what=f"{state} {words}")
+        return seen
+
+    async def aside(self, count: int = 1) -> list[dict[str, Any]]:
+        """The messages that are kept aside, newest first, once there are so many."""
+        found: list[dict[str, Any]] = []
+
+        async def there() -> bool:
+            found[:] = (await self.client.get("/api/sources/refused")).raise_for_status().json()
+            return len(found) == count
+
+        await until(there)
+        return found
+
+    async def resend(self, **asked: str) -> dict[str, Any]:
+        answer = await self.client.post("/api/sources/resend", params=asked)
+        report: dict[str, Any] = answer.raise_for_status().json()
+        return report
+
     async def metric(self, line: str) -> float | None:
         text = (await self.client.get("/metrics")).text
         for each in text.splitlines():

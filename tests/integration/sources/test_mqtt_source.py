@@ -23,10 +23,10 @@ def server(tmp_path: Path) -> Iterator[Program]:
     made.kill()
 
 
-async def publish(port: int, *numbers: int) -> None:
-    async with zmqtt.create_client("127.0.0.1", port) as client:
+async def publish(port: int, *numbers: int, body: bytes | None = None, **login: str) -> None:
+    async with zmqtt.create_client("127.0.0.1", port, **login) as client:
         for number in numbers:
-            await client.publish("gauges/one", b'{"n": %d}' % number, qos=zmqtt.QoS.AT_LEAST_ONCE)
+            await client.publish("gauges/one", body or b'{"n": %d}' % number, qos=zmqtt.QoS.AT_LEAST_ONCE)
 
 
 async def test_topics_are_read_over_restarts_of_both_sides(tmp_path: Path, server: Program) -> None:
@@ -45,6 +45,9 @@ sources:
         await publish(server.port, *range(20))
         events = await here.come(20)
         assert events[0]["resource"]["topic"] == "gauges/one"
+        await publish(server.port, 1000, body=b"\xffpoison")
+        (kept,) = await here.aside()
+        assert (kept["source"], kept["shape"]) == ("source:gauges", "no text: 7 bytes")
     await publish(server.port, 20, 21)
     async with reading(tmp_path, text) as here:
         await here.come(22)

@@ -130,6 +130,9 @@ async def test_an_answer_that_fits_nothing_is_refused_once_and_trouble_ends_with
 
         await until(asked_again)
         assert await refused()
+        (kept,) = await server.aside()
+        assert (kept["source"], kept["shape"]) == ("source:list", "{items: text of 4}")
+        assert len((await server.resend())["refused"]) == 1
         site.status = 500
         site.items(1)
         await until(asked_again)

@@ -48,6 +48,8 @@ async def test_an_outbox_is_emptied_over_restarts_of_both_sides(
             await server.come(150)
             write(url, '{"no": "event"}', event(150))
             await server.come(151)
+            (kept,) = await server.aside()
+            assert (kept["reason"], kept["shape"]) == ("invalid_event", "{no: text of 5}")
 
             async def emptied() -> bool:
                 return left(url) == 0

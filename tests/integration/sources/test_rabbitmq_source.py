@@ -62,6 +62,12 @@ sources:
         await publish(url, 1000, body=b"poison")
         await publish(url, 40)
         await here.come(41)
+        (kept,) = await here.aside()
+        assert (kept["source"], kept["reason"], kept["shape"]) == (
+            "source:orders",
+            "invalid_json",
+            "no JSON: text of 6",
+        )
         server.kill()
         server.start()
 

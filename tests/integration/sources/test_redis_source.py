@@ -41,9 +41,10 @@ sources:
     await add(server.port, *({"n": number} for number in range(40)))
     async with reading(tmp_path, text) as here:
         await here.come(40)
-        await add(server.port, {"other": "x"}, {"n": 40})
+        await add(server.port, {"other": "x"}, {"n": 40}, {b"\xff": b"\xfe"}, {"__data__": b"\x89BIN\xff"})
         await here.come(41)
-        assert await here.metric('whenthen_events_refused_total{reason="invalid_input",source="source:orders"}') == 1.0
+        assert {each["field"] for each in await here.aside(3)} >= {"map.resource.id"}
+        assert await here.metric('whenthen_events_refused_total{reason="invalid_input",source="source:orders"}') == 2.0
 
         async def all_acknowledged() -> bool:
             async with redis.asyncio.Redis(port=server.port) as client:

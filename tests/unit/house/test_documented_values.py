@@ -34,7 +34,7 @@ from whenthen.engine.http.monitoring import refusal_log
 from whenthen.engine.live import live_client, live_feed, stored_items
 from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
-from whenthen.engine.process.senders import sender_watch
+from whenthen.engine.process.senders import kept_refusals
 from whenthen.engine.process.settings import Settings, parse_bytes
 from whenthen.engine.projection import history_service, history_writer
 from whenthen.engine.sources.edges import folder_edge, poll_edge
@@ -235,7 +235,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("rules", f"operations and values of a condition | {n(parser.MAX_NODES)} |"),
     ("rules", f"levels of nesting of a condition | {parser.MAX_DEPTH} |"),
     ("sources", f"(at most {n(_MAPPING.events)} items)"),
-    ("sources", f"up to {n(sender_watch.MOST_LISTED)} at a time"),
+    ("sources", f"up to {n(kept_refusals.MOST_LISTED)} at a time"),
     ("sources", f"A folder has at most {n(folder_edge.MAX_FILES)} files"),
     ("sources", f"an answer has at most {poll_edge.MAX_BYTES // 10**6} MB"),
     ("sources", f"The last {n(poll_edge.MAX_SEEN)} ids are remembered"),

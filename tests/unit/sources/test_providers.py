@@ -160,6 +160,24 @@ def test_signature_in_another_encoding_or_cut_is_refused(name: str, recipe: Any)
         assert refusal(name, changed).reason in ("proof_wrong", "proof_malformed")
 
 
+FILLER = "x" * 25_000_000
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_genuine_body_of_25_megabytes_is_read_where_its_webhook_allows_that(name: str) -> None:
+    sample = typical(name)
+    body = copy.deepcopy(sample.body)
+    (body[0] if isinstance(body, list) else body)["filler"] = FILLER
+    translator = hook(name, limits={"body": 26_000_000})
+    request = request_of(PROVIDERS[name], sample.model_copy(update={"body": body}))
+    assert translator.body_limit == 26_000_000
+    made = translator.translate(request, NOW)
+    assert [event.name for event in made.events] == [expected["event"] for expected in sample.events]
+    changed = Request(headers=request.headers, body=request.body[:-2] + b" }")
+    if any(isinstance(each, HmacRecipe) for each in PROVIDERS[name].verify[:1]):
+        assert refusal(name, changed).reason == "proof_wrong"
+
+
 @pytest.mark.parametrize("name", builtin_names())
 @pytest.mark.parametrize(
     ("body", "content_type", "error"),

@@ -1,7 +1,8 @@
-"""`whenthen hooks try`: what a webhook would make of a request. Asks nobody, and stores nothing."""
+"""`whenthen hooks try`: what a webhook would make of a request, by rules at hand or those of a server. Stores nothing."""
 
 from __future__ import annotations
 
+import base64
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
+from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, fail, print_json, stdout
 
 ABOUT = "Webhooks of the rules: what they would make of a request."
@@ -41,35 +43,65 @@ def try_request(
         list[str] | None, typer.Option("--query", "-q", help="name=value; may be given several times.")
     ] = None,
     method: Annotated[str, typer.Option("--method", "-X", help="As the sender calls it.")] = "POST",
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    server: Annotated[
+        bool,
+        typer.Option("--server", help="By the rules that are in force on the server at --url; its proof is looked at."),
+    ] = False,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
 ) -> None:
-    """Show the events that would come of a request. Its proof is not looked at; exit 1 if it would be refused."""
+    """Show the events that would come of a request. Without --server its proof is not looked at. Exit 1 if it would be refused."""
+    headers = dict(_pair(text, ":", "--header") for text in header or ())
+    parts = dict(_pair(text, "=", "--query") for text in query or ())
+    raw = _read(body)
+    if server:
+        made = _asked(url, ca, name, raw, headers=headers, query=parts, method=method)
+    else:
+        made = _read_here(rules, name, raw, headers=headers, query=parts, method=method)
+    if as_json:
+        print_json(made)
+    else:
+        _show(made)
+    if made.get("proof"):
+        raise typer.Exit(1)
+
+
+def _asked(url: str, ca: str | None, name: str, body: bytes, **parts: Any) -> dict[str, Any]:
+    from whenthen.cli.client import Client
+
+    with Client.connect(url, ca) as client:
+        asked = {"webhook": name, "body": base64.b64encode(body).decode(), **parts}
+        found: dict[str, Any] = client.post("/api/sources/try", asked)
+        return found
+
+
+def _read_here(
+    rules: Path, name: str, body: bytes, *, headers: dict[str, str], query: dict[str, str], method: str
+) -> dict[str, Any]:
     from whenthen.rules import TriedWebhooks, load_rules
 
-    headers = dict(_pair(text, ":", "--header") for text in header or ())
-    request = TriedWebhooks.request(
-        _read(body),
-        headers=headers,
-        query=dict(_pair(text, "=", "--query") for text in query or ()),
-        method=method.upper(),
-    )
+    request = TriedWebhooks.request(body, headers=headers, query=query, method=method.upper())
     made = TriedWebhooks(load_rules(rules)).read(name, request, datetime.now(UTC))
     answer = None if made.answer is None else made.answer.body.decode("utf-8", "replace")
-    if as_json:
-        print_json({"events": [event.data for event in made.events], "dropped": made.dropped, "answer": answer})
-        return
+    return {"events": [event.data for event in made.events], "dropped": made.dropped, "answer": answer}
+
+
+def _show(made: dict[str, Any]) -> None:
     out = stdout()
-    for event in made.events:
-        out.print(f"[bold]{escape(event.name)}[/] {escape(event.id)}")
-        for label, value in event.resource.items():
+    for event in made["events"]:
+        out.print(f"[bold]{escape(event['event'])}[/] {escape(event['id'])}")
+        for label, value in event["resource"].items():
             out.print(f"  {escape(label)}: {escape(value)}")
-        for labels in event.related:
+        for labels in event.get("related") or ():
             out.print(f"  related: {escape(', '.join(f'{label}={value}' for label, value in labels.items()))}")
-        out.print(f"  occurred: {escape(str(event.data.get('occurred')))}")
-    for reason in made.dropped:
+        out.print(f"  occurred: {escape(str(event.get('occurred')))}")
+    for reason in made["dropped"]:
         out.print(f"[yellow]no event:[/] {escape(reason)}")
-    if answer is not None:
-        out.print(f"a handshake, answered with: {escape(answer)}")
+    if made["answer"] is not None:
+        out.print(f"a handshake, answered with: {escape(made['answer'])}")
+    if made.get("proof"):
+        out.print(f"[red]its proof does not hold:[/] {escape(made['proof'])}")
 
 
 def _pair(text: str, mark: str, option: str) -> tuple[str, str]:

@@ -24,6 +24,7 @@ __all__ = [
     "RULE_MARKERS",
     "action_prefix",
     "action_subject",
+    "aside_subject",
     "audit_subject",
     "dead_subject",
     "dead_subjects",
@@ -47,6 +48,7 @@ __all__ = [
     "prepared_subject",
     "probe_subject",
     "queued_run_subject",
+    "reader_subject",
     "refused_subject",
     "revision_subject",
     "rule_text_subject",
@@ -262,8 +264,18 @@ def audit_subject(kind: str) -> str:
 
 
 def refused_subject(webhook: str, request: str) -> str:
-    """Where a refused request of a webhook is kept; `*` for all."""
-    return f"senders.refused.{webhook if webhook == '*' else short_token(webhook)}.{request}"
+    """Where a refused request of a webhook is kept."""
+    return f"senders.refused.{short_token(webhook)}.{request}"
+
+
+def aside_subject(source: str, message: str) -> str:
+    """Where a message of a source is kept that became no event."""
+    return f"senders.aside.{short_token(source)}.{message}"
+
+
+def reader_subject(member: str) -> str:
+    """How the sources do that a process reads; `*` for all."""
+    return f"senders.reader.{member}"
 
 
 def heard_subject(webhook: str) -> str:

@@ -77,11 +77,16 @@ class Api(Protocol):
     async def list_sources(self) -> list[answers.SourceItem]:
         """What brings events in."""
 
-    async def list_refused(self, webhook: str | None, limit: int, before: int | None) -> list[answers.RefusedItem]:
-        """Refused requests that are kept, newest first."""
+    async def list_refused(self, source: str | None, limit: int, before: int | None) -> list[answers.RefusedItem]:
+        """Refused requests and messages that are kept, newest first."""
 
-    async def resend(self, webhook: str | None, only: str | None) -> answers.ResendReport:
-        """Read kept requests again."""
+    async def resend(
+        self, source: str | None = None, only: str | None = None, before: int | None = None
+    ) -> answers.ResendReport:
+        """Read what is kept again."""
+
+    async def try_request(self, webhook: str, request: Request) -> answers.TriedRequest:
+        """What a webhook would make of a request. Raises NotFound, InvalidInput."""
 
     def note_refusal(self, source: str, reason: str, detail: str, who: str) -> None:
         """A request was refused; `who` is the address that it came from."""

@@ -221,7 +221,7 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
     app.include_router(api_router(api, budget))
     app.include_router(rule_set_router(api, budget))
     app.include_router(history_router(api))
-    app.include_router(source_router(api))
+    app.include_router(source_router(api, budget))
     app.include_router(stream_router(api))
     app.include_router(token_router(admission.access, admission.refusals, budget))
     app.include_router(login_router(admission, rates, version=version))

@@ -49,7 +49,9 @@ from whenthen.engine.process.queries.stored_log import StoredLog
 from whenthen.engine.process.revisions.compiled_revisions import CompiledRevisions
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading
+from whenthen.engine.process.senders.kept_refusals import KeptRefusals
 from whenthen.engine.process.senders.sender_watch import SenderWatch
+from whenthen.engine.process.senders.webhook_trials import WebhookTrials
 from whenthen.engine.process.why.log_replay import LogReplay
 from whenthen.engine.process.why.record_query import RecordQuery
 from whenthen.engine.process.why.trace_query import TraceQuery
@@ -94,15 +96,15 @@ class ServerApi:
             bus, rule_registry, positions, clock=clock, check_room=None if disk is None else disk.admit, audit=audit
         )
         self.publish = intake.publish
-        self.senders = senders = SenderWatch(
-            bus, rule_registry, metrics, publish=intake.publish, clock=clock, redact=redact
-        )
+        self.senders = senders = SenderWatch(bus, rule_registry, metrics, clock=clock, redact=redact)
+        kept = KeptRefusals(bus, rule_registry, publish=intake.publish, clock=clock, redact=redact)
         self.heard = senders.heard
         self.count_refused = senders.refused
         self.keep_refused = senders.keep
         self.list_sources = senders.list_sources
-        self.list_refused = senders.list_refused
-        self.resend = audited(audit, "requests-resent", senders.resend, told=lambda report: f"{report.sent} sent")
+        self.list_refused = kept.list_refused
+        self.try_request = WebhookTrials(rule_registry, clock=clock).try_request
+        self.resend = audited(audit, "requests-resent", kept.resend, told=lambda report: f"{report.sent} sent")
         self.check_head = intake.check_head
         self.translate = intake.translate
         self.needs_keys = intake.needs_keys

@@ -7,6 +7,7 @@ lease, where the broker does not share the work itself. The translation is pure 
 from __future__ import annotations
 
 from whenthen.engine.sources.edges.postgres_edge import outbox_sql
+from whenthen.engine.sources.message_intake import SourceWatch
 from whenthen.engine.sources.source_runner import SourceRunner
 
-__all__ = ["SourceRunner", "outbox_sql"]
+__all__ = ["SourceRunner", "SourceWatch", "outbox_sql"]

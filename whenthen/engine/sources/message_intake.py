@@ -27,12 +27,19 @@ log = logging.getLogger(__name__)
 RETRY_S = (0.2, 5.0)  #: until an event is published again that the bus did not take; doubled up to the second
 AT_ONCE = 100  #: events of one message that are published at one time
 LOGGED_EVERY_S = 10.0  #: refused messages of one source are logged so often
+WELL_S = 60.0  #: a source that was read for so long is believed to be well
 
 
 class SourceTrouble(WhenthenError):
     """A source can not be read at the moment; the message says why. It is tried again."""
 
     reason = "source_trouble"
+
+
+class _Fault(WhenthenError):
+    """A message met a fault of this program."""
+
+    reason = "internal"
 
 
 class KeepAside(Protocol):
@@ -43,20 +50,32 @@ class KeepAside(Protocol):
 
 @dataclass(slots=True)
 class SourceWatch:
-    """How a source does in this process."""
+    """How a source does in this process. Times are in seconds since 1970."""
 
     state: str = "starting"  #: `starting`, `reading`, `elsewhere` or `trouble`
     detail: str = ""  #: of a trouble
-    heard_at: float | None = None  #: when the last message came, in seconds since 1970
+    since: float = field(default_factory=time.time)  #: when the state became what it is
+    heard_at: float | None = None  #: when the last message came
     messages: int = 0
     events: int = 0
-    refused: dict[str, int] = field(default_factory=dict)  #: by reason
+    duplicates: int = 0  #: of the events, those that the log had already
+    refused: dict[str, int] = field(default_factory=dict)  #: messages that are kept aside, by reason
+    failures: int = 0  #: in a row
+    _said: str = ""  #: the trouble that was told last
+
+    def become(self, state: str, detail: str = "") -> None:
+        if state != self.state:
+            self.state, self.since = state, time.time()
+        self.failures = self.failures + 1 if state == "trouble" else 0
+        self.detail = detail
 
     def in_trouble(self, error: BaseException | str) -> bool:
-        """Note what is wrong; whether that is something else than the last time."""
-        before = (self.state, self.detail)
-        self.state, self.detail = "trouble", str(error) or repr(error)
-        return before != (self.state, self.detail)
+        """Note what is wrong; whether that is to be told: once, until it is something else or the source was well for a while."""
+        if self.state == "reading" and time.time() - self.since > WELL_S:
+            self._said = ""
+        self.become("trouble", str(error) or repr(error))
+        before, self._said = self._said, self.detail
+        return before != self.detail
 
 
 class MessageIntake:
@@ -80,7 +99,9 @@ class MessageIntake:
 
     def reads(self) -> None:
         """Note that the source is read from now on."""
-        self.watch.state, self.watch.detail = "reading", ""
+        if self.watch.state == "trouble":
+            log.info("source %s: it is read again", self._translator.name)
+        self.watch.become("reading")
 
     async def deliver(self, message: SourceMessage) -> None:
         """Return once the message may be acknowledged upstream: each of its events is stored, or it is kept aside.
@@ -99,7 +120,15 @@ class MessageIntake:
             return self._translator.translate(message, datetime.now(UTC))
         except (InvalidInput, UnsupportedMediaType, RenderError) as error:
             await self._refuse(message, error)
-            return None
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it would come again for ever
+            await self.give_up(message, error)
+        return None
+
+    async def give_up(self, message: SourceMessage, error: Exception) -> None:
+        """Keep a message aside that this program fails on, as it would each time that it comes."""
+        fault = _Fault(f"this program failed on it: {error!r}")
+        fault.__cause__ = error
+        await self._refuse(message, fault)
 
     async def publish(self, events: Sequence[Event], message: SourceMessage) -> None:
         """Return once each of the events is stored, or what they came of is kept aside."""
@@ -125,6 +154,7 @@ class MessageIntake:
                 continue
             self._metrics.received(self._translator.label, duplicate=ack.duplicate)
             self.watch.events += 1
+            self.watch.duplicates += ack.duplicate
             return None
 
     async def _refuse(self, message: SourceMessage, error: WhenthenError) -> None:
@@ -133,7 +163,12 @@ class MessageIntake:
         now = time.monotonic()
         if now - self._logged >= LOGGED_EVERY_S:
             self._logged = now
-            log.warning("source %s: a message is refused and kept aside: %s", self._translator.name, error)
+            log.warning(
+                "source %s: a message is refused and kept aside: %s",
+                self._translator.name,
+                error,
+                exc_info=error.__cause__ if isinstance(error, _Fault) else None,
+            )
         wait_s = RETRY_S[0]
         while True:
             try:

@@ -25,7 +25,8 @@ log = logging.getLogger(__name__)
 class SourceLease:
     """The lease called `key`, for the process `member`.
 
-    A holder that dies is succeeded within `lease_s` and twice `renew_s`; one that stops gives its lease back.
+    A holder that dies is succeeded within `lease_s` and twice `renew_s`; one that stops gives its lease back. `elsewhere` is called
+    whenever it is seen that another process has it.
     """
 
     def __init__(
@@ -36,15 +37,22 @@ class SourceLease:
         member: str,
         settings: LeaseSettings | None = None,
         clock: Callable[[], float] = time.monotonic,
+        elsewhere: Callable[[], None] = lambda: None,
     ) -> None:
         self._leases = leases
         self._key = key
         self._member = member
         self._settings = settings or LeaseSettings()
         self._clock = clock
+        self._elsewhere = elsewhere
+        self._gives_way = asyncio.Event()
         self._revision = 0
         self._beat = 0
         self._seen: tuple[int, float] = (0, 0.0)  #: the revision of another holder, and since when it is unchanged
+
+    def give_way(self) -> None:
+        """Let another process have it, if one wants to."""
+        self._gives_way.set()
 
     async def hold(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run `work` whenever this process has the lease, until it is cancelled or `work` fails, which is raised."""
@@ -58,6 +66,11 @@ class SourceLease:
             finally:
                 await end_task(task)
                 await asyncio.shield(self._release())
+            if self._gives_way.is_set():
+                self._gives_way.clear()
+                self._elsewhere()
+                await asyncio.sleep(self._settings.lease_s)
+                continue
             if not task.cancelled() and task.exception() is None:
                 return
             if not task.cancelled():
@@ -66,7 +79,7 @@ class SourceLease:
     async def _keep(self, task: asyncio.Future[None]) -> None:
         """Renew until the work has ended, or the lease was taken or has lapsed."""
         until = self._clock() + self._settings.lease_s
-        while not task.done():
+        while not task.done() and not self._gives_way.is_set():
             await asyncio.wait({task}, timeout=self._settings.renew_s)
             started = self._clock()
             renewed = await self._try(self._renew)
@@ -93,6 +106,7 @@ class SourceLease:
             if self._seen[0] != revision:
                 self._seen = (revision, self._clock())
             if self._clock() - self._seen[1] <= self._settings.lease_s:
+                self._elsewhere()
                 return False
         self._revision = revision
         try:

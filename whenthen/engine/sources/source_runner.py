@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import logging
-import socket
-import uuid
-from collections.abc import Awaitable, Callable, Mapping
+import math
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Protocol
 
 import orjson
@@ -26,10 +26,11 @@ from whenthen.engine.sources.edges.folder_edge import FolderEdge
 from whenthen.engine.sources.edges.nats_edge import NatsEdge
 from whenthen.engine.sources.edges.poll_edge import PollEdge
 from whenthen.engine.sources.edges.postgres_edge import PostgresEdge
-from whenthen.engine.sources.message_intake import KeepAside, MessageIntake, SourceTrouble, SourceWatch
+from whenthen.engine.sources.forgotten_states import LOOK_EVERY_S, forget_states
+from whenthen.engine.sources.message_intake import WELL_S, KeepAside, MessageIntake, SourceWatch
 from whenthen.engine.sources.source_lease import SourceLease
 from whenthen.engine.sources.source_state import SourceState
-from whenthen.schemas.errors import WhenthenError
+from whenthen.schemas.errors import BusUnavailable, WhenthenError
 from whenthen.schemas.event_sources import (
     FolderReading,
     MqttReading,
@@ -46,14 +47,25 @@ __all__ = ["SourceRunner"]
 log = logging.getLogger(__name__)
 
 AGAIN_S = (1.0, 30.0)  #: until a source that failed is read again; doubled up to the second
-WELL_S = 60.0  #: a source that was read for so long is believed to be well
 SHOW_EVERY_S = 1.0
+REPORT_EVERY_S = 5.0  #: and at once when the state of a source changed
+BALANCE_EVERY_S = 10.0
+LEAVE_S = 2.0  #: that a process that stops waits for its report to be taken away
 
 
 class Edge(Protocol):
     """Reads one source. It raises what it can not go on for, and is cancelled to stop."""
 
     async def run(self, intake: MessageIntake) -> None: ...
+
+
+class Reports(Protocol):
+    """Where processes tell each other how their sources do. Each may raise BusUnavailable."""
+
+    async def store(self, watches: Mapping[str, SourceWatch]) -> None: ...
+    async def leave(self) -> None: ...
+    async def others(self) -> Sequence[Mapping[str, str]]:
+        """The state of each source in each other process that lives."""
 
 
 class SourceRunner:
@@ -68,8 +80,10 @@ class SourceRunner:
         resolve_secret: Callable[[str], str],
         metrics: Metrics,
         keep_aside: KeepAside,
+        reports: Reports,
+        member: str,
+        host: str,
         lease: LeaseSettings | None = None,
-        host: str = "",
     ) -> None:
         self.watches: dict[str, SourceWatch] = {}
         self._bus = bus
@@ -80,9 +94,11 @@ class SourceRunner:
         self._keep_aside = keep_aside
         self._lease = lease
         self._leases = NatsLeaseStore(bus, SOURCES)
-        self._host = host or socket.gethostname()
-        self._member = uuid.uuid4().hex
+        self._reports = reports
+        self._host = host
+        self._member = member
         self._tasks: dict[str, tuple[SourceTranslator, asyncio.Task[None]]] = {}
+        self._held: dict[str, SourceLease] = {}  #: by source, those that one process reads
         self._replaced = asyncio.Event()
 
     def replace(self) -> None:
@@ -91,6 +107,7 @@ class SourceRunner:
 
     async def run(self) -> None:
         """Read all sources until it is cancelled."""
+        telling = asyncio.create_task(self._tell(), name="reports of sources")
         try:
             while True:
                 self._replaced.clear()
@@ -98,9 +115,44 @@ class SourceRunner:
                 while not await wait_event(self._replaced, SHOW_EVERY_S):
                     self._show()
         finally:
-            await end_task(*(task for _, task in self._tasks.values()))
+            await end_task(telling, *(task for _, task in self._tasks.values()))
             self._tasks.clear()
             self._show()
+            with suppress(BusUnavailable, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._reports.leave()
+
+    async def _tell(self) -> None:
+        """Say how the sources do, and let others have some of those that one process reads."""
+        loop = asyncio.get_running_loop()
+        told, told_at, balanced_at, swept_at = repr(""), -REPORT_EVERY_S, loop.time(), loop.time()
+        while True:
+            now = loop.time()
+            states = repr([(name, watch.state, watch.detail) for name, watch in self.watches.items()] or "")
+            try:
+                if states != told or (self.watches and now - told_at >= REPORT_EVERY_S):
+                    await (self._reports.store(self.watches) if self.watches else self._reports.leave())
+                    told, told_at = states, now
+                if now - balanced_at >= BALANCE_EVERY_S:
+                    balanced_at = now
+                    self._give_way(await self._reports.others() if self.watches else ())
+                if now - swept_at >= LOOK_EVERY_S:
+                    swept_at = now
+                    await forget_states(KvBucket(self._bus.client, SOURCES), self._remembered())
+            except WhenthenError as error:
+                log.debug("how the sources do is not told yet: %s", error)
+            await asyncio.sleep(SHOW_EVERY_S)
+
+    def _give_way(self, others: Sequence[Mapping[str, str]]) -> None:
+        """Give back what is beyond a fair share, where another process waits for it."""
+        mine = [name for name in self._held if self.watches[name].state == "reading"]
+        waited_for = [name for name in mine if any(states.get(name) == "elsewhere" for states in others)]
+        waiting = [states for states in others if any(states.get(name) == "elsewhere" for name in mine)]
+        theirs = [sum(states.get(name) == "reading" for name in self._held) for states in waiting]
+        fair = math.ceil((len(mine) + sum(theirs)) / (1 + len(theirs)))
+        for name in waited_for[: max(0, len(mine) - fair)]:
+            log.info("source %s: another process reads it from now on", name)
+            self._held[name].give_way()
 
     async def _follow(self, wanted: Mapping[str, SourceTranslator]) -> None:
         """Stop what left the rules or was changed, and start what came; a source that is the same goes on."""
@@ -113,6 +165,7 @@ class SourceRunner:
         for name in ended:
             del self._tasks[name]
             del self.watches[name]
+            self._held.pop(name, None)
         for name, translator in wanted.items():
             if name not in self._tasks and self._is_here(translator):
                 self.watches[name] = watch = SourceWatch()
@@ -135,11 +188,11 @@ class SourceRunner:
             try:
                 await self._read_once(translator, intake)
             except WhenthenError as error:
-                if watch.in_trouble(error) or not isinstance(error, SourceTrouble):
-                    log.warning("source %s: %s", translator.name, error)
+                if watch.in_trouble(error):
+                    log.warning("source %s: %s; it is tried again", translator.name, error)
             except Exception as error:
-                log.exception("source %s failed and is read again", translator.name)
-                watch.in_trouble(error)
+                if watch.in_trouble(error):
+                    log.exception("source %s failed and is read again", translator.name)
             wait_s = AGAIN_S[0] if loop.time() - began > WELL_S else min(wait_s * 2, AGAIN_S[1])
             await asyncio.sleep(wait_s)
 
@@ -147,22 +200,28 @@ class SourceRunner:
         edge, shared = self._edge(translator)
 
         async def read() -> None:
-            intake.watch.state = "starting"
+            if intake.watch.state != "trouble":  # which lasts until it is read again
+                intake.watch.become("starting")
             await edge.run(intake)
 
         if shared:
             await read()
             return
-        if intake.watch.state != "trouble":
-            intake.watch.state = "elsewhere"
-        lease = SourceLease(self._leases, f"lease.{_key(translator.name)}", member=self._member, settings=self._lease)
+        lease = SourceLease(
+            self._leases,
+            f"lease.{_key(translator.name)}",
+            member=self._member,
+            settings=self._lease,
+            elsewhere=lambda: intake.watch.become("elsewhere"),
+        )
+        self._held[translator.name] = lease
         await lease.hold(read)
 
     def _edge(self, translator: SourceTranslator) -> tuple[Edge, bool]:
         """What reads a source, and whether every process may at the same time."""
         reading = translator.model.read
+        state = SourceState(KvBucket(self._bus.client, SOURCES), _state_key(translator))
         if isinstance(reading, FolderReading):
-            state = self._state(translator.name, reading.type, reading.host or "", reading.path)
             return FolderEdge(reading, state, host=self._host), False
         if isinstance(reading, NatsReading):
             return NatsEdge(reading, translator.name, resolve_secret=self._resolve_secret), True
@@ -174,19 +233,28 @@ class SourceRunner:
             return MqttEdge(reading, translator.name, resolve_secret=self._resolve_secret), False
         if isinstance(reading, PostgresReading):
             return PostgresEdge(reading, resolve_secret=self._resolve_secret), False
-        state = self._state(translator.name, reading.type, reading.url)
         meaning = _key(orjson.dumps(translator.model.model_dump(mode="json")).decode())
         return PollEdge(reading, state, resolve_secret=self._resolve_secret, meaning=meaning), False
 
-    def _state(self, *names: str) -> SourceState:
-        """What is remembered of a source; another folder or address of the same source is another memory."""
-        return SourceState(KvBucket(self._bus.client, SOURCES), _key(*names))
+    def _remembered(self) -> set[str]:
+        """Where the sources of the rules have what is remembered of them."""
+        translators = self._sources().values()
+        states = {f"state.{_state_key(each)}" for each in translators}
+        return states | {f"lease.{_key(each.name)}" for each in translators}
 
     def _show(self) -> None:
         for name, watch in self.watches.items():
             self._metrics.show_source(
                 name, reading=name in self._tasks and watch.state == "reading", heard_at=watch.heard_at
             )
+
+
+def _state_key(translator: SourceTranslator) -> str:
+    """Another folder or address of the same source is another memory."""
+    reading = translator.model.read
+    if isinstance(reading, FolderReading):
+        return _key(translator.name, reading.type, reading.host or "", reading.path)
+    return _key(translator.name, reading.type, getattr(reading, "url", ""))
 
 
 def _key(*names: str) -> str:

@@ -52,13 +52,15 @@ class SourceMessage:
     """What a source read at one time.
 
     `delivery` is the same whenever the same message is read again; None where the broker has no such thing, and then a message that
-    comes again is another event unless the mapping has an `id`. `about` says where it is from, as the mapping's `message`.
+    comes again is another event unless the mapping has an `id`. `about` says where it is from, as the mapping's `message`. What is
+    `asked` for is asked for again, so that nothing is lost of one that does not fit.
     """
 
     body: bytes = field(repr=False)
     headers: Mapping[str, str] = field(default_factory=dict)
     delivery: str | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+    asked: bool = False
 
 
 class SourceTranslator:

@@ -58,7 +58,7 @@ async def test_refused_request_is_kept_listed_and_sent_again_when_the_mapping_is
 
         await until(kept)
         [item] = await kept()
-        assert (item["webhook"], item["field"], item["whole"]) == ("shop", "map.resource.id", True)
+        assert (item["source"], item["field"], item["whole"]) == ("webhook:shop", "map.resource.id", True)
         assert "4111-secret" not in json.dumps(item)
         stored = b"".join(path.read_bytes() for path in (tmp_path / "data").rglob("*.blk"))
         assert TOKEN.encode() not in stored
@@ -85,8 +85,8 @@ async def test_refused_request_is_kept_listed_and_sent_again_when_the_mapping_is
     file.write_text(rules("number"))
     async with Server(settings, file) as server, plain_async_client(base_url=server.address, timeout=60) as client:
         running = RunningServer(server, client)
-        other = (await client.post("/api/sources/resend", params={"webhook": "silent"})).json()
-        assert other == {"sent": 0, "events": [], "refused": []}
+        other = (await client.post("/api/sources/resend", params={"source": "silent"})).json()
+        assert other == {"sent": 0, "events": [], "refused": [], "next": None}
         report = (await client.post("/api/sources/resend", params={"id": item["id"][:8]})).json()
         assert (report["sent"], len(report["events"]), report["refused"]) == (1, 1, [])
         event = await running.get(f"/api/events/{report['events'][0].replace('/', '%2F')}")

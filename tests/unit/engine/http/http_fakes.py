@@ -246,11 +246,16 @@ class FakeApi:
     async def list_sources(self) -> list[answers.SourceItem]:
         return []
 
-    async def list_refused(self, webhook: str | None, limit: int, before: int | None) -> list[answers.RefusedItem]:
+    async def list_refused(self, source: str | None, limit: int, before: int | None) -> list[answers.RefusedItem]:
         return []
 
-    async def resend(self, webhook: str | None, only: str | None) -> answers.ResendReport:
+    async def resend(
+        self, source: str | None = None, only: str | None = None, before: int | None = None
+    ) -> answers.ResendReport:
         return answers.ResendReport(sent=0, events=[], refused=[])
+
+    async def try_request(self, webhook: str, request: Request) -> answers.TriedRequest:
+        return answers.TriedRequest(events=[], dropped=[], answer=None, proof="")
 
     def needs_keys(self, webhook: str) -> bool:
         return False

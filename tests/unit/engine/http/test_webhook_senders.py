@@ -14,8 +14,9 @@ from http_fakes import NOW, FakeApi, app_over
 
 from whenthen.actions.http.signatures import signature_headers
 from whenthen.schemas.webhooks import Webhook
-from whenthen.sources import Request, Translation, WebhookTranslator
+from whenthen.sources import Request, Translation, WebhookTranslator, builtin_names, find_provider
 
+LARGE = b" " * 25_000_000
 SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
 
@@ -103,6 +104,17 @@ def test_header_of_a_proof_that_comes_twice_is_refused_whichever_is_right() -> N
         for twice in ([wrong, *headers], [*headers, wrong]):
             assert ask(api, headers=twice, content=body).status_code == 403
     assert {refusal[1] for refusal in api.refusals} == {"proof_repeated"}
+
+
+@pytest.mark.parametrize("name", builtin_names())
+def test_a_body_of_25_megabytes_is_refused_before_it_is_read(name: str) -> None:
+    verify = {} if find_provider(name).verify else {"verify": "none"}
+    api = Hooks(webhook={"preset": name, **(verify or {"secret": "env:A"})})
+    response = ask(api, headers={"content-type": "application/json"}, content=LARGE)
+    proven_by_head = response.status_code in (401, 403)  # who proves nothing is not told of a limit
+    assert proven_by_head or (response.status_code, response.json()["error"]["reason"]) == (413, "body_too_large")
+    assert proven_by_head == bool(find_provider(name).verify)
+    assert api.stored == {}
 
 
 def test_handshake_is_answered_and_stores_nothing() -> None:

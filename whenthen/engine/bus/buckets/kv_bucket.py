@@ -45,7 +45,7 @@ class KvBucket:
     def __init__(self, client: RequestClient, name: str) -> None:
         self.client = client
         self.stream = f"KV_{name}"
-        self._prefix = f"$KV.{name}."
+        self.prefix = f"$KV.{name}."
 
     async def get(self, key: str) -> Revision | None:
         """The newest revision; None when there is none or it is a deletion.
@@ -72,11 +72,11 @@ class KvBucket:
 
     async def update(self, key: str, value: bytes, *, revision: int) -> int:
         """Store the revision after `revision`. Gives its number. Errors: see `create`."""
-        return await publish_expecting(self.client, self._prefix + key, value, revision)
+        return await publish_expecting(self.client, self.prefix + key, value, revision)
 
     async def put(self, key: str, value: bytes) -> int:
         """Store a revision, whatever is there. Errors: see `create`."""
-        return await publish_expecting(self.client, self._prefix + key, value, None)
+        return await publish_expecting(self.client, self.prefix + key, value, None)
 
     async def purge(self, key: str, *, revision: int | None = None) -> None:
         """Forget a key and its revisions; a marker of the deletion stays. With a `revision` only if that is the newest.
@@ -88,7 +88,7 @@ class KvBucket:
         if revision is not None:
             headers[EXPECTED_REVISION] = str(revision)
         head = encode_headers(headers)
-        await _publish(self.client, self._prefix + key, b"", head)
+        await _publish(self.client, self.prefix + key, b"", head)
 
     def newest(self, keys: str = ">") -> AsyncGenerator[Received, None]:
         """The newest revision of each key that the pattern matches, in the order of their storing; a key may come again.
@@ -99,10 +99,10 @@ class KvBucket:
 
     def newest_config(self, keys: str = ">") -> dict[str, object]:
         """The configuration of a consumer that gives the newest revision of each key and then each further one."""
-        return {"deliver_policy": "last_per_subject", "filter_subject": self._prefix + keys}
+        return {"deliver_policy": "last_per_subject", "filter_subject": self.prefix + keys}
 
     async def _newest(self, key: str) -> Revision | None:
-        answer = await self.client.api(f"STREAM.MSG.GET.{self.stream}", {"last_by_subj": self._prefix + key})
+        answer = await self.client.api(f"STREAM.MSG.GET.{self.stream}", {"last_by_subj": self.prefix + key})
         if error := answer.get("error"):
             if error.get("err_code") == _NO_MESSAGE:
                 return None

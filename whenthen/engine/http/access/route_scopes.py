@@ -128,6 +128,7 @@ ROUTES: Final[Mapping[tuple[str, str], Need | AccessScope]] = MappingProxyType(
         ("GET", "/api/sources"): _READ,
         ("GET", "/api/sources/refused"): _READ,
         ("POST", "/api/sources/resend"): _OPERATE,
+        ("POST", "/api/sources/try"): _READ,
         ("GET", "/api/history"): _READ,
         ("GET", "/api/history/{of}"): _READ,
         ("GET", "/api/history/{of}/counts"): _READ,

@@ -46,7 +46,14 @@ from whenthen.engine.http.models.run_answers import (
     WorkerState,
     WorkPoolState,
 )
-from whenthen.engine.http.models.source_models import RefusedItem, ResendReport, SourceItem, StillRefused
+from whenthen.engine.http.models.source_models import (
+    RefusedItem,
+    ResendReport,
+    SourceItem,
+    SourceReader,
+    StillRefused,
+    TriedRequest,
+)
 from whenthen.schemas.firings import FiringState
 
 __all__ = [
@@ -90,6 +97,7 @@ __all__ = [
     "ScheduleState",
     "ShardPosition",
     "SourceItem",
+    "SourceReader",
     "Status",
     "StillRefused",
     "StoredEvent",
@@ -98,6 +106,7 @@ __all__ = [
     "TaskRunItem",
     "TaskRunList",
     "Trace",
+    "TriedRequest",
     "TriedRules",
     "WebhookItem",
     "WorkPoolState",

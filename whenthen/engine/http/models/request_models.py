@@ -9,7 +9,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import (
+    AfterValidator,
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    ValidationError,
+)
 
 from whenthen.engine.http.answers import HttpError
 from whenthen.schemas.errors import InvalidInput, did_you_mean
@@ -17,6 +27,7 @@ from whenthen.schemas.events import EventLimits
 from whenthen.schemas.times import Duration
 
 __all__ = [
+    "HookRequest",
     "Listing",
     "NewEvent",
     "Page",
@@ -27,6 +38,7 @@ __all__ = [
     "RunRequest",
     "bounded",
     "read_fields",
+    "read_hook_request",
     "read_key",
     "read_pause_request",
     "read_rollback",
@@ -195,6 +207,22 @@ class RuleSetRequest(RollbackRequest):
 
     files: Annotated[list[RuleText], Field(max_length=100_000)] | None = None
     """All files of the set; those of the server's own folder when they are missing."""
+
+
+class HookRequest(RequestModel):
+    """A request as a sender makes it to a webhook."""
+
+    webhook: StrictStr = Field(min_length=1, max_length=512)
+    method: StrictStr = Field(default="POST", max_length=16)
+    headers: dict[StrictStr, StrictStr] = Field(default={}, max_length=200)
+    query: dict[StrictStr, StrictStr] = Field(default={}, max_length=1000)
+    body: Base64Bytes = b""
+    """In base64."""
+
+
+def read_hook_request(data: Any) -> HookRequest:
+    """A request that is tried. Raises `HttpError` (400), with the field at fault."""
+    return _read(HookRequest, data)
 
 
 def read_rule_set(data: Any) -> RuleSetRequest:

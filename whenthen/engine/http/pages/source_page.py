@@ -35,18 +35,22 @@ def source_router(api: Api, frame: PageFrame) -> APIRouter:
                 found = await api.list_events(Page(limit=1, filters={"source": f"webhook:{name}", "since": _SINCE}))
             return found[0].received if found else None
 
-        filters = {"kind": "request-refused", "since": _SINCE, **given(what=what)}
-        refused, heard = await asyncio.gather(
-            api.list_audit(Page(limit=_REFUSALS, filters=filters)),
+        filters = {"since": _SINCE, **given(what=what)}
+        requests, messages, heard, found = await asyncio.gather(
+            api.list_audit(Page(limit=_REFUSALS, filters={"kind": "request-refused", **filters})),
+            api.list_audit(Page(limit=_REFUSALS, filters={"kind": "message-refused", **filters})),
             asyncio.gather(*(last_heard(each.name) for each in shown)),
+            api.list_sources(),
         )
+        refused = sorted([*requests, *messages], key=lambda note: note.at, reverse=True)
         return frame.page(
             request,
             "sources.html",
             webhooks=list(zip(shown, heard, strict=True)),
             more=len(webhooks) - len(shown),
             refused=refusals_by_cause(refused),
-            cut=len(refused) == _REFUSALS,
+            cut=_REFUSALS in (len(requests), len(messages)),
+            sources=[each for each in found if each.kind != "webhook"],
             since=_SINCE,
             text=text,
             what=what,

@@ -15,7 +15,12 @@ import orjson
 from whenthen.engine.bus.records import Outcome
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.process.asyncapi.access_messages import SessionsMessage, TokensMessage
-from whenthen.engine.process.asyncapi.audit_messages import AuditMessage, HeardMessage, RefusedRequestMessage
+from whenthen.engine.process.asyncapi.audit_messages import (
+    AsideMessageMessage,
+    AuditMessage,
+    HeardMessage,
+    RefusedRequestMessage,
+)
 from whenthen.engine.process.asyncapi.decision_messages import DecisionsMessage
 from whenthen.engine.process.asyncapi.engine_messages import (
     ActionSpecMessage,
@@ -45,7 +50,7 @@ from whenthen.engine.process.asyncapi.run_messages import (
     ToldEventMessage,
     WorkerMessage,
 )
-from whenthen.engine.process.asyncapi.source_records import SourceStateMessage
+from whenthen.engine.process.asyncapi.source_records import ReaderReportMessage, SourceGoneMessage, SourceStateMessage
 from whenthen.schemas.deployments import FlowRun
 
 __all__ = ["CHANNELS", "Channel", "asyncapi_document"]
@@ -146,7 +151,15 @@ CHANNELS = (
         "RefusedRequest", "SENDERS", "senders.refused.{webhook}.{request}", RefusedRequestMessage,
         "Refused requests whose proof held. An empty message stands for one that was sent again.",
     ),
-    Channel("Heard", "SENDERS", "senders.heard.{webhook}", HeardMessage, "When a webhook took a request last."),
+    Channel(
+        "AsideMessage", "SENDERS", "senders.aside.{aside}.{message}", AsideMessageMessage,
+        "Messages of sources that became no event. An empty message stands for one that was sent again.",
+    ),
+    Channel("Heard", "SENDERS", "senders.heard.{webhook}", HeardMessage, "When a webhook, or `source:<name>`, took something last."),
+    Channel(
+        "ReaderReport", "SENDERS", "senders.reader.{member}", ReaderReportMessage,
+        "How the sources do in each process that reads them. An empty message is of a process that ended.",
+    ),
     Channel("Audit", "AUDIT", "audit.{kind}", AuditMessage, "Who did what, and what was refused."),
     Channel(
         "HistoryQuestion", "", HISTORY_QUESTIONS, HistoryQuestion,
@@ -172,6 +185,10 @@ CHANNELS = (
     Channel(
         "SourceState", "KV_WT_sources", "$KV.WT_sources.state.{source}.{part}", SourceStateMessage,
         "What of a folder or an address was reported already.",
+    ),
+    Channel(
+        "SourceGone", "KV_WT_sources", "$KV.WT_sources.gone.{what}.{source}", SourceGoneMessage,
+        "Since when nobody wants what is remembered of a source.",
     ),
     Channel("Tokens", "KV_WT_tokens", "$KV.WT_tokens.tokens", TokensMessage, "The named tokens of the API, without their values."),
     Channel(
@@ -207,7 +224,10 @@ _PARAMETERS = {
     "revision": "The number of the revision.",
     "text": "The digest of the text.",
     "rules": "The digest of a set of rules.",
-    "member": "The evaluator's id.",
+    "member": "The id of an evaluator, or of a process that reads sources.",
+    "message": "Names a message that was kept aside: 32 hexadecimal digits.",
+    "aside": "The source's name as a token, shortened to a hash when it is long.",
+    "what": "`state` or `lease`.",
     "owner": "The id of the token, or a hash of the server's own one.",
     "position": "The position in EVENTS.",
     "source": "A hash of what is read.",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from whenthen.engine.process.asyncapi.event_messages import MessageModel
 
-__all__ = ["AuditMessage", "HeardMessage", "RefusedRequestMessage"]
+__all__ = ["AsideMessageMessage", "AuditMessage", "HeardMessage", "RefusedRequestMessage"]
 
 
 class AuditMessage(MessageModel):
@@ -41,8 +43,29 @@ class RefusedRequestMessage(MessageModel):
     """In base64; null when it was too large to be kept."""
 
 
+class AsideMessageMessage(MessageModel):
+    """A message of a source that became no event."""
+
+    id: str
+    source: str
+    at: str
+    reason: str
+    field: str
+    detail: str
+    headers: dict[str, str]
+    delivery: str | None
+    """What names it at its broker, of which ids of events are made."""
+    about: dict[str, Any]
+    """Where it is from."""
+    asked: bool
+    """Whether it is asked for again by itself, as an answer of an address is."""
+    body: str | None
+    """In base64; null when it was too large to be kept."""
+
+
 class HeardMessage(MessageModel):
-    """That a webhook took a request."""
+    """That a webhook took a request, or a source a message."""
 
     webhook: str
+    """Its name; of a source `source:<name>`."""
     at: str

@@ -6,8 +6,37 @@ from typing import Any
 
 from pydantic import RootModel
 
-__all__ = ["SourceStateMessage"]
+from whenthen.engine.process.asyncapi.event_messages import MessageModel
+
+__all__ = ["ReaderReportMessage", "SourceCountsRecord", "SourceGoneMessage", "SourceStateMessage"]
 
 
 class SourceStateMessage(RootModel[dict[str, Any] | list[Any]]):
     """For a folder `{"generation": n}` and lists of `[path, size, modified, inode]`; for an address the ids that it had."""
+
+
+class SourceGoneMessage(MessageModel):
+    """Nothing: the time of the message is what counts."""
+
+
+class SourceCountsRecord(MessageModel):
+    """How one source does in one process."""
+
+    state: str
+    """`starting`, `reading`, `elsewhere` or `trouble`."""
+    detail: str
+    since: str
+    heard: str | None
+    messages: int
+    events: int
+    duplicates: int
+    refused: dict[str, int]
+
+
+class ReaderReportMessage(MessageModel):
+    """How sources do in one process of the role `source`; what is older than 20 s is of one that died."""
+
+    member: str
+    host: str
+    process: int
+    sources: dict[str, SourceCountsRecord]

@@ -1,4 +1,4 @@
-"""Keeps refused requests whose proof held, and when each webhook was heard last; sends the kept ones again. One for each process of the role `api`.
+"""Keeps refused requests whose proof held, and when each webhook was heard last. One for each process of the role `api`.
 
 Notes are taken without waiting and stored by a task: at most `MOST_WEBHOOK_BYTES` wait, and what NATS does not take is left out with a line.
 """
@@ -9,11 +9,11 @@ import asyncio
 import logging
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 
 from whenthen.cancellation import wait_event
-from whenthen.engine.bus.connection import Ack, Bus
+from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.stream_pages import StoredMessage, newest
 from whenthen.engine.bus.streams import SENDERS
 from whenthen.engine.bus.subjects import heard_subject, refused_subject
@@ -21,15 +21,15 @@ from whenthen.engine.http import answer_models as answers
 from whenthen.engine.log_lines import one_line
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.process.rule_registry import RuleRegistry
+from whenthen.engine.process.senders.reader_reports import live_readers
 from whenthen.engine.process.senders.sender_records import (
     MOST_WEBHOOK_BYTES,
     RefusedRequest,
     heard_record,
     read_heard,
-    read_refused,
 )
-from whenthen.schemas.errors import BusUnavailable, InvalidInput, WhenthenError
-from whenthen.schemas.events import Event
+from whenthen.engine.process.senders.source_items import source_item
+from whenthen.schemas.errors import BusUnavailable, InvalidInput
 from whenthen.schemas.times import format_time, parse_time
 from whenthen.sources import Request
 
@@ -40,7 +40,6 @@ log = logging.getLogger(__name__)
 HEARD_EVERY_S = 60.0  #: a webhook that is heard is noted so often
 RETRY_S = 1.0
 MOST_SOURCES = 10_000  #: webhooks whose last time is read
-MOST_LISTED = 1000
 
 
 class SenderWatch:
@@ -52,14 +51,12 @@ class SenderWatch:
         rule_registry: RuleRegistry,
         metrics: Metrics,
         *,
-        publish: Callable[[Event], Awaitable[Ack]],
         clock: Callable[[], datetime],
         redact: Callable[[str], str] = lambda text: text,
     ) -> None:
         self._bus = bus
         self._rule_registry = rule_registry
         self._metrics = metrics
-        self._publish = publish
         self._clock = clock
         self._redact = redact
         self._waiting: deque[RefusedRequest] = deque()
@@ -111,10 +108,12 @@ class SenderWatch:
         """Store what was noted, until `stop` is set."""
         await self.look()
         while not stop.is_set():
-            await wait_event(self._arrived, HEARD_EVERY_S)
+            told = await wait_event(self._arrived, HEARD_EVERY_S)
             self._arrived.clear()
             try:
                 await self._store()
+                if not told:
+                    await self.look()
             except BusUnavailable as error:
                 log.debug("what senders sent is not noted yet: %s", error)
                 await asyncio.sleep(RETRY_S)
@@ -125,7 +124,7 @@ class SenderWatch:
         """Read when each webhook was heard last, by any process."""
         for webhook, at in (await self._stored_times()).items():
             self._heard[webhook] = max(at, self._heard.get(webhook, at))
-            self._noted[webhook] = self._heard[webhook]
+            self._noted[webhook] = at
         self._show()
 
     def never_heard(self) -> list[str]:
@@ -154,72 +153,11 @@ class SenderWatch:
                     problems=translator.unreadable_secrets(),
                 )
             )
+        readers = await live_readers(self._bus.client) if compiled.rules.sources else []
         for source in compiled.rules.sources:
-            found.append(
-                answers.SourceItem(
-                    name=source.name,
-                    kind=source.read.type,
-                    reads="map",
-                    proof="",
-                    last_heard=None,
-                    taken=0,
-                    refused={},
-                    problems=[],
-                )
-            )
+            at = times.get(f"source:{source.name}")
+            found.append(source_item(source, readers, None if at is None else format_time(at)))
         return found
-
-    async def list_refused(
-        self, webhook: str | None = None, limit: int = 50, before: int | None = None
-    ) -> list[answers.RefusedItem]:
-        """Refused requests that are kept, the newest first, without what they hold."""
-        found = await self._kept(webhook, limit, before)
-        return [
-            answers.RefusedItem(
-                id=kept.id,
-                webhook=kept.webhook,
-                at=kept.at,
-                reason=kept.reason,
-                field=kept.field,
-                detail=kept.detail,
-                bytes=len(kept.body or b""),
-                whole=kept.body is not None,
-                seq=seq,
-            )
-            for seq, kept in found
-        ]
-
-    async def resend(self, webhook: str | None = None, only: str | None = None) -> answers.ResendReport:
-        """Send kept requests again, the oldest first; those that are taken are not kept any longer. At most `MOST_LISTED` at a time.
-
-        Raises:
-            BusUnavailable: an event could not be stored; the rest stays.
-        """
-        sent = 0
-        events: list[str] = []
-        refused: list[answers.StillRefused] = []
-        for _, kept in reversed(await self._kept(webhook, MOST_LISTED, None)):
-            if only is not None and not kept.id.startswith(only):
-                continue
-            try:
-                if kept.body is None:
-                    raise InvalidInput("its body was too large to be kept; have its sender repeat it")
-                translator = self._rule_registry.webhook(kept.webhook)
-                request = kept.request()
-                made = translator.read(request, self._clock(), request.signed_at)
-            except BusUnavailable:
-                raise
-            except WhenthenError as error:
-                detail = one_line(str(error), self._redact)[:500]
-                refused.append(answers.StillRefused(id=kept.id, webhook=kept.webhook, detail=detail))
-                continue
-            for event in made.events:
-                await self._publish(event)
-                events.append(event.id)
-            # only now: what stands for it is the empty message, which takes its place
-            await self._bus.store(refused_subject(kept.webhook, kept.id), b"")
-            sent += 1
-        return answers.ResendReport(sent=sent, events=events, refused=refused)
 
     # -- inside
 
@@ -253,11 +191,3 @@ class SenderWatch:
 
         found = await newest(self._bus.client, SENDERS, heard_subject("*"), limit=MOST_SOURCES, pick=pick)
         return {webhook: parse_time(at) for webhook, at in reversed(found)}
-
-    async def _kept(self, webhook: str | None, limit: int, before: int | None) -> list[tuple[int, RefusedRequest]]:
-        def pick(message: StoredMessage) -> tuple[int, RefusedRequest] | None:
-            kept = read_refused(message.data)
-            return None if kept is None or (webhook is not None and kept.webhook != webhook) else (message.seq, kept)
-
-        subject = refused_subject("*" if webhook is None else webhook, "*")
-        return await newest(self._bus.client, SENDERS, subject, limit=limit, pick=pick, before=before)

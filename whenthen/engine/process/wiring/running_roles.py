@@ -8,13 +8,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
+import uuid
 from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from importlib import import_module
 
 from whenthen.engine.bus.connection import Ack
 from whenthen.engine.evaluation import LeaseSettings
 from whenthen.engine.execution import Executor
 from whenthen.engine.process.roles import Role
+from whenthen.engine.process.senders.aside_messages import AsideMessages
+from whenthen.engine.process.senders.reader_reports import ReaderReports
 from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.process.wiring.api_role import ApiRole
 from whenthen.engine.process.wiring.evaluator_role import TASK as EVALUATOR_TASK
@@ -27,9 +32,7 @@ from whenthen.engine.process.wiring.scheduler_role import SchedulerRole
 from whenthen.engine.process.wiring.worker_role import WorkerRole
 from whenthen.engine.sources import SourceRunner
 from whenthen.rules import Rules
-from whenthen.schemas.errors import WhenthenError
 from whenthen.schemas.events import Event
-from whenthen.sources.readings import SourceMessage
 
 __all__ = ["RunningRoles"]
 
@@ -142,16 +145,18 @@ def _start_sources(parts: ProcessParts) -> SourceRunner:
             parts.disk.admit()
         return await parts.bus.publish(event)
 
-    async def keep_aside(source: str, message: SourceMessage, error: WhenthenError) -> None:
-        parts.audit.note("message-refused", what=f"source:{source}", who="", detail=str(error), cause=error.reason)
-
+    aside = AsideMessages(parts.bus, parts.audit, clock=lambda: datetime.now(UTC), redact=parts.redactor.text)
+    member, host = uuid.uuid4().hex, socket.gethostname()
     runner = SourceRunner(
         parts.bus,
         lambda: parts.rule_registry.now.sources,
         publish=publish,
         resolve_secret=parts.secrets.resolve,
         metrics=parts.metrics,
-        keep_aside=keep_aside,
+        keep_aside=aside.keep,
+        reports=ReaderReports(parts.bus, member=member, host=host, redact=parts.redactor.text),
+        member=member,
+        host=host,
         lease=LeaseSettings(lease_s=parts.settings.lease.total_seconds()),
     )
     parts.supervisor.start_restarting(SOURCES_TASK, runner.run)

@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import re
+import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 from whenthen.engine.log_lines import one_line
 from whenthen.engine.sources.message_intake import MessageIntake, SourceTrouble
 from whenthen.schemas.base import REFERENCE
+from whenthen.schemas.errors import WhenthenError
 from whenthen.schemas.event_sources import MqttReading, RabbitReading, RedisReading
 from whenthen.sources.readings import SourceMessage
 
@@ -24,7 +26,6 @@ __all__ = ["MqttEdge", "RabbitEdge", "RedisEdge"]
 
 log = logging.getLogger(__name__)
 
-_QUIET: Any = None  #: no log of FastStream's own: what went wrong is raised
 PING_EVERY_S = 2.0
 PING_S = 3.0
 START_S = 15.0
@@ -33,15 +34,31 @@ CLAIM_AFTER_S = 30.0  #: until a message of Redis whose reader died is another's
 SESSION_S = 7 * 86400  #: that an MQTT broker keeps messages for while nobody reads
 
 
+class Failures:
+    """In the place of FastStream's log: it tells of what it would try again for ever, without a word to whoever runs it."""
+
+    def __init__(self) -> None:
+        self.first: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+
+    def log(self, level: int, msg: Any, *_args: Any, exc_info: Any = None, **_options: Any) -> None:
+        if level >= logging.ERROR and not self.first.done():
+            error = exc_info if isinstance(exc_info, BaseException) else sys.exc_info()[1]
+            self.first.set_result(_text_of(error) if error is not None else str(msg))
+
+
 class BrokerEdge(ABC):
     """Connects, takes messages until the broker does not answer any more, and disconnects."""
 
     kind: str  #: in messages
     extra: str  #: what installs its library
+    remedy: str  #: what to look at when it can not be read
 
     @abstractmethod
-    def connect(self, take: Callable[[Any], Any]) -> Any:
-        """A broker of FastStream's with a subscriber that hands messages to `take`. Raises ImportError without its library."""
+    def connect(self, take: Callable[[Any], Any], failures: Any) -> Any:
+        """A broker of FastStream's with a subscriber that hands messages to `take`, and what goes wrong to `failures`.
+
+        Raises ImportError without its library.
+        """
 
     @abstractmethod
     def message(self, found: Any) -> SourceMessage:
@@ -49,6 +66,9 @@ class BrokerEdge(ABC):
 
     async def prepare(self, broker: Any) -> None:  # noqa: B027 - most need nothing
         """Make what the subscriber needs to be there."""
+
+    async def check(self, broker: Any) -> None:  # noqa: B027 - most need nothing
+        """Raise what a ping does not tell, such as that what is read is gone."""
 
     async def leave(self, broker: Any) -> None:  # noqa: B027 - most need nothing
         """Do what comes before the broker is stopped."""
@@ -61,27 +81,42 @@ class BrokerEdge(ABC):
         """
 
         async def take(found: Any) -> None:
-            await intake.deliver(self.message(found))
+            try:
+                message = self.message(found)
+            except Exception as error:  # noqa: BLE001 - whatever is wrong with it, it would come again for ever
+                await intake.give_up(SourceMessage(body=repr(found).encode("utf-8", "backslashreplace")), error)
+            else:
+                await intake.deliver(message)
             await found.ack()
 
+        failures = Failures()
         try:
-            broker = self.connect(take)
+            broker = self.connect(take, failures)
         except ImportError:
             raise SourceTrouble(f"{self.kind} is read with FastStream: pip install 'whenthen[{self.extra}]'") from None
+        except WhenthenError:
+            raise
+        except Exception as error:  # such as an address that is none
+            raise self._trouble(_text_of(error)) from error
         try:
             try:
                 async with asyncio.timeout(START_S):
                     await self.prepare(broker)
                     await broker.start()
+                if not failures.first.done():
+                    intake.reads()
+                while not failures.first.done() and await broker.ping(timeout=PING_S):
+                    async with asyncio.timeout(START_S):
+                        await self.check(broker)
+                    await asyncio.wait({failures.first}, timeout=PING_EVERY_S)
             except Exception as error:  # each client has errors of its own
-                why = one_line(str(error) or type(error).__name__)
-                raise SourceTrouble(f"{self.kind} can not be read: {why}") from error
-            intake.reads()
-            while await broker.ping(timeout=PING_S):
-                await asyncio.sleep(PING_EVERY_S)
-            raise SourceTrouble(f"{self.kind} does not answer any more")
+                raise self._trouble(_text_of(error)) from error
+            raise self._trouble(failures.first.result() if failures.first.done() else "it does not answer any more")
         finally:
             await asyncio.shield(self._stop(broker))
+
+    def _trouble(self, why: str) -> SourceTrouble:
+        return SourceTrouble(f"{self.kind} can not be read: {one_line(why).rstrip('.')}; {self.remedy}")
 
     async def _stop(self, broker: Any) -> None:
         for step in (lambda: self.leave(broker), broker.stop):
@@ -97,21 +132,30 @@ class RedisEdge(BrokerEdge):
     extra = "redis"
 
     def __init__(self, reading: RedisReading, *, resolve_secret: Callable[[str], str], consumer: str) -> None:
+        self.remedy = (
+            f"check the address and login in `url`, and that its user may read the stream {reading.stream} in a group"
+        )
         self._reading = reading
         self._resolve_secret = resolve_secret
         self._consumer = consumer
 
-    def connect(self, take: Callable[[Any], Any]) -> Any:
+    def connect(self, take: Callable[[Any], Any], failures: Any) -> Any:
         from faststream import AckPolicy
         from faststream.redis import RedisBroker, StreamSub
 
         reading = self._reading
-        broker = RedisBroker(_secret(reading.url, self._resolve_secret), logger=_QUIET, apply_types=False)
+        broker = RedisBroker(_secret(reading.url, self._resolve_secret), logger=failures, apply_types=False)
         group: dict[str, Any] = {"group": reading.group, "consumer": self._consumer, "last_id": ">"}
         new = StreamSub(reading.stream, polling_interval=1000, max_records=AT_ONCE, **group)
         left = StreamSub(reading.stream, polling_interval=1000, min_idle_time=int(CLAIM_AFTER_S * 1000), **group)
         for stream in (new, left):  # what comes, and what readers left that died
-            broker.subscriber(stream=stream, decoder=_as_it_is, ack_policy=AckPolicy.MANUAL, max_workers=AT_ONCE)(take)
+            broker.subscriber(
+                stream=stream,
+                parser=_any_entry,
+                decoder=_as_it_is,
+                ack_policy=AckPolicy.MANUAL,
+                max_workers=AT_ONCE,
+            )(take)
         return broker
 
     async def prepare(self, broker: Any) -> None:
@@ -138,10 +182,11 @@ class RabbitEdge(BrokerEdge):
     extra = "rabbitmq"
 
     def __init__(self, reading: RabbitReading, *, resolve_secret: Callable[[str], str]) -> None:
+        self.remedy = f"check the address and login in `url`, and that the queue {reading.queue} is there and its user may read it"
         self._reading = reading
         self._resolve_secret = resolve_secret
 
-    def connect(self, take: Callable[[Any], Any]) -> Any:
+    def connect(self, take: Callable[[Any], Any], failures: Any) -> Any:
         from faststream import AckPolicy
         from faststream.rabbit import Channel, RabbitBroker, RabbitQueue
 
@@ -149,12 +194,20 @@ class RabbitEdge(BrokerEdge):
             _secret(self._reading.url, self._resolve_secret),
             default_channel=Channel(prefetch_count=AT_ONCE),
             fail_fast=True,
-            logger=None,
+            logger=failures,
             apply_types=False,
         )
         queue = RabbitQueue(self._reading.queue, declare=False)  # one that is not there is a mistake, not to be made
         broker.subscriber(queue, decoder=_as_it_is, ack_policy=AckPolicy.MANUAL)(take)
         return broker
+
+    async def check(self, broker: Any) -> None:
+        """Of a queue that is deleted its readers hear nothing: FastStream has no ear for the server's cancellation."""
+        channel = await (await broker.connect()).channel()
+        try:
+            await channel.declare_queue(self._reading.queue, passive=True, robust=False)
+        finally:
+            await channel.close()
 
     def message(self, found: Any) -> SourceMessage:
         raw = found.raw_message
@@ -174,11 +227,12 @@ class MqttEdge(BrokerEdge):
     extra = "mqtt"
 
     def __init__(self, reading: MqttReading, name: str, *, resolve_secret: Callable[[str], str]) -> None:
+        self.remedy = f"check `url`, `username` and `password`, and that the user may subscribe to {reading.topic}"
         self._reading = reading
         self._name = "whenthen-" + re.sub(r"[^A-Za-z0-9_-]", "-", name)
         self._resolve_secret = resolve_secret
 
-    def connect(self, take: Callable[[Any], Any]) -> Any:
+    def connect(self, take: Callable[[Any], Any], failures: Any) -> Any:
         import zmqtt
         from faststream import AckPolicy
         from faststream.mqtt import MQTTBroker, QoS
@@ -203,7 +257,7 @@ class MqttEdge(BrokerEdge):
             reconnect=zmqtt.ReconnectConfig(enabled=False),
             mqtt_connect_timeout=START_S,
             security=security,
-            logger=None,
+            logger=failures,
             apply_types=False,
         )
         broker.subscriber(reading.topic, qos=QoS(reading.qos), decoder=_as_it_is, ack_policy=AckPolicy.MANUAL)(take)
@@ -223,6 +277,23 @@ class MqttEdge(BrokerEdge):
 async def _as_it_is(found: Any) -> Any:
     """In the place of FastStream's decoder: the message itself, which is decoded by its mapping."""
     return found
+
+
+async def _any_entry(found: Any, parse: Callable[[Any], Any]) -> Any:
+    """An entry as FastStream reads it; one that it can not read, as its fields are no text, with these written as escapes."""
+    try:
+        return await parse(found)
+    except Exception:  # noqa: BLE001 - whatever is wrong with it, it would come again for ever
+        texts = {_escaped(name): _escaped(value) for name, value in found["data"].items()}
+        return await parse({**found, "data": {b"__data__": json.dumps(texts).encode()}})
+
+
+def _escaped(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _text_of(error: BaseException) -> str:
+    return str(error) or type(error).__name__
 
 
 def _secret(url: str, resolve: Callable[[str], str]) -> str:

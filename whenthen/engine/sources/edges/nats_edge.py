@@ -49,9 +49,16 @@ class NatsEdge:
         reading = self._reading
         lost: asyncio.Future[str] = asyncio.get_running_loop().create_future()
 
+        failed: list[
+            Exception
+        ] = []  #: what the client met last; while it connects it says no more than that there is no server
+
         async def on_error(error: Exception) -> None:
+            failed[:] = [error]
             if "permissions violation" in repr(error).lower() and not lost.done():
-                lost.set_result(f"the server refuses it: {error}")
+                lost.set_result(
+                    f"the server refuses it: {error}; let the user read {reading.stream or reading.subject}"
+                )
 
         async def on_lost() -> None:
             if not lost.done():
@@ -63,14 +70,21 @@ class NatsEdge:
                 url,
                 name=self._group,
                 connect_timeout=CONNECT_S,
-                allow_reconnect=False,  # whoever runs this connects again, and looks at the stream again
+                # whoever runs this connects again, and looks at the stream again
+                allow_reconnect=False,
+                max_reconnect_attempts=1,  # which counts for the first connection, too
+                reconnect_time_wait=0,
                 ping_interval=5,
                 error_cb=on_error,
                 disconnected_cb=on_lost,
                 user_credentials=reading.credentials,
             )
         except (OSError, nats.errors.Error, TimeoutError, ValueError) as error:
-            raise SourceTrouble(f"nats: no server can be reached: {error or type(error).__name__}") from None
+            why = failed[0] if failed else error
+            raise SourceTrouble(
+                f"NATS can not be read: {str(why) or type(why).__name__}; check the address and login in `url` and `credentials`, and "
+                "that a server runs there"
+            ) from None
         read = asyncio.ensure_future(self._read(client, intake))
         try:
             waited: set[asyncio.Future[Any]] = {read, lost}

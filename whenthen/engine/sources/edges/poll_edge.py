@@ -33,6 +33,7 @@ log = logging.getLogger(__name__)
 MAX_BYTES = 16_000_000  #: of an answer
 MAX_SEEN = 10_000  #: ids that are remembered, beside those of the last answer: 16 bytes each
 MAX_RETRY_AFTER_S = 86400.0
+MAX_PAUSE_S = 30.0  #: to which the pauses grow while it can not be asked, unless it is asked less often anyway
 
 
 class PollEdge:
@@ -61,18 +62,26 @@ class PollEdge:
         memory: dict[str, Any] = await self._state.load("poll") or {}
         if memory.get("meaning") != self._meaning:
             memory.update(meaning=self._meaning, etag=None, modified=None)
+            if (
+                memory.get("wait", 0.0) <= every_s
+            ):  # a new mapping is tried out at once, unless the address wants to be left alone
+                memory.pop("next", None)
+        failed = 0  #: in a row
         timeout = httpx.Timeout(self._reading.timeout.total_seconds())
         async with httpx.AsyncClient(timeout=timeout, follow_redirects=False) as client:
             while True:
                 # the last time may be another process's, whose clock may be another one: it never lets wait for more than `every`
                 wait_s = min(max(memory.get("next", 0.0) - self._clock(), 0.0), max(every_s, memory.get("wait", 0.0)))
                 await asyncio.sleep(wait_s)
-                memory.update(next=self._clock() + every_s, wait=every_s)
+                pause_s = max(every_s, min(2.0**failed, MAX_PAUSE_S) if failed else 0.0)
+                memory.update(next=self._clock() + pause_s, wait=pause_s)
                 trouble = await self._ask(client, memory, intake)
                 await self._state.save("poll", memory)
                 if not trouble:
+                    failed = 0
                     intake.reads()
                     continue
+                failed = min(failed + 1, 10)
                 if intake.watch.in_trouble(trouble):
                     log.warning("%s", trouble)
 
@@ -93,18 +102,22 @@ class PollEdge:
                 memory.update(next=self._clock() + wait_s, wait=wait_s)
         if answer.is_redirect:
             return f"{self._reading.url}: is now at {answer.headers.get('location', '')[:200]}; write that as the `url`"
+        if answer.status_code in (401, 403):
+            return f"{self._reading.url}: answers {answer.status_code} {answer.reason_phrase}; check the secrets in `headers`"
         if answer.status_code != 200:
             return f"{self._reading.url}: answers {answer.status_code} {answer.reason_phrase}; 200 is expected"
-        message = SourceMessage(body=body, headers=_kept(answer), about={"url": self._reading.url})
+        message = SourceMessage(body=body, headers=_kept(answer), about={"url": self._reading.url}, asked=True)
         if self._reading.format == "feed":
             try:
                 # of a large feed this takes seconds
                 found = await asyncio.to_thread(read_feed, body, answer.headers.get("content-type", ""))
-                message = SourceMessage(body=orjson.dumps(found), about=message.about)
+                message = SourceMessage(body=orjson.dumps(found), about=message.about, asked=True)
             except ValueError as error:
                 return f"{self._reading.url}: {error}"
         if not await self._publish_new(message, memory, intake):
-            return f"{self._reading.url}: its answer does not fit the mapping; `whenthen audit --kind message-refused` has the reason"
+            return (
+                f"{self._reading.url}: its answer does not fit the mapping; `whenthen sources refused` has the reason"
+            )
         memory.update(etag=answer.headers.get("etag"), modified=answer.headers.get("last-modified"))
         return ""
 

@@ -87,7 +87,14 @@ class PostgresEdge:
                     await self._listen(connection, intake)
                 await self._empty(connection, reading.outbox or "", intake)
         except psycopg.Error as error:
-            raise SourceTrouble(f"PostgreSQL: {one_line(str(error) or type(error).__name__)}") from error
+            raise SourceTrouble(
+                f"PostgreSQL can not be read: {one_line(str(error) or type(error).__name__)}; check the address and login in `url`"
+                + (
+                    ""
+                    if reading.outbox is None
+                    else f", and that its user may read and delete rows of {reading.outbox}, which `whenthen sources sql {reading.outbox}` makes"
+                )
+            ) from error
 
     async def _listen(self, connection: Any, intake: MessageIntake) -> None:
         intake.reads()
