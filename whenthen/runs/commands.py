@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import orjson
 
@@ -22,11 +22,25 @@ from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import NotFound, RenderError
 from whenthen.schemas.trace_context import TRACE_HEADERS, trace_headers
 
-__all__ = ["Launch", "launch_of", "read_secret", "render_words", "secrets_of"]
+__all__ = [
+    "IMPORTED_NAME",
+    "RUNNER",
+    "Launch",
+    "WarmStart",
+    "launch_of",
+    "read_secret",
+    "render_words",
+    "secrets_of",
+    "warm_start_of",
+]
 
 #: longer values are not put into the environment: Linux refuses more than 128 KiB in one variable
 _MAX_VARIABLE_BYTES = 100_000
-_RUNNER = Path(__file__).with_name("runner.py")
+RUNNER: Final = Path(__file__).with_name("runner.py")
+IMPORTED_NAME: Final = "imported.json"  #: of the file that says which modules a run has imported
+#: variables that an interpreter, or the libraries below it, read when they start
+_AT_START = frozenset({"LANG", "LANGUAGE", "PATH", "TZ", "HOME", "VIRTUAL_ENV", "GLIBC_TUNABLES"})
+_AT_START_PREFIXES = ("PYTHON", "LD_", "LC_", "MALLOC_")
 _TRACE = frozenset(name.upper() for name in TRACE_HEADERS)
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", re.DOTALL)
 
@@ -39,6 +53,7 @@ class Launch:
     cwd: Path
     env: dict[str, str]
     secrets: tuple[str, ...] = field(default=(), repr=False)  #: values that must not reach the log
+    arguments: list[str] = field(default_factory=list)  #: of the runner, when a function is called
 
 
 def launch_of(
@@ -59,25 +74,82 @@ def launch_of(
         NotFound: the program, the folder, the file or a secret does not exist, or is outside of the rules folder.
         OSError: a file in `scratch` can not be written.
     """
-    cwd = _within(root, deployment.working_dir, "working_dir") if deployment.working_dir else root
-    if not cwd.is_dir():
-        raise NotFound(f"working_dir {str(cwd)!r} is not a folder")
+    cwd = _folder(deployment, root)
     found = {value: resolve(value) for value in _references(deployment)}
     secret = {name: found[value] for name, value in deployment.secret_parameters.items()}
     parameters = {**secret, **run.parameters}
+    own = {name: found.get(value, value) for name, value in deployment.env.items()}
     variables = _run_variables(run, parameters, scratch)
-    # a trace that the worker was started in is none of the run's
-    env = {name: value for name, value in inherited.items() if not name.startswith("WHENTHEN_") and name not in _TRACE}
     if run.trace is not None:
-        env |= {name.upper(): value for name, value in trace_headers(run.trace).items()}
-    env |= {name: found.get(value, value) for name, value in deployment.env.items()}
-    env |= variables
-    env |= reporting or {}
+        own = {name.upper(): value for name, value in trace_headers(run.trace).items()} | own
+    env = _environment(deployment, root, cwd, inherited, own) | variables | dict(reporting or {})
+    arguments: list[str] = []
     if deployment.command is not None:
         words = render_words(deployment.command, parameters)
         words[0] = _program(words[0], cwd, env.get("PATH", os.defpath))
     else:
-        words = _function_words(deployment, root, env.get("PATH", os.defpath))
+        where = _where(deployment, root)
+        python = _python(deployment, root, env)
+        arguments = [where, entry_point(deployment.entrypoint or "").function, str(scratch / IMPORTED_NAME)]
+        # as a script, and not with -m: nothing of this package is imported, which would take longer than most functions do
+        words = [python, str(RUNNER), *arguments]
+    for what, text in [*(("a word of the command", word) for word in words), *env.items()]:
+        if "\x00" in text:
+            raise RenderError(f"{what} would have a null character, which no process can be given")
+    secrets = secrets_of(deployment, lambda reference: found[reference])
+    return Launch(words=words, cwd=cwd, env=env, secrets=secrets, arguments=arguments)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WarmStart:
+    """What an interpreter is started with that waits for runs of a deployment, without anything that is a run's own, and without secrets."""
+
+    python: str
+    where: str  #: the file or the module of the entry point
+    cwd: Path
+    env: dict[str, str]
+    preload: tuple[str, ...]
+
+
+def warm_start_of(deployment: Deployment, *, root: Path, inherited: Mapping[str, str]) -> WarmStart | None:
+    """How to start an interpreter before there is a run; None where none can wait: for commands, where `preload: []` says so, and where
+    a secret is among what an interpreter is started with.
+
+    Raises:
+        NotFound: the interpreter, the folder or the file does not exist, or is outside of the rules folder.
+    """
+    if deployment.entrypoint is None or deployment.preload == []:
+        return None
+    secret = {name for name, value in deployment.env.items() if _REFERENCE.fullmatch(value)}
+    if any(name in _AT_START or name.startswith(_AT_START_PREFIXES) for name in secret):
+        return None
+    cwd = _folder(deployment, root)
+    own = {name: value for name, value in deployment.env.items() if name not in secret}
+    env = _environment(deployment, root, cwd, inherited, own)
+    return WarmStart(
+        python=_python(deployment, root, env),
+        where=_where(deployment, root),
+        cwd=cwd,
+        env={name: value for name, value in env.items() if name not in secret},
+        preload=tuple(deployment.preload or ()),
+    )
+
+
+def _folder(deployment: Deployment, root: Path) -> Path:
+    cwd = _within(root, deployment.working_dir, "working_dir") if deployment.working_dir else root
+    if not cwd.is_dir():
+        raise NotFound(f"working_dir {str(cwd)!r} is not a folder")
+    return cwd
+
+
+def _environment(
+    deployment: Deployment, root: Path, cwd: Path, inherited: Mapping[str, str], own: Mapping[str, str]
+) -> dict[str, str]:
+    """What is inherited, with the deployment's `own` variables."""
+    # a trace that the worker was started in is none of the run's
+    env = {name: value for name, value in inherited.items() if not name.startswith("WHENTHEN_") and name not in _TRACE}
+    env |= own
+    if deployment.entrypoint is not None:
         env["PYTHONUNBUFFERED"] = "1"
         found_at = [env.get("PYTHONPATH", "")]
         if cwd != root:  # else it is the working folder, which is importable
@@ -85,10 +157,7 @@ def launch_of(
         if deployment.python is None:  # another interpreter has packages of its own, which ours would hide
             found_at.append(str(Path(__file__).resolve().parents[2]))
         env["PYTHONPATH"] = os.pathsep.join(filter(None, found_at))
-    for what, text in [*(("a word of the command", word) for word in words), *env.items()]:
-        if "\x00" in text:
-            raise RenderError(f"{what} would have a null character, which no process can be given")
-    return Launch(words=words, cwd=cwd, env=env, secrets=secrets_of(deployment, lambda reference: found[reference]))
+    return env
 
 
 def secrets_of(deployment: Deployment, resolve: Callable[[str], str]) -> tuple[str, ...]:
@@ -183,17 +252,21 @@ def _program(word: str, cwd: Path, path: str) -> str:
     return str(Path(found).absolute())
 
 
-def _function_words(deployment: Deployment, root: Path, path: str) -> list[str]:
+def _where(deployment: Deployment, root: Path) -> str:
+    """The file, or the module, of the entry point."""
     point = entry_point(deployment.entrypoint or "")
-    where = point.where
-    if point.file is not None:
-        file = _within(root, point.file, "entrypoint")
-        if not file.is_file():
-            raise NotFound(f"entrypoint {deployment.entrypoint!r}: there is no file {str(file)!r}")
-        where = str(file.absolute())
-    python = sys.executable if deployment.python is None else _interpreter(deployment.python, root, path)
-    # as a script, and not with -m: nothing of this package is imported, which would take longer than most functions do
-    return [python, "-P", str(_RUNNER), where, point.function]
+    if point.file is None:
+        return point.where
+    file = _within(root, point.file, "entrypoint")
+    if not file.is_file():
+        raise NotFound(f"entrypoint {deployment.entrypoint!r}: there is no file {str(file)!r}")
+    return str(file.absolute())
+
+
+def _python(deployment: Deployment, root: Path, env: Mapping[str, str]) -> str:
+    if deployment.python is None:
+        return sys.executable
+    return _interpreter(deployment.python, root, env.get("PATH", os.defpath))
 
 
 def _interpreter(word: str, root: Path, path: str) -> str:

@@ -5,6 +5,10 @@ standard input is a pipe that the worker keeps open: when it closes, the worker 
 The guard exits with the command's exit code, or by the signal that killed it.
 
     python -I -S guard.py GRACE_SECONDS COMMAND [WORD...]
+    python -I -S guard.py GRACE_SECONDS --waiting DESCRIPTOR COMMAND [WORD...]
+
+In the second form the command waits for a run, which it is told over the descriptor. Standard input is a socket then, over which the guard
+is given what it is to keep open.
 """
 
 from __future__ import annotations
@@ -17,6 +21,8 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from functools import partial
 
 __all__ = ["main"]
 
@@ -25,6 +31,11 @@ CANNOT_EXECUTE = 126  #: as shells have it
 
 def main(arguments: list[str]) -> int:
     grace_s, words = float(arguments[0]), arguments[1:]
+    given: list[int] = []
+    hears: Callable[[], bytes] = partial(os.read, 0, 4096)
+    if words[0] == "--waiting":
+        given, words = [int(words[1])], words[2:]
+        hears = _kept()
     # functions, not SIG_IGN: an ignored signal would be ignored by the command too
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD):
         signal.signal(number, lambda *_: None)
@@ -33,16 +44,18 @@ def main(arguments: list[str]) -> int:
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     try:
-        command = subprocess.Popen(words, stdin=subprocess.DEVNULL)
+        command = subprocess.Popen(words, stdin=subprocess.DEVNULL, pass_fds=given)
     except OSError as error:
         print(f"command {words[0]!r} can not be started: {error.strerror or error}", file=sys.stderr, flush=True)
         return CANNOT_EXECUTE
+    for descriptor in given:
+        os.close(descriptor)
     while command.poll() is None:
         ready, _, _ = select.select([0, wake_read], [], [])
         if wake_read in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(wake_read, 4096)
-        if 0 in ready and not os.read(0, 4096):
+        if 0 in ready and not hears():
             _end_group(command, grace_s)
     code = command.returncode
     if code < 0:
@@ -51,6 +64,18 @@ def main(arguments: list[str]) -> int:
             signal.signal(-code, signal.SIG_DFL)
         os.kill(os.getpid(), -code)
     return code
+
+
+def _kept() -> Callable[[], bytes]:
+    """Reads from standard input, and keeps descriptors that come with it."""
+    import socket  # which the guards of other commands start without
+
+    told = socket.socket(fileno=0)
+
+    def hear() -> bytes:
+        return socket.recv_fds(told, 4096, 16)[0]
+
+    return hear
 
 
 def _end_group(command: subprocess.Popen[bytes], grace_s: float) -> None:

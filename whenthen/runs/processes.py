@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import socket
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -39,7 +40,13 @@ class _Pipes(asyncio.subprocess.SubprocessStreamProtocol):
 class ProcessGroup:
     """A started command. Use as an asynchronous context manager: leaving it kills what is left."""
 
-    def __init__(self, transport: asyncio.SubprocessTransport, pipes: _Pipes, grace: timedelta) -> None:
+    def __init__(
+        self,
+        transport: asyncio.SubprocessTransport,
+        pipes: _Pipes,
+        grace: timedelta,
+        guard: socket.socket | None = None,
+    ) -> None:
         assert pipes.stdout is not None
         assert pipes.stderr is not None
         self.stdout: asyncio.StreamReader = pipes.stdout
@@ -48,6 +55,7 @@ class ProcessGroup:
         self._transport = transport
         self._exited = pipes.exited
         self._grace = grace
+        self._guard = guard
 
     @classmethod
     async def start(
@@ -64,22 +72,39 @@ class ProcessGroup:
         Raises:
             SetupError: the system refuses, such as when arguments and environment are too large.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            transport, pipes = await loop.subprocess_exec(
-                lambda: _Pipes(loop),
-                *(sys.executable, "-I", "-S", str(_GUARD), str(grace.total_seconds()), *words),
-                stdin=asyncio.subprocess.PIPE,  # held open for the guard: it ends the group when we are gone
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-                cwd=cwd,
-                env=dict(env),
-                start_new_session=True,
-                pass_fds=guard_keeps,
-            )
-        except OSError as error:
-            raise SetupError(f"the command can not be started: {error.strerror or error}") from error
+        pipe = asyncio.subprocess.PIPE  # held open for the guard: it ends the group when we are gone
+        transport, pipes = await _started(words, cwd=cwd, env=env, grace=grace, stdin=pipe, pass_fds=guard_keeps)
         return cls(transport, pipes, grace)
+
+    @classmethod
+    async def start_waiting(
+        cls, words: Sequence[str], *, cwd: Path, env: Mapping[str, str], grace: timedelta, control: int
+    ) -> ProcessGroup:
+        """Start a command that waits for a run, which has the descriptor `control`; the guard can be given others later (`keep`).
+
+        Raises:
+            SetupError: the system refuses.
+        """
+        ours, theirs = socket.socketpair()
+        words = ["--waiting", str(control), *words]
+        try:
+            with theirs:
+                started = await _started(
+                    words, cwd=cwd, env=env, grace=grace, stdin=theirs.fileno(), pass_fds=(control,)
+                )
+        except BaseException:
+            ours.close()
+            raise
+        return cls(*started, grace, ours)
+
+    def keep(self, descriptors: Collection[int]) -> None:
+        """Give the guard of a command that waited descriptors to hold for as long as it lives.
+
+        Raises:
+            OSError: it is gone.
+        """
+        assert self._guard is not None
+        socket.send_fds(self._guard, [b"k"], list(descriptors))
 
     async def wait(self) -> int:
         """The exit code; negative for a signal. Whatever the command left in its group is killed."""
@@ -113,10 +138,33 @@ class ProcessGroup:
         self._signal(signal.SIGKILL)
         await self._exited.wait()
         self._transport.close()
+        if self._guard is not None:
+            self._guard.close()
 
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
+
+
+async def _started(
+    words: Sequence[str], *, cwd: Path, env: Mapping[str, str], grace: timedelta, stdin: int, pass_fds: Collection[int]
+) -> tuple[asyncio.SubprocessTransport, _Pipes]:
+    """A guard with its command."""
+    loop = asyncio.get_running_loop()
+    try:
+        return await loop.subprocess_exec(
+            lambda: _Pipes(loop),
+            *(sys.executable, "-I", "-S", str(_GUARD), str(grace.total_seconds()), *words),
+            stdin=stdin,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            cwd=cwd,
+            env=dict(env),
+            start_new_session=True,
+            pass_fds=pass_fds,
+        )
+    except OSError as error:
+        raise SetupError(f"the command can not be started: {error.strerror or error}") from error
 
 
 def describe_exit(code: int) -> str:

@@ -19,7 +19,7 @@ import orjson
 
 from whenthen.schemas.base import MAX_DEPTH, is_deeper_than
 
-__all__ = ["MAX_FILE_BYTES", "MAX_RESULT_BYTES", "MAX_TEXT_CHARS", "Report", "read_report"]
+__all__ = ["MAX_FILE_BYTES", "MAX_RESULT_BYTES", "MAX_TEXT_CHARS", "Report", "read_imported", "read_report"]
 
 MAX_FILE_BYTES = 128 * 1024  #: of the whole file
 MAX_RESULT_BYTES = 64 * 1024  #: of the result as JSON
@@ -75,6 +75,18 @@ def read_report(file: Path) -> Report:
         message=_text(report.get("message")),
         retry=report.get("retry") is not False,
     )
+
+
+def read_imported(file: Path) -> list[str] | None:
+    """The modules that a run has imported, as the runner names them in `file`; None when it does not say. Never waits and never raises."""
+    try:
+        found = _parse(_read(file)).get("modules")
+    except (_Dropped, OSError):
+        return None
+    if not isinstance(found, list):
+        return None
+    names = [name for name in found if isinstance(name, str)]
+    return [name for name in names if len(name) <= MAX_NAME_CHARS and name.replace(".", "_").isidentifier()]
 
 
 def _read(file: Path) -> bytes:

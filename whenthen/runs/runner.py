@@ -1,11 +1,14 @@
 """Calls one function of a Python file or module with a run's parameters, in the run's own process.
 
-    python -P whenthen/runs/runner.py FILE FUNCTION
-    python -P whenthen/runs/runner.py MODULE FUNCTION
+    python whenthen/runs/runner.py FILE FUNCTION [IMPORTED]
+    python whenthen/runs/runner.py MODULE FUNCTION [IMPORTED]
 
 Parameters come from `WHENTHEN_PARAMETERS_FILE` or `WHENTHEN_PARAMETERS` (JSON) as keyword arguments. What the function
 returns is written to `WHENTHEN_RESULT_FILE` when it is JSON, or else a note that says why it is not; an error ends the process with exit code 1, its traceback on
-standard error and its last line in the result file. A flow is called through its engine, and its final state is written, too.
+standard error and its last line in the result file. A flow is called through its engine, and its final state is written, too. The names of
+the library modules that were imported go to the file IMPORTED, for interpreters that wait for further runs with them loaded.
+
+Run by its path, in the interpreter of the deployment, which has the standard library at least.
 """
 
 from __future__ import annotations
@@ -23,11 +26,21 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["call", "load_function", "main"]
+__all__ = ["call", "is_library", "load_function", "main"]
+
+_OLDEST = (3, 11)  #: that this package runs in
 
 _PACKAGE = str(Path(__file__).parent.parent) + os.sep
 MAX_RESULT_BYTES = 64 * 1024  #: as JSON; the same as the worker's
 MAX_RESULT_DEPTH = 100  #: the worker checks it; Python's own limit is higher
+MAX_IMPORTED = 2_000  #: names of modules
+_STANDARD = os.path.dirname(os.__file__) + os.sep
+#: they change what modules do that are imported after them
+_PATCHING = frozenset(["eventlet", "gevent"])
+#: of whose imports no setting of a program's own has a part
+_UNTOUCHED = frozenset(
+    ["whenthen", "pydantic", "pydantic_core", "annotated_types", "typing_extensions", "typing_inspection"]
+)
 
 
 class CanNotCall(Exception):
@@ -35,10 +48,12 @@ class CanNotCall(Exception):
 
 
 def main(arguments: list[str]) -> int:
-    file, name = arguments
+    file, name, *imported = arguments
     report: dict[str, Any] = {}
     code = 0
+    given = dict(os.environ)
     try:
+        _check_interpreter()
         function = load_function(file, name)
         if _is_flow(function):
             report, code = run_flow(function, read_parameters())
@@ -47,13 +62,60 @@ def main(arguments: list[str]) -> int:
     except CanNotCall as error:
         print(error, file=sys.stderr)
         report, code = {"error": str(error), "retry": False}, 1
+    except ModuleNotFoundError as error:
+        _print_traceback(error)
+        report, code = {"error": _missing(error), "retry": error.name != "whenthen"}, 1
     except Exception as error:  # noqa: BLE001 - whatever the user's function raises ends the run, and is reported
         _print_traceback(error)
         report, code = {"error": traceback.format_exception_only(error)[-1].strip()}, 1
     sys.stdout.flush()
     if target := os.environ.get("WHENTHEN_RESULT_FILE"):
         Path(target).write_text(json.dumps(report), encoding="utf-8")
+    for told in imported:
+        names = imported_libraries(as_given=dict(os.environ) == given)
+        Path(told).write_text(json.dumps({"modules": names}), encoding="utf-8")
     return code
+
+
+def _check_interpreter() -> None:
+    if sys.version_info < _OLDEST:
+        needed, found = ".".join(map(str, _OLDEST)), ".".join(map(str, sys.version_info[:3]))
+        raise CanNotCall(f"the interpreter {sys.executable} is Python {found}; whenthen needs {needed} or newer")
+
+
+def _missing(error: ModuleNotFoundError) -> str:
+    if error.name == "whenthen":
+        return (
+            f"the interpreter {sys.executable} lacks the package whenthen, which the code of this deployment imports; "
+            f"install it there: {sys.executable} -m pip install whenthen"
+        )
+    return traceback.format_exception_only(error)[-1].strip()
+
+
+def is_library(path: str) -> bool:
+    """Whether a file is one of the standard library, of an installed package, or of this package, and not of a project."""
+    return (
+        path.startswith((_STANDARD, _PACKAGE)) or f"{os.sep}site-packages{os.sep}" in path or "/dist-packages/" in path
+    )
+
+
+def imported_libraries(*, as_given: bool) -> list[str]:
+    """The modules of libraries that are imported, in that order. Those alone that no program prepares its environment for, unless that
+    is `as_given`; none where imports may have been changed by others."""
+    if not _PATCHING.isdisjoint(sys.modules):
+        return []
+    found = []
+    for name, module in list(sys.modules.items()):
+        origin = getattr(getattr(module, "__spec__", None), "origin", None)
+        top = name.partition(".")[0]
+        standard = top in getattr(sys, "stdlib_module_names", ())
+        if not isinstance(origin, str) or name.startswith("__") or not name.replace(".", "_").isidentifier():
+            continue
+        if not standard and not is_library(origin):
+            continue
+        if as_given or standard or top in _UNTOUCHED:
+            found.append(name)
+    return found[:MAX_IMPORTED]
 
 
 def read_parameters() -> dict[str, Any]:
@@ -101,7 +163,7 @@ def _import_module(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        if error.name is None or not f"{name}.".startswith(f"{error.name}."):
+        if error.name is None or error.name == "whenthen" or not f"{name}.".startswith(f"{error.name}."):
             raise  # one that the module itself imports
         raise CanNotCall(
             f"there is no module {error.name!r}, neither in the working folder nor in the rules folder nor installed in {sys.prefix}"
@@ -141,6 +203,11 @@ def run_flow(flow: Any, parameters: dict[str, Any]) -> tuple[dict[str, Any], int
     Raises:
         CanNotCall: it does not take these parameters; names each.
     """
+    if not hasattr(flow, "run_entry"):
+        version = getattr(sys.modules.get("whenthen"), "__version__", "unknown")
+        raise CanNotCall(
+            f"whenthen {version} of the interpreter {sys.executable} can not be run by this worker; install the worker's version there"
+        )
     end = flow.run_entry(parameters, os.environ)
     if end.refused:
         raise CanNotCall(end.refused)
@@ -212,5 +279,7 @@ def _is_ours(frame: traceback.FrameSummary) -> bool:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, os.getcwd())  # as with `python -m`; -P leaves out the folder of this file
+    if not getattr(sys.flags, "safe_path", False):
+        del sys.path[0]  # the folder of this file
+    sys.path.insert(0, os.getcwd())  # as with `python -m`
     sys.exit(main(sys.argv[1:]))

@@ -12,6 +12,7 @@ import contextlib
 import logging
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -32,6 +33,7 @@ from whenthen.runs.reports.left_reports import LeftReports
 from whenthen.runs.run_output import LogLimits
 from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
+from whenthen.runs.warm.warm_pool import MOST_BYTES, MOST_WAITING, WarmPool, WarmSettings
 from whenthen.schemas.deployments import (
     ACTIVE,
     TERMINAL,
@@ -66,6 +68,8 @@ class WorkerSettings:
     retry_pause: timedelta = timedelta(seconds=1)  #: while the stores are unavailable
     left_reports_every: timedelta = timedelta(seconds=30)  #: between two looks for what runs of dead workers left
     logs: LogLimits = field(default_factory=LogLimits)
+    warm_interpreters: int = MOST_WAITING  #: that wait for runs with their imports done
+    warm_bytes: int = MOST_BYTES  #: of memory of all of them
 
 
 class Worker:
@@ -107,6 +111,14 @@ class Worker:
             every=self._settings.heartbeat,
             clock=clock,
         )
+        self._warm = WarmPool(
+            deployments,
+            pool=pool,
+            root=root,
+            environment=self._environment,
+            kill_grace=self._settings.kill_grace,
+            settings=WarmSettings(most=self._settings.warm_interpreters, most_bytes=self._settings.warm_bytes),
+        )
         self._slots = RunSlots(stores, deployments, clock=clock)
         self._unforeseen: dict[str, int] = {}  #: runs that ended in an error that nobody foresaw, and how often
 
@@ -120,11 +132,17 @@ class Worker:
         """The runs that this worker executes now, by id."""
         return dict(self._held)
 
+    @property
+    def warm(self) -> Counter[str]:
+        """How many interpreters wait for runs with their imports done, by deployment."""
+        return self._warm.ready
+
     async def run(self) -> None:
         """Execute runs until `stop`; then wait for running ones within the drain grace, and return the rest to the queue."""
         stopping = asyncio.create_task(self._stopping.wait())
         looking = asyncio.create_task(self._take_left_reports())
         present = asyncio.create_task(self._presence.run(lambda: len(self._held)))
+        warming = asyncio.create_task(self._warm.run())
         try:
             while not self._stopping.is_set():
                 if len(self._tasks) >= self._settings.concurrency:
@@ -143,6 +161,7 @@ class Worker:
                     task = asyncio.create_task(self._handle(item))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
+            await self._warm.close()
             if self._tasks:
                 log.info("worker %s finishes %d runs", self.name, len(self._tasks))
                 await wait_unless(self._hurry, self._tasks, timeout_s=self._settings.drain_grace.total_seconds())
@@ -150,7 +169,8 @@ class Worker:
             if self._tasks:
                 await asyncio.wait(set(self._tasks))
         finally:
-            await end_task(stopping, looking, present, *self._tasks)
+            await end_task(stopping, looking, present, warming, *self._tasks)
+            await self._warm.close()
             await self._presence.leave()
 
     def stop(self) -> None:
@@ -384,6 +404,7 @@ class Worker:
             kill_grace=self._settings.kill_grace,
             limits=self._settings.logs,
             hurry=self._hurry,
+            warm=self._warm,
         )
 
     async def _store_result(self, run: FlowRun, change: Callable[[FlowRun, datetime], FlowRun]) -> FlowRun | None:

@@ -11,11 +11,11 @@ from enum import StrEnum
 from typing import Annotated, Any
 
 import orjson
-from pydantic import BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from whenthen.schemas.base import MAX_NAME_CHARS, DeploymentName, Model, Name, ObjectPath, OneOrMany, SecretRef
 from whenthen.schemas.calendar import check_timetable
-from whenthen.schemas.entry_points import entry_point
+from whenthen.schemas.entry_points import MODULE, entry_point
 from whenthen.schemas.inline_code import code_words
 from whenthen.schemas.times import Duration
 from whenthen.schemas.triggers import Trigger
@@ -48,6 +48,15 @@ _KEY = re.compile(r"\$\.parameters(\.[^\W\d][\w-]*)+")
 #: `06:00`, `06:00 Europe/Paris`
 _DAILY = re.compile(r"(\d{1,2}):(\d{2})(?:\s+(\S+))?")
 _RUN_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def _module_name(value: str) -> str:
+    if not MODULE.fullmatch(value):
+        raise ValueError(f"{value[:80]!r} is no name of a module; write one such as pandas or package.module")
+    return value
+
+
+ModuleName = Annotated[str, Field(max_length=200), AfterValidator(_module_name)]
 
 
 def is_run_id(text: str) -> bool:
@@ -187,6 +196,9 @@ class Deployment(Model):
     """`path/to/file.py:function`, relative to the rules folder, or `package.module:function`; called with the parameters."""
     python: str | None = Field(default=None, min_length=1, max_length=4096)
     """The interpreter of an `entrypoint`: a path such as .venv/bin/python from the rules folder, or a program in PATH."""
+    preload: list[ModuleName] | None = Field(default=None, max_length=100)
+    """Modules that interpreters import which wait for runs of an `entrypoint`, besides those that earlier runs have imported; an empty list:
+    none waits."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Defaults; a run's own parameters win."""
     secret_parameters: dict[str, SecretRef] = Field(default_factory=dict, max_length=100)
@@ -230,6 +242,8 @@ class Deployment(Model):
             entry_point(self.entrypoint)
         elif self.python is not None:
             raise ValueError("`python` is the interpreter of an `entrypoint`; a command names its own program")
+        elif self.preload is not None:
+            raise ValueError("`preload` names modules for the function of an `entrypoint`; a command imports its own")
         if twice := sorted(self.secret_parameters.keys() & self.parameters.keys())[:1]:
             raise ValueError(f"{twice[0]!r} stands in `parameters` and in `secret_parameters`; leave one out")
         _ = self.expected_times  # raises

@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-__all__ = ["EntryPoint", "entry_point"]
+__all__ = ["MODULE", "EntryPoint", "entry_point"]
 
-_MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
+MODULE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")  #: the name of one, with its packages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +31,8 @@ def entry_point(text: str) -> EntryPoint:
         ValueError: it names no function of a file or module.
     """
     where, _, function = text.rpartition(":")
-    if not where or not _MODULE.fullmatch(function):
+    if not where or not MODULE.fullmatch(function):
         raise ValueError(f"{text[:200]!r} is not path/to/file.py:function, nor package.module:function")
-    if not where.endswith(".py") and _MODULE.fullmatch(where):
+    if not where.endswith(".py") and MODULE.fullmatch(where):
         return EntryPoint(file=None, module=where, function=function)
     return EntryPoint(file=where, module=None, function=function)

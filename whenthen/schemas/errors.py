@@ -39,6 +39,7 @@ WhenthenError
 ├── BadReport             a line of a run to its worker is none of the protocol (`runs`)
 ├── NoSuchLimit           a run asks for a limit that is not known, or for more slots than it has (`runs`)
 ├── Shortage              a worker's machine can not start a run at the moment (`runs`)
+├── NotWarm               an interpreter can not wait for a run, or not take it; the run starts elsewhere (`runs`)
 ├── CursorMoved           another projector has read on (`history`)
 ├── HistoryUnavailable    the database of the history can not be used at the moment (`history`)
 ├── HttpError             a request is refused for its form (`engine.http`)

@@ -319,7 +319,7 @@ def test_a_default_of_a_setting_is_the_one_of_the_code(page: Path) -> None:
         written: object = number
         if isinstance(field.default, timedelta):
             written = parse_duration(f"{number}{UNITS.get(unit, unit)}")
-        elif unit in ("KB", "MB", "GB"):
+        elif unit in ("KB", "MB", "GB", "KiB", "MiB", "GiB"):
             written = parse_bytes(f"{number}{unit}")
         if str(written) != str(field.default):
             wrong.append(f"`{name}` is said to be {number} {unit} and is {field.default}")

@@ -213,6 +213,10 @@ class Settings(BaseSettings):
     """Its key, without a passphrase; left out: it is in the same PEM."""
     worker_concurrency: int = Field(default=4, ge=1, le=1000)
     """The concurrency limit of flow runs for each work pool of a process."""
+    worker_warm_interpreters: int = Field(default=2, ge=0, le=1000)
+    """The number of interpreters of each work pool of a process that wait with their imports done; 0: each run starts its own."""
+    worker_warm_memory: Bytes = Field(default=256 << 20, ge=0)
+    """The memory of all interpreters that wait for runs of one work pool, `256MiB` by default."""
     worker_lost_after: Duration = Field(default=timedelta(seconds=60), ge=timedelta(seconds=3))
     """After how long without a heartbeat a flow run is Crashed. The same in all processes."""
     executor_lost_after: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))

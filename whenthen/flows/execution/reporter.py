@@ -7,8 +7,8 @@ other the port is silent. A program may set `REPORTER` before it calls a flow; t
 from __future__ import annotations
 
 import logging
-from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, Protocol
+from contextvars import ContextVar, Token
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from whenthen.flows.flow_errors import NeedsServer
 from whenthen.flows.reporting.socket_reporter import reporter_of
@@ -66,7 +66,32 @@ class SilentReporter:
 
 
 SILENT = SilentReporter()
-REPORTER: ContextVar[RunReporter] = ContextVar("whenthen.reporter", default=reporter_of() or SILENT)
+
+
+class CurrentReporter:
+    """The reporter of a context: the one that was set, or else that of the process. This is asked for when it is first needed, and not when
+    the module is imported: an interpreter may have imported it before it was given a run."""
+
+    def __init__(self) -> None:
+        self._set: ContextVar[RunReporter | None] = ContextVar("whenthen.reporter", default=None)
+        self._of_process: RunReporter | None = None
+
+    def get(self) -> RunReporter:
+        found = self._set.get()
+        if found is not None:
+            return found
+        if self._of_process is None:
+            self._of_process = reporter_of() or SILENT
+        return self._of_process
+
+    def set(self, reporter: RunReporter) -> Token[RunReporter | None]:
+        return self._set.set(reporter)
+
+    def reset(self, token: Token[RunReporter | None]) -> None:
+        self._set.reset(token)
+
+
+REPORTER: Final = CurrentReporter()
 
 
 def answers(kind: str) -> bool:

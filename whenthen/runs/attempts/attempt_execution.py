@@ -13,12 +13,14 @@ from whenthen.cancellation import end_task
 from whenthen.runs.attempts.run_handling import Ending, Stop, ending_of
 from whenthen.runs.attempts.starting import open_reports, start_attempt
 from whenthen.runs.attempts.stop_reasons import request_stop
+from whenthen.runs.commands import IMPORTED_NAME
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.reports.run_reports import ReportSink, RunReports
 from whenthen.runs.reports.run_requests import KINDS, RunRequests
-from whenthen.runs.result_file import read_report
+from whenthen.runs.result_file import read_imported, read_report
 from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.stores import Stores
+from whenthen.runs.warm.warm_pool import WarmPool
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 from whenthen.schemas.errors import NotFound, RenderError, SetupError
 
@@ -44,6 +46,7 @@ class AttemptExecution:
         kill_grace: timedelta,
         limits: LogLimits,
         hurry: asyncio.Event,
+        warm: WarmPool,
     ) -> None:
         """`environment` is passed on to the process; when `hurry` is set, what is being stopped is killed."""
         self._run = run
@@ -57,6 +60,7 @@ class AttemptExecution:
         self._kill_grace = kill_grace
         self._limits = limits
         self._hurry = hurry
+        self._warm = warm
 
     async def run(self, scratch: Path, stop: asyncio.Future[Stop]) -> Ending | None:
         """Start the process in the folder `scratch`, and stop it when `stop` has a reason. None when the attempt does not count.
@@ -86,6 +90,7 @@ class AttemptExecution:
                 resolve=self._resolve,
                 grace=self._kill_grace,
                 reports=reports,
+                warm=self._warm,
             )
         except (NotFound, RenderError, SetupError) as error:
             await output.write_system_line(str(error))
@@ -136,6 +141,7 @@ class AttemptExecution:
             await output.close()
             return None
         report = await asyncio.to_thread(read_report, scratch / "result.json")
+        self._warm.learn(deployment, await asyncio.to_thread(read_imported, scratch / IMPORTED_NAME))
         if report.note:
             await output.write_system_line(report.note)
         await output.close()

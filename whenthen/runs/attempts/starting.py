@@ -18,6 +18,7 @@ from whenthen.runs.commands import launch_of
 from whenthen.runs.processes import ProcessGroup
 from whenthen.runs.reports.left_reports import FOLDER_PREFIX
 from whenthen.runs.reports.run_reports import RunReports
+from whenthen.runs.warm.warm_pool import WarmPool
 from whenthen.schemas.deployments import Deployment, FlowRun
 from whenthen.schemas.errors import SetupError, WhenthenError
 
@@ -68,8 +69,10 @@ async def start_attempt(
     resolve: Callable[[str], str],
     grace: timedelta,
     reports: RunReports,
+    warm: WarmPool,
 ) -> tuple[ProcessGroup, tuple[str, ...]]:
-    """The running process group, and the secrets that its output may show. See `commands.launch_of`.
+    """The running process group, and the secrets that its output may show: in an interpreter of `warm`, if one waits for it. See
+    `commands.launch_of`.
 
     Raises:
         Shortage: see there.
@@ -89,6 +92,8 @@ async def start_attempt(
         )
     except OSError as error:
         raise Shortage(f"its files can not be written: {error}") from error
+    if (taken := await warm.take(deployment, launch, guard_keeps=reports.held)) is not None:
+        return taken, launch.secrets
     try:
         group = await ProcessGroup.start(
             launch.words, cwd=launch.cwd, env=launch.env, grace=grace, guard_keeps=reports.held

@@ -125,6 +125,8 @@ class DeploymentDetail(DeploymentSummary):
     """Absent where there is a command."""
     python: str = ""
     """The interpreter of an entry point; absent for the worker's own."""
+    preload: list[str] | None = None
+    """Modules that interpreters import which wait for its runs; absent where none are named."""
     parameters: dict[str, Any]
     secret_parameters: dict[str, str] = {}
     """Where each is read when a run starts, `env:NAME` or `file:/path`; absent without any."""

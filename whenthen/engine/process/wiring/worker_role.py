@@ -59,6 +59,8 @@ class WorkerRole:
                 drain_grace=settings.drain_grace,
                 lost_after=lost_after,
                 heartbeat=min(timedelta(seconds=5), lost_after / 12),
+                warm_interpreters=settings.worker_warm_interpreters,
+                warm_bytes=settings.worker_warm_memory,
                 kill_grace=min(timedelta(seconds=10), lost_after / 6),
             ),
             resolve=Secrets(self._parts.redactor).resolve,
