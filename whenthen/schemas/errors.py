@@ -34,6 +34,7 @@ WhenthenError
 │   ├── ConditionRefused  as above
 │   └── ConditionFailed   it has no value for these variables
 ├── SourceTrouble         a source can not be read at the moment (`engine.sources`)
+├── SourceFault           this program fails on a message of a source (`engine.sources`)
 ├── Fenced                another process has taken over the shard (`engine.evaluation`)
 ├── CommitRefused         the store refuses a commit again and again (`engine.evaluation`)
 ├── BadReport             a line of a run to its worker is none of the protocol (`runs`)

@@ -36,7 +36,7 @@ class SourceTrouble(WhenthenError):
     reason = "source_trouble"
 
 
-class _Fault(WhenthenError):
+class SourceFault(WhenthenError):
     """A message met a fault of this program."""
 
     reason = "internal"
@@ -126,7 +126,7 @@ class MessageIntake:
 
     async def give_up(self, message: SourceMessage, error: Exception) -> None:
         """Keep a message aside that this program fails on, as it would each time that it comes."""
-        fault = _Fault(f"this program failed on it: {error!r}")
+        fault = SourceFault(f"this program failed on it: {error!r}")
         fault.__cause__ = error
         await self._refuse(message, fault)
 
@@ -167,7 +167,7 @@ class MessageIntake:
                 "source %s: a message is refused and kept aside: %s",
                 self._translator.name,
                 error,
-                exc_info=error.__cause__ if isinstance(error, _Fault) else None,
+                exc_info=error.__cause__ if isinstance(error, SourceFault) else None,
             )
         wait_s = RETRY_S[0]
         while True:

@@ -59,6 +59,21 @@ class CountsQuestion(MessageModel):
     step_hours: int = 1
 
 
+class ReasonsQuestion(MessageModel):
+    """How many decisions of each reason there are about events."""
+
+    ask: Literal["reasons"]
+    events: list[str]
+
+
+class PartsQuestion(MessageModel):
+    """What belongs to one thing: the tries of an action, or the states of a flow run."""
+
+    ask: Literal["parts"]
+    of: Literal["tries", "states"]
+    id: str
+
+
 class StatsQuestion(MessageModel):
     """How much the history holds, and how far it is."""
 
@@ -71,5 +86,7 @@ class LagQuestion(MessageModel):
     ask: Literal["lag"]
 
 
-class HistoryQuestion(RootModel[PageQuestion | CountsQuestion | StatsQuestion | LagQuestion]):
+class HistoryQuestion(
+    RootModel[PageQuestion | CountsQuestion | ReasonsQuestion | PartsQuestion | StatsQuestion | LagQuestion]
+):
     """A question about the history."""
