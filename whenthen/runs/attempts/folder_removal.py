@@ -18,7 +18,8 @@ __all__ = ["remove_folder"]
 
 log = logging.getLogger(__name__)
 
-_FEW = 16  #: files that are removed without a process of their own; the worker itself makes two
+_FEW = 16  #: entries of a folder that are removed without a process of their own
+_DEPTH = 1  #: folders below it that are, too: the worker itself makes one, for reports
 
 
 async def remove_folder(folder: Path) -> None:
@@ -43,18 +44,21 @@ async def remove_folder(folder: Path) -> None:
         log.warning("folder %s of a run can not be removed; remove it by hand", folder)
 
 
-def _removed_at_once(folder: Path) -> bool:
-    """Remove a folder of a few files; say whether it is gone."""
+def _removed_at_once(folder: Path, depth: int = _DEPTH) -> bool:
+    """Remove a folder of a few files, and of a few folders of files; say whether it is gone."""
     try:
         if folder.is_symlink():
             folder.unlink()
             return True
         with os.scandir(folder) as entries:
             found = list(islice(entries, _FEW + 1))
-        if len(found) > _FEW or any(entry.is_dir(follow_symlinks=False) for entry in found):
+        if len(found) > _FEW:
             return False
         for entry in found:
-            os.unlink(entry.path)
+            if not entry.is_dir(follow_symlinks=False):
+                os.unlink(entry.path)
+            elif not depth or not _removed_at_once(Path(entry.path), depth - 1):
+                return False
         folder.rmdir()
     except FileNotFoundError:
         return not _is_there(folder)
