@@ -222,6 +222,18 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("POST", f"/api/runs/{slow}/cancel")
     eventually(lambda: ask("GET", f"/api/runs/{slow}").json()["state"] == "Cancelled")
     ask("POST", f"/api/runs/{telling}/retry")
+    held = ask("POST", "/api/deployments/slow/run", json={"delay": 3600}).json()["id"]
+    ask("POST", f"/api/runs/{held}/suspend", json={"for": "2h"})
+    assert ask("GET", f"/api/runs/{held}").json()["pause"]["until"]
+    ask("POST", f"/api/runs/{held}/suspend", json={"for": "soon"})
+    ask("POST", f"/api/runs/{held}/pause")
+    ask("POST", f"/api/runs/{held}/resume", json={"input": {"n": 1}})
+    ask("POST", f"/api/runs/{held}/resume")
+    ask("POST", f"/api/runs/{held}/resume")
+    ask("POST", f"/api/runs/{held}/state", json={"state": "Done"})
+    ask("POST", f"/api/runs/{held}/delete")
+    ask("POST", f"/api/runs/{held}/state", json={"state": "Cancelled", "message": "no use"})
+    assert ask("POST", f"/api/runs/{held}/delete").json()["state"] == "Cancelled"
     ask("POST", f"/api/runs/{'0' * 32}/retry")
     ask("POST", "/api/deployments/slow/run", json={"dely": 1})
     loaded = eventually(lambda: ask("GET", "/api/runs?deployment=load&state=completed").json())[0]
