@@ -516,3 +516,32 @@ async def test_a_run_that_has_ended_is_deleted_with_its_log(house: House) -> Non
     assert (await house.stores.task_runs.page(run.id, after=0, limit=1)).total == 0
     again = await house.start()
     assert (again.id, again.state) == (run.id, RunState.SCHEDULED)
+
+
+async def test_flows_that_start_each_other_end(house: House) -> None:
+    code = """
+    from whenthen import flow
+    from whenthen.deployments import run_deployment
+
+    @flow
+    def main(other: str, name: str):
+        run_deployment(other, parameters={"other": name, "name": other}, timeout=0)
+    """
+    (house.root / "job.py").write_text(textwrap.dedent(code))
+    one, two = (house.deploy(entrypoint="job.py:main", name=f"{house.pool}.{number}") for number in (1, 2))
+    run = await house.orchestrator.run_deployment(one, {"other": two, "name": one}, key=f"{house.pool}/first")
+    async with house.worker(max_depth=3):
+        await house.ends(run)
+
+        async def runs() -> list[FlowRun]:
+            found = await house.stores.runs.list(limit=1000)
+            return [stored.run for stored in found if stored.run.deployment in (one, two)]
+
+        async def failed() -> bool:
+            return any(each.state is RunState.FAILED for each in await runs())
+
+        await house._eventually(failed)
+    ended = sorted(await runs(), key=lambda each: each.created)
+    assert [(each.lineage or {"depth": 0})["depth"] for each in ended] == [0, 1, 2, 3]
+    assert [each.state for each in ended] == [RunState.COMPLETED] * 3 + [RunState.FAILED]
+    assert "at most 3 may (`max_depth`)" in ended[-1].message
