@@ -58,6 +58,7 @@ deployments:
   - {name: slow, command: sleep 600, concurrency: {limit: 3, key: $.parameters.customer}}
   - {name: counting, entrypoint: "flows.py:count"}
   - {name: telling, entrypoint: "flows.py:tell", task_run_events: true}
+  - {name: lasting, entrypoint: "flows.py:last"}
 """
 PASSING = (
     "automations: [{name: passing, trigger: {expect: passing.seen, threshold: 2, within: 1h}, actions: do-nothing}]"
@@ -76,6 +77,11 @@ def tell():
 
     emit_event("told.about", {"id": "it"}, payload={"n": 1})
     told()
+
+def last():
+    import time
+
+    time.sleep(600)
 """
 MANY_RULES = "automations:\n" + "".join(
     f"  - {{name: many-{number}, trigger: {{expect: many.things}}, actions: [{', '.join(['do-nothing'] * 12)}]}}\n"
@@ -243,6 +249,22 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("POST", f"/api/runs/{slow}/cancel")
     eventually(lambda: ask("GET", f"/api/runs/{slow}").json()["state"] == "Cancelled")
     ask("POST", f"/api/runs/{telling}/retry")
+    lasting = ask("POST", "/api/deployments/lasting/run").json()["id"]
+    eventually(lambda: ask("GET", f"/api/runs/{lasting}").json()["state"] == "Running")
+    ask("POST", f"/api/runs/{lasting}/pause")
+    ask("POST", f"/api/runs/{lasting}/cancel")
+    held = ask("POST", "/api/deployments/slow/run", json={"delay": 3600}).json()["id"]
+    ask("POST", f"/api/runs/{held}/suspend", json={"for": "2h"})
+    assert ask("GET", f"/api/runs/{held}").json()["pause"]["until"]
+    ask("POST", f"/api/runs/{held}/suspend", json={"for": "soon"})
+    ask("POST", f"/api/runs/{held}/pause")
+    ask("POST", f"/api/runs/{held}/resume", json={"input": {"n": 1}})
+    ask("POST", f"/api/runs/{held}/resume")
+    ask("POST", f"/api/runs/{held}/resume")
+    ask("POST", f"/api/runs/{held}/state", json={"state": "Done"})
+    ask("POST", f"/api/runs/{held}/delete")
+    ask("POST", f"/api/runs/{held}/state", json={"state": "Cancelled", "message": "no use"})
+    assert ask("POST", f"/api/runs/{held}/delete").json()["state"] == "Cancelled"
     ask("POST", f"/api/runs/{'0' * 32}/retry")
     ask("POST", "/api/deployments/slow/run", json={"dely": 1})
     loaded = eventually(lambda: ask("GET", "/api/runs?deployment=load&state=completed").json())[0]

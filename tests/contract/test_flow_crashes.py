@@ -22,6 +22,7 @@ from tests.integration.conftest import NatsServer
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.flow_runs.run_events import RunEventPublisher
 from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.pauses.pause_changes import NotPaused
 from whenthen.runs.reaper import Reaper, ReaperSettings
 from whenthen.runs.run_states import new_run
 from whenthen.runs.stores import Flag
@@ -367,3 +368,56 @@ async def test_what_a_dead_worker_did_not_hear_is_read_by_the_next_one(
         for worker in workers:
             worker.kill()
             worker.wait()
+
+
+PAUSES = """
+from whenthen import flow, pause_flow_run
+
+@flow
+def asks():
+    return [pause_flow_run(wait_for_input=int), pause_flow_run(wait_for_input=int)]
+"""
+
+
+@pytest.mark.parametrize(("retries", "end"), [(0, RunState.CRASHED), (1, RunState.COMPLETED)])
+async def test_a_paused_run_whose_worker_is_killed_is_crashed_or_tried_again_without_asking_twice(
+    own_server: NatsServer, bus: Bus, tmp_path: Path, eventually: Eventually, retries: int, end: RunState
+) -> None:
+    (tmp_path / "flows.py").write_text(PAUSES)
+    deployment = Deployment(name="d", entrypoint="flows.py:asks", retries=retries, retry_delay=0)
+    stores = await open_stores(bus)
+    orchestrator = BuiltInOrchestrator(stores, DeploymentSet([deployment]))
+    settings = ReaperSettings(lost_after=timedelta(seconds=3), interval=timedelta(seconds=0.2))
+    reaping = asyncio.create_task(Reaper(stores, settings=settings).run())
+    run = await orchestrator.run_deployment("d", {}, key="k")
+    workers = [start_worker(own_server, deployment, tmp_path)]
+
+    async def now() -> FlowRun:
+        return (await orchestrator.get_flow_run(run.id)).run
+
+    async def waits_at(key: str, attempt: int) -> bool:
+        found = await now()
+        return found.attempt == attempt and found.pause is not None and found.pause["key"] == key
+
+    async def ended() -> bool:
+        return (await now()).state in TERMINAL
+
+    try:
+        await eventually(lambda: waits_at("1", 1), within_s=60)
+        await orchestrator.resume_flow_run(run.id, 1)
+        await eventually(lambda: waits_at("2", 1))
+        workers[0].kill()
+        if retries:
+            workers.append(start_worker(own_server, deployment, tmp_path))
+            await eventually(lambda: waits_at("2", 2), within_s=60)
+            await orchestrator.resume_flow_run(run.id, 2)
+        await eventually(ended, within_s=60)
+    finally:
+        reaping.cancel()
+        for worker in workers:
+            worker.kill()
+            worker.wait()
+    last = await now()
+    assert (last.state, last.result) == (end, [1, 2] if retries else None)
+    with pytest.raises(NotPaused):
+        await orchestrator.resume_flow_run(run.id, 3)

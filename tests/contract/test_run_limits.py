@@ -12,7 +12,7 @@ import pytest
 from tests.contract.test_flow_worker import House
 from whenthen.runs.run_states import transition
 from whenthen.runs.stores import Stores
-from whenthen.schemas.deployments import FlowRun, RunState
+from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 from whenthen.schemas.errors import Conflict
 from whenthen.schemas.work_pools import WorkPool
 
@@ -160,6 +160,40 @@ async def test_a_pool_that_the_rules_pause_is_resumed_by_a_flag(
         await eventually(seen)
         await house.orchestrator.resume_work_pool(house.pool)
         assert (await house.ends(run)).state is RunState.COMPLETED
+
+
+async def test_workers_take_the_runs_of_queues_in_their_order_and_their_own_last(house: House) -> None:
+    urgent, bulk = f"{house.pool}-urgent", f"{house.pool}-bulk"
+    words = ["sh", "-c", 'echo "$WHENTHEN_DEPLOYMENT" >> order']
+    pools = {"own": house.pool, "urgent": urgent, "bulk": bulk}
+    house.deployments.replace(
+        [Deployment(name=f"{house.pool}-{name}", work_pool=pool, command=words) for name, pool in pools.items()]
+    )
+    house.deployments.pools = {
+        house.pool: WorkPool(name=house.pool, limit=1, queues=[urgent, bulk]),
+        bulk: WorkPool(name=bulk, paused=True),
+    }
+    runs = [
+        await house.start(f"{name}-{number}", name=f"{house.pool}-{name}")
+        for number in range(2)
+        for name in ("own", "bulk", "urgent")
+    ]
+    async with house.worker(concurrency=1):
+        for run in runs:
+            if run.work_pool != bulk:
+                await house.ends(run)
+        assert (await house.now(runs[1])).state is RunState.SCHEDULED
+        await house.orchestrator.resume_work_pool(bulk)
+        for run in runs:
+            await house.ends(run)
+    order = [line.rpartition("-")[2] for line in (house.root / "order").read_text().splitlines()]
+    assert order == ["urgent", "urgent", "own", "own", "bulk", "bulk"]
+
+
+def test_a_queue_is_another_pool() -> None:
+    for queues in (["p"], ["a", "a"]):
+        with pytest.raises(ValueError, match="other pools"):
+            WorkPool(name="p", queues=queues)
 
 
 async def test_a_run_that_has_ended_is_retried_once_for_each_key(house: House) -> None:

@@ -6,10 +6,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
+from whenthen.actions.flow_runs.fetched_variables import FETCHED
 from whenthen.actions.ports import Ports
 from whenthen.schemas.firings import ActionTask, Firing
 from whenthen.schemas.trace_context import child_trace
@@ -27,7 +29,7 @@ __all__ = [
 ]
 
 #: the variables of every template of an action; JSONPath sees them too, beside the fields of the event
-VARIABLES = frozenset({"event", "events", "firing", "automation", "key"})
+VARIABLES = frozenset({"event", "events", "firing", "automation", "key"}) | FETCHED
 #: the fields of an event's wire form; `$.event` is its name, as `$` is the event
 EVENT_FIELDS = frozenset(
     ("id", "event", "occurred", "received", "source", "resource", "related", "payload", "follows", "lineage", "trace")
@@ -52,6 +54,7 @@ class Call:
     events: list[dict[str, Any]]  #: all contributing events, oldest first
     ports: Ports
     now: datetime
+    fetched: Mapping[str, Any] = field(default_factory=dict)  #: those of `FETCHED` that the action's templates name
 
     @property
     def key(self) -> str:
@@ -73,6 +76,7 @@ class Call:
             "firing": describe_firing(firing),
             "automation": firing.automation,
             "key": firing.key,
+            **self.fetched,
         }
 
     @property

@@ -7,6 +7,7 @@ that its execution loop takes; `engine.execution` retries, stores dead letters a
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,13 @@ from whenthen.actions.deployment_actions import (
 )
 from whenthen.actions.emit_event import EmitEventHandler
 from whenthen.actions.fields import fields_of
+from whenthen.actions.flow_runs.fetched_variables import FETCHED, fetch
+from whenthen.actions.flow_runs.flow_run_actions import (
+    ChangeFlowRunStateHandler,
+    DeleteFlowRunHandler,
+    ResumeFlowRunHandler,
+    SuspendFlowRunHandler,
+)
 from whenthen.actions.http.call_webhook import CallWebhookHandler
 from whenthen.actions.ports import Ports
 from whenthen.actions.send_notification import SendNotificationHandler
@@ -58,6 +66,10 @@ _COMPILERS: Mapping[str, Callable[[Any], Handler]] = {
     "resume-work-pool": WorkPoolHandler.compile,
     "retry-flow-run": RetryFlowRunHandler.compile,
     "cancel-flow-run": CancelFlowRunHandler.compile,
+    "suspend-flow-run": SuspendFlowRunHandler.compile,
+    "resume-flow-run": ResumeFlowRunHandler.compile,
+    "change-flow-run-state": ChangeFlowRunStateHandler.compile,
+    "delete-flow-run": DeleteFlowRunHandler.compile,
     "pause-automation": AutomationHandler.compile,
     "resume-automation": AutomationHandler.compile,
     "send-notification": SendNotificationHandler.compile,
@@ -80,6 +92,7 @@ class CompiledAction:
     handler: Handler
     digest: str  #: of the spec; see `spec_digest`
     reads_events: bool  #: whether its templates may look at `events`, so that all contributing events are needed
+    fetches: frozenset[str] = frozenset()  #: the variables of its templates that are fetched when it runs
 
     @property
     def type(self) -> str:
@@ -134,7 +147,8 @@ def compile_action(action: ActionBase) -> CompiledAction:
         raise InvalidTemplate(f"no action {kind!r}; there are {', '.join(_COMPILERS)}", path=("type",))
     handler = compiler(action)
     reads_events = any(field.value.reads("events") for field in fields_of(handler))
-    return CompiledAction(action, handler, spec_digest(encode_spec(action)), reads_events)
+    fetches = frozenset(name for name in FETCHED if any(field.value.reads(name) for field in fields_of(handler)))
+    return CompiledAction(action, handler, spec_digest(encode_spec(action)), reads_events, fetches)
 
 
 async def perform(
@@ -160,6 +174,9 @@ async def perform(
     redact = ports.redactor.text
     try:
         async with asyncio.timeout(limit.total_seconds()):
+            if compiled.fetches:
+                fetched = await fetch(compiled.fetches, event, ports.orchestrator)
+                call = dataclasses.replace(call, fetched=fetched)
             return await compiled.handler.run(call)
     except ActionError as error:
         raise ActionError(

@@ -68,6 +68,28 @@ class Orchestrator(Protocol):
     async def cancel_flow_run(self, run_id: str) -> None:
         """Ask for the run to end. A run that ended by itself in the meantime stays as it is."""
 
+    async def suspend_flow_run(self, run_id: str, *, timeout_s: float | None, by: str) -> FlowRun:
+        """Halt the run until it is resumed; after `timeout_s` it fails. Raises `Conflict`: it has ended."""
+
+    async def resume_flow_run(self, run_id: str, given: Any, *, key: str, by: str) -> FlowRun:
+        """Let a halted run go on, with the input `given`. Raises `Conflict`: it is not halted, unless `key` resumed it before;
+        `InvalidInput`: the input does not fit."""
+
+    async def change_flow_run_state(self, run_id: str, state: str, *, message: str, by: str) -> None:
+        """Put the run into a state. Raises `Conflict`: there is no way from the one that it is in."""
+
+    async def describe_flow_run(self, run_id: str, *, log_tail: int) -> dict[str, Any]:
+        """The run as the API has it, with its `name`; with `log_tail` the text of so many of the last lines of its log under that name."""
+
+    async def describe_deployment(self, name: str) -> dict[str, Any]:
+        """The deployment as the rules have it."""
+
+    async def describe_work_pool(self, name: str) -> dict[str, Any]:
+        """The work pool as the rules have it, and whether it is paused."""
+
+    async def delete_flow_run(self, run_id: str) -> object:
+        """Forget a run that has ended. Raises `Conflict`: it has not."""
+
 
 class EventSink(Protocol):
     """Where emitted events go."""

@@ -24,7 +24,17 @@ from whenthen.cli.lists.listings import (
     local_time,
     print_items,
 )
-from whenthen.cli.lists.run_changes import cancel_run, id_of_run, retry_run
+from whenthen.cli.lists.run_changes import (
+    cancel_run,
+    delete_run,
+    id_of_run,
+    pause_run,
+    read_pairs,
+    resume_run,
+    retry_run,
+    set_run_state,
+    suspend_run,
+)
 from whenthen.cli.lists.shown_things import print_next, run_commands
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, UrlOption
@@ -33,7 +43,7 @@ from whenthen.cli.output import errors, escape, print_document, print_json, prin
 if TYPE_CHECKING:
     from whenthen.cli.client import Client
 
-__all__ = ["add_commands", "read_parameters"]
+__all__ = ["add_commands"]
 
 FOLLOW_EVERY_S = 0.3
 _LOG_PAGE = 10_000
@@ -118,6 +128,11 @@ def add_commands(app: typer.Typer) -> None:
     runs.command("logs")(run_logs)
     runs.command("cancel")(cancel_run)
     runs.command("retry")(retry_run)
+    runs.command("pause")(pause_run)
+    runs.command("suspend")(suspend_run)
+    runs.command("resume")(resume_run)
+    runs.command("set-state")(set_run_state)
+    runs.command("delete")(delete_run)
 
 
 _next_time = local_time("next")
@@ -161,7 +176,7 @@ def run_deployment(
     """Start a run of a deployment."""
     from whenthen.cli.client import Client, quoted
 
-    body: dict[str, Any] = {"parameters": read_parameters(param or [])}
+    body: dict[str, Any] = {"parameters": read_pairs(param or [], "--param")}
     if key is not None:
         body["key"] = key
     if delay:
@@ -362,27 +377,6 @@ def _print_log(
                 time.sleep(FOLLOW_EVERY_S)
     except KeyboardInterrupt:
         raise typer.Exit(130) from None
-
-
-def read_parameters(texts: list[str]) -> dict[str, Any]:
-    """Parameters written as `name=value`: a value that is JSON keeps its type, anything else is text.
-
-    Raises:
-        InvalidInput: without a name.
-    """
-    from whenthen.schemas.errors import InvalidInput
-    from whenthen.sources import decode_json
-
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise InvalidInput(f"--param: {text[:80]!r} is not name=value")
-        try:
-            found[name] = decode_json(value.encode())
-        except InvalidInput:
-            found[name] = value
-    return found
 
 
 def _ended(client: Client, run_id: str) -> dict[str, Any]:

@@ -74,11 +74,11 @@ NOT_SUPPORTED = {
 
 #: what no run can do by itself, and what to do instead
 NEEDS_SERVER = {
-    "pause_flow_run": "split the flow at the pause, and start the second part with what it waits for as a parameter "
-    "(run_deployment, or a rule that starts it on an event)",
-    "suspend_flow_run": "split the flow there, and start the second part with what it waits for as a parameter (run_deployment, or a rule "
-    "that starts it on an event)",
-    "resume_flow_run": "start the part of the flow that was to go on, with what it waited for as a parameter",
+    "pause_flow_run": "run the flow as a deployment; then `whenthen runs resume RUN`, the page of the run or an action lets it go on "
+    "(docs/flows.md, Waiting for people)",
+    "suspend_flow_run": "run the flow as a deployment; then `whenthen runs resume RUN`, the page of the run or an action starts it again "
+    "(docs/flows.md, Waiting for people)",
+    "resume_flow_run": "call it in a run of a deployment, or use `whenthen runs resume RUN`",
     "RunInput": "input of a run comes through a server; give it as a parameter of the flow",
     "serve": "write the deployment into the rules, from which `whenthen serve` starts its runs",
     "deploy": "write the deployment into the rules, which a server reads",

@@ -152,6 +152,9 @@ class Projection:
 
     def _write_rows(self, connection: Connection, rows: Rows) -> None:
         counts = Counter(rows.counts)
+        for run_id in sorted(rows.forgotten_runs):
+            connection.execute(sa.delete(tables.run_states).where(tables.run_states.c.run == run_id))
+            connection.execute(sa.delete(tables.runs).where(tables.runs.c.id == run_id))
         if rows.events:
             connection.execute(sa.insert(tables.events), rows.events)
             marks = [{"mark": mark, "pos": pos} for mark, pos in sorted(rows.marks)]

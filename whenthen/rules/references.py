@@ -29,6 +29,7 @@ from whenthen.schemas.automations import Automation, automations_of
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath
+from whenthen.schemas.work_pools import WorkPool
 
 __all__ = [
     "Finding",
@@ -134,7 +135,7 @@ def stray_paths(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
 
 
 def unknown_names(parts: Iterable[Part], names: Names, unread: Collection[str] = ()) -> Iterator[Finding]:
-    """Each constant name in an action that nothing in the set has. Templates are left to run time.
+    """Each constant name in an action, and each queue of a work pool, that nothing in the set has. Templates are left to run time.
 
     Kinds in `unread` are not looked at: some of their names are not known, because a file could not be read.
     """
@@ -143,6 +144,11 @@ def unknown_names(parts: Iterable[Part], names: Names, unread: Collection[str] =
             for path, action in written_actions(part.model):
                 for field, detail in _unknown(action, names, unread):
                     yield Finding(part=part, path=(*path, field), detail=detail)
+        elif isinstance(part.model, WorkPool) and {"work_pools", "deployments"}.isdisjoint(unread):
+            for index, queue in enumerate(part.model.queues):
+                if queue not in names.work_pools:
+                    detail = f'no work pool is named "{queue}"' + nearest(queue, names.work_pools, what="work pools")
+                    yield Finding(part=part, path=("queues", index), detail=detail)
 
 
 def written_actions(automation: Automation) -> Iterator[tuple[FieldPath, ActionBase]]:

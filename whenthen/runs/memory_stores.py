@@ -60,6 +60,10 @@ class MemoryRunStore:
         self._check(run.id, version)
         return self._store(run)
 
+    async def delete(self, run_id: str, version: int) -> None:
+        self._check(run_id, version)
+        del self._runs[run_id]
+
     async def list(self, wanted: RunFilter = EVERY_RUN, *, limit: int = 100, most_bytes: int = PAGE_BYTES) -> RunPage:
         page = RunPageCollector(wanted, limit, most_bytes)
         for stored in self._runs.values():
@@ -134,6 +138,9 @@ class MemoryLogStore:
     async def drop(self, run_id: str, names: Sequence[int]) -> None:
         self._batches[run_id] = [batch for batch in self._batches.get(run_id, []) if batch[0] not in names]
 
+    async def forget(self, run_id: str) -> None:
+        self._batches.pop(run_id, None)
+
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         lines = [line for _, line in self._after(run_id, 0)]
         return lines[len(lines) - min(tail, len(lines)) :] if tail is not None else lines
@@ -177,6 +184,9 @@ class MemoryTaskRunStore:
 
     async def append(self, run_id: str, moves: Sequence[TaskRunMove]) -> None:
         self.runs.setdefault(run_id, TaskRuns()).add(moves)
+
+    async def forget(self, run_id: str) -> None:
+        self.runs.pop(run_id, None)
 
     async def page(self, run_id: str, *, after: int, limit: int) -> TaskRunPage:
         every = self.runs.get(run_id, TaskRuns()).all()

@@ -8,19 +8,21 @@ reaper repeats the second step; both steps are idempotent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import orjson
 
 from whenthen.runs.attempts.attempt_logs import LogLine, LogSlice
-from whenthen.runs.limits.pause_flags import deployment_flag, pool_flag, schedule_flag
+from whenthen.runs.limits.pause_flags import deployment_flag, is_pool_paused, pool_flag, schedule_flag
+from whenthen.runs.pauses.pause_changes import PauseChanges
 from whenthen.runs.reports.task_runs import TaskRunPage
-from whenthen.runs.run_states import ALLOWED, new_run, transition
+from whenthen.runs.run_states import ALLOWED, display_name, new_run, transition
 from whenthen.runs.stores import Deployments, Flag, Stored, Stores
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.deployments import (
+    ACTIVE,
     MAX_PARAMETER_BYTES,
     TERMINAL,
     WAITING,
@@ -39,8 +41,12 @@ from whenthen.schemas.errors import (
 from whenthen.schemas.times import format_time
 from whenthen.schemas.work_pools import WorkPool
 
-__all__ = ["BuiltInOrchestrator"]
+__all__ = ["SET_STATES", "BuiltInOrchestrator"]
 
+#: states that somebody may put a run into
+SET_STATES = frozenset({RunState.CANCELLED, RunState.SUSPENDED, RunState.COMPLETED, RunState.FAILED, RunState.CRASHED})
+
+_TAIL_BYTES = 16 * 1024  #: of the end of a log in a template
 _TRIES = 20  #: of a compare-and-set that fails again and again
 
 
@@ -55,6 +61,7 @@ class BuiltInOrchestrator:
         self._stores = stores
         self._deployments = deployments
         self._clock = clock
+        self._pauses = PauseChanges(stores, clock)
 
     # Runs
 
@@ -114,7 +121,7 @@ class BuiltInOrchestrator:
             stored = await self.get_flow_run(run_id)
             if stored.run.state in TERMINAL or stored.run.state is RunState.CANCELLING:
                 return
-            held = stored.run.state in (RunState.PENDING, RunState.RUNNING)
+            held = stored.run.state in ACTIVE
             to = RunState.CANCELLING if held else RunState.CANCELLED
             assert to in ALLOWED[stored.run.state]
             try:
@@ -125,6 +132,66 @@ class BuiltInOrchestrator:
             except Conflict:
                 continue
         raise Conflict(f"flow run {run_id} keeps changing; try again")
+
+    async def pause_flow_run(self, run_id: str, *, by: str = "") -> FlowRun:
+        """Let the run wait where it next begins a task. See `PauseChanges.pause`.
+
+        Raises:
+            Conflict: its deployment is a command, which knows of no pauses.
+        """
+        deployment = self._deployments.current().get((await self.get_flow_run(run_id)).run.deployment)
+        if deployment is not None and deployment.command is not None:
+            raise Conflict(f"deployment {deployment.name!r} is a command, which knows of no pauses; suspend the run")
+        return await self._pauses.pause(run_id, by=by)
+
+    async def suspend_flow_run(self, run_id: str, *, timeout_s: float | None = None, by: str = "") -> FlowRun:
+        """Halt the run; its process is stopped. See `PauseChanges.suspend`."""
+        return await self._pauses.suspend(run_id, timeout_s=timeout_s, by=by)
+
+    async def resume_flow_run(self, run_id: str, given: Any, *, key: str | None = None, by: str = "") -> FlowRun:
+        """Let a run go on that is paused or suspended. See `PauseChanges.resume`."""
+        return await self._pauses.resume(run_id, given, key=key, by=by)
+
+    async def change_flow_run_state(self, run_id: str, state: str, *, message: str = "", by: str = "") -> None:
+        """Put the run into a state that somebody decides: Cancelled and Suspended as `cancel_flow_run` and `suspend_flow_run` do; Completed,
+        Failed and Crashed at once, where a worker that has it stops its processes then.
+
+        Raises:
+            NotFound: no such run.
+            Conflict: there is no such move from the state that it is in.
+            InvalidInput: it is none of those states.
+        """
+        to = next((each for each in SET_STATES if each.lower() == state.lower()), None)
+        if to is None:
+            known = [each.value for each in RunState if each in SET_STATES]
+            raise InvalidInput(
+                f"{state[:80]!r} is none of the states that can be set, {', '.join(known)}{did_you_mean(state, known)}",
+                path=("state",),
+            )
+        if to is RunState.CANCELLED:
+            await self.cancel_flow_run(run_id)
+        elif to is RunState.SUSPENDED:
+            await self.suspend_flow_run(run_id, by=by)
+        else:
+            await self._pauses.end(run_id, to, message=message or (f"set by {by}" if by else "set by request"))
+
+    async def delete_flow_run(self, run_id: str) -> FlowRun:
+        """Forget a run that has ended, with its log and its task runs. Gives what it was.
+
+        Raises:
+            NotFound: no such run.
+            Conflict: it has not ended.
+        """
+        stored = await self.get_flow_run(run_id)
+        if stored.run.state not in TERMINAL:
+            raise Conflict(
+                f"flow run {run_id} is {stored.run.state}; only one that has ended is deleted: cancel it first"
+            )
+        # the record last: what is left over after a crash in between can be found by it
+        await self._stores.logs.forget(run_id)
+        await self._stores.task_runs.forget(run_id)
+        await self._stores.runs.delete(run_id, stored.version)
+        return stored.run
 
     async def retry_flow_run(self, run_id: str, *, key: str, triggered_by: str | None = "api") -> FlowRun:
         """Start a new run like one that has ended: of the same deployment, with the same parameters, part of the same lineage. One `key` is one
@@ -159,6 +226,29 @@ class BuiltInOrchestrator:
         if stored is None:
             raise NotFound(f"there is no flow run {run_id[:80]!r}; `whenthen runs` lists them")
         return stored
+
+    async def describe_flow_run(self, run_id: str, *, log_tail: int = 0) -> dict[str, Any]:
+        """The run for templates: as the API has it, with its `name`, and with `log_tail` the text of so many of the last lines of its log.
+
+        Raises:
+            NotFound: no such run.
+        """
+        run = (await self.get_flow_run(run_id)).run
+        shown = {**asdict(run), "state": run.state.value, "name": display_name(run)}
+        if log_tail:
+            found = await self._stores.logs.last(run_id, limit=log_tail, most_bytes=_TAIL_BYTES)
+            shown["log_tail"] = "\n".join(line.text for line in found.lines)
+        return shown
+
+    async def describe_deployment(self, name: str) -> dict[str, Any]:
+        """The deployment for templates: as the rules have it, without its environment. Raises `NotFound`."""
+        return self._deployment(name).model_dump(mode="json", exclude={"env", "secret_parameters"})
+
+    async def describe_work_pool(self, name: str) -> dict[str, Any]:
+        """The work pool for templates: as the rules have it, and whether it is paused. Raises `NotFound`."""
+        pool = self._pool(name)
+        found = await self._stores.flags.get(pool_flag(name))
+        return {**pool.model_dump(mode="json"), "paused": is_pool_paused(pool, None if found is None else found[0])}
 
     async def has_run(self, run_id: str) -> bool:
         """Whether there is such a run."""

@@ -15,6 +15,7 @@ from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 from whenthen.cancellation import end_task
+from whenthen.runs.pauses.pause_records import is_over
 from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Stored, Stores
 from whenthen.schemas.deployments import (
@@ -43,9 +44,10 @@ class Assessment(StrEnum):
     """The condition of a run that has not ended."""
 
     FINE = "fine"  #: nothing to do
-    CRASHED = "crashed"  #: Running, and its worker died
+    CRASHED = "crashed"  #: Running or Paused, and its worker died
     UNCLAIMED = "unclaimed"  #: Pending, and its worker died before it started the run
     CANCELLED = "cancelled"  #: Cancelling, and its worker died
+    EXPIRED = "expired"  #: Suspended, and nobody resumed it in time
     LATE = "late"  #: it should have started
     REQUEUE = "requeue"  #: it waits, and may not be in the queue
 
@@ -58,7 +60,9 @@ def assess(run: FlowRun, beat: datetime | None, now: datetime, settings: ReaperS
             return Assessment.FINE
         if run.state is RunState.CANCELLING:
             return Assessment.CANCELLED
-        return Assessment.CRASHED if run.state is RunState.RUNNING else Assessment.UNCLAIMED
+        return Assessment.UNCLAIMED if run.state is RunState.PENDING else Assessment.CRASHED
+    if run.state is RunState.SUSPENDED and is_over(run.pause, now):
+        return Assessment.EXPIRED
     if run.state is RunState.SCHEDULED and now - due_at(run) > settings.late_after:
         return Assessment.LATE
     if run.state in WAITING and now - changed > settings.requeue_after:
@@ -77,6 +81,8 @@ def mark_crashed(run: FlowRun, assessment: Assessment, now: datetime) -> FlowRun
         return finish_attempt(run, RunState.CRASHED, now, message=lost)
     if assessment is Assessment.UNCLAIMED:
         return transition(run, RunState.SCHEDULED, now, message="its worker died before it started")
+    if assessment is Assessment.EXPIRED:
+        return transition(run, RunState.FAILED, now, message="it was suspended, and nobody resumed it in time")
     if assessment is Assessment.LATE:
         return transition(run, RunState.LATE, now, message="no worker has started it yet")
     raise ValueError(f"{assessment} changes no run")

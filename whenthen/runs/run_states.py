@@ -11,6 +11,7 @@ from dataclasses import fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
+from whenthen.runs.pauses.pause_records import shown_pause
 from whenthen.schemas.deployments import (
     TERMINAL,
     Deployment,
@@ -35,21 +36,31 @@ __all__ = [
 ]
 
 _S = RunState
-_STOPPED = {_S.PAUSED, _S.SUSPENDED, _S.CANCELLED, _S.FAILED}
+_STOPPED = {_S.SUSPENDED, _S.CANCELLED, _S.FAILED}
 
 #: from each state, the states a run may enter next; terminal states have none
 ALLOWED: dict[RunState, frozenset[RunState]] = {
     _S.SCHEDULED: frozenset({_S.LATE, _S.PENDING, *_STOPPED}),
     _S.LATE: frozenset({_S.PENDING, *_STOPPED}),
     _S.RETRYING: frozenset({_S.PENDING, *_STOPPED}),
-    _S.PENDING: frozenset({_S.RUNNING, _S.SCHEDULED, _S.RETRYING, _S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED}),
+    _S.PENDING: frozenset(
+        {
+            *(_S.RUNNING, _S.SCHEDULED, _S.RETRYING, _S.SUSPENDED),
+            *(_S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED),
+        }
+    ),
     _S.RUNNING: frozenset(
         {
             *(_S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CRASHED, _S.RETRYING, _S.CANCELLED),
             *(_S.CANCELLING, _S.PAUSED, _S.SUSPENDED, _S.SCHEDULED),
         }
     ),
-    _S.PAUSED: frozenset({_S.RUNNING, _S.SCHEDULED, _S.CANCELLING, _S.CANCELLED, _S.FAILED, _S.CRASHED}),
+    _S.PAUSED: frozenset(
+        {
+            *(_S.COMPLETED, _S.FAILED, _S.TIMED_OUT, _S.CRASHED, _S.RETRYING, _S.CANCELLED),
+            *(_S.CANCELLING, _S.RUNNING, _S.SUSPENDED, _S.SCHEDULED),
+        }
+    ),
     _S.SUSPENDED: frozenset({_S.SCHEDULED, _S.CANCELLED, _S.FAILED}),
     _S.CANCELLING: frozenset({_S.CANCELLED}),
     **{state: frozenset() for state in TERMINAL},
@@ -106,8 +117,9 @@ def new_run(
 def transition(run: FlowRun, to: RunState, now: datetime, **changes: Any) -> FlowRun:
     """The run in its next state. `changes` are fields of `FlowRun`; the others follow from the state.
 
-    Entering Running increments `attempt`; a terminal state sets `ended`; a message lasts for one state. `changed` never
-    decreases, even when `now` comes from a clock that lags.
+    Entering Running increments `attempt`, unless from Paused, where the process goes on; a terminal state sets `ended`; a message and a
+    pause last for one state. A run that is suspended while it is active has one attempt more. `changed` never decreases, even when `now`
+    comes from a clock that lags.
 
     Raises:
         Conflict: there is no such transition; names both states.
@@ -119,10 +131,12 @@ def transition(run: FlowRun, to: RunState, now: datetime, **changes: Any) -> Flo
         reason = "it has ended" if run.state in TERMINAL else f"from there it goes to {_listed(ALLOWED[run.state])}"
         raise Conflict(f"flow run {run.id} is {run.state} and can not become {to}: {reason}")
     at = max(format_time(now), run.changed)
-    derived: dict[str, Any] = {"message": "", "not_before": None}
-    if to is RunState.RUNNING:
-        derived |= {"started": at, "ended": None, "exit_code": None}
-        derived["attempt"] = run.attempt if run.state is RunState.PAUSED else run.attempt + 1
+    derived: dict[str, Any] = {"message": "", "not_before": None, "pause": None}
+    if to is RunState.RUNNING and run.state is not RunState.PAUSED:
+        derived |= {"started": at, "ended": None, "exit_code": None, "attempt": run.attempt + 1}
+        derived["begun"] = run.begun or at
+    elif to is RunState.SUSPENDED:
+        derived |= {"worker": None, "suspensions": run.suspensions + (run.state in (RunState.RUNNING, RunState.PAUSED))}
     elif to in TERMINAL:
         derived |= {"ended": at}
     elif to in (RunState.SCHEDULED, RunState.RETRYING):
@@ -138,8 +152,15 @@ def finish_attempt(run: FlowRun, to: RunState, now: datetime, *, retry: bool = T
     A run that is being cancelled becomes Cancelled, however the attempt ended.
     """
     if run.state is RunState.CANCELLING:
-        return transition(run, RunState.CANCELLED, now, **{**changes, "message": "cancelled", "result": None})
-    if retry and run.state is RunState.RUNNING and to in _RETRIED and run.attempt < max_attempts(run):
+        return transition(
+            run, RunState.CANCELLED, now, **{**changes, "message": "cancelled", "result": None, "pause": None}
+        )
+    if (
+        retry
+        and run.state in (RunState.RUNNING, RunState.PAUSED)
+        and to in _RETRIED
+        and run.attempt < max_attempts(run)
+    ):
         tried = f"try {run.attempt} of {max_attempts(run)}: {to}"
         said = changes.get("message")
         changes["message"] = f"{tried}: {said}" if said else tried
@@ -154,8 +175,8 @@ def due_at(run: FlowRun) -> datetime:
 
 
 def max_attempts(run: FlowRun) -> int:
-    """The most attempts of the run."""
-    return run.retries + 1
+    """The most attempts of the run. Those that ended for a suspension come on top."""
+    return run.retries + 1 + run.suspensions
 
 
 def display_name(run: FlowRun) -> str:
@@ -207,6 +228,7 @@ def flow_run_event(run: FlowRun, version: int, now: datetime) -> Event:
             "duration": _duration_s(run),
             "triggered_by": run.triggered_by,
             "worker": run.worker,
+            **({} if run.pause is None else {"pause": shown_pause(run.pause)}),
         },
         occurred=min(occurred, now + timedelta(minutes=1)),
         now=now,

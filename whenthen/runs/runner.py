@@ -213,6 +213,8 @@ def run_flow(flow: Any, parameters: dict[str, Any]) -> tuple[dict[str, Any], int
         raise CanNotCall(end.refused)
     state = end.state
     told = {"state": state.name, "type": state.type.value}
+    if end.suspended:
+        return told, 0
     if state.is_completed():
         return {**result_of(end.value), **told, "message": state.message}, 0
     if end.error is not None:

@@ -92,6 +92,13 @@ class RunStore(Protocol):
             Conflict: another writer was faster.
         """
 
+    async def delete(self, run_id: str, version: int) -> None:
+        """Forget the run, if `version` is still the newest. Its id may be used again.
+
+        Raises:
+            Conflict: another writer was faster.
+        """
+
     async def list(self, wanted: RunFilter = EVERY_RUN, *, limit: int = 100, most_bytes: int = PAGE_BYTES) -> RunPage:
         """The newest revisions that match, in descending order of creation: at most `limit`, and of records that have `most_bytes`
         together, unless the first one alone has more."""
@@ -153,6 +160,9 @@ class LogStore(Protocol):
     async def drop(self, run_id: str, names: Sequence[int]) -> None:
         """Remove what `append` gave these names."""
 
+    async def forget(self, run_id: str) -> None:
+        """Remove the whole log."""
+
     async def read(self, run_id: str, *, tail: int | None = None) -> list[LogLine]:
         """The lines in order; with `tail` only the last ones."""
 
@@ -169,6 +179,9 @@ class TaskRunStore(Protocol):
 
     async def append(self, run_id: str, moves: Sequence[TaskRunMove]) -> None:
         """Keep moves of task runs of one run. Returns when they are stored; the same ones again change nothing."""
+
+    async def forget(self, run_id: str) -> None:
+        """Remove all of one run."""
 
     async def page(self, run_id: str, *, after: int, limit: int) -> TaskRunPage:
         """At most `limit` task runs from the number `after` on (0: the first), in the order in which they were first heard of."""

@@ -13,7 +13,7 @@ import logging
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +22,7 @@ from whenthen.cancellation import end_task, wait_unless
 from whenthen.runs.attempts.attempt_execution import AttemptExecution
 from whenthen.runs.attempts.folder_removal import remove_folder
 from whenthen.runs.attempts.run_handling import Handling, Stop, handling
-from whenthen.runs.attempts.starting import Shortage, make_folder
+from whenthen.runs.attempts.starting import Shortage, make_folder, pause_file
 from whenthen.runs.attempts.stop_reasons import beat_timeout, request_stop, send_heartbeats, watch_state
 from whenthen.runs.commands import read_secret
 from whenthen.runs.limits.pool_presence import PoolPresence
@@ -37,6 +37,7 @@ from whenthen.runs.warm.warm_pool import MOST_BYTES, MOST_WAITING, WarmPool, War
 from whenthen.schemas.deployments import (
     ACTIVE,
     TERMINAL,
+    WAITING,
     Deployment,
     FlowRun,
     RunState,
@@ -52,6 +53,7 @@ __all__ = ["Worker", "WorkerSettings"]
 
 log = logging.getLogger(__name__)
 
+_QUEUES_AGAIN = timedelta(seconds=0.2)  #: from one look at the queues of a pool to the next
 MOST_UNFORESEEN = 5  #: errors that nobody foresaw in handling one run, after which it becomes Failed
 
 
@@ -67,6 +69,7 @@ class WorkerSettings:
     fetch_wait: timedelta = timedelta(seconds=1)  #: of one fetch from the queue
     retry_pause: timedelta = timedelta(seconds=1)  #: while the stores are unavailable
     left_reports_every: timedelta = timedelta(seconds=30)  #: between two looks for what runs of dead workers left
+    max_depth: int = 8  #: of a chain of runs and firings, each started by the one before
     logs: LogLimits = field(default_factory=LogLimits)
     warm_interpreters: int = MOST_WAITING  #: that wait for runs with their imports done
     warm_bytes: int = MOST_BYTES  #: of memory of all of them
@@ -120,6 +123,9 @@ class Worker:
             settings=WarmSettings(most=self._settings.warm_interpreters, most_bytes=self._settings.warm_bytes),
         )
         self._slots = RunSlots(stores, deployments, clock=clock)
+        self._suspended: set[str] = (
+            set()
+        )  #: runs whose attempt here ended for a suspension, and that are still delivered
         self._unforeseen: dict[str, int] = {}  #: runs that ended in an error that nobody foresaw, and how often
 
     @property
@@ -148,12 +154,13 @@ class Worker:
                 if len(self._tasks) >= self._settings.concurrency:
                     await asyncio.wait({stopping, *self._tasks}, return_when=asyncio.FIRST_COMPLETED)
                     continue
-                if await self._presence.is_pool_paused():
+                pools = await self._presence.pools()
+                if not pools:
                     await asyncio.wait({stopping}, timeout=self._settings.fetch_wait.total_seconds())
                     continue
                 item = None
                 try:
-                    item = await self._stores.queue.fetch(self.pool, wait=self._settings.fetch_wait)
+                    item = await self._fetch(pools)
                 except BusUnavailable as error:
                     log.warning("worker %s can not fetch runs, trying again: %s", self.name, error)
                     await asyncio.sleep(self._settings.retry_pause.total_seconds())
@@ -200,6 +207,15 @@ class Worker:
                 log.exception("what is left of runs of dead workers can not be read")
             await asyncio.sleep(self._settings.left_reports_every.total_seconds())
 
+    async def _fetch(self, pools: Sequence[str]) -> QueuedRun | None:
+        """The next run: of the first pool that has any. It is waited for at the last one, not so long that a run of another would wait."""
+        *before, last = pools
+        for pool in before:
+            if (item := await self._stores.queue.fetch(pool, wait=timedelta(0))) is not None:
+                return item
+        wait = min(self._settings.fetch_wait, _QUEUES_AGAIN) if before else self._settings.fetch_wait
+        return await self._stores.queue.fetch(last, wait=wait)
+
     # One delivery
 
     async def _handle(self, item: QueuedRun) -> None:
@@ -208,6 +224,7 @@ class Worker:
             again = await self._process(item)
             if again is None:
                 await item.ack()
+                await self._offer_if_resumed(item.run_id)
             else:
                 await item.nak(again)
             self._unforeseen.pop(item.run_id, None)
@@ -218,6 +235,16 @@ class Worker:
             await self._give_up_or_redeliver(item, error)
         finally:
             await end_task(alive)
+
+    async def _offer_if_resumed(self, run_id: str) -> None:
+        """Queue a run that was suspended and resumed while its delivery was not acknowledged yet, so that it could not be queued."""
+        if run_id not in self._suspended:
+            return
+        self._suspended.discard(run_id)
+        stored = await self._stores.runs.get(run_id)
+        if stored is not None and stored.run.state in WAITING:
+            run = stored.run
+            await self._stores.queue.put(run.id, pool=run.work_pool, deployment=run.deployment)
 
     async def _give_up_or_redeliver(self, item: QueuedRun, error: Exception) -> None:
         """After an error that nobody foresaw: the queue redelivers the run, but not for ever."""
@@ -252,7 +279,7 @@ class Worker:
         if stored is None:
             return None
         run, now = stored.run, self._clock()
-        beat = await self._stores.heartbeats.last(run.id) if run.state in ACTIVE else None
+        beat = await self._stores.heartbeats.last(run.id) if run.state in ACTIVE or run.suspensions else None
         what, delay = handling(run, beat, now, self._settings.lost_after)
         try:
             if what is Handling.DROP:
@@ -291,6 +318,8 @@ class Worker:
             if (full := await self._slots.acquire(stored.run, deployment)) is not None:
                 waits = transition(stored.run, RunState.SCHEDULED, self._clock(), message=full.message)
                 await self._stores.runs.update(waits, stored.version)
+                if run.suspensions:
+                    await self._stores.heartbeats.clear(run.id)  # it would be taken for that of the attempt before
                 return self._settings.slot_wait
             stored = await self._stores.runs.update(
                 transition(stored.run, RunState.RUNNING, self._clock(), worker=self.name), stored.version
@@ -330,7 +359,14 @@ class Worker:
         watchers = [
             asyncio.create_task(watch)
             for watch in (
-                watch_state(self._stores, run, stop, is_ours=self._is_ours, pause=self._settings.retry_pause),
+                watch_state(
+                    self._stores,
+                    run,
+                    stop,
+                    is_ours=self._is_ours,
+                    pause=self._settings.retry_pause,
+                    paused=pause_file(scratch),
+                ),
                 send_heartbeats(
                     self._stores,
                     run,
@@ -349,6 +385,10 @@ class Worker:
         finally:
             await end_task(*watchers)
         if ending is None:
+            if stop.result() is Stop.SUSPENDED:
+                self._suspended.add(run.id)
+                await self._release(run)
+                return None
             if stop.result() is Stop.LOST:
                 log.warning(
                     "flow run %s does not belong to worker %s any more; its processes were stopped", run.id, self.name
@@ -367,8 +407,11 @@ class Worker:
                 message=ending.message,
                 exit_code=ending.exit_code,
                 result=ending.result,
+                pause=ending.pause,
             ),
         )
+        if done is not None and done.state is RunState.SUSPENDED:
+            self._suspended.add(run.id)
         if done is not None and done.state is RunState.RETRYING:
             return max(due_at(done) - self._clock(), timedelta(0))
         return None if done is not None else self._settings.retry_pause
@@ -405,6 +448,7 @@ class Worker:
             limits=self._settings.logs,
             hurry=self._hurry,
             warm=self._warm,
+            max_depth=self._settings.max_depth,
         )
 
     async def _store_result(self, run: FlowRun, change: Callable[[FlowRun, datetime], FlowRun]) -> FlowRun | None:

@@ -21,6 +21,8 @@ __all__ = [
     "ActionBase",
     "CallWebhook",
     "CancelFlowRun",
+    "ChangeFlowRunState",
+    "DeleteFlowRun",
     "DoNothing",
     "EmitEvent",
     "PauseAutomation",
@@ -30,12 +32,14 @@ __all__ = [
     "ProxyUrl",
     "ResumeAutomation",
     "ResumeDeployment",
+    "ResumeFlowRun",
     "ResumeSchedule",
     "ResumeWorkPool",
     "Retry",
     "RetryFlowRun",
     "RunDeployment",
     "SendNotification",
+    "SuspendFlowRun",
     "Tls",
 ]
 
@@ -168,6 +172,54 @@ class RetryFlowRun(ActionBase):
 
     primary: ClassVar[str | None] = "flow_run"
     type: Literal["retry-flow-run"]
+    flow_run: str | None = Field(default=None, max_length=4096)
+    """Its id (may be a template). Left out: the run that the event is about."""
+
+
+class SuspendFlowRun(ActionBase):
+    """Halt a flow run until it is resumed; its process is stopped."""
+
+    primary: ClassVar[str | None] = "flow_run"
+    type: Literal["suspend-flow-run"]
+    flow_run: str | None = Field(default=None, max_length=4096)
+    """Its id (may be a template). Left out: the run that the event is about."""
+    lasts: Duration | None = Field(default=None, alias="for")
+    """After which it fails. Left out: it waits for ever."""
+
+
+class ResumeFlowRun(ActionBase):
+    """Let a flow run go on that is paused or suspended, once for each firing."""
+
+    primary: ClassVar[str | None] = "flow_run"
+    type: Literal["resume-flow-run"]
+    flow_run: str | None = Field(default=None, max_length=4096)
+    """Its id (may be a template). Left out: the run that the event is about."""
+    input: dict[str, Any] | ObjectPath | None = None
+    """What it waits for: values, or one path that gives them all; `$.` starts JSONPath and keeps the type, `{{ }}` is Jinja and gives text."""
+
+
+class ChangeFlowRunState(ActionBase):
+    """Put a flow run into a state; a worker that has it stops its processes."""
+
+    primary: ClassVar[str | None] = "state"
+    type: Literal["change-flow-run-state"]
+    state: Literal["Cancelled", "Suspended", "Completed", "Failed", "Crashed"]
+    flow_run: str | None = Field(default=None, max_length=4096)
+    """Its id (may be a template). Left out: the run that the event is about."""
+    message: str = Field(default="", max_length=4096)
+    """Why, for who looks at it (may be a template)."""
+
+    @field_validator("state", mode="before")
+    @classmethod
+    def _any_case(cls, value: Any) -> Any:
+        return value.capitalize() if isinstance(value, str) else value
+
+
+class DeleteFlowRun(ActionBase):
+    """Forget a flow run that has ended, with its log."""
+
+    primary: ClassVar[str | None] = "flow_run"
+    type: Literal["delete-flow-run"]
     flow_run: str | None = Field(default=None, max_length=4096)
     """Its id (may be a template). Left out: the run that the event is about."""
 
@@ -308,6 +360,10 @@ ACTIONS: dict[str, type[ActionBase]] = {
     "resume-work-pool": ResumeWorkPool,
     "retry-flow-run": RetryFlowRun,
     "cancel-flow-run": CancelFlowRun,
+    "suspend-flow-run": SuspendFlowRun,
+    "resume-flow-run": ResumeFlowRun,
+    "change-flow-run-state": ChangeFlowRunState,
+    "delete-flow-run": DeleteFlowRun,
     "pause-automation": PauseAutomation,
     "resume-automation": ResumeAutomation,
     "send-notification": SendNotification,
@@ -350,6 +406,10 @@ Action = Annotated[
             Annotated[ResumeWorkPool, Tag("resume-work-pool")],
             Annotated[RetryFlowRun, Tag("retry-flow-run")],
             Annotated[CancelFlowRun, Tag("cancel-flow-run")],
+            Annotated[SuspendFlowRun, Tag("suspend-flow-run")],
+            Annotated[ResumeFlowRun, Tag("resume-flow-run")],
+            Annotated[ChangeFlowRunState, Tag("change-flow-run-state")],
+            Annotated[DeleteFlowRun, Tag("delete-flow-run")],
             Annotated[PauseAutomation, Tag("pause-automation")],
             Annotated[ResumeAutomation, Tag("resume-automation")],
             Annotated[SendNotification, Tag("send-notification")],

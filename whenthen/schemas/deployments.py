@@ -22,6 +22,7 @@ from whenthen.schemas.triggers import Trigger
 
 __all__ = [
     "ACTIVE",
+    "HALTED",
     "MAX_PARAMETER_BYTES",
     "MOST_CATCH_UP",
     "PLACEHOLDER",
@@ -31,6 +32,7 @@ __all__ = [
     "Concurrency",
     "Deployment",
     "DeploymentTrigger",
+    "ExpectedCompletion",
     "FlowRun",
     "OnLimit",
     "RunState",
@@ -170,6 +172,32 @@ class Concurrency(Model):
         return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
+class ExpectedCompletion(Model):
+    """By when runs of a deployment should have completed."""
+
+    by: str | None = Field(default=None, max_length=100)
+    """A time of the day by which one should have, such as `06:00 Europe/Paris`."""
+    within: Duration | None = None
+    """How long after its start each run should have ended."""
+
+    @model_validator(mode="after")
+    def _something(self) -> ExpectedCompletion:
+        if self.by is None and not self.within:
+            raise ValueError("nothing is expected; write `by: 06:00 Europe/Paris`, or `within: 2h`")
+        _ = self.times  # raises
+        return self
+
+    @property
+    def times(self) -> Schedule | None:
+        """The times of `by`, one a day."""
+        if self.by is None:
+            return None
+        found = _DAILY.fullmatch(self.by.strip())
+        if found is None or int(found[1]) > 23 or int(found[2]) > 59:
+            raise ValueError(f"expect_completion {self.by!r} is no time of the day; write 06:00, or 06:00 Europe/Paris")
+        return Schedule(name="expected", cron=f"{int(found[2])} {int(found[1])} * * *", timezone=found[3] or "UTC")
+
+
 def _split_command(value: Any) -> Any:
     if isinstance(value, str):
         _check_placeholders(value)
@@ -221,8 +249,9 @@ class Deployment(Model):
     retries: int = Field(default=0, ge=0, le=100)
     """Further attempts after a failure, a time-out or a crash."""
     retry_delay: Duration = timedelta(seconds=10)
-    expect_completion: str | None = Field(default=None, max_length=100)
-    """By when a run of the day should have completed, such as `06:00 Europe/Paris`; the event `deployment.late` says that none did."""
+    expect_completion: Annotated[str, Field(max_length=100)] | ExpectedCompletion | None = None
+    """By when a run of the day should have completed, such as `06:00 Europe/Paris`, or `{by: ..., within: 2h}`, where `within` is counted from
+    the start of each run; the event `deployment.late` says that none did."""
     task_run_events: bool = False
     """Whether each state of a task run is an event, `task-run.<State>`."""
 
@@ -270,16 +299,16 @@ class Deployment(Model):
         return self
 
     @property
+    def expectation(self) -> ExpectedCompletion | None:
+        """By when runs should have completed, however that is written."""
+        written = self.expect_completion
+        return ExpectedCompletion(by=written) if isinstance(written, str) else written
+
+    @property
     def expected_times(self) -> Schedule | None:
-        """The times of `expect_completion`, one a day."""
-        if self.expect_completion is None:
-            return None
-        found = _DAILY.fullmatch(self.expect_completion.strip())
-        if found is None or int(found[1]) > 23 or int(found[2]) > 59:
-            raise ValueError(
-                f"expect_completion {self.expect_completion!r} is no time of the day; write 06:00, or 06:00 Europe/Paris"
-            )
-        return Schedule(name="expected", cron=f"{int(found[2])} {int(found[1])} * * *", timezone=found[3] or "UTC")
+        """The times by which a run should have completed, one a day."""
+        expected = self.expectation
+        return None if expected is None else expected.times
 
     @property
     def limits(self) -> Concurrency | None:
@@ -338,7 +367,9 @@ class RunState(StrEnum):
 
 TERMINAL = frozenset({RunState.CANCELLED, RunState.COMPLETED, RunState.FAILED, RunState.CRASHED, RunState.TIMED_OUT})
 #: a worker has them, or should have
-ACTIVE = frozenset({RunState.PENDING, RunState.RUNNING, RunState.CANCELLING})
+ACTIVE = frozenset({RunState.PENDING, RunState.RUNNING, RunState.PAUSED, RunState.CANCELLING})
+#: they wait for a person
+HALTED = frozenset({RunState.PAUSED, RunState.SUSPENDED})
 #: they wait in the queue for a worker
 WAITING = frozenset({RunState.SCHEDULED, RunState.LATE, RunState.RETRYING})
 
@@ -371,3 +402,10 @@ class FlowRun:
     retries: int = 0  #: of the deployment when the run was created
     retry_delay_s: float = 0.0
     result: Any = None  #: what the function returned, when it is JSON and small
+    pause: dict[str, Any] | None = None  #: for what a halted run waits: see `runs.pauses.pause_records`
+    inputs: dict[str, Any] | None = (
+        None  #: what it was given at its pauses, by their keys; a pause that is over has one
+    )
+    resumed: str | None = None  #: the idempotency key of who resumed it last
+    begun: str | None = None  #: when its first attempt started
+    suspensions: int = 0  #: how many attempts ended for one, which use up no retry

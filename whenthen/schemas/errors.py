@@ -19,6 +19,8 @@ WhenthenError
 │   └── SecretUnreadable  there is nothing to verify a request of a webhook by
 ├── NotFound              no such automation, deployment, run, webhook
 ├── Conflict              somebody else changed it first, or it is in another state (HTTP 409)
+│   ├── NotPaused         a run was to be resumed that waits for nobody (`runs`)
+│   ├── PauseOver         a run was to be resumed whose time for that is over (`runs`)
 │   ├── RevisionTaken     somebody else published rules first (`engine.rule_sets`)
 │   ├── RulesFull         there is no room for a set of rules (`engine.rule_sets`)
 │   └── RevisionUnusable  a stored revision of the rules can not be used (`engine.rule_sets`)
@@ -39,6 +41,7 @@ WhenthenError
 ├── CommitRefused         the store refuses a commit again and again (`engine.evaluation`)
 ├── BadReport             a line of a run to its worker is none of the protocol (`runs`)
 ├── NoSuchLimit           a run asks for a limit that is not known, or for more slots than it has (`runs`)
+├── TooDeep               a chain of runs and firings, each started by the one before, is as long as it may be (`runs`)
 ├── Shortage              a worker's machine can not start a run at the moment (`runs`)
 ├── NotWarm               an interpreter can not wait for a run, or not take it; the run starts elsewhere (`runs`)
 ├── CursorMoved           another projector has read on (`history`)

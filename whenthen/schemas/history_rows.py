@@ -36,6 +36,7 @@ __all__ = [
     "shown_row",
 ]
 
+RUN_SUBJECTS = "$KV.WT_runs."  #: before the id of a run
 PAYLOAD_BYTES = 8 << 10  #: of an event's payload, a run's parameters or an action's result; a larger one is left out
 DOC_BYTES = 32 << 10  #: of a row's document; of a larger one the named columns stay
 MOST_MARKS = 64  #: of an event
@@ -92,6 +93,7 @@ class Rows:
     audit: dict[tuple[Any, ...], KeyedRow] = field(default_factory=dict)
     actions: dict[str, dict[str, Any]] = field(default_factory=dict)  #: the newest row of each
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)
+    forgotten_runs: set[str] = field(default_factory=set)  #: whose rows go before the others are written
     counts: Counter[Tally] = field(default_factory=Counter)
     unreadable: int = 0  #: messages that are none of ours
 
@@ -105,7 +107,15 @@ class Rows:
             + len(self.tries)
             + len(self.run_states)
             + len(self.audit)
+            + len(self.forgotten_runs)
         )
+
+    def forget_run(self, run_id: str) -> None:
+        """A run was deleted: nothing of it stays but counts."""
+        self.forgotten_runs.add(run_id)
+        self.runs.pop(run_id, None)
+        for key in [key for key in self.run_states if key[0] == run_id]:
+            del self.run_states[key]
 
     def add_decisions(self, batch: DecisionBatch, *, pos: int, at_us: int, row: int) -> int:
         """Add a committed part of a batch, whose rows are numbered from `row`; gives the number of the next one."""
@@ -183,7 +193,9 @@ def _hash(text: str) -> int:
 def message_rows(rows: Rows, message: Message, *, pos: int, at_us: int) -> None:
     """Add what a message becomes to `rows`; one that is none of ours is counted as unreadable."""
     if not message.data:
-        return  # marks a deletion
+        if message.subject.startswith(RUN_SUBJECTS):
+            rows.forget_run(message.subject.removeprefix(RUN_SUBJECTS))
+        return
     kind = message.subject.partition(".")[0]
     try:
         if kind == "events":
@@ -328,7 +340,7 @@ def _run(rows: Rows, run: dict[str, Any], pos: int, at_us: int) -> None:
         "deployment": _needed(run["deployment"]),
         "state": _needed(run["state"]),
         "work_pool": _needed(run["work_pool"]),
-        "doc": _bounded(run, "parameters", "result", "related").decode(),
+        "doc": _bounded(run, "parameters", "result", "related", "inputs", "pause").decode(),
         "created_us": _created_us(run, at_us),
     }
     rows.runs[row["id"]] = row

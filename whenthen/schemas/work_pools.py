@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from whenthen.schemas.base import Model, Name
 
@@ -23,6 +23,15 @@ class WorkPool(Model):
     """How many runs may be active at once, whatever their deployments; further ones wait."""
     paused: bool = False
     """Whether it starts out paused; pausing and resuming at run time wins over this."""
+    queues: list[Name] = Field(default_factory=list, max_length=20)
+    """Other pools whose runs its workers take, too, in this order: those of the first as long as it has any, its own last. Each keeps its own
+    `limit` and pause, and its runs count for the limit of this pool, too."""
+
+    @model_validator(mode="after")
+    def _other_pools(self) -> WorkPool:
+        if self.name in self.queues or len(set(self.queues)) != len(self.queues):
+            raise ValueError("`queues` are other pools, each named once")
+        return self
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from whenthen.ui import rule_texts
 from whenthen.ui.count_rows import CountRow, count_rows
+from whenthen.ui.input_forms import input_of_form, input_questions
 from whenthen.ui.page_assets import ASSETS, Asset
 from whenthen.ui.page_links import page_url
 from whenthen.ui.page_templates import NAVIGATION, Place, render
@@ -26,6 +27,8 @@ __all__ = [
     "TraceRow",
     "count_rows",
     "inert",
+    "input_of_form",
+    "input_questions",
     "page_url",
     "reason_tone",
     "refusals_by_cause",

@@ -81,4 +81,5 @@ def test_a_flow_tells_asks_and_emits_with_the_lineage_of_its_firing(tmp_path: Pa
         eventually(lambda: served.fired()["refused"] == 1)
         children = served.get("/api/runs?deployment=child")
         assert {child["triggered_by"] for child in children} == {f"run:{run['id']}"}
-        assert all(child["lineage"] == run["lineage"] for child in children)
+        deeper = {**run["lineage"], "depth": run["lineage"]["depth"] + 1}
+        assert all(child["lineage"] == deeper for child in children)

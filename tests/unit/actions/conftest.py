@@ -129,6 +129,47 @@ class FakeOrchestrator:
     async def cancel_flow_run(self, run_id: str) -> None:
         self.calls.append(("cancel", run_id))
 
+    async def suspend_flow_run(self, run_id: str, *, timeout_s: float | None, by: str) -> FlowRun:
+        self.calls.append(("suspend", run_id, timeout_s, by))
+        return self._run(run_id, RunState.SUSPENDED)
+
+    async def resume_flow_run(self, run_id: str, given: Any, *, key: str, by: str) -> FlowRun:
+        self.calls.append(("resume-run", run_id, given, key, by))
+        return self._run(run_id, RunState.RUNNING)
+
+    async def change_flow_run_state(self, run_id: str, state: str, *, message: str, by: str) -> None:
+        self.calls.append(("state", run_id, state, message, by))
+
+    async def delete_flow_run(self, run_id: str) -> None:
+        if self.failure is not None:
+            raise self.failure
+        self.calls.append(("delete", run_id))
+
+    async def describe_flow_run(self, run_id: str, *, log_tail: int) -> dict[str, Any]:
+        self.calls.append(("describe-run", run_id, log_tail))
+        tail = {"log_tail": "first\nlast"} if log_tail else {}
+        return {"id": run_id, "name": f"loader-{run_id}", "state": "Failed", "parameters": {"n": 1}, **tail}
+
+    async def describe_deployment(self, name: str) -> dict[str, Any]:
+        self._known(name)
+        return {"name": name, "tags": ["nightly"], "description": "Loads."}
+
+    async def describe_work_pool(self, name: str) -> dict[str, Any]:
+        return {"name": name, "limit": 3, "paused": True}
+
+    def _run(self, run_id: str, state: RunState) -> FlowRun:
+        return FlowRun(
+            id=run_id,
+            deployment="loader",
+            work_pool="default",
+            state=state,
+            parameters={},
+            key=run_id,
+            created="",
+            scheduled_for="",
+            changed="",
+        )
+
     def _known(self, name: str) -> None:
         if self.failure is not None:
             raise self.failure

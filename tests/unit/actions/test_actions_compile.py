@@ -110,6 +110,7 @@ def test_every_action_of_the_schema_can_be_compiled() -> None:
         "resume-schedule": {"schedule": "s"},
         "send-notification": {"notifier": "n"},
         "call-webhook": {"url": "http://host"},
+        "change-flow-run-state": {"state": "Failed"},
         "emit-event": {"event": "e"},
     }
     for name in ACTIONS:

@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from whenthen.actions.flow_runs import fetched_variables
 from whenthen.actions.http import outgoing
 from whenthen.actions.retries import MAX_HINT
 from whenthen.cli.lists import listings, tables
@@ -42,9 +43,10 @@ from whenthen.flows.reporting import report_file
 from whenthen.history import history_queries, history_retention, projection
 from whenthen.rules.following.playing import MOST_EVENTS, MOST_STOPS
 from whenthen.runs import WorkerSettings, commands, result_file, runner
+from whenthen.runs.pauses import input_checks
 from whenthen.runs.reports import report_lines, task_runs
 from whenthen.runs.run_output import LogLimits
-from whenthen.runs.schedules import backfills, past_times
+from whenthen.runs.schedules import backfills, overdue_runs, past_times
 from whenthen.schemas import history_rows, trace_context, triggers
 from whenthen.schemas.actions import CallWebhook, Retry
 from whenthen.schemas.automations import Automation
@@ -263,6 +265,10 @@ CLAIMS: list[tuple[str, str]] = [
     ("testing", f"`{RuleTest.model_fields['start'].default:%Y-%m-%dT%H:%M:%SZ}` unless"),
     ("troubleshooting", f"the last {default_of(Settings, 'decisions_kept')} of each automation and reason"),
     ("testing", f"So do more than {n(MOST_EVENTS)} events that come back, and more than {n(MOST_STOPS)} deadlines"),
+    ("flows", f"All inputs of a run together have at most {binary(input_checks.MAX_INPUTS_BYTES)}"),
+    ("flows", f"A run of a deployment that is cancelled gets {WorkerSettings().kill_grace.seconds} seconds"),
+    ("actions", f"the last {fetched_variables.LOG_TAIL} lines of its log"),
+    ("deployments", f"Runs are looked at every {overdue_runs.EVERY_S:g} seconds"),
     ("history", f"a payload of more than {binary(history_rows.PAYLOAD_BYTES)} is left out"),
     ("history", f"at most {history_rows.MOST_MARKS} an event"),
     ("history", f"Of one kind at most {n(projection.MOST_FIRST)} values"),

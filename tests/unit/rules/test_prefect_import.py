@@ -594,13 +594,23 @@ def test_events_that_no_run_here_has_are_named() -> None:
     assert any("no run here has the event 'prefect.work-pool.not-ready'" in note for note in result.notes)
 
 
-def test_a_cancelled_state_cancels_the_run() -> None:
+def test_changes_of_a_runs_state_are_what_they_do_here() -> None:
     actions, notes = actions_of(
         {"type": "change-flow-run-state", "state": "CANCELLED", "name": "x"},
-        {"type": "change-flow-run-state", "state": "FAILED"},
+        {"type": "change-flow-run-state", "state": "FAILED", "message": "late: {{ flow_run.name }}"},
+        {"type": "change-flow-run-state", "state": "PAUSED", "name": "Suspended"},
+        {"type": "suspend-flow-run"},
+        {"type": "resume-flow-run"},
+        {"type": "change-flow-run-state", "state": "PENDING"},
     )
-    assert actions == [{"type": "cancel-flow-run"}]
-    assert notes == ("automation 'one': actions[1]: `change-flow-run-state` to FAILED has no counterpart; left out",)
+    assert actions == [
+        {"type": "cancel-flow-run"},
+        {"type": "change-flow-run-state", "state": "Failed", "message": "late: {{ event.resource.name }}"},
+        {"type": "suspend-flow-run"},
+        {"type": "suspend-flow-run"},
+        {"type": "resume-flow-run"},
+    ]
+    assert notes == ("automation 'one': actions[5]: `change-flow-run-state` to PENDING has no counterpart; left out",)
 
 
 def test_templates_on_runs_are_translated_and_render(tmp_path: Path) -> None:

@@ -1,7 +1,10 @@
-"""Cancelling and retrying runs: one, or all that filters choose, whose number is said before anything is changed."""
+"""Cancelling, retrying, suspending and deleting runs: one, or all that filters choose, whose number is said before anything is changed."""
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,7 +15,17 @@ from whenthen.cli.output import errors, escape, print_json, stdout
 if TYPE_CHECKING:
     from whenthen.cli.client import Client
 
-__all__ = ["cancel_run", "id_of_run", "retry_run"]
+__all__ = [
+    "cancel_run",
+    "delete_run",
+    "id_of_run",
+    "pause_run",
+    "read_pairs",
+    "resume_run",
+    "retry_run",
+    "set_run_state",
+    "suspend_run",
+]
 
 MOST_RUNS = 10_000  #: of one command
 
@@ -27,7 +40,15 @@ Since = Annotated[str | None, typer.Option("--since", help="Not created before: 
 Until = Annotated[str | None, typer.Option("--until", help="Created before: a time, or how long ago.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Ask nothing; needed with --json and filters.")]
 
-_ENDED = ("Completed", "Failed", "Crashed", "TimedOut", "Cancelled")
+_ENDED = frozenset({"Completed", "Failed", "Crashed", "TimedOut", "Cancelled"})
+#: the states from which runs that filters choose are changed so
+_CHANGED_FROM: dict[str, Callable[[str], bool]] = {
+    "cancel": lambda state: state not in _ENDED,
+    "retry": lambda state: state in _ENDED,
+    "pause": lambda state: state == "Running",
+    "suspend": lambda state: state not in _ENDED and state not in ("Suspended", "Cancelling"),
+    "delete": lambda state: state in _ENDED,
+}
 
 
 @errors
@@ -71,8 +92,172 @@ def retry_run(
         stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
 
 
+@errors
+def pause_run(
+    run_id: RunArgument = None,
+    deployment: OfDeployment = None,
+    work_pool: InPool = None,
+    since: Since = None,
+    until: Until = None,
+    yes: Yes = False,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a run of a flow wait where it next begins a task, or all that filters choose. Their processes stay."""
+    filters = {"deployment": deployment, "work_pool": work_pool, "since": since, "until": until}
+    for run in _changed("pause", run_id, filters, yes, url, ca, as_json):
+        stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
+
+
+@errors
+def suspend_run(
+    run_id: RunArgument = None,
+    lasts: Annotated[
+        str | None,
+        typer.Option("--for", help="How long it may be resumed, such as 2h; then it fails. Left out: for ever."),
+    ] = None,
+    deployment: OfDeployment = None,
+    state: InState = None,
+    work_pool: InPool = None,
+    since: Since = None,
+    until: Until = None,
+    yes: Yes = False,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Halt a flow run until it is resumed, or all that filters choose. Their processes are stopped."""
+    filters = {"deployment": deployment, "state": state, "work_pool": work_pool, "since": since, "until": until}
+    body = None if lasts is None else {"for": lasts}
+    for run in _changed("suspend", run_id, filters, yes, url, ca, as_json, body):
+        stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
+
+
+@errors
+def delete_run(
+    run_id: RunArgument = None,
+    deployment: OfDeployment = None,
+    state: InState = None,
+    work_pool: InPool = None,
+    since: Since = None,
+    until: Until = None,
+    yes: Yes = False,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Forget a flow run that has ended, with its log, or all that filters choose."""
+    filters = {"deployment": deployment, "state": state, "work_pool": work_pool, "since": since, "until": until}
+    for run in _changed("delete", run_id, filters, yes, url, ca, as_json):
+        stdout().print(escape(f"{run['deployment']}: run {run['id']} is deleted"))
+
+
+@errors
+def resume_run(
+    run_id: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="The run's id, as it is listed or in full, or `last`.", show_default=False),
+    ],
+    given: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", "-i", help="name=value of what it waits for; a value that is JSON keeps its type. Several times."
+        ),
+    ] = None,
+    input_json: Annotated[
+        str | None, typer.Option("--input-json", metavar="FILE", help="The whole input as JSON; - is stdin.")
+    ] = None,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a flow run go on that is paused or suspended, with the input that it waits for."""
+    from whenthen.cli.client import Client, quoted
+
+    if given and input_json is not None:
+        raise typer.BadParameter("give --input or --input-json, and not both")
+    body: dict[str, Any] = {}
+    if input_json is not None:
+        body["input"] = _json_of(input_json)
+    elif given:
+        body["input"] = read_pairs(given, "--input")
+    with Client.connect(url, ca) as client:
+        run = client.post(f"/api/runs/{quoted(id_of_run(client, run_id))}/resume", body)
+    if as_json:
+        print_json(run)
+    else:
+        stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
+
+
+@errors
+def set_run_state(
+    run_id: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="The run's id, as it is listed or in full, or `last`.", show_default=False),
+    ],
+    state: Annotated[str, typer.Argument(help="Cancelled, Suspended, Completed, Failed or Crashed.")],
+    message: Annotated[str, typer.Option("--message", "-m", help="Why.")] = "",
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put a flow run into a state. A worker that has it stops its processes."""
+    from whenthen.cli.client import Client, quoted
+
+    with Client.connect(url, ca) as client:
+        body = {"state": state, "message": message}
+        run = client.post(f"/api/runs/{quoted(id_of_run(client, run_id))}/state", body)
+    if as_json:
+        print_json(run)
+    else:
+        stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
+
+
+def read_pairs(texts: list[str], option: str) -> dict[str, Any]:
+    """What is written as `name=value`: a value that is JSON keeps its type, anything else is text.
+
+    Raises:
+        InvalidInput: without a name.
+    """
+    from whenthen.schemas.errors import InvalidInput
+    from whenthen.sources import decode_json
+
+    found: dict[str, Any] = {}
+    for text in texts:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise InvalidInput(f"{option}: {text[:80]!r} is not name=value")
+        try:
+            found[name] = decode_json(value.encode())
+        except InvalidInput:
+            found[name] = value
+    return found
+
+
+def _json_of(file: str) -> Any:
+    from whenthen.schemas.errors import InvalidInput
+    from whenthen.sources import decode_json
+
+    try:
+        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"--input-json: {file} can not be read: {error.strerror}") from None
+    try:
+        return decode_json(data)
+    except InvalidInput as error:
+        raise InvalidInput(f"--input-json: {file}: {error}") from None
+
+
 def _changed(
-    verb: str, run_id: str | None, filters: dict[str, str | None], yes: bool, url: str, ca: str | None, as_json: bool
+    verb: str,
+    run_id: str | None,
+    filters: dict[str, str | None],
+    yes: bool,
+    url: str,
+    ca: str | None,
+    as_json: bool,
+    body: dict[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """The answers about the runs that were changed; none when they were printed as JSON, or nothing was to be changed."""
     from whenthen.cli.client import Client, quoted
@@ -82,7 +267,7 @@ def _changed(
         raise typer.BadParameter("give a run, or filters such as --deployment and --state, and not both")
     with Client.connect(url, ca) as client:
         if run_id is not None:
-            found = client.post(f"/api/runs/{quoted(id_of_run(client, run_id))}/{verb}")
+            found = client.post(f"/api/runs/{quoted(id_of_run(client, run_id))}/{verb}", body)
             if as_json:
                 print_json(found)
             return [] if as_json else [found]
@@ -93,7 +278,7 @@ def _changed(
         if not yes and (as_json or not typer.confirm(f"{verb} {len(chosen)} runs?")):
             stdout().print(f"{len(chosen)} runs; nothing was changed, as --yes was not given")
             return []
-        answers = [client.post(f"/api/runs/{quoted(each)}/{verb}") for each in chosen]
+        answers = [client.post(f"/api/runs/{quoted(each)}/{verb}", body) for each in chosen]
     if as_json:
         print_json(answers)
         return []
@@ -119,4 +304,4 @@ def _chosen(client: Client, verb: str, given: dict[str, str]) -> list[str]:
     runs = list(client.pages("/api/runs", limit=MOST_RUNS + 1, **given))
     if len(runs) > MOST_RUNS:
         raise InvalidInput(f"more than {MOST_RUNS:,} runs; narrow the filters, as with --since")
-    return [run["id"] for run in reversed(runs) if (run["state"] in _ENDED) == (verb == "retry")]
+    return [run["id"] for run in reversed(runs) if _CHANGED_FROM[verb](run["state"])]

@@ -84,6 +84,10 @@ def print_next(commands: Sequence[Sequence[str]]) -> None:
 def run_commands(run: Mapping[str, Any]) -> list[list[str]]:
     """What goes on from a run."""
     found = [["runs", "logs", run["id"]]]
+    if run.get("pause"):
+        schema = run["pause"].get("schema") or {}
+        asked = [word for name in list(schema.get("properties") or {})[:MOST] for word in ("--input", f"{name}=...")]
+        found.insert(0, ["runs", "resume", run["id"], *asked])
     firing = (run.get("lineage") or {}).get("firing")
     if firing:
         found.append(["firings", "show", firing])

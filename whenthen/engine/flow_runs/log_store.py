@@ -10,7 +10,7 @@ from dataclasses import replace
 
 import orjson
 
-from whenthen.engine.bus.buckets import publish_with
+from whenthen.engine.bus.buckets import publish_with, purge_subject
 from whenthen.engine.bus.protocol import read_headers
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_pages import StoredMessage, newest
@@ -62,6 +62,9 @@ class NatsLogStore:
     async def drop(self, run_id: str, names: Sequence[int]) -> None:
         for name in names:
             await self._client.request(_DELETE, orjson.dumps({"seq": name, "no_erase": True}))
+
+    async def forget(self, run_id: str) -> None:
+        await purge_subject(self._client, LOGS, log_subject(run_id))
 
     async def read(self, run_id: str, *, tail: int | None = None) -> list[attempt_logs.LogLine]:
         lines: deque[attempt_logs.LogLine] = deque(maxlen=tail)

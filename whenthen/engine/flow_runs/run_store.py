@@ -65,6 +65,13 @@ class NatsRunStore:
             why = f"flow run {run.id} changed since version {version} was read; read it again"
             raise Conflict(why) from None
 
+    async def delete(self, run_id: str, version: int) -> None:
+        try:
+            await self._bucket.purge(run_key(run_id), revision=version)
+        except WrongRevision:
+            why = f"flow run {run_id} changed since version {version} was read; read it again"
+            raise Conflict(why) from None
+
     async def list(self, wanted: RunFilter = EVERY_RUN, *, limit: int = 100, most_bytes: int = PAGE_BYTES) -> RunPage:
         page = RunPageCollector(wanted, limit, most_bytes)
         async for message in self._bucket.newest():

@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from whenthen.engine.bus.buckets import publish_with
+from whenthen.engine.bus.buckets import publish_with, purge_subject
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_reader import stored_messages
 from whenthen.engine.bus.subjects import task_runs_subject
@@ -54,6 +54,9 @@ class NatsTaskRunStore:
             self._known[key] = None
         while len(self._known) > _KNOWN:
             self._known.popitem(last=False)
+
+    async def forget(self, run_id: str) -> None:
+        await purge_subject(self._client, TASK_RUNS, task_runs_subject(run_id))
 
     async def page(self, run_id: str, *, after: int, limit: int) -> task_runs.TaskRunPage:
         """See `TaskRunStore`. Reads all moves of the run, whatever the page: at most three or so of each of `MAX_TASK_RUNS`."""

@@ -7,6 +7,7 @@ Every method that names a thing raises `NotFound` when there is none, and any ma
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, AsyncIterable, Collection, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Protocol
 
 from whenthen.engine.bus.connection import Ack
@@ -306,6 +307,21 @@ class Api(Protocol):
         """The new run. Raises NotFound, Conflict."""
 
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail: ...
+
+    async def resume_run(self, run_id: str, given: Any) -> answers.FlowRunDetail:
+        """Raises NotFound, InvalidInput (the input does not fit), Conflict (it waits for nobody, or it is too late)."""
+
+    async def pause_run(self, run_id: str) -> answers.FlowRunDetail:
+        """Raises NotFound, Conflict (it does not run, or knows of no pauses)."""
+
+    async def suspend_run(self, run_id: str, lasts: timedelta | None) -> answers.FlowRunDetail:
+        """Raises NotFound, Conflict."""
+
+    async def change_run_state(self, run_id: str, state: str, message: str) -> answers.FlowRunDetail:
+        """Raises NotFound, InvalidInput, Conflict."""
+
+    async def delete_run(self, run_id: str) -> answers.FlowRunDetail:
+        """The run as it was. Raises NotFound, Conflict (it has not ended)."""
 
     async def redrive_action(self, key: str, *, new_key: bool) -> answers.Redriven:
         """Give a dead action new attempts, by the rule of today; under a new idempotency key when `new_key`."""

@@ -27,10 +27,15 @@ from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
     PauseRequest,
+    ResumeRequest,
     RunRequest,
+    SuspendRequest,
     read_key,
     read_pause_request,
+    read_resume_request,
     read_run_request,
+    read_state_request,
+    read_suspend_request,
 )
 from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE
 from whenthen.engine.http.routed_paths import decoded_step
@@ -352,6 +357,34 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
     async def retry_run(run_id: Named) -> answers.FlowRunDetail:
         """Start a new run like one that has ended, once: asked for again, the answer is the same run."""
         return await api.retry_run(run_id)
+
+    @post("/runs/{run_id}/resume", tags=["runs"])
+    async def resume_run(run_id: Named, request: Request) -> answers.FlowRunDetail:
+        """Let a run go on that is paused or suspended. The body, if any, is `{"input": ...}`, of the type that its `pause` names."""
+        asked = await _optional(request, budget, read_resume_request, ResumeRequest)
+        return await api.resume_run(run_id, asked.input)
+
+    @post("/runs/{run_id}/pause", tags=["runs"])
+    async def pause_run(run_id: Named) -> answers.FlowRunDetail:
+        """Let a run of a flow wait where it next begins a task, until somebody resumes it; its process stays."""
+        return await api.pause_run(run_id)
+
+    @post("/runs/{run_id}/suspend", tags=["runs"])
+    async def suspend_run(run_id: Named, request: Request) -> answers.FlowRunDetail:
+        """Halt a run until somebody resumes it; its process is stopped. The body, if any, is `{"for": "2h"}`, after which it fails."""
+        asked = await _optional(request, budget, read_suspend_request, SuspendRequest)
+        return await api.suspend_run(run_id, asked.lasts)
+
+    @post("/runs/{run_id}/state", tags=["runs"])
+    async def change_run_state(run_id: Named, request: Request) -> answers.FlowRunDetail:
+        """Put a run into a state. The body is `{"state": "Failed", "message": "..."}`."""
+        asked = await _optional(request, budget, read_state_request, partial(read_state_request, {}))
+        return await api.change_run_state(run_id, asked.state, asked.message)
+
+    @post("/runs/{run_id}/delete", tags=["runs"])
+    async def delete_run(run_id: Named) -> answers.FlowRunDetail:
+        """Forget a run that has ended, with its log and its task runs; the answer is what it was."""
+        return await api.delete_run(run_id)
 
     @get("/actions", tags=["actions"])
     async def list_actions(

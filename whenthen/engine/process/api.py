@@ -197,6 +197,11 @@ class ServerApi:
         )
         self.retry_run = done("run-retried", run_commands.retry_run, told=lambda run: run.id)
         self.cancel_run = done("run-cancelled", run_commands.cancel_run)
+        self.resume_run = done("run-resumed", run_commands.resume_run)
+        self.pause_run = done("run-paused", run_commands.pause_run)
+        self.suspend_run = done("run-suspended", run_commands.suspend_run)
+        self.change_run_state = done("run-state-set", run_commands.change_run_state, told=lambda run: run.state.value)
+        self.delete_run = done("run-deleted", run_commands.delete_run, told=lambda run: run.deployment)
 
         self.trace = TraceQuery(bus, orchestrator, ids, events, shards=shards).trace
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from asyncio import CancelledError
 from collections.abc import Generator, Iterable
 from contextlib import nullcontext
 from datetime import timedelta
@@ -19,10 +20,13 @@ from whenthen.flows.execution.run_moves import UNSET, RunCall, call_hooks, enter
 from whenthen.flows.execution.run_records import FlowRun, new_id, random_name
 from whenthen.flows.execution.steps import END, Call, Emit, Next, Pause, Step, WaitFor
 from whenthen.flows.flow_errors import FlowRunTimeoutError, SerializationError, Signal, UpstreamTaskError
+from whenthen.flows.flow_errors import Pause as PauseSignal
 from whenthen.flows.futures.inputs import futures_in, resolved, states_for_futures
+from whenthen.flows.reporting.cancellation_request import is_cancellation_asked
+from whenthen.flows.reporting.outside_pause import WaitWhilePaused, is_pause_asked
 from whenthen.flows.states.moves import RetryRule, delay_before_retry
 from whenthen.flows.states.outcomes import crashed_state, failed_state, state_of_value, timed_out_state
-from whenthen.flows.states.state import NO_DATA, AwaitingRetry, State, StateType, result_of
+from whenthen.flows.states.state import NO_DATA, AwaitingRetry, State, StateType, Suspended, result_of
 
 if TYPE_CHECKING:
     from whenthen.flows.definitions.flow_definition import Flow
@@ -77,23 +81,17 @@ class FlowCall(RunCall):
             self.scope.cancel()
             raise
         except Stopped as stop:
-            self.error = stop
-            self.scope.cancel()
-            if not self.run.state.is_final():
-                enter(self.run, State(StateType.CANCELLED, message="Flow run was cancelled."))
-                yield from call_hooks(self.flow.on_cancellation_hooks, self.flow, self.run, self.run.state)
+            yield from self._stopped(stop)
         except Exception as error:  # a name that can not be made
             self.error = error
             if not self.run.state.is_final():  # the stack may have run out after that
                 enter(self.run, self._state_of(error))
             yield from call_hooks(self.flow.on_failure_hooks, self.flow, self.run, self.run.state)
+        except CancelledError as error:
+            # a coroutine that a worker's request cancelled; another cancellation is a crash, as in Prefect
+            yield from self._stopped(error) if is_cancellation_asked() else self._crashed(error)
         except BaseException as error:
-            self.error = error
-            self.scope.cancel()
-            if not self.run.state.is_final() and not isinstance(error, Signal):
-                enter(self.run, crashed_state(error, now=utc_now()))
-                log(self.run, logging.ERROR, "Crash detected! %s", self.run.state.message)
-                yield from call_hooks(self.flow.on_crashed_hooks, self.flow, self.run, self.run.state)
+            yield from self._crashed(error)
         self.scope.leave()
         # a failure is told also where it is not raised: with `return_state=True`
         log(
@@ -103,6 +101,23 @@ class FlowCall(RunCall):
             self.run.state,
         )
         return self
+
+    def _stopped(self, error: BaseException) -> Generator[Step, Any, None]:
+        self.error = error
+        self.scope.cancel()
+        if not self.run.state.is_final():
+            enter(self.run, State(StateType.CANCELLED, message="Flow run was cancelled."))
+            yield from call_hooks(self.flow.on_cancellation_hooks, self.flow, self.run, self.run.state)
+
+    def _crashed(self, error: BaseException) -> Generator[Step, Any, None]:
+        self.error = error
+        self.scope.cancel()
+        if isinstance(error, PauseSignal) and self.run.state.is_running():
+            enter(self.run, Suspended(message=str(error)))
+        elif not self.run.state.is_final() and not isinstance(error, Signal):
+            enter(self.run, crashed_state(error, now=utc_now()))
+            log(self.run, logging.ERROR, "Crash detected! %s", self.run.state.message)
+            yield from call_hooks(self.flow.on_crashed_hooks, self.flow, self.run, self.run.state)
 
     def _is_ready(self) -> Generator[Step, Any, bool]:
         needed = futures_in(self.parameters) + futures_in(self.wait_for)
@@ -146,6 +161,10 @@ class FlowCall(RunCall):
             with LogPrints(log_prints) if log_prints else nullcontext():
                 while True:
                     self.scope.check()
+                    if is_pause_asked():
+                        yield WaitWhilePaused()
+                        self.scope.check()
+                    run.pauses = 0
                     enter(run, State(StateType.RUNNING))
                     yield from call_hooks(flow.on_running_hooks, flow, run, run.state)
                     log(run, logging.DEBUG, "Beginning flow run %r for flow %r", run.name, flow.name)

@@ -144,6 +144,7 @@ class FlowRun(Run):
         "flow_version",
         "job_variables",
         "parameters",
+        "pauses",
         "scheduled_start_time",
     )
 
@@ -159,6 +160,7 @@ class FlowRun(Run):
         self.deployment_id: UUID | None = None
         self.deployment_name: str | None = None
         self.job_variables: dict[str, Any] | None = None
+        self.pauses = 0  #: that this try has come to, those of flows in it included
         entry = ENTRY.get()
         if entry is not None:
             ENTRY.set(None)
@@ -171,6 +173,17 @@ class FlowRun(Run):
         self.run_count = entry.attempt - 1
         if entry.scheduled_for is not None:
             self.scheduled_start_time = entry.scheduled_for
+
+    def next_pause(self) -> str:
+        """The key of a pause that is given none: its number within the outermost flow, which is the same in each try that goes the same way."""
+        outermost: FlowRun = self
+        above: Run | None = self.parent
+        while above is not None:
+            if isinstance(above, FlowRun):
+                outermost = above
+            above = above.parent
+        outermost.pauses += 1
+        return str(outermost.pauses)
 
     @property
     def parent_flow_run_id(self) -> UUID | None:

@@ -24,6 +24,7 @@ from whenthen.flows.execution.run_records import TaskRun, new_id
 from whenthen.flows.execution.steps import END, Call, Emit, Next, Pause, Step, WaitFor
 from whenthen.flows.flow_errors import Signal, TaskRunTimeoutError, UpstreamTaskError
 from whenthen.flows.futures.inputs import futures_in, resolved
+from whenthen.flows.reporting.outside_pause import WaitWhilePaused, is_pause_asked
 from whenthen.flows.states.moves import RetryRule, delay_before_retry
 from whenthen.flows.states.outcomes import crashed_state, failed_state, state_of_value, timed_out_state
 from whenthen.flows.states.state import NO_DATA, AwaitingRetry, State, StateType
@@ -147,6 +148,9 @@ class TaskCall(RunCall):
             with LogPrints(True) if log_prints else nullcontext():
                 while True:
                     self.scope.check()
+                    if is_pause_asked():
+                        yield WaitWhilePaused()
+                        self.scope.check()
                     enter(run, State(StateType.RUNNING, "Retrying" if self.attempt else None))
                     if task.on_running_hooks:
                         yield from call_hooks(task.on_running_hooks, task, run, run.state)

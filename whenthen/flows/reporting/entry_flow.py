@@ -13,17 +13,20 @@ from inspect import Parameter
 from typing import TYPE_CHECKING, Any, Final
 from uuid import UUID, uuid5
 
+from whenthen.flows.execution.cancel_scope import Stopped
 from whenthen.flows.execution.reporter import REPORTER
 from whenthen.flows.execution.run_records import ENTRY, EntryRun
 from whenthen.flows.flow_errors import (
     FlowRunTimeoutError,
     ParameterBindError,
     ParameterTypeError,
+    Pause,
     ServerError,
 )
+from whenthen.flows.reporting.cancellation_request import CancellationRequest, cancellation_heard
 from whenthen.flows.reporting.socket_reporter import SocketReporter
 from whenthen.flows.reporting.worker_channel import WorkerRefusal
-from whenthen.flows.states.state import State, StateType, is_states
+from whenthen.flows.states.state import Cancelled, State, StateType, Suspended, is_states
 
 if TYPE_CHECKING:
     from whenthen.flows.definitions.flow_definition import Flow
@@ -40,6 +43,7 @@ class EntryEnd:
     """How the run of a flow ended, or why it can not begin, which it could not the next time either."""
 
     refused: str = ""  #: the parameters that do not fit, a line each; or what the worker said
+    suspended: bool = False  #: whether it waits for a person, and is to be called again then
     state: State[Any] | None = None  #: the final one
     value: Any = None  #: what a completed flow gave, in which states are their results
     error: BaseException | None = None  #: what ended it
@@ -59,17 +63,34 @@ def call_entry_flow(flow: Flow[..., Any], parameters: dict[str, Any], environmen
     if problems:
         return EntryEnd(refused="\n".join([f"flow {flow.name!r} does not take these parameters:", *problems]))
     ENTRY.set(_entry_run(environment))
-    call: Callable[..., Any] = flow
-    state: State[Any]
-    if flow.isgenerator:
-        state = _iterated(flow, parameters)
-    elif flow.isasync:
-        state = asyncio.run(call(return_state=True, **parameters))
-    else:
-        state = call(return_state=True, **parameters)
+    try:
+        with cancellation_heard(environment) as request:
+            state = _called(flow, parameters, request)
+    except Pause:
+        return EntryEnd(suspended=True, state=Suspended())
+    except (Stopped, asyncio.CancelledError):
+        return EntryEnd(state=Cancelled(message="Flow run was cancelled."))
     if state.is_completed():
         return EntryEnd(state=state, value=_without_states(state.data))
     return EntryEnd(state=state, error=state.data if isinstance(state.data, BaseException) else None)
+
+
+def _called(flow: Flow[..., Any], parameters: dict[str, Any], request: CancellationRequest | None) -> State[Any]:
+    """The final state."""
+    call: Callable[..., Any] = flow
+    if flow.isgenerator:
+        return _iterated(flow, parameters)
+    if not flow.isasync:
+        state: State[Any] = call(return_state=True, **parameters)
+        return state
+
+    async def awaited() -> State[Any]:
+        if request is not None:
+            request.task = asyncio.current_task()
+        state: State[Any] = await call(return_state=True, **parameters)
+        return state
+
+    return asyncio.run(awaited())
 
 
 def parameter_problems(flow: Flow[..., Any], parameters: Mapping[str, Any]) -> list[str]:

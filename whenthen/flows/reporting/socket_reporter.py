@@ -30,8 +30,10 @@ class SocketReporter:
 
     keeps_lines = True  #: lines of runs need not be shown elsewhere: the worker puts them into the run's log
 
-    def __init__(self, channel: WorkerChannel) -> None:
+    def __init__(self, channel: WorkerChannel, *, pause_file: str | None = None) -> None:
+        """`pause_file` is there while the run is to pause (`reporting.outside_pause`)."""
         self.channel = channel
+        self.pause_file = pause_file
         self._numbers = count(1)
 
     def state(self, run: FlowRun | TaskRun, state: State[Any]) -> None:
@@ -104,4 +106,4 @@ def reporter_of(environment: Mapping[str, str] = os.environ) -> SocketReporter |
     path, token = environment.get(SOCKET_VARIABLE), environment.get(TOKEN_VARIABLE)
     if not path or not token or not os.path.isabs(path):
         return None
-    return SocketReporter(WorkerChannel(path, token))
+    return SocketReporter(WorkerChannel(path, token), pause_file=os.path.join(os.path.dirname(path), "paused"))

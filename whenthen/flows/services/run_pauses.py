@@ -7,7 +7,7 @@ from uuid import UUID
 
 from whenthen.flows.argument_kinds import ID, MAPPING, SECONDS, TEXT, check, checked_arguments
 from whenthen.flows.execution.run_contexts import FLOW, TASK
-from whenthen.flows.flow_errors import FlowPauseTimeout, NotPausedError, Pause
+from whenthen.flows.flow_errors import ArgumentError, FlowPauseTimeout, NotPausedError, Pause
 from whenthen.flows.services.sync_or_awaited import asked, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
@@ -91,7 +91,7 @@ def _pause(wait_for_input: Any, timeout: float, key: str | None) -> Any:
     if flow is None:
         raise RuntimeError("Flow runs can only be paused from within a flow run.")
     read, body = _input(wait_for_input)
-    body |= {"flow_run_id": str(flow.flow_run.id), "timeout_s": timeout, "key": key}
+    body |= {"flow_run_id": str(flow.flow_run.id), "timeout_s": timeout, "key": key or flow.flow_run.next_pause()}
     answer = asked("pause_flow_run", body, otherwise=needs_server("pause_flow_run"))
     if answer.get("timed_out"):
         raise FlowPauseTimeout("Flow run was paused and never resumed.")
@@ -102,7 +102,8 @@ def _suspend(wait_for_input: Any, flow_run_id: UUID | None, timeout: float | Non
     flow = FLOW.get()
     check("suspend_flow_run", {"timeout": SECONDS.or_none}, {"timeout": timeout}, ValueError)
     flow_run_id = None if flow_run_id is None else UUID(str(flow_run_id))
-    if flow_run_id is None or (flow is not None and flow_run_id == flow.flow_run.id):
+    own = flow_run_id is None or (flow is not None and flow_run_id == flow.flow_run.id)
+    if own:
         if TASK.get() is not None:
             raise RuntimeError("Cannot suspend task runs: call it in the flow")
         if flow is None:
@@ -110,8 +111,13 @@ def _suspend(wait_for_input: Any, flow_run_id: UUID | None, timeout: float | Non
         if flow.flow_run.parent is not None:
             raise RuntimeError("Cannot suspend subflows: it is the outermost flow that can be started again")
         flow_run_id = flow.flow_run.id
+        key = key or flow.flow_run.next_pause()
+    elif wait_for_input is not None:
+        raise ArgumentError(
+            "suspend_flow_run: another run is given input at pauses of its own; leave wait_for_input out"
+        )
     read, body = _input(wait_for_input)
-    body |= {"flow_run_id": str(flow_run_id), "timeout_s": timeout, "key": key}
+    body |= {"flow_run_id": str(flow_run_id), "timeout_s": timeout, "key": key, "own": own}
     answer = asked("suspend_flow_run", body, otherwise=needs_server("suspend_flow_run"))
     if answer.get("suspended"):
         raise Pause("the run is suspended")

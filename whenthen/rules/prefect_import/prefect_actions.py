@@ -164,10 +164,17 @@ def _webhook(spec: dict[str, Any], known: Known, notes: Notes, path: str, texts:
 
 def _change_state(spec: dict[str, Any], known: Known, notes: Notes, path: str, texts: _Texts) -> dict[str, Any] | None:
     state = str(spec.get("state", "")).upper()
-    if state not in ("CANCELLED", "CANCELLING"):
+    if state in ("CANCELLED", "CANCELLING"):
+        return {"type": "cancel-flow-run"}
+    if state == "PAUSED":  # a run is paused by its own code alone; from outside it is halted like this
+        return {"type": "suspend-flow-run"}
+    if state not in ("COMPLETED", "FAILED", "CRASHED"):
         notes.add(path, f"`change-flow-run-state` to {state[:80] or 'nothing'} has no counterpart; left out")
         return None
-    return {"type": "cancel-flow-run"}
+    action = {"type": "change-flow-run-state", "state": state.capitalize()}
+    if spec.get("message"):
+        action["message"] = texts.text(spec["message"], "message")
+    return action
 
 
 def _block(spec: dict[str, Any]) -> tuple[str, str]:

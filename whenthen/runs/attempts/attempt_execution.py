@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -10,11 +11,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from whenthen.cancellation import end_task
-from whenthen.runs.attempts.run_handling import Ending, Stop, ending_of
+from whenthen.runs.attempts.run_handling import Ending, Stop, ending_of, suspended_ending
 from whenthen.runs.attempts.starting import open_reports, start_attempt
 from whenthen.runs.attempts.stop_reasons import request_stop
 from whenthen.runs.commands import IMPORTED_NAME
 from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.pauses.asked_pauses import AskedPauses
 from whenthen.runs.reports.run_reports import ReportSink, RunReports
 from whenthen.runs.reports.run_requests import KINDS, RunRequests
 from whenthen.runs.result_file import read_imported, read_report
@@ -26,6 +28,9 @@ from whenthen.schemas.errors import NotFound, RenderError, SetupError
 
 __all__ = ["AttemptExecution"]
 
+_REASON_NAME: Final = (
+    "stopping"  #: beside the socket: why the process gets SIGTERM, for `flows.reporting.cancellation_request`
+)
 _READ_AFTER_EXIT_S: Final = 2.0  #: how long a pipe is read that a process outside the group keeps open
 
 
@@ -47,6 +52,7 @@ class AttemptExecution:
         limits: LogLimits,
         hurry: asyncio.Event,
         warm: WarmPool,
+        max_depth: int,
     ) -> None:
         """`environment` is passed on to the process; when `hurry` is set, what is being stopped is killed."""
         self._run = run
@@ -61,6 +67,7 @@ class AttemptExecution:
         self._limits = limits
         self._hurry = hurry
         self._warm = warm
+        self._max_depth = max_depth
 
     async def run(self, scratch: Path, stop: asyncio.Future[Stop]) -> Ending | None:
         """Start the process in the folder `scratch`, and stop it when `stop` has a reason. None when the attempt does not count.
@@ -68,16 +75,25 @@ class AttemptExecution:
         Raises:
             Shortage: the machine lacks what a start needs.
         """
-        requests = RunRequests(self._run, self._deployment.env, self._stores, self._orchestrator, clock=self._clock)
+        requests = RunRequests(
+            self._run,
+            self._deployment.env,
+            self._stores,
+            self._orchestrator,
+            clock=self._clock,
+            max_depth=self._max_depth,
+        )
         reports = RunReports(self._run, scratch, kinds=KINDS, answer=requests.answer)
         try:
             await open_reports(reports)
-            return await self._run_heard(scratch, stop, reports)
+            return await self._run_heard(scratch, stop, reports, requests.pauses)
         finally:
             await reports.abandon()
             await requests.close()
 
-    async def _run_heard(self, scratch: Path, stop: asyncio.Future[Stop], reports: RunReports) -> Ending | None:
+    async def _run_heard(
+        self, scratch: Path, stop: asyncio.Future[Stop], reports: RunReports, pauses: AskedPauses
+    ) -> Ending | None:
         run, deployment = self._run, self._deployment
         output = self._log()
         try:
@@ -113,6 +129,7 @@ class AttemptExecution:
                 asyncio.create_task(output.copy(group.stderr, "stderr")),
             }
             exited = asyncio.create_task(group.wait())
+            leaving = asyncio.create_task(self._wait_for_leaving(pauses, stop))
             timer = None
             if deployment.timeout:
                 seconds = deployment.timeout.total_seconds()
@@ -123,6 +140,7 @@ class AttemptExecution:
                 stopped = None if exited.done() else stop.result()
                 if stopped is not None:
                     await output.write_system_line(f"stopping: {stopped}")
+                    await asyncio.to_thread(_say_why, scratch, stopped)
                     await group.stop(self._hurry)
                 exit_code = await exited
                 await asyncio.wait(copies, timeout=_READ_AFTER_EXIT_S)
@@ -132,12 +150,12 @@ class AttemptExecution:
             finally:
                 if timer is not None:
                     timer.cancel()
-                await end_task(exited, *copies)
+                await end_task(exited, leaving, *copies)
         if stopped is Stop.LOST:
             await output.abandon()
             return None
         await reports.close()
-        if stopped is Stop.DRAIN:
+        if stopped in (Stop.DRAIN, Stop.SUSPENDED):
             await output.close()
             return None
         report = await asyncio.to_thread(read_report, scratch / "result.json")
@@ -145,9 +163,22 @@ class AttemptExecution:
         if report.note:
             await output.write_system_line(report.note)
         await output.close()
-        ending = ending_of(exit_code, stopped, deployment.timeout, report, output.last_error_line)
+        ending = suspended_ending(exit_code, stopped, report, pauses.suspension) or ending_of(
+            exit_code, stopped, deployment.timeout, report, output.last_error_line
+        )
         return replace(ending, message=output.mask(ending.message), result=output.mask_value(ending.result))
+
+    async def _wait_for_leaving(self, pauses: AskedPauses, stop: asyncio.Future[Stop]) -> None:
+        """Stop a process that was told to end, since it asked to be suspended, and goes on."""
+        await pauses.suspended.wait()
+        await asyncio.sleep(self._kill_grace.total_seconds())
+        request_stop(stop, Stop.OVERSTAYED)
 
     def _log(self, secrets: tuple[str, ...] = ()) -> RunLog:
         run = self._run
         return RunLog(self._stores.logs, run.id, run.attempt, clock=self._clock, limits=self._limits, secrets=secrets)
+
+
+def _say_why(scratch: Path, stopped: Stop) -> None:
+    with contextlib.suppress(OSError):  # the process may have removed its folder; then it is stopped like any other
+        (scratch / _REASON_NAME).write_text(stopped, encoding="utf-8")

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from whenthen.runs.pauses.pause_records import waits_for
 from whenthen.runs.processes import describe_exit
 from whenthen.runs.reaper import Assessment, ReaperSettings, assess
 from whenthen.runs.result_file import Report
@@ -22,9 +23,10 @@ from whenthen.schemas.deployments import (
 )
 from whenthen.schemas.times import format_duration
 
-__all__ = ["Ending", "Handling", "Stop", "ending_of", "handling"]
+__all__ = ["Ending", "Handling", "Stop", "ending_of", "handling", "suspended_ending"]
 
 _LONGEST_NAK = timedelta(hours=1)
+_STOPS_SOON = timedelta(seconds=0.5)
 #: how a flow may end other than Failed, by the name of a failed state or the type of another
 _FLOW_ENDS = {"TimedOut": RunState.TIMED_OUT, "CANCELLED": RunState.CANCELLED, "CRASHED": RunState.CRASHED}
 
@@ -40,10 +42,15 @@ class Handling(StrEnum):
 
 
 def handling(run: FlowRun, beat: datetime | None, now: datetime, lost_after: timedelta) -> tuple[Handling, timedelta]:
-    """What to do with the run, and the delay of its redelivery."""
+    """What to do with the run, and the delay of its redelivery. `beat` is its last heartbeat; that of a run which waits is one of a
+    process that is still being stopped, since the run was suspended."""
     if run.state in WAITING:
         wait = due_at(run) - now
-        return (Handling.WAIT, min(wait, _LONGEST_NAK)) if wait > timedelta(0) else (Handling.START, timedelta(0))
+        if wait > timedelta(0):
+            return Handling.WAIT, min(wait, _LONGEST_NAK)
+        if beat is not None and now - beat <= lost_after:
+            return Handling.BUSY, _STOPS_SOON
+        return Handling.START, timedelta(0)
     if run.state in ACTIVE:
         assessment = assess(run, beat, now, ReaperSettings(lost_after=lost_after))
         return (
@@ -58,6 +65,8 @@ class Stop(StrEnum):
     TIMEOUT = "timeout"
     CANCELLED = "cancelled"
     LOST = "lost"  #: the run belongs to another worker, or soon may
+    SUSPENDED = "suspended"  #: somebody suspended the run
+    OVERSTAYED = "overstayed"  #: it asked to be suspended, and did not end
     DRAIN = "drain"  #: the worker is stopping
 
 
@@ -70,6 +79,7 @@ class Ending:
     exit_code: int | None = None
     result: Any = None
     retry: bool = True
+    pause: dict[str, Any] | None = None  #: of a run that is suspended
 
 
 def ending_of(exit_code: int, stop: Stop | None, timeout: timedelta | None, report: Report, said: str) -> Ending:
@@ -88,3 +98,10 @@ def ending_of(exit_code: int, stop: Stop | None, timeout: timedelta | None, repo
         exit_code=exit_code,
         retry=report.retry,
     )
+
+
+def suspended_ending(exit_code: int, stop: Stop | None, report: Report, pause: dict[str, Any] | None) -> Ending | None:
+    """The result of an attempt that asked to be suspended with this pause; None where it did not, or went on to its end all the same."""
+    if pause is None or stop not in (None, Stop.OVERSTAYED) or (exit_code == 0 and report.type != "PAUSED"):
+        return None
+    return Ending(state=RunState.SUSPENDED, message=waits_for(pause), pause=pause)

@@ -8,6 +8,7 @@ Called by `worker`.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import tempfile
 from collections.abc import Callable, Mapping
@@ -22,7 +23,7 @@ from whenthen.runs.warm.warm_pool import WarmPool
 from whenthen.schemas.deployments import Deployment, FlowRun
 from whenthen.schemas.errors import SetupError, WhenthenError
 
-__all__ = ["Shortage", "make_folder", "open_reports", "start_attempt"]
+__all__ = ["Shortage", "make_folder", "open_reports", "pause_file", "start_attempt"]
 
 _SHORT = frozenset(
     {errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS, errno.EIO}
@@ -45,6 +46,20 @@ def make_folder() -> Path:
         return Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     except OSError as error:
         raise Shortage(f"no folder can be made for it: {error}") from error
+
+
+def pause_file(folder: Path) -> Callable[[bool], None]:
+    """Puts a file beside the socket of an attempt while its run is to pause; its process looks for it."""
+    file = folder / "paused"
+
+    def put(is_paused: bool) -> None:
+        with contextlib.suppress(OSError):  # the process may have removed its folder
+            if is_paused:
+                file.touch()
+            else:
+                file.unlink(missing_ok=True)
+
+    return put
 
 
 async def open_reports(reports: RunReports) -> None:

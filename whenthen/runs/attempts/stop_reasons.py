@@ -1,4 +1,4 @@
-"""Why a worker stops a process that still runs: its run was cancelled, or belongs to another worker, or soon may.
+"""Why a worker stops a process that still runs: its run was cancelled or suspended, or belongs to another worker, or soon may.
 
 Called by `worker`, which waits for `stop`; the first reason counts.
 """
@@ -18,6 +18,10 @@ from whenthen.schemas.errors import BusUnavailable
 __all__ = ["beat_timeout", "request_stop", "send_heartbeats", "watch_state"]
 
 
+#: where a run is that was suspended by somebody, and perhaps resumed already; from a running attempt nothing else leads there
+_SUSPENDED = frozenset({RunState.SUSPENDED, RunState.SCHEDULED, RunState.LATE})
+
+
 def request_stop(stop: asyncio.Future[Stop], reason: Stop) -> None:
     """Ask for the processes to be stopped, if nothing has yet."""
     if not stop.done():
@@ -31,18 +35,24 @@ async def watch_state(
     *,
     is_ours: Callable[[FlowRun, FlowRun], bool],
     pause: timedelta,
+    paused: Callable[[bool], None] = lambda is_paused: None,
 ) -> None:
-    """Stop the processes when the run is cancelled or belongs to another worker. `pause` is between tries of a store that is away."""
+    """Stop the processes when the run is cancelled or suspended, or belongs to another worker. `pause` is between tries of a store that is
+    away; `paused` is told whether somebody has paused the run from outside."""
     while not stop.done():
         try:
             async with aclosing(stores.runs.watch(run.id)) as revisions:
                 async for stored in revisions:
                     if stored is None:
                         continue
-                    if not is_ours(stored.run, run):
+                    if stored.run.state in _SUSPENDED and stored.run.attempt == run.attempt:
+                        request_stop(stop, Stop.SUSPENDED)
+                    elif not is_ours(stored.run, run):
                         request_stop(stop, Stop.LOST)
                     elif stored.run.state is RunState.CANCELLING:
                         request_stop(stop, Stop.CANCELLED)
+                    else:
+                        paused(stored.run.state is RunState.PAUSED and not (stored.run.pause or {}).get("key"))
         except BusUnavailable:
             await asyncio.sleep(pause.total_seconds())
 

@@ -1,4 +1,4 @@
-"""A worker in its pool: it says that it is there, and sees whether the pool is paused.
+"""A worker in its pool: it says that it is there, and sees whether the pool is paused, and which queues it has.
 
 Called by `worker`. Meaning: docs/deployments.md, "Work pools".
 """
@@ -48,20 +48,28 @@ class PoolPresence:
         self._since = format_time(clock())
         self._look_at = 0.0
         self.paused = False
+        self._started = [pool]
 
-    async def is_pool_paused(self) -> bool:
-        """Whether runs may not be started. What can not be read is as it was."""
+    async def pools(self) -> list[str]:
+        """The pools from which runs may be started, the first one first: those that are queues of this one, and this one; none while it is
+        paused. What can not be read is as it was."""
         if asyncio.get_running_loop().time() < self._look_at:
-            return self.paused
+            return self._started
+        known = self._deployments.work_pools()
+        own = known.get(self._pool) or WorkPool(name=self._pool)
         try:
-            found = await self._stores.flags.get(pool_flag(self._pool))
+            self.paused = await self._is_paused(own)
+            queues = [known.get(name) or WorkPool(name=name) for name in own.queues]
+            started = [queue.name for queue in queues if not await self._is_paused(queue)]
+            self._started = [] if self.paused else [*started, self._pool]
         except WhenthenError as error:
             log.warning("worker %s can not see whether its pool is paused: %s", self._worker, error)
-        else:
-            pool = self._deployments.work_pools().get(self._pool) or WorkPool(name=self._pool)
-            self.paused = is_pool_paused(pool, None if found is None else found[0])
         self._look_at = asyncio.get_running_loop().time() + _LOOK_EVERY_S
-        return self.paused
+        return self._started
+
+    async def _is_paused(self, pool: WorkPool) -> bool:
+        found = await self._stores.flags.get(pool_flag(pool.name))
+        return is_pool_paused(pool, None if found is None else found[0])
 
     async def run(self, running: Callable[[], int]) -> None:
         """Say again and again that the worker is there, until cancelled."""

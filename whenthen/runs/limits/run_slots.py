@@ -7,7 +7,7 @@ the run is marked Crashed. Called by `worker`. Meaning: docs/deployments.md, "Li
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -15,6 +15,7 @@ from whenthen.runs.run_states import transition
 from whenthen.runs.stores import Deployments, Stored, Stores
 from whenthen.schemas.deployments import ACTIVE, Deployment, FlowRun, OnLimit, RunState
 from whenthen.schemas.errors import Conflict
+from whenthen.schemas.work_pools import WorkPool
 
 __all__ = ["Full", "RunSlots", "SlotLimit", "limits_of"]
 
@@ -40,14 +41,15 @@ class Full:
     cancel: bool = False  #: the run is not to wait for one
 
 
-def limits_of(run: FlowRun, deployment: Deployment, pool_limit: int | None) -> list[SlotLimit]:
-    """The limits that a run is under. The pool comes first: for a run that has no place there none is cancelled."""
-    found = []
-    if pool_limit is not None:
-        # names have no slash, so that no deployment has the slots of a pool
-        found.append(
-            SlotLimit(name=f"work-pool/{run.work_pool}", limit=pool_limit, what=f"work pool {run.work_pool!r}")
-        )
+def limits_of(run: FlowRun, deployment: Deployment, pools: Sequence[WorkPool]) -> list[SlotLimit]:
+    """The limits that a run is under; `pools` are its own, and those of which that is a queue. They come first: for a run that has no place
+    there none is cancelled."""
+    # names have no slash, so that no deployment has the slots of a pool
+    found = [
+        SlotLimit(name=f"work-pool/{pool.name}", limit=pool.limit, what=f"work pool {pool.name!r}")
+        for pool in pools
+        if pool.limit is not None
+    ]
     if (own := deployment.limits) is not None:
         key = own.key_of(run.parameters)
         what = f"deployment {deployment.name!r}" + (f" for its {own.key}" if own.key else "")
@@ -120,8 +122,9 @@ class RunSlots:
         return Full(_message(limit))
 
     def _limits(self, run: FlowRun, deployment: Deployment) -> list[SlotLimit]:
-        pool = self._deployments.work_pools().get(run.work_pool)
-        return limits_of(run, deployment, None if pool is None else pool.limit)
+        known = self._deployments.work_pools()
+        pools = [pool for name, pool in known.items() if name == run.work_pool or run.work_pool in pool.queues]
+        return limits_of(run, deployment, sorted(pools, key=lambda pool: pool.name))
 
     async def _active(self, run_id: str) -> Stored | None:
         stored = await self._stores.runs.get(run_id)

@@ -34,7 +34,7 @@ MOST_CONNECTIONS: Final = (
 )
 HELLO_S: Final = 10.0
 #: whose answer waits for others: they do not take the connections that the others need to go on, and have as many of their own
-WAITING_KINDS: Final = frozenset({"concurrency.acquire"})
+WAITING_KINDS: Final = frozenset({"concurrency.acquire", "pause_flow_run", "wait_while_paused"})
 CHUNK_BYTES: Final = 64 * 1024
 _NAME: Final = "worker.sock"
 

@@ -1,4 +1,4 @@
-"""What a worker answers to the runs that it executes: slots of limits that are counted among all workers, and runs of other deployments.
+"""What a worker answers to the runs that it executes: slots of limits that are counted among all workers, runs of other deployments, pauses.
 
 A limit is a variable of the deployment's `env`, `WHENTHEN_LIMIT_DATABASE: "3"`, as for a flow that runs as a script. What is counted here are
 slots that are given back; limits whose slots come free with time are left to the process. Slots belong to an attempt: they come free when it
@@ -17,15 +17,20 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 
 from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.pauses.asked_pauses import AskedPauses
+from whenthen.runs.pauses.pause_changes import NotPaused, PauseOver
 from whenthen.runs.stores import Stores
 from whenthen.schemas.deployments import ACTIVE, FlowRun, is_run_id
 from whenthen.schemas.errors import BusUnavailable, Conflict, InvalidInput, NotFound, WhenthenError
 
-__all__ = ["KINDS", "NoSuchLimit", "RunRequests"]
+__all__ = ["KINDS", "NoSuchLimit", "RunRequests", "TooDeep"]
 
 log = logging.getLogger(__name__)
 
-KINDS: Final = ("concurrency.acquire", "concurrency.release", "run_deployment", "read_flow_run")
+KINDS: Final = (
+    *("concurrency.acquire", "concurrency.release", "run_deployment", "read_flow_run"),
+    *("pause_flow_run", "suspend_flow_run", "resume_flow_run", "wait_while_paused"),
+)
 MOST_SLOTS: Final = 1_000  #: of one request
 MOST_NAMES: Final = 20  #: of limits in one request
 LONGEST_DELAY: Final = timedelta(days=366)
@@ -40,6 +45,12 @@ class NoSuchLimit(WhenthenError):
     reason = "no_such_limit"
 
 
+class TooDeep(WhenthenError):
+    """A chain of runs and firings, each started by the one before, is as long as it may be."""
+
+    reason = "too_deep"
+
+
 class RunRequests:
     """Answers one attempt of a run."""
 
@@ -51,20 +62,23 @@ class RunRequests:
         orchestrator: BuiltInOrchestrator,
         *,
         clock: Callable[[], datetime],
+        max_depth: int = 8,
     ) -> None:
-        """`environment` is that of the run's process."""
+        """`environment` is that of the run's process; a chain of runs and firings, each started by the one before, is at most `max_depth` long."""
         self._run = run
         self._environment = environment
         self._stores = stores
         self._orchestrator = orchestrator
         self._clock = clock
+        self._max_depth = max_depth
+        self.pauses = AskedPauses(run, stores, clock=clock)
         self._leases: dict[str, list[tuple[str, str]]] = {}  #: what is held: limit and holder of each slot
         self._slot_change = asyncio.Lock()  # threads of one run would else change the same record against each other
 
     async def answer(self, kind: str, body: dict[str, Any]) -> Any:
         """
         Raises:
-            InvalidInput, NotFound, NoSuchLimit, BusUnavailable: said to who asked.
+            InvalidInput, NotFound, NoSuchLimit, Conflict, BusUnavailable: said to who asked.
         """
         if kind == "concurrency.acquire":
             return await self._acquire(body)
@@ -72,6 +86,14 @@ class RunRequests:
             return await self._release(str(body.get("lease")))
         if kind == "run_deployment":
             return await self._start(body)
+        if kind == "pause_flow_run":
+            return await self.pauses.pause(body)
+        if kind == "wait_while_paused":
+            return await self.pauses.wait()
+        if kind == "suspend_flow_run":
+            return await self._suspend(body)
+        if kind == "resume_flow_run":
+            return await self._resume(body)
         return await self._read(str(body.get("id")))
 
     async def close(self) -> None:
@@ -164,20 +186,56 @@ class RunRequests:
             parameters,
             key=key if isinstance(key, str) and key else f"run/{self._run.id}/{secrets.token_hex(16)}",
             delay=delay,
-            lineage=self._run.lineage,
+            lineage=self._deeper(),
             trace=self._run.trace,
             triggered_by=f"run:{self._run.id}",
         )
         return _item(run)
+
+    async def _suspend(self, body: dict[str, Any]) -> dict[str, Any]:
+        if body.get("own"):
+            return await self.pauses.suspend(body)
+        timeout_s = body.get("timeout_s")
+        await self._orchestrator.suspend_flow_run(_hex(body), timeout_s=timeout_s, by=f"run {self._run.id}")
+        return {}
+
+    async def _resume(self, body: dict[str, Any]) -> dict[str, Any]:
+        try:
+            await self._orchestrator.resume_flow_run(_hex(body), body.get("input"), by=f"run {self._run.id}")
+        except NotPaused:
+            return {"not_paused": True}
+        except PauseOver:
+            return {"timed_out": True}
+        return {}
 
     async def _read(self, run_id: str) -> dict[str, Any]:
         if not is_run_id(run_id):
             raise NotFound(f"{run_id[:80]!r} is no id of a flow run")
         return _item((await self._orchestrator.get_flow_run(run_id)).run)
 
+    def _deeper(self) -> dict[str, Any]:
+        """The lineage of a run that this one starts: one step deeper, as if a rule had started it.
+
+        Raises:
+            TooDeep: the chain is as long as it may be.
+        """
+        lineage = self._run.lineage or {"depth": 0, "firing": None, "automations": []}
+        depth = int(lineage.get("depth") or 0) + 1
+        if depth > self._max_depth:
+            raise TooDeep(
+                f"{depth - 1} runs and firings have led to this run, each started by the one before; at most {self._max_depth} may "
+                "(`max_depth`): flows that start each other would not end"
+            )
+        return {**lineage, "depth": depth}
+
     def _known(self, name: str) -> str:
         """The deployment's name; of `flow/name`, as Prefect has it, the part behind the slash, unless that is its name here."""
         return name if self._orchestrator.knows(name) else name.rpartition("/")[2]
+
+
+def _hex(body: Mapping[str, Any]) -> str:
+    """The id of the run that a request names, which Prefect writes with hyphens."""
+    return str(body.get("flow_run_id")).replace("-", "")
 
 
 def _item(run: FlowRun) -> dict[str, Any]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from whenthen.runs.schedules.backfills import Backfill, Backfills
 from whenthen.runs.schedules.lateness import LatenessWatch
+from whenthen.runs.schedules.overdue_runs import OverdueRuns
 from whenthen.runs.schedules.past_times import upcoming
 from whenthen.runs.schedules.scheduler import Scheduler
 
-__all__ = ["Backfill", "Backfills", "LatenessWatch", "Scheduler", "upcoming"]
+__all__ = ["Backfill", "Backfills", "LatenessWatch", "OverdueRuns", "Scheduler", "upcoming"]

@@ -89,7 +89,7 @@ class LatenessWatch:
     async def _look(self, deployment: Deployment, schedule: Schedule) -> Event | None:
         now, key = self._clock(), f"expected/{deployment.name}"
         position = await self._stores.flags.get(key)
-        meaning = str(deployment.expect_completion)
+        meaning = str(deployment.expectation and deployment.expectation.by)
         if position is None or position[0].note != meaning:
             # what was due before it was expected is not missed
             await self._advance(key, now, meaning, position[1] if position else 0)

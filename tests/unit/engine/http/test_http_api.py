@@ -101,7 +101,7 @@ def test_a_bad_parameter_is_400_in_the_one_form(query: str) -> None:
 def test_a_run_is_started_with_parameters_and_key() -> None:
     api = FakeApi()
     response = call(api, "POST", "/api/deployments/loader/run", json={"parameters": {"a": 1}, "key": "k", "delay": 2})
-    assert (response.status_code, response.json()) == (201, RUN.model_dump(mode="json"))
+    assert (response.status_code, response.json()) == (201, RUN.model_dump(mode="json", exclude_defaults=True))
     assert api.calls == [("run", "loader", {"a": 1}, "k", 2.0)]
     assert call(api, "POST", "/api/deployments/loader/run").status_code == 201
 

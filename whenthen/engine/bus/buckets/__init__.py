@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from whenthen.engine.bus.buckets.kv_bucket import KvBucket, Revision, WrongRevision, publish_expecting, publish_with
+from whenthen.engine.bus.buckets.kv_bucket import (
+    KvBucket,
+    Revision,
+    WrongRevision,
+    publish_expecting,
+    publish_with,
+    purge_subject,
+)
 
-__all__ = ["KvBucket", "Revision", "WrongRevision", "publish_expecting", "publish_with"]
+__all__ = ["KvBucket", "Revision", "WrongRevision", "publish_expecting", "publish_with", "purge_subject"]

@@ -19,7 +19,7 @@ from whenthen.engine.bus.request_client import RequestClient, refusal
 from whenthen.engine.bus.stream_reader import Received, stored_messages
 from whenthen.schemas.errors import InvalidInput
 
-__all__ = ["KvBucket", "Revision", "WrongRevision", "publish_expecting", "publish_with"]
+__all__ = ["KvBucket", "Revision", "WrongRevision", "publish_expecting", "publish_with", "purge_subject"]
 
 EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence"
 
@@ -124,6 +124,13 @@ async def publish_expecting(client: RequestClient, subject: str, data: bytes, re
 async def publish_with(client: RequestClient, subject: str, data: bytes, headers: dict[str, str]) -> int:
     """Store a message with headers. Gives its position. Errors: see `KvBucket.create`."""
     return await _publish(client, subject, data, encode_headers(headers) if headers else b"")
+
+
+async def purge_subject(client: RequestClient, stream: str, subject: str) -> None:
+    """Remove all messages of a subject. Raises `BusUnavailable`."""
+    answer = await client.api(f"STREAM.PURGE.{stream}", {"filter": subject})
+    if error := answer.get("error"):
+        raise refusal(f"{stream} can not be purged of {subject}", error)
 
 
 async def _publish(client: RequestClient, subject: str, data: bytes, head: bytes) -> int:

@@ -33,17 +33,23 @@ __all__ = [
     "Page",
     "PauseRequest",
     "RequestModel",
+    "ResumeRequest",
     "RollbackRequest",
     "RuleSetRequest",
     "RunRequest",
+    "StateRequest",
+    "SuspendRequest",
     "bounded",
     "read_fields",
     "read_hook_request",
     "read_key",
     "read_pause_request",
+    "read_resume_request",
     "read_rollback",
     "read_rule_set",
     "read_run_request",
+    "read_state_request",
+    "read_suspend_request",
 ]
 
 T = TypeVar("T", bound=BaseModel)
@@ -114,6 +120,29 @@ class PauseRequest(RequestModel):
     """Who asks for it."""
 
 
+class ResumeRequest(RequestModel):
+    """With what a run goes on."""
+
+    input: Any = None
+    """Of the type that the run waits for, as its `pause` has it."""
+
+
+class SuspendRequest(RequestModel):
+    """Until when a run may be resumed."""
+
+    lasts: Annotated[Duration | None, Field(alias="for")] = None
+    """After which it fails; left out: it waits for ever."""
+
+
+class StateRequest(RequestModel):
+    """Into which state a run is put."""
+
+    state: StrictStr = Field(max_length=40)
+    """Cancelled, Suspended, Completed, Failed or Crashed."""
+    message: StrictStr = Field(default="", max_length=1000)
+    """Why, for people."""
+
+
 _PAUSE_REMEDIES = {
     "for": "a duration of more than 0 and at most 10 years, such as 2h",
     "reason": "text of at most 1000 characters",
@@ -145,6 +174,25 @@ def read_pause_request(data: Any) -> PauseRequest:
     if found.lasts is not None and not found.lasts:
         raise HttpError(400, "invalid_request", _PAUSE_REMEDIES["for"], path=("for",))
     return found
+
+
+def read_resume_request(data: Any) -> ResumeRequest:
+    """With what a run goes on. Raises `HttpError` (400), with the field at fault."""
+    return read_fields(ResumeRequest, data, {}, '{"input": {}}')
+
+
+def read_suspend_request(data: Any) -> SuspendRequest:
+    """Until when a run may be resumed. Raises `HttpError` (400), with the field at fault."""
+    return read_fields(SuspendRequest, data, {"for": "a duration, such as 2h"}, '{"for": "2h"}')
+
+
+def read_state_request(data: Any) -> StateRequest:
+    """Into which state a run is put. Raises `HttpError` (400), with the field at fault."""
+    remedies = {
+        "state": "one of Cancelled, Suspended, Completed, Failed, Crashed",
+        "message": _PAUSE_REMEDIES["reason"],
+    }
+    return read_fields(StateRequest, data, remedies, '{"state": "Failed"}')
 
 
 def read_fields(model: type[T], data: Any, remedies: Mapping[str, str], example: str) -> T:

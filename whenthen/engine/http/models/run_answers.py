@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
@@ -143,6 +143,8 @@ class DeploymentDetail(DeploymentSummary):
     retry_delay: str
     expect_completion: str = ""
     """By when a run of the day should have completed; absent without it."""
+    expect_within: str = ""
+    """How long after its start each run should have ended, such as 2h; absent without it."""
     upcoming: list[UpcomingRun] = []
     """The next runs of its schedules, at most 10; none of what is paused."""
     triggers: list[DeploymentTriggerState] = []
@@ -151,6 +153,19 @@ class DeploymentDetail(DeploymentSummary):
     """Whether each state of a task run is an event."""
     parameter_schema: dict[str, Any] = {}
     """JSON Schema of the parameters of its function, read from the function's syntax; absent where that can not be known."""
+
+
+class RunPauseState(AnswerModel):
+    """For what a run waits that is Paused or Suspended."""
+
+    key: str = ""
+    """Which of its pauses it is; empty where somebody suspended it."""
+    since: str
+    until: str | None
+    """Until when it can be resumed."""
+    input_schema: Annotated[dict[str, Any] | None, Field(alias="schema")] = None
+    """JSON Schema of the input that it is to be resumed with; absent where it takes none."""
+    description: str = ""
 
 
 class FlowRunDetail(AnswerModel):
@@ -186,6 +201,12 @@ class FlowRunDetail(AnswerModel):
     retries: int
     retry_delay_s: float
     result: Any
+    pause: RunPauseState | None = None
+    """For what it waits; absent unless it is Paused or Suspended."""
+    inputs: dict[str, Any] | None = None
+    """What it was given at its pauses, by their keys; absent without any."""
+    suspensions: int = 0
+    """How many of its attempts ended for a suspension, which use up no retry."""
 
 
 class LogItem(AnswerModel):

@@ -1,4 +1,4 @@
-"""The pages of flow runs. What ran when, and how did it end? What did this run do, and can it be ended or done again?"""
+"""The pages of flow runs. What ran when, and how did it end? What did this run do, for what does it wait, and can it be ended or done again?"""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from whenthen.engine.http.pages.page_views import Choice, following, given, if_t
 from whenthen.schemas.deployments import TERMINAL, RunState
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.sources import decode_json
-from whenthen.ui import run_timeline, task_bars
+from whenthen.ui import input_of_form, input_questions, run_timeline, task_bars
 
 __all__ = ["run_router"]
 
@@ -87,6 +87,7 @@ def run_router(api: Api, frame: PageFrame) -> APIRouter:
             states=states,
             deployment=deployment,
             ended=run.state in TERMINAL,
+            questions=[] if run.pause is None else input_questions(run.pause.input_schema),
             key=f"page/{uuid4()}",
             done=done,
             now=now,
@@ -96,6 +97,24 @@ def run_router(api: Api, frame: PageFrame) -> APIRouter:
     async def cancel_form(request: Request) -> Response:
         run = await api.cancel_run((await frame.form(request)).get("id", ""))
         return frame.see("/run", id=run.id, done="cancelled")
+
+    @router.post("/run/suspend")
+    async def suspend_form(request: Request) -> Response:
+        run = await api.suspend_run((await frame.form(request)).get("id", ""), None)
+        return frame.see("/run", id=run.id, done="suspended")
+
+    @router.post("/run/resume")
+    async def resume_form(request: Request) -> Response:
+        form = await frame.form(request)
+        run = await api.get_run(form.get("id", ""))
+        schema = None if run.pause is None else run.pause.input_schema
+        run = await api.resume_run(run.id, input_of_form(schema, form))
+        return frame.see("/run", id=run.id, done="resumed")
+
+    @router.post("/run/delete")
+    async def delete_form(request: Request) -> Response:
+        run = await api.delete_run((await frame.form(request)).get("id", ""))
+        return frame.see("/runs", deployment=run.deployment)
 
     @router.post("/run/again")
     async def again_form(request: Request) -> Response:

@@ -1,11 +1,13 @@
-"""Pausing, resuming and running deployments; cancelling runs."""
+"""Pausing, resuming and running deployments; halting, resuming, ending and deleting runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any
 from uuid import uuid4
 
+from whenthen.engine.audit import CALLER
 from whenthen.engine.http import RunRequest
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.id_prefixes import IdPrefixes
@@ -99,6 +101,28 @@ class RunCommands:
         run_id = await self._ids.run(run_id)
         await self._orchestrator.cancel_flow_run(run_id)
         return await self._runs.get_run(run_id)
+
+    async def resume_run(self, run_id: str, given: Any) -> answers.FlowRunDetail:
+        run_id = await self._ids.run(run_id)
+        return flow_run_detail(await self._orchestrator.resume_flow_run(run_id, given, by=CALLER.get()))
+
+    async def pause_run(self, run_id: str) -> answers.FlowRunDetail:
+        run_id = await self._ids.run(run_id)
+        return flow_run_detail(await self._orchestrator.pause_flow_run(run_id, by=CALLER.get()))
+
+    async def suspend_run(self, run_id: str, lasts: timedelta | None) -> answers.FlowRunDetail:
+        run_id = await self._ids.run(run_id)
+        timeout_s = None if lasts is None else lasts.total_seconds()
+        run = await self._orchestrator.suspend_flow_run(run_id, timeout_s=timeout_s, by=CALLER.get())
+        return flow_run_detail(run)
+
+    async def change_run_state(self, run_id: str, state: str, message: str) -> answers.FlowRunDetail:
+        run_id = await self._ids.run(run_id)
+        await self._orchestrator.change_flow_run_state(run_id, state, message=message, by=CALLER.get())
+        return await self._runs.get_run(run_id)
+
+    async def delete_run(self, run_id: str) -> answers.FlowRunDetail:
+        return flow_run_detail(await self._orchestrator.delete_flow_run(await self._ids.run(run_id)))
 
 
 def _backfill(planned: schedules.Backfill) -> answers.BackfillState:

@@ -13,7 +13,7 @@ from whenthen.runs import Flag, Stores, pause_flags, schedules
 from whenthen.schemas.calendar import next_after
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import NotFound
-from whenthen.schemas.times import format_time
+from whenthen.schemas.times import format_duration, format_time
 
 __all__ = ["DeploymentQueries", "deployment_summary"]
 
@@ -40,6 +40,11 @@ class DeploymentQueries:
         flags, now = await self._stores.flags.all(), self._clock()
         summary = deployment_summary(found, flags, now)
         rule = found.model_dump(mode="json", exclude_none=True)
+        if found.expectation is not None:
+            rule["expect_completion"] = found.expectation.by or ""
+            rule["expect_within"] = (
+                "" if found.expectation.within is None else format_duration(found.expectation.within)
+            )
         schema = await asyncio.to_thread(self._rule_registry.now.rules.entry_schema, name)
         if schema is not None:
             rule["parameter_schema"] = schema

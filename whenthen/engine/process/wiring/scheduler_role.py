@@ -16,7 +16,7 @@ from whenthen.schemas.errors import WhenthenError
 __all__ = ["SchedulerRole"]
 
 SCHEDULER, REAPER, RUN_EVENTS, TOLD_EVENTS = "scheduler", "reaper", "run events", "told events"
-LATENESS = "expected completions"
+LATENESS, OVERDUE = "expected completions", "overdue runs"
 _PUBLISHED_S = 2.0  #: that a stopping process waits for the events of what its workers changed last
 
 
@@ -32,6 +32,10 @@ class SchedulerRole:
             parts.stores, parts.rule_registry, parts.bus.publish, clock=lambda: datetime.now(UTC)
         )
         start(LATENESS, watch.run)
+        overdue = schedules.OverdueRuns(
+            parts.stores, parts.rule_registry, parts.bus.publish, clock=lambda: datetime.now(UTC)
+        )
+        start(OVERDUE, overdue.run)
         count = parts.metrics.run_events_set_aside.inc
         endings = RunEndings(parts.metrics, parts.redactor.text, parts.spans)
         publisher = RunEventPublisher(parts.bus.client, parts.bus.publish, count_set_aside=count, ended=endings.note)
@@ -41,7 +45,7 @@ class SchedulerRole:
 
     async def stop(self) -> None:
         """Start no more runs; events of flow runs are still published."""
-        for name in (SCHEDULER, REAPER, LATENESS):
+        for name in (SCHEDULER, REAPER, LATENESS, OVERDUE):
             await self._parts.supervisor.end(name)
 
     async def wait_until_published(self) -> None:

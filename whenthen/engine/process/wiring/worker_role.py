@@ -31,7 +31,8 @@ class WorkerRole:
 
     def replace_rules(self, rules: Rules) -> None:
         """Start the workers of pools that are new. A pool that left the rules keeps its worker, which may have runs."""
-        for pool in self._named or {deployment.work_pool for deployment in rules.deployments}:
+        taken = {queue: pool.name for pool in rules.work_pools for queue in pool.queues}
+        for pool in self._named or {taken.get(each.work_pool, each.work_pool) for each in rules.deployments}:
             if pool not in self._workers:
                 self._workers[pool] = worker = self._worker(pool, rules)
                 self._parts.supervisor.start_restarting(f"worker {pool}", worker.run)
@@ -62,6 +63,7 @@ class WorkerRole:
                 warm_interpreters=settings.worker_warm_interpreters,
                 warm_bytes=settings.worker_warm_memory,
                 kill_grace=min(timedelta(seconds=10), lost_after / 6),
+                max_depth=settings.max_depth,
             ),
             resolve=Secrets(self._parts.redactor).resolve,
         )

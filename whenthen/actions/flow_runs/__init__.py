@@ -1,0 +1,1 @@
+"""What do actions do with a flow run that is there already?"""

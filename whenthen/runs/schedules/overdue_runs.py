@@ -1,0 +1,155 @@
+"""Runs that take longer than their deployments expect: the event `deployment.late` of a run that has not ended `within` a time of its start.
+
+Any number of processes may look at once: the event of a run has the same id in all of them, and a position, kept by compare-and-set, says up to
+which moment runs were looked at. Called by `engine.process`. Meaning: docs/deployments.md, "Expected completions".
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import aclosing
+from datetime import datetime, timedelta
+from typing import Final
+
+from whenthen.cancellation import end_task
+from whenthen.runs.run_states import display_name
+from whenthen.runs.stores import Deployments, Flag, Stores
+from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun
+from whenthen.schemas.errors import Conflict, WhenthenError
+from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.times import format_time
+
+__all__ = ["OverdueRuns"]
+
+log = logging.getLogger(__name__)
+
+EVERY_S: Final = 5.0  #: between two looks
+
+
+class OverdueRuns:
+    """Looks at the runs of deployments that expect them to be done within a time."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        deployments: Deployments,
+        publish: Callable[[Event], Awaitable[object]],
+        *,
+        clock: Callable[[], datetime],
+    ) -> None:
+        self._stores = stores
+        self._deployments = deployments
+        self._publish = publish
+        self._clock = clock
+        self._open: dict[str, FlowRun] = {}
+
+    async def run(self) -> None:
+        """Look until cancelled. Errors of the stores are logged, and it begins anew."""
+        while True:
+            following = asyncio.create_task(self._follow()) if self._expecting() else None
+            try:
+                while following is None or not following.done():
+                    await asyncio.sleep(EVERY_S)
+                    if following is None and self._expecting():
+                        break  # rules that expect something have come
+                    await self.step()
+                if following is not None and following.done():
+                    following.result()
+            except WhenthenError as error:
+                log.warning("runs that take long can not be looked at, trying again: %s", error)
+            finally:
+                if following is not None:
+                    await end_task(following)
+
+    async def step(self) -> list[Event]:
+        """Look at the moments that passed since the last look; gives the events of runs that had not ended by theirs."""
+        now = self._clock()
+        found: list[Event] = []
+        for deployment, within in self._expecting():
+            key = f"overdue/{deployment.name}"
+            position = await self._stores.flags.get(key)
+            if position is None:
+                # runs that were over their time before that was asked for are left out
+                await self._advance(key, now, 0)
+                continue
+            since = datetime.fromisoformat(position[0].changed)
+            late = [
+                (due, run)
+                for run in self._open.values()
+                if run.deployment == deployment.name
+                and run.begun is not None
+                and since < (due := datetime.fromisoformat(run.begun) + within) <= now
+            ]
+            for due, run in late:
+                event = overdue_event(deployment, run, due, now=now)
+                await self._publish(event)  # before the position: after a crash in between it is the same event again
+                log.warning("deployment %s: run %s was to be done by %s", deployment.name, run.id, format_time(due))
+                found.append(event)
+            if late or now - since > timedelta(minutes=1):  # a position that moves costs a write
+                await self._advance(key, now, position[1])
+        return found
+
+    async def look(self) -> None:
+        """Know the runs that have not ended, once."""
+        async with aclosing(self._stores.runs.watch()) as revisions:
+            async for stored in revisions:
+                if stored is None:
+                    return
+                self._take(stored.run)
+
+    def _expecting(self) -> list[tuple[Deployment, timedelta]]:
+        return [
+            (deployment, deployment.expectation.within)
+            for deployment in self._deployments.current().values()
+            if deployment.expectation is not None and deployment.expectation.within is not None
+        ]
+
+    async def _follow(self) -> None:
+        self._open.clear()
+        async with aclosing(self._stores.runs.watch()) as revisions:
+            async for stored in revisions:
+                if stored is not None:
+                    self._take(stored.run)
+
+    def _take(self, run: FlowRun) -> None:
+        if run.state in TERMINAL:
+            self._open.pop(run.id, None)
+        else:
+            self._open[run.id] = run
+
+    async def _advance(self, key: str, at: datetime, version: int) -> None:
+        try:
+            await self._stores.flags.put(key, Flag(paused=False, changed=format_time(at)), version)
+        except Conflict:
+            log.debug("%s was advanced by another process", key)
+
+
+def overdue_event(deployment: Deployment, run: FlowRun, due: datetime, *, now: datetime) -> Event:
+    """The event of a run that goes on after it was to be done."""
+    name = deployment.name
+    digest = hashlib.blake2b(f"{run.id}\n{format_time(due)}".encode(), digest_size=16).hexdigest()
+    return new_event(
+        "deployment.late",
+        id=f"late-{digest}",
+        resource={"id": f"whenthen.deployment.{name}", "name": name, "deployment": name},
+        related=[
+            {"id": f"whenthen.flow-run.{run.id}", "role": "flow-run", "name": display_name(run)},
+            {"id": f"whenthen.work-pool.{deployment.work_pool}", "role": "work-pool", "name": deployment.work_pool},
+            *({"id": f"whenthen.tag.{tag}", "role": "tag", "name": tag} for tag in deployment.tags),
+        ],
+        payload={
+            "deployment": name,
+            "expected_by": format_time(due),
+            "since": run.begun,
+            "flow_run": run.id,
+            "state": run.state.value,
+        },
+        occurred=due,
+        now=now,
+        source="flow-runs",
+        lineage=run.lineage,
+        trace=run.trace,
+    )
