@@ -224,11 +224,11 @@ def test_refused_requests_are_sent_again_once_their_webhook_is_mended(
     expect(page.locator("#kept tbody tr").first).to_contain_text("map.resource.id")
     # as it is, it is refused again, and told why
     page.locator("#kept tbody tr").first.get_by_role("button", name="Send again").click()
-    expect(page.get_by_role("status").filter(has_text="0 of 1 were taken; refused again: shop")).to_be_visible()
+    expect(page.get_by_role("status").filter(has_text="0 of 1 were taken; refused again: webhook:shop")).to_be_visible()
     file = served.data_dir.parent / "rules" / "shop.yaml"
     file.write_text(file.read_text().replace("nmber", "number"))
     served.http.post("/api/rules/reload").raise_for_status()
-    page.get_by_role("link", name="Send 3 of shop again").click()
+    page.get_by_role("link", name="Send 3 of webhook:shop again").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Send 3 refused requests again?")
     expect(page.locator("tbody tr")).to_contain_text("map.resource.id")
     page.get_by_role("button", name="Send 3 again").click()
