@@ -190,7 +190,7 @@ async def _attempt(call: Call, compiled: CompiledAction) -> ActionResult:
     try:
         async with asyncio.timeout(limit.total_seconds()):
             if compiled.fetches:
-                fetched = await fetch(compiled.fetches, event, ports.orchestrator)
+                fetched = await fetch(compiled.fetches, call.event, call.ports.orchestrator)
                 call = dataclasses.replace(call, fetched=fetched)
             return await compiled.handler.run(call)
     except ActionError as error:

@@ -55,7 +55,7 @@ def render_action(action: ActionBase, firing: Firing, events: Sequence[dict[str,
     event = firing.seen_event
     variables = variables_of(firing, list(events), lambda: PUBLIC_URL)
     spec = action.model_dump(mode="json", exclude={"retry", "timeout"}, exclude_none=True)
-    compiled = compile_value(spec, known={"event", *variables}, known_steps=VARIABLES | EVENT_FIELDS)
+    compiled = compile_value(spec, known=VARIABLES | variables.keys(), known_steps=VARIABLES | EVENT_FIELDS)
     rendered: dict[str, Any] = compiled.render({"event": event, **variables}, {**(event or {}), **variables})
     return rendered
 
