@@ -135,8 +135,9 @@ def outcome(number: int) -> bytes:
     )  # fmt: skip
 
 
-def fill(database: Database, events: int) -> tuple[float, float]:
-    """Write everything; gives the processor seconds, and those on the clock, without the making of the messages."""
+def fill(database: Database, events: int, *, start_us: int = START_US) -> tuple[float, float]:
+    """Write everything, as of `DAYS` days from `start_us` on; gives the processor seconds, and those on the clock, without the making of the
+    messages."""
     projection = Projection(database)
     cursors = {
         name: projection.cursor(name, identity="i", last_seq=1 << 40) for name in ("EVENTS", "DECISIONS", "ENGINE")
@@ -145,9 +146,9 @@ def fill(database: Database, events: int) -> tuple[float, float]:
     used = clock = 0.0
     for first in range(0, events, BATCH):
         numbers = range(first, min(first + BATCH, events))
-        at_us = START_US + first * step_us
+        at_us = start_us + first * step_us
         inputs = {
-            "EVENTS": [Message("events.x", n + 1, START_US + n * step_us, event(n)) for n in numbers],
+            "EVENTS": [Message("events.x", n + 1, start_us + n * step_us, event(n)) for n in numbers],
             "ENGINE": [
                 Message(f"engine.{kind}.a.{n}", 2 * n + index + 1, at_us, made(n))
                 for n in numbers

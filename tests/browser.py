@@ -5,6 +5,8 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,7 +14,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.patience import limit
 
-__all__ = ["chromium", "looking"]
+__all__ = ["chromium", "faults_of_access", "looking"]
 
 _WORDS = [
     "--no-sandbox",
@@ -67,3 +69,22 @@ def looking(browser: Browser, url: str, *, refused: tuple[int, ...] = (), **opti
     # the browser says of each refused page, and of what a test breaks, that it failed to load
     told = [text for text in wrong if not text.startswith("Failed to load resource")]
     assert told == []
+
+
+def faults_of_access(page: Page) -> list[str]:
+    """What axe finds on a page by the rules of WCAG 2.2 AA and its own advice that somebody may not get past: each fault with a place of it.
+
+    The text of axe runs in the page, as the console of the browser would do it: the content security policy stays what it is.
+    """
+    page.evaluate(_axe())
+    report = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{fault['impact']}: {fault['id']}, {fault['help']}: {fault['nodes'][0]['html'][:300]} {fault['nodes'][0]['failureSummary']}"
+        for fault in report["violations"]
+        if fault["impact"] in ("serious", "critical")
+    ]
+
+
+@cache
+def _axe() -> str:
+    return files("axe_playwright_python").joinpath("axe.min.js").read_text(encoding="utf-8")

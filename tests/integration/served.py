@@ -124,12 +124,12 @@ class Served:
 
 
 @contextmanager
-def serving(folder: Path, files: Mapping[str, str]) -> Iterator[Served]:
-    """A server on these files of rules, ready; it is killed at the end."""
+def serving(folder: Path, files: Mapping[str, str], settings: Mapping[str, str] | None = None) -> Iterator[Served]:
+    """A server on these files of rules, ready; it is killed at the end. `settings` are further variables of its environment."""
     (folder / "rules").mkdir()
     for name, text in files.items():
         (folder / "rules" / name).write_text(text)
-    served = Served(folder)
+    served = Served(folder, settings)
     try:
         served.wait_until_ready()
         yield served

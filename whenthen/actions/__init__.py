@@ -17,7 +17,7 @@ from whenthen.actions.attempts import (
     VARIABLES,
     ActionResult,
     automation_id,
-    describe_firing,
+    variables_of,
 )
 from whenthen.actions.firing_actions import (
     CompiledActions,
@@ -53,7 +53,6 @@ __all__ = [
     "actions_of",
     "automation_id",
     "compile_action",
-    "describe_firing",
     "encode_spec",
     "next_delay",
     "open_http_client",
@@ -63,4 +62,5 @@ __all__ = [
     "read_action",
     "secrets",
     "spec_digest",
+    "variables_of",
 ]

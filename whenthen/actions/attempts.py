@@ -6,12 +6,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol
 
 from whenthen.actions.flow_runs.fetched_variables import FETCHED
+from whenthen.actions.http.try_records import TryRecord
+from whenthen.actions.page_addresses import URL_OF, url_of
 from whenthen.actions.ports import Ports
 from whenthen.schemas.firings import ActionTask, Firing
 from whenthen.schemas.trace_context import child_trace
@@ -26,6 +28,7 @@ __all__ = [
     "automation_id",
     "lineage",
     "links",
+    "variables_of",
 ]
 
 #: the variables of every template of an action; JSONPath sees them too, beside the fields of the event
@@ -42,6 +45,7 @@ class ActionResult:
 
     details: dict[str, Any] = field(default_factory=dict)  #: for people and rules: `status`, `flow_run`, ...
     related: tuple[dict[str, str], ...] = ()  #: the resources that it touched, with their roles
+    sent: Mapping[str, Any] | None = None  #: what was sent and what came back, as `TryRecord.shown`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +59,7 @@ class Call:
     ports: Ports
     now: datetime
     fetched: Mapping[str, Any] = field(default_factory=dict)  #: those of `FETCHED` that the action's templates name
+    record: TryRecord = field(default_factory=TryRecord)  #: what the attempt sends and receives, for people
 
     @property
     def key(self) -> str:
@@ -69,21 +74,15 @@ class Call:
     @property
     def context(self) -> dict[str, Any]:
         """What Jinja sees."""
-        firing = self.firing
-        return {
-            "event": self.event,
-            "events": self.events,
-            "firing": describe_firing(firing),
-            "automation": firing.automation,
-            "key": firing.key,
-            **self.fetched,
-        }
+        variables = variables_of(self.firing, self.events, lambda: self.ports.public_url)
+        return {"event": self.event, **variables, **self.fetched}
 
     @property
     def root(self) -> dict[str, Any]:
         """What JSONPath sees as `$`: the fields of the event, and the variables beside them."""
         context = self.context
         event = context.pop("event")
+        del context[URL_OF]
         return {**(event or {}), **context}
 
 
@@ -122,6 +121,17 @@ def describe_firing(firing: Firing) -> dict[str, Any]:
         "depth": firing.depth,
         "automations": list(firing.automations),
         "trace": firing.current_trace,
+    }
+
+
+def variables_of(firing: Firing, events: list[dict[str, Any]], public_url: Callable[[], str | None]) -> dict[str, Any]:
+    """Every variable but `event`; `public_url` says where the pages are, once that is needed."""
+    return {
+        "events": events,
+        "firing": describe_firing(firing),
+        "automation": firing.automation,
+        "key": firing.key,
+        URL_OF: lambda thing: url_of(public_url(), thing),
     }
 
 

@@ -51,11 +51,12 @@ class RunDeploymentHandler:
         return cls(action, deployment, compile_object_field(action.parameters, "parameters"))
 
     async def run(self, call: Call) -> ActionResult:
-        name = _deployment(self.deployment, call)
+        name, parameters = _deployment(self.deployment, call), self.parameters.render(call)
         automation = call.firing.automation
+        call.record.sends(deployment=name, parameters=parameters)
         run = await call.ports.orchestrator.run_deployment(
             name,
-            self.parameters.render(call),
+            parameters,
             key=call.key,
             delay=self.action.delay,
             lineage=lineage(call.firing),

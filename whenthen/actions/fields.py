@@ -13,6 +13,7 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 from whenthen.actions.attempts import EVENT_FIELDS, VARIABLES, Call
+from whenthen.actions.page_addresses import URL_OF
 from whenthen.schemas.errors import FieldPath, RenderError
 from whenthen.templates import Value, compile_value, scalar_text
 
@@ -49,9 +50,10 @@ class Field(Generic[T]):
         return self.read(self.path, self.value.render(call.context, call.root))
 
 
-def compile_value_field(spec: Any, *path: str | int) -> Field[Any]:
-    """A JSON-like value that keeps its types. Raises `InvalidTemplate` with the path of the part at fault."""
-    return Field(path, _compile(spec, path), _any)
+def compile_value_field(spec: Any, *path: str | int, links: bool = False) -> Field[Any]:
+    """A JSON-like value that keeps its types; `links` says whether its templates may use `url_of`. Raises `InvalidTemplate` with the path of
+    the part at fault."""
+    return Field(path, _compile(spec, path, links=links), _any)
 
 
 def compile_object_field(spec: Any, *path: str | int) -> Field[dict[str, Any]]:
@@ -64,9 +66,9 @@ def compile_labels_path(text: str, *path: str | int) -> Field[dict[str, str]]:
     return Field(path, _compile(text, path), _labels)
 
 
-def compile_text_field(text: str, *path: str | int, empty: bool = False) -> Field[str]:
-    """A text; `empty` says whether it may render to nothing. Raises `InvalidTemplate`."""
-    return Field(path, _compile(text, path), partial(_text, empty=empty))
+def compile_text_field(text: str, *path: str | int, empty: bool = False, links: bool = False) -> Field[str]:
+    """A text; `empty` says whether it may render to nothing, `links` whether it may use `url_of`. Raises `InvalidTemplate`."""
+    return Field(path, _compile(text, path, links=links), partial(_text, empty=empty))
 
 
 def compile_optional_text(text: str | None, *path: str | int) -> Field[str] | None:
@@ -94,8 +96,8 @@ def fields_of(part: Any) -> Iterator[Field[Any]]:
             yield from fields_of(getattr(part, attribute.name))
 
 
-def _compile(spec: Any, path: FieldPath) -> Value:
-    return compile_value(spec, known=VARIABLES, known_steps=_STEPS, path=path)
+def _compile(spec: Any, path: FieldPath, *, links: bool = False) -> Value:
+    return compile_value(spec, known=VARIABLES | {URL_OF} if links else VARIABLES, known_steps=_STEPS, path=path)
 
 
 def _any(path: FieldPath, value: Any) -> Any:

@@ -44,13 +44,15 @@ def failed_event(
 ) -> Event:
     """Try number `task.attempt` failed; `retry_in` is None when it was the last one and the action is a dead letter."""
     message = redactor.text(str(error))
-    payload = {
+    payload: dict[str, Any] = {
         "reason": error.reason,
         "message": message if len(message) <= MESSAGE_CHARS else message[: MESSAGE_CHARS - 1] + "…",
         "retryable": error.retryable,
         "final": retry_in is None,
         "retry_in_s": None if retry_in is None else round(retry_in.total_seconds(), 3),
     }
+    if error.sent is not None:
+        payload["sent"] = error.sent
     return _event(FAILED, task, f"{task.key}.failed.{task.attempt}", payload, now, duration, (), redactor)
 
 

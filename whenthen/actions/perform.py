@@ -37,6 +37,7 @@ from whenthen.actions.flow_runs.flow_run_actions import (
     SuspendFlowRunHandler,
 )
 from whenthen.actions.http.call_webhook import CallWebhookHandler
+from whenthen.actions.page_addresses import URL_OF
 from whenthen.actions.ports import Ports
 from whenthen.actions.send_notification import SendNotificationHandler
 from whenthen.schemas.actions import Action, ActionBase
@@ -93,6 +94,9 @@ class CompiledAction:
     digest: str  #: of the spec; see `spec_digest`
     reads_events: bool  #: whether its templates may look at `events`, so that all contributing events are needed
     fetches: frozenset[str] = frozenset()  #: the variables of its templates that are fetched when it runs
+    link_fields: tuple[
+        FieldPath, ...
+    ] = ()  #: those whose templates use `url_of`, which needs to know where the pages are
 
     @property
     def type(self) -> str:
@@ -146,9 +150,11 @@ def compile_action(action: ActionBase) -> CompiledAction:
     if compiler is None:
         raise InvalidTemplate(f"no action {kind!r}; there are {', '.join(_COMPILERS)}", path=("type",))
     handler = compiler(action)
-    reads_events = any(field.value.reads("events") for field in fields_of(handler))
-    fetches = frozenset(name for name in FETCHED if any(field.value.reads(name) for field in fields_of(handler)))
-    return CompiledAction(action, handler, spec_digest(encode_spec(action)), reads_events, fetches)
+    fields = list(fields_of(handler))
+    reads_events = any(field.value.reads("events") for field in fields)
+    fetches = frozenset(name for name in FETCHED if any(field.value.reads(name) for field in fields))
+    links = tuple(field.path for field in fields if field.value.reads(URL_OF))
+    return CompiledAction(action, handler, spec_digest(encode_spec(action)), reads_events, fetches, links)
 
 
 async def perform(
@@ -170,12 +176,21 @@ async def perform(
         ActionError: it did not work. `retryable`, `reason` and `retry_after` say how to go on; the message is redacted.
     """
     call = Call(task=task, firing=firing, event=event, events=list(events), ports=ports, now=now)
+    try:
+        result = await _attempt(call, compiled)
+    except ActionError as error:
+        error.sent = call.record.shown(ports.redactor)
+        raise
+    return dataclasses.replace(result, sent=call.record.shown(ports.redactor))
+
+
+async def _attempt(call: Call, compiled: CompiledAction) -> ActionResult:
     limit = compiled.action.timeout
-    redact = ports.redactor.text
+    redact = call.ports.redactor.text
     try:
         async with asyncio.timeout(limit.total_seconds()):
             if compiled.fetches:
-                fetched = await fetch(compiled.fetches, event, ports.orchestrator)
+                fetched = await fetch(compiled.fetches, call.event, call.ports.orchestrator)
                 call = dataclasses.replace(call, fetched=fetched)
             return await compiled.handler.run(call)
     except ActionError as error:

@@ -134,3 +134,4 @@ class Ports:
     resolve_secret: ResolveSecret
     redactor: Redactor  #: knows every value that `resolve_secret` gave
     http: HttpClient  #: see `outgoing.open_http_client`; shared by all calls
+    public_url: str | None = None  #: where the pages are, for `url_of`

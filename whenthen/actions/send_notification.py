@@ -68,12 +68,13 @@ class SendNotificationHandler:
     def compile(cls, action: SendNotification) -> SendNotificationHandler:
         return cls(
             action.notifier,
-            compile_text_field(action.subject, "subject", empty=True),
-            compile_text_field(action.body, "body"),
+            compile_text_field(action.subject, "subject", empty=True, links=True),
+            compile_text_field(action.body, "body", links=True),
         )
 
     async def run(self, call: Call) -> ActionResult:
         subject, body = self.subject.render(call), self.body.render(call)
+        call.record.sends(notifier=self.notifier, subject=subject, body=body)
         urls = [self._url(call, index, url) for index, url in enumerate(call.ports.notifiers.urls(self.notifier))]
         with _silenced():
             # in a thread too: the first use of Apprise loads all of its services

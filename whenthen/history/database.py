@@ -25,7 +25,13 @@ from whenthen.schemas.errors import SetupError, WhenthenError
 __all__ = ["KNOWN_REVISIONS", "MIGRATIONS", "Database", "HistoryUnavailable"]
 
 MIGRATIONS = Path(__file__).parent / "migrations"
-KNOWN_REVISIONS = ("0001", "0002", "0003", "0004")  #: of the migrations, the last one is what this version needs
+KNOWN_REVISIONS = (
+    "0001",
+    "0002",
+    "0003",
+    "0004",
+    "0005",
+)  #: of the migrations, the last one is what this version needs
 BUSY_S = 5.0  #: until a locked database is an error
 CACHE_KIB = 64 << 10
 _READING = "whenthen_reading"

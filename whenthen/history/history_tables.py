@@ -165,6 +165,7 @@ tries = sa.Table(
     _text("at"),
     _number("at_us"),
     _text("error"),
+    _text("sent"),  #: what was sent and what came back, as JSON; empty without
     sa.Index("tries_by_time", "at_us"),
 )
 

@@ -214,7 +214,7 @@ class Projection:
         ]
         if taken:
             upsert = self._insert(table)
-            names = ("told", "at", "at_us", "error")
+            names = ("told", "at", "at_us", "error", "sent")
             connection.execute(
                 upsert.on_conflict_do_update(
                     index_elements=list(table.primary_key.columns),

@@ -123,11 +123,16 @@ class SourceFile:
 
 
 def load_rules(
-    path: str | os.PathLike[str], *, checkers: Sequence[Checker] | None = None, kept: Rules | None = None
+    path: str | os.PathLike[str],
+    *,
+    checkers: Sequence[Checker] | None = None,
+    also: Sequence[Checker] = (),
+    kept: Rules | None = None,
 ) -> Rules:
     """Read and check the rules at `path`, a folder or one file.
 
-    `checkers` stand in for the checks of conditions, templates and webhooks; None means all that there are.
+    `checkers` stand in for the checks of conditions, templates and webhooks; None means all that there are. `also` are further ones, such
+    as of what the settings of a process have to have.
     What those compiled is in the result. Automations that are the same in `kept`, rules that were loaded before, are
     taken from there as they were compiled.
 
@@ -135,14 +140,19 @@ def load_rules(
         InvalidRules: with every problem found, in file order. Nothing is taken from a set with a problem.
     """
     base, files = read_files(path)
-    return compile_files(base, files, checkers=checkers, kept=kept)
+    return compile_files(base, files, checkers=checkers, also=also, kept=kept)
 
 
 def compile_files(
-    base: Path, files: Sequence[SourceFile], *, checkers: Sequence[Checker] | None = None, kept: Rules | None = None
+    base: Path,
+    files: Sequence[SourceFile],
+    *,
+    checkers: Sequence[Checker] | None = None,
+    also: Sequence[Checker] = (),
+    kept: Rules | None = None,
 ) -> Rules:
     """As `load_rules`, of files that were read already."""
-    rules, problems = _examine(base, files, checkers, kept)
+    rules, problems = _examine(base, files, checkers, kept, also)
     if problems:
         raise InvalidRules(problems)
     return rules
@@ -258,11 +268,14 @@ class _FileReport:
 
 
 def _examine(
-    base: Path, files: Sequence[SourceFile], checkers: Sequence[Checker] | None, kept: Rules | None = None
+    base: Path,
+    files: Sequence[SourceFile],
+    checkers: Sequence[Checker] | None,
+    kept: Rules | None = None,
+    also: Sequence[Checker] = (),
 ) -> tuple[Rules, list[Problem]]:
     compilation = Compilation(kept.compiled if kept is not None else None)
-    if checkers is None:
-        checkers = (compilation.check,)
+    checkers = (*((compilation.check,) if checkers is None else checkers), *also)
     reports = {file.name: _FileReport(file) for file in files}
     parts: list[Part] = []
     unsound: list[Part] = []  # known by their names alone

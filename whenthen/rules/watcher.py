@@ -58,6 +58,7 @@ class RulesWatcher:
         changed: Changed,
         *,
         checkers: Sequence[Checker] | None = None,
+        also: Sequence[Checker] = (),
         debounce_ms: int = 200,
         poll_s: float = 5.0,
         grace_s: float = 10.0,
@@ -69,6 +70,7 @@ class RulesWatcher:
         self._path = Path(path)
         self._changed = changed
         self._checkers = checkers
+        self._also = also
         self._debounce_ms = debounce_ms
         self._poll_s = poll_s
         self._grace_s = grace_s
@@ -148,10 +150,10 @@ class RulesWatcher:
             names = {file.name for file in held}
             together = sorted([*held, *(file for file in files if file.name not in names)], key=lambda file: file.name)
             try:
-                return compile_files(base, together, checkers=self._checkers, kept=self.rules)
+                return compile_files(base, together, checkers=self._checkers, also=self._also, kept=self.rules)
             except InvalidRules as error:
                 log.debug("the rules with the files that are away are not sound together: %s", error)
-        return compile_files(base, files, checkers=self._checkers, kept=self.rules)
+        return compile_files(base, files, checkers=self._checkers, also=self._also, kept=self.rules)
 
     def _held(self, files: Sequence[SourceFile], now: float) -> list[SourceFile]:
         """The files of the rules in force that are away for less than the grace time."""

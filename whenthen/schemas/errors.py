@@ -59,11 +59,11 @@ the two in one place, `error_text`; whoever needs one of them takes it from the 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from itertools import islice
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self
 
 __all__ = [
     "ActionError",
@@ -255,9 +255,15 @@ class KeysUnavailable(WhenthenError):
 
 
 class NotFound(WhenthenError):
-    """The named thing does not exist. The message lists near names where there are any."""
+    """The named thing does not exist. The message lists near names where there are any: those of `among` that `word` may have been meant for,
+    which are in `near`, too."""
 
     reason = "not_found"
+
+    def __init__(self, detail: str, *, path: FieldPath = (), word: str = "", among: Iterable[str] = ()) -> None:
+        self.word = word
+        self.near = near_names(word, among, n=3) if word else []
+        super().__init__(detail + _hint(self.near), path=path)
 
 
 class Conflict(WhenthenError):
@@ -273,7 +279,8 @@ class RenderError(WhenthenError):
 
 
 class ActionError(WhenthenError):
-    """One try of an action failed. `retry_after` is the earliest next try that the other side asked for."""
+    """One try of an action failed. `retry_after` is the earliest next try that the other side asked for, `sent` what was sent and what came
+    back, for people, without secrets."""
 
     reason = "action_failed"
 
@@ -289,6 +296,7 @@ class ActionError(WhenthenError):
         super().__init__(detail, path=path)
         self.retryable = retryable
         self.retry_after = retry_after
+        self.sent: Mapping[str, Any] | None = None
         if reason is not None:
             self.reason = reason
 
@@ -307,7 +315,10 @@ class SetupError(WhenthenError):
 
 def did_you_mean(word: str, names: Iterable[str]) -> str:
     """`; did you mean 'a', 'b'?`, with up to three of `names`; empty when none is near."""
-    near = near_names(word, names, n=3)
+    return _hint(near_names(word, names, n=3))
+
+
+def _hint(near: list[str]) -> str:
     return f"; did you mean {', '.join(map(repr, near))}?" if near else ""
 
 

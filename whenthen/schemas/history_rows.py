@@ -38,6 +38,7 @@ __all__ = [
 
 RUN_SUBJECTS = "$KV.WT_runs."  #: before the id of a run
 PAYLOAD_BYTES = 8 << 10  #: of an event's payload, a run's parameters or an action's result; a larger one is left out
+SENT_BYTES = 8 << 10  #: of what a try sent and what came back
 DOC_BYTES = 32 << 10  #: of a row's document; of a larger one the named columns stay
 MOST_MARKS = 64  #: of an event
 INDEXED_CHARS = 512  #: of a text in an index
@@ -243,6 +244,7 @@ def _failed_try(rows: Rows, event: Mapping[str, Any], at_us: int) -> None:
         "at": _text(event.get("occurred")),
         "at_us": at_us,
         "error": _text(payload.get("message")),
+        "sent": _sent(payload.get("sent")),
     }
     rows.add_try(row, _text(resource.get("name")))
 
@@ -320,8 +322,15 @@ def _outcome(rows: Rows, outcome: dict[str, Any], pos: int, at_us: int) -> None:
         "at": _text(outcome["at"]),
         "at_us": at_us,
         "error": _text(outcome.get("error")),
+        "sent": _sent(outcome.get("sent")),
     }
     rows.add_try(tried, row["automation"])
+
+
+def _sent(record: Any) -> str:
+    """As JSON; empty where there is none, or one that no version of ours has made."""
+    data = orjson.dumps(record) if isinstance(record, dict) else b""
+    return data.decode() if len(data) <= SENT_BYTES else ""
 
 
 def _nothing(rows: Rows, _fields: dict[str, Any], _pos: int, _at_us: int) -> None:

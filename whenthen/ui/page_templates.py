@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from whenthen.ui.page_assets import ASSETS
 from whenthen.ui.page_links import page_url
 from whenthen.ui.reason_words import reason_tone, reason_words
+from whenthen.ui.request_texts import request_text
 from whenthen.ui.shown_text import (
     inert,
     shown_bytes,
@@ -82,6 +83,7 @@ def _environment() -> Environment:
         "name": shown_name,
         "number": shown_number,
         "reason": reason_words,
+        "request": request_text,
         "seconds": shown_seconds,
         "time": shown_time,
         "tone": reason_tone,

@@ -28,6 +28,7 @@ _ACTIVE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060\u2066-\u2069\ufeff\ud800-\udfff]"
 )
 MOST_NAME = 120  #: characters of a name in a list
+MOST_TITLE = 500  #: and of what stands in its title: a list of 50 names may be of nothing but markup
 MOST_JSON = 20_000  #: characters of a value in a page
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
@@ -48,12 +49,12 @@ def _visible(found: re.Match[str]) -> str:
 
 
 def shown_name(value: Any, most: int = MOST_NAME) -> Markup:
-    """A name of somebody else, in its own direction; a long one is cut in the middle, and is whole in its title."""
+    """A name of somebody else, in its own direction; a long one is cut in the middle, and its title has more of it."""
     text = inert(str(value))
     if len(text) <= most:
         return Markup("<bdi>{}</bdi>").format(text)
     half = (most - 1) // 2
-    return Markup('<bdi title="{}">{}…{}</bdi>').format(text[:2000], text[:half], text[-half:])
+    return Markup('<bdi title="{}">{}…{}</bdi>').format(text[:MOST_TITLE], text[:half], text[-half:])
 
 
 def shown_time(value: Any) -> Markup:

@@ -18,7 +18,9 @@ _RUNS_BY = {
     "work_pool": "work_pool",
 }
 #: statements that make of the tables what they were before a migration
+BEFORE_0005 = ("ALTER TABLE tries DROP COLUMN sent",)
 BEFORE_0004 = (
+    *BEFORE_0005,
     "DROP INDEX runs_by_creation",
     *(f"DROP INDEX runs_by_{name}" for name in _RUNS_BY),
     "ALTER TABLE runs DROP COLUMN created_us",

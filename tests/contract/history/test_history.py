@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
+import orjson
 import pytest
 import sqlalchemy as sa
 
@@ -269,6 +270,7 @@ def test_an_action_stands_as_the_newest_message_says_and_keeps_each_try(database
         (1, "retrying"),
         (2, "executed"),
     ]
+    assert [each["sent"] for each in HistoryReader(database).tries("firing-1.0")] == ["", ""]
     assert ids(database, "actions", equal={"state": "waiting"}) == []
     assert HistoryReader(database).counts("actions", by="state", equal={"automation": "ship"}, **FROM_TO) == [
         (START_US, "executed", 1),
@@ -345,6 +347,19 @@ def test_a_time_range_of_days_counts_its_first_and_last_hours_as_well(
             "decisions", since_us=since_us, until_us=until_us, step_hours=step_hours, **asked
         )
         assert {start: count for start, _, count in found} == expected, hours
+
+
+@pytest.mark.parametrize("text", ["as it was sent", "x" * 9000], ids=["small", "large"])
+def test_a_try_keeps_what_was_sent_and_what_came_back_unless_it_is_too_large(database: Database, text: str) -> None:
+    sent = {"request": {"method": "POST", "body": text}, "answer": {"status": 503}}
+    message = outcome(2, "retrying", 1)
+    project(
+        Projection(database),
+        "ENGINE",
+        message._replace(data=orjson.dumps({**orjson.loads(message.data), "sent": sent})),
+    )
+    (tried,) = HistoryReader(database).tries("firing-1.0")
+    assert tried["sent"] == (orjson.dumps(sent).decode() if len(text) < 1000 else "")
 
 
 def test_tallies_by_day_are_made_of_those_by_hour(database: Database) -> None:

@@ -159,6 +159,42 @@ def test_every_metric_of_the_dashboard_exists_and_is_asked_for_in_valid_promql(t
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_grafana_is_provided_with_the_dashboard_and_the_prometheus_that_it_asks() -> None:
+    grafana = COMPOSE["services"]["grafana"]
+    mounts = dict(volume.split(":")[:2] for volume in grafana["volumes"])
+    provisioning = next(ROOT / source for source, target in mounts.items() if target == "/etc/grafana/provisioning")
+    # what Grafana reads is each file of these folders; a key that it does not know it passes over without a word
+    (sources,) = (read(path) for path in (provisioning / "datasources").iterdir())
+    (dashboards,) = (read(path) for path in (provisioning / "dashboards").iterdir())
+    assert (sources["apiVersion"], dashboards["apiVersion"]) == (1, 1)
+    (source,) = sources["datasources"]
+    assert set(source) == {"name", "uid", "type", "access", "url", "isDefault", "jsonData"}
+    assert (source["type"], source["access"], source["isDefault"]) == ("prometheus", "proxy", True)
+    service, port = source["url"].removeprefix("http://").split(":")
+    assert f"127.0.0.1:{port}:{port}" in COMPOSE["services"][service]["ports"]
+    (job,) = (
+        each
+        for each in read(DEPLOY / "prometheus" / "prometheus.yml")["scrape_configs"]
+        if each["job_name"] == "whenthen"
+    )
+    assert (
+        job.get("scrape_interval", read(DEPLOY / "prometheus" / "prometheus.yml")["global"]["scrape_interval"])
+        == source["jsonData"]["timeInterval"]
+    )
+    (provider,) = dashboards["providers"]
+    assert set(provider) == {"name", "type", "disableDeletion", "allowUiUpdates", "options"}
+    assert (provider["type"], provider["options"]["path"]) == ("file", "/dashboards")
+    shown = {source: target for source, target in mounts.items() if target.startswith("/dashboards/")}
+    assert shown == {
+        "./deploy/grafana/whenthen.json": grafana["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    }
+    dashboard = json.loads((DEPLOY / "grafana" / "whenthen.json").read_text(encoding="utf-8"))
+    assert "id" not in dashboard  # which a provided dashboard must not have
+    (variable,) = dashboard["templating"]["list"]
+    assert (variable["type"], variable["query"]) == ("datasource", source["type"])
+    assert {panel["datasource"]["uid"] for panel in dashboard["panels"]} == {f"${{{variable['name']}}}"}
+
+
 def test_the_compose_file_follows_the_compose_specification() -> None:
     done = subprocess.run(
         [
@@ -192,7 +228,7 @@ def test_the_check_of_the_compose_file_notices_a_misspelt_key(tmp_path: Path) ->
 
 def test_the_compose_file_has_every_part() -> None:
     services = COMPOSE["services"]
-    assert {"nats", "server", "worker", "minio", "prometheus", "alertmanager"} <= set(services)
+    assert {"nats", "server", "worker", "minio", "prometheus", "alertmanager", "grafana"} <= set(services)
     assert [name for name, service in services.items() if service.get("profiles") == ["cluster"]] == [
         "nats-1",
         "nats-2",
@@ -212,7 +248,7 @@ def test_every_process_of_ours_is_probed_and_scraped_where_it_listens() -> None:
         environment, port = service["environment"], scraped[name]
         assert f"http://127.0.0.1:{port}/readyz" in service["healthcheck"]["test"][-1]
         # Prometheus asks by this name, which is no address of the process by itself
-        assert environment["WHENTHEN_PUBLIC_URL"] == f"http://{name}:{port}"
+        assert environment["WHENTHEN_PUBLIC_URL"].split(",")[-1] == f"http://{name}:{port}"
         serves_api = service["command"][0] == "serve"
         assert environment["WHENTHEN_HOST" if serves_api else "WHENTHEN_MONITORING_HOST"] == "0.0.0.0"
         default = Settings.model_fields["port"].default

@@ -3,107 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser import chromium, looking
-from tests.integration.served import TOKEN, Served, serving
-from tests.patience import eventually, limit
+from tests.integration.served import Served, serving
+from tests.integration.ui.page_story import event_id, hook, log_in, places, story
+from tests.patience import limit
 
 pytestmark = [pytest.mark.requires("chromium", "nats-server"), pytest.mark.takes(8)]
-
-EVIL = "<img src=x onerror=alert(1)>\u202egnp.exe\x1b[31m"
-RULES = """
-automations:
-  - name: big-order
-    description: Large orders that were paid
-    trigger: {expect: order.paid, match: {id: "order.*"}, when: event.payload.total > 100, for_each: customer}
-    actions:
-      - emit-event: order.checked
-        resource: {id: "{{ event.resource.id }}"}
-      - run-deployment: load
-        parameters: {order: "{{ event.resource.id }}"}
-  - name: teller
-    trigger: {expect: order.checked}
-    actions:
-      - call-webhook: http://127.0.0.1:9/tell
-        retry: {attempts: 1}
-deployments:
-  - name: load
-    command: [sh, -c, 'echo "loads $WHENTHEN_PARAMETERS"; echo trouble >&2']
-  - name: broken
-    command: [sh, -c, 'echo breaks; exit 3']
-  - name: slow
-    command: [sh, -c, 'echo begins; sleep 300']
-webhooks:
-  - name: shop
-    verify: none
-    map:
-      event: "order.{{ body.kind }}"
-      id: $.body.id
-      resource: {id: "order.{{ body.number }}", customer: $.body.customer}
-      payload: $.body
-  - name: signed
-    verify: {type: bearer, token: env:WHENTHEN_TEST_UNSET}
-    map: {event: signed.came, resource: {id: one}}
-"""
-
-
-@contextmanager
-def story(folder: Path) -> Iterator[Served]:
-    """A server to which something has happened."""
-    with serving(folder, {"shop.yaml": RULES}) as served:
-        hook(served, "small", customer="ada", total=5)
-        for number in range(4):
-            hook(served, f"large-{number}", customer=f"customer {number}", total=500 + number)
-        hook(served, "evil", customer="<img src=x onerror=alert(1)>", total=900, note=EVIL)
-        served.http.post("/hooks/shop", json={"kind": "paid"})
-        served.http.post("/hooks/signed", json={}, headers={"Authorization": "Bearer wrong"})
-        for name in ("broken", "slow"):
-            served.http.post(f"/api/deployments/{name}/run", json={"parameters": {"note": EVIL}}).raise_for_status()
-        eventually(lambda: served.get("/api/actions/dead/count")["count"] == 5, within_s=30)
-        eventually(
-            lambda: {"Failed", "Running", "Completed"} <= {run["state"] for run in served.get("/api/runs")}, within_s=30
-        )
-        yield served
-
-
-def hook(served: Served, id: str, **body: object) -> None:
-    """Send what the shop would."""
-    answer = served.http.post("/hooks/shop", json={"kind": "paid", "id": id, "number": id, **body})
-    assert answer.status_code == 202, answer.text
-
-
-def event_id(served: Served, number: str) -> str:
-    """The id under which an order of the shop is stored."""
-    found = served.get(f"/api/events?event=order.paid&resource=order.{number}")
-    return str(found[0]["id"])
-
-
-def places(served: Served) -> Mapping[str, str]:
-    """Every page of this file, by name."""
-    runs = {run["deployment"]: run["id"] for run in served.get("/api/runs")}
-    small, large = event_id(served, "small"), event_id(served, "large-1")
-    firing = next(each["id"] for each in served.get("/api/firings") if each["automation"] == "teller")
-    return {
-        "events": "/events",
-        "event": f"/event?id={large}",
-        "recorded": f"/recorded?automation=big-order&event={small}",
-        "firings": "/firings",
-        "firing": f"/firing?id={firing}",
-        "actions": "/actions",
-        "dead": "/actions?outcome=dead",
-        "dead-drop": "/actions/dead?do=drop",
-        "runs": "/runs",
-        "run": f"/run?id={runs['load']}",
-        "run-slow": f"/run?id={runs['slow']}",
-        "sources": "/sources",
-        "try": f"/try?automation=big-order&event={large}",
-    }
 
 
 @pytest.fixture(scope="module")
@@ -124,13 +35,6 @@ def page(browser: Browser, served: Served) -> Iterator[Page]:
     with looking(browser, served.url) as page:
         log_in(page)
         yield page
-
-
-def log_in(page: Page, path: str = "/") -> None:
-    page.goto(path)
-    page.get_by_label("Token").fill(TOKEN)
-    page.get_by_role("button", name="Log in").click()
-    expect(page.get_by_role("navigation", name="Pages")).to_be_visible()
 
 
 def test_events_says_what_came_and_what_the_rules_made_of_it(page: Page) -> None:
@@ -196,8 +100,8 @@ def test_a_firing_shows_each_try_of_its_actions_and_what_it_said(page: Page, ser
     page.goto(places(served)["firing"])
     action = page.locator("section.action")
     expect(action).to_contain_text("call-webhook")
-    expect(action.locator("tbody tr").first).to_contain_text("can not connect")
-    expect(action.locator("pre").first).to_contain_text("http://127.0.0.1:9/tell")
+    expect(action.locator(".tries > li").first).to_contain_text("can not connect")
+    expect(action.locator("pre").first).to_contain_text("POST http://127.0.0.1:9/tell")
 
 
 def test_dead_letters_are_counted_before_they_are_dropped_and_another_tab_is_told(page: Page, served: Served) -> None:
@@ -219,12 +123,20 @@ def test_dead_letters_are_counted_before_they_are_dropped_and_another_tab_is_tol
 def test_runs_are_drawn_by_deployment_and_each_leads_to_its_page(page: Page) -> None:
     page.goto("/runs")
     lanes = page.locator(".lanes > li")
-    expect(lanes).to_have_count(3)
+    expect(lanes).to_have_count(4)
     lanes.filter(has_text="broken").locator("svg a").first.click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Failed")
     expect(page.locator("#state")).to_contain_text("3")
     expect(page.locator("#log pre")).to_contain_text("breaks")
     expect(page.locator("#states li")).to_have_count(4, timeout=limit(20) * 1000)
+
+
+def test_task_runs_of_a_run_are_drawn_as_bars(page: Page, served: Served) -> None:
+    page.goto(places(served)["run-tasks"])
+    tasks = page.locator("#tasks .lanes > li")
+    expect(tasks).to_have_count(4)
+    expect(tasks.last).to_contain_text("Completed")
+    expect(tasks.first.get_by_role("img")).to_have_attribute("aria-label", re.compile("^from .* on for "))
 
 
 def test_a_run_is_done_again_with_other_parameters_and_ended(page: Page, served: Served) -> None:

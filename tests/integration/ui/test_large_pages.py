@@ -1,4 +1,4 @@
-"""Pages of 10,000 automations: each is small."""
+"""Pages of 10,000 automations and of large events: each is small. How soon they are there: `benchmarks/pages.py`."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.integration.served import Served, serving
+from tests.patience import eventually
 
 pytestmark = [pytest.mark.requires("nats-server"), pytest.mark.takes(20)]
 
@@ -17,7 +18,28 @@ RULES = "automations:\n" + "".join(
     "actions: [do-nothing]}\n"
     for number in range(MANY)
 )
+RULES += "deployments:\n" + "".join(
+    f"  - {{name: job-{number}, command: echo {number}, work_pool: pool-{number % 200}}}\n" for number in range(1000)
+)
+RULES += "webhooks:\n" + "".join(
+    f"  - {{name: hook-{number}, verify: none, map: {{event: a{number}.c, resource: {{id: $.body.id}}}}}}\n"
+    for number in range(500)
+)
 PATHS = (
+    "/events",
+    "/event?id=large",
+    "/firings",
+    "/firings?automation=rule-7",
+    "/actions",
+    "/runs",
+    "/sources",
+    "/sources?text=hook-49",
+    "/sources/resend",
+    "/try",
+    "/try?automation=rule-7&event=large",
+    "/why?automation=rule-7&event=large",
+    "/why?event=large",
+    "/trace?id=large",
     "/automations",
     "/automations?page=57",
     "/automations?text=RULE-99",
@@ -33,7 +55,13 @@ PATHS = (
 @pytest.fixture(scope="module")
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     with serving(tmp_path_factory.mktemp("large"), {"many.yaml": RULES}) as served:
-        served.emit("a7.b", {"text": "<b>&" * 100_000})
+        served.emit("a7.b", {"text": "<b>&" * 100_000}, id="large")
+        for number in range(120):
+            served.emit(
+                f"a{number}.b", {"texts": ["<b>&" * 100] * 50}, resource={"id": "<b>&" * 1000, "label": "x" * 4000}
+            )
+            served.http.post(f"/hooks/hook-{number}", json={"text": "<b>&" * 1000})
+        eventually(lambda: sum(served.fired().values()) == 121)
         yield served
 
 

@@ -8,7 +8,7 @@ import orjson
 import pytest
 from trigger_samples import START_US, evaluator, event, us
 
-from whenthen.actions import describe_firing
+from whenthen.actions.attempts import describe_firing
 from whenthen.engine.bus.records import decode_firing, encode_firing
 from whenthen.schemas.firings import Firing, Ref
 from whenthen.triggers.windows import collecting

@@ -40,10 +40,12 @@ def test_what_does_something_in_place_of_showing_is_shown(text: object, shown: o
 
 @given(st.text(min_size=1))
 def test_no_text_brings_markup_controls_or_directions_into_a_page(text: str) -> None:
-    page = render("trouble.html", Place(who=text, version="1"), title=text, message=text, field=text)
+    page = render(
+        "trouble.html", Place(who=text, version="1"), title=text, message=text, field=text, near=[("/", text)]
+    )
     page.encode()
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", page)
-    empty = render("trouble.html", Place(who="x", version="1"), title="x", message="x", field="x")
+    empty = render("trouble.html", Place(who="x", version="1"), title="x", message="x", field="x", near=[("/", "x")])
     assert (page.count("<"), page.count(">")) == (empty.count("<"), empty.count(">"))
 
 

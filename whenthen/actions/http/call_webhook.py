@@ -23,6 +23,7 @@ from whenthen.actions.fields import Field, compile_text_field, compile_value_fie
 from whenthen.actions.http.destinations import Destination, compile_destination
 from whenthen.actions.http.outgoing import DIRECT, Answer, Proxy, RequestFailed, TlsMaterial
 from whenthen.actions.http.signatures import SIGNATURE_HEADERS, signature_headers
+from whenthen.actions.http.try_records import shown_body
 from whenthen.actions.secrets import is_reference
 from whenthen.schemas.actions import CallWebhook
 from whenthen.schemas.errors import ActionError, InvalidTemplate, RenderError
@@ -81,7 +82,7 @@ class CallWebhookHandler:
             action,
             destination,
             _headers(action),
-            None if action.body is None else compile_value_field(action.body, "body"),
+            None if action.body is None else compile_value_field(action.body, "body", links=True),
         )
 
     async def run(self, call: Call) -> ActionResult:
@@ -122,6 +123,7 @@ class CallWebhookHandler:
 
     async def _send(self, call: Call, url: httpx.URL, headers: dict[str, str], body: bytes) -> ActionResult:
         where = f"{self.action.method} {url.scheme}://{url.netloc.decode()}"
+        call.record.sends(method=self.action.method, url=url, headers=headers, body=body)
         try:
             answer = await call.ports.http.request(
                 self.action.method, url, headers, body, proxy=self._proxy(call), tls=self._tls(call)
@@ -129,6 +131,7 @@ class CallWebhookHandler:
         except RequestFailed as error:
             raise ActionError(f"{where}: {error}", retryable=error.retryable, reason=error.reason) from None
         status = answer.status
+        call.record.receives(status=status, headers=answer.headers, body=answer.body)
         expected = self.action.expect_status
         if status in expected or (not expected and 200 <= status < 300):
             return ActionResult(details={"status": status, "host": url.host})
@@ -184,7 +187,8 @@ def _failure(call: Call, where: str, answer: Answer, expected: Sequence[int]) ->
     message = f"{where}: answered {status}"
     if expected:
         message += f", expected {' or '.join(map(str, expected))}"
-    quoted = " ".join(call.ports.redactor.text(answer.body.decode("utf-8", "replace")).split())
+    media_type = answer.headers.get("content-type", "")
+    quoted = " ".join(shown_body(answer.body, media_type, call.ports.redactor).split())
     if quoted:
         message += ": " + (quoted if len(quoted) <= QUOTED_CHARS else quoted[:QUOTED_CHARS] + "…")
     return ActionError(

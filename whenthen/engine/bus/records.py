@@ -157,6 +157,7 @@ class Outcome:
     error: str = ""
     result: Any = None
     next_at: str | None = None
+    sent: Any = None  #: what the try sent and what came back, `actions.http.try_records`; None where nothing was sent
 
     @classmethod
     def of(cls, task: ActionTask, state: OutcomeState, *, attempt: int, at: str, **more: Any) -> Outcome:
@@ -181,8 +182,12 @@ class Outcome:
 
     @classmethod
     def decode(cls, data: bytes) -> Outcome:
-        fields = orjson.loads(data)
+        """Read an outcome; fields that a later version added are left out."""
+        fields = {name: value for name, value in orjson.loads(data).items() if name in _OUTCOME_FIELDS}
         return cls(**{**fields, "state": OutcomeState(fields["state"])})
+
+
+_OUTCOME_FIELDS = frozenset(field.name for field in dataclasses.fields(Outcome))
 
 
 def encode_window(trigger: str, key: str, state: bytes) -> bytes:

@@ -148,6 +148,7 @@ class Outcomes:
             error=str(error) if error is not None else "",
             result=_plain(result),
             next_at=format_time(next_at) if next_at is not None else None,
+            sent=getattr(result, "sent", None) if error is None else error.sent,
         )
         subject = outcome_subject(task.firing.automation, task.firing.id, task.index)
         return Message(subject, outcome.encode(), self._ttl_s)

@@ -34,7 +34,7 @@ from whenthen.engine.http.live.stream_routes import stream_router
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.monitoring.source_routes import source_router
 from whenthen.engine.http.openapi import complete
-from whenthen.engine.http.pages.page_frame import is_page
+from whenthen.engine.http.pages.page_frame import PageFrame, is_page
 from whenthen.engine.http.pages.page_router import page_routers
 from whenthen.engine.http.rate_limits import Network, RateLimits
 from whenthen.engine.http.request_origin import RequestOrigin
@@ -225,7 +225,8 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
     app.include_router(stream_router(api))
     app.include_router(token_router(admission.access, admission.refusals, budget))
     app.include_router(login_router(admission, rates, version=version))
-    for router in page_routers(api, admission, version=version):
+    frame = PageFrame(admission, version)
+    for router in page_routers(api, frame):
         app.include_router(router)
 
     async def ours(_request: Request, error: Exception) -> Response:
@@ -244,6 +245,12 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
             refused = HttpError(405, "method_not_allowed", f"{request.method} is not taken here; {allowed} is")
             refused.headers = ((b"allow", allowed.encode()),)
             return as_response(answer_of(refused))
+        if (
+            error.status_code == 404
+            and is_page(request.scope["path"])
+            and "text/html" in request.headers.get("accept", "")
+        ):
+            return frame.no_page(request)
         if error.status_code == 404:
             message = "there is nothing at this address; /openapi.json lists what there is"
             return as_response(error_answer(404, "not_found", message))

@@ -141,7 +141,7 @@ class RuleRegistry:
         """An automation. Raises `NotFound`."""
         found = self.now.automations.get(name)
         if found is None:
-            raise NotFound(f"there is no automation {name[:200]!r}{did_you_mean(name, self.now.automations)}")
+            raise NotFound(f"there is no automation {name[:200]!r}", word=name, among=self.now.automations)
         return found.model
 
     def action(self, firing: Firing, index: int) -> CompiledAction | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from whenthen.engine.audit import AuditLog
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.revisions.setting_checks import Checker
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import RulesFull
 from whenthen.rules import Rules, RulesWatcher
@@ -46,9 +47,10 @@ class RuleReloading:
         files: Rules | None = None,
         grace_s: float = 10.0,
         problems: Sequence[Problem] = (),
+        also: Sequence[Checker] = (),
         audit: AuditLog | None = None,
     ) -> None:
-        """`problems` are those of the files on disk, when another set than theirs is in force from the start."""
+        """`problems` are those of the files on disk, when another set than theirs is in force from the start; `also` as of `load_rules`."""
         self._rule_registry = rule_registry
         self._metrics = metrics
         self._take = take
@@ -57,7 +59,7 @@ class RuleReloading:
         self._watcher: RulesWatcher | None = None
         if path is not None:
             before = rule_registry.now.rules if files is None else files
-            self._watcher = RulesWatcher(path, before, self._changed, grace_s=grace_s, problems=problems)
+            self._watcher = RulesWatcher(path, before, self._changed, grace_s=grace_s, problems=problems, also=also)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Watch for changes until `stop` is set."""

@@ -34,6 +34,7 @@ from whenthen.engine.process.maintenance import Maintenance
 from whenthen.engine.process.revisions.rule_publishing import PUBLISHING, RulePublisher
 from whenthen.engine.process.revisions.rules_at_start import StartingRules, rules_at_start
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
+from whenthen.engine.process.revisions.setting_checks import setting_checks
 from whenthen.engine.process.roles import Role
 from whenthen.engine.process.rule_registry import Compiled, RuleRegistry
 from whenthen.engine.process.rule_reloading import RuleReloading, report_refused
@@ -243,6 +244,7 @@ class Server:
             files=start.files,
             grace_s=self.settings.rules_file_grace.total_seconds(),
             problems=start.refused,
+            also=setting_checks(self.settings),
             audit=audit,
         )
         stopping = self._supervisor.stopping
@@ -281,7 +283,8 @@ class Server:
         if self.rules_path is None:
             return None
         try:
-            return load_rules(self.rules_path)
+            # who only follows takes what others have checked
+            return load_rules(self.rules_path, also=setting_checks(self.settings) if self.roles & PUBLISHING else ())
         except InvalidRules as error:
             return error
 

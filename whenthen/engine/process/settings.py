@@ -108,7 +108,7 @@ class Settings(BaseSettings):
     rules_from: RulesFrom | None = None
     """Who may put rules in force: only who writes the files that a process was started on (`files`), or also requests to `/api/rules` (`files, api`): `whenthen apply` with rules of its own and `whenthen rollback`. Rules start commands. Left out: `files, api` where the process has no rules folder, or its token is its user's own, as it listens on loopback without `public_url` or `open_loopback`; else `files`."""
     public_url: str | None = Field(default=None, max_length=4096)
-    """The URL that the server is reached at (`https://automation.example`), several separated by commas. Requests with another Host or Origin are refused, but for loopback, the address that it listens on, and `/hooks`."""
+    """The URL that the server is reached at (`https://automation.example`), several separated by commas. Requests with another Host or Origin are refused, but for loopback, the address that it listens on, and `/hooks`. The first one is where links in messages lead to (`url_of`), so executors need it, too."""
     tls_certificate: Path | None = None
     """The server's certificate with its chain, PEM; with it HTTP is spoken over TLS alone. A changed file is read again within a minute."""
     tls_key: Path | None = None

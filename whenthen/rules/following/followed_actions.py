@@ -18,8 +18,8 @@ from whenthen.actions import (
     CompiledAction,
     actions_of,
     compile_action,
-    describe_firing,
     outcome_events,
+    variables_of,
 )
 from whenthen.actions.secrets import Redactor
 from whenthen.runs import flow_run_event
@@ -34,6 +34,8 @@ from whenthen.templates import compile_value
 from whenthen.triggers import RuleSet
 
 __all__ = ["FollowedActions", "Made", "render_action"]
+
+PUBLIC_URL = "https://public-url.example"  #: where the pages are in tests
 
 
 @dataclass(slots=True)
@@ -51,14 +53,9 @@ def render_action(action: ActionBase, firing: Firing, events: Sequence[dict[str,
         RenderError: a value is missing; the message names the field.
     """
     event = firing.seen_event
-    variables = {
-        "events": list(events),
-        "firing": describe_firing(firing),
-        "automation": firing.automation,
-        "key": firing.key,
-    }
+    variables = variables_of(firing, list(events), lambda: PUBLIC_URL)
     spec = action.model_dump(mode="json", exclude={"retry", "timeout"}, exclude_none=True)
-    compiled = compile_value(spec, known=VARIABLES, known_steps=VARIABLES | EVENT_FIELDS)
+    compiled = compile_value(spec, known=VARIABLES | variables.keys(), known_steps=VARIABLES | EVENT_FIELDS)
     rendered: dict[str, Any] = compiled.render({"event": event, **variables}, {**(event or {}), **variables})
     return rendered
 

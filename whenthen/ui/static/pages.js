@@ -27,7 +27,7 @@ function showTimes(root = document) {
     if (!element.dataset.local) {
       element.dataset.local = "1";
       element.dataset.exact = `${full.format(moment)} · ${element.dataset.exact}`;
-      element.setAttribute("aria-label", `${text}, ${element.dataset.exact}`);
+      element.setAttribute("aria-description", element.dataset.exact); // a time may have no label of its own
     }
   }
 }

@@ -155,6 +155,8 @@ ANSWERS: dict[str, Any] = {
     "list_orphans": [],
     "forget_orphans": [],
     "list_deployments": [],
+    "list_work_pools": [],
+    "list_workers": [],
     "pause_deployment": DEPLOYMENT,
     "resume_deployment": DEPLOYMENT,
     "get_deployment": DEPLOYMENT,

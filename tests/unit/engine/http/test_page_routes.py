@@ -12,7 +12,7 @@ from http_fakes import FakeApi, app_over
 
 from whenthen.engine.access import AccessControl, AccessScope, AccessStore, MemoryBucket
 from whenthen.engine.http import RequestOrigin
-from whenthen.schemas.errors import BusUnavailable
+from whenthen.schemas.errors import BusUnavailable, NotFound
 
 pytestmark = pytest.mark.takes(0.2)  # each builds all routes anew
 
@@ -21,7 +21,7 @@ HOME = "http://127.0.0.1:4280"
 PAGES = (
     "/automations", "/automation?name=a", "/why", "/why?automation=a&event=e", "/trace", "/trace?id=e", "/system",
     "/events", "/recorded?firing=f", "/firings", "/firing?id=f", "/actions", "/actions/dead?do=drop", "/runs",
-    "/run?id=r", "/sources", "/try", "/try?automation=a",
+    "/run?id=r", "/sources", "/sources/resend", "/try", "/try?automation=a",
 )  # fmt: skip
 LINK = {"sec-fetch-site": "cross-site", "sec-fetch-mode": "navigate", "sec-fetch-dest": "document"}
 
@@ -40,6 +40,8 @@ class Away(FakeApi):
             "system_sizes",
             "count_dead",
             "list_revisions",
+            "list_work_pools",
+            "list_workers",
         ):
 
             async def refuse(*_args: Any, **_kwargs: Any) -> Any:
@@ -182,6 +184,42 @@ def test_a_bad_address_is_told_on_a_page(path: str, says: str) -> None:
     assert answer.status_code == 400
     assert answer.headers["content-type"].startswith("text/html")
     assert says in answer.text
+
+
+def test_an_address_without_a_page_is_answered_to_browsers_with_the_pages_that_are_near() -> None:
+    async def scenario(client: httpx.AsyncClient, *_: Any) -> tuple[httpx.Response, ...]:
+        page = await client.get("/automaton", headers={"accept": "text/html,*/*"})
+        strange = await client.get("/%3Cb%3E%E2%80%AE", headers={"accept": "text/html"})
+        api = await client.get("/api/automatons", headers={"accept": "text/html"})
+        return page, strange, api, await client.get("/automaton")
+
+    page, strange, api, plain = asked(scenario)
+    assert [each.status_code for each in (page, strange, plain)] == [404, 404, 404]
+    assert '<a href="/automations"' in page.text.partition("Perhaps")[2]
+    assert "content-security-policy" in page.headers
+    assert "&lt;b&gt;‹U+202E›" in strange.text
+    assert api.headers["content-type"] == plain.headers["content-type"] == "application/json"
+
+
+def test_a_name_that_there_is_not_leads_to_this_page_of_those_that_are_near() -> None:
+    class Near(FakeApi):
+        async def get_automation(self, name: str) -> Any:
+            raise NotFound(f"there is no automation {name!r}", word=name, among=["big-order", "other & <b>"])
+
+    async def scenario(client: httpx.AsyncClient, *_: Any) -> tuple[httpx.Response, ...]:
+        await log_in(client)
+        paths = (
+            "/automation?name=big-ordr&reason=fired",
+            "/automation?name=other%20%26%20%3Cb",
+            "/automation?name=zzz",
+        )
+        return tuple([await client.get(path) for path in paths])
+
+    one, other, none = asked(scenario, Near())
+    assert [each.status_code for each in (one, other, none)] == [404] * 3
+    assert '<a href="/automation?name=big-order&amp;reason=fired"><bdi>big-order</bdi></a>' in one.text
+    assert '<a href="/automation?name=other+%26+%3Cb%3E"><bdi>other &amp; &lt;b&gt;</bdi></a>' in other.text
+    assert "Perhaps" not in none.text
 
 
 def test_files_of_pages_are_kept_by_browsers_and_others_are_not_there() -> None:

@@ -77,6 +77,8 @@ ROUTES: Final[Mapping[tuple[str, str], Need | AccessScope]] = MappingProxyType(
         ("POST", "/run/suspend"): _OPERATE,
         ("POST", "/run/delete"): _OPERATE,
         ("GET", "/sources"): _READ,
+        ("GET", "/sources/resend"): _READ,
+        ("POST", "/sources/resend"): _OPERATE,
         ("GET", "/try"): _READ,
         # touches nothing
         ("POST", "/try"): _READ,

@@ -13,8 +13,9 @@ from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.request_models import Page
 from whenthen.engine.http.pages.page_frame import PageFrame
-from whenthen.engine.http.pages.page_views import Choice, following, given, if_there
+from whenthen.engine.http.pages.page_views import Choice, following, given, if_there, whole_number
 from whenthen.schemas.errors import NotFound, WhenthenError
+from whenthen.sources import decode_json
 
 __all__ = ["action_router"]
 
@@ -66,7 +67,8 @@ def action_router(api: Api, frame: PageFrame) -> APIRouter:
             "activity/firing.html",
             firing=firing,
             actions=[
-                (action, tried, _spec(rule, firing, action.key)) for action, tried in zip(shown, tries, strict=True)
+                (action, _with_records(tried), _spec(rule, firing, action.key))
+                for action, tried in zip(shown, tries, strict=True)
             ],
             more=firing.actions[_TRIED:],
             done=done,
@@ -129,12 +131,7 @@ def action_router(api: Api, frame: PageFrame) -> APIRouter:
         if key:
             await one(key)
             return frame.see("/firing", id=key.rpartition(".")[0], done=_DONE[do])
-        upto = form.get("upto", "")
-        if not upto.isascii() or not upto.isdecimal() or not 0 < len(upto) < 20:
-            raise HttpError(
-                400, "invalid_request", "the last dead letter that was counted, as a number", path=("upto",)
-            )
-        letters = await _letters(api, automation, int(upto))
+        letters = await _letters(api, automation, whole_number(form, "upto"))
         done, gone, refused = await _for_each([each.key for each in letters], one)
         said = f"{done:,} of {len(letters):,} were {_DONE[do]}"
         if gone:
@@ -147,6 +144,13 @@ def action_router(api: Api, frame: PageFrame) -> APIRouter:
 
 
 _DONE = {"redrive": "redriven", "drop": "dropped"}
+
+
+def _with_records(tries: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    """Tries with what was sent read; of a database of before there is none."""
+    if tries is None:
+        return None
+    return [{**each, "sent": decode_json(each["sent"].encode()) if each.get("sent") else None} for each in tries]
 
 
 def _check_choice(do: str) -> None:

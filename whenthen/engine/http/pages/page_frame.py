@@ -28,7 +28,7 @@ from whenthen.engine.http.answers import HttpError, answer_of
 from whenthen.engine.http.bodies import header
 from whenthen.schemas.errors import NotFound, WhenthenError
 from whenthen.sources import decode_json
-from whenthen.ui import ASSETS, Place, page_url, render
+from whenthen.ui import ASSETS, NAVIGATION, Place, page_url, render
 
 __all__ = ["PAGE_HEADERS", "PageFrame", "asset_of", "is_page"]
 
@@ -138,7 +138,25 @@ class PageFrame:
         told = decode_json(answer.body)["error"]
         title = _TITLES.get(answer.status, "That failed" if answer.status >= 500 else "Refused")
         return self.page(
-            request, "trouble.html", status=answer.status, title=title, message=told["message"], field=told["field"]
+            request, "trouble.html", status=answer.status, title=title, message=told["message"], field=told["field"],
+            near=self._near(request, error),
+        )  # fmt: skip
+
+    def no_page(self, request: Request) -> Response:
+        """The answer where there is no page: which addresses may have been meant."""
+        path = request.scope["path"]
+        pages = [path for path, _ in NAVIGATION]
+        return self.trouble(request, NotFound(f"there is no page at {path[:200]}", word=path, among=pages))
+
+    def _near(self, request: Request, error: WhenthenError) -> list[tuple[str, str]]:
+        """Address and name of what may have been meant: this page with another name in its parameter, or another page."""
+        if not isinstance(error, NotFound):
+            return []
+        if error.word == request.scope["path"]:
+            return [(path, word) for path, word in NAVIGATION if path in error.near]
+        parameter = next((key for key, value in request.query_params.items() if value.strip() == error.word), None)
+        return (
+            [] if parameter is None else [(self.place(request).with_(**{parameter: name}), name) for name in error.near]
         )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
 
-from whenthen.engine.http.access.admission import Admission
 from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.pages.action_pages import action_router
@@ -20,9 +19,8 @@ from whenthen.engine.http.pages.why_pages import why_router
 __all__ = ["page_routers"]
 
 
-def page_routers(api: Api, admission: Admission, *, version: str) -> list[APIRouter]:
+def page_routers(api: Api, frame: PageFrame) -> list[APIRouter]:
     """Routers of every page, and of the files that they refer to."""
-    frame = PageFrame(admission, version)
     return [
         _files(),
         _first_page(frame),

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Mapping
 from typing import Annotated, TypeVar
 
 from fastapi import Query
 
+from whenthen.engine.http.answers import HttpError
 from whenthen.schemas.errors import BusUnavailable, NotFound
 
-__all__ = ["Choice", "PageNumber", "following", "given", "if_kept", "if_there"]
+__all__ = ["Choice", "PageNumber", "following", "given", "if_kept", "if_there", "whole_number"]
 
 T = TypeVar("T")
 
@@ -42,3 +43,15 @@ def following(found: object) -> str | None:
     """`before` of the page after this one; None at the end."""
     place: str | None = (getattr(found, "following", None) or {}).get("before")
     return place
+
+
+def whole_number(form: Mapping[str, str], name: str) -> int:
+    """A field of a form that a page of ours has filled.
+
+    Raises:
+        HttpError: 400, it is no whole number.
+    """
+    text = form.get(name, "")
+    if not text.isascii() or not text.isdecimal() or not 0 < len(text) < 20:
+        raise HttpError(400, "invalid_request", "a whole number is expected, as the page has it", path=(name,))
+    return int(text)

@@ -1,4 +1,5 @@
-"""The page System: is everything well? Shards, lag, sizes against limits, disk, rules and their problems, who is paused."""
+"""The page System: is everything well? Shards, lag, sizes against limits, disk, workers and pools, rules and their problems, who is
+paused."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from whenthen.engine.http.pages.page_views import if_there
 
 __all__ = ["system_router"]
 
-_SHOWN = 50  #: automations that are paused or set aside; the list of automations has all
+_SHOWN = 50  #: automations that are paused or set aside, pools, and workers; the lists of the command line have all
 
 
 def system_router(api: Api, frame: PageFrame) -> APIRouter:
@@ -21,8 +22,9 @@ def system_router(api: Api, frame: PageFrame) -> APIRouter:
 
     @router.get("/system")
     async def system_page(request: Request) -> Response:
-        status, sizes, stats, revisions, dead = await asyncio.gather(
+        status, (pools, workers), sizes, stats, revisions, dead = await asyncio.gather(
             api.status(),
+            asyncio.gather(if_there(api.list_work_pools(None)), if_there(api.list_workers(None))),
             if_there(api.system_sizes()),
             if_there(api.history_stats()),
             if_there(api.list_revisions()),
@@ -37,6 +39,8 @@ def system_router(api: Api, frame: PageFrame) -> APIRouter:
             stats=stats,
             revisions=(revisions or [])[:8],
             dead=dead,
+            pools=pools,
+            workers=workers,
             shown=_SHOWN,
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from whenthen.engine.http import RollbackRequest, RuleSetRequest
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
+from whenthen.engine.process.revisions.setting_checks import Checker
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import Revision, RevisionStore
 from whenthen.rules import Rules, SourceFile, compile_files, load_rules
@@ -31,7 +32,7 @@ class RulesFromFilesAlone(Refused):
 
 class RuleSetCommands:
     """`path` is the rules folder or file of this process; None when it has none. `from_api`: whether rules may come from requests.
-    `open_windows` counts the windows of triggers by their ids."""
+    `also` as of `load_rules`, `open_windows` counts the windows of triggers by their ids."""
 
     def __init__(
         self,
@@ -41,10 +42,12 @@ class RuleSetCommands:
         *,
         path: Path | None,
         from_api: bool = True,
+        also: Sequence[Checker] = (),
         open_windows: Callable[[Sequence[str]], Awaitable[int]],
     ) -> None:
         self._open_windows = open_windows
         self._from_api = from_api
+        self._also = also
         self._in_force = in_force
         self._store = store
         self._rule_registry = rule_registry
@@ -126,12 +129,12 @@ class RuleSetCommands:
         if request.files is None:
             if self._path is None:
                 raise Conflict("this server has no rules folder of its own; name the rules: `whenthen apply RULES`")
-            return await asyncio.to_thread(load_rules, self._path, kept=kept)
+            return await asyncio.to_thread(load_rules, self._path, also=self._also, kept=kept)
         if not request.files:
             raise InvalidInput("no rules files; name a folder that has some", path=("files",))
         files = [SourceFile(name=file.name, raw=file.text.encode("utf-8", "surrogatepass")) for file in request.files]
         files.sort(key=lambda file: file.name)
-        return await asyncio.to_thread(compile_files, kept.base, files, kept=kept)
+        return await asyncio.to_thread(compile_files, kept.base, files, also=self._also, kept=kept)
 
 
 def _described(revision: Revision, newest: int) -> answers.RuleRevision:

@@ -102,6 +102,7 @@ def _item(message: StoredMessage) -> dict[str, Any] | None:
         return _waiting(found, message)
     found["type"] = found.pop("action")
     found["outcome"] = found.pop("state")
+    found.pop("sent", None)  # of each try, in the history
     return {**found, "seq": message.seq}
 
 

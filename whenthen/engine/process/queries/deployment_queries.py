@@ -34,9 +34,10 @@ class DeploymentQueries:
         return bounded(list(known), lambda name: deployment_summary(known[name], flags, now), after=after)
 
     async def get_deployment(self, name: str) -> answers.DeploymentDetail:
-        found = self._rule_registry.current().get(name)
+        known = self._rule_registry.current()
+        found = known.get(name)
         if found is None:
-            raise NotFound(f"there is no deployment {name[:200]!r}")
+            raise NotFound(f"there is no deployment {name[:200]!r}", word=name, among=known)
         flags, now = await self._stores.flags.all(), self._clock()
         summary = deployment_summary(found, flags, now)
         rule = found.model_dump(mode="json", exclude_none=True)

@@ -24,6 +24,7 @@ from whenthen.engine.process.api import ServerApi
 from whenthen.engine.process.commands.rule_set_commands import RuleSetCommands
 from whenthen.engine.process.queries.shard_records import open_windows
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
+from whenthen.engine.process.revisions.setting_checks import setting_checks
 from whenthen.engine.process.rule_reloading import RuleReloading
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 
@@ -71,6 +72,7 @@ class ApiRole:
                 parts.rule_registry,
                 path=path,
                 from_api=settings.rules_from_api(files=path is not None),
+                also=setting_checks(settings),
                 open_windows=partial(open_windows, parts.bus.client),
             ),
             notes=in_force.notes,

@@ -40,6 +40,7 @@ async def start_executor(parts: ProcessParts, cleanup: contextlib.AsyncExitStack
             resolve_secret=parts.secrets.resolve,
             redactor=parts.redactor,
             http=http_client,
+            public_url=next(iter(settings.public_urls), None),
         ),
         parts.rule_registry.action,
         SpecStore(parts.bus.client).find,
