@@ -53,17 +53,17 @@ class Compilation:
         if isinstance(model, Automation):
             yield from self._check_automation(model)
         elif isinstance(model, Webhook):
-            yield from self._check_webhook(model)
+            yield from self._check_translation(
+                lambda: WebhookTranslator(model, resolve_secret=_never, providers=self.providers)
+            )
         elif isinstance(model, Provider):
             yield from _problems_of(lambda: check_provider(model, self.providers))
         elif isinstance(model, Source):
-            yield from _problems_of(lambda: SourceTranslator(model))
+            yield from self._check_translation(lambda: SourceTranslator(model, providers=self.providers))
 
-    def _check_webhook(self, model: Webhook) -> Iterator[tuple[FieldPath, str]]:
-        """The mapping and the condition of a webhook, and what it adds to its preset."""
-        for path, detail in _problems_of(
-            lambda: WebhookTranslator(model, resolve_secret=_never, providers=self.providers)
-        ):
+    def _check_translation(self, translate: Callable[[], object]) -> Iterator[tuple[FieldPath, str]]:
+        """The mapping and the condition of a webhook or source, and what it adds to its preset."""
+        for path, detail in _problems_of(translate):
             # a preset that is in a part that could not be read is a problem of that part
             if path != ("preset",) or self.providers_known:
                 yield path, detail

@@ -10,15 +10,17 @@ from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import Annotated, Literal, Union
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
-from whenthen.schemas.base import Model, Name, SecretRef
+from whenthen.schemas.actions import Tls
+from whenthen.schemas.base import Model, Name, OneOrMany, SecretRef, as_list
 from whenthen.schemas.times import Duration
-from whenthen.schemas.webhooks import EventMapping
+from whenthen.schemas.webhooks import EventMapping, PresetUse
 
 __all__ = [
     "Existing",
     "FolderReading",
+    "KafkaReading",
     "MqttReading",
     "NatsReading",
     "PollReading",
@@ -27,6 +29,8 @@ __all__ = [
     "Reading",
     "RedisReading",
     "Source",
+    "SqsReading",
+    "region_of",
 ]
 
 Existing = Literal["skip", "report"]
@@ -186,19 +190,106 @@ class MqttReading(Model):
         return self
 
 
+def _check_host_port(text: str) -> str:
+    if not re.fullmatch(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]{1,253}):[0-9]{1,5}", text):
+        raise ValueError(f"{text[:80]!r} is no host and port; write such as kafka.example:9092")
+    return text
+
+
+class KafkaReading(Model):
+    """A topic of Kafka, read in a consumer group."""
+
+    type: Literal["kafka"]
+    servers: Annotated[
+        list[Annotated[str, AfterValidator(_check_host_port)]],
+        BeforeValidator(as_list),
+        OneOrMany(),
+        Field(min_length=1, max_length=100),
+    ]
+    """`host:port` of one or several brokers, by which the others are found."""
+    topic: str = Field(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")
+    """A topic that is there already."""
+    group: str = Field(default="whenthen", min_length=1, max_length=255)
+    username: str | None = Field(default=None, min_length=1, max_length=256)
+    password: SecretRef | None = None
+    mechanism: Literal["plain", "scram-sha-256", "scram-sha-512"] = "plain"
+    """How the password is shown (SASL); `plain` sends it as it is, so use it with `tls` alone."""
+    tls: bool | Tls = False
+    """`true`, or with authorities and a client certificate of your own: `{ca: file:/path, certificate: ..., key: ...}`."""
+    existing: Existing = "skip"
+
+    @model_validator(mode="after")
+    def _whole_login(self) -> KafkaReading:
+        if (self.username is None) != (self.password is None):
+            raise ValueError("give `username` and `password` together")
+        if self.username is None and "mechanism" in self.model_fields_set:
+            raise ValueError("`mechanism` says how a password is shown; give `username` and `password`")
+        return self
+
+
+_REGION = re.compile(
+    r"https://(?:[^/]+\.)?(?:sqs(?:-fips)?\.([a-z]{2}(?:-[a-z]+)+-[0-9])|([a-z]{2}(?:-[a-z]+)+-[0-9])\.queue)\."
+    r"(?:vpce\.)?(?:amazonaws\.com|api\.aws)"
+)
+
+
+def region_of(queue: str) -> str | None:
+    """The region in the address of a queue of Amazon's; None in any other."""
+    found = _REGION.match(queue)
+    return None if found is None else found[1] or found[2]
+
+
+class SqsReading(Model):
+    """A queue of Amazon SQS."""
+
+    type: Literal["sqs"]
+    queue: Annotated[str, Field(pattern=r"^https?://[^/?#@\s]+/[^?#\s]+$", max_length=2048)]
+    """Its address, such as `https://sqs.eu-west-1.amazonaws.com/123456789012/uploads`; requests go to the host in it."""
+    region: str | None = Field(default=None, pattern=r"^[a-z0-9-]{1,64}$")
+    """Where the address does not say it."""
+    access_key: SecretRef | None = None
+    secret_key: SecretRef | None = None
+    session_token: SecretRef | None = None
+    """Of temporary credentials; all three are read again whenever they are refused. Without keys they are found as every tool of AWS does."""
+    profile: str | None = Field(default=None, min_length=1, max_length=255)
+    """A profile of AWS's configuration files."""
+
+    @model_validator(mode="after")
+    def _complete(self) -> SqsReading:
+        if (self.access_key is None) != (self.secret_key is None):
+            raise ValueError("give `access_key` and `secret_key` together")
+        if self.access_key is None and self.session_token is not None:
+            raise ValueError("a `session_token` belongs to an `access_key` and a `secret_key`")
+        if self.access_key is not None and self.profile is not None:
+            raise ValueError("give either `access_key` and `secret_key`, or a `profile`")
+        if self.region is None and region_of(self.queue) is None:
+            raise ValueError("the queue's address does not say its region; add `region`, such as eu-west-1")
+        return self
+
+
 Reading = Annotated[
-    Union[FolderReading, PollReading, NatsReading, PostgresReading, RedisReading, RabbitReading, MqttReading],
+    Union[
+        FolderReading,
+        PollReading,
+        NatsReading,
+        PostgresReading,
+        RedisReading,
+        RabbitReading,
+        MqttReading,
+        KafkaReading,
+        SqsReading,
+    ],
     Field(discriminator="type"),
 ]
 
 
-class Source(Model):
+class Source(PresetUse):
     """Something that is read, and what of it becomes which event."""
 
     name: Name
     read: Reading
     map: EventMapping | None = None
-    """How a message becomes an event; left out, a folder and a feed have a mapping of their own, and other messages are events
+    """Without a preset: how a message becomes an event; left out, a folder and a feed have a mapping of their own, and other messages are events
     as `POST /api/events` takes them, or CloudEvents."""
     allow_reserved_names: bool = False
     """Whether its events may be called like the engine's own, such as `flow-run.Failed`."""
@@ -209,4 +300,12 @@ class Source(Model):
             raise ValueError(
                 "say with `map` how the answer becomes events, such as with `each: $.body.items` and an `id`"
             )
+        if isinstance(self.read, (FolderReading, PollReading)):
+            for field in ("preset", "envelope"):
+                if getattr(self, field) is not None:
+                    raise ValueError(f"`{field}` is for messages; a {self.read.type} has none")
+        if self.preset is not None and self.map is not None:
+            raise ValueError("a source has either a preset or a `map`")
+        if self.preset is None and self.when is not None:
+            raise ValueError("`when` belongs to a preset; write it as map.when here")
         return self

@@ -22,6 +22,7 @@ __all__ = [
     "HmacRecipe",
     "HmacVerification",
     "JwtVerification",
+    "PresetUse",
     "ProxyVerification",
     "RateLimit",
     "Secrets",
@@ -233,6 +234,7 @@ class EventMapping(Model):
         return self
 
 
+Envelope = Literal["sns", "pubsub"]
 AddedLabel = Annotated[str, Field(max_length=4096)]
 
 
@@ -245,12 +247,41 @@ class WebhookLimits(Model):
     """Events of one request (1000); more is answered 400."""
 
 
-class Webhook(Model):
+class PresetUse(Model):
+    """A preset, and what a webhook or a source adds to it."""
+
+    preset: Name | None = None
+    """A provider whose requests or messages are understood, of `whenthen providers` or of `providers:` in the rules: no mapping needed."""
+    envelope: Envelope | None = None
+    """What lies around what the preset or mapping reads: a message of Amazon SNS or Google Pub/Sub; of a webhook `verify` checks its proof."""
+    ids: Name | None = None
+    """One word for several webhooks and sources that bring the same, such as S3's notifications by SNS and by SQS: what comes twice is
+    then one event. Without it each makes ids of its own."""
+    when: str | None = Field(default=None, max_length=20_000)
+    """With a preset: a CEL condition over `event` and `now`; what does not hold is dropped."""
+    each: str | None = Field(default=None, max_length=512)
+    """With a preset: JSONPath of a list in place of the preset's; one event for each `item` of it."""
+    labels: dict[str, AddedLabel] = Field(default_factory=dict, max_length=100)
+    """With a preset: further labels of the resource, texts, paths or templates; what is lacking is left out."""
+    related: list[dict[str, AddedLabel]] = Field(default_factory=list, max_length=100)
+    """With a preset: further resources; each is left out where its `id` is not there."""
+
+    @model_validator(mode="after")
+    def _complete_preset(self) -> Self:
+        if self.preset is None:
+            for field in ("each", "labels", "related"):
+                if getattr(self, field):
+                    raise ValueError(f"`{field}` belongs to a preset; a mapping says it itself")
+        for place, labels in enumerate(self.related):
+            if "id" not in labels:
+                raise ValueError(f"related[{place}] needs an id, such as {{id: $.body.customer.id}}")
+        return self
+
+
+class Webhook(PresetUse):
     """An address, `/hooks/<name>`, and what its requests mean."""
 
     name: Name
-    preset: Name | None = None
-    """A provider whose requests are understood, of `whenthen providers` or of `providers:` in the rules: no mapping needed."""
     secret: Secrets | None = None
     """For a preset that knows how its sender proves itself: one or several accepted secrets."""
     verify: Literal["none"] | Verification | None = None
@@ -259,20 +290,10 @@ class Webhook(Model):
     """How many requests one address may send within a time, such as `100/1m`; more are answered 429."""
     limits: WebhookLimits = Field(default_factory=lambda: WebhookLimits())
     """How large one request may be."""
-    envelope: Literal["sns", "pubsub"] | None = None
-    """What lies around the body that the preset or mapping reads: a message of Amazon SNS or Google Pub/Sub, whose proof `verify` checks."""
     map: EventMapping | None = None
     """Without a preset: how a request becomes an event."""
     allow_reserved_names: bool = False
     """Whether its events may be called like the engine's own, such as `flow-run.Failed`."""
-    when: str | None = Field(default=None, max_length=20_000)
-    """With a preset: a CEL condition over `event` and `now`; what does not hold is dropped."""
-    each: str | None = Field(default=None, max_length=512)
-    """With a preset: JSONPath of a list in place of the preset's; one event for each `item` of it."""
-    labels: dict[str, AddedLabel] = Field(default_factory=dict, max_length=100)
-    """With a preset: further labels of the resource, texts, paths or templates; what a request lacks is left out."""
-    related: list[dict[str, AddedLabel]] = Field(default_factory=list, max_length=100)
-    """With a preset: further resources; each is left out where its `id` is not there."""
 
     @model_validator(mode="after")
     def _complete(self) -> Webhook:
@@ -285,9 +306,6 @@ class Webhook(Model):
                 )
             if self.secret is not None:
                 raise ValueError("`secret` belongs to a preset; use `verify` here")
-            for field in ("each", "labels", "related"):
-                if getattr(self, field):
-                    raise ValueError(f"`{field}` belongs to a preset; a mapping says it itself")
         elif self.secret is not None and self.envelope is not None:
             raise ValueError("`secret` proves a sender's own requests; what comes in an envelope is proven by `verify`")
         elif self.secret is None and self.verify is None:
@@ -295,7 +313,4 @@ class Webhook(Model):
                 "say how requests prove who they are: `secret: env:NAME` where the preset knows their proof, "
                 "`verify: {type: bearer, ...}`, or `verify: none`"
             )
-        for place, labels in enumerate(self.related):
-            if "id" not in labels:
-                raise ValueError(f"related[{place}] needs an id, such as {{id: $.body.customer.id}}")
         return self

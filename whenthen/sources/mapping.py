@@ -45,6 +45,7 @@ __all__ = [
     "checked_condition",
     "delivery_event_id",
     "digest_of",
+    "ids_of",
     "items_of",
     "label_text",
     "reject",
@@ -342,6 +343,11 @@ def delivery_event_id(name: str, delivery: str) -> str:
     if len(event_id) > MAX_ID or CONTROL.search(event_id):
         return f"{name}/{digest_of(delivery.encode(errors='surrogatepass'))}"
     return event_id
+
+
+def ids_of(shared: str | None, own: str) -> str:
+    """What the ids of a webhook's or a source's events begin with: its own, or what it shares with others that bring the same."""
+    return own if shared is None else f"ids:{shared}"
 
 
 def digest_of(data: bytes) -> str:

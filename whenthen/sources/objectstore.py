@@ -87,6 +87,7 @@ _NAMES: tuple[tuple[str, str | None], ...] = (
 _NAME_OF = dict(_NAMES)
 #: what an event that is not listed becomes; the `operation` label has its name
 _OTHER = "s3.file.other"
+_UNLISTED = ".other"  #: what such names of all stores end with
 #: `detail-type` of EventBridge
 _DETAIL_TYPES = {
     "Object Created": "s3.file.uploaded",
@@ -106,10 +107,11 @@ _DETAIL_TYPES = {
 class Reading:
     """What is the same for all records of a request."""
 
-    name: str
+    source: str  #: of the events
+    ids: str  #: what their ids begin with
     now: datetime
     limits: SourceLimits
-    added: Added | None
+    added: Added | None = None  #: what is put to each event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,20 +129,13 @@ class Notice:
     scheme: str = "s3"  #: of the resource's id
 
 
-def translate_notification(
-    body: Any,
-    *,
-    name: str,
-    now: datetime,
-    limits: SourceLimits,
-    added: Added | None = None,
-) -> Translation:
-    """The events of one notification, in the order of its records. What is `added` is put to each, read in the context beside it.
+def translate_notification(body: Any, reading: Reading) -> Translation:
+    """The events of one notification, in the order of its records.
 
     Raises:
         InvalidEvent: it has none of the known forms, or a record lacks something; names the field.
     """
-    return _translate(body, ("body",), Reading(name, now, limits, added), 0)
+    return _translate(body, ("body",), reading, 0)
 
 
 def _translate(body: Any, path: FieldPath, reading: Reading, level: int) -> Translation:
@@ -292,9 +287,9 @@ def notice_event(notice: Notice, path: FieldPath, reading: Reading) -> Event:
             related=related,
             payload={label: value for label, value in payload.items() if value is not None},
             occurred=time_of(time, ("occurred",)) if isinstance(time, str) and time else time or None,
-            id=_event_id(notice, reading.name),
+            id=_event_id(notice, reading.ids),
             now=reading.now,
-            source=f"webhook:{reading.name}",
+            source=reading.source,
             limits=reading.limits.event,
         )
     except InvalidEvent as error:
@@ -303,15 +298,20 @@ def notice_event(notice: Notice, path: FieldPath, reading: Reading) -> Event:
         raise error.below(*path) from None
 
 
-def _event_id(notice: Notice, name: str) -> str:
-    """The same for a redelivery. A sequencer tells two changes of a key apart; without one the whole record does."""
-    parts: list[Any] = [notice.bucket, notice.key, notice.operation]
-    if notice.details.get("sequencer"):
-        parts += [notice.details.get(part) for part in ("sequencer", "version", "etag")]
+def _event_id(notice: Notice, ids: str) -> str:
+    """The same for a redelivery, and for the same change that comes in another form: AWS tells of one by records and by EventBridge, with
+    names and ways to write the sequencer of their own. It tells two changes of a key apart; without one the whole record does.
+    """
+    details = notice.details
+    sequencer = str(details.get("sequencer") or "").lstrip("0").lower()
+    if sequencer:
+        what = notice.operation if notice.name.endswith(_UNLISTED) else notice.name
+        etag = details.get("etag") if notice.name.endswith(".uploaded") else None
+        parts = [notice.bucket, notice.key, what, sequencer, details.get("version") or None, etag or None]
     else:
-        parts += [notice.details["request"], notice.record]
+        parts = [notice.bucket, notice.key, notice.operation, details["request"], notice.record]
     digest = hashlib.sha256(orjson.dumps(parts, option=orjson.OPT_SORT_KEYS)).hexdigest()
-    return delivery_event_id(name, digest[:40])
+    return delivery_event_id(ids, digest[:40])
 
 
 def text_at(document: Mapping[str, Any], name: str, path: FieldPath) -> str:

@@ -74,7 +74,8 @@ class Additions:
 
 
 class ProviderMapping:
-    """A `Provider` whose paths, templates and conditions are compiled, with what a webhook adds to it.
+    """A `Provider` whose paths, templates and conditions are compiled, with what a webhook adds to it. `source` and `ids`: see
+    `CompiledMapping`.
 
     Raises:
         InvalidInput: a template, path or condition is wrong; its path is like `("resource", "id")`.
@@ -90,9 +91,12 @@ class ProviderMapping:
         labels: Mapping[str, Sequence[str | After]] | None = None,
         related: Related = (),
         allow_reserved_names: bool = False,
+        source: str = "",
+        ids: str = "",
     ) -> None:
         self._name = webhook
-        self._source = f"webhook:{webhook}"
+        self._source = source or f"webhook:{webhook}"
+        self._ids = ids or webhook
         self._title = provider.title or provider.name
         self._limits = limits
         self._reads_json = provider.body == "json"
@@ -270,7 +274,7 @@ class ProviderMapping:
         found = signed if found is None else found
         if found is None:
             return None
-        return delivery_event_id(self._name, found if index is None or by_item else f"{found}-{index}")
+        return delivery_event_id(self._ids, found if index is None or by_item else f"{found}-{index}")
 
 
 def _compile_labels(

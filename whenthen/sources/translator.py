@@ -24,8 +24,8 @@ from whenthen.schemas.webhooks import (
 from whenthen.sources.cloud import translate_azure_blob, translate_gcs, unwrap
 from whenthen.sources.handshakes import Handshakes
 from whenthen.sources.json_bodies import decode_json
-from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, reject
-from whenthen.sources.objectstore import translate_notification
+from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, checked_condition, ids_of, reject
+from whenthen.sources.objectstore import Reading, translate_notification
 from whenthen.sources.proofs import PublicKeys, confirmation_of, require_libraries
 from whenthen.sources.provider_files import find_provider
 from whenthen.sources.provider_mapping import VARIABLES, Additions, ProviderMapping, context_of
@@ -55,6 +55,8 @@ class WebhookTranslator:
         limits: how much one request may become.
         providers: those of the rules, by name.
         keys: the public keys at hand, shared by all webhooks of a process.
+        source: of its events, in place of `webhook:<name>`.
+        ids: what their ids begin with, in place of the name.
 
     Raises:
         InvalidInput: a template, path or condition is wrong, or two settings contradict; names the field.
@@ -68,8 +70,12 @@ class WebhookTranslator:
         limits: SourceLimits | None = None,
         providers: Mapping[str, Provider] | None = None,
         keys: PublicKeys | None = None,
+        source: str = "",
+        ids: str = "",
     ) -> None:
         self.name = webhook.name
+        self._source = source or f"webhook:{webhook.name}"
+        self._ids = ids or ids_of(webhook.ids, webhook.name)
         self.rate_limit = webhook.rate_limit
         self.body_limit = webhook.limits.body  #: in place of the process's; None where that counts
         self.methods: frozenset[str] = _POST  #: that requests may have
@@ -88,7 +94,12 @@ class WebhookTranslator:
             if webhook.when is not None:
                 raise InvalidInput("belongs to a preset; write it as map.when here", path=("when",))
             self._read = CompiledMapping(
-                webhook.name, webhook.map, limits=self._limits, allow_reserved_names=webhook.allow_reserved_names
+                webhook.name,
+                webhook.map,
+                limits=self._limits,
+                allow_reserved_names=webhook.allow_reserved_names,
+                source=self._source,
+                ids=self._ids,
             ).translate
             return
         assert webhook.preset is not None
@@ -112,6 +123,8 @@ class WebhookTranslator:
                     labels=labels,
                     related=related,
                     allow_reserved_names=webhook.allow_reserved_names,
+                    source=self._source,
+                    ids=self._ids,
                 ).translate
             except InvalidInput as error:
                 # what the webhook does not have itself is the provider's, which is looked at where it is written
@@ -269,7 +282,7 @@ class WebhookTranslator:
         plain = request.media_type == "text/plain"
         body = decode_json(request.body) if plain else decode_body(request)
         added = (self._additions, context_of(request, body, self.name)) if self._additions else None
-        return self._translate_notice(body, name=self.name, now=now, limits=self._limits, added=added)
+        return self._translate_notice(body, Reading(self._source, self._ids, now, self._limits, added))
 
 
 def check_provider(provider: Provider, providers: Mapping[str, Provider]) -> None:

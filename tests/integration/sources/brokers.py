@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.patience import eventually
 
-__all__ = ["Program", "mosquitto", "rabbitmq", "redis"]
+__all__ = ["Program", "free_port", "mosquitto", "rabbitmq", "redis"]
 
 
 class Program:

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from whenthen.schemas.errors import InvalidEvent, InvalidInput
+from whenthen.schemas.event_sources import Source, SqsReading
 from whenthen.schemas.events import Event
 from whenthen.sources import Request
+from whenthen.sources.readings import SourceMessage, SourceTranslator
 
 
 def aws(**changes: Any) -> dict[str, Any]:
@@ -101,6 +103,45 @@ def dropped(build: Any, now: datetime, body: Any) -> list[str]:
     assert result.events == []
     reasons: list[str] = result.dropped
     return reasons
+
+
+def forms_of(record: dict[str, Any], told: dict[str, Any]) -> list[Any]:
+    """One change in each form in which AWS tells of it."""
+    records = {"Records": [record]}
+    return [records, sns(records), sns(sns(records)), told, sns(told)]
+
+
+@pytest.mark.parametrize(
+    ("operation", "kind"), [("ObjectCreated:Put", "Object Created"), ("ObjectRemoved:Delete", "Object Deleted")]
+)
+def test_change_has_one_id_in_whatever_form_it_comes(build: Any, now: datetime, operation: str, kind: str) -> None:
+    record = aws(eventName=operation, key="incoming/a%2Bb+c.csv", sequencer="00617F08299329D189")
+    told = eventbridge(kind)
+    record["s3"]["object"] |= {"versionId": "IYV3p45BT0ac", "eTag": "b1946ac9"}
+    told["detail"]["object"]["sequencer"] = "617f08299329d189"  # as EventBridge writes it
+    found = [events(build, now, each) for each in forms_of(record, told)]
+    assert [len(each) for each in found] == [1] * 5
+    assert len({(each.name, each.id, each.resource["id"]) for [each] in found}) == 1
+    record["s3"]["object"]["sequencer"] = "00617F08299329D18A"
+    [later] = events(build, now, {"Records": [record]})
+    assert later.id != found[0][0].id
+
+
+def test_ids_are_shared_by_those_that_have_one_word(build: Any, now: datetime) -> None:
+    request = Request.of(headers={"Content-Type": "application/json"}, body=json.dumps({"Records": [aws()]}).encode())
+    read = SqsReading(type="sqs", queue="https://sqs.eu-west-1.amazonaws.com/1/uploads")
+
+    def made(**fields: Any) -> set[str]:
+        source = SourceTranslator(Source(name="hook", read=read, preset="s3", **fields))
+        message = SourceMessage(body=request.body, delivery="1")
+        translations = [
+            build(name="hook", preset="s3", **fields).translate(request, now),
+            source.translate(message, now),
+        ]
+        return {event.id.rpartition("/")[0] for each in translations for event in each.events}
+
+    assert made() == {"hook", "source:hook"}
+    assert made(ids="uploads") == {"ids:uploads"}
 
 
 def test_record_of_aws_is_an_uploaded_file(build: Any, now: datetime) -> None:

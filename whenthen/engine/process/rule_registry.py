@@ -103,7 +103,10 @@ class RuleRegistry:
             deployments={deployment.name: deployment for deployment in rules.deployments},
             work_pools=_work_pools(rules),
             notifiers={notifier.name: tuple(notifier.urls) for notifier in rules.notifiers},
-            sources={source.name: SourceTranslator(source, limits=self._limits) for source in rules.sources},
+            sources={
+                source.name: SourceTranslator(source, limits=self._limits, providers=providers)
+                for source in rules.sources
+            },
         )
 
     def apply(self, compiled: Compiled) -> None:

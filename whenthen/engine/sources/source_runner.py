@@ -23,9 +23,11 @@ from whenthen.engine.evaluation import LeaseSettings, NatsLeaseStore
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.sources.edges.broker_edges import MqttEdge, RabbitEdge, RedisEdge
 from whenthen.engine.sources.edges.folder_edge import FolderEdge
+from whenthen.engine.sources.edges.kafka_edge import KafkaEdge
 from whenthen.engine.sources.edges.nats_edge import NatsEdge
 from whenthen.engine.sources.edges.poll_edge import PollEdge
 from whenthen.engine.sources.edges.postgres_edge import PostgresEdge
+from whenthen.engine.sources.edges.sqs_edge import SqsEdge
 from whenthen.engine.sources.forgotten_states import LOOK_EVERY_S, forget_states
 from whenthen.engine.sources.message_intake import WELL_S, KeepAside, MessageIntake, SourceWatch
 from whenthen.engine.sources.source_lease import SourceLease
@@ -33,11 +35,13 @@ from whenthen.engine.sources.source_state import SourceState
 from whenthen.schemas.errors import BusUnavailable, WhenthenError
 from whenthen.schemas.event_sources import (
     FolderReading,
+    KafkaReading,
     MqttReading,
     NatsReading,
     PostgresReading,
     RabbitReading,
     RedisReading,
+    SqsReading,
 )
 from whenthen.schemas.events import Event
 from whenthen.sources.readings import SourceTranslator
@@ -159,7 +163,7 @@ class SourceRunner:
         ended = [
             name
             for name, (translator, _) in self._tasks.items()
-            if name not in wanted or wanted[name].model != translator.model
+            if name not in wanted or not wanted[name].reads_as(translator)
         ]
         await end_task(*(self._tasks[name][1] for name in ended))
         for name in ended:
@@ -229,6 +233,10 @@ class SourceRunner:
             return RedisEdge(reading, resolve_secret=self._resolve_secret, consumer=self._host), True
         if isinstance(reading, RabbitReading):
             return RabbitEdge(reading, resolve_secret=self._resolve_secret), True
+        if isinstance(reading, KafkaReading):
+            return KafkaEdge(reading, translator.name, resolve_secret=self._resolve_secret), True
+        if isinstance(reading, SqsReading):
+            return SqsEdge(reading, resolve_secret=self._resolve_secret), True
         if isinstance(reading, MqttReading):
             return MqttEdge(reading, translator.name, resolve_secret=self._resolve_secret), False
         if isinstance(reading, PostgresReading):

@@ -9,14 +9,13 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Any
 
 from whenthen.schemas.errors import FieldPath, InvalidEvent, InvalidInput, InvalidJson
 from whenthen.sources.json_bodies import decode_json
 from whenthen.sources.labels import dig
-from whenthen.sources.mapping import SourceLimits, Translation
-from whenthen.sources.objectstore import Added, Notice, Reading, notice_event, text_at
+from whenthen.sources.mapping import Translation
+from whenthen.sources.objectstore import Notice, Reading, notice_event, text_at
 from whenthen.sources.requests import kind_of
 
 __all__ = ["AZURE_NAMES", "GCS_NAMES", "translate_azure_blob", "translate_gcs"]
@@ -48,9 +47,7 @@ AZURE_OTHER = "azure-blob.file.other"
 _AZURE = "Microsoft.Storage."
 
 
-def translate_gcs(
-    body: Any, *, name: str, now: datetime, limits: SourceLimits, added: Added | None = None
-) -> Translation:
+def translate_gcs(body: Any, reading: Reading) -> Translation:
     """The event of one push of Pub/Sub with a notification of Cloud Storage.
 
     Raises:
@@ -87,24 +84,23 @@ def translate_gcs(
         },
         record={"attributes": attributes, "object": found} if found else {"attributes": attributes},
     )
-    return Translation(events=[notice_event(notice, path, Reading(name, now, limits, added))])
+    return Translation(events=[notice_event(notice, path, reading)])
 
 
-def translate_azure_blob(
-    body: Any, *, name: str, now: datetime, limits: SourceLimits, added: Added | None = None
-) -> Translation:
+def translate_azure_blob(body: Any, reading: Reading) -> Translation:
     """The events of one delivery of Event Grid.
 
     Raises:
         InvalidEvent: an event is none of Blob Storage; names the field.
     """
     items = body if isinstance(body, list) else [body]
-    if len(items) > limits.events:
-        raise InvalidInput(f"{len(items)} events; at most {limits.events} are allowed in a request", path=("body",))
+    if len(items) > reading.limits.events:
+        raise InvalidInput(
+            f"{len(items)} events; at most {reading.limits.events} are allowed in a request", path=("body",)
+        )
     result = Translation()
     if not items:
         result.dropped.append("body is an empty list")
-    reading = Reading(name, now, limits, added)
     for index, item in enumerate(items):
         path: FieldPath = ("body", index) if isinstance(body, list) else ("body",)
         result.events.append(notice_event(_of_azure(item, path), path, reading))

@@ -13,7 +13,9 @@ from typing import Any
 from whenthen.schemas.errors import InvalidEvent
 from whenthen.schemas.event_sources import FolderReading, PollReading, Source
 from whenthen.schemas.events import check_outside, read_event
-from whenthen.schemas.webhooks import EventMapping
+from whenthen.schemas.providers import Provider
+from whenthen.schemas.webhooks import EventMapping, Webhook
+from whenthen.sources.cloud import unwrap
 from whenthen.sources.cloudevents import (
     cloudevent_of_message,
     event_of_cloudevent,
@@ -22,8 +24,10 @@ from whenthen.sources.cloudevents import (
     trace_of_cloudevent,
 )
 from whenthen.sources.json_bodies import decode_json
-from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, delivery_event_id
+from whenthen.sources.mapping import CompiledMapping, SourceLimits, Translation, delivery_event_id, ids_of
+from whenthen.sources.provider_files import find_provider
 from whenthen.sources.requests import Request
+from whenthen.sources.translator import WebhookTranslator
 
 __all__ = ["SourceMessage", "SourceTranslator"]
 
@@ -64,24 +68,42 @@ class SourceMessage:
 
 
 class SourceTranslator:
-    """Turns the messages of one source into events.
+    """Turns the messages of one source into events. `providers` are those of the rules, by name.
 
     Raises:
         InvalidInput: a template, path or condition is wrong; names the field.
     """
 
-    def __init__(self, source: Source, *, limits: SourceLimits | None = None) -> None:
+    def __init__(
+        self,
+        source: Source,
+        *,
+        limits: SourceLimits | None = None,
+        providers: Mapping[str, Provider] | None = None,
+    ) -> None:
         self.model = source
         self.name = source.name
         self.label = f"source:{source.name}"  #: of its events, and in metrics
         self._limits = limits or SourceLimits()
-        self._ids = self.label
+        self._ids = ids_of(source.ids, self.label)
         self._reserved_names = source.allow_reserved_names
         mapping = source.map
         if mapping is None and isinstance(source.read, FolderReading):
             mapping = _FILE
         elif mapping is None and isinstance(source.read, PollReading):
             mapping = _ENTRY
+        self._preset: WebhookTranslator | None = None
+        self._provider: Provider | None = None
+        if source.preset is not None:
+            self._provider = find_provider(source.preset, providers)
+            self._preset = WebhookTranslator(
+                _as_webhook(source),
+                resolve_secret=_no_secret,
+                limits=self._limits,
+                providers=providers,
+                source=self.label,
+                ids=self._ids,
+            )
         self._mapping: CompiledMapping | None = None
         if mapping is not None:
             self._mapping = CompiledMapping(
@@ -95,6 +117,10 @@ class SourceTranslator:
                 by_content=isinstance(source.read, PollReading),
             )
 
+    def reads_as(self, other: SourceTranslator) -> bool:
+        """Whether both read the same and make the same of it."""
+        return self.model == other.model and self._provider == other._provider
+
     def translate(self, message: SourceMessage, now: datetime) -> Translation:
         """The events of a message, and for whatever was dropped the reason.
 
@@ -104,12 +130,19 @@ class SourceTranslator:
             ReservedName: an event would be called like one of the engine's own.
         """
         request = Request.of(method="MESSAGE", headers=message.headers, body=message.body)
-        if self._mapping is not None:
-            result = self._mapping.translate(
-                request, now, delivery=message.delivery, extra={"message": dict(message.about)}
-            )
+        delivery = message.delivery
+        if self.model.envelope is not None:
+            inside = unwrap(request, self.model.envelope)
+            if isinstance(inside, str):
+                return Translation(dropped=[inside])
+            request, named = inside
+            delivery = named or delivery
+        if self._preset is not None:
+            result = self._preset.read(request, now, delivery)
+        elif self._mapping is not None:
+            result = self._mapping.translate(request, now, delivery=delivery, extra={"message": dict(message.about)})
         else:
-            result = self._read_events(request, message.delivery, now)
+            result = self._read_events(request, delivery, now)
         for event in result.events:
             check_outside(event, reserved_names=self._reserved_names)
         return result
@@ -137,3 +170,21 @@ class SourceTranslator:
                 raise error.below(index) if isinstance(found, list) else error from None
             result.events.append(event)
         return result
+
+
+def _as_webhook(source: Source) -> Webhook:
+    """The preset of a source, with what the source adds to it; its broker has proven who may write there."""
+    return Webhook(
+        name=source.name,
+        preset=source.preset,
+        verify="none",
+        when=source.when,
+        each=source.each,
+        labels=source.labels,
+        related=source.related,
+        allow_reserved_names=source.allow_reserved_names,
+    )
+
+
+def _no_secret(reference: str) -> str:
+    raise NotImplementedError(f"{reference}: messages are verified by nobody")

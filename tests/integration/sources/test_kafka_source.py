@@ -1,0 +1,144 @@
+"""A topic of Kafka as a source: what was committed there is stored here, however often we are stopped, and processes share the work."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.conftest import NatsServer
+from tests.integration.sources.kafka import Cluster, cluster
+from tests.integration.sources.reading import Reading, reading
+from tests.patience import until
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.fixture
+def kafka() -> Iterator[Cluster]:
+    with cluster() as made:
+        yield made
+
+
+def rules(kafka: Cluster, read: str = "existing: report", more: str = "") -> str:
+    mapping = 'map: {event: order.placed, resource: {id: "order.{{ body.n }}", key: $.message.key}}'
+    return f"sources:\n  - {{name: orders, read: {{type: kafka, servers: {kafka.servers}, topic: orders, {read}}}, {more or mapping}}}\n"
+
+
+def numbers(events: list[dict[str, object]]) -> list[int]:
+    return sorted(int(event["resource"]["id"][6:]) for event in events)  # type: ignore[index]
+
+
+async def reads(here: Reading, value: float = 1.0) -> None:
+    async def does() -> bool:
+        return await here.metric('whenthen_source_reading{source="orders"}') == value
+
+    await until(does, within_s=60)
+
+
+def detail(here: Reading) -> str:
+    runner = here.server._running._sources  # type: ignore[union-attr]
+    assert runner is not None
+    return runner.watches["orders"].detail if "orders" in runner.watches else ""
+
+
+async def test_a_topic_is_read_over_restarts_and_a_poison_message_is_kept_aside(tmp_path: Path, kafka: Cluster) -> None:
+    kafka.orders(*range(40))
+    async with reading(tmp_path, rules(kafka)) as here:
+        events = await here.come(40, within_s=60)
+        assert numbers(events) == list(range(40))
+        assert {event["resource"]["key"] for event in events} == {str(number) for number in range(40)}
+        assert all(event["id"].startswith("source:orders/orders/") for event in events)
+        kafka.produce("orders", b"poison", None, partition=0)
+        kafka.orders(40)
+        await here.come(41)
+        assert await here.metric('whenthen_events_refused_total{reason="invalid_json",source="source:orders"}') == 1.0
+
+        async def all_committed() -> bool:
+            return await asyncio.to_thread(kafka.committed, "whenthen", "orders") == 43
+
+        await until(all_committed, within_s=60)
+    kafka.orders(41, 42)
+    async with reading(tmp_path, rules(kafka)) as here:
+        events = await here.come(43, within_s=60)
+        assert numbers(events) == list(range(43))
+        assert (
+            await here.metric('whenthen_events_received_total{source="source:orders"}') == 2.0
+        )  # nothing was read again
+
+
+async def test_what_is_there_is_skipped_and_what_comes_while_nobody_reads_is_not(
+    tmp_path: Path, kafka: Cluster
+) -> None:
+    kafka.orders(*range(8))
+    text = rules(kafka, "group: skipping")
+    async with reading(tmp_path, text) as here:
+        await reads(here)
+    kafka.orders(8, 9)
+    async with reading(tmp_path, text) as here:
+        await here.come(2, within_s=60)
+        kafka.orders(10)
+        assert numbers(await here.come(3)) == [8, 9, 10]
+
+
+async def test_processes_share_a_topic(tmp_path: Path, kafka: Cluster, nats_server: NatsServer) -> None:
+    kafka.orders(*range(4))
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    url = nats_server.url
+    async with (
+        reading(tmp_path / "one", rules(kafka), nats_url=url) as one,
+        reading(tmp_path / "two", rules(kafka), nats_url=url) as two,
+    ):
+        sent = 4
+
+        async def both_read() -> bool:
+            nonlocal sent
+            kafka.orders(*range(sent, sent + 4))
+            sent += 4
+            found = [
+                await each.metric('whenthen_source_heard_timestamp_seconds{source="orders"}') for each in (one, two)
+            ]
+            return all(found)
+
+        await until(both_read, within_s=90)
+        assert numbers(await one.come(sent, within_s=60)) == list(range(sent))
+
+
+async def test_a_topic_that_is_not_there_is_said_and_not_made(tmp_path: Path, kafka: Cluster) -> None:
+    async with reading(tmp_path, rules(kafka)) as here:
+
+        async def said() -> bool:
+            return "there is no topic orders" in detail(here)
+
+        await until(said, within_s=60)
+        kafka.orders(0)
+        assert numbers(await here.come(1, within_s=90)) == [0]
+
+
+async def test_brokers_that_go_away_are_missed(tmp_path: Path) -> None:
+    made = Cluster()
+    made.orders(0)
+    async with reading(tmp_path, rules(made)) as here:
+        await here.come(1, within_s=60)
+        made.close()
+        gc.collect()
+        await reads(here, 0.0)
+        assert detail(here).startswith("Kafka can not be read: ")
+
+
+async def test_headers_of_any_bytes_are_read(tmp_path: Path, kafka: Cluster) -> None:
+    event = b'{"event": "own", "resource": {"id": "one"}}'
+    kafka.produce("orders", event, headers=[("x", b"\xff"), ("y", None)])
+    cloudevent = {"specversion": "1.0", "id": "7", "source": "/shop", "type": "order.placed"}
+    named = [(f"ce_{name}", value) for name, value in cloudevent.items()]
+    kafka.produce("orders", b'{"n": 1}', headers=[*named, ("content-type", "application/json")])
+    async with reading(tmp_path, rules(kafka, more="map: null")) as here:
+        events = await here.come(2, within_s=60)
+        assert sorted((each["event"], each["payload"]) for each in events) == [
+            ("order.placed", {"n": 1}),
+            ("own", None),
+        ]
