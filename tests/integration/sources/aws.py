@@ -23,6 +23,7 @@ class Cloud:
 
     def __init__(self, folder: Path) -> None:
         folder.mkdir()
+        self._clients: dict[str, Any] = {}
         port = free_port()
         self.url = f"http://127.0.0.1:{port}"
         self.server = Program(
@@ -30,13 +31,15 @@ class Cloud:
         )
 
     def client(self, service: str) -> Any:
-        return boto3.client(
-            service,
-            region_name=REGION,
-            endpoint_url=self.url,
-            aws_access_key_id="an-access-key",
-            aws_secret_access_key="a-secret-key",
-        )
+        if service not in self._clients:  # to make one takes long
+            self._clients[service] = boto3.client(
+                service,
+                region_name=REGION,
+                endpoint_url=self.url,
+                aws_access_key_id="an-access-key",
+                aws_secret_access_key="a-secret-key",
+            )
+        return self._clients[service]
 
     def queue(self, name: str, **attributes: str) -> str:
         """Make a queue; its address."""

@@ -6,8 +6,10 @@ import asyncio
 import gc
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from aiokafka.consumer.group_coordinator import GroupCoordinator
 
 from tests.integration.conftest import NatsServer
 from tests.integration.sources.kafka import Cluster, cluster
@@ -84,6 +86,20 @@ async def test_what_is_there_is_skipped_and_what_comes_while_nobody_reads_is_not
         assert numbers(await here.come(3)) == [8, 9, 10]
 
 
+@pytest.fixture
+def leader_that_is_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The mock cluster gives each member its partitions when the leader has told them, and fails those that ask later, as no broker does."""
+    assign = GroupCoordinator._perform_assignment
+
+    async def last(self: Any, response: Any) -> Any:
+        await asyncio.sleep(1)
+        return await assign(self, response)
+
+    monkeypatch.setattr(GroupCoordinator, "_perform_assignment", last)
+
+
+@pytest.mark.usefixtures("leader_that_is_last")
+@pytest.mark.takes(60)
 async def test_processes_share_a_topic(tmp_path: Path, kafka: Cluster, nats_server: NatsServer) -> None:
     kafka.orders(*range(4))
     (tmp_path / "one").mkdir()

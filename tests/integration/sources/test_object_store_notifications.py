@@ -121,7 +121,9 @@ sources:
 
         def prepare() -> None:
             events = aws.client("events")
-            events.put_rule(Name="uploads", EventPattern=json.dumps({"source": ["aws.s3"]}))
+            events.put_rule(
+                Name="uploads", EventPattern=json.dumps({"source": ["aws.s3"], "detail-type": ["Object Created"]})
+            )
             arn = f"arn:aws:sqs:{REGION}:{ACCOUNT}"
             events.put_targets(Rule="uploads", Targets=[{"Id": "queue", "Arn": f"{arn}:bus"}])
             notify(
