@@ -144,5 +144,5 @@ async def test_headers_of_any_bytes_are_read(tmp_path: Path, kafka: Cluster) -> 
         events = await here.come(2, within_s=60)
         assert sorted((each["event"], each["payload"]) for each in events) == [
             ("order.placed", {"n": 1}),
-            ("own", None),
+            ("own", {}),
         ]
