@@ -91,11 +91,11 @@ async def test_login_that_is_refused_is_said_and_its_password_read_again(tmp_pat
         login = f", username: reader, password: 'file:{password}'"
         async with reading(tmp_path, rules(server.port, login)) as here:
             await says(here, "the gate does not know this login")
-            assert server.shown[0] == b"\0reader\0wrong"
+            assert server.shown[0] == b"reader\0reader\0wrong"
             password.write_text("right\n")
 
             async def shown_anew() -> bool:
-                return server.shown[-1] == b"\0reader\0right"
+                return server.shown[-1] == b"reader\0reader\0right"
 
             await until(shown_anew, within_s=60)
 

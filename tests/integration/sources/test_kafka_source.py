@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,9 +33,9 @@ def numbers(events: list[dict[str, object]]) -> list[int]:
     return sorted(int(event["resource"]["id"][6:]) for event in events)  # type: ignore[index]
 
 
-async def reads(here: Reading, value: float = 1.0) -> None:
+async def reads(here: Reading) -> None:
     async def does() -> bool:
-        return await here.metric('whenthen_source_reading{source="orders"}') == value
+        return await here.metric('whenthen_source_reading{source="orders"}') == 1.0
 
     await until(does, within_s=60)
 
@@ -135,17 +134,6 @@ async def test_a_topic_that_is_not_there_is_said_and_not_made(tmp_path: Path, ka
         assert numbers(await here.come(1, within_s=90)) == [0]
 
 
-async def test_brokers_that_go_away_are_missed(tmp_path: Path) -> None:
-    made = Cluster()
-    made.orders(0)
-    async with reading(tmp_path, rules(made)) as here:
-        await here.come(1, within_s=60)
-        made.close()
-        gc.collect()
-        await reads(here, 0.0)
-        assert detail(here).startswith("Kafka can not be read: ")
-
-
 async def test_headers_of_any_bytes_are_read(tmp_path: Path, kafka: Cluster) -> None:
     event = b'{"event": "own", "resource": {"id": "one"}}'
     kafka.produce("orders", event, headers=[("x", b"\xff"), ("y", None)])
@@ -156,5 +144,5 @@ async def test_headers_of_any_bytes_are_read(tmp_path: Path, kafka: Cluster) -> 
         events = await here.come(2, within_s=60)
         assert sorted((each["event"], each["payload"]) for each in events) == [
             ("order.placed", {"n": 1}),
-            ("own", None),
+            ("own", {}),
         ]

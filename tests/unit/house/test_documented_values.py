@@ -38,7 +38,7 @@ from whenthen.engine.process.queries import event_positions, run_queries
 from whenthen.engine.process.senders import kept_refusals
 from whenthen.engine.process.settings import Settings, parse_bytes
 from whenthen.engine.projection import history_service, history_writer
-from whenthen.engine.sources.edges import folder_edge, poll_edge
+from whenthen.engine.sources.edges import folder_edge, poll_edge, sqs_edge
 from whenthen.flows.reporting import report_file
 from whenthen.history import history_queries, history_retention, projection
 from whenthen.rules.following.playing import MOST_EVENTS, MOST_STOPS
@@ -240,6 +240,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("sources", f"up to {n(kept_refusals.MOST_LISTED)} at a time"),
     ("sources", f"A folder has at most {n(folder_edge.MAX_FILES)} files"),
     ("sources", f"an answer has at most {poll_edge.MAX_BYTES // 10**6} MB"),
+    ("sources", f"up to {n(sqs_edge.BATCH * sqs_edge.BATCHES)} messages at one time"),
     ("sources", f"The last {n(poll_edge.MAX_SEEN)} ids are remembered"),
     (
         "sources",

@@ -28,7 +28,7 @@ def source_item(source: Source, readers: Sequence[ReaderReport], last_heard: str
     return answers.SourceItem(
         name=source.name,
         kind=source.read.type,
-        reads="map" if source.map is not None else "events",
+        reads=source.preset or ("map" if source.map is not None else "events"),
         proof="",
         last_heard=max([*heard, *([last_heard] if last_heard else [])], default=None),
         taken=sum(counts.messages for _, counts in found),

@@ -176,26 +176,22 @@ class KafkaEdge:
             ) from None
 
     async def _explain(self, error: BaseException, context: ssl.SSLContext | None) -> str:
-        """What is wrong. aiokafka says of no server why: the first is asked once more."""
-        from aiokafka.errors import KafkaConnectionError
+        """What is wrong. aiokafka does not say why it can not connect: the first server is asked once more."""
+        from aiokafka.conn import create_conn
+        from aiokafka.errors import KafkaConnectionError, KafkaError
 
-        servers = self._reading.servers
         if not isinstance(error, (KafkaConnectionError, OSError, TimeoutError)):
             return _text(error)
-        host, _, port = servers[0].rpartition(":")
-        host = host.strip("[]")
+        server = self._reading.servers[0]
+        host, _, port = server.rpartition(":")
         try:
             async with asyncio.timeout(PROBE_S):
-                _, writer = await asyncio.open_connection(
-                    host, int(port), ssl=context, server_hostname=host if context is not None else None
-                )
-                writer.close()
+                connection = await create_conn(host.strip("[]"), int(port), **self._security(context))
+            connection.close()
         except TimeoutError:
-            return f"no answer from {servers[0]}"
-        except OSError as found:  # of TLS, too
-            return f"{servers[0]}: {_text(found)}"
-        if isinstance(error, TimeoutError):
-            return f"{servers[0]} does not answer within {START_S:.0f} s, as it may where it wants `tls`"
+            return f"no answer from {server}, as it may be where it wants `tls`"
+        except (KafkaError, OSError) as found:
+            return f"{server}: {_text(found)}"
         return f"{_text(error)}; is `tls`, or a `username`, to be given or left out?"
 
 
