@@ -477,6 +477,28 @@ async def test_a_cancelled_flow_calls_its_hooks(house: House, kind: str) -> None
     assert await house.text(run, "stderr") == ["Flow run was cancelled."]
 
 
+async def test_a_run_in_a_warm_interpreter_is_paused_and_its_hooks_are_called(house: House) -> None:
+    code = """
+    from whenthen import flow, pause_flow_run
+
+    @flow(on_cancellation=[lambda flow, run, state: print("hook", state.name, flush=True)])
+    def main():
+        print(pause_flow_run(wait_for_input=int), flush=True)
+        pause_flow_run()
+    """
+    (house.root / "job.py").write_text(textwrap.dedent(code))
+    house.deploy(entrypoint="job.py:main", preload=["whenthen"])
+    async with house.worker(kill_grace=timedelta(seconds=20)) as worker:
+        await house._eventually(holding(lambda: sum(worker.warm.values()) > 0))
+        run = await house.start()
+        await house.reaches(run, RunState.PAUSED)
+        await house.orchestrator.resume_flow_run(run.id, 3)
+        await house._eventually(lambda: waits_at(house, run, "2"))
+        await house.orchestrator.cancel_flow_run(run.id)
+        assert (await house.ends(run)).state is RunState.CANCELLED
+    assert await house.text(run) == ["3", "hook Cancelled"]
+
+
 async def test_a_state_is_set_by_somebody_where_the_table_has_the_move(house: House) -> None:
     deploy(house, "works")
     run = await house.start()

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from contextlib import aclosing
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Never
 
 from whenthen.runs.pauses.pause_records import is_over, read_pause, waits_for
 from whenthen.runs.run_states import transition
@@ -41,7 +41,7 @@ class AskedPauses:
         """Wait until somebody resumes the run, or its time is over.
 
         Raises:
-            InvalidInput: what is asked for is none. Conflict: the run is being ended.
+            InvalidInput: what is asked for is none.
         """
         async with self._one_at_a_time:
             await self.wait()
@@ -62,7 +62,7 @@ class AskedPauses:
                 except BusUnavailable:
                     await asyncio.sleep(_PAUSE_S)
                 except Conflict:
-                    await self._current(pause["key"])  # raises when the run is not this attempt's any more
+                    continue
             return await self._resumed(pause)
 
     async def wait(self) -> dict[str, Any]:
@@ -80,7 +80,7 @@ class AskedPauses:
         """What the run is given, if it was resumed from this pause before; else its process is told to end.
 
         Raises:
-            InvalidInput, Conflict, BusUnavailable: see `pause`.
+            InvalidInput: see `pause`. BusUnavailable: it is not known whether it may.
         """
         async with self._one_at_a_time:
             await self.wait()
@@ -93,38 +93,34 @@ class AskedPauses:
             return {"suspended": True}
 
     async def _current(self, key: str) -> Stored:
-        """The run as it is: Running, or Paused with this key.
-
-        Raises:
-            Conflict: it is neither, or in another attempt.
-        """
+        """The run as it is: Running, or Paused with this key. Where it is neither, or in another attempt, its process is being stopped, and is given
+        no answer on which its code would go on: it ends as what it is stopped for."""
         stored = await self._stores.runs.get(self._run.id)
-        state = "gone" if stored is None else stored.run.state
         if stored is not None and stored.run.attempt == self._run.attempt:
             waits = stored.run.state is RunState.PAUSED and (stored.run.pause or {}).get("key") == key
             if waits or stored.run.state is RunState.RUNNING:
                 return stored
-        raise Conflict(f"the run can not be paused: it is {state}")
+        return await _for_ever()
 
     async def _resumed(self, pause: dict[str, Any]) -> dict[str, Any]:
         key = pause["key"]
         while True:
             try:
                 current = await self._changed(pause)
+                if current.run.attempt != self._run.attempt:
+                    return await _for_ever()
                 if current.run.state is RunState.RUNNING:
                     inputs = current.run.inputs or {}
                     return {"input": inputs[key]} if key in inputs else {"timed_out": True}
                 if current.run.state is not RunState.PAUSED:
-                    raise Conflict(f"the run is not paused any more: it is {current.run.state}")
+                    return await _for_ever()
                 over = transition(current.run, RunState.RUNNING, self._clock(), message="nobody resumed it in time")
                 await self._stores.runs.update(over, current.version)
                 return {"timed_out": True}
             except BusUnavailable:
                 await asyncio.sleep(_PAUSE_S)
             except Conflict:
-                stored = await self._stores.runs.get(self._run.id)
-                if stored is None or stored.run.state not in (RunState.RUNNING, RunState.PAUSED):
-                    raise
+                continue  # somebody was faster
 
     async def _changed(self, pause: dict[str, Any]) -> Stored:
         """The run when it is not Paused any more, or when its pause is over by the clock."""
@@ -152,3 +148,9 @@ class AskedPauses:
             return _LOOK_S
         left_s = (datetime.fromisoformat(pause["until"]) - self._clock()).total_seconds()
         return min(_LOOK_S, max(left_s, 0.01))
+
+
+async def _for_ever() -> Never:
+    """Wait until the connection of the process ends with it."""
+    while True:
+        await asyncio.sleep(3600)
