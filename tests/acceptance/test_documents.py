@@ -47,6 +47,9 @@ automations:
         retry: {attempts: 2, delay: 50ms}
 work_pools:
   - {name: default, limit: 100}
+limits:
+  - {name: database, slots: 1}
+  - {name: api, slots: 100, per_second: 100}
 deployments:
   - name: load
     command: echo loading
@@ -69,6 +72,8 @@ def count():
 
 def tell():
     from whenthen import get_run_logger, task
+    from whenthen.artifacts import create_markdown_artifact
+    from whenthen.concurrency.sync import rate_limit
     from whenthen.events import emit_event
 
     @task
@@ -76,6 +81,8 @@ def tell():
         get_run_logger().info("told")
 
     emit_event("told.about", {"id": "it"}, payload={"n": 1})
+    rate_limit("api")
+    create_markdown_artifact("told", key="told")
     told()
 
 def last():
@@ -117,6 +124,7 @@ SUBJECTS = (
     "history.ask",
     "task-runs.>",
     "told-events.>",
+    "artifacts.>",
     "engine.>",
     "runs.>",
     "logs.>",
@@ -244,6 +252,20 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     assert ask("GET", f"/api/runs/{telling}/logs").json()["lines"][-1]["level"] == 20
     eventually(lambda: ask("GET", "/api/events?event=told.about").json())
     eventually(lambda: ask("GET", "/api/events?event=task-run.Completed").json())
+    eventually(lambda: ask("GET", f"/api/artifacts?run={telling}").json())
+    for path in ("/api/artifacts/told", "/api/artifacts/nobody", "/api/artifacts?key=A", "/api/limits"):
+        ask("GET", path)
+    for body in ({"value": {"a": 1}, "tags": ["t"]}, {"value": 1}, {"value": 2, "overwrite": True}, {"valu": 1}):
+        ask("POST", "/api/variables/region", json=body)
+    for path in ("/api/variables", "/api/variables/region", "/api/variables/nobody", "/api/variables/A"):
+        ask("GET", path)
+    ask("POST", "/api/variables/region/unset")
+    ask("POST", "/api/variables/A/unset")
+    lease = ask("POST", "/api/leases", json={"names": ["database"], "lease_s": 60}).json()["lease"]
+    for body in ({"names": ["database"]}, {"names": ["nobody"]}, {"names": ["database"], "occupy": 2}, {}):
+        ask("POST", "/api/leases", json=body)
+    for verb in ("renew", "release", "renew", "release"):
+        ask("POST", f"/api/leases/{lease}/{verb}")
     slow = ask("POST", "/api/deployments/slow/run").json()["id"]
     eventually(lambda: ask("GET", f"/api/runs/{slow}").json()["state"] == "Running")
     ask("POST", f"/api/runs/{slow}/cancel")

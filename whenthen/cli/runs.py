@@ -302,6 +302,7 @@ def show_run(
     with Client.connect(url, ca) as client:
         run = client.get(f"/api/runs/{quoted(id_of_run(client, run_id))}")
         below = client.get(f"/api/runs/{quoted(run['id'])}/task-runs", limit=_TASK_RUNS)
+        shown = client.get("/api/artifacts", run=run["id"], limit=1)
     if as_json:
         print_json(run | below)
         return
@@ -311,7 +312,7 @@ def show_run(
         print_items(TASK_RUNS, below["task_runs"], output=Output.TABLE, empty="")
     if below["total"] > len(below["task_runs"]):
         stdout().print(f"{below['total'] - len(below['task_runs'])} more: GET /api/runs/{run['id']}/task-runs")
-    print_next(run_commands(run))
+    print_next([*run_commands(run), *([["artifacts", "--run", run["id"]]] if shown else [])])
 
 
 @errors

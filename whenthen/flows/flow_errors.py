@@ -275,6 +275,7 @@ class ServerError(FlowError, RuntimeError):
 
     reason = "server"
     status: int | None = None  #: of the answer; None where there is none
+    answered: str = ""  #: the reason of the refusal, as the server or the worker has it
 
 
 class NeedsServer(FlowError, RuntimeError):

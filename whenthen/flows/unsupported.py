@@ -23,8 +23,6 @@ NOT_SUPPORTED = {
     "blocks.core": "pass a pydantic model as a parameter of the flow, and keep what is secret in blocks.system.Secret",
     "blocks.notifications": "write a notifier into the rules (docs/actions.md), or call the service in a task",
     "blocks.webhook": "use the action call-webhook in the rules, or an HTTP client in a task",
-    "client.schemas.filters": "give limit=..., and choose among the objects that you get; "
-    "`GET /api/runs?deployment=...&state=...` chooses on the server",
     "docker": "build the image where you build your software, and start a worker in it",
     "filesystems": "use pathlib or fsspec in a task; result_storage takes the path of a folder",
     "infrastructure": "start a worker where the flow is to run",
@@ -64,8 +62,9 @@ NOT_SUPPORTED = {
     "run_deployment(job_variables=...)": "set env, working_dir and work_pool of the deployment (docs/deployments.md)",
     "run_deployment(tags=...)": "set the tags of the deployment; its runs have them",
     "run_deployment(work_queue_name=...)": "give the deployment a work_pool of its own",
-    "get_client(): filters": "give limit=..., and choose among the objects that you get; "
-    "`GET /api/runs?deployment=...&state=...` chooses on the server",
+    "get_client(): filters": "give flow_run_filter=FlowRunFilter(...) or deployment_filter=DeploymentFilter(...) of "
+    "whenthen.client.schemas.filters, and choose among the objects that you get",
+    "get_client(): update_deployment": "change it in the rules; pause_deployment and resume_deployment switch its schedules",
     "get_client(): set_flow_run_state": "Cancelling and Cancelled are the states that can be asked for; a run finds the others itself",
     "get_client(): options of a run": "leave it out; what a run is to know is a parameter of its flow",
     "get_client(httpx_settings=...)": "leave it out: the client is not made of httpx, and waits 30 seconds for an answer",
@@ -85,19 +84,19 @@ NEEDS_SERVER = {
     "run_deployment": "set WHENTHEN_URL to the address of one, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN to its token; where the "
     "other flow can be imported, call it",
     "get_client": "set WHENTHEN_URL to the address of one, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN to its token",
-    "Variable.get": "without a server the value comes from the environment",
-    "Variable.set": "without a server values come from the environment, which is not written",
-    "Secret.load": "without a server the value comes from the environment",
-    "Secret.save": "secrets are kept outside: in the environment of the script, or in the `env` of its deployment",
-    "JSON.load": "without a server the value comes from the environment",
-    "JSON.save": "without a server values come from the environment, which is not written",
-    "Artifact.get": "artifacts are kept by a server; without one an artifact is a line in the log of the run",
-    "concurrency": "a limit holds within one process: in a process pool, or among several processes, a server has to count; "
-    "use ThreadPoolTaskRunner where one process is enough",
+    "Variable.get": "set WHENTHEN_URL to the address of one; without a server the value comes from the environment",
+    "Variable.set": "set WHENTHEN_URL to the address of one; without a server values come from the environment, which is not written",
+    "Secret.load": "in a script the value comes from the environment; in a worker it may be one of the `secrets:` of the rules",
+    "Secret.save": "secrets are kept outside: in the environment of the script, or where `secrets:` of the rules say",
+    "JSON.load": "set WHENTHEN_URL to the address of one; without a server the value comes from the environment",
+    "JSON.save": "set WHENTHEN_URL to the address of one; without a server values come from the environment, which is not written",
+    "Artifact.get": "artifacts are kept by a server, at WHENTHEN_URL; without one an artifact is a line in the log of the run",
+    "concurrency": "a limit of the environment holds within one process: in a process pool, or among several processes, a server has to "
+    "count (`limits:` in its rules, and WHENTHEN_URL); use ThreadPoolTaskRunner where one process is enough",
 }
 
 #: those of them that ask the server at `WHENTHEN_URL`; the others ask through the reporter of the run
-BY_ADDRESS = ("get_client", "run_deployment")
+BY_ADDRESS = ("get_client", "run_deployment", "Variable.get", "Variable.set", "JSON.load", "JSON.save", "Artifact.get")
 
 
 def not_supported(name: str, found: str = "") -> NoReturn:
@@ -110,18 +109,16 @@ def not_supported(name: str, found: str = "") -> NoReturn:
 
 def needs_server(name: str, more: str = "", kind: type[NeedsServer] = NeedsServer) -> NeedsServer:
     """The error of what a run can not do by itself; `name` is a key of the table."""
-    if name in BY_ADDRESS:
+    from whenthen.flows.execution.reporter import REPORTER, SILENT  # which imports what asks for errors
+
+    if REPORTER.get() is not SILENT:
+        missing = "the worker of this run does not answer this"
+    elif name in BY_ADDRESS:
         missing = "WHENTHEN_URL does not say where one is"
     else:
-        from whenthen.flows.execution.reporter import REPORTER, SILENT  # which imports what asks for errors
-
-        missing = (
-            "a script is connected to none"
-            if REPORTER.get() is SILENT
-            else "the worker of this run does not answer this"
-        )
+        missing = "a script is connected to none"
         if os.environ.get("WHENTHEN_URL"):
-            missing += " (only get_client, run_deployment and wait_for_flow_run use WHENTHEN_URL)"
+            missing += " (WHENTHEN_URL is not used for this)"
     return kind(f"{name} needs a server, and {missing}: {NEEDS_SERVER[name]}{more}")
 
 

@@ -65,7 +65,7 @@ def planned_changes(before: Rules, after: Rules) -> list[RuleChange]:
         both = name in old_ones and name in new_ones
         fields = _fields(old_ones[name], new_ones[name]) if both else ()
         found.append(RuleChange("automation", name, _change(what), what, fields))
-    for kind in ("webhooks", "deployments", "notifiers", "providers", "work_pools", "sources"):
+    for kind in ("webhooks", "deployments", "notifiers", "providers", "work_pools", "sources", "limits", "secrets"):
         old = {each.name: each for each in getattr(before, kind)}
         new = {each.name: each for each in getattr(after, kind)}
         singular = SINGULAR[kind]

@@ -27,6 +27,7 @@ from whenthen.rules.references import (
     Part,
     duplicates,
     names_of,
+    stray_images,
     stray_paths,
     unknown_names,
     with_owned,
@@ -40,7 +41,7 @@ from whenthen.schemas.errors import FieldPath, InvalidRules, Problem
 from whenthen.schemas.event_sources import Source
 from whenthen.schemas.providers import Provider
 from whenthen.schemas.webhooks import Webhook
-from whenthen.schemas.work_pools import WorkPool
+from whenthen.schemas.work_pools import NamedLimit, NamedSecret, WorkPool
 
 __all__ = [
     "Checker",
@@ -70,6 +71,8 @@ _ITEMS: dict[str, type[BaseModel]] = {
     "providers": Provider,
     "work_pools": WorkPool,
     "sources": Source,
+    "limits": NamedLimit,
+    "secrets": NamedSecret,
 }
 _KINDS = frozenset(_ITEMS)
 
@@ -86,6 +89,8 @@ class Rules:
     work_pools: tuple[WorkPool, ...] = ()
     files: tuple[str, ...] = ()  #: relative to `base`
     sources: tuple[Source, ...] = ()
+    limits: tuple[NamedLimit, ...] = ()
+    secrets: tuple[NamedSecret, ...] = ()
     files_read: tuple[SourceFile, ...] = field(default=(), compare=False, repr=False)  #: the files as they were read
     base: Path = Path()  #: what entry points and working directories are relative to
     revision: str = ""  #: changes when, and only when, the name or content of a file does
@@ -298,6 +303,8 @@ def _examine(
         stray_paths(parts, base),
         loops(parts),
     ]
+    if "work_pools" not in unread and not any(part.kind == "work_pools" for part in unsound):
+        searches.append(stray_images(parts))
     for search in (*searches, implausible(parts), deployment_warnings(parts, base)):
         findings += islice(search, MAX_PROBLEMS)
     for finding in findings:

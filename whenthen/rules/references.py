@@ -5,7 +5,7 @@ Called by `folder` once all files are read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,7 +29,7 @@ from whenthen.schemas.automations import Automation, automations_of
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath
-from whenthen.schemas.work_pools import WorkPool
+from whenthen.schemas.work_pools import WorkPool, same_name
 
 __all__ = [
     "Finding",
@@ -38,6 +38,7 @@ __all__ = [
     "duplicates",
     "is_constant",
     "names_of",
+    "stray_images",
     "stray_paths",
     "unknown_names",
     "with_owned",
@@ -52,6 +53,8 @@ SINGULAR = {
     "providers": "provider",
     "work_pools": "work pool",
     "sources": "source",
+    "limits": "limit",
+    "secrets": "secret",
 }
 _LISTS = ("actions", "actions_on_trigger", "actions_on_resolve")
 
@@ -96,7 +99,8 @@ def duplicates(parts: Iterable[Part]) -> Iterator[Finding]:
     """Each part whose name another part of its kind had before."""
     first: dict[tuple[str, str], Part] = {}
     for part in parts:
-        earlier = first.setdefault((part.kind, part.name), part)
+        name = same_name(part.name) if part.kind in ("limits", "secrets") else part.name
+        earlier = first.setdefault((part.kind, name), part)
         if earlier is not part:
             detail = f'{SINGULAR[part.kind]} "{part.name}" is defined twice; rename or remove one'
             yield Finding(part=part, path=("name",), detail=detail, other=earlier)
@@ -132,6 +136,21 @@ def stray_paths(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
                 if field == "working_dir" and part.model.command is not None:
                     detail += "; a command runs elsewhere with `env -C /folder program`"
                 yield Finding(part=part, path=(field,), detail=detail)
+
+
+def stray_images(parts: Sequence[Part]) -> Iterator[Finding]:
+    """Each deployment with an image in a work pool whose runs are no containers, and one without any in a pool whose are."""
+    pools = {part.name: part.model for part in parts if isinstance(part.model, WorkPool)}
+    for part in parts:
+        if not isinstance(part.model, Deployment):
+            continue
+        pool = pools.get(part.model.work_pool) or WorkPool(name=part.model.work_pool)
+        if part.model.image is not None and pool.type != "docker":
+            detail = f'the work pool "{pool.name}" is not of `type: docker`, so that its runs have no image'
+            yield Finding(part=part, path=("image",), detail=detail)
+        elif pool.type == "docker" and (part.model.image or pool.image) is None:
+            detail = f'runs in the work pool "{pool.name}" are containers; give the deployment an `image`, or the pool'
+            yield Finding(part=part, path=("work_pool",), detail=detail)
 
 
 def unknown_names(parts: Iterable[Part], names: Names, unread: Collection[str] = ()) -> Iterator[Finding]:

@@ -5,7 +5,7 @@ State is stored behind the protocols of `Stores`: in memory here, over NATS in `
 
 from __future__ import annotations
 
-from whenthen.runs import reports, schedules
+from whenthen.runs import reports, run_states, schedules, shared
 from whenthen.runs.attempts import attempt_logs
 from whenthen.runs.limits import pause_flags
 from whenthen.runs.orchestrator import (
@@ -17,10 +17,6 @@ from whenthen.runs.reaper import (
 )
 from whenthen.runs.run_pages import (
     RunPageCollector,
-)
-from whenthen.runs.run_states import (
-    flow_run_event,
-    run_from_record,
 )
 from whenthen.runs.stores import (
     EVERY_RUN,
@@ -53,9 +49,9 @@ __all__ = [
     "Worker",
     "WorkerSettings",
     "attempt_logs",
-    "flow_run_event",
     "pause_flags",
     "reports",
-    "run_from_record",
+    "run_states",
     "schedules",
+    "shared",
 ]

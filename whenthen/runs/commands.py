@@ -65,9 +65,10 @@ def launch_of(
     inherited: Mapping[str, str],
     resolve: Callable[[str], str],
     reporting: Mapping[str, str] | None = None,
+    contained: bool = False,
 ) -> Launch:
     """The process to start for `run`. `root` is the rules folder; `scratch` is a temporary folder of the attempt. `reporting` are the
-    variables by which it tells of itself.
+    variables by which it tells of itself. One that is to be `contained` finds its program in its image.
 
     Raises:
         RenderError: a parameter is missing or can not be passed.
@@ -86,10 +87,11 @@ def launch_of(
     arguments: list[str] = []
     if deployment.command is not None:
         words = render_words(deployment.command, parameters)
-        words[0] = _program(words[0], cwd, env.get("PATH", os.defpath))
+        if not contained:
+            words[0] = _program(words[0], cwd, env.get("PATH", os.defpath))
     else:
         where = _where(deployment, root)
-        python = _python(deployment, root, env)
+        python = contained_python(deployment, root) if contained else _python(deployment, root, env)
         arguments = [where, entry_point(deployment.entrypoint or "").function, str(scratch / IMPORTED_NAME)]
         # as a script, and not with -m: nothing of this package is imported, which would take longer than most functions do
         words = [python, str(RUNNER), *arguments]
@@ -267,6 +269,12 @@ def _python(deployment: Deployment, root: Path, env: Mapping[str, str]) -> str:
     if deployment.python is None:
         return sys.executable
     return _interpreter(deployment.python, root, env.get("PATH", os.defpath))
+
+
+def contained_python(deployment: Deployment, root: Path) -> str:
+    """The interpreter of a function in a container: that of the image, or one in the rules folder, which lies at the same place there."""
+    word = deployment.python or "python3"
+    return str(root.absolute() / word) if os.sep in word else word
 
 
 def _interpreter(word: str, root: Path, path: str) -> str:

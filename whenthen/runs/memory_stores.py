@@ -13,6 +13,8 @@ import orjson
 from whenthen.runs.attempts.attempt_logs import PLACE_BITS, LogBefore, LogGaps, LogLine, LogSlice
 from whenthen.runs.reports.task_runs import TaskRunMove, TaskRunPage, TaskRuns
 from whenthen.runs.run_pages import RunPageCollector
+from whenthen.runs.shared.memory_shared import MemoryArtifactStore, MemoryVariableStore
+from whenthen.runs.shared.named_limits import Lease, Rate
 from whenthen.runs.stores import (
     EVERY_RUN,
     PAGE_BYTES,
@@ -281,6 +283,8 @@ class MemoryHeartbeats:
 class MemorySlotStore:
     def __init__(self) -> None:
         self._held: dict[str, list[tuple[str, str]]] = {}  #: holder and key
+        self._rates: dict[str, tuple[Rate, int]] = {}
+        self._leases: dict[str, Lease] = {}
         self._lock = asyncio.Lock()
 
     async def acquire(
@@ -303,6 +307,24 @@ class MemorySlotStore:
 
     async def holders(self, name: str, *, key: str = "") -> list[str]:
         return [holder for holder, other_key in self._held.get(name, []) if other_key == key]
+
+    async def rate(self, name: str) -> tuple[Rate, int] | None:
+        return self._rates.get(name)
+
+    async def put_rate(self, name: str, rate: Rate, version: int) -> None:
+        newest = self._rates[name][1] if name in self._rates else 0
+        if newest != version:
+            raise Conflict(f"the slots of {name!r} changed since version {version} was read")
+        self._rates[name] = (rate, newest + 1)
+
+    async def lease(self, id: str) -> Lease | None:
+        return self._leases.get(id)
+
+    async def put_lease(self, lease: Lease) -> None:
+        self._leases[lease.id] = lease
+
+    async def drop_lease(self, id: str) -> None:
+        self._leases.pop(id, None)
 
 
 class MemoryWorkerStore:
@@ -327,6 +349,8 @@ def memory_stores(*, ack_wait: timedelta = timedelta(seconds=30)) -> Stores:
         logs=MemoryLogStore(),
         task_runs=MemoryTaskRunStore(),
         told_events=MemoryToldEvents(),
+        artifacts=MemoryArtifactStore(),
+        variables=MemoryVariableStore(),
         queue=MemoryRunQueue(ack_wait),
         heartbeats=MemoryHeartbeats(),
         slots=MemorySlotStore(),

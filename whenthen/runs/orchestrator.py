@@ -97,6 +97,11 @@ class BuiltInOrchestrator:
         )
         return await self.submit(run)
 
+    @property
+    def deployments(self) -> Deployments:
+        """Those that it runs."""
+        return self._deployments
+
     def knows(self, name: str) -> bool:
         """Whether there is such a deployment."""
         return name in self._deployments.current()

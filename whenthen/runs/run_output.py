@@ -22,11 +22,12 @@ from whenthen.runs.stores import LogStore
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.times import format_time
 
-__all__ = ["LogLimits", "RunLog"]
+__all__ = ["LEAST_SECRET", "LogLimits", "RunLog"]
 
 log = logging.getLogger(__name__)
 
 MASK = "***"
+LEAST_SECRET = 4  #: characters of a secret that is masked
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,6 +117,11 @@ class RunLog:
         self._held_tail = _Tail()
         self._lock = asyncio.Lock()
         self._timer: asyncio.Task[None] | None = None
+
+    def hide(self, secret: str) -> None:
+        """Mask one more secret from now on. Shorter ones than four characters would take the log apart."""
+        if len(secret) >= LEAST_SECRET and secret not in self._secrets:
+            self._secrets = sorted([*self._secrets, secret], key=len, reverse=True)
 
     async def copy(self, reader: Reader, stream: str) -> None:
         """Copy `reader` to the log until end of file, line by line."""

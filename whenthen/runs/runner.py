@@ -171,7 +171,7 @@ def _import_module(name: str) -> ModuleType:
 
 
 def call(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
-    """What the function returns, awaited when it is asynchronous.
+    """What the function returns for these parameters, converted to its types; awaited when it is asynchronous.
 
     Raises:
         CanNotCall: it does not take these parameters; names them.
@@ -186,6 +186,7 @@ def call(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
         except TypeError as error:
             takes = ", ".join(signature.parameters) or "none"
             raise CanNotCall(f"{function.__name__}: {error}; it takes: {takes}") from None
+        parameters = converted(function, signature, parameters)
     value = function(**parameters)
     if inspect.isawaitable(value):
         import asyncio  # takes as long as everything else that is imported here
@@ -195,6 +196,42 @@ def call(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
 
         return asyncio.run(wait())
     return value
+
+
+def converted(function: Callable[..., Any], signature: inspect.Signature, parameters: dict[str, Any]) -> dict[str, Any]:
+    """The parameters converted to the types that the function's hints name, as those of a flow are: a text to a datetime, an object to a
+    pydantic model. As they are, where the interpreter has no pydantic or the hints can not be read.
+
+    Raises:
+        CanNotCall: one does not fit its type; a line for each.
+    """
+    scope = getattr(inspect.unwrap(function), "__globals__", {})
+    if all(_is_plainly(signature.parameters.get(name), value, scope) for name, value in parameters.items()):
+        return parameters
+    try:
+        found = importlib.import_module("whenthen.flows.definitions.parameters").Parameters(function)
+        given: dict[str, Any] = found.exploded(found.validated(found.collapsed(parameters)))
+    except Exception as error:  # noqa: BLE001 - of its hints, which the function itself may never look at
+        lines = getattr(error, "lines", ())  # of a ParameterTypeError, one for each parameter
+        if not lines:
+            return parameters
+        name = getattr(function, "__name__", function)
+        raise CanNotCall("\n".join([f"{name} does not take these parameters:", *lines])) from None
+    return given
+
+
+#: types whose values need no conversion, by how a hint may be written
+_PLAIN = {"int": int, "str": str, "float": float, "bool": bool, "list": list, "dict": dict}
+
+
+def _is_plainly(parameter: inspect.Parameter | None, value: Any, scope: dict[str, Any]) -> bool:
+    """Whether a value is of its type already, so that nothing has to be imported to see it."""
+    if parameter is None or parameter.annotation in (inspect.Parameter.empty, Any, "Any"):
+        return True
+    hint = parameter.annotation
+    if isinstance(hint, str) and hint not in scope:
+        hint = _PLAIN.get(hint)
+    return hint in _PLAIN.values() and type(value) is hint
 
 
 def run_flow(flow: Any, parameters: dict[str, Any]) -> tuple[dict[str, Any], int]:

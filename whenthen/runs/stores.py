@@ -1,4 +1,5 @@
-"""The stores of the built-in orchestrator, as protocols: runs, pause flags, logs, the queue, heartbeats, slots.
+"""The stores of the built-in orchestrator, as protocols: runs, pause flags, logs, the queue, heartbeats, slots, variables,
+artifacts.
 
 `runs.memory_stores` implements them in memory, `engine.flow_runs` over NATS; tests/contract runs one suite against both.
 The docstrings are the guarantees; nothing else may be relied on.
@@ -13,10 +14,14 @@ from typing import Any, Final, Protocol
 
 from whenthen.runs.attempts.attempt_logs import LogBefore, LogLine, LogSlice
 from whenthen.runs.reports.task_runs import TaskRunMove, TaskRunPage
+from whenthen.runs.shared.artifacts import ArtifactPage, ArtifactRecord
+from whenthen.runs.shared.named_limits import Lease, Rate
+from whenthen.runs.shared.variables import VariableRecord
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
-from whenthen.schemas.work_pools import WorkerRecord, WorkPool
+from whenthen.schemas.work_pools import NamedLimit, NamedSecret, WorkerRecord, WorkPool
 
 __all__ = [
+    "ArtifactStore",
     "Deployments",
     "Flag",
     "FlagStore",
@@ -32,6 +37,7 @@ __all__ = [
     "Stores",
     "TaskRunStore",
     "ToldEvents",
+    "VariableStore",
     "WorkerStore",
 ]
 
@@ -198,6 +204,60 @@ class ToldEvents(Protocol):
         """
 
 
+class ArtifactStore(Protocol):
+    """What runs have to show. Kept for a time, and the oldest make room."""
+
+    async def put(self, record: ArtifactRecord) -> None:
+        """Keep it in the place of what has its id, key and run. Returns when it is stored."""
+
+    async def get(self, id: str, *, run_id: str | None = None) -> ArtifactRecord | None:
+        """The artifact of this id, if it is of that run.
+
+        Raises:
+            InvalidInput: it is no id.
+        """
+
+    async def of_key(self, key: str) -> ArtifactRecord | None:
+        """The one of a key that changed last.
+
+        Raises:
+            InvalidInput: it is no key.
+        """
+
+    async def page(
+        self, *, run_id: str | None = None, key: str | None = None, limit: int, before: int | None = None
+    ) -> ArtifactPage:
+        """At most `limit`, the last changed first, of a run and a key where these are given; `before` is the `seq` of the last one of the
+        page before. May be cut for its size (`next`)."""
+
+
+class VariableStore(Protocol):
+    """Variables by name, with compare-and-set."""
+
+    async def get(self, name: str) -> tuple[VariableRecord, int] | None:
+        """The variable and its version."""
+
+    async def put(self, record: VariableRecord, version: int) -> int:
+        """Store it if `version` is still the newest; 0 means that there is none. Gives the new version.
+
+        Raises:
+            Conflict: another writer was faster.
+        """
+
+    async def delete(self, name: str, version: int) -> None:
+        """Remove it if `version` is still the newest.
+
+        Raises:
+            Conflict: another writer was faster.
+        """
+
+    async def count(self) -> int:
+        """How many there are."""
+
+    async def all(self) -> list[VariableRecord]:
+        """Every variable, by name."""
+
+
 class QueuedRun(Protocol):
     """A delivery of the queue: this consumer's until it answers, or is silent for longer than `RunQueue.ack_wait`."""
 
@@ -272,6 +332,23 @@ class SlotStore(Protocol):
     async def holders(self, name: str, *, key: str = "") -> list[str]:
         """The holders of slots of a key, in the order of acquisition."""
 
+    async def rate(self, name: str) -> tuple[Rate, int] | None:
+        """How many slots that come free with time were taken, and the version of that."""
+
+    async def put_rate(self, name: str, rate: Rate, version: int) -> None:
+        """Store it if `version` is still the newest; 0 means that there is none yet.
+
+        Raises:
+            Conflict: another writer was faster.
+        """
+
+    async def lease(self, id: str) -> Lease | None:
+        """The lease of this id, whether its time is over or not."""
+
+    async def put_lease(self, lease: Lease) -> None: ...
+
+    async def drop_lease(self, id: str) -> None: ...
+
 
 class Deployments(Protocol):
     """The deployments of the rules as they are now."""
@@ -281,6 +358,12 @@ class Deployments(Protocol):
 
     def work_pools(self) -> Mapping[str, WorkPool]:
         """The work pools by name, those among them that only deployments name."""
+
+    def named_limits(self) -> Mapping[str, NamedLimit]:
+        """The limits of the rules, by what their names have in common (`schemas.work_pools.same_name`)."""
+
+    def named_secrets(self) -> Mapping[str, NamedSecret]:
+        """The secrets of the rules, likewise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -292,6 +375,8 @@ class Stores:
     logs: LogStore
     task_runs: TaskRunStore
     told_events: ToldEvents
+    artifacts: ArtifactStore
+    variables: VariableStore
     queue: RunQueue
     heartbeats: Heartbeats
     slots: SlotStore

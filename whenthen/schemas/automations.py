@@ -16,7 +16,7 @@ from whenthen.schemas.providers import Provider
 from whenthen.schemas.times import Duration, parse_time, parse_us
 from whenthen.schemas.triggers import Trigger
 from whenthen.schemas.webhooks import Webhook
-from whenthen.schemas.work_pools import WorkPool
+from whenthen.schemas.work_pools import NamedLimit, NamedSecret, WorkPool
 
 __all__ = ["Automation", "Notifier", "PauseChange", "RuleFile", "automations_of"]
 
@@ -87,6 +87,10 @@ class RuleFile(Document):
     """Limits of work pools, and pauses. A pool that only deployments name needs no entry."""
     sources: list[Source] = Field(default_factory=list)
     """What is read beside requests: folders, addresses, brokers."""
+    limits: list[NamedLimit] = Field(default_factory=list)
+    """Slots that the code of all runs shares: `concurrency(name)`, `rate_limit(name)`."""
+    secrets: list[NamedSecret] = Field(default_factory=list)
+    """Secrets that the code of runs reads: `Secret.load(name)`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

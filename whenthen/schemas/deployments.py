@@ -242,6 +242,8 @@ class Deployment(Model):
     """How many runs may be active at once, of all or for each value of a parameter, and what becomes of further ones."""
     working_dir: str | None = None
     """Relative to the rules folder."""
+    image: str | None = Field(default=None, min_length=1, max_length=1000, pattern="^[^-]")
+    """Of its runs' containers, in a work pool of `type: docker`; left out, that of the pool."""
     env: dict[str, str] = Field(default_factory=dict)
     """Environment variables; values may be references (`env:NAME`, `file:/path`)."""
     timeout: Duration | None = None

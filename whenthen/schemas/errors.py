@@ -10,6 +10,7 @@ WhenthenError
 │   ├── ConditionRefused  a condition can not be compiled (`conditions`)
 │   │   └── ConditionSyntaxError   it is not CEL
 │   ├── InvalidBackup     a file is no backup that can be restored (`engine.backup`)
+│   ├── NoSuchLimit       slots are asked for of a limit that has not so many, or that do not come free with time (`runs`)
 │   ├── NothingToImport   a file has neither automations nor deployments (`rules.prefect_import`)
 │   └── UnsupportedMediaType   a body of a kind that is not read (HTTP 415)
 ├── Refused               understood, but not allowed (HTTP 401, 403)
@@ -40,7 +41,6 @@ WhenthenError
 ├── Fenced                another process has taken over the shard (`engine.evaluation`)
 ├── CommitRefused         the store refuses a commit again and again (`engine.evaluation`)
 ├── BadReport             a line of a run to its worker is none of the protocol (`runs`)
-├── NoSuchLimit           a run asks for a limit that is not known, or for more slots than it has (`runs`)
 ├── TooDeep               a chain of runs and firings, each started by the one before, is as long as it may be (`runs`)
 ├── Shortage              a worker's machine can not start a run at the moment (`runs`)
 ├── NotWarm               an interpreter can not wait for a run, or not take it; the run starts elsewhere (`runs`)

@@ -1,15 +1,19 @@
-"""Work pools, where runs wait for workers, and the workers. Execution: `whenthen.runs`."""
+"""Work pools, where runs wait for workers, and the workers; and what rules give a name for the code of all runs: limits and secrets. Execution:
+`whenthen.runs`."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from whenthen.schemas.base import Model, Name
+from whenthen.schemas.base import DeploymentName, Model, Name, SecretRef
 
-__all__ = ["WorkPool", "WorkerRecord"]
+__all__ = ["NamedLimit", "NamedSecret", "WorkPool", "WorkerRecord", "same_name"]
+
+_CODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class WorkPool(Model):
@@ -17,8 +21,12 @@ class WorkPool(Model):
 
     name: Name
     description: str = Field(default="", max_length=20_000)
-    type: Literal["process"] = "process"
-    """How a run is executed: in a process group of its own, on the machine of the worker."""
+    type: Literal["process", "docker"] = "process"
+    """How a run is executed, on the machine of the worker: `process`, in a process group of its own, or `docker`, in a container."""
+    image: str | None = Field(default=None, min_length=1, max_length=1000)
+    """Of a container, unless a deployment has its own."""
+    docker_options: list[str] = Field(default_factory=list, max_length=100)
+    """Further words of `docker run`, such as --network=host."""
     limit: int | None = Field(default=None, ge=1, le=10_000)
     """How many runs may be active at once, whatever their deployments; further ones wait."""
     paused: bool = False
@@ -33,6 +41,14 @@ class WorkPool(Model):
             raise ValueError("`queues` are other pools, each named once")
         return self
 
+    @model_validator(mode="after")
+    def _of_containers(self) -> WorkPool:
+        if self.type != "docker" and (self.image or self.docker_options):
+            raise ValueError("`image` and `docker_options` are of a pool of `type: docker`")
+        if self.image is not None and self.image.startswith("-"):
+            raise ValueError(f"{self.image[:80]!r} is no image; write one such as python:3.12-slim")
+        return self
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerRecord:
@@ -45,3 +61,39 @@ class WorkerRecord:
     running: int = 0  #: at the moment
     version: str = ""  #: of whenthen
     seen: str = ""  #: RFC 3339, when it last said so, by the clock of the store
+
+
+def same_name(name: str) -> str:
+    """What names have in common that are one: as in the environment, letters are capitals, and all but letters and digits is `_`."""
+    return re.sub("[^A-Za-z0-9]", "_", name).upper()
+
+
+def _check_code_name(value: str) -> str:
+    if _CODE_NAME.fullmatch(value) is None:
+        raise ValueError(f"{value!r} has other characters than letters, digits, dashes, dots and underscores")
+    return value
+
+
+CodeName = Annotated[Name, AfterValidator(_check_code_name)]
+
+
+class NamedLimit(Model):
+    """Slots that the code of runs shares, in `concurrency(name)` and `rate_limit(name)`."""
+
+    name: CodeName
+    description: str = Field(default="", max_length=20_000)
+    slots: int = Field(ge=1, le=100_000)
+    """How many there are, for all runs of all workers together."""
+    per_second: float | None = Field(default=None, gt=0, le=1_000_000)
+    """How many come free each second by themselves, as `rate_limit` needs it; left out, slots come free when they are given back."""
+
+
+class NamedSecret(Model):
+    """A secret that the code of runs reads with `Secret.load(name)`."""
+
+    name: CodeName
+    description: str = Field(default="", max_length=20_000)
+    value: SecretRef
+    """Where it is, on the machine of the worker: `env:NAME` or `file:/path`."""
+    deployments: list[DeploymentName] | None = Field(default=None, max_length=1000)
+    """Whose runs may read it; left out, those of every deployment."""

@@ -14,6 +14,7 @@ from whenthen.ui.page_templates import NAVIGATION, Place, render
 from whenthen.ui.reason_words import REASON_WORDS, reason_tone
 from whenthen.ui.refused_requests import refusals_by_cause
 from whenthen.ui.run_timeline import run_timeline, task_bars
+from whenthen.ui.shown_artifacts import shown_artifacts
 from whenthen.ui.shown_text import inert
 from whenthen.ui.trace_rows import TraceRow, trace_rows
 
@@ -35,6 +36,7 @@ __all__ = [
     "render",
     "rule_texts",
     "run_timeline",
+    "shown_artifacts",
     "task_bars",
     "trace_rows",
 ]

@@ -152,7 +152,7 @@ def test_what_the_server_does_not_have_is_said(client: SyncPrefectClient) -> Non
         (lambda: run_deployment("add", flow_run_name="x"), "leave it out"),
         (lambda: run_deployment("add", job_variables={"env": {}}), "docs/deployments.md"),
         (lambda: client.create_flow_run_from_deployment("add", work_queue_name="q"), "work_pool of its own"),
-        (lambda: client.read_flow_runs(flow_run_filter=object()), "filters"),
+        (lambda: client.read_flow_runs(flow_filter=object()), "filters"),
         (lambda: client.set_flow_run_state(uuid4(), Completed()), "Cancelling and Cancelled"),
         (lambda: client.create_flow_run(flow), "call the flow"),
         (lambda: client.read_work_pools, r"get_client\(\).read_work_pools is not supported; the client has .*hello"),

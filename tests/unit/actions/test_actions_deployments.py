@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.unit.actions.conftest import EVENT, NOW
-from whenthen.runs import flow_run_event
+from whenthen.runs.run_states import flow_run_event
 from whenthen.schemas.errors import ActionError, BusUnavailable, Conflict
 from whenthen.schemas.times import format_time
 from whenthen.schemas.trace_context import child_trace, derived_trace

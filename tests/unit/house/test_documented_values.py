@@ -30,8 +30,9 @@ from whenthen.engine.bus import records, stream_pages, streams
 from whenthen.engine.bus.embedded import embedded_server
 from whenthen.engine.evaluation.commits import commit_messages, window_parts
 from whenthen.engine.execution import dead_letters
-from whenthen.engine.http import connections, routes, rule_set_routes
+from whenthen.engine.http import connections, rule_set_routes
 from whenthen.engine.http.monitoring import refusal_log
+from whenthen.engine.http.shared import route_tools
 from whenthen.engine.live import live_client, live_feed, stored_items
 from whenthen.engine.process import id_prefixes
 from whenthen.engine.process.queries import event_positions, run_queries
@@ -47,6 +48,7 @@ from whenthen.runs.pauses import input_checks
 from whenthen.runs.reports import report_lines, task_runs
 from whenthen.runs.run_output import LogLimits
 from whenthen.runs.schedules import backfills, overdue_runs, past_times
+from whenthen.runs.shared import artifacts, variables
 from whenthen.schemas import history_rows, trace_context, triggers
 from whenthen.schemas.actions import CallWebhook, Retry
 from whenthen.schemas.automations import Automation
@@ -160,6 +162,15 @@ CLAIMS: list[tuple[str, str]] = [
         "deployments",
         f"the first {binary(_LOGS.head_bytes)} or {n(_LOGS.head_lines)} lines and the last {binary(_LOGS.tail_bytes)} or {n(_LOGS.tail_lines)} lines are kept",
     ),
+    ("flows", f"dashes and underscores, at most {n(variables.MAX_NAME_CHARS)};"),
+    (
+        "flows",
+        f"a value has at most {n(variables.MAX_VALUE_CHARS)} characters as JSON; {n(variables.MOST_VARIABLES)} variables are kept",
+    ),
+    (
+        "flows",
+        f"Of one attempt {n(artifacts.MOST_ARTIFACTS)} artifacts are kept, each of at most {binary(artifacts.MAX_DATA_BYTES)} and all of {binary(artifacts.MOST_BYTES)}",
+    ),
     ("reliability", f"{parent_process.PAUSE_S[0]:g} s, up to {parent_process.PAUSE_S[1]:g} s when it dies repeatedly"),
     (
         "reliability",
@@ -174,7 +185,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("reliability", f"of its other events a firing names the newest {n(transitions.MAX_REFS)}"),
     ("reliability", f"until at most {binary(live_copy.FREEZE_BYTES)} are left"),
     ("reliability", f"{binary(connections.HEAD_BYTES)} and {connections.HEADERS} headers"),
-    ("reliability", f"`body_limit` ({decimal(routes.BODY_LIMIT)} for the start of a run)"),
+    ("reliability", f"`body_limit` ({decimal(route_tools.BODY_LIMIT)} for the start of a run)"),
     ("reliability", f"{binary(connections.HEAD_BYTES)} and {words(connections.FRAMING_SHARE)} times the body"),
     ("reliability", f"requests of a connection that wait for an answer | {connections.PIPELINED} |"),
     ("reliability", f"`events_per_request`; {n(_MAPPING.events)} items of a webhook's `each`"),

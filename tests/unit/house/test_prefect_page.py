@@ -60,6 +60,7 @@ USED = {
     "run_deployment(work_queue_name=...)": lambda: run_deployment("x", work_queue_name="y"),
     "get_client(): filters": lambda: client().read_flow_runs(flow_filter=object()),
     "get_client(): set_flow_run_state": lambda: client().set_flow_run_state(str(uuid4()), Running()),
+    "get_client(): update_deployment": lambda: client().update_deployment("x", paused=True),
     "get_client(): create_flow_run": lambda: client().create_flow_run(nothing),
 }
 
@@ -121,7 +122,7 @@ def test_an_address_that_is_set_is_said_to_be_for_others(monkeypatch: pytest.Mon
     monkeypatch.setenv("WHENTHEN_URL", "http://127.0.0.1:1")
     with pytest.raises(
         NeedsServer,
-        match=r"a script is connected to none \(only get_client, run_deployment and wait_for_flow_run use",
+        match=r"a script is connected to none \(WHENTHEN_URL is not used for this\)",
     ):
         nothing.serve()
     monkeypatch.delenv("WHENTHEN_URL")

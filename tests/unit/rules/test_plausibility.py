@@ -414,7 +414,8 @@ def test_values_are_held_against_the_types_of_a_flow(tmp_path: Path) -> None:
     assert "function load takes no parameter 'dey'; did you mean \"day\"?" in unknown
     assert typed_warnings(tmp_path, "load", {**good, "day": "{{ x }}", "sizes": ["$.x"]}) == []
     assert len(typed_warnings(tmp_path, "any_of", {"n": "x", "other": 1})) == 1
-    assert typed_warnings(tmp_path, "unchecked", {"n": "x"}) == typed_warnings(tmp_path, "plain", {"n": "x"}) == []
+    assert typed_warnings(tmp_path, "unchecked", {"n": "x"}) == typed_warnings(tmp_path, "plain", {"n": "7"}) == []
+    assert len(typed_warnings(tmp_path, "plain", {"n": "x"})) == 1
 
 
 def test_the_schema_of_a_deployment_is_read_from_the_syntax_of_its_function(tmp_path: Path) -> None:

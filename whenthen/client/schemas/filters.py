@@ -1,3 +1,33 @@
-"""Prefect's `client.schemas.filters`, which is not here: importing it says what to do instead."""
+"""Prefect's `client.schemas.filters`: which runs and deployments a client reads."""
 
-from whenthen.flows.unsupported import client_schemas_filters as client_schemas_filters
+from whenthen.flows.services.connected.run_filters import (
+    DeploymentFilter,
+    DeploymentFilterId,
+    DeploymentFilterName,
+    DeploymentFilterTags,
+    FlowRunFilter,
+    FlowRunFilterDeploymentId,
+    FlowRunFilterExpectedStartTime,
+    FlowRunFilterId,
+    FlowRunFilterStartTime,
+    FlowRunFilterState,
+    FlowRunFilterStateName,
+    FlowRunFilterStateType,
+    FlowRunFilterTags,
+)
+
+__all__ = [
+    "DeploymentFilter",
+    "DeploymentFilterId",
+    "DeploymentFilterName",
+    "DeploymentFilterTags",
+    "FlowRunFilter",
+    "FlowRunFilterDeploymentId",
+    "FlowRunFilterExpectedStartTime",
+    "FlowRunFilterId",
+    "FlowRunFilterStartTime",
+    "FlowRunFilterState",
+    "FlowRunFilterStateName",
+    "FlowRunFilterStateType",
+    "FlowRunFilterTags",
+]

@@ -24,6 +24,7 @@ __all__ = [
     "RULE_MARKERS",
     "action_prefix",
     "action_subject",
+    "artifact_subject",
     "aside_subject",
     "audit_subject",
     "dead_subject",
@@ -79,6 +80,7 @@ MAX_TOKEN_CHARS = 160
 _UNSAFE = re.compile(r"[^A-Za-z0-9_\-:/@=+,;!#]")
 _LEGAL = re.compile(r"[A-Za-z0-9_\-:/@=+,;!#]+(?:\.[A-Za-z0-9_\-:/@=+,;!#]+)*")
 _WILD = re.compile(r"[*?\[\\]")
+_ARTIFACT_KEY = re.compile(r"[a-z0-9-]*")
 _UNSAFE_KEY = re.compile(rb"[^A-Za-z0-9_-]")
 _UNSAFE_HEADER = re.compile(r"[^!-$&-~]")
 
@@ -146,6 +148,20 @@ def log_subject(run_id: str) -> str:
 def task_runs_subject(run_id: str) -> str:
     """Where the moves of the task runs of a flow run are. Raises `InvalidInput`, see `run_key`."""
     return f"task-runs.{run_key(run_id)}"
+
+
+def artifact_subject(key: str | None, run_id: str | None, id: str | None) -> str:
+    """Where an artifact is, or with None for a part those of every one. Without a key it is the empty text.
+
+    Raises:
+        InvalidInput: see `run_key`, and for an id or a key that is none.
+    """
+    if id is not None and not is_run_id(id):
+        raise InvalidInput(f"{id[:80]!r} is no id of an artifact; `whenthen artifacts` lists them")
+    if key is not None and _ARTIFACT_KEY.fullmatch(key) is None:
+        raise InvalidInput(f"the key of an artifact has lowercase letters, digits and dashes; found {key[:80]!r}")
+    parts = ("*" if key is None else short_token(key), "*" if run_id is None else run_key(run_id), id or "*")
+    return f"artifacts.{'.'.join(parts)}"
 
 
 def told_event_subject(run_id: str) -> str:

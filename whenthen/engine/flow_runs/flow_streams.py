@@ -14,14 +14,27 @@ from nats.js import JetStreamContext, api
 from whenthen.engine.bus.streams import DUPLICATE_WINDOW_S, ensure_stream
 from whenthen.schemas.errors import SetupError
 
-__all__ = ["HEARTBEATS", "LOGS", "SLOTS", "TASK_RUNS", "TOLD_EVENTS", "FlowStoreSettings", "ensure_flow_stores"]
+__all__ = [
+    "ARTIFACTS",
+    "HEARTBEATS",
+    "LOGS",
+    "SLOTS",
+    "TASK_RUNS",
+    "TOLD_EVENTS",
+    "VARIABLES",
+    "FlowStoreSettings",
+    "ensure_flow_stores",
+]
 
 HEARTBEATS = "WT_heartbeats"
 SLOTS = "WT_slots"
+VARIABLES = "WT_variables"
 LOGS = "LOGS"
 TASK_RUNS = "TASK_RUNS"
 TOLD_EVENTS = "TOLD_EVENTS"
+ARTIFACTS = "ARTIFACTS"
 
+_VARIABLES_BYTES = 128 << 20  #: far above what the most variables have, whatever their values and tags
 _STREAM_NOT_FOUND = 10059  #: JetStream's error code
 
 
@@ -34,6 +47,8 @@ class FlowStoreSettings:
     logs_max_bytes: int = 2 << 30  #: the oldest lines make room
     task_runs_max_age: timedelta = timedelta(days=30)
     task_runs_max_bytes: int = 500_000_000  #: the oldest moves make room
+    artifacts_max_age: timedelta = timedelta(days=30)
+    artifacts_max_bytes: int = 500_000_000  #: the oldest make room
     told_events_max_bytes: int = (
         256 << 20
     )  #: that wait for being published; at it workers wait, and what runs tell them waits in files
@@ -42,7 +57,8 @@ class FlowStoreSettings:
 
 
 async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings | None = None) -> None:
-    """Create what `streams.ensure_streams` does not: heartbeats, slots, logs, task runs and the queue of told events. Called again it changes nothing.
+    """Create what `streams.ensure_streams` does not: heartbeats, slots, variables, logs, task runs, artifacts and the queue of told
+    events. Called again it changes nothing.
 
     Raises:
         SetupError: the server refuses one of them.
@@ -56,6 +72,18 @@ async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings |
         ):
             if not await _exists(js, f"KV_{bucket.bucket}"):
                 await js.create_key_value(bucket)
+        # a bucket, but for that records may be removed whole: a marker of each deletion would stay for ever
+        variables = api.StreamConfig(
+            name=f"KV_{VARIABLES}",
+            subjects=[f"$KV.{VARIABLES}.>"],
+            discard=api.DiscardPolicy.NEW,
+            max_msgs_per_subject=1,
+            max_bytes=_VARIABLES_BYTES,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+            allow_direct=True,
+        )
+        await ensure_stream(js, variables)
         logs = api.StreamConfig(
             name=LOGS,
             subjects=["logs.*"],
@@ -77,6 +105,18 @@ async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings |
             storage=api.StorageType.FILE,
         )
         await ensure_stream(js, task_runs)
+        artifacts = api.StreamConfig(
+            name=ARTIFACTS,
+            subjects=["artifacts.*.*.*"],
+            discard=api.DiscardPolicy.OLD,
+            max_msgs_per_subject=1,
+            max_age=settings.artifacts_max_age.total_seconds(),
+            max_bytes=settings.artifacts_max_bytes,
+            num_replicas=settings.replicas,
+            storage=api.StorageType.FILE,
+            allow_direct=True,
+        )
+        await ensure_stream(js, artifacts)
         told_events = api.StreamConfig(
             name=TOLD_EVENTS,
             subjects=["told-events.*"],

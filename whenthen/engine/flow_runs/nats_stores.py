@@ -9,6 +9,8 @@ from whenthen.engine.flow_runs.heartbeat_store import NatsHeartbeats
 from whenthen.engine.flow_runs.log_store import NatsLogStore
 from whenthen.engine.flow_runs.run_queue import NatsRunQueue
 from whenthen.engine.flow_runs.run_store import NatsRunStore
+from whenthen.engine.flow_runs.shared.artifact_store import NatsArtifactStore
+from whenthen.engine.flow_runs.shared.variable_store import NatsVariableStore
 from whenthen.engine.flow_runs.slot_store import NatsSlotStore
 from whenthen.engine.flow_runs.task_run_store import NatsTaskRunStore
 from whenthen.engine.flow_runs.told_events import NatsToldEvents
@@ -27,6 +29,8 @@ def nats_stores(client: RequestClient, settings: FlowStoreSettings | None = None
         logs=NatsLogStore(client),
         task_runs=NatsTaskRunStore(client),
         told_events=NatsToldEvents(client),
+        artifacts=NatsArtifactStore(client),
+        variables=NatsVariableStore(client),
         queue=NatsRunQueue(client, settings.queue_ack_wait),
         heartbeats=NatsHeartbeats(client),
         slots=NatsSlotStore(client),

@@ -16,7 +16,8 @@ from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.streams import RUN_STATES
 from whenthen.engine.flow_runs.pulled_message import MessageHandler, PulledMessage
 from whenthen.engine.flow_runs.run_store import run_of_message
-from whenthen.runs import Stored, flow_run_event
+from whenthen.runs import Stored
+from whenthen.runs.run_states import flow_run_event
 from whenthen.schemas.deployments import TERMINAL, FlowRun
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.events import Event

@@ -12,7 +12,8 @@ from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.stream_reader import StreamReader
 from whenthen.engine.bus.streams import RUN_STATES
 from whenthen.engine.bus.subjects import run_key
-from whenthen.runs import EVERY_RUN, PAGE_BYTES, RunFilter, RunPage, RunPageCollector, Stored, run_from_record
+from whenthen.runs import EVERY_RUN, PAGE_BYTES, RunFilter, RunPage, RunPageCollector, Stored
+from whenthen.runs.run_states import run_from_record
 from whenthen.schemas.deployments import FlowRun, is_run_id
 from whenthen.schemas.errors import Conflict
 

@@ -1,8 +1,10 @@
-"""Who holds the slots of a deployment, in the bucket `WT_slots`: one record for each limited one (`runs.stores.SlotStore`)."""
+"""Who holds the slots of a deployment, in the bucket `WT_slots`: one record for each limited one; of slots that come
+free with time how many were taken, and the leases of those who are no runs (`runs.stores.SlotStore`)."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 
 import orjson
 
@@ -10,11 +12,14 @@ from whenthen.engine.bus.buckets import KvBucket, WrongRevision
 from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.subjects import legal_key
 from whenthen.engine.flow_runs.flow_streams import SLOTS
+from whenthen.runs.shared import named_limits
 from whenthen.schemas.errors import Conflict
 
 __all__ = ["NatsSlotStore"]
 
 _TRIES = 50
+_RATES = "rate."  #: begins the keys of slots that come free with time
+_LEASES = "lease."
 
 
 class NatsSlotStore:
@@ -49,6 +54,30 @@ class NatsSlotStore:
 
     async def holders(self, name: str, *, key: str = "") -> list[str]:
         return [_holder_of(other) for other in (await self._read(name))[0] if _key_of(other) == key]
+
+    async def rate(self, name: str) -> tuple[named_limits.Rate, int] | None:
+        found = await self._bucket.get(_RATES + legal_key(name))
+        return None if found is None else (named_limits.Rate(**orjson.loads(found.value)), found.number)
+
+    async def put_rate(self, name: str, rate: named_limits.Rate, version: int) -> None:
+        key, data = _RATES + legal_key(name), orjson.dumps(asdict(rate))
+        try:
+            await self._bucket.update(key, data, revision=version)
+        except WrongRevision:
+            raise Conflict(f"the slots of {name!r} changed since version {version} was read") from None
+
+    async def lease(self, id: str) -> named_limits.Lease | None:
+        found = await self._bucket.get(_LEASES + legal_key(id))
+        if found is None:
+            return None
+        fields = orjson.loads(found.value)
+        return named_limits.Lease(**{**fields, "names": tuple(fields["names"])})
+
+    async def put_lease(self, lease: named_limits.Lease) -> None:
+        await self._bucket.put(_LEASES + legal_key(lease.id), orjson.dumps(asdict(lease)))
+
+    async def drop_lease(self, id: str) -> None:
+        await self._bucket.purge(_LEASES + legal_key(id))
 
     async def _read(self, name: str) -> tuple[list[str], int]:
         found = await self._bucket.get(legal_key(name))

@@ -212,6 +212,20 @@ class Api(Protocol):
 
     async def list_task_runs(self, run_id: str, *, after: int, limit: int) -> answers.TaskRunList: ...
 
+    async def list_variables(self, after: str | None) -> Listing[answers.VariableItem]:
+        """As `list_automations`."""
+
+    async def get_variable(self, name: str) -> answers.VariableItem: ...
+
+    async def list_artifacts(self, page: Page) -> Listing[answers.ArtifactItem]:
+        """The last changed first. Filters: run, key."""
+
+    async def get_artifact(self, artifact_id: str) -> answers.ArtifactItem:
+        """By its id, or the newest of a key."""
+
+    async def list_limits(self) -> list[answers.NamedLimitItem]:
+        """The named limits of the rules, by name."""
+
     async def list_actions(self, page: Page) -> list[answers.ActionState]:
         """Filters: automation, type, outcome (`dead` for dead letters)."""
 
@@ -322,6 +336,18 @@ class Api(Protocol):
 
     async def delete_run(self, run_id: str) -> answers.FlowRunDetail:
         """The run as it was. Raises NotFound, Conflict (it has not ended)."""
+
+    async def set_variable(self, name: str, wanted: answers.VariableRequest) -> answers.VariableItem:
+        """Raises InvalidInput, Conflict."""
+
+    async def unset_variable(self, name: str) -> answers.Unset: ...
+
+    async def lease_slots(self, wanted: answers.LeaseRequest) -> answers.LeaseAnswer:
+        """Slots for a time, or when to ask again. Raises InvalidInput."""
+
+    async def renew_lease(self, lease: str) -> answers.LeaseAnswer: ...
+
+    async def release_lease(self, lease: str) -> answers.LeaseAnswer: ...
 
     async def redrive_action(self, key: str, *, new_key: bool) -> answers.Redriven:
         """Give a dead action new attempts, by the rule of today; under a new idempotency key when `new_key`."""

@@ -41,6 +41,7 @@ from whenthen.engine.http.request_origin import RequestOrigin
 from whenthen.engine.http.routed_paths import raw_path, routed_path
 from whenthen.engine.http.routes import api_router, as_response, state_router
 from whenthen.engine.http.rule_set_routes import rule_set_router
+from whenthen.engine.http.shared.shared_routes import shared_router
 from whenthen.engine.metrics import Metrics
 from whenthen.engine.spans import Spans
 from whenthen.schemas.errors import WhenthenError
@@ -219,6 +220,7 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
     app.router.redirect_slashes = False  # it would repeat the Host of the request
     app.include_router(state_router(api))
     app.include_router(api_router(api, budget))
+    app.include_router(shared_router(api, budget))
     app.include_router(rule_set_router(api, budget))
     app.include_router(history_router(api))
     app.include_router(source_router(api, budget))

@@ -12,7 +12,15 @@ from pydantic.json_schema import models_json_schema
 
 from whenthen.engine.http.access.route_scopes import ROUTES, Need
 from whenthen.engine.http.models.access_models import TokenRequest
-from whenthen.engine.http.models.answer_models import Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport
+from whenthen.engine.http.models.answer_models import (
+    Accepted,
+    ErrorAnswer,
+    LeaseRequest,
+    PublishFailure,
+    Readiness,
+    ReloadReport,
+    VariableRequest,
+)
 from whenthen.engine.http.models.request_models import (
     NewEvent,
     PauseRequest,
@@ -45,7 +53,13 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
     for generated in ("HTTPValidationError", "ValidationError"):
         schemas.pop(generated, None)
     for mode, models in (
-        ("validation", (NewEvent, PauseRequest, RollbackRequest, RuleSetRequest, RunRequest, TokenRequest)),
+        (
+            "validation",
+            (
+                *(NewEvent, PauseRequest, RollbackRequest, RuleSetRequest, RunRequest, TokenRequest),
+                *(VariableRequest, LeaseRequest),
+            ),
+        ),
         ("serialization", (Accepted, ErrorAnswer, PublishFailure, Readiness, ReloadReport)),
     ):
         _, found = models_json_schema([(model, mode) for model in models], ref_template=_REF)  # type: ignore[misc]
@@ -59,6 +73,8 @@ def complete(document: dict[str, Any]) -> dict[str, Any]:
         "required": False,
         "content": _json(_ref(RunRequest)),
     }
+    for path, asked in (("/api/variables/{name}", VariableRequest), ("/api/leases", LeaseRequest)):
+        paths[path]["post"]["requestBody"] = {"required": True, "content": _json(_ref(asked))}
     for path, model in (
         ("/api/automations/{name}/pause", PauseRequest),
         ("/api/rules/plan", RuleSetRequest),

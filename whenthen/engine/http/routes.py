@@ -5,26 +5,24 @@ Called by `app`. Thin: each route reads its parameters, calls one method of the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BeforeValidator
 
-from whenthen.engine.bus.stream_pages import StreamPage
 from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.answers import Answer
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import BodyBudget, header, read_body, trace_of
+from whenthen.engine.http.bodies import BodyBudget, trace_of
 from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models import why_models
 from whenthen.engine.http.models.known_parameters import check_parameters
 from whenthen.engine.http.models.list_parameters import Filter, Pairs, Since, Until, given
 from whenthen.engine.http.models.request_models import (
-    Listing,
     Page,
     PauseRequest,
     ResumeRequest,
@@ -39,15 +37,11 @@ from whenthen.engine.http.models.request_models import (
 )
 from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE
 from whenthen.engine.http.routed_paths import decoded_step
+from whenthen.engine.http.shared.route_tools import linked as _linked
+from whenthen.engine.http.shared.route_tools import optional_body as _optional
 from whenthen.schemas.errors import InvalidInput
-from whenthen.sources import decode_json
 
 __all__ = ["api_router", "as_response", "state_router"]
-
-T = TypeVar("T")
-M = TypeVar("M", bound=BaseModel)
-NOTE = "whenthen-note"  #: a header: what people should know of a list
-BODY_LIMIT = 1_000_000  #: of a request that starts a run, in bytes
 
 Named = Annotated[str, BeforeValidator(decoded_step), Path(min_length=1, max_length=512)]
 Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
@@ -505,35 +499,6 @@ def state_router(api: Api) -> APIRouter:
         return Response(await api.asyncapi(), media_type="application/json")
 
     return router
-
-
-async def _optional(request: Request, budget: BodyBudget, read: Callable[[Any], M], without: Callable[[], M]) -> M:
-    # not a parameter of the route: a body is refused by its size before it is decoded, and optional
-    share = budget.share()
-    try:
-        body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"), share)
-        return read(decode_json(body)) if body else without()
-    finally:
-        share.give_back()
-
-
-def _linked(request: Request, response: Response, items: list[T]) -> list[T]:
-    """The items of a listing, with a link (RFC 8288) to what follows if there are fewer of them than there may be."""
-    parameters: Mapping[str, Any] | None = None
-    if isinstance(items, Listing):
-        parameters = items.following
-    elif isinstance(items, StreamPage) and items.next is not None:
-        parameters = {"before": items.next}
-    if parameters is not None:
-        following = request.url.include_query_params(**parameters)
-        response.headers["link"] = f'<{following.path}?{following.query}>; rel="next"'
-    for note in items.notes if isinstance(items, Listing) else ():
-        response.headers.append(NOTE, _header_text(note))
-    return items
-
-
-def _header_text(text: str) -> str:
-    return "".join(char if " " <= char <= "~" else ascii(char)[1:-1] for char in text)
 
 
 def _page(

@@ -38,6 +38,7 @@ from whenthen.engine.process.queries.history.stream_query import StreamQuery
 from whenthen.engine.process.queries.lists.automation_windows import AutomationWindows
 from whenthen.engine.process.queries.lists.known_names import KnownNames
 from whenthen.engine.process.queries.lists.merged_lists import MergedLists
+from whenthen.engine.process.queries.lists.shared_queries import SharedQueries
 from whenthen.engine.process.queries.lists.whole_ids import WholeIds
 from whenthen.engine.process.queries.lists.work_pool_queries import WorkPoolQueries
 from whenthen.engine.process.queries.pages.rule_places import RulePlaces
@@ -202,6 +203,18 @@ class ServerApi:
         self.suspend_run = done("run-suspended", run_commands.suspend_run)
         self.change_run_state = done("run-state-set", run_commands.change_run_state, told=lambda run: run.state.value)
         self.delete_run = done("run-deleted", run_commands.delete_run, told=lambda run: run.deployment)
+
+        shared = SharedQueries(stores, rule_registry, ids, clock)
+        self.list_variables = shared.list_variables
+        self.get_variable = shared.get_variable
+        self.set_variable = done("variable-set", shared.set_variable)
+        self.unset_variable = done("variable-unset", shared.unset_variable)
+        self.list_artifacts = shared.list_artifacts
+        self.get_artifact = shared.get_artifact
+        self.list_limits = shared.list_limits
+        self.lease_slots = shared.lease_slots
+        self.renew_lease = shared.renew_lease
+        self.release_lease = shared.release_lease
 
         self.trace = TraceQuery(bus, orchestrator, ids, events, shards=shards).trace
 

@@ -16,7 +16,7 @@ from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import NotFound, did_you_mean
 from whenthen.schemas.events import EventLimits
 from whenthen.schemas.firings import Firing
-from whenthen.schemas.work_pools import WorkPool
+from whenthen.schemas.work_pools import NamedLimit, NamedSecret, WorkPool, same_name
 from whenthen.sources import PublicKeys, SourceLimits, WebhookTranslator
 from whenthen.sources.readings import SourceTranslator
 from whenthen.triggers import CompiledAutomation, RuleSet, compile_named, shard_of
@@ -40,6 +40,8 @@ class Compiled:
     webhooks: Mapping[str, WebhookTranslator]
     deployments: Mapping[str, Deployment]
     work_pools: Mapping[str, WorkPool]
+    named_limits: Mapping[str, NamedLimit]  #: by what their names have in common (`same_name`)
+    named_secrets: Mapping[str, NamedSecret]  #: likewise
     notifiers: Mapping[str, Sequence[str]]
     sources: Mapping[str, SourceTranslator]
 
@@ -102,6 +104,8 @@ class RuleRegistry:
             },
             deployments={deployment.name: deployment for deployment in rules.deployments},
             work_pools=_work_pools(rules),
+            named_limits={same_name(limit.name): limit for limit in rules.limits},
+            named_secrets={same_name(secret.name): secret for secret in rules.secrets},
             notifiers={notifier.name: tuple(notifier.urls) for notifier in rules.notifiers},
             sources={
                 source.name: SourceTranslator(source, limits=self._limits, providers=providers)
@@ -129,6 +133,14 @@ class RuleRegistry:
     def work_pools(self) -> Mapping[str, WorkPool]:
         """The pools that the rules describe or that their deployments name."""
         return self.now.work_pools
+
+    def named_limits(self) -> Mapping[str, NamedLimit]:
+        """See `runs.stores.Deployments`."""
+        return self.now.named_limits
+
+    def named_secrets(self) -> Mapping[str, NamedSecret]:
+        """See `runs.stores.Deployments`."""
+        return self.now.named_secrets
 
     def urls(self, name: str) -> Sequence[str]:
         """A notifier's URLs. Raises `NotFound`."""

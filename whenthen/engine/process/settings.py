@@ -158,6 +158,8 @@ class Settings(BaseSettings):
     """The size limit of the output of all flow runs; at it the oldest lines are dropped."""
     retain_task_runs_bytes: Bytes = Field(default=500_000_000, ge=-1)
     """The size limit of the states of task runs, which are kept as long as flow runs; at it the oldest states are dropped."""
+    retain_artifacts_bytes: Bytes = Field(default=500_000_000, ge=-1)
+    """The size limit of the artifacts of runs, which are kept as long as flow runs; at it the oldest are dropped."""
     engine_bytes: Annotated[Bytes, AfterValidator(_enough_for_commits)] = Field(default=10_000_000_000, ge=-1)
     """The size limit of `ENGINE` (windows, firings, action tasks, outcomes). Near it the oldest firings and outcomes are purged. At least 32 MiB, eight
     of the largest commits."""

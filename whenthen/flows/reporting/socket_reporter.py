@@ -87,6 +87,7 @@ class SocketReporter:
                 "kind": artifact.type,
                 "description": artifact.description,
                 "data": artifact.data,
+                "metadata": artifact.metadata_,
                 "flow_run": None if artifact.flow_run_id is None else artifact.flow_run_id.hex,
                 "task_run": None if artifact.task_run_id is None else artifact.task_run_id.hex,
                 "at": artifact.created.isoformat(),

@@ -305,7 +305,11 @@ def _object(line: bytes, what: str) -> dict[str, Any]:
 def _value_of(kind: str, answer: dict[str, Any]) -> Any:
     if answer.get("ok"):
         return answer.get("value")
-    raise _ERRORS.get(str(answer.get("reason")), ServerError)(f"{kind}: {answer.get('message')}")
+    reason = str(answer.get("reason"))
+    error = _ERRORS.get(reason, ServerError)(f"{kind}: {answer.get('message')}")
+    if isinstance(error, ServerError):
+        error.answered = reason
+    raise error
 
 
 @contextlib.contextmanager

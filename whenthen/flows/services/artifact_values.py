@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, ClassVar, TypeVar
 from uuid import UUID
 
 from whenthen.flows.argument_kinds import ID, MAPPING, NUMBER, TEXT, Kind, check, checked_arguments
@@ -18,7 +18,7 @@ from whenthen.flows.execution.run_contexts import FLOW, TASK, current_run
 from whenthen.flows.execution.run_logging import engine_logger, logger_of
 from whenthen.flows.execution.run_records import new_id
 from whenthen.flows.flow_errors import ConfigurationError
-from whenthen.flows.services.sync_or_awaited import connected, in_thread, sync_or_awaited
+from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
 __all__ = [
@@ -120,20 +120,33 @@ class Artifact:
         logger.info("artifact %s (%s): %s", self.key or self.id, self.type or "unknown", text)
 
     @classmethod
-    def get(cls, key: str | None = None) -> NoReturn:
-        """The newest artifact of a key.
+    @checked_arguments("Artifact.get", key=TEXT.or_none)
+    def get(cls, key: str | None = None) -> Any:
+        """The artifact of a key that changed last, of any run, or None; in an async run a coroutine of it.
 
         Raises:
-            NeedsServer: always: artifacts are kept by a server.
+            NeedsServer: there is no server, which keeps them.
         """
-        raise needs_server("Artifact.get")
+        return sync_or_awaited(lambda: _kept(key))
 
     @classmethod
-    def get_or_create(cls, key: str | None = None, **given: Any) -> NoReturn:
-        raise needs_server("Artifact.get")
+    @checked_arguments("Artifact.aget", key=TEXT.or_none)
+    async def aget(cls, key: str | None = None) -> Artifact | None:
+        return await in_thread(lambda: _kept(key))
 
-    aget = get
-    aget_or_create = get_or_create
+    @classmethod
+    def get_or_create(cls, key: str | None = None, **given: Any) -> Any:
+        """That artifact and False, or one that is made of `given` and True; in an async run a coroutine of these."""
+        return sync_or_awaited(lambda: cls._get_or_create(key, given))
+
+    @classmethod
+    async def aget_or_create(cls, key: str | None = None, **given: Any) -> tuple[Artifact, bool]:
+        return await in_thread(lambda: cls._get_or_create(key, given))
+
+    @classmethod
+    def _get_or_create(cls, key: str | None, given: dict[str, Any]) -> tuple[Artifact, bool]:
+        found = _kept(key)
+        return (found, False) if found is not None else (cls(key=key, **given)._create(), True)
 
 
 @dataclass(kw_only=True)
@@ -193,6 +206,24 @@ class ImageArtifact(Artifact):
 
     def format(self) -> str:
         return self.image_url
+
+
+def _kept(key: str | None) -> Artifact | None:
+    """The artifact of a key that changed last."""
+    found = asked("artifact.get", {"key": key or ""}, otherwise=needs_server("Artifact.get"))
+    if found is None:
+        return None
+    return Artifact(
+        id=UUID(hex=found["id"]),
+        key=found["key"] or None,
+        type=found["type"] or None,
+        description=found["description"] or None,
+        data=found["data"],
+        metadata_=found["metadata"] or None,
+        flow_run_id=UUID(hex=found["run"]),
+        task_run_id=UUID(hex=found["task_run"]) if found["task_run"] else None,
+        created=datetime.fromisoformat(found["created"]),
+    )
 
 
 def _made(artifact: Artifact) -> UUID:

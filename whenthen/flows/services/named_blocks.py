@@ -1,12 +1,15 @@
-"""`Secret` and `JSON`: named values of Prefect's blocks. They come from the environment of the process; a secret is never shown."""
+"""`Secret` and `JSON`: named values of Prefect's blocks. They come from the environment of the process, else secrets from the rules through the
+worker, and JSON from the server's variables; a secret is never shown."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, Generic, NoReturn, TypeVar
 
-from whenthen.flows.flow_errors import BlockNotFound, ConfigurationError
+from whenthen.flows.argument_kinds import TRUTH, checked_arguments
+from whenthen.flows.flow_errors import BlockNotFound, ConfigurationError, ObjectNotFound
 from whenthen.flows.services.environment_values import from_environment, read_json, variable_of
+from whenthen.flows.services.named_variables import set_on_server
 from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
@@ -54,10 +57,11 @@ class Secret(Generic[T]):
     def load(cls, name: str, validate: bool = True, client: Any = None) -> Any:
         """The secret of a name; in an async run a coroutine of it.
 
-        It is the environment variable `WHENTHEN_SECRET_<NAME>`: the value, or where it is (`file:/path`, `env:NAME`).
+        It is the environment variable `WHENTHEN_SECRET_<NAME>`: the value, or where it is (`file:/path`, `env:NAME`); else, in a worker, the
+        secret of the rules.
 
         Raises:
-            BlockNotFound: it is not set, and there is no server to ask.
+            BlockNotFound: it is not set, and no worker has it.
             ConfigurationError: it is empty, or the reference leads nowhere.
         """
         return sync_or_awaited(lambda: cls._load(name))
@@ -75,7 +79,10 @@ class Secret(Generic[T]):
                 raise needs_server(
                     "Secret.load", f"; set {variable} for {name!r}, to file:/path or to the secret", BlockNotFound
                 )
-            text = asked("secret.get", {"name": name})
+            try:
+                text = asked("secret.get", {"name": name})
+            except ObjectNotFound as error:
+                raise BlockNotFound(str(error)) from None
         if not text:
             raise ConfigurationError(f"{variable} is empty; give secret {name!r} a value")
         return cls(value=text)
@@ -113,7 +120,8 @@ class JSON:
 
     @classmethod
     def load(cls, name: str, validate: bool = True, client: Any = None) -> Any:
-        """The value of a name, from the environment variable `WHENTHEN_JSON_<NAME>`; in an async run a coroutine of it.
+        """The value of a name, from the environment variable `WHENTHEN_JSON_<NAME>`, else the variable of that name that the server keeps;
+        in an async run a coroutine of it.
 
         Raises:
             BlockNotFound: it is not set, and there is no server to ask.
@@ -132,21 +140,30 @@ class JSON:
         if text is None:
             if not connected("json.get"):
                 raise needs_server("JSON.load", f"; set {variable} for {name!r}", BlockNotFound)
-            return cls(value=asked("json.get", {"name": name}))
+            try:
+                return cls(value=asked("json.get", {"name": name}))
+            except ObjectNotFound as error:
+                raise BlockNotFound(str(error)) from None
         try:
             return cls(value=json.loads(text))
         except ValueError as error:
             raise ConfigurationError(f"{variable} is no JSON: {error}") from None
 
-    def save(self, name: str | None = None, overwrite: bool = False, client: Any = None) -> NoReturn:
-        """Not possible from here.
+    @checked_arguments("JSON.save", overwrite=TRUTH)
+    def save(self, name: str, overwrite: bool = False, client: Any = None) -> Any:
+        """Keep it as the server's variable of that name; in an async run a coroutine.
 
         Raises:
-            NeedsServer: always.
+            ObjectAlreadyExists: there is one, and `overwrite` is not set.
+            NeedsServer: there is no server.
         """
-        raise needs_server("JSON.save", "" if name is None else f"; set {variable_of('JSON', name)}")
+        return sync_or_awaited(lambda: self._save(name, overwrite))
 
-    asave = save
+    async def asave(self, name: str, overwrite: bool = False, client: Any = None) -> None:
+        await in_thread(lambda: self._save(name, overwrite))
+
+    def _save(self, name: str, overwrite: bool) -> None:
+        set_on_server(name, self.value, None, overwrite, what="JSON.save", kind="JSON")
 
     def __repr__(self) -> str:
         return f"JSON(value={self.value!r})"

@@ -7,12 +7,12 @@ import re
 from typing import Any, Generic, TypeVar
 
 from whenthen.flows.argument_kinds import NAMES, TRUTH, checked_arguments
-from whenthen.flows.flow_errors import ConfigurationError, InvalidNameError
+from whenthen.flows.flow_errors import ConfigurationError, InvalidNameError, ObjectAlreadyExists, ServerError
 from whenthen.flows.services.environment_values import from_environment, read_json, variable_of
 from whenthen.flows.services.sync_or_awaited import asked, connected, in_thread, sync_or_awaited
 from whenthen.flows.unsupported import needs_server
 
-__all__ = ["Variable"]
+__all__ = ["Variable", "set_on_server"]
 
 NAME = re.compile(r"[a-z0-9_-]+")
 MAX_NAME_CHARS = 255
@@ -54,7 +54,7 @@ class Variable(Generic[T]):
         """Keep a value under a name; an existing one with `overwrite=True` only.
 
         Raises:
-            ValueError: there is one of that name, or the value is no JSON, or too large.
+            ObjectAlreadyExists, ConfigurationError: there is one of that name, or the value is no JSON, or too large. Both are a ValueError.
             NeedsServer: there is no server.
         """
         return sync_or_awaited(lambda: cls._set(name, value, tags, overwrite))
@@ -80,8 +80,7 @@ class Variable(Generic[T]):
     @classmethod
     def _set(cls, name: str, value: Any, tags: list[str] | None, overwrite: bool) -> Variable[Any]:
         made = Variable(name=name, value=value, tags=tags or [])
-        body = {"name": name, "value": value, "tags": made.tags, "overwrite": overwrite}
-        asked("variable.set", body, otherwise=needs_server("Variable.set", _remedy(name)))
+        set_on_server(name, value, made.tags, overwrite, what="Variable.set")
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -95,6 +94,30 @@ class Variable(Generic[T]):
 
     def __repr__(self) -> str:
         return f"Variable(name={self.name!r}, value={self.value!r}, tags={self.tags!r})"
+
+
+def set_on_server(
+    name: str, value: Any, tags: list[str] | None, overwrite: bool, *, what: str, kind: str = "VARIABLE"
+) -> None:
+    """Have the server keep a variable; `kind` is that of the environment variable beside it.
+
+    Raises:
+        ObjectAlreadyExists: there is one, and `overwrite` is not set. NeedsServer: there is no server; names `what`.
+    """
+    body = {
+        "name": _checked_name(name),
+        "value": _checked_value(name, value),
+        "tags": tags or [],
+        "overwrite": overwrite,
+    }
+    try:
+        asked("variable.set", body, otherwise=needs_server(what, _remedy(name, kind)))
+    except ServerError as error:
+        if error.answered == "conflict":
+            raise ObjectAlreadyExists(
+                f"variable {name!r} already exists; set it with overwrite=True to change it"
+            ) from None
+        raise
 
 
 def _get(name: str, default: Any) -> Any:
@@ -116,8 +139,8 @@ def _unset(name: str) -> bool:
     return bool(asked("variable.unset", body, otherwise=needs_server("Variable.set", _remedy(name))))
 
 
-def _remedy(name: str) -> str:
-    return f"; set {variable_of('VARIABLE', name)} for {name!r}"
+def _remedy(name: str, kind: str = "VARIABLE") -> str:
+    return f"; set {variable_of(kind, name)} for {name!r}"
 
 
 def _checked_name(name: Any) -> str:

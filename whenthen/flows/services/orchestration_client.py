@@ -1,4 +1,5 @@
-"""`get_client`: runs and deployments of a server, over its HTTP API. `SyncClient` asks; `AsyncClient` lets it ask in a thread.
+"""`get_client`: runs and deployments, of the worker in a run, else of the server at `WHENTHEN_URL`. `SyncClient` asks; `AsyncClient` lets it ask in
+a thread.
 
 Deployments are known by their names: `read_deployment_by_name("flow/name")` looks for one of that name, and for `name` when there is none.
 """
@@ -13,9 +14,17 @@ from uuid import UUID
 from whenthen.flows.argument_kinds import COUNT, ID, MAPPING, SIZE, TEXT, TRUTH, Kind, check, checked_arguments
 from whenthen.flows.clock import utc_now
 from whenthen.flows.flow_errors import ConfigurationError, FlowError, NotSupported, ObjectNotFound
+from whenthen.flows.services.connected.run_filters import (
+    DeploymentFilter,
+    FlowRunFilter,
+    asked_of,
+    deployment_fits,
+    run_fits,
+)
+from whenthen.flows.services.connected.worker_server import WorkerServer
 from whenthen.flows.services.server_objects import KnownDeployment, KnownFlowRun, deployment_of, flow_run_of
 from whenthen.flows.services.server_requests import ServerAddress, part
-from whenthen.flows.services.sync_or_awaited import in_thread
+from whenthen.flows.services.sync_or_awaited import connected, in_thread
 from whenthen.flows.states.state import State, StateType
 from whenthen.flows.unsupported import not_supported
 
@@ -25,6 +34,8 @@ DEFAULT_LIMIT = 200  #: Prefect's own
 MAX_PAGE = 1000
 NO_FILTERS = "get_client(): filters"
 DEPLOYMENT = Kind("the name of a deployment", lambda value: isinstance(value, (str, UUID)))
+OF_RUNS = Kind("a FlowRunFilter", lambda value: isinstance(value, FlowRunFilter)).or_none
+OF_DEPLOYMENTS = Kind("a DeploymentFilter", lambda value: isinstance(value, DeploymentFilter)).or_none
 STATE = Kind("a state, such as Cancelled()", lambda value: isinstance(value, State))
 
 
@@ -38,15 +49,16 @@ def get_client(httpx_settings: Any = None, *, sync_client: Literal[True]) -> Syn
 
 @checked_arguments(sync_client=TRUTH)
 def get_client(httpx_settings: Any = None, sync_client: bool = False) -> AsyncClient | SyncClient:
-    """A client of the server at `WHENTHEN_URL`: `async with get_client() as client`, or `with get_client(sync_client=True) as client`.
+    """A client: `async with get_client() as client`, or `with get_client(sync_client=True) as client`. In a run it asks the run's worker, which
+    needs no address and no token, else the server at `WHENTHEN_URL`.
 
     Raises:
-        NeedsServer: `WHENTHEN_URL` is not set.
+        NeedsServer: this is no run, and `WHENTHEN_URL` is not set.
         NotSupported: `httpx_settings` are given: the client is not made of httpx.
     """
     if httpx_settings is not None:
         not_supported("get_client(httpx_settings=...)", f"{httpx_settings!r:.80}")
-    client = SyncClient(ServerAddress.of_environment())
+    client = SyncClient(WorkerServer() if connected("api") else ServerAddress.of_environment())
     return client if sync_client else AsyncClient(client)
 
 
@@ -58,7 +70,7 @@ class SyncClient:
         ServerError: no server answers, or it refuses.
     """
 
-    def __init__(self, server: ServerAddress) -> None:
+    def __init__(self, server: ServerAddress | WorkerServer) -> None:
         self._server = server
 
     @property
@@ -89,18 +101,34 @@ class SyncClient:
     def read_deployment_by_name(self, name: str) -> KnownDeployment:
         return deployment_of(self._of_deployment(name, self._server.get))
 
-    @checked_arguments(limit=COUNT.or_none, offset=SIZE)
+    @checked_arguments(deployment_filter=OF_DEPLOYMENTS, limit=COUNT.or_none, offset=SIZE)
     def read_deployments(
-        self, *, limit: int | None = None, offset: int = 0, sort: Any = None, **filters: Any
+        self,
+        *,
+        deployment_filter: DeploymentFilter | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: Any = None,
+        **filters: Any,
     ) -> list[KnownDeployment]:
-        """Deployments by name; these have no parameters, which `read_deployment` gives."""
+        """Deployments by name, those that the filter admits; these have no parameters, which `read_deployment` gives."""
         _no_filters(filters, sort)
-        items = self._server.listed("/api/deployments")
-        return [deployment_of(item) for item in islice(items, offset, offset + (limit or DEFAULT_LIMIT))]
+        fitting = filter(
+            deployment_fits(deployment_filter), map(deployment_of, self._server.listed("/api/deployments"))
+        )
+        return list(islice(fitting, offset, offset + (limit or DEFAULT_LIMIT)))
 
     def pause_deployment(self, deployment_id: UUID | str) -> None:
         """Pause the schedules of a deployment."""
         self._of_deployment(deployment_id, lambda path: self._server.post(f"{path}/pause"))
+
+    def update_deployment(self, *args: Any, **options: Any) -> NoReturn:
+        """Not supported.
+
+        Raises:
+            NotSupported: always.
+        """
+        not_supported("get_client(): update_deployment")
 
     def resume_deployment(self, deployment_id: UUID | str) -> None:
         """Let the schedules of a deployment go on."""
@@ -154,15 +182,25 @@ class SyncClient:
     def read_flow_run(self, flow_run_id: UUID | str) -> KnownFlowRun:
         return flow_run_of(self._server.get(_run(flow_run_id)))
 
-    @checked_arguments(limit=COUNT.or_none, offset=SIZE)
+    @checked_arguments(flow_run_filter=OF_RUNS, deployment_filter=OF_DEPLOYMENTS, limit=COUNT.or_none, offset=SIZE)
     def read_flow_runs(
-        self, *, limit: int | None = None, offset: int = 0, sort: Any = None, **filters: Any
+        self,
+        *,
+        flow_run_filter: FlowRunFilter | None = None,
+        deployment_filter: DeploymentFilter | None = None,
+        limit: int | None = None,
+        offset: int = 0,
+        sort: Any = None,
+        **filters: Any,
     ) -> list[KnownFlowRun]:
-        """Runs, newest first."""
+        """Runs, newest first, those that the filters admit."""
         _no_filters(filters, sort)
         wanted = offset + (limit or DEFAULT_LIMIT)
-        items = self._server.listed("/api/runs", limit=min(wanted, MAX_PAGE))
-        return [flow_run_of(item) for item in islice(items, offset, wanted)]
+        asked = asked_of(flow_run_filter, deployment_filter)
+        filtered = flow_run_filter is not None or deployment_filter is not None
+        items = self._server.listed("/api/runs", limit=MAX_PAGE if filtered else min(wanted, MAX_PAGE), **asked)
+        fitting = filter(run_fits(flow_run_filter, deployment_filter), map(flow_run_of, items))
+        return list(islice(fitting, offset, wanted))
 
     @checked_arguments(after=SIZE, limit=COUNT)
     def read_flow_run_logs(self, flow_run_id: UUID | str, *, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
@@ -250,6 +288,9 @@ class AsyncClient:
     @checked_arguments()
     async def set_flow_run_state(self, flow_run_id: UUID | str, state: State[Any], force: bool = False) -> KnownFlowRun:
         return await in_thread(lambda: self._client.set_flow_run_state(flow_run_id, state, force))
+
+    async def update_deployment(self, *args: Any, **options: Any) -> NoReturn:
+        not_supported("get_client(): update_deployment")
 
     async def create_flow_run(self, *args: Any, **options: Any) -> NoReturn:
         not_supported("get_client(): create_flow_run")

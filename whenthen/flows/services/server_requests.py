@@ -1,6 +1,7 @@
 """One HTTP request to a whenthen server, with nothing but the standard library: the SDK brings no HTTP client into user code.
 
-The address is `WHENTHEN_URL`; the token is `WHENTHEN_API_TOKEN`, itself or a reference (`env:NAME`, `file:/path`).
+The address is `WHENTHEN_URL`; the token is `WHENTHEN_API_TOKEN`, itself or a reference (`env:NAME`, `file:/path`), else the one that a server
+of this user has noted for the address.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from urllib.parse import quote, urlencode, urlsplit
 from whenthen.flows.flow_errors import ConfigurationError, ObjectNotFound, ServerError
 from whenthen.flows.services.environment_values import text_of_file
 from whenthen.flows.unsupported import needs_server
+from whenthen.noted_tokens import TokenFileError, find_token
 
 __all__ = ["ServerAddress", "part"]
 
@@ -55,7 +57,7 @@ class ServerAddress:
         url = os.environ.get("WHENTHEN_URL")
         if not url:
             raise needs_server(what)
-        return cls(url, _token())
+        return cls(url, _token(url))
 
     def get(self, path: str, **query: Any) -> Any:
         """The JSON of an answer.
@@ -121,8 +123,10 @@ class ServerAddress:
 
     def _refusal(self, error: urllib.error.HTTPError, path: str) -> Exception:
         text = error.read(MAX_ANSWER_BYTES).decode(errors="replace")
+        reason = ""
         try:
             found = json.loads(text)["error"]
+            reason = str(found.get("reason") or "")
             message = f"{found['field']}: {found['message']}" if found.get("field") else str(found["message"])
         except (ValueError, KeyError, TypeError, AttributeError):
             message = text[:MAX_SHOWN_CHARS]
@@ -132,6 +136,7 @@ class ServerAddress:
             message += "; set WHENTHEN_API_TOKEN to the server's API token"
         refused = ServerError(f"{self.url}{path}: {error.code}: {message}")
         refused.status = error.code
+        refused.answered = reason
         return refused
 
 
@@ -145,13 +150,18 @@ def part(text: str) -> str:
     return quote(text, safe="")
 
 
-def _token() -> str | None:
+def _token(url: str) -> str | None:
     written = os.environ.get("WHENTHEN_API_TOKEN") or None
-    if written is not None and written.startswith("env:"):
+    if written is None:
+        try:
+            return find_token(url)
+        except TokenFileError as error:
+            raise ConfigurationError(str(error)) from None
+    if written.startswith("env:"):
         found = os.environ.get(written[4:])
         if not found:
             raise ConfigurationError(f"WHENTHEN_API_TOKEN: {written} is empty or not set")
         return found
-    if written is not None and written.startswith("file:"):
+    if written.startswith("file:"):
         return text_of_file(written[5:], "WHENTHEN_API_TOKEN").strip()
     return written

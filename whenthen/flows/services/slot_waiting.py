@@ -1,8 +1,8 @@
 """`concurrency` and `rate_limit`: not more than so many at once, not more than so many a second.
 
-Where a reporter connects the run to a server, the server counts. Elsewhere the limits are environment variables,
-`WHENTHEN_LIMIT_DATABASE=3`, and hold within the process; where that would silently allow more, in a process of a pool, the call is
-refused. As in Prefect a name that has no limit lets all pass, with a warning, unless `strict=True`.
+In a worker the server counts: the limits of the rules, among all who ask. So it does for a program with `WHENTHEN_URL`, which leases the slots.
+Elsewhere the limits are environment variables, `WHENTHEN_LIMIT_DATABASE=3`, and hold within the process; where that would silently allow more, in
+a process of a pool, the call is refused. As in Prefect a name that has no limit lets all pass, with a warning, unless `strict=True`.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any, Literal
 
 from whenthen.flows.argument_kinds import COUNT, NAMES, SECONDS, TRUTH, check, checked_arguments
-from whenthen.flows.clock import LONGEST_WAIT_S, steady
+from whenthen.flows.clock import LONGEST_WAIT_S, sleep, steady
+from whenthen.flows.execution.reporter import REPORTER, SILENT
 from whenthen.flows.execution.run_contexts import FLOW, IN_CHILD, place_given_away
 from whenthen.flows.execution.run_logging import engine_logger
 from whenthen.flows.flow_errors import (
@@ -70,19 +71,22 @@ def concurrency(
 ) -> Iterator[None]:
     """Hold `occupy` slots of each limit while the block runs, waiting for them.
 
-    `lease_duration`, `holder` and `raise_on_lease_renewal_failure` are of leases that a server renews; slots here are given back when
-    the block ends, and when the process does.
+    They are given back when the block ends, and in a worker when the attempt does. Those that a program beside the runs leases come free
+    `lease_duration` seconds after it died; where a lease is lost while the block runs, a warning says so, and with
+    `raise_on_lease_renewal_failure` the end of the block raises.
 
     Raises:
         TimeoutError: they were not free within `timeout_seconds`.
         ConcurrencySlotAcquisitionError: a limit does not exist and `strict` is set, or has fewer slots than `occupy`.
     """
-    call = _Call("concurrency", names, occupy, timeout_seconds, strict, max_retries)
+    call = _Call("concurrency", names, occupy, timeout_seconds, strict, max_retries, lease_duration)
     call.take()
     try:
         yield
     finally:
         call.release()
+    if raise_on_lease_renewal_failure:
+        call.check_lease()
 
 
 @asynccontextmanager
@@ -98,12 +102,14 @@ async def aconcurrency(
     raise_on_lease_renewal_failure: bool | None = None,
 ) -> AsyncIterator[None]:
     """`concurrency` for async code."""
-    call = _Call("concurrency", names, occupy, timeout_seconds, strict, max_retries)
+    call = _Call("concurrency", names, occupy, timeout_seconds, strict, max_retries, lease_duration)
     await call.atake()
     try:
         yield
     finally:
         await call.arelease()
+    if raise_on_lease_renewal_failure:
+        call.check_lease()
 
 
 @checked_arguments(**SLOTS)
@@ -136,6 +142,7 @@ class _Call:
         timeout_seconds: float | None,
         strict: bool,
         max_retries: int | None,
+        lease_s: float = 300,
     ) -> None:
         if max_retries is not None:
             not_supported("concurrency(max_retries=...)", f"{max_retries!r:.60}")
@@ -145,7 +152,10 @@ class _Call:
         self._occupy = occupy
         self._timeout_s = timeout_seconds
         self._strict = strict
-        self._lease: Any = None  #: what the server knows the slots by
+        self._lease: Any = None  #: what the worker knows the slots by
+        self._lease_s = lease_s
+        self._leased: Any = None  #: a `SlotLease` of a program beside the runs
+        self._lost = ""
         self._limits: ProcessLimits | None = None
         self._request: SlotRequest | None = None
 
@@ -173,7 +183,7 @@ class _Call:
     async def atake(self) -> None:
         loop = asyncio.get_running_loop()
         woken = asyncio.Event()
-        if not self._names or (connected("concurrency.acquire") and await in_thread(self._is_given)):
+        if not self._names or (self._is_asked() and await in_thread(self._is_given)):
             return
         if self._begin_here(lambda: loop.call_soon_threadsafe(woken.set)):
             return
@@ -192,14 +202,26 @@ class _Call:
         if self._lease is not None:
             lease, self._lease = self._lease, None
             asked("concurrency.release", {"lease": lease})
+        elif self._leased is not None:
+            leased, self._leased = self._leased, None
+            leased.release()
+            self._lost = leased.lost
         elif self._request is not None and self._limits is not None:
             self._limits.withdraw(self._request, now=steady())
 
     async def arelease(self) -> None:
-        if self._lease is not None:
+        if self._lease is not None or self._leased is not None:
             await in_thread(self.release)
         else:
             self.release()
+
+    def check_lease(self) -> None:
+        """
+        Raises:
+            ConcurrencySlotAcquisitionError: others may have had the slots while the block went on.
+        """
+        if self._lost:
+            raise ConcurrencySlotAcquisitionError(f"{self._mode}: the lease of the slots was lost: {self._lost}")
 
     def _begin(self, notify: Callable[[], object]) -> bool:
         """Ask for the slots. Gives whether that was all."""
@@ -209,7 +231,7 @@ class _Call:
 
     def _is_given(self) -> bool:
         """Whether a server has given the slots. It may leave to the process what it does not count."""
-        if not connected("concurrency.acquire"):
+        if not self._is_asked():
             return False
         body = {
             "mode": self._mode,
@@ -218,14 +240,36 @@ class _Call:
             "timeout_s": self._timeout_s,
             "strict": self._strict,
         }
-        answer = asked("concurrency.acquire", body)
+        by_reporter = connected("concurrency.acquire")
+        answer = asked("concurrency.acquire", body) if by_reporter else self._lease_of(body)
         if isinstance(answer, dict):
             if answer.get("timed_out"):
                 raise self._too_late()
             if answer.get("in_process"):
                 return False
-        self._lease = answer
+            if answer.get("used"):
+                return True
+        if by_reporter:
+            self._lease = answer
+        else:
+            self._leased = answer
         return True
+
+    def _is_asked(self) -> bool:
+        """Whether somebody else than this process may count."""
+        if connected("concurrency.acquire"):
+            return True
+        # as with other values, what is set in the environment of a program comes first
+        own = all(variable_of("LIMIT", name) in os.environ for name in self._names)
+        return REPORTER.get() is SILENT and bool(os.environ.get("WHENTHEN_URL")) and not own
+
+    def _lease_of(self, body: dict[str, Any]) -> Any:
+        from whenthen.flows.services.connected.slot_leases import leased  # it imports much
+
+        scope = None if (flow := FLOW.get()) is None else flow.scope
+        until = None if self._timeout_s is None else steady() + self._timeout_s
+        with place_given_away():
+            return leased(body, self._lease_s, until=until, sleep=sleep if scope is None else scope.sleep)
 
     def _begin_here(self, notify: Callable[[], object]) -> bool:
         """Ask for slots of this process. Gives whether that was all."""

@@ -22,7 +22,7 @@ from whenthen.actions import (
     variables_of,
 )
 from whenthen.actions.secrets import Redactor
-from whenthen.runs import flow_run_event
+from whenthen.runs.run_states import flow_run_event
 from whenthen.schemas.actions import ActionBase, RunDeployment
 from whenthen.schemas.deployments import TERMINAL, FlowRun, RunState
 from whenthen.schemas.errors import ActionError, InvalidInput, RenderError

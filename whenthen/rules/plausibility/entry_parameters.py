@@ -1,7 +1,8 @@
 """The parameters of a function of a Python file, their types and defaults, as its syntax says. Nothing is imported.
 
-Types that are built in, of the standard library, or an enumeration of the same file are known; any other admits every value. Of a flow the
-values are converted as `flows.definitions.parameters` converts them when it is called. Called by `deployment_warnings` and `Rules.entry_schema`.
+Types that are built in, of the standard library, or an enumeration of the same file are known; any other admits every value. Of flows and plain
+functions the values are converted as `flows.definitions.parameters` converts them when it is called. Called by `deployment_warnings` and
+`Rules.entry_schema`.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ class EntryParameters:
 
     required: frozenset[str]
     known: frozenset[str] | None  #: None when it takes any
-    is_flow: bool  #: values are converted to their types when it is called
+    converts: (
+        bool  #: values are converted to their types when it is called, as those of flows and of plain functions are
+    )
     model: type[pydantic.BaseModel] = field(repr=False)  #: fields by alias; every one has a default
 
     def schema(self) -> dict[str, Any]:
@@ -68,7 +71,7 @@ class EntryParameters:
 
     def misfits(self, values: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         """Each parameter whose value can not be converted to its type, and why; those that are not known are passed over."""
-        if not self.is_flow:
+        if not self.converts:
             return
         try:
             self.model.model_validate(dict(values))
@@ -115,17 +118,17 @@ def entry_parameters(tree: ast.Module, name: str) -> EntryParameters | None:
     )
     if function is None:
         return None
-    is_flow = False
+    converts = not function.decorator_list
     for decorator in function.decorator_list:
         call = decorator.func if isinstance(decorator, ast.Call) else decorator
         if _last_name(call) not in ("flow", "task"):
             return None
-        is_flow = is_flow or _last_name(call) == "flow"
+        converts = converts or _last_name(call) == "flow"
         if isinstance(decorator, ast.Call) and any(
             word.arg == "validate_parameters" and isinstance(word.value, ast.Constant) and word.value.value is False
             for word in decorator.keywords
         ):
-            is_flow = False
+            converts = False
     given = function.args
     named = [*given.posonlyargs, *given.args]
     defaults: dict[str, ast.expr] = dict(
@@ -146,7 +149,7 @@ def entry_parameters(tree: ast.Module, name: str) -> EntryParameters | None:
     return EntryParameters(
         required=frozenset(one.arg for one in every if one.arg not in defaults),
         known=None if given.kwarg is not None else frozenset(one.arg for one in every),
-        is_flow=is_flow,
+        converts=converts,
         model=pydantic.create_model(name, __config__=config, **fields),
     )
 

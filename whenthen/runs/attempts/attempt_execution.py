@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from whenthen.cancellation import end_task
+from whenthen.runs.attempts.containers import Container, container_of
 from whenthen.runs.attempts.run_handling import Ending, Stop, ending_of, suspended_ending
 from whenthen.runs.attempts.starting import open_reports, start_attempt
 from whenthen.runs.attempts.stop_reasons import request_stop
@@ -19,8 +20,11 @@ from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.pauses.asked_pauses import AskedPauses
 from whenthen.runs.reports.run_reports import ReportSink, RunReports
 from whenthen.runs.reports.run_requests import KINDS, RunRequests
+from whenthen.runs.reports.shared_requests import SharedRequests
+from whenthen.runs.reports.slot_requests import SlotRequests
 from whenthen.runs.result_file import read_imported, read_report
 from whenthen.runs.run_output import LogLimits, RunLog
+from whenthen.runs.shared.named_limits import NamedLimits
 from whenthen.runs.stores import Stores
 from whenthen.runs.warm.warm_pool import WarmPool
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
@@ -68,6 +72,8 @@ class AttemptExecution:
         self._hurry = hurry
         self._warm = warm
         self._max_depth = max_depth
+        self._output: RunLog | None = None
+        self._read_secrets: set[str] = set()  #: by its code
 
     async def run(self, scratch: Path, stop: asyncio.Future[Stop]) -> Ending | None:
         """Start the process in the folder `scratch`, and stop it when `stop` has a reason. None when the attempt does not count.
@@ -75,14 +81,7 @@ class AttemptExecution:
         Raises:
             Shortage: the machine lacks what a start needs.
         """
-        requests = RunRequests(
-            self._run,
-            self._deployment.env,
-            self._stores,
-            self._orchestrator,
-            clock=self._clock,
-            max_depth=self._max_depth,
-        )
+        requests = self._requests()
         reports = RunReports(self._run, scratch, kinds=KINDS, answer=requests.answer)
         try:
             await open_reports(reports)
@@ -96,7 +95,10 @@ class AttemptExecution:
     ) -> Ending | None:
         run, deployment = self._run, self._deployment
         output = self._log()
+        container: Container | None = None
         try:
+            pool = self._orchestrator.deployments.work_pools().get(run.work_pool)
+            container = container_of(deployment, run, pool, self._environment)
             group, secrets = await start_attempt(
                 deployment,
                 run,
@@ -107,12 +109,13 @@ class AttemptExecution:
                 grace=self._kill_grace,
                 reports=reports,
                 warm=self._warm,
+                container=container,
             )
         except (NotFound, RenderError, SetupError) as error:
             await output.write_system_line(str(error))
             await output.close()
             return Ending(state=RunState.FAILED, message=str(error), retry=False)
-        output = self._log(secrets)
+        output = self._output = self._log(secrets)
         reports.begin(
             ReportSink(
                 run,
@@ -142,6 +145,8 @@ class AttemptExecution:
                     await output.write_system_line(f"stopping: {stopped}")
                     await asyncio.to_thread(_say_why, scratch, stopped)
                     await group.stop(self._hurry)
+                    if container is not None:  # which does not notice that its client was killed
+                        await container.remove()
                 exit_code = await exited
                 await asyncio.wait(copies, timeout=_READ_AFTER_EXIT_S)
                 group.close_output()
@@ -176,7 +181,29 @@ class AttemptExecution:
 
     def _log(self, secrets: tuple[str, ...] = ()) -> RunLog:
         run = self._run
-        return RunLog(self._stores.logs, run.id, run.attempt, clock=self._clock, limits=self._limits, secrets=secrets)
+        found = RunLog(self._stores.logs, run.id, run.attempt, clock=self._clock, limits=self._limits, secrets=secrets)
+        for secret in self._read_secrets:
+            found.hide(secret)
+        return found
+
+    def _requests(self) -> RunRequests:
+        run, stores, deployments = self._run, self._stores, self._orchestrator.deployments
+        limits = NamedLimits(stores, deployments, clock=self._clock)
+        return RunRequests(
+            run,
+            stores,
+            self._orchestrator,
+            slots=SlotRequests(run, self._deployment.env, limits),
+            shared=SharedRequests(run, stores, deployments, clock=self._clock, resolve=self._resolve, hide=self._hide),
+            clock=self._clock,
+            max_depth=self._max_depth,
+        )
+
+    def _hide(self, secret: str) -> None:
+        """Mask a secret that the run's code has read: its process may ask before its start has returned here."""
+        self._read_secrets.add(secret)
+        if self._output is not None:
+            self._output.hide(secret)
 
 
 def _say_why(scratch: Path, stopped: Stop) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from datetime import timedelta
 from pathlib import Path
 
+from whenthen.runs.attempts.containers import Container
 from whenthen.runs.commands import launch_of
 from whenthen.runs.processes import ProcessGroup
 from whenthen.runs.reports.left_reports import FOLDER_PREFIX
@@ -85,6 +86,7 @@ async def start_attempt(
     grace: timedelta,
     reports: RunReports,
     warm: WarmPool,
+    container: Container | None = None,
 ) -> tuple[ProcessGroup, tuple[str, ...]]:
     """The running process group, and the secrets that its output may show: in an interpreter of `warm`, if one waits for it. See
     `commands.launch_of`.
@@ -104,11 +106,16 @@ async def start_attempt(
             inherited=inherited,
             resolve=resolve,
             reporting=reports.environment,
+            contained=container is not None,
         )
+        if container is not None:
+            launch = container.launch(launch, deployment, root=root, scratch=scratch, inherited=inherited)
     except OSError as error:
         raise Shortage(f"its files can not be written: {error}") from error
-    if (taken := await warm.take(deployment, launch, guard_keeps=reports.held)) is not None:
-        return taken, launch.secrets
+    if container is None:
+        taken = await warm.take(deployment, launch, guard_keeps=reports.held)
+        if taken is not None:
+            return taken, launch.secrets
     try:
         group = await ProcessGroup.start(
             launch.words, cwd=launch.cwd, env=launch.env, grace=grace, guard_keeps=reports.held

@@ -22,11 +22,12 @@ import orjson
 from whenthen.runs.attempts.folder_removal import remove_folder
 from whenthen.runs.commands import secrets_of
 from whenthen.runs.reports.run_reports import LOCK_NAME, OWNER_NAME, REPORTS_NAME, ReportSink
+from whenthen.runs.reports.shared_requests import may_read
 from whenthen.runs.reports.unread_files import UnreadFiles
-from whenthen.runs.run_output import LogLimits, RunLog
+from whenthen.runs.run_output import LEAST_SECRET, LogLimits, RunLog
 from whenthen.runs.stores import Deployments, Stores
-from whenthen.schemas.deployments import is_run_id
-from whenthen.schemas.errors import WhenthenError
+from whenthen.schemas.deployments import Deployment, is_run_id
+from whenthen.schemas.errors import NotFound, WhenthenError
 
 __all__ = ["FOLDER_PREFIX", "LeftReports"]
 
@@ -68,6 +69,19 @@ class LeftReports:
                     taken += 1
         return taken
 
+    def _secrets(self, deployment: Deployment) -> tuple[str, ...]:
+        """Those of the deployment, and those of the rules that its code may have read.
+
+        Raises:
+            NotFound: one of the deployment does not exist.
+        """
+        found = list(secrets_of(deployment, self.resolve))
+        for secret in self.deployments.named_secrets().values():
+            if may_read(secret, deployment.name):
+                with contextlib.suppress(NotFound):  # then the code could not read it either
+                    found.append(self.resolve(secret.value))
+        return tuple(one for one in found if len(one) >= LEAST_SECRET)
+
     def _is_old(self, file: Path) -> bool:
         try:
             return self.clock().timestamp() - file.stat().st_mtime > EVENTS_KNOWN.total_seconds()
@@ -103,7 +117,7 @@ class LeftReports:
         run = replace(stored.run, attempt=attempt)
         deployment = self.deployments.current().get(run.deployment)
         try:
-            secrets = () if deployment is None else secrets_of(deployment, self.resolve)
+            secrets = () if deployment is None else self._secrets(deployment)
         except WhenthenError:
             deployment = None
         if deployment is None:

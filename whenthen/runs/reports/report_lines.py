@@ -89,6 +89,7 @@ class ToldArtifact:
     kind: str
     description: str
     data: Any
+    metadata: dict[str, str]
     task_run: str
     at: str
 
@@ -171,6 +172,7 @@ def read_report_line(line: bytes, *, attempt: int) -> Report:
             kind=_text(fields, "kind", MAX_NAME_CHARS),
             description=_text(fields, "description", MAX_MESSAGE_CHARS),
             data=fields.get("data"),
+            metadata=_texts(fields, "metadata"),
             task_run=_id(fields, "task_run") if fields.get("task_run") else "",
             at=_time(fields),
         )
@@ -224,6 +226,12 @@ def _id(fields: dict[str, Any], name: str) -> str:
 def _text(fields: dict[str, Any], name: str, most: int) -> str:
     found = fields.get(name)
     return found[:most] if isinstance(found, str) else ""
+
+
+def _texts(fields: dict[str, Any], name: str) -> dict[str, str]:
+    found = fields.get(name)
+    pairs = list(found.items())[:MAX_TAGS] if isinstance(found, dict) else []
+    return {key[:MAX_NAME_CHARS]: str(value)[:MAX_NAME_CHARS] for key, value in pairs}
 
 
 def _time(fields: dict[str, Any]) -> str:

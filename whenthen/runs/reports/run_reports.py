@@ -26,13 +26,13 @@ from whenthen.runs.reports.report_lines import (
     Kept,
     LogReport,
     Report,
-    ToldArtifact,
     ToldEvent,
     read_report_line,
 )
 from whenthen.runs.reports.report_socket import Answer, ReportSocket
 from whenthen.runs.reports.reported_events import event_of_report, told_event, told_move
 from whenthen.runs.reports.task_runs import MAX_TASK_RUNS, TaskRunMove
+from whenthen.runs.reports.told_artifacts import ToldArtifacts
 from whenthen.runs.reports.unread_files import UnreadFiles
 from whenthen.runs.run_output import RunLog
 from whenthen.runs.stores import Stores
@@ -46,7 +46,6 @@ log = logging.getLogger(__name__)
 REPORTS_NAME: Final = "reports"  #: the folder of files that were not taken over the socket
 OWNER_NAME: Final = "run.json"  #: of which run and attempt they are
 LOCK_NAME: Final = "lock"  #: locked for as long as the worker lives
-SHOWN_CHARS: Final = 200  #: of an artifact in a line of the log
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +83,7 @@ class ReportSink:
         self._moves: list[TaskRunMove] = []
         self._known: set[str] = set()
         self._unlisted: set[int] = set()  #: hashes of ids of task runs over the limit; counted, never listed
+        self._artifacts = ToldArtifacts(run, stores.artifacts, output, retry_pause_s=self._settings.retry_pause_s)
         self._bad = 0
         self._timer: asyncio.Task[None] | None = None
         self._lock = asyncio.Lock()
@@ -101,16 +101,18 @@ class ReportSink:
             await self._take(report)
 
     async def flush(self) -> None:
-        """Returns when all moves that were heard are stored."""
+        """Returns when all moves and artifacts that were heard are stored."""
         async with self._lock:
             while self._moves:
                 batch = self._moves[: self._settings.batch_moves]
                 await self._store_moves(batch)
                 del self._moves[: len(batch)]
+            await self._artifacts.flush()
 
     async def close(self) -> None:
         """Flush, and say what was left out."""
         await self.flush()
+        await self._artifacts.tell_left_out()
         if self._bad > 1:
             await self._output.write_system_line(f"{self._bad} reports of the run were passed over: they are none")
         if self._unlisted:
@@ -140,8 +142,8 @@ class ReportSink:
         elif isinstance(report, Kept):
             await self.flush()
             self._forget(report.file)
-        else:
-            await output.write_logged(_shown(report), at=report.at, level=logging.INFO, name="")
+        elif await self._artifacts.take(report):
+            self._begin_flush()
 
     async def _take_move(self, move: TaskRunMove) -> None:
         if move.id not in self._known:
@@ -154,7 +156,11 @@ class ReportSink:
         self._moves.append(replace(move, name=mask(move.name), message=mask(move.message)))
         if len(self._moves) >= self._settings.batch_moves:
             await self.flush()
-        elif self._timer is None or self._timer.done():
+        else:
+            self._begin_flush()
+
+    def _begin_flush(self) -> None:
+        if self._timer is None or self._timer.done():
             self._timer = asyncio.create_task(self._flush_soon())
 
     async def _take_event(self, told: ToldEvent) -> None:
@@ -315,10 +321,3 @@ class RunReports:
 
 async def _no_answer(kind: str, body: dict[str, Any]) -> Any:
     raise BadReport(f"this worker does not answer {kind}")
-
-
-def _shown(artifact: ToldArtifact) -> str:
-    """An artifact as a line of the log."""
-    data = artifact.data if isinstance(artifact.data, str) else orjson.dumps(artifact.data).decode()
-    text = data if len(data) <= SHOWN_CHARS else f"{data[:SHOWN_CHARS]}... ({len(data):,} characters)"
-    return f"artifact {artifact.key or artifact.id} ({artifact.kind or 'unknown'}): {text}"

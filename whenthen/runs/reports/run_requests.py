@@ -1,48 +1,33 @@
-"""What a worker answers to the runs that it executes: slots of limits that are counted among all workers, runs of other deployments, pauses.
+"""What a worker answers to the runs that it executes: slots of named limits, runs of other deployments, what runs share, and routes of the API.
 
-A limit is a variable of the deployment's `env`, `WHENTHEN_LIMIT_DATABASE: "3"`, as for a flow that runs as a script. What is counted here are
-slots that are given back; limits whose slots come free with time are left to the process. Slots belong to an attempt: they come free when it
-has ended, however it ended. Called by `report_socket`.
+Called by `report_socket`.
 """
 
 from __future__ import annotations
 
-import asyncio
-import logging
-import re
 import secrets
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any, Final
 
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.pauses.asked_pauses import AskedPauses
 from whenthen.runs.pauses.pause_changes import NotPaused, PauseOver
+from whenthen.runs.reports.api_requests import ApiRequests, run_item
+from whenthen.runs.reports.shared_requests import SHARED_KINDS, SharedRequests
+from whenthen.runs.reports.slot_requests import SlotRequests
 from whenthen.runs.stores import Stores
-from whenthen.schemas.deployments import ACTIVE, FlowRun, is_run_id
-from whenthen.schemas.errors import BusUnavailable, Conflict, InvalidInput, NotFound, WhenthenError
+from whenthen.schemas.deployments import FlowRun, is_run_id
+from whenthen.schemas.errors import InvalidInput, NotFound, WhenthenError
 
-__all__ = ["KINDS", "NoSuchLimit", "RunRequests", "TooDeep"]
-
-log = logging.getLogger(__name__)
+__all__ = ["KINDS", "RunRequests", "TooDeep"]
 
 KINDS: Final = (
     *("concurrency.acquire", "concurrency.release", "run_deployment", "read_flow_run"),
     *("pause_flow_run", "suspend_flow_run", "resume_flow_run", "wait_while_paused"),
+    *(*SHARED_KINDS, "api"),
 )
-MOST_SLOTS: Final = 1_000  #: of one request
-MOST_NAMES: Final = 20  #: of limits in one request
 LONGEST_DELAY: Final = timedelta(days=366)
-_FIRST_WAIT_S: Final = 0.05
-_LONGEST_WAIT_S: Final = 1.0  #: between two looks at slots that are held
-_SLOTS: Final = re.compile(r"\s*(\d{1,6})\s*")
-
-
-class NoSuchLimit(WhenthenError):
-    """A limit is not known where it has to be, or has fewer slots than are asked for."""
-
-    reason = "no_such_limit"
 
 
 class TooDeep(WhenthenError):
@@ -57,23 +42,23 @@ class RunRequests:
     def __init__(
         self,
         run: FlowRun,
-        environment: Mapping[str, str],
         stores: Stores,
         orchestrator: BuiltInOrchestrator,
         *,
+        slots: SlotRequests,
+        shared: SharedRequests,
         clock: Callable[[], datetime],
         max_depth: int = 8,
     ) -> None:
-        """`environment` is that of the run's process; a chain of runs and firings, each started by the one before, is at most `max_depth` long."""
+        """A chain of runs and firings, each started by the one before, is at most `max_depth` long."""
         self._run = run
-        self._environment = environment
-        self._stores = stores
         self._orchestrator = orchestrator
         self._clock = clock
         self._max_depth = max_depth
         self.pauses = AskedPauses(run, stores, clock=clock)
-        self._leases: dict[str, list[tuple[str, str]]] = {}  #: what is held: limit and holder of each slot
-        self._slot_change = asyncio.Lock()  # threads of one run would else change the same record against each other
+        self._slots = slots
+        self._shared = shared
+        self._api = ApiRequests(stores, orchestrator, start=self._start_asked)
 
     async def answer(self, kind: str, body: dict[str, Any]) -> Any:
         """
@@ -81,11 +66,11 @@ class RunRequests:
             InvalidInput, NotFound, NoSuchLimit, Conflict, BusUnavailable: said to who asked.
         """
         if kind == "concurrency.acquire":
-            return await self._acquire(body)
+            return await self._slots.acquire(body)
         if kind == "concurrency.release":
-            return await self._release(str(body.get("lease")))
+            return await self._slots.release(str(body.get("lease")))
         if kind == "run_deployment":
-            return await self._start(body)
+            return run_item(await self._start(body))
         if kind == "pause_flow_run":
             return await self.pauses.pause(body)
         if kind == "wait_while_paused":
@@ -94,84 +79,26 @@ class RunRequests:
             return await self._suspend(body)
         if kind == "resume_flow_run":
             return await self._resume(body)
+        if kind in SHARED_KINDS:
+            return await self._shared.answer(kind, body)
+        if kind == "api":
+            return await self._api.answer(body)
         return await self._read(str(body.get("id")))
 
     async def close(self) -> None:
         """Give back what the attempt still holds. What can not be given back is free when others find that the attempt has ended."""
-        for lease in list(self._leases):
-            try:
-                await self._release(lease)
-            except (BusUnavailable, Conflict) as error:
-                log.info("flow run %s: slots are left to be found free: %s", self._run.id, error)
-
-    # Slots
-
-    async def _acquire(self, body: dict[str, Any]) -> Any:
-        names, occupy, timeout_s = body.get("names"), body.get("occupy"), body.get("timeout_s")
-        if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) > MOST_NAMES:
-            raise InvalidInput(f"names of limits, at most {MOST_NAMES}", path=("names",))
-        if not isinstance(occupy, int) or not 1 <= occupy <= MOST_SLOTS:
-            raise InvalidInput(f"a number of slots from 1 to {MOST_SLOTS}", path=("occupy",))
-        limits: dict[str, int] = {}
-        for name in sorted(set(names)):
-            written = self._environment.get(_variable(name))
-            counted = None if written is None else _SLOTS.fullmatch(written)
-            if body.get("mode") != "concurrency" or counted is None:
-                return {"in_process": True}  # which says what is wrong with it, if something is
-            limits[name] = int(counted[1])
-            if occupy > limits[name]:
-                raise NoSuchLimit(f"{occupy} slots of {name!r} will never be free: there are {limits[name]}")
-        lease = secrets.token_hex(8)
-        until = None
-        if isinstance(timeout_s, int | float):
-            until = asyncio.get_running_loop().time() + timeout_s
-        wait_s = _FIRST_WAIT_S
-        while not await self._take_all(lease, limits, occupy):
-            left_s = wait_s if until is None else until - asyncio.get_running_loop().time()
-            if left_s <= 0:
-                return {"timed_out": True}
-            await asyncio.sleep(min(wait_s, left_s))
-            wait_s = min(1.5 * wait_s, _LONGEST_WAIT_S)
-        return lease
-
-    async def _take_all(self, lease: str, limits: Mapping[str, int], occupy: int) -> bool:
-        """All the slots, or none: one that is held while others are waited for would be a deadlock's."""
-        holders = [f"{self._run.id}.{self._run.attempt}.{lease}.{number}" for number in range(occupy)]
-        held = self._leases[lease] = []
-        try:
-            for name, limit in limits.items():
-                for holder in holders:
-                    held.append((name, holder))
-                    async with self._slot_change:
-                        taken = await self._stores.slots.acquire(_key(name), holder, limit, self._is_held)
-                    if not taken:
-                        held.pop()
-                        await self._release(lease)
-                        return False
-        except BaseException:
-            await self._release(lease)
-            raise
-        return True
-
-    async def _release(self, lease: str) -> None:
-        for name, holder in self._leases.get(lease, []):
-            async with self._slot_change:
-                await self._stores.slots.release(_key(name), holder)
-        self._leases.pop(lease, None)
-
-    async def _is_held(self, holder: str) -> bool:
-        """Whether the attempt that holds a slot goes on."""
-        run_id, _, rest = holder.partition(".")
-        stored = await self._stores.runs.get(run_id)
-        attempt = rest.partition(".")[0]
-        return stored is not None and stored.run.state in ACTIVE and str(stored.run.attempt) == attempt
+        await self._slots.close()
 
     # Runs
 
-    async def _start(self, body: dict[str, Any]) -> dict[str, Any]:
-        name, parameters, key = str(body.get("name")), body.get("parameters"), body.get("key")
-        if not isinstance(parameters, dict):
-            raise InvalidInput("a mapping", path=("parameters",))
+    async def _start_asked(self, name: str, body: dict[str, Any]) -> FlowRun:
+        """Start a run for a body of the API."""
+        delay, key = body.get("delay", 0), body.get("key")
+        if not isinstance(delay, int | float) or not 0 <= delay <= LONGEST_DELAY.total_seconds():
+            raise InvalidInput(f"seconds, at most {LONGEST_DELAY.days} days", path=("delay",))
+        return await self._started(name, body.get("parameters", {}), key, timedelta(seconds=delay))
+
+    async def _start(self, body: dict[str, Any]) -> FlowRun:
         delay = timedelta(0)
         if body.get("scheduled_time"):
             try:
@@ -181,7 +108,12 @@ class RunRequests:
                 raise InvalidInput("a time with an offset", path=("scheduled_time",)) from None
             if delay > LONGEST_DELAY:
                 raise InvalidInput(f"at most {LONGEST_DELAY.days} days ahead", path=("scheduled_time",))
-        run = await self._orchestrator.run_deployment(
+        return await self._started(str(body.get("name")), body.get("parameters"), body.get("key"), delay)
+
+    async def _started(self, name: str, parameters: Any, key: Any, delay: timedelta) -> FlowRun:
+        if not isinstance(parameters, dict):
+            raise InvalidInput("a mapping", path=("parameters",))
+        return await self._orchestrator.run_deployment(
             self._known(name),
             parameters,
             key=key if isinstance(key, str) and key else f"run/{self._run.id}/{secrets.token_hex(16)}",
@@ -190,7 +122,6 @@ class RunRequests:
             trace=self._run.trace,
             triggered_by=f"run:{self._run.id}",
         )
-        return _item(run)
 
     async def _suspend(self, body: dict[str, Any]) -> dict[str, Any]:
         if body.get("own"):
@@ -211,7 +142,7 @@ class RunRequests:
     async def _read(self, run_id: str) -> dict[str, Any]:
         if not is_run_id(run_id):
             raise NotFound(f"{run_id[:80]!r} is no id of a flow run")
-        return _item((await self._orchestrator.get_flow_run(run_id)).run)
+        return run_item((await self._orchestrator.get_flow_run(run_id)).run)
 
     def _deeper(self) -> dict[str, Any]:
         """The lineage of a run that this one starts: one step deeper, as if a rule had started it.
@@ -236,17 +167,3 @@ class RunRequests:
 def _hex(body: Mapping[str, Any]) -> str:
     """The id of the run that a request names, which Prefect writes with hyphens."""
     return str(body.get("flow_run_id")).replace("-", "")
-
-
-def _item(run: FlowRun) -> dict[str, Any]:
-    """A run as the API has it."""
-    return {**asdict(run), "state": run.state.value}
-
-
-def _variable(name: str) -> str:
-    """As `flows.services.environment_values` names it."""
-    return f"WHENTHEN_LIMIT_{re.sub('[^A-Za-z0-9]', '_', name).upper()}"
-
-
-def _key(name: str) -> str:
-    return f"@limit/{_variable(name)}"

@@ -144,7 +144,10 @@ class WarmPool:
         await end_task(*self._waiting)
 
     async def _tend(self) -> None:
-        current = {name: one for name, one in self._deployments.current().items() if one.work_pool == self._pool}
+        pool = self._deployments.work_pools().get(self._pool)
+        current = {}
+        if pool is None or pool.type == "process":  # what waits is no container
+            current = {name: one for name, one in self._deployments.current().items() if one.work_pool == self._pool}
         for name in self._known.keys() - current.keys():
             del self._known[name]
         starts: dict[str, WarmStart | None] = {}  # of few: to look at all of a thousand deployments takes long

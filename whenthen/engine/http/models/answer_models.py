@@ -2,7 +2,7 @@
 
 Built by the queries and commands of `engine.process`, named by `routes` and `openapi`. A field that was not set is absent from the
 JSON, as its description says; every other key is always present. Those of deployments, runs and actions are in `run_answers`, those of the history in `history_models`, some of
-the pages in `page_answers`, and are given here, too.
+the pages in `page_answers`, those of what runs share in `shared_models`, and are given here, too.
 """
 
 from __future__ import annotations
@@ -46,6 +46,15 @@ from whenthen.engine.http.models.run_answers import (
     WorkerState,
     WorkPoolState,
 )
+from whenthen.engine.http.models.shared_models import (
+    ArtifactItem,
+    LeaseAnswer,
+    LeaseRequest,
+    NamedLimitItem,
+    Unset,
+    VariableItem,
+    VariableRequest,
+)
 from whenthen.engine.http.models.source_models import (
     RefusedItem,
     ResendReport,
@@ -60,6 +69,7 @@ __all__ = [
     "Accepted",
     "ActionState",
     "ActionTry",
+    "ArtifactItem",
     "AutomationDetail",
     "AutomationState",
     "AutomationSummary",
@@ -82,8 +92,11 @@ __all__ = [
     "HistoryPage",
     "HistoryStats",
     "HistoryTable",
+    "LeaseAnswer",
+    "LeaseRequest",
     "LogItem",
     "LogPage",
+    "NamedLimitItem",
     "Pause",
     "PublishFailure",
     "Readiness",
@@ -108,6 +121,9 @@ __all__ = [
     "Trace",
     "TriedRequest",
     "TriedRules",
+    "Unset",
+    "VariableItem",
+    "VariableRequest",
     "WebhookItem",
     "WorkPoolState",
     "WorkerState",

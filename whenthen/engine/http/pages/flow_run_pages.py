@@ -17,13 +17,14 @@ from whenthen.engine.http.pages.page_views import Choice, following, given, if_t
 from whenthen.schemas.deployments import TERMINAL, RunState
 from whenthen.schemas.errors import InvalidInput, NotFound
 from whenthen.sources import decode_json
-from whenthen.ui import input_of_form, input_questions, run_timeline, task_bars
+from whenthen.ui import input_of_form, input_questions, run_timeline, shown_artifacts, task_bars
 
 __all__ = ["run_router"]
 
 _LISTED = 100
 _LINES = 300  #: of a log
 _TASKS = 200
+_ARTIFACTS = 50
 LogPlace = Annotated[int, Query(ge=0, le=2**53)]
 
 
@@ -68,11 +69,12 @@ def run_router(api: Api, frame: PageFrame) -> APIRouter:
     async def run_page(request: Request, id: Choice, after: LogPlace = 0, done: Choice = "") -> Response:
         run = await api.get_run(id.strip())
         log = api.run_logs(run.id, after=after, limit=_LINES) if after else api.run_log_end(run.id, limit=_LINES)
-        lines, tasks, states, deployment = await asyncio.gather(
+        lines, tasks, states, deployment, artifacts = await asyncio.gather(
             log,
             api.list_task_runs(run.id, after=0, limit=_TASKS),
             if_there(api.run_states(run.id)),
             _deployment(api, run.deployment),
+            api.list_artifacts(Page(limit=_ARTIFACTS, filters={"run": run.id})),
         )
         now = datetime.now(UTC)
         bars = task_bars(tasks.task_runs, begins=run.started, ends=run.ended, now=now)
@@ -84,6 +86,8 @@ def run_router(api: Api, frame: PageFrame) -> APIRouter:
             after=after,
             tasks=list(zip(tasks.task_runs, bars, strict=True)),
             total=tasks.total,
+            artifacts=shown_artifacts(artifacts),
+            more_artifacts=len(artifacts) == _ARTIFACTS,
             states=states,
             deployment=deployment,
             ended=run.state in TERMINAL,

@@ -37,6 +37,7 @@ from whenthen.engine.process.asyncapi.event_messages import EventMessage, PauseM
 from whenthen.engine.process.asyncapi.history_messages import HistoryQuestion
 from whenthen.engine.process.asyncapi.rule_messages import RevisionMessage, RuleMarker, RuleText, SeenRules
 from whenthen.engine.process.asyncapi.run_messages import (
+    ArtifactMessage,
     FormatMessage,
     HangRecord,
     HeartbeatText,
@@ -46,8 +47,11 @@ from whenthen.engine.process.asyncapi.run_messages import (
     MemberBeat,
     PauseFlag,
     QueuedRun,
+    SlotLeaseMessage,
+    SlotRate,
     TaskRunMoves,
     ToldEventMessage,
+    VariableMessage,
     WorkerMessage,
 )
 from whenthen.engine.process.asyncapi.source_records import ReaderReportMessage, SourceGoneMessage, SourceStateMessage
@@ -179,6 +183,10 @@ CHANNELS = (
     Channel("Heartbeat", "KV_WT_heartbeats", "$KV.WT_heartbeats.{run}", HeartbeatText, "The heartbeats of flow runs.", TEXT),
     Channel("Worker", "KV_WT_heartbeats", "$KV.WT_heartbeats.worker.{worker}", WorkerMessage, "The workers that are at work."),
     Channel("Slots", "KV_WT_slots", "$KV.WT_slots.{deployment}", HeldSlots, "The holders of the slots of deployments with a concurrency limit."),
+    Channel("SlotRate", "KV_WT_slots", "$KV.WT_slots.rate.{limit}", SlotRate, "How many slots of a named limit were taken that come free with time."),
+    Channel("SlotLease", "KV_WT_slots", "$KV.WT_slots.lease.{lease}", SlotLeaseMessage, "Slots that a program beside the runs has for a time."),
+    Channel("Variable", "KV_WT_variables", "$KV.WT_variables.{variable}", VariableMessage, "The variables that flows and people share."),
+    Channel("Artifact", "ARTIFACTS", "artifacts.{artifact_key}.{run}.{artifact}", ArtifactMessage, "What runs have to show, the newest version of each artifact."),
     Channel("Lease", "KV_WT_leases", "$KV.WT_leases.shard.{shard}", LeaseRecord, "Who evaluates which shard."),
     Channel("Member", "KV_WT_leases", "$KV.WT_leases.member.{member}", MemberBeat, "The heartbeats of evaluators.", TEXT),
     Channel("SourceLease", "KV_WT_sources", "$KV.WT_sources.lease.{source}", LeaseRecord, "Who reads a source that its broker does not share."),
@@ -206,6 +214,11 @@ CHANNELS = (
 )  # fmt: skip
 
 _PARAMETERS = {
+    "limit": "A named limit as a key.",
+    "lease": "Names a lease: 32 hexadecimal digits.",
+    "variable": "The variable's name.",
+    "artifact_key": "The key of the artifact; % without one.",
+    "artifact": "The artifact's id: 32 hexadecimal digits.",
     "webhook": "The webhook's name as a token, shortened to a hash when it is long.",
     "request": "Names a refused request: 32 hexadecimal digits.",
     "digest": "Names a specification: 24 hexadecimal digits, its BLAKE2b hash.",

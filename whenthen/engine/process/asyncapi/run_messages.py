@@ -10,6 +10,7 @@ from pydantic import Field, RootModel
 from whenthen.engine.process.asyncapi.event_messages import MessageModel
 
 __all__ = [
+    "ArtifactMessage",
     "FormatMessage",
     "HangRecord",
     "HeartbeatText",
@@ -19,8 +20,11 @@ __all__ = [
     "MemberBeat",
     "PauseFlag",
     "QueuedRun",
+    "SlotLeaseMessage",
+    "SlotRate",
     "TaskRunMoves",
     "ToldEventMessage",
+    "VariableMessage",
     "WorkerMessage",
 ]
 
@@ -89,6 +93,51 @@ class WorkerMessage(MessageModel):
 class HeldSlots(RootModel[list[str]]):
     """The flow runs that hold the slots of a deployment or work pool with a limit, or attempts of them those of a named limit; behind a space
     the key, where each has slots of its own."""
+
+
+class SlotRate(MessageModel):
+    """How many slots of a limit that come free with time were taken at a moment."""
+
+    taken: float
+    at_s: float
+    """Seconds since 1970."""
+
+
+class SlotLeaseMessage(MessageModel):
+    """Slots that a program beside the runs has for a time."""
+
+    id: str
+    names: list[str]
+    occupy: int
+    until: str
+    lasts_s: float
+
+
+class VariableMessage(MessageModel):
+    """A variable."""
+
+    name: str
+    value: Any
+    tags: list[str]
+    changed: str
+    by: str
+    """Who set it last: `run:<id>`, or `api`."""
+
+
+class ArtifactMessage(MessageModel):
+    """What a run has to show, in its newest version."""
+
+    id: str
+    run: str
+    deployment: str
+    key: str
+    type: str
+    description: str
+    data: Any
+    metadata: dict[str, str]
+    task_run: str
+    created: str
+    updated: str
 
 
 class PauseFlag(MessageModel):

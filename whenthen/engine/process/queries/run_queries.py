@@ -24,9 +24,9 @@ from whenthen.runs import (
     RunPageCollector,
     Stored,
     attempt_logs,
-    run_from_record,
 )
 from whenthen.runs.reports import task_runs
+from whenthen.runs.run_states import run_from_record
 from whenthen.schemas.deployments import (
     TERMINAL,
     FlowRun,

@@ -188,5 +188,7 @@ def flow_store_settings(settings: Settings) -> FlowStoreSettings:
         logs_max_bytes=settings.retain_logs_bytes,
         task_runs_max_age=settings.retain_runs,
         task_runs_max_bytes=settings.retain_task_runs_bytes,
+        artifacts_max_age=settings.retain_runs,
+        artifacts_max_bytes=settings.retain_artifacts_bytes,
         queue_ack_wait=min(timedelta(seconds=30), settings.worker_lost_after / 2),
     )

@@ -1,0 +1,1 @@
+"""The commands for what runs share: variables, artifacts, named limits."""

@@ -1,0 +1,1 @@
+"""Where is kept what runs share? Variables and artifacts over NATS."""

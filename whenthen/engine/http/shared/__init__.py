@@ -1,0 +1,1 @@
+"""Which routes are there for what runs share: variables, artifacts, slots of named limits?"""
