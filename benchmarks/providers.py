@@ -88,7 +88,7 @@ def case_of(provider: Provider) -> Case | None:
 
 def _case(provider: Provider, sample: Sample) -> Case:
     request, now = request_of(provider, sample), time_of_sample(sample)
-    names = [str(event.event) for event in sample.events]
+    names = [str(event["event"]) for event in sample.events]
     if provider.verify:
         key = SECRETS["env:MINE"] if sample.secret is None else sample.secret
         return Case({"preset": provider.name, "secret": "env:MINE"}, request, now, names, key)
