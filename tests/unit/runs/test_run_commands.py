@@ -98,7 +98,7 @@ def test_code_in_a_folder_of_its_own_is_what_paths_are_relative_to(tmp_path: Pat
     (tmp_path / "etl" / "jobs").mkdir(parents=True)
     (tmp_path / "etl" / "main.py").write_text("")
     made = launch(tmp_path, entrypoint="main.py:f", code={"folder": str(tmp_path / "etl")}, working_dir="jobs")
-    assert made.words[-2:] == [str(tmp_path / "etl" / "main.py"), "f"]
+    assert made.words[-3:-1] == [str(tmp_path / "etl" / "main.py"), "f"]
     assert made.cwd == tmp_path / "etl" / "jobs"
     assert str(tmp_path / "etl") in made.env["PYTHONPATH"].split(os.pathsep)
     with pytest.raises(NotFound, match="the code folder '/nonexistent' is not on this machine"):
@@ -121,4 +121,5 @@ def test_code_of_a_repository_is_cloned_by_the_run_itself_which_alone_has_the_to
     }
     assert made.secrets == ("value-of-env:GIT_TOKEN",)
     assert not any("value-of" in word for word in made.words)
+    assert made.arguments == []  # no interpreter waits for it
     assert launch(tmp_path, command="make all", code={"git": "git@host:o/r"}).words[-2:] == ["make", "all"]
