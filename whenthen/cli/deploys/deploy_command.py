@@ -63,7 +63,7 @@ def deploy(
 ) -> None:
     """Register a function as a deployment. Workers of its pool have its code in the folder in which this is called, or in a repository."""
     from whenthen.cli.client import Client, quoted
-    from whenthen.cli.runs import read_parameters  # which imports this module
+    from whenthen.cli.lists.run_changes import read_pairs
 
     times = [("cron", each) for each in cron or ()]
     times += [("interval", each) for each in interval or ()]
@@ -78,7 +78,7 @@ def deploy(
         "entrypoint": entrypoint,
         "code": code or {"folder": str(Path.cwd())},
         "version": version,
-        "parameters": read_parameters(param or []),
+        "parameters": read_pairs(param or [], "--param"),
         "tags": tag,
         "concurrency_limit": limit,
         "work_pool": pool,
