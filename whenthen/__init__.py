@@ -75,6 +75,7 @@ MODULES = frozenset(
         "input",
         "logging",
         "results",
+        "runner",
         "runtime",
         "schedules",
         "serializers",

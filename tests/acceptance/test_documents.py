@@ -377,6 +377,13 @@ def _do_everything(server: Serving, ask: Asked, recorder: Recorder) -> None:
     ask("POST", "/api/rules/plan", json={"files": [{"name": "../x.yaml", "text": ""}]})
     ask("POST", "/api/rules/apply", json={**rules, "expected": 1})
     ask("POST", "/api/rules/apply", json={})
+    registered = {"rule": {"name": "etl/registered", "command": "true"}, "triggers": [{"expect": ["x"]}]}
+    ask("POST", "/api/rules/deployments", json={"deployments": [registered], "script": "/srv/etl.py", "who": "ana"})
+    ask("GET", "/api/deployments/etl%2Fregistered")
+    ask("POST", "/api/rules/deployments", json={"deployments": [{"rule": {"name": "etl/registered"}}]})
+    ask("POST", "/api/rules/deployments", json={"remove": ["etl/nobody"]})
+    ask("POST", "/api/rules/deployments", json={"remove": ["etl/registered"], "preview": True})
+    ask("POST", "/api/rules/deployments", json={"remove": ["etl/registered"]})
     ask("POST", "/api/rules/revisions/1/rollback", json={"who": "ana"})
     ask("POST", "/api/rules/revisions/999/rollback")
     ask("POST", "/api/rules/apply")

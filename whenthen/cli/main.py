@@ -41,6 +41,7 @@ COMMANDS = {
     "history": LazyCommand("whenthen.cli.lists.history_command", "What happened in the last weeks, and how much of it is kept."),
     "watch": LazyCommand("whenthen.cli.watch.watch_command", "Follow everything that happens, filtered: events, decisions, firings, actions, runs, audit. Ctrl-C ends it."),
     "status": LazyCommand("whenthen.cli.inspect", "What the server runs, on which rules, and the problems of a set that was refused."),
+    "deploy": LazyCommand("whenthen.cli.deploys.deploy_command", "Register a function as a deployment. Workers of its pool have its code in the folder in which this is called, or in a repository."),
     "deployments": LazyCommand("whenthen.cli.runs", "Deployments: what can be run, and when it runs by itself."),
     "work-pools": LazyCommand("whenthen.cli.lists.pool_lists", "Work pools: where runs wait for workers, and whether they are paused."),
     "workers": LazyCommand("whenthen.cli.lists.pool_lists", "Workers that are at work: in which pool, since when, and how many runs they have."),

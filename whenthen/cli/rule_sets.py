@@ -19,7 +19,7 @@ from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, print_json, stdout
 
-__all__ = ["add_commands"]
+__all__ = ["MARKS", "add_commands", "who"]
 
 REVISIONS = Listing(
     about="Revisions of the rules that are kept, newest first: who published them, when and how.",
@@ -34,7 +34,7 @@ REVISIONS = Listing(
     ),
     empty="no rules were published",
 )
-_MARKS = {"new": "[green]+[/]", "changed": "[yellow]~[/]", "restarted": "[yellow]![/]", "removed": "[red]-[/]"}
+MARKS = {"new": "[green]+[/]", "changed": "[yellow]~[/]", "restarted": "[yellow]![/]", "removed": "[red]-[/]"}
 
 RulesArgument = Annotated[
     Path | None,
@@ -71,7 +71,7 @@ def plan(
     out = stdout()
     for change in found["changes"]:
         out.print(
-            f"{_MARKS[change['change']]} {change['kind']} {escape(change['name'])}: {escape('; '.join(_details(change)))}"
+            f"{MARKS[change['change']]} {change['kind']} {escape(change['name'])}: {escape('; '.join(_details(change)))}"
         )
     if found["digest"] == found["in_force"]:
         out.print(f"these rules are in force, as revision {found['number']}")
@@ -114,7 +114,7 @@ def rollback(
     from whenthen.cli.client import Client
 
     with Client.connect(url, ca) as client:
-        found = client.post(f"/api/rules/revisions/{revision}/rollback", {"who": _who(), **_expected(expect)})
+        found = client.post(f"/api/rules/revisions/{revision}/rollback", {"who": who(), **_expected(expect)})
     _print(found, as_json=as_json)
 
 
@@ -149,7 +149,7 @@ def _expected(expect: int | None) -> dict[str, int]:
 def _request(rules: Path | None) -> dict[str, Any]:
     """The rules as the API takes them."""
     if rules is None:
-        return {"who": _who()}
+        return {"who": who()}
     from whenthen.rules import rules_files
     from whenthen.schemas.errors import InvalidRules, Problem
 
@@ -167,10 +167,11 @@ def _request(rules: Path | None) -> dict[str, Any]:
         problems.append(Problem(file=str(rules), line=0, column=0, path=(), detail="no rules files (*.yaml) are in it"))
     if problems:
         raise InvalidRules(problems)
-    return {"files": files, "who": _who()}
+    return {"files": files, "who": who()}
 
 
-def _who() -> str:
+def who() -> str:
+    """Who asks, for the record."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # no entry of the user database, as in many containers

@@ -81,8 +81,9 @@ def run_tests(
     junit_file: Annotated[Path | None, typer.Option("--junit", help="Write the report as JUnit XML.")] = None,
 ) -> None:
     """Run the rules' own tests (*.test.yaml) with a virtual clock; exit 1 if one fails."""
-    from whenthen.rules import junit, load_rules, load_tests
-    from whenthen.rules import run_tests as run
+    from whenthen.rules import load_rules
+    from whenthen.rules.test_runner import junit, load_tests
+    from whenthen.rules.test_runner import run_tests as run
 
     report = run(load_rules(rules), load_tests(rules if file is None else file), name=name)
     out = stdout()

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
+from whenthen.cli.deploys.deploy_command import remove_deployment
 from whenthen.cli.lists.listings import (
     ID,
     SINCE,
@@ -122,6 +123,7 @@ def add_commands(app: typer.Typer) -> None:
     deployments.command("pause")(pause_deployment)
     deployments.command("resume")(resume_deployment)
     deployments.command("backfill")(backfill_deployment)
+    deployments.command("remove")(remove_deployment)
     runs = new_group(app, "runs", RUNS.about)
     add_listing(runs, RUNS)
     runs.command("show")(show_run)

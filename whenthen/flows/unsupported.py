@@ -27,7 +27,6 @@ NOT_SUPPORTED = {
     "filesystems": "use pathlib or fsspec in a task; result_storage takes the path of a folder",
     "infrastructure": "start a worker where the flow is to run",
     "locking": "give isolation_level=IsolationLevel.SERIALIZABLE alone; runs of this machine then wait for each other",
-    "runner": "use serve(...)",
     "server": "start `whenthen serve`",
     "settings": "set environment variables; docs/settings.md lists them",
     "task_worker": "submit the task in a flow, or start a deployment (run_deployment)",
@@ -46,11 +45,18 @@ NOT_SUPPORTED = {
     "blocks.system.DateTime": "pass a datetime as a parameter, or keep its text in a Variable",
     "blocks.system.String": "keep the text in a Variable",
     # methods and options
-    "Flow.from_source(<git or bucket>)": "check the code out where the worker runs, and give the path of the folder",
+    "Flow.from_source(<bucket>)": "give a folder or a git repository; or copy the code to where the worker runs, and give the path of the folder",
     "Flow.visualize": "run the flow, and look at its task runs",
     "RunnerDeployment.apply(version_info=...)": "give the deployment a version=...",
     "serve(webserver=True)": "leave it out: `whenthen serve` answers /healthz for all that it runs",
-    "RunnerDeployment.from_storage": "check the code out where the worker runs, and use RunnerDeployment.from_entrypoint",
+    "GitRepository(directories=...)": "leave it out: the whole repository is cloned, without its history",
+    "runner.Runner": "use serve(...)",
+    "runner.storage.RemoteStorage": "copy the code to where the worker runs, and give the path of the folder; or use GitRepository",
+    "deploy(image=...)": "leave it out: nothing is built here; install what the code needs where `whenthen worker` runs for the pool, or give the "
+    "deployment a command that starts a container",
+    "deploy(job_variables=...)": "env and working_dir mean something here; the machine is that of the worker that takes the run",
+    "to_deployment(version_type=...)": "leave it out: version=... is a text",
+    "ConcurrencyLimitConfig(grace_period_seconds=...)": "leave it out: a slot comes free with the end of its run, also where its worker died",
     "Task.apply_async": "use .submit(...) in a flow, or start a deployment (run_deployment)",
     "Task.delay": "use .submit(...) in a flow, or start a deployment (run_deployment)",
     "Task.serve": "use .submit(...) in a flow, or start a deployment (run_deployment)",
@@ -79,8 +85,8 @@ NEEDS_SERVER = {
     "(docs/flows.md, Waiting for people)",
     "resume_flow_run": "call it in a run of a deployment, or use `whenthen runs resume RUN`",
     "RunInput": "input of a run comes through a server; give it as a parameter of the flow",
-    "serve": "write the deployment into the rules, from which `whenthen serve` starts its runs",
-    "deploy": "write the deployment into the rules, which a server reads",
+    "deploy": "set WHENTHEN_URL to the address of one, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN to its token, or start "
+    "`whenthen serve RULES` on this machine",
     "run_deployment": "set WHENTHEN_URL to the address of one, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN to its token; where the "
     "other flow can be imported, call it",
     "get_client": "set WHENTHEN_URL to the address of one, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN to its token",
@@ -96,7 +102,9 @@ NEEDS_SERVER = {
 }
 
 #: those of them that ask the server at `WHENTHEN_URL`; the others ask through the reporter of the run
-BY_ADDRESS = ("get_client", "run_deployment", "Variable.get", "Variable.set", "JSON.load", "JSON.save", "Artifact.get")
+BY_ADDRESS = (
+    "deploy", "get_client", "run_deployment", "Variable.get", "Variable.set", "JSON.load", "JSON.save", "Artifact.get",
+)  # fmt: skip
 
 
 def not_supported(name: str, found: str = "") -> NoReturn:
@@ -137,6 +145,8 @@ def _names_of(module: str) -> Callable[[str], Any]:
 names_of_blocks_system = _names_of("blocks.system")
 names_of_deployments = _names_of("deployments")
 names_of_events = _names_of("events")
+names_of_runner = _names_of("runner")
+names_of_runner_storage = _names_of("runner.storage")
 
 
 def __getattr__(name: str) -> Any:

@@ -28,11 +28,6 @@ from whenthen.rules.replay import (
 from whenthen.rules.replay_diff import (
     ReplayDiff,
 )
-from whenthen.rules.test_runner import (
-    junit,
-    load_tests,
-    run_tests,
-)
 from whenthen.rules.validation_messages import (
     explain,
 )
@@ -51,14 +46,13 @@ __all__ = [
     "explain",
     "explain_event",
     "jsonschema",
-    "junit",
     "load_rules",
-    "load_tests",
     "prefect_import",
     "read_document",
     "recorded",
+    "registering",
     "replay",
     "rules_files",
-    "run_tests",
     "skips_of",
+    "test_runner",
 ]

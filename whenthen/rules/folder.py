@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 
 from whenthen.rules.compilation import Compilation, CompiledRule
 from whenthen.rules.documents import Places, read_document
-from whenthen.rules.plausibility.deployment_warnings import deployment_warnings
+from whenthen.rules.plausibility.deployment_warnings import code_folder, deployment_warnings
 from whenthen.rules.plausibility.entry_parameters import entry_file, entry_parameters, read_syntax
 from whenthen.rules.plausibility.implausible import implausible
 from whenthen.rules.references import (
@@ -32,6 +32,7 @@ from whenthen.rules.references import (
     unknown_names,
     with_owned,
 )
+from whenthen.rules.registering.registered_names import is_registered
 from whenthen.rules.self_triggering import loops
 from whenthen.rules.validation_messages import explain
 from whenthen.schemas.automations import Automation, Notifier, RuleFile
@@ -94,6 +95,7 @@ class Rules:
     files_read: tuple[SourceFile, ...] = field(default=(), compare=False, repr=False)  #: the files as they were read
     base: Path = Path()  #: what entry points and working directories are relative to
     revision: str = ""  #: changes when, and only when, the name or content of a file does
+    own_revision: str = ""  #: the same of the files without those that scripts have registered
     warnings: tuple[Problem, ...] = field(
         default=(), compare=False, repr=False
     )  #: what probably is not meant, in file order
@@ -105,8 +107,10 @@ class Rules:
         deployment = next((one for one in self.deployments if one.name == name), None)
         if deployment is None or deployment.entrypoint is None:
             return None
+        if (folder := code_folder(deployment, self.base)) is None:
+            return None
         point = entry_point(deployment.entrypoint)
-        file = entry_file(point, self.base, self.base / (deployment.working_dir or ""))
+        file = entry_file(point, folder, folder / (deployment.working_dir or ""))
         tree = "" if file is None else read_syntax(file)
         found = None if isinstance(tree, str) else entry_parameters(tree, point.function)
         return None if found is None else found.schema()
@@ -168,7 +172,11 @@ def absent_files(files: Sequence[SourceFile], rules: Rules) -> list[SourceFile]:
     if any(file.trouble for file in files):
         return []
     there = {file.name for file in files if not _is_empty(file.raw)}
-    return [source for source in rules.files_read if source.name not in there and not _is_empty(source.raw)]
+    return [
+        source
+        for source in rules.files_read
+        if source.name not in there and not is_registered(source.name) and not _is_empty(source.raw)
+    ]
 
 
 def _is_empty(raw: bytes) -> bool:
@@ -474,16 +482,23 @@ def _rules(
     warnings: Sequence[Problem],
 ) -> Rules:
     found: dict[str, Any] = {kind: tuple(part.model for part in parts if part.kind == kind) for kind in SINGULAR}
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(f"{len(file.name)}:{file.name}:{len(file.raw)}:".encode("utf-8", "surrogateescape") + file.raw)
+    revision = _digest(files)
+    own = [file for file in files if not is_registered(file.name)]
     names = tuple(file.name for file in files)
     return Rules(
         **found,
         files=names,
         files_read=tuple(files),
         base=base,
-        revision=digest.hexdigest()[:16],
+        revision=revision,
+        own_revision=revision if len(own) == len(files) else _digest(own),
         warnings=tuple(warnings),
         compiled=compiled,
     )
+
+
+def _digest(files: Iterable[SourceFile]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{len(file.name)}:{file.name}:{len(file.raw)}:".encode("utf-8", "surrogateescape") + file.raw)
+    return digest.hexdigest()[:16]

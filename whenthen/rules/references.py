@@ -5,6 +5,7 @@ Called by `folder` once all files are read.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,23 +117,29 @@ def with_owned(parts: Iterable[Part]) -> Iterator[Part]:
 
 
 def stray_paths(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
-    """Each path of a deployment that leads out of `base`, the rules folder, by `..`, by a link, or as it is written."""
-    root = base.resolve()
+    """Each path of a deployment that leads out of `base`, the rules folder, by `..`, by a link, or as it is written; or out of the place of
+    its code."""
     for part in parts:
         if not isinstance(part.model, Deployment):
             continue
+        code = part.model.code
+        outside = "the rules folder" if code is None else "the folder of its code"
+        # links of a repository, or of a folder of another machine, are not to be seen here
+        root = base.resolve() if code is None else Path(os.path.normpath(code.folder or "/repository"))
         entrypoint = None if part.model.entrypoint is None else entry_point(part.model.entrypoint).file
         for field, text in (("working_dir", part.model.working_dir), ("entrypoint", entrypoint)):
             if text is None:
                 continue
             try:
-                found = (root / text).resolve()
+                found = (root / text).resolve() if code is None else Path(os.path.normpath(root / text))
             except (OSError, RuntimeError, ValueError) as error:
                 yield Finding(part=part, path=(field,), detail=f"{text[:200]!r} is no path: {error}")
                 continue
             if not found.is_relative_to(root):
                 through = "" if ".." in Path(text).parts or Path(text).is_absolute() else " (through a link)"
-                detail = f"{text[:200]!r} leads out of the rules folder{through}; move it there, or serve a folder that has both"
+                detail = (
+                    f"{text[:200]!r} leads out of {outside}{through}; move it there, or serve a folder that has both"
+                )
                 if field == "working_dir" and part.model.command is not None:
                     detail += "; a command runs elsewhere with `env -C /folder program`"
                 yield Finding(part=part, path=(field,), detail=detail)

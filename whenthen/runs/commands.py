@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import orjson
 
+from whenthen import checkout
 from whenthen.schemas.deployments import PLACEHOLDER, Deployment, FlowRun
 from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import NotFound, RenderError
@@ -41,6 +42,7 @@ IMPORTED_NAME: Final = "imported.json"  #: of the file that says which modules a
 #: variables that an interpreter, or the libraries below it, read when they start
 _AT_START = frozenset({"LANG", "LANGUAGE", "PATH", "TZ", "HOME", "VIRTUAL_ENV", "GLIBC_TUNABLES"})
 _AT_START_PREFIXES = ("PYTHON", "LD_", "LC_", "MALLOC_")
+_CHECKOUT: Final = Path(checkout.__file__)
 _TRACE = frozenset(name.upper() for name in TRACE_HEADERS)
 _REFERENCE = re.compile(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", re.DOTALL)
 
@@ -68,14 +70,22 @@ def launch_of(
     contained: bool = False,
 ) -> Launch:
     """The process to start for `run`. `root` is the rules folder; `scratch` is a temporary folder of the attempt. `reporting` are the
-    variables by which it tells of itself. One that is to be `contained` finds its program in its image.
+    variables by which it tells of itself. One that is to be `contained` finds its program in its image. Code of a repository is brought by the
+    process itself (`whenthen.checkout`).
 
     Raises:
         RenderError: a parameter is missing or can not be passed.
         NotFound: the program, the folder, the file or a secret does not exist, or is outside of the rules folder.
         OSError: a file in `scratch` can not be written.
     """
-    cwd = _folder(deployment, root)
+    if contained and deployment.code is not None:
+        raise NotFound(
+            "a container has the rules folder and what its image has, and not the `code` of a deployment; put the code there, and "
+            "leave `code` out"
+        )
+    cloned = _is_cloned(deployment)
+    root = _code_root(deployment, root, scratch)
+    cwd = _folder(deployment, root, there=not cloned)
     found = {value: resolve(value) for value in _references(deployment)}
     secret = {name: found[value] for name, value in deployment.secret_parameters.items()}
     parameters = {**secret, **run.parameters}
@@ -87,14 +97,19 @@ def launch_of(
     arguments: list[str] = []
     if deployment.command is not None:
         words = render_words(deployment.command, parameters)
-        if not contained:
+        if not contained and not cloned:
             words[0] = _program(words[0], cwd, env.get("PATH", os.defpath))
     else:
-        where = _where(deployment, root)
-        python = contained_python(deployment, root) if contained else _python(deployment, root, env)
+        where = _where(deployment, root, there=not cloned)
+        python = contained_python(deployment, root) if contained else _python(deployment, root, env, there=not cloned)
         arguments = [where, entry_point(deployment.entrypoint or "").function, str(scratch / IMPORTED_NAME)]
         # as a script, and not with -m: nothing of this package is imported, which would take longer than most functions do
         words = [python, str(RUNNER), *arguments]
+    if cloned:
+        words = [sys.executable, "-I", "-S", str(_CHECKOUT), str(root), deployment.working_dir or ".", "--", *words]
+        env[checkout.VARIABLE] = _checkout(deployment, found)
+        cwd = scratch
+        arguments = []  # none waits for it
     for what, text in [*(("a word of the command", word) for word in words), *env.items()]:
         if "\x00" in text:
             raise RenderError(f"{what} would have a null character, which no process can be given")
@@ -114,14 +129,15 @@ class WarmStart:
 
 
 def warm_start_of(deployment: Deployment, *, root: Path, inherited: Mapping[str, str]) -> WarmStart | None:
-    """How to start an interpreter before there is a run; None where none can wait: for commands, where `preload: []` says so, and where
-    a secret is among what an interpreter is started with.
+    """How to start an interpreter before there is a run; None where none can wait: for commands, for code that each run clones,
+    where `preload: []` says so, and where a secret is among what an interpreter is started with.
 
     Raises:
         NotFound: the interpreter, the folder or the file does not exist, or is outside of the rules folder.
     """
-    if deployment.entrypoint is None or deployment.preload == []:
+    if deployment.entrypoint is None or deployment.preload == [] or _is_cloned(deployment):
         return None
+    root = _code_root(deployment, root, root)
     secret = {name for name, value in deployment.env.items() if _REFERENCE.fullmatch(value)}
     if any(name in _AT_START or name.startswith(_AT_START_PREFIXES) for name in secret):
         return None
@@ -137,9 +153,10 @@ def warm_start_of(deployment: Deployment, *, root: Path, inherited: Mapping[str,
     )
 
 
-def _folder(deployment: Deployment, root: Path) -> Path:
+def _folder(deployment: Deployment, root: Path, *, there: bool = True) -> Path:
+    """The working folder; `there` says whether the code is by now."""
     cwd = _within(root, deployment.working_dir, "working_dir") if deployment.working_dir else root
-    if not cwd.is_dir():
+    if there and not cwd.is_dir():
         raise NotFound(f"working_dir {str(cwd)!r} is not a folder")
     return cwd
 
@@ -177,6 +194,7 @@ def _references(deployment: Deployment) -> list[str]:
     return [
         *(value for value in deployment.env.values() if _REFERENCE.fullmatch(value)),
         *deployment.secret_parameters.values(),
+        *([] if deployment.code is None or deployment.code.token is None else [deployment.code.token]),
     ]
 
 
@@ -254,20 +272,22 @@ def _program(word: str, cwd: Path, path: str) -> str:
     return str(Path(found).absolute())
 
 
-def _where(deployment: Deployment, root: Path) -> str:
+def _where(deployment: Deployment, root: Path, *, there: bool = True) -> str:
     """The file, or the module, of the entry point."""
     point = entry_point(deployment.entrypoint or "")
     if point.file is None:
         return point.where
     file = _within(root, point.file, "entrypoint")
-    if not file.is_file():
+    if there and not file.is_file():
         raise NotFound(f"entrypoint {deployment.entrypoint!r}: there is no file {str(file)!r}")
     return str(file.absolute())
 
 
-def _python(deployment: Deployment, root: Path, env: Mapping[str, str]) -> str:
+def _python(deployment: Deployment, root: Path, env: Mapping[str, str], *, there: bool = True) -> str:
     if deployment.python is None:
         return sys.executable
+    if not there and os.sep in deployment.python:
+        return str((root / deployment.python).absolute())
     return _interpreter(deployment.python, root, env.get("PATH", os.defpath))
 
 
@@ -275,6 +295,33 @@ def contained_python(deployment: Deployment, root: Path) -> str:
     """The interpreter of a function in a container: that of the image, or one in the rules folder, which lies at the same place there."""
     word = deployment.python or "python3"
     return str(root.absolute() / word) if os.sep in word else word
+
+
+def _is_cloned(deployment: Deployment) -> bool:
+    return deployment.code is not None and deployment.code.git is not None
+
+
+def _code_root(deployment: Deployment, root: Path, scratch: Path) -> Path:
+    """What entry point, working folder and interpreter are relative to: the rules folder, or where else the code is or will be."""
+    code = deployment.code
+    if code is None:
+        return root
+    if code.folder is None:
+        return scratch / "code"
+    if not (folder := Path(code.folder)).is_dir():
+        raise NotFound(
+            f"the code folder {code.folder!r} is not on this machine; put the code there, or have a worker take the run where it is"
+        )
+    return folder
+
+
+def _checkout(deployment: Deployment, found: Mapping[str, str]) -> str:
+    """What `whenthen.checkout` is told."""
+    assert deployment.code is not None
+    fields = deployment.code.model_dump(exclude_none=True)
+    if deployment.code.token is not None:
+        fields["token"] = found[deployment.code.token]
+    return orjson.dumps(fields).decode()
 
 
 def _interpreter(word: str, root: Path, path: str) -> str:

@@ -90,7 +90,9 @@ class Worker:
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
         resolve: Callable[[str], str] = read_secret,
         environment: Mapping[str, str] | None = None,
+        places: asyncio.Semaphore | None = None,
     ) -> None:
+        """`places`: how many runs all workers that share it execute at once."""
         self.name = name or f"{os.uname().nodename}-{os.getpid()}-{pool}"
         self.pool = pool
         self._stores = stores
@@ -100,6 +102,7 @@ class Worker:
         self._clock = clock
         self._resolve = resolve
         self._environment = dict(os.environ if environment is None else environment)
+        self._places = places
         self._stopping = asyncio.Event()
         self._draining = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -221,7 +224,8 @@ class Worker:
     async def _handle(self, item: QueuedRun) -> None:
         alive = asyncio.create_task(self._extend_ack_wait(item))
         try:
-            again = await self._process(item)
+            async with self._places or contextlib.nullcontext():
+                again = await self._process(item)
             if again is None:
                 await item.ack()
                 await self._offer_if_resumed(item.run_id)

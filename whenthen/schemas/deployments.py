@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 
 from whenthen.schemas.base import MAX_NAME_CHARS, DeploymentName, Model, Name, ObjectPath, OneOrMany, SecretRef
 from whenthen.schemas.calendar import check_timetable
+from whenthen.schemas.code_places import CodePlace
 from whenthen.schemas.entry_points import MODULE, entry_point
 from whenthen.schemas.inline_code import code_words
 from whenthen.schemas.times import Duration
@@ -227,6 +228,10 @@ class Deployment(Model):
     preload: list[ModuleName] | None = Field(default=None, max_length=100)
     """Modules that interpreters import which wait for runs of an `entrypoint`, besides those that earlier runs have imported; an empty list:
     none waits."""
+    code: CodePlace | None = None
+    """Where the code is, when it is not in the rules folder: `{folder: /srv/etl}` or `{git: https://host/owner/name.git, ref: main}`."""
+    version: str = Field(default="", max_length=200)
+    """Of its code, for people."""
     parameters: dict[str, Any] = Field(default_factory=dict)
     """Defaults; a run's own parameters win."""
     secret_parameters: dict[str, SecretRef] = Field(default_factory=dict, max_length=100)

@@ -24,6 +24,7 @@ WhenthenError
 │   ├── PauseOver         a run was to be resumed whose time for that is over (`runs`)
 │   ├── RevisionTaken     somebody else published rules first (`engine.rule_sets`)
 │   ├── RulesFull         there is no room for a set of rules (`engine.rule_sets`)
+│   ├── NameTaken         a deployment that a script registers has the name of somebody else's (`rules`)
 │   └── RevisionUnusable  a stored revision of the rules can not be used (`engine.rule_sets`)
 │       ├── RevisionDamaged        it is not whole; no process can
 │       └── RevisionNotUnderstood  this version can not compile it

@@ -3,17 +3,41 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from whenthen.schemas.base import DeploymentName, Model, Name, SecretRef
+from whenthen.schemas.base import MAX_NAME_CHARS, DeploymentName, Model, Name, SecretRef
 
-__all__ = ["NamedLimit", "NamedSecret", "WorkPool", "WorkerRecord", "same_name"]
+__all__ = [
+    "NamedLimit",
+    "NamedSecret",
+    "WorkPool",
+    "WorkerRecord",
+    "is_served_pool",
+    "same_name",
+    "served_pool",
+]
 
 _CODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_SERVED = "served:"
+
+
+def served_pool(deployment: str) -> str:
+    """The pool of a deployment that a script serves: of it alone, so that its runs wait for that script, whatever machine it comes back on."""
+    name = _SERVED + deployment.replace("/", ".")
+    if len(name) <= MAX_NAME_CHARS:
+        return name
+    digest = hashlib.blake2b(deployment.encode(), digest_size=8).hexdigest()
+    return f"{name[: MAX_NAME_CHARS - len(digest) - 1].rstrip()}-{digest}"
+
+
+def is_served_pool(name: str) -> bool:
+    """Whether only workers that name this pool work in it: the code of its runs is where its script is."""
+    return name.startswith(_SERVED)
 
 
 class WorkPool(Model):

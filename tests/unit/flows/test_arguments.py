@@ -280,7 +280,7 @@ def test_what_an_option_says_is_done(caplog: pytest.LogCaptureFixture) -> None:
 
     with connected(deploy=[str(run)]) as server:
         assert load.to_deployment("d", cron="0 1 * * *").apply(schedules=[{"cron": "0 2 * * *"}]) == run
-    assert "0 2 * * *" in server.requests[0][1]["deployments"][0]["rule"]
+    assert server.requests[0][1]["deployments"][0]["rule"]["schedules"][0]["cron"] == "0 2 * * *"
 
     used = logging.getLogger("of the user")
     with caplog.at_level("DEBUG", "of the user"), transaction(logger=used) as txn:

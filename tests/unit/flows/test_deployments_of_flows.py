@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from tests.unit.flows.asking import connected
+from tests.unit.flows.repositories import git_repository
 from whenthen import deploy, flow, serve
 from whenthen.client.schemas.actions import DeploymentScheduleCreate
 from whenthen.client.schemas.objects import ConcurrencyLimitConfig
@@ -32,7 +33,15 @@ from whenthen.events import (
     EventTrigger,
     MetricTriggerQuery,
 )
-from whenthen.exceptions import InvalidNameError, MissingFlowError, NeedsServer, NotSupported, ScriptError
+from whenthen.exceptions import (
+    ConfigurationError,
+    InvalidNameError,
+    MissingFlowError,
+    NeedsServer,
+    NotSupported,
+    ScriptError,
+)
+from whenthen.runner.storage import GitRepository
 from whenthen.schedules import Cron, Interval, RRule, Schedule
 from whenthen.schemas.deployments import Deployment
 
@@ -146,22 +155,32 @@ def test_in_an_event_loop_a_deployment_is_awaited() -> None:
     assert asyncio.run(make()) == ("a", "b")
 
 
-def test_without_a_server_the_error_says_how_the_rules_have_it() -> None:
-    with pytest.raises(NeedsServer, match="serve needs a server") as caught:
-        load.serve(
-            "prod",
-            parameters={"day": 2},
-            tags=["nightly"],
-            global_limit=2,
-            schedules=[
-                Cron("0 6 * * *", timezone="Europe/Paris", slug="early"),
-                Interval(90, anchor_date=ANCHOR, parameters={"day": 5}, active=False),
-                RRule("FREQ=DAILY;BYHOUR=8;BYMINUTE=0;BYSECOND=0"),
-            ],
-        )
+def test_the_rules_have_it_as_python_does(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = load.to_deployment(
+        "prod",
+        parameters={"day": 2},
+        tags=["nightly"],
+        concurrency_limit=2,
+        schedules=[
+            Cron("0 6 * * *", timezone="Europe/Paris", slug="early"),
+            Interval(90, anchor_date=ANCHOR, parameters={"day": 5}, active=False),
+            RRule("FREQ=DAILY;BYHOUR=8;BYMINUTE=0;BYSECOND=0"),
+        ],
+    )
+    monkeypatch.delenv("WHENTHEN_URL", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))  # no server of this user is at hand
+    with pytest.raises(
+        NeedsServer, match="deploy needs a server, and WHENTHEN_URL does not say where one is"
+    ) as caught:
+        deploy(made)
     [written] = yaml.safe_load(str(caught.value).partition("\n\n")[2])["deployments"]
     read = Deployment.model_validate(written)
-    assert (read.name, read.parameters, read.tags, read.concurrency_limit) == ("prod", {"day": 2}, ["nightly"], 2)
+    assert (read.name, read.parameters, read.tags, read.concurrency_limit) == (
+        "Load orders/prod",
+        {"day": 2},
+        ["nightly"],
+        2,
+    )
     assert [(one.name, one.active, one.timezone) for one in read.schedules] == [
         ("early", True, "Europe/Paris"),
         ("schedule-2", False, "UTC"),
@@ -169,13 +188,11 @@ def test_without_a_server_the_error_says_how_the_rules_have_it() -> None:
     ]
     assert read.schedules[1].interval == timedelta(seconds=90)
     assert read.schedules[1].anchor == ANCHOR
-    for give in (
-        lambda: deploy(load.to_deployment("d")),
-        lambda: load.deploy("d", work_pool_name="p", image="i"),
-        lambda: load.to_deployment("d").apply(),
-    ):
+    for give in (lambda: load.deploy("d", work_pool_name="p"), lambda: load.to_deployment("d").apply()):
         with pytest.raises(NeedsServer, match="deploy needs a server"):
             give()
+    with pytest.raises(NotSupported, match="nothing is built here"):
+        load.deploy("d", image="i")
 
 
 @given(interval=st.timedeltas(timedelta(seconds=1), timedelta(days=3653)))
@@ -200,11 +217,11 @@ def test_a_server_is_told_json() -> None:
     body = server.requests[0][1]
     assert json.loads(json.dumps(body)) == body
     told = body["deployments"][0]
-    assert yaml.safe_load(told["rule"])[0]["concurrency_limit"] == 2
-    assert (told["collision_strategy"], told["triggers"]) == (
-        "CANCEL_NEW",
-        [{"expect": ["a"], "within": "PT1M", "parameters": {"day": 3}, "name": "d__automation_1"}],
-    )
+    assert told["rule"]["concurrency"] == {"limit": 2, "on_limit": "cancel-new"}
+    assert told["rule"]["work_pool"] == "p"
+    assert told["triggers"] == [
+        {"expect": ["a"], "within": "PT1M", "parameters": {"day": 3}, "name": "d__automation_1"}
+    ]
 
 
 def test_an_async_caller_tells_a_server_the_same() -> None:
@@ -313,7 +330,10 @@ def test_a_flow_is_loaded_from_a_folder(project: Path) -> None:
     assert sys.path == before
     assert flow.from_source(str(project), "jobs.py:Group.inner").name == "inner"  # type: ignore[attr-defined]
     made = RunnerDeployment.from_entrypoint(str(project / "jobs.py:work"), "d", cron="0 1 * * *")
-    assert (made.flow_name, made.entrypoint) == ("work", str(project / "jobs.py:work"))
+    assert (made.flow_name, made.entrypoint, made.code) == ("work", "jobs.py:work", {"folder": str(project)})
+    of_folder = flow.from_source(project, "jobs.py:Group.inner").to_deployment("d")  # type: ignore[attr-defined]
+    assert (of_folder.entrypoint, of_folder.code) == ("jobs.py:Group.inner", {"folder": str(project)})
+    assert RunnerDeployment.from_storage(project, "jobs.py:work", "d").code == {"folder": str(project)}
 
 
 @pytest.mark.parametrize(
@@ -325,9 +345,9 @@ def test_a_flow_is_loaded_from_a_folder(project: Path) -> None:
         ("{}", "jobs.py:plain", MissingFlowError, "it is a function"),
         ("{}", "jobs.py", ValueError, "is not path/to/file.py:function"),
         ("{}", "broken.py:f", ScriptError, "ZeroDivisionError: division by zero"),
-        ("https://github.com/o/r.git", "jobs.py:work", NotSupported, "check the code out where the worker runs"),
-        ("git@github.com:o/r", "jobs.py:work", NotSupported, "check the code out"),
+        ("s3://bucket/flows", "jobs.py:work", NotSupported, "give a folder or a git repository"),
         (7, "jobs.py:work", NotSupported, "found|7"),
+        ("file://{}/none.git", "jobs.py:work", ConfigurationError, "can not be cloned from file://"),
     ],
 )
 def test_what_can_not_be_loaded_says_why(
@@ -339,5 +359,63 @@ def test_what_can_not_be_loaded_says_why(
     assert not [name for name in sys.modules if name.startswith("__whenthen_loader") and "broken" in name]
 
 
+def test_a_repository_is_cloned_and_its_deployments_have_it_from_there(project: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "repository.git"
+    git_repository(folder, {"jobs.py": "from whenthen import flow\n@flow\ndef work(x: int = 5): return x\n"})
+    loaded = flow.from_source(f"file://{folder}", "jobs.py:work")  # type: ignore[attr-defined]
+    assert loaded() == 5
+    made = loaded.with_options(name="other").to_deployment("d")
+    assert (made.full_name, made.entrypoint, made.code) == ("other/d", "jobs.py:work", {"git": f"file://{folder}"})
+    asked = GitRepository(
+        f"file://{folder}", branch="main", credentials={"access_token": "env:GIT_TOKEN"}, include_submodules=True
+    )
+    assert asked.as_code() == {
+        "git": f"file://{folder}",
+        "ref": "main",
+        "token": "env:GIT_TOKEN",
+        "submodules": True,
+    }
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        ({"credentials": {"access_token": "ghp_secret"}}, ConfigurationError, "a reference, never the token itself"),
+        ({"branch": "a", "commit_sha": "b"}, ValueError, "a branch or a commit_sha, not both"),
+        ({"directories": ["a"]}, NotSupported, "the whole repository is cloned"),
+    ],
+)
+def test_a_repository_that_can_not_be_meant_is_refused(options: Any, error: type[Exception], said: str) -> None:
+    with pytest.raises(error, match=said) as caught:
+        GitRepository("https://x/r.git", **options)
+    assert "ghp_secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"job_variables": {"image": "x"}}, "job_variables"),
+        ({"version_type": "GIT"}, "version=... is a text"),
+        ({"concurrency_limit": ConcurrencyLimitConfig(limit=1, grace_period_seconds=60)}, "a slot comes free"),
+    ],
+)
+def test_an_option_that_means_nothing_here_is_refused(options: Any, said: str) -> None:
+    with pytest.raises(NotSupported, match=said):
+        load.to_deployment("d", **options).as_request()
+
+
+def test_a_queue_of_a_pool_is_a_pool_and_the_code_is_below_the_working_directory() -> None:
+    rule = load.to_deployment("d", work_pool_name="p", work_queue_name="fast").as_mapping()
+    assert rule["work_pool"] == "p.fast"
+    assert rule["code"] == {"folder": str(Path.cwd())}
+    assert rule["entrypoint"] == "tests/unit/flows/test_deployments_of_flows.py:load"
+    assert load.to_deployment("d", work_pool_name="p", work_queue_name="default").as_mapping()["work_pool"] == "p"
+
+
+def test_a_number_that_json_does_not_have_is_named() -> None:
+    with pytest.raises(ValueError, match="deployment 'd': parameters holds a number that is not finite"):
+        load.to_deployment("d", parameters={"day": float("inf")}).as_request()
+
+
 def test_a_rule_is_json_inside() -> None:
-    assert json.loads(load.to_deployment("a b").as_rule().splitlines()[0].removeprefix("- name: ")) == "a b"
+    assert json.loads(load.to_deployment("a b").as_rule().splitlines()[0].removeprefix("- name: ")) == "Load orders/a b"

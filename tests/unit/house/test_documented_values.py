@@ -43,6 +43,7 @@ from whenthen.engine.sources.edges import folder_edge, poll_edge, sqs_edge
 from whenthen.flows.reporting import report_file
 from whenthen.history import history_queries, history_retention, projection
 from whenthen.rules.following.playing import MOST_EVENTS, MOST_STOPS
+from whenthen.rules.registering import registration
 from whenthen.runs import WorkerSettings, commands, result_file, runner
 from whenthen.runs.pauses import input_checks
 from whenthen.runs.reports import report_lines, task_runs
@@ -143,6 +144,7 @@ CLAIMS: list[tuple[str, str]] = [
     ("deployments", f"at most {MOST_CATCH_UP.days} days); such a run"),
     ("deployments", f"One of more than {n(backfills.MOST_BACKFILLED)} runs is refused"),
     ("deployments", f"more than {recurrence._MAX_POSITIONS} `BYSETPOS`"),
+    ("deployments", f"A set has at most {n(registration.MOST_REGISTERED)} of them"),
     ("deployments", f"JSON of at most {binary(runner.MAX_RESULT_BYTES)} and {runner.MAX_RESULT_DEPTH} levels"),
     ("deployments", f"when it is at most {decimal(commands._MAX_VARIABLE_BYTES)}"),
     ("deployments", f"a regular file of at most {binary(result_file.MAX_FILE_BYTES)}"),

@@ -13,13 +13,15 @@ import pytest
 import whenthen
 from tools.prefect_page import names_by_module, with_tables
 from whenthen import flow, get_client, task
+from whenthen.blocks.system import Secret
+from whenthen.client.schemas.objects import ConcurrencyLimitConfig
 from whenthen.concurrency.sync import concurrency
 from whenthen.deployments import run_deployment
-from whenthen.deployments.runner import RunnerDeployment
 from whenthen.exceptions import NeedsServer, NotSupported
 from whenthen.flows.execution.reporter import REPORTER, SilentReporter
 from whenthen.flows.unsupported import NEEDS_SERVER, NOT_SUPPORTED, needs_server
 from whenthen.input import receive_input
+from whenthen.runner.storage import GitRepository
 from whenthen.schedules import Cron
 from whenthen.states import Running
 
@@ -40,7 +42,14 @@ def client() -> Any:
 
 #: of what is neither a module nor a name in one: how it is used
 USED = {
-    "Flow.from_source(<git or bucket>)": lambda: flow.from_source("https://x/r.git", "a.py:f"),  # type: ignore[attr-defined]
+    "Flow.from_source(<bucket>)": lambda: flow.from_source("s3://bucket/flows", "a.py:f"),  # type: ignore[attr-defined]
+    "GitRepository(directories=...)": lambda: GitRepository("https://x/r.git", directories=["a"]),
+    "deploy(image=...)": lambda: nothing.deploy("d", image="i"),
+    "deploy(job_variables=...)": lambda: nothing.to_deployment("d", job_variables={"image": "i"}).as_rule(),
+    "to_deployment(version_type=...)": lambda: nothing.to_deployment("d", version_type="GIT"),
+    "ConcurrencyLimitConfig(grace_period_seconds=...)": lambda: nothing.to_deployment(
+        "d", concurrency_limit=ConcurrencyLimitConfig(limit=1, grace_period_seconds=9)
+    ).as_rule(),
     "Flow.visualize": lambda: nothing.visualize(),
     "RunnerDeployment.apply(version_info=...)": lambda: nothing.to_deployment("d").apply(version_info=1),
     "serve(webserver=True)": lambda: nothing.serve("d", webserver=True),
@@ -48,7 +57,6 @@ USED = {
     "receive_input(with_metadata=True)": lambda: receive_input(int, flow_run_id=uuid4(), with_metadata=True),
     "get_client(httpx_settings=...)": lambda: get_client(httpx_settings={"timeout": 3}),
     "get_client(): options of a run": lambda: client().create_flow_run_from_deployment("d", labels={"a": "b"}),
-    "RunnerDeployment.from_storage": lambda: RunnerDeployment.from_storage(),
     "Task.apply_async": lambda: nothing_either.apply_async(),
     "Task.delay": lambda: nothing_either.delay(),
     "Task.serve": lambda: nothing_either.serve(),
@@ -124,10 +132,10 @@ def test_an_address_that_is_set_is_said_to_be_for_others(monkeypatch: pytest.Mon
         NeedsServer,
         match=r"a script is connected to none \(WHENTHEN_URL is not used for this\)",
     ):
-        nothing.serve()
+        Secret(value="x").save("y")
     monkeypatch.delenv("WHENTHEN_URL")
-    with pytest.raises(NeedsServer, match=r"connected to none: write the deployment into the rules"):
-        nothing.serve()
+    with pytest.raises(NeedsServer, match=r"connected to none: secrets are kept outside"):
+        Secret(value="x").save("y")
 
 
 def test_of_a_worker_that_does_not_answer_that_is_said() -> None:
@@ -138,9 +146,9 @@ def test_of_a_worker_that_does_not_answer_that_is_said() -> None:
     token = REPORTER.set(Hears())
     try:
         with pytest.raises(
-            NeedsServer, match=r"serve needs a server, and the worker of this run does not answer this: write"
+            NeedsServer, match=r"Secret.save needs a server, and the worker of this run does not answer this: secrets"
         ):
-            nothing.serve()
+            Secret(value="x").save("y")
     finally:
         REPORTER.reset(token)
 

@@ -10,7 +10,8 @@ import pytest
 from typer.testing import CliRunner
 
 from whenthen.cli.main import app
-from whenthen.rules import load_rules, load_tests, run_tests
+from whenthen.rules import load_rules
+from whenthen.rules.test_runner import load_tests, run_tests
 
 RULES = """
 webhooks:

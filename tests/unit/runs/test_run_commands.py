@@ -77,3 +77,49 @@ def test_a_path_that_a_link_leads_out_of_the_rules_folder_by_now_is_not_followed
     run = new_run(deployment, key="k", parameters={}, now=NOW)
     with pytest.raises(NotFound, match="leads out of the rules folder"):
         launch_of(deployment, run, root=rules, scratch=tmp_path, inherited={}, resolve=read_secret)
+
+
+def launch(tmp_path: Path, **fields: Any) -> Any:
+    deployment = Deployment.model_validate({"name": "d", **fields})
+    scratch = tmp_path / "scratch"
+    scratch.mkdir(exist_ok=True)
+    run = new_run(deployment, key="k", parameters={}, now=NOW)
+    return launch_of(
+        deployment,
+        run,
+        root=tmp_path / "rules",
+        scratch=scratch,
+        inherited={"PATH": os.environ["PATH"]},
+        resolve=lambda reference: f"value-of-{reference}",
+    )
+
+
+def test_code_in_a_folder_of_its_own_is_what_paths_are_relative_to(tmp_path: Path) -> None:
+    (tmp_path / "etl" / "jobs").mkdir(parents=True)
+    (tmp_path / "etl" / "main.py").write_text("")
+    made = launch(tmp_path, entrypoint="main.py:f", code={"folder": str(tmp_path / "etl")}, working_dir="jobs")
+    assert made.words[-3:-1] == [str(tmp_path / "etl" / "main.py"), "f"]
+    assert made.cwd == tmp_path / "etl" / "jobs"
+    assert str(tmp_path / "etl") in made.env["PYTHONPATH"].split(os.pathsep)
+    with pytest.raises(NotFound, match="the code folder '/nonexistent' is not on this machine"):
+        launch(tmp_path, entrypoint="main.py:f", code={"folder": "/nonexistent"})
+    with pytest.raises(NotFound, match="leads out"):
+        launch(tmp_path, entrypoint="../x.py:f", code={"folder": str(tmp_path / "etl")})
+
+
+def test_code_of_a_repository_is_cloned_by_the_run_itself_which_alone_has_the_token(tmp_path: Path) -> None:
+    code = {"git": "https://host/o/r.git", "ref": "main", "token": "env:GIT_TOKEN"}
+    made = launch(tmp_path, entrypoint="flows/main.py:f", code=code, working_dir="flows", python=".venv/bin/python")
+    checkout = made.words.index(str(tmp_path / "scratch" / "code"))
+    assert made.words[checkout + 1 : checkout + 3] == ["flows", "--"]
+    assert made.words[checkout + 3] == str(tmp_path / "scratch" / "code" / ".venv/bin/python")
+    assert made.cwd == tmp_path / "scratch"
+    assert orjson.loads(made.env["WHENTHEN_CHECKOUT"]) == {
+        **code,
+        "token": "value-of-env:GIT_TOKEN",
+        "submodules": False,
+    }
+    assert made.secrets == ("value-of-env:GIT_TOKEN",)
+    assert not any("value-of" in word for word in made.words)
+    assert made.arguments == []  # no interpreter waits for it
+    assert launch(tmp_path, command="make all", code={"git": "git@host:o/r"}).words[-2:] == ["make", "all"]

@@ -1,6 +1,6 @@
 """How is the process reached over HTTP? Events and webhooks in, lists and commands for the command line, probes and metrics.
 
-`answer_models` has the models of all answers.
+`answer_models` has the models of all answers, `request_models` those of requests.
 """
 
 from __future__ import annotations
@@ -16,13 +16,11 @@ from whenthen.engine.http.connections import (
     ConnectionGate,
     ConnectionLimits,
 )
-from whenthen.engine.http.models import answer_models, why_models
+from whenthen.engine.http.models import answer_models, request_models, why_models
 from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
     PauseRequest,
-    RollbackRequest,
-    RuleSetRequest,
     RunRequest,
     bounded,
 )
@@ -51,13 +49,12 @@ __all__ = [
     "Page",
     "PauseRequest",
     "RequestOrigin",
-    "RollbackRequest",
-    "RuleSetRequest",
     "RunRequest",
     "ServerTls",
     "answer_models",
     "bounded",
     "create_app",
     "listen",
+    "request_models",
     "why_models",
 ]

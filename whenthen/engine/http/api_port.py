@@ -17,6 +17,7 @@ from whenthen.engine.http.models.request_models import (
     Listing,
     Page,
     PauseRequest,
+    RegistrationRequest,
     RollbackRequest,
     RuleSetRequest,
     RunRequest,
@@ -138,6 +139,10 @@ class Api(Protocol):
 
     async def apply_rules(self, request: RuleSetRequest) -> answers.RuleRevision:
         """Publish a set of rules. Raises InvalidRules, Conflict (another revision is the current one)."""
+
+    async def register_deployments(self, request: RegistrationRequest) -> answers.Registration:
+        """Make deployments of a script part of the rules, or take some out. Raises InvalidInput, Conflict (somebody else has a name),
+        NotFound."""
 
     async def roll_back_rules(self, number: int, request: RollbackRequest) -> answers.RuleRevision:
         """Publish the rules of an earlier revision. Raises NotFound, Conflict."""

@@ -17,7 +17,7 @@ from whenthen.engine.http.answers import HttpError
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget, header, read_body
 from whenthen.engine.http.models import answer_models as answers
-from whenthen.engine.http.models.request_models import read_rollback, read_rule_set
+from whenthen.engine.http.models.request_models import read_registration, read_rollback, read_rule_set
 from whenthen.sources import decode_json
 
 __all__ = ["RULES_LIMIT", "rule_set_router"]
@@ -73,6 +73,14 @@ def rule_set_router(api: Api, budget: BodyBudget) -> APIRouter:
         current one, or somebody else publishes at the same time; it says who. 403 when rules come from files alone (`rules_from`)."""
         async with body(request) as data:
             return await api.apply_rules(read_rule_set(data))
+
+    @post("/deployments")
+    async def register_deployments(request: Request) -> answers.Registration:
+        """Register deployments of a script, as `serve(...)` and `deploy(...)` do, or take some out. They are part of the rules from then on,
+        beside the files. 409 when a rules file has the name, or another script works for it; 403 when rules come from files alone
+        (`rules_from`)."""
+        async with body(request) as data:
+            return await api.register_deployments(read_registration(data))
 
     @post("/revisions/{number}/rollback")
     async def roll_back_rules(number: Number, request: Request) -> answers.RuleRevision:

@@ -19,6 +19,7 @@ from whenthen.engine.process.commands.audited import audited
 from whenthen.engine.process.commands.automation_commands import AutomationCommands
 from whenthen.engine.process.commands.intake import Intake
 from whenthen.engine.process.commands.orphan_commands import OrphanCommands
+from whenthen.engine.process.commands.registration_commands import RegistrationCommands
 from whenthen.engine.process.commands.rule_commands import RuleCommands
 from whenthen.engine.process.commands.rule_set_commands import RuleSetCommands
 from whenthen.engine.process.commands.run_commands import RunCommands
@@ -78,6 +79,7 @@ class ServerApi:
         dead_letters: DeadLetters,
         reloading: RuleReloading,
         rule_sets: RuleSetCommands,
+        registrations: RegistrationCommands,
         notes: Callable[[], list[str]],
         missing: Callable[[], list[str]],
         describe: Callable[[], answers.Status],
@@ -140,6 +142,12 @@ class ServerApi:
         self.rule_texts = rule_sets.rule_texts
         self.plan_rules = rule_sets.plan_rules
         self.apply_rules = done("rules-applied", rule_sets.apply_rules, told=_revision, refused="rules-refused")
+        self.register_deployments = done(
+            "deployments-registered",
+            registrations.register_deployments,
+            told=lambda made: ", ".join(f"{each.name} {each.change}" for each in made.changes)[:1000],
+            refused="rules-refused",
+        )
         self.roll_back_rules = done(
             "rules-rolled-back", rule_sets.roll_back_rules, told=_revision, refused="rules-refused"
         )

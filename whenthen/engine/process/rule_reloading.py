@@ -98,6 +98,8 @@ class RuleReloading:
             return
         try:
             await self._take(rules)
+        except InvalidRules:  # not together with what scripts have registered
+            raise
         except (InvalidInput, RulesFull) as error:
             # the watcher calls again with these problems
             raise InvalidRules([Problem(file="", line=0, column=0, path=error.path, detail=error.detail)]) from None

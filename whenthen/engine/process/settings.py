@@ -219,6 +219,8 @@ class Settings(BaseSettings):
     """The number of interpreters of each work pool of a process that wait with their imports done; 0: each run starts its own."""
     worker_warm_memory: Bytes = Field(default=256 << 20, ge=0)
     """The memory of all interpreters that wait for runs of one work pool, `256MiB` by default."""
+    runs_at_once: int | None = Field(default=None, ge=1, le=10_000)
+    """How many flow runs a process executes at once, of all its work pools together. Left out: what `worker_concurrency` gives for each."""
     worker_lost_after: Duration = Field(default=timedelta(seconds=60), ge=timedelta(seconds=3))
     """After how long without a heartbeat a flow run is Crashed. The same in all processes."""
     executor_lost_after: Duration = Field(default=timedelta(seconds=15), ge=timedelta(seconds=1))

@@ -70,6 +70,7 @@ class RevisionHow(StrEnum):
     WATCH = "watch"  #: files changed, or were read again on request
     APPLY = "apply"  #: `whenthen apply`
     ROLLBACK = "rollback"  #: `whenthen rollback`: the files of an earlier revision
+    REGISTER = "register"  #: a script registered deployments, or some that scripts registered were taken out
 
 
 class Text(NamedTuple):
@@ -96,6 +97,9 @@ class Revision:
 
     number: int
     digest: str = ""  #: of the set of rules: `Rules.revision`
+    own: str = (
+        ""  #: of the set without what scripts have registered: `Rules.own_revision`; empty where that is the same
+    )
     listing: Text = field(default_factory=lambda: Text("", 0, 0))  #: of the files
     counts: Mapping[str, int] = field(default_factory=dict)  #: automations, webhooks, deployments, notifiers
     at: str = ""  #: RFC 3339
@@ -115,6 +119,7 @@ class Revision:
             {
                 "format": FORMAT,
                 "digest": self.digest,
+                **({"own": self.own} if self.own else {}),
                 "listing": self.listing._asdict(),
                 "counts": dict(self.counts),
                 "at": self.at,
@@ -143,6 +148,7 @@ class Revision:
             return cls(
                 number=number,
                 digest=_text(fields, "digest"),
+                own=_text(fields, "own") if "own" in fields else "",
                 listing=_listing(fields["listing"]),
                 counts={str(kind): int(count) for kind, count in fields["counts"].items()},
                 at=_text(fields, "at"),

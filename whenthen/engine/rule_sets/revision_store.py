@@ -270,8 +270,12 @@ class RevisionStore:
         return seq
 
     async def _note(self, revision: Revision) -> None:
-        if not revision.trouble and await self.published_as(revision.digest) < revision.number:
-            await self._bus.store(seen_rules_subject(revision.digest), str(revision.number).encode())
+        if revision.trouble:
+            return
+        # a start asks for the files that it has, without what scripts have registered beside them
+        for digest in {revision.digest, revision.own or revision.digest}:
+            if await self.published_as(digest) < revision.number:
+                await self._bus.store(seen_rules_subject(digest), str(revision.number).encode())
 
     # -- what goes
 

@@ -198,7 +198,9 @@ class Flow(RunnableFunction[P, R], Deployable):
             "on_running": self.on_running_hooks,
             "local_types": self._local_types,
         }
-        return self._with({**options, **given})
+        made = self._with({**options, **given})
+        made.origin = self.origin
+        return made
 
     def on_cancellation(self, fn: H) -> H:
         """A decorator: `fn(flow, flow_run, state)` is called when a run was cancelled."""

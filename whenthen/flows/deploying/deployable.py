@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from whenthen.flows.argument_kinds import COUNT, TRUTH, Kind, bound_arguments, checked_arguments
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from whenthen.flows.definitions.flow_definition import Flow
+    from whenthen.flows.deploying.code_origins import CodeOrigin
     from whenthen.flows.deploying.deployment_values import ConcurrencyLimitConfig, RunnerDeployment
     from whenthen.flows.deploying.schedule_values import Seconds
 
@@ -26,6 +25,8 @@ LIMIT = Kind(
 
 class Deployable:
     """Options are Prefect's; docs/prefect.md says which mean something here."""
+
+    origin: CodeOrigin | None = None  #: where `from_source` has it from
 
     @checked_arguments()
     def to_deployment(
@@ -87,11 +88,12 @@ class Deployable:
         webserver: bool = False,
         entrypoint_type: Any = None,
     ) -> None:
-        """Start runs of this flow, by its schedules, triggers and when asked, until interrupted.
+        """Start runs of this flow, by its schedules, triggers and when asked, until interrupted: with the server at hand, or one that is
+        started for it.
 
         Raises:
             ValueError: an option can not be understood.
-            NeedsServer: no reporter connects the run to a server.
+            ServerError: the server refuses, or does not go on.
         """
         from whenthen.flows.deploying.given_deployments import serve
 
@@ -149,12 +151,13 @@ class Deployable:
         entrypoint_type: Any = None,
         print_next_steps: bool = True,
         ignore_warnings: bool = False,
-    ) -> UUID | Any:
-        """Give this flow to the server as a deployment, and get its id; in an async run a coroutine of it.
+    ) -> Any:
+        """Give this flow to the server at hand as a deployment, and get its id, which is its name; in an async run a coroutine of it.
 
         Raises:
             ValueError: an option can not be understood.
-            NeedsServer: no reporter connects the run to a server.
+            NeedsServer: there is no server at hand.
+            ServerError: it refuses.
         """
         given = dict(locals())
         from whenthen.flows.deploying.given_deployments import give_deployments
@@ -162,15 +165,16 @@ class Deployable:
 
         not_of_deployments = ("self", "image", "build", "push", "print_next_steps", "ignore_warnings")
         made = self._deployment({key: value for key, value in given.items() if key not in not_of_deployments})
-        return sync_or_awaited(lambda: give_deployments([made], work_pool_name, image)[0])
+        return sync_or_awaited(lambda: give_deployments([made], work_pool_name, image, quiet=not print_next_steps)[0])
 
     @classmethod
     def from_source(cls, source: Any, entrypoint: str) -> Any:
-        """The flow of an entry point below the folder `source`; in an async run a coroutine of it.
+        """The flow of an entry point below the folder `source`, or in the git repository; in an async run a coroutine of it.
 
         Raises:
             FileNotFoundError: there is no such folder or file.
-            NotSupported: `source` is a repository or a bucket.
+            ConfigurationError: the repository can not be cloned.
+            NotSupported: `source` is a bucket.
         """
         from whenthen.flows.deploying.flow_loading import flow_from_source
         from whenthen.flows.services.sync_or_awaited import sync_or_awaited
@@ -180,8 +184,9 @@ class Deployable:
     @classmethod
     async def afrom_source(cls, source: Any, entrypoint: str) -> Flow[..., Any]:
         from whenthen.flows.deploying.flow_loading import flow_from_source
+        from whenthen.flows.services.sync_or_awaited import in_thread
 
-        return flow_from_source(source, entrypoint)
+        return await in_thread(lambda: flow_from_source(source, entrypoint))
 
     def visualize(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Not supported.

@@ -4,30 +4,31 @@ from __future__ import annotations
 
 import inspect
 import json
-import math
 import os
-import re
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 from whenthen.flows.argument_kinds import COUNT, LISTED, MAPPING, NAMES, TEXT, TRUTH, Kind, check, checked_arguments
 from whenthen.flows.definitions.option_checks import BANNED_IN_NAMES
-from whenthen.flows.deploying.schedule_values import DeploymentScheduleCreate, IntervalSchedule, Seconds, schedules_of
+from whenthen.flows.deploying.schedule_values import (
+    DeploymentScheduleCreate,
+    IntervalSchedule,
+    MadeUpAnchor,
+    Seconds,
+    schedules_of,
+)
 from whenthen.flows.flow_errors import InvalidNameError, ParameterTypeError
 from whenthen.flows.unsupported import not_supported
 
 if TYPE_CHECKING:
-    from uuid import UUID
-
     from whenthen.flows.definitions.flow_definition import Flow
     from whenthen.flows.deploying.deployment_triggers import AnyTrigger
 
-__all__ = ["ConcurrencyLimitConfig", "RunnerDeployment", "entrypoint_of"]
+__all__ = ["ConcurrencyLimitConfig", "RunnerDeployment", "checked_deployment_name", "place_of"]
 
-NOT_IN_YAML = re.compile("[\x7f-\x9f\u2028\u2029\ud800-\udfff\ufeff\ufffe\uffff]")
 COLLISIONS = ("ENQUEUE", "CANCEL_NEW")
 
 ENTRYPOINT = Kind(
@@ -83,6 +84,7 @@ class RunnerDeployment:
     work_pool_name: str | None = None
     work_queue_name: str | None = None
     job_variables: dict[str, Any] = field(default_factory=dict)
+    code: dict[str, Any] | None = None  #: where its code is, as `code` of a deployment in the rules
     flow: Flow[..., Any] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -134,6 +136,10 @@ class RunnerDeployment:
             ValueError: an option can not be understood, or two contradict each other.
         """
         found = schedules_of(interval=interval, cron=cron, rrule=rrule, schedule=schedule, schedules=schedules)
+        if version_type is not None:
+            not_supported("to_deployment(version_type=...)", f"{version_type!r:.80}")
+        kind = getattr(entrypoint_type, "value", entrypoint_type)
+        entrypoint, code = place_of(flow, kind)
         made = cls(
             name=name,
             flow_name=flow.name,
@@ -144,7 +150,8 @@ class RunnerDeployment:
             concurrency_limit=concurrency_limit,  # type: ignore[arg-type]  # `__post_init__` takes both
             paused=False if paused is None else paused,
             parameters={} if parameters is None else parameters,
-            entrypoint=entrypoint_of(flow, getattr(entrypoint_type, "value", entrypoint_type)),
+            entrypoint=entrypoint,
+            code=code,
             enforce_parameter_schema=enforce_parameter_schema,
             work_pool_name=work_pool_name,
             work_queue_name=work_queue_name,
@@ -165,20 +172,25 @@ class RunnerDeployment:
         from whenthen.flows.deploying.flow_loading import load_flow_from_entrypoint
 
         made = cls.from_flow(load_flow_from_entrypoint(entrypoint), name, **options)
-        made.entrypoint = entrypoint
+        file, _, function = entrypoint.rpartition(":")
+        if file.endswith(".py"):
+            made.entrypoint, made.code = _in_folder(Path(file), function)
         made.flow_name = flow_name or made.flow_name
         return made
 
     @classmethod
-    def from_storage(cls, *args: Any, **options: Any) -> NoReturn:
-        """Not supported.
+    def from_storage(cls, storage: Any, entrypoint: str, name: str, **options: Any) -> RunnerDeployment:
+        """The deployment of the flow at an entry point of a folder or repository, as `flow.from_source` takes it. Options are those of
+        `from_flow`."""
+        from whenthen.flows.deploying.flow_loading import flow_from_source
 
-        Raises:
-            NotSupported: always.
-        """
-        not_supported("RunnerDeployment.from_storage")
+        return cls.from_flow(flow_from_source(storage, entrypoint), name, **options)
 
-    afrom_storage = from_storage
+    @classmethod
+    async def afrom_storage(cls, storage: Any, entrypoint: str, name: str, **options: Any) -> RunnerDeployment:
+        from whenthen.flows.services.sync_or_awaited import in_thread
+
+        return await in_thread(lambda: cls.from_storage(storage, entrypoint, name, **options))
 
     @checked_arguments(work_pool_name=TEXT.or_none)
     def apply(
@@ -187,12 +199,13 @@ class RunnerDeployment:
         work_pool_name: str | None = None,
         image: str | None = None,
         version_info: Any = None,
-    ) -> UUID:
-        """Give the deployment to the server; with `schedules`, these in the place of its own.
+    ) -> Any:
+        """Give the deployment to the server, and get its id, which is its name; with `schedules`, these in the place of its own.
 
         Raises:
             ValueError: a parameter does not fit the flow.
-            NeedsServer: no reporter connects the run to a server.
+            NeedsServer: there is no server at hand.
+            ServerError: it refuses.
         """
         from whenthen.flows.deploying.given_deployments import give_deployments
 
@@ -209,12 +222,14 @@ class RunnerDeployment:
         """
         if self.flow is None or not self.enforce_parameter_schema:
             return
-        sets = [self.parameters, *(entry.parameters for entry in self.schedules)]
-        sets += [trigger.parameters for trigger in self.triggers if trigger.parameters is not None]
-        for given in sets:
-            self._check(given)
+        for given in (self.parameters, *(entry.parameters for entry in self.schedules)):
+            self._check(given, given)
+        for trigger in self.triggers:
+            given = trigger.parameters or {}
+            self._check(given, {name: value for name, value in given.items() if not _has_template(value)})
 
-    def _check(self, given: Mapping[str, Any]) -> None:
+    def _check(self, given: Mapping[str, Any], values: Mapping[str, Any]) -> None:
+        """Check the names that are given, and those values that are known by now."""
         assert self.flow is not None
         named = inspect.signature(self.flow.fn).parameters
         takes_all = any(one.kind is one.VAR_KEYWORD for one in named.values())
@@ -225,42 +240,75 @@ class RunnerDeployment:
                 f"it has {', '.join(named) or 'none'}"
             )
         try:
-            self.flow.validate_parameters(dict(given))
+            self.flow.validate_parameters(dict(values))
         except ParameterTypeError as error:
             raise ValueError(f"deployment {self.name!r}: {error}") from None
 
     def as_request(self) -> dict[str, Any]:
-        """What a server is told: JSON, with the deployment itself as a rule and its triggers as Prefect writes them."""
-        return {
-            "name": self.name,
-            "flow_name": self.flow_name,
-            "version": self.version,
-            "description": self.description,
-            "paused": self.paused,
-            "rule": self.as_rule(),
-            "triggers": [one.model_dump(mode="json", exclude_defaults=True) for one in self.triggers],
-            "collision_strategy": None
-            if self.concurrency_options is None
-            else self.concurrency_options.collision_strategy,
-            "work_queue_name": self.work_queue_name,
-            "job_variables": self.job_variables,
-        }
+        """What a server is told: JSON, with the deployment itself as a rule and its triggers as Prefect writes them.
+
+        Raises:
+            NotSupported: an option is given that means nothing here.
+        """
+        return {"rule": self.as_mapping(), "triggers": self._triggers()}
 
     def as_rule(self) -> str:
-        """The deployment as an item of `deployments:` in a file of rules, in YAML."""
-        lines = [f"- name: {_flow_style(self.name)}", f"entrypoint: {_flow_style(self.entrypoint)}"]
-        if self.parameters:
-            lines.append(f"parameters: {_flow_style(self.parameters)}")
-        if self.tags:
-            lines.append(f"tags: {_flow_style(self.tags)}")
-        if self.concurrency_limit is not None:
-            lines.append(f"concurrency_limit: {self.concurrency_limit}")
-        if self.work_pool_name:
-            lines.append(f"work_pool: {_flow_style(self.work_pool_name)}")
-        if self.schedules:
-            lines.append("schedules:")
-            lines += [f"  - {_flow_style(self._schedule(*one))}" for one in enumerate(self.schedules)]
-        return "\n  ".join(lines)
+        """The deployment as an item of `deployments:` in a file of rules, in YAML; but for its triggers, which a server translates.
+
+        Raises:
+            NotSupported: an option is given that means nothing here.
+        """
+        from whenthen.yaml_text import list_item
+
+        return list_item(self.as_mapping())
+
+    def as_mapping(self) -> dict[str, Any]:
+        """The fields of the deployment as the rules have them, but for its triggers. What says nothing is left out."""
+        schedules = [self._schedule(number, entry) for number, entry in enumerate(self.schedules)]
+        fields = {
+            "name": self.full_name if self.flow_name else self.name,
+            "description": self.description,
+            "entrypoint": self.entrypoint,
+            "code": self.code,
+            "version": self.version,
+            "parameters": self.parameters,
+            "tags": self.tags,
+            **self._limits(),
+            "work_pool": self._work_pool(),
+            **self._environment(),
+            "schedules": schedules,
+        }
+        return {
+            name: _as_json(self.name, name, value) for name, value in fields.items() if value not in (None, "", [], {})
+        }
+
+    def _triggers(self) -> list[dict[str, Any]]:
+        return [one.model_dump(mode="json", exclude_defaults=True) for one in self.triggers]
+
+    def _limits(self) -> dict[str, Any]:
+        options = self.concurrency_options
+        if options is not None and options.grace_period_seconds is not None:
+            not_supported("ConcurrencyLimitConfig(grace_period_seconds=...)")
+        if options is not None and options.collision_strategy == "CANCEL_NEW":
+            return {"concurrency": {"limit": options.limit, "on_limit": "cancel-new"}}
+        return {"concurrency_limit": self.concurrency_limit}
+
+    def _work_pool(self) -> str | None:
+        """A queue of a pool is a pool of its own."""
+        queue = self.work_queue_name
+        if queue and queue != "default":
+            return f"{self.work_pool_name or 'default'}.{queue}"
+        return self.work_pool_name
+
+    def _environment(self) -> dict[str, Any]:
+        given = {name: value for name, value in self.job_variables.items() if value not in (None, "", {}, [])}
+        found: dict[str, Any] = {}
+        if isinstance(env := given.pop("env", {}), Mapping):
+            found["env"] = {str(name): str(value) for name, value in env.items() if value is not None}
+        found["working_dir"] = given.pop("working_dir", None)
+        for name, value in given.items():
+            not_supported("deploy(job_variables=...)", f"{name}={value!r:.80}")
+        return found
 
     def _schedule(self, number: int, entry: DeploymentScheduleCreate) -> dict[str, Any]:
         item: dict[str, Any] = {"name": entry.slug or ("default" if number == 0 else f"schedule-{number + 1}")}
@@ -268,7 +316,8 @@ class RunnerDeployment:
             from whenthen.schemas.times import format_duration  # not before it is written: it imports pydantic
 
             item["interval"] = format_duration(entry.schedule.interval)
-            item["anchor"] = entry.schedule.anchor_date.isoformat()
+            if not isinstance(entry.schedule.anchor_date, MadeUpAnchor):
+                item["anchor"] = entry.schedule.anchor_date.isoformat()
         else:
             item.update(
                 {key: getattr(entry.schedule, key) for key in ("cron", "rrule") if hasattr(entry.schedule, key)}
@@ -282,24 +331,35 @@ class RunnerDeployment:
         return item
 
 
-def entrypoint_of(flow: Flow[..., Any], kind: str | None = None) -> str:
-    """Where a flow is found: `path/to/file.py:function` from the working directory, or `package.module:function`.
+def place_of(flow: Flow[..., Any], kind: str | None = None) -> tuple[str, dict[str, Any]]:
+    """Where a flow is found: `path/to/file.py:function` or `package.module:function`, and the folder or repository that this is relative to. Of
+    a flow of this program that is the working directory, or the folder of its file when it is elsewhere.
 
     Raises:
         ValueError: the flow was written at a prompt or in a notebook.
     """
     check("deployment", {"entrypoint_type": ENTRYPOINT.or_none}, {"entrypoint_type": kind})
+    if flow.origin is not None:
+        return flow.origin.entrypoint, flow.origin.code
     fn = flow.fn
     name = getattr(fn, "__qualname__", type(fn).__name__)
     if kind == "module_path":
-        return f"{fn.__module__}:{name}"
+        return f"{fn.__module__}:{name}", {"folder": os.getcwd()}
     module = sys.modules.get(fn.__module__)
     path = getattr(module, "__file__", None) or inspect.unwrap(fn).__code__.co_filename
     if not path or path.startswith("<") or not Path(path).exists():
         raise ValueError(
             f"flow {flow.name!r} was written at a prompt and is in no file, so that no server can load it; write it into a file"
         )
-    return f"{os.path.relpath(path)}:{name}"
+    return _in_folder(Path(path), name)
+
+
+def _in_folder(path: Path, function: str) -> tuple[str, dict[str, Any]]:
+    """The entry point of a function of a file, and the folder that it is relative to."""
+    path, folder = path.absolute(), Path.cwd()
+    if not path.is_relative_to(folder):
+        folder = path.parent
+    return f"{path.relative_to(folder)}:{function}", {"folder": str(folder)}
 
 
 def checked_deployment_name(name: Any) -> str:
@@ -312,14 +372,27 @@ def checked_deployment_name(name: Any) -> str:
     return Path(name).stem if name.endswith(".py") else name
 
 
-def _flow_style(value: Any) -> str:
-    """A value as JSON that YAML reads as the same: it allows fewer characters, and takes 1e+16 for a text."""
+def _has_template(value: Any) -> bool:
+    if isinstance(value, str):
+        return "{{" in value or "{%" in value or value.startswith(("$.", "$["))
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_flow_style(str(key))}: {_flow_style(one)}" for key, one in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(map(_flow_style, value)) + "]"
-    if isinstance(value, float) and math.isfinite(value):
-        digits, e, exponent = repr(value).partition("e")
-        return f"{digits}.0e{exponent}" if e and "." not in digits else repr(value)
-    written = json.dumps(value, default=str, ensure_ascii=False)
-    return NOT_IN_YAML.sub(lambda found: f"\\u{ord(found[0]):04x}", written)
+        return any(map(_has_template, value.values()))
+    return isinstance(value, (list, tuple)) and any(map(_has_template, value))
+
+
+def _as_json(deployment: str, name: str, value: Any) -> Any:
+    """A value as JSON; what is none, such as a date, as its text.
+
+    Raises:
+        ValueError: it holds a number that JSON does not have.
+    """
+    from pydantic_core import to_jsonable_python
+
+    made = to_jsonable_python(value, fallback=str, inf_nan_mode="constants")
+    try:
+        json.dumps(made, allow_nan=False)
+    except ValueError:
+        raise ValueError(
+            f"deployment {deployment!r}: {name} holds a number that is not finite, which JSON does not have"
+        ) from None
+    return made

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import importlib.util
-import os
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from whenthen.flows.flow_errors import MissingFlowError, ScriptError
-from whenthen.flows.unsupported import not_supported
+from whenthen.flows.deploying.code_origins import CodeOrigin, GitRepository, storage_of
+from whenthen.flows.deploying.loading_now import loading
+from whenthen.flows.flow_errors import ConfigurationError, MissingFlowError, ScriptError
+from whenthen.flows.services.environment_values import secret_of
 
 if TYPE_CHECKING:
     from whenthen.flows.definitions.flow_definition import Flow
@@ -45,16 +49,34 @@ def load_flow_from_entrypoint(entrypoint: str, folder: Path | None = None) -> Fl
 
 
 def flow_from_source(source: Any, entrypoint: str) -> Flow[..., Any]:
-    """The flow of an entry point below a folder.
+    """The flow of an entry point below a folder, or in a repository, which is cloned into a temporary folder for as long as this program runs.
+    Its deployments have their code from there.
 
     Raises:
         FileNotFoundError: there is no such folder or file.
-        NotSupported: the source is a repository or a bucket.
+        ConfigurationError: the repository can not be cloned.
+        NotSupported: the source is a bucket.
     """
-    written = str(source) if isinstance(source, (str, os.PathLike)) else None
-    if written is None or "://" in written or written.startswith("git@") or written.endswith(".git"):
-        not_supported("Flow.from_source(<git or bucket>)", f"{source!r:.100}")
-    return load_flow_from_entrypoint(entrypoint, Path(written))
+    storage = storage_of(source)
+    folder = _cloned(storage) if isinstance(storage, GitRepository) else Path(storage.path)
+    loaded = load_flow_from_entrypoint(entrypoint, folder)
+    loaded.origin = CodeOrigin(entrypoint=entrypoint, code=storage.as_code())
+    return loaded
+
+
+def _cloned(storage: GitRepository) -> Path:
+    from whenthen.checkout import CloneFailed, clone
+
+    folder = Path(tempfile.mkdtemp(prefix="whenthen-source-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    wanted = storage.as_code()
+    if token := wanted.get("token"):
+        wanted["token"] = secret_of(token, "GitRepository")
+    try:
+        clone(wanted, folder)
+    except CloneFailed as error:
+        raise ConfigurationError(f"flow.from_source: {error}") from None
+    return folder
 
 
 def _module_of_file(path: Path) -> Any:
@@ -89,7 +111,8 @@ def _loaded(what: str, load: Any, folder: Path | None) -> Any:
     if first is not None:
         sys.path.insert(0, first)
     try:
-        return load()
+        with loading():
+            return load()
     except Exception as error:
         raise ScriptError(f"{what}: can not be loaded: {type(error).__name__}: {error}") from error
     finally:

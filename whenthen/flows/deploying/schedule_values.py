@@ -20,6 +20,7 @@ __all__ = [
     "DeploymentScheduleCreate",
     "Interval",
     "IntervalSchedule",
+    "MadeUpAnchor",
     "RRule",
     "RRuleSchedule",
     "Schedule",
@@ -27,6 +28,17 @@ __all__ = [
 ]
 
 Seconds = int | float | timedelta
+
+
+class MadeUpAnchor(datetime):
+    """The moment at which a schedule was made that was given no anchor. The rules have none then, so that a script that is started again
+    registers the same."""
+
+
+def _now() -> MadeUpAnchor:
+    now = utc_now()
+    return MadeUpAnchor.combine(now.date(), now.timetz())
+
 
 OPTIONS = {
     "cron": TEXT,
@@ -60,7 +72,7 @@ class IntervalSchedule:
     """The same time again and again, counted from `anchor_date`."""
 
     interval: timedelta
-    anchor_date: datetime = field(default_factory=utc_now)
+    anchor_date: datetime = field(default_factory=_now)
     timezone: str | None = None
 
     def __post_init__(self) -> None:
@@ -94,7 +106,7 @@ class Schedule:
     cron: str | None = None
     rrule: str | None = None
     timezone: str | None = None
-    anchor_date: datetime = field(default_factory=utc_now)
+    anchor_date: datetime = field(default_factory=_now)
     day_or: bool = True
     active: bool = True
     parameters: dict[str, Any] = field(default_factory=dict)
@@ -172,7 +184,7 @@ def Interval(
     """A schedule by a time between runs, in seconds or as a timedelta, counted from `anchor_date` or now."""
     return Schedule(
         interval=_duration(interval),
-        anchor_date=utc_now() if anchor_date is None else anchor_date,
+        anchor_date=_now() if anchor_date is None else anchor_date,
         timezone=timezone,
         active=active,
         parameters={} if parameters is None else parameters,

@@ -13,7 +13,7 @@ from typing import Any
 
 from whenthen.flows.flow_errors import ConfigurationError, InvalidNameError
 
-__all__ = ["checked_name", "from_environment", "read_json", "text_of_file", "variable_of"]
+__all__ = ["checked_name", "from_environment", "read_json", "secret_of", "text_of_file", "variable_of"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MAX_NAME_CHARS = 255
@@ -43,14 +43,23 @@ def from_environment(kind: str, name: str, what: str) -> str | None:
     written = os.environ.get(variable)
     if written is None:
         return None
-    if written.startswith("file:"):
-        return text_of_file(written[5:], variable)
-    if written.startswith("env:") and written[4:].isidentifier():
-        found = os.environ.get(written[4:])
-        if not found:
-            raise ConfigurationError(f"{variable}: {written} is empty or not set")
-        return found
+    if written.startswith("file:") or (written.startswith("env:") and written[4:].isidentifier()):
+        return secret_of(written, variable)
     return written
+
+
+def secret_of(reference: str, what: str) -> str:
+    """The value of `file:/path` or `env:NAME`; `what` has it.
+
+    Raises:
+        ConfigurationError: it leads nowhere. Shows the reference only.
+    """
+    if reference.startswith("file:"):
+        return text_of_file(reference[5:], what)
+    found = os.environ.get(reference.removeprefix("env:"))
+    if not found:
+        raise ConfigurationError(f"{what}: {reference} is empty or not set")
+    return found
 
 
 def read_json(text: str) -> Any:

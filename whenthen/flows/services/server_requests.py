@@ -59,6 +59,15 @@ class ServerAddress:
             raise needs_server(what)
         return cls(url, _token(url))
 
+    @classmethod
+    def at(cls, url: str) -> ServerAddress:
+        """The server at `url`, with the token that is known for it."""
+        return cls(url, _token(url))
+
+    @property
+    def has_token(self) -> bool:
+        return self._token is not None
+
     def get(self, path: str, **query: Any) -> Any:
         """The JSON of an answer.
 

@@ -24,7 +24,7 @@ from whenthen.schemas.deployments import PLACEHOLDER, Deployment
 from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath
 
-__all__ = ["deployment_warnings"]
+__all__ = ["code_folder", "deployment_warnings"]
 
 _UNKNOWN = frozenset({"PATH", "VIRTUAL_ENV"})  #: a deployment that sets one of these may find other programs
 
@@ -49,7 +49,10 @@ def deployment_warnings(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
     program_at = cache(shutil.which)  # which looks through all of PATH
     for part in parts:
         if isinstance(part.model, Deployment):
-            found = _Deployment(part, base, files, program_at)
+            folder = code_folder(part.model, base)
+            if folder is None:
+                continue
+            found = _Deployment(part, folder, files, program_at)
             yield from found.warnings()
             if found.takes is not None:
                 takes[part.name] = (part.model, found.takes)
@@ -64,6 +67,14 @@ def deployment_warnings(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
                             wanted, {*deployment.parameters, *deployment.secret_parameters, *given}, given
                         ):
                             yield _warning(part, (*path, "parameters"), detail)
+
+
+def code_folder(deployment: Deployment, base: Path) -> Path | None:
+    """Where the code of a deployment is on this machine; None when it is elsewhere."""
+    if deployment.code is None:
+        return base
+    folder = None if deployment.code.folder is None else Path(deployment.code.folder)
+    return folder if folder is not None and folder.is_dir() else None
 
 
 class _Deployment:

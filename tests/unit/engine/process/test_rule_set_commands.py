@@ -31,9 +31,15 @@ def test_sets_of_many_requests_are_compiled_one_at_a_time(monkeypatch: pytest.Mo
     async def published_as(_digest: str) -> int:
         return 0
 
+    async def with_registered(rules: Rules) -> Rules:
+        return rules
+
     monkeypatch.setattr(rule_set_commands, "compile_files", compile_alone)
     parts: Any = SimpleNamespace(
-        now=SimpleNamespace(rules=Rules(), number=1, shards=[]), published_as=published_as, notes=lambda: []
+        now=SimpleNamespace(rules=Rules(), number=1, shards=[]),
+        published_as=published_as,
+        notes=lambda: [],
+        with_registered=with_registered,
     )
 
     async def none_open(_triggers: Sequence[str]) -> int:

@@ -158,6 +158,7 @@ ROUTES: Final[Mapping[tuple[str, str], Need | AccessScope]] = MappingProxyType(
         ("POST", "/api/rules/plan"): _OPERATE,
         # rules start commands
         ("POST", "/api/rules/apply"): _ADMIN,
+        ("POST", "/api/rules/deployments"): _ADMIN,
         ("POST", "/api/rules/revisions/{number}/rollback"): _ADMIN,
     }
 )

@@ -223,7 +223,7 @@ class RuleRevision(AnswerModel):
     """Of the process that published it."""
     pid: int
     how: str
-    """start, watch, apply or rollback."""
+    """start, watch, apply, rollback or register."""
     path: str
     """Where the files were, on that host."""
     rolled_back_to: int | None = None
@@ -279,6 +279,19 @@ class RulePlan(AnswerModel):
     notes: list[str] = []
 
 
+class Registration(AnswerModel):
+    """What became of deployments that a script gave."""
+
+    number: int
+    """The revision in force."""
+    changes: list[PlannedChange]
+    """Of deployments and of the automations that belong to them."""
+    unchanged: list[str] = []
+    """Deployments that were there already, as they are."""
+    notes: list[str] = []
+    """What may not be meant: parameters that the function does not take, triggers that mean something else here."""
+
+
 class RulesInForce(AnswerModel):
     path: str
     """Of the files of this process; empty when it has none."""
@@ -319,6 +332,8 @@ class Status(AnswerModel):
     nats: str | None
     embedded: bool
     """Whether this process started its NATS server."""
+    data_dir: str = ""
+    """Where that server keeps its streams, and the credentials for workers of the same user; empty without one."""
     up_seconds: float
     missing: list[str]
     """What is not ready."""

@@ -15,6 +15,7 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    StrictBool,
     StrictFloat,
     StrictInt,
     StrictStr,
@@ -27,11 +28,13 @@ from whenthen.schemas.events import EventLimits
 from whenthen.schemas.times import Duration
 
 __all__ = [
+    "GivenDeployment",
     "HookRequest",
     "Listing",
     "NewEvent",
     "Page",
     "PauseRequest",
+    "RegistrationRequest",
     "RequestModel",
     "ResumeRequest",
     "RollbackRequest",
@@ -44,6 +47,7 @@ __all__ = [
     "read_hook_request",
     "read_key",
     "read_pause_request",
+    "read_registration",
     "read_resume_request",
     "read_rollback",
     "read_rule_set",
@@ -271,6 +275,41 @@ class HookRequest(RequestModel):
 def read_hook_request(data: Any) -> HookRequest:
     """A request that is tried. Raises `HttpError` (400), with the field at fault."""
     return _read(HookRequest, data)
+
+
+class GivenDeployment(RequestModel):
+    """A deployment that a script registers."""
+
+    rule: dict[str, Any]
+    """Its fields, as in `deployments:` of the rules."""
+    triggers: Annotated[list[dict[str, Any]], Field(max_length=100)] = []
+    """What starts it: as in `triggers:` of a deployment, or as Prefect's classes of triggers are written."""
+
+
+class RegistrationRequest(RequestModel):
+    """Deployments that a script registers, or that are taken out."""
+
+    deployments: Annotated[list[GivenDeployment], Field(max_length=1000)] = []
+    script: Annotated[StrictStr, Field(max_length=4096), AfterValidator(_printable)] = ""
+    """The path of the script."""
+    served: StrictBool = False
+    """Whether the script works for them, too. Then what it served before and is not among them any more is taken out."""
+    remove: Annotated[list[Annotated[StrictStr, Field(max_length=400)]], Field(max_length=1000)] = []
+    """Names of deployments that are taken out; nothing is registered then."""
+    who: Annotated[StrictStr, Field(max_length=200), AfterValidator(_printable)] = ""
+    """Who asks, for the record. It proves nothing."""
+    preview: StrictBool = False
+    """Whether nothing is changed."""
+
+
+def read_registration(data: Any) -> RegistrationRequest:
+    """What a script registers. Raises `HttpError` (400), with the field at fault."""
+    request = _read(RegistrationRequest, data)
+    if bool(request.deployments) == bool(request.remove) and (request.remove or not request.served):
+        raise HttpError(
+            400, "invalid_request", "deployments to register, or names to remove; one of them", path=("deployments",)
+        )
+    return request
 
 
 def read_rule_set(data: Any) -> RuleSetRequest:

@@ -116,6 +116,18 @@ class DeploymentSummary(AnswerModel):
     description: str
 
 
+class CodeState(AnswerModel):
+    """Where the code of a deployment is: a folder on the worker's machine, or a repository that is cloned for each run."""
+
+    folder: str = ""
+    git: str = ""
+    ref: str = ""
+    """Of the repository; absent for its default branch."""
+    token: str = ""
+    """Where the token of the repository is read, `env:NAME` or `file:/path`; absent without one."""
+    submodules: bool = False
+
+
 class DeploymentDetail(DeploymentSummary):
     """A deployment as the rules have it, and how it stands."""
 
@@ -127,6 +139,10 @@ class DeploymentDetail(DeploymentSummary):
     """The interpreter of an entry point; absent for the worker's own."""
     preload: list[str] | None = None
     """Modules that interpreters import which wait for its runs; absent where none are named."""
+    code: CodeState | None = None
+    """Where its code is; absent where that is the rules folder."""
+    version: str = ""
+    """Of its code."""
     parameters: dict[str, Any]
     secret_parameters: dict[str, str] = {}
     """Where each is read when a run starts, `env:NAME` or `file:/path`; absent without any."""

@@ -34,6 +34,8 @@ class RevisionMessage(MessageModel):
     format: int
     digest: str
     """Of all files with their names."""
+    own: str = ""
+    """Of the files without those that scripts have registered; absent where there are none of these."""
     listing: StoredText
     """The list of the files."""
     counts: dict[str, int]

@@ -7,14 +7,15 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
-from whenthen.engine.http import RollbackRequest, RuleSetRequest
 from whenthen.engine.http import answer_models as answers
+from whenthen.engine.http import request_models as requests
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
 from whenthen.engine.process.revisions.setting_checks import Checker
 from whenthen.engine.process.rule_registry import RuleRegistry
 from whenthen.engine.rule_sets import Revision, RevisionStore
 from whenthen.rules import Rules, SourceFile, compile_files, load_rules
 from whenthen.rules.changes import RuleChange, planned_changes
+from whenthen.rules.registering import registered_names
 from whenthen.schemas.errors import Conflict, InvalidInput, NotFound, Refused
 
 __all__ = ["RuleSetCommands"]
@@ -70,16 +71,16 @@ class RuleSetCommands:
             files=[answers.RuleText(name=file.name, text=file.raw.decode("utf-8", "replace")) for file in files],
         )
 
-    async def plan_rules(self, request: RuleSetRequest) -> answers.RulePlan:
+    async def plan_rules(self, request: requests.RuleSetRequest) -> answers.RulePlan:
         rules = await self._rules(request)
         now = self._rule_registry.now
         earlier = await self._store.published_as(rules.revision)
         return answers.RulePlan(
             number=now.number,
-            in_force=now.rules.revision,
+            in_force=now.rules.own_revision,
             digest=rules.revision,
             published_before=earlier or None,
-            changes=await self._with_windows(planned_changes(now.rules, rules)),
+            changes=await self._with_windows(planned_changes(now.rules, await self._in_force.with_registered(rules))),
             notes=self._in_force.notes(),
         )
 
@@ -100,19 +101,23 @@ class RuleSetCommands:
             found.append(answers.PlannedChange(**fields))
         return found
 
-    async def apply_rules(self, request: RuleSetRequest) -> answers.RuleRevision:
+    async def apply_rules(self, request: requests.RuleSetRequest) -> answers.RuleRevision:
         if request.files is not None:  # those on disk are files
-            self._check_from_api()
+            self.check_from_api()
         rules = await self._rules(request)
         revision = await self._in_force.apply(rules, who=request.who, expected=request.expected)
         return _described(revision, revision.number)
 
-    async def roll_back_rules(self, number: int, request: RollbackRequest) -> answers.RuleRevision:
-        self._check_from_api()
+    async def roll_back_rules(self, number: int, request: requests.RollbackRequest) -> answers.RuleRevision:
+        self.check_from_api()
         revision = await self._in_force.rollback(number, who=request.who, expected=request.expected)
         return _described(revision, revision.number)
 
-    def _check_from_api(self) -> None:
+    def check_from_api(self) -> None:
+        """
+        Raises:
+            RulesFromFilesAlone: rules may not come from requests.
+        """
         if not self._from_api:
             raise RulesFromFilesAlone(
                 f"rules come from files alone here (rules_from); change those at {self._path or 'the rules folder of a process'}, which are "
@@ -120,11 +125,11 @@ class RuleSetCommands:
                 status=403,
             )
 
-    async def _rules(self, request: RuleSetRequest) -> Rules:
+    async def _rules(self, request: requests.RuleSetRequest) -> Rules:
         async with self._compiling:
             return await self._compiled(request)
 
-    async def _compiled(self, request: RuleSetRequest) -> Rules:
+    async def _compiled(self, request: requests.RuleSetRequest) -> Rules:
         kept = self._rule_registry.now.rules
         if request.files is None:
             if self._path is None:
@@ -132,6 +137,12 @@ class RuleSetCommands:
             return await asyncio.to_thread(load_rules, self._path, also=self._also, kept=kept)
         if not request.files:
             raise InvalidInput("no rules files; name a folder that has some", path=("files",))
+        for index, each in enumerate(request.files):
+            if registered_names.is_registered(each.name):
+                raise InvalidInput(
+                    "what scripts have registered is no file of a rules folder, and stays; leave it out",
+                    path=("files", index, "name"),
+                )
         files = [SourceFile(name=file.name, raw=file.text.encode("utf-8", "surrogatepass")) for file in request.files]
         files.sort(key=lambda file: file.name)
         return await asyncio.to_thread(compile_files, kept.base, files, also=self._also, kept=kept)

@@ -46,6 +46,8 @@ class DeploymentQueries:
             rule["expect_within"] = (
                 "" if found.expectation.within is None else format_duration(found.expectation.within)
             )
+        if found.code is not None:
+            rule["code"] = found.code.model_dump(exclude_defaults=True)
         schema = await asyncio.to_thread(self._rule_registry.now.rules.entry_schema, name)
         if schema is not None:
             rule["parameter_schema"] = schema

@@ -69,6 +69,7 @@ class RulePublisher:
             Revision(
                 number=0,
                 digest=rules.revision,
+                own="" if rules.own_revision == rules.revision else rules.own_revision,
                 counts=rules.counts(),
                 at=format_time(datetime.now(UTC)),
                 who=who or publisher["who"],

@@ -16,7 +16,8 @@ from pathlib import Path
 from whenthen.engine.process.revisions.compiled_revisions import read_revision
 from whenthen.engine.process.revisions.rule_publishing import RulePublisher, absolute
 from whenthen.engine.rule_sets import Revision, RevisionHow, RevisionStore, RevisionTaken, RevisionUnusable, RulesFull
-from whenthen.rules import Rules
+from whenthen.rules import Rules, compile_files
+from whenthen.rules.registering import registration
 from whenthen.schemas.errors import InvalidRules, Problem, SetupError
 
 __all__ = ["StartingRules", "rules_at_start"]
@@ -62,6 +63,8 @@ async def rules_at_start(
         except RevisionTaken as taken:
             log.info("%s; looking again", taken)
             current = await store.current()
+        except InvalidRules as refused:  # by themselves they are sound
+            files = refused
     base = None if path is None else _base(path)
     if files is None:
         return await _without_files(store, current or await _first(store, 0.0 if own_path_only else WAIT_S))
@@ -78,24 +81,42 @@ async def rules_at_start(
 async def _with_files(
     store: RevisionStore, files: Rules, current: Revision | None, publisher: RulePublisher | None
 ) -> StartingRules:
-    if current is not None and not current.trouble and current.digest == files.revision:
-        return StartingRules(rules=files, number=current.number, files=files)
+    rules = await _with_registered(store, files, current)
+    if current is not None and not current.trouble and current.digest == rules.revision:
+        return StartingRules(rules=rules, number=current.number, files=files)
     earlier = await store.published_as(files.revision)
     if publisher is not None and not earlier:
         try:
-            revision = await publisher.publish(files, RevisionHow.START, after=current)
-            return StartingRules(rules=files, number=revision.number, files=files)
+            revision = await publisher.publish(rules, RevisionHow.START, after=current)
+            return StartingRules(rules=rules, number=revision.number, files=files)
         except RulesFull as error:
             if current is None:
                 raise
             log.error("%s; the stored rules stay in force", error)
     if current is None:
         return StartingRules(rules=files, number=0, files=files)
-    rules, found = await _newest_usable(store, current, base=files.base, kept=files)
-    if rules is None or found is None:
+    usable, found = await _newest_usable(store, current, base=files.base, kept=files)
+    if usable is None or found is None:
         log.error("no stored revision of the rules can be used; the files are in force in this process")
         return StartingRules(rules=files, number=earlier, files=files)
-    return StartingRules(rules=rules, number=found.number, files=files)
+    return StartingRules(rules=usable, number=found.number, files=files)
+
+
+async def _with_registered(store: RevisionStore, files: Rules, current: Revision | None) -> Rules:
+    """The rules on disk with the deployments that scripts have registered in the current revision.
+
+    Raises:
+        InvalidRules: they do not go together, as when a file has a deployment of the same name by now.
+    """
+    if current is None or not current.own:
+        return files
+    try:
+        stored = await store.files(current, known=files.files_read)
+    except RevisionUnusable as error:
+        log.error("%s; what scripts have registered is not known", error)
+        return files
+    together = registration.with_registered(files.files_read, stored)
+    return await asyncio.to_thread(compile_files, files.base, together, kept=files)
 
 
 async def _without_files(store: RevisionStore, current: Revision) -> StartingRules:

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 from whenthen.engine.metrics import Metrics
@@ -28,8 +28,9 @@ from whenthen.engine.rule_sets import (
     RevisionUnusable,
     RulesFull,
 )
-from whenthen.rules import Rules
+from whenthen.rules import Rules, SourceFile, compile_files
 from whenthen.rules.changes import window_changes
+from whenthen.rules.registering import registration
 from whenthen.schemas.errors import BusUnavailable, NotFound, SetupError
 
 __all__ = ["RulesInForce"]
@@ -191,19 +192,20 @@ class RulesInForce:
     # -- publishing
 
     async def take_files(self, rules: Rules) -> None:
-        """The files changed: have them in force, published by whoever comes first.
+        """The files changed: have them in force, published by whoever comes first. What scripts have registered stays.
 
         Raises:
-            InvalidInput: they do not compile.
+            InvalidInput: they do not compile, or not together with what scripts have registered.
             RulesFull: there is no room for them, and nothing changed.
             BusUnavailable: they are not known to be published.
         """
         async with self._taking:
-            compiled = self._rule_registry.compile(rules)
             self._files = rules
             while True:
                 current = await self._store.current()
-                if current is not None and await self._are_in_force(rules, current):
+                together = await self._with_registered(rules, current)
+                compiled = self._rule_registry.compile(together)
+                if current is not None and await self._are_in_force(together, current):
                     self._revisions.keep(dataclasses.replace(compiled, number=current.number))
                     await self._take(current)
                     self._tell_files()
@@ -216,7 +218,7 @@ class RulesInForce:
 
     async def apply(self, rules: Rules, *, who: str, expected: int | None) -> Revision:
         """Publish `rules` on request, although they may have been published before. `expected` is the revision that is to be
-        replaced; None replaces any. Rules that are in force already are not published again.
+        replaced; None replaces any. Rules that are in force already are not published again. What scripts have registered stays.
 
         Raises:
             RevisionTaken: another one is the current one.
@@ -225,12 +227,65 @@ class RulesInForce:
             BusUnavailable: they are not known to be published.
         """
         async with self._taking:
-            compiled = self._rule_registry.compile(rules)
             current = await self._expected(expected)
+            rules = await self._with_registered(rules, current)
+            compiled = self._rule_registry.compile(rules)
             if current is not None and await self._are_in_force(rules, current):
                 await self._take(current)
                 return current
             return await self._publish(compiled, RevisionHow.APPLY, after=current, who=who)
+
+    async def amend(
+        self, amended: Callable[[Rules], Sequence[SourceFile]], *, who: str, publish: bool = True
+    ) -> tuple[Rules, Rules]:
+        """Have the files that `amended` gives for the rules in force; with `publish` off nothing is changed. Gives the rules before and after.
+        It is called again when somebody else publishes meanwhile.
+
+        Raises:
+            InvalidInput: they do not compile.
+            RulesFull: there is no room for them, and nothing changed.
+            RevisionUnusable: the rules in force can not be used here.
+            BusUnavailable: they are not known to be published.
+        """
+        async with self._taking:
+            while True:
+                current = await self._store.current()
+                before = await self._rules_of(current)
+                files = amended(before)
+                if list(files) == list(before.files_read):
+                    return before, before
+                after = await asyncio.to_thread(compile_files, before.base, files, kept=before)
+                if not publish:
+                    return before, after
+                try:
+                    await self._publish(
+                        self._rule_registry.compile(after), RevisionHow.REGISTER, after=current, who=who
+                    )
+                except RevisionTaken as taken:
+                    log.info("%s", taken)
+                    continue
+                return before, after
+
+    async def with_registered(self, rules: Rules) -> Rules:
+        """The rules with what scripts have registered beside those in force.
+
+        Raises:
+            InvalidInput: they do not go together.
+        """
+        return await _together(rules, self._rule_registry.now.rules)
+
+    async def _with_registered(self, rules: Rules, current: Revision | None) -> Rules:
+        """As `with_registered`, of a current revision that may be a newer one than that in force. One that can not be used is passed over."""
+        try:
+            before = await self._rules_of(current)
+        except RevisionUnusable:
+            before = self._rule_registry.now.rules
+        return await _together(rules, before)
+
+    async def _rules_of(self, current: Revision | None) -> Rules:
+        if current is None or current.number == self.number:
+            return self._rule_registry.now.rules
+        return (await self._revisions.find(current.number)).rules
 
     async def rollback(self, number: int, *, who: str, expected: int | None) -> Revision:
         """Publish the rules of an earlier revision as a new one.
@@ -292,11 +347,11 @@ class RulesInForce:
     def _files_differ(self) -> str:
         """What there is to say of files that are not in force."""
         rules = self._rule_registry.now.rules
-        if self._files is None or self._files.revision == rules.revision:
+        if self._files is None or self._files.revision == rules.own_revision:
             return ""
         return (
             f"the files at {self._path} (digest {self._files.revision}) are not in force: revision {self.number} "
-            f"({rules.revision}) is; `whenthen apply` publishes them, `whenthen rollback N` an earlier revision, and so does "
+            f"({rules.own_revision}) is; `whenthen apply` publishes them, `whenthen rollback N` an earlier revision, and so does "
             "any change of the files"
         )
 
@@ -308,3 +363,10 @@ class RulesInForce:
         if differs and told != self._files_told:
             log.warning("%s", differs)
         self._files_told = told
+
+
+async def _together(rules: Rules, before: Rules) -> Rules:
+    files = registration.with_registered(rules.files_read, before.files_read)
+    if files is rules.files_read:
+        return rules
+    return await asyncio.to_thread(compile_files, rules.base, files, kept=rules)

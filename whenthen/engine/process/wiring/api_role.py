@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from whenthen.engine.http import (
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.live import LiveFeed
 from whenthen.engine.process.api import ServerApi
+from whenthen.engine.process.commands.registration_commands import RegistrationCommands
 from whenthen.engine.process.commands.rule_set_commands import RuleSetCommands
 from whenthen.engine.process.queries.shard_records import open_windows
 from whenthen.engine.process.revisions.rules_in_force import RulesInForce
@@ -56,6 +58,15 @@ class ApiRole:
             counted=parts.metrics.stream_clients.set,
             dropped=lambda kind, count: parts.metrics.stream_dropped.labels(kind).inc(count),
         )
+        rule_sets = RuleSetCommands(
+            in_force,
+            parts.revision_store,
+            parts.rule_registry,
+            path=path,
+            from_api=settings.rules_from_api(files=path is not None),
+            also=setting_checks(settings),
+            open_windows=partial(open_windows, parts.bus.client),
+        )
         api = ServerApi(
             bus=parts.bus,
             rule_registry=parts.rule_registry,
@@ -66,14 +77,13 @@ class ApiRole:
             observation=parts.observation,
             dead_letters=parts.dead_letters,
             reloading=reloading,
-            rule_sets=RuleSetCommands(
+            rule_sets=rule_sets,
+            registrations=RegistrationCommands(
                 in_force,
-                parts.revision_store,
-                parts.rule_registry,
-                path=path,
-                from_api=settings.rules_from_api(files=path is not None),
-                also=setting_checks(settings),
-                open_windows=partial(open_windows, parts.bus.client),
+                parts.stores,
+                lambda: datetime.now(UTC),
+                check_allowed=rule_sets.check_from_api,
+                lost_after=settings.worker_lost_after,
             ),
             notes=in_force.notes,
             missing=missing,

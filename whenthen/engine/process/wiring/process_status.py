@@ -43,6 +43,7 @@ def process_status(
         address=running.api.address if running.api is not None else "",
         nats=",".join(parts.bus.addresses),
         embedded=parts.embedded is not None,
+        data_dir="" if parts.embedded is None else str(parts.settings.data_dir.absolute()),
         up_seconds=round(time.time() - started, 1),
         missing=list(missing),
         notes=list(notes),

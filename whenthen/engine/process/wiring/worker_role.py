@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
@@ -9,6 +10,7 @@ from whenthen.actions.secrets import Secrets
 from whenthen.engine.process.wiring.process_parts import ProcessParts
 from whenthen.rules import Rules
 from whenthen.runs import Worker, WorkerSettings
+from whenthen.schemas.work_pools import is_served_pool
 
 __all__ = ["WorkerRole"]
 
@@ -18,6 +20,8 @@ class WorkerRole:
         self._parts = parts
         self._named = tuple(pools)
         self._workers: dict[str, Worker] = {}
+        most = parts.settings.runs_at_once
+        self._places = None if most is None else asyncio.Semaphore(most)
         self.replace_rules(parts.rule_registry.now.rules)
 
     @property
@@ -32,7 +36,9 @@ class WorkerRole:
     def replace_rules(self, rules: Rules) -> None:
         """Start the workers of pools that are new. A pool that left the rules keeps its worker, which may have runs."""
         taken = {queue: pool.name for pool in rules.work_pools for queue in pool.queues}
-        for pool in self._named or {taken.get(each.work_pool, each.work_pool) for each in rules.deployments}:
+        # runs that a script serves have their code where the script is
+        named = {each.work_pool for each in rules.deployments if not is_served_pool(each.work_pool)}
+        for pool in self._named or {taken.get(name, name) for name in named}:
             if pool not in self._workers:
                 self._workers[pool] = worker = self._worker(pool, rules)
                 self._parts.supervisor.start_restarting(f"worker {pool}", worker.run)
@@ -66,4 +72,5 @@ class WorkerRole:
                 max_depth=settings.max_depth,
             ),
             resolve=Secrets(self._parts.redactor).resolve,
+            places=self._places,
         )
