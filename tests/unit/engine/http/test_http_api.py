@@ -333,7 +333,7 @@ def test_a_filter_that_is_misspelt_is_refused_with_the_near_ones(path: str, name
         ("/api/history/events/counts?by=name&by=name", "by is given 2 times"),
         ("/api/stream?id=abcd&id=abce", "id is given 2 times"),
         ("/api/why?automation=a&automation=b&event=e", "automation is given 2 times"),
-        ("/api/sources/refused?webhook=a&webhook=b", "webhook is given 2 times"),
+        ("/api/sources/refused?source=a&source=b", "source is given 2 times"),
         ("/events?text=a&text=b", "text is given 2 times"),
         ("/login?next=/a&next=/b", "next is given 2 times"),
     ],

@@ -152,6 +152,8 @@ class DeploymentDetail(DeploymentSummary):
     """Absent without one."""
     working_dir: str = ""
     """Absent without one."""
+    image: str | None = None
+    """Of its containers in a work pool of `type: docker`; absent for the pool's."""
     env: dict[str, str]
     timeout: str = ""
     """Such as 90s; absent without one."""
@@ -221,6 +223,10 @@ class FlowRunDetail(AnswerModel):
     """For what it waits; absent unless it is Paused or Suspended."""
     inputs: dict[str, Any] | None = None
     """What it was given at its pauses, by their keys; absent without any."""
+    resumed: str | None = None
+    """The idempotency key of who resumed it last; absent or null before."""
+    begun: str | None = None
+    """When its first attempt started."""
     suspensions: int = 0
     """How many of its attempts ended for a suspension, which use up no retry."""
 
