@@ -66,7 +66,8 @@ def enter(run: Run, state: State[Any]) -> None:
     else:
         details.flow_run_id = run.id
     run.enter(state)
-    report(run, state)
+    if REPORTER.get() is not SILENT:
+        report(run, state)
 
 
 def report(run: Run, state: State[Any]) -> None:

@@ -127,6 +127,7 @@ class WorkerPool:
     def __init__(self, limit: int, *, name: str) -> None:
         self.limit = limit
         self.name = name
+        self._first_threads = min(FIRST_THREADS, limit)
         self._reset()
 
     def _reset(self) -> None:
@@ -173,7 +174,7 @@ class WorkerPool:
         if (
             self._idle
             or self._returning
-            or threads < min(FIRST_THREADS, self.limit) + given_away
+            or threads < self._first_threads + given_away
             or (not self._looking and threads < self.limit + given_away)
         ):
             with self._lock:
@@ -258,7 +259,7 @@ class WorkerPool:
             if self._idle:
                 self._idle -= 1
                 self._work.notify()
-            elif self._threads < min(FIRST_THREADS, self.limit) + self._given_away:
+            elif self._threads < self._first_threads + self._given_away:
                 self._start()
             elif not self._looking and self._threads < self.limit + self._given_away:
                 self._looking = True
