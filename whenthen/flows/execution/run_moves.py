@@ -66,8 +66,7 @@ def enter(run: Run, state: State[Any]) -> None:
     else:
         details.flow_run_id = run.id
     run.enter(state)
-    if REPORTER.get() is not SILENT:
-        report(run, state)
+    report(run, state)
 
 
 def report(run: Run, state: State[Any]) -> None:
