@@ -45,12 +45,17 @@ def test_runs_that_come_one_at_a_time_find_the_threads_that_went_to_sleep() -> N
     assert run() == sum(range(500))
 
 
-def test_the_results_of_a_list_raise_the_first_failure_without_waiting_for_what_comes_after_it() -> None:
+@pytest.mark.parametrize("failed_before", [True, False])
+def test_the_results_of_a_list_raise_the_first_failure_without_waiting_for_what_comes_after_it(
+    failed_before: bool,
+) -> None:
+    asked = threading.Event()
     go_on = threading.Event()
 
     @task
     def one(n: int) -> int:
         if n == 1:
+            assert failed_before or asked.wait(limit(20))
             raise ValueError("the second")
         if n == 2:
             assert go_on.wait(limit(20))
@@ -59,6 +64,12 @@ def test_the_results_of_a_list_raise_the_first_failure_without_waiting_for_what_
     @flow
     def run() -> str:
         futures = one.map(range(3))
+        if failed_before:
+            futures[1].wait(limit(20))
+        else:
+            threading.Timer(
+                0.1, asked.set
+            ).start()  # the flow is most likely asking by then; the answer is the same if not
         try:
             with pytest.raises(ValueError, match="the second"):
                 futures.result()

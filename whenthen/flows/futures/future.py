@@ -143,14 +143,19 @@ _CIRCLES = ForkLock()
 
 
 def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None, *, or_failure: bool = False) -> None:
-    """Block until all of `futures` have ended, `timeout` seconds have passed, or this run's tree is cancelled; with `or_failure` also
-    until one of those that had not ended has ended without a result.
+    """Block until all of `futures` have ended, `timeout` seconds have passed, or this run's tree is cancelled; with `or_failure` not
+    for what comes after one that has ended without a result, and no longer than until another one does.
 
     Raises:
         CircularWait: one of them waits for the run that called this.
         Stopped: the flow in which this is called was cancelled or ran out of time.
     """
-    pending = [future for future in futures if not future.done()]
+    pending = []
+    for future in futures:
+        if not future.done():
+            pending.append(future)
+        elif or_failure and not future.run.state.is_completed():
+            break  # what comes after it is not waited for
     if not pending:
         return
     waiter = current_run()
