@@ -42,10 +42,12 @@ class Parameters:
         """
         if self._simple and len(args) <= len(self.names):
             found = dict(zip(self.names, args, strict=False))
+            if not kwargs and len(found) == len(self.names):
+                return found
             if found.keys().isdisjoint(kwargs):
                 found.update(kwargs)
                 if len(found) == len(self.names) and found.keys() == self.signature.parameters.keys():
-                    return found if not kwargs else {name: found[name] for name in self.names}
+                    return {name: found[name] for name in self.names}
         try:
             bound = self.signature.bind(*args, **kwargs)
         except TypeError as problem:

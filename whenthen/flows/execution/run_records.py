@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
+from uuid import UUID, SafeUUID
 
 from whenthen.flows.states.state import State, StateType
 
@@ -44,6 +44,7 @@ class _Ids(random.Random):
         self.seed(os.urandom(32))
 
 
+_SET = object.__setattr__
 _IDS = _Ids(os.urandom(32))
 os.register_at_fork(after_in_child=_IDS.in_fork)
 
@@ -51,11 +52,18 @@ os.register_at_fork(after_in_child=_IDS.in_fork)
 def new_id() -> UUID:
     """A random UUID (version 4)."""
     bits = _IDS.getrandbits(128)
-    return UUID(int=(bits & ~(0xF000 << 64) & ~(0xC000 << 48)) | (4 << 76) | (0x8000 << 48))
+    id = UUID.__new__(UUID)  # without the checks of the constructor, which take as long again
+    _SET(id, "int", bits & ~(0xF000 << 64) & ~(0xC000 << 48) | (4 << 76) | (0x8000 << 48))
+    _SET(id, "is_safe", SafeUUID.unknown)
+    return id
 
 
 def random_name() -> str:
     return f"{random.choice(ADJECTIVES)}-{random.choice(NOUNS)}"
+
+
+NO_TIME = timedelta()
+RUNNING = StateType.RUNNING
 
 
 class Run:
@@ -85,7 +93,7 @@ class Run:
         self.created = state.timestamp
         self.start_time: datetime | None = None
         self.end_time: datetime | None = None
-        self.total_run_time = timedelta()
+        self.total_run_time = NO_TIME
         self.waiting_for: tuple[PrefectFuture[Any], ...] = ()  #: on what it waits just now
 
     @property
@@ -103,9 +111,11 @@ class Run:
     def enter(self, state: State[Any]) -> None:
         """Put the run into `state`, and count what follows from it."""
         before = self.state
-        if before.type is StateType.RUNNING:
-            self.total_run_time += max(timedelta(), state.timestamp - before.timestamp)
-        if state.type is StateType.RUNNING:
+        if before.type is RUNNING:
+            taken = state.timestamp - before.timestamp
+            if taken > NO_TIME:
+                self.total_run_time += taken
+        if state.type is RUNNING:
             self.run_count += 1
             if self.start_time is None:
                 self.start_time = state.timestamp
@@ -204,9 +214,19 @@ class TaskRun(Run):
     __slots__ = ("flow_run_id", "flow_run_run_count", "task_inputs", "task_key", "task_name", "task_version")
 
     def __init__(
-        self, *, task_name: str, task_key: str, task_version: str | None, flow_run_id: UUID | None, **given: Any
+        self,
+        *,
+        task_name: str,
+        task_key: str,
+        task_version: str | None,
+        flow_run_id: UUID | None,
+        id: UUID,
+        name: str,
+        parent: Run | None,
+        tags: Iterable[str],
+        state: State[Any],
     ) -> None:
-        super().__init__(**given)
+        Run.__init__(self, id=id, name=name, parent=parent, tags=tags, state=state)
         self.task_name = task_name
         self.task_key = task_key
         self.task_version = task_version

@@ -69,7 +69,7 @@ class TaskCall(RunCall):
             task_version=task.version,
             flow_run_id=None if flow is None else flow.flow_run.id,
             id=id,
-            name=task.name if flow is None else f"{task.name}-{id.hex[:3]}",
+            name=task.name if flow is None else f"{task.name}-{id.int >> 116:03x}",
             parent=current_run(),
             tags=task.tags | tags if tags or task.tags else [],
             state=State(StateType.PENDING),
@@ -145,7 +145,7 @@ class TaskCall(RunCall):
         try:
             if task.task_run_name is not None:
                 run.name = named(task.task_run_name, self.parameters, option="task_run_name")
-            with LogPrints(True) if log_prints else nullcontext():
+            with LogPrints(True) if log_prints else NO_PRINTS:
                 while True:
                     self.scope.check()
                     if is_pause_asked():
@@ -342,5 +342,6 @@ class TaskCall(RunCall):
         return made
 
 
+NO_PRINTS = nullcontext()
 #: rolls back the transaction of a task that returned an unsuccessful state
 UNSUCCESSFUL = RuntimeError("the task returned an unsuccessful state")

@@ -12,7 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
@@ -38,6 +38,7 @@ __all__ = ["WorkItem", "WorkerPool"]
 
 FIRST_THREADS = 4  #: are started as soon as there is work for them; further ones as the processor is found idle
 LOOK_S = 0.002  #: how often that is looked for while runs are queued
+UNTAKEN_S = 0.05  #: threads that take nothing up for so long work on something long; it is more than a turn of each at the interpreter's lock
 IDLE_SHARE = 0.6  #: below this share of one processor, which is what threads of Python share, more threads are of use
 STOP_LOOK_S = 0.02  #: how often, at last, it is looked whether threads that were told to stop have ended
 GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to stop, before it abandons them
@@ -46,7 +47,7 @@ GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to 
 class WorkItem:
     """One submitted run: an engine, its context, and the future that it ends."""
 
-    __slots__ = ("call", "context", "engine", "future", "pool", "stopped", "thread")
+    __slots__ = ("call", "context", "ended", "engine", "future", "pool", "stopped", "thread")
 
     def __init__(self, call: TaskCall, context: Context, future: PrefectFuture[Any], pool: WorkerPool) -> None:
         self.call = call
@@ -56,6 +57,7 @@ class WorkItem:
         self.pool = pool
         self.thread: int | None = None  #: in which the engine is; None while it waits outside, and when it has ended
         self.stopped = False  #: its thread was told to stop before the engine could hear of it
+        self.ended = False
 
     def run(self, thread: int) -> None:
         """Go on with the engine, in this thread, until it ends or leaves the thread."""
@@ -101,7 +103,7 @@ class WorkItem:
     def _end(self) -> None:
         self.thread = None
         self.future.end()
-        self.pool.ended(self)
+        self.ended = True
 
     def _leaves_until_ended(self, futures: list[PrefectFuture[Any]]) -> bool:
         pending = [future for future in futures if not future.done()]
@@ -125,6 +127,7 @@ class WorkerPool:
     def __init__(self, limit: int, *, name: str) -> None:
         self.limit = limit
         self.name = name
+        self._first_threads = min(FIRST_THREADS, limit)
         self._reset()
 
     def _reset(self) -> None:
@@ -155,23 +158,33 @@ class WorkerPool:
         if self.pid != os.getpid():  # a fork has none of the parent's threads
             self._reset()
         item = WorkItem(call, context, future, self)
-        gate = GATES.gate  # of a flow that may be out of time: a run is submitted whole or not at all
-        with nullcontext() if gate is None else gate.closed(), self._lock:
-            self._items |= {item}  # without a call, as in `_work_until_closed`
-            self._queue += (item,)
-            self._wake()
+        gate = GATES.gate
+        if gate is None:
+            self._add(item)
+        else:
+            with gate.closed():  # of a flow that may be out of time: a run is submitted whole or not at all
+                self._add(item)
+
+    def _add(self, item: WorkItem) -> None:
+        """Queue a new item. The lock is taken only where a thread is to be found for it: most threads that submit and work at the same time
+        would else wait for each other. A thread that goes to sleep says so before it looks at the queue for the last time."""
+        self._items.add(item)
+        self._queue.append(item)
+        threads, given_away = self._threads, self._given_away
+        if (
+            self._idle
+            or self._returning
+            or threads < self._first_threads + given_away
+            or (not self._looking and threads < self.limit + given_away)
+        ):
+            with self._lock:
+                self._wake()
 
     def put(self, item: WorkItem) -> None:
         """`item`, which left its thread, can go on."""
         with self._lock:
             self._queue.append(item)
             self._wake()
-
-    def ended(self, item: WorkItem) -> None:
-        with self._lock:
-            self._items.discard(item)
-            if not self._items:
-                self._none_left.notify_all()
 
     def later(self, seconds: float, item: WorkItem, scope: CancelScope) -> None:
         """Let `item` go on after `seconds`, or when its tree is cancelled."""
@@ -206,13 +219,11 @@ class WorkerPool:
                     self._wake()
 
     def drop_what_was_not_begun(self) -> None:
-        with self._lock:
-            for item in self._items:
-                item.call.dropped = True
+        for item in list(self._items):
+            item.call.dropped = True
 
     def unfinished(self) -> list[PrefectFuture[Any]]:
-        with self._lock:
-            return [item.future for item in self._items]
+        return [item.future for item in list(self._items) if not item.ended]
 
     def close(self, *, cancel: bool) -> None:
         """Wait until everything that was submitted has ended, and let the threads go.
@@ -248,7 +259,7 @@ class WorkerPool:
             if self._idle:
                 self._idle -= 1
                 self._work.notify()
-            elif self._threads < min(FIRST_THREADS, self.limit) + self._given_away:
+            elif self._threads < self._first_threads + self._given_away:
                 self._start()
             elif not self._looking and self._threads < self.limit + self._given_away:
                 self._looking = True
@@ -260,19 +271,23 @@ class WorkerPool:
         threading.Thread(target=self._run, name=f"{self.name}-{self._started}", daemon=True).start()
 
     def _look(self) -> None:
-        """While runs are queued, and none was taken up or the processor is idle, since those in the threads wait for something: double
-        the threads."""
+        """While runs are queued, and none was taken up for long or the processor is idle, since those in the threads wait for something:
+        double the threads."""
         wall, used, taken = steady(), processor_time(), self._taken
+        taken_at = wall
         try:
             while True:
                 sleep(LOOK_S)
                 with self._lock:
                     if not self._queue or self._threads >= self.limit + self._given_away:
+                        self._looking = False
+                        self._wake()  # for what was queued meanwhile
                         return
                     before, wall = wall, steady()
                     used_before, used = used, processor_time()
-                    taken_before, taken = taken, self._taken
-                    if taken == taken_before or used - used_before < IDLE_SHARE * (wall - before):
+                    if taken != self._taken:
+                        taken, taken_at = self._taken, wall
+                    if wall - taken_at >= UNTAKEN_S or used - used_before < IDLE_SHARE * (wall - before):
                         for _ in range(
                             min(
                                 self._threads or 1,
@@ -282,52 +297,65 @@ class WorkerPool:
                             )
                         ):
                             self._start()
-        finally:
+        except BaseException:  # no thread can be started: the next item tries again
             with self._lock:
                 self._looking = False
+            raise
 
     def _run(self) -> None:
         own = threading.get_ident()
         while True:
             try:
-                self._give_back(own)
                 self._work_until_closed(own)
                 return
             except Stopped:  # it came before or after a run; what is queued has yet to hear that the tree is cancelled
                 continue
 
     def _work_until_closed(self, own: int) -> None:
+        """Take up one item after the other, until the pool is closed.
+
+        From one item to the next nothing is called and no loop goes round while the lock is held: there alone a thread is made to wait for
+        others, which would then all come to wait for the lock, and there alone a stop is raised that comes late. So an item is taken up or
+        given back whole.
+        """
         GATES.gate = self._gates[own] = StopGate()
+        before: WorkItem | None = (
+            None  #: let go of without the lock: it may be the last to hold something of the user's
+        )
         while True:
             with self._lock:
+                if own in self._busy:
+                    before = self._busy[own]
+                    if before.ended:
+                        self._items -= {before}
+                        if not self._items:
+                            self._none_left.notify_all()
+                    if self._returning:
+                        self._place.notify()
+                    if (
+                        not before.ended and before.thread == own
+                    ):  # a stop came outside of the engine, which hears of it when run again
+                        before.stopped = True
+                        self._queue += (before,)
+                    del self._busy[own]
+                    self._free += 1
                 while not self._queue or self._free <= 0:
                     if self._closed:
                         self._threads -= 1
                         return
                     self._idle += 1  # whoever wakes it takes it out
-                    self._work.wait()
-                # no call from here: a stop that comes late, while the next item is taken, is raised at calls and jumps alone
+                    if self._queue and self._free > 0:  # put there without the lock
+                        self._idle -= 1
+                    else:
+                        self._work.wait()
                 item = self._queue[0]
                 self._taken += 1
                 self._free -= 1
                 self._busy[own] = item
                 item.thread = own
                 del self._queue[0]
+            before = None
             item.run(own)
-            self._give_back(own)
-
-    def _give_back(self, own: int) -> None:
-        """The thread's place, if it has one. A stop that came outside of the engine is heard by the engine when its item is run again."""
-        with self._lock:
-            if own not in self._busy:
-                return
-            item = self._busy[own]
-            if item.thread == own and item in self._items:
-                item.stopped = True
-                self._queue += (item,)  # and no call here either
-            del self._busy[own]
-            self._free += 1
-            self._wake()
 
     def _stop_all(self) -> None:
         """Tell all threads to stop, and wait for them for `GRACE_S`.

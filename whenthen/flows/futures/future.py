@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -125,6 +126,7 @@ class PrefectFutureList(list[PrefectFuture[R]]):
         """
         _check_timeout(timeout)
         limit = None if timeout is None else steady() + timeout
+        wait_for_all(self, timeout, or_failure=True)
         return [
             future.result(None if limit is None else max(0.0, limit - steady()), raise_on_failure=raise_on_failure)
             for future in self
@@ -140,14 +142,20 @@ def _check_timeout(timeout: Any) -> None:
 _CIRCLES = ForkLock()
 
 
-def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None) -> None:
-    """Block until all of `futures` have ended, `timeout` seconds have passed, or this run's tree is cancelled.
+def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None, *, or_failure: bool = False) -> None:
+    """Block until all of `futures` have ended, `timeout` seconds have passed, or this run's tree is cancelled; with `or_failure` not
+    for what comes after one that has ended without a result, and no longer than until another one does.
 
     Raises:
         CircularWait: one of them waits for the run that called this.
         Stopped: the flow in which this is called was cancelled or ran out of time.
     """
-    pending = [future for future in futures if not future.done()]
+    pending = []
+    for future in futures:
+        if not future.done():
+            pending.append(future)
+        elif or_failure and not future.run.state.is_completed():
+            break  # what comes after it is not waited for
     if not pending:
         return
     waiter = current_run()
@@ -158,15 +166,12 @@ def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None
             refuse_circle(waiter, pending)
             waiter.waiting_for = tuple(pending)
     all_ended = threading.Event()
-    left = [len(pending)]
-    lock = threading.Lock()
+    count, total = itertools.count(1), len(pending)
 
-    def one_less(_: PrefectFuture[Any]) -> None:
-        with lock:
-            left[0] -= 1
-            if left[0]:
-                return
-        all_ended.set()
+    def one_less(ended: PrefectFuture[Any]) -> None:
+        # `next` of a count is atomic
+        if next(count) == total or (or_failure and not ended.run.state.is_completed()):
+            all_ended.set()
 
     for future in pending:
         future.add_done_callback(one_less)
@@ -182,8 +187,8 @@ def wait_for_all(futures: list[PrefectFuture[Any]], timeout: float | None = None
             waiter.waiting_for = ()
         if scope is not None:
             scope.remove(all_ended.set)
-        if left[0]:
-            for future in pending:
+        for future in pending:
+            if not future.done():
                 future.remove_done_callback(one_less)
 
 

@@ -26,6 +26,7 @@ class StateType(StrEnum):
     CANCELLING = "CANCELLING"
 
 
+NAMES = {type: type.value.capitalize() for type in StateType}  #: of states that were given none
 NO_DATA: Any = object()  #: of a state that has none; None is a result like others
 TERMINAL_STATES = frozenset([StateType.COMPLETED, StateType.FAILED, StateType.CANCELLED, StateType.CRASHED])
 UNSUCCESSFUL = {StateType.FAILED: FailedRun, StateType.CRASHED: CrashedRun, StateType.CANCELLED: CancelledRun}
@@ -74,7 +75,7 @@ class State(Generic[R_co]):
         timestamp: datetime | None = None,
     ) -> None:
         self.type = type if type.__class__ is StateType else StateType(type)
-        self.name = name or self.type.value.capitalize()
+        self.name = name or NAMES[self.type]
         self.message = message
         self._data = data
         self.state_details = state_details or StateDetails()
