@@ -21,6 +21,7 @@ __all__ = [
     "CrashedRun",
     "FailedRun",
     "FlowError",
+    "FlowInputTimeout",
     "FlowPauseTimeout",
     "FlowRunTimeoutError",
     "FlowRunWaitTimeout",
@@ -246,10 +247,16 @@ class NotPausedError(FlowError, RuntimeError):
     reason = "not_paused"
 
 
-class FlowPauseTimeout(FlowError, TimeoutError):
-    """Nobody resumed a paused run in time."""
+class FlowPauseTimeout(FlowError, RuntimeError):
+    """Nobody resumed a paused run in time. As Prefect's no TimeoutError, so that the run is Failed, not TimedOut."""
 
     reason = "pause_timeout"
+
+
+class FlowInputTimeout(FlowError, TimeoutError):
+    """A run received no input in time."""
+
+    reason = "input_timeout"
 
 
 class FlowRunWaitTimeout(FlowError, TimeoutError):

@@ -14,6 +14,7 @@ from whenthen import flow, pause_flow_run, resume_flow_run, suspend_flow_run, ta
 from whenthen.exceptions import (
     ArgumentError,
     ConfigurationError,
+    FlowInputTimeout,
     FlowPauseTimeout,
     MissingContextError,
     NeedsServer,
@@ -194,7 +195,7 @@ def test_input_that_does_not_come_ends_the_loop_or_raises() -> None:
     @flow
     def read() -> UUID:
         assert list(Approval.receive(timeout=0)) == []
-        with pytest.raises(FlowPauseTimeout):
+        with pytest.raises(FlowInputTimeout):
             next(iter(Approval.receive(timeout=0, raise_timeout_error=True)))
         return UUID(flow_run.id)
 

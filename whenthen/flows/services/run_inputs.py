@@ -16,7 +16,7 @@ from whenthen.flows.execution.run_contexts import FLOW
 from whenthen.flows.flow_errors import (
     ArgumentError,
     ConfigurationError,
-    FlowPauseTimeout,
+    FlowInputTimeout,
     MissingContextError,
     ParameterTypeError,
 )
@@ -195,7 +195,7 @@ class GetInputHandler:
         """The next input.
 
         Raises:
-            FlowPauseTimeout: none came in time.
+            FlowInputTimeout: none came in time.
             NeedsServer: no reporter connects the run to a server.
         """
         body = {
@@ -206,7 +206,7 @@ class GetInputHandler:
         }
         answer = asked("receive_input", body, otherwise=needs_server("RunInput"))
         if answer is None:
-            raise FlowPauseTimeout(f"no input came within {self._timeout_s} seconds")
+            raise FlowInputTimeout(f"no input came within {self._timeout_s} seconds")
         self._after = answer.get("key")
         value = self._reader.read(answer["value"])
         if isinstance(value, RunInput):
@@ -222,7 +222,7 @@ class GetInputHandler:
     def __next__(self) -> Any:
         try:
             return self.next()
-        except FlowPauseTimeout:
+        except FlowInputTimeout:
             if self._raises:
                 raise
             raise StopIteration from None
@@ -233,7 +233,7 @@ class GetInputHandler:
     async def __anext__(self) -> Any:
         try:
             return await self.anext()
-        except FlowPauseTimeout:
+        except FlowInputTimeout:
             if self._raises:
                 raise
             raise StopAsyncIteration from None
