@@ -385,16 +385,107 @@ def test_pool_queue_and_what_of_job_variables_means_something_here_come_over() -
         "work_pool": "p.q",
         "env": {"A": "b", "N": "1", "KEY": "env:WHENTHEN_SECRET_API_KEY", "R": "env:REGION"},
         "working_dir": "x",
+        "image": "i",
     }
+    assert result.rules["work_pools"] == [
+        {"name": "p.q", "type": "docker"},
+        {"name": "p", "queues": ["p.q"]},
+    ]
     assert {note.removeprefix("deployment 'f/n': ").partition(":")[0] for note in result.notes} == {
-        "a queue of a pool is a pool of its own here",
         "give its value to the worker in the environment variable WHENTHEN_SECRET_API_KEY",
         "give its value to the worker in the environment variable REGION",
-        "work_pool.job_variables.image",
+        "pool 'p.q'",
         "work_pool.job_variables.cpu",
     }
     rule, _ = deployment_of(work_pool={"name": "p", "work_queue_name": "default", "job_variables": {}})
     assert rule == {"work_pool": "p"}
+
+
+def in_pools(tmp_path: Path, *pools: dict[str, Any]) -> tuple[list[dict[str, Any]], ImportResult]:
+    result = project(
+        *({"name": f"n{number}", "entrypoint": "a.py:f", "work_pool": pool} for number, pool in enumerate(pools))
+    )
+    loaded(result, tmp_path)  # they are valid together
+    return result.rules.get("work_pools", []), result
+
+
+def test_the_workers_of_a_pool_take_the_runs_of_its_queues(tmp_path: Path) -> None:
+    queues = ["urgent", "default", "nightly", "urgent"]
+    pools, result = in_pools(tmp_path, *({"name": "p", "work_queue_name": queue} for queue in queues))
+    assert pools == [{"name": "p", "queues": ["p.urgent", "p.nightly"]}]
+    assert [one["work_pool"] for one in result.rules["deployments"]] == ["p.urgent", "p", "p.nightly", "p.urgent"]
+    assert result.notes == (
+        "pool 'p': the file does not say the priorities of its queues; those that stand first in `queues` are served first",
+    )
+    pools, result = in_pools(tmp_path, *({"name": "p", "work_queue_name": f"q{number}"} for number in range(21)))
+    assert len(pools[0]["queues"]) == 20
+    assert result.lost == {Aspect.POOL: ("deployment 'f/n20'",)}
+
+
+def test_a_pool_whose_runs_all_have_an_image_is_one_of_containers(tmp_path: Path) -> None:
+    def with_image(name: str, image: str) -> dict[str, Any]:
+        return {"name": name, "job_variables": {"image": image}}
+
+    pools, result = in_pools(
+        tmp_path, with_image("a", "i:1"), with_image("a", "i:2"), with_image("b", "i"), {"name": "b"}
+    )
+    assert pools == [{"name": "a", "type": "docker"}]
+    assert [one.get("image") for one in result.rules["deployments"]] == ["i:1", "i:2", None, None]
+    assert any("another deployment of its pool has none; left out" in note for note in result.notes)
+    for image in ("{{ build.image }}", "-v=/:/host"):
+        pools, result = in_pools(tmp_path, with_image("a", image))
+        assert (pools, result.rules["deployments"][0].get("image")) == ([], None)
+        assert any("image: " in note for note in result.notes)
+
+
+CLONE: dict[str, Any] = {"id": "clone", "repository": "https://host/r.git"}
+
+
+@pytest.mark.parametrize(
+    ("steps", "code"),
+    [
+        ([{"git_clone": CLONE | {"branch": "main"}}], {"git": "https://host/r.git", "ref": "main"}),
+        (
+            [
+                {"git_clone": CLONE | {"credentials": "{{ prefect.blocks.github-credentials.my-bot }}"}},
+                {"set_working_directory": {"directory": "{{ clone.directory }}"}},
+            ],
+            {"git": "https://host/r.git", "token": "env:WHENTHEN_SECRET_MY_BOT"},
+        ),
+        (
+            [{"git_clone": CLONE | {"access_token": "{{ prefect.blocks.secret.t }}", "include_submodules": True}}],
+            {"git": "https://host/r.git", "submodules": True, "token": "env:WHENTHEN_SECRET_T"},
+        ),
+        (
+            [{"git_clone": {"repository": "git@host:o/r.git", "access_token": "{{ $T }}", "commit_sha": "ab12"}}],
+            {"git": "git@host:o/r.git", "ref": "ab12"},
+        ),
+        ([{"git_clone": CLONE | {"branch": "{{ get.branch }}"}}], None),
+        ([{"git_clone": CLONE | {"branch": "--upload-pack=x"}}], None),
+        ([{"git_clone": {"repository": "https://user:key@host/r.git"}}], None),
+        ([{"git_clone": CLONE}, {"git_clone": CLONE}], None),
+        ([{"git_clone": CLONE}, {"set_working_directory": {"directory": "/app"}}], None),
+        ([{"git_clone": None}], None),
+    ],
+)
+def test_a_clone_that_is_pulled_is_where_the_code_is(
+    steps: list[dict[str, Any]], code: dict[str, Any] | None, tmp_path: Path
+) -> None:
+    pull = [{f"prefect.deployments.steps.{name}": step for name, step in one.items()} for one in steps]
+    result = project({"name": "n", "entrypoint": "flows/a.py:f"}, pull=pull)
+    loaded(result, tmp_path)
+    assert result.rules["deployments"][0].get("code") == code
+    assert any("pull: git_clone" in note for note in result.notes) == (code is None)
+
+
+def test_a_token_of_a_clone_that_stands_in_the_file_is_not_written_again() -> None:
+    result = project(
+        {"name": "n", "entrypoint": "a.py:f"},
+        pull=[{"prefect.deployments.steps.git_clone": CLONE | {"access_token": "ghp_1234"}}],
+    )
+    assert result.rules["deployments"][0]["code"] == {"git": "https://host/r.git"}
+    assert "its token stands in the file" in result.text
+    assert "ghp_1234" not in result.text
 
 
 def test_what_prefect_reads_nowhere_is_named_and_left_out() -> None:
@@ -509,7 +600,7 @@ def test_steps_are_named_once_with_what_they_are_about() -> None:
 
 
 def test_what_is_said_of_many_deployments_is_said_once() -> None:
-    result = project(*({"name": f"n{number}", "entrypoint": "a.py:f", "version": "1"} for number in range(40)))
+    result = project(*({"name": f"n{number}", "entrypoint": "a.py:f", "entity_name": "1"} for number in range(40)))
     (note,) = result.notes
     assert note.endswith("(40 deployments: 'f/n0', 'f/n1', 'f/n2', 'f/n3', 'f/n4' and 35 more)")
 

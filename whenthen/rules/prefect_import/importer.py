@@ -23,6 +23,7 @@ from whenthen.rules.prefect_import.own_runs import of_own_runs
 from whenthen.rules.prefect_import.placeholders import Placeholders
 from whenthen.rules.prefect_import.prefect_actions import Known, import_action
 from whenthen.rules.prefect_import.prefect_deployments import ImportedDeployment, import_deployments, import_steps
+from whenthen.rules.prefect_import.prefect_pools import import_pools
 from whenthen.rules.prefect_import.prefect_triggers import NoCounterpart, import_trigger, kind_of
 from whenthen.schemas.automations import Automation
 from whenthen.schemas.errors import InvalidInput
@@ -145,6 +146,8 @@ def import_prefect(
     rules: dict[str, Any] = {"automations": automations}
     if local := [one.rule for one in reading.deployments if one.rule is not None]:
         rules["deployments"] = local
+    if pools := import_pools(reading.deployments, notes):
+        rules["work_pools"] = pools
     if known.notifiers:
         rules["notifiers"] = list(known.notifiers.values())
     lost = {aspect: tuple(subjects) for aspect, subjects in notes.lost.items()}
@@ -189,7 +192,7 @@ class _Reading:
     def _of_deployments(self, document: dict[str, Any]) -> Iterator[_Spec]:
         found = import_deployments(document, self._places, self._notes, self._flow_name)
         self.deployments += found
-        import_steps(document, self._notes)
+        import_steps(document, self._places, self._notes)
         for one in found:
             if one.rule is not None:
                 self._known.local.add(one.name)

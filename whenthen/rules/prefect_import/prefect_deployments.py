@@ -12,9 +12,10 @@ from typing import Any
 
 from whenthen.rules.prefect_import.flow_names import FlowNames, function_name
 from whenthen.rules.prefect_import.import_notes import Aspect, ImportNotes
-from whenthen.rules.prefect_import.model_problems import field_at_fault
+from whenthen.rules.prefect_import.model_problems import field_at_fault, problem_of
 from whenthen.rules.prefect_import.placeholders import Placeholders, has_placeholder, placeholders_in
 from whenthen.rules.prefect_import.prefect_schedules import import_schedules
+from whenthen.schemas.code_places import CodePlace
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.entry_points import EntryPoint, entry_point
 
@@ -22,7 +23,7 @@ __all__ = ["ImportedDeployment", "import_deployments", "import_steps"]
 
 _READ = frozenset(
     {"name", "description", "entrypoint", "tags", "parameters", "work_pool", "work_queue_name", "job_variables", "concurrency_limit"}
-    | {"schedule", "schedules", "triggers", "paused", "is_schedule_active", "flow_name", "pull", "build", "push"}
+    | {"schedule", "schedules", "triggers", "paused", "is_schedule_active", "flow_name", "pull", "build", "push", "version"}
 )  # fmt: skip
 _POOL = frozenset({"name", "work_queue_name", "job_variables"})
 #: which aspect a field of ours is about
@@ -36,6 +37,8 @@ _ASPECTS = {
     "concurrency": Aspect.LIMITS,
 }
 _NO_ENTRY_POINT = "it has no entry point, so nothing is known that could run; left out"
+_CLONES = ("git_clone", "git_clone_project")
+_BLOCK = re.compile(r"prefect\.blocks\.[\w-]+\.([\w-]+)(?:\.[\w-]+)*", re.ASCII)
 _STEPS = {
     "git_clone": "check it out where the workers run, and put these rules into its folder",
     "git_clone_project": "check it out where the workers run, and put these rules into its folder",
@@ -54,6 +57,7 @@ class ImportedDeployment:
     name: str  #: `flow/short`
     rule: dict[str, Any] | None  #: None when it could not be carried over
     triggers: list[Any] = field(default_factory=list)
+    queue_of: str | None = None  #: the pool of whose queues its own is one
 
 
 def import_deployments(
@@ -71,7 +75,7 @@ def import_deployments(
                 f"deployments[{number}]", "it has neither name nor entry point, as `prefect init` leaves it; left out"
             )
             continue
-        one = _Deployment(written, places, notes, flow_name, _folders(written.get("pull") or pull)).imported()
+        one = _Deployment(written, places, notes, flow_name, written.get("pull") or pull).imported()
         if one.name in found:
             notes.add(f"deployment {one.name!r}", "the file has it twice; the last one counts, as in Prefect")
             del found[one.name]
@@ -79,8 +83,8 @@ def import_deployments(
     return list(found.values())
 
 
-def import_steps(document: dict[str, Any], notes: ImportNotes) -> None:
-    """Name the steps of building, pushing and pulling, those of the whole file and those of single deployments."""
+def import_steps(document: dict[str, Any], places: Placeholders, notes: ImportNotes) -> None:
+    """Name the steps of building, pushing and pulling that no deployment has as its `code`, those of the file and those of single deployments."""
     listed = document.get("deployments")
     for where in (document, *(listed if isinstance(listed, list) else ())):
         if not isinstance(where, dict):
@@ -90,7 +94,19 @@ def import_steps(document: dict[str, Any], notes: ImportNotes) -> None:
             if steps := list(_steps(where.get(kind))):
                 names = ", ".join(dict.fromkeys(name for name, _ in steps))
                 notes.add(subject, f"{kind}: {names}: nothing is built here; do it where you build your software")
+        cloned = _cloned(where.get("pull"), places) is not None
         for name, step in _steps(where.get("pull")):
+            if cloned and (name in _CLONES or _is_of_clone(name, step)):
+                if (
+                    isinstance(step, dict)
+                    and isinstance(step.get("access_token"), str)
+                    and "{{" not in step["access_token"]
+                ):
+                    notes.add(
+                        subject,
+                        f"pull: {name}{_of_what(step)}: its token stands in the file; give `token: env:NAME` in `code`",
+                    )
+                continue
             remedy = _STEPS.get(name, "bring the code to the folder of these rules where the workers run")
             notes.add(subject, f"pull: {name}{_of_what(step)}: {remedy}")
 
@@ -104,9 +120,11 @@ class _Deployment:
         places: Placeholders,
         notes: ImportNotes,
         flow_name: FlowNames,
-        folders: list[str],
+        pull: Any,
     ) -> None:
-        self._folders = folders  #: in which it runs, where they are absolute
+        self._folders = _folders(pull)  #: in which it runs, where they are absolute
+        self._pull = pull
+        self._queue_of: str | None = None
         self._written = written
         self._places = places
         self._notes = notes
@@ -131,8 +149,13 @@ class _Deployment:
         ours: dict[str, Any] = {"name": name, "entrypoint": f"{point.where}:{point.function}"}
         if self._written.get("description"):
             ours["description"] = str(self._places.filled(self._written["description"]))[:20_000]
+        ours |= self._code()
         ours |= self._parameters()
         ours |= self._pool()
+        one.queue_of = self._queue_of
+        if (version := self._written.get("version")) is not None:
+            ours["version"] = str(self._places.filled(version))
+            self._say_unknown(ours["version"], "version")
         if tags := self._tags():
             ours["tags"] = tags
         ours |= self._limit()
@@ -169,6 +192,15 @@ class _Deployment:
         except ValueError as error:
             return None, f"left out, write it by hand: entrypoint: {error}"
 
+    def _code(self) -> dict[str, Any]:
+        """Where its code is, when a step of pulling clones it."""
+        code = _cloned(self._pull, self._places)
+        if code is None:
+            return {}
+        if "token" in code:
+            self._say_reference(code["token"])
+        return {"code": code}
+
     def _parameters(self) -> dict[str, Any]:
         parameters = self._written.get("parameters")
         if not parameters:
@@ -198,8 +230,8 @@ class _Deployment:
         name = self._named(pool.get("name"), "pool", Aspect.POOL)
         queue = self._named(pool.get("work_queue_name"), "queue", Aspect.POOL)
         if queue and queue != "default":
-            name = f"{name or 'default'}.{queue}"
-            self._say(f"a queue of a pool is a pool of its own here: {name!r}; start workers for it")
+            self._queue_of = name or "default"
+            name = f"{self._queue_of}.{queue}"
         if name:
             ours["work_pool"] = name
         for key in ("work_queue_name", "job_variables"):
@@ -237,6 +269,10 @@ class _Deployment:
                     ours["env"] = env
             elif key == "working_dir" and isinstance(value, str) and not value.startswith(("/", "..", "{")):
                 ours["working_dir"] = value
+            elif (
+                key == "image" and isinstance(value, str) and value and not has_placeholder(self._places.filled(value))
+            ):
+                ours["image"] = self._places.filled(value)
             elif value not in (None, "", {}, []):
                 others.append(str(key)[:80])
         for key in others:
@@ -288,12 +324,7 @@ class _Deployment:
 
     def _name_others(self) -> None:
         for key, value in self._written.items():
-            if key == "version":
-                if value is not None:
-                    self._say(
-                        "version: a deployment has none here; its rules have revisions (`whenthen rules revisions`)"
-                    )
-            elif key == "enforce_parameter_schema":
+            if key == "enforce_parameter_schema":
                 if value is False:
                     self._say("enforce_parameter_schema: parameters of a flow are always held against its types")
             elif key not in _READ and value:
@@ -326,7 +357,7 @@ class _Deployment:
 
 _INFRASTRUCTURE = "settings of Prefect's infrastructure have no counterpart; left out"
 _JOB_VARIABLES = {
-    "image": "runs are processes of a worker; start one for this pool in the image",
+    "image": "it has a placeholder that is not known here; write `image`, and a work pool of `type: docker`",
     "command": "an entry point is called by its worker; a deployment with a `command` runs a program",
     "working_dir": "outside of the project; runs work in the folder of these rules",
 }
@@ -342,6 +373,43 @@ def _folders(pull: Any) -> list[str]:
     """The absolute folders that steps of pulling go to: the project is there when it runs."""
     found = [step.get("directory") for _, step in _steps(pull) if isinstance(step, dict)]
     return [folder for folder in found if isinstance(folder, str) and folder.startswith("/") and folder.strip("/")]
+
+
+def _cloned(pull: Any, places: Placeholders) -> dict[str, Any] | None:
+    """The `code` that steps of pulling stand for: one clone, whose folder they do not leave; None for any others."""
+    steps = list(_steps(pull))
+    clones = [index for index, (name, _) in enumerate(steps) if name in _CLONES]
+    if len(clones) != 1 or not isinstance(step := steps[clones[0]][1], dict):
+        return None
+    if any(name == "set_working_directory" and not _is_of_clone(name, of) for name, of in steps[clones[0] :]):
+        return None
+    code: dict[str, Any] = {"git": places.filled(step.get("repository"))}
+    if ref := step.get("commit_sha") or step.get("branch"):
+        code["ref"] = places.filled(ref)
+    if step.get("include_submodules") is True:
+        code["submodules"] = True
+    if str(code["git"]).startswith("https://") and (token := _token(step, places)):
+        code["token"] = token
+    return None if has_placeholder(code) or problem_of(CodePlace, code) is not None else code
+
+
+def _is_of_clone(name: str, step: Any) -> bool:
+    """Whether a step goes into the folder of the clone, where Prefect is anyway."""
+    folder = step.get("directory") if isinstance(step, dict) else None
+    return (
+        name == "set_working_directory" and re.fullmatch(r"\{\{\s*[\w-]+\.directory\s*\}\}/?", str(folder)) is not None
+    )
+
+
+def _token(step: dict[str, Any], places: Placeholders) -> str | None:
+    """A reference to what admits to the repository: a secret, or the secret of a block of credentials."""
+    for key in ("access_token", "credentials"):
+        if (reference := places.reference(step.get(key))) is not None:
+            return reference
+        for inside in placeholders_in(step.get(key)):
+            if (block := _BLOCK.fullmatch(inside)) is not None:
+                return places.reference(f"{{{{ prefect.blocks.secret.{block[1]} }}}}")
+    return None
 
 
 def _of_what(step: Any) -> str:
