@@ -146,3 +146,23 @@ async def test_headers_of_any_bytes_are_read(tmp_path: Path, kafka: Cluster) -> 
             ("order.placed", {"n": 1}),
             ("own", {}),
         ]
+
+
+async def test_a_message_kept_aside_is_sent_again_once_the_mapping_is_mended(tmp_path: Path, kafka: Cluster) -> None:
+    kafka.orders(0)
+    mistaken = 'map: {event: order.placed, resource: {id: "order.{{ body.nmber }}"}}'
+    async with reading(tmp_path, rules(kafka, more=mistaken)) as here:
+        await reads(here)
+        (kept,) = await here.aside()
+        assert (kept["source"], kept["field"], kept["whole"]) == ("source:orders", "map.resource.id", True)
+
+        async def committed() -> bool:
+            return await asyncio.to_thread(kafka.committed, "whenthen", "orders") == 1
+
+        await until(committed, within_s=60)
+    async with reading(tmp_path, rules(kafka)) as here:
+        report = await here.resend(source="source:orders")
+        assert (report["sent"], report["events"], report["refused"]) == (1, ["source:orders/orders/0/0"], [])
+        (event,) = await here.come(1)
+        assert event["resource"] == {"id": "order.0", "key": "0"}
+        await here.aside(0)

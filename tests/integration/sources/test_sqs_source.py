@@ -196,3 +196,20 @@ async def test_without_credentials_it_says_what_to_give(
         monkeypatch.setenv(name, str(tmp_path / "none"))
     async with reading(tmp_path, rules(aws.queue("orders"))) as here:
         await says(here, "Unable to locate credentials; give `access_key` and `secret_key`")
+
+
+async def test_a_message_kept_aside_is_sent_again_once_the_mapping_is_mended(tmp_path: Path, aws: Cloud) -> None:
+    queue = aws.queue("orders")
+    aws.send("orders", *order(1))
+    mistaken = 'map: {event: order.placed, resource: {id: "order.{{ body.nmber }}"}}'
+    async with reading(tmp_path, rules(queue, more=mistaken)) as here:
+        (kept,) = await here.aside()
+        assert (kept["source"], kept["field"], kept["whole"]) == ("source:orders", "map.resource.id", True)
+        await is_empty(aws)
+    async with reading(tmp_path, rules(queue)) as here:
+        report = await here.resend(source="source:orders")
+        assert (report["sent"], report["refused"]) == (1, [])
+        (event,) = await here.come(1)
+        assert event["resource"] == {"id": "order.1", "queue": "orders"}
+        assert report["events"] == [event["id"]]
+        await here.aside(0)
