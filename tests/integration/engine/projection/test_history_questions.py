@@ -18,8 +18,11 @@ from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.http import answer_models as answers
 from whenthen.engine.metrics import Metrics
+from whenthen.engine.process.queries.history import history_questions
 from whenthen.engine.process.queries.history.history_questions import HistoryQuestions
+from whenthen.engine.process.queries.lists.merged_lists import without_history
 from whenthen.engine.projection import HistoryLag, HistoryService, history_service
+from whenthen.engine.projection.history_service import LAG_QUESTION
 from whenthen.history import Database, Projection
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
 from whenthen.schemas.times import from_us
@@ -129,3 +132,43 @@ async def test_without_the_role_it_is_said_which_process_is_missing(bus: Bus) ->
         await page(HistoryQuestions(bus, lambda: datetime.now(UTC)))
     assert caught.value.reason == "no_history"
     assert await HistoryQuestions(bus).lag() is None
+
+
+async def test_a_process_that_has_the_history_and_is_stopped_is_not_waited_for(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hear_only(message: Any) -> None:
+        pass
+
+    await bus.nc.subscribe(HISTORY_QUESTIONS, cb=hear_only)
+    await bus.nc.flush()
+    monkeypatch.setattr(history_questions, "LOOK_S", 0.1)
+    monkeypatch.setattr(history_questions, "SILENT_S", 0.1)
+    monkeypatch.setattr(history_questions, "ANSWER_S", 3600.0)
+    with pytest.raises(BusUnavailable, match="does not answer") as caught:
+        await page(HistoryQuestions(bus))
+    assert without_history(caught.value)  # lists go on without it
+
+
+async def test_an_answer_that_takes_long_is_waited_for_while_the_process_says_how_far_it_is(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked_how_far = asyncio.Event()
+    waiting: set[asyncio.Task[None]] = set()
+
+    async def answer_late(message: Any) -> None:
+        await asked_how_far.wait()
+        await message.respond(b'{"answer": {"rows": [], "next": null, "scanned": 0, "whole": true}}')
+
+    async def answer(message: Any) -> None:
+        if message.data == LAG_QUESTION:
+            await message.respond(b'{"answer": null}')
+            asked_how_far.set()
+        else:
+            waiting.add(asyncio.create_task(answer_late(message)))
+
+    await bus.nc.subscribe(HISTORY_QUESTIONS, cb=answer)
+    await bus.nc.flush()
+    monkeypatch.setattr(history_questions, "LOOK_S", 0.05)
+    assert await page(HistoryQuestions(bus)) == []
+    assert asked_how_far.is_set()

@@ -182,7 +182,7 @@ def read_pause_request(data: Any) -> PauseRequest:
 
 def read_resume_request(data: Any) -> ResumeRequest:
     """With what a run goes on. Raises `HttpError` (400), with the field at fault."""
-    return read_fields(ResumeRequest, data, {}, '{"input": {}}')
+    return read_fields(ResumeRequest, data, {"input": "what the pause asks for"}, '{"input": {}}')
 
 
 def read_suspend_request(data: Any) -> SuspendRequest:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
+from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.request_client import BusReason, unavailable
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
@@ -21,6 +23,8 @@ __all__ = ["HistoryQuestions"]
 
 ANSWER_S = 30.0  #: that an answer is waited for
 LAG_S = 2.0  #: the same for how far it is, which is in memory
+LOOK_S = 3.0  #: without an answer, after which it is asked whether anybody is there
+SILENT_S = 5.0  #: without an answer to that, after which nobody is
 _DAY_HOURS = 24
 
 
@@ -139,25 +143,46 @@ class HistoryQuestions:
     async def lag(self) -> answers.HistoryLag | None:
         """How far the history is behind; None where nobody says so in time."""
         try:
-            return _lag(await self._ask({"ask": "lag"}, timeout_s=LAG_S))
+            found = await self._requested({"ask": "lag"}, LAG_S)
         except BusUnavailable:
             return None
+        return _lag(orjson.loads(found)["answer"])
 
-    async def _ask(self, question: Mapping[str, Any], *, timeout_s: float = ANSWER_S) -> Any:
+    async def _ask(self, question: Mapping[str, Any]) -> Any:
         try:
-            found = await self._bus.client.request(HISTORY_QUESTIONS, orjson.dumps(question), timeout_s=timeout_s)
+            found = await self._heard(question)
         except BusUnavailable as error:
+            if error.reason == BusReason.TIMEOUT:
+                raise unavailable("the process that has the history does not answer", "history_silent") from error
             if error.reason != BusReason.NO_STREAM:
                 raise
             why = "no process has the role history; start one, such as whenthen serve --role history"
             raise unavailable(why, "no_history") from error
-        answer = orjson.loads(found.data)
+        answer = orjson.loads(found)
         if "error" not in answer:
             return answer["answer"]
         error_fields = answer["error"]
         if error_fields["reason"] == "invalid_input":
             raise InvalidInput(error_fields["detail"], path=tuple(error_fields["path"]))
         raise unavailable(error_fields["detail"], f"history_{error_fields['reason']}")
+
+    async def _heard(self, question: Mapping[str, Any]) -> bytes:
+        """The answer. One that reads much may take long, but not that of a process that is stopped or hangs: it does not say how far it is, either."""
+        asking = asyncio.create_task(self._requested(question, ANSWER_S))
+        try:
+            while not (await asyncio.wait({asking}, timeout=LOOK_S))[0]:
+                try:
+                    await self._requested({"ask": "lag"}, SILENT_S)
+                except BusUnavailable as error:
+                    if not asking.done():
+                        raise error
+            return await asking
+        finally:
+            await end_task(asking)
+
+    async def _requested(self, question: Mapping[str, Any], timeout_s: float) -> bytes:
+        found = await self._bus.client.request(HISTORY_QUESTIONS, orjson.dumps(question), timeout_s=timeout_s)
+        return found.data
 
 
 def _lag(found: tuple[int, float] | None) -> answers.HistoryLag | None:
