@@ -15,7 +15,6 @@ from whenthen.rules.prefect_import.import_notes import Aspect, ImportNotes
 from whenthen.rules.prefect_import.model_problems import field_at_fault, problem_of
 from whenthen.rules.prefect_import.placeholders import Placeholders, has_placeholder, placeholders_in
 from whenthen.rules.prefect_import.prefect_schedules import import_schedules
-from whenthen.schemas.code_places import CodePlace
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.entry_points import EntryPoint, entry_point
 
@@ -390,7 +389,12 @@ def _cloned(pull: Any, places: Placeholders) -> dict[str, Any] | None:
         code["submodules"] = True
     if str(code["git"]).startswith("https://") and (token := _token(step, places)):
         code["token"] = token
-    return None if has_placeholder(code) or problem_of(CodePlace, code) is not None else code
+    return (
+        None
+        if has_placeholder(code)
+        or problem_of(Deployment, {"name": "n", "entrypoint": "a.py:f", "code": code}) is not None
+        else code
+    )
 
 
 def _is_of_clone(name: str, step: Any) -> bool:
