@@ -7,10 +7,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from playwright.sync_api import expect
 
 from tests import forks
+from tests.browser import chromium, looking
 from tests.integration.flows.programs import ROOT
 from tests.integration.served import TOKEN, Served, environment, serving
+from tests.integration.ui.page_story import log_in
 from tests.patience import eventually
 
 EXAMPLE = ROOT / "examples" / "approval"
@@ -84,6 +87,39 @@ def test_a_refund_is_decided_on_the_page_of_its_run_without_scripts(served: Serv
     ended = eventually(lambda: run_of(served, "order.3", "Completed"), within_s=60)
     assert ended["inputs"] == {"1": {"approved": True, "note": "fine"}}
     assert "The run goes on." in served.http.get(done.headers["location"]).text
+
+
+@pytest.mark.requires("chromium")
+@pytest.mark.parametrize("scripts", [True, False], ids=["with scripts", "without scripts"])
+def test_a_refund_is_decided_in_a_browser(served: Served, scripts: bool) -> None:
+    order = f"order.browser-{scripts}"
+    run = waiting(served, order)
+    with chromium() as browser, looking(browser, served.url, java_script_enabled=scripts) as page:
+        log_in(page)
+        page.goto(f"/run?id={run['id']}")
+        pause = page.locator("#pause")
+        expect(pause).to_contain_text(f"Give 125.00 back for {order}?")
+        pause.get_by_label("approved").select_option("yes")
+        pause.get_by_label("note").fill("<b>fine</b>")
+        pause.get_by_role("button", name="Resume").click()
+        expect(page.get_by_role("status").filter(has_text="The run goes on.")).to_be_visible()
+        expect(pause.get_by_role("button", name="Resume")).to_have_count(0)
+        ended = eventually(lambda: run_of(served, order, "Completed"), within_s=60)
+        assert ended["inputs"] == {"1": {"approved": True, "note": "<b>fine</b>"}}
+        page.goto(f"/run?id={run['id']}")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Completed")
+        expect(page.locator("pre", has_text="<b>fine</b>")).to_be_visible()
+
+
+@pytest.mark.requires("chromium")
+def test_a_browser_is_told_what_input_is_missing(served: Served) -> None:
+    run = waiting(served, "order.browser-missing")
+    with chromium() as browser, looking(browser, served.url, refused=(400,)) as page:
+        log_in(page)
+        page.goto(f"/run?id={run['id']}")
+        page.locator("#pause").get_by_role("button", name="Resume").click()
+        expect(page.get_by_role("alert")).to_contain_text("'approved' is a required property")
+    assert run_of(served, "order.browser-missing", "Paused")
 
 
 def test_a_refund_is_decided_by_an_event(served: Served) -> None:

@@ -84,6 +84,8 @@ def story(folder: Path) -> Iterator[Served]:
         eventually(lambda: served.get("/api/actions/dead/count")["count"] == 5, within_s=30)
         wanted = {"broken": "Failed", "slow": "Running", "load": "Completed", "counting": "Completed"}
         eventually(lambda: {run["deployment"]: run["state"] for run in served.get("/api/runs")} == wanted, within_s=30)
+        # pages of what has ended are not asked for again: the history has to know it all before they are looked at
+        eventually(lambda: served.get("/api/status")["history"]["messages"] == 0, within_s=30)
         yield served
 
 

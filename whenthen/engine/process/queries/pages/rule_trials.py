@@ -16,7 +16,9 @@ from whenthen.schemas.errors import Conflict
 __all__ = ["RuleTrials"]
 
 AT_ONCE = 2
-WITHIN_S = 15.0
+WITHIN_S = (
+    60.0  #: on the clock; its processor time is bounded in the trial itself, and a busy machine gives it that later
+)
 MOST_ANSWER = 4 << 20  #: bytes
 _MODULE = "whenthen.rules.following.trial"
 
