@@ -47,6 +47,10 @@ def twice():
     return [pause_flow_run(wait_for_input=int), pause_flow_run(wait_for_input=list[int]), pause_flow_run()]
 
 @flow
+def asks_twice():
+    return [pause_flow_run(wait_for_input=int), pause_flow_run(wait_for_input=int)]
+
+@flow
 def soon():
     try:
         pause_flow_run(timeout=0.2)
@@ -233,6 +237,26 @@ async def test_the_same_key_resumes_a_run_once(house: House) -> None:
         for _ in range(2):
             await house.orchestrator.resume_flow_run(run.id, {"approved": True}, key="firing.0")
         await house.ends(run)
+
+
+async def test_the_answer_to_one_pause_is_none_to_the_next(house: House) -> None:
+    deploy(house, "asks_twice")
+    run = await house.start()
+    async with house.worker():
+        first = (await house.reaches(run, RunState.PAUSED)).pause
+        assert first is not None
+        await house.orchestrator.resume_flow_run(run.id, 1, since=first["since"])
+
+        async def waits_again() -> bool:
+            now = (await house.orchestrator.get_flow_run(run.id)).run
+            return now.state is RunState.PAUSED and now.pause != first
+
+        await house._eventually(waits_again)
+        with pytest.raises(NotPaused, match="another pause by now"):
+            await house.orchestrator.resume_flow_run(run.id, 1, since=first["since"])
+        await house.orchestrator.resume_flow_run(run.id, 2)
+        ended = await house.ends(run)
+    assert ended.result == [1, 2]
 
 
 async def test_a_suspended_run_ends_its_process_and_starts_again_with_input_and_results(house: House) -> None:

@@ -153,9 +153,11 @@ class BuiltInOrchestrator:
         """Halt the run; its process is stopped. See `PauseChanges.suspend`."""
         return await self._pauses.suspend(run_id, timeout_s=timeout_s, by=by)
 
-    async def resume_flow_run(self, run_id: str, given: Any, *, key: str | None = None, by: str = "") -> FlowRun:
+    async def resume_flow_run(
+        self, run_id: str, given: Any, *, key: str | None = None, by: str = "", since: str | None = None
+    ) -> FlowRun:
         """Let a run go on that is paused or suspended. See `PauseChanges.resume`."""
-        return await self._pauses.resume(run_id, given, key=key, by=by)
+        return await self._pauses.resume(run_id, given, key=key, by=by, since=since)
 
     async def change_flow_run_state(self, run_id: str, state: str, *, message: str = "", by: str = "") -> None:
         """Put the run into a state that somebody decides: Cancelled and Suspended as `cancel_flow_run` and `suspend_flow_run` do; Completed,

@@ -327,8 +327,9 @@ class Api(Protocol):
 
     async def cancel_run(self, run_id: str) -> answers.FlowRunDetail: ...
 
-    async def resume_run(self, run_id: str, given: Any) -> answers.FlowRunDetail:
-        """Raises NotFound, InvalidInput (the input does not fit), Conflict (it waits for nobody, or it is too late)."""
+    async def resume_run(self, run_id: str, given: Any, since: str | None) -> answers.FlowRunDetail:
+        """`since` is that of the pause which is meant. Raises NotFound, InvalidInput (the input does not fit), Conflict (it waits for nobody,
+        at another pause, or it is too late)."""
 
     async def pause_run(self, run_id: str) -> answers.FlowRunDetail:
         """Raises NotFound, Conflict (it does not run, or knows of no pauses)."""

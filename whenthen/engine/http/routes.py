@@ -354,9 +354,10 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
     @post("/runs/{run_id}/resume", tags=["runs"])
     async def resume_run(run_id: Named, request: Request) -> answers.FlowRunDetail:
-        """Let a run go on that is paused or suspended. The body, if any, is `{"input": ...}`, of the type that its `pause` names."""
+        """Let a run go on that is paused or suspended. The body, if any, is `{"input": ..., "since": "..."}`: input of the type that its `pause`
+        names, and when that began, so that no other pause is answered."""
         asked = await _optional(request, budget, read_resume_request, ResumeRequest)
-        return await api.resume_run(run_id, asked.input)
+        return await api.resume_run(run_id, asked.input, asked.since)
 
     @post("/runs/{run_id}/pause", tags=["runs"])
     async def pause_run(run_id: Named) -> answers.FlowRunDetail:

@@ -39,13 +39,15 @@ class PauseChanges:
     stores: Stores
     clock: Callable[[], datetime]
 
-    async def resume(self, run_id: str, given: Any, *, key: str | None = None, by: str = "") -> FlowRun:
+    async def resume(
+        self, run_id: str, given: Any, *, key: str | None = None, by: str = "", since: str | None = None
+    ) -> FlowRun:
         """Let a paused run go on, or a suspended one wait for a worker, with input of the type that it waits for. A second call with one `key`
-        changes nothing.
+        changes nothing. `since` is that of the pause which is meant: a run may have come to its next one meanwhile.
 
         Raises:
             NotFound: no such run.
-            NotPaused: it waits for nobody, or was resumed already.
+            NotPaused: it waits for nobody, was resumed already, or waits at another pause.
             PauseOver: it is too late.
             InvalidInput: the input does not fit; names each field.
         """
@@ -56,6 +58,10 @@ class PauseChanges:
             if run.state not in HALTED:
                 raise NotPaused(f"flow run {run.id} is {run.state}; only one that is Paused or Suspended is resumed")
             pause: Mapping[str, Any] = run.pause or {}
+            if since is not None and pause.get("since") != since:
+                raise NotPaused(
+                    f"flow run {run.id} waits at another pause by now, since {pause.get('since')}; look at it again"
+                )
             if is_over(pause, now):
                 raise PauseOver(f"flow run {run.id} could be resumed until {pause['until']}; start it again")
             before = run.inputs or {}

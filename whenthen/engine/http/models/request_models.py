@@ -129,6 +129,8 @@ class ResumeRequest(RequestModel):
 
     input: Any = None
     """Of the type that the run waits for, as its `pause` has it."""
+    since: StrictStr | None = Field(default=None, max_length=40)
+    """The `since` of the pause that is meant: a run that waits at another one by now is not resumed (409). Left out: whichever it is."""
 
 
 class SuspendRequest(RequestModel):
@@ -182,7 +184,9 @@ def read_pause_request(data: Any) -> PauseRequest:
 
 def read_resume_request(data: Any) -> ResumeRequest:
     """With what a run goes on. Raises `HttpError` (400), with the field at fault."""
-    return read_fields(ResumeRequest, data, {"input": "what the pause asks for"}, '{"input": {}}')
+    return read_fields(
+        ResumeRequest, data, {"input": "what the pause asks for", "since": "when the pause began"}, '{"input": {}}'
+    )
 
 
 def read_suspend_request(data: Any) -> SuspendRequest:

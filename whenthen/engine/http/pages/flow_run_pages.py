@@ -112,7 +112,7 @@ def run_router(api: Api, frame: PageFrame) -> APIRouter:
         form = await frame.form(request)
         run = await api.get_run(form.get("id", ""))
         schema = None if run.pause is None else run.pause.input_schema
-        run = await api.resume_run(run.id, input_of_form(schema, form))
+        run = await api.resume_run(run.id, input_of_form(schema, form), form.get("since"))
         return frame.see("/run", id=run.id, done="resumed")
 
     @router.post("/run/delete")

@@ -102,9 +102,10 @@ class RunCommands:
         await self._orchestrator.cancel_flow_run(run_id)
         return await self._runs.get_run(run_id)
 
-    async def resume_run(self, run_id: str, given: Any) -> answers.FlowRunDetail:
+    async def resume_run(self, run_id: str, given: Any, since: str | None) -> answers.FlowRunDetail:
         run_id = await self._ids.run(run_id)
-        return flow_run_detail(await self._orchestrator.resume_flow_run(run_id, given, by=CALLER.get()))
+        resumed = await self._orchestrator.resume_flow_run(run_id, given, by=CALLER.get(), since=since)
+        return flow_run_detail(resumed)
 
     async def pause_run(self, run_id: str) -> answers.FlowRunDetail:
         run_id = await self._ids.run(run_id)
