@@ -259,6 +259,18 @@ async def test_the_answer_to_one_pause_is_none_to_the_next(house: House) -> None
     assert ended.result == [1, 2]
 
 
+async def test_a_suspended_run_whose_deployment_is_gone_keeps_its_question(house: House) -> None:
+    deploy(house, "suspends", env={"WHENTHEN_RESULTS": str(house.root / "results")})
+    run = await house.start(n=7)
+    async with house.worker():
+        await house.reaches(run, RunState.SUSPENDED)
+    house.deployments.replace([])
+    with pytest.raises(Conflict, match="is not in the rules any more; bring it back"):
+        await house.orchestrator.resume_flow_run(run.id, {"approved": True})
+    deploy(house, "suspends")
+    assert (await house.orchestrator.resume_flow_run(run.id, {"approved": True})).state is RunState.SCHEDULED
+
+
 async def test_a_suspended_run_ends_its_process_and_starts_again_with_input_and_results(house: House) -> None:
     deploy(house, "suspends", env={"WHENTHEN_RESULTS": str(house.root / "results")})
     run = await house.start(n=7)

@@ -156,7 +156,17 @@ class BuiltInOrchestrator:
     async def resume_flow_run(
         self, run_id: str, given: Any, *, key: str | None = None, by: str = "", since: str | None = None
     ) -> FlowRun:
-        """Let a run go on that is paused or suspended. See `PauseChanges.resume`."""
+        """Let a run go on that is paused or suspended. See `PauseChanges.resume`.
+
+        Raises:
+            Conflict: also when it is suspended and its deployment is gone: what is answered then would be lost.
+        """
+        stored = await self.get_flow_run(run_id)
+        deployment = stored.run.deployment
+        if stored.run.state is RunState.SUSPENDED and deployment not in self._deployments.current():
+            raise Conflict(
+                f"flow run {run_id} stays suspended: deployment {deployment!r} is not in the rules any more; bring it back, or cancel the run"
+            )
         return await self._pauses.resume(run_id, given, key=key, by=by, since=since)
 
     async def change_flow_run_state(self, run_id: str, state: str, *, message: str = "", by: str = "") -> None:

@@ -153,7 +153,8 @@ class Server:
 
     def notes(self) -> list[str]:
         """What people should know, and what does not keep the process from its work."""
-        return self._rules_in_force.notes() if self._rules_in_force is not None else []
+        rules = self._rules_in_force.notes() if self._rules_in_force is not None else []
+        return [*rules, *self._running.notes()]
 
     async def wait_until_ready(self, timeout_s: float = 120.0) -> None:
         """Wait until nothing is missing.

@@ -58,6 +58,7 @@ class RunningRoles:
         self._supervisor = supervisor
         self._cleanup = cleanup
         self._history = history
+        self._notes: list[str] = []
 
     async def start(self, parts: ProcessParts, roles: Collection[Role], *, pools: Sequence[str]) -> None:
         """Start all of `roles` but the one that answers requests, which is started before, as `api`."""
@@ -105,6 +106,10 @@ class RunningRoles:
         """What of the roles is not ready yet."""
         return self.evaluator.missing() if self.evaluator is not None else []
 
+    def notes(self) -> list[str]:
+        """What people should know, and what does not keep the roles from their work."""
+        return list(self._notes)
+
     @property
     def stalled(self) -> bool:
         """Whether a shard waits for what only other rules, or another version of this program, can change."""
@@ -128,6 +133,9 @@ class RunningRoles:
         if (process := self._history) is not None:
             log.info("process %d projects the history", process.pid)
             ended = await process.run(None if parts.embedded is None else parts.embedded.client_url, report)
+            self._notes.append(
+                "the history has lost its own process and slows events down here; start the server again"
+            )
             log.error(
                 "the process of the history (%d) is gone: %s; this one has the role from now on", process.pid, ended
             )

@@ -89,7 +89,7 @@ class HistoryProcess:
         )
         self._reports = -1
         try:
-            while line := await asyncio.wait_for(reader.readline(), SILENT_S):
+            while line := await _next_line(reader):
                 report(orjson.loads(line))
         except TimeoutError:
             os.kill(self.pid, signal.SIGKILL)
@@ -127,6 +127,18 @@ class HistoryProcess:
     def _status(self) -> str:
         code = os.waitstatus_to_exitcode(self._ended or 0)
         return f"it was ended by {signal.Signals(-code).name}" if code < 0 else f"it ended with status {code}"
+
+
+async def _next_line(reader: asyncio.StreamReader) -> bytes:
+    """The next report; nothing at the end. Raises `TimeoutError` after `SILENT_S`, of which a process that was stopped itself counts a step."""
+    reading = asyncio.ensure_future(reader.readline())
+    try:
+        for _ in range(int(SILENT_S / BEAT_S)):
+            if (await asyncio.wait([reading], timeout=BEAT_S))[0]:
+                return reading.result()
+    finally:
+        reading.cancel()
+    raise TimeoutError
 
 
 def _become(parent: int, settings: Settings, address: int, reports: int) -> NoReturn:
