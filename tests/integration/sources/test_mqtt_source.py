@@ -57,3 +57,24 @@ sources:
         await publish(server.port, 22)
         events = await here.come(23, within_s=60)
         assert sorted(int(each["resource"]["id"][6:]) for each in events) == list(range(23))
+
+
+async def test_more_than_a_broker_gives_at_one_time_waits_for_a_source_that_comes_back(
+    tmp_path: Path, server: Program
+) -> None:
+    text = f"""
+sources:
+  - name: gauges
+    read: {{type: mqtt, url: "mqtt://127.0.0.1:{server.port}", topic: "gauges/+"}}
+    map: {{event: gauge.read, resource: {{id: "gauge.{{{{ body.n }}}}"}}, id: $.body.n}}
+"""
+    async with reading(tmp_path, text) as here:
+
+        async def reads() -> bool:
+            return await here.metric('whenthen_source_reading{source="gauges"}') == 1.0
+
+        await until(reads)
+    await publish(server.port, *range(500))
+    async with reading(tmp_path, text) as here:
+        events = await here.come(500, within_s=60)
+        assert sorted(int(each["resource"]["id"][6:]) for each in events) == list(range(500))

@@ -252,7 +252,7 @@ class MqttEdge(BrokerEdge):
             client_id=self._name,
             clean_session=False,
             session_expiry_interval=SESSION_S,
-            receive_maximum=AT_ONCE,
+            # no receive_maximum: mosquitto gives a session that comes back more than that, and the client ends the connection then
             keepalive=10,
             reconnect=zmqtt.ReconnectConfig(enabled=False),
             mqtt_connect_timeout=START_S,
