@@ -52,11 +52,11 @@ async def store(bus: Bus, messages: Sequence[Message]) -> None:
         await publish_batch(bus.client, messages[start : start + 900], expect=None)
 
 
-def lists_of(bus: Bus) -> tuple[MergedLists, KnownNames, WholeIds]:
+def lists_of(bus: Bus) -> tuple[MergedLists, KnownNames, WholeIds, HistoryQuestions]:
     """Without a history."""
     registry = RuleRegistry(Rules(), shards=1, resolve_secret=str)
     history = HistoryQuestions(bus)
-    return MergedLists(bus, history), KnownNames(registry), WholeIds(IdPrefixes(bus.client), history)
+    return MergedLists(bus, history), KnownNames(registry), WholeIds(IdPrefixes(bus.client), history), history
 
 
 def firing(number: int, automation: str = "a") -> Firing:
@@ -93,8 +93,8 @@ async def test_lists_are_whole_whatever_windows_write(bus: Bus) -> None:
         await store(bus, left_by(number, "a"))
     await store(bus, [Message(window_subject(0, "t", f"k{n}"), b"x") for n in range(70_000)])
     await store(bus, left_by(3, "b"))
-    lists, names, whole = lists_of(bus)
-    actions = ActionQueries(DeadLetters(bus.client), lists, names, whole)
+    lists, names, whole, history = lists_of(bus)
+    actions = ActionQueries(DeadLetters(bus.client), lists, names, whole, history)
     firings = FiringQueries(bus.client, lists, names, whole, actions)
 
     def page(limit: int = 10, before: int | None = None, **filters: str) -> Page:

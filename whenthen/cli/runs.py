@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
-from whenthen.cli.deploys.deploy_command import remove_deployment
 from whenthen.cli.lists.listings import (
     ID,
     SINCE,
@@ -208,6 +207,20 @@ def pause_deployment(
 ) -> None:
     """Pause a deployment's schedules. Runs that are asked for otherwise still start."""
     _switch(name, "pause", schedule, url, ca, as_json)
+
+
+@errors
+def remove_deployment(
+    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As listed.", show_default=False)],
+    preview: Annotated[bool, typer.Option("--preview", help="Say what would change, and change nothing.")] = False,
+    url: UrlOption = DEFAULT_URL,
+    ca: CaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Take out deployments that were registered by `whenthen deploy`, deploy(...) or serve(...). Those of rules files stay."""
+    from whenthen.cli.deploys.deploy_command import remove_registered
+
+    remove_registered(names, preview=preview, url=url, ca=ca, as_json=as_json)
 
 
 @errors

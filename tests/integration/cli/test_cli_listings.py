@@ -247,6 +247,7 @@ def test_a_shortened_id_goes_to_the_server_as_it_is_and_last_is_the_newest_run(
     server.answers[f"GET /api/runs/{RUN['id']}/task-runs"] = {"task_runs": [TASK_RUN], "total": 300}
     server.answers["POST /api/runs/4f2a0000/cancel"] = {**RUN, "state": "Cancelled"}
     server.answers["GET /api/events/e7f44713-4"] = {"id": "e"}
+    server.answers["GET /api/artifacts"] = []
     shown = run("runs", "show", "4f2a0000").output
     assert RUN["id"] in shown
     assert re.search(r"task +load-3a1 +Retrying +2 +3f0c1a2b", shown)

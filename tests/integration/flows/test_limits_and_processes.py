@@ -29,7 +29,7 @@ def pool() -> None:
 @pytest.mark.takes(5)
 def test_in_a_process_pool_a_limit_would_allow_more_and_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WHENTHEN_LIMIT_DB", "1")
-    with pytest.raises(NeedsServer, match="a limit holds within one process: in a process pool"):
+    with pytest.raises(NeedsServer, match="a limit of the environment holds within one process: in a process pool"):
         pool()
     monkeypatch.delenv("WHENTHEN_LIMIT_DB")
     pool()  # without a limit there is nothing to be counted

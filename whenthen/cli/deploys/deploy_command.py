@@ -16,7 +16,7 @@ from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, fail, print_json, stderr, stdout
 from whenthen.cli.rule_sets import MARKS, who
 
-__all__ = ["add_commands", "remove_deployment"]
+__all__ = ["add_commands", "remove_registered"]
 
 PreviewOption = Annotated[bool, typer.Option("--preview", help="Say what would change, and change nothing.")]
 
@@ -96,15 +96,8 @@ def deploy(
     _print(found, preview=preview, as_json=as_json)
 
 
-@errors
-def remove_deployment(
-    names: Annotated[list[str], typer.Argument(metavar="NAME...", help="As listed.", show_default=False)],
-    preview: PreviewOption = False,
-    url: UrlOption = DEFAULT_URL,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Take out deployments that were registered by `whenthen deploy`, deploy(...) or serve(...). Those of rules files stay."""
+def remove_registered(names: list[str], *, preview: bool, url: str, ca: str | None, as_json: bool) -> None:
+    """Take out deployments that were registered, and say which. Raises what the client does."""
     from whenthen.cli.client import Client
 
     with Client.connect(url, ca) as client:

@@ -109,6 +109,7 @@ ANSWERS: dict[str, Any] = {
     "event_reasons": {},
     "action_tries": [],
     "run_states": [],
+    "list_artifacts": [],
     "list_task_runs": answers.TaskRunList(task_runs=[], total=0),
     "list_webhooks": [],
     "try_rules": answers.TriedRules(firings=[], decisions=[]),

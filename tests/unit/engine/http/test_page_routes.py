@@ -37,6 +37,7 @@ class Away(FakeApi):
             "event_reasons",
             "action_tries",
             "run_states",
+            "list_artifacts",
             "system_sizes",
             "count_dead",
             "list_revisions",

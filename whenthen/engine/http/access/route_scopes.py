@@ -148,7 +148,7 @@ ROUTES: Final[Mapping[tuple[str, str], Need | AccessScope]] = MappingProxyType(
         ("GET", "/api/sources"): _READ,
         ("GET", "/api/sources/refused"): _READ,
         ("POST", "/api/sources/resend"): _OPERATE,
-        ("POST", "/api/sources/try"): _READ,
+        ("POST", "/api/sources/try"): _OPERATE,  # it says whether a proof holds
         ("GET", "/api/history"): _READ,
         ("GET", "/api/history/{of}"): _READ,
         ("GET", "/api/history/{of}/counts"): _READ,

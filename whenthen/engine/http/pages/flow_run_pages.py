@@ -74,7 +74,7 @@ def run_router(api: Api, frame: PageFrame) -> APIRouter:
             api.list_task_runs(run.id, after=0, limit=_TASKS),
             if_there(api.run_states(run.id)),
             _deployment(api, run.deployment),
-            api.list_artifacts(Page(limit=_ARTIFACTS, filters={"run": run.id})),
+            if_there(api.list_artifacts(Page(limit=_ARTIFACTS, filters={"run": run.id}))),
         )
         now = datetime.now(UTC)
         bars = task_bars(tasks.task_runs, begins=run.started, ends=run.ended, now=now)
@@ -86,8 +86,8 @@ def run_router(api: Api, frame: PageFrame) -> APIRouter:
             after=after,
             tasks=list(zip(tasks.task_runs, bars, strict=True)),
             total=tasks.total,
-            artifacts=shown_artifacts(artifacts),
-            more_artifacts=len(artifacts) == _ARTIFACTS,
+            artifacts=shown_artifacts(artifacts or []),
+            more_artifacts=len(artifacts or []) == _ARTIFACTS,
             states=states,
             deployment=deployment,
             ended=run.state in TERMINAL,
