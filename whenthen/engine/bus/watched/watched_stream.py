@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 MOST_MESSAGES = 2000  #: of one transaction
 MOST_BYTES = 8 << 20
-GATHER_S = 0.1  #: that messages are waited for after the first one
+GATHER_S = 0.5  #: that messages are waited for after the first one: a transaction for each few of them costs several times more
 LOOK_S = 5.0  #: between two looks at a stream that is quiet
 ABSENT_S = 1.0  #: until a stream that is not there is looked for again
 
@@ -107,6 +107,8 @@ class WatchedStream:
                 size += len(message.data)
             elif (left := until - time.monotonic()) <= 0:
                 break
+            elif found and self._reader.caught_up:
+                await asyncio.sleep(left)  # rather than be woken by each
             else:
                 await self._reader.wait(left)
         if found:
