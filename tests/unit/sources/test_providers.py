@@ -163,6 +163,7 @@ def test_signature_in_another_encoding_or_cut_is_refused(name: str, recipe: Any)
 FILLER = "x" * 25_000_000
 
 
+@pytest.mark.takes(0.3)
 @pytest.mark.parametrize("name", builtin_names())
 def test_genuine_body_of_25_megabytes_is_read_where_its_webhook_allows_that(name: str) -> None:
     sample = typical(name)
