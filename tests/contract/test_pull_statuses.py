@@ -24,12 +24,13 @@ from whenthen.cancellation import end_task
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.protocol import Meaning, Position, read_status
 from whenthen.engine.bus.pull_consumer import ConsumerSettings, PullConsumer
-from whenthen.engine.bus.streams import EVENTS, StreamSettings, ensure_streams
+from whenthen.engine.bus.streams import EVENTS, RUN_STATES, StreamSettings, ensure_streams
 from whenthen.engine.evaluation.event_reader import EventReader, Received
 from whenthen.engine.evaluation.recent_ids import recent_ids
 from whenthen.engine.execution.executor import Executor
 from whenthen.engine.flow_runs.flow_streams import FlowStoreSettings, ensure_flow_stores
 from whenthen.engine.flow_runs.nats_stores import nats_stores
+from whenthen.engine.flow_runs.pulled_message import MessageHandler, PulledMessage
 from whenthen.engine.flow_runs.run_events import RunEventPublisher
 from whenthen.runs.run_states import new_run
 from whenthen.schemas.deployments import Deployment, FlowRun
@@ -250,6 +251,29 @@ async def test_the_events_of_runs_are_published_in_order(bus: Bus, responder: Re
             wanted.append(f"whenthen.flow-run.{run.id}")
         await eventually(lambda: published == wanted)
         await end_task(running)
+
+
+@pytest.mark.parametrize("most_pending", [1, 4])
+async def test_a_handler_asks_for_the_next_message_by_itself_and_not_when_it_looks_around(
+    bus: Bus, monkeypatch: pytest.MonkeyPatch, most_pending: int
+) -> None:
+    monkeypatch.setattr("whenthen.engine.bus.pull_consumer.HEARTBEAT_S", 3600.0)
+    runs = nats_stores(bus.client).runs
+    handled: list[int] = []
+
+    async def handle(message: PulledMessage) -> None:
+        handled.append(message.position.seq)
+
+    handler = MessageHandler(
+        bus.client, handle, stream=f"KV_{RUN_STATES}", durable="by-itself", most_pending=most_pending,
+        ack_wait=timedelta(seconds=30), retry_pause=timedelta(seconds=0.5), what="a revision",
+    )  # fmt: skip
+    running = asyncio.create_task(handler.run())
+    for number in range(10):
+        await runs.create(a_run(f"by itself {number}"))
+    await eventually(lambda: len(handled) == 10)
+    assert handled == sorted(handled)
+    await end_task(running)
 
 
 @pytest.mark.parametrize("text", ["Consumer Deleted", "", "Leadership Change", "etwas anderes"])

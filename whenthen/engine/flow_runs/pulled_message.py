@@ -98,7 +98,9 @@ class MessageHandler:
                 consumer.check()
                 self._changed.clear()
                 while self._waiting:
-                    await self._handle_one(self._waiting.popleft())
+                    message = self._waiting.popleft()
+                    consumer.wake()  # there is room for another one, which nothing else tells it
+                    await self._handle_one(message)
                     consumer.check()
                 await self._changed.wait()
         finally:
