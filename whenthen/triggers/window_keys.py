@@ -69,12 +69,8 @@ class KeyExtractor:
 
     def text_or_empty(self, event: Event) -> str:
         """The key's text, with empty text for what is absent."""
-        label = self._single_label
-        if label is not None:
-            value = event.data["resource"].get(label, "")
-            if len(value) <= MAX_KEY_BYTES // 4 and not value.startswith("["):
-                return value  # type: ignore[no-any-return]
-        return key_text(self.values_or_empty(event)) if self._extract else ""
+        text = self.text(event)
+        return key_text(self.values_or_empty(event)) if text is None else text
 
     def missing(self, event: Event) -> str:
         """The first expression that the event has no value for."""
