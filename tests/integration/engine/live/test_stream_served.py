@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import signal
 import socket
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,7 +108,9 @@ def test_what_follows_an_event_is_shown_and_a_restarted_server_goes_on_behind_th
 
 
 def test_a_stopping_server_tells_its_clients_and_waits_for_none(tmp_path: Path) -> None:
-    served = start(tmp_path, WHENTHEN_STREAM_CLIENTS="3")
+    served = start(
+        tmp_path, WHENTHEN_STREAM_CLIENTS="3", WHENTHEN_DRAIN_GRACE="1h"
+    )  # so that whoever drains never ends
     silent = connect(served, window=4096)
     with streaming(served, "?of=events") as told:
         next(told)
@@ -123,13 +124,11 @@ def test_a_stopping_server_tells_its_clients_and_waits_for_none(tmp_path: Path) 
                     for _ in range(20)
                 ],
             ).raise_for_status()
-        begun = time.monotonic()
         served.send_signal(signal.SIGTERM)
         *_, (name, last, data) = told
         assert (name, data["reason"]) == ("end", "stopping")
         assert last
     assert served.wait() == 0
-    assert time.monotonic() - begun < limit(5), "not the 20 seconds of draining"
     silent.close()
 
 
