@@ -8,7 +8,7 @@ reaper repeats the second step; both steps are idempotent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,7 +18,7 @@ from whenthen.runs.attempts.attempt_logs import LogLine, LogSlice
 from whenthen.runs.limits.pause_flags import deployment_flag, is_pool_paused, pool_flag, schedule_flag
 from whenthen.runs.pauses.pause_changes import PauseChanges
 from whenthen.runs.reports.task_runs import TaskRunPage
-from whenthen.runs.run_states import display_name, new_run
+from whenthen.runs.run_states import display_name, new_run, shown_run
 from whenthen.runs.stores import Deployments, Flag, Stored, Stores
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.deployments import (
@@ -232,7 +232,7 @@ class BuiltInOrchestrator:
             NotFound: no such run.
         """
         run = (await self.get_flow_run(run_id)).run
-        shown = {**asdict(run), "state": run.state.value, "name": display_name(run)}
+        shown = {**shown_run(run), "name": display_name(run)}
         if log_tail:
             found = await self._stores.logs.last(run_id, limit=log_tail, most_bytes=_TAIL_BYTES)
             shown["log_tail"] = "\n".join(line.text for line in found.lines)
