@@ -27,7 +27,7 @@ __all__ = ["LEAST_SECRET", "LogLimits", "RunLog"]
 log = logging.getLogger(__name__)
 
 MASK = "***"
-LEAST_SECRET = 4  #: characters of a secret that is masked
+LEAST_SECRET = 4  #: characters of a secret that is masked; shorter ones would take the log apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ class RunLog:
         self._timer: asyncio.Task[None] | None = None
 
     def hide(self, secret: str) -> None:
-        """Mask one more secret from now on. Shorter ones than four characters would take the log apart."""
+        """Mask one more secret from now on, unless it is too short."""
         if len(secret) >= LEAST_SECRET and secret not in self._secrets:
             self._secrets = sorted([*self._secrets, secret], key=len, reverse=True)
 
