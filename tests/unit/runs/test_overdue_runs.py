@@ -93,7 +93,8 @@ async def test_what_ended_in_time_and_what_was_over_before_anybody_asked_is_not_
 
 def test_an_expectation_says_something() -> None:
     both = Deployment(name="d", command=["true"], expect_completion={"by": "06:00 Europe/Paris", "within": "2h"})
-    assert both.expected_times is not None
+    assert both.expectation is not None
+    assert both.expectation.times is not None
     for wrong in ({}, {"within": "0s"}, {"by": "25:00"}, {"within": "2h", "b": "06:00"}):
         with pytest.raises(ValueError, match=r"nothing is expected|time of the day|Extra inputs|extra"):
             Deployment(name="d", command=["true"], expect_completion=wrong)
