@@ -44,6 +44,7 @@ class OverdueRuns:
         self._publish = publish
         self._clock = clock
         self._open: dict[str, FlowRun] = {}
+        self._known = False  #: whether all runs that have not ended are in `_open`
 
     async def run(self) -> None:
         """Look until cancelled. Errors of the stores are logged, and it begins anew."""
@@ -65,8 +66,10 @@ class OverdueRuns:
 
     async def step(self) -> list[Event]:
         """Look at the moments that passed since the last look; gives the events of runs that had not ended by theirs."""
-        now = self._clock()
         found: list[Event] = []
+        if not self._known:
+            return found  # the position would pass runs that are still to be read
+        now = self._clock()
         for deployment, within in self._expecting():
             key = f"overdue/{deployment.name}"
             position = await self._stores.flags.get(key)
@@ -104,11 +107,14 @@ class OverdueRuns:
 
     async def _follow(self, *, once: bool = False) -> None:
         self._open.clear()
+        self._known = False
         async with aclosing(self._stores.runs.watch()) as revisions:
             async for stored in revisions:
                 if stored is not None:
                     self._take(stored.run)
-                elif once:
+                    continue
+                self._known = True
+                if once:
                     return
 
     def _take(self, run: FlowRun) -> None:
