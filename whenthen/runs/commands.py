@@ -18,7 +18,6 @@ from typing import Any, Final
 import orjson
 
 from whenthen import checkout
-from whenthen.runs.run_output import LEAST_SECRET
 from whenthen.schemas.deployments import PLACEHOLDER, Deployment, FlowRun
 from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import NotFound, RenderError
@@ -181,13 +180,12 @@ def _environment(
 
 
 def secrets_of(deployment: Deployment, resolve: Callable[[str], str]) -> tuple[str, ...]:
-    """The values that must not reach the log; shorter ones than `LEAST_SECRET` would take the log apart.
+    """The values that must not reach the log.
 
     Raises:
         NotFound: a secret does not exist.
     """
-    secrets = [resolve(value) for value in _references(deployment)]
-    return tuple(secret for secret in secrets if len(secret) >= LEAST_SECRET)
+    return tuple(resolve(value) for value in _references(deployment))
 
 
 def _references(deployment: Deployment) -> list[str]:

@@ -25,7 +25,7 @@ from whenthen.runs.commands import secrets_of
 from whenthen.runs.reports.run_reports import LOCK_NAME, OWNER_NAME, REPORTS_NAME, ReportSink
 from whenthen.runs.reports.shared_requests import may_read
 from whenthen.runs.reports.unread_files import UnreadFiles
-from whenthen.runs.run_output import LEAST_SECRET, LogLimits, RunLog
+from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.stores import Deployments, Stores
 from whenthen.schemas.deployments import Deployment, is_run_id
 from whenthen.schemas.errors import BusUnavailable, NotFound, WhenthenError
@@ -92,7 +92,7 @@ class LeftReports:
             if may_read(secret, deployment.name):
                 with contextlib.suppress(NotFound):  # then the code could not read it either
                     found.append(self.resolve(secret.value))
-        return tuple(one for one in found if len(one) >= LEAST_SECRET)
+        return tuple(found)
 
     def _is_old(self, file: Path) -> bool:
         try:
