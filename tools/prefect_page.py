@@ -19,6 +19,8 @@ PACKAGE = Path(whenthen.__file__).parent
 ROOMS = {"actions", "cli", "conditions", "engine", "flows", "history", "orchestrators", "rules", "runs", "schemas", "sources"} | {
     "supervision", "templates", "triggers", "ui",
 }  # fmt: skip
+#: files beside the modules of Prefect's that are none of them
+HELPERS = {"__init__", "cancellation", "checkout", "machine_user", "noted_tokens", "yaml_text"}
 
 
 def names_by_module() -> dict[str, list[str]]:
@@ -26,7 +28,7 @@ def names_by_module() -> dict[str, list[str]]:
     found = {"": sorted(whenthen.NAMES)}
     for path in sorted(PACKAGE.rglob("*.py")):
         module = ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
-        if (module.split(".")[0] in ROOMS and module != "flows") or module in ("__init__", "cancellation"):
+        if (module.split(".")[0] in ROOMS and module != "flows") or module in HELPERS:
             continue
         if names := _shown(path):
             found[module] = names

@@ -1,7 +1,7 @@
 """One attempt of one action: what it is about, what its templates see, and what comes out of it.
 
 `perform` builds a `Call` for each attempt and gives it to the action's compiled `Handler`, which `deployment_actions`,
-`automation_actions`, `send_notification`, `emit_event` and `http.call_webhook` provide.
+`flow_runs.flow_run_actions`, `automation_actions`, `send_notification`, `emit_event` and `http.call_webhook` provide.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Actions on deployments, their schedules and their runs, through the `Orchestrator` port."""
+"""Actions on deployments, their schedules and their work pools, through the `Orchestrator` port."""
 
 from __future__ import annotations
 
@@ -12,25 +12,20 @@ from whenthen.actions.implied_targets import (
     FLOW_RUN_PREFIX,
     WORK_POOL_PREFIX,
     deployment_of,
-    flow_run_of,
     work_pool_of,
 )
 from whenthen.schemas.actions import (
-    CancelFlowRun,
     PauseDeployment,
     PauseSchedule,
     PauseWorkPool,
     ResumeDeployment,
     ResumeSchedule,
     ResumeWorkPool,
-    RetryFlowRun,
     RunDeployment,
 )
 
 __all__ = [
-    "CancelFlowRunHandler",
     "DeploymentHandler",
-    "RetryFlowRunHandler",
     "RunDeploymentHandler",
     "ScheduleHandler",
     "WorkPoolHandler",
@@ -132,44 +127,6 @@ class WorkPoolHandler:
         await (orchestrator.pause_work_pool if self.pause else orchestrator.resume_work_pool)(name)
         related = {"id": WORK_POOL_PREFIX + name, "role": "work-pool", "name": name}
         return ActionResult(details={"work_pool": name}, related=(related,))
-
-
-@dataclass(frozen=True, slots=True)
-class RetryFlowRunHandler:
-    """retry-flow-run: one new run for one key."""
-
-    flow_run: Field[str] | None
-
-    @classmethod
-    def compile(cls, action: RetryFlowRun) -> RetryFlowRunHandler:
-        return cls(compile_optional_text(action.flow_run, "flow_run"))
-
-    async def run(self, call: Call) -> ActionResult:
-        run_id = flow_run_of(call.event) if self.flow_run is None else self.flow_run.render(call)
-        triggered_by = f"automation:{call.firing.automation}"
-        run = await call.ports.orchestrator.retry_flow_run(run_id, key=call.key, triggered_by=triggered_by)
-        return ActionResult(
-            details={"flow_run": run.id, "retried": run_id},
-            related=({"id": FLOW_RUN_PREFIX + run.id, "role": "flow-run"}, _link(run.deployment)),
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class CancelFlowRunHandler:
-    """cancel-flow-run."""
-
-    flow_run: Field[str] | None
-
-    @classmethod
-    def compile(cls, action: CancelFlowRun) -> CancelFlowRunHandler:
-        return cls(compile_optional_text(action.flow_run, "flow_run"))
-
-    async def run(self, call: Call) -> ActionResult:
-        run_id = flow_run_of(call.event) if self.flow_run is None else self.flow_run.render(call)
-        await call.ports.orchestrator.cancel_flow_run(run_id)
-        return ActionResult(
-            details={"flow_run": run_id}, related=({"id": FLOW_RUN_PREFIX + run_id, "role": "flow-run"},)
-        )
 
 
 def _deployment(field: Field[str] | None, call: Call) -> str:

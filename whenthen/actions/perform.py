@@ -20,9 +20,7 @@ from pydantic import TypeAdapter
 from whenthen.actions.attempts import ActionResult, Call, Handler
 from whenthen.actions.automation_actions import AutomationHandler, NothingHandler
 from whenthen.actions.deployment_actions import (
-    CancelFlowRunHandler,
     DeploymentHandler,
-    RetryFlowRunHandler,
     RunDeploymentHandler,
     ScheduleHandler,
     WorkPoolHandler,
@@ -31,9 +29,11 @@ from whenthen.actions.emit_event import EmitEventHandler
 from whenthen.actions.fields import fields_of
 from whenthen.actions.flow_runs.fetched_variables import FETCHED, fetch
 from whenthen.actions.flow_runs.flow_run_actions import (
+    CancelFlowRunHandler,
     ChangeFlowRunStateHandler,
     DeleteFlowRunHandler,
     ResumeFlowRunHandler,
+    RetryFlowRunHandler,
     SuspendFlowRunHandler,
 )
 from whenthen.actions.http.call_webhook import CallWebhookHandler

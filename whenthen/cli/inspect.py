@@ -5,7 +5,6 @@ Lists are tables, the newest first; one thing is YAML; `--json` gives either as 
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Mapping
 from typing import Annotated, Any
 
@@ -34,6 +33,7 @@ from whenthen.cli.lists.shown_things import show_event, show_firing
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, Output, OutputOption, UrlOption
 from whenthen.cli.output import errors, escape, print_document, print_json, stdout
+from whenthen.machine_user import user_name
 
 __all__ = ["add_commands"]
 
@@ -226,14 +226,6 @@ def _pause_text(pause: Mapping[str, Any] | None) -> str:
     return ": ".join(filter(None, [" ".join(filter(None, [until, by])), pause["reason"]]))
 
 
-def _who() -> str:
-    """The user of this machine, for others to see."""
-    try:
-        return getpass.getuser()[:200]
-    except (OSError, KeyError):  # no name belongs to the user's number
-        return ""
-
-
 def add_commands(app: typer.Typer) -> None:
     """Register the commands of this module."""
     events = new_group(app, "events", EVENTS.about)
@@ -291,7 +283,7 @@ def pause_automation(
     as_json: JsonOption = False,
 ) -> None:
     """Stop an automation from firing, for a time or until it is resumed."""
-    body = {"reason": reason, "by": _who()} | ({} if lasts is None else {"for": lasts})
+    body = {"reason": reason, "by": user_name("")} | ({} if lasts is None else {"for": lasts})
     _switch(name, "pause", url, ca, as_json, body)
 
 

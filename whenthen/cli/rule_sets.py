@@ -5,9 +5,7 @@ The rules are read here and sent as texts, so that the folder need not be on the
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,8 +16,9 @@ from whenthen.cli.lists.listings import Column, Listing, list_command, local_tim
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, print_json, stdout
+from whenthen.machine_user import user_at_host
 
-__all__ = ["MARKS", "add_commands", "who"]
+__all__ = ["MARKS", "add_commands"]
 
 REVISIONS = Listing(
     about="Revisions of the rules that are kept, newest first: who published them, when and how.",
@@ -114,7 +113,7 @@ def rollback(
     from whenthen.cli.client import Client
 
     with Client.connect(url, ca) as client:
-        found = client.post(f"/api/rules/revisions/{revision}/rollback", {"who": who(), **_expected(expect)})
+        found = client.post(f"/api/rules/revisions/{revision}/rollback", {"who": user_at_host(), **_expected(expect)})
     _print(found, as_json=as_json)
 
 
@@ -149,7 +148,7 @@ def _expected(expect: int | None) -> dict[str, int]:
 def _request(rules: Path | None) -> dict[str, Any]:
     """The rules as the API takes them."""
     if rules is None:
-        return {"who": who()}
+        return {"who": user_at_host()}
     from whenthen.rules import rules_files
     from whenthen.schemas.errors import InvalidRules, Problem
 
@@ -167,13 +166,4 @@ def _request(rules: Path | None) -> dict[str, Any]:
         problems.append(Problem(file=str(rules), line=0, column=0, path=(), detail="no rules files (*.yaml) are in it"))
     if problems:
         raise InvalidRules(problems)
-    return {"files": files, "who": who()}
-
-
-def who() -> str:
-    """Who asks, for the record."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # no entry of the user database, as in many containers
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"[:200]
+    return {"files": files, "who": user_at_host()}

@@ -8,7 +8,7 @@ reaper repeats the second step; both steps are idempotent.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -18,11 +18,10 @@ from whenthen.runs.attempts.attempt_logs import LogLine, LogSlice
 from whenthen.runs.limits.pause_flags import deployment_flag, is_pool_paused, pool_flag, schedule_flag
 from whenthen.runs.pauses.pause_changes import PauseChanges
 from whenthen.runs.reports.task_runs import TaskRunPage
-from whenthen.runs.run_states import ALLOWED, display_name, new_run, transition
+from whenthen.runs.run_states import display_name, new_run, shown_run
 from whenthen.runs.stores import Deployments, Flag, Stored, Stores
 from whenthen.schemas.base import MAX_MADE_DEPTH, is_deeper_than
 from whenthen.schemas.deployments import (
-    ACTIVE,
     MAX_PARAMETER_BYTES,
     TERMINAL,
     WAITING,
@@ -30,7 +29,6 @@ from whenthen.schemas.deployments import (
     FlowRun,
     RunState,
     Schedule,
-    is_run_id,
 )
 from whenthen.schemas.errors import (
     Conflict,
@@ -122,21 +120,7 @@ class BuiltInOrchestrator:
         Raises:
             NotFound: no such run.
         """
-        for _ in range(_TRIES):
-            stored = await self.get_flow_run(run_id)
-            if stored.run.state in TERMINAL or stored.run.state is RunState.CANCELLING:
-                return
-            held = stored.run.state in ACTIVE
-            to = RunState.CANCELLING if held else RunState.CANCELLED
-            assert to in ALLOWED[stored.run.state]
-            try:
-                await self._stores.runs.update(
-                    transition(stored.run, to, self._clock(), message="cancelled by request"), stored.version
-                )
-                return
-            except Conflict:
-                continue
-        raise Conflict(f"flow run {run_id} keeps changing; try again")
+        await self._pauses.cancel(run_id)
 
     async def pause_flow_run(self, run_id: str, *, by: str = "") -> FlowRun:
         """Let the run wait where it next begins a task. See `PauseChanges.pause`.
@@ -239,10 +223,7 @@ class BuiltInOrchestrator:
         Raises:
             NotFound: no such run.
         """
-        stored = await self._stores.runs.get(run_id) if is_run_id(run_id) else None
-        if stored is None:
-            raise NotFound(f"there is no flow run {run_id[:80]!r}; `whenthen runs` lists them")
-        return stored
+        return await self._pauses.stored(run_id)
 
     async def describe_flow_run(self, run_id: str, *, log_tail: int = 0) -> dict[str, Any]:
         """The run for templates: as the API has it, with its `name`, and with `log_tail` the text of so many of the last lines of its log.
@@ -251,7 +232,7 @@ class BuiltInOrchestrator:
             NotFound: no such run.
         """
         run = (await self.get_flow_run(run_id)).run
-        shown = {**asdict(run), "state": run.state.value, "name": display_name(run)}
+        shown = {**shown_run(run), "name": display_name(run)}
         if log_tail:
             found = await self._stores.logs.last(run_id, limit=log_tail, most_bytes=_TAIL_BYTES)
             shown["log_tail"] = "\n".join(line.text for line in found.lines)

@@ -22,12 +22,12 @@ from whenthen.runs.stores import LogStore
 from whenthen.schemas.errors import BusUnavailable
 from whenthen.schemas.times import format_time
 
-__all__ = ["LEAST_SECRET", "LogLimits", "RunLog"]
+__all__ = ["LogLimits", "RunLog"]
 
 log = logging.getLogger(__name__)
 
 MASK = "***"
-LEAST_SECRET = 4  #: characters of a secret that is masked
+LEAST_SECRET = 4  #: characters of a secret that is masked; shorter ones would take the log apart
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +101,14 @@ class RunLog:
         limits: LogLimits | None = None,
         secrets: Sequence[str] = (),
     ) -> None:
+        """`secrets` are masked, but for those that are too short for that."""
         self.last_error_line = ""  #: the last line of stderr with text in it
         self._store = store
         self._run_id = run_id
         self._attempt = attempt
         self._clock = clock
         self._limits = limits or LogLimits()
-        self._secrets = sorted(secrets, key=len, reverse=True)
+        self._secrets = _masked(secrets)
         self._waiting: list[LogLine] = []
         self._waiting_chars = 0
         self._written = LogBefore()  #: what was taken in
@@ -119,9 +120,9 @@ class RunLog:
         self._timer: asyncio.Task[None] | None = None
 
     def hide(self, secret: str) -> None:
-        """Mask one more secret from now on. Shorter ones than four characters would take the log apart."""
-        if len(secret) >= LEAST_SECRET and secret not in self._secrets:
-            self._secrets = sorted([*self._secrets, secret], key=len, reverse=True)
+        """Mask one more secret from now on, unless it is too short."""
+        if secret not in self._secrets:
+            self._secrets = _masked([*self._secrets, secret])
 
     async def copy(self, reader: Reader, stream: str) -> None:
         """Copy `reader` to the log until end of file, line by line."""
@@ -257,3 +258,8 @@ class RunLog:
 
     def _now(self) -> str:
         return format_time(self._clock())
+
+
+def _masked(secrets: Sequence[str]) -> list[str]:
+    """Those that are long enough, the longest first: a shorter one may be a part of it."""
+    return sorted((secret for secret in secrets if len(secret) >= LEAST_SECRET), key=len, reverse=True)

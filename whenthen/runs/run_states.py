@@ -7,7 +7,7 @@ Everything that changes a run goes through `transition`; every transition is one
 from __future__ import annotations
 
 import uuid
-from dataclasses import fields, replace
+from dataclasses import asdict, fields, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -32,6 +32,7 @@ __all__ = [
     "new_run",
     "run_from_record",
     "run_id_of",
+    "shown_run",
     "transition",
 ]
 
@@ -177,6 +178,11 @@ def due_at(run: FlowRun) -> datetime:
 def max_attempts(run: FlowRun) -> int:
     """The most attempts of the run. Those that ended for a suspension come on top."""
     return run.retries + 1 + run.suspensions
+
+
+def shown_run(run: FlowRun) -> dict[str, Any]:
+    """A run as the API has it."""
+    return {**asdict(run), "state": run.state.value}
 
 
 def display_name(run: FlowRun) -> str:

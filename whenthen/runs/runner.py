@@ -26,7 +26,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-__all__ = ["call", "is_library", "load_function", "main"]
+__all__ = ["call", "is_file", "is_library", "load_function", "main"]
 
 _OLDEST = (3, 11)  #: that this package runs in
 
@@ -130,6 +130,11 @@ def read_parameters() -> dict[str, Any]:
     return parameters
 
 
+def is_file(where: str) -> bool:
+    """Whether an entry point's place is the path of a file, and not the name of a module."""
+    return where.endswith(".py") or os.sep in where
+
+
 def load_function(where: str, name: str) -> Callable[..., Any]:
     """Import the module `where`, or run the file of that path as a module of its own with its folder first on the import path, and
     take the function from it; `Class.method` is one, too.
@@ -137,7 +142,7 @@ def load_function(where: str, name: str) -> Callable[..., Any]:
     Raises:
         CanNotCall: there is no such module or function; lists near names.
     """
-    module = _run_file(Path(where)) if where.endswith(".py") or os.sep in where else _import_module(where)
+    module = _run_file(Path(where)) if is_file(where) else _import_module(where)
     found: Any = module
     for step in name.split("."):
         found = getattr(found, step, None)

@@ -120,8 +120,9 @@ class RunStore(Protocol):
 class Flag:
     """A pause flag: of a deployment (`deployment/<name>`), schedule (`schedule/<deployment>/<name>`) or automation.
 
-    `work-pool/<name>` is that of a work pool. `expected/<deployment>` has, in `changed`, the last deadline of an expected completion that was looked at. `position/<deployment>/<schedule>` has, in `changed`, the last time for which the schedule created a run, and in `note`
-    a hash of the schedule's fields.
+    `work-pool/<name>` is that of a work pool. Three others are no pauses and have a position in `changed`: `expected/<deployment>` the last
+    deadline of an expected completion that was looked at, `overdue/<deployment>` the moment up to which runs were looked at that take too
+    long, and `position/<deployment>/<schedule>` the last time for which the schedule created a run, with a hash of its fields in `note`.
     """
 
     paused: bool

@@ -126,6 +126,14 @@ class Worker:
             settings=WarmSettings(most=self._settings.warm_interpreters, most_bytes=self._settings.warm_bytes),
         )
         self._slots = RunSlots(stores, deployments, clock=clock)
+        self._left = LeftReports(
+            parent=Path(tempfile.gettempdir()),
+            stores=stores,
+            deployments=deployments,
+            resolve=resolve,
+            clock=clock,
+            limits=self._settings.logs,
+        )
         self._suspended: set[str] = (
             set()
         )  #: runs whose attempt here ended for a suspension, and that are still delivered
@@ -149,7 +157,7 @@ class Worker:
     async def run(self) -> None:
         """Execute runs until `stop`; then wait for running ones within the drain grace, and return the rest to the queue."""
         stopping = asyncio.create_task(self._stopping.wait())
-        looking = asyncio.create_task(self._take_left_reports())
+        looking = asyncio.create_task(self._left.run(every=self._settings.left_reports_every))
         present = asyncio.create_task(self._presence.run(lambda: len(self._held)))
         warming = asyncio.create_task(self._warm.run())
         try:
@@ -190,25 +198,6 @@ class Worker:
     def hurry(self) -> None:
         """After `stop`: kill what still runs, and return it to the queue."""
         self._hurry.set()
-
-    async def _take_left_reports(self) -> None:
-        """Look now and then for what runs told workers that died."""
-        left = LeftReports(
-            parent=Path(tempfile.gettempdir()),
-            stores=self._stores,
-            deployments=self._deployments,
-            resolve=self._resolve,
-            clock=self._clock,
-            limits=self._settings.logs,
-        )
-        while True:
-            try:
-                await left.take()
-            except BusUnavailable as error:
-                log.info("what is left of runs of dead workers can not be stored yet: %s", error)
-            except Exception:
-                log.exception("what is left of runs of dead workers can not be read")
-            await asyncio.sleep(self._settings.left_reports_every.total_seconds())
 
     async def _fetch(self, pools: Sequence[str]) -> QueuedRun | None:
         """The next run: of the first pool that has any. It is waited for at the last one, not so long that a run of another would wait."""

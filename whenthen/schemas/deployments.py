@@ -282,7 +282,7 @@ class Deployment(Model):
             raise ValueError("`preload` names modules for the function of an `entrypoint`; a command imports its own")
         if twice := sorted(self.secret_parameters.keys() & self.parameters.keys())[:1]:
             raise ValueError(f"{twice[0]!r} stands in `parameters` and in `secret_parameters`; leave one out")
-        _ = self.expected_times  # raises
+        _ = self.expectation  # raises
         if self.concurrency_limit is not None and self.concurrency is not None:
             raise ValueError("`concurrency_limit` and `concurrency` say the same thing; write one of them")
         named = [trigger.name for trigger in self.triggers]
@@ -310,12 +310,6 @@ class Deployment(Model):
         """By when runs should have completed, however that is written."""
         written = self.expect_completion
         return ExpectedCompletion(by=written) if isinstance(written, str) else written
-
-    @property
-    def expected_times(self) -> Schedule | None:
-        """The times by which a run should have completed, one a day."""
-        expected = self.expectation
-        return None if expected is None else expected.times
 
     @property
     def limits(self) -> Concurrency | None:

@@ -91,9 +91,19 @@ async def test_what_ended_in_time_and_what_was_over_before_anybody_asked_is_not_
     assert await house.at(6) == set()
 
 
+async def test_a_process_that_has_not_read_the_runs_yet_passes_none() -> None:
+    house = House({"within": "2h"})
+    await house.at(0)
+    await house.begun("a")
+    house.now = NOON + 3 * HOUR
+    assert await OverdueRuns(house.stores, house.deployments, house.publish, clock=lambda: house.now).step() == []
+    assert len(await house.at(3)) == 1
+
+
 def test_an_expectation_says_something() -> None:
     both = Deployment(name="d", command=["true"], expect_completion={"by": "06:00 Europe/Paris", "within": "2h"})
-    assert both.expected_times is not None
+    assert both.expectation is not None
+    assert both.expectation.times is not None
     for wrong in ({}, {"within": "0s"}, {"by": "25:00"}, {"within": "2h", "b": "06:00"}):
         with pytest.raises(ValueError, match=r"nothing is expected|time of the day|Extra inputs|extra"):
             Deployment(name="d", command=["true"], expect_completion=wrong)

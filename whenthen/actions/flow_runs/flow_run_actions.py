@@ -1,4 +1,4 @@
-"""Actions that halt flow runs, let them go on, end them or forget them, through the `Orchestrator` port."""
+"""Actions that repeat flow runs, halt them, let them go on, end them or forget them, through the `Orchestrator` port."""
 
 from __future__ import annotations
 
@@ -7,16 +7,59 @@ from typing import Any
 
 from whenthen.actions.attempts import ActionResult, Call
 from whenthen.actions.fields import Field, compile_object_field, compile_optional_text, compile_text_field
-from whenthen.actions.implied_targets import FLOW_RUN_PREFIX, flow_run_of
-from whenthen.schemas.actions import ChangeFlowRunState, DeleteFlowRun, ResumeFlowRun, SuspendFlowRun
+from whenthen.actions.implied_targets import DEPLOYMENT_PREFIX, FLOW_RUN_PREFIX, flow_run_of
+from whenthen.schemas.actions import (
+    CancelFlowRun,
+    ChangeFlowRunState,
+    DeleteFlowRun,
+    ResumeFlowRun,
+    RetryFlowRun,
+    SuspendFlowRun,
+)
 from whenthen.schemas.errors import NotFound
 
 __all__ = [
+    "CancelFlowRunHandler",
     "ChangeFlowRunStateHandler",
     "DeleteFlowRunHandler",
     "ResumeFlowRunHandler",
+    "RetryFlowRunHandler",
     "SuspendFlowRunHandler",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryFlowRunHandler:
+    """retry-flow-run: one new run for one key."""
+
+    flow_run: Field[str] | None
+
+    @classmethod
+    def compile(cls, action: RetryFlowRun) -> RetryFlowRunHandler:
+        return cls(compile_optional_text(action.flow_run, "flow_run"))
+
+    async def run(self, call: Call) -> ActionResult:
+        run_id = _run_id(self.flow_run, call)
+        triggered_by = f"automation:{call.firing.automation}"
+        run = await call.ports.orchestrator.retry_flow_run(run_id, key=call.key, triggered_by=triggered_by)
+        deployment = {"id": DEPLOYMENT_PREFIX + run.deployment, "role": "deployment", "name": run.deployment}
+        return _result(run.id, deployment, retried=run_id)
+
+
+@dataclass(frozen=True, slots=True)
+class CancelFlowRunHandler:
+    """cancel-flow-run."""
+
+    flow_run: Field[str] | None
+
+    @classmethod
+    def compile(cls, action: CancelFlowRun) -> CancelFlowRunHandler:
+        return cls(compile_optional_text(action.flow_run, "flow_run"))
+
+    async def run(self, call: Call) -> ActionResult:
+        run_id = _run_id(self.flow_run, call)
+        await call.ports.orchestrator.cancel_flow_run(run_id)
+        return _result(run_id)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +147,7 @@ def _by(call: Call) -> str:
     return f"automation {call.firing.automation}"
 
 
-def _result(run_id: str, **more: str) -> ActionResult:
+def _result(run_id: str, *related: dict[str, str], **more: str) -> ActionResult:
     return ActionResult(
-        details={"flow_run": run_id, **more}, related=({"id": FLOW_RUN_PREFIX + run_id, "role": "flow-run"},)
+        details={"flow_run": run_id, **more}, related=({"id": FLOW_RUN_PREFIX + run_id, "role": "flow-run"}, *related)
     )

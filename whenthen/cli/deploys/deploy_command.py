@@ -14,7 +14,8 @@ import typer
 
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, fail, print_json, stderr, stdout
-from whenthen.cli.rule_sets import MARKS, who
+from whenthen.cli.rule_sets import MARKS
+from whenthen.machine_user import user_at_host
 
 __all__ = ["add_commands", "remove_registered"]
 
@@ -89,7 +90,7 @@ def deploy(
         _warn(rule)
     with Client.connect(url, ca) as client:
         found = client.post(
-            "/api/rules/deployments", {"deployments": [{"rule": rule}], "who": who(), "preview": preview}
+            "/api/rules/deployments", {"deployments": [{"rule": rule}], "who": user_at_host(), "preview": preview}
         )
         if paused and not preview:
             client.post(f"/api/deployments/{quoted(str(rule['name']))}/pause")
@@ -101,7 +102,7 @@ def remove_registered(names: list[str], *, preview: bool, url: str, ca: str | No
     from whenthen.cli.client import Client
 
     with Client.connect(url, ca) as client:
-        found = client.post("/api/rules/deployments", {"remove": names, "who": who(), "preview": preview})
+        found = client.post("/api/rules/deployments", {"remove": names, "who": user_at_host(), "preview": preview})
     _print(found, preview=preview, as_json=as_json)
 
 

@@ -9,7 +9,6 @@ Written and read by `engine.rule_sets.revision_store`.
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import os
 import socket
@@ -22,6 +21,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from whenthen.machine_user import user_name
 from whenthen.rules import SourceFile
 from whenthen.schemas.errors import Conflict
 
@@ -235,10 +235,7 @@ def decode_listing(data: bytes) -> list[tuple[SourceFile, Text]]:
 
 def who_publishes() -> dict[str, Any]:
     """This process, for the record of a revision."""
-    try:
-        who = getpass.getuser()
-    except (KeyError, OSError):  # no entry of the user database, as in many containers
-        who = f"uid {os.getuid()}" if hasattr(os, "getuid") else "unknown"
+    who = user_name(f"uid {os.getuid()}")
     return {"who": who[:_WHO_CHARS], "host": socket.gethostname()[:_WHO_CHARS], "pid": os.getpid()}
 
 

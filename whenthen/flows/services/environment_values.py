@@ -13,7 +13,7 @@ from typing import Any
 
 from whenthen.flows.flow_errors import ConfigurationError, InvalidNameError
 
-__all__ = ["checked_name", "from_environment", "read_json", "secret_of", "text_of_file", "variable_of"]
+__all__ = ["checked_name", "from_environment", "read_json", "secret_of", "variable_of"]
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 MAX_NAME_CHARS = 255
@@ -55,7 +55,7 @@ def secret_of(reference: str, what: str) -> str:
         ConfigurationError: it leads nowhere. Shows the reference only.
     """
     if reference.startswith("file:"):
-        return text_of_file(reference[5:], what)
+        return _text_of_file(reference[5:], what)
     found = os.environ.get(reference.removeprefix("env:"))
     if not found:
         raise ConfigurationError(f"{what}: {reference} is empty or not set")
@@ -70,7 +70,7 @@ def read_json(text: str) -> Any:
         return text
 
 
-def text_of_file(path: str, variable: str) -> str:
+def _text_of_file(path: str, variable: str) -> str:
     """What a value `file:/path` of `variable` means, without the end of its last line.
 
     Raises:

@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
 from whenthen.flows.flow_errors import ConfigurationError, ObjectNotFound, ServerError
-from whenthen.flows.services.environment_values import text_of_file
+from whenthen.flows.services.environment_values import secret_of
 from whenthen.flows.unsupported import needs_server
 from whenthen.noted_tokens import TokenFileError, find_token
 
@@ -57,7 +57,7 @@ class ServerAddress:
         url = os.environ.get("WHENTHEN_URL")
         if not url:
             raise needs_server(what)
-        return cls(url, _token(url))
+        return cls.at(url)
 
     @classmethod
     def at(cls, url: str) -> ServerAddress:
@@ -166,11 +166,6 @@ def _token(url: str) -> str | None:
             return find_token(url)
         except TokenFileError as error:
             raise ConfigurationError(str(error)) from None
-    if written.startswith("env:"):
-        found = os.environ.get(written[4:])
-        if not found:
-            raise ConfigurationError(f"WHENTHEN_API_TOKEN: {written} is empty or not set")
-        return found
-    if written.startswith("file:"):
-        return text_of_file(written[5:], "WHENTHEN_API_TOKEN").strip()
+    if written.startswith(("env:", "file:")):
+        return secret_of(written, "WHENTHEN_API_TOKEN").strip()
     return written

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 import sys
 from collections.abc import Collection, Sequence
 from typing import Any
@@ -13,6 +11,7 @@ from whenthen.flows.clock import sleep, steady
 from whenthen.flows.deploying.deployment_values import RunnerDeployment
 from whenthen.flows.flow_errors import ObjectNotFound
 from whenthen.flows.services.server_requests import ServerAddress, part
+from whenthen.machine_user import user_at_host
 from whenthen.noted_tokens import TokenFileError, find_token
 
 __all__ = ["DEFAULT_URL", "Registering", "server_at_hand"]
@@ -93,7 +92,7 @@ class Registering:
             print(text, flush=True)
 
     def _ask(self, body: dict[str, Any]) -> None:
-        answer = self.server.post("/api/rules/deployments", {**body, "who": who()})
+        answer = self.server.post("/api/rules/deployments", {**body, "who": user_at_host()})
         for change in answer["changes"]:
             self.say(f"{_MARKS[change['change']]} {change['kind']} {change['name']}: {change['detail']}")
         for name in answer["unchanged"]:
@@ -101,12 +100,3 @@ class Registering:
         for note in answer["notes"]:
             self.say(f"  note: {note}")
         self.say(f"revision {answer['number']} of the rules at {self.server.url} has them")
-
-
-def who() -> str:
-    """Who asks, for the record."""
-    try:
-        user = getpass.getuser()
-    except (KeyError, OSError):  # no entry of the user database, as in many containers
-        user = "unknown"
-    return f"{user}@{socket.gethostname()}"[:200]

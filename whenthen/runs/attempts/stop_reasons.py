@@ -11,6 +11,7 @@ from contextlib import aclosing
 from datetime import timedelta
 
 from whenthen.runs.attempts.run_handling import Stop
+from whenthen.runs.pauses.pause_records import is_paused_outside
 from whenthen.runs.stores import Stores
 from whenthen.schemas.deployments import FlowRun, RunState
 from whenthen.schemas.errors import BusUnavailable
@@ -52,7 +53,7 @@ async def watch_state(
                     elif stored.run.state is RunState.CANCELLING:
                         request_stop(stop, Stop.CANCELLED)
                     else:
-                        paused(stored.run.state is RunState.PAUSED and not (stored.run.pause or {}).get("key"))
+                        paused(is_paused_outside(stored.run))
         except BusUnavailable:
             await asyncio.sleep(pause.total_seconds())
 

@@ -12,7 +12,7 @@ from contextlib import aclosing
 from datetime import datetime
 from typing import Any, Final, Never
 
-from whenthen.runs.pauses.pause_records import is_over, read_pause, waits_for
+from whenthen.runs.pauses.pause_records import is_over, is_paused_outside, read_pause, waits_for
 from whenthen.runs.run_states import transition
 from whenthen.runs.stores import Stored, Stores
 from whenthen.schemas.deployments import FlowRun, RunState
@@ -70,7 +70,7 @@ class AskedPauses:
         while True:
             try:
                 stored = await self._stores.runs.get(self._run.id)
-                if stored is None or stored.run.state is not RunState.PAUSED or (stored.run.pause or {}).get("key"):
+                if stored is None or not is_paused_outside(stored.run):
                     return {}
                 await self._changed({"until": None})
             except BusUnavailable:

@@ -1,4 +1,4 @@
-"""Halting runs and letting them go on, by compare-and-set: of two who resume one run, one does. Called by `runs.orchestrator` and by workers."""
+"""Halting runs, letting them go on and ending them, by compare-and-set: of two who resume one run, one does. Called by `runs.orchestrator`."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, Final
 from whenthen.runs.pauses.input_checks import checked_input
 from whenthen.runs.pauses.pause_records import is_over, outside_pause
 from whenthen.runs.run_states import transition
-from whenthen.runs.stores import Stores
-from whenthen.schemas.deployments import HALTED, FlowRun, RunState, is_run_id
+from whenthen.runs.stores import Stored, Stores
+from whenthen.schemas.deployments import ACTIVE, HALTED, TERMINAL, FlowRun, RunState, is_run_id
 from whenthen.schemas.errors import Conflict, NotFound
 from whenthen.schemas.times import format_time
 
@@ -116,6 +116,22 @@ class PauseChanges:
 
         return await self._changed(run_id, change)
 
+    async def cancel(self, run_id: str) -> FlowRun:
+        """Cancel a run: at once when no worker has it, else it becomes Cancelling, and its worker stops its processes. One that has ended, or is
+        being cancelled, stays so.
+
+        Raises:
+            NotFound: no such run.
+        """
+
+        def change(run: FlowRun, now: datetime) -> FlowRun | None:
+            if run.state in TERMINAL or run.state is RunState.CANCELLING:
+                return None
+            to = RunState.CANCELLING if run.state in ACTIVE else RunState.CANCELLED
+            return transition(run, to, now, message="cancelled by request")
+
+        return await self._changed(run_id, change)
+
     async def end(self, run_id: str, to: RunState, *, message: str) -> FlowRun:
         """Put a run into an end that somebody decides. A worker that has it stops its processes then. One that is in it stays so.
 
@@ -129,12 +145,21 @@ class PauseChanges:
 
         return await self._changed(run_id, change)
 
+    async def stored(self, run_id: str) -> Stored:
+        """The run as it is.
+
+        Raises:
+            NotFound: no such run.
+        """
+        found = await self.stores.runs.get(run_id) if is_run_id(run_id) else None
+        if found is None:
+            raise NotFound(f"there is no flow run {run_id[:80]!r}; `whenthen runs` lists them")
+        return found
+
     async def _changed(self, run_id: str, change: Callable[[FlowRun, datetime], FlowRun | None]) -> FlowRun:
         """The run after a change, of what it is at that moment. None of it changes nothing."""
         for _ in range(_TRIES):
-            stored = await self.stores.runs.get(run_id) if is_run_id(run_id) else None
-            if stored is None:
-                raise NotFound(f"there is no flow run {run_id[:80]!r}; `whenthen runs` lists them")
+            stored = await self.stored(run_id)
             changed = change(stored.run, self.clock())
             if changed is None:
                 return stored.run

@@ -16,10 +16,19 @@ from typing import Any, Final
 import orjson
 
 from whenthen.schemas.base import MAX_DEPTH, is_deeper_than
+from whenthen.schemas.deployments import FlowRun, RunState
 from whenthen.schemas.errors import InvalidInput
 from whenthen.schemas.times import format_time
 
-__all__ = ["MOST_SHOWN_BYTES", "is_over", "outside_pause", "read_pause", "shown_pause", "waits_for"]
+__all__ = [
+    "MOST_SHOWN_BYTES",
+    "is_over",
+    "is_paused_outside",
+    "outside_pause",
+    "read_pause",
+    "shown_pause",
+    "waits_for",
+]
 
 MAX_KEY_CHARS: Final = 200
 MAX_DESCRIPTION_CHARS: Final = 4_000
@@ -66,6 +75,11 @@ def read_pause(body: Mapping[str, Any], now: datetime) -> dict[str, Any]:
 def outside_pause(now: datetime, *, timeout_s: float | None = None) -> dict[str, Any]:
     """The pause of a run that somebody else halts: it takes no input."""
     return read_pause({"key": "outside", "timeout_s": timeout_s}, now) | {"key": ""}
+
+
+def is_paused_outside(run: FlowRun) -> bool:
+    """Whether somebody else has paused the run, which has not asked for that."""
+    return run.state is RunState.PAUSED and not (run.pause or {}).get("key")
 
 
 def is_over(pause: Mapping[str, Any] | None, now: datetime) -> bool:

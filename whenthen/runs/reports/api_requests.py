@@ -16,11 +16,12 @@ import orjson
 from whenthen import __version__
 from whenthen.runs.limits.pause_flags import is_paused
 from whenthen.runs.orchestrator import BuiltInOrchestrator
+from whenthen.runs.run_states import shown_run
 from whenthen.runs.stores import Flag, RunFilter, Stores
 from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 from whenthen.schemas.errors import InvalidInput, NotFound, did_you_mean
 
-__all__ = ["ApiRequests", "run_item"]
+__all__ = ["ApiRequests"]
 
 MOST_ITEMS: Final = 1000  #: of one page
 PAGE_BYTES: Final = 400_000  #: of one page: an answer is a line of 1 MiB at most
@@ -52,15 +53,15 @@ class ApiRequests:
             case "GET", "api", "deployments":
                 return await self._deployments(query)
             case "GET", "api", "deployments", name:
-                return _value(_detail(self._orchestrator.deployment(name), await self._stores.flags.all()))
+                return await self._deployment(name)
             case "POST", "api", "deployments", name, "run":
-                return _value(run_item(await self._start(name, sent)))
+                return _value(shown_run(await self._start(name, sent)))
             case "POST", "api", "deployments", name, "pause":
                 await self._orchestrator.pause_deployment(name)
-                return _value(_detail(self._orchestrator.deployment(name), await self._stores.flags.all()))
+                return await self._deployment(name)
             case "POST", "api", "deployments", name, "resume":
                 await self._orchestrator.resume_deployment(name)
-                return _value(_detail(self._orchestrator.deployment(name), await self._stores.flags.all()))
+                return await self._deployment(name)
             case "GET", "api", "runs":
                 return await self._runs(query)
             case "GET", "api", "runs", run_id:
@@ -85,8 +86,11 @@ class ApiRequests:
             found.append(item)
         return _value(found)
 
+    async def _deployment(self, name: str) -> dict[str, Any]:
+        return _value(_detail(self._orchestrator.deployment(name), await self._stores.flags.all()))
+
     async def _run(self, run_id: str) -> dict[str, Any]:
-        return run_item((await self._orchestrator.get_flow_run(run_id)).run)
+        return shown_run((await self._orchestrator.get_flow_run(run_id)).run)
 
     async def _runs(self, query: Mapping[str, Any]) -> dict[str, Any]:
         state, before = query.get("state"), str(query.get("before") or "")
@@ -105,7 +109,7 @@ class ApiRequests:
         )
         last = page[-1].run if page.more and page else None
         return _value(
-            [run_item(stored.run) for stored in page],
+            [shown_run(stored.run) for stored in page],
             None if last is None else {"before": f"{last.created}/{last.id}"},
         )
 
@@ -122,11 +126,6 @@ class ApiRequests:
             "next": found.next,
             "more": found.more,
         }
-
-
-def run_item(run: FlowRun) -> dict[str, Any]:
-    """A run as the API has it."""
-    return {**asdict(run), "state": run.state.value}
 
 
 def _value(value: Any, following: dict[str, Any] | None = None) -> dict[str, Any]:

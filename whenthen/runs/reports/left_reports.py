@@ -6,6 +6,7 @@ locks is nobody's: its reports are stored as those of that attempt, and it is re
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import logging
@@ -24,10 +25,10 @@ from whenthen.runs.commands import secrets_of
 from whenthen.runs.reports.run_reports import LOCK_NAME, OWNER_NAME, REPORTS_NAME, ReportSink
 from whenthen.runs.reports.shared_requests import may_read
 from whenthen.runs.reports.unread_files import UnreadFiles
-from whenthen.runs.run_output import LEAST_SECRET, LogLimits, RunLog
+from whenthen.runs.run_output import LogLimits, RunLog
 from whenthen.runs.stores import Deployments, Stores
 from whenthen.schemas.deployments import Deployment, is_run_id
-from whenthen.schemas.errors import NotFound, WhenthenError
+from whenthen.schemas.errors import BusUnavailable, NotFound, WhenthenError
 
 __all__ = ["FOLDER_PREFIX", "LeftReports"]
 
@@ -55,6 +56,17 @@ class LeftReports:
     clock: Callable[[], datetime]
     limits: LogLimits
 
+    async def run(self, *, every: timedelta) -> None:
+        """Take what is left again and again, until cancelled. Errors are logged, and it is tried again."""
+        while True:
+            try:
+                await self.take()
+            except BusUnavailable as error:
+                log.info("what is left of runs of dead workers can not be stored yet: %s", error)
+            except Exception:
+                log.exception("what is left of runs of dead workers can not be read")
+            await asyncio.sleep(every.total_seconds())
+
     async def take(self) -> int:
         """Store what is left, and remove it. Gives from how many attempts.
 
@@ -80,7 +92,7 @@ class LeftReports:
             if may_read(secret, deployment.name):
                 with contextlib.suppress(NotFound):  # then the code could not read it either
                     found.append(self.resolve(secret.value))
-        return tuple(one for one in found if len(one) >= LEAST_SECRET)
+        return tuple(found)
 
     def _is_old(self, file: Path) -> bool:
         try:

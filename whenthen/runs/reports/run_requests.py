@@ -13,9 +13,10 @@ from typing import Any, Final
 from whenthen.runs.orchestrator import BuiltInOrchestrator
 from whenthen.runs.pauses.asked_pauses import AskedPauses
 from whenthen.runs.pauses.pause_changes import NotPaused, PauseOver
-from whenthen.runs.reports.api_requests import ApiRequests, run_item
+from whenthen.runs.reports.api_requests import ApiRequests
 from whenthen.runs.reports.shared_requests import SHARED_KINDS, SharedRequests
 from whenthen.runs.reports.slot_requests import SlotRequests
+from whenthen.runs.run_states import shown_run
 from whenthen.runs.stores import Stores
 from whenthen.schemas.deployments import FlowRun, is_run_id
 from whenthen.schemas.errors import InvalidInput, NotFound, WhenthenError
@@ -70,7 +71,7 @@ class RunRequests:
         if kind == "concurrency.release":
             return await self._slots.release(str(body.get("lease")))
         if kind == "run_deployment":
-            return run_item(await self._start(body))
+            return shown_run(await self._start(body))
         if kind == "pause_flow_run":
             return await self.pauses.pause(body)
         if kind == "wait_while_paused":
@@ -142,7 +143,7 @@ class RunRequests:
     async def _read(self, run_id: str) -> dict[str, Any]:
         if not is_run_id(run_id):
             raise NotFound(f"{run_id[:80]!r} is no id of a flow run")
-        return run_item((await self._orchestrator.get_flow_run(run_id)).run)
+        return shown_run((await self._orchestrator.get_flow_run(run_id)).run)
 
     def _deeper(self) -> dict[str, Any]:
         """The lineage of a run that this one starts: one step deeper, as if a rule had started it.

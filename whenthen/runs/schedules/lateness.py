@@ -7,20 +7,20 @@ deadlines were looked at. Called by `engine.process`. Meaning: docs/deployments.
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from typing import Final
 
-from whenthen.runs.stores import Deployments, Flag, RunFilter, Stores
+from whenthen.runs.schedules.late_events import advance, late_event
+from whenthen.runs.stores import Deployments, RunFilter, Stores
 from whenthen.schemas.calendar import occurrences
 from whenthen.schemas.deployments import Deployment, RunState, Schedule
-from whenthen.schemas.errors import Conflict, WhenthenError
-from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.errors import WhenthenError
+from whenthen.schemas.events import Event
 from whenthen.schemas.times import format_time
 
-__all__ = ["LatenessWatch", "deadline", "late_event"]
+__all__ = ["LatenessWatch", "deadline"]
 
 log = logging.getLogger(__name__)
 
@@ -31,25 +31,6 @@ def deadline(schedule: Schedule, since: datetime, now: datetime) -> tuple[dateti
     """The last deadline in (since, now] with the one before it; None when none has passed."""
     times = list(occurrences(schedule, max(since, now - timedelta(days=3)) - timedelta(days=3), now))
     return (times[-2], times[-1]) if len(times) > 1 and times[-1] > since else None
-
-
-def late_event(deployment: Deployment, before: datetime, at: datetime, *, now: datetime) -> Event:
-    """The event of a deadline that passed without a completed run since the one before."""
-    name = deployment.name
-    digest = hashlib.blake2b(f"{name}\n{format_time(at)}".encode(), digest_size=16).hexdigest()
-    return new_event(
-        "deployment.late",
-        id=f"late-{digest}",
-        resource={"id": f"whenthen.deployment.{name}", "name": name, "deployment": name},
-        related=[
-            {"id": f"whenthen.work-pool.{deployment.work_pool}", "role": "work-pool", "name": deployment.work_pool},
-            *({"id": f"whenthen.tag.{tag}", "role": "tag", "name": tag} for tag in deployment.tags),
-        ],
-        payload={"deployment": name, "expected_by": format_time(at), "since": format_time(before)},
-        occurred=at,
-        now=now,
-        source="flow-runs",
-    )
 
 
 class LatenessWatch:
@@ -81,18 +62,20 @@ class LatenessWatch:
         """Look at the deadlines that passed since the last look; gives the events of those that were missed."""
         found = []
         for deployment in self._deployments.current().values():
-            schedule = deployment.expected_times
-            if schedule is not None and (event := await self._look(deployment, schedule)) is not None:
+            expected = deployment.expectation
+            if expected is None or (schedule := expected.times) is None:
+                continue
+            if (event := await self._look(deployment, schedule, meaning=str(expected.by))) is not None:
                 found.append(event)
         return found
 
-    async def _look(self, deployment: Deployment, schedule: Schedule) -> Event | None:
+    async def _look(self, deployment: Deployment, schedule: Schedule, *, meaning: str) -> Event | None:
+        """`meaning` is what `schedule` is made of: another one is another expectation."""
         now, key = self._clock(), f"expected/{deployment.name}"
         position = await self._stores.flags.get(key)
-        meaning = str(deployment.expectation and deployment.expectation.by)
         if position is None or position[0].note != meaning:
             # what was due before it was expected is not missed
-            await self._advance(key, now, meaning, position[1] if position else 0)
+            await advance(self._stores.flags, key, now, position[1] if position else 0, note=meaning)
             return None
         passed = deadline(schedule, datetime.fromisoformat(position[0].changed), now)
         if passed is None:
@@ -100,10 +83,10 @@ class LatenessWatch:
         before, at = passed
         event = None
         if not await self._completed(deployment.name, before, at):
-            event = late_event(deployment, before, at, now=now)
+            event = late_event(deployment, at, since=format_time(before), now=now)
             await self._publish(event)  # before the position: after a crash in between it is the same event again
             log.warning("deployment %s: no run completed by %s", deployment.name, format_time(at))
-        await self._advance(key, at, meaning, position[1])
+        await advance(self._stores.flags, key, at, position[1], note=meaning)
         return event
 
     async def _completed(self, name: str, after: datetime, until: datetime) -> bool:
@@ -114,9 +97,3 @@ class LatenessWatch:
             fits=lambda run: run.ended is not None and start < run.ended <= end,
         )
         return bool(await self._stores.runs.list(wanted, limit=1))
-
-    async def _advance(self, key: str, at: datetime, meaning: str, version: int) -> None:
-        try:
-            await self._stores.flags.put(key, Flag(paused=False, changed=format_time(at), note=meaning), version)
-        except Conflict:
-            log.debug("%s was advanced by another process", key)

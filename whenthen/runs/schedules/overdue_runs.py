@@ -7,7 +7,6 @@ which moment runs were looked at. Called by `engine.process`. Meaning: docs/depl
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
@@ -15,11 +14,11 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from whenthen.cancellation import end_task
-from whenthen.runs.run_states import display_name
-from whenthen.runs.stores import Deployments, Flag, Stores
+from whenthen.runs.schedules.late_events import advance, late_event
+from whenthen.runs.stores import Deployments, Stores
 from whenthen.schemas.deployments import TERMINAL, Deployment, FlowRun
-from whenthen.schemas.errors import Conflict, WhenthenError
-from whenthen.schemas.events import Event, new_event
+from whenthen.schemas.errors import WhenthenError
+from whenthen.schemas.events import Event
 from whenthen.schemas.times import format_time
 
 __all__ = ["OverdueRuns"]
@@ -45,6 +44,7 @@ class OverdueRuns:
         self._publish = publish
         self._clock = clock
         self._open: dict[str, FlowRun] = {}
+        self._known = False  #: whether all runs that have not ended are in `_open`
 
     async def run(self) -> None:
         """Look until cancelled. Errors of the stores are logged, and it begins anew."""
@@ -66,14 +66,16 @@ class OverdueRuns:
 
     async def step(self) -> list[Event]:
         """Look at the moments that passed since the last look; gives the events of runs that had not ended by theirs."""
-        now = self._clock()
         found: list[Event] = []
+        if not self._known:
+            return found  # the position would pass runs that are still to be read
+        now = self._clock()
         for deployment, within in self._expecting():
             key = f"overdue/{deployment.name}"
             position = await self._stores.flags.get(key)
             if position is None:
                 # runs that were over their time before that was asked for are left out
-                await self._advance(key, now, 0)
+                await advance(self._stores.flags, key, now, 0)
                 continue
             since = datetime.fromisoformat(position[0].changed)
             late = [
@@ -84,72 +86,39 @@ class OverdueRuns:
                 and since < (due := datetime.fromisoformat(run.begun) + within) <= now
             ]
             for due, run in late:
-                event = overdue_event(deployment, run, due, now=now)
+                event = late_event(deployment, due, since=run.begun, now=now, run=run)
                 await self._publish(event)  # before the position: after a crash in between it is the same event again
                 log.warning("deployment %s: run %s was to be done by %s", deployment.name, run.id, format_time(due))
                 found.append(event)
             if late or now - since > timedelta(minutes=1):  # a position that moves costs a write
-                await self._advance(key, now, position[1])
+                await advance(self._stores.flags, key, now, position[1])
         return found
 
     async def look(self) -> None:
         """Know the runs that have not ended, once."""
-        async with aclosing(self._stores.runs.watch()) as revisions:
-            async for stored in revisions:
-                if stored is None:
-                    return
-                self._take(stored.run)
+        await self._follow(once=True)
 
     def _expecting(self) -> list[tuple[Deployment, timedelta]]:
         return [
-            (deployment, deployment.expectation.within)
+            (deployment, expected.within)
             for deployment in self._deployments.current().values()
-            if deployment.expectation is not None and deployment.expectation.within is not None
+            if (expected := deployment.expectation) is not None and expected.within is not None
         ]
 
-    async def _follow(self) -> None:
+    async def _follow(self, *, once: bool = False) -> None:
         self._open.clear()
+        self._known = False
         async with aclosing(self._stores.runs.watch()) as revisions:
             async for stored in revisions:
                 if stored is not None:
                     self._take(stored.run)
+                    continue
+                self._known = True
+                if once:
+                    return
 
     def _take(self, run: FlowRun) -> None:
         if run.state in TERMINAL:
             self._open.pop(run.id, None)
         else:
             self._open[run.id] = run
-
-    async def _advance(self, key: str, at: datetime, version: int) -> None:
-        try:
-            await self._stores.flags.put(key, Flag(paused=False, changed=format_time(at)), version)
-        except Conflict:
-            log.debug("%s was advanced by another process", key)
-
-
-def overdue_event(deployment: Deployment, run: FlowRun, due: datetime, *, now: datetime) -> Event:
-    """The event of a run that goes on after it was to be done."""
-    name = deployment.name
-    digest = hashlib.blake2b(f"{run.id}\n{format_time(due)}".encode(), digest_size=16).hexdigest()
-    return new_event(
-        "deployment.late",
-        id=f"late-{digest}",
-        resource={"id": f"whenthen.deployment.{name}", "name": name, "deployment": name},
-        related=[
-            {"id": f"whenthen.flow-run.{run.id}", "role": "flow-run", "name": display_name(run)},
-            {"id": f"whenthen.work-pool.{deployment.work_pool}", "role": "work-pool", "name": deployment.work_pool},
-            *({"id": f"whenthen.tag.{tag}", "role": "tag", "name": tag} for tag in deployment.tags),
-        ],
-        payload={
-            "deployment": name,
-            "expected_by": format_time(due),
-            "since": run.begun,
-            "flow_run": run.id,
-            "state": run.state.value,
-        },
-        occurred=due,
-        now=now,
-        source="flow-runs",
-        lineage=run.lineage,
-        trace=run.trace,
-    )

@@ -209,7 +209,7 @@ class NamedLimits:
         wait_s = await self.take(_holders(lease), limits)
         if wait_s:
             await self._stores.slots.drop_lease(lease.id)
-            return min(wait_s, _HELD_WAIT_S) if isinf(wait_s) else wait_s
+            return _HELD_WAIT_S if isinf(wait_s) else wait_s
         if wanted.mode == "rate_limit" or all(limit.per_second is not None for limit in limits.values()):
             await self._stores.slots.drop_lease(lease.id)  # there is nothing to be given back
         return lease

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from whenthen.schemas.base import is_deeper_than
+from whenthen.schemas.base import MAX_DEPTH, is_deeper_than
 from whenthen.schemas.errors import Conflict, InvalidInput, NotFound
 from whenthen.schemas.times import format_time
 
@@ -24,7 +24,6 @@ __all__ = ["MAX_VALUE_CHARS", "MOST_VARIABLES", "VariableRecord", "Variables"]
 
 MAX_NAME_CHARS: Final = 255
 MAX_VALUE_CHARS: Final = 5000  #: as JSON, as `flows.services.named_variables` has it
-MAX_DEPTH: Final = 100
 MOST_VARIABLES: Final = 5000
 MOST_TAGS: Final = 50
 MAX_TAG_CHARS: Final = 200

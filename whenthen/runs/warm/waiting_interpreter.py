@@ -83,7 +83,7 @@ class Loaded:
         self._read: set[str] = set()  #: variables that were asked for while modules were imported
         self._read_all = False
         where = str(order["where"])
-        self._own = os.path.dirname(where) if _is_file(where) else ""
+        self._own = os.path.dirname(where) if runner.is_file(where) else ""
         sys.path.insert(0, os.getcwd())
         began = time.time_ns()
         opened = self._load(order["preload"], order["learnt"])
@@ -235,10 +235,6 @@ class Loaded:
         """What changes when something is installed: folders of installed packages, and the interpreter."""
         folders = [entry for entry in sys.path if entry and self._runner.is_library(entry + os.sep)]
         return [os.path.realpath(sys.executable), *(entry for entry in folders if os.path.isdir(entry))]
-
-
-def _is_file(where: str) -> bool:
-    return where.endswith(".py") or os.sep in where
 
 
 def _stamp(path: str) -> tuple[int, ...] | None:
