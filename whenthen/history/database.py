@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib.util
-import logging
 import os
 import sqlite3
 import textwrap
@@ -204,7 +203,6 @@ class Database:
             from alembic import command  # takes time and memory that most starts can save
             from alembic.config import Config
 
-            logging.getLogger("alembic").setLevel(logging.WARNING)
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             config.attributes["connection"] = connection

@@ -344,12 +344,12 @@ def _cursor(connection: Connection, stream: str) -> dict[str, Any] | None:
 def _place(before: str, order: Sequence[str]) -> tuple[Any, ...] | None:
     if not before:
         return None
-    words = dict(zip(order, before.split("."), strict=False))
-    if len(words) != len(order) or before.count(".") >= len(order) or not all(map(_is_place, order, words.values())):
+    words = before.split(".")
+    if len(words) != len(order) or not all(map(_is_place, order, words)):
         raise InvalidInput(
             f"{before[:80]!r} is no place in this list; take `next` of the page before", path=("before",)
         )
-    return tuple(word if name == "id" else int(word) for name, word in words.items())
+    return tuple(word if name == "id" else int(word) for name, word in zip(order, words, strict=True))
 
 
 def _is_place(name: str, word: str) -> bool:

@@ -12,6 +12,10 @@ from whenthen.supervision.at_hand import (
     Work,
     noted,
 )
+from whenthen.supervision.bound_children import (
+    bound_to,
+    fork_bound,
+)
 from whenthen.supervision.parent_process import (
     supervise,
 )
@@ -32,6 +36,8 @@ __all__ = [
     "SharedPage",
     "Watchdog",
     "Work",
+    "bound_to",
+    "fork_bound",
     "noted",
     "supervise",
 ]

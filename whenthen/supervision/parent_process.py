@@ -1,7 +1,7 @@
 """The parent of a `whenthen serve`: forks the process that does the work, passes signals on, and forks again when it is needed.
 
 Called by the command line before anything is imported that the parent does not need, so a start costs no second interpreter. The
-parent has one thread and no event loop; it sleeps in `sigtimedwait`. Its child dies with it (PR_SET_PDEATHSIG), and so does what
+parent has one thread and no event loop; it sleeps in `sigtimedwait`. Its child dies with it (`bound_children`), and so does what
 the child started. How the child ends is how the parent ends, unless the child is started again:
 
 - It ended by itself: with 0, for a reason that starting again does not mend (`SharedPage.mark_for_good`), before any child was ready,
@@ -17,12 +17,12 @@ import signal
 import sys
 import time
 
+from whenthen.supervision.bound_children import fork_bound
 from whenthen.supervision.shared_page import SharedPage
 from whenthen.supervision.standstill import Standstill, thread_state
 
 __all__ = ["supervise"]
 
-PR_SET_PDEATHSIG = 1  #: prctl(2)
 _STOP = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP})
 #: a child that got one of these has a defect, and nobody sent it
 _CRASH = frozenset({signal.SIGSEGV, signal.SIGBUS, signal.SIGILL, signal.SIGFPE, signal.SIGABRT})
@@ -62,15 +62,11 @@ class _Parent:
 
     def run(self) -> SharedPage:
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOP, signal.SIGCHLD})
-        parent = os.getpid()
         while True:
-            for stream in (sys.stdout, sys.stderr):
-                stream.flush()
             self._page.begin_child()
             started = time.monotonic()
-            child = os.fork()
+            child = fork_bound(signal.SIGKILL)
             if child == 0:
-                _die_with(parent)
                 signal.pthread_sigmask(signal.SIG_SETMASK, mask)
                 return self._page
             status = self._wait(child)
@@ -144,15 +140,6 @@ def _kill(child: int) -> int:
     while (status := _reap(child)) is None:
         signal.sigtimedwait({signal.SIGCHLD}, _LONGEST_STEP_S)
     return status
-
-
-def _die_with(parent: int) -> None:
-    """Have the kernel kill this process when its parent ends, however that ends."""
-    import ctypes
-
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it ended before the kernel was told
-        os._exit(1)
 
 
 def _end_like(code: int) -> None:

@@ -19,6 +19,7 @@ __all__ = ["RateLimits", "source_of"]
 MOST_SOURCES = 20_000  #: remembered at one time; beyond, those of longest ago are forgotten
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Key = tuple[str, RateLimit, str]  #: what is limited, by what, and for whom
 
 
 class RateLimits:
@@ -27,7 +28,7 @@ class RateLimits:
     def __init__(self, trusted_proxies: Sequence[Network] = (), *, clock: Callable[[], float] = time.monotonic) -> None:
         self._proxies = trusted_proxies
         self._clock = clock
-        self._used: dict[tuple[str, RateLimit, str], float] = {}
+        self._used: dict[_Key, float] = {}
 
     @property
     def behind_proxies(self) -> bool:
@@ -46,13 +47,24 @@ class RateLimits:
         Raises:
             HttpError: 429, its source has used up what the webhook gives it; the request does not count.
         """
-        self.check_room(webhook, limit, scope)
-        self.count(webhook, limit, scope)
+        key, now = (webhook, limit, self.source(scope)), self._clock()
+        self._check_room(key, now)
+        self._count(key, now)
 
     def check_room(self, name: str, limit: RateLimit, scope: Scope) -> None:
         """Raises HttpError (429): a request more would be too many. It is not counted."""
-        key = (name, limit, self.source(scope))
-        now = self._clock()
+        self._check_room((name, limit, self.source(scope)), self._clock())
+
+    def count(self, name: str, limit: RateLimit, scope: Scope) -> None:
+        """Count a request, whether there was room for it or not; what is used up never is more than all."""
+        self._count((name, limit, self.source(scope)), self._clock())
+
+    def source(self, scope: Scope) -> str:
+        """See `source_of`."""
+        return source_of(scope, self._proxies)
+
+    def _check_room(self, key: _Key, now: float) -> None:
+        _, limit, _ = key
         window = limit.within.total_seconds()
         used = max(self._used.get(key, now), now) + window / limit.count
         # a hair above, as sums of fractions are not exact
@@ -66,24 +78,15 @@ class RateLimits:
             (b"retry-after", b"%d" % wait_s),
         )
 
-    def count(self, name: str, limit: RateLimit, scope: Scope) -> None:
-        """Count a request, whether there was room for it or not; what is used up never is more than all."""
-        key = (name, limit, self.source(scope))
-        now = self._clock()
+    def _count(self, key: _Key, now: float) -> None:
+        _, limit, _ = key
         window = limit.within.total_seconds()
         used = max(self._used.pop(key, now), now) + window / limit.count
-        self._remember(key, min(used, now + window), now)
-
-    def source(self, scope: Scope) -> str:
-        """See `source_of`."""
-        return source_of(scope, self._proxies)
-
-    def _remember(self, key: tuple[str, RateLimit, str], used: float, now: float) -> None:
         if len(self._used) >= MOST_SOURCES:
             self._used = {kept: value for kept, value in self._used.items() if value > now}
             while len(self._used) >= MOST_SOURCES:
                 del self._used[next(iter(self._used))]
-        self._used[key] = used
+        self._used[key] = min(used, now + window)
 
 
 def source_of(scope: Scope, proxies: Sequence[Network]) -> str:

@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BeforeValidator
 
 from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.answers import Answer
@@ -21,7 +20,7 @@ from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models import why_models
 from whenthen.engine.http.models.known_parameters import check_parameters
-from whenthen.engine.http.models.list_parameters import Filter, Pairs, Since, Until, given
+from whenthen.engine.http.models.list_parameters import After, Filter, Limit, Pairs, Since, Until, given
 from whenthen.engine.http.models.request_models import (
     Page,
     PauseRequest,
@@ -36,17 +35,14 @@ from whenthen.engine.http.models.request_models import (
     read_suspend_request,
 )
 from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE
-from whenthen.engine.http.routed_paths import decoded_step
+from whenthen.engine.http.routed_paths import Named
 from whenthen.engine.http.shared.route_tools import linked as _linked
 from whenthen.engine.http.shared.route_tools import optional_body as _optional
 from whenthen.schemas.errors import InvalidInput
 
 __all__ = ["api_router", "as_response", "state_router"]
 
-Named = Annotated[str, BeforeValidator(decoded_step), Path(min_length=1, max_length=512)]
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Before = Annotated[str | None, Query(max_length=512, description="The `next` of the page before.")]
-After = Annotated[str | None, Query(max_length=512, description="The name of the last one of the answer before.")]
 Moment = Annotated[str, Query(max_length=64, description="A time, or how long ago: `7d`.")]
 IdPrefix = Annotated[str | None, Query(max_length=512, description="How the id begins.")]
 Text = Annotated[str | None, Query(max_length=512, description="Anywhere, whatever its case.")]

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Path, Request
 from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.answers import HttpError
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import BodyBudget, header, read_body
+from whenthen.engine.http.bodies import BodyBudget, body_of
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.request_models import read_registration, read_rollback, read_rule_set
 from whenthen.sources import decode_json
@@ -36,19 +36,15 @@ def rule_set_router(api: Api, budget: BodyBudget) -> APIRouter:
 
     @asynccontextmanager
     async def body(request: Request) -> AsyncIterator[object]:
-        # not a parameter of the route: a body is refused by its size before it is decoded, and counts while it is worked on
-        share = budget.share()
         try:
-            raw = await read_body(request.receive, RULES_LIMIT, header(request.scope, b"content-length"), share)
-            yield decode_json(raw) if raw else {}
+            async with body_of(request.scope, request.receive, RULES_LIMIT, budget) as raw:
+                yield decode_json(raw) if raw else {}
         except HttpError as error:
             if error.status != 413:
                 raise
             raise HttpError(
                 413, error.reason, f"the rules have more than {RULES_LIMIT} bytes; have a server read them as files"
             ) from None
-        finally:
-            share.give_back()
 
     @get("/revisions")
     async def list_revisions() -> list[answers.RuleRevision]:

@@ -20,7 +20,8 @@ __all__ = ["ConsoleFormatter", "JsonFormatter", "configure_logs"]
 Redact = Callable[[str], str]
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
-_QUIET = ("httpx", "httpcore", "watchfiles", "uvicorn.access", "apprise", "asyncio")  #: logged from level `warning`
+#: logged from level `warning`
+_QUIET = ("httpx", "httpcore", "watchfiles", "uvicorn.access", "apprise", "asyncio", "alembic")
 #: one record a minute of each logger below: while a receiver of spans or a broker is away, its client says so every second
 _RARE = ("opentelemetry.", "aiokafka")
 _RARE_S = 60.0

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from whenthen.engine.bus.buckets import KvBucket
-from whenthen.engine.bus.request_client import refusal, stream_info
+from whenthen.engine.bus.buckets import KvBucket, purge_subject
+from whenthen.engine.bus.request_client import stream_info
 
 __all__ = ["LOOK_EVERY_S", "forget_states"]
 
@@ -58,6 +58,4 @@ async def forget_states(bucket: KvBucket, wanted: Collection[str], *, kept_for: 
 
 async def _purge(bucket: KvBucket, pattern: str) -> None:
     """Take messages out of the stream, without markers of their deletion."""
-    answer = await bucket.client.api(f"STREAM.PURGE.{bucket.stream}", {"filter": f"{bucket.prefix}{pattern}"})
-    if error := answer.get("error"):
-        raise refusal(f"{bucket.stream} can not be purged", error)
+    await purge_subject(bucket.client, bucket.stream, bucket.prefix + pattern)

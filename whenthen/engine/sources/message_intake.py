@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from whenthen.engine.bus.connection import Ack
 from whenthen.engine.metrics import Metrics
@@ -23,6 +23,8 @@ from whenthen.sources.readings import SourceMessage, SourceTranslator
 __all__ = ["KeepAside", "MessageIntake", "SourceTrouble", "SourceWatch"]
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_S = (0.2, 5.0)  #: until an event is published again that the bus did not take; doubled up to the second
 AT_ONCE = 100  #: events of one message that are published at one time
@@ -141,21 +143,14 @@ class MessageIntake:
                     return
 
     async def _store(self, event: Event) -> InvalidInput | None:
-        wait_s = RETRY_S[0]
-        while True:
-            try:
-                ack = await self._publish(event)
-            except InvalidInput as error:  # too large for the bus, as it always will be
-                return error
-            except BusUnavailable as error:
-                log.info("source %s: an event waits for the bus: %s", self._translator.name, error)
-                await asyncio.sleep(wait_s)
-                wait_s = min(wait_s * 2, RETRY_S[1])
-                continue
-            self._metrics.received(self._translator.label, duplicate=ack.duplicate)
-            self.watch.events += 1
-            self.watch.duplicates += ack.duplicate
-            return None
+        try:
+            ack = await self._until_taken("an event", lambda: self._publish(event))
+        except InvalidInput as error:  # too large for the bus, as it always will be
+            return error
+        self._metrics.received(self._translator.label, duplicate=ack.duplicate)
+        self.watch.events += 1
+        self.watch.duplicates += ack.duplicate
+        return None
 
     async def _refuse(self, message: SourceMessage, error: WhenthenError) -> None:
         self._metrics.refused(self._translator.label, error.reason)
@@ -169,12 +164,15 @@ class MessageIntake:
                 error,
                 exc_info=error.__cause__ if isinstance(error, SourceFault) else None,
             )
+        await self._until_taken("a refused message", lambda: self._keep_aside(self._translator.name, message, error))
+
+    async def _until_taken(self, what: str, store: Callable[[], Awaitable[T]]) -> T:
+        """What `store` gives, called again as long as the bus takes nothing."""
         wait_s = RETRY_S[0]
         while True:
             try:
-                await self._keep_aside(self._translator.name, message, error)
-                return
-            except BusUnavailable as unavailable:
-                log.info("source %s: a refused message waits for the bus: %s", self._translator.name, unavailable)
+                return await store()
+            except BusUnavailable as error:
+                log.info("source %s: %s waits for the bus: %s", self._translator.name, what, error)
                 await asyncio.sleep(wait_s)
                 wait_s = min(wait_s * 2, RETRY_S[1])

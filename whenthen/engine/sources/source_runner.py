@@ -129,10 +129,11 @@ class SourceRunner:
     async def _tell(self) -> None:
         """Say how the sources do, and let others have some of those that one process reads."""
         loop = asyncio.get_running_loop()
-        told, told_at, balanced_at, swept_at = repr(""), -REPORT_EVERY_S, loop.time(), loop.time()
+        told: list[tuple[str, str, str]] = []
+        told_at, balanced_at, swept_at = -REPORT_EVERY_S, loop.time(), loop.time()
         while True:
             now = loop.time()
-            states = repr([(name, watch.state, watch.detail) for name, watch in self.watches.items()] or "")
+            states = [(name, watch.state, watch.detail) for name, watch in self.watches.items()]
             try:
                 if states != told or (self.watches and now - told_at >= REPORT_EVERY_S):
                     await (self._reports.store(self.watches) if self.watches else self._reports.leave())

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+
+from whenthen.supervision import bound_to
 
 __all__ = ["ChildCommand"]
-
-PR_SET_PDEATHSIG = 1  #: prctl(2)
 
 
 class ChildCommand:
@@ -26,7 +25,7 @@ class ChildCommand:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             start_new_session=True,
-            preexec_fn=_drain_with_parent(os.getpid()) if sys.platform == "linux" else None,
+            preexec_fn=bound_to(os.getpid(), signal.SIGTERM) if sys.platform == "linux" else None,
         )
 
     @property
@@ -45,15 +44,3 @@ class ChildCommand:
             return self._process.wait(timeout_s)
         except subprocess.TimeoutExpired:
             return None
-
-
-def _drain_with_parent(parent: int) -> Callable[[], None]:
-    """What has the kernel send SIGTERM to the child when the script ends, however that ends."""
-    prctl = ctypes.CDLL(None).prctl
-
-    def prepare() -> None:
-        prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it ended before the kernel was told
-            os._exit(1)
-
-    return prepare

@@ -74,6 +74,7 @@ def test_levels_are_kept_and_chatty_libraries_told_from_warning_on(restored: Non
     configure_logs(level="info", stream=out)
     logging.getLogger("whenthen.x").debug("hidden")
     logging.getLogger("httpx").info("hidden")
+    logging.getLogger("alembic.runtime.plugins").info("hidden")
     logging.getLogger("httpx").warning("shown")
     assert out.getvalue().count("\n") == 1
 

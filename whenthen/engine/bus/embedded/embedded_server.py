@@ -32,9 +32,10 @@ from whenthen.cancellation import end_task
 from whenthen.engine.bus.datadir import APPLICATION_FILE, SYSTEM_FILE, Login, embedded_url, keep_login, write_private
 from whenthen.engine.bus.disk import free_bytes
 from whenthen.engine.bus.embedded.server_health import health_error
-from whenthen.engine.bus.embedded.server_process import STOP_TIMEOUT_S, die_with_parent, end_orphan, until_stopped
+from whenthen.engine.bus.embedded.server_process import STOP_TIMEOUT_S, end_orphan, until_stopped
 from whenthen.engine.bus.embedded.server_program import find_server
 from whenthen.schemas.errors import Conflict, SetupError
+from whenthen.supervision import bound_to
 
 __all__ = ["EmbeddedServer", "EmbeddedSettings"]
 
@@ -210,7 +211,7 @@ class EmbeddedServer:
             stderr=asyncio.subprocess.DEVNULL,
             env={name: os.environ[name] for name in ENVIRONMENT if name in os.environ and sys.platform == "win32"},
             start_new_session=True,
-            preexec_fn=die_with_parent if sys.platform == "linux" else None,
+            preexec_fn=bound_to(os.getpid(), signal.SIGTERM) if sys.platform == "linux" else None,
         )
         self._process = process
         self._write_pid(process.pid)

@@ -1,9 +1,8 @@
-"""A nats-server as a process of the system: one that outlived its parent is ended, one is stopped where it is, one dies with its parent."""
+"""A nats-server as a process of the system: one that outlived its parent is ended, one is stopped where it is."""
 
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import logging
 import os
 import signal
@@ -12,11 +11,10 @@ from pathlib import Path
 
 from whenthen.schemas.errors import Conflict, SetupError
 
-__all__ = ["STOP_TIMEOUT_S", "die_with_parent", "end_orphan", "until_stopped"]
+__all__ = ["STOP_TIMEOUT_S", "end_orphan", "until_stopped"]
 
 log = logging.getLogger(__name__)
 
-PR_SET_PDEATHSIG = 1  #: prctl(2)
 STOP_TIMEOUT_S = 15.0
 FREEZE_TIMEOUT_S = 5.0  #: a thread that waits for a disk stands still when the disk has answered
 
@@ -78,8 +76,3 @@ def _state(stat: Path) -> str:
         return stat.read_text().rpartition(")")[2].split()[0]
     except (FileNotFoundError, ProcessLookupError):  # the thread has ended
         return "X"
-
-
-def die_with_parent() -> None:
-    """In the child, before exec: have the kernel send SIGTERM when the parent dies."""
-    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -18,7 +18,7 @@ from whenthen.engine.access import SERVER_TOKEN, AccessControl, AccessScope, Gra
 from whenthen.engine.http.access.session_cookies import session_cookie
 from whenthen.engine.http.access.wrong_tokens import WrongTokens
 from whenthen.engine.http.answers import HttpError, Scope
-from whenthen.engine.http.bodies import BodyBudget, header, media_type, read_body
+from whenthen.engine.http.bodies import BodyBudget, body_of, header, media_type
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.rate_limits import RateLimits
 from whenthen.engine.http.request_origin import RequestOrigin
@@ -149,14 +149,11 @@ async def read_form(request: Request, budget: BodyBudget) -> Mapping[str, str]:
     Raises:
         HttpError: 400, 413.
     """
-    share = budget.share()
     try:
-        body = await read_body(request.receive, FORM_LIMIT, header(request.scope, b"content-length"), share)
-        pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FORM_FIELDS)
+        async with body_of(request.scope, request.receive, FORM_LIMIT, budget) as body:
+            pairs = parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=FORM_FIELDS)
     except ValueError:  # not UTF-8, or too many fields
         raise HttpError(
             400, "invalid_request", f"a form in UTF-8 of at most {FORM_FIELDS} fields is expected"
         ) from None
-    finally:
-        share.give_back()
     return dict(reversed(pairs))

@@ -19,7 +19,7 @@ from whenthen.engine.http.access.route_scopes import ENTRY, ScopedRoute
 from whenthen.engine.http.access.session_cookies import cookie_ended, cookie_set
 from whenthen.engine.http.access.token_routes import session_item
 from whenthen.engine.http.answers import HttpError, Scope
-from whenthen.engine.http.bodies import JSON_TYPES, content_type, header, read_body
+from whenthen.engine.http.bodies import JSON_TYPES, body_of, content_type
 from whenthen.engine.http.models.access_models import SessionItem
 from whenthen.engine.http.pages.page_frame import PAGE_HEADERS
 from whenthen.engine.http.rate_limits import RateLimits
@@ -146,12 +146,8 @@ def login_router(admission: Admission, rates: RateLimits, *, version: str = "") 
 
 
 async def _token_in(request: Request, admission: Admission) -> str:
-    share = admission.budget.share()
-    try:
-        body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"), share)
-    finally:
-        share.give_back()
-    data: Any = decode_json(body)
+    async with body_of(request.scope, request.receive, BODY_LIMIT, admission.budget) as body:
+        data: Any = decode_json(body)
     token = data.get("token") if isinstance(data, dict) else None
     if not isinstance(token, str) or len(data) > 1:
         raise HttpError(400, "invalid_request", 'the body is {"token": "..."}', path=("token",))

@@ -6,15 +6,13 @@ Called by `app`.
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
-from pydantic import BeforeValidator
+from fastapi import APIRouter, Request, Response
 
 from whenthen.engine.access import ADDRESS_LASTS, AccessControl, Grant, TokenRecord
 from whenthen.engine.http.access.admission import Entry, who_asks
 from whenthen.engine.http.access.route_scopes import ENTRY, ScopedRoute
-from whenthen.engine.http.bodies import BodyBudget, header, read_body
+from whenthen.engine.http.bodies import BodyBudget, body_of
 from whenthen.engine.http.models.access_models import (
     LoginAddress,
     NewToken,
@@ -23,14 +21,13 @@ from whenthen.engine.http.models.access_models import (
     read_token_request,
 )
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
-from whenthen.engine.http.routed_paths import decoded_step
+from whenthen.engine.http.routed_paths import Named
 from whenthen.schemas.times import format_time
 from whenthen.sources import decode_json
 
 __all__ = ["session_item", "token_router"]
 
 BODY_LIMIT = 64 << 10  #: of a request for a token, in bytes
-Named = Annotated[str, BeforeValidator(decoded_step), Path(min_length=1, max_length=512)]
 
 
 def token_router(access: AccessControl, refusals: RefusalLog, budget: BodyBudget) -> APIRouter:
@@ -62,12 +59,8 @@ def token_router(access: AccessControl, refusals: RefusalLog, budget: BodyBudget
     @post("/tokens", status_code=201)
     async def create_token(request: Request, response: Response) -> NewToken:
         """Make a token. Its value is in this answer and nowhere else. 409 when there is one of that name."""
-        share = budget.share()
-        try:
-            body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"), share)
+        async with body_of(request.scope, request.receive, BODY_LIMIT, budget) as body:
             wanted = read_token_request(decode_json(body))
-        finally:
-            share.give_back()
         entry: Entry = request.scope[ENTRY]
         by = who_asks(entry.grant, refusals.sender(request.scope))
         record, value = await access.create_token(wanted.name, wanted.scopes, lasts=wanted.lasts, by=by)

@@ -6,8 +6,10 @@ from typing import Annotated
 
 from fastapi import Query
 
-__all__ = ["Filter", "Pairs", "Since", "Until", "given"]
+__all__ = ["After", "Filter", "Limit", "Pairs", "Since", "Until", "given"]
 
+Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
+After = Annotated[str | None, Query(max_length=512, description="The name of the last one of the answer before.")]
 Filter = Annotated[str | None, Query(max_length=4096)]
 Since = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The beginning.")]
 Until = Annotated[str | None, Query(max_length=64, description="A time, or how long ago: `2h`. The end, exclusive.")]

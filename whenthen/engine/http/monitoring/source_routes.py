@@ -12,7 +12,7 @@ from fastapi import APIRouter, Query, Request
 
 from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.api_port import Api
-from whenthen.engine.http.bodies import BodyBudget, header, read_body
+from whenthen.engine.http.bodies import BodyBudget, body_of
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.request_models import read_hook_request
 from whenthen.sources import Request as HookedRequest
@@ -57,15 +57,11 @@ def source_router(api: Api, budget: BodyBudget) -> APIRouter:
     async def try_request(request: Request) -> answers.TriedRequest:
         """What a webhook would make of a request, by the rules in force. The body is `{"webhook": "shop", "method": "POST", "headers": {...},
         "query": {...}, "body": "<base64>"}`. Nothing is stored, and a request that proves nothing is read, too."""
-        share = budget.share()
-        try:
-            raw = await read_body(request.receive, TRY_LIMIT, header(request.scope, b"content-length"), share)
+        async with body_of(request.scope, request.receive, TRY_LIMIT, budget) as raw:
             asked = read_hook_request(decode_json(raw))
             made = HookedRequest.of(
                 method=asked.method.upper(), headers=asked.headers, query=asked.query, body=asked.body
             )
             return await api.try_request(asked.webhook, made)
-        finally:
-            share.give_back()
 
     return router

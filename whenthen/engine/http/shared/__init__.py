@@ -1,1 +1,1 @@
-"""Which routes are there for what runs share: variables, artifacts, slots of named limits?"""
+"""Which routes are there for what runs share: variables, artifacts, slots of named limits? And what do they have in common with others?"""

@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from pydantic import BaseModel
 
 from whenthen.engine.bus.stream_pages import StreamPage
-from whenthen.engine.http.bodies import BodyBudget, header, read_body
+from whenthen.engine.http.bodies import BodyBudget, body_of
 from whenthen.engine.http.models.request_models import Listing
 from whenthen.sources import decode_json
 
@@ -23,13 +23,8 @@ BODY_LIMIT: Final = 1_000_000  #: of a request, in bytes
 
 async def optional_body(request: Request, budget: BodyBudget, read: Callable[[Any], M], without: Callable[[], M]) -> M:
     """What `read` makes of the body; of none what `without` gives."""
-    # not a parameter of the route: a body is refused by its size before it is decoded, and optional
-    share = budget.share()
-    try:
-        body = await read_body(request.receive, BODY_LIMIT, header(request.scope, b"content-length"), share)
+    async with body_of(request.scope, request.receive, BODY_LIMIT, budget) as body:
         return read(decode_json(body)) if body else without()
-    finally:
-        share.give_back()
 
 
 def linked(request: Request, response: Response, items: list[T]) -> list[T]:

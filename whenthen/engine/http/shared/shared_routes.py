@@ -5,25 +5,21 @@ from __future__ import annotations
 from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import BeforeValidator
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import BodyBudget
 from whenthen.engine.http.models import shared_models as models
 from whenthen.engine.http.models.known_parameters import check_parameters
-from whenthen.engine.http.models.list_parameters import Filter, given
+from whenthen.engine.http.models.list_parameters import After, Filter, Limit, given
 from whenthen.engine.http.models.request_models import Page
-from whenthen.engine.http.routed_paths import decoded_step
+from whenthen.engine.http.routed_paths import Named
 from whenthen.engine.http.shared.route_tools import linked, optional_body
 
 __all__ = ["shared_router"]
 
-Named = Annotated[str, BeforeValidator(decoded_step), Path(min_length=1, max_length=512)]
-Limit = Annotated[int, Query(ge=1, le=1000, description="How many at most.")]
 Before = Annotated[str | None, Query(max_length=512, description="The `seq` of the last one of the page before.")]
-After = Annotated[str | None, Query(max_length=512, description="The name of the last one of the answer before.")]
 
 
 def shared_router(api: Api, budget: BodyBudget) -> APIRouter:

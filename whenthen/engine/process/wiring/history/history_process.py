@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import ctypes
 import fcntl
 import logging
 import os
@@ -25,6 +24,7 @@ import orjson
 from whenthen.engine.process.settings import Settings
 from whenthen.engine.process.supervisor import Supervisor
 from whenthen.engine.process.wiring.nats_start import connected_bus, wait_until_closed
+from whenthen.supervision import fork_bound
 
 __all__ = ["HISTORY_ROLE", "HistoryProcess"]
 
@@ -36,7 +36,6 @@ HISTORY_ROLE = (
 BEAT_S = 5.0  #: between two reports
 SILENT_S = 60.0  #: without a report, after which the process is taken to hang
 END_S = 10.0  #: that it has to end what it writes
-_PR_SET_PDEATHSIG = 1  #: prctl(2)
 _MOST_BYTES = 1 << 16  #: of a report
 
 Report = Callable[[Mapping[str, tuple[int, float]]], None]  #: of how far the history is behind streams
@@ -57,14 +56,11 @@ class HistoryProcess:
         if sys.platform != "linux":
             return None
         (address, give), (reports, report) = os.pipe(), os.pipe()
-        for stream in (sys.stdout, sys.stderr):
-            stream.flush()
-        parent = os.getpid()
-        pid = os.fork()
+        pid = fork_bound(signal.SIGTERM)
         if pid == 0:
             os.close(give)
             os.close(reports)
-            _become(parent, settings, address, report)
+            _become(settings, address, report)
         os.close(address)
         os.close(report)
         return cls(pid, give, reports)
@@ -141,14 +137,12 @@ async def _next_line(reader: asyncio.StreamReader) -> bytes:
     raise TimeoutError
 
 
-def _become(parent: int, settings: Settings, address: int, reports: int) -> NoReturn:
+def _become(settings: Settings, address: int, reports: int) -> NoReturn:
     """Be the process, to its end."""
     status = 1
     try:
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; this one ends after the others
-        if os.getppid() == parent:
-            status = _project(settings, address, reports)
+        status = _project(settings, address, reports)
     except Exception:
         log.exception("the process of the history failed")
     finally:
