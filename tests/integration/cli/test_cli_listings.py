@@ -254,6 +254,15 @@ def test_a_shortened_id_goes_to_the_server_as_it_is_and_last_is_the_newest_run(
     assert f"299 more: GET /api/runs/{RUN['id']}/task-runs" in shown
     assert json.loads(run("runs", "show", "4f2a0000", "--json").output)["task_runs"] == [TASK_RUN]
     assert RUN["id"] in run("runs", "show", "last").output
+    server.answers[f"GET /api/trace/{RUN['id']}"] = {
+        "id": "",
+        "trace": "t1",
+        "items": [],
+        "links": [],
+        "notes": [],
+        "cut": False,
+    }
+    assert run("trace", "last").output == "trace t1\n"
     assert "is Cancelled" in run("runs", "cancel", "4f2a0000").output
     assert run("events", "show", "e7f44713-4").output == "id: e\n"
     server.answers["GET /api/runs"] = []

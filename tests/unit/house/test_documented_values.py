@@ -7,6 +7,7 @@ too: `LIMITS` finds it. Pages of measurements, and settings.md, which is made of
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from datetime import timedelta
@@ -381,3 +382,30 @@ def test_the_worker_has_the_defaults_of_the_settings() -> None:
 def test_what_an_operator_looks_for_is_on_a_page(name: str, words_: list[str]) -> None:
     text = flat(page_of(name))
     assert [word for word in words_ if word not in text] == []
+
+
+#: what takes a note of the audit trail, and what makes a command leave one: functions whose first text is a kind
+NOTING = frozenset(["note", "_note", "audited", "done"])
+
+
+def noted_kinds() -> set[str]:
+    """The kinds of the audit trail that the code names."""
+    kinds = set()
+    for file in (ROOT / "whenthen" / "engine").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if not isinstance(node, ast.Call) or getattr(node.func, "attr", getattr(node.func, "id", "")) not in NOTING:
+                continue
+            texts = [each.value for each in node.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+            refused = [
+                each.value.value
+                for each in node.keywords
+                if each.arg == "refused" and isinstance(each.value, ast.Constant)
+            ]
+            kinds |= {*texts[:1], *refused}
+    return kinds
+
+
+def test_the_page_of_commands_has_each_kind_of_the_audit_trail() -> None:
+    _, table = page_of("command-line").read_text(encoding="utf-8").split("Its kinds are:\n\n", 1)
+    rows = table.partition("\n\n")[0]
+    assert set(re.findall(r"`([a-z-]+)`", rows)) == noted_kinds()

@@ -29,7 +29,7 @@ from whenthen.cli.output import stdout
 
 __all__ = ["play"]
 
-WITHIN_S = 20.0  #: from the first request until everything was seen
+WITHIN_S = 60.0  #: from the first request until everything was seen
 LOOK_EVERY_S = 0.15
 ID_CHARS = 20  #: of an id in the timeline
 LOG_TAIL = 40  #: lines of the server's log that are shown when something is missing
@@ -79,9 +79,13 @@ def _stay(out: Console, client: Client, token: str) -> None:
     out.print("[bold]Look at it[/]: this address logs a browser in, once:")
     out.print(f"  {client.url}{made['path']}", soft_wrap=True, markup=False, highlight=False)
     out.print(f"  (later: {client.url} with the token {token})", soft_wrap=True, markup=False, highlight=False)
+    out.print("In another terminal, `whenthen` commands reach it after:")
+    out.print(
+        f"  export WHENTHEN_URL={client.url} WHENTHEN_API_TOKEN={token}", soft_wrap=True, markup=False, highlight=False
+    )
     out.print("Ctrl-C stops the server and removes its data.")
-    sys.stdout.flush()
     with contextlib.suppress(KeyboardInterrupt):
+        sys.stdout.flush()  # whoever reads it may interrupt at once
         signal.pause()
     out.print()
 

@@ -27,7 +27,7 @@ from whenthen.schemas.errors import SetupError
 
 __all__ = ["Stage", "copy_project"]
 
-READY_WITHIN_S = 20.0
+READY_WITHIN_S = 60.0  #: on a machine that is slow or busy; one that ended is told of at once
 STOPPED_WITHIN_S = 30.0
 _LOOK_EVERY_S = 0.05
 

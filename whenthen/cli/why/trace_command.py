@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from whenthen.cli.lists.run_changes import id_of_run
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, print_json, stdout
 
@@ -30,7 +31,7 @@ def trace(
         str,
         typer.Argument(
             metavar="ID",
-            help="Of an event, a firing, an action, a run or a trace, as it is listed or in full.",
+            help="Of an event, a firing, an action, a run or a trace, as it is listed or in full; `last` is the newest run.",
             show_default=False,
         ),
     ],
@@ -42,7 +43,7 @@ def trace(
     from whenthen.cli.client import Client, quoted
 
     with Client.connect(url, ca) as client:
-        report = client.get(f"/api/trace/{quoted(wanted)}")
+        report = client.get(f"/api/trace/{quoted(id_of_run(client, wanted))}")
     if as_json:
         print_json(report)
         return
