@@ -449,6 +449,27 @@ async def test_rate_limit_in_a_run_waits_for_what_others_took(house: House, word
     assert "give the limit `per_second` in the rules" in no_rate
 
 
+async def test_a_lease_of_slots_that_come_free_with_time_is_renewed_and_given_back(house: House, word: str) -> None:
+    house.deployments.limits = [NamedLimit(name=word, slots=2, per_second=0.001)]
+    now = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    limits = limits_of(house, lambda: now)
+    held = await limits.lease(Wanted(names=(word,), occupy=2, mode="concurrency"), 60)
+    assert isinstance(held, Lease)
+    now += timedelta(seconds=50)
+    await limits.renew(held.id)
+    (state,) = await limits.states()
+    assert state.taken == pytest.approx(1.95)
+    await limits.release(held.id)
+    (state,) = await limits.states()
+    assert state.taken == 0
+    used = await limits.lease(Wanted(names=(word,), occupy=2, mode="rate_limit"), 60)
+    assert isinstance(used, Lease)
+    with pytest.raises(NotFound, match="there is no lease"):
+        await limits.release(used.id)
+    (state,) = await limits.states()
+    assert state.taken == 2
+
+
 async def test_a_lease_ends_with_its_time(house: House, word: str) -> None:
     house.deployments.limits = [NamedLimit(name=word, slots=2)]
     now = datetime(2026, 3, 1, 12, tzinfo=UTC)

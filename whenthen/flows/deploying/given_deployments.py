@@ -58,7 +58,7 @@ async def aserve(
     limit: int | None = None,
     webserver: bool = False,
 ) -> None:
-    """`serve` for async callers; cancelled, it drains."""
+    """`serve` for async callers; cancelled, it drains, and cancelled again it ends at once."""
     options = _Options(limit=limit, pause_on_shutdown=pause_on_shutdown)
     if await in_thread(lambda: _asked_to_serve(args, options, webserver=webserver)):
         return

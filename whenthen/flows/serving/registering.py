@@ -19,7 +19,7 @@ __all__ = ["DEFAULT_URL", "Registering", "server_at_hand"]
 DEFAULT_URL = "http://127.0.0.1:4280"
 FOLLOWS_WITHIN_S = 10.0  #: that a process of the server takes at most to hear of new rules
 LOOK_S = 0.2
-_MARKS = {"new": "+", "changed": "~", "restarted": "~", "removed": "-"}
+_MARKS = {"new": "+", "changed": "~", "restarted": "!", "removed": "-"}
 
 
 def server_at_hand() -> ServerAddress | None:

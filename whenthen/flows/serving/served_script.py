@@ -13,6 +13,7 @@ import socket
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -59,14 +60,19 @@ class ServedScript:
         self._stops += 1
 
     async def run_in_loop(self) -> None:
-        """`run`, for async callers: cancelled, it drains."""
-        serving = asyncio.ensure_future(asyncio.to_thread(self._serve))
-        try:
-            await asyncio.shield(serving)
-        except asyncio.CancelledError:
-            self.stop()
-            await serving
-            raise
+        """`run`, for async callers: cancelled, it drains; cancelled again, it ends at once."""
+        # no task: at its end `asyncio.run` cancels all of them, and the child would be left to itself
+        serving = asyncio.get_running_loop().run_in_executor(None, copy_context().run, self._serve)
+        cancelled: asyncio.CancelledError | None = None
+        while not serving.done():
+            try:
+                await asyncio.shield(serving)
+            except asyncio.CancelledError as error:
+                cancelled = error
+                self.stop()
+        serving.result()
+        if cancelled is not None:
+            raise cancelled
 
     def run(self) -> None:
         """Serve until SIGINT or SIGTERM, when this is the main thread.

@@ -18,8 +18,8 @@ from whenthen.runs.reports.shared_requests import SHARED_KINDS, SharedRequests
 from whenthen.runs.reports.slot_requests import SlotRequests
 from whenthen.runs.run_states import shown_run
 from whenthen.runs.stores import Stores
-from whenthen.schemas.deployments import FlowRun, is_run_id
-from whenthen.schemas.errors import InvalidInput, NotFound, WhenthenError
+from whenthen.schemas.deployments import FlowRun
+from whenthen.schemas.errors import InvalidInput, WhenthenError
 
 __all__ = ["KINDS", "RunRequests", "TooDeep"]
 
@@ -84,7 +84,7 @@ class RunRequests:
             return await self._shared.answer(kind, body)
         if kind == "api":
             return await self._api.answer(body)
-        return await self._read(str(body.get("id")))
+        return shown_run((await self._orchestrator.get_flow_run(str(body.get("id")))).run)
 
     async def close(self) -> None:
         """Give back what the attempt still holds. What can not be given back is free when others find that the attempt has ended."""
@@ -139,11 +139,6 @@ class RunRequests:
         except PauseOver:
             return {"timed_out": True}
         return {}
-
-    async def _read(self, run_id: str) -> dict[str, Any]:
-        if not is_run_id(run_id):
-            raise NotFound(f"{run_id[:80]!r} is no id of a flow run")
-        return shown_run((await self._orchestrator.get_flow_run(run_id)).run)
 
     def _deeper(self) -> dict[str, Any]:
         """The lineage of a run that this one starts: one step deeper, as if a rule had started it.

@@ -210,8 +210,8 @@ class NamedLimits:
         if wait_s:
             await self._stores.slots.drop_lease(lease.id)
             return _HELD_WAIT_S if isinf(wait_s) else wait_s
-        if wanted.mode == "rate_limit" or all(limit.per_second is not None for limit in limits.values()):
-            await self._stores.slots.drop_lease(lease.id)  # there is nothing to be given back
+        if wanted.mode == "rate_limit":
+            await self._stores.slots.drop_lease(lease.id)  # nothing is given back
         return lease
 
     async def renew(self, id: str) -> Lease:
@@ -230,10 +230,16 @@ class NamedLimits:
     async def release(self, id: str) -> None:
         """Give back the slots of a lease. Raises `NotFound`."""
         found = await self._lease(id)
+        holders = _holders(found)
         # whatever the rules say of them by now
         for name in found.names:
-            for holder in _holders(found):
+            for holder in holders:
                 await self._stores.slots.release(_key(name), holder)
+        of_rules = self._deployments.named_limits()
+        rates = {
+            name: of_rules[name] for name in found.names if name in of_rules and of_rules[name].per_second is not None
+        }
+        await self.give_back(holders, rates)
         await self._stores.slots.drop_lease(id)
 
     async def states(self) -> list[LimitState]:
