@@ -176,7 +176,7 @@ class House:
         store = self.folder / "store"
         config.write_text(
             f'listen: "127.0.0.1:{self._nats_port}"\nmax_payload: {self.max_payload}\n'
-            f'jetstream {{ store_dir: "{store}" }}\n'
+            f'jetstream {{ store_dir: "{store}", max_file_store: 1PB }}\n'
         )
         self._run("nats", [str(find_server()), "-c", str(config)])
         shared = ["--nats", self.nats_url, "--shards", str(self.shards)]

@@ -101,7 +101,9 @@ class RunHouse:
             (rules / name).write_text(text)
         http, nats = self._ports
         config = self.folder / "nats.conf"
-        config.write_text(f'listen: "127.0.0.1:{nats}"\njetstream {{ store_dir: "{self.folder / "store"}" }}\n')
+        config.write_text(
+            f'listen: "127.0.0.1:{nats}"\njetstream {{ store_dir: "{self.folder / "store"}", max_file_store: 1PB }}\n'
+        )
         self._run("nats", [str(find_server()), "-c", str(config)])
         shared = ["--nats", self.nats_url]
         self._run("api", whenthen("serve", rules, *shared, "--role", "api", "--port", str(http)))

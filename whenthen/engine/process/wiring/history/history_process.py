@@ -3,7 +3,8 @@
 Projecting takes a tenth of a processor, and in one interpreter every message of the other roles waits for it: an event's action comes
 several times later (benchmarks/latency). So `run_server` forks before there is a thread or an event loop, which costs no second
 start of an interpreter. The process waits for the address of NATS in its first pipe, writes how far the history is behind
-as lines of JSON into the second, and ends when the first is closed: when the process that forked it ends, however that ends.
+as lines of JSON into the second, and ends when the first is closed. When the process that forked it dies, it is killed: what it
+writes is whole or not there, and the next one must not find it at work.
 """
 
 from __future__ import annotations
@@ -56,7 +57,7 @@ class HistoryProcess:
         if sys.platform != "linux":
             return None
         (address, give), (reports, report) = os.pipe(), os.pipe()
-        pid = fork_bound(signal.SIGTERM)
+        pid = fork_bound(signal.SIGKILL)
         if pid == 0:
             os.close(give)
             os.close(reports)
@@ -141,7 +142,9 @@ def _become(settings: Settings, address: int, reports: int) -> NoReturn:
     """Be the process, to its end."""
     status = 1
     try:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal sends it to all; this one ends after the others
+        # a terminal, or who stops a group, sends them to all processes: they are for the other one, which ends this one last
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
         status = _project(settings, address, reports)
     except Exception:
         log.exception("the process of the history failed")
@@ -166,9 +169,7 @@ def _project(settings: Settings, address: int, reports: int) -> int:
 async def _run(role: Any, settings: Settings, embedded_url: str | None, pipe: Any, reports: int) -> None:
     """Project until the pipe ends."""
     supervisor = Supervisor()
-    loop = asyncio.get_running_loop()
-    loop.add_signal_handler(signal.SIGTERM, supervisor.stopping.set)
-    loop.add_reader(pipe.fileno(), supervisor.stopping.set)  # only its end is there to be read
+    asyncio.get_running_loop().add_reader(pipe.fileno(), supervisor.stopping.set)  # only its end is there to be read
     bus = await connected_bus(settings, embedded_url)
 
     def tell(found: Mapping[str, tuple[int, float]]) -> None:
