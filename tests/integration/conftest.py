@@ -30,7 +30,8 @@ class NatsServer:
             self.port = probe.getsockname()[1]
         directory.mkdir(parents=True, exist_ok=True)
         self._config = directory / "nats.conf"
-        store = f'jetstream {{ store_dir: "{directory / "store"}" }}' if jetstream else ""
+        # left out, the limit is 75% of what is free now, and streams that two processes make at once are refused on a disk that is not large
+        store = f'jetstream {{ store_dir: "{directory / "store"}", max_file_store: {1 << 50} }}' if jetstream else ""
         self._config.write_text(f"listen: 127.0.0.1:{self.port}\nmax_payload: 8388608\n{store}\n{extra}\n")
         self._log = directory / "nats.log"
         self._process: subprocess.Popen[bytes] | None = None
