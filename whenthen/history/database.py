@@ -35,6 +35,8 @@ BUSY_S = 5.0  #: until a locked database is an error
 CACHE_KIB = 64 << 10
 _READING = "whenthen_reading"
 _LOCK = 0x7768656E  #: of PostgreSQL's advisory locks, held while tables are made
+#: Alembic keeps the connection that it migrates in its modules: a second thread would migrate the first one's, which kills the process
+_ALEMBIC = threading.Lock()
 _SQLITE_REASONS = {
     sqlite3.SQLITE_BUSY: "locked",
     sqlite3.SQLITE_LOCKED: "locked",
@@ -206,7 +208,8 @@ class Database:
             config = Config()
             config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            with _ALEMBIC:
+                command.upgrade(config, "head")
 
     @contextlib.contextmanager
     def _translated(self) -> Iterator[None]:

@@ -19,6 +19,24 @@ from whenthen.schemas.errors import SetupError
 
 SCRIPT = Path(__file__).parent / "fault_process.py"
 ROOT = Path(__file__).parents[3]
+#: makes the databases that it is given, all at one time
+MAKE_AT_ONCE = """
+import sys, threading
+from pathlib import Path
+from whenthen.history import Database
+
+start = threading.Barrier(len(sys.argv) - 1)
+
+def make(path):
+    database = Database(Path(path))
+    start.wait()
+    with database.reading():
+        print(path)
+    database.close()
+
+for path in sys.argv[1:]:
+    threading.Thread(target=make, args=(path,)).start()
+"""
 
 
 def count(database: Database) -> int:
@@ -33,6 +51,17 @@ def test_the_revisions_are_those_of_the_migrations() -> None:
     config.set_main_option("script_location", str(MIGRATIONS))
     found = [each.revision for each in ScriptDirectory.from_config(config).walk_revisions()]
     assert tuple(reversed(found)) == KNOWN_REVISIONS
+
+
+def test_databases_that_threads_of_one_process_make_at_once_are_each_made(tmp_path: Path) -> None:
+    paths = [str(tmp_path / f"{number}.db") for number in range(4)]
+    # in a process of its own: threads that took each other's connection would end this one with a segmentation fault
+    done = subprocess.run(
+        [sys.executable, "-c", MAKE_AT_ONCE, *paths], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert (done.returncode, sorted(done.stdout.split()), done.stderr) == (0, paths, "")
+    for path in paths:
+        assert count(Database(Path(path))) == 0
 
 
 def test_a_database_of_a_later_version_is_left_alone(database: Database) -> None:

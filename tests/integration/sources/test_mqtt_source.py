@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,6 +16,8 @@ from tests.patience import until
 
 pytestmark = [pytest.mark.anyio, pytest.mark.requires("mosquitto")]
 
+MANY = 200  #: messages: twice what is read at one time; mosquitto writes its file for each, which takes long on a busy disk
+
 
 @pytest.fixture
 def server(tmp_path: Path) -> Iterator[Program]:
@@ -24,7 +28,8 @@ def server(tmp_path: Path) -> Iterator[Program]:
 
 
 async def publish(port: int, *numbers: int, body: bytes | None = None, **login: str) -> None:
-    async with zmqtt.create_client("127.0.0.1", port, **login) as client:
+    # without a keepalive: what is published waits for its acknowledgement, however long a busy broker takes
+    async with zmqtt.create_client("127.0.0.1", port, keepalive=0, **login) as client:
         for number in numbers:
             await client.publish("gauges/one", body or b'{"n": %d}' % number, qos=zmqtt.QoS.AT_LEAST_ONCE)
 
@@ -74,7 +79,50 @@ sources:
             return await here.metric('whenthen_source_reading{source="gauges"}') == 1.0
 
         await until(reads)
-    await publish(server.port, *range(500))
+    await publish(server.port, *range(MANY))
     async with reading(tmp_path, text) as here:
-        events = await here.come(500, within_s=60)
-        assert sorted(int(each["resource"]["id"][6:]) for each in events) == list(range(500))
+        events = await here.come(MANY, within_s=60)
+        assert sorted(int(each["resource"]["id"][6:]) for each in events) == list(range(MANY))
+
+
+class Silent:
+    """A broker that answers all but a ping; `pinged` once it has been asked."""
+
+    def __init__(self) -> None:
+        self.pinged = asyncio.Event()
+
+    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                kind, size = await reader.readexactly(2)  # what a source sends is short: its size is one byte
+                body = await reader.readexactly(size)
+                if kind == 0x10:  # CONNECT
+                    writer.write(b"\x20\x03\x00\x00\x00")
+                elif kind == 0x82:  # SUBSCRIBE
+                    writer.write(b"\x90\x04" + body[:2] + b"\x00\x01")
+                elif kind == 0xC0:  # PINGREQ
+                    self.pinged.set()
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        finally:
+            writer.close()
+
+
+async def test_a_source_that_ends_while_the_broker_is_asked_whether_it_is_there_leaves_no_error(tmp_path: Path) -> None:
+    silent = Silent()
+    server = await asyncio.start_server(silent.talk, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    text = f"sources:\n  - {{name: gauges, read: {{type: mqtt, url: 'mqtt://127.0.0.1:{port}', topic: 'gauges/+'}}}}\n"
+    errors: list[object] = []
+    loop = asyncio.get_running_loop()
+    before = loop.get_exception_handler()
+    loop.set_exception_handler(lambda _, context: errors.append(context))
+    try:
+        async with reading(tmp_path, text):
+            await silent.pinged.wait()
+        gc.collect()  # an error that nobody looked at is told once its future goes
+        await asyncio.sleep(0)
+    finally:
+        loop.set_exception_handler(before)
+        server.close()
+    assert errors == []

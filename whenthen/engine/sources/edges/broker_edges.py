@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 PING_EVERY_S = 2.0
 PING_S = 3.0
+KEEPALIVE_S = 60  #: of MQTT, besides these pings: what it asks itself is an error that asyncio logs when the connection ends meanwhile
 START_S = 15.0
 AT_ONCE = 100  #: messages that are read, and not acknowledged, at one time
 CLAIM_AFTER_S = 30.0  #: until a message of Redis whose reader died is another's
@@ -90,6 +91,7 @@ class BrokerEdge(ABC):
             await found.ack()
 
         failures = Failures()
+        ping: asyncio.Future[bool] | None = None
         try:
             broker = self.connect(take, failures)
         except ImportError:
@@ -105,7 +107,10 @@ class BrokerEdge(ABC):
                     await broker.start()
                 if not failures.first.done():
                     intake.reads()
-                while not failures.first.done() and await broker.ping(timeout=PING_S):
+                while not failures.first.done():
+                    ping = asyncio.ensure_future(broker.ping(timeout=PING_S))
+                    if not await asyncio.shield(ping):
+                        break
                     async with asyncio.timeout(START_S):
                         await self.check(broker)
                     await asyncio.wait({failures.first}, timeout=PING_EVERY_S)
@@ -113,18 +118,22 @@ class BrokerEdge(ABC):
                 raise self._trouble(_text_of(error)) from error
             raise self._trouble(failures.first.result() if failures.first.done() else "it does not answer any more")
         finally:
-            await asyncio.shield(self._stop(broker))
+            await asyncio.shield(self._stop(broker, ping))
 
     def _trouble(self, why: str) -> SourceTrouble:
         return SourceTrouble(f"{self.kind} can not be read: {one_line(why).rstrip('.')}; {self.remedy}")
 
-    async def _stop(self, broker: Any) -> None:
+    async def _stop(self, broker: Any, ping: asyncio.Future[bool] | None) -> None:
         for step in (lambda: self.leave(broker), broker.stop):
             try:
                 async with asyncio.timeout(START_S):
                     await step()
             except Exception as error:  # noqa: BLE001 - each client has errors of its own, and the broker may be gone
                 log.debug("%s was not left cleanly: %r", self.kind, error)
+        if ping is not None:
+            # only now: a client fails its pings as it disconnects, and one that nobody waits for is an error that asyncio logs
+            ping.cancel()
+            await asyncio.gather(ping, return_exceptions=True)
 
 
 class RedisEdge(BrokerEdge):
@@ -253,7 +262,7 @@ class MqttEdge(BrokerEdge):
             clean_session=False,
             session_expiry_interval=SESSION_S,
             # no receive_maximum: mosquitto gives a session that comes back more than that, and the client ends the connection then
-            keepalive=10,
+            keepalive=KEEPALIVE_S,
             reconnect=zmqtt.ReconnectConfig(enabled=False),
             mqtt_connect_timeout=START_S,
             security=security,
