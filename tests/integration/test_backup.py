@@ -156,25 +156,29 @@ def test_a_backup_under_load_goes_on_elsewhere_as_a_replay_of_it_says(tmp_path: 
     try:
         server.wait_until_ready()
 
-        def done() -> bool:
-            waiting = server.get("/api/actions?outcome=waiting&limit=1") or server.get(
-                "/api/actions?outcome=retrying&limit=1"
-            )
+        def quiet() -> bool:
+            """Whether nothing is to be done any more, as far as the server says."""
+            waiting = [server.get(f"/api/actions?outcome={outcome}&limit=1") for outcome in ("waiting", "retrying")]
             states = {run["state"] for run in server.get("/api/runs?limit=1000")}
-            unfinished = states - {
-                "Completed",
-                "Crashed",
-            }  # one that ran at the moment of the backup has no worker any more
-            metrics = server.http.get("/metrics").text
-            lag = sum(
+            # one that ran at the moment of the backup has no worker any more
+            unfinished = states - {"Completed", "Crashed"}
+            behind = [
                 float(line.rpartition(" ")[2])
-                for line in metrics.splitlines()
-                if line.startswith("whenthen_lag_messages")
-            )
-            return not waiting and not unfinished and lag == 0
+                for line in server.http.get("/metrics").text.splitlines()
+                if line.startswith("whenthen_evaluation_lag_messages{")
+            ]
+            return bool(behind) and not any([*behind, *waiting, *unfinished])
 
-        eventually(done, within_s=90)
-        oracle, firings, tasks = asyncio.run(compare(second / "data", second / "rules"))
+        def ended() -> tuple[Oracle, dict[str, Any], list[str]] | None:
+            """What is stored, once the tasks are done and no firing of the replay is missing."""
+            if not quiet():
+                return None
+            oracle, firings, tasks = asyncio.run(compare(second / "data", second / "rules"))
+            return None if tasks or oracle.firings.keys() - firings.keys() else (oracle, firings, tasks)
+
+        found = eventually(ended, within_s=90)
+        assert found is not None
+        oracle, firings, tasks = found
     finally:
         assert server.stop() == 0
     assert tasks == []

@@ -6,12 +6,13 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, StorageState, expect
+from playwright.sync_api import Browser, Page, Route, StorageState, expect
 
 from tests.browser import chromium, looking
 from tests.integration.served import Served, serving
@@ -173,6 +174,54 @@ def test_an_action_that_waits_says_when_its_next_try_is_due(page: Page, served: 
     expect(page.locator(".tries > li")).to_contain_text("later", timeout=limit(20) * 1000)
 
 
+@contextmanager
+def without_tries(page: Page) -> Iterator[list[int]]:
+    """Let the page of a firing be answered as it is while the history has none of its tries, until a number is in what is given."""
+    answered: list[int] = []
+
+    def answer(route: Route) -> None:
+        found = route.fetch()
+        text = found.text()
+        if not answered:
+            text = re.sub('<ol class="tries">.*?</ol>', "", text, flags=re.DOTALL)
+            text = re.sub('(<div id="actions" data-region)[^>]*>', r"\1 data-again>", text)
+        route.fulfill(response=found, body=text)
+
+    page.route(re.compile(r"/firing\?"), answer)
+    yield answered
+    page.unroute_all(behavior="ignoreErrors")
+
+
+def test_tries_that_the_history_takes_later_are_shown_to_who_looks_already(page: Page, served: Served) -> None:
+    id = firing(served, "patient")
+    eventually(lambda: len(served.get(f"/api/actions/{id}.0")["tries"]) == 1)
+    with without_tries(page) as answered:
+        with page.expect_response(re.compile(r"/firing\?")):
+            page.goto(f"/firing?id={id}")
+        with page.expect_response(re.compile(r"/firing\?"), timeout=limit(20) * 1000):  # it asks again
+            pass
+        expect(page.locator(".tries > li")).to_have_count(0)
+        answered.append(1)
+        expect(page.locator(".tries > li")).to_contain_text("later", timeout=limit(20) * 1000)
+        expect(page.locator("[data-again]")).to_have_count(0)
+
+
+def test_what_comes_while_somebody_reads_a_detail_is_shown_when_it_is_closed(page: Page, served: Served) -> None:
+    with without_tries(page) as answered:
+        page.goto(f"/firing?id={firing(served, 'patient')}")
+        detail = page.get_by_text("What is asked for, as the rule says it today")
+        detail.click()
+        answered.append(1)
+        with page.expect_response(re.compile(r"/firing\?"), timeout=limit(20) * 1000):
+            pass
+        expect(page.locator("#actions details")).to_have_attribute("open", "")
+        expect(page.locator(".tries > li")).to_have_count(0)
+        detail.click()
+        page.get_by_role("heading", level=1).click()
+        page.evaluate("document.activeElement.blur()")
+        expect(page.locator(".tries > li")).to_contain_text("later", timeout=limit(40) * 1000)
+
+
 def test_dead_letters_are_redriven_in_bulk_with_their_number_first(
     page: Page, served: Served, receiver: Receiver
 ) -> None:
@@ -233,7 +282,7 @@ def test_refused_requests_are_sent_again_once_their_webhook_is_mended(
     expect(page.locator("tbody tr")).to_contain_text("map.resource.id")
     page.get_by_role("button", name="Send 3 again").click()
     expect(page.get_by_role("status").filter(has_text="3 of 3 were taken, and became 3 events")).to_be_visible()
-    expect(page.locator("#kept")).to_have_count(0)
+    expect(page.locator("#kept")).to_be_hidden()
     assert len(served.get("/api/events?event=shop.told")) == 3
 
 
@@ -318,6 +367,8 @@ def test_terminal_escapes_directions_and_markup_of_a_log_are_shown_and_do_nothin
     page.goto(f"/run?id={run}")
     expect(page.locator("#log pre")).to_contain_text("␛[31mred␛[0m ‹U+202E›gnp.exe <b>bold</b>")
     assert page.locator("#log b").count() == 0
+    expect(page.locator("#states")).to_contain_text("Completed", timeout=limit(20) * 1000)
+    expect(page.locator("[data-again]")).to_have_count(0)
 
 
 @pytest.mark.parametrize("width", [390, 1400])

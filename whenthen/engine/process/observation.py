@@ -135,6 +135,11 @@ class Observation(Observer):
         """This process evaluates the shard no more."""
         self.set_aside(shard, {})
         self.full(shard, False)
+        for gauge in (
+            self._metrics.lag_messages,
+            self._metrics.lag_seconds,
+        ):  # who evaluates it now knows how far it is
+            gauge.remove(str(shard))
 
     def full(self, shard: int, full: bool) -> None:
         if full != (shard in self._full):

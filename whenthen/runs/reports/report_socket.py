@@ -2,6 +2,9 @@
 
 A process of the run may send what it likes, as fast as it likes: lines are bounded, connections are counted, and reading them takes at most
 half of the event loop's time. What is not read in time waits in the socket, whose sender does not wait for it (`flows.reporting`).
+
+No connection that reports is closed before what it has sent is heard, as its sender may be gone and knows of no other way: it is closed to
+further lines first, which then go to a file.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ import resource
 import secrets
 import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from enum import Enum, auto
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +26,7 @@ import orjson
 
 from whenthen import __version__
 from whenthen.cancellation import end_task
+from whenthen.runs.reports.connection_queue import ConnectionQueue
 from whenthen.runs.reports.report_lines import MAX_LINE_BYTES, PROTOCOLS, BadReport, read_hello, read_request
 from whenthen.schemas.errors import WhenthenError
 
@@ -64,10 +69,9 @@ class ReportSocket:
         self._kinds = sorted(kinds)
         soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         self._most = MOST_CONNECTIONS if soft == resource.RLIM_INFINITY else min(MOST_CONNECTIONS, soft // 16)
-        self._server: asyncio.Server | None = None
-        self._reports: set[asyncio.Task[None]] = set()
-        self._requests: set[asyncio.Task[None]] = set()
-        self._waiting: set[asyncio.Task[None]] = set()  #: requests that wait for others
+        self._queue: ConnectionQueue | None = None
+        self._connections: set[_Connection] = set()
+        self._closing = False
 
     async def open(self) -> None:
         """
@@ -81,37 +85,80 @@ class ReportSocket:
                 listening.bind(f"/proc/self/fd/{folder}/{_NAME}")
             finally:
                 os.close(folder)
-            self._server = await asyncio.start_unix_server(self._connected, sock=listening, backlog=MOST_CONNECTIONS)
+            listening.listen(MOST_CONNECTIONS)
+            self._queue = ConnectionQueue(listening, take=self._connected, has_room=self._has_room)
         except BaseException:
             listening.close()
             raise
+        self._queue.go_on()
 
     async def close(self, *, wait_s: float) -> None:
-        """Take no further connection, answer nothing more, and hear what was sent, for `wait_s` at most while somebody goes on sending."""
-        if self._server is not None:
-            self._server.close()
-        await end_task(*self._requests)
-        if self._reports:
-            await asyncio.wait(set(self._reports), timeout=wait_s)
-        await end_task(*self._reports)
+        """Answer nothing more, and hear what was sent; what is sent later than `wait_s` from now is nobody's."""
+        self._closing = True
+        asking = [each for each in self._connections if each.state in (_State.ASKS, _State.WAITS)]
+        await end_task(*(each.task for each in asking))
+        if self._queue is not None:
+            await self._take_waiting(self._queue)
+        if self._connections:
+            await asyncio.wait(self._tasks(), timeout=wait_s)
+        for connection in self._connections:
+            connection.end_lines()
+        while self._connections:
+            await asyncio.wait(self._tasks())
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.create_task(self._serve(reader, writer))
-        self._requests.add(task)  # until it has said that it reports
-        task.add_done_callback(self._requests.discard)
-        task.add_done_callback(self._reports.discard)
-        task.add_done_callback(self._waiting.discard)
+    async def abandon(self) -> None:
+        """Hear nothing more."""
+        self._closing = True
+        if self._queue is not None:
+            self._queue.close()
+        await end_task(*self._tasks())
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _take_waiting(self, queue: ConnectionQueue) -> None:
+        """Take those that nobody had time for. Further ones are told that nobody is there."""
+        queue.rest()
         try:
-            taken = len(self._reports) + len(self._requests) - len(self._waiting)
-            if taken > 2 * self._most:
-                return None
-            async with asyncio.timeout(HELLO_S):
-                lines = _Lines(reader)
-                hello = read_hello(await lines.one())
-            if taken > self._most:
-                return await _say(writer, {"type": "busy"})
+            for _ in range(MOST_CONNECTIONS + 1):  # as many as may wait
+                while not self._has_room():
+                    await asyncio.wait(self._tasks(), return_when=asyncio.FIRST_COMPLETED)
+                if not await queue.take_next():
+                    return
+        finally:
+            queue.close()
+
+    # -- connections
+
+    @property
+    def _taken(self) -> int:
+        """How many count: who waits for others has a place of its own."""
+        return sum(each.state is not _State.WAITS for each in self._connections)
+
+    def _has_room(self) -> bool:
+        """Whether a further connection may be taken. Those that have said nothing yet make room for it."""
+        if self._taken < 2 * self._most:
+            return True
+        for each in self._connections:
+            if each.state in (_State.NEW, _State.SILENT):
+                each.end_lines()
+        return False
+
+    def _connected(self, made: socket.socket) -> None:
+        connection = _Connection(made, crowded=self._taken >= self._most)
+        connection.task = asyncio.create_task(self._serve(connection))
+        self._connections.add(connection)
+        connection.task.add_done_callback(lambda _: self._ended(connection))
+
+    def _ended(self, connection: _Connection) -> None:
+        if connection.state is _State.NEW:  # it was cancelled before it began
+            connection.made.close()
+        self._connections.discard(connection)
+        self._queue_goes_on()
+
+    async def _serve(self, connection: _Connection) -> None:
+        reader, writer = await asyncio.open_unix_connection(sock=connection.made)
+        connection.state = _State.SILENT
+        try:
+            lines = _Lines(reader)
+            hello = read_hello(await _first_line(connection, lines))
             if not hmac.compare_digest(hello.token.encode(), self.token.encode()):
                 return await _say(writer, {"type": "refused", "message": "the token is not that of this attempt"})
             if hello.protocol not in PROTOCOLS:
@@ -121,16 +168,17 @@ class ReportSocket:
                 )
                 return await _say(writer, {"type": "refused", "message": message})
             if hello.asks:
-                await self._answer_one(lines, writer)
-                return None
-            task = asyncio.current_task()
-            assert task is not None
-            self._reports.add(task)
-            self._requests.discard(task)
+                if connection.crowded or self._closing:
+                    return await _say(writer, {"type": "busy"})
+                connection.state = _State.ASKS
+                return await self._answer_one(connection, lines, writer)
+            connection.state = _State.REPORTS
+            if connection.crowded:
+                connection.end_lines()
             await self._closed_files(hello.closed)
             await self._read_reports(lines)
-        except (BadReport, TimeoutError) as error:
-            log.info("a connection of a run is closed: %s", error or "it said nothing")
+        except BadReport as error:
+            log.info("a connection of a run is closed: %s", error)
         except (ConnectionError, EOFError):
             pass
         finally:
@@ -147,7 +195,7 @@ class ReportSocket:
             # a flood has half of the time, and heartbeats and other runs the rest
             await asyncio.sleep(min(loop.time() - began, 0.05))
 
-    async def _answer_one(self, lines: _Lines, writer: asyncio.StreamWriter) -> None:
+    async def _answer_one(self, connection: _Connection, lines: _Lines, writer: asyncio.StreamWriter) -> None:
         await _say(
             writer, {"type": "welcome", "protocol": max(PROTOCOLS), "version": __version__, "kinds": self._kinds}
         )
@@ -159,12 +207,11 @@ class ReportSocket:
             await _say(writer, {"ok": False, "message": "this worker does not answer such requests"})
             return
         if request.kind in WAITING_KINDS:
-            if len(self._waiting) >= self._most:
+            if sum(each.state is _State.WAITS for each in self._connections) >= self._most:
                 await _say(writer, {"type": "busy"})
                 return
-            task = asyncio.current_task()
-            assert task is not None
-            self._waiting.add(task)
+            connection.state = _State.WAITS
+            self._queue_goes_on()
         answered = asyncio.ensure_future(self._answer(request.kind, request.body))
         gone = asyncio.ensure_future(lines.end())
         try:
@@ -182,6 +229,38 @@ class ReportSocket:
             await _say(writer, {"ok": False, "message": "the worker could not do it; its log says why"})
         finally:
             await end_task(answered, gone)
+
+    def _tasks(self) -> list[asyncio.Task[None]]:
+        return [each.task for each in self._connections]
+
+    def _queue_goes_on(self) -> None:
+        if self._queue is not None and not self._closing:
+            self._queue.go_on()
+
+
+class _State(Enum):
+    NEW = auto()
+    SILENT = auto()  #: has not said what it is for
+    REPORTS = auto()
+    ASKS = auto()
+    WAITS = auto()  #: asks for something that waits for others
+
+
+class _Connection:
+    """One that was taken. `crowded`: there are more than are served, so that it is to end soon."""
+
+    task: asyncio.Task[None]
+
+    def __init__(self, made: socket.socket, *, crowded: bool) -> None:
+        self.made = made
+        self.crowded = crowded
+        self.state = _State.NEW
+
+    def end_lines(self) -> None:
+        """Let nothing more be sent. What was sent is still read, and then the connection ends; who asks is told to come again."""
+        self.crowded = True
+        with contextlib.suppress(OSError):
+            self.made.shutdown(socket.SHUT_RD)
 
 
 class _Lines:
@@ -226,6 +305,19 @@ class _Lines:
                 raise BadReport(f"a line has more than {MAX_LINE_BYTES:,} bytes")
             if lines := [line for line in lines if line]:
                 return lines
+
+
+async def _first_line(connection: _Connection, lines: _Lines) -> bytes:
+    """
+    Raises:
+        BadReport, EOFError: there is none.
+    """
+    try:
+        async with asyncio.timeout(HELLO_S):
+            return await lines.one()
+    except TimeoutError:
+        connection.end_lines()  # it may have come in this moment, or while this process was stopped
+        return await lines.one()
 
 
 async def _say(writer: asyncio.StreamWriter, message: dict[str, Any]) -> None:

@@ -272,7 +272,7 @@ class RunReports:
 
     async def abandon(self) -> None:
         """Stop; what was not stored is nobody's. May be called after `close`."""
-        await self._socket.close(wait_s=0)
+        await self._socket.abandon()
         await self._end_poll()
         if self._sink is not None:
             await self._sink.abandon()

@@ -32,53 +32,75 @@ function showTimes(root = document) {
   }
 }
 
-/** Replace the regions of this page, elements with `data-region`, by those of the same page asked for again. */
+/**
+ * Replace the regions of this page, elements with `data-region`, by those of the same page asked for again.
+ * Gives whether something may follow: what the history has not taken yet (`data-again`), or what was left as it is.
+ */
 async function refresh() {
   const answer = await fetch(location.href, { headers: { accept: "text/html" }, redirect: "error" });
   if (!answer.ok) throw new Error(`answered ${answer.status}`);
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html");
+  let more = false;
   for (const old of document.querySelectorAll("[data-region]")) {
     const next = fresh.getElementById(old.id);
-    // what somebody is in stays: focus, a selection, an opened detail
-    if (!next || old.contains(document.activeElement) || old.querySelector("details[open]")) continue;
+    if (!next) continue;
+    old.toggleAttribute("data-again", "again" in next.dataset);
+    more ||= "again" in next.dataset;
     if (old.dataset.shown === next.innerHTML) continue;
+    // what somebody is in stays: focus, a selection, an opened detail
+    if (old.contains(document.activeElement) || old.querySelector("details[open]")) {
+      more = true;
+      continue;
+    }
     next.dataset.shown = next.innerHTML;
     old.replaceWith(next);
   }
   showTimes();
+  return more;
+}
+
+const SOON = 1500;
+const SELDOM = 30_000;
+
+/** Asks for this page again: soon after something happened, and then more and more seldom while something may follow. Tells how it went. */
+function asking(said) {
+  let timer = null;
+  let at = 0;
+  let pause = SOON;
+  const later = (wait) => {
+    if (timer !== null && at <= Date.now() + wait) return;
+    clearTimeout(timer);
+    at = Date.now() + wait;
+    timer = setTimeout(async () => {
+      timer = null;
+      if (document.hidden) return; // asked again when it is looked at
+      let more = true;
+      try {
+        more = await refresh();
+        said(true);
+      } catch {
+        said(false);
+      }
+      if (more) later(pause);
+      pause = Math.min(2 * pause, SELDOM);
+    }, wait);
+  };
+  return () => {
+    pause = SOON;
+    later(SOON);
+  };
 }
 
 /** While the page is looked at: follow `/api/stream` and ask again when something came, at most every second and a half. */
-function follow(main) {
-  const sign = document.getElementById("live");
-  const say = (word, state) => {
-    if (sign.textContent === word) return;
-    sign.hidden = false;
-    sign.textContent = word;
-    sign.className = `live ${state}`;
-  };
+function follow(main, say, soon) {
   let source = null;
-  let waiting = null;
-  const soon = () => {
-    waiting ??= setTimeout(async () => {
-      waiting = null;
-      try {
-        await refresh();
-      } catch {
-        say("not live: the server does not answer", "warn");
-      }
-    }, 1500);
-  };
   const open = () => {
     source = new EventSource(`/api/stream?${main.dataset.live}`);
-    let broken = false;
     source.onopen = () => {
       say("live", "good");
-      if (broken) soon(); // for what happened before the first id came
-      broken = false;
+      soon(); // for what happened since the page was made
     };
     source.onerror = () => {
-      broken = true;
       if (source.readyState === EventSource.CLOSED) say("not live: reload to try again", "warn");
       else say("reconnecting", "warn");
     };
@@ -100,10 +122,28 @@ function follow(main) {
   if (!document.hidden) open();
 }
 
+for (const region of document.querySelectorAll("[data-region]")) region.dataset.shown = region.innerHTML;
 showTimes();
 setInterval(() => showTimes(), 10_000);
-const main = document.querySelector("main[data-live]");
-if (main) follow(main);
+const main = document.querySelector("main");
+const sign = document.getElementById("live");
+const say = (word, state) => {
+  if (sign.textContent === word) return;
+  sign.hidden = false;
+  sign.textContent = word;
+  sign.className = `live ${state}`;
+};
+const UNANSWERED = "not live: the server does not answer";
+const soon = asking((answered) => {
+  if (!main.dataset.live) return;
+  if (!answered) say(UNANSWERED, "warn");
+  else if (sign.textContent === UNANSWERED) say("live", "good");
+});
+if (main.dataset.live) follow(main, say, soon);
+if (document.querySelector("[data-again]")) soon();
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden && document.querySelector("[data-again]")) soon();
+});
 // what has no stream of its own, such as the log of a run
-const every = Number(main?.dataset.every ?? 0);
+const every = Number(main.dataset.every ?? 0);
 if (every) setInterval(() => { if (!document.hidden) refresh().catch(() => {}); }, every * 1000);

@@ -132,6 +132,18 @@ def test_messages_that_the_evaluator_skipped_are_counted() -> None:
     assert 'whenthen_skipped_messages_total{shard="0"} 1.0' in lines(metrics)
 
 
+def test_how_far_a_shard_is_behind_is_told_from_when_it_is_known_until_the_shard_is_given_away() -> None:
+    metrics = Metrics(version="1")
+    observation = Observation(metrics, shards=2)
+    families = ("whenthen_evaluation_lag_messages", "whenthen_evaluation_lag_seconds")
+    assert [counted(metrics, family) for family in families] == [{}, {}]
+    observation.lag(0, 7, 2.5)
+    observation.lag(1, 0, 0.0)
+    assert [counted(metrics, family) for family in families] == [{("0",): 7, ("1",): 0}, {("0",): 2.5, ("1",): 0}]
+    observation.released(0)
+    assert [counted(metrics, family) for family in families] == [{("1",): 0}, {("1",): 0}]
+
+
 def counted(metrics: Metrics, family: str) -> dict[tuple[str, ...], float]:
     return {
         tuple(sample.labels.values()): sample.value

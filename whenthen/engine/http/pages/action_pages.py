@@ -12,6 +12,7 @@ from whenthen.engine.http.answers import HttpError
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.models.request_models import Page
+from whenthen.engine.http.pages.late_rows import tries_may_follow
 from whenthen.engine.http.pages.page_frame import PageFrame
 from whenthen.engine.http.pages.page_views import Choice, following, given, if_there, whole_number
 from whenthen.schemas.errors import NotFound, WhenthenError
@@ -71,6 +72,7 @@ def action_router(api: Api, frame: PageFrame) -> APIRouter:
                 for action, tried in zip(shown, tries, strict=True)
             ],
             more=firing.actions[_TRIED:],
+            again=any(tries_may_follow(action, tried) for action, tried in zip(shown, tries, strict=True)),
             done=done,
         )
 

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.models.request_models import Page, PauseRequest, read_pause_request
+from whenthen.engine.http.pages.late_rows import counts_may_follow
 from whenthen.engine.http.pages.page_frame import PageFrame
 from whenthen.engine.http.pages.page_views import Choice, PageNumber, if_there
 from whenthen.ui import count_rows
@@ -68,6 +69,7 @@ def automation_router(api: Api, frame: PageFrame) -> APIRouter:
             automation=detail,
             aside=status.set_aside.get(name, ""),
             rows=rows,
+            again=counts_may_follow(counts, decisions[0].at if decisions else None),
             passed_over=passed_over,
             decisions=decisions,
             next=(getattr(decisions, "following", None) or {}).get("before"),

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Request, Response
 
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.models.request_models import Page
+from whenthen.engine.http.pages.late_rows import counts_may_follow
 from whenthen.engine.http.pages.page_frame import PageFrame
 from whenthen.engine.http.pages.page_views import Choice, following, given, if_there
 from whenthen.ui import rule_texts
@@ -44,6 +45,7 @@ def event_router(api: Api, frame: PageFrame) -> APIRouter:
             "activity/events.html",
             events=events,
             reasons=reasons,
+            again=bool(events) and counts_may_follow(reasons, events[0].received or events[0].occurred),
             next=following(events),
             notes=list(getattr(events, "notes", ())),
             asked={"name": name, "source": source, "resource": resource, "text": text, "since": since, "until": until},
@@ -75,6 +77,7 @@ def event_router(api: Api, frame: PageFrame) -> APIRouter:
             payload=event.payload,
             reasons=None if reasons is None else reasons.get(event.id, {}),
             decisions=None if decisions is None else decisions.items,
+            again=counts_may_follow(decisions, event.received or event.occurred),
             more=decisions is not None and decisions.next is not None,
             firings=[] if firings is None else firings.items,
             rest=_rest(event.model_dump(mode="json", exclude_unset=True)),

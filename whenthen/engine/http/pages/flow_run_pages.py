@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 from whenthen.engine.http.answers import HttpError
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.models.request_models import Page, read_run_request
+from whenthen.engine.http.pages.late_rows import states_may_follow
 from whenthen.engine.http.pages.page_frame import PageFrame
 from whenthen.engine.http.pages.page_views import Choice, following, given, if_there
 from whenthen.schemas.deployments import TERMINAL, RunState
@@ -89,6 +90,7 @@ def run_router(api: Api, frame: PageFrame) -> APIRouter:
             artifacts=shown_artifacts(artifacts or []),
             more_artifacts=len(artifacts or []) == _ARTIFACTS,
             states=states,
+            again=states_may_follow(run, states),
             deployment=deployment,
             ended=run.state in TERMINAL,
             questions=[] if run.pause is None else input_questions(run.pause.input_schema),
