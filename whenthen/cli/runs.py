@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
+from whenthen.cli.lists.given_values import read_pairs
 from whenthen.cli.lists.listings import (
     ID,
     SINCE,
@@ -25,11 +26,11 @@ from whenthen.cli.lists.listings import (
     print_items,
 )
 from whenthen.cli.lists.run_changes import (
+    RunArgument,
     cancel_run,
     delete_run,
     id_of_run,
     pause_run,
-    read_pairs,
     resume_run,
     retry_run,
     set_run_state,
@@ -51,9 +52,6 @@ _TASK_RUNS = 200  #: that are shown of one run
 
 DeploymentArgument = Annotated[
     str, typer.Argument(metavar="DEPLOYMENT", help="The deployment's name.", show_default=False)
-]
-RunArgument = Annotated[
-    str, typer.Argument(metavar="RUN", help="The run's id, as it is listed or in full, or `last`.", show_default=False)
 ]
 ScheduleOption = Annotated[str | None, typer.Option("--schedule", "-s", help="Only this schedule; default: all.")]
 

@@ -64,7 +64,7 @@ def deploy(
 ) -> None:
     """Register a function as a deployment. Workers of its pool have its code in the folder in which this is called, or in a repository."""
     from whenthen.cli.client import Client, quoted
-    from whenthen.cli.lists.run_changes import read_pairs
+    from whenthen.cli.lists.given_values import read_pairs
 
     times = [("cron", each) for each in cron or ()]
     times += [("interval", each) for each in interval or ()]

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from whenthen.cli.lists.given_values import read_json_file, read_pairs
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, print_json, stdout
 
@@ -16,11 +15,11 @@ if TYPE_CHECKING:
     from whenthen.cli.client import Client
 
 __all__ = [
+    "RunArgument",
     "cancel_run",
     "delete_run",
     "id_of_run",
     "pause_run",
-    "read_pairs",
     "resume_run",
     "retry_run",
     "set_run_state",
@@ -30,6 +29,9 @@ __all__ = [
 MOST_RUNS = 10_000  #: of one command
 
 RunArgument = Annotated[
+    str, typer.Argument(metavar="RUN", help="The run's id, as it is listed or in full, or `last`.", show_default=False)
+]
+RunOrNone = Annotated[
     str | None,
     typer.Argument(metavar="[RUN]", help="The run's id, as it is listed or in full, or `last`.", show_default=False),
 ]
@@ -51,50 +53,56 @@ _CHANGED_FROM: dict[str, Callable[[str], bool]] = {
 }
 
 
-@errors
-def cancel_run(
-    run_id: RunArgument = None,
-    deployment: OfDeployment = None,
-    state: InState = None,
-    work_pool: InPool = None,
-    since: Since = None,
-    until: Until = None,
-    yes: Yes = False,
-    url: UrlOption = DEFAULT_URL,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Ask a flow run to end, or all that filters choose."""
-    filters = {"deployment": deployment, "state": state, "work_pool": work_pool, "since": since, "until": until}
-    for run in _changed("cancel", run_id, filters, yes, url, ca, as_json):
-        if run["state"] in ("Cancelling", "Cancelled"):
-            stdout().print(f"run {run['id']} is {run['state']}")
-        else:
-            stdout().print(f"run {run['id']} has ended already: {run['state']}")
+def _is(run: Mapping[str, Any]) -> str:
+    return f"{run['deployment']}: run {run['id']} is {run['state']}"
 
 
-@errors
-def retry_run(
-    run_id: RunArgument = None,
-    deployment: OfDeployment = None,
-    state: InState = None,
-    work_pool: InPool = None,
-    since: Since = None,
-    until: Until = None,
-    yes: Yes = False,
-    url: UrlOption = DEFAULT_URL,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Start a new run like one that has ended, or like each that filters choose. A run is retried once."""
-    filters = {"deployment": deployment, "state": state, "work_pool": work_pool, "since": since, "until": until}
-    for run in _changed("retry", run_id, filters, yes, url, ca, as_json):
-        stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
+def _cancelled(run: Mapping[str, Any]) -> str:
+    if run["state"] in ("Cancelling", "Cancelled"):
+        return f"run {run['id']} is {run['state']}"
+    return f"run {run['id']} has ended already: {run['state']}"
+
+
+def _command(verb: str, about: str, said: Callable[[Mapping[str, Any]], str]) -> Callable[..., None]:
+    """The command that changes one run, or all that filters choose. `said` is what it says of each."""
+
+    @errors
+    def command(
+        run_id: RunOrNone = None,
+        deployment: OfDeployment = None,
+        state: InState = None,
+        work_pool: InPool = None,
+        since: Since = None,
+        until: Until = None,
+        yes: Yes = False,
+        url: UrlOption = DEFAULT_URL,
+        ca: CaOption = None,
+        as_json: JsonOption = False,
+    ) -> None:
+        filters = {"deployment": deployment, "state": state, "work_pool": work_pool, "since": since, "until": until}
+        for run in _changed(verb, run_id, filters, yes, url, ca, as_json):
+            stdout().print(escape(said(run)))
+
+    command.__doc__ = about
+    return command
+
+
+cancel_run = _command("cancel", "Ask a flow run to end, or all that filters choose.", _cancelled)
+retry_run = _command(
+    "retry",
+    "Start a new run like one that has ended, or like each that filters choose. A run is retried once.",
+    _is,
+)
+delete_run = _command(
+    "delete",
+    "Forget a flow run that has ended, with its log, or all that filters choose.",
+    lambda run: f"{run['deployment']}: run {run['id']} is deleted",
+)
 
 
 @errors
 def pause_run(
-    run_id: RunArgument = None,
+    run_id: RunOrNone = None,
     deployment: OfDeployment = None,
     work_pool: InPool = None,
     since: Since = None,
@@ -107,12 +115,12 @@ def pause_run(
     """Let a run of a flow wait where it next begins a task, or all that filters choose. Their processes stay."""
     filters = {"deployment": deployment, "work_pool": work_pool, "since": since, "until": until}
     for run in _changed("pause", run_id, filters, yes, url, ca, as_json):
-        stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
+        stdout().print(escape(_is(run)))
 
 
 @errors
 def suspend_run(
-    run_id: RunArgument = None,
+    run_id: RunOrNone = None,
     lasts: Annotated[
         str | None,
         typer.Option("--for", help="How long it may be resumed, such as 2h; then it fails. Left out: for ever."),
@@ -131,34 +139,12 @@ def suspend_run(
     filters = {"deployment": deployment, "state": state, "work_pool": work_pool, "since": since, "until": until}
     body = None if lasts is None else {"for": lasts}
     for run in _changed("suspend", run_id, filters, yes, url, ca, as_json, body):
-        stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
-
-
-@errors
-def delete_run(
-    run_id: RunArgument = None,
-    deployment: OfDeployment = None,
-    state: InState = None,
-    work_pool: InPool = None,
-    since: Since = None,
-    until: Until = None,
-    yes: Yes = False,
-    url: UrlOption = DEFAULT_URL,
-    ca: CaOption = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Forget a flow run that has ended, with its log, or all that filters choose."""
-    filters = {"deployment": deployment, "state": state, "work_pool": work_pool, "since": since, "until": until}
-    for run in _changed("delete", run_id, filters, yes, url, ca, as_json):
-        stdout().print(escape(f"{run['deployment']}: run {run['id']} is deleted"))
+        stdout().print(escape(_is(run)))
 
 
 @errors
 def resume_run(
-    run_id: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="The run's id, as it is listed or in full, or `last`.", show_default=False),
-    ],
+    run_id: RunArgument,
     given: Annotated[
         list[str] | None,
         typer.Option(
@@ -179,7 +165,7 @@ def resume_run(
         raise typer.BadParameter("give --input or --input-json, and not both")
     body: dict[str, Any] = {}
     if input_json is not None:
-        body["input"] = _json_of(input_json)
+        body["input"] = read_json_file(input_json, "--input-json")
     elif given:
         body["input"] = read_pairs(given, "--input")
     with Client.connect(url, ca) as client:
@@ -187,15 +173,12 @@ def resume_run(
     if as_json:
         print_json(run)
     else:
-        stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
+        stdout().print(escape(_is(run)))
 
 
 @errors
 def set_run_state(
-    run_id: Annotated[
-        str,
-        typer.Argument(metavar="RUN", help="The run's id, as it is listed or in full, or `last`.", show_default=False),
-    ],
+    run_id: RunArgument,
     state: Annotated[str, typer.Argument(help="Cancelled, Suspended, Completed, Failed or Crashed.")],
     message: Annotated[str, typer.Option("--message", "-m", help="Why.")] = "",
     url: UrlOption = DEFAULT_URL,
@@ -211,42 +194,7 @@ def set_run_state(
     if as_json:
         print_json(run)
     else:
-        stdout().print(escape(f"{run['deployment']}: run {run['id']} is {run['state']}"))
-
-
-def read_pairs(texts: list[str], option: str) -> dict[str, Any]:
-    """What is written as `name=value`: a value that is JSON keeps its type, anything else is text.
-
-    Raises:
-        InvalidInput: without a name.
-    """
-    from whenthen.schemas.errors import InvalidInput
-    from whenthen.sources import decode_json
-
-    found: dict[str, Any] = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not equals or not name:
-            raise InvalidInput(f"{option}: {text[:80]!r} is not name=value")
-        try:
-            found[name] = decode_json(value.encode())
-        except InvalidInput:
-            found[name] = value
-    return found
-
-
-def _json_of(file: str) -> Any:
-    from whenthen.schemas.errors import InvalidInput
-    from whenthen.sources import decode_json
-
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as error:
-        raise InvalidInput(f"--input-json: {file} can not be read: {error.strerror}") from None
-    try:
-        return decode_json(data)
-    except InvalidInput as error:
-        raise InvalidInput(f"--input-json: {file}: {error}") from None
+        stdout().print(escape(_is(run)))
 
 
 def _changed(

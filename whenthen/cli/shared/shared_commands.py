@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
+from whenthen.cli.lists.given_values import json_or_text
 from whenthen.cli.lists.listings import Column, Filter, Item, Listing, add_listing, joined, list_command, local_time
 from whenthen.cli.lists.tables import Shape
 from whenthen.cli.options import DEFAULT_URL, MAX_PAGE, CaOption, JsonOption, UrlOption
@@ -138,7 +139,7 @@ def set_variable(
     """Keep a value under a name."""
     from whenthen.cli.client import Client, quoted
 
-    body = {"value": _value(value), "tags": tag or [], "overwrite": overwrite}
+    body = {"value": json_or_text(value), "tags": tag or [], "overwrite": overwrite}
     with Client.connect(url, ca) as client:
         made = client.post(f"/api/variables/{quoted(name)}", body)
     if as_json:
@@ -160,10 +161,3 @@ def unset_variable(
         print_json(gone)
         return
     stdout().print(escape(f"{name} is unset" if gone["unset"] else f"there was no variable {name}"))
-
-
-def _value(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
