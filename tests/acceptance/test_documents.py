@@ -110,7 +110,7 @@ NOT_SENT = {
     "SourceGone",
 }
 #: of which an empty message says something, too
-MAY_BE_EMPTY = ("Tick", "ActionTask", "DeadLetter", "Probe", "AsideMessage", "ReaderReport")
+MAY_BE_EMPTY = ("Tick", "ActionTask", "DeadLetter", "Probe", "AsideMessage", "ReaderReport", "WebhookReport")
 SUBJECTS = (
     "events.>",
     "ticks.>",

@@ -62,6 +62,7 @@ __all__ = [
     "told_event_subject",
     "unescape_token",
     "unreadable_subject",
+    "webhook_report_subject",
     "window_part_subject",
     "window_subject",
 ]
@@ -292,6 +293,11 @@ def aside_subject(source: str, message: str) -> str:
 def reader_subject(member: str) -> str:
     """How the sources do that a process reads; `*` for all."""
     return f"senders.reader.{member}"
+
+
+def webhook_report_subject(member: str) -> str:
+    """What came to the webhooks at a process that answers requests; `*` for all."""
+    return f"senders.webhooks.{member}"
 
 
 def heard_subject(webhook: str) -> str:

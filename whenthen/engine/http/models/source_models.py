@@ -35,8 +35,8 @@ class SourceItem(AnswerModel):
     last_heard: str | None
     """When it took a request or a message last, by any process; null when it did not in seven days."""
     taken: int
-    """Requests that the process that answers has taken since its start; of a source the messages of all processes that read it now, each
-    since it began."""
+    """The requests that all processes have taken that answer requests now, each since its start; of a source the messages of all that read
+    it now, each since it began."""
     refused: dict[str, int]
     """And those that were refused, of a source kept aside, by reason."""
     duplicates: int = 0

@@ -54,7 +54,12 @@ from whenthen.engine.process.asyncapi.run_messages import (
     VariableMessage,
     WorkerMessage,
 )
-from whenthen.engine.process.asyncapi.source_records import ReaderReportMessage, SourceGoneMessage, SourceStateMessage
+from whenthen.engine.process.asyncapi.source_records import (
+    ReaderReportMessage,
+    SourceGoneMessage,
+    SourceStateMessage,
+    WebhookReportMessage,
+)
 from whenthen.schemas.deployments import FlowRun
 
 __all__ = ["CHANNELS", "Channel", "asyncapi_document"]
@@ -163,6 +168,10 @@ CHANNELS = (
     Channel(
         "ReaderReport", "SENDERS", "senders.reader.{member}", ReaderReportMessage,
         "How the sources do in each process that reads them. An empty message is of a process that ended.",
+    ),
+    Channel(
+        "WebhookReport", "SENDERS", "senders.webhooks.{member}", WebhookReportMessage,
+        "What came to the webhooks at each process that answers requests. An empty message is of a process that ended.",
     ),
     Channel("Audit", "AUDIT", "audit.{kind}", AuditMessage, "Who did what, and what was refused."),
     Channel(

@@ -8,7 +8,14 @@ from pydantic import RootModel
 
 from whenthen.engine.process.asyncapi.event_messages import MessageModel
 
-__all__ = ["ReaderReportMessage", "SourceCountsRecord", "SourceGoneMessage", "SourceStateMessage"]
+__all__ = [
+    "ReaderReportMessage",
+    "SourceCountsRecord",
+    "SourceGoneMessage",
+    "SourceStateMessage",
+    "WebhookCountsRecord",
+    "WebhookReportMessage",
+]
 
 
 class SourceStateMessage(RootModel[dict[str, Any] | list[Any]]):
@@ -40,3 +47,19 @@ class ReaderReportMessage(MessageModel):
     host: str
     process: int
     sources: dict[str, SourceCountsRecord]
+
+
+class WebhookCountsRecord(MessageModel):
+    """What came to one webhook at one process, since that was started."""
+
+    taken: int
+    refused: dict[str, int]
+    """By reason."""
+    heard: str | None
+
+
+class WebhookReportMessage(MessageModel):
+    """What came to the webhooks at one process of the role `api`; what is older than 20 s is of one that died."""
+
+    member: str
+    webhooks: dict[str, WebhookCountsRecord]

@@ -1,7 +1,4 @@
-"""How the sources do in each process that reads them: stored every few seconds, so that any process can tell.
-
-A process that ended takes its report away; one that died has none that counts after `ALIVE_S`. Ages are those of the server's clock.
-"""
+"""How the sources do in each process that reads them: stored every few seconds, so that any process can tell."""
 
 from __future__ import annotations
 
@@ -15,11 +12,10 @@ from typing import Any
 import orjson
 
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.protocol import Delivery
-from whenthen.engine.bus.request_client import RequestClient, stream_info
-from whenthen.engine.bus.streams import SENDERS
+from whenthen.engine.bus.request_client import RequestClient
 from whenthen.engine.bus.subjects import heard_subject, reader_subject
 from whenthen.engine.log_lines import Redact, one_line
+from whenthen.engine.process.senders.member_reports import ALIVE_S, FORGOTTEN_S, read_reports
 from whenthen.engine.process.senders.sender_records import heard_record
 from whenthen.engine.sources import SourceWatch
 from whenthen.schemas.errors import InvalidInput
@@ -29,11 +25,8 @@ __all__ = ["ReaderReport", "ReaderReports", "SourceCounts", "live_readers"]
 
 log = logging.getLogger(__name__)
 
-ALIVE_S = 20.0  #: a report that is older is of a process that died
-FORGOTTEN_S = 600.0  #: and one that is so old is taken away by another process
 HEARD_EVERY_S = 60.0  #: a source that is heard is noted so often
 MOST_SOURCES = 1000  #: of one report, which has to fit into a message
-_BATCH = 1000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,23 +118,7 @@ async def live_readers(client: RequestClient) -> list[ReaderReport]:
 
 async def _reports(client: RequestClient) -> list[tuple[ReaderReport, timedelta]]:
     """All reports that are kept, each with its age."""
-    found: list[tuple[ReaderReport, str]] = []
-    begin, more = 1, True
-
-    def receive(message: Delivery) -> None:
-        nonlocal begin
-        begin = int(message.headers["Nats-Sequence"]) + 1
-        report = _read(message.data)
-        if report is not None:
-            found.append((report, message.headers["Nats-Time-Stamp"]))
-
-    while more:
-        request = {"seq": begin, "next_by_subj": reader_subject("*"), "batch": _BATCH}
-        more = await client.read_stored(SENDERS, request, receive)
-    if not found:
-        return []
-    now = datetime.fromisoformat((await stream_info(client, SENDERS))["ts"])
-    return [(report, now - datetime.fromisoformat(stored)) for report, stored in found]
+    return await read_reports(client, reader_subject("*"), _read)
 
 
 def _read(data: bytes) -> ReaderReport | None:

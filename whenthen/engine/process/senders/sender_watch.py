@@ -1,4 +1,4 @@
-"""Keeps refused requests whose proof held, and when each webhook was heard last. One for each process of the role `api`.
+"""Keeps refused requests whose proof held, when each webhook was heard last, and what came to each. One for each process of the role `api`.
 
 Notes are taken without waiting and stored by a task: at most `MOST_WEBHOOK_BYTES` wait, and what NATS does not take is left out with a line.
 """
@@ -8,8 +8,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 
 from whenthen.cancellation import wait_event
@@ -29,6 +30,7 @@ from whenthen.engine.process.senders.sender_records import (
     read_heard,
 )
 from whenthen.engine.process.senders.source_items import source_item
+from whenthen.engine.process.senders.webhook_reports import WebhookCounts, WebhookReports
 from whenthen.schemas.errors import BusUnavailable, InvalidInput
 from whenthen.schemas.times import format_time, parse_time
 from whenthen.sources import Request
@@ -38,6 +40,8 @@ __all__ = ["SenderWatch"]
 log = logging.getLogger(__name__)
 
 HEARD_EVERY_S = 60.0  #: a webhook that is heard is noted so often
+REPORT_EVERY_S = 5.0  #: others are told what came here
+LEAVE_S = 2.0  #: that a process that stops waits for its report to be taken away
 RETRY_S = 1.0
 MOST_SOURCES = 10_000  #: webhooks whose last time is read
 
@@ -65,14 +69,14 @@ class SenderWatch:
         self._arrived = asyncio.Event()
         self._heard: dict[str, datetime] = {}  #: when each webhook took a request
         self._noted: dict[str, datetime] = {}  #: of those, what is stored
-        self._counts: Counter[str] = Counter()
-        self._refusals: dict[str, Counter[str]] = {}
+        self._counts: dict[str, WebhookCounts] = {}  #: what came here
+        self._reports = WebhookReports(bus, member=uuid.uuid4().hex)
 
     # -- what happens
 
     def heard(self, webhook: str) -> None:
         """A webhook took a request."""
-        self._counts[webhook] += 1
+        self._counts_of(webhook).taken += 1
         now = self._clock()
         before = self._heard.get(webhook)
         self._heard[webhook] = now
@@ -81,7 +85,7 @@ class SenderWatch:
 
     def refused(self, webhook: str, reason: str) -> None:
         """A webhook refused a request."""
-        self._refusals.setdefault(webhook, Counter())[reason] += 1
+        self._counts_of(webhook).refused[reason] += 1
 
     def keep(self, webhook: str, request: Request, error: InvalidInput) -> None:
         """Keep a refused request whose proof held. Never waits, never fails."""
@@ -106,19 +110,31 @@ class SenderWatch:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Store what was noted, until `stop` is set."""
+        loop = asyncio.get_running_loop()
         await self.look()
-        while not stop.is_set():
-            told = await wait_event(self._arrived, HEARD_EVERY_S)
-            self._arrived.clear()
-            try:
-                await self._store()
-                if not told:
-                    await self.look()
-            except BusUnavailable as error:
-                log.debug("what senders sent is not noted yet: %s", error)
-                await asyncio.sleep(RETRY_S)
-                self._arrived.set()
-            self._show()
+        looked_at = reported_at = loop.time()
+        try:
+            while not stop.is_set():
+                await wait_event(self._arrived, max(0.0, reported_at + REPORT_EVERY_S - loop.time()))
+                self._arrived.clear()
+                try:
+                    await self._store()
+                    if loop.time() - reported_at >= REPORT_EVERY_S:
+                        await self._report(loop.time())
+                        reported_at = loop.time()
+                    if loop.time() - looked_at >= HEARD_EVERY_S:
+                        await self.look()
+                        await self._reports.forget_dead()
+                        looked_at = loop.time()
+                except BusUnavailable as error:
+                    log.debug("what senders sent is not noted yet: %s", error)
+                    await asyncio.sleep(RETRY_S)
+                    self._arrived.set()
+                self._show()
+        finally:
+            with suppress(BusUnavailable, TimeoutError):
+                async with asyncio.timeout(LEAVE_S):
+                    await self._reports.leave()
 
     async def look(self) -> None:
         """Read when each webhook was heard last, by any process."""
@@ -135,11 +151,18 @@ class SenderWatch:
 
     async def list_sources(self) -> list[answers.SourceItem]:
         """The webhooks in force, and the sources of the rules, which are read by processes of the role `source`."""
-        times = await self._stored_times()
+        times, elsewhere = await self._stored_times(), await self._reports.others()
         found = []
         compiled = self._rule_registry.now
         for webhook in compiled.rules.webhooks:
-            last = max((at for at in (times.get(webhook.name), self._heard.get(webhook.name)) if at), default=None)
+            counts = WebhookCounts()
+            for each in (self._counts.get(webhook.name), elsewhere.get(webhook.name)):
+                if each is not None:
+                    counts.add(each)
+            heard = None if counts.heard is None else parse_time(counts.heard)
+            last = max(
+                (at for at in (times.get(webhook.name), self._heard.get(webhook.name), heard) if at), default=None
+            )
             translator = compiled.webhooks[webhook.name]
             found.append(
                 answers.SourceItem(
@@ -148,8 +171,8 @@ class SenderWatch:
                     reads=webhook.preset or "map",
                     proof=translator.proof,
                     last_heard=None if last is None else format_time(last),
-                    taken=self._counts[webhook.name],
-                    refused=dict(self._refusals.get(webhook.name, ())),
+                    taken=counts.taken,
+                    refused=dict(counts.refused),
                     problems=translator.unreadable_secrets(),
                 )
             )
@@ -160,6 +183,19 @@ class SenderWatch:
         return found
 
     # -- inside
+
+    def _counts_of(self, webhook: str) -> WebhookCounts:
+        found = self._counts.get(webhook)
+        if found is None:
+            found = self._counts[webhook] = WebhookCounts()
+        return found
+
+    async def _report(self, now: float) -> None:
+        """Tell the other processes what came here."""
+        for name, counts in self._counts.items():
+            at = self._heard.get(name)
+            counts.heard = None if at is None else format_time(at)
+        await self._reports.store(self._counts, now)
 
     async def _store(self) -> None:
         if self._left_out:
