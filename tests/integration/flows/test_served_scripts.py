@@ -219,9 +219,7 @@ def test_a_name_that_another_script_serves_is_refused_while_that_works(server: S
 def test_of_two_scripts_that_serve_one_name_at_once_one_is_refused(server: Served, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in "ab"]
     files = [script_in(folder, one("race", said=folder.name)) for folder in folders]
-    both = [
-        ServedProgram(file, cwd=folder, **at_hand(server)) for file, folder in zip(files, folders, strict=True)
-    ]
+    both = [ServedProgram(file, cwd=folder, **at_hand(server)) for file, folder in zip(files, folders, strict=True)]
     try:
         eventually(lambda: any(each.process.poll() is not None for each in both), within_s=60)
         [refused] = [each for each in both if each.process.poll() is not None]

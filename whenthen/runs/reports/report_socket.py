@@ -36,7 +36,9 @@ HELLO_S: Final = 10.0
 #: whose answer waits for others: they do not take the connections that the others need to go on, and have as many of their own
 WAITING_KINDS: Final = frozenset({"concurrency.acquire", "pause_flow_run", "wait_while_paused"})
 CHUNK_BYTES: Final = 64 * 1024
-GATHER_S: Final = 0.003  #: that lines are let come together; a process tells 150 in it, which the smallest usual socket buffer holds
+GATHER_S: Final = (
+    0.003  #: that lines are let come together; a process tells 150 in it, which the smallest usual socket buffer holds
+)
 _NAME: Final = "worker.sock"
 
 Answer = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -129,7 +131,9 @@ class ReportSocket:
             self._reports.add(task)
             self._requests.discard(task)
             await self._closed_files(hello.closed)
-            await self._read_reports(lines, writer.transport)
+            transport = writer.transport
+            assert isinstance(transport, asyncio.Transport)  # it is read from, too
+            await self._read_reports(lines, transport)
         except (BadReport, TimeoutError) as error:
             log.info("a connection of a run is closed: %s", error or "it said nothing")
         except (ConnectionError, EOFError):
