@@ -610,5 +610,7 @@ async def test_what_no_worker_does_says_at_once_what_to_do_instead(house: House)
     assert secret.startswith(f"Secret.save {unanswered}: secrets are kept outside")
     assert len(inputs) == 5
     for text in inputs:
-        assert text.startswith(f"RunInput {unanswered}: give it as a parameter of the flow, or have the run wait for it")
+        assert text.startswith(
+            f"RunInput {unanswered}: give it as a parameter of the flow, or have the run wait for it"
+        )
     assert image.startswith("deploy(image=...) is not supported ('i:1'): leave it out: nothing is built here")
