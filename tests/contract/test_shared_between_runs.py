@@ -589,3 +589,49 @@ async def test_an_async_client_in_a_run_asks_its_worker(house: House) -> None:
         """,
     )
     assert run.result == ["Running", 1, "worker:/api"], run.message
+
+
+async def test_what_no_worker_does_says_at_once_what_to_do_instead(house: House) -> None:
+    run = await ended(
+        house,
+        """
+        import os
+        from whenthen import flow
+        from whenthen.blocks.system import Secret
+        from whenthen.exceptions import NeedsServer, NotSupported
+        from whenthen.input import RunInput, receive_input, send_input
+
+        class Approval(RunInput):
+            approved: bool
+
+        @flow
+        def main():
+            me = os.environ["WHENTHEN_RUN_ID"]
+            said = []
+            for ask in (
+                lambda: Secret(value="x").save("key"),
+                lambda: Approval(approved=True).send_to(me),
+                lambda: next(iter(Approval.receive())),
+                lambda: Approval.receive().next(),
+                lambda: send_input(3, me),
+                lambda: receive_input(int).next(),
+                lambda: main.deploy("d", work_pool_name="p", image="i:1"),
+            ):
+                try:
+                    ask()
+                except (NeedsServer, NotSupported) as error:
+                    said.append(str(error))
+            return said
+        """,
+        timeout="60s",
+    )
+    assert run.state is RunState.COMPLETED, run.message
+    secret, *inputs, image = run.result
+    unanswered = "needs a server, and the worker of this run does not answer this"
+    assert secret.startswith(f"Secret.save {unanswered}: secrets are kept outside")
+    assert len(inputs) == 5
+    for text in inputs:
+        assert text.startswith(
+            f"RunInput {unanswered}: give it as a parameter of the flow, or have the run wait for it"
+        )
+    assert image.startswith("deploy(image=...) is not supported ('i:1'): leave it out: nothing is built here")

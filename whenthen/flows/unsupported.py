@@ -84,7 +84,8 @@ NEEDS_SERVER = {
     "suspend_flow_run": "run the flow as a deployment; then `whenthen runs resume RUN`, the page of the run or an action starts it again "
     "(docs/flows.md, Waiting for people)",
     "resume_flow_run": "call it in a run of a deployment, or use `whenthen runs resume RUN`",
-    "RunInput": "input of a run comes through a server; give it as a parameter of the flow",
+    "RunInput": "give it as a parameter of the flow, or have the run wait for it: pause_flow_run(wait_for_input=...), which `whenthen runs "
+    "resume RUN --input` and the page of the run answer",
     "deploy": "set WHENTHEN_URL to the address of one, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN to its token, or start "
     "`whenthen serve RULES` on this machine",
     "run_deployment": "set WHENTHEN_URL to the address of one, such as http://127.0.0.1:4280, and WHENTHEN_API_TOKEN to its token; where the "

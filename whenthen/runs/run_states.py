@@ -232,6 +232,8 @@ def flow_run_event(run: FlowRun, version: int, now: datetime) -> Event:
             "started": run.started,
             "ended": run.ended,
             "duration": _duration_s(run),
+            "lateness": _lateness_s(run),
+            "succeeded": int(run.state is RunState.COMPLETED) if run.state in TERMINAL else None,
             "triggered_by": run.triggered_by,
             "worker": run.worker,
             **({} if run.pause is None else {"pause": shown_pause(run.pause)}),
@@ -243,6 +245,13 @@ def flow_run_event(run: FlowRun, version: int, now: datetime) -> Event:
         trace=run.trace,
         limits=limits,
     )
+
+
+def _lateness_s(run: FlowRun) -> float | None:
+    """How much later than it was to start a run's first attempt started. What a backfill makes up for was not to start before."""
+    if run.begun is None or (run.triggered_by or "").startswith("backfill:"):
+        return None
+    return max(parse_us(run.begun) - parse_us(run.scheduled_for), 0) / 1_000_000
 
 
 def _duration_s(run: FlowRun) -> float | None:

@@ -123,6 +123,7 @@ class Flag:
     `work-pool/<name>` is that of a work pool. Three others are no pauses and have a position in `changed`: `expected/<deployment>` the last
     deadline of an expected completion that was looked at, `overdue/<deployment>` the moment up to which runs were looked at that take too
     long, and `position/<deployment>/<schedule>` the last time for which the schedule created a run, with a hash of its fields in `note`.
+    `served/<work pool>` is the program that is about to serve it (`shared.served_places`).
     """
 
     paused: bool

@@ -33,7 +33,8 @@ from whenthen.runs.reports.left_reports import LeftReports
 from whenthen.runs.run_output import LogLimits
 from whenthen.runs.run_states import due_at, finish_attempt, transition
 from whenthen.runs.stores import Deployments, QueuedRun, Stored, Stores
-from whenthen.runs.warm.warm_pool import MOST_BYTES, MOST_WAITING, WarmPool, WarmSettings
+from whenthen.runs.warm.warm_pool import MOST_WAITING, WarmPool, WarmSettings
+from whenthen.runs.warm.warm_room import MOST_BYTES, WarmRoom
 from whenthen.schemas.deployments import (
     ACTIVE,
     TERMINAL,
@@ -72,7 +73,7 @@ class WorkerSettings:
     max_depth: int = 8  #: of a chain of runs and firings, each started by the one before
     logs: LogLimits = field(default_factory=LogLimits)
     warm_interpreters: int = MOST_WAITING  #: that wait for runs with their imports done
-    warm_bytes: int = MOST_BYTES  #: of memory of all of them
+    warm_bytes: int = MOST_BYTES  #: of memory of all of them, where the worker is given no room that it shares
 
 
 class Worker:
@@ -91,8 +92,10 @@ class Worker:
         resolve: Callable[[str], str] = read_secret,
         environment: Mapping[str, str] | None = None,
         places: asyncio.Semaphore | None = None,
+        warm_room: WarmRoom | None = None,
     ) -> None:
-        """`places`: how many runs all workers that share it execute at once."""
+        """`places`: how many runs all workers that share it execute at once. `warm_room`: the memory of the interpreters that wait of all workers
+        that share it."""
         self.name = name or f"{os.uname().nodename}-{os.getpid()}-{pool}"
         self.pool = pool
         self._stores = stores
@@ -123,7 +126,8 @@ class Worker:
             root=root,
             environment=self._environment,
             kill_grace=self._settings.kill_grace,
-            settings=WarmSettings(most=self._settings.warm_interpreters, most_bytes=self._settings.warm_bytes),
+            settings=WarmSettings(most=self._settings.warm_interpreters),
+            room=warm_room or WarmRoom(self._settings.warm_bytes),
         )
         self._slots = RunSlots(stores, deployments, clock=clock)
         self._left = LeftReports(
@@ -138,6 +142,11 @@ class Worker:
             set()
         )  #: runs whose attempt here ended for a suspension, and that are still delivered
         self._unforeseen: dict[str, int] = {}  #: runs that ended in an error that nobody foresaw, and how often
+
+    @staticmethod
+    def room_of(most_bytes: int) -> WarmRoom:
+        """A `warm_room` for the workers of a process."""
+        return WarmRoom(most_bytes)
 
     @property
     def paused(self) -> bool:

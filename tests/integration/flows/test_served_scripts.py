@@ -216,6 +216,29 @@ def test_a_name_that_another_script_serves_is_refused_while_that_works(server: S
         assert server.get(f"/api/runs/{run['id']}")["result"] == "second"
 
 
+def test_of_two_scripts_that_serve_one_name_at_once_one_is_refused(server: Served, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in "ab"]
+    files = [script_in(folder, one("race", said=folder.name)) for folder in folders]
+    both = [ServedProgram(file, cwd=folder, **at_hand(server)) for file, folder in zip(files, folders, strict=True)]
+    try:
+        eventually(lambda: any(each.process.poll() is not None for each in both), within_s=60)
+        [refused] = [each for each in both if each.process.poll() is not None]
+        [serving] = [each for each in both if each is not refused]
+        assert refused.wait() == 1
+        assert "give this one another name" in refused.output
+        serving.wait_until_serving()
+        server.http.post("/api/deployments/race%2Fd/run", json={}).raise_for_status()
+        [run] = eventually(lambda: ended(server, "race/d"), within_s=30)
+        assert server.get(f"/api/runs/{run['id']}")["result"] == serving.file.parent.name
+        assert serving.interrupt() == 0
+    finally:
+        for each in both:
+            each.kill()
+    # whoever was refused may have the name now
+    with serving_program(refused.file, cwd=refused.file.parent, **at_hand(server)) as program:
+        assert "~ deployment race/d: changed" in program.output
+
+
 def test_two_processes_of_one_script_share_the_work(server: Served, tmp_path: Path) -> None:
     file = script_in(tmp_path, one("twin"))
     with serving_program(file, cwd=tmp_path, **at_hand(server)) as first:

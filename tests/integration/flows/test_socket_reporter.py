@@ -95,6 +95,16 @@ def test_both_sides_speak_the_same_protocol() -> None:
     assert MAX_LINE_BYTES == report_lines.MAX_LINE_BYTES
 
 
+@pytest.mark.parametrize("text", ["", "ü \u2028 \0 \n {", "half of a pair: \ud800", "\U0001f40d"])
+def test_any_text_arrives_as_it_is(folder: Path, worker: Worker, text: str) -> None:
+    worker.read_for_ever()
+    channel = channel_to(folder)
+    channel.tell({"type": "log", "text": text}, may_drop=True)
+    channel.tell({"type": "state", "name": text, "tags": [text]})
+    eventually(lambda: len(worker.lines) == 3)
+    assert worker.lines[1:] == [{"type": "log", "text": text}, {"type": "state", "name": text, "tags": [text]}]
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_worker_that_reads_nothing_blocks_nobody_and_of_what_passes_the_room_lines_alone_are_left_out(
     folder: Path,

@@ -16,12 +16,15 @@ from typing import Any
 
 import pytest
 
-from tests.contract.test_flow_worker import House, alive
+from tests.contract.test_flow_worker import FAST, House, alive
 from tests.patience import eventually as soon
 from tests.patience import until
+from whenthen.runs.commands import warm_start_of
 from whenthen.runs.memory_stores import memory_stores
+from whenthen.runs.warm import warm_pool
+from whenthen.runs.warm.warm_room import WarmRoom
 from whenthen.runs.worker import Worker
-from whenthen.schemas.deployments import FlowRun, RunState
+from whenthen.schemas.deployments import Deployment, FlowRun, RunState
 
 pytestmark = pytest.mark.anyio
 
@@ -423,6 +426,58 @@ async def test_their_number_and_their_memory_are_bounded(house: House, warnings_
         await until(told)
         assert worker.warm.total() == 0
     assert all("more than all that wait may (1,048,576)" in message for message in warnings_told())
+
+
+async def test_of_a_thousand_deployments_with_modules_few_are_looked_at_and_as_many_wait_as_may(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(house, job=JOB + "def main():\n    return where()\n")
+    fields: dict[str, Any] = {"work_pool": house.pool, "entrypoint": "job.py:main", "preload": ["decimal"]}
+    house.deployments.replace([Deployment(name=f"d{number}", **fields) for number in range(1_000)])
+    looked_at: set[str] = set()
+
+    def noted(deployment: Deployment, **more: Any) -> Any:
+        looked_at.add(deployment.name)
+        return warm_start_of(deployment, **more)
+
+    monkeypatch.setattr(warm_pool, "warm_start_of", noted)
+    async with house.worker(warm_interpreters=3) as worker:
+
+        async def three() -> bool:
+            return worker.warm.total() == 3
+
+        await until(three)
+        for name in ("d500", "d999"):
+            await house.ends(await house.start(name, name))
+            await waits(worker, name)
+            assert len(waiting_pids(house)) <= 3
+    assert len(looked_at) <= 10
+
+
+async def test_those_of_all_workers_of_a_process_share_its_memory_and_the_last_run_counts(house: House) -> None:
+    write(house, job=JOB + "def main():\n    return where()\n", large="held = bytearray(b'x') * (64 << 20)\n")
+    pools = ("pool", "other")
+    fields: dict[str, Any] = {"entrypoint": "job.py:main", "preload": ["large"]}
+    house.deployments.replace([Deployment(name=pool, work_pool=pool, **fields) for pool in pools])
+    room = WarmRoom(120 << 20)  # for one of them
+    workers = {
+        pool: Worker(house.stores, house.deployments, root=house.root, pool=pool, settings=FAST, warm_room=room)
+        for pool in pools
+    }
+    running = [asyncio.create_task(worker.run()) for worker in workers.values()]
+    try:
+        for number, name in enumerate(["pool", "other", "pool"]):
+            await house.ends(await house.start(f"{number}", name))
+
+            async def alone(name: str = name) -> bool:
+                waiting = {pool: worker.warm.total() for pool, worker in workers.items()}
+                return waiting == {pool: int(pool == name) for pool in pools} and len(waiting_pids(house)) == 1
+
+            await until(alone)
+    finally:
+        for worker in workers.values():
+            worker.stop()
+        await asyncio.gather(*running)
 
 
 async def test_a_deployment_that_runs_again_and_again_has_several(house: House) -> None:

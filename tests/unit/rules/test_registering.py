@@ -263,6 +263,21 @@ def test_python_and_yaml_give_the_same_deployment() -> None:
     assert made == written
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("duration", "$.payload.duration"),
+        ("lateness", "$.payload.lateness"),
+        ("successes", "$.payload.succeeded"),
+    ],
+)
+def test_a_metric_of_runs_is_the_average_of_a_value_of_their_ends(name: Any, value: str) -> None:
+    query = MetricTriggerQuery(name=name, operator="<", threshold=0.5, range=600)
+    [trigger] = from_python(triggers=[DeploymentMetricTrigger(metric=query)]).triggers
+    made = trigger.trigger.model_dump(include={"aggregate", "value", "operator", "threshold"})
+    assert made == {"aggregate": "avg", "value": value, "operator": "<", "threshold": 0.5}
+
+
 def test_an_interval_without_an_anchor_is_registered_the_same_each_time() -> None:
     assert from_python(interval=60) == from_python(interval=60)
     assert from_python(interval=60).schedules[0].anchor is None
@@ -282,8 +297,7 @@ def test_a_template_that_is_a_whole_value_keeps_its_type() -> None:
 @pytest.mark.parametrize(
     ("trigger", "said"),
     [
-        (DeploymentMetricTrigger(metric=MetricTriggerQuery(name="lateness", operator=">", threshold=60)), "the metric 'lateness' of runs is not supported"),
-        (DeploymentMetricTrigger(metric=MetricTriggerQuery(name="successes", operator="<", threshold=60)), "write a metric trigger of the rules"),
+        (DeploymentMetricTrigger(metric=MetricTriggerQuery(name="successes", operator="<", threshold=90)), "from 0 to 1; found 90: write 0.9 for 90 %"),
         (DeploymentEventTrigger(expect={"x"}, job_variables={"a": 1}), "job_variables of a trigger are not supported"),
         (DeploymentEventTrigger(expect={"x"}, parameters={"day": "{% if 1 %}2{% endif %}"}), "uses what has no counterpart"),
     ],

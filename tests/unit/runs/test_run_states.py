@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -95,15 +96,30 @@ def test_the_event_of_a_revision_has_one_id_and_carries_what_rules_need() -> Non
     assert first.id == second.id == f"{run.id}-7"
     assert first.name == "flow-run.Completed"
     assert first.payload["duration"] == 3.0
+    assert first.payload["lateness"] == 2.0
+    assert first.payload["succeeded"] == 1
     assert first.occurred == NOW + 5 * SECOND
+
+
+def test_lateness_is_that_of_the_first_attempt_and_success_is_known_at_the_end() -> None:
+    waiting = a_run(retries=1)
+    payload = flow_run_event(waiting, 1, NOW).payload
+    assert (payload["lateness"], payload["succeeded"]) == (None, None)
+    run = waiting
+    for late, expected in ((4, RunState.RETRYING), (90, RunState.TIMED_OUT)):
+        at = NOW + late * SECOND
+        run = transition(transition(run, RunState.PENDING, at), RunState.RUNNING, at)
+        run = finish_attempt(run, RunState.TIMED_OUT, at + SECOND)
+        assert run.state is expected
+    payload = flow_run_event(run, 9, NOW + 100 * SECOND).payload
+    assert (payload["lateness"], payload["succeeded"]) == (4.0, 0)
+    assert flow_run_event(replace(run, triggered_by="backfill:nightly"), 9, NOW).payload["lateness"] is None
 
 
 @given(st.sampled_from(RunState), st.one_of(st.none(), st.integers(-200, 0)), st.integers(-200, 0))
 def test_an_assessment_that_changes_a_run_is_always_a_legal_transition(
     state: RunState, beat: int | None, changed: int
 ) -> None:
-    from dataclasses import replace
-
     from whenthen.schemas.times import format_time
 
     run = replace(a_run(retries=1), state=state, attempt=1, changed=format_time(NOW + changed * SECOND))

@@ -218,7 +218,7 @@ class Settings(BaseSettings):
     worker_warm_interpreters: int = Field(default=2, ge=0, le=1000)
     """The number of interpreters of each work pool of a process that wait with their imports done; 0: each run starts its own."""
     worker_warm_memory: Bytes = Field(default=256 << 20, ge=0)
-    """The memory of all interpreters that wait for runs of one work pool, `256MiB` by default."""
+    """The memory of all interpreters of a process that wait for runs, of all its work pools together, `256MiB` by default."""
     runs_at_once: int | None = Field(default=None, ge=1, le=10_000)
     """How many flow runs a process executes at once, of all its work pools together. Left out: what `worker_concurrency` gives for each."""
     worker_lost_after: Duration = Field(default=timedelta(seconds=60), ge=timedelta(seconds=3))

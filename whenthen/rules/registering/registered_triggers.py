@@ -20,7 +20,11 @@ __all__ = ["own_triggers"]
 
 _OF_DEPLOYMENT = ("name", "description", "enabled", "parameters", "job_variables", "schedule_after")
 #: what the metrics of Prefect are here: the field of a run's event that is averaged
-_METRICS = {"duration": "$.payload.duration"}
+_METRICS = {
+    "duration": "$.payload.duration",
+    "lateness": "$.payload.lateness",
+    "successes": "$.payload.succeeded",
+}
 _ENDS = ["flow-run.Completed", "flow-run.Failed", "flow-run.Crashed", "flow-run.TimedOut"]
 
 
@@ -92,11 +96,17 @@ def _plain(made: dict[str, Any]) -> dict[str, Any]:
 def _metric(spec: Mapping[str, Any], said: Notes) -> dict[str, Any]:
     """A metric over runs; ours is one over values of their events."""
     metric = spec.get("metric") or {}
-    value = _METRICS.get(str(metric.get("name")))
+    name = str(metric.get("name"))
+    value = _METRICS.get(name)
     if value is None:
         raise NoCounterpart(
-            f"the metric {metric.get('name')!r} of runs is not supported: write a metric trigger of the rules over events "
-            "flow-run.*, or give the deployment expect_completion"
+            f"the metric {name[:100]!r} of runs is not supported: write a metric trigger of the rules over events flow-run.*, or give "
+            "the deployment expect_completion"
+        )
+    threshold = float(metric.get("threshold", 0))
+    if name == "successes" and not 0 <= threshold <= 1:
+        raise NoCounterpart(
+            f"successes is the share of runs that complete, from 0 to 1; found {threshold:g}: write 0.9 for 90 %"
         )
     made = import_trigger(
         {"expect": _ENDS, "match": spec.get("match"), "match_related": spec.get("match_related")}, said
@@ -109,7 +119,7 @@ def _metric(spec: Mapping[str, Any], said: Notes) -> dict[str, Any]:
         "aggregate": "avg",
         "value": value,
         "operator": metric.get("operator"),
-        "threshold": float(metric.get("threshold", 0)),
+        "threshold": threshold,
         "within": format_duration(parse_duration(metric.get("range", 300))),
         **({"for": format_duration(firing_for)} if firing_for else {}),
     }

@@ -16,7 +16,7 @@ from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import Conflict, NotFound, did_you_mean
 from whenthen.yaml_text import list_item
 
-__all__ = ["NameTaken", "NewDeployment", "registered", "with_registered", "without_registered"]
+__all__ = ["NameTaken", "NewDeployment", "place_of", "registered", "with_registered", "without_registered"]
 
 MOST_REGISTERED = 10_000  #: of one set
 
@@ -66,7 +66,7 @@ def registered(
                 continue
             if there.served and earlier.work_pool in at_work and not _is_same_code(earlier, one.model):
                 raise NameTaken(
-                    f"deployment {name!r} is served by {_place(earlier)}, which works at the moment; stop that, or give "
+                    f"deployment {name!r} is served by {place_of(earlier)}, which works at the moment; stop that, or give "
                     "this one another name"
                 )
             del files[there.file()]
@@ -122,7 +122,8 @@ def _is_same_code(one: Deployment, other: Deployment) -> bool:
     return (one.entrypoint, one.command) == (other.entrypoint, other.command) and one.code == other.code
 
 
-def _place(deployment: Deployment) -> str:
+def place_of(deployment: Deployment) -> str:
+    """Where the program of a deployment is, for people."""
     where = f" in {deployment.code.shown}" if deployment.code is not None else ""
     return f"{deployment.entrypoint or ' '.join(deployment.command or [])}{where}"
 

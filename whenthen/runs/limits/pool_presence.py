@@ -13,10 +13,11 @@ from datetime import datetime, timedelta
 
 from whenthen import __version__
 from whenthen.runs.limits.pause_flags import is_pool_paused, pool_flag
+from whenthen.runs.shared.served_places import give_back
 from whenthen.runs.stores import Deployments, Stores
 from whenthen.schemas.errors import WhenthenError
 from whenthen.schemas.times import format_time
-from whenthen.schemas.work_pools import WorkerRecord, WorkPool
+from whenthen.schemas.work_pools import WorkerRecord, WorkPool, is_served_pool
 
 __all__ = ["PoolPresence"]
 
@@ -73,6 +74,7 @@ class PoolPresence:
 
     async def run(self, running: Callable[[], int]) -> None:
         """Say again and again that the worker is there, until cancelled."""
+        place_given_back = not is_served_pool(self._pool)
         while True:
             record = WorkerRecord(
                 name=self._worker,
@@ -84,6 +86,9 @@ class PoolPresence:
             )
             try:
                 await self._stores.workers.put(record)
+                if not place_given_back:
+                    await give_back(self._stores.flags, self._pool)
+                    place_given_back = True
             except WhenthenError as error:
                 log.info("worker %s can not say that it is there: %s", self._worker, error)
             await asyncio.sleep(self._every.total_seconds())

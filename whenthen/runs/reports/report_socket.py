@@ -41,6 +41,9 @@ HELLO_S: Final = 10.0
 #: whose answer waits for others: they do not take the connections that the others need to go on, and have as many of their own
 WAITING_KINDS: Final = frozenset({"concurrency.acquire", "pause_flow_run", "wait_while_paused"})
 CHUNK_BYTES: Final = 64 * 1024
+GATHER_S: Final = (
+    0.003  #: that lines are let come together; a process tells 150 in it, which the smallest usual socket buffer holds
+)
 _NAME: Final = "worker.sock"
 
 Answer = Callable[[str, dict[str, Any]], Awaitable[Any]]
@@ -176,7 +179,9 @@ class ReportSocket:
             if connection.crowded:
                 connection.end_lines()
             await self._closed_files(hello.closed)
-            await self._read_reports(lines)
+            transport = writer.transport
+            assert isinstance(transport, asyncio.Transport)  # it is read from, too
+            await self._read_reports(lines, transport)
         except BadReport as error:
             log.info("a connection of a run is closed: %s", error)
         except (ConnectionError, EOFError):
@@ -187,13 +192,20 @@ class ReportSocket:
                 await writer.wait_closed()
         return None
 
-    async def _read_reports(self, lines: _Lines) -> None:
+    async def _read_reports(self, lines: _Lines, transport: asyncio.Transport) -> None:
         loop = asyncio.get_running_loop()
         while found := await lines.some():
             began = loop.time()
-            await self._hear(found)
-            # a flood has half of the time, and heartbeats and other runs the rest
-            await asyncio.sleep(min(loop.time() - began, 0.05))
+            # what is sent meanwhile wakes nobody, so that the next lines are heard together, and whoever sends them is not interrupted
+            if gathers := transport.is_reading():  # else its reader has more than it wants
+                transport.pause_reading()
+            try:
+                await self._hear(found)
+                # a flood has half of the time, and heartbeats and other runs the rest
+                await asyncio.sleep(min(max(loop.time() - began, GATHER_S), 0.05))
+            finally:
+                if gathers:
+                    transport.resume_reading()
 
     async def _answer_one(self, connection: _Connection, lines: _Lines, writer: asyncio.StreamWriter) -> None:
         await _say(

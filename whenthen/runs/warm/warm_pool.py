@@ -1,7 +1,7 @@
 """The interpreters of a worker that wait for runs: for which deployments, how many, and until when.
 
 One waits for each of the last runs that were started, so that a deployment that runs often has several, and for deployments that name
-modules (`preload`) in what is left. Their number and their memory are bounded. Whatever is in doubt is ended, and the run starts in an
+modules (`preload`) in what is left. Their number and their memory are bounded, the memory for all workers of a process (`warm_room`). Whatever is in doubt is ended, and the run starts in an
 interpreter of its own. Called by `worker`. Meaning: docs/deployments.md, "Warm interpreters".
 """
 
@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
+from itertools import islice
 from pathlib import Path
 
 from whenthen.cancellation import end_task
@@ -20,15 +21,15 @@ from whenthen.runs.commands import Launch, WarmStart, warm_start_of
 from whenthen.runs.processes import ProcessGroup
 from whenthen.runs.stores import Deployments
 from whenthen.runs.warm.warm_process import NotWarm, WarmProcess
+from whenthen.runs.warm.warm_room import Waiting, WarmRoom
 from whenthen.schemas.deployments import Deployment
 from whenthen.schemas.errors import NotFound, SetupError
 
-__all__ = ["MOST_BYTES", "MOST_WAITING", "WarmPool", "WarmSettings"]
+__all__ = ["MOST_WAITING", "WarmPool", "WarmSettings"]
 
 log = logging.getLogger(__name__)
 
 MOST_WAITING = 2  #: interpreters of a worker, by default
-MOST_BYTES = 256 << 20  #: of memory of them, by default
 LEARNT_AFTER = 2  #: runs of a deployment that names no modules, after which one waits for the next
 TOLD_AFTER = 3  #: interpreters in a row that could not be used, though another one may, after which the log says so
 LONGEST_PAUSE = timedelta(hours=1)  #: from one that could not be used to the next try
@@ -37,7 +38,6 @@ LONGEST_PAUSE = timedelta(hours=1)  #: from one that could not be used to the ne
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WarmSettings:
     most: int = MOST_WAITING  #: interpreters that wait; 0: every run starts its own
-    most_bytes: int = MOST_BYTES  #: of memory of all of them
     load_within: timedelta = timedelta(seconds=60)
     hand_over_within: timedelta = timedelta(seconds=5)
     look_every: timedelta = timedelta(seconds=5)  #: whether other rules want others
@@ -52,6 +52,7 @@ class _Known:
 
     runs: int = 0
     learnt: Sequence[str] = ()
+    used: float = 0.0  #: when it ran last, by the loop's clock; 0: never here
     bytes: int = 0  #: that an interpreter of it took
     failures: int = 0  #: interpreters in a row that could not be used
     failed: WarmStart | None = None  #: what the last of them was started with
@@ -71,14 +72,17 @@ class WarmPool:
         environment: Mapping[str, str],
         kill_grace: timedelta,
         settings: WarmSettings,
+        room: WarmRoom,
     ) -> None:
-        """Interpreters are started with `environment`, which has no secrets but those that every process of the worker is given."""
+        """Interpreters are started with `environment`, which has no secrets but those that every process of the worker is given. `room` is
+        that of all workers of the process."""
         self._deployments = deployments
         self._pool = pool
         self._root = root
         self._environment = environment
         self._grace = kill_grace
         self._settings = settings
+        self._room = room
         self._recent: deque[str] = deque(maxlen=max(settings.most, 1))  #: deployments of the last runs, the newest last
         self._known: dict[str, _Known] = {}
         self._waiting: dict[asyncio.Task[None], str] = {}  #: the life of each interpreter, and whose it is
@@ -114,6 +118,7 @@ class WarmPool:
             return None
         known = self._known.setdefault(deployment.name, _Known())
         known.runs += 1
+        known.used = asyncio.get_running_loop().time()
         self._recent.append(deployment.name)
         self._wake.set()
         start = self._start_of(deployment)
@@ -180,51 +185,63 @@ class WarmPool:
             return start is not None and (known.not_before <= now or known.failed != start)
 
         recent = [name for name in reversed(self._recent) if may(name)]
-        named = [name for name, one in current.items() if one.preload and name not in recent and may(name)]
+        first = list(dict.fromkeys(recent))
+        named = (name for name, one in current.items() if one.preload and name not in first and may(name))
+        first += islice(named, self._settings.most - len(first))
         again = Counter(recent) - Counter(set(recent))
-        return [*dict.fromkeys(recent), *named, *again.elements()][: self._settings.most]
+        return [*first, *again.elements()][: self._settings.most]
 
     async def _make_room(self, name: str, wanted: Sequence[str]) -> bool:
         """End what is not wanted while there are too many. Whether another one may be started."""
         spare = Counter(self._waiting.values()) - Counter(wanted)
         for task in [task for task in self._ready if spare[self._waiting[task]]]:
-            if len(self._waiting) < self._settings.most and self._has_memory(name):
+            if self._has_room(name):
                 break
             if spare[self._waiting[task]] > 0:
                 spare[self._waiting[task]] -= 1
                 await end_task(task)
-        return len(self._waiting) < self._settings.most and self._has_memory(name)
+        return self._has_room(name)
 
-    def _has_memory(self, name: str) -> bool:
-        loading = [self._known_of(one).bytes for task, one in self._waiting.items() if task not in self._ready]
-        taken = sum(one.bytes for one in self._ready.values()) + sum(loading)
-        return taken + self._known_of(name).bytes <= self._settings.most_bytes
+    def _has_room(self, name: str) -> bool:
+        known = self._known_of(name)
+        return len(self._waiting) < self._settings.most and self._room.has(
+            self._room.guess(known.bytes), used=known.used
+        )
 
     async def _life(self, name: str, start: WarmStart) -> None:
         """Of one interpreter, until it ends, or is ended, or is taken."""
         known = self._known_of(name)
-        try:
-            process = await WarmProcess.begin(start, grace=self._grace)
-        except (SetupError, OSError) as error:
-            self._put_off(name, start, error)
-            return
         task = asyncio.current_task()
         assert task is not None
+        place = Waiting(used=lambda: known.used, end=task.cancel, bytes=self._room.guess(known.bytes))
+        self._room.enter(place)
         try:
-            await process.load(known.learnt, within=self._settings.load_within)
-            known.bytes = process.bytes
-            if process.bytes > self._settings.most_bytes:
-                why = f"one takes {process.bytes:,} bytes, more than all that wait may ({self._settings.most_bytes:,})"
+            await self._wait_for_run(name, start, known, place, task)
+        finally:
+            self._room.leave(place)
+
+    async def _wait_for_run(
+        self, name: str, start: WarmStart, known: _Known, place: Waiting, task: asyncio.Task[None]
+    ) -> None:
+        process: WarmProcess | None = None
+        try:
+            async with self._room.loading:
+                process = await WarmProcess.begin(start, grace=self._grace)
+                await process.load(known.learnt, within=self._settings.load_within)
+            known.bytes = place.bytes = process.bytes
+            if process.bytes > self._room.most_bytes:
+                why = f"one takes {process.bytes:,} bytes, more than all that wait may ({self._room.most_bytes:,})"
                 raise NotWarm(why, again=False)
-            if sum(one.bytes for one in self._ready.values()) + process.bytes > self._settings.most_bytes:
+            if not self._room.has(0, used=known.used):
                 return
+            place.ready = True
             self._ready[task] = process
             await process.gone()
             raise NotWarm("it ended while it waited", again=True)
-        except NotWarm as problem:
+        except (NotWarm, SetupError, OSError) as problem:
             self._put_off(name, start, problem)
         finally:
-            if task in self._waiting:  # else it was taken
+            if process is not None and task in self._waiting:  # else it was taken
                 self._ready.pop(task, None)
                 await process.end()
 

@@ -141,10 +141,11 @@ class ArtifactMessage(MessageModel):
 
 
 class PauseFlag(MessageModel):
-    """Whether an automation, deployment or schedule is paused, or up to when a schedule was followed."""
+    """Whether an automation, deployment or schedule is paused, up to when a schedule was followed, or who is about to serve a pool."""
 
     key: str
-    """`automation/<name>`, `deployment/<name>`, `work-pool/<name>`, `schedule/<deployment>/<name>`, `expected/<deployment>`, `position/<deployment>/<name>`."""
+    """`automation/<name>`, `deployment/<name>`, `work-pool/<name>`, `schedule/<deployment>/<name>`, `expected/<deployment>`, `position/<deployment>/<name>`,
+    `served/<work pool>`."""
     paused: bool
     changed: str
     note: str
@@ -152,7 +153,7 @@ class PauseFlag(MessageModel):
     """RFC 3339, of a pause that ends by itself."""
     reason: str = ""
     by: str = ""
-    """Who paused it."""
+    """Who paused it, or the program that is about to serve it."""
 
 
 class LeaseRecord(MessageModel):

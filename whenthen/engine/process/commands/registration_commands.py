@@ -5,7 +5,8 @@ Rules come in here, so it is refused where rules come from files alone. Meaning:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,8 +19,9 @@ from whenthen.rules import Rules, explain
 from whenthen.rules.changes import planned_changes
 from whenthen.rules.registering import registered_names, registered_triggers, registration
 from whenthen.runs import Stores
+from whenthen.runs.shared import served_places
 from whenthen.schemas.deployments import Deployment
-from whenthen.schemas.errors import InvalidInput
+from whenthen.schemas.errors import BusUnavailable, InvalidInput
 from whenthen.schemas.work_pools import served_pool
 
 __all__ = ["RegistrationCommands"]
@@ -52,6 +54,15 @@ class RegistrationCommands:
         names = [one.model.name for one in new]
         if twice := sorted({name for name in names if names.count(name) > 1})[:1]:
             raise InvalidInput(f"two deployments have the name {twice[0]!r}; rename one", path=("deployments",))
+        if request.served and not request.preview:
+            async with self._places_of(new):
+                return await self._amend(request, new, notes)
+        return await self._amend(request, new, notes)
+
+    async def _amend(
+        self, request: requests.RegistrationRequest, new: Sequence[registration.NewDeployment], notes: list[str]
+    ) -> answers.Registration:
+        names = [one.model.name for one in new]
         at_work = await self._pools_at_work()
 
         def amended(before: Rules) -> Sequence[Any]:
@@ -69,6 +80,33 @@ class RegistrationCommands:
             unchanged=[name for name in names if name not in changed],
             notes=[*notes, *warnings],
         )
+
+    @asynccontextmanager
+    async def _places_of(self, new: Sequence[registration.NewDeployment]) -> AsyncIterator[None]:
+        """Have the places of all these served deployments, which their workers give back; with an error in the block none.
+
+        Raises:
+            NameTaken: another program has just registered one, and its worker is not there yet.
+        """
+        taken: list[Deployment] = []
+        try:
+            for one in sorted((each.model for each in new), key=lambda model: model.name):
+                place = registration.place_of(one)
+                other = await served_places.take_place(
+                    self._stores.flags, one, place=place, now=self._clock(), lasts=self._lost_after
+                )
+                if other is not None:
+                    raise registration.NameTaken(
+                        f"deployment {one.name!r} was registered a moment ago by {other}, whose worker begins; stop that, or give "
+                        "this one another name"
+                    )
+                taken.append(one)
+            yield
+        except BaseException:
+            with suppress(BusUnavailable):  # then they are free after a time
+                for one in taken:
+                    await served_places.give_back(self._stores.flags, one.work_pool, of=one)
+            raise
 
     async def _pools_at_work(self) -> Collection[str]:
         now = self._clock()

@@ -22,6 +22,7 @@ class WorkerRole:
         self._workers: dict[str, Worker] = {}
         most = parts.settings.runs_at_once
         self._places = None if most is None else asyncio.Semaphore(most)
+        self._warm_room = Worker.room_of(parts.settings.worker_warm_memory)
         self.replace_rules(parts.rule_registry.now.rules)
 
     @property
@@ -67,10 +68,10 @@ class WorkerRole:
                 lost_after=lost_after,
                 heartbeat=min(timedelta(seconds=5), lost_after / 12),
                 warm_interpreters=settings.worker_warm_interpreters,
-                warm_bytes=settings.worker_warm_memory,
                 kill_grace=min(timedelta(seconds=10), lost_after / 6),
                 max_depth=settings.max_depth,
             ),
             resolve=Secrets(self._parts.redactor).resolve,
             places=self._places,
+            warm_room=self._warm_room,
         )
