@@ -14,7 +14,7 @@ from aiohttp import web
 from tests.integration.conftest import NatsServer
 from tests.integration.sources.aws import Cloud, cloud
 from tests.integration.sources.reading import Reading, reading
-from tests.patience import until
+from tests.patience import limit, until
 from tests.plain_http import plain_async_client
 from whenthen.engine.sources.edges import sqs_edge
 
@@ -114,11 +114,13 @@ async def test_a_queue_that_is_not_there_is_said_and_read_once_it_is(tmp_path: P
         assert ids(await here.come(2, within_s=90)) == [1, 2]
 
 
+@pytest.mark.takes(20)
 async def test_messages_stay_hidden_while_they_wait_and_are_given_back_when_that_ends(
     tmp_path: Path, aws: Cloud, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqs_edge, "HIDDEN_S", 3)
+    monkeypatch.setattr(sqs_edge, "HIDDEN_S", 12)
     monkeypatch.setattr(sqs_edge, "HIDE_EVERY_S", 0.5)
+    monkeypatch.setattr(sqs_edge, "GIVE_BACK_S", limit(5))
     queue = aws.queue("orders")
     aws.send("orders", *order(1))
     async with reading(tmp_path, rules(queue)) as here:
@@ -135,7 +137,7 @@ async def test_messages_stay_hidden_while_they_wait_and_are_given_back_when_that
         aws.send("orders", *order(2))
         await blocked.wait()
         began = asyncio.get_running_loop().time()
-        while asyncio.get_running_loop().time() < began + 5:  # longer than a message is hidden at one time
+        while asyncio.get_running_loop().time() < began + 14:  # longer than a message is hidden at one time
             assert await asyncio.to_thread(aws.held, "orders") == (0, 1)
             await asyncio.sleep(0.25)
     assert aws.held("orders") == (1, 0)
