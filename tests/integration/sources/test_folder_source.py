@@ -51,7 +51,11 @@ async def test_files_that_come_change_move_and_go_are_events(tmp_path: Path, dro
         assert [each["event"] for each in events] == ["file.created", "file.modified", "file.moved", "file.deleted"]
         assert events[2]["payload"]["before"] == "a/new.csv"
         assert events[3]["payload"]["path"] == "old.csv"
-        assert await server.metric('whenthen_events_received_total{source="source:drops"}') == 4.0
+
+        async def all_counted() -> bool:
+            return await server.metric('whenthen_events_received_total{source="source:drops"}') == 4.0
+
+        await until(all_counted)
 
 
 async def test_nothing_is_missed_or_told_twice_over_a_restart(tmp_path: Path, drops: Path) -> None:
