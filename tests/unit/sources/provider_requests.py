@@ -31,6 +31,12 @@ def hook(provider: str, **fields: Any) -> WebhookTranslator:
     return WebhookTranslator(webhook, resolve_secret=SECRETS.__getitem__)
 
 
+def typical(name: str) -> Sample:
+    """A sample that becomes events and is signed here; of a form its fields as JSON, which is read alike."""
+    found = next(sample for sample in PROVIDERS[name].samples if sample.events and sample.secret is None)
+    return found if found.form is None else found.model_copy(update={"body": found.form, "form": None})
+
+
 def raw_body(sample: Sample) -> tuple[bytes, str]:
     """The bytes of a sample's body and their content type."""
     if sample.text is not None:
