@@ -283,6 +283,18 @@ def test_a_name_that_comes_twice_names_both_places(tmp_path: Path) -> None:
     )
 
 
+def test_two_deployments_of_one_name_are_refused_with_both_places(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text("deployments:\n  - {name: etl/nightly, command: one}\n")
+    (tmp_path / "b.yaml").write_text(
+        "deployments:\n  - {name: etl/hourly, command: y}\n  - {name: etl/nightly, command: two}\n"
+    )
+    (problem,) = check_rules(tmp_path)
+    assert str(problem) == (
+        'b.yaml:3:12: deployments[1].name: deployment "etl/nightly" is defined twice; rename or remove one; '
+        "the first one is at a.yaml:2:12"
+    )
+
+
 def test_a_problem_inside_an_alias_points_at_its_use(tmp_path: Path) -> None:
     told = problems(
         tmp_path,
