@@ -20,7 +20,7 @@ import socket
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from enum import Enum, auto
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import orjson
 
@@ -179,9 +179,8 @@ class ReportSocket:
             if connection.crowded:
                 connection.end_lines()
             await self._closed_files(hello.closed)
-            transport = writer.transport
-            assert isinstance(transport, asyncio.Transport)  # it is read from, too
-            await self._read_reports(lines, transport)
+            # it is read from, too; uvloop's is no subclass
+            await self._read_reports(lines, cast("asyncio.Transport", writer.transport))
         except BadReport as error:
             log.info("a connection of a run is closed: %s", error)
         except (ConnectionError, EOFError):
