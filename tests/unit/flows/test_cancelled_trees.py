@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.patience import eventually, limit
 from whenthen import flow, task
-from whenthen.flows.execution.cancel_scope import CancelScope, Stopped
+from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate, Stopped
 from whenthen.flows.execution.reporter import REPORTER
 from whenthen.flows.execution.steps import Pause
 from whenthen.flows.execution.timed_call import call_within, run_coroutine
@@ -326,3 +326,57 @@ def test_a_stop_in_the_callback_by_which_a_coroutine_goes_on_ends_it() -> None:
     thread.start()
     thread.join(limit(10))
     assert seen == ["cleaned up", "ended"]
+
+
+def test_threads_are_started_where_no_stop_can_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In CPython 3.11 a stop of a thread that just starts another one goes to that."""
+    seen: dict[str, set[bool]] = {}
+    start = threading.Thread.start
+
+    def noted(thread: threading.Thread) -> None:
+        gate = GATES.gate
+        seen.setdefault(thread.name.rstrip("0123456789"), set()).add(gate is not None and gate.is_open)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", noted)
+
+    @task(timeout_seconds=limit(60))
+    def inner() -> int:
+        return 1
+
+    @task
+    def outer() -> int:
+        return inner() + inner.submit().result(timeout=limit(60))
+
+    @flow(timeout_seconds=limit(60), task_runner=ThreadPoolTaskRunner(max_workers=1))
+    def run() -> int:
+        return outer.submit().result(timeout=limit(60))
+
+    assert run() == 2
+    assert seen == {"whenthen-timed": {False}, "whenthen-tasks-": {False}}
+
+
+def test_a_stop_just_before_the_gate_is_closed_leaves_it_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    gates: list[StopGate] = []
+    close = StopGate.__exit__
+
+    def stopped_once(gate: StopGate, *error: object) -> None:
+        if gate not in gates:
+            gates.append(gate)
+            raise Stopped
+        close(gate, *error)
+
+    monkeypatch.setattr(StopGate, "__exit__", stopped_once)
+
+    @task
+    def work() -> None: ...
+
+    @flow
+    def run() -> str:
+        state: State[Any] = work.submit(return_state=True)
+        return state.name
+
+    assert run() == "Cancelled"
+    with pytest.raises(Stopped):
+        call_within(limit(60), lambda: None, (), {}, expired=TimeoutError, scope=None)
+    assert [gate.is_open for gate in gates] == [False, False]

@@ -5,18 +5,19 @@ a time, and runs that wait for each other do not starve.
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
 import os
 import threading
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from contextvars import Context
-from typing import TYPE_CHECKING, Any
+from itertools import islice
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final
 
-from whenthen.flows.clock import processor_time, sleep, steady, utc_now
+from whenthen.flows.clock import AlarmClock, processor_time, sleep, steady, utc_now
 from whenthen.flows.execution.cancel_scope import (
     GATES,
     RAISE_IN_THREAD,
@@ -41,6 +42,7 @@ LOOK_S = 0.002  #: how often that is looked for while runs are queued
 UNTAKEN_S = 0.05  #: threads that take nothing up for so long work on something long; it is more than a turn of each at the interpreter's lock
 IDLE_SHARE = 0.6  #: below this share of one processor, which is what threads of Python share, more threads are of use
 STOP_LOOK_S = 0.02  #: how often, at last, it is looked whether threads that were told to stop have ended
+NEVER: Final = object()  #: is in no queue
 GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to stop, before it abandons them
 
 
@@ -62,12 +64,15 @@ class WorkItem:
     def run(self, thread: int) -> None:
         """Go on with the engine, in this thread, until it ends or leaves the thread."""
         try:
-            self.context.run(self._go_on, Stopped() if self.stopped else None)
+            step = self.context.run(self._go_on, Stopped() if self.stopped else None)
         except Stopped as stop:  # it came between two steps
             self.thread = thread
-            self.context.run(self._go_on, stop)
+            step = self.context.run(self._go_on, stop)
+        if step is not None:
+            self._leave_for(step)  # out of the context, which another thread may then enter at once
 
-    def _go_on(self, error: BaseException | None) -> None:
+    def _go_on(self, error: BaseException | None) -> Pause | WaitFor | None:
+        """Gives the step for which the engine leaves the thread."""
         WORKER.set(self.pool)
         engine = self.engine
         gate = GATES.gate
@@ -77,20 +82,18 @@ class WorkItem:
                 step = engine.send(value) if error is None else engine.throw(error)
             except StopIteration:
                 self._end()
-                return
+                return None
             except BaseException as broken:  # no engine raises; memory or the stack may have run out in it
                 if not self.future.run.state.is_final():
                     self.future.run.state = crashed_state(broken, now=utc_now())
                 self._end()
-                return
+                return None
             error = value = None
             if isinstance(step, WaitFor):
-                if self._leaves_until_ended(step.futures):
-                    return
+                if not all(future.done() for future in step.futures):
+                    return step
             elif isinstance(step, Pause):
-                self.thread = None
-                self.pool.later(step.seconds, self, step.scope)
-                return
+                return step
             try:
                 if isinstance(step, Call) and gate is not None:
                     with gate:
@@ -99,30 +102,48 @@ class WorkItem:
                     value = step.perform()
             except BaseException as raised:
                 error = raised
+                if gate is not None and gate.is_open:  # the stop came just before it was closed
+                    gate.__exit__()
 
     def _end(self) -> None:
         self.thread = None
         self.future.end()
         self.ended = True
 
-    def _leaves_until_ended(self, futures: list[PrefectFuture[Any]]) -> bool:
-        pending = [future for future in futures if not future.done()]
-        if not pending:
-            return False
+    def _leave_for(self, step: Pause | WaitFor) -> None:
         self.thread = None
-        count, total = itertools.count(1), len(pending)
+        if isinstance(step, Pause):
+            self.pool.later(step.seconds, self, step.scope)
+            return
+        count, total = itertools.count(1), len(step.futures)
 
         def one_less(_: PrefectFuture[Any]) -> None:
             if next(count) == total:  # `next` of a count is atomic
                 self.pool.put(self)
 
-        for future in pending:
+        for future in step.futures:
             future.add_done_callback(one_less)
-        return True
+
+
+class Worker:
+    """What one thread of a pool is at. It has a place from its beginning until it gives it to a run that wants one back."""
+
+    __slots__ = ("gate", "hand", "has_place", "ident", "item")
+
+    def __init__(self) -> None:
+        self.ident = 0
+        self.gate = StopGate()
+        self.has_place = True
+        self.hand: deque[WorkItem | None] = deque()  #: that which it has taken out of the queue, until it is `item`
+        self.item: WorkItem | None = None  #: that which it runs, or has just run
 
 
 class WorkerPool:
-    """At most `limit` runs at a time in daemon threads, which are started when there is work for them."""
+    """At most `limit` runs at a time in daemon threads, which are started when there is work for them.
+
+    From one run to the next a thread takes no lock. Threads that took one for each run would come to wait for each other, and from then on
+    hand it on by way of the kernel, which takes several times as long as a run.
+    """
 
     def __init__(self, limit: int, *, name: str) -> None:
         self.limit = limit
@@ -133,25 +154,24 @@ class WorkerPool:
     def _reset(self) -> None:
         self.pid = os.getpid()
         self._lock = threading.Lock()
-        self._work = threading.Condition(self._lock)  #: something is queued, and there is a place for it
-        self._place = threading.Condition(self._lock)  #: a place is free for who gave it away
+        self._place = threading.Condition(self._lock)  #: a place is free for a run that gave it away
+        self._other_place = threading.Condition(self._lock)  #: a place is free for a thread that has none
         self._none_left = threading.Condition(self._lock)
-        self._alarm_set = threading.Condition(self._lock)
-        self._queue: deque[WorkItem] = deque()
+        self._queue: SimpleQueue[WorkItem | None] = SimpleQueue()  #: None lets a thread that waits look around
+        self._at_hand = iter(self._queue.get_nowait, NEVER)
+        self._next = iter(self._queue.get, NEVER)
+        self._waiting: set[Worker] = set()  #: those that wait for the queue
         self._items: set[WorkItem] = set()  #: all that have not ended
-        self._busy: dict[int, WorkItem] = {}  #: by thread
-        self._gates: dict[int, StopGate] = {}  #: by thread
-        self._free = self.limit  #: places in which no run works
-        self._idle = 0  #: threads that wait for work
-        self._given_away = 0  #: threads that have given their place away
-        self._returning = 0  #: those of them that want one again
-        self._started = 0  #: for names
+        self._workers: set[Worker] = set()
+        self._free = self.limit  #: places that no thread has
+        self._given_away = 0  #: runs that have given their place away
+        self._returning = 0  #: those that want one again, and wait for it
+        self._numbers = itertools.count(1)  #: for names
         self._threads = 0
         self._taken = 0
         self._looking = False  #: a thread looks whether there should be more
-        self._alarms: list[tuple[float, int, WorkItem]] = []
-        self._alarm_numbers = itertools.count()
-        self._timer_runs = False
+        self._alarms = AlarmClock(self.put, name=f"{self.name}-timer")
+        self._closing = False  #: somebody waits until there are no items
         self._closed = False
 
     def submit(self, call: TaskCall, context: Context, future: PrefectFuture[Any]) -> None:
@@ -160,42 +180,24 @@ class WorkerPool:
         item = WorkItem(call, context, future, self)
         gate = GATES.gate
         if gate is None:
-            self._add(item)
+            self._items.add(item)
+            self.put(item)
         else:
             with gate.closed():  # of a flow that may be out of time: a run is submitted whole or not at all
-                self._add(item)
-
-    def _add(self, item: WorkItem) -> None:
-        """Queue a new item. The lock is taken only where a thread is to be found for it: most threads that submit and work at the same time
-        would else wait for each other. A thread that goes to sleep says so before it looks at the queue for the last time."""
-        self._items.add(item)
-        self._queue.append(item)
-        threads, given_away = self._threads, self._given_away
-        if (
-            self._idle
-            or self._returning
-            or threads < self._first_threads + given_away
-            or (not self._looking and threads < self.limit + given_away)
-        ):
-            with self._lock:
-                self._wake()
+                self._items.add(item)
+                self.put(item)
 
     def put(self, item: WorkItem) -> None:
-        """`item`, which left its thread, can go on."""
-        with self._lock:
-            self._queue.append(item)
-            self._wake()
+        """`item` is new, or left its thread, and can go on."""
+        self._queue.put(item)
+        if self._queue.qsize() > len(self._waiting):
+            self._find_thread()
 
     def later(self, seconds: float, item: WorkItem, scope: CancelScope) -> None:
         """Let `item` go on after `seconds`, or when its tree is cancelled."""
-        with self._lock:
-            heapq.heappush(self._alarms, (steady() + seconds, next(self._alarm_numbers), item))
-            if not self._timer_runs:
-                self._timer_runs = True
-                threading.Thread(target=self._ring, name=f"{self.name}-timer", daemon=True).start()
-            self._alarm_set.notify()
+        self._alarms.set(seconds, item)
         if scope.cancelled:
-            self._ring_all()
+            self._alarms.ring_all()
 
     @contextmanager
     def place_given_away(self) -> Iterator[None]:
@@ -203,20 +205,25 @@ class WorkerPool:
         with self._lock:
             self._free += 1
             self._given_away += 1
-            self._wake()
+            self._tell_of_place()
         try:
+            if self._queue.qsize() > len(self._waiting):
+                self._find_thread()
             yield
         finally:
             with self._lock:
+                self._given_away -= 1
                 self._returning += 1
                 try:
+                    if self._free <= 0:
+                        self._queue.put(None)  # a thread may have one and wait for the queue
                     while self._free <= 0:
                         self._place.wait()
                 finally:
                     self._returning -= 1
-                    self._given_away -= 1
                     self._free -= 1
-                    self._wake()
+                    if self._free > 0:
+                        self._tell_of_place()
 
     def drop_what_was_not_begun(self) -> None:
         for item in list(self._items):
@@ -237,6 +244,7 @@ class WorkerPool:
             self._stop_all()
         with self._lock:
             if not cancel:
+                self._closing = True
                 while self._items:
                     self._none_left.wait()
         self.let_go()
@@ -244,31 +252,67 @@ class WorkerPool:
     def let_go(self) -> None:
         """Threads that have nothing to do leave, and runs that wait for time go on. Does not wait; also called when the scope is cancelled,
         since whoever was to close the pool may have been stopped."""
-        self._ring_all()
+        self._alarms.stop()
+        self._closed = True
         with self._lock:
-            self._closed = True
-            self._idle = 0
-            self._work.notify_all()
-            self._alarm_set.notify()
+            self._other_place.notify_all()
+        if self._waiting:
+            self._queue.put(None)
 
-    def _wake(self) -> None:
-        """With the lock: find a thread for what is queued, if there is a place."""
-        if self._returning and self._free > 0:
-            self._place.notify()
-        elif self._queue and self._free > 0:
-            if self._idle:
-                self._idle -= 1
-                self._work.notify()
-            elif self._threads < self._first_threads + self._given_away:
-                self._start()
-            elif not self._looking and self._threads < self.limit + self._given_away:
-                self._looking = True
-                threading.Thread(target=self._look, name=f"{self.name}-more", daemon=True).start()
+    def _find_thread(self) -> None:
+        """There is more in the queue than threads that wait for it: start one, or see how those that work go on. Called by whoever has put
+        something there, and by a thread that waits no longer: of the two one sees the other. Behind a closed gate, since in CPython 3.11 a
+        stop of a thread that just starts another one would go to that."""
+        gate = GATES.gate
+        try:
+            with nullcontext() if gate is None else gate.closed():
+                if self._free > 0 and self._threads < self._first_threads + self._given_away:
+                    self._start(1, self._first_threads)
+                elif not self._looking and self._threads < self.limit + self._given_away:
+                    self._begin_to_look()
+        except (RuntimeError, MemoryError):  # no thread can be started: the next item tries again
+            if not self._threads:
+                raise
 
-    def _start(self) -> None:
-        self._started += 1
-        self._threads += 1
-        threading.Thread(target=self._run, name=f"{self.name}-{self._started}", daemon=True).start()
+    def _start(self, count: int, most: int) -> None:
+        """Start `count` threads, as far as there are places for them and not more than `most` besides those that have given theirs away."""
+        with self._lock:
+            made = [Worker() for _ in range(min(count, self._free, most + self._given_away - self._threads))]
+            self._free -= len(made)
+            self._threads += len(made)
+            self._workers.update(made)
+            names = [f"{self.name}-{next(self._numbers)}" for _ in made]
+        started = 0
+        try:
+            for worker, name in zip(made, names, strict=True):
+                threading.Thread(target=self._run, args=(worker,), name=name, daemon=True).start()
+                started += 1
+        finally:
+            if started < len(made):
+                with self._lock:
+                    for worker in made[started:]:
+                        self._forget(worker)
+
+    def _forget(self, worker: Worker) -> None:
+        """With the lock: its thread has ended, or was not started."""
+        if worker in self._workers:
+            self._workers.discard(worker)
+            self._threads -= 1
+            if worker.has_place:
+                self._free += 1
+                self._tell_of_place()
+
+    def _tell_of_place(self) -> None:
+        """With the lock: one is free. A run that wants one back comes first."""
+        (self._place if self._returning else self._other_place).notify()
+
+    def _begin_to_look(self) -> None:
+        self._looking = True
+        try:
+            threading.Thread(target=self._look, name=f"{self.name}-more", daemon=True).start()
+        except BaseException:
+            self._looking = False
+            raise
 
     def _look(self) -> None:
         """While runs are queued, and none was taken up for long or the processor is idle, since those in the threads wait for something:
@@ -278,84 +322,102 @@ class WorkerPool:
         try:
             while True:
                 sleep(LOOK_S)
-                with self._lock:
-                    if not self._queue or self._threads >= self.limit + self._given_away:
-                        self._looking = False
-                        self._wake()  # for what was queued meanwhile
-                        return
-                    before, wall = wall, steady()
-                    used_before, used = used, processor_time()
-                    if taken != self._taken:
-                        taken, taken_at = self._taken, wall
-                    if wall - taken_at >= UNTAKEN_S or used - used_before < IDLE_SHARE * (wall - before):
-                        for _ in range(
-                            min(
-                                self._threads or 1,
-                                len(self._queue),
-                                self._free,
-                                self.limit + self._given_away - self._threads,
-                            )
-                        ):
-                            self._start()
-        except BaseException:  # no thread can be started: the next item tries again
-            with self._lock:
-                self._looking = False
-            raise
+                if self._queue.empty() or self._threads >= self.limit + self._given_away:
+                    break
+                before, wall = wall, steady()
+                used_before, used = used, processor_time()
+                if taken != self._taken:
+                    taken, taken_at = self._taken, wall
+                if wall - taken_at >= UNTAKEN_S or used - used_before < IDLE_SHARE * (wall - before):
+                    self._start(min(self._threads or 1, self._queue.qsize()), self.limit)
+        finally:  # also where no thread can be started
+            self._looking = False
+        if self._queue.qsize() > len(self._waiting):  # for what was queued meanwhile
+            self._find_thread()
 
-    def _run(self) -> None:
-        own = threading.get_ident()
+    def _run(self, worker: Worker) -> None:
+        worker.ident = threading.get_ident()
         while True:
             try:
-                self._work_until_closed(own)
+                if worker in self._waiting:
+                    self._waits_no_more(worker)
+                self._work_until_closed(worker)
                 return
             except Stopped:  # it came before or after a run; what is queued has yet to hear that the tree is cancelled
                 continue
 
-    def _work_until_closed(self, own: int) -> None:
+    def _work_until_closed(self, worker: Worker) -> None:
         """Take up one item after the other, until the pool is closed.
 
-        From one item to the next nothing is called and no loop goes round while the lock is held: there alone a thread is made to wait for
-        others, which would then all come to wait for the lock, and there alone a stop is raised that comes late. So an item is taken up or
-        given back whole.
+        A stop that comes late may be raised at any call. So an item goes from the queue into the hand within one operation, and from there
+        on without a call; and whatever is found half done at the beginning of the loop is done.
         """
-        GATES.gate = self._gates[own] = StopGate()
-        before: WorkItem | None = (
-            None  #: let go of without the lock: it may be the last to hold something of the user's
-        )
+        GATES.gate = worker.gate = StopGate()
+        own, hand, items = worker.ident, worker.hand, self._items
         while True:
-            with self._lock:
-                if own in self._busy:
-                    before = self._busy[own]
-                    if before.ended:
-                        self._items -= {before}
-                        if not self._items:
+            before = worker.item
+            if before is not None:
+                if before.ended:
+                    items.discard(before)
+                    if self._closing and not items:
+                        with self._lock:
                             self._none_left.notify_all()
-                    if self._returning:
-                        self._place.notify()
-                    if (
-                        not before.ended and before.thread == own
-                    ):  # a stop came outside of the engine, which hears of it when run again
-                        before.stopped = True
-                        self._queue += (before,)
-                    del self._busy[own]
-                    self._free += 1
-                while not self._queue or self._free <= 0:
-                    if self._closed:
-                        self._threads -= 1
+                elif before.thread == own:  # a stop came outside of the engine, which hears of it when run again
+                    before.stopped = True
+                    before.run(own)
+                    continue
+                worker.item = before = None  # it may be the last to hold something of the user's
+            if not hand:
+                if (self._returning or not worker.has_place) and not self._gets_place_again(worker):
+                    return
+                try:
+                    hand += islice(self._at_hand, 1)
+                except Empty:
+                    self._waiting.add(worker)
+                    if self._closed and self._queue.empty():
+                        self._leave(worker)
                         return
-                    self._idle += 1  # whoever wakes it takes it out
-                    if self._queue and self._free > 0:  # put there without the lock
-                        self._idle -= 1
-                    else:
-                        self._work.wait()
-                item = self._queue[0]
-                self._taken += 1
-                self._free -= 1
-                self._busy[own] = item
-                item.thread = own
-                del self._queue[0]
-            before = None
+                    hand += islice(self._next, 1)
+                    self._waits_no_more(worker)
+            item = hand[0]
+            if item is None:
+                hand.clear()
+                continue
+            item.thread = own
+            worker.item = item
+            del hand[0]
+            self._taken += 1
             item.run(own)
+            del item
+
+    def _waits_no_more(self, worker: Worker) -> None:
+        self._waiting.discard(worker)
+        if self._queue.qsize() > len(self._waiting):
+            self._find_thread()
+
+    def _leave(self, worker: Worker) -> None:
+        with self._lock:
+            self._forget(worker)
+        self._waits_no_more(worker)
+        if self._waiting:  # one tells the other
+            self._queue.put(None)
+
+    def _gets_place_again(self, worker: Worker) -> bool:
+        """Give the thread's place to a run that wants one back, and wait for another; False when the pool was closed meanwhile."""
+        with self._lock:
+            if self._returning and worker.has_place:
+                self._place.notify()
+                worker.has_place = False
+                self._free += 1
+            if not worker.has_place:
+                while self._free <= self._returning:
+                    if self._closed:
+                        self._forget(worker)
+                        return False
+                    self._other_place.wait()
+                self._free -= 1
+                worker.has_place = True
+        return True
 
     def _stop_all(self) -> None:
         """Tell all threads to stop, and wait for them for `GRACE_S`.
@@ -366,9 +428,7 @@ class WorkerPool:
         """
         own = threading.get_ident()
         limit = steady() + GRACE_S
-        self._ring_all()
-        with self._lock:
-            self._wake()
+        self._alarms.ring_all()
         tell_at: dict[
             tuple[int, int], float
         ] = {}  #: when a thread is told to stop what it runs; never again once it was
@@ -378,11 +438,11 @@ class WorkerPool:
             with self._lock:
                 if not self._items:
                     return
-                for ident, item in self._busy.items():
-                    run = ident, id(item)
-                    if ident != own and tell_at.get(run, now) <= now:
+                for worker in self._workers:
+                    run = worker.ident, id(worker.item)
+                    if worker.item is not None and worker.ident != own and tell_at.get(run, now) <= now:
                         tell_at[run] = math.inf
-                        gates.append((run, self._gates[ident]))
+                        gates.append((run, worker.gate))
             for run, gate in gates:  # coroutines before others: that is a call
                 coroutine = gate.coroutine
                 if coroutine is not None and not coroutine.asked:
@@ -399,8 +459,8 @@ class WorkerPool:
             sleep(pause)
             pause = min(2 * pause, STOP_LOOK_S)
         with self._lock:
-            busy = list(self._busy.items())
-        abandoned = [item.future.run.name for ident, item in busy if ident != own]
+            busy = [worker.item for worker in self._workers if worker.ident != own]
+        abandoned = [item.future.run.name for item in busy if item is not None and not item.ended]
         if abandoned:
             from whenthen.flows.execution.run_logging import engine_logger
 
@@ -410,21 +470,3 @@ class WorkerPool:
                 GRACE_S,
                 ", ".join(abandoned[:10]),
             )
-
-    def _ring(self) -> None:
-        with self._lock:
-            while not self._closed:
-                now = steady()
-                if not self._alarms:
-                    self._alarm_set.wait()
-                elif self._alarms[0][0] > now:
-                    self._alarm_set.wait(self._alarms[0][0] - now)
-                else:
-                    self._queue.append(heapq.heappop(self._alarms)[2])
-                    self._wake()
-
-    def _ring_all(self) -> None:
-        with self._lock:
-            while self._alarms:
-                self._queue.append(heapq.heappop(self._alarms)[2])
-                self._wake()

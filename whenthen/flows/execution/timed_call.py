@@ -122,7 +122,13 @@ class _Threaded:
         self._has_gate = threading.Event()
         context = copy_context()
         self._thread = threading.Thread(target=lambda: context.run(self._run), name="whenthen-timed", daemon=True)
-        self._thread.start()
+        gate = GATES.gate
+        try:  # in CPython 3.11 a stop of this thread while it starts another one would go to that
+            with contextlib.nullcontext() if gate is None else gate.closed():
+                self._thread.start()
+        except Stopped:  # the call must not go on alone
+            self.stop()
+            raise
 
     def _run(self) -> None:
         GATES.gate = self._gate = StopGate()
@@ -132,6 +138,8 @@ class _Threaded:
                 self._value = self._call()
         except BaseException as error:
             self._error = error
+            if self._gate.is_open:  # the stop came just before it was closed
+                self._gate.__exit__()
         finally:
             self.ended.set()
 
