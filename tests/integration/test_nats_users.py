@@ -9,7 +9,9 @@ import shutil
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import nats
@@ -21,12 +23,17 @@ from tests.integration.conftest import NatsServer, eventually
 from tests.patience import limit
 from tests.plain_http import plain_client
 from whenthen.actions import spec_digest
+from whenthen.engine.bus.buckets import KvBucket
 from whenthen.engine.bus.connection import Bus
-from whenthen.engine.bus.streams import ENGINE, EVENTS, StreamSettings, ensure_streams
+from whenthen.engine.bus.streams import ENGINE, EVENTS, SOURCES, StreamSettings, ensure_streams
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.execution.spec_store import SpecStore
 from whenthen.engine.flow_runs.flow_streams import ensure_flow_stores
 from whenthen.engine.live import KINDS
+from whenthen.engine.process.senders.reader_reports import ReaderReports
+from whenthen.engine.sources import SourceWatch
+from whenthen.engine.sources.forgotten_states import forget_states
+from whenthen.engine.sources.source_state import SourceState
 
 pytestmark = pytest.mark.anyio
 
@@ -88,18 +95,40 @@ WRITES = {
         "engine.action.a.b.0",
         "engine.outcome.a.b.0",
         "runs.default.x.y",
+        "engine.dead.a.b.0",
+        "decisions.0",
+        "pauses.x",
+        "logs.x",
         "$KV.WT_leases.shard.0",
         "$KV.WT_state.x",
         "$KV.WT_specs.x",
+        "$KV.WT_runs.x",
         "$JS.API.STREAM.CREATE.MINE",
+        "$JS.API.STREAM.DELETE.EVENTS",
+        "$JS.API.STREAM.MSG.DELETE.EVENTS",
+        "$JS.API.STREAM.PURGE.SENDERS",
+        "$JS.API.CONSUMER.CREATE.EVENTS.mine",
+        "$JS.API.CONSUMER.CREATE.RUNS.mine",
+        "$JS.API.DIRECT.GET.KV_WT_specs",
     ],
     "history": [
         "events.a",
         "engine.outcome.a.b.0",
         "audit.x",
         "decisions.0",
+        "senders.reader.x",
+        "runs.default.x.y",
+        "rulesets.revision.2",
+        "pauses.x",
         "$KV.WT_runs.x",
+        "$KV.WT_state.x",
+        "$KV.WT_sources.x",
+        "$KV.WT_leases.shard.0",
+        "$JS.API.STREAM.CREATE.MINE",
         "$JS.API.STREAM.DELETE.EVENTS",
+        "$JS.API.STREAM.PURGE.EVENTS",
+        "$JS.API.STREAM.MSG.DELETE.AUDIT",
+        "$JS.API.DIRECT.GET.SENDERS",
     ],
     "evaluator": ["runs.default.x.y", "engine.outcome.a.b.0", "$KV.WT_runs.x", "$JS.API.STREAM.CREATE.MINE"],
     "api": ["ticks.0", "engine.shard.0.offset", "engine.firing.a.b", "$KV.WT_leases.shard.0"],
@@ -138,12 +167,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[NatsServ
     server.stop()
 
 
-def process(folder: Path, server: NatsServer, role: str, port: int) -> forks.Forked:
+def process(folder: Path, server: NatsServer, role: str, port: int, name: str = "") -> forks.Forked:
+    name = name or role
     words = ["serve", str(folder / "rules"), "--role", role]
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WHENTHEN_", "NATS_"))}
-    with (folder / f"{role}.log").open("wb") as log:
+    with (folder / f"{name}.log").open("wb") as log:
         return forks.start(
-            [*words, "--port", str(port), "--data-dir", str(folder / role)],
+            [*words, "--port", str(port), "--data-dir", str(folder / name)],
             env={**kept, "WHENTHEN_NATS_URL": url(server, role), "WHENTHEN_API_TOKEN": TOKEN},
             cwd=folder,
             stdout=log,
@@ -190,6 +220,105 @@ def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_pat
     said = "".join((tmp_path / f"{role}.log").read_text() for role in roles)
     assert "permissions violation" not in said.lower()
     assert "of-worker" not in said
+
+
+@pytest.mark.takes(30)
+def test_sources_are_read_shared_out_and_taken_over_by_the_role_source_alone(
+    tmp_path: Path, server: NatsServer
+) -> None:
+    theirs = NatsServer(tmp_path / "theirs")
+    theirs.start()
+    (tmp_path / "rules").mkdir()
+    (drops := tmp_path / "drops").mkdir()
+    (tmp_path / "rules" / "rules.yaml").write_text(f"""
+sources:
+  - {{name: drops, read: {{type: folder, path: '{drops}', stable: 0s}}}}
+  - name: orders
+    read: {{type: nats, url: '{theirs.url}', stream: ORDERS, existing: report}}
+    map: {{event: order.placed, resource: {{id: "order.{{{{ body.n }}}}"}}}}
+""")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with (
+        ExitStack() as started,
+        plain_client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {TOKEN}"}) as client,
+    ):
+        started.callback(theirs.stop)
+
+        def start(role: str, name: str) -> forks.Forked:
+            one = process(tmp_path, server, role, port, name)
+            started.callback(one.wait)
+            started.callback(one.terminate)
+            return one
+
+        def get(path: str) -> Any:
+            return client.get(path, timeout=limit(10)).raise_for_status().json()
+
+        def sources() -> list[tuple[str, str, int]]:
+            """Each with its state and how many processes read it."""
+            return sorted(
+                (each["name"], each["state"], sum(reader["state"] == "reading" for reader in each["readers"]))
+                for each in get("/api/sources")
+            )
+
+        def events(name: str) -> list[str]:
+            return sorted(each["resource"]["id"] for each in get(f"/api/events?event={name}"))
+
+        def refused() -> list[str]:
+            return [each["source"] for each in get("/api/sources/refused")]
+
+        start("api", "api")
+        asyncio.run(eventually(lambda: answers(client, "/readyz"), within_s=60))
+        start("history", "history")
+        asyncio.run(publish(theirs, b'{"n": 1}', b"poison"))
+        first = start("source", "source-1")
+        one_reads = [("drops", "reading", 1), ("orders", "reading", 1)]
+        asyncio.run(eventually(lambda: sources() == one_reads, within_s=60))
+        start("source", "source-2")
+        both_read = [("drops", "reading", 1), ("orders", "reading", 2)]
+        asyncio.run(eventually(lambda: sources() == both_read, within_s=60))
+        (drops / "one").write_text("x")
+        asyncio.run(eventually(lambda: len(events("file.created")) == 1, within_s=60))
+        asyncio.run(eventually(lambda: events("order.placed") == ["order.1"], within_s=60))
+        asyncio.run(eventually(lambda: refused() == ["source:orders"], within_s=60))
+        first.terminate()  # which has the lease of the folder
+        first.wait()
+        asyncio.run(eventually(lambda: sources() == one_reads, within_s=60))
+        (drops / "two").write_text("x")
+        asyncio.run(publish(theirs, b'{"n": 2}'))
+        asyncio.run(eventually(lambda: len(events("file.created")) == 2, within_s=60))
+        asyncio.run(eventually(lambda: events("order.placed") == ["order.1", "order.2"], within_s=60))
+        asyncio.run(eventually(lambda: caught_up(client), within_s=60))
+    said = "".join((tmp_path / f"{name}.log").read_text() for name in ("api", "history", "source-1", "source-2"))
+    assert "permissions violation" not in said.lower()
+
+
+async def publish(server: NatsServer, *bodies: bytes) -> None:
+    """Into a stream of the user's."""
+    client = await nats.connect(server.url)
+    js = client.jetstream()
+    await js.add_stream(name="ORDERS", subjects=["orders"])
+    for body in bodies:
+        await js.publish("orders", body)
+    await client.close()
+
+
+async def test_the_role_source_forgets_what_left_the_rules_with_its_own_user(server: NatsServer) -> None:
+    bus = await prepared(server)
+    source = Bus(url(server, "source"))
+    await source.connect()
+    bucket = KvBucket(source.client, SOURCES)
+    await SourceState(bucket, "drops").save("files", [["a", 1]])
+    for _ in range(2):  # what is marked now goes the next time
+        gone = await forget_states(bucket, (), kept_for=timedelta(0))
+    assert gone == ["state.drops"]
+    reports = ReaderReports(source, member="one", host="here", redact=str)
+    await reports.store({"drops": SourceWatch()})
+    assert await ReaderReports(source, member="two", host="here", redact=str).others() == [{"drops": "starting"}]
+    await reports.leave()
+    for one in (source, bus):
+        await one.close()
 
 
 def answers(client: httpx.Client, path: str) -> bool:

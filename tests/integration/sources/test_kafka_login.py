@@ -1,75 +1,19 @@
-"""Logins and TLS of Kafka: a server that speaks the part of the protocol which comes before everything else."""
+"""Logins and TLS of Kafka: a gate that speaks the part of the protocol which comes before everything else, and brokers behind it."""
 
 from __future__ import annotations
 
-import asyncio
-import ssl
-import struct
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+import base64
 from pathlib import Path
 
 import pytest
 
 from tests.integration.authority import Authority
+from tests.integration.sources.kafka import cluster
+from tests.integration.sources.kafka_gate import LoginRefused, Scram, gate
 from tests.integration.sources.reading import Reading, reading
 from tests.patience import until
 
 pytestmark = pytest.mark.anyio
-
-API_VERSIONS, HANDSHAKE, AUTHENTICATE = 18, 17, 36
-
-
-class Gate:
-    """Lets nobody through; `shown` are the logins that were tried. Who has the password `right` is told so and then left alone."""
-
-    def __init__(self) -> None:
-        self.port = 0
-        self.shown: list[bytes] = []
-
-    async def talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            while True:
-                (size,) = struct.unpack(">i", await reader.readexactly(4))
-                request = await reader.readexactly(size)
-                kind, version, number = struct.unpack(">hhi", request[:8])
-                (name,) = struct.unpack(">h", request[8:10])
-                answer = self._answer(kind, version, request[10 + max(name, 0) :])
-                if answer is None:
-                    break
-                writer.write(struct.pack(">ii", len(answer) + 4, number) + answer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            pass
-        finally:
-            writer.close()
-
-    def _answer(self, kind: int, version: int, body: bytes) -> bytes | None:
-        if kind == API_VERSIONS:
-            known = [(API_VERSIONS, 0, 0), (HANDSHAKE, 0, 1), (AUTHENTICATE, 0, 0), (3, 0, 1)]
-            return struct.pack(">hi", 0, len(known)) + b"".join(struct.pack(">hhh", *each) for each in known)
-        if kind == HANDSHAKE:
-            return struct.pack(">hi", 0, 1) + _text(b"PLAIN")
-        if kind == AUTHENTICATE:
-            self.shown.append(body[4:])
-            if body.endswith(b"\0right"):
-                return struct.pack(">hhi", 0, -1, 0)
-            return struct.pack(">h", 58) + _text(b"the gate does not know this login") + struct.pack(">i", 0)
-        return None
-
-
-def _text(data: bytes) -> bytes:
-    return struct.pack(">h", len(data)) + data
-
-
-@asynccontextmanager
-async def gate(context: ssl.SSLContext | None = None) -> AsyncIterator[Gate]:
-    made = Gate()
-    server = await asyncio.start_server(made.talk, "127.0.0.1", 0, ssl=context)
-    made.port = server.sockets[0].getsockname()[1]
-    try:
-        yield made
-    finally:
-        server.close()
 
 
 def rules(port: int, more: str, host: str = "127.0.0.1") -> str:
@@ -98,6 +42,66 @@ async def test_login_that_is_refused_is_said_and_its_password_read_again(tmp_pat
                 return server.shown[-1] == b"reader\0reader\0right"
 
             await until(shown_anew, within_s=60)
+
+
+def test_the_gates_scram_is_that_of_the_rfc() -> None:
+    """RFC 7677, section 3."""
+    first = "n,,n=user,r=rOprNGfwEbeRWgbNEkqO"
+    nonce = "rOprNGfwEbeRWgbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
+    last = f"c=biws,r={nonce},p=dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ="
+    salt, rest = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="), nonce[20:]
+    server = Scram("SCRAM-SHA-256", "pencil", salt=salt, nonce=rest)
+    assert server.answer(first) == f"r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096"
+    assert server.answer(last) == "v=6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
+    other = Scram("SCRAM-SHA-256", "pencils", salt=salt, nonce=rest)
+    other.answer(first)
+    with pytest.raises(LoginRefused):
+        other.answer(last)
+
+
+@pytest.mark.takes(60)
+@pytest.mark.parametrize("mechanism", ["plain", "scram-sha-256", "scram-sha-512"])
+async def test_topic_behind_a_login_is_read_and_again_after_its_password_was_changed(
+    tmp_path: Path, mechanism: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("first\n")
+    login = f", username: reader, password: 'file:{password}', mechanism: {mechanism}, existing: report"
+    mapping = 'map: {event: order.placed, resource: {id: "order.{{ body.n }}"}}'
+    with cluster() as kafka:
+        kafka.orders(*range(8))
+        async with gate(mechanism=mechanism.upper(), password="first", behind=kafka.servers[0]) as server:
+            text = rules(server.port, login).replace("}}\n", f"}}, {mapping}}}\n")
+            async with reading(tmp_path, text) as here:
+                await here.come(8, within_s=60)
+                await here.becomes("orders", "reading")
+                server.password = "second"
+                server.turn_out()
+                await here.becomes("orders", "trouble", "the gate does not know this login")
+                kafka.orders(8, 9)
+                password.write_text("second\n")
+                events = await here.come(10, within_s=90)
+                assert sorted(each["resource"]["id"] for each in events) == [f"order.{number}" for number in range(10)]
+                assert (await here.becomes("orders", "reading"))["problems"] == []
+    said = [record.getMessage() for record in caplog.records if record.getMessage().startswith("source ")]
+    assert any("the gate does not know this login" in each for each in said)
+    assert not any(word in each for each in said for word in ("first", "second"))
+
+
+async def test_login_that_is_refused_in_the_words_of_scram_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    password = tmp_path / "password"
+    password.write_text("wrong\n")
+    with cluster() as kafka:
+        kafka.orders(1)
+        async with gate(mechanism="SCRAM-SHA-256", behind=kafka.servers[0], in_words=True) as server:
+            login = f", username: reader, password: 'file:{password}', mechanism: scram-sha-256, existing: report"
+            async with reading(tmp_path, rules(server.port, login)) as here:
+                await says(here, "the login is refused; check `username`, `password` and `mechanism`")
+                password.write_text("right\n")
+                await here.becomes("orders", "reading")
+    assert not any(record.exc_info for record in caplog.records if record.name.startswith("whenthen."))
 
 
 async def test_certificate_of_an_authority_that_is_not_trusted_is_refused(tmp_path: Path) -> None:

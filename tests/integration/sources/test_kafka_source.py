@@ -136,6 +136,28 @@ async def test_a_topic_that_is_not_there_is_said_and_not_made(tmp_path: Path, ka
         assert numbers(await here.come(1, within_s=90)) == [0]
 
 
+@pytest.mark.takes(60)
+async def test_a_broker_that_goes_away_while_it_is_read_is_said_and_read_on_when_it_is_back(
+    tmp_path: Path, kafka: Cluster
+) -> None:
+    count = 400
+    kafka.orders(*range(count))
+    async with reading(tmp_path, rules(kafka)) as here:
+        await here.come(1, within_s=60)
+        kafka.go_away()
+        await here.becomes("orders", "trouble", "Kafka can not be read")
+        kafka.come_back()
+        kafka.orders(count)
+        events = await here.come(count + 1, within_s=90)
+        assert numbers(events) == list(range(count + 1))
+        assert (await here.becomes("orders", "reading"))["problems"] == []
+
+        async def all_committed() -> bool:
+            return await asyncio.to_thread(kafka.committed, "whenthen", "orders") == count + 1
+
+        await until(all_committed, within_s=60)
+
+
 async def test_headers_of_any_bytes_are_read(tmp_path: Path, kafka: Cluster) -> None:
     event = b'{"event": "own", "resource": {"id": "one"}}'
     kafka.produce("orders", event, headers=[("x", b"\xff"), ("y", None)])

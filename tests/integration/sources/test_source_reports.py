@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import AsyncIterator
@@ -23,7 +24,9 @@ from whenthen.engine.process.senders import reader_reports
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
 from whenthen.engine.sources import source_runner
+from whenthen.engine.sources.edges.nats_edge import NatsEdge
 from whenthen.engine.sources.forgotten_states import forget_states
+from whenthen.engine.sources.message_intake import MessageIntake
 
 pytestmark = [pytest.mark.anyio, pytest.mark.takes(40)]
 
@@ -105,6 +108,24 @@ async def test_what_a_process_that_died_said_counts_no_more(
         assert await other.others() == []
         assert await reader_reports._reports(bus.client) == []
         await bus.close()
+
+
+async def test_a_cancellation_that_nobody_asked_for_is_a_trouble_and_the_source_is_read_again(
+    tmp_path: Path, nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, broken = NatsEdge.run, True
+
+    async def runs(self: NatsEdge, intake: MessageIntake) -> None:
+        if broken:
+            raise asyncio.CancelledError
+        await run(self, intake)
+
+    monkeypatch.setattr(NatsEdge, "run", runs)
+    rules = f"sources:\n  - {{name: orders, read: {{type: nats, url: '{nats_server.url}', subject: 'orders.*'}}}}\n"
+    async with reading(tmp_path, rules, nats_url=nats_server.url) as here:
+        await here.becomes("orders", "trouble", "its client was cancelled by itself")
+        broken = False
+        assert (await here.becomes("orders", "reading"))["problems"] == []
 
 
 async def test_sources_that_one_process_reads_are_spread_over_processes(

@@ -59,7 +59,13 @@ async def says(here: Reading, text: str) -> None:
 
 
 @pytest.mark.takes(30)
-async def test_a_queue_is_read_over_restarts_and_a_poison_message_is_kept_aside(tmp_path: Path, aws: Cloud) -> None:
+async def test_a_queue_is_read_over_restarts_and_a_poison_message_is_kept_aside(
+    tmp_path: Path, aws: Cloud, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the server goes on with the long poll of a reader that was stopped, and hides from the next one what it finds
+    monkeypatch.setattr(sqs_edge, "LONG_POLL_S", 1)
+    monkeypatch.setattr(sqs_edge, "HIDDEN_S", 10)
+    monkeypatch.setattr(sqs_edge, "HIDE_EVERY_S", 1.0)
     text = rules(aws.queue("orders"))
     aws.send("orders", *order(*range(40)))
     async with reading(tmp_path, text) as here:

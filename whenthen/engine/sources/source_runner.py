@@ -198,6 +198,12 @@ class SourceRunner:
             except Exception as error:
                 if watch.in_trouble(error):
                     log.exception("source %s failed and is read again", translator.name)
+            except asyncio.CancelledError:
+                task = asyncio.current_task()
+                if task is None or task.cancelling():
+                    raise
+                if watch.in_trouble("its client was cancelled by itself"):  # a library that lets one of its own through
+                    log.exception("source %s failed and is read again", translator.name)
             wait_s = AGAIN_S[0] if loop.time() - began > WELL_S else min(wait_s * 2, AGAIN_S[1])
             await asyncio.sleep(wait_s)
 

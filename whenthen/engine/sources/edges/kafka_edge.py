@@ -27,10 +27,12 @@ log = logging.getLogger(__name__)
 
 AT_ONCE = 200  #: messages that are read, and not committed, at one time
 POLL_MS = 1000  #: that a fetch waits for the first message
-LOOK_EVERY_S = 10.0  #: while nothing comes, that the brokers and the topic are still there
+LOOK_EVERY_S = 10.0  #: that the brokers and the topic are still there
 START_S = 20.0
 PROBE_S = 3.0
 REQUEST_MS = 10_000
+#: of which aiokafka makes a KeyError or a ValueError, when the server says it in the words of SCRAM or has another password itself
+_REFUSED = "the login is refused; check `username`, `password` and `mechanism`"
 MECHANISMS = {"plain": "PLAIN", "scram-sha-256": "SCRAM-SHA-256", "scram-sha-512": "SCRAM-SHA-512"}
 
 
@@ -71,33 +73,45 @@ class KafkaEdge:
                         await self._skip_existing(consumer)
             except (KafkaError, OSError, TimeoutError) as error:
                 raise SourceTrouble(f"Kafka can not be read: {await self._explain(error, context)}") from error
+            except (KeyError, ValueError) as error:
+                if reading.username is None:
+                    raise
+                raise SourceTrouble(f"Kafka can not be read: {_REFUSED}") from error
             consumer.subscribe([reading.topic])
             intake.reads()
-            await self._read(consumer, intake)
-        except KafkaError as error:
-            raise SourceTrouble(f"Kafka can not be read: {_text(error)}") from error
+            await self._read_while_there(consumer, intake)
+        except (KafkaError, TimeoutError) as error:
+            raise SourceTrouble(f"Kafka can not be read: {await self._probe(context) or _text(error)}") from error
         finally:
             await asyncio.shield(_stop(consumer))
 
+    async def _read_while_there(self, consumer: Any, intake: MessageIntake) -> None:
+        """Read, and look beside it: with its brokers gone aiokafka waits for ever, for messages as well as for a commit."""
+        tasks = [asyncio.ensure_future(self._read(consumer, intake)), asyncio.ensure_future(self._look(consumer))]
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            await end_task(*tasks)
+        for task in done:
+            task.result()
+
+    async def _look(self, consumer: Any) -> None:
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            async with asyncio.timeout(START_S):
+                await self._check_topic(consumer)
+
     async def _read(self, consumer: Any, intake: MessageIntake) -> None:
-        loop = asyncio.get_running_loop()
-        look_at = loop.time() + LOOK_EVERY_S
         while True:
             found = await consumer.getmany(timeout_ms=POLL_MS, max_records=AT_ONCE)
-            if found:
-                taken = [
-                    asyncio.ensure_future(intake.deliver(_message(each))) for part in found.values() for each in part
-                ]
-                try:
-                    await asyncio.gather(*taken)
-                finally:
-                    await end_task(*taken)
-                await self._commit(consumer, {part: records[-1].offset + 1 for part, records in found.items()})
-            elif loop.time() >= look_at:
-                await self._check_topic(consumer)
-            else:
+            if not found:
                 continue
-            look_at = loop.time() + LOOK_EVERY_S
+            taken = [asyncio.ensure_future(intake.deliver(_message(each))) for part in found.values() for each in part]
+            try:
+                await asyncio.gather(*taken)
+            finally:
+                await end_task(*taken)
+            await self._commit(consumer, {part: records[-1].offset + 1 for part, records in found.items()})
 
     async def _commit(self, consumer: Any, offsets: dict[Any, int]) -> None:
         from aiokafka.errors import CommitFailedError, IllegalStateError
@@ -176,12 +190,19 @@ class KafkaEdge:
             ) from None
 
     async def _explain(self, error: BaseException, context: ssl.SSLContext | None) -> str:
-        """What is wrong. aiokafka does not say why it can not connect: the first server is asked once more."""
-        from aiokafka.conn import create_conn
-        from aiokafka.errors import KafkaConnectionError, KafkaError
+        """What is wrong at the start."""
+        from aiokafka.errors import KafkaConnectionError
 
         if not isinstance(error, (KafkaConnectionError, OSError, TimeoutError)):
             return _text(error)
+        found = await self._probe(context)
+        return found or f"{_text(error)}; is `tls`, or a `username`, to be given or left out?"
+
+    async def _probe(self, context: ssl.SSLContext | None) -> str:
+        """Why the first server lets nobody in; empty when it does. aiokafka does not say why it can not connect."""
+        from aiokafka.conn import create_conn
+        from aiokafka.errors import KafkaError
+
         server = self._reading.servers[0]
         host, _, port = server.rpartition(":")
         try:
@@ -192,7 +213,9 @@ class KafkaEdge:
             return f"no answer from {server}, as it may be where it wants `tls`"
         except (KafkaError, OSError) as found:
             return f"{server}: {_text(found)}"
-        return f"{_text(error)}; is `tls`, or a `username`, to be given or left out?"
+        except (KeyError, ValueError):
+            return f"{server}: {_REFUSED}"
+        return ""
 
 
 def _message(record: Any) -> SourceMessage:
@@ -217,11 +240,13 @@ def _message(record: Any) -> SourceMessage:
 
 
 async def _stop(consumer: Any) -> None:
-    try:
-        async with asyncio.timeout(START_S):
-            await consumer.stop()
-    except Exception as error:  # noqa: BLE001 - the brokers may be gone
-        log.debug("Kafka was not left cleanly: %r", error)
+    """aiokafka's `stop` ends with the cancellation of a fetch that is under way, if there is one, before it closes its connections."""
+    for close in (consumer.stop, consumer._client.close):
+        task = asyncio.ensure_future(close())
+        await asyncio.wait({task}, timeout=START_S)
+        await end_task(task)
+        if not task.cancelled() and (error := task.exception()) is not None:  # the brokers may be gone
+            log.debug("Kafka was not left cleanly: %r", error)
 
 
 def _text(error: BaseException) -> str:
