@@ -75,6 +75,14 @@ class House:
     async def text(self, run: FlowRun, stream: str = "stdout") -> list[str]:
         return [line.text for line in await self.stores.logs.read(run.id) if line.stream == stream]
 
+    async def gone(self, pid: int) -> None:
+        """Wait for the end of a process that was killed, which the system takes its time for."""
+
+        async def ended() -> bool:
+            return not alive(pid)
+
+        await self._eventually(ended)
+
     @asynccontextmanager
     async def worker(self, **changes: Any) -> AsyncIterator[Worker]:
         name = changes.pop("name", None)
@@ -426,7 +434,7 @@ async def test_a_stopping_worker_hands_back_what_it_can_not_finish(house: House)
     back = await house.now(run)
     assert (back.state, back.attempt) == (RunState.SCHEDULED, 0)
     assert "first" in back.message
-    assert not alive(int((await house.text(run))[0]))
+    await house.gone(int((await house.text(run))[0]))
     async with house.worker(name="second"):
         ended = await house.ends(run)
     assert (ended.state, ended.attempt) == (RunState.COMPLETED, 1)
@@ -515,7 +523,7 @@ async def test_what_a_run_leaves_in_the_background_ends_with_it(house: House) ->
     async with house.worker():
         ended = await house.ends(run)
     assert ended.state is RunState.COMPLETED
-    assert not alive(int((await house.text(run))[0]))
+    await house.gone(int((await house.text(run))[0]))
 
 
 async def test_a_daemon_that_left_the_group_does_not_hold_the_run(house: House) -> None:

@@ -312,6 +312,7 @@ class Worker:
                 await self._stores.runs.update(cancelled, stored.version)
                 return None
             return self._settings.slot_wait * min(item.deliveries, 5)
+        beaten = asyncio.get_running_loop().time()
         await self._stores.heartbeats.beat(run.id, self.name)
         stored = await self._stores.runs.update(
             transition(run, RunState.PENDING, self._clock(), worker=self.name), stored.version
@@ -327,7 +328,7 @@ class Worker:
                 transition(stored.run, RunState.RUNNING, self._clock(), worker=self.name), stored.version
             )
             self._held[run.id] = stored.run
-            return await self._run_attempt(stored.run, deployment)
+            return await self._run_attempt(stored, deployment, beaten)
         except Conflict:
             # only a cancellation changes a pending run of this worker
             await self._store_result(stored.run, lambda current, at: finish_attempt(current, RunState.FAILED, at))
@@ -345,18 +346,21 @@ class Worker:
 
     # One attempt
 
-    async def _run_attempt(self, run: FlowRun, deployment: Deployment) -> timedelta | None:
-        """Run the process in a folder of its own, and store the resulting state."""
+    async def _run_attempt(self, stored: Stored, deployment: Deployment, beaten: float) -> timedelta | None:
+        """Run the process in a folder of its own, and store the resulting state. The first heartbeat was at `beaten`."""
         try:
             scratch = make_folder()
         except Shortage as error:
-            return await self._hand_back(run, error)
+            return await self._hand_back(stored.run, error)
         try:
-            return await self._attempt_in(scratch, run, deployment)
+            return await self._attempt_in(scratch, stored, deployment, beaten)
         finally:
             await remove_folder(scratch)  # after the state is stored: it may take long
 
-    async def _attempt_in(self, scratch: Path, run: FlowRun, deployment: Deployment) -> timedelta | None:
+    async def _attempt_in(
+        self, scratch: Path, running: Stored, deployment: Deployment, beaten: float
+    ) -> timedelta | None:
+        run = running.run
         stop: asyncio.Future[Stop] = asyncio.get_running_loop().create_future()
         watchers = [
             asyncio.create_task(watch)
@@ -376,6 +380,7 @@ class Worker:
                     worker=self.name,
                     every=self._settings.heartbeat,
                     timeout=beat_timeout(self._settings.lost_after, self._settings.kill_grace),
+                    beaten=beaten,
                 ),
                 self._wait_for_drain(stop),
             )
@@ -411,6 +416,7 @@ class Worker:
                 result=ending.result,
                 pause=ending.pause,
             ),
+            newest=running,
         )
         if done is not None and done.state is RunState.SUSPENDED:
             self._suspended.add(run.id)
@@ -453,12 +459,15 @@ class Worker:
             max_depth=self._settings.max_depth,
         )
 
-    async def _store_result(self, run: FlowRun, change: Callable[[FlowRun, datetime], FlowRun]) -> FlowRun | None:
-        """Store the next state, retrying until it is stored. None when the run does not belong to this worker any more."""
+    async def _store_result(
+        self, run: FlowRun, change: Callable[[FlowRun, datetime], FlowRun], *, newest: Stored | None = None
+    ) -> FlowRun | None:
+        """Store the next state, retrying until it is stored. None when the run does not belong to this worker any more. `newest`: what this
+        worker stored last, which few runs change meanwhile."""
         lean = False
         while True:
             try:
-                stored = await self._stores.runs.get(run.id)
+                stored, newest = newest or await self._stores.runs.get(run.id), None
                 if stored is None or not self._is_ours(stored.run, run):
                     return None
                 changed = change(stored.run, self._clock())

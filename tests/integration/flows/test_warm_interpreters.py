@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.contract.test_flow_worker import FAST, House, alive
+from tests.contract.test_flow_worker import FAST, House
 from tests.patience import eventually as soon
 from tests.patience import until
 from whenthen.runs.commands import warm_start_of
@@ -353,14 +353,7 @@ async def test_one_that_is_killed_while_it_waits_costs_no_run(house: House) -> N
         (pid,) = waiting_pids(house)
         os.kill(pid, signal.SIGSTOP)  # it answers nothing
         assert await result(house, "stopped") == OWN
-        await gone(pid)
-
-
-async def gone(pid: int) -> None:
-    async def ended() -> bool:
-        return not alive(pid)
-
-    await until(ended, what=f"process {pid} has ended")
+        await house.gone(pid)
 
 
 async def test_a_worker_that_stops_leaves_none_behind(house: House) -> None:
@@ -369,7 +362,7 @@ async def test_a_worker_that_stops_leaves_none_behind(house: House) -> None:
     async with house.worker() as worker:
         await waits(worker)
         (pid,) = waiting_pids(house)
-    assert not alive(pid)
+    await house.gone(pid)
 
 
 WORKER = """
@@ -393,7 +386,7 @@ async def test_a_worker_that_is_killed_leaves_none_behind(house: House, how: sig
     try:
         (pid,) = await asyncio.to_thread(soon, lambda: waiting_pids(house))
         worker.send_signal(how)
-        await gone(pid)
+        await house.gone(pid)
     finally:
         worker.kill()
         worker.wait()
@@ -539,7 +532,7 @@ async def test_a_run_in_one_is_stopped_with_its_children_also_when_it_ignores_th
     """
     run, _ = await ends_as(house, body, timeout="3s")
     assert run.state is RunState.TIMED_OUT
-    await gone(int((house.root / "child").read_text()))
+    await house.gone(int((house.root / "child").read_text()))
 
 
 async def test_one_waits_with_the_packages_of_the_deployments_own_interpreter(house: House) -> None:

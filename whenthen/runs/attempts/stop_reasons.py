@@ -64,12 +64,20 @@ def beat_timeout(lost_after: timedelta, kill_grace: timedelta) -> timedelta:
 
 
 async def send_heartbeats(
-    stores: Stores, run: FlowRun, stop: asyncio.Future[Stop], *, worker: str, every: timedelta, timeout: timedelta
+    stores: Stores,
+    run: FlowRun,
+    stop: asyncio.Future[Stop],
+    *,
+    worker: str,
+    every: timedelta,
+    timeout: timedelta,
+    beaten: float,
 ) -> None:
-    """Renew the heartbeat; when that fails for `timeout`, stop the processes before another worker may start the run."""
+    """Renew the heartbeat, which was at `beaten` by the loop's clock; when that fails for `timeout`, stop the processes before another worker
+    may start the run."""
     loop = asyncio.get_running_loop()
-    beaten = loop.time()
     while True:
+        await asyncio.sleep(every.total_seconds())
         began = loop.time()
         try:
             async with asyncio.timeout(timeout.total_seconds()):
@@ -78,4 +86,3 @@ async def send_heartbeats(
         except (BusUnavailable, TimeoutError):
             if loop.time() - beaten > timeout.total_seconds():
                 request_stop(stop, Stop.LOST)
-        await asyncio.sleep(every.total_seconds())
