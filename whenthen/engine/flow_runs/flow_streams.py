@@ -5,7 +5,7 @@ Called when a process starts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 import nats.js.errors
@@ -72,6 +72,9 @@ async def ensure_flow_stores(js: JetStreamContext, settings: FlowStoreSettings |
         ):
             if not await _exists(js, f"KV_{bucket.bucket}"):
                 await js.create_key_value(bucket)
+        slots = (await js.stream_info(f"KV_{SLOTS}")).config
+        if not slots.allow_msg_ttl:  # which leases need
+            await js.update_stream(replace(slots, allow_msg_ttl=True))
         # a bucket, but for that records may be removed whole: a marker of each deletion would stay for ever
         variables = api.StreamConfig(
             name=f"KV_{VARIABLES}",

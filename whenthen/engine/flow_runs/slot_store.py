@@ -20,6 +20,9 @@ __all__ = ["NatsSlotStore"]
 _TRIES = 50
 _RATES = "rate."  #: begins the keys of slots that come free with time
 _LEASES = "lease."
+# Every question for slots has an id of its own, and many that hold a lease die: neither its record nor the marker of its deletion stays.
+_LEASE_STAYS_S = 3600  #: after its time: the clocks of who asks and of the server may differ
+_MARKER_STAYS_S = 1
 
 
 class NatsSlotStore:
@@ -74,10 +77,11 @@ class NatsSlotStore:
         return named_limits.Lease(**{**fields, "names": tuple(fields["names"])})
 
     async def put_lease(self, lease: named_limits.Lease) -> None:
-        await self._bucket.put(_LEASES + legal_key(lease.id), orjson.dumps(asdict(lease)))
+        ttl_s = int(lease.lasts_s) + _LEASE_STAYS_S
+        await self._bucket.put(_LEASES + legal_key(lease.id), orjson.dumps(asdict(lease)), ttl_s=ttl_s)
 
     async def drop_lease(self, id: str) -> None:
-        await self._bucket.purge(_LEASES + legal_key(id))
+        await self._bucket.purge(_LEASES + legal_key(id), ttl_s=_MARKER_STAYS_S)
 
     async def _read(self, name: str) -> tuple[list[str], int]:
         found = await self._bucket.get(legal_key(name))

@@ -22,6 +22,7 @@ from whenthen.schemas.errors import InvalidInput
 __all__ = ["KvBucket", "Revision", "WrongRevision", "publish_expecting", "publish_with", "purge_subject"]
 
 EXPECTED_REVISION = "Nats-Expected-Last-Subject-Sequence"
+_TTL = "Nats-TTL"
 
 _WRONG_SEQUENCE = frozenset({10071, 10164})  #: JetStream's error codes of a failed compare-and-set
 _NO_MESSAGE = 10037  #: JetStream's error code of a subject without a message
@@ -74,12 +75,13 @@ class KvBucket:
         """Store the revision after `revision`. Gives its number. Errors: see `create`."""
         return await publish_expecting(self.client, self.prefix + key, value, revision)
 
-    async def put(self, key: str, value: bytes) -> int:
-        """Store a revision, whatever is there. Errors: see `create`."""
-        return await publish_expecting(self.client, self.prefix + key, value, None)
+    async def put(self, key: str, value: bytes, *, ttl_s: int | None = None) -> int:
+        """Store a revision, whatever is there. It goes after `ttl_s` seconds, where the stream has `allow_msg_ttl`. Errors: see `create`."""
+        headers = {} if ttl_s is None else {_TTL: f"{ttl_s}s"}
+        return await publish_with(self.client, self.prefix + key, value, headers)
 
-    async def purge(self, key: str, *, revision: int | None = None) -> None:
-        """Forget a key and its revisions; a marker of the deletion stays. With a `revision` only if that is the newest.
+    async def purge(self, key: str, *, revision: int | None = None, ttl_s: int | None = None) -> None:
+        """Forget a key and its revisions; a marker of the deletion stays, as long as `put` has it. With a `revision` only if that is the newest.
 
         Raises:
             WrongRevision: it is not. BusUnavailable: not done, or not known to be.
@@ -87,6 +89,8 @@ class KvBucket:
         headers = {"KV-Operation": "PURGE", "Nats-Rollup": "sub"}
         if revision is not None:
             headers[EXPECTED_REVISION] = str(revision)
+        if ttl_s is not None:
+            headers[_TTL] = f"{ttl_s}s"
         head = encode_headers(headers)
         await _publish(self.client, self.prefix + key, b"", head)
 
