@@ -217,6 +217,7 @@ def test_threads_go_from_one_run_to_the_next_without_a_lock_that_they_share(
 
 def allow_threads(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let pools start `count` threads, and no more."""
+    eventually(lambda: not [one for one in threading.enumerate() if one.name.startswith("whenthen-tasks")])
     left = iter(range(count))  # `next` of it is atomic
     start = threading.Thread.start
 
@@ -245,22 +246,27 @@ def test_runs_go_on_in_the_threads_that_there_are_when_no_more_can_be_started(
     assert run() == sum(range(200))
 
 
-def test_a_submit_for_which_no_thread_can_be_started_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("later", [True, False])
+def test_a_submit_for_which_no_thread_can_be_started_says_so(later: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     allow_threads(0, monkeypatch)
+    called: list[int] = []
 
     @task
-    def same(n: int) -> int:
+    def noted(n: int) -> int:
+        called.append(n)
         return n
 
     @flow
     def run() -> str:
         with pytest.raises(RuntimeError, match="can't start new thread"):
-            same.submit(1)
-        monkeypatch.undo()
-        assert same.submit(2).result(timeout=limit(20)) == 2
+            noted.submit(1)
+        if later:
+            monkeypatch.undo()
+            assert noted.submit(2).result(timeout=limit(20)) == 2
         return "whole"
 
     assert run() == "whole"
+    assert called == ([2] if later else [])
 
 
 def test_a_run_may_be_taken_up_again_before_the_thread_that_it_left_has_gone_on(

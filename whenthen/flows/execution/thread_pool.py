@@ -42,6 +42,7 @@ LOOK_S = 0.002  #: how often that is looked for while runs are queued
 UNTAKEN_S = 0.05  #: threads that take nothing up for so long work on something long; it is more than a turn of each at the interpreter's lock
 IDLE_SHARE = 0.6  #: below this share of one processor, which is what threads of Python share, more threads are of use
 STOP_LOOK_S = 0.02  #: how often, at last, it is looked whether threads that were told to stop have ended
+NOT_STARTED = (RuntimeError, MemoryError)  #: what a thread raises that can not be started; the next item tries again
 NEVER: Final = object()  #: is in no queue
 GRACE_S = 2.0  #: how long a cancelled pool waits for threads that were told to stop, before it abandons them
 
@@ -59,7 +60,7 @@ class WorkItem:
         self.pool = pool
         self.thread: int | None = None  #: in which the engine is; None while it waits outside, and when it has ended
         self.stopped = False  #: its thread was told to stop before the engine could hear of it
-        self.ended = False
+        self.ended = False  #: or is not to begin
 
     def run(self, thread: int) -> None:
         """Go on with the engine, in this thread, until it ends or leaves the thread."""
@@ -180,12 +181,19 @@ class WorkerPool:
         item = WorkItem(call, context, future, self)
         gate = GATES.gate
         if gate is None:
-            self._items.add(item)
-            self.put(item)
+            self._add(item)
         else:
             with gate.closed():  # of a flow that may be out of time: a run is submitted whole or not at all
-                self._items.add(item)
-                self.put(item)
+                self._add(item)
+
+    def _add(self, item: WorkItem) -> None:
+        self._items.add(item)
+        try:
+            self.put(item)
+        except NOT_STARTED:
+            item.ended = True  # without having begun
+            self._items.discard(item)
+            raise
 
     def put(self, item: WorkItem) -> None:
         """`item` is new, or left its thread, and can go on."""
@@ -256,7 +264,7 @@ class WorkerPool:
         self._closed = True
         with self._lock:
             self._other_place.notify_all()
-        if self._waiting:
+        for _ in range(len(self._waiting)):
             self._queue.put(None)
 
     def _find_thread(self) -> None:
@@ -264,15 +272,15 @@ class WorkerPool:
         something there, and by a thread that waits no longer: of the two one sees the other. Behind a closed gate, since in CPython 3.11 a
         stop of a thread that just starts another one would go to that."""
         gate = GATES.gate
-        try:
-            with nullcontext() if gate is None else gate.closed():
+        with nullcontext() if gate is None else gate.closed():
+            try:
                 if self._free > 0 and self._threads < self._first_threads + self._given_away:
                     self._start(1, self._first_threads)
                 elif not self._looking and self._threads < self.limit + self._given_away:
                     self._begin_to_look()
-        except (RuntimeError, MemoryError):  # no thread can be started: the next item tries again
-            if not self._threads:
-                raise
+            except NOT_STARTED:
+                if not self._threads:
+                    raise
 
     def _start(self, count: int, most: int) -> None:
         """Start `count` threads, as far as there are places for them and not more than `most` besides those that have given theirs away."""
@@ -330,7 +338,9 @@ class WorkerPool:
                     taken, taken_at = self._taken, wall
                 if wall - taken_at >= UNTAKEN_S or used - used_before < IDLE_SHARE * (wall - before):
                     self._start(min(self._threads or 1, self._queue.qsize()), self.limit)
-        finally:  # also where no thread can be started
+        except NOT_STARTED:
+            return
+        finally:
             self._looking = False
         if self._queue.qsize() > len(self._waiting):  # for what was queued meanwhile
             self._find_thread()
@@ -369,6 +379,7 @@ class WorkerPool:
                 worker.item = before = None  # it may be the last to hold something of the user's
             if not hand:
                 if (self._returning or not worker.has_place) and not self._gets_place_again(worker):
+                    self._leave(worker)
                     return
                 try:
                     hand += islice(self._at_hand, 1)
@@ -380,7 +391,7 @@ class WorkerPool:
                     hand += islice(self._next, 1)
                     self._waits_no_more(worker)
             item = hand[0]
-            if item is None:
+            if item is None or item.ended:
                 hand.clear()
                 continue
             item.thread = own
@@ -412,7 +423,6 @@ class WorkerPool:
             if not worker.has_place:
                 while self._free <= self._returning:
                     if self._closed:
-                        self._forget(worker)
                         return False
                     self._other_place.wait()
                 self._free -= 1
