@@ -12,12 +12,14 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-__all__ = ["FACTOR", "eventually", "limit", "until"]
+__all__ = ["FACTOR", "SERVER_SETTINGS", "eventually", "limit", "until"]
 
 FACTOR = float(
     os.environ.get("WHENTHEN_TEST_PATIENCE", "5")
 )  #: WHENTHEN_TEST_PATIENCE=1 fails soon, for work on one test
 T = TypeVar("T")
+#: of the servers of tests: one whose NATS is slow answers 503 only after a longer time
+SERVER_SETTINGS = {"WHENTHEN_PUBLISH_TIMEOUT": f"{5 * FACTOR:g}s"}
 
 
 def limit(seconds: float) -> float:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -18,8 +17,9 @@ import pytest
 from tests import forks
 from tests.acceptance.wheel import install
 from tests.chaos.processes import child_of
-from tests.patience import eventually, limit
+from tests.patience import SERVER_SETTINGS, eventually, limit
 from tests.plain_http import plain_client
+from tests.ports import free_port
 
 PYTHON = "WHENTHEN_TEST_PYTHON"  #: of the environment that has the wheel
 
@@ -71,13 +71,6 @@ def run_command(
     )
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 class Serving:
     """A `whenthen serve` of a test. `rules` is a folder that the test may write to."""
 
@@ -108,7 +101,7 @@ class Serving:
         with self.log_path.open("ab") as log, self.screen_path.open("ab") as screen:
             self._process = forks.start(
                 words,
-                env=environment(self.env),
+                env=environment({**SERVER_SETTINGS, **self.env}),
                 cwd=self.rules.parent,
                 stdout=screen,
                 stderr=log,

@@ -19,8 +19,10 @@ import pytest
 
 from tests import forks
 from tests.patience import eventually, limit
+from tests.plain_http import plain_client
+from tests.ports import free_port
 
-from .conftest import environment, free_port, installed_python, whenthen_command
+from .conftest import environment, installed_python, whenthen_command
 from .wheel import ROOT
 
 TOUR = (ROOT / "README.md").read_text(encoding="utf-8").partition("## A five-minute tour\n")[2].partition("\n## ")[0]
@@ -142,6 +144,7 @@ def test_every_page_and_folder_that_is_named_exists() -> None:
 
 def _ready(url: str) -> bool:
     try:
-        return httpx.get(f"{url}/readyz", trust_env=False, verify=False).status_code == 200
+        with plain_client(base_url=url) as client:
+            return client.get("/readyz").status_code == 200
     except httpx.TransportError:
         return False

@@ -15,9 +15,11 @@ import httpx
 import pytest
 
 from tests.patience import eventually
+from tests.plain_http import plain_client
+from tests.ports import free_port
 from whenthen.engine.bus.embedded import find_server
 
-from .conftest import Serving, free_port, run_command
+from .conftest import Serving, run_command
 
 pytestmark = pytest.mark.takes(1.5)  # each, one after the other: the file is begun early
 PLANTED = "planted-5e1f0c-secret"
@@ -356,7 +358,8 @@ def test_a_page_of_another_site_starts_no_run(serving: Callable[..., Serving]) -
         ({"Content-Type": "text/plain"}, 415),
         ({"Content-Type": "application/json", "Host": f"localhost:{server.port}"}, 202),
     ):
-        answer = httpx.post(f"{server.url}/api/events", content=event, headers=headers, trust_env=False, verify=False)
+        with plain_client(base_url=server.url) as client:
+            answer = client.post("/api/events", content=event, headers=headers)
         assert answer.status_code == status, answer.text
     assert len(server.get("/api/events")) == 1
 

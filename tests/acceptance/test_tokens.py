@@ -14,10 +14,11 @@ import httpx
 import pytest
 
 from tests import forks
-from tests.patience import eventually, limit
+from tests.patience import eventually
 from tests.plain_http import plain_client
+from tests.ports import free_port
 
-from .conftest import Serving, environment, free_port, installed_python, run_command
+from .conftest import Serving, environment, installed_python, run_command
 
 RULES = {"rules.yaml": "automations: [{name: paid, trigger: {expect: order.paid}, actions: do-nothing}]"}
 
@@ -182,7 +183,7 @@ def test_serve_prints_the_address_to_people_at_a_terminal_alone(
         eventually(printed, within_s=60)
         found = re.search(rb"http://\S+/login\?once=\S+", bytes(screen))
         assert found is not None, screen
-        with plain_client(timeout=limit(30)) as client:
+        with plain_client() as client:
             assert client.get(found[0].decode()).status_code == 200
             assert client.get(found[0].decode()).status_code == 401
     finally:
@@ -193,7 +194,7 @@ def test_serve_prints_the_address_to_people_at_a_terminal_alone(
 
 def test_a_head_with_a_token_of_a_megabyte_is_refused_before_it_is_read(serving: Callable[..., Serving]) -> None:
     server = serving(RULES)
-    with plain_client(base_url=server.url, timeout=limit(30)) as client:
+    with plain_client(base_url=server.url) as client:
         with contextlib.suppress(httpx.WriteError):  # it was answered and closed while the rest was sent
             assert client.get("/api/status", headers={"authorization": "Bearer " + "a" * 1_000_000}).status_code == 431
         assert client.post("/login", json={"token": "a" * 1_000_000}).status_code == 413

@@ -17,10 +17,11 @@ from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 
-from tests.chaos.processes import Supervised, embedded_nats, free_ports, lines_of, ready, whenthen
+from tests.chaos.processes import Supervised, embedded_nats, lines_of, ready, whenthen
 from tests.chaos.receiver import received
 from tests.chaos.scenario import SECRET, write_rules
 from tests.patience import until
+from tests.ports import free_ports
 from tests.postgres import find_programs, postgres
 from whenthen.engine.bus.datadir import embedded_url
 from whenthen.engine.bus.embedded import find_server

@@ -22,8 +22,9 @@ import httpx
 import orjson
 
 from tests.chaos.oracle import read_stream
-from tests.chaos.processes import Supervised, free_ports, lines_of, ready, whenthen
+from tests.chaos.processes import Supervised, lines_of, ready, whenthen
 from tests.plain_http import plain_async_client
+from tests.ports import free_ports
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.embedded import find_server
 from whenthen.engine.bus.streams import RUN_STATES, RUNS

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -22,22 +21,10 @@ from tests import forks
 from tests.patience import limit, until
 from tests.plain_http import plain_async_client
 
-__all__ = ["ROOT", "Supervised", "child_of", "embedded_nats", "end", "free_ports", "lines_of", "ready", "whenthen"]
+__all__ = ["ROOT", "Supervised", "child_of", "embedded_nats", "end", "lines_of", "ready", "whenthen"]
 
 ROOT = Path(__file__).resolve().parents[2]
 _LOOK_S = 0.05
-
-
-def free_ports(count: int) -> list[int]:
-    """So many ports that nobody listens on now."""
-    probes = [socket.socket() for _ in range(count)]
-    try:
-        for probe in probes:
-            probe.bind(("127.0.0.1", 0))
-        return [probe.getsockname()[1] for probe in probes]
-    finally:
-        for probe in probes:
-            probe.close()
 
 
 def lines_of(file: Path) -> list[str]:

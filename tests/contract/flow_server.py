@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import timedelta
 
 from tests.integration.conftest import NatsServer
+from tests.patience import limit
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
 from whenthen.engine.flow_runs.flow_streams import FlowStoreSettings, ensure_flow_stores
 from whenthen.engine.flow_runs.nats_stores import nats_stores
 from whenthen.runs.stores import Stores
 
-PATIENCE = timedelta(seconds=2)
+PATIENCE = timedelta(seconds=limit(1))
 
 
 async def connect(server: NatsServer) -> Bus:

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import pytest
 
 from tests.integration.conftest import NatsServer
+from tests.patience import limit
 from whenthen.engine.bus.batches import MessageTooLarge, StaleBatch
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import Message, encode_window
@@ -98,7 +99,7 @@ def event(name: str, **labels: str) -> Event:
 async def take(cursor: EventCursor, count: int) -> list[Received]:
     """The next messages, once they are there."""
     found: list[Received] = []
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         while len(found) < count:
             await cursor.wait(1.0)
             while len(found) < count and (message := cursor.take()) is not None:
@@ -107,7 +108,7 @@ async def take(cursor: EventCursor, count: int) -> list[Received]:
 
 
 async def until_caught_up(cursor: EventCursor) -> None:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         while not cursor.caught_up:
             await cursor.wait(0.05)
 
@@ -184,9 +185,9 @@ async def test_waiting_ends_when_it_is_woken_or_the_time_is_up(ports: Ports, uni
     waiting = asyncio.create_task(cursor.wait(60))
     await asyncio.sleep(0)
     cursor.wake()
-    assert await asyncio.wait_for(waiting, 20) is False
+    assert await asyncio.wait_for(waiting, limit(20)) is False
     await ports.events.publish(event(unique))
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         while not await cursor.wait(5):
             pass
     assert cursor.buffered == 1

@@ -19,6 +19,7 @@ from flow_server import connect, open_stores
 
 from tests.deployment_set import DeploymentSet
 from tests.integration.conftest import NatsServer
+from tests.patience import limit
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.flow_runs.run_events import RunEventPublisher
 from whenthen.runs.orchestrator import BuiltInOrchestrator
@@ -34,6 +35,7 @@ from whenthen.schemas.events import Event
 pytestmark = pytest.mark.anyio
 Eventually = Callable[..., Awaitable[None]]
 NOW = datetime(2026, 1, 31, 8, tzinfo=UTC)
+KILL_GRACE_S = limit(2)  #: in which a run whose worker is dead ends what it does
 
 WORKER = """
 import asyncio, sys
@@ -51,7 +53,7 @@ class At:
 async def main():
     stores = await open_stores(await connect(At))
     deployments = DeploymentSet([Deployment.model_validate_json(sys.argv[3])])
-    settings = WorkerSettings(heartbeat=timedelta(seconds=0.3), lost_after=timedelta(seconds=3),
+    settings = WorkerSettings(heartbeat=timedelta(seconds=0.3), lost_after=timedelta(seconds=10),
                               kill_grace=timedelta(seconds=float(sys.argv[5])), fetch_wait=timedelta(seconds=0.5),
                               left_reports_every=timedelta(seconds=0.3))
     await Worker(stores, deployments, root=Path(sys.argv[4]), settings=settings).run()
@@ -89,7 +91,7 @@ async def test_a_killed_worker_leaves_no_process_and_its_run_is_tried_again_neve
     deployment = Deployment(name="d", command=["sh", "-c", f"trap '' TERM; {script}"], retries=1, retry_delay=0)
     stores = await open_stores(bus)
     orchestrator = BuiltInOrchestrator(stores, DeploymentSet([deployment]))
-    settings = ReaperSettings(lost_after=timedelta(seconds=3), interval=timedelta(seconds=0.2))
+    settings = ReaperSettings(lost_after=timedelta(seconds=limit(2)), interval=timedelta(seconds=0.2))
     reaping = asyncio.create_task(Reaper(stores, settings=settings).run())
     run = await orchestrator.run_deployment("d", {}, key="k")
     pids = tmp_path / "pids"
@@ -285,7 +287,7 @@ def test_the_guard_ends_the_group_when_its_parent_is_killed(tmp_path: Path) -> N
     assert process.stdout is not None
     assert process.stdout.readline() == b"up\n"
     os.close(write)
-    assert process.wait(20) == -signal.SIGKILL
+    assert process.wait(limit(20)) == -signal.SIGKILL
     assert process.stdout.read() == b""
     process.stdout.close()
 
@@ -326,7 +328,7 @@ async def test_what_a_dead_worker_did_not_hear_is_read_by_the_next_one(
     stores = await open_stores(bus)
     orchestrator = BuiltInOrchestrator(stores, DeploymentSet([deployment]))
     run = await orchestrator.run_deployment("d", {}, key="k")
-    workers = [start_worker(own_server, deployment, tmp_path, kill_grace_s=3)]
+    workers = [start_worker(own_server, deployment, tmp_path, kill_grace_s=KILL_GRACE_S)]
 
     def there(name: str) -> Callable[[], Awaitable[bool]]:
         async def look() -> bool:
@@ -355,15 +357,19 @@ async def test_what_a_dead_worker_did_not_hear_is_read_by_the_next_one(
         workers[0].wait()
         (tmp_path / "go").touch()
         await eventually(there("told"))
-        workers.append(start_worker(own_server, deployment, tmp_path, kill_grace_s=3))
+        workers.append(start_worker(own_server, deployment, tmp_path, kill_grace_s=KILL_GRACE_S))
         await eventually(all_is_told)
 
         async def removed() -> bool:
             return not list((tmp_path / "run").glob("whenthen-run-*"))
 
         await eventually(removed)
+
+        async def logged() -> bool:
+            return "my worker is dead" in [line.text for line in await stores.logs.read(run.id) if line.level]
+
         if not stopped_before:  # lines of the log that were in the socket are gone
-            assert "my worker is dead" in [line.text for line in await stores.logs.read(run.id) if line.level]
+            await eventually(logged)
     finally:
         for worker in workers:
             worker.kill()
@@ -387,7 +393,7 @@ async def test_a_paused_run_whose_worker_is_killed_is_crashed_or_tried_again_wit
     deployment = Deployment(name="d", entrypoint="flows.py:asks", retries=retries, retry_delay=0)
     stores = await open_stores(bus)
     orchestrator = BuiltInOrchestrator(stores, DeploymentSet([deployment]))
-    settings = ReaperSettings(lost_after=timedelta(seconds=3), interval=timedelta(seconds=0.2))
+    settings = ReaperSettings(lost_after=timedelta(seconds=limit(2)), interval=timedelta(seconds=0.2))
     reaping = asyncio.create_task(Reaper(stores, settings=settings).run())
     run = await orchestrator.run_deployment("d", {}, key="k")
     workers = [start_worker(own_server, deployment, tmp_path)]

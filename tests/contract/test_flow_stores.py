@@ -277,7 +277,7 @@ async def test_a_run_that_is_handed_back_comes_again_after_the_delay(stores: Sto
     await stores.queue.put(a_run(unique).id, pool=unique, deployment="d")
     item = await stores.queue.fetch(unique, wait=LONG)
     assert item is not None
-    await item.nak(timedelta(seconds=0.5))
+    await item.nak(timedelta(seconds=limit(0.5)))
     assert await stores.queue.fetch(unique, wait=timedelta(seconds=0.1)) is None
     again = await stores.queue.fetch(unique, wait=LONG)
     assert again is not None
@@ -300,7 +300,7 @@ async def test_a_run_whose_taker_fell_silent_comes_again_and_one_in_progress_doe
     async def keep_busy() -> None:
         while True:
             await busy.in_progress()
-            await asyncio.sleep(stores.queue.ack_wait.total_seconds() / 4)
+            await asyncio.sleep(stores.queue.ack_wait.total_seconds() / 10)
 
     keeper = asyncio.create_task(keep_busy())
     again = await stores.queue.fetch(unique, wait=LONG)

@@ -33,7 +33,7 @@ Eventually = Callable[..., Awaitable[None]]
 
 FAST = WorkerSettings(
     heartbeat=timedelta(seconds=0.2),
-    lost_after=timedelta(seconds=3),
+    lost_after=timedelta(seconds=limit(1.2)),
     kill_grace=timedelta(seconds=0.5),
     drain_grace=timedelta(seconds=0.2),
     slot_wait=timedelta(seconds=0.1),
@@ -338,11 +338,11 @@ async def test_a_function_that_can_not_be_called_fails_the_run(
 
 async def test_a_run_that_takes_too_long_is_stopped_also_when_it_ignores_the_request(house: House) -> None:
     script = "trap '' TERM; echo $$; sleep 60 & echo $!; wait; sleep 60"
-    house.deploy(command=["sh", "-c", script], timeout=0.6)
+    house.deploy(command=["sh", "-c", script], timeout=limit(0.6))  # in which it says who it is
     run = await house.start()
     async with house.worker():
         ended = await house.ends(run)
-    assert (ended.state, ended.message) == (RunState.TIMED_OUT, "took longer than 600ms")
+    assert (ended.state, ended.message) == (RunState.TIMED_OUT, f"took longer than {limit(0.6):g}s")
     pids = [int(text) for text in await house.text(run)]
     assert len(pids) == 2
     assert not any(alive(pid) for pid in pids)
@@ -416,7 +416,7 @@ async def test_a_run_that_another_worker_has_is_not_started_again(house: House) 
     async with asyncio.timeout(limit(30)), house.worker():
         for _ in range(12):
             await house.stores.heartbeats.beat(run.id, "another")
-            await asyncio.sleep(0.3)
+            await asyncio.sleep(FAST.lost_after.total_seconds() / 10)
         assert (await house.orchestrator.get_flow_run(run.id)) == stored
         assert await house.text(run) == []
         ended = await house.ends(run)
@@ -443,7 +443,7 @@ async def test_a_stopping_worker_hands_back_what_it_can_not_finish(house: House)
 async def test_a_stopping_worker_finishes_what_ends_in_time(house: House) -> None:
     house.deploy(command=["sleep", "0.5"])
     run = await house.start()
-    async with house.worker(drain_grace=timedelta(seconds=20)):
+    async with house.worker(drain_grace=timedelta(seconds=limit(20))):
         await house.reaches(run, RunState.RUNNING)
     assert (await house.now(run)).state is RunState.COMPLETED
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests.contract.test_flow_worker import House, alive
+from tests.patience import limit
 from whenthen.runs.pauses.pause_changes import NotPaused, PauseOver
 from whenthen.runs.reaper import Reaper, ReaperSettings
 from whenthen.runs.run_states import transition
@@ -406,7 +407,7 @@ async def test_a_run_that_waits_is_kept_back_until_it_is_resumed(house: House) -
 
 
 async def reap_until_ended(house: House, run: FlowRun) -> None:
-    settings = ReaperSettings(lost_after=timedelta(seconds=3), requeue_after=timedelta(seconds=0.2))
+    settings = ReaperSettings(lost_after=timedelta(seconds=limit(2)), requeue_after=timedelta(seconds=0.2))
     reaper = Reaper(house.stores, settings=settings)
 
     async def ended() -> bool:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,8 @@ import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+
+from tests.ports import free_port
 
 __all__ = ["main"]
 
@@ -51,9 +52,7 @@ def main() -> int:
         folder = Path(name)
         (folder / "rules").mkdir()
         (folder / "rules" / "rules.yaml").write_text(RULES)
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         kept = {key: value for key, value in os.environ.items() if not key.startswith("WHENTHEN_")}
         kept["WHENTHEN_OPEN_LOOPBACK"] = "true"  # the generator of requests knows no token
         command = [sys.executable, "-m", "whenthen.cli.main", "serve", str(folder / "rules")]

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.patience import limit
+from tests.ports import free_port
 from whenthen.engine.bus.connection import Ack, Bus
 from whenthen.engine.bus.embedded import find_server
 from whenthen.engine.bus.streams import StreamSettings, ensure_streams
@@ -25,9 +26,7 @@ class NatsServer:
     """A nats-server process that a test may kill and start again on the same port and store."""
 
     def __init__(self, directory: Path, *, jetstream: bool = True, extra: str = "") -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        self.port = free_port()
         directory.mkdir(parents=True, exist_ok=True)
         self._config = directory / "nats.conf"
         # without a limit of its own it takes 75% of what is free now, which may be less than what the streams may need

@@ -5,7 +5,6 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
-import socket
 import subprocess
 import uuid
 from collections import Counter
@@ -17,8 +16,9 @@ from typing import Any
 import httpx
 
 from tests import forks
-from tests.patience import eventually, limit
+from tests.patience import SERVER_SETTINGS, eventually, limit
 from tests.plain_http import plain_client
+from tests.ports import free_port
 
 TOKEN = "token-of-this-test-0123456789"
 
@@ -32,10 +32,7 @@ class Served:
     """Started at once; `wait_until_ready` before use."""
 
     def __init__(self, folder: Path, settings: Mapping[str, str] | None = None, *, port: int = 0) -> None:
-        if not port:
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", 0))
-                port = probe.getsockname()[1]
+        port = port or free_port()
         self.data_dir = folder / "data"
         self.log = folder / "server.log"
         self.url = f"http://127.0.0.1:{port}"
@@ -43,12 +40,12 @@ class Served:
         with self.log.open("ab") as log:
             self._process = forks.start(
                 [*words, "--data-dir", str(self.data_dir)],
-                env=environment(WHENTHEN_API_TOKEN=TOKEN, **(settings or {})),
+                env=environment(**{**SERVER_SETTINGS, "WHENTHEN_API_TOKEN": TOKEN, **(settings or {})}),
                 cwd=folder,
                 stdout=log,
                 stderr=log,
             )
-        self.http = plain_client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"}, timeout=limit(30))
+        self.http = plain_client(base_url=self.url, headers={"Authorization": f"Bearer {TOKEN}"})
 
     def wait_until_ready(self) -> None:
         def ready() -> bool:

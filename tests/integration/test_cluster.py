@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections import Counter
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -15,6 +14,7 @@ import pytest
 from tests.integration.conftest import NatsServer, eventually
 from tests.integration.counting import CountingEvaluator
 from tests.patience import limit
+from tests.ports import free_ports
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import ENGINE, StreamSettings, check_server, ensure_streams
 from whenthen.engine.evaluation.nats_log import nats_shard_loop
@@ -30,10 +30,7 @@ pytestmark = pytest.mark.anyio
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[list[NatsServer]]:
-    probes = [socket.create_server(("127.0.0.1", 0)) for _ in range(3)]
-    routes = [probe.getsockname()[1] for probe in probes]
-    for probe in probes:
-        probe.close()
+    routes = free_ports(3)
     urls = ", ".join(f"nats://127.0.0.1:{port}" for port in routes)
     servers = [
         NatsServer(

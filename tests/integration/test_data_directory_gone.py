@@ -9,8 +9,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.chaos.processes import Supervised, free_ports, ready, whenthen
+from tests.chaos.processes import Supervised, ready, whenthen
 from tests.patience import until
+from tests.plain_http import plain_async_client
+from tests.ports import free_ports
 
 pytestmark = [pytest.mark.anyio, pytest.mark.takes(15)]
 RULES = "automations: [{name: seen, trigger: {expect: ping}, actions: [do-nothing]}]"
@@ -25,7 +27,7 @@ class Server:
         words = whenthen("serve", folder / "rules.yaml", "--data-dir", self.data_dir, "--port", str(port))
         env = {"WHENTHEN_OPEN_LOOPBACK": "true", "XDG_STATE_HOME": str(folder / "state")}
         self.process = Supervised("server", words, folder, env=env)
-        self.client = httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=20)
+        self.client = plain_async_client(base_url=self.url)
 
     async def send(self, id: str) -> httpx.Response:
         event = {"event": "ping", "id": id, "resource": {"id": "r"}}

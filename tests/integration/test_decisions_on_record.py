@@ -15,11 +15,12 @@ import pytest
 import sqlalchemy as sa
 
 from tests.chaos.oracle import read_stream
-from tests.chaos.processes import Supervised, child_of, free_ports, whenthen
+from tests.chaos.processes import Supervised, child_of, whenthen
 from tests.integration.conftest import NatsServer
 from tests.integration.engine.projection.test_projection import projecting
 from tests.patience import limit, until
 from tests.plain_http import plain_async_client
+from tests.ports import free_ports
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.streams import DECISIONS, ENGINE, EVENTS
 from whenthen.engine.decisions import CommittedBatches, DecisionReader

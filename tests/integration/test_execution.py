@@ -259,9 +259,9 @@ async def test_a_long_action_is_not_given_to_somebody_else(bus: Bus) -> None:
 
     async def perform(one: ActionTask) -> None:
         keys.append(one.key)
-        await asyncio.sleep(2.5)  # the action itself takes that long, more than twice the acknowledgement's limit
+        await asyncio.sleep(2.5 * settings.ack_wait_s)
 
-    settings = ExecutionSettings(ack_wait_s=1.0)
+    settings = ExecutionSettings(ack_wait_s=limit(0.6))
     await ask(bus, task("f"))
     async with executing(bus, perform, settings=settings), executing(bus, perform, settings=settings):
         await emptied(bus)

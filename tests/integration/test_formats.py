@@ -12,6 +12,7 @@ import pytest
 from nats.js import api
 
 from tests.integration.conftest import NatsServer, eventually
+from tests.patience import limit
 from whenthen import __version__
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.records import FORMAT, LOWEST_READER, Message, Offset
@@ -68,7 +69,7 @@ async def test_a_newer_process_raises_the_record_and_an_older_one_that_runs_stop
         assert (await stored(bus)).format == FORMAT
         await FormatWatch(bus.client, own=NEWER).claim()
         with pytest.raises(SetupError) as stopped:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(limit(20)):
                 await server.stopped()
     for part in ("whenthen 9.8.7", f"format {FORMAT + 1}", f"whenthen {__version__}", "restore a backup"):
         assert part in str(stopped.value)
@@ -122,7 +123,7 @@ async def test_no_earlier_version_may_be_at_work_while_the_record_is_written(bus
     async def waits() -> bool:
         return (await sub.consumer_info()).num_waiting == 1
 
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         while not await waits():
             await asyncio.sleep(0.01)
     with pytest.raises(SetupError, match="an executor of an earlier version"):
@@ -146,7 +147,7 @@ async def test_evaluators_of_an_earlier_version_are_noticed_by_their_beats(
 
     beating = asyncio.create_task(beat())
     await asyncio.sleep(0)
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(limit(20)):
         while (await bus.js.stream_info(f"KV_{LEASES}")).state.messages < 2:
             await asyncio.sleep(0.01)
     with pytest.raises(SetupError, match="an evaluator of an earlier version"):

@@ -21,12 +21,13 @@ import nats.errors
 import pytest
 
 from tests.chaos.oracle import Oracle
-from tests.chaos.processes import Supervised, free_ports, ready, whenthen
+from tests.chaos.processes import Supervised, ready, whenthen
 from tests.chaos.receiver import received
 from tests.chaos.verdict import Found, look, unfinished
 from tests.integration.conftest import eventually
 from tests.patience import until
 from tests.plain_http import plain_async_client
+from tests.ports import free_ports
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.datadir import embedded_url
 from whenthen.rules import load_rules
@@ -225,7 +226,7 @@ async def house(disk: SmallDisk, tmp_path: Path) -> AsyncIterator[House]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[httpx.AsyncClient]:
-    async with plain_async_client(timeout=30) as client:
+    async with plain_async_client() as client:
         yield client
 
 

@@ -18,9 +18,11 @@ import pytest
 
 from tests import forks
 from tests.chaos.oracle import Oracle, read_stream
-from tests.chaos.processes import Supervised, child_of, free_ports, ready, whenthen
+from tests.chaos.processes import Supervised, child_of, ready, whenthen
 from tests.integration.conftest import NatsServer
 from tests.patience import until
+from tests.plain_http import plain_async_client
+from tests.ports import free_ports
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.datadir import embedded_url
 from whenthen.engine.bus.streams import ENGINE, EVENTS, HANGS
@@ -63,7 +65,7 @@ class Server:
         }
         self.process = Supervised("server", words, folder, env=env)
         self._sent = 0
-        self.client = httpx.AsyncClient(base_url=self.url, trust_env=False, timeout=5)
+        self.client = plain_async_client(base_url=self.url)
 
     async def send(self, *payloads: dict[str, Any]) -> list[str]:
         """Send events called `ping` in one request, which the server may hang on before it answers; gives their ids."""

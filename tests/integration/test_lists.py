@@ -155,7 +155,7 @@ async def test_a_dead_letter_follows_the_rule_of_today(tmp_path: Path) -> None:
     file = rules / "rules.yaml"
     file.write_text(RULE.format(action=BROKEN))
     settings = load_settings({"data_dir": tmp_path / "data", "port": 0})
-    async with Server(settings, rules) as server, plain_async_client(base_url=server.address, timeout=30) as client:
+    async with Server(settings, rules) as server, plain_async_client(base_url=server.address) as client:
 
         async def reload(action: str | None) -> None:
             file.write_text(RULE.format(action=action) if action else "automations: []\n")
@@ -197,7 +197,7 @@ async def test_a_dead_letter_is_redriven_under_a_new_key_or_dropped(tmp_path: Pa
     rules.mkdir()
     (rules / "rules.yaml").write_text(RULE.format(action=BROKEN))
     settings = load_settings({"data_dir": tmp_path / "data", "port": 0})
-    async with Server(settings, rules) as server, plain_async_client(base_url=server.address, timeout=30) as client:
+    async with Server(settings, rules) as server, plain_async_client(base_url=server.address) as client:
 
         async def dead() -> list[Any]:
             return list((await client.get("/api/actions", params={"outcome": "dead"})).json())

@@ -43,7 +43,7 @@ def server_of(folder: Path, nats: str, role: Role, **options: Any) -> Server:
 async def test_each_role_alone_is_scraped_and_probed(tmp_path: Path, nats_server: NatsServer) -> None:
     (tmp_path / "rules.yaml").write_text(RULES)
     async with AsyncExitStack() as running:
-        client = await running.enter_async_context(plain_async_client(timeout=60))
+        client = await running.enter_async_context(plain_async_client())
         addresses = {}
         for role in (Role.API, *(role for role in Role if role is not Role.API)):  # which makes the streams
             options = {} if role is Role.API else {"monitoring_port": 0}
@@ -92,7 +92,7 @@ async def test_a_process_that_waits_for_nats_is_probed_meanwhile(tmp_path: Path)
         (tmp_path / "rules.yaml").write_text(RULES)
         starting = asyncio.create_task(server.__aenter__())
         try:
-            async with plain_async_client(timeout=60) as client:
+            async with plain_async_client() as client:
 
                 async def asked() -> bool:
                     try:

@@ -6,7 +6,6 @@ import asyncio
 import os
 import re
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -22,6 +21,7 @@ from tests import forks
 from tests.integration.conftest import NatsServer, eventually
 from tests.patience import limit
 from tests.plain_http import plain_client
+from tests.ports import free_port
 from whenthen.actions import spec_digest
 from whenthen.engine.bus.buckets import KvBucket
 from whenthen.engine.bus.connection import Bus
@@ -185,9 +185,7 @@ def process(folder: Path, server: NatsServer, role: str, port: int, name: str = 
 def test_one_process_of_each_role_takes_an_event_to_a_run_that_completes(tmp_path: Path, server: NatsServer) -> None:
     (tmp_path / "rules").mkdir()
     (tmp_path / "rules" / "rules.yaml").write_text(RULES.replace("FOLDER", str(tmp_path / "rules")))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     roles = ("api", "evaluator", "executor", "scheduler", "worker", "source", "history")
     with (
         ExitStack() as started,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import limit
 from tests.plain_http import plain_async_client
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
@@ -33,7 +34,7 @@ async def outcome(tmp_path: Path, host: str, port: int) -> dict[str, Any]:
     async with Server(settings, rules) as server, plain_async_client(base_url=server.address) as client:
         event = {"event": "order.created", "resource": {"id": "order.1"}}
         (await client.post("/api/events", json=event)).raise_for_status()
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(limit(30)):
             while True:
                 for found in (await client.get("/api/events")).raise_for_status().json():
                     if found["event"].startswith("automation.action."):

@@ -74,7 +74,7 @@ async def running(folder: Path, **options: Any) -> AsyncIterator[Running]:
     settings = load_settings({"data_dir": folder / "data", "port": 0, **options})
     async with (
         Server(settings, folder / "rules") as server,
-        plain_async_client(base_url=server.address, timeout=60) as client,
+        plain_async_client(base_url=server.address) as client,
     ):
         yield Running(server, client)
 

@@ -180,7 +180,7 @@ async def test_an_engine_stream_full_of_tasks_that_wait_says_so_and_goes_on_when
     roles = (Role.EVALUATOR, Role.API)  # nobody performs the tasks
     async with (
         Server(settings, tmp_path / "rules", roles=roles) as server,
-        plain_async_client(base_url=server.address, timeout=30) as client,
+        plain_async_client(base_url=server.address) as client,
     ):
         await sent(client, 0, 150)
         value = server.metrics.registry.get_sample_value

@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from tests.patience import until
+from tests.plain_http import plain_async_client
 from whenthen.engine.process.server import Server
 from whenthen.engine.process.settings import load_settings
 from whenthen.schemas.trace_context import child_trace, derived_trace, trace_headers
@@ -68,7 +69,7 @@ async def follow(tmp_path: Path, headers: dict[str, str]) -> tuple[House, list[d
     async with (
         receiver,
         Server(settings, tmp_path / "rules") as server,
-        httpx.AsyncClient(base_url=server.address, trust_env=False, timeout=60) as client,
+        plain_async_client(base_url=server.address) as client,
     ):
         house = House(client, heads)
         (await client.post("/hooks/shop", json={"number": 1}, headers=headers)).raise_for_status()

@@ -41,7 +41,7 @@ async def test_what_is_missing_is_said_at_the_start_in_the_status_and_by_a_metri
     with caplog.at_level(logging.INFO):
         async with (
             Server(settings, file) as server,
-            plain_async_client(base_url=server.address, timeout=60) as client,
+            plain_async_client(base_url=server.address) as client,
         ):
             said = [record.getMessage() for record in caplog.records if record.name == module.__name__]
             assert said == [

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests import ports
 from tests.unit.actions.conftest import now, run_event, task, world
 
 __all__ = ["now", "run_event", "task", "world"]
@@ -91,6 +91,4 @@ def receiver() -> Iterator[Receiver]:
 @pytest.fixture
 def free_port() -> int:
     """A port that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    return ports.free_port()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,17 +16,12 @@ from tests import forks
 from tests.integration.served import Served, environment
 from tests.patience import eventually, limit
 from tests.plain_http import plain_client
+from tests.ports import free_port
 
 __all__ = ["DEPLOY", "Monitored"]
 
 DEPLOY = Path(__file__).parents[3] / "deploy"
 TOKEN = "alert-token-of-this-test-0123456789"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Monitored:

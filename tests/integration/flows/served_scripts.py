@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,16 +13,11 @@ from typing import Any
 
 from tests.integration.flows.programs import ROOT
 from tests.integration.served import environment
-from tests.patience import eventually, limit
+from tests.patience import SERVER_SETTINGS, eventually, limit
 from tests.plain_http import plain_client
+from tests.ports import free_port
 
-__all__ = ["ServedProgram", "free_port", "serving_program"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+__all__ = ["ServedProgram", "serving_program"]
 
 
 class ServedProgram:
@@ -40,7 +34,7 @@ class ServedProgram:
                 [sys.executable, str(file)],
                 cwd=cwd,
                 env={
-                    **environment(**told, WHENTHEN_DRAIN_GRACE="20s", **settings),
+                    **environment(**{**SERVER_SETTINGS, **told, "WHENTHEN_DRAIN_GRACE": "20s", **settings}),
                     "PYTHONPATH": str(ROOT),
                     "PYTHONUNBUFFERED": "1",
                     "XDG_STATE_HOME": str(cwd / "state"),
@@ -88,7 +82,7 @@ class ServedProgram:
 
     def http(self) -> Any:
         token = os.environ.get("WHENTHEN_API_TOKEN") or self._token()
-        return plain_client(base_url=self.url, headers={"Authorization": f"Bearer {token}"}, timeout=limit(30))
+        return plain_client(base_url=self.url, headers={"Authorization": f"Bearer {token}"})
 
     def _token(self) -> str:
         """As a command of the user finds it."""

@@ -170,7 +170,7 @@ def test_a_flow_out_of_time_kills_its_processes(tmp_path: Path) -> None:
         (tmp_path / str(os.getpid())).touch()
         threading.Event().wait()
 
-    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2), timeout_seconds=1.5)
+    @flow(task_runner=ProcessPoolTaskRunner(max_workers=2), timeout_seconds=limit(1))  # in which a process begins
     def run() -> None:
         endless.submit()
         endless.submit().wait()

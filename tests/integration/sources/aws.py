@@ -10,7 +10,8 @@ from typing import Any
 
 import boto3
 
-from tests.integration.sources.brokers import Program, free_port
+from tests.integration.sources.brokers import Program
+from tests.ports import free_port
 
 __all__ = ["ACCOUNT", "REGION", "Cloud", "cloud"]
 

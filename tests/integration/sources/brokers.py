@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from tests.patience import eventually
+from tests.ports import free_port
 
-__all__ = ["Program", "free_port", "mosquitto", "rabbitmq", "redis"]
+__all__ = ["Program", "mosquitto", "rabbitmq", "redis"]
 
 
 class Program:
@@ -54,12 +55,6 @@ class Program:
             os.killpg(self._process.pid, signal.SIGKILL)  # with what a script of it started
             self._process.wait()
             self._process = None
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def redis(folder: Path) -> Program:

@@ -92,6 +92,6 @@ async def reading(
     found = load_settings({"data_dir": folder / "data", "port": 0, **settings})
     async with (
         Server(found, file, roles=roles) as server,
-        plain_async_client(base_url=server.address, timeout=60) as client,
+        plain_async_client(base_url=server.address) as client,
     ):
         yield Reading(server, client)

@@ -115,7 +115,7 @@ async def hides_shortly(aws: Cloud) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", handle)
     runner = web.AppRunner(app, shutdown_timeout=1)
-    async with plain_async_client(timeout=60) as client:
+    async with plain_async_client() as client:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

@@ -13,9 +13,9 @@ import pytest
 
 from tests.integration.conftest import NatsServer
 from tests.integration.sources.aws import ACCOUNT, REGION, Cloud, cloud
-from tests.integration.sources.brokers import free_port
 from tests.integration.sources.reading import Reading, reading
 from tests.patience import until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.anyio
 

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 from aiohttp import web
 
@@ -168,7 +167,7 @@ async def guarded(aws: Cloud, accepted: list[str]) -> AsyncIterator[str]:
     app = web.Application()
     app.router.add_route("*", "/{tail:.*}", handle)
     runner = web.AppRunner(app, shutdown_timeout=1)
-    async with plain_async_client(timeout=httpx.Timeout(60)) as client:
+    async with plain_async_client() as client:
         await runner.setup()
         site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()

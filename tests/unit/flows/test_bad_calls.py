@@ -241,7 +241,7 @@ def test_a_task_that_blocks_in_c_past_its_time_ends_timed_out_at_once_and_its_th
     released = threading.Event()
     stopped: list[str] = []
 
-    @task(timeout_seconds=0.1)
+    @task(timeout_seconds=limit(0.1))
     def block() -> None:
         try:
             released.wait()  # waits in C for a lock: no exception reaches it
@@ -258,7 +258,7 @@ def test_a_task_that_blocks_in_c_past_its_time_ends_timed_out_at_once_and_its_th
     assert (state.name, state.type.value, state.message) == (
         "TimedOut",
         "FAILED",
-        "Task run exceeded timeout of 0.1 second(s)",
+        f"Task run exceeded timeout of {limit(0.1):g} second(s)",
     )
     assert isinstance(state.data, TaskRunTimeoutError)
     assert isinstance(state.data, TimeoutError)
@@ -271,7 +271,7 @@ def test_a_task_that_blocks_in_c_past_its_time_ends_timed_out_at_once_and_its_th
 def test_python_code_past_its_time_is_stopped() -> None:
     turns = [0]
 
-    @task(timeout_seconds=0.1, retries=1)
+    @task(timeout_seconds=limit(0.1), retries=1)
     def spin() -> None:
         try:
             while True:
@@ -398,7 +398,7 @@ def test_a_failing_flow_begins_nothing_more_but_waits_for_what_was_begun() -> No
     def run() -> None:
         work.map(range(5))
         eventually(lambda: begun)
-        threading.Timer(0.05, go.set).start()
+        threading.Timer(limit(0.05), go.set).start()
         raise ValueError("x")
 
     assert run(return_state=True).message == "Flow run encountered an exception: ValueError: x"

@@ -169,7 +169,7 @@ def test_every_run_of_a_cancelled_tree_has_a_last_state() -> None:
     def child() -> None:
         below.submit(spin.submit()).wait()
 
-    @flow(timeout_seconds=0.3, task_runner=ThreadPoolTaskRunner(max_workers=2))
+    @flow(timeout_seconds=limit(0.1), task_runner=ThreadPoolTaskRunner(max_workers=2))
     def root() -> None:
         below.map([spin.submit() for _ in range(4)])
         child()
@@ -249,7 +249,7 @@ def ended_by(task_timeout: float | None, work: Any) -> State[Any]:
     """The final state of a run of `work` whose own time is over, or else that of its flow."""
     seen: list[Any] = []
 
-    @flow(timeout_seconds=None if task_timeout else 0.2)
+    @flow(timeout_seconds=None if task_timeout else limit(0.1))
     def run() -> None:
         seen.append(task(work, timeout_seconds=task_timeout).submit())
         seen[0].wait()
@@ -259,7 +259,7 @@ def ended_by(task_timeout: float | None, work: Any) -> State[Any]:
     return state
 
 
-@pytest.mark.parametrize(("task_timeout", "name"), [(None, "Cancelled"), (0.1, "TimedOut")])
+@pytest.mark.parametrize(("task_timeout", "name"), [(None, "Cancelled"), (limit(0.1), "TimedOut")])
 def test_a_coroutine_is_cancelled_where_it_waits_and_may_await_to_clean_up(
     task_timeout: float | None, name: str
 ) -> None:
@@ -281,7 +281,7 @@ def test_a_coroutine_is_cancelled_where_it_waits_and_may_await_to_clean_up(
 
 
 @pytest.mark.takes(0.7)
-@pytest.mark.parametrize(("task_timeout", "name"), [(None, "Cancelled"), (0.1, "TimedOut")])
+@pytest.mark.parametrize(("task_timeout", "name"), [(None, "Cancelled"), (limit(0.1), "TimedOut")])
 def test_a_coroutine_that_does_not_await_is_stopped_all_the_same(task_timeout: float | None, name: str) -> None:
     ended = threading.Event()
 

@@ -233,7 +233,7 @@ def test_a_flow_out_of_time_stops_waiting(monkeypatch: pytest.MonkeyPatch) -> No
         finally:
             ended.set()
 
-    @flow(timeout_seconds=0.1)
+    @flow(timeout_seconds=limit(0.1))
     def impatient() -> None:
         wait.submit().wait()
 

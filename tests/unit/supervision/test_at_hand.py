@@ -7,6 +7,7 @@ import os
 
 import pytest
 
+from tests.patience import limit
 from whenthen.supervision.at_hand import TEXT_BYTES, AtHand, Item, Work, noted
 from whenthen.supervision.shared_page import Cause, SharedPage
 
@@ -77,7 +78,7 @@ async def test_what_the_work_raises_and_a_cancellation_of_it_pass_through() -> N
     with pytest.raises(asyncio.CancelledError):
         await task
     assert ended == ["cancelled"]
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(limit(5)):
         with pytest.raises(TimeoutError):
             async with asyncio.timeout(0.01):
                 await _awaiting(note, waits())

@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import threading
-import time
 from collections.abc import Iterator
 from typing import Any
 
-import httpx
 import pytest
 
+from tests.patience import eventually
+from tests.plain_http import plain_client
 from tests.unit.engine.http.http_fakes import FakeApi, app_over
 from whenthen.cli.client import ApiError, Client, quoted
 from whenthen.engine.http import ConnectionGate, ConnectionLimits, HttpServer, listen
@@ -46,9 +46,7 @@ def served() -> Iterator[tuple[FakeApi, str]]:
     server = HttpServer(app_over(api), drain_s=1, gate=gate)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
     thread.start()
-    until = time.monotonic() + 20
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.01)
+    eventually(lambda: server.started)
     yield api, url
     server.should_exit = True
     thread.join()
@@ -98,7 +96,8 @@ def test_every_route_takes_any_name_as_it_is(served: tuple[FakeApi, str], method
 
 def test_a_webhook_is_looked_up_by_the_name_that_was_sent(served: tuple[FakeApi, str]) -> None:
     _, url = served
-    for name in ("%2E%2E", "%2e", "a%20b"):
-        answer = httpx.post(f"{url}/hooks/{name}", json={})
-        assert answer.json()["error"]["message"].startswith("no webhook is named")
-    assert httpx.post(f"{url}/hooks/orders", json={}).status_code == 401
+    with plain_client() as client:
+        for name in ("%2E%2E", "%2e", "a%20b"):
+            answer = client.post(f"{url}/hooks/{name}", json={})
+            assert answer.json()["error"]["message"].startswith("no webhook is named")
+        assert client.post(f"{url}/hooks/orders", json={}).status_code == 401

@@ -8,7 +8,6 @@ import shutil
 import socket
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ import orjson
 import pytest
 from typer.testing import CliRunner
 
+from tests.patience import eventually
 from tests.unit.engine.http.http_fakes import FakeApi, app_over
 from whenthen.cli.client import Client, Unreachable
 from whenthen.cli.main import app
@@ -42,9 +42,7 @@ def url(certificate: Path) -> Iterator[str]:
     server = HttpServer(app_over(api, body_limit=100_000), drain_s=1, gate=gate, tls=ServerTls(certificate, None))
     thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listening])))
     thread.start()
-    until = time.monotonic() + 20
-    while not server.started and time.monotonic() < until:
-        time.sleep(0.01)
+    eventually(lambda: server.started)
     yield url
     server.should_exit = True
     thread.join()

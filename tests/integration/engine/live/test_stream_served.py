@@ -133,7 +133,7 @@ def test_a_stopping_server_tells_its_clients_and_waits_for_none(tmp_path: Path) 
 
 
 def test_who_never_reads_is_cut_off_and_takes_no_room(tmp_path: Path) -> None:
-    served = start(tmp_path, WHENTHEN_BODY_TIMEOUT="1s")
+    served = start(tmp_path, WHENTHEN_BODY_TIMEOUT=f"{limit(1):g}s")
     try:
         silent = connect(served, window=4096)
         eventually(lambda: clients(served) == 1)

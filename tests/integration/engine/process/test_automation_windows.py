@@ -40,7 +40,7 @@ async def test_windows_are_listed_with_their_keys_what_they_hold_and_when_they_e
     rules.mkdir()
     (rules / "rules.yaml").write_text(RULES)
     settings = load_settings({"data_dir": tmp_path / "data", "port": 0})
-    async with Server(settings, rules) as server, plain_async_client(base_url=server.address, timeout=30) as client:
+    async with Server(settings, rules) as server, plain_async_client(base_url=server.address) as client:
 
         async def windows(name: str, **query: Any) -> list[Any]:
             answer = await client.get(f"/api/automations/{name}/windows", params=query)

@@ -45,7 +45,7 @@ async def test_refused_request_is_kept_listed_and_sent_again_when_the_mapping_is
     file = tmp_path / "rules.yaml"
     file.write_text(rules("nmber"))
     settings = load_settings({"data_dir": tmp_path / "data", "port": 0})
-    async with Server(settings, file) as server, plain_async_client(base_url=server.address, timeout=60) as client:
+    async with Server(settings, file) as server, plain_async_client(base_url=server.address) as client:
         running = RunningServer(server, client)
         assert await send(client, {"number": 7, "card": "4111-secret"}) == 400
         assert await send(client, {"number": 8, "nmber": 8}) == 202
@@ -83,7 +83,7 @@ async def test_refused_request_is_kept_listed_and_sent_again_when_the_mapping_is
         assert len(await kept()) == 1
 
     file.write_text(rules("number"))
-    async with Server(settings, file) as server, plain_async_client(base_url=server.address, timeout=60) as client:
+    async with Server(settings, file) as server, plain_async_client(base_url=server.address) as client:
         running = RunningServer(server, client)
         other = (await client.post("/api/sources/resend", params={"source": "silent"})).json()
         assert other == {"sent": 0, "events": [], "refused": [], "next": None}

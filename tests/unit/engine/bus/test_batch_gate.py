@@ -6,6 +6,7 @@ import asyncio
 
 import pytest
 
+from tests.patience import limit
 from whenthen.engine.bus.request_client import BatchGate
 
 pytestmark = pytest.mark.anyio
@@ -72,5 +73,5 @@ async def test_a_batch_that_fails_leaves_the_gate() -> None:
     with pytest.raises(ValueError, match="no"):
         async with gate:
             raise ValueError("no")
-    async with asyncio.timeout(5), gate.closed():
+    async with asyncio.timeout(limit(5)), gate.closed():
         pass

@@ -9,6 +9,7 @@ import httpx
 import pytest
 from http_fakes import ANSWERS, FakeApi, app_over, client_of
 
+from tests.patience import limit
 from whenthen.engine.http.long_queries import AT_ONCE, MOST_WAITING
 
 PATHS = ("/api/why?automation=a&event=e", "/api/trace/e", "/api/record?firing=f")
@@ -42,7 +43,7 @@ class SlowApi(FakeApi):
 
 
 async def until_begun(api: SlowApi) -> None:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(limit(10)):
         while api.running < AT_ONCE:
             await asyncio.sleep(0)
 
