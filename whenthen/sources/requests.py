@@ -38,6 +38,7 @@ class Request:
     trace: dict[str, str] | None = None  #: that its events become part of
     raw_query: str = ""  #: as it came
     proven: bool = False  #: whether a webhook has verified it
+    proven_by: object | None = None  #: what has verified all of its proof by its head alone
     signed_at: str | None = None  #: what was signed beside its body, once it is verified
     from_proxy: bool = False  #: whether a trusted proxy sent it
 

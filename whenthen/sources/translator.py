@@ -32,6 +32,7 @@ from whenthen.sources.provider_mapping import VARIABLES, Additions, ProviderMapp
 from whenthen.sources.requests import Request, decode_body
 from whenthen.sources.verification import (
     ResolveSecret,
+    is_all_in_head,
     proof_headers,
     references,
     unreadable_secrets,
@@ -89,8 +90,11 @@ class WebhookTranslator:
         self._reserved_names = webhook.allow_reserved_names
         self._handshakes: Handshakes | None = None
         self._read: Callable[[Request, datetime, str | None], Translation]
+        provider = None if webhook.preset is None else find_provider(webhook.preset, providers)
+        self._verifications = _verifications(webhook, provider)
+        #: whether its requests are verified by public keys
+        self.needs_keys = any(isinstance(each, (SnsVerification, JwtVerification)) for each in self._verifications)
         if webhook.map is not None:
-            self._verifications = _verifications(webhook, None)
             if webhook.when is not None:
                 raise InvalidInput("belongs to a preset; write it as map.when here", path=("when",))
             self._read = CompiledMapping(
@@ -102,9 +106,7 @@ class WebhookTranslator:
                 ids=self._ids,
             ).translate
             return
-        assert webhook.preset is not None
-        provider = find_provider(webhook.preset, providers)
-        self._verifications = _verifications(webhook, provider)
+        assert provider is not None
         related = [{label: [text] for label, text in labels.items()} for labels in webhook.related]
         labels = {label: [text] for label, text in webhook.labels.items()}
         if provider.code is not None:
@@ -167,9 +169,10 @@ class WebhookTranslator:
             Refused: whatever its body is, it does not prove who it is from.
         """
         if self._verifications and not self._is_open(request):
-            verify_head(
-                request, self._verification_of(request), now=now, resolve_secret=self._resolve_secret, keys=self._keys
-            )
+            verification = self._verification_of(request)
+            verify_head(request, verification, now=now, resolve_secret=self._resolve_secret, keys=self._keys)
+            if is_all_in_head(verification):
+                request.proven_by = self
 
     @property
     def proof_headers(self) -> set[str]:
@@ -180,11 +183,6 @@ class WebhookTranslator:
     def proof(self) -> str:
         """How requests prove who they are, in a word or two; empty where they do not."""
         return ", ".join(dict.fromkeys(each.type for each in self._verifications))
-
-    @property
-    def needs_keys(self) -> bool:
-        """Whether its requests are verified by public keys."""
-        return any(isinstance(each, (SnsVerification, JwtVerification)) for each in self._verifications)
 
     def wanted_keys(self, request: Request, now: datetime) -> str | None:
         """The address of public keys that are to be fetched, and put into `keys`, before the request is verified; None: none are."""
@@ -207,9 +205,14 @@ class WebhookTranslator:
         """
         signed_at = None
         if self._verifications and not self._is_open(request):
-            signed_at = verify(
-                request, self._verification_of(request), now=now, resolve_secret=self._resolve_secret, keys=self._keys
-            )
+            if request.proven_by is not self:  # else `check_head` has seen all of its proof
+                signed_at = verify(
+                    request,
+                    self._verification_of(request),
+                    now=now,
+                    resolve_secret=self._resolve_secret,
+                    keys=self._keys,
+                )
             request.proven, request.signed_at = True, signed_at
             if type(self._verifications[0]) is SnsVerification:
                 found = self._confirmation(request, self._verifications[0])

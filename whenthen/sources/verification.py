@@ -37,13 +37,23 @@ from whenthen.sources.proofs import (
 )
 from whenthen.sources.requests import Request
 
-__all__ = ["ResolveSecret", "proof_headers", "references", "unreadable_secrets", "verify", "verify_head", "wanted_keys"]
+__all__ = [
+    "ResolveSecret",
+    "is_all_in_head",
+    "proof_headers",
+    "references",
+    "unreadable_secrets",
+    "verify",
+    "verify_head",
+    "wanted_keys",
+]
 
 #: the secret that a reference such as `env:NAME` stands for; raises when there is none
 ResolveSecret = Callable[[str], str]
 
 _UNREADABLE = (WhenthenError, OSError, LookupError, ValueError)
 _PLAIN = SigningKey()
+_ALL_IN_HEAD = (BearerVerification, BasicVerification)
 TWILIO_HEADER = "X-Twilio-Signature"
 
 
@@ -105,12 +115,18 @@ def verify_head(
 
     Called before the body is read, so that nobody has the server read one without credentials. Raises as `verify`.
     """
-    if type(verification) is HmacVerification:
-        check_signature_head(request, verification, now=now)
-    elif isinstance(verification, TwilioVerification):
+    kind = type(verification)
+    if kind is HmacVerification:
+        check_signature_head(request, cast(HmacVerification, verification), now=now)
+    elif kind is TwilioVerification:
         credential(request, TWILIO_HEADER)
-    elif not isinstance(verification, SnsVerification):  # whose proof is all in the body
+    elif kind is not SnsVerification:  # whose proof is all in the body
         verify(request, verification, now=now, resolve_secret=resolve_secret, keys=keys)
+
+
+def is_all_in_head(verification: Verification) -> bool:
+    """Whether `verify_head` sees all of the proof, and none of it depends on the time: a request need not be verified again."""
+    return type(verification) in _ALL_IN_HEAD
 
 
 def references(verification: Verification) -> list[str]:

@@ -53,11 +53,12 @@ class Item:
 class AtHand:
     """The note, in `words` (64 bits each) and `text`; in memory of its own when none is given."""
 
-    __slots__ = ("_text", "_words")
+    __slots__ = ("_text", "_words", "_written")
 
     def __init__(self, words: memoryview | None = None, text: memoryview | None = None) -> None:
         self._words = memoryview(bytearray(8 * 4)).cast("q") if words is None else words
         self._text = memoryview(bytearray(TEXT_BYTES)) if text is None else text
+        self._written: bytes | None = None  #: the text that is there
 
     def event(self, shard: int, position: int) -> None:
         """The event loop begins with a message of the event log."""
@@ -69,10 +70,12 @@ class AtHand:
     def begin(self, kind: Work, text: bytes) -> None:
         """The event loop begins with an action or a request."""
         words = self._words
-        length = min(len(text), TEXT_BYTES)
-        words[KIND] = 0
-        self._text[:length] = text[:length]
-        words[LENGTH] = length
+        if text != self._written:  # which it often is: of requests to one webhook
+            length = min(len(text), TEXT_BYTES)
+            words[KIND] = 0
+            self._text[:length] = text[:length]
+            words[LENGTH] = length
+            self._written = text
         words[KIND] = kind
 
     def nothing(self) -> None:

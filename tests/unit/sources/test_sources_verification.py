@@ -15,8 +15,8 @@ from pydantic import TypeAdapter
 
 from whenthen.schemas.errors import NotFound, Refused
 from whenthen.schemas.times import parse_time
-from whenthen.schemas.webhooks import Verification
-from whenthen.sources import Request, verify, verify_head
+from whenthen.schemas.webhooks import Verification, Webhook
+from whenthen.sources import Request, WebhookTranslator, verify, verify_head
 
 SECRETS = {
     "env:OLD": "old secret",
@@ -198,3 +198,37 @@ def test_headers_that_prove_nothing_are_refused_before_the_body_is_there(
     with pytest.raises(Refused) as caught:
         verify_head(request, verification, now=NOW, resolve_secret=resolve)
     assert caught.value.status == status
+
+
+def test_a_token_is_looked_at_once_for_a_request_and_again_by_other_rules() -> None:
+    asked: list[str] = []
+
+    def resolve_noted(reference: str) -> str:
+        asked.append(reference)
+        return SECRETS[reference]
+
+    def translator(token: str) -> WebhookTranslator:
+        fields = {"name": "hook", "verify": {"type": "bearer", "token": token}}
+        mapping = {"event": "made", "resource": {"id": "it"}}
+        return WebhookTranslator(Webhook.model_validate({**fields, "map": mapping}), resolve_secret=resolve_noted)
+
+    request = Request.of(headers={"authorization": "Bearer new secret"})
+    before = translator("env:NEW")
+    before.check_head(request, NOW)
+    request.body = BODY
+    assert len(before.translate(request, NOW).events) == 1
+    assert asked == ["env:NEW"]
+    assert request.proven
+    # the rules that are in force when the body is there want another token
+    with pytest.raises(Refused):
+        translator("env:OLD").translate(request, NOW)
+
+
+def test_a_signature_is_looked_at_again_when_the_body_is_there() -> None:
+    fields = {"name": "hook", "verify": HMAC, "map": {"event": "made", "resource": {"id": "it"}}}
+    translator = WebhookTranslator(Webhook.model_validate(fields), resolve_secret=resolve)
+    request = Request.of(headers={"x-signature": "sha256=" + sign()})
+    translator.check_head(request, NOW)
+    request.body = b'{"a": 2}'
+    with pytest.raises(Refused):
+        translator.translate(request, NOW)

@@ -23,6 +23,18 @@ def test_a_note_is_read_as_it_was_made() -> None:
     assert note.read() is None
 
 
+def test_the_text_is_that_of_the_last_note_whatever_came_between() -> None:
+    note = AtHand()
+    for text in ("one", "one", "another", "one"):
+        note.begin(Work.REQUEST, text.encode())
+        assert note.read() == Item(kind=Work.REQUEST, text=text)
+        note.event(1, 7)
+        assert note.read() == Item(kind=Work.EVENT, shard=1, position=7)
+        note.nothing()
+    note.begin(Work.ACTION, b"one")
+    assert note.read() == Item(kind=Work.ACTION, text="one")
+
+
 def test_a_long_text_is_cut() -> None:
     note = AtHand()
     note.begin(Work.REQUEST, b"x" * 5000)

@@ -10,8 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from datetime import datetime
 from typing import Any
 from urllib.parse import parse_qsl
@@ -22,7 +21,6 @@ from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send
 from whenthen.engine.http.api_port import Api
 from whenthen.engine.http.bodies import (
     BodyBudget,
-    BudgetShare,
     ClientGone,
     header,
     media_type,
@@ -67,6 +65,8 @@ _CLOUDEVENTS = "application/cloudevents-batch+json"
 _SPAN = "whenthen.span"  #: the span of a request, in its scope
 _AT_ONCE = 250  #: events of one request that are published at one time
 
+Answering = Coroutine[Any, Any, int | None]
+
 
 class Ingest:
     """Takes events. `clock` gives the time that an event is received, timezone-aware."""
@@ -98,19 +98,13 @@ class Ingest:
         self._reserved_names = allow_reserved_names
         self._spans = spans or Spans()
 
-    async def events(self, scope: Scope, receive: Receive, send: Send) -> int | None:
+    def events(self, scope: Scope, receive: Receive, send: Send) -> Answering:
         """Answer `POST /api/events`; gives the status that was sent."""
-        share = self._budget.share()
-        try:
-            if not self._spans.on:
-                return await self._events(scope, receive, send, share)
-            with self._spanned(scope, "POST /api/events") as span:
-                span.status = await self._events(scope, receive, send, share)
-                return span.status
-        finally:
-            share.give_back()
+        answering = self._events(scope, receive, send)
+        return self._spanned(scope, "POST /api/events", answering) if self._spans.on else answering
 
-    async def _events(self, scope: Scope, receive: Receive, send: Send, share: BudgetShare) -> int | None:
+    async def _events(self, scope: Scope, receive: Receive, send: Send) -> int | None:
+        share = self._budget.share()
         try:
             refuse_compressed(scope)
             kind = media_type(scope)
@@ -140,37 +134,36 @@ class Ingest:
             return None
         except Exception as error:  # noqa: BLE001 - each is answered; what nobody expected is logged and 500
             return await self._refuse(scope, send, error, "api")
-        return await self._publish(scope, send, events, "api")
+        else:
+            return await self._publish(scope, send, events, "api")
+        finally:
+            share.give_back()
 
     async def _accept_nothing(self, send: Send) -> int:
         """The answer to a batch of CloudEvents without any, which the specification allows."""
         await send_answer(send, _accepted(200, [], [], ()))
         return 200
 
-    async def hook(self, scope: Scope, receive: Receive, send: Send, name: str) -> int | None:
+    def hook(self, scope: Scope, receive: Receive, send: Send, name: str) -> Answering:
         """Answer a request to `/hooks/<name>`; gives the status that was sent."""
-        share = self._budget.share()
-        try:
-            if not self._spans.on:
-                return await self._hook(scope, receive, send, name, share)
-            known = name if name in self._api.hook_names() else "<name>"  # what is named otherwise is without bounds
-            with self._spanned(scope, f"{scope['method']} /hooks/{known}") as span:
-                span.status = await self._hook(scope, receive, send, name, share)
-                return span.status
-        finally:
-            share.give_back()
+        answering = self._hook(scope, receive, send, name)
+        if not self._spans.on:
+            return answering
+        known = name if name in self._api.hook_names() else "<name>"  # what is named otherwise is without bounds
+        return self._spanned(scope, f"{scope['method']} /hooks/{known}", answering)
 
-    @contextmanager
-    def _spanned(self, scope: Scope, name: str) -> Iterator[RequestSpan]:
-        """The span of a request, which `_publish` finds in its scope."""
+    async def _spanned(self, scope: Scope, name: str, answering: Answering) -> int | None:
+        """Answer a request, with its span, which `_publish` finds in its scope."""
         span = RequestSpan(self._spans, name, trace_of(scope), now_us=time.time_ns() // 1000)
         scope[_SPAN] = span
         try:
-            yield span
+            span.status = await answering
+            return span.status
         finally:
             span.end(now_us=time.time_ns() // 1000)
 
-    async def _hook(self, scope: Scope, receive: Receive, send: Send, name: str, share: BudgetShare) -> int | None:
+    async def _hook(self, scope: Scope, receive: Receive, send: Send, name: str) -> int | None:
+        share = self._budget.share()
         source = f"webhook:{name}"
         request: Request | None = None
         try:
@@ -222,16 +215,19 @@ class Ingest:
                 if isinstance(error, InvalidInput) and request is not None and request.proven:
                     self._api.keep_refused(name, request, error)
             return await self._refuse(scope, send, error, source)
-        self._api.heard(name)
-        if result.answer is not None:
-            await send_answer(send, _handshake(result.answer))
-            return result.answer.status
-        if result.confirm is not None:
-            self._api.confirm(name, result)
-        if not result.events:
-            await send_answer(send, _accepted(200, [], [], result.dropped))
-            return 200
-        return await self._publish(scope, send, result.events, source, result.dropped)
+        else:
+            self._api.heard(name)
+            if result.answer is not None:
+                await send_answer(send, _handshake(result.answer))
+                return result.answer.status
+            if result.confirm is not None:
+                self._api.confirm(name, result)
+            if not result.events:
+                await send_answer(send, _accepted(200, [], [], result.dropped))
+                return 200
+            return await self._publish(scope, send, result.events, source, result.dropped)
+        finally:
+            share.give_back()
 
     def _read(self, data: Any, trace: dict[str, str] | None) -> list[Event]:
         now = self._clock()

@@ -10,6 +10,7 @@ import ipaddress
 import math
 import time
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 from whenthen.engine.http.answers import HttpError, Scope
 from whenthen.schemas.webhooks import RateLimit
@@ -18,7 +19,10 @@ __all__ = ["RateLimits", "source_of"]
 
 MOST_SOURCES = 20_000  #: remembered at one time; beyond, those of longest ago are forgotten
 
+_MOST_CHARS = 45  #: of an address
+
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Key = tuple[str, RateLimit, str]  #: what is limited, by what, and for whom
 
 
@@ -113,13 +117,19 @@ def source_of(scope: Scope, proxies: Sequence[Network]) -> str:
     return str(address)
 
 
-def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+def _address(text: str) -> _Address | None:
+    text = text.strip("[]").partition("%")[0]
+    return _parsed(text) if len(text) <= _MOST_CHARS else None
+
+
+@lru_cache(maxsize=4096)  # nearly all requests come from few addresses, and parsing one takes longer than all else here
+def _parsed(text: str) -> _Address | None:
     try:
-        found = ipaddress.ip_address(text.strip("[]").partition("%")[0])
+        found = ipaddress.ip_address(text)
     except ValueError:
         return None
     return (found.ipv4_mapped or found) if isinstance(found, ipaddress.IPv6Address) else found
 
 
-def _trusted(address: ipaddress.IPv4Address | ipaddress.IPv6Address, proxies: Sequence[Network]) -> bool:
+def _trusted(address: _Address, proxies: Sequence[Network]) -> bool:
     return any(address in network for network in proxies)
