@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from whenthen.rules.compilation import Compilation, CompiledRule
 from whenthen.rules.documents import Places, read_document
 from whenthen.rules.plausibility.deployment_warnings import code_folder, deployment_warnings
+from whenthen.rules.plausibility.divided_sources import divided_sources
 from whenthen.rules.plausibility.entry_parameters import entry_file, entry_parameters, read_syntax
 from whenthen.rules.plausibility.implausible import implausible
 from whenthen.rules.references import (
@@ -308,6 +309,7 @@ def _examine(
     searches = [
         duplicates(named),
         unknown_names(parts, names_of(named), unread),
+        divided_sources(parts),
         stray_paths(parts, base),
         loops(parts),
     ]

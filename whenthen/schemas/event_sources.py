@@ -30,6 +30,7 @@ __all__ = [
     "RedisReading",
     "Source",
     "SqsReading",
+    "reader_name",
     "region_of",
 ]
 
@@ -281,6 +282,11 @@ Reading = Annotated[
     ],
     Field(discriminator="type"),
 ]
+
+
+def reader_name(source: str) -> str:
+    """What a source is called at a broker that has a place of each reader: a consumer and group of NATS, a session of MQTT."""
+    return "whenthen-" + re.sub(r"[^A-Za-z0-9_-]", "-", source)
 
 
 class Source(PresetUse):

@@ -28,14 +28,19 @@ _METRICS = {
 _ENDS = ["flow-run.Completed", "flow-run.Failed", "flow-run.Crashed", "flow-run.TimedOut"]
 
 
-def own_triggers(given: Iterable[Mapping[str, Any]], deployment: str) -> tuple[list[dict[str, Any]], list[str]]:
+def own_triggers(given: Iterable[Any], deployment: str) -> tuple[list[dict[str, Any]], list[str]]:
     """The triggers as `triggers:` of a deployment has them, and what there is to say of them.
 
     Raises:
-        InvalidInput: one has no counterpart; says which, and what to do.
+        InvalidInput: one is none, or has no counterpart; says which, and what to do.
     """
     found, notes = [], []
     for index, one in enumerate(given):
+        if not isinstance(one, Mapping):
+            raise InvalidInput(
+                f"trigger {index + 1} of deployment {deployment!r}: wanted a mapping, found {str(one)[:80]!r}",
+                path=("triggers", index),
+            )
         if isinstance(one.get("trigger"), Mapping):
             found.append(dict(one))
             continue

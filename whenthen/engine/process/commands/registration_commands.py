@@ -121,7 +121,13 @@ def _new(item: requests.GivenDeployment, index: int, served: bool, notes: list[s
     """A deployment of the request, read. What is said of its triggers is added to `notes`."""
     written = {name: value for name, value in item.rule.items() if name != "triggers"}
     name = str(written.get("name"))
-    given = [*(item.rule.get("triggers") or ()), *item.triggers]
+    of_rule = item.rule.get("triggers")
+    if of_rule is not None and not isinstance(of_rule, list):
+        raise InvalidInput(
+            f"deployment {name!r}: wanted a list of triggers, found {str(of_rule)[:80]!r}",
+            path=("deployments", index, "rule", "triggers"),
+        )
+    given = [*(of_rule or ()), *item.triggers]
     try:
         triggers, said = registered_triggers.own_triggers(given, name)
     except InvalidInput as error:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-import re
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from whenthen.engine.log_lines import one_line
 from whenthen.engine.sources.message_intake import MessageIntake, SourceTrouble
 from whenthen.schemas.base import REFERENCE
 from whenthen.schemas.errors import WhenthenError
-from whenthen.schemas.event_sources import MqttReading, RabbitReading, RedisReading
+from whenthen.schemas.event_sources import MqttReading, RabbitReading, RedisReading, reader_name
 from whenthen.sources.readings import SourceMessage
 
 __all__ = ["MqttEdge", "RabbitEdge", "RedisEdge"]
@@ -238,7 +237,7 @@ class MqttEdge(BrokerEdge):
     def __init__(self, reading: MqttReading, name: str, *, resolve_secret: Callable[[str], str]) -> None:
         self.remedy = f"check `url`, `username` and `password`, and that the user may subscribe to {reading.topic}"
         self._reading = reading
-        self._name = "whenthen-" + re.sub(r"[^A-Za-z0-9_-]", "-", name)
+        self._name = reader_name(name)
         self._resolve_secret = resolve_secret
 
     def connect(self, take: Callable[[Any], Any], failures: Any) -> Any:

@@ -7,7 +7,6 @@ alone is read in a queue group of that name, and has no acknowledgement at all.
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import Callable
 from typing import Any
 
@@ -21,7 +20,7 @@ from nats.js import JetStreamContext, api
 from whenthen.cancellation import end_task
 from whenthen.engine.sources.message_intake import MessageIntake, SourceTrouble
 from whenthen.schemas.base import REFERENCE
-from whenthen.schemas.event_sources import NatsReading
+from whenthen.schemas.event_sources import NatsReading, reader_name
 from whenthen.sources.readings import SourceMessage
 
 __all__ = ["NatsEdge"]
@@ -37,7 +36,7 @@ _OURS = frozenset({"events", "ticks", "skips", "engine", "rules", "pauses", "rul
 class NatsEdge:
     def __init__(self, reading: NatsReading, name: str, *, resolve_secret: Callable[[str], str]) -> None:
         self._reading = reading
-        self._group = "whenthen-" + re.sub(r"[^A-Za-z0-9_-]", "-", name)
+        self._group = reader_name(name)
         self._resolve_secret = resolve_secret
 
     async def run(self, intake: MessageIntake) -> None:
