@@ -10,6 +10,7 @@ from whenthen.history.database import Database, HistoryUnavailable
 from whenthen.history.history_queries import HistoryPage, HistoryQuery, HistoryReader
 from whenthen.history.history_retention import HistoryStats, Keep, Retention, read_stats
 from whenthen.history.projection import Cursor, CursorMoved, Projection, read_cursors
+from whenthen.history.row_counts import RowCounts
 from whenthen.schemas.history_rows import Message, Rows, message_rows
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Message",
     "Projection",
     "Retention",
+    "RowCounts",
     "Rows",
     "message_rows",
     "read_cursors",

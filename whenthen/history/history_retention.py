@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -14,6 +14,7 @@ from sqlalchemy.engine import Connection
 from whenthen.history import history_tables as tables
 from whenthen.history.database import Database
 from whenthen.history.history_queries import column_names
+from whenthen.history.row_counts import RowCount, count_rows
 from whenthen.schemas.history_rows import HOUR_US, event_marks
 
 __all__ = ["STEP_ROWS", "HistoryStats", "Keep", "Retention", "TableStats", "read_stats"]
@@ -113,6 +114,7 @@ class TableStats:
     """How much a table holds."""
 
     rows: int  #: of PostgreSQL an estimate
+    more: bool = False  #: there are more than `rows`; how many is being counted
     oldest_us: int | None = None
     newest_us: int | None = None
 
@@ -127,8 +129,8 @@ class HistoryStats:
     cursors: tuple[Mapping[str, Any], ...] = ()
 
 
-def read_stats(database: Database) -> HistoryStats:
-    """Count everything; of a large SQLite database that takes a while. Raises `HistoryUnavailable`."""
+def read_stats(database: Database, count: Callable[[Connection, sa.Table], RowCount] = count_rows) -> HistoryStats:
+    """Without a `count` of its own everything is counted; of a large SQLite database that takes a while. Raises `HistoryUnavailable`."""
     found: dict[str, TableStats] = {}
     with database.reading() as connection:
         for table in tables.metadata.sorted_tables:
@@ -142,7 +144,8 @@ def read_stats(database: Database) -> HistoryStats:
                     for order in (age.asc(), age.desc())
                 ]
                 oldest, newest = ends
-            found[str(table.name)] = TableStats(rows=_count(connection, table), oldest_us=oldest, newest_us=newest)
+            rows, more = count(connection, table)
+            found[str(table.name)] = TableStats(rows=rows, more=more, oldest_us=oldest, newest_us=newest)
         names = column_names(tables.cursors)
         cursors = [dict(zip(names, row, strict=True)) for row in connection.execute(sa.select(tables.cursors))]
         if database.is_sqlite:
@@ -151,13 +154,3 @@ def read_stats(database: Database) -> HistoryStats:
         else:
             size = connection.execute(sa.text("SELECT pg_database_size(current_database())")).scalar() or 0
     return HistoryStats(where=database.where, bytes=int(size), tables=found, cursors=tuple(cursors))
-
-
-def _count(connection: Connection, table: sa.Table) -> int:
-    if connection.dialect.name == "postgresql":
-        estimate = connection.execute(
-            sa.text("SELECT reltuples FROM pg_class WHERE oid = CAST(:name AS regclass)"), {"name": table.name}
-        ).scalar()
-        if estimate is not None and estimate > 100_000:
-            return int(estimate)
-    return int(connection.execute(sa.select(sa.func.count()).select_from(table)).scalar() or 0)

@@ -25,6 +25,7 @@ from tests.contract.history.history_messages import (
     run,
     task,
 )
+from tests.patience import eventually
 from whenthen.history import (
     CursorMoved,
     Database,
@@ -33,8 +34,10 @@ from whenthen.history import (
     Keep,
     Projection,
     Retention,
+    RowCounts,
     Rows,
     read_stats,
+    row_counts,
 )
 from whenthen.history.history_tables import DAY_LEVELS, event_marks, metadata, tallies
 from whenthen.schemas.decision_records import DecisionBatch, DecisionRow
@@ -435,3 +438,29 @@ def test_stats_say_how_much_there_is_and_how_far_it_is(database: Database) -> No
     assert (stats.tables["events"].rows, stats.tables["events"].oldest_us) == (2, START_US + 1_000_000)
     assert [(each["stream"], each["taken"]) for each in stats.cursors] == [("EVENTS", 2)]
     assert stats.bytes > 0
+
+
+def test_rows_of_a_large_table_are_counted_beside_and_now_and_then(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(row_counts, "AT_ONCE", 3)
+    now = 0.0
+    counts = RowCounts(database, lambda: now)
+    projection = Projection(database)
+
+    def rows() -> tuple[int, bool]:
+        found = read_stats(database, counts.count).tables["events"]
+        return found.rows, found.more
+
+    try:
+        project(projection, "EVENTS", *(event(seq) for seq in range(1, 4)))
+        assert rows() == (3, False)
+        project(projection, "EVENTS", event(4), event(5))
+        assert rows() == (3, True)
+        eventually(lambda: rows() == (5, False))
+        project(projection, "EVENTS", event(6))
+        assert rows() == (5, False)
+        now += row_counts.KEPT_S + 1
+        eventually(lambda: rows() == (6, False))
+    finally:
+        counts.close()

@@ -20,7 +20,7 @@ __all__ = ["add_commands"]
 
 TABLES = (
     Column(title="TABLE", value="name"),
-    Column(title="ROWS", value="rows", shape=Shape.NUMBER),
+    Column(title="ROWS", value=lambda table: f"{'over ' if table['more'] else ''}{table['rows']}", shape=Shape.NUMBER),
     Column(title="OLDEST", value=local_time("oldest")),
     Column(title="NEWEST", value=local_time("newest")),
 )

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import logging
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -21,7 +22,7 @@ from nats.aio.msg import Msg
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.subjects import HISTORY_QUESTIONS
 from whenthen.engine.projection.history_lag import HistoryLag
-from whenthen.history import Database, HistoryQuery, HistoryReader, read_stats
+from whenthen.history import Database, HistoryQuery, HistoryReader, RowCounts, read_stats
 from whenthen.schemas.errors import WhenthenError
 
 __all__ = ["HistoryService"]
@@ -42,6 +43,7 @@ class HistoryService:
         self._database = database
         self._lag = lag
         self._reader = HistoryReader(database)
+        self._rows = RowCounts(database, time.monotonic)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="history questions")
         self._waiting: set[asyncio.Task[None]] = set()
         self._questions: Mapping[str, Callable[[dict[str, Any]], Any]] = {
@@ -68,6 +70,7 @@ class HistoryService:
     def close(self) -> None:
         """End the threads after what they do now."""
         self._threads.shutdown(wait=True, cancel_futures=True)
+        self._rows.close()
 
     async def _take(self, message: Msg) -> None:
         if message.data == LAG_QUESTION:  # it reads no database, and is asked where one that is locked shows
@@ -116,7 +119,7 @@ class HistoryService:
         return parts[question["of"]](question["id"])
 
     def _stats(self, _: dict[str, Any]) -> dict[str, Any]:
-        found = dataclasses.asdict(read_stats(self._database))
+        found = dataclasses.asdict(read_stats(self._database, self._rows.count))
         behind = self._lag.now()
         for cursor in found["cursors"]:
             cursor["behind"] = behind.get((cursor["stream"], cursor["shard"]))

@@ -47,6 +47,9 @@ class HistoryTable(AnswerModel):
 
     name: str
     rows: int
+    """Of a large table as they were counted last, some minutes ago."""
+    more: bool = False
+    """There are more than `rows`; how many is being counted."""
     oldest: str | None
     newest: str | None
 

@@ -102,6 +102,7 @@ class HistoryQuestions:
                 answers.HistoryTable(
                     name=name,
                     rows=table["rows"],
+                    more=table.get("more", False),
                     oldest=format_us(table["oldest_us"]) if table["oldest_us"] else None,
                     newest=format_us(table["newest_us"]) if table["newest_us"] else None,
                 )
