@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 import threading
 import time
@@ -14,9 +15,11 @@ from hypothesis import strategies as st
 
 from tests.patience import eventually, limit
 from whenthen import flow, task
+from whenthen.flows.execution import thread_pool
 from whenthen.flows.execution.cancel_scope import GATES, CancelScope, StopGate, Stopped
 from whenthen.flows.execution.reporter import REPORTER
 from whenthen.flows.execution.steps import Pause
+from whenthen.flows.execution.thread_pool import WorkerPool
 from whenthen.flows.execution.timed_call import call_within, run_coroutine
 from whenthen.states import State
 from whenthen.task_runners import ThreadPoolTaskRunner
@@ -380,3 +383,59 @@ def test_a_stop_just_before_the_gate_is_closed_leaves_it_closed(monkeypatch: pyt
     with pytest.raises(Stopped):
         call_within(limit(60), lambda: None, (), {}, expired=TimeoutError, scope=None)
     assert [gate.is_open for gate in gates] == [False, False]
+
+
+def test_a_coroutine_that_is_begun_after_its_thread_has_lost_a_stop_is_cancelled(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(thread_pool, "GRACE_S", limit(20))
+    ended = threading.Event()
+
+    async def goes_on() -> None:
+        try:
+            while True:
+                await asyncio.sleep(0.001)
+        finally:
+            ended.set()
+
+    def loses_the_stop() -> Any:
+        with contextlib.suppress(Stopped):  # as the interpreter does in the callback of a weak reference
+            while True:
+                time.sleep(0.001)
+        return goes_on()
+
+    assert ended_by(None, loses_the_stop).name == "Cancelled"
+    assert ended.is_set()
+
+
+def test_the_threads_of_a_subflow_are_told_to_stop_by_a_thread_that_is_not_stopped_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    seen: list[bool] = []
+    close = WorkerPool.close
+
+    def noted(pool: WorkerPool, *, cancel: bool) -> None:
+        gate = GATES.gate
+        seen.append(gate is not None and gate.is_open)
+        close(pool, cancel=cancel)
+
+    monkeypatch.setattr(WorkerPool, "close", noted)
+
+    @task
+    def inner() -> int:
+        return 1
+
+    @flow
+    def child() -> int:
+        return inner.submit().result(timeout=limit(60))
+
+    @task
+    def outer() -> int:
+        return child()
+
+    @flow
+    def root() -> int:
+        return outer.submit().result(timeout=limit(60))
+
+    assert root() == 1
+    assert seen == [False, False]

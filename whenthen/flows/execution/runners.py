@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import nullcontext
 from contextvars import copy_context
 from typing import TYPE_CHECKING, Any
 
 from whenthen.flows.definitions.mapped_arguments import mapped
+from whenthen.flows.execution.cancel_scope import GATES
 from whenthen.flows.execution.run_contexts import place_given_away
 from whenthen.flows.execution.run_moves import waited_for
 from whenthen.flows.execution.task_engine import TaskCall
@@ -97,9 +99,11 @@ class ThreadPoolTaskRunner(TaskRunner):
 
     def close(self, cancel: bool) -> None:
         pool, self._pool = self._pool, None
-        if pool is not None:
-            with place_given_away():
-                pool.close(cancel=cancel)
+        if pool is None:
+            return
+        gate = GATES.gate  # a thread of another pool, which may be told to stop, has first to tell those of this one
+        with nullcontext() if gate is None else gate.closed(), place_given_away():
+            pool.close(cancel=cancel)
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self) and self.max_workers == other.max_workers

@@ -450,7 +450,12 @@ class WorkerPool:
                     return
                 for worker in self._workers:
                     run = worker.ident, id(worker.item)
-                    if worker.item is not None and worker.ident != own and tell_at.get(run, now) <= now:
+                    if worker.item is None or worker.ident == own:
+                        continue
+                    coroutine = (
+                        worker.gate.coroutine
+                    )  # one that was begun since: a stop is lost in the callback of a weak reference
+                    if tell_at.get(run, now) <= now or (coroutine is not None and not coroutine.asked):
                         tell_at[run] = math.inf
                         gates.append((run, worker.gate))
             for run, gate in gates:  # coroutines before others: that is a call
