@@ -64,16 +64,17 @@ def redis(folder: Path) -> Program:
     return Program([*words, "--bind", "127.0.0.1", "--save", ""], port, folder / "log")
 
 
-def mosquitto(folder: Path, *, passwords: Path | None = None) -> Program:
-    """With a file of `passwords` nobody else is let in."""
+def mosquitto(folder: Path, *, passwords: Path | None = None, much: bool = False) -> Program:
+    """With a file of `passwords` nobody else is let in. One for `much` keeps any number of messages, and writes to its file now and then alone."""
     folder.mkdir()
     who = "allow_anonymous true" if passwords is None else f"allow_anonymous false\npassword_file {passwords}"
     port = free_port()
     program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
     file = folder / "mosquitto.conf"
+    kept = "autosave_interval 1\nautosave_on_changes true\n"
     file.write_text(
-        f"listener {port} 127.0.0.1\n{who}\npersistence true\npersistence_location {folder}/\n"
-        "autosave_interval 1\nautosave_on_changes true\nuser root\n"
+        f"listener {port} 127.0.0.1\n{who}\npersistence true\npersistence_location {folder}/\nuser root\n"
+        + ("max_queued_messages 0\n" if much else kept)
     )
     return Program([program, "-c", file], port, folder / "log")
 

@@ -13,6 +13,9 @@ import zmqtt
 from tests.integration.sources.brokers import Program, mosquitto
 from tests.integration.sources.reading import reading
 from tests.patience import until
+from whenthen.engine.bus.connection import Bus
+from whenthen.engine.bus.datadir import embedded_url
+from whenthen.engine.bus.streams import EVENTS
 
 pytestmark = [pytest.mark.anyio, pytest.mark.requires("mosquitto")]
 
@@ -62,6 +65,36 @@ sources:
         await publish(server.port, 22)
         events = await here.come(23, within_s=60)
         assert sorted(int(each["resource"]["id"][6:]) for each in events) == list(range(23))
+
+
+@pytest.mark.takes(20)
+async def test_more_than_a_client_keeps_of_a_session_is_read_when_the_source_comes_back(tmp_path: Path) -> None:
+    count = 1200
+    server = mosquitto(tmp_path / "mosquitto", much=True)
+    server.start()
+    text = f"""
+sources:
+  - name: gauges
+    read: {{type: mqtt, url: "mqtt://127.0.0.1:{server.port}", topic: "gauges/+"}}
+    map: {{event: gauge.read, resource: {{id: "gauge.{{{{ body.n }}}}"}}, id: $.body.n}}
+"""
+    try:
+        async with reading(tmp_path, text) as here:
+            await here.becomes("gauges", "reading")
+        await publish(server.port, *range(count))
+        async with reading(tmp_path, text) as here:
+
+            async def all_came() -> bool:
+                info = await bus.js.stream_info(EVENTS, subjects_filter="events.gauge.read")
+                return (info.state.subjects or {}) == {"events.gauge.read": count}
+
+            bus = Bus(embedded_url(tmp_path / "data"))
+            await bus.connect()
+            await until(all_came, within_s=60)
+            await bus.close()
+            assert (await here.becomes("gauges", "reading"))["problems"] == []
+    finally:
+        server.kill()
 
 
 async def test_more_than_a_broker_gives_at_one_time_waits_for_a_source_that_comes_back(

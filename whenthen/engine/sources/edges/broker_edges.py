@@ -7,6 +7,7 @@ anew by whoever runs the edge, so that one thing alone decides when that is trie
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import sys
@@ -107,8 +108,9 @@ class BrokerEdge(ABC):
                 if not failures.first.done():
                     intake.reads()
                 while not failures.first.done():
-                    ping = asyncio.ensure_future(broker.ping(timeout=PING_S))
-                    if not await asyncio.shield(ping):
+                    ping, before = asyncio.ensure_future(broker.ping(timeout=PING_S)), intake.watch.messages
+                    # what gives messages is there: behind many of them an answer may take long
+                    if not await asyncio.shield(ping) and intake.watch.messages == before:
                         break
                     async with asyncio.timeout(START_S):
                         await self.check(broker)
@@ -261,6 +263,8 @@ class MqttEdge(BrokerEdge):
             clean_session=False,
             session_expiry_interval=SESSION_S,
             # no receive_maximum: mosquitto gives a session that comes back more than that, and the client ends the connection then
+            # of what a broker gives before the subscription is there; beyond a limit the client ends the connection, and each one after it
+            session_replay_buffer_size=0,
             keepalive=KEEPALIVE_S,
             reconnect=zmqtt.ReconnectConfig(enabled=False),
             mqtt_connect_timeout=START_S,
@@ -270,6 +274,13 @@ class MqttEdge(BrokerEdge):
         )
         broker.subscriber(reading.topic, qos=QoS(reading.qos), decoder=_as_it_is, ack_policy=AckPolicy.MANUAL)(take)
         return broker
+
+    async def prepare(self, broker: Any) -> None:
+        """Make room for all that a session has, at most 65,535 messages that wait for an acknowledgement. FastStream has room for 1,000 and
+        takes none before its subscription is there, which comes behind them: with more it would wait for ever.
+        """
+        client = await broker.connect()
+        client.subscribe = functools.partial(client.subscribe, receive_buffer_size=0)
 
     async def leave(self, broker: Any) -> None:
         """Disconnect first: FastStream ends the subscription when it stops, and a session without one keeps no messages."""
