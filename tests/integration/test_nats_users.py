@@ -235,9 +235,7 @@ sources:
     read: {{type: nats, url: '{theirs.url}', stream: ORDERS, existing: report}}
     map: {{event: order.placed, resource: {{id: "order.{{{{ body.n }}}}"}}}}
 """)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     with (
         ExitStack() as started,
         plain_client(base_url=f"http://127.0.0.1:{port}", headers={"Authorization": f"Bearer {TOKEN}"}) as client,
