@@ -7,6 +7,7 @@ names of `tests.machine.REQUIREMENTS`. `quick` is given here, by folder, to what
 from __future__ import annotations
 
 import gc
+import signal
 from collections import Counter
 from collections.abc import Generator, Iterator
 from typing import Any
@@ -39,6 +40,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if (
+        signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    ):  # as in the background of a shell; what tests start would ignore it, too
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     config.addinivalue_line("markers", "quick: pure, a matter of milliseconds; given by folder, where `takes` is not")
     config.addinivalue_line("markers", "takes(seconds): about how long it takes on an idle machine")
     config.addinivalue_line("markers", "requires(*names): what the machine must have, see tests/machine.py")

@@ -200,10 +200,10 @@ def q14_timeouts():
 @case
 def q15_timeout_is_retried():
     n = []
-    @task(timeout_seconds=0.3, retries=1)
+    @task(timeout_seconds=1.5, retries=1)
     def t():
         n.append(1)
-        if len(n) < 2: time.sleep(0.5); time.sleep(0.5)
+        if len(n) < 2: time.sleep(1); time.sleep(1)
         return "ok"
     @flow
     def f(): return t()
@@ -348,7 +348,7 @@ def q27_futures_of_a_list():
     @task
     def t(n):
         if n < 0: raise ValueError(n)
-        time.sleep(n / 10); return n
+        time.sleep(n / 2); return n
     @flow
     def f():
         fs = t.map([2, 0, 1])
@@ -360,7 +360,7 @@ def q27_futures_of_a_list():
 @case
 def q28_result_timeouts():
     @task
-    def t(): time.sleep(1); return 1
+    def t(): time.sleep(3); return 1
     @flow
     def f():
         x = t.submit()
@@ -379,7 +379,7 @@ def q29_done_callback():
     def t(): return 3
     @flow
     def f():
-        x = t.submit(); x.add_done_callback(lambda fut: seen.append(fut is x)); x.wait(); time.sleep(0.1)
+        x = t.submit(); x.add_done_callback(lambda fut: seen.append(fut is x)); x.wait(); time.sleep(1)
     f()
     return seen
 
@@ -1095,10 +1095,10 @@ def q84_cached_results_in_a_transaction():
 def q85_a_failing_flow_and_its_submitted_tasks():
     done = []
     @task
-    def t(i): time.sleep(0.3); done.append(i)
+    def t(i): time.sleep(2); done.append(i)
     @flow
     def f():
-        t.submit(1); time.sleep(0.1); raise ValueError()
+        t.submit(1); time.sleep(1); raise ValueError()
     s = f(return_state=True)
     return s.name, done
 

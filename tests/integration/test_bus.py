@@ -85,7 +85,7 @@ async def test_publishing_while_the_server_is_killed_fails_or_is_stored_but_neve
 
 
 async def test_a_server_that_hangs_gives_an_error_within_the_time_limit(nats_server: NatsServer) -> None:
-    bus = Bus(nats_server.url, publish_timeout_s=0.5)
+    bus = Bus(nats_server.url, publish_timeout_s=limit(0.5))
     await bus.connect()
     await ensure_streams(bus.js, StreamSettings())
     nats_server.freeze()

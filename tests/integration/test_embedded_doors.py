@@ -17,6 +17,7 @@ import nats.errors
 import pytest
 
 from tests.integration.conftest import NatsServer
+from tests.patience import limit
 from whenthen.engine.bus.connection import Bus
 from whenthen.engine.bus.datadir import SYSTEM_FILE, Login, embedded_url, find_login, keep_login, read_login
 from whenthen.engine.bus.embedded import EmbeddedServer
@@ -120,7 +121,7 @@ async def test_the_engine_is_not_let_into_the_system_account(server: EmbeddedSer
 
 async def test_a_client_without_the_login_is_told_what_to_name(server: EmbeddedServer) -> None:
     with pytest.raises(SetupError, match=r"Authorization Violation.*nats_credentials"):
-        await Bus(server.url).connect(timeout_s=0.3)
+        await Bus(server.url).connect(timeout_s=limit(0.4))
 
 
 async def test_its_files_are_the_owners_alone(server: EmbeddedServer) -> None:

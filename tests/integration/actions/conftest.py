@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import ports
+from tests.patience import limit
 from tests.unit.actions.conftest import now, run_event, task, world
 
 __all__ = ["now", "run_event", "task", "world"]
@@ -55,7 +56,7 @@ def receiver() -> Iterator[Receiver]:
             headers = {name.lower(): value for name, value in self.headers.items()}
             found.requests.append(Request(self.command, self.path, headers, body))
             if found.hold:
-                found.release.wait(timeout=30)
+                found.release.wait(timeout=limit(30))
             try:
                 self.send_response(found.status)
                 for name, value in found.headers.items():

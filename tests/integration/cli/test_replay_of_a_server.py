@@ -12,7 +12,7 @@ import pytest
 
 from tests import forks
 from tests.integration.served import TOKEN, Served, environment, serving
-from tests.patience import eventually
+from tests.patience import eventually, limit
 
 pytestmark = pytest.mark.takes(15)
 
@@ -117,6 +117,6 @@ def test_a_reader_that_has_enough_is_no_fault_of_the_file(tmp_path: Path) -> Non
     with open(writing, "wb", buffering=0) as printed, (tmp_path / "said").open("w+b") as said:
         words = ["replay", "rules.yaml", "--events", "events.jsonl"]
         process = forks.start(words, env=environment(), stdout=printed, stderr=said, cwd=tmp_path)
-        process.wait(60)
+        process.wait(limit(60))
         said.seek(0)
         assert said.read() == b""

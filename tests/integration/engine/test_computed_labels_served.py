@@ -41,7 +41,7 @@ def test_a_label_is_computed_alike_for_windows_actions_and_a_replay(tmp_path: Pa
         served.emit("up", {"text": "x"}, id="no-key")
         served.emit("up", {"text": "x"}, id="large-0", resource={"id": "r", "key": "big/a", "site": "b"})
         eventually(lambda: len(names(served)) == 1)
-        assert "condition_error" in served.reasons("folders")
+        eventually(lambda: "condition_error" in served.reasons("folders"))
         served.kill()
         served = Served(tmp_path)
         served.wait_until_ready()

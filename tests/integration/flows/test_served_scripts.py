@@ -244,8 +244,11 @@ def test_two_processes_of_one_script_share_the_work(server: Served, tmp_path: Pa
     with serving_program(file, cwd=tmp_path, **at_hand(server)) as first:
         with serving_program(file, cwd=tmp_path, **at_hand(server)) as second:
             assert "= deployment twin/d: as it was" in second.output
-            here = [each for each in server.get("/api/workers") if each["pool"] == "served:twin.d"]
-            assert len(here) == 2
+
+            def here() -> list[dict[str, Any]]:
+                return [each for each in server.get("/api/workers") if each["pool"] == "served:twin.d"]
+
+            eventually(lambda: len(here()) == 2)
             assert first.interrupt() == 0
         assert not [each for each in server.get("/api/deployments/twin%2Fd")["schedules"] if each["paused"]]
 

@@ -61,7 +61,7 @@ def test_a_history_whose_process_is_killed_goes_on_in_the_other_one(tmp_path: Pa
             server.emit("thing.seen", id=id)
         eventually(lambda: kept(server) == sorted(ids))
         eventually(lambda: fired(server) == 20)
-        assert "the history has lost its own process" in str(server.get("/api/status")["notes"])
+        eventually(lambda: "the history has lost its own process" in str(server.get("/api/status")["notes"]))
         assert f"the process of the history ({pid}) is gone: it was ended by SIGKILL" in server.log.read_text()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.integration.served import Served
-from tests.patience import eventually
+from tests.patience import eventually, limit
 
 RULES = """
 automations:
@@ -74,7 +74,7 @@ def test_an_event_of_yesterday_fires_today(tmp_path: Path) -> None:
 
 def test_a_pause_with_an_end_is_shown_survives_a_restart_and_ends_by_itself(tmp_path: Path) -> None:
     server = serving(tmp_path)
-    body = {"for": "3s", "reason": "they flood us", "by": "ada"}
+    body = {"for": f"{limit(2):g}s", "reason": "they flood us", "by": "ada"}
     state = server.http.post("/api/automations/pings/pause", json=body).raise_for_status().json()
     assert (state["state"], state["pause"]["reason"], state["pause"]["by"]) == ("paused", "they flood us", "ada")
     assert server.get("/api/status")["paused"]["pings"] == state["pause"]

@@ -40,7 +40,7 @@ def test_a_pool_has_a_limit_and_is_paused_by_an_action(tmp_path: Path) -> None:
         assert pool()["deployments"] == ["long"]
         workers = eventually(lambda: pool()["workers"])
         assert [(each["lost"], each["concurrency"]) for each in workers] == [(False, 4)]
-        assert {each["pool"] for each in server.get("/api/workers")} == {"heavy", "default"}
+        eventually(lambda: {each["pool"] for each in server.get("/api/workers")} == {"heavy", "default"})
 
         server.emit("machine.hot")
         eventually(lambda: pool()["paused"])
