@@ -39,7 +39,8 @@ def input_questions(schema: Mapping[str, Any] | None) -> list[Question]:
     parts = _parts(schema)
     if parts is None:
         return [_question(PREFIX, "Input", _resolved(schema, schema), required=True)]
-    needed = _schema_of(schema).get("required") or ()
+    needed = _schema_of(schema).get("required")
+    needed = needed if isinstance(needed, list) else []
     return [
         _question(PREFIX + name, str(part.get("title") or name), part, required=name in needed)
         for name, part in parts.items()

@@ -6,7 +6,7 @@ Called by the page of a run. Markdown stands as it was written; an image is a li
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -50,8 +50,8 @@ def _shown(artifact: Any) -> ShownArtifact:
     if artifact.type == "progress" and isinstance(data, int | float) and not isinstance(data, bool):
         return ShownArtifact(**known, percent=max(0.0, min(100.0, float(data))))
     if artifact.type == "table" and (table := _table(data)) is not None:
-        columns, rows = table
-        return ShownArtifact(**known, columns=columns, rows=rows[:MOST_ROWS], left_out=max(0, len(rows) - MOST_ROWS))
+        columns, rows, left_out = table
+        return ShownArtifact(**known, columns=columns, rows=rows, left_out=left_out)
     if artifact.type == "image" and isinstance(data, str) and _is_web(data):
         return ShownArtifact(**known, text=data[:MOST_CELL_CHARS], href=data)
     text = data if isinstance(data, str) else orjson.dumps(data, option=orjson.OPT_INDENT_2, default=str).decode()
@@ -69,8 +69,9 @@ def _is_web(address: str) -> bool:
         return False
 
 
-def _table(data: Any) -> tuple[list[str], list[list[str]]] | None:
-    """Columns and rows of a table as it is kept: JSON of a list of objects or of lists, or of an object of columns."""
+def _table(data: Any) -> tuple[list[str], list[list[str]], int] | None:
+    """Columns and the first rows of a table as it is kept, and how many rows more there are: JSON of a list of objects or of lists, or of an
+    object of columns."""
     try:
         found = orjson.loads(data) if isinstance(data, str) else data
     except orjson.JSONDecodeError:
@@ -78,16 +79,24 @@ def _table(data: Any) -> tuple[list[str], list[list[str]]] | None:
     if isinstance(found, Mapping) and found and all(isinstance(column, list) for column in found.values()):
         names = list(found)[:MOST_COLUMNS]
         longest = max(len(found[name]) for name in names)
-        cells = [[found[name][at] if at < len(found[name]) else None for name in names] for at in range(longest)]
-        return [str(name) for name in names], [[_cell(one) for one in row] for row in cells]
+        made = [
+            [found[name][at] if at < len(found[name]) else None for name in names]
+            for at in range(min(longest, MOST_ROWS))
+        ]
+        return [str(name) for name in names], _cells(made), max(0, longest - MOST_ROWS)
     if not isinstance(found, list) or not found:
         return None
-    if all(isinstance(row, Mapping) for row in found):
-        names = list(dict.fromkeys(str(name) for row in found[:MOST_ROWS] for name in row))[:MOST_COLUMNS]
-        return names, [[_cell(row.get(name)) for name in names] for row in found]
+    shown, left_out = found[:MOST_ROWS], max(0, len(found) - MOST_ROWS)
+    if all(isinstance(row, dict) for row in found):
+        names = list(dict.fromkeys(str(name) for row in shown for name in row))[:MOST_COLUMNS]
+        return names, _cells([row.get(name) for name in names] for row in shown), left_out
     if all(isinstance(row, list) for row in found):
-        return [], [[_cell(one) for one in row[:MOST_COLUMNS]] for row in found]
+        return [], _cells(row[:MOST_COLUMNS] for row in shown), left_out
     return None
+
+
+def _cells(rows: Iterable[Sequence[Any]]) -> list[list[str]]:
+    return [[_cell(value) for value in row] for row in rows]
 
 
 def _cell(value: Any) -> str:

@@ -7,6 +7,7 @@ from pathlib import Path
 import nats
 import orjson
 import pytest
+from nats.js.api import StreamSource
 
 from tests.integration.conftest import NatsServer
 from tests.integration.sources.reading import Reading, reading
@@ -80,14 +81,55 @@ async def test_a_subject_is_read_and_a_cloudevent_needs_no_mapping(tmp_path: Pat
     await theirs.close()
 
 
-async def test_the_stream_of_the_engine_itself_is_not_read(tmp_path: Path, nats_server: NatsServer) -> None:
-    text = rules(nats_server, "stream: EVENTS")
+OWN = [
+    "stream: EVENTS", "stream: ENGINE", "stream: DECISIONS", "stream: AUDIT", "stream: SENDERS", "stream: RUNS", "stream: LOGS",
+    "stream: KV_WT_state", "stream: COPY", "stream: GATHERED", "subject: 'senders.>'", "subject: '*.orders'", "subject: '$KV.>'",
+    "subject: '$KV.WT_sources.>'",
+]  # fmt: skip
+OTHERS = ["stream: ORDERS", "stream: KV_theirs", "subject: '$KV.theirs.>'", "subject: 'orders.>'"]
+
+
+async def test_what_the_engine_itself_keeps_is_not_read(tmp_path: Path, nats_server: NatsServer) -> None:
+    theirs = await nats.connect(nats_server.url)
+    js = theirs.jetstream()
+    await js.add_stream(name="ORDERS", subjects=["orders.>"])
+    await js.create_key_value(bucket="theirs")
+    await js.add_stream(name="COPY", mirror=StreamSource(name="DECISIONS"))
+    await js.add_stream(name="GATHERED", sources=[StreamSource(name="ORDERS"), StreamSource(name="ENGINE")])
+    await theirs.close()
+    text = "sources:\n" + "".join(
+        f"  - {{name: s{number}, read: {{type: nats, url: '{nats_server.url}', {read}}}, {MAP}}}\n"
+        for number, read in enumerate([*OWN, *OTHERS])
+    )
     async with reading(tmp_path, text, nats_url=nats_server.url) as server:
+        seen: dict[str, tuple[str, bool]] = {}
+        wanted = {f"s{number}": ("trouble", True) for number in range(len(OWN))}
+        wanted |= {f"s{len(OWN) + number}": ("reading", False) for number in range(len(OTHERS))}
 
-        async def said() -> bool:
-            return any(
-                watch.detail.endswith("write an automation for its events")
-                for watch in server.server._running._sources.watches.values()  # type: ignore[union-attr]
-            )
+        async def all_said() -> bool:
+            watches = server.server._running._sources.watches  # type: ignore[union-attr]
+            remedy = "write an automation for its events"
+            seen.update({name: (watch.state, watch.detail.endswith(remedy)) for name, watch in watches.items()})
+            return seen == wanted
 
-        await until(said)
+        await until(all_said, within_s=60, what=f"{wanted}")
+
+
+async def test_a_user_who_may_read_its_own_subjects_alone_is_not_asked_for_more(tmp_path: Path) -> None:
+    users = """authorization { users: [
+        { user: gauges, password: x, permissions: { publish: ["gauges.*"], subscribe: ["gauges.*", "_INBOX.>"] } }
+    ] }"""
+    server = NatsServer(tmp_path / "theirs", extra=users)
+    server.start()
+    try:
+        url = f"nats://gauges:x@127.0.0.1:{server.port}"
+        text = f"sources:\n  - {{name: orders, read: {{type: nats, url: '{url}', subject: 'gauges.*'}}, {MAP}}}\n"
+        async with reading(tmp_path, text) as here:
+            await is_read(here)
+            theirs = await nats.connect(url)
+            await theirs.publish("gauges.one", b'{"n": 1}')
+            await theirs.flush()
+            await here.come(1)
+            await theirs.close()
+    finally:
+        server.stop()

@@ -77,6 +77,8 @@ def test_a_value_that_is_no_object_has_one_field(kind: Any, text: str, value: An
         {"$ref": "#/$defs/A", "$defs": 3},
         {"properties": {"a": 3, "b": {"enum": 3, "default": {"x": 1}}}},
         {"properties": {f"f{number}": {} for number in range(2_000)}},
+        {"properties": {"a": {}}, "required": 3},
+        {"properties": {"a": {}}, "required": True},
         {"anyOf": [3, {"type": "null"}]},
         {},
     ],

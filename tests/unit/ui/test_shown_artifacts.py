@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -77,3 +78,17 @@ def test_large_ones_are_cut_and_say_how_much_is_left_out() -> None:
     table = shown("table", json.dumps([{"a": "y" * 1000}] * (MOST_ROWS + 3)))
     assert (len(table.rows), table.left_out) == (MOST_ROWS, 3)
     assert len(table.rows[0][0]) < 400
+
+
+@pytest.mark.parametrize("data", [[[1]] * 5000, [{"a": 1}] * 5000, {"a": [1] * 5000}])
+def test_no_more_of_a_table_is_written_out_than_is_shown(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[Any] = []
+
+    def counted(value: Any) -> str:
+        written.append(value)
+        return "1"
+
+    monkeypatch.setattr(sys.modules[ShownArtifact.__module__], "_cell", counted)
+    table = shown("table", json.dumps(data))
+    assert (len(table.rows), table.left_out) == (MOST_ROWS, 5000 - MOST_ROWS)
+    assert len(written) == MOST_ROWS

@@ -30,7 +30,15 @@ FETCH_S = 5.0  #: that a fetch waits for the first message
 ACK_WAIT_S = 30.0  #: until the server sends a message again whose reader says nothing
 SIGN_OF_LIFE_S = 10.0  #: how often it is told that messages are still worked on
 CONNECT_S = 5.0
-_OURS = frozenset({"events", "ticks", "skips", "engine", "rules", "pauses", "rulesets", "decisions", "audit", "runs"})
+#: what the subjects of the engine's streams and of its questions begin with
+_OURS = frozenset(
+    {
+        "events", "ticks", "skips", "rules", "pauses", "format", "engine", "rulesets", "decisions", "audit", "senders", "runs",
+        "logs", "task-runs", "told-events", "artifacts", "history",
+    }
+)  # fmt: skip
+_OUR_BUCKETS = "WT_"
+_WILD = frozenset({"*", ">"})
 
 
 class NatsEdge:
@@ -154,16 +162,38 @@ class NatsEdge:
         return await js.pull_subscribe_bind(self._group, reading.stream)
 
     async def _refuse_ours(self, js: JetStreamContext) -> None:
-        """An event that is read from where events are stored would come again for ever."""
+        """What is read from where the engine keeps its own would come again for ever, or be taken from it."""
         reading = self._reading
-        try:
-            subjects = (await js.stream_info(reading.stream or "EVENTS")).config.subjects or []
-        except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
-            return  # what is not there, or may not be looked at, is not ours
-        ours = "ticks.*" in subjects and "skips.*" in subjects
-        if ours and (reading.stream or reading.subject.partition(".")[0] in {"*", ">", *_OURS}):
+        read = [reading.subject] if reading.stream is None else await _subjects(js, reading.stream)
+        # who reads other subjects may not be allowed to look at any other stream
+        if not any(map(_is_ours, read)):
+            return
+        ours = await _subjects(js, "EVENTS")
+        if "ticks.*" in ours and "skips.*" in ours:
             what = reading.stream or reading.subject
-            raise SourceTrouble(f"nats: {what} is the engine's own; write an automation for its events")
+            raise SourceTrouble(
+                f"nats: {what} is the engine's own, or has what is; read other subjects, or write an automation for its events"
+            )
+
+
+async def _subjects(js: JetStreamContext, stream: str) -> list[str]:
+    """What is stored in a stream, also of the streams that it copies. Empty for one that is not there or may not be looked at."""
+    try:
+        config = (await js.stream_info(stream)).config
+        found = list(config.subjects or [])
+        for copied in filter(None, (config.mirror, *(config.sources or ()))):
+            found += (await js.stream_info(copied.name)).config.subjects or []
+    except (nats.errors.Error, nats.js.errors.Error, TimeoutError):
+        return []
+    return found
+
+
+def _is_ours(subject: str) -> bool:
+    first, _, rest = subject.partition(".")
+    if first == "$KV":
+        bucket = rest.partition(".")[0]
+        return bucket in _WILD or bucket.startswith(_OUR_BUCKETS)
+    return first in _WILD or first in _OURS
 
 
 def _of(message: Msg, delivery: str | None) -> SourceMessage:
