@@ -64,8 +64,7 @@ def test_no_page_has_a_serious_fault_for_who_reads_it_otherwise(
     with looking(browser, served.url, refused=(404,), storage_state=session, **ways) as page:
         for name, path in pages.items():
             page.goto(path)
-            for summary in page.locator("details:not([open]) > summary").all():
-                summary.click()
+            page.locator("details").evaluate_all("all => all.forEach(each => { each.open = true; })")
             found[name] = faults_of_access(page)
         page.goto(pages["try"])
         page.get_by_role("button", name="Try").click()

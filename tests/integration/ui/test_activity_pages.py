@@ -49,6 +49,35 @@ def test_events_says_what_came_and_what_the_rules_made_of_it(page: Page) -> None
     expect(rows).to_have_count(1)
 
 
+@pytest.mark.parametrize(
+    ("path", "set_one"),
+    [
+        ("/events", "name=order.paid"),
+        ("/automations", "tag=x"),
+        ("/firings", "state=Resolved"),
+        ("/actions", "automation=big-order"),
+        ("/runs", "deployment=load"),
+    ],
+)
+def test_filters_are_behind_a_word_on_a_phone_unless_one_is_set_also_without_scripts(
+    browser: Browser, served: Served, path: str, set_one: str
+) -> None:
+    with looking(browser, served.url, java_script_enabled=False, viewport={"width": 390, "height": 800}) as page:
+        log_in(page)
+        page.goto(path)
+        show = page.get_by_role("button", name="Show")
+        expect(show).to_be_hidden()
+        page.locator("summary", has_text="Filters").focus()
+        page.keyboard.press("Enter")
+        expect(show).to_be_visible()
+        page.goto(f"{path}?{set_one}")
+        expect(show).to_be_visible()
+        page.set_viewport_size({"width": 1400, "height": 800})
+        page.goto(path)
+        expect(show).to_be_visible()
+        expect(page.get_by_text("Filters", exact=True)).to_be_hidden()
+
+
 def test_an_event_that_comes_while_the_page_is_open_is_shown(page: Page, served: Served) -> None:
     page.goto("/events?source=webhook:shop")
     expect(page.locator("#live")).to_have_text("live")
