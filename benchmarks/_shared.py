@@ -220,6 +220,8 @@ def folder() -> Iterator[Path]:
 
 def _environment(extra: Mapping[str, str]) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("WHENTHEN_")}
+    # bytecode is compiled once, as where the package is installed
+    kept.pop("PYTHONDONTWRITEBYTECODE", None)
     # without a token, as in the figures of earlier versions
     return {**kept, "PYTHONPATH": str(ROOT), "NO_PROXY": "127.0.0.1", "WHENTHEN_OPEN_LOOPBACK": "true", **extra}
 

@@ -16,6 +16,8 @@ from pydantic import (
 )
 from pydantic_core import CoreSchema
 
+from whenthen.schemas.late_descriptions import DocumentedModel
+
 __all__ = [
     "CONTROL",
     "MAX_DEPTH",
@@ -24,6 +26,7 @@ __all__ = [
     "REFERENCE",
     "DeploymentName",
     "Document",
+    "DocumentedModel",
     "GlobList",
     "Model",
     "Name",

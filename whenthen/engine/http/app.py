@@ -31,6 +31,7 @@ from whenthen.engine.http.bodies import BodyBudget, ClientGone, refuse_other_tha
 from whenthen.engine.http.history.history_routes import history_router
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.live.stream_routes import stream_router
+from whenthen.engine.http.monitoring.monitoring_app import PROBES, answer_probe
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.monitoring.source_routes import source_router
 from whenthen.engine.http.openapi import complete
@@ -101,23 +102,31 @@ def create_app(
     access = access or AccessControl(AccessStore(MemoryBucket(), MemoryBucket()), token=token, clock=clock)
     admission = Admission(access, origin=origin, refusals=refusals, budget=budget, rates=rates)
     return HttpApp(
-        ingest, lambda: _fastapi(api, version, admission, rates), metrics=metrics, admission=admission, at_hand=at_hand
+        ingest,
+        lambda: _fastapi(api, version, admission, rates),
+        probe=lambda path: answer_probe(path, missing=api.ready, notes=api.notes),
+        metrics=metrics,
+        admission=admission,
+        at_hand=at_hand,
     )
 
 
 class HttpApp:
-    """The ASGI application. Its routes of FastAPI, which take long to build, are made by `build_rest` when one is first asked for."""
+    """The ASGI application. Its routes of FastAPI, which take long to build, are made by `build_rest` when one is first asked for;
+    `probe` answers `PROBES` without them, so that what waits for a process to be ready does not wait for that, too."""
 
     def __init__(
         self,
         ingest: Ingest,
         build_rest: Callable[[], FastAPI],
         *,
+        probe: Callable[[str], Answer],
         metrics: Metrics,
         admission: Admission,
         at_hand: AtHand | None = None,
     ) -> None:
         self._build_rest = build_rest
+        self._probe = probe
         self._at_hand = at_hand or AtHand()
         self._ingest = ingest
         self._admission = admission
@@ -153,6 +162,11 @@ class HttpApp:
         elif path == "/api/events" and scope["method"] == "POST":
             route = "events"
             status = await self._noted(path, self._ingest.events(scope, receive, send))
+        elif path in PROBES and scope["method"] == "GET":
+            route = "other"
+            answer = self._probe(path)
+            status = answer.status
+            await send_answer(send, answer)
         else:
             route = "api" if path.startswith("/api") else "other"
             entry: Entry | None = scope.get(ENTRY)

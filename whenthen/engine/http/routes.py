@@ -470,7 +470,8 @@ def api_router(api: Api, budget: BodyBudget) -> APIRouter:
 
 
 def state_router(api: Api) -> APIRouter:
-    """What probes, Prometheus and generators of documentation ask; no token is needed."""
+    """What probes, Prometheus and generators of documentation ask; no token is needed. `app` answers `PROBES` before: here they
+    are for the document."""
     router = APIRouter(tags=["server"], route_class=ScopedRoute)
 
     @router.get("/healthz")

@@ -169,6 +169,17 @@ def test_readiness_names_what_is_missing() -> None:
     assert call(FakeApi(missing=["x"]), "GET", "/healthz").status_code == 200
 
 
+def test_probes_do_not_wait_for_the_other_routes_to_be_made() -> None:
+    app = app_over(FakeApi())
+
+    async def ask() -> list[int]:
+        async with client_of(app) as client:
+            return [(await client.get(path)).status_code for path in ("/healthz", "/readyz")]
+
+    assert asyncio.run(ask()) == [200, 200]
+    assert "rest" not in vars(app)
+
+
 def test_metrics_are_prometheus_text() -> None:
     response = call(FakeApi(), "GET", "/metrics")
     assert response.headers["content-type"].startswith("text/plain")

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from whenthen.schemas.base import DocumentedModel
 
 __all__ = ["AnswerModel", "Labels", "Trace"]
 
 Labels = dict[str, str]
 
 
-class AnswerModel(BaseModel):
+class AnswerModel(DocumentedModel):
     """The base of all answers. Read-only; docstrings below fields are the descriptions in the document."""
 
-    model_config = ConfigDict(frozen=True, use_attribute_docstrings=True)
+    # made when the first answer of its kind is: a process starts without
+    model_config = ConfigDict(frozen=True, defer_build=True)
 
 
 class Trace(AnswerModel):

@@ -23,6 +23,7 @@ from pydantic import (
 )
 
 from whenthen.engine.http.answers import HttpError
+from whenthen.schemas.base import DocumentedModel
 from whenthen.schemas.errors import InvalidInput, did_you_mean
 from whenthen.schemas.events import EventLimits
 from whenthen.schemas.times import Duration
@@ -63,10 +64,10 @@ _YEAR_S = 31_536_000
 LISTING_BYTES = 8 << 20  #: of the items of one answer, as JSON
 
 
-class RequestModel(BaseModel):
+class RequestModel(DocumentedModel):
     """The base of what requests hold. Read-only, and nothing else may be in it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class Resource(BaseModel):

@@ -12,8 +12,9 @@ from whenthen.engine.http.answers import Answer, HttpError, Receive, Scope, Send
 from whenthen.engine.http.models import answer_models as answers
 from whenthen.engine.http.request_origin import RequestOrigin
 
-__all__ = ["METRICS_TYPE", "MonitoringApp"]
+__all__ = ["METRICS_TYPE", "PROBES", "MonitoringApp", "answer_probe"]
 
+PROBES = ("/healthz", "/readyz")
 METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
 
 
@@ -42,7 +43,7 @@ class MonitoringApp:
         try:
             self._origin.check(scope)
             path = scope["path"]
-            if path not in ("/metrics", "/healthz", "/readyz"):
+            if path not in ("/metrics", *PROBES):
                 raise HttpError(404, "not_found", "here are /metrics, /healthz and /readyz, and nothing else")
             if scope["method"] not in ("GET", "HEAD"):
                 raise HttpError(405, "method_not_allowed", f"{path} is asked for with GET", (b"allow", b"GET, HEAD"))
@@ -50,11 +51,15 @@ class MonitoringApp:
             return answer_of(error)
         if path == "/metrics":
             return Answer(200, self._metrics(), ((b"content-type", METRICS_TYPE.encode()),))
-        if path == "/healthz":
-            return _json(200, answers.Health(ok=True))
-        missing = self._missing()
-        readiness = answers.Readiness(ready=not missing, missing=missing, notes=self._notes())
-        return _json(503 if missing else 200, readiness)
+        return answer_probe(path, missing=self._missing, notes=self._notes)
+
+
+def answer_probe(path: str, *, missing: Callable[[], list[str]], notes: Callable[[], list[str]]) -> Answer:
+    """The answer to one of `PROBES`."""
+    if path == "/healthz":
+        return _json(200, answers.Health(ok=True))
+    lacks = missing()
+    return _json(503 if lacks else 200, answers.Readiness(ready=not lacks, missing=lacks, notes=notes()))
 
 
 def _json(status: int, answer: answers.Health | answers.Readiness) -> Answer:

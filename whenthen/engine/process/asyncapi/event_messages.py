@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
+
+from whenthen.schemas.base import DocumentedModel
 
 __all__ = [
     "ChangedPause",
@@ -18,10 +20,10 @@ __all__ = [
 ]
 
 
-class MessageModel(BaseModel):
+class MessageModel(DocumentedModel):
     """The base of messages that no class of their own describes."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", defer_build=True)
 
 
 class Lineage(MessageModel):
