@@ -280,12 +280,12 @@ async def test_two_executors_share_the_work_and_oldest_comes_first(bus: Bus) -> 
 
         return perform
 
-    await ask(bus, *(task(str(number)) for number in range(2000)))
     settings = ExecutionSettings(concurrency=8)
     async with (
         executing(bus, performer("one"), settings=settings),
         executing(bus, performer("two"), settings=settings),
     ):
+        await ask(bus, *(task(str(number)) for number in range(2000)))  # once both are there
         await emptied(bus)
     assert sorted(order) == list(range(2000))
     assert max(abs(place - number) for place, number in enumerate(order)) <= 200

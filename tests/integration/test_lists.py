@@ -168,7 +168,11 @@ async def test_a_dead_letter_follows_the_rule_of_today(tmp_path: Path) -> None:
         assert (await client.post("/api/events", json=body)).status_code == 202
         await until(dead)
         (key,) = await dead()
-        assert (await client.get("/api/actions/dead/count")).json() == {"count": 1}
+
+        async def counted() -> bool:
+            return bool((await client.get("/api/actions/dead/count")).json() == {"count": 1})
+
+        await until(counted)
 
         await reload(OTHER)
         refused = await client.post(f"/api/actions/{key}/redrive")
@@ -189,7 +193,11 @@ async def test_a_dead_letter_follows_the_rule_of_today(tmp_path: Path) -> None:
         await until(told)
         (event,) = await told()
         assert event["payload"] == {"text": "hello"}
-        assert await dead() == []
+
+        async def none_dead() -> bool:
+            return await dead() == []
+
+        await until(none_dead)
 
 
 async def test_a_dead_letter_is_redriven_under_a_new_key_or_dropped(tmp_path: Path) -> None:
@@ -224,4 +232,8 @@ async def test_a_dead_letter_is_redriven_under_a_new_key_or_dropped(tmp_path: Pa
         await until(told)
         (event,) = await told()
         assert event["id"] == f"emitted-{first}.r1", "made of the new key"
-        assert [item["key"] for item in await dead()] == [third]
+
+        async def third_alone() -> bool:
+            return [item["key"] for item in await dead()] == [third]
+
+        await until(third_alone)

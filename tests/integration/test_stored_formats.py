@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 
 from tests.integration.served import Served
-from tests.patience import eventually
+from tests.patience import eventually, limit
 from whenthen.engine.bus.records import FORMAT
 
 FOLDER = Path(__file__).parent / "formats"
 FORMATS = sorted(FOLDER.glob("format-*.tar.xz"))
 SETTINGS = {
-    "WHENTHEN_WORKER_LOST_AFTER": "3s",
+    "WHENTHEN_WORKER_LOST_AFTER": f"{limit(3):g}s",
     **{f"WHENTHEN_RETAIN_{name}": "3650d" for name in ("EVENTS", "FIRINGS", "OUTCOMES", "RUNS", "LOGS")},
     "WHENTHEN_FOLLOWS_WAIT": "3650d",
 }
@@ -76,9 +76,12 @@ def test_the_data_of_a_format_go_on_where_the_version_was_killed(opened: Served)
         }
 
     eventually(performed, within_s=60)
-    dead = opened.get("/api/actions?outcome=dead")
-    assert [(each["automation"], each["type"]) for each in dead] == [("failing", "call-webhook")]
-    assert opened.get("/api/actions/dead/count")["count"] == 1
+
+    def dead() -> list[tuple[str, str]]:
+        return [(each["automation"], each["type"]) for each in opened.get("/api/actions?outcome=dead")]
+
+    eventually(lambda: dead() == [("failing", "call-webhook")])
+    eventually(lambda: opened.get("/api/actions/dead/count")["count"] == 1)
     assert opened.get("/api/automations/paused")["state"] == "paused"
     assert opened.get("/api/automations/waiting")["state"] != "paused"
     before = {"cooling": 1, "resolving": 1, "failing": 1, "waiting": 1, "metric-p90": 1}
