@@ -154,7 +154,7 @@ def main() -> int:
             wait_for(lambda: bool(browser.read("/api/firings?automation=automation-7&since=1h")), "a firing")
             wait_for(lambda: browser.read("/api/runs?limit=1")[0]["state"] == "Completed", "a run that has ended")
             wait_for(
-                lambda: browser.read("/api/status")["history"] == {"messages": 0, "seconds": 0},
+                lambda: (browser.read("/api/status")["history"] or {}).get("messages") == 0,
                 "the history to be up to date",
             )
             for name, (path, text) in places(browser).items():

@@ -165,6 +165,9 @@ class Api(Protocol):
     ) -> answers.FoundAutomations:
         """Those whose name or description has `text`, in a state and with a tag where these are given; in trouble first."""
 
+    async def automation_names(self, most: int) -> list[str]:
+        """The first names of automations, without anything about these."""
+
     async def get_automation(self, name: str) -> answers.AutomationDetail: ...
 
     async def rule_source(self, name: str) -> answers.RuleSource | None:

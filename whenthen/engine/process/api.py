@@ -166,6 +166,7 @@ class ServerApi:
         automations = self._automations = AutomationQueries(bus, rule_registry, pauses, observation, lists, whole)
         self.list_automations = automations.list_automations
         self.find_automations = automations.find_automations
+        self.automation_names = automations.automation_names
         self.get_automation = automations.get_automation
         self.rule_source = RulePlaces(rule_registry).rule_source
         self.system_sizes = SystemQueries(bus, shards=shards, disk=disk).system_sizes

@@ -84,6 +84,7 @@ ANSWERS: dict[str, Any] = {
     "list_automations": [],
     "list_revisions": [],
     "find_automations": answers.FoundAutomations(items=[], found=0, total=0, states={}),
+    "automation_names": ["a"],
     "rule_source": None,
     "system_sizes": answers.SystemSizes(streams=[], shards=[], disk_free=None, disk_reserve=0),
     "get_automation": answers.AutomationDetail(

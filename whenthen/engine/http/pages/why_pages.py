@@ -52,7 +52,6 @@ def why_router(api: Api, frame: PageFrame) -> APIRouter:
             ]
         else:
             events = await api.list_events(Page(limit=10))
-        names = await api.find_automations(text="", state="", tag="", skip=0, limit=_SUGGESTED)
         return frame.page(
             request,
             "why.html",
@@ -60,7 +59,7 @@ def why_router(api: Api, frame: PageFrame) -> APIRouter:
             about=about,
             decided=decided,
             events=events,
-            names=[each.name for each in names.items],
+            names=await api.automation_names(_SUGGESTED),
             asked={"automation": automation, "event": event, "at": at, "key": key},
         )
 

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
+from heapq import nsmallest
 from itertools import islice
 from typing import Any
 
@@ -65,20 +66,21 @@ class AutomationQueries:
             stored = {}
         return {**stored, **self._observation.aside}
 
-    async def _fired(self) -> dict[str, FiredTotal]:
-        """How often each automation fired, and when last: in the shards of this process as it is, in others as they last stored it."""
+    async def _fired(self) -> Callable[[str], FiredTotal]:
+        """How often an automation fired, and when last: in the shards of this process as it is, in others as they last stored it."""
         try:
             found = await fired_records(self._bus.client)
         except BusUnavailable:  # what is known here is told even so
             found = {}
-        observed = self._observation
-        return {
-            name: FiredTotal(
-                max(observed.fired[name], found[name].count if name in found else 0),
-                max(observed.last_fired.get(name, ""), found[name].last if name in found else ""),
+        observed, never = self._observation, FiredTotal(0, "")
+
+        def fired(name: str) -> FiredTotal:  # asked of those that are shown: there may be 10,000
+            stored = found.get(name, never)
+            return FiredTotal(
+                max(observed.fired[name], stored.count), max(observed.last_fired.get(name, ""), stored.last)
             )
-            for name in self._rule_registry.now.automations
-        }
+
+        return fired
 
     async def list_automations(self, after: str | None) -> Listing[answers.AutomationSummary]:
         summary = await self._summary()
@@ -110,6 +112,9 @@ class AutomationQueries:
             states=states,
         )
 
+    async def automation_names(self, most: int) -> list[str]:
+        return nsmallest(most, self._rule_registry.now.automations)
+
     async def _summary(self) -> Callable[[str], answers.AutomationSummary]:
         """What makes the summary of an automation of this name."""
         aside = await self.set_aside()
@@ -129,8 +134,8 @@ class AutomationQueries:
                     for actions in (model.actions, model.actions_on_trigger, model.actions_on_resolve)
                     for action in actions
                 ],
-                fired=fired[name].count,
-                last_fired=fired[name].last or None,
+                fired=fired(name).count,
+                last_fired=fired(name).last or None,
                 tags=model.tags,
                 description=model.description,
             )
@@ -143,7 +148,7 @@ class AutomationQueries:
 
     async def get_automation(self, name: str) -> answers.AutomationDetail:
         automation = self._rule_registry.automation(name)
-        fired = (await self._fired()).get(name, FiredTotal(0, ""))
+        fired = (await self._fired())(name)
         kept = await self._kept(name)
         return answers.AutomationDetail(
             **automation.model_dump(mode="json", by_alias=True, exclude_none=True),
