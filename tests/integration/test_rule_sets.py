@@ -675,7 +675,7 @@ async def test_where_rules_come_from_files_alone_requests_change_none(
             error = answer.json()["error"]
             assert error["reason"] == "rules_from_files"
             assert f"change those at {rules}" in error["message"]
-            assert 'set `rules_from: "files, api"`' in error["message"]
+            assert 'with `rules_from: "files, api"` (WHENTHEN_RULES_FROM)' in error["message"]
         told = await asyncio.to_thread(command, server, "apply", folder_of(tmp_path / "new", OTHER))
         assert told.returncode == 1
         assert "rules come from files alone here" in told.stderr

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whenthen.cli.command_groups import new_group
-from whenthen.cli.lists.given_values import read_pairs
+from whenthen.cli.lists.given_values import read_pairs_for
 from whenthen.cli.lists.listings import (
     ID,
     SINCE,
@@ -160,7 +160,9 @@ def run_deployment(
     param: Annotated[
         list[str] | None,
         typer.Option(
-            "--param", "-p", help="name=value; a value that is JSON keeps its type. May be given several times."
+            "--param",
+            "-p",
+            help="name=value; a value that is JSON keeps its type, but where the function takes a text. Several times.",
         ),
     ] = None,
     key: Annotated[str | None, typer.Option(help="Two calls with one key give one run.")] = None,
@@ -175,13 +177,15 @@ def run_deployment(
     """Start a run of a deployment."""
     from whenthen.cli.client import Client, quoted
 
-    body: dict[str, Any] = {"parameters": read_pairs(param or [], "--param")}
+    body: dict[str, Any] = {}
     if key is not None:
         body["key"] = key
     if delay:
         body["delay"] = delay
     with Client.connect(url, ca) as client:
-        run = client.post(f"/api/deployments/{quoted(name)}/run", body)
+        address = f"/api/deployments/{quoted(name)}"
+        body["parameters"] = read_pairs_for(param or [], "--param", lambda: client.get(address).get("parameter_schema"))
+        run = client.post(f"{address}/run", body)
         if not as_json:
             stdout().print(f"{escape(name)}: run {run['id']} is {run['state']}")
         if wait:

@@ -6,7 +6,7 @@ Nothing of the user is imported: the name of a flow and its parameters are read 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -86,15 +86,14 @@ def deploy(
         "schedules": [_schedule(number, kind, text, timezone, paused) for number, (kind, text) in enumerate(times)],
     }
     rule = {key: value for key, value in rule.items() if value not in (None, "", [], {})}
-    if git is None:
-        _warn(rule)
+    said = _warn(rule) if git is None else []
     with Client.connect(url, ca) as client:
         found = client.post(
             "/api/rules/deployments", {"deployments": [{"rule": rule}], "who": user_at_host(), "preview": preview}
         )
         if paused and not preview:
             client.post(f"/api/deployments/{quoted(str(rule['name']))}/pause")
-    _print(found, preview=preview, as_json=as_json)
+    _print(found, said, preview=preview, as_json=as_json)
 
 
 def remove_registered(names: list[str], *, preview: bool, url: str, ca: str | None, as_json: bool) -> None:
@@ -103,7 +102,7 @@ def remove_registered(names: list[str], *, preview: bool, url: str, ca: str | No
 
     with Client.connect(url, ca) as client:
         found = client.post("/api/rules/deployments", {"remove": names, "who": user_at_host(), "preview": preview})
-    _print(found, preview=preview, as_json=as_json)
+    _print(found, [], preview=preview, as_json=as_json)
 
 
 def _full_name(entrypoint: str, name: str | None, *, there: bool) -> str:
@@ -133,8 +132,8 @@ def _schedule(number: int, kind: str, text: str, timezone: str, paused: bool) ->
     return found
 
 
-def _warn(rule: Mapping[str, Any]) -> None:
-    """Say what is probably not meant, as `whenthen check` does: the server may not have the code.
+def _warn(rule: Mapping[str, Any]) -> list[str]:
+    """Say what is probably not meant, as `whenthen check` does, and give it: the server may not have the code.
 
     Raises:
         InvalidRules: it is no deployment.
@@ -143,11 +142,13 @@ def _warn(rule: Mapping[str, Any]) -> None:
     from whenthen.yaml_text import list_item
 
     text = f"deployments:\n{list_item(rule)}\n"
-    for warning in compile_files(Path.cwd(), [SourceFile(name="deploy", raw=text.encode())]).warnings:
-        stderr().print(f"note: {escape(warning.detail)}")
+    found = [each.detail for each in compile_files(Path.cwd(), [SourceFile(name="deploy", raw=text.encode())]).warnings]
+    for detail in found:
+        stderr().print(f"note: {escape(detail)}")
+    return found
 
 
-def _print(found: dict[str, Any], *, preview: bool, as_json: bool) -> None:
+def _print(found: dict[str, Any], said: Sequence[str], *, preview: bool, as_json: bool) -> None:
     if as_json:
         print_json(found)
         return
@@ -157,5 +158,7 @@ def _print(found: dict[str, Any], *, preview: bool, as_json: bool) -> None:
     for name in found["unchanged"]:
         out.print(f"= deployment {escape(name)}: as it was")
     for note in found["notes"]:
+        if note.endswith(tuple(said)):  # a server on this machine finds the same in the code
+            continue
         out.print(f"  note: {escape(note)}")
     out.print("nothing was changed" if preview else f"revision {found['number']} is in force")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from whenthen.cli.lists.given_values import read_json_file, read_pairs
+from whenthen.cli.lists.given_values import read_json_file, read_pairs_for
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, print_json, stdout
 
@@ -148,7 +148,9 @@ def resume_run(
     given: Annotated[
         list[str] | None,
         typer.Option(
-            "--input", "-i", help="name=value of what it waits for; a value that is JSON keeps its type. Several times."
+            "--input",
+            "-i",
+            help="name=value of what it waits for; a value that is JSON keeps its type, but where a text is waited for. Several times.",
         ),
     ] = None,
     input_json: Annotated[
@@ -166,10 +168,13 @@ def resume_run(
     body: dict[str, Any] = {}
     if input_json is not None:
         body["input"] = read_json_file(input_json, "--input-json")
-    elif given:
-        body["input"] = read_pairs(given, "--input")
     with Client.connect(url, ca) as client:
-        run = client.post(f"/api/runs/{quoted(id_of_run(client, run_id))}/resume", body)
+        address = f"/api/runs/{quoted(id_of_run(client, run_id))}"
+        if given:
+            body["input"] = read_pairs_for(
+                given, "--input", lambda: (client.get(address).get("pause") or {}).get("schema")
+            )
+        run = client.post(f"{address}/resume", body)
     if as_json:
         print_json(run)
     else:

@@ -121,7 +121,8 @@ class RuleSetCommands:
         if not self._from_api:
             raise RulesFromFilesAlone(
                 f"rules come from files alone here (rules_from); change those at {self._path or 'the rules folder of a process'}, which are "
-                'then published, or set `rules_from: "files, api"`: who has the API token can then run any command',
+                'then published, or start the server with `rules_from: "files, api"` (WHENTHEN_RULES_FROM): who has the API token can '
+                "then run any command. A server with `public_url`, `open_loopback` or another address than loopback is not asked without it",
                 status=403,
             )
 
