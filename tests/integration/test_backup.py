@@ -152,7 +152,7 @@ def test_a_backup_under_load_goes_on_elsewhere_as_a_replay_of_it_says(tmp_path: 
     restored = command("restore", tmp_path / "one.tar", "--data-dir", second / "data")
     assert restored.returncode == 0, restored.stderr
     assert not list((second / "data" / "nats").glob("*credentials"))  # logins are made anew
-    server = Served(second, {"WHENTHEN_WORKER_LOST_AFTER": "5s"})
+    server = Served(second, {"WHENTHEN_WORKER_LOST_AFTER": f"{limit(3):g}s"})
     try:
         server.wait_until_ready()
 

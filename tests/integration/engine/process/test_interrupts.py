@@ -99,12 +99,15 @@ def test_a_second_interrupt_ends_at_once_and_hands_back_what_runs(tmp_path: Path
 
 
 def test_two_interrupts_in_one_moment_are_one(tmp_path: Path) -> None:
-    server = serving(tmp_path, "sleep 1")
+    go = tmp_path / "go"
+    command = f"sh -c 'until [ -e {go} ]; do sleep 0.1; done'"
+    server = serving(tmp_path, command, drain_grace="300s")
     run = begin(server)
     server.send_signal(signal.SIGINT)
     server.send_signal(signal.SIGINT)
+    go.touch()
     assert server.wait() == 0  # the run was let go on to its end
-    server = serving(tmp_path, "sleep 1")
+    server = serving(tmp_path, command)
     assert state(server, run) == "Completed"
     assert server.stop() == 0
 
