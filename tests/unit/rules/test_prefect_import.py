@@ -629,6 +629,7 @@ def test_placeholders_are_filled_in_or_become_references_or_are_named() -> None:
     assert unknown.rules["deployments"][0]["work_pool"] == "P"
     assert set(unknown.lost) == {Aspect.PARAMETERS, Aspect.POOL}
     assert any("the name of its pool is in {{ $P }}, which has no value here" in note for note in unknown.notes)
+    assert any("trigger 1: {{ $STAGE }} has no value here, and no event has it" in note for note in unknown.notes)
 
 
 def test_steps_are_named_once_with_what_they_are_about() -> None:
