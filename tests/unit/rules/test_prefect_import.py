@@ -463,7 +463,12 @@ CLONE: dict[str, Any] = {"id": "clone", "repository": "https://host/r.git"}
         ([{"git_clone": CLONE | {"branch": "{{ get.branch }}"}}], None),
         ([{"git_clone": CLONE | {"branch": "--upload-pack=x"}}], None),
         ([{"git_clone": {"repository": "https://user:key@host/r.git"}}], None),
-        ([{"git_clone": CLONE}, {"git_clone": CLONE}], None),
+        (
+            [{"git_clone": CLONE}, {"set_working_directory": {"directory": "/opt/prefect/{{ clone.directory }}/"}}],
+            {"git": "https://host/r.git"},
+        ),
+        ([{"git_clone": CLONE}, {"set_working_directory": {"directory": "{{ clone.directory }}/../s"}}], None),
+        ([{"git_clone": CLONE}, {"set_working_directory": {"directory": "{{ other.directory }}"}}], None),
         ([{"git_clone": CLONE}, {"set_working_directory": {"directory": "/app"}}], None),
         ([{"git_clone": None}], None),
     ],
@@ -476,6 +481,55 @@ def test_a_clone_that_is_pulled_is_where_the_code_is(
     loaded(result, tmp_path)
     assert result.rules["deployments"][0].get("code") == code
     assert any("pull: git_clone" in note for note in result.notes) == (code is None)
+
+
+SECOND: dict[str, Any] = {"id": "second", "repository": "https://host/s.git"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "code", "named"),
+    [
+        (None, "https://host/s.git", "https://host/r.git"),
+        ("{{ clone.directory }}", "https://host/r.git", "https://host/s.git"),
+    ],
+)
+def test_of_several_clones_the_one_that_a_run_works_in_is_its_code(
+    folder: str | None, code: str, named: str, tmp_path: Path
+) -> None:
+    pull: list[dict[str, Any]] = [
+        {"prefect.deployments.steps.git_clone": CLONE},
+        {"prefect.deployments.steps.git_clone": SECOND},
+    ]
+    if folder is not None:
+        pull.append({"prefect.deployments.steps.set_working_directory": {"directory": folder}})
+    result = project({"name": "n", "entrypoint": "flows/a.py:f"}, pull=pull)
+    loaded(result, tmp_path)
+    assert result.rules["deployments"][0]["code"] == {"git": code}
+    assert result.notes == (
+        f"pull: git_clone of {named}: runs work in another clone; check this one out where the workers run, "
+        "and give its folder to the flow",
+    )
+
+
+def test_a_folder_of_a_clone_is_where_its_runs_work(tmp_path: Path) -> None:
+    pull = [
+        {"prefect.deployments.steps.git_clone": CLONE},
+        {"prefect.deployments.steps.set_working_directory": {"directory": "{{ clone.directory }}/etl/jobs"}},
+    ]
+    variables = {"name": "p", "job_variables": {"working_dir": "elsewhere"}}
+    result = project(
+        {"name": "n", "entrypoint": "a.py:f", "work_pool": variables},
+        {"name": "m", "entrypoint": "jobs.a:f"},
+        {"name": "o", "entrypoint": "a.py:f", "work_pool": variables, "pull": pull[:1]},
+        pull=pull,
+    )
+    loaded(result, tmp_path)
+    assert [(one["entrypoint"], one.get("working_dir")) for one in result.rules["deployments"]] == [
+        ("etl/jobs/a.py:f", "etl/jobs"),
+        ("jobs.a:f", "etl/jobs"),
+        ("a.py:f", None),
+    ]
+    assert not result.notes
 
 
 def test_a_token_of_a_clone_that_stands_in_the_file_is_not_written_again() -> None:
@@ -575,6 +629,7 @@ def test_placeholders_are_filled_in_or_become_references_or_are_named() -> None:
     assert unknown.rules["deployments"][0]["work_pool"] == "P"
     assert set(unknown.lost) == {Aspect.PARAMETERS, Aspect.POOL}
     assert any("the name of its pool is in {{ $P }}, which has no value here" in note for note in unknown.notes)
+    assert any("trigger 1: {{ $STAGE }} has no value here, and no event has it" in note for note in unknown.notes)
 
 
 def test_steps_are_named_once_with_what_they_are_about() -> None:

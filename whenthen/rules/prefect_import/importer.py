@@ -20,7 +20,7 @@ from whenthen.rules.prefect_import.flow_names import FlowNames, flow_names_below
 from whenthen.rules.prefect_import.import_notes import Aspect, ImportNotes, Notes
 from whenthen.rules.prefect_import.model_problems import problem_of
 from whenthen.rules.prefect_import.own_runs import of_own_runs
-from whenthen.rules.prefect_import.placeholders import Placeholders
+from whenthen.rules.prefect_import.placeholders import Placeholders, placeholders_in
 from whenthen.rules.prefect_import.prefect_actions import Known, import_action
 from whenthen.rules.prefect_import.prefect_deployments import ImportedDeployment, import_deployments, import_steps
 from whenthen.rules.prefect_import.prefect_pools import import_pools
@@ -207,12 +207,15 @@ class _Reading:
     def _automation_of(self, one: ImportedDeployment, index: int, trigger: dict[str, Any]) -> dict[str, Any]:
         action = {"type": "run-deployment", "source": "selected", "deployment_id": one.name}
         action |= {key: trigger[key] for key in _OF_DEPLOYMENT[3:] if trigger.get(key) is not None}
-        rest = {key: value for key, value in trigger.items() if key not in _OF_DEPLOYMENT}
+        rest = self._places.filled({key: value for key, value in trigger.items() if key not in _OF_DEPLOYMENT})
+        for inside in placeholders_in(rest):
+            said = f"trigger {index}: {{{{ {inside[:200]} }}}} has no value here, and no event has it; fill it in"
+            self._notes.add(f"deployment {one.name!r}", said)
         return {
             "name": trigger.get("name") or f"{one.short}__automation_{index}",
             "description": trigger.get("description") or "",
             "enabled": self._places.filled(trigger.get("enabled", True)),
-            "trigger": self._places.filled(rest),
+            "trigger": rest,
             "actions": [action],
         }
 

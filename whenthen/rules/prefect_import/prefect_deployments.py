@@ -37,6 +37,10 @@ _ASPECTS = {
 }
 _NO_ENTRY_POINT = "it has no entry point, so nothing is known that could run; left out"
 _CLONES = ("git_clone", "git_clone_project")
+#: the folder of a clone, or one below it
+_CLONE_FOLDER = re.compile(
+    r"(?:/(?:[\w.-]+/)*)?\{\{\s*([\w-]+)\.directory\s*\}\}((?:/(?!\.\.?(?:/|$))[\w.-]+)*)/?", re.ASCII
+)
 _BLOCK = re.compile(r"prefect\.blocks\.[\w-]+\.([\w-]+)(?:\.[\w-]+)*", re.ASCII)
 _STEPS = {
     "git_clone": "check it out where the workers run, and put these rules into its folder",
@@ -45,6 +49,16 @@ _STEPS = {
     "pip_install_requirements": "install what the code needs where the workers run; `python` of a deployment names an environment",
     "run_shell_script": "it is not run before each run; do it where the workers run, or in the flow",
 }
+_BESIDE = "runs work in another clone; check this one out where the workers run, and give its folder to the flow"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Clone:
+    """Where the steps of pulling end."""
+
+    step: dict[str, Any]  #: the one that clones it
+    code: dict[str, Any]  #: it in our words
+    folder: str = ""  #: in which runs work, relative to it
 
 
 @dataclass(slots=True, kw_only=True)
@@ -93,9 +107,9 @@ def import_steps(document: dict[str, Any], places: Placeholders, notes: ImportNo
             if steps := list(_steps(where.get(kind))):
                 names = ", ".join(dict.fromkeys(name for name, _ in steps))
                 notes.add(subject, f"{kind}: {names}: nothing is built here; do it where you build your software")
-        cloned = _cloned(where.get("pull"), places) is not None
+        clone = _cloned(where.get("pull"), places)
         for name, step in _steps(where.get("pull")):
-            if cloned and (name in _CLONES or _is_of_clone(name, step)):
+            if clone is not None and (step is clone.step or _is_of_clone(name, step)):
                 if (
                     isinstance(step, dict)
                     and isinstance(step.get("access_token"), str)
@@ -105,6 +119,9 @@ def import_steps(document: dict[str, Any], places: Placeholders, notes: ImportNo
                         subject,
                         f"pull: {name}{_of_what(step)}: its token stands in the file; give `token: env:NAME` in `code`",
                     )
+                continue
+            if clone is not None and name in _CLONES:
+                notes.add(subject, f"pull: {name}{_of_what(step)}: {_BESIDE}")
                 continue
             remedy = _STEPS.get(name, "bring the code to the folder of these rules where the workers run")
             notes.add(subject, f"pull: {name}{_of_what(step)}: {remedy}")
@@ -122,7 +139,7 @@ class _Deployment:
         pull: Any,
     ) -> None:
         self._folders = _folders(pull)  #: in which it runs, where they are absolute
-        self._pull = pull
+        self._clone = _cloned(pull, places)
         self._queue_of: str | None = None
         self._written = written
         self._places = places
@@ -145,12 +162,13 @@ class _Deployment:
         if point is None:
             self._say(problem, lost=Aspect.CODE)
             return one
-        ours: dict[str, Any] = {"name": name, "entrypoint": f"{point.where}:{point.function}"}
+        below = f"{self._clone.folder}/" if self._clone and self._clone.folder and point.where.endswith(".py") else ""
+        ours: dict[str, Any] = {"name": name, "entrypoint": f"{below}{point.where}:{point.function}"}
         if self._written.get("description"):
             ours["description"] = str(self._places.filled(self._written["description"]))[:20_000]
-        ours |= self._code()
         ours |= self._parameters()
         ours |= self._pool()
+        self._set_code(ours)
         one.queue_of = self._queue_of
         if (version := self._written.get("version")) is not None:
             ours["version"] = str(self._places.filled(version))
@@ -191,14 +209,16 @@ class _Deployment:
         except ValueError as error:
             return None, f"left out, write it by hand: entrypoint: {error}"
 
-    def _code(self) -> dict[str, Any]:
-        """Where its code is, when a step of pulling clones it."""
-        code = _cloned(self._pull, self._places)
-        if code is None:
-            return {}
-        if "token" in code:
-            self._say_reference(code["token"])
-        return {"code": code}
+    def _set_code(self, ours: dict[str, Any]) -> None:
+        """Say where its code is, when a step of pulling clones it; it works there, and not in the `working_dir` of the process that clones."""
+        if self._clone is None:
+            return
+        ours["code"] = self._clone.code
+        ours.pop("working_dir", None)
+        if self._clone.folder:
+            ours["working_dir"] = self._clone.folder
+        if "token" in self._clone.code:
+            self._say_reference(self._clone.code["token"])
 
     def _parameters(self) -> dict[str, Any]:
         parameters = self._written.get("parameters")
@@ -374,14 +394,26 @@ def _folders(pull: Any) -> list[str]:
     return [folder for folder in found if isinstance(folder, str) and folder.startswith("/") and folder.strip("/")]
 
 
-def _cloned(pull: Any, places: Placeholders) -> dict[str, Any] | None:
-    """The `code` that steps of pulling stand for: one clone, whose folder they do not leave; None for any others."""
-    steps = list(_steps(pull))
-    clones = [index for index, (name, _) in enumerate(steps) if name in _CLONES]
-    if len(clones) != 1 or not isinstance(step := steps[clones[0]][1], dict):
-        return None
-    if any(name == "set_working_directory" and not _is_of_clone(name, of) for name, of in steps[clones[0] :]):
-        return None
+def _cloned(pull: Any, places: Placeholders) -> _Clone | None:
+    """The clone in which steps of pulling end: the last one, or the one into whose folder they go. None where they end elsewhere."""
+    clones: dict[str, dict[str, Any]] = {}
+    end: dict[str, Any] | None = None
+    folder = ""
+    for name, step in _steps(pull):
+        if name in _CLONES:
+            end, folder = step if isinstance(step, dict) else None, ""
+            if end is not None:
+                clones[str(end.get("id"))] = end
+        elif name == "set_working_directory" and clones:
+            found = _CLONE_FOLDER.fullmatch(str(step.get("directory"))) if isinstance(step, dict) else None
+            end = clones.get(found[1]) if found is not None else None
+            folder = found[2].strip("/") if found is not None else ""
+    code = None if end is None else _code_of(end, places)
+    return None if end is None or code is None else _Clone(step=end, code=code, folder=folder)
+
+
+def _code_of(step: dict[str, Any], places: Placeholders) -> dict[str, Any] | None:
+    """A step that clones as `code`; None where that can not be said."""
     code: dict[str, Any] = {"git": places.filled(step.get("repository"))}
     if ref := step.get("commit_sha") or step.get("branch"):
         code["ref"] = places.filled(ref)
@@ -389,19 +421,16 @@ def _cloned(pull: Any, places: Placeholders) -> dict[str, Any] | None:
         code["submodules"] = True
     if str(code["git"]).startswith("https://") and (token := _token(step, places)):
         code["token"] = token
-    return (
-        None
-        if has_placeholder(code)
-        or problem_of(Deployment, {"name": "n", "entrypoint": "a.py:f", "code": code}) is not None
-        else code
-    )
+    valid = problem_of(Deployment, {"name": "n", "entrypoint": "a.py:f", "code": code}) is None
+    return code if valid and not has_placeholder(code) else None
 
 
 def _is_of_clone(name: str, step: Any) -> bool:
-    """Whether a step goes into the folder of the clone, where Prefect is anyway."""
-    folder = step.get("directory") if isinstance(step, dict) else None
+    """Whether a step goes into the folder of a clone, or below."""
     return (
-        name == "set_working_directory" and re.fullmatch(r"\{\{\s*[\w-]+\.directory\s*\}\}/?", str(folder)) is not None
+        name == "set_working_directory"
+        and isinstance(step, dict)
+        and _CLONE_FOLDER.fullmatch(str(step.get("directory"))) is not None
     )
 
 
