@@ -4,6 +4,7 @@ folder."""
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import signal
 import socket
@@ -106,8 +107,11 @@ async def eventually(condition: Callable[[], object], *, within_s: float = 20.0)
 
 
 async def publish_all(bus: Bus, events: Iterable[Event]) -> list[Ack]:
-    """Store events in order, all sent before the first acknowledgement is awaited; the first failure is raised."""
-    return list(await asyncio.gather(*(bus.publish(event) for event in events)))
+    """Store events in order, 500 sent before the first acknowledgement is awaited; the first failure is raised."""
+    left, stored = iter(events), []
+    while some := list(itertools.islice(left, 500)):
+        stored += await asyncio.gather(*(bus.publish(event) for event in some))
+    return stored
 
 
 @pytest.fixture

@@ -185,7 +185,8 @@ def test_parameters_keep_their_types(run: Callable[..., Any], server: Any) -> No
         "--delay",
         "2",
     )
-    assert server.asked[0].body == {
+    (started,) = (asked for asked in server.asked if asked.method == "POST")
+    assert started.body == {
         "parameters": {"n": 3, "on": True, "s": "a b", "q": "3"},
         "key": "k",
         "delay": 2.0,

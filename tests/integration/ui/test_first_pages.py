@@ -216,7 +216,7 @@ def test_text_of_others_is_inert(page: Page, served: Served) -> None:
     expect(page.locator("#windows .window", has_text="onerror")).to_contain_text(MARKUP)
     page.goto(f"/why?automation=big-order&event={IDS['evil']}")
     expect(page.locator(".answer")).to_contain_text(MARKUP)
-    page.locator("summary").click()
+    page.locator("summary", has_text="order.paid on order.evil").click()
     expect(page.locator("details pre")).to_contain_text("<img src=x onerror=alert(1)> שלום‹U+202E›gnp.exe\\u001b[31m")
     served.http.post("/api/automations/checked/pause", json={"reason": EVIL}).raise_for_status()
     page.goto("/system")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.examples import up_to
@@ -935,9 +936,19 @@ PROJECTS = st.fixed_dictionaries(
 )
 
 
+@pytest.mark.parametrize("number", [math.inf, -math.inf, math.nan])
+def test_a_number_that_json_lacks_is_left_out_with_its_place(number: float, tmp_path: Path) -> None:
+    written = {"name": "daily", "entrypoint": "a.py:f", "parameters": {"depth": {"of": [1.0, number]}}}
+    result = import_prefect({"deployments": [written]})
+    assert result.rules["deployments"] == [{"name": "f/daily", "entrypoint": "a.py:f"}]
+    assert any("parameters.depth.of[1]: infinity and NaN are no numbers of JSON" in note for note in result.notes)
+    loaded(result, tmp_path)
+
+
 @pytest.mark.takes(2)
 @up_to(200, usually=100)
 @given(document=DOCUMENTS | PROJECTS | VALUES)
+@example(document={"deployments": [{"name": "", "entrypoint": "a.py:f", "parameters": {"": math.inf}}]})
 def test_whatever_is_imported_loads(document: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     with contextlib.suppress(WhenthenError):
         result = import_prefect(document)
