@@ -34,7 +34,7 @@ from whenthen.engine.http.models.request_models import (
     read_state_request,
     read_suspend_request,
 )
-from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE
+from whenthen.engine.http.monitoring.monitoring_app import METRICS_TYPE, answer_probe
 from whenthen.engine.http.routed_paths import Named
 from whenthen.engine.http.shared.route_tools import linked as _linked
 from whenthen.engine.http.shared.route_tools import optional_body as _optional
@@ -474,17 +474,19 @@ def state_router(api: Api) -> APIRouter:
     are for the document."""
     router = APIRouter(tags=["server"], route_class=ScopedRoute)
 
-    @router.get("/healthz")
-    async def healthz() -> answers.Health:
-        """Whether the process runs."""
-        return answers.Health(ok=True)
+    def probed(path: str) -> Response:
+        answer = answer_probe(path, missing=api.ready, notes=api.notes)
+        return Response(answer.body, answer.status, media_type="application/json")
 
-    @router.get("/readyz")
-    async def readyz(response: Response) -> answers.Readiness:
+    @router.get("/healthz", response_model=answers.Health)
+    async def healthz() -> Response:
+        """Whether the process runs."""
+        return probed("/healthz")
+
+    @router.get("/readyz", response_model=answers.Readiness)
+    async def readyz() -> Response:
         """Whether requests can be served; 503 names what is missing."""
-        missing = api.ready()
-        response.status_code = 503 if missing else 200
-        return answers.Readiness(ready=not missing, missing=missing, notes=api.notes())
+        return probed("/readyz")
 
     @router.get("/metrics", response_class=Response)
     async def metrics() -> Response:
