@@ -6,12 +6,13 @@ Meaning: docs/actions.md.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from whenthen.actions.perform import CompiledAction, compile_action
 from whenthen.schemas.automations import Automation
+from whenthen.schemas.errors import FieldPath
 from whenthen.schemas.firings import Firing, FiringState
 
 __all__ = ["CompiledActions", "actions_of"]
@@ -47,6 +48,17 @@ class CompiledActions:
             on_trigger=tuple(map(compile_action, automation.actions_on_trigger)),
             on_resolve=tuple(map(compile_action, automation.actions_on_resolve)),
         )
+
+    def link_fields(self) -> Iterator[FieldPath]:
+        """Where in the automation an action makes links to pages (`url_of`), for which it has to be known where the pages are."""
+        for name, actions in (
+            ("actions", self.every_time),
+            ("actions_on_trigger", self.on_trigger),
+            ("actions_on_resolve", self.on_resolve),
+        ):
+            for index, action in enumerate(actions):
+                for path in action.link_fields:
+                    yield name, index, *path
 
     def find(self, firing: Firing, index: int) -> CompiledAction | None:
         """The action that has `index` among those that `firing` asks for; None when it asks for fewer."""

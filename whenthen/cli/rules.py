@@ -24,6 +24,7 @@ _MARKS = (
     "✓ holds, ✗ does not, ! can not be evaluated, … depends on other events or on the time: what a server decided then "
     "is in `whenthen automations decisions`."
 )
+_SHOWN = 5  #: names of one line
 RulesArgument = Annotated[Path, typer.Argument(help="A folder of YAML files, or one file.", show_default=False)]
 
 
@@ -58,15 +59,20 @@ def check(
     if not as_json:
         print_problems(loaded.warnings)
     changes = None if before is None else _changes(load_rules(before), loaded)
+    linking = [name for name, rule in loaded.compiled.items() if any(rule.actions.link_fields())]
     if as_json:
         warnings = [str(warning) for warning in loaded.warnings]
+        needs = {"needs": {"public_url": linking}} if linking else {}
         windows = {"windows": changes} if changes is not None else {}
-        print_json({"ok": True, **_counts(loaded), "warnings": warnings, **windows})
+        print_json({"ok": True, **_counts(loaded), "warnings": warnings, **needs, **windows})
         return
     counts = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in _counts(loaded).items())
     if loaded.warnings:
         counts += f"; {len(loaded.warnings)} warnings" if len(loaded.warnings) != 1 else "; 1 warning"
     stdout().print(f"ok: {counts}")
+    if linking:
+        shown = escape(", ".join(linking[:_SHOWN])) + (f" and {len(linking) - _SHOWN} more" if linking[_SHOWN:] else "")
+        stdout().print(f"  served with public_url (WHENTHEN_PUBLIC_URL) alone, as url_of makes links in {shown}")
     for name, what in (changes or {}).items():
         stdout().print(f"  {escape(name)}: {what}")
 

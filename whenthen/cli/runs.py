@@ -25,11 +25,11 @@ from whenthen.cli.lists.listings import (
     local_time,
     print_items,
 )
+from whenthen.cli.lists.newest import id_of
 from whenthen.cli.lists.run_changes import (
     RunArgument,
     cancel_run,
     delete_run,
-    id_of_run,
     pause_run,
     resume_run,
     retry_run,
@@ -317,7 +317,7 @@ def show_run(
     from whenthen.cli.client import Client, quoted
 
     with Client.connect(url, ca) as client:
-        run = client.get(f"/api/runs/{quoted(id_of_run(client, run_id))}")
+        run = client.get(f"/api/runs/{quoted(id_of(client, 'runs', run_id))}")
         below = client.get(f"/api/runs/{quoted(run['id'])}/task-runs", limit=_TASK_RUNS)
         shown = client.get("/api/artifacts", run=run["id"], limit=1)
     if as_json:
@@ -352,7 +352,7 @@ def run_logs(
 
     with Client.connect(url, ca) as client:
         # resolved once, and not with every page of a log that is followed
-        full = client.get(f"/api/runs/{quoted(id_of_run(client, run_id))}")["id"]
+        full = client.get(f"/api/runs/{quoted(id_of(client, 'runs', run_id))}")["id"]
         _print_log(client, full, follow=follow, times=times, as_json=as_json, raw=raw, tail=tail)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from whenthen.flows.execution.run_contexts import FLOW, TASK
@@ -12,7 +13,7 @@ __all__ = ["deployment", "flow_run", "task_run"]
 
 
 class _Values:
-    """Attributes that are read anew each time."""
+    """Attributes that are read anew each time; `get_id()` is `id`, and so for each."""
 
     def __init__(
         self, name: str, fields: dict[str, tuple[Callable[[Any], Any], Any]], record: Callable[[], Any]
@@ -22,6 +23,8 @@ class _Values:
         self._record = record
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith("get_") and name[4:] in self._fields:
+            return partial(getattr, self, name[4:])
         if name.startswith("_") or name not in self._fields:
             raise AttributeError(
                 f"runtime.{self._name} has no attribute {name!r}; it has {', '.join(sorted(self._fields))}"

@@ -378,10 +378,28 @@ def _syntax_message(text: str, mark: Any, error: MarkedYAMLError) -> str:
         ):
             return "not YAML: a tab; indent with spaces"
         found = line[mark.column : mark.column + 1]
-        if found and found in "*&!|>%@`{}[]":
+        bracket = _bracket_message(found, error)
+        if bracket:
+            return f"not YAML: {bracket}"
+        if found and found in "*&!|>%@`{[":
             return f"not YAML: {problem}, at {found}; text that starts or contains such a character needs quotes"
     context = f" ({error.context})" if error.context and error.problem else ""
     return f"not YAML: {problem}{context}; check the indentation, colons and quotes here"
+
+
+def _bracket_message(found: str, error: MarkedYAMLError) -> str:
+    """What is wrong with the brackets, where `found` is what the reader can not take; empty where it is something else."""
+    opened = error.context_mark
+    if opened is not None and str(error.context).startswith("while parsing a flow ") and found not in ("{", "["):
+        opener, closer = "[]" if "sequence" in str(error.context) else "{}"
+        line, column = _position(opened)
+        missing = f"the {opener} of line {line}, column {column} is not closed"
+        if found in ("]", "}"):
+            return f"{missing} before this {found}; write {closer}, or put text that contains a bracket in quotes"
+        return f"{missing} here; write {closer}, or a comma between two values"
+    if found in ("]", "}"):
+        return f"there is nothing open that this {found} closes; remove it, or put text that contains it in quotes"
+    return ""
 
 
 def _fault(mark: Any, detail: str, path: FieldPath = ()) -> Fault:

@@ -53,6 +53,7 @@ __all__ = [
     "check_rules",
     "compile_files",
     "find_files",
+    "find_tests",
     "load_rules",
     "read_files",
     "rules_files",
@@ -65,6 +66,7 @@ Checker = Callable[[BaseModel], Iterable[tuple[FieldPath, str]]]
 MAX_PROBLEMS = 1000  #: reported for one set; the last one says how many more there are
 MOST_ERRORS = 2 * MAX_PROBLEMS  #: of one file that are explained; several may be one problem
 MAX_FILES = 100_000
+_TESTS = (".test.yaml", ".test.yml")
 _ITEMS: dict[str, type[BaseModel]] = {
     "automations": Automation,
     "webhooks": Webhook,
@@ -201,22 +203,28 @@ def rules_files(path: str | os.PathLike[str]) -> list[SourceFile]:
 
 def find_files(path: str | os.PathLike[str]) -> Iterator[Path]:
     """The rules files at `path`: itself, or every `*.yaml` and `*.yml` below it but hidden ones and `*.test.yaml`."""
-    root = Path(path)
+    return _files_below(Path(path), is_rules_file)
+
+
+def find_tests(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """The files of tests at `path`: itself, or every `*.test.yaml` and `*.test.yml` below it but hidden ones."""
+    return _files_below(Path(path), lambda name: name.endswith(_TESTS) and not name.startswith("."))
+
+
+def _files_below(root: Path, wanted: Callable[[str], bool]) -> Iterator[Path]:
     if not root.is_dir():
         yield root
         return
     for folder, folders, names in os.walk(root):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(names):
-            if is_rules_file(name):
+            if wanted(name):
                 yield Path(folder) / name
 
 
 def is_rules_file(name: str) -> bool:
     """Whether a file of this name in a rules folder holds rules."""
-    return (
-        name.endswith((".yaml", ".yml")) and not name.startswith(".") and not name.endswith((".test.yaml", ".test.yml"))
-    )
+    return name.endswith((".yaml", ".yml")) and not name.startswith(".") and not name.endswith(_TESTS)
 
 
 def read_files(path: str | os.PathLike[str]) -> tuple[Path, list[SourceFile]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fnmatch
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -19,7 +20,7 @@ from pydantic import BaseModel, ValidationError
 
 from whenthen.actions import actions_of
 from whenthen.rules.documents import Places, read_document
-from whenthen.rules.folder import Rules
+from whenthen.rules.folder import Rules, find_tests
 from whenthen.rules.following.followed_actions import render_action
 from whenthen.rules.following.playing import LIMITS, Story, contributing, play
 from whenthen.rules.following.webhook_steps import TriedWebhooks
@@ -44,6 +45,8 @@ from whenthen.triggers import RuleSet
 from whenthen.triggers.explaining import why_not
 
 __all__ = ["TestReport", "TestResult", "check_test", "junit", "load_tests", "render_actions", "run_tests"]
+
+_NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,14 +79,14 @@ class TestReport:
 
 
 def load_tests(path: str | os.PathLike[str]) -> list[tuple[str, RuleTestFile]]:
-    """Read every `*.test.yaml` below a folder, or the one file.
+    """Read every `*.test.yaml` below a folder but hidden ones, or the one file.
 
     Raises:
         InvalidRules: with every problem, as for rules.
         InvalidInput: there is no such file or folder, or it can not be read.
     """
     root = Path(path)
-    files = sorted(root.rglob("*.test.y*ml")) if root.is_dir() else [root]
+    files = sorted(find_tests(root))
     base = root if root.is_dir() else root.parent
     found: list[tuple[str, RuleTestFile]] = []
     problems: list[Problem] = []
@@ -144,7 +147,7 @@ def render_actions(rules: RuleSet, firing: Firing, events: dict[str, dict[str, A
 
 
 def junit(report: TestReport) -> str:
-    """The report as JUnit XML."""
+    """The report as JUnit XML. What XML can not hold, such as a control character in a key, is `?`."""
     suite = ElementTree.Element(
         "testsuite",
         name="whenthen",
@@ -152,12 +155,16 @@ def junit(report: TestReport) -> str:
         failures=str(sum(not result.passed for result in report.results)),
     )
     for result in report.results:
-        case = ElementTree.SubElement(suite, "testcase", classname=result.file, name=result.name)
+        case = ElementTree.SubElement(suite, "testcase", classname=_xml_text(result.file), name=_xml_text(result.name))
         if result.failures:
-            failure = ElementTree.SubElement(case, "failure", message=result.failures[0])
-            failure.text = "\n".join(result.failures)
+            failure = ElementTree.SubElement(case, "failure", message=_xml_text(result.failures[0]))
+            failure.text = _xml_text("\n".join(result.failures))
     ElementTree.indent(suite)
     return ElementTree.tostring(suite, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _xml_text(text: str) -> str:
+    return _NOT_XML.sub("?", text)
 
 
 def _read(name: str, raw: bytes, problems: list[Problem]) -> RuleTestFile | None:

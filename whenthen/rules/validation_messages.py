@@ -25,12 +25,11 @@ from whenthen.schemas.triggers import EventTrigger
 __all__ = ["Explained", "explain", "nearest"]
 
 
-#: fields of triggers that are looked for beside `trigger`
 _SCALARS = (str, int, float)  #: have no fields
 _FORMS = frozenset(
     ("str", "int", "float", "bool", "constrained-str", "constrained-int")
 )  #: as pydantic names plain ones
-_OF_TRIGGERS = frozenset(EventTrigger.model_fields)
+_OF_TRIGGERS = frozenset(EventTrigger.model_fields)  #: fields that are looked for beside `trigger`
 #: what other tools call a field
 _OTHER_WORDS = {"cwd": "working_dir", "labels": "match", "match_labels": "match"}
 MAX_GUESSED = 20  #: keys of a mapping that are looked at for a misspelt action

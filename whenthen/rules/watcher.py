@@ -213,7 +213,10 @@ class RulesWatcher:
             relative = Path(Path(path).name)
         if any(part.startswith(".") for part in relative.parts):
             return False
-        return is_rules_file(relative.name) or not relative.suffix
+        if is_rules_file(relative.name) or not relative.suffix or Path(path).is_dir():
+            return True
+        below = f"{relative.as_posix()}/"  # a folder that went: its name may have a dot
+        return not Path(path).exists() and any(name.startswith(below) for name in self.rules.files)
 
     def _fingerprint(self) -> tuple[tuple[str, int, int], ...]:
         seen = []

@@ -33,8 +33,9 @@ def rule_of_event(event: Mapping[str, Any]) -> str:
 
 
 def _literal(text: str) -> str:
-    """Wildcards of a glob stand for themselves."""
-    return re.sub(r"([*?\[])", r"[\1]", text)
+    """Wildcards of a glob stand for themselves; for a leading `!`, which can not be quoted, any character may stand."""
+    quoted = re.sub(r"([*?\[])", r"[\1]", text)
+    return f"?{quoted[1:]}" if quoted.startswith("!") else quoted
 
 
 def steps_of_event(event: Mapping[str, Any]) -> str:

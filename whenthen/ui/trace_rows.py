@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, Protocol, TypeVar
@@ -40,8 +40,10 @@ class TraceRow(Generic[T]):
     more: str = ""
 
 
-def trace_rows(items: Sequence[T], links: Sequence[tuple[str, str]], *, asked: str) -> list[TraceRow[T]]:
-    """Every item once, below what it came of (`links`, from `kind:id` to `kind:id`), at most `MOST_ROWS`. Of what came of one thing
+def trace_rows(
+    items: Sequence[T], links: Iterable[tuple[str, str]], *, asked: str, most: int = MOST_ROWS
+) -> list[TraceRow[T]]:
+    """Every item once, below what it came of (`links`, from `kind:id` to `kind:id`), at most `most`. Of what came of one thing
     at most `WIDEST` are shown, and what leads to the one that was `asked` for; the others are counted."""
     by_name = {f"{item.kind}:{item.id}": item for item in items}
     below: dict[str, list[str]] = defaultdict(list)
@@ -56,7 +58,11 @@ def trace_rows(items: Sequence[T], links: Sequence[tuple[str, str]], *, asked: s
     span = max(times.values(), default=0.0) - first
     rows: list[TraceRow[T]] = []
     shown: set[str] = set()
+    reached: set[str] = set()  #: also what came of things that are left out
     for root in [*(name for name in by_name if not above[name]), *by_name]:  # the second time those of cycles
+        if root in reached:
+            continue
+        reached |= _reached([root], below)
         stack: list[tuple[str, int, str]] = [(root, 0, "")]  #: an item or a text, and how deep it is
         while stack:
             name, depth, more = stack.pop()
@@ -65,7 +71,7 @@ def trace_rows(items: Sequence[T], links: Sequence[tuple[str, str]], *, asked: s
                 continue
             if name in shown:
                 continue
-            if len(rows) >= MOST_ROWS:
+            if len(rows) >= most:
                 rows.append(TraceRow(depth=0, more=f"{len(by_name) - len(shown):,} more"))
                 return rows
             shown.add(name)

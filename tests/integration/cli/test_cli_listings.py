@@ -270,6 +270,23 @@ def test_a_shortened_id_goes_to_the_server_as_it_is_and_last_is_the_newest_run(
     assert "there are no runs yet" in run("runs", "show", "last", code=1).output
 
 
+def test_last_is_the_newest_firing_action_or_event(run: Callable[..., Any], server: Any) -> None:
+    firing = {"id": "f1", "automation": "a", "event": None, "events": [], "actions": []}
+    server.answers["GET /api/firings"] = [firing]
+    server.answers["GET /api/firings/f1"] = firing
+    assert json.loads(run("firings", "show", "last", "--json").output) == firing
+    server.answers["GET /api/actions"] = [ACTION]
+    server.answers["GET /api/actions/f1.0"] = ACTION
+    assert json.loads(run("actions", "show", "last", "--json").output) == ACTION
+    server.answers["GET /api/events"] = [{"id": "e-1"}]
+    server.answers["GET /api/events/e-1"] = {"id": "e-1"}
+    assert json.loads(run("events", "show", "last", "--json").output) == {"id": "e-1"}
+    server.answers["GET /api/events/last"] = {"id": "last"}
+    assert json.loads(run("events", "show", "last", "--json").output) == {"id": "last"}
+    server.answers["GET /api/actions"] = []
+    assert "there are no actions yet" in run("actions", "show", "last", code=1).output
+
+
 def test_what_is_shown_names_the_commands_that_go_on_from_it(run: Callable[..., Any], server: Any) -> None:
     event = {"id": "e 1", "follows": "e0", "lineage": {"firing": "f0"}}
     server.answers["GET /api/events/e 1"] = event

@@ -129,6 +129,47 @@ def test_syntax_errors_have_a_place() -> None:
     assert faults("a: 'open\n")[0].startswith("2:1: not YAML:")
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (
+            "{expect: [x}",
+            "1:12: not YAML: the [ of line 1, column 10 is not closed before this }; "
+            "write ], or put text that contains a bracket in quotes",
+        ),
+        (
+            "a:\n  b: [1, {c: 2]\n",
+            "2:15: not YAML: the { of line 2, column 10 is not closed before this ]; "
+            "write }, or put text that contains a bracket in quotes",
+        ),
+        (
+            "a: [1, 2\nb: 3\n",
+            "2:2: not YAML: the [ of line 1, column 4 is not closed here; write ], or a comma between two values",
+        ),
+        (
+            "a: {b: 1",
+            "2:1: not YAML: the { of line 1, column 4 is not closed here; write }, or a comma between two values",
+        ),
+        (
+            "a: [b]]\n",
+            "1:7: not YAML: there is nothing open that this ] closes; remove it, or put text that contains it in quotes",
+        ),
+        (
+            "a: [@b]\n",
+            "1:5: not YAML: found character that cannot start any token, at @; "
+            "text that starts or contains such a character needs quotes",
+        ),
+        (
+            "a: {b: c{d}\n",
+            "1:9: not YAML: did not find expected ',' or '}', at {; "
+            "text that starts or contains such a character needs quotes",
+        ),
+    ],
+)
+def test_brackets_that_do_not_fit_are_told_with_the_one_that_is_open(text: str, expected: str) -> None:
+    assert faults(text) == [expected]
+
+
 def test_nesting_is_bounded_however_it_is_written() -> None:
     assert faults("[" * MAX_DEPTH + "]" * MAX_DEPTH) == []
     for text in ("[" * 100_000, "- " * 10_000, "{a: " * 5_000, "\n".join(" " * i + "a:" for i in range(2_000))):

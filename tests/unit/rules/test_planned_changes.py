@@ -50,6 +50,22 @@ def test_a_plan_names_what_is_new_changed_restarted_and_removed_of_each_kind(tmp
     assert planned_changes(before, before) == []
 
 
+def test_a_plan_tells_true_from_one_and_does_not_tell_the_order_of_keys(tmp_path: Path) -> None:
+    text = """
+automations:
+  - {{name: sends, trigger: {{expect: x}}, actions: [{{emit-event: y, payload: {}}}]}}
+deployments:
+  - {{name: load, command: [echo], parameters: {}}}
+"""
+    before = loaded(tmp_path, text.format("{n: 1, m: 2}", "{n: 1, m: 2}"))
+    found = planned_changes(before, loaded(tmp_path, text.format("{n: true, m: 2}", "{n: 1.0, m: 2}")))
+    assert {(each.name, each.change, each.fields) for each in found} == {
+        ("sends", "changed", ("actions",)),
+        ("load", "changed", ()),
+    }
+    assert planned_changes(before, loaded(tmp_path, text.format("{m: 2, n: 1}", "{m: 2, n: 1}"))) == []
+
+
 def fields_of(folder: Path, before: str, after: str) -> dict[str, tuple[str, ...]]:
     changes = planned_changes(loaded(folder, f"automations: [{before}]"), loaded(folder, f"automations: [{after}]"))
     return {each.name: each.fields for each in changes}

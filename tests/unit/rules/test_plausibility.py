@@ -291,6 +291,20 @@ def test_programs_folders_and_placeholders_of_commands_are_looked_for(tmp_path: 
     assert deployment_warnings(tmp_path, {"command": "sh run.sh {{ day }}"}, {"day": 1}) == []
 
 
+def test_what_is_in_the_image_of_a_container_is_not_looked_for_here(tmp_path: Path) -> None:
+    for deployment in (
+        {"command": "no-such-program-anywhere --x"},
+        {"entrypoint": "no_such_package_anywhere.flows:run"},
+        {"entrypoint": "flows.py:any_of", "python": "/opt/no-such-place/bin/python"},
+    ):
+        assert len(deployment_warnings(tmp_path, deployment)) == 1
+        boxed = {"name": "d", "work_pool": "boxed", **deployment}
+        path = rules(
+            tmp_path, deployments=[boxed], work_pools=[{"name": "boxed", "type": "docker", "image": "python:3.12-slim"}]
+        )
+        assert load_rules(path).warnings == ()
+
+
 def set_warnings(tmp_path: Path, trigger: dict[str, Any]) -> list[str]:
     path = rules(tmp_path, automations=[{"name": "a", "trigger": trigger, "actions": DO}])
     assert check_rules(path) == []

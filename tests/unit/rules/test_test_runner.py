@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 
 from whenthen.rules import load_rules
-from whenthen.rules.test_runner import TestReport, junit, load_tests, run_tests
+from whenthen.rules.test_runner import TestReport, TestResult, junit, load_tests, run_tests
 from whenthen.schemas.errors import InvalidInput, InvalidRules
 
 RULES = """
@@ -208,6 +208,23 @@ def test_the_junit_report_counts_and_names_failures(folder: Path) -> None:
     failure = suite.find("testcase/failure")
     assert failure is not None
     assert "silent did not fire" in failure.attrib["message"]
+
+
+def test_the_junit_report_is_xml_whatever_a_failure_holds() -> None:
+    failed = TestResult(file="a.test.yaml", name="a", failures=("it fired (id=\x01\ud800é)",))
+    case = ElementTree.fromstring(junit(TestReport(results=(failed,), uncovered=()))).find("testcase/failure")
+    assert case is not None
+    assert case.attrib["message"] == case.text == "it fired (id=??é)"
+
+
+def test_tests_in_hidden_folders_are_no_tests_of_the_rules(folder: Path) -> None:
+    """As rules in them are none: a mounted folder of Kubernetes has each file there a second time."""
+    (folder / "..2026").mkdir()
+    (folder / "..2026" / "copy.test.yaml").write_text("nonsense: [")
+    (folder / "story.test.yaml").write_text(
+        "tests:\n  - {name: w, steps: [{at: 5s}], not_fired: [{automation: pager}]}\n"
+    )
+    assert [file for file, _ in load_tests(folder)] == ["story.test.yaml"]
 
 
 def test_an_event_that_no_rule_asks_for_is_explained_as_well(folder: Path) -> None:

@@ -86,7 +86,7 @@ def test_the_example_fires_and_a_rule_made_of_an_event_fires_for_it() -> None:
     assert len(try_rules(rule_texts.EXAMPLE_RULE, rule_texts.EXAMPLE_STEPS, known={}).firings) == 1
     event = {
         "event": "order[1].paid?",
-        "resource": {"id": "a*b[c]", "role: x": "<img>"},
+        "resource": {"id": "a*b[c]", "role: x": "<img>", "title": "!urgent*"},
         "payload": {"text": "x" * 9000},
     }
     rule, steps = rule_texts.rule_of_event(event), rule_texts.steps_of_event(event)

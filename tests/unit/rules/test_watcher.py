@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from watchfiles import Change
 
 from tests.patience import limit
 from whenthen.rules import Rules, RulesWatcher, load_rules
@@ -63,6 +64,28 @@ async def follow(folder: Path, watcher: RulesWatcher, heard: Heard) -> None:
     finally:
         stop.set()
         await asyncio.wait_for(task, limit(20))
+
+
+def test_a_folder_concerns_the_rules_also_where_its_name_has_a_dot(tmp_path: Path) -> None:
+    (tmp_path / "v1.2").mkdir()
+    (tmp_path / "v1.2" / "a.yaml").write_text(GOOD)
+    (tmp_path / "data.csv").write_text("1")
+    watcher = RulesWatcher(tmp_path, load_rules(tmp_path), Heard())
+
+    def concerns(name: str) -> bool:
+        return watcher._concerns(Change.deleted, str(tmp_path / name))
+
+    assert concerns("v1.2")
+    (tmp_path / "v1.2").rename(tmp_path / ".away")
+    found = {name: concerns(name) for name in ("v1.2", "v1.2/a.yaml", "data.csv", "gone.csv", "v1.3", ".away")}
+    assert found == {
+        "v1.2": True,
+        "v1.2/a.yaml": True,
+        "data.csv": False,
+        "gone.csv": False,
+        "v1.3": False,
+        ".away": False,
+    }
 
 
 @pytest.mark.takes(1.5)

@@ -157,6 +157,15 @@ def test_a_wide_trace_shows_some_and_what_was_asked_for_and_counts_the_others() 
     assert names([*rows]) == ["root", *(f"-{number}" for number in range(25)), "-77", "-74 events more"]
 
 
+def test_what_came_of_a_thing_that_is_left_out_is_left_out_too() -> None:
+    things = [Thing("top"), *(Thing(str(number)) for number in range(30)), *(Thing(f"of {n}") for n in range(30))]
+    links = [("event:top", f"event:{number}") for number in range(30)]
+    links += [(f"event:{number}", f"event:of {number}") for number in range(30)]
+    rows = trace_rows(things, links, asked="event:top")
+    assert [row.item.id for row in rows if row.item is not None and row.depth == 0] == ["top"]
+    assert rows[-1].more == "5 events more"
+
+
 def test_a_long_trace_is_cut_and_says_so() -> None:
     things = [Thing(str(number)) for number in range(10_000)]
     links = [(f"event:{number}", f"event:{number + 1}") for number in range(9_999)]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from whenthen.cli.lists.given_values import read_json_file, read_pairs_for
+from whenthen.cli.lists.newest import id_of
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, print_json, stdout
 
@@ -18,7 +19,6 @@ __all__ = [
     "RunArgument",
     "cancel_run",
     "delete_run",
-    "id_of_run",
     "pause_run",
     "resume_run",
     "retry_run",
@@ -169,7 +169,7 @@ def resume_run(
     if input_json is not None:
         body["input"] = read_json_file(input_json, "--input-json")
     with Client.connect(url, ca) as client:
-        address = f"/api/runs/{quoted(id_of_run(client, run_id))}"
+        address = f"/api/runs/{quoted(id_of(client, 'runs', run_id))}"
         if given:
             body["input"] = read_pairs_for(
                 given, "--input", lambda: (client.get(address).get("pause") or {}).get("schema")
@@ -195,7 +195,7 @@ def set_run_state(
 
     with Client.connect(url, ca) as client:
         body = {"state": state, "message": message}
-        run = client.post(f"/api/runs/{quoted(id_of_run(client, run_id))}/state", body)
+        run = client.post(f"/api/runs/{quoted(id_of(client, 'runs', run_id))}/state", body)
     if as_json:
         print_json(run)
     else:
@@ -220,7 +220,7 @@ def _changed(
         raise typer.BadParameter("give a run, or filters such as --deployment and --state, and not both")
     with Client.connect(url, ca) as client:
         if run_id is not None:
-            found = client.post(f"/api/runs/{quoted(id_of_run(client, run_id))}/{verb}", body)
+            found = client.post(f"/api/runs/{quoted(id_of(client, 'runs', run_id))}/{verb}", body)
             if as_json:
                 print_json(found)
             return [] if as_json else [found]
@@ -236,18 +236,6 @@ def _changed(
         print_json(answers)
         return []
     return answers
-
-
-def id_of_run(client: Client, run_id: str) -> str:
-    """The id of the newest run for `last`; anything else as it is, as the server takes shortened ids."""
-    if run_id != "last":
-        return run_id
-    from whenthen.schemas.errors import NotFound
-
-    runs = client.get("/api/runs", limit=1)
-    if not runs:
-        raise NotFound("there are no runs yet")
-    return str(runs[0]["id"])
 
 
 def _chosen(client: Client, verb: str, given: dict[str, str]) -> list[str]:

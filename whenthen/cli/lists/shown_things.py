@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from whenthen.cli.lists.newest import Kind, id_of
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, print_document, visible
 
@@ -22,7 +23,8 @@ MOST = 20  #: commands of one kind that are named
 @errors
 def show_event(
     event_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The event's id, as it is listed or in full.", show_default=False)
+        str,
+        typer.Argument(metavar="ID", help="The event's id, as it is listed or in full, or `last`.", show_default=False),
     ],
     url: UrlOption = DEFAULT_URL,
     ca: CaOption = None,
@@ -35,7 +37,10 @@ def show_event(
 @errors
 def show_firing(
     firing_id: Annotated[
-        str, typer.Argument(metavar="ID", help="The firing's id, as it is listed or in full.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="ID", help="The firing's id, as it is listed or in full, or `last`.", show_default=False
+        ),
     ],
     url: UrlOption = DEFAULT_URL,
     ca: CaOption = None,
@@ -48,7 +53,10 @@ def show_firing(
 @errors
 def show_action(
     key: Annotated[
-        str, typer.Argument(metavar="KEY", help="The action's key, as it is listed or in full.", show_default=False)
+        str,
+        typer.Argument(
+            metavar="KEY", help="The action's key, as it is listed or in full, or `last`.", show_default=False
+        ),
     ],
     url: UrlOption = DEFAULT_URL,
     ca: CaOption = None,
@@ -59,7 +67,7 @@ def show_action(
 
 
 def _show(
-    kind: str,
+    kind: Kind,
     thing_id: str,
     what_goes_on: Callable[[Client, Mapping[str, Any]], Sequence[Sequence[str]]],
     url: str,
@@ -69,7 +77,7 @@ def _show(
     from whenthen.cli.client import Client, quoted
 
     with Client.connect(url, ca) as client:
-        found = client.get(f"/api/{kind}/{quoted(thing_id)}")
+        found = client.get(f"/api/{kind}/{quoted(id_of(client, kind, thing_id))}")
         print_document(found, as_json=as_json)
         if not as_json:
             print_next(what_goes_on(client, found))

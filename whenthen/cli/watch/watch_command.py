@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,7 @@ from whenthen.cli.lists.filter_pairs import FilterPairs, read_filters
 from whenthen.cli.lists.tables import clean
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, print_lines, stderr
+from whenthen.cli.watch.interrupts import heard_interrupts
 from whenthen.schemas.errors import WhenthenError
 
 if TYPE_CHECKING:
@@ -63,11 +65,8 @@ def watch(
     for name, value in (("automation", automation), ("name", event)):
         if value is not None:
             query.setdefault(name, []).append(value)
-    with Client.connect(url, ca) as client:
-        try:
-            _follow(client, query, last_id, as_json=as_json)
-        except KeyboardInterrupt:
-            return
+    with Client.connect(url, ca) as client, suppress(KeyboardInterrupt), heard_interrupts():
+        _follow(client, query, last_id, as_json=as_json)
 
 
 def _follow(client: Client, query: Mapping[str, Any], last_id: str | None, *, as_json: bool) -> None:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping
 from datetime import datetime
+from types import SimpleNamespace
 from typing import Annotated, Any
 
 import typer
 
-from whenthen.cli.lists.run_changes import id_of_run
+from whenthen.cli.lists.newest import id_of
 from whenthen.cli.options import DEFAULT_URL, CaOption, JsonOption, UrlOption
 from whenthen.cli.output import errors, escape, print_json, stdout
 
 __all__ = ["add_commands"]
 
 _DEEPEST = 40  #: of the tree that is printed
-_WIDEST = 25  #: things below one thing
 _BAD = frozenset({"dead", "Failed", "Crashed", "TimedOut", "Cancelled"})
 
 
@@ -43,7 +42,7 @@ def trace(
     from whenthen.cli.client import Client, quoted
 
     with Client.connect(url, ca) as client:
-        report = client.get(f"/api/trace/{quoted(id_of_run(client, wanted))}")
+        report = client.get(f"/api/trace/{quoted(id_of(client, 'runs', wanted))}")
     if as_json:
         print_json(report)
         return
@@ -59,62 +58,17 @@ def trace(
 
 
 def _tree(report: Mapping[str, Any]) -> Iterator[str]:
-    """Every item below what it came of, each once. Of what came of one thing at most `_WIDEST` are shown, and what leads to the item that
-    was asked for; the others are counted."""
-    items = {f"{item['kind']}:{item['id']}": item for item in report["items"]}
-    below: dict[str, list[str]] = defaultdict(list)
-    above: dict[str, list[str]] = defaultdict(list)
-    for link in report["links"]:
-        if link["source"] in items and link["target"] in items:
-            below[link["source"]].append(link["target"])
-            above[link["target"]].append(link["source"])
-    wanted = _reached([report["id"]], above)
-    reached: set[str] = set()
-    shown: set[str] = set()
-    roots = [name for name in items if not above[name]]
-    for root in [*roots, *items]:
-        if root not in reached:
-            reached |= _reached([root], below)
-            yield from _branch(root, items, below, shown, wanted, report["id"])
+    """Every item below what it came of, as on the page, but all of them."""
+    from whenthen.ui import trace_rows
 
-
-def _reached(names: Sequence[str], links: Mapping[str, Sequence[str]]) -> set[str]:
-    """The names, and what can be reached from them."""
-    found, new = set(names), list(names)
-    while new:
-        further = [name for name in links.get(new.pop(), ()) if name not in found]
-        found.update(further)
-        new += further
-    return found
-
-
-def _branch(
-    root: str,
-    items: Mapping[str, Any],
-    below: Mapping[str, Sequence[str]],
-    shown: set[str],
-    wanted: Set[str],
-    asked: str,
-) -> Iterator[str]:
-    stack: list[tuple[str, int, str]] = [(root, 0, "")]  #: an item or a text, and how deep it is
-    while stack:
-        name, depth, text = stack.pop()
-        indent = "  " * min(depth, _DEEPEST)
-        if text:
-            yield f"{indent}[dim]{text}[/]"
-        elif name not in shown:
-            shown.add(name)
-            yield f"{indent}{_line(items[name], asked=name == asked)}"
-            children = [child for child in below.get(name, ()) if child not in shown]
-            narrow = len(children) <= _WIDEST
-            kept = [child for number, child in enumerate(children) if narrow or number < _WIDEST or child in wanted]
-            others = Counter(items[child]["kind"] for child in children) - Counter(
-                items[child]["kind"] for child in kept
-            )
-            if others:
-                counts = " and ".join(f"{count} {kind}{'s' if count > 1 else ''}" for kind, count in others.items())
-                stack.append(("", depth + 1, f"... and {counts} more; --json has them"))
-            stack += [(child, depth + 1, "") for child in reversed(kept)]
+    items = [SimpleNamespace(**item) for item in report["items"]]
+    links = ((link["source"], link["target"]) for link in report["links"])
+    for row in trace_rows(items, links, asked=report["id"], most=2 * len(items)):
+        indent = "  " * min(row.depth, _DEEPEST)
+        if row.item is None:
+            yield f"{indent}[dim]... and {row.more}; --json has them[/]"
+        else:
+            yield f"{indent}{_line(vars(row.item), asked=row.asked)}"
 
 
 def _line(item: Mapping[str, Any], *, asked: bool) -> str:

@@ -31,6 +31,7 @@ from whenthen.engine.http.bodies import BodyBudget, ClientGone, refuse_other_tha
 from whenthen.engine.http.history.history_routes import history_router
 from whenthen.engine.http.ingest import Ingest
 from whenthen.engine.http.live.stream_routes import stream_router
+from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.monitoring.monitoring_app import PROBES, answer_probe
 from whenthen.engine.http.monitoring.refusal_log import RefusalLog
 from whenthen.engine.http.monitoring.source_routes import source_router
@@ -233,7 +234,8 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
     app = FastAPI(title="whenthen", version=version, docs_url=None, redoc_url=None, openapi_url="/openapi.json")
     app.router.redirect_slashes = False  # it would repeat the Host of the request
     app.include_router(state_router(api))
-    app.include_router(api_router(api, budget))
+    long_queries = LongQueries()
+    app.include_router(api_router(api, budget, long_queries))
     app.include_router(shared_router(api, budget))
     app.include_router(rule_set_router(api, budget))
     app.include_router(history_router(api))
@@ -242,7 +244,7 @@ def _fastapi(api: Api, version: str, admission: Admission, rates: RateLimits) ->
     app.include_router(token_router(admission.access, admission.refusals, budget))
     app.include_router(login_router(admission, rates, version=version))
     frame = PageFrame(admission, version)
-    for router in page_routers(api, frame):
+    for router in page_routers(api, frame, long_queries):
         app.include_router(router)
 
     async def ours(_request: Request, error: Exception) -> Response:

@@ -1,7 +1,8 @@
 """How many long queries run at one time: those that read and evaluate a large part of the log for one answer (`why`, `record`, `trace`).
 
 Each gives way to others after some milliseconds, and still many at once take the time of the event loop that evaluation, leases and
-the connection to NATS need. So a few run, some wait, and the others are answered 503. Called by `routes`.
+the connection to NATS need. So a few run, some wait, and the others are answered 503. Those of
+the pages count as well. Called by `routes` and `pages`.
 """
 
 from __future__ import annotations

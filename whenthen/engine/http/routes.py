@@ -60,13 +60,12 @@ class LinesResponse(StreamingResponse):
     media_type = "application/x-ndjson"
 
 
-def api_router(api: Api, budget: BodyBudget) -> APIRouter:
+def api_router(api: Api, budget: BodyBudget, long_queries: LongQueries) -> APIRouter:
     """Routes below `/api`, but for `POST /api/events`."""
     router = APIRouter(prefix="/api", route_class=ScopedRoute, dependencies=[Depends(check_parameters)])
     # what was not given to a model does not apply, and is left out
     get = partial(router.get, response_model_exclude_unset=True)
     post = partial(router.post, response_model_exclude_unset=True)
-    long_queries = LongQueries()
 
     @get("/status", tags=["server"])
     async def status() -> answers.Status:

@@ -97,10 +97,8 @@ class Task(RunnableFunction[P, R]):
                 "cache_result_in_memory": cache_result_in_memory,
             },
         )
-        if asset_deps is not None or viz_return_value is not None:
-            raise NotSupported(
-                f"{where}: asset_deps and viz_return_value are not supported; emit an event (emit_event) for what a task made"
-            )
+        if asset_deps is not None:
+            raise NotSupported(f"{where}: asset_deps is not supported; emit an event (emit_event) for what a task made")
         self.version = version
         self.tags = frozenset(checked_tags(tags, where))
         self.task_run_name = checked_run_name(task_run_name, "task_run_name", where)
@@ -122,6 +120,7 @@ class Task(RunnableFunction[P, R]):
         self.result_serializer = result_serializer
         self.result_storage_key = result_storage_key
         self.cache_result_in_memory = cache_result_in_memory
+        self.viz_return_value = viz_return_value  #: read by nothing here: flows are not drawn
         self.on_completion_hooks = checked_hooks(on_completion, "on_completion", where)
         self.on_failure_hooks = checked_hooks(on_failure, "on_failure", where)
         self.on_running_hooks = checked_hooks(on_running, "on_running", where)
@@ -295,6 +294,7 @@ class Task(RunnableFunction[P, R]):
             "on_rollback": self.on_rollback_hooks,
             "on_commit": self.on_commit_hooks,
             "retry_condition_fn": self.retry_condition_fn,
+            "viz_return_value": self.viz_return_value,
         }
         if "cache_policy" in given and "cache_key_fn" not in given:
             options["cache_key_fn"] = None

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Mapping, MutableMapping
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from whenthen.flows.execution.cancel_scope import GATES
@@ -18,9 +18,10 @@ from whenthen.flows.execution.run_contexts import FLOW, TASK, FlowRunContext, Ta
 from whenthen.flows.execution.run_records import FlowRun, Run, TaskRun
 from whenthen.flows.flow_errors import MissingContextError
 
-__all__ = ["RunLogger", "engine_logger", "get_logger", "get_run_logger", "is_logged", "logger_of"]
+__all__ = ["RunLogger", "disable_run_logger", "engine_logger", "get_logger", "get_run_logger", "is_logged", "logger_of"]
 
 ROOT = "whenthen"
+_OF_RUNS = ("whenthen.flow_runs", "whenthen.task_runs")
 
 
 class _LastResort(logging.StreamHandler[Any]):
@@ -90,7 +91,7 @@ def engine_logger() -> logging.Logger:
 
 def _shared_logger(run: Run) -> logging.Logger:
     """That of all runs of flows or of all runs of tasks."""
-    logger = logging.getLogger("whenthen.flow_runs" if isinstance(run, FlowRun) else "whenthen.task_runs")
+    logger = logging.getLogger(_OF_RUNS[0 if isinstance(run, FlowRun) else 1])
     if not any(isinstance(handler, _Reported) for handler in logger.handlers):
         if logger.level == logging.NOTSET:
             logger.setLevel(logging.INFO)
@@ -132,7 +133,7 @@ def logger_of(run: Run) -> RunLogger:
 
 
 def get_run_logger(context: FlowRunContext | TaskRunContext | None = None, **extra: Any) -> RunLogger:
-    """The logger of the run in which this is called.
+    """The logger of the run in which this is called; outside runs one that says nothing, where `disable_run_logger` says so.
 
     Raises:
         MissingContextError: this code is in no run.
@@ -147,11 +148,31 @@ def get_run_logger(context: FlowRunContext | TaskRunContext | None = None, **ext
             run = task.task_run
         elif flow is not None:
             run = flow.flow_run
+        elif all(logging.getLogger(name).disabled for name in _OF_RUNS):
+            silent = logging.Logger("whenthen.disabled")
+            silent.disabled = True
+            return RunLogger(silent, extra)
         else:
             raise MissingContextError(
-                "There is no active flow or task run: get_run_logger() works inside one; elsewhere use logging.getLogger(__name__)"
+                "There is no active flow or task run: get_run_logger() works inside one; elsewhere use logging.getLogger(__name__), and in a "
+                "test of a function alone `with disable_run_logger():`"
             )
     logger = logger_of(run)
     if extra:
         logger.extra = {**(logger.extra or {}), **extra}
     return logger
+
+
+@contextmanager
+def disable_run_logger() -> Iterator[None]:
+    """In this block no run of the process logs anything, and `get_run_logger` works outside runs too: for tests that call the function of a
+    task (`task.fn()`)."""
+    loggers = [logging.getLogger(name) for name in _OF_RUNS]
+    before = [logger.disabled for logger in loggers]
+    for logger in loggers:
+        logger.disabled = True
+    try:
+        yield
+    finally:
+        for logger, disabled in zip(loggers, before, strict=True):
+            logger.disabled = disabled

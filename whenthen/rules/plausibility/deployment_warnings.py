@@ -23,6 +23,7 @@ from whenthen.schemas.automations import Automation
 from whenthen.schemas.deployments import PLACEHOLDER, Deployment
 from whenthen.schemas.entry_points import entry_point
 from whenthen.schemas.errors import FieldPath
+from whenthen.schemas.work_pools import WorkPool
 
 __all__ = ["code_folder", "deployment_warnings"]
 
@@ -47,12 +48,13 @@ def deployment_warnings(parts: Iterable[Part], base: Path) -> Iterator[Finding]:
     takes: dict[str, tuple[Deployment, _Takes]] = {}
     files: dict[Path, ast.Module | str] = {}
     program_at = cache(shutil.which)  # which looks through all of PATH
+    contained = {part.name for part in parts if isinstance(part.model, WorkPool) and part.model.type == "docker"}
     for part in parts:
         if isinstance(part.model, Deployment):
             folder = code_folder(part.model, base)
             if folder is None:
                 continue
-            found = _Deployment(part, folder, files, program_at)
+            found = _Deployment(part, folder, files, program_at, contained=part.model.work_pool in contained)
             yield from found.warnings()
             if found.takes is not None:
                 takes[part.name] = (part.model, found.takes)
@@ -86,7 +88,10 @@ class _Deployment:
         base: Path,
         files: dict[Path, ast.Module | str],
         program_at: Callable[[str], str | None],
+        *,
+        contained: bool,
     ) -> None:
+        """`contained`: its runs are containers, whose programs and packages are those of an image."""
         assert isinstance(part.model, Deployment)
         self.takes: _Takes | None = None
         self._part = part
@@ -94,6 +99,7 @@ class _Deployment:
         self._base = base
         self._files = files
         self._program_at = program_at
+        self._contained = contained
 
     def warnings(self) -> Iterator[Finding]:
         model = self._model
@@ -131,7 +137,7 @@ class _Deployment:
                 yield _warning(
                     self._part, ("command",), f"there is no program {program!r} in the folder that it runs in"
                 )
-        elif self._program_at(program) is None:
+        elif not self._contained and self._program_at(program) is None:
             yield _warning(
                 self._part,
                 ("command",),
@@ -139,7 +145,7 @@ class _Deployment:
             )
 
     def _may_be_installed(self, module: str) -> bool:
-        if self._model.python is not None or "PYTHONPATH" in self._model.env:
+        if self._contained or self._model.python is not None or "PYTHONPATH" in self._model.env:
             return True  # in an environment that is not looked into
         try:
             # the first step alone: a further one would import it
@@ -149,7 +155,7 @@ class _Deployment:
 
     def _interpreter(self) -> Iterator[Finding]:
         word = self._model.python
-        if word is None or _UNKNOWN & self._model.env.keys():
+        if word is None or self._contained or _UNKNOWN & self._model.env.keys():
             return
         there = (self._base / word).is_file() if os.sep in word else self._program_at(word) is not None
         if not there:

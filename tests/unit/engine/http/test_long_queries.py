@@ -84,6 +84,24 @@ def test_other_requests_are_answered_while_long_queries_run() -> None:
     assert asyncio.run(run()) == 200
 
 
+def test_pages_wait_for_their_turn_with_the_others() -> None:
+    pages = ("/why?automation=a&event=e", "/trace?id=e", "/recorded?firing=f")
+
+    async def run() -> list[httpx.Response]:
+        api = SlowApi()
+        async with client_of(app_over(api)) as client:
+            asked = [asyncio.ensure_future(client.get(PATHS[0])) for _ in range(AT_ONCE + MOST_WAITING)]
+            await until_begun(api)
+            refused = [await client.get(page) for page in pages]
+            api.may_end.set()
+            await asyncio.gather(*asked)
+        return refused
+
+    for answer in asyncio.run(run()):
+        assert answer.status_code == 503
+        assert "try again later" in answer.text
+
+
 def test_a_turn_is_free_again_after_a_query_that_failed_or_was_given_up() -> None:
     async def run() -> int:
         api = SlowApi()

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 
 from whenthen.engine.http.api_port import Api
+from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.models.request_models import Page
 from whenthen.engine.http.pages.late_rows import counts_may_follow
 from whenthen.engine.http.pages.page_frame import PageFrame
@@ -22,7 +23,7 @@ _DECISIONS = 200
 _FIRINGS = 20
 
 
-def event_router(api: Api, frame: PageFrame) -> APIRouter:
+def event_router(api: Api, frame: PageFrame, long_queries: LongQueries) -> APIRouter:
     """`/events`, `/event`, and `/recorded`, which makes a test of what happened."""
     router = frame.router()
 
@@ -87,7 +88,8 @@ def event_router(api: Api, frame: PageFrame) -> APIRouter:
     async def recorded_page(
         request: Request, firing: Choice = "", automation: Choice = "", event: Choice = ""
     ) -> Response:
-        found = await api.record(firing=firing or None, automation=automation or None, event=event or None)
+        async with long_queries.turn():
+            found = await api.record(firing=firing or None, automation=automation or None, event=event or None)
         return frame.page(
             request,
             "activity/recorded.html",

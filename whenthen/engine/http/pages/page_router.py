@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 
 from whenthen.engine.http.access.route_scopes import ScopedRoute
 from whenthen.engine.http.api_port import Api
+from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.pages.action_pages import action_router
 from whenthen.engine.http.pages.automation_pages import automation_router
 from whenthen.engine.http.pages.event_pages import event_router
@@ -19,18 +20,18 @@ from whenthen.engine.http.pages.why_pages import why_router
 __all__ = ["page_routers"]
 
 
-def page_routers(api: Api, frame: PageFrame) -> list[APIRouter]:
+def page_routers(api: Api, frame: PageFrame, long_queries: LongQueries) -> list[APIRouter]:
     """Routers of every page, and of the files that they refer to."""
     return [
         _files(),
         _first_page(frame),
         automation_router(api, frame),
-        event_router(api, frame),
+        event_router(api, frame, long_queries),
         action_router(api, frame),
         run_router(api, frame),
         source_router(api, frame),
         try_router(api, frame),
-        why_router(api, frame),
+        why_router(api, frame, long_queries),
         system_router(api, frame),
     ]
 

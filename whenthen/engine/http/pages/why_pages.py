@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 
 from whenthen.engine.http.api_port import Api
+from whenthen.engine.http.long_queries import LongQueries
 from whenthen.engine.http.models.request_models import Page, read_key
 from whenthen.engine.http.pages.page_frame import PageFrame
 from whenthen.engine.http.pages.page_views import Choice, if_kept, if_there
@@ -17,7 +18,7 @@ _SUGGESTED = 100  #: automations that the form suggests
 _ASKED = ("automation", "event", "at", "key")
 
 
-def why_router(api: Api, frame: PageFrame) -> APIRouter:
+def why_router(api: Api, frame: PageFrame, long_queries: LongQueries) -> APIRouter:
     """`/why` and `/trace`."""
     router = frame.router()
 
@@ -31,9 +32,10 @@ def why_router(api: Api, frame: PageFrame) -> APIRouter:
         events = []
         if automation and (event or at):
             pairs = read_key([pair.strip() for pair in key.split(",")]) if key else None
-            report = await api.why(
-                automation, event=event or None, key=None if event else pairs, at=None if event else at
-            )
+            async with long_queries.turn():
+                report = await api.why(
+                    automation, event=event or None, key=None if event else pairs, at=None if event else at
+                )
             if report.event:
                 about = await if_kept(api.get_event(report.event))
         elif event:
@@ -66,9 +68,10 @@ def why_router(api: Api, frame: PageFrame) -> APIRouter:
     @router.get("/trace")
     async def trace_page(request: Request, id: Choice = "") -> Response:
         wanted = id.strip()
-        report = await api.trace(wanted) if wanted else None
-        rows = []
-        if report is not None:
+        report, rows = None, []
+        if wanted:
+            async with long_queries.turn():
+                report = await api.trace(wanted)
             rows = trace_rows(report.items, [(link.source, link.target) for link in report.links], asked=report.id)
         events = [] if wanted else await api.list_events(Page(limit=10))
         return frame.page(request, "trace.html", report=report, rows=rows, events=events, wanted=wanted)

@@ -34,12 +34,5 @@ def _links(model: BaseModel) -> Iterator[tuple[FieldPath, str]]:
         compiled = CompiledActions.compile(model)
     except InvalidInput:  # which is told by itself
         return
-    lists = {
-        "actions": compiled.every_time,
-        "actions_on_trigger": compiled.on_trigger,
-        "actions_on_resolve": compiled.on_resolve,
-    }
-    for name, actions in lists.items():
-        for index, action in enumerate(actions):
-            for path in action.link_fields:
-                yield (name, index, *path), _MISSING
+    for path in compiled.link_fields():
+        yield path, _MISSING
